@@ -1,0 +1,93 @@
+"""From a chat to its texts: prompt, think, response, and the combined text that is embedded.
+
+The rules, held to the letter (tests/reference.py is the plain form of them):
+- The answer is the last message whose role is assistant. If there is none, or its content is null or "",
+  the row is dropped as no_assistant.
+- user_prompt: the contents of all messages before it, joined by a blank line. A null content is "".
+- num_turns: the number of assistant messages in the row.
+- If the answer holds both <think> and </think>: think_text is what stands between the first of each,
+  stripped (empty if they stand the wrong way round); response_text is what follows the first </think>,
+  stripped. Otherwise think_text is empty and response_text is the whole answer.
+- combined: prompt, think and response joined by a blank line each, stripped.
+"""
+
+import numpy as np
+import polars as pl
+
+PYTHON_WHITESPACE = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
+"""What str.strip() takes away. Polars' own strip leaves \\x1c to \\x1f, so the set is given."""
+
+SEPARATOR = "\n\n"
+
+
+def extract(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split chats into texts.
+
+    Args:
+        rows: (row, messages: list of struct{role, content}, dataset_source).
+
+    Returns:
+        texts: (row, dataset_source, user_prompt, think_text, response_text, num_turns: Int32), in order;
+        no_assistant: (row, dataset_source) of the rows without an answer, in order.
+    """
+    answers = _answers(rows)
+    has_answer = pl.col("answer").fill_null("") != ""
+    texts = answers.filter(has_answer).with_columns(_split_answer()).drop("answer")
+    return (
+        texts.select("row", "dataset_source", "user_prompt", "think_text", "response_text", "num_turns"),
+        answers.filter(~has_answer).select("row", "dataset_source"),
+    )
+
+
+def combined_text() -> pl.Expr:
+    """The text of the `combined` view, from the columns that `extract` makes."""
+    parts = [pl.col("user_prompt"), pl.col("think_text"), pl.col("response_text")]
+    return pl.concat_str(parts, separator=SEPARATOR).str.strip_chars(PYTHON_WHITESPACE)
+
+
+def _answers(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add user_prompt, answer (null: none) and num_turns; drop messages."""
+    lengths = rows["messages"].list.len().fill_null(0).cast(pl.Int64).to_numpy()
+    begins = np.cumsum(lengths) - lengths
+    messages = rows.select("messages").filter(pl.Series(lengths > 0)).explode("messages").unnest("messages")
+    chat = np.repeat(np.arange(rows.height), lengths)
+    is_assistant = (messages["role"] == "assistant").fill_null(False).to_numpy()
+
+    num_turns = np.bincount(chat[is_assistant], minlength=rows.height)
+    last = np.full(rows.height, -1)
+    np.maximum.at(last, chat[is_assistant], np.flatnonzero(is_assistant))
+
+    in_prompt = np.arange(len(chat)) < last[chat]
+    prompts = (
+        pl.DataFrame({"chat": chat[in_prompt]})
+        .with_columns(messages["content"].filter(pl.Series(in_prompt)).fill_null("").alias("content"))
+        .group_by("chat", maintain_order=True)
+        .agg(pl.col("content").str.join(SEPARATOR))
+    )
+    # A chat without messages before its answer has no group; `last > begins` says which chats have one.
+    user_prompt = pl.Series("user_prompt", [""], dtype=pl.String).new_from_index(0, rows.height)
+    has_prompt = np.flatnonzero(last > begins)
+    user_prompt = user_prompt.scatter(has_prompt, prompts["content"])
+    answer_index = pl.Series(np.where(last >= 0, last, 0)).cast(pl.UInt32)
+    contents = messages["content"] if messages.height else pl.Series("content", [None], dtype=pl.String)
+    return rows.drop("messages").with_columns(
+        user_prompt,
+        pl.when(pl.Series(last >= 0)).then(contents.gather(answer_index)).alias("answer"),
+        pl.Series("num_turns", num_turns, dtype=pl.Int32),
+    )
+
+
+def _split_answer() -> list[pl.Expr]:
+    """think_text and response_text from `answer`."""
+    at_close = pl.col("answer").str.splitn("</think>", 2)
+    before, after = at_close.struct.field("field_0"), at_close.struct.field("field_1")
+    has_tags = pl.col("answer").str.contains("<think>", literal=True) & after.is_not_null()
+    # The first <think> stands before the first </think>, or the tags are the wrong way round.
+    think = before.str.splitn("<think>", 2).struct.field("field_1").fill_null("")
+    return [
+        pl.when(has_tags).then(think.str.strip_chars(PYTHON_WHITESPACE)).otherwise(pl.lit("")).alias("think_text"),
+        pl.when(has_tags)
+        .then(after.str.strip_chars(PYTHON_WHITESPACE))
+        .otherwise(pl.col("answer"))
+        .alias("response_text"),
+    ]

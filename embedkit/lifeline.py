@@ -1,0 +1,42 @@
+"""Children do not outlive their parent, even one that was killed with -9."""
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable
+
+import psutil
+
+
+def exit_with_parent() -> None:
+    """In a process started by multiprocessing: exit as soon as the parent is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        _when_ended(parent.join)
+
+
+def exit_with(pid: int) -> None:
+    """Exit, children and all, as soon as the process `pid` is gone."""
+    try:
+        owner = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        os._exit(1)
+    _when_ended(owner.wait)
+
+
+def kill_children() -> None:
+    """Kill every descendant of this process; engines fork workers that ignore SIGTERM."""
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _when_ended(wait: Callable[[], object]) -> None:
+    def watch() -> None:
+        wait()
+        kill_children()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -1,0 +1,44 @@
+"""A safetensors file with one float32 matrix, written and read as a stream.
+
+Source: the safetensors format: 8 bytes little-endian header length, a JSON header padded with spaces to a
+multiple of 8, then the tensors' bytes, little-endian, row after row.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.errors import EmbedkitError
+
+KEY = "embeddings"
+ITEM_BYTES = 4
+
+
+def matrix_header(rows: int, dim: int) -> bytes:
+    """The bytes before the data of a (rows, dim) float32 matrix."""
+    tensor = {"dtype": "F32", "shape": [rows, dim], "data_offsets": [0, rows * dim * ITEM_BYTES]}
+    header = json.dumps({KEY: tensor}, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header
+
+
+def check_matrix(path: Path, rows: int, dim: int) -> int:
+    """Check header and size of a matrix file; returns the offset of the data in bytes.
+
+    Raises EmbedkitError naming the file if it is not a (rows, dim) float32 matrix.
+    """
+    header = matrix_header(rows, dim)
+    with path.open("rb") as file:
+        found = file.read(len(header))
+    size = path.stat().st_size
+    if found != header or size != len(header) + rows * dim * ITEM_BYTES:
+        raise EmbedkitError(f"{path}: not a whole matrix of {rows} x {dim} float32 ({size} bytes)")
+    return len(header)
+
+
+def open_matrix(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
+    """The matrix, memory-mapped: float32 (rows, dim)."""
+    offset = check_matrix(path, rows, dim)
+    return np.memmap(path, np.dtype("<f4"), "r", offset, (rows, dim))

@@ -1,0 +1,354 @@
+"""merge: check every manifest against the plan and the bytes, stream the shards together, `_SUCCESS.json` last.
+
+Nothing is held whole: vectors pass in blocks, rows in parts. A run that is not whole is not merged; the
+error names each shard that is missing or wrong and the command that mends it.
+"""
+
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.embed import manifest_problem
+from embedkit.errors import EmbedkitError
+from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
+from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
+from embedkit.prepare import COMPRESSION, EXTRACTED_SCHEMA, file_problem, file_record, read_plan
+from embedkit.records import (
+    FORMAT,
+    EngineRecord,
+    FileRecord,
+    Plan,
+    RunConfig,
+    ShardManifest,
+    SourceRecord,
+    Success,
+    digest,
+    read,
+    write,
+)
+from embedkit.runfolder import RunFolder
+from embedkit.sources import source_folders
+from embedkit.versions import versions
+
+log = logging.getLogger(__name__)
+
+TEXTS = ("user_prompt", "think_text", "response_text")
+BUFFER_BYTES = 128 << 20
+"""What the by-source writers hold back before they write."""
+MAX_OPEN_WRITERS = 200
+"""Sources written in one pass over the rows; more sources take more passes."""
+
+
+def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
+    """Write `all.safetensors`, `metadata.parquet`, `by_source/` and `_SUCCESS.json`.
+
+    Args:
+        run: a run whose shards are all finished.
+        allow_mixed: merge shards that different engines made; recorded in `_SUCCESS.json`.
+
+    Raises:
+        EmbedkitError: a shard is missing or contradicts the plan, its bytes or the others.
+    """
+    config = read(run.config, RunConfig)
+    plan = read_plan(run, config)
+    run.success.unlink(missing_ok=True)
+    manifests = read_manifests(run, plan)
+    check_engines(run, manifests, allow_mixed)
+    remove_temporaries(run.embeddings)
+    seconds: dict[str, float] = {}
+    sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
+    dim = manifests[0].engine.dim
+    _timed(seconds, "vectors", lambda: _merge_vectors(run, plan, manifests, sources))
+    _timed(seconds, "metadata", lambda: _merge_metadata(run, config, plan, sources))
+    files = _timed(seconds, "hash", lambda: merged_files(run, sources))
+    success = Success(
+        format=FORMAT,
+        request_sha256=digest(config.request),
+        plan_sha256=digest(plan),
+        engines=tuple(engine_groups(manifests)),
+        mixed_engines_allowed=allow_mixed,
+        rows=plan.rows_kept,
+        dim=dim,
+        dropped=plan.dropped,
+        tokens=plan.tokens,
+        shard_manifests={str(m.shard): digest(m) for m in manifests},
+        files=files,
+        sources=sources.records(),
+        versions=versions(),
+        timings={name: round(value, 3) for name, value in seconds.items()},
+    )
+    write(run.success, success)
+    return success
+
+
+def read_manifests(run: RunFolder, plan: Plan) -> list[ShardManifest]:
+    """All shards' manifests. Raises EmbedkitError that names every shard that is missing or wrong."""
+    manifests: list[ShardManifest] = []
+    problems: dict[int, str] = {}
+    for shard in range(len(plan.shards)):
+        path = run.shard_manifest(shard)
+        if not path.exists():
+            problems[shard] = "not finished"
+            continue
+        try:
+            manifest = read(path, ShardManifest)
+        except EmbedkitError as error:
+            problems[shard] = str(error)
+            continue
+        problem = manifest_problem(manifest, plan, shard)
+        if problem is not None:
+            problems[shard] = problem
+        manifests.append(manifest)
+    if problems:
+        raise shards_error(run, problems, len(plan.shards))
+    return manifests
+
+
+def shards_error(run: RunFolder, problems: dict[int, str], total: int) -> EmbedkitError:
+    """The error that names shards and what to type."""
+    lines = [f"  shard {shard}: {problem}" for shard, problem in sorted(problems.items())]
+    return EmbedkitError(
+        f"{len(problems)} of {total} shards are not whole:\n"
+        + "\n".join(lines)
+        + f"\nto make them again: {run.resume_command}"
+    )
+
+
+def engine_groups(manifests: list[ShardManifest]) -> dict[EngineRecord, list[int]]:
+    """Shards by the engine record that they were made with."""
+    groups: dict[EngineRecord, list[int]] = {}
+    for manifest in manifests:
+        groups.setdefault(manifest.engine, []).append(manifest.shard)
+    return groups
+
+
+def check_engines(run: RunFolder, manifests: list[ShardManifest], allow_mixed: bool) -> None:
+    """Raise EmbedkitError if the shards were made on different engines and that was not allowed."""
+    groups = engine_groups(manifests)
+    dims = {record.dim for record in groups}
+    if len(groups) == 1 or (allow_mixed and len(dims) == 1):
+        return
+    lines = [f"  shards {', '.join(map(str, shards))}: {record}" for record, shards in groups.items()]
+    raise EmbedkitError(
+        "the shards were made on different engines, whose vectors differ slightly:\n"
+        + "\n".join(lines)
+        + f"\nembed the smaller group again, or accept it: embedkit merge {run.path} --allow-mixed"
+    )
+
+
+class SourceIndex:
+    """Which source each row has: codes int32 (rows,), into `names` (sorted)."""
+
+    def __init__(self, run: RunFolder, plan: Plan) -> None:
+        columns = [
+            pl.read_parquet(run.extracted / part.file.name, columns=["dataset_source"])["dataset_source"]
+            for part in plan.parts
+        ]
+        values = pl.concat(columns)
+        self.names: list[str] = values.unique().sort().to_list()
+        self.codes: npt.NDArray[np.int32] = values.cast(pl.Enum(self.names)).to_physical().to_numpy().astype(np.int32)
+        self.counts = np.bincount(self.codes, minlength=len(self.names))
+        self.folders = source_folders(self.names)
+
+    def folder(self, run: RunFolder, code: int) -> Path:
+        """The folder of a source's files."""
+        return run.by_source / self.folders[self.names[code]]
+
+    def records(self) -> dict[str, SourceRecord]:
+        """Folder and rows by source, for `_SUCCESS.json`."""
+        return {
+            name: SourceRecord(folder=self.folders[name], rows=int(count))
+            for name, count in zip(self.names, self.counts, strict=True)
+        }
+
+
+# Vectors
+
+
+def _merge_vectors(run: RunFolder, plan: Plan, manifests: list[ShardManifest], sources: SourceIndex) -> None:
+    """Stream the shards into `all.safetensors` and the sources' matrices; check every byte on the way."""
+    dim = manifests[0].engine.dim
+    with ExitStack() as stack:
+        whole = stack.enter_context(durable(run.matrix))
+        out = stack.enter_context(whole.open("wb"))
+        by_source = stack.enter_context(_SourceMatrices(run, sources, dim))
+        out.write(matrix_header(plan.rows_kept, dim))
+        problems: dict[int, str] = {}
+        for manifest in manifests:
+            first = manifest.start
+            try:
+                for block in _shard_blocks(run, manifest):
+                    out.write(block.data)
+                    by_source.add(first, block)
+                    first += len(block)
+            except EmbedkitError as error:
+                problems[manifest.shard] = str(error)
+        if problems:
+            raise shards_error(run, problems, len(plan.shards))
+        by_source.flush()
+
+
+def _shard_blocks(run: RunFolder, manifest: ShardManifest) -> Iterator[npt.NDArray[np.float32]]:
+    """Stream a shard's vectors; raises EmbedkitError after the last if its bytes are not the manifest's."""
+    path = run.shard(manifest.shard) / manifest.file.name
+    rows, dim = manifest.shape
+    if not path.is_file():
+        raise EmbedkitError(f"{path} is missing")
+    offset = check_matrix(path, rows, dim)
+    sha256 = hashlib.sha256()
+    rows_a_block = max(BLOCK_BYTES // (dim * ITEM_BYTES), 1)
+    with path.open("rb") as file:
+        sha256.update(file.read(offset))
+        for first in range(0, rows, rows_a_block):
+            data = file.read(min(rows_a_block, rows - first) * dim * ITEM_BYTES)
+            sha256.update(data)
+            yield np.frombuffer(data, "<f4").reshape(-1, dim)
+    if sha256.hexdigest() != manifest.file.sha256:
+        raise EmbedkitError(f"{path}: its bytes are not those that were written (sha256 differs)")
+
+
+class _SourceMatrices:
+    """One matrix file a source, written under temporary names and renamed together at the end."""
+
+    def __init__(self, run: RunFolder, sources: SourceIndex, dim: int) -> None:
+        self._run = run
+        self._sources = sources
+        self._dim = dim
+        self._pending: dict[int, list[npt.NDArray[np.float32]]] = {}
+        self._pending_bytes = 0
+
+    def __enter__(self) -> Self:
+        for code, rows in enumerate(self._sources.counts):
+            folder = self._sources.folder(self._run, code)
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(folder)
+            self._temporary(code).write_bytes(matrix_header(int(rows), self._dim))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for code in range(len(self._sources.names)):
+            temporary = self._temporary(code)
+            if kind is None:
+                rename_durably(temporary, temporary.parent / "embeddings.safetensors")
+            temporary.unlink(missing_ok=True)
+
+    def add(self, first: int, block: npt.NDArray[np.float32]) -> None:
+        """Route the vectors of ids first, first + 1, ... to their sources."""
+        codes = self._sources.codes[first : first + len(block)]
+        order = np.argsort(codes, kind="stable")
+        present, starts = np.unique(codes[order], return_index=True)
+        for code, ids in zip(present, np.split(order, starts[1:]), strict=True):
+            self._pending.setdefault(int(code), []).append(block[ids])
+        self._pending_bytes += block.nbytes
+        if self._pending_bytes >= BUFFER_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        for code, blocks in self._pending.items():
+            with self._temporary(code).open("ab") as file:
+                for block in blocks:
+                    file.write(block.data)
+        self._pending, self._pending_bytes = {}, 0
+
+    def _temporary(self, code: int) -> Path:
+        return self._sources.folder(self._run, code) / ".embeddings.safetensors.tmp"
+
+
+# Rows
+
+
+def metadata_schema(texts: str) -> pa.Schema:
+    """Columns of metadata.parquet: id, then those of extracted_data.parquet (texts if they are asked for)."""
+    fields = [field for field in EXTRACTED_SCHEMA if texts == "all" or field.name not in TEXTS]
+    return pa.schema([pa.field("id", pa.int64()), *fields])
+
+
+def _merge_metadata(run: RunFolder, config: RunConfig, plan: Plan, sources: SourceIndex) -> None:
+    """Stream the parts into `metadata.parquet` and the sources' own."""
+    schema = metadata_schema(config.request.texts)
+    with durable(run.metadata) as temporary, pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer:
+        for frame in _metadata_frames(run, plan, schema):
+            writer.write_table(frame.to_arrow().cast(schema))
+    for first in range(0, len(sources.names), MAX_OPEN_WRITERS):
+        _write_source_metadata(run, plan, sources, schema, range(first, len(sources.names))[:MAX_OPEN_WRITERS])
+
+
+def _metadata_frames(run: RunFolder, plan: Plan, schema: pa.Schema) -> Iterator[pl.DataFrame]:
+    """Stream all kept rows with their ids, one row group of a part at a time; parts are checked whole first."""
+    for part in plan.parts:
+        path = run.extracted / part.file.name
+        problem = file_problem(path, part.file)
+        if problem is not None:
+            raise EmbedkitError(f"{problem}; to make it again: {run.resume_command}")
+        first_id = part.first_id
+        columns = [name for name in schema.names if name != "id"]
+        with pq.ParquetFile(path) as parquet:
+            for group in range(parquet.metadata.num_row_groups):
+                frame = pl.from_arrow(parquet.read_row_group(group, columns=columns))
+                assert isinstance(frame, pl.DataFrame)
+                ids = pl.int_range(first_id, first_id + frame.height, dtype=pl.Int64, eager=True).alias("id")
+                yield frame.insert_column(0, ids)
+                first_id += frame.height
+
+
+def _write_source_metadata(run: RunFolder, plan: Plan, sources: SourceIndex, schema: pa.Schema, codes: range) -> None:
+    """One pass over all rows that writes metadata.parquet of the sources with these codes."""
+    with ExitStack() as stack:
+        writers = {}
+        for code in codes:
+            temporary = stack.enter_context(durable(sources.folder(run, code) / "metadata.parquet"))
+            writers[code] = stack.enter_context(pq.ParquetWriter(temporary, schema, **COMPRESSION))
+        pending: dict[int, list[pl.DataFrame]] = {}
+        pending_bytes: Counter[int] = Counter()
+
+        def flush(code: int) -> None:
+            writers[code].write_table(pl.concat(pending.pop(code)).to_arrow().cast(schema))
+            del pending_bytes[code]
+
+        for frame in _metadata_frames(run, plan, schema):
+            frame_codes = sources.codes[frame["id"].to_numpy()]
+            for code in np.unique(frame_codes):
+                if int(code) in writers:
+                    rows = frame.filter(pl.Series(frame_codes == code))
+                    pending.setdefault(int(code), []).append(rows)
+                    pending_bytes[int(code)] += int(rows.estimated_size())
+            while pending_bytes.total() > BUFFER_BYTES:
+                flush(pending_bytes.most_common(1)[0][0])
+        for code in sorted(pending):
+            flush(code)
+
+
+def merged_files(run: RunFolder, sources: SourceIndex) -> tuple[FileRecord, ...]:
+    """Records of every merged file, names relative to `embeddings/`."""
+    paths = [run.matrix, run.metadata]
+    for code in range(len(sources.names)):
+        folder = sources.folder(run, code)
+        paths += [folder / "embeddings.safetensors", folder / "metadata.parquet"]
+    records = []
+    for path in paths:
+        record = file_record(path)
+        name = path.relative_to(run.embeddings).as_posix()
+        records.append(FileRecord(name=name, bytes=record.bytes, sha256=record.sha256))
+    return tuple(records)
+
+
+T = TypeVar("T")
+
+
+def _timed(seconds: dict[str, float], phase: str, work: Callable[[], T]) -> T:
+    started = time.monotonic()
+    try:
+        return work()
+    finally:
+        seconds[phase] = time.monotonic() - started

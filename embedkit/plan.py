@@ -1,0 +1,101 @@
+"""From token counts to shards and chunks: contiguous, of equal predicted cost, the same every time."""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.cost import CostModel
+from embedkit.errors import EmbedkitError
+from embedkit.records import EngineSettings, PlanShard, Request
+
+SHARD_SECONDS = 30 * 60.0
+"""Predicted seconds of a shard when the number of shards is not asked for."""
+
+CHUNK_TOKENS = {"cuda": 8_000_000, "cpu": 16_384}
+TOKEN_BUDGET = {"cuda": 131_072, "cpu": 8_192}
+MAX_SEQUENCES = {"cuda": 1024, "cpu": 256}
+
+
+def engine_settings(request: Request) -> EngineSettings:
+    """The engine's settings for the whole run.
+
+    A prompt must fit the token budget whole: vLLM's chunked prefill is off, since with it a prompt of
+    exactly the model's limit hangs for ever (vllm-project/vllm #29496).
+    """
+    return EngineSettings(
+        device=request.device,
+        dtype=request.dtype,
+        max_length=request.max_length,
+        chunk_tokens=CHUNK_TOKENS[request.device],
+        token_budget=max(TOKEN_BUDGET[request.device], request.max_length),
+        max_sequences=MAX_SEQUENCES[request.device],
+        eager=request.device == "cpu",
+    )
+
+
+def cut_shards(
+    tokens: npt.NDArray[np.int64], cost: CostModel, shards: int | None, num_gpus: int, chunk_tokens: int
+) -> tuple[PlanShard, ...]:
+    """Cut the row index into contiguous shards of equal predicted cost.
+
+    Args:
+        tokens: token counts of the kept rows in order, int64 (n,).
+        shards: how many; None for predicted time over half an hour, rounded up to a multiple of num_gpus
+            (and at most one a row).
+        chunk_tokens: the most tokens of a chunk, unless one row alone has more.
+
+    Raises:
+        EmbedkitError: more shards than rows.
+    """
+    seconds = cost.seconds(tokens)
+    if shards is None:
+        shards = min(math.ceil(seconds.sum() / SHARD_SECONDS / num_gpus) * num_gpus, len(tokens))
+    if shards > len(tokens):
+        raise EmbedkitError(f"--shards {shards}, but only {len(tokens)} rows were kept; ask for {len(tokens)} at most")
+    borders = shard_borders(seconds, shards)
+    token_sums = np.concatenate([np.zeros(1, np.int64), tokens.cumsum()])
+    cost_sums = np.concatenate([np.zeros(1), seconds.cumsum()])
+    return tuple(
+        PlanShard(
+            start=start,
+            stop=stop,
+            tokens=int(token_sums[stop] - token_sums[start]),
+            cost_seconds=float(cost_sums[stop] - cost_sums[start]),
+            chunks=chunk_borders(token_sums, start, stop, chunk_tokens),
+        )
+        for start, stop in pairwise(borders)
+    )
+
+
+def shard_borders(seconds: npt.NDArray[np.float64], shards: int) -> list[int]:
+    """Borders [0, ..., n] so that every shard has at least a row and at most the mean cost plus one row."""
+    sums = seconds.cumsum()
+    wanted = sums[-1] * np.arange(1, shards) / shards
+    # The border nearest to each wanted sum: the row that crosses it goes to the side that has more of it.
+    crossing = np.searchsorted(sums, wanted)
+    before = np.where(crossing > 0, sums[crossing - 1], 0.0)
+    inner = crossing + (sums[crossing] - wanted < wanted - before)
+    # Each shard keeps at least a row, whatever one row's cost is.
+    inner = np.maximum.accumulate(inner - np.arange(shards - 1)) + np.arange(shards - 1)
+    inner = np.clip(inner, np.arange(1, shards), len(seconds) - np.arange(shards - 1, 0, -1))
+    return [0, *(int(border) for border in inner), len(seconds)]
+
+
+def chunk_borders(token_sums: npt.NDArray[np.int64], start: int, stop: int, chunk_tokens: int) -> tuple[int, ...]:
+    """Ids at which the chunks of [start, stop) begin, then stop; each holds at most chunk_tokens or one row."""
+    borders = [start]
+    while borders[-1] < stop:
+        fits = int(np.searchsorted(token_sums, token_sums[borders[-1]] + chunk_tokens, side="right")) - 1
+        borders.append(min(max(fits, borders[-1] + 1), stop))
+    return tuple(borders)
+
+
+def shard_of(shards: Sequence[PlanShard], shard: int, plan: Path) -> PlanShard:
+    """The plan's entry of a shard. Raises EmbedkitError if there is no such shard."""
+    if not 0 <= shard < len(shards):
+        raise EmbedkitError(f"no shard {shard}: {plan} has shards 0 to {len(shards) - 1}")
+    return shards[shard]

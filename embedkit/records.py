@@ -1,0 +1,315 @@
+"""The JSON documents of a run: request, plan, manifests. Each is read strictly and written canonically."""
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from embedkit.errors import EmbedkitError
+from embedkit.files import write_durably
+
+FORMAT = 1
+"""Version of all documents here; a run with a newer one is refused."""
+
+Device = Literal["cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+EngineName = Literal["vllm", "transformers", "hash"]
+Reason = Literal["no_assistant", "empty", "too_long"]
+Texts = Literal["all", "none"]
+View = Literal["combined"]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all documents: frozen, and an unknown field is an error."""
+
+
+class FileRecord(Document, frozen=True):
+    """One written file: name relative to the document's folder, size in bytes, sha256 of the bytes."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class DataFile(Document, frozen=True):
+    """Identity of one data file as asked. Parquet: rows and sha256 of the footer. JSONL: size alone."""
+
+    name: str
+    bytes: int
+    rows: int | None = None
+    footer_sha256: str | None = None
+
+
+class Request(Document, frozen=True):
+    """What was asked: everything that decides the rows and vectors of a run, and nothing else."""
+
+    data: tuple[DataFile, ...]
+    data_revision: str | None
+    split: str | None
+    messages_column: str
+    source_column: str
+    sample_size: int | None
+    random_seed: int | None
+    views: tuple[View, ...]
+    max_length: int
+    shards: int | None
+    texts: Texts
+    model_files: tuple[FileRecord, ...]
+    model_revision: str | None
+    tokenizers_version: str
+    engine: EngineName
+    device: Device
+    dtype: Dtype
+
+
+class Locations(Document, frozen=True):
+    """Where the request's files are; they may move without changing what was asked."""
+
+    data: tuple[str, ...]
+    model: str
+
+
+class RunConfig(Document, frozen=True):
+    """`run_config.json`: the request, where its files are, and who asked."""
+
+    format: int
+    request: Request
+    locations: Locations
+    num_gpus: int
+    versions: dict[str, str]
+    asked: dict[str, str]
+
+
+class DataIndex(Document, frozen=True):
+    """`parts/index.json`: the data as prepare found it, written before the first part.
+
+    jsonl_sha256 has one entry a data file, None for Parquet (whose footer is in the request).
+    """
+
+    format: int
+    request_sha256: str
+    jsonl_sha256: tuple[str | None, ...]
+    rows: int
+    rows_chosen: int
+    part_borders: tuple[int, ...]
+
+
+class PartManifest(Document, frozen=True):
+    """`parts/part-00017.json`: one durable part, positions [start, stop) of the chosen rows."""
+
+    format: int
+    index_sha256: str
+    part: int
+    start: int
+    stop: int
+    kept: int
+    dropped: dict[Reason, int]
+    tokens: int
+    extracted: FileRecord
+    dropped_rows: FileRecord | None
+    tokenizer: str
+    audited: int
+
+
+class EngineSettings(Document, frozen=True):
+    """How every task of the run sets up its engine. Tokens are counted with special tokens."""
+
+    device: Device
+    dtype: Dtype
+    max_length: int
+    chunk_tokens: int
+    token_budget: int
+    max_sequences: int
+    eager: bool
+
+
+class PlanPart(Document, frozen=True):
+    """A part's rows that were kept and the id of the first."""
+
+    file: FileRecord
+    first_id: int
+    rows: int
+
+
+class PlanShard(Document, frozen=True):
+    """Rows [start, stop) of the row index; chunks are the ids at which chunks begin, then stop."""
+
+    start: int
+    stop: int
+    tokens: int
+    cost_seconds: float
+    chunks: tuple[int, ...]
+
+
+class Plan(Document, frozen=True):
+    """`plan.json`: what every embed task and the merge go by."""
+
+    format: int
+    request_sha256: str
+    rows: int
+    rows_chosen: int
+    rows_kept: int
+    dropped: dict[Reason, int]
+    dropped_rows: FileRecord
+    tokens: int
+    parts: tuple[PlanPart, ...]
+    shards: tuple[PlanShard, ...]
+    order: Literal["longest_first"]
+    settings: EngineSettings
+
+
+class EngineRecord(Document, frozen=True):
+    """What a task found itself running on. Shards whose records differ are not merged unasked."""
+
+    engine: str
+    engine_version: str
+    torch: str
+    cuda: str
+    gpu: str
+    attention: str
+    compile: str
+    dtype: str
+    token_budget: int
+    dim: int
+
+
+class Chunk(Document, frozen=True):
+    """One durable chunk: rows [start, stop), sha256 of the vectors' bytes and of what was fed."""
+
+    start: int
+    stop: int
+    tokens: int
+    vectors_sha256: str
+    inputs_sha256: str
+    norm_min: float
+    norm_max: float
+    seconds: float
+
+
+class JournalHeader(Document, frozen=True):
+    """First line of an attempt's journal; chunks count only under the same plan and engine record."""
+
+    format: int
+    shard: int
+    attempt: str
+    plan_sha256: str
+    engine: EngineRecord
+    host: str
+    started: float
+
+
+class ShardManifest(Document, frozen=True):
+    """`manifest.json` of a shard, written last: the one file that counts and what is known of it."""
+
+    format: int
+    shard: int
+    attempt: str
+    job: str
+    host: str
+    request_sha256: str
+    request: Request
+    plan_sha256: str
+    engine: EngineRecord
+    start: int
+    stop: int
+    tokens: int
+    inputs_sha256: str
+    file: FileRecord
+    shape: tuple[int, int]
+    dtype: Literal["F32"]
+    norm_min: float
+    norm_max: float
+    non_finite: int
+    chunks: tuple[Chunk, ...]
+    chunks_adopted: int
+    seconds: dict[str, float]
+    tokens_per_second: float
+
+
+class SourceRecord(Document, frozen=True):
+    """One data source in the merged output: its folder below by_source/ and its rows."""
+
+    folder: str
+    rows: int
+
+
+class Success(Document, frozen=True):
+    """`embeddings/_SUCCESS.json`, written last of all."""
+
+    format: int
+    request_sha256: str
+    plan_sha256: str
+    engines: tuple[EngineRecord, ...]
+    mixed_engines_allowed: bool
+    rows: int
+    dim: int
+    dropped: dict[Reason, int]
+    tokens: int
+    shard_manifests: dict[str, str]
+    files: tuple[FileRecord, ...]
+    sources: dict[str, SourceRecord]
+    versions: dict[str, str]
+    timings: dict[str, float]
+
+
+D = TypeVar("D", bound=Document)
+
+
+def encode(document: Document) -> bytes:
+    """Canonical JSON: sorted keys, one line per top-level field for human eyes, a newline at the end."""
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
+
+
+def encode_line(document: Document) -> bytes:
+    """Canonical JSON on one line, for journals."""
+    return msgspec.json.encode(document, order="sorted") + b"\n"
+
+
+def decode(data: bytes, kind: type[D], where: Path) -> D:
+    """Decode and check one document; `where` is named in the error.
+
+    Raises EmbedkitError for anything but a whole, valid document of this version.
+    """
+    try:
+        document = msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EmbedkitError(f"{where}: not a valid {kind.__name__}: {error}{_newer(data)}") from None
+    if getattr(document, "format", FORMAT) != FORMAT:
+        raise EmbedkitError(f"{where}: not a valid {kind.__name__}{_newer(data)}")
+    for name, value in msgspec.structs.asdict(document).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise EmbedkitError(f"{where}: {name} is not a finite number")
+    return document
+
+
+def _newer(data: bytes) -> str:
+    """A hint if the document says that it has another format version than this program's."""
+    try:
+        raw: Any = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    version = raw.get("format") if isinstance(raw, dict) else None
+    if version == FORMAT or version is None:
+        return ""
+    return f" (it has format {version}; this embedkit reads format {FORMAT}: use the one that wrote it)"
+
+
+def read(path: Path, kind: type[D]) -> D:
+    """Read one document. Raises EmbedkitError naming the file if it is missing, damaged or newer."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise EmbedkitError(f"{path}: no such file") from None
+    return decode(data, kind, path)
+
+
+def write(path: Path, document: Document) -> None:
+    """Write one document durably."""
+    write_durably(path, encode(document))
+
+
+def digest(document: Document) -> str:
+    """sha256 of the canonical JSON: the name by which other documents refer to this one."""
+    return hashlib.sha256(encode(document)).hexdigest()

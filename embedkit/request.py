@@ -1,0 +1,179 @@
+"""Asking for a run: options become a frozen request, and a request is compared with an earlier one."""
+
+import getpass
+import platform
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from embedkit.dataset import check_columns, find_files, identify
+from embedkit.errors import UsageError
+from embedkit.modelfolder import model_files, model_limit
+from embedkit.records import (
+    FORMAT,
+    Device,
+    Dtype,
+    EngineName,
+    Locations,
+    Request,
+    RunConfig,
+    Texts,
+    read,
+    write,
+)
+from embedkit.runfolder import RunFolder
+from embedkit.tokens import tokenizer_file
+from embedkit.versions import versions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a person asks for; the defaults are the command line's."""
+
+    dataset: tuple[str, ...]
+    model: str
+    split: str | None = None
+    revision: str | None = None
+    model_revision: str | None = None
+    messages_column: str = "messages"
+    source_column: str = "dataset_source"
+    engine: EngineName = "vllm"
+    max_length: int | None = None
+    sample_size: int | None = 625
+    random_seed: int | None = None
+    shards: int | None = None
+    num_gpus: int = 1
+    texts: Texts = "all"
+    device: Device = "cpu"
+    dtype: Dtype | None = None
+
+
+def make_config(options: Options, command: Sequence[str]) -> RunConfig:
+    """Resolve options into a run's configuration: files found and identified, defaults decided.
+
+    Raises UsageError for anything that cannot be done as asked.
+    """
+    paths = _data_files(options)
+    for path in paths:
+        check_columns(path, options.messages_column, options.source_column)
+    model = _model_folder(options)
+    device: Device = "cpu" if options.engine == "hash" else options.device
+    request = Request(
+        data=tuple(identify(path) for path in paths),
+        data_revision=options.revision,
+        split=options.split,
+        messages_column=options.messages_column,
+        source_column=options.source_column,
+        sample_size=options.sample_size,
+        random_seed=options.random_seed,
+        views=("combined",),
+        max_length=_max_length(options, model),
+        shards=options.shards,
+        texts=options.texts,
+        model_files=model_files(model),
+        model_revision=options.model_revision,
+        tokenizers_version=version("tokenizers"),
+        engine=options.engine,
+        device=device,
+        dtype=options.dtype or ("bfloat16" if device == "cuda" else "float32"),
+    )
+    return RunConfig(
+        format=FORMAT,
+        request=request,
+        locations=Locations(data=tuple(map(str, paths)), model=str(model)),
+        num_gpus=options.num_gpus,
+        versions=versions() | {"python": platform.python_version()},
+        asked={
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": getpass.getuser(),
+            "on": socket.gethostname(),
+            "command": " ".join(command),
+        },
+    )
+
+
+def create_run(run: RunFolder, config: RunConfig) -> None:
+    """Make the run folder and write its configuration. Raises UsageError if there is a run already."""
+    if run.config.exists():
+        raise UsageError(
+            f"{run.path} is a run already. Continue it with --resume, name another with --run-name, or delete it "
+            "with --overwrite"
+        )
+    if run.path.exists() and any(run.path.iterdir()):
+        raise UsageError(f"{run.path} is no run and not empty; name another with --run-name")
+    run.logs.mkdir(parents=True, exist_ok=True)
+    write(run.config, config)
+
+
+def check_same_request(run: RunFolder, asked: RunConfig) -> None:
+    """Raise UsageError with the differing settings side by side if the run was asked for otherwise."""
+    there = read(run.config, RunConfig)
+    differences = request_differences(there.request, asked.request)
+    if differences:
+        width = max(len(name) for name, _, _ in differences)
+        lines = [f"  {name:<{width}}  {old}  ->  {new}" for name, old, new in differences]
+        raise UsageError(
+            f"{run.path} was asked for with other settings (the run's -> yours):\n"
+            + "\n".join(lines)
+            + "\nask as before, or name another run with --run-name"
+        )
+
+
+def request_differences(there: Request, asked: Request) -> list[tuple[str, str, str]]:
+    """(setting, value there, value asked) for each setting that differs; files are compared one by one."""
+    old, new = _flatten(there), _flatten(asked)
+    return [
+        (name, old.get(name, "-"), new.get(name, "-"))
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name, "-") != new.get(name, "-")
+    ]
+
+
+def _flatten(request: Request) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in msgspec.to_builtins(request).items():
+        if name in ("data", "model_files"):
+            flat |= {f"{name}: {file['name']}": _identity(file) for file in value}
+        else:
+            flat[name] = str(value)
+    return flat
+
+
+def _identity(file: dict[str, Any]) -> str:
+    sha256 = file.get("sha256") or file.get("footer_sha256")
+    return f"{file['bytes']} bytes" + (f", sha256 {sha256[:12]}" if sha256 else "")
+
+
+def _data_files(options: Options) -> list[Path]:
+    if options.split is not None or options.revision is not None:
+        raise UsageError("--split and --revision are for data sets of a hub; for local data name the files")
+    return find_files(options.dataset)
+
+
+def _model_folder(options: Options) -> Path:
+    model = Path(options.model)
+    if not model.is_dir():
+        raise UsageError(f"--model {options.model}: no such folder; it must hold the model's files")
+    if options.model_revision is not None:
+        raise UsageError("--model-revision is for models of a hub; a local folder has none")
+    tokenizer_file(model)
+    if options.engine != "hash" and not (model / "config.json").is_file():
+        raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
+    return model.resolve()
+
+
+def _max_length(options: Options, model: Path) -> int:
+    limit = model_limit(model)
+    if options.max_length is None:
+        if limit is None:
+            raise UsageError(f"--max-length: {model} does not say how many tokens the model takes; give it")
+        return limit
+    if limit is not None and options.max_length > limit:
+        raise UsageError(f"--max-length {options.max_length}: the model takes {limit} tokens at most")
+    return options.max_length

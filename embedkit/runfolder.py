@@ -1,0 +1,98 @@
+"""The run folder: where each file of a run is. The layout is the README's; paths are made here alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run, `output/<run-name>/`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to continue the run and mend what is damaged."""
+        return f"embedkit run --resume --run-name {self.name} --output-dir {self.path.parent}"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "run_config.json"
+
+    @property
+    def extracted(self) -> Path:
+        return self.path / "extracted_data.parquet"
+
+    @property
+    def parts(self) -> Path:
+        return self.path / "parts"
+
+    @property
+    def data_index(self) -> Path:
+        return self.parts / "index.json"
+
+    def part_manifest(self, part: int) -> Path:
+        return self.parts / f"part-{part:05d}.json"
+
+    def part_dropped(self, part: int) -> Path:
+        return self.parts / f"dropped-{part:05d}.parquet"
+
+    def part_data(self, part: int) -> Path:
+        return self.extracted / f"part-{part:05d}.parquet"
+
+    @property
+    def dropped(self) -> Path:
+        return self.path / "dropped_rows.parquet"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.path / "embeddings"
+
+    def shard(self, shard: int) -> Path:
+        return self.embeddings / "shards" / f"{shard:05d}"
+
+    def shard_manifest(self, shard: int) -> Path:
+        return self.shard(shard) / "manifest.json"
+
+    @property
+    def matrix(self) -> Path:
+        return self.embeddings / "all.safetensors"
+
+    @property
+    def metadata(self) -> Path:
+        return self.embeddings / "metadata.parquet"
+
+    @property
+    def by_source(self) -> Path:
+        return self.embeddings / "by_source"
+
+    @property
+    def success(self) -> Path:
+        return self.embeddings / "_SUCCESS.json"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+
+def find_run(run: str, output_dir: Path) -> RunFolder:
+    """The run of that name below output_dir, or at that path.
+
+    Raises UsageError if there is none; it lists the runs that there are.
+    """
+    for path in (Path(run), output_dir / run):
+        if (path / "run_config.json").is_file():
+            return RunFolder(path.resolve())
+    known = sorted(p.parent.name for p in output_dir.glob("*/run_config.json"))
+    there = f"; there are: {', '.join(known)}" if known else ""
+    raise UsageError(f"no run named {run!r} in {output_dir}/ and none at that path{there}")

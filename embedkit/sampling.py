@@ -1,0 +1,44 @@
+"""Which rows: the first N of each source, or N at random, the same on every machine and version."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+
+def row_hash(seed: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """A 64-bit hash of (seed, row), uint64 (n,): the finalizer of SplitMix64 over both.
+
+    Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. Any integer
+    is a seed; it counts modulo 2**64.
+    """
+    return _mix(_mix(np.array([seed % 2**64], np.uint64)) + rows.astype(np.uint64))
+
+
+def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def sample_rows(sources: Iterable[pl.DataFrame], size: int, seed: int | None) -> npt.NDArray[np.int64]:
+    """Choose up to `size` rows of each source.
+
+    Args:
+        sources: frames of (row, dataset_source) that together are the data set, in order.
+        size: rows a source.
+        seed: None for the first rows in order; else the rows with the smallest `row_hash`.
+
+    Returns:
+        The chosen rows, ascending, int64 (n,). Memory is that of the chosen rows and one frame.
+    """
+    chosen = pl.DataFrame(schema={"row": pl.Int64, "dataset_source": pl.String, "rank": pl.UInt64})
+    for frame in sources:
+        rows = frame["row"].to_numpy()
+        rank = rows.astype(np.uint64) if seed is None else row_hash(seed, rows)
+        candidates = pl.concat([chosen, frame.with_columns(pl.Series("rank", rank))])
+        order = pl.struct("rank", "row").rank("ordinal").over("dataset_source")
+        chosen = candidates.filter(order <= size)
+    return chosen["row"].sort().to_numpy()

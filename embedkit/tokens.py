@@ -1,0 +1,151 @@
+"""Texts to token ids, exactly as the model's own tokenizer makes them.
+
+The reference is Hugging Face `tokenizers` on the model's tokenizer.json, special tokens added, nothing
+truncated or padded. fastokens gives the same ids some fifty times faster where it can load the tokenizer;
+it is young, so a sample of every part is audited against the reference.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.errors import EmbedkitError, UsageError
+
+BATCH_TEXTS = 256
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Token ids of n texts, flat: text i is ids[offsets[i]:offsets[i + 1]].
+
+    ids: uint32 (tokens,); offsets: int64 (n + 1,).
+    """
+
+    ids: npt.NDArray[np.uint32]
+    offsets: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, i: int) -> npt.NDArray[np.uint32]:
+        return self.ids[self.offsets[i] : self.offsets[i + 1]]
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens a text, int64 (n,)."""
+        return np.diff(self.offsets)
+
+
+class Tokenizer(Protocol):
+    """What turns texts into token ids; `name` says which library and version did."""
+
+    name: str
+
+    def encode(self, texts: Sequence[str]) -> TokenIds:
+        """Token ids of the texts, special tokens added."""
+        ...
+
+
+class HfTokenizer:
+    """The reference: Hugging Face tokenizers."""
+
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer as Backend
+
+        self.name = f"tokenizers {version('tokenizers')}"
+        self._backend = Backend.from_file(str(file))
+        self._backend.no_truncation()
+        self._backend.no_padding()
+
+    def encode(self, texts: Sequence[str]) -> TokenIds:
+        """Token ids of the texts, special tokens added."""
+        return _join([[e.ids for e in self._backend.encode_batch_fast(list(b))] for b in _batches(texts)])
+
+
+class FastTokenizer:
+    """fastokens: byte-pair encodings only; raises ValueError for a tokenizer that it cannot load."""
+
+    def __init__(self, file: Path) -> None:
+        from fastokens._native import Tokenizer as Backend
+
+        self.name = f"fastokens {version('fastokens')}"
+        self._backend: Any = Backend.from_file(str(file))
+
+    def encode(self, texts: Sequence[str]) -> TokenIds:
+        """Token ids of the texts, special tokens added."""
+        ids: list[npt.NDArray[np.uint32]] = []
+        lengths: list[npt.NDArray[np.int64]] = []
+        for batch in _batches(texts):
+            flat, offsets = self._backend.encode_batch_flat(list(batch), add_special_tokens=True)
+            ids.append(np.frombuffer(flat, np.uint32))
+            lengths.append(np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64)))
+        return _flat(ids, lengths)
+
+
+def load_tokenizer(model: Path) -> Tokenizer:
+    """The fastest tokenizer for the model folder that gives the reference's ids."""
+    file = tokenizer_file(model)
+    if _has_fastokens():
+        try:
+            return FastTokenizer(file)
+        except ValueError:
+            pass  # a kind of tokenizer that fastokens does not know
+    return HfTokenizer(file)
+
+
+def load_reference(model: Path) -> HfTokenizer:
+    """The reference tokenizer of the model folder."""
+    return HfTokenizer(tokenizer_file(model))
+
+
+def tokenizer_file(model: Path) -> Path:
+    """The model's tokenizer.json. Raises UsageError if the folder has none."""
+    file = model / "tokenizer.json"
+    if not file.is_file():
+        raise UsageError(f"--model {model}: no tokenizer.json there; embedkit needs the model's fast tokenizer")
+    return file
+
+
+def audit(tokenizer: Tokenizer, reference: Tokenizer, texts: Sequence[str], rows: Sequence[int]) -> None:
+    """Compare ids on some texts; raises EmbedkitError naming the first row that differs."""
+    if not texts:
+        return
+    got, wanted = tokenizer.encode(texts), reference.encode(texts)
+    for i, row in enumerate(rows):
+        if not np.array_equal(got[i], wanted[i]):
+            raise EmbedkitError(
+                f"row {row}: {tokenizer.name} gives other token ids than {reference.name}. Set "
+                "EMBEDKIT_TOKENIZER=hf to count with the reference alone, and report the row to fastokens"
+            )
+
+
+def _has_fastokens() -> bool:
+    import os
+
+    if os.environ.get("EMBEDKIT_TOKENIZER") == "hf":
+        return False
+    try:
+        version("fastokens")
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _batches(texts: Sequence[str]) -> list[Sequence[str]]:
+    return [texts[i : i + BATCH_TEXTS] for i in range(0, len(texts), BATCH_TEXTS)]
+
+
+def _join(batches: list[list[list[int]]]) -> TokenIds:
+    texts = [np.array(ids, np.uint32) for batch in batches for ids in batch]
+    return _flat(texts, [np.array([len(ids) for ids in texts], np.int64)])
+
+
+def _flat(ids: list[npt.NDArray[np.uint32]], lengths: list[npt.NDArray[np.int64]]) -> TokenIds:
+    joined = np.concatenate(ids) if ids else np.zeros(0, np.uint32)
+    offsets = np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum()
+    return TokenIds(joined, offsets)

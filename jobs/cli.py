@@ -1,0 +1,286 @@
+"""The command line. Exit codes: 0 done; 1 failed or incomplete, with what to do next; 2 asked wrongly."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import embedkit
+from embedkit.errors import EmbedkitError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from embedkit.records import RunConfig
+    from embedkit.request import Options
+    from embedkit.runfolder import RunFolder
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+output_dir_option = click.option(
+    "--output-dir", type=click.Path(path_type=Path), default=Path("output"), show_default=True, help="Where runs are."
+)
+
+REQUEST_OPTIONS = [
+    click.option("--dataset", multiple=True, help="Parquet or JSONL file, folder or glob; repeatable, in order."),
+    click.option("--split", help="Split of a hub data set."),
+    click.option("--revision", help="Commit or branch of a hub data set."),
+    click.option("--messages-column", default="messages", show_default=True, help="Column with the chats."),
+    click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
+    click.option("--model", help="Folder of the model; the hash engine needs only its tokenizer."),
+    click.option("--model-revision", help="Commit or branch of a hub model."),
+    click.option("--engine", type=click.Choice(["vllm", "transformers", "hash"]), default="vllm", show_default=True),
+    click.option("--max-length", type=click.IntRange(1), help="Most tokens of a row; longer rows are dropped, not cut."
+                 "  [default: the model's limit]"),
+    click.option("--sample-size", type=click.IntRange(1), default=625, show_default=True, help="Rows a source."),
+    click.option("--full", is_flag=True, help="All rows, not a sample."),
+    click.option("--random-seed", type=int, help="Sample at random, the same rows on every machine."
+                 "  [default: the first rows of each source]"),
+    click.option("--shards", type=click.IntRange(1), help="Shards.  [default: one for each half hour of GPU time]"),
+    click.option("--num-gpus", type=click.IntRange(1), help="GPUs to use at once; without a GPU, workers."
+                 "  [default: all GPUs, else 1]"),
+    click.option("--texts", type=click.Choice(["all", "none"]), default="all", show_default=True,
+                 help="Texts in metadata.parquet too, or only in extracted_data.parquet."),
+    click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="What the engine computes in; "
+                 "stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
+    output_dir_option,
+    click.option("--run-name", help="Name of the run's folder.  [default: from data set, model and sample]"),
+    click.option("--resume", is_flag=True, help="Continue an existing run; settings not given are the run's."),
+    click.option("--overwrite", is_flag=True, help="Delete an existing run of that name first."),
+]  # fmt: skip
+
+
+def request_options(command: F) -> F:
+    """The options by which a run is asked for."""
+    for option in reversed(REQUEST_OPTIONS):
+        command = option(command)
+    return command
+
+
+run_argument = click.argument("run_name_or_path", metavar="RUN")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(embedkit.__version__, prog_name="embedkit")
+def cli() -> None:
+    """One checked embedding for every row of a chat data set.
+
+    A RUN is named, or given as a path.
+    """
+
+
+@cli.command()
+@request_options
+@click.pass_context
+def run(context: click.Context, /, **given: Any) -> None:
+    """Prepare, embed and merge on this machine."""
+    from jobs.local import make_slots
+    from jobs.stages import run_stages
+    from jobs.summary import print_summary
+
+    console = _console()
+    folder, config = _open_run(context, given)
+    slots = make_slots(config.num_gpus, _gpus(config.request.device, config.num_gpus))
+    console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
+    run_stages(folder, slots, console)
+    print_summary(folder, console)
+
+
+@cli.command()
+@request_options
+@click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a CPU]")
+@click.pass_context
+def prepare(context: click.Context, /, workers: int | None, **given: Any) -> None:
+    """Ask for a run and do its first stage: extract, count, filter, plan."""
+    from embedkit.prepare import prepare as prepare_run
+    from jobs.progress import watching
+
+    console = _console()
+    folder, _ = _open_run(context, given)
+    with watching(folder, console):
+        plan = prepare_run(folder, workers)
+    console.print(
+        f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "
+        f"Next: embedkit embed {folder.path}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@cli.command()
+@run_argument
+@output_dir_option
+@click.option("--shard", "shards", type=click.IntRange(0), multiple=True, help="Only this shard; repeatable.")
+def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> None:
+    """Embed the shards that are not finished, one after another, in this process."""
+    from embedkit.embed import embed_shards
+    from embedkit.prepare import read_plan
+    from embedkit.records import RunConfig, read
+    from embedkit.runfolder import find_run
+    from jobs.progress import watching
+
+    console = _console()
+    folder = find_run(run_name_or_path, output_dir)
+    plan = read_plan(folder, read(folder.config, RunConfig))
+    with watching(folder, console):
+        embed_shards(folder, list(shards) or list(range(len(plan.shards))))
+
+
+@cli.command()
+@run_argument
+@output_dir_option
+@click.option("--allow-mixed", is_flag=True, help="Merge shards made on different engines; recorded.")
+def merge(run_name_or_path: str, output_dir: Path, allow_mixed: bool) -> None:
+    """Check all shards and stream them together."""
+    from embedkit.merge import merge as merge_run
+    from embedkit.runfolder import find_run
+    from jobs.summary import print_summary
+
+    folder = find_run(run_name_or_path, output_dir)
+    merge_run(folder, allow_mixed)
+    print_summary(folder, _console())
+
+
+@cli.command()
+@run_argument
+@output_dir_option
+@click.option("--reembed", type=click.IntRange(0), default=0, help="Rows of each shard to embed again and compare.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def verify(run_name_or_path: str, output_dir: Path, reembed: int, as_json: bool) -> None:
+    """Re-read every byte of a run, finished or not, and say what is wrong."""
+    from embedkit.runfolder import find_run
+    from embedkit.verify import verify as verify_run
+    from jobs.summary import print_json, print_report
+
+    report = verify_run(find_run(run_name_or_path, output_dir), reembed)
+    if as_json:
+        print_json(report)
+    else:
+        print_report(report, _console())
+    sys.exit(0 if report.ok else 1)
+
+
+@cli.command()
+@run_argument
+@output_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
+def status(run_name_or_path: str, output_dir: Path, as_json: bool) -> None:
+    """How far a run is. Exits 0 if it is done, 1 if not."""
+    from embedkit.runfolder import find_run
+    from embedkit.status import StatusReader
+    from jobs.summary import print_json, print_status
+
+    folder = find_run(run_name_or_path, output_dir)
+    found = StatusReader(folder).read()
+    if as_json:
+        print_json(found)
+    else:
+        print_status(found, folder, _console())
+    sys.exit(0 if found.stage == "done" else 1)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        cli(standalone_mode=True)
+    except EmbedkitError as error:
+        print(f"embedkit: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"embedkit: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console()
+
+
+def _gpus(device: str, count: int) -> list[str]:
+    """CUDA names of the first `count` GPUs. Raises UsageError if there are fewer."""
+    from jobs.local import visible_gpus
+
+    if device != "cuda":
+        return []
+    found = visible_gpus()
+    if len(found) < count:
+        raise UsageError(f"--num-gpus {count}: this machine shows {len(found)} GPUs")
+    return found[:count]
+
+
+def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder", "RunConfig"]:
+    """Create the run that is asked for, or open the one that is to be resumed."""
+    import shutil
+
+    from embedkit.records import RunConfig, read, write
+    from embedkit.request import check_same_request, create_run, make_config
+    from embedkit.runfolder import RunFolder
+
+    if given["full"] and _is_given(context, "sample_size"):
+        raise UsageError("--full and --sample-size exclude each other")
+    if given["resume"] and given["overwrite"]:
+        raise UsageError("--resume and --overwrite exclude each other")
+    folder = RunFolder((given["output_dir"] / _run_name(given)).resolve())
+    resumed = read(folder.config, RunConfig) if given["resume"] and folder.config.exists() else None
+    config = make_config(_options(context, given, resumed), sys.argv)
+    if resumed is not None:
+        check_same_request(folder, config)
+        if config.locations != resumed.locations:
+            write(folder.config, config)
+        return folder, config
+    if given["overwrite"] and folder.config.exists():
+        shutil.rmtree(folder.path)
+    create_run(folder, config)
+    return folder, config
+
+
+def _run_name(given: dict[str, Any]) -> str:
+    name = given["run_name"]
+    if name is None:
+        if not given["dataset"] or not given["model"]:
+            raise UsageError("--dataset and --model are needed (or --resume with --run-name)")
+        sample = "full" if given["full"] else f"n{given['sample_size']}"
+        seed = "" if given["random_seed"] is None else f"-seed{given['random_seed']}"
+        stem = Path(given["dataset"][0].rstrip("/")).stem.replace("*", "_")
+        name = f"{stem}-{Path(given['model']).name}-{sample}{seed}"
+    if name in ("", ".", "..") or os.sep in name:
+        raise UsageError(f"--run-name {name!r}: a run's name is one folder name")
+    return str(name)
+
+
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+
+
+def _options(context: click.Context, given: dict[str, Any], resumed: "RunConfig | None") -> "Options":
+    """The options given; when a run is resumed, those not given are the run's."""
+    import dataclasses
+
+    from embedkit.request import Options
+    from jobs.local import visible_gpus
+
+    names = {field.name for field in dataclasses.fields(Options)}
+    values = {name: value for name, value in given.items() if name in names}
+    if given["full"]:
+        values["sample_size"] = None
+    if resumed is not None:
+        asked, where = resumed.request, resumed.locations
+        there = {name: getattr(asked, name) for name in names if hasattr(asked, name)}
+        there |= {"dataset": where.data, "model": where.model, "num_gpus": resumed.num_gpus}
+        there["revision"] = asked.data_revision
+        given_names = {"sample_size" if name == "full" else name for name in given if _is_given(context, name)}
+        values |= {name: value for name, value in there.items() if name not in given_names}
+        return Options(**values)
+    gpus = visible_gpus()
+    for name in ("dataset", "model"):
+        if not values[name]:
+            raise UsageError(f"--{name} is needed")
+    values["device"] = "cuda" if gpus and given["engine"] != "hash" else "cpu"
+    values["num_gpus"] = values["num_gpus"] or (len(gpus) if values["device"] == "cuda" else 1)
+    return Options(**values)

@@ -1,0 +1,134 @@
+"""Showing how far a run is: bars on a terminal, sparse lines elsewhere. It only reads the run folder."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from embedkit.runfolder import RunFolder
+from embedkit.status import Status, StatusReader
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger("embedkit")
+
+LINE_SECONDS = 30.0
+TICK_SECONDS = 0.5
+
+
+class LogProgress:
+    """Lets a line through every half minute."""
+
+    def __init__(self) -> None:
+        self._last = -LINE_SECONDS
+
+    def report(self, line: str) -> None:
+        """Log the line, unless one was logged a moment ago."""
+        if time.monotonic() - self._last >= LINE_SECONDS:
+            self._last = time.monotonic()
+            log.info("%s", line)
+
+
+class Display:
+    """Bars for prepare and embed, from the run's files; call `update` now and then."""
+
+    def __init__(self, run: RunFolder, console: "Console") -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._reader = StatusReader(run)
+        self._console = console
+        self._lines = LogLines(console)
+        self._progress = Progress(
+            TextColumn("{task.description:<8}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[done]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=120,
+        )
+        self._bars = {
+            stage: self._progress.add_task(stage, total=None, done="", rate="", visible=False)
+            for stage in ("prepare", "embed")
+        }
+        self._began: dict[str, tuple[float, int]] = {}
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.update()
+        self._progress.stop()
+
+    def update(self) -> None:
+        """Read the run's status and show it."""
+        status = self._reader.read()
+        self._show("prepare", status.rows_prepared, status.rows_chosen, "rows")
+        if status.tokens is not None:
+            shards = f"{status.shards_done}/{len(status.shards)} shards, {_rows_done(status):,} rows"
+            self._show("embed", status.tokens_done, status.tokens, "tokens", shards)
+
+    def _show(self, stage: str, done: int, total: int | None, unit: str, detail: str = "") -> None:
+        if total is None:
+            return
+        now = time.monotonic()
+        began, done_then = self._began.setdefault(stage, (now, done))
+        rate = f"{(done - done_then) / (now - began):,.0f} {unit}/s" if done > done_then else ""
+        text = detail or f"{done:,}/{total:,} {unit}"
+        if self._console.is_terminal:
+            self._progress.update(
+                self._bars[stage],
+                completed=done,
+                total=total,
+                visible=True,
+                done=text,
+                rate=rate if done < total else "",
+            )
+        else:
+            self._lines.show(stage, done, total, f"{text}  {rate}", (now - began) / max(done - done_then, 1))
+
+
+class LogLines:
+    """Bars as sparse lines: one every half minute and one when a stage is done."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._last: dict[str, float] = {}
+
+    def show(self, stage: str, done: int, total: int, text: str, seconds_each: float) -> None:
+        """Print a line, unless one was printed a moment ago."""
+        last = self._last.get(stage, -LINE_SECONDS)
+        if last == float("inf") or (done < total and time.monotonic() - last < LINE_SECONDS):
+            return
+        self._last[stage] = float("inf") if done >= total else time.monotonic()
+        left = f"  {(total - done) * seconds_each:,.0f} s left" if 0 < done < total else ""
+        self._console.print(f"{stage:<8} {100 * done // max(total, 1):>3} %  {text}{left}", highlight=False)
+
+
+@contextmanager
+def watching(run: RunFolder, console: "Console") -> Iterator[None]:
+    """Show the run's progress from a thread while this process works on it."""
+    stop = threading.Event()
+    with Display(run, console) as display:
+
+        def watch() -> None:
+            while not stop.wait(TICK_SECONDS):
+                display.update()
+
+        thread = threading.Thread(target=watch, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _rows_done(status: Status) -> int:
+    return sum(shard.rows_done for shard in status.shards)

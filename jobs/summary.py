@@ -1,0 +1,94 @@
+"""What a person reads at the end of a command."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from embedkit.prepare import read_plan
+from embedkit.records import RunConfig, ShardManifest, Success, read
+from embedkit.runfolder import RunFolder
+from embedkit.status import Status
+from embedkit.verify import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_json(value: msgspec.Struct) -> None:
+    """Print a struct as JSON to standard output."""
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
+
+
+def print_summary(run: RunFolder, console: "Console") -> None:
+    """Rows in, kept and dropped, tokens, speed and files of a merged run."""
+    from rich.table import Table
+
+    plan = read_plan(run, read(run.config, RunConfig))
+    success = read(run.success, Success)
+    manifests = [read(run.shard_manifest(shard), ShardManifest) for shard in range(len(plan.shards))]
+    unit = "GPU" if plan.settings.device == "cuda" else "worker"
+    seconds = sum(chunk.seconds for manifest in manifests for chunk in manifest.chunks)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in plan.dropped.items() if count)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows = [
+        ("rows in the data set", f"{plan.rows:,}"),
+        ("rows chosen", f"{plan.rows_chosen:,} from {len(success.sources):,} sources"),
+        ("rows kept", f"{plan.rows_kept:,}"),
+        ("rows dropped", dropped or "0"),
+        ("tokens", f"{plan.tokens:,}"),
+        ("tokens/s", f"{plan.tokens / max(seconds, 1e-9):,.0f} a {unit}"),
+        ("vectors", f"{success.rows:,} x {success.dim} float32"),
+        ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
+        ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table)
+    for path in (run.matrix, run.metadata, run.by_source, run.dropped):
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+def print_report(report: Report, console: "Console") -> None:
+    """What verify found."""
+    for problem in report.problems:
+        shard = "" if problem.shard is None else f"shard {problem.shard}: "
+        console.print(f"{shard}{problem.file}: {problem.what}", highlight=False, soft_wrap=True, markup=False)
+    reached = (
+        f"{report.shards_finished}/{report.shards} shards, {report.rows:,} rows, {report.bytes_read / 1e6:,.1f} MB"
+    )
+    again = f", {report.reembedded} rows embedded again" if report.reembedded else ""
+    verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
+    console.print(f"{verdict}: stage {report.stage}, {reached} read{again}", highlight=False, soft_wrap=True)
+    if report.problems:
+        console.print(f"to mend it: {report.problems[0].mend}", highlight=False, soft_wrap=True, markup=False)
+
+
+def print_status(status: Status, run: RunFolder, console: "Console") -> None:
+    """One screen: the stages, then the shards that are not done."""
+    from rich.table import Table
+
+    chosen = "?" if status.rows_chosen is None else f"{status.rows_chosen:,}"
+    console.print(f"run      {status.run}", highlight=False, soft_wrap=True)
+    console.print(f"stage    {status.stage}", highlight=False)
+    console.print(f"prepare  {status.rows_prepared:,} of {chosen} rows; dropped {status.dropped}", highlight=False)
+    if status.tokens is not None:
+        share = 100 * status.tokens_done / max(status.tokens, 1)
+        console.print(
+            f"embed    {status.shards_done} of {len(status.shards)} shards, {share:.1f} % of {status.tokens:,} tokens",
+            highlight=False,
+        )
+    table = Table("shard", "state", "rows", "%", "tokens/s", box=None, pad_edge=False)
+    for shard in status.shards:
+        if shard.state != "done":
+            table.add_row(
+                str(shard.shard),
+                shard.state,
+                f"{shard.rows_done:,}/{shard.rows:,}",
+                f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}",
+                f"{shard.tokens_per_second:,.0f}",
+            )
+    if table.row_count:
+        console.print(table)
+    if status.stage != "done":
+        console.print(f"to continue: {run.resume_command}", highlight=False, soft_wrap=True)
