@@ -129,6 +129,8 @@ def manifest_problem(manifest: ShardManifest, plan: Plan, shard: int) -> str | N
     planned = plan.shards[shard]
     if manifest.plan_sha256 != digest(plan):
         return "its manifest belongs to another plan"
+    if not manifest.request_sha256 == digest(manifest.request) == plan.request_sha256:
+        return "its manifest was made for another request"
     if (manifest.shard, manifest.start, manifest.stop) != (shard, planned.start, planned.stop):
         return (
             f"its manifest is that of shard {manifest.shard}, rows {manifest.start} to {manifest.stop}; "

@@ -399,5 +399,4 @@ def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
 
 
 def _token_counts(run: RunFolder, part: PartManifest) -> npt.NDArray[np.int64]:
-    column = pq.read_table(run.part_data(part.part), columns=["num_tokens"]).column(0)
-    return column.to_numpy().astype(np.int64)
+    return pl.read_parquet(run.part_data(part.part), columns=["num_tokens"])["num_tokens"].cast(pl.Int64).to_numpy()

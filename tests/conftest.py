@@ -1,0 +1,144 @@
+"""Fixtures shared by all tests: real data, real models, runs made by the real command line."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from embedkit.dataset import MESSAGES
+from embedkit.runfolder import RunFolder
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / ".venv" / "demo"
+EMBEDKIT = [sys.executable, "-m", "jobs"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The demo data and model come with `make test`; without them the tests cannot mean anything."""
+    for path in (DEMO / "chats-16.parquet", DEMO / "model"):
+        if not path.exists():
+            raise pytest.UsageError(f"{path} is not there; run the tests with `make test`, which fetches it")
+
+
+@pytest.fixture(scope="session")
+def demo_chats() -> Path:
+    return DEMO / "chats-16.parquet"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    return DEMO / "model"
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen3 of the right shape with random weights and its own byte-level BPE tokenizer."""
+    from tests.models import make_tiny_qwen
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-qwen3"
+    make_tiny_qwen(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer_only(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the hash engine needs of a model: its tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "tokenizer"
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_qwen / name, folder)
+    return folder
+
+
+def write_chats(path: Path, chats: list[Any], sources: list[str | None] | None = None) -> Path:
+    """Write chats as Parquet or, by the suffix, JSONL."""
+    sources = sources if sources is not None else ["s"] * len(chats)
+    rows = [{"messages": m, "dataset_source": s} for m, s in zip(chats, sources, strict=True)]
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        schema = {"messages": MESSAGES, "dataset_source": pl.String()}
+        pl.DataFrame(rows, schema=schema).write_parquet(path, row_group_size=1000)
+    return path
+
+
+def chat(prompt: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+
+
+@pytest.fixture(scope="session")
+def small_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """9,000 short chats of 7 sources, some to be dropped for each reason."""
+    words = ["river", "stone", "lamp", "π", "漢字", "engine", "seven", "<think>", "</think>", "9 8 7", "🙂", "so"]
+    chats: list[Any] = []
+    for i in range(9000):
+        text = " ".join(words[(i * k + k * k) % len(words)] for k in range(1, 3 + i % 23))
+        if i % 901 == 5:
+            chats.append([{"role": "user", "content": text}])
+        elif i % 907 == 6:
+            chats.append(chat(" ", "\n"))
+        elif i % 911 == 7:
+            chats.append(chat("long", text * 400))
+        elif i % 5 == 0:
+            chats.append(chat(text, f"<think>{i} {text}</think> {text}"))
+        else:
+            chats.append(chat(f"{i} {text}", text))
+    sources = [f"source {i % 7}" if i % 7 else "a/b" for i in range(9000)]
+    return write_chats(tmp_path_factory.mktemp("data") / "small.parquet", chats, sources)  # type: ignore[arg-type]
+
+
+def embedkit(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    done = subprocess.run(
+        [*EMBEDKIT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environment,
+        timeout=280,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"embedkit {arguments} exited {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+RunMaker = Callable[..., RunFolder]
+
+
+@pytest.fixture(scope="session")
+def hash_run(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run of small_chats with the hash engine in 3 shards. Read only."""
+    return make_hash_run(small_chats, tokenizer_only, tmp_path_factory.mktemp("runs"))
+
+
+def hash_request(data: Path, model: Path, output: Path, name: str = "run") -> list[object]:
+    return [
+        *("--dataset", data, "--model", model, "--engine", "hash", "--max-length", 512, "--full"),
+        *("--shards", 3, "--output-dir", output, "--run-name", name),
+    ]
+
+
+def make_hash_run(data: Path, model: Path, output: Path) -> RunFolder:
+    embedkit("run", *hash_request(data, model, output))
+    return RunFolder(output / "run")
+
+
+@pytest.fixture
+def damaged_run(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the finished run, to be damaged."""
+    shutil.copytree(hash_run.path, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+def snapshot(run: RunFolder) -> dict[str, bytes]:
+    """All files that the same request must make again to the byte."""
+    paths = [run.plan, run.dropped, *sorted(run.extracted.iterdir()), run.matrix, run.metadata]
+    paths += sorted(path for path in run.by_source.rglob("*") if path.is_file())
+    return {path.relative_to(run.path).as_posix(): path.read_bytes() for path in paths}

@@ -1,0 +1,187 @@
+"""Whatever is wrong with a run's files is found and named, by verify and by merge, and mended by a resume."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from embedkit.matrix import check_matrix
+from embedkit.records import Chunk, Request, ShardManifest, digest, read, write
+from embedkit.runfolder import RunFolder
+from embedkit.verify import verify
+from tests.conftest import embedkit, snapshot
+
+
+def flip(path: Path, where: float = 0.6) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * where)] ^= 0x10
+    path.write_bytes(data)
+
+
+def shard_data(run: RunFolder, shard: int) -> Path:
+    return run.shard(shard) / read(run.shard_manifest(shard), ShardManifest).file.name
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def swap_shards(run: RunFolder) -> None:
+    one, two = shard_data(run, 0), shard_data(run, 1)
+    data = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(data)
+
+
+DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
+    "flipped byte in a shard": (lambda run: flip(shard_data(run, 1)), "sha256 differs", 1),
+    "flipped byte in a shard's header": (lambda run: flip(shard_data(run, 1), 0.0), "sha256 differs", 1),
+    "shard cut short": (lambda run: cut_short(shard_data(run, 2)), "bytes, its manifest says", 2),
+    "shard file gone": (lambda run: shard_data(run, 0).unlink(), "missing", 0),
+    "two shards swapped": (swap_shards, "its manifest says|sha256 differs", 0),
+    "manifest of another shard": (
+        lambda run: shutil.copy(run.shard_manifest(1), run.shard_manifest(0)),
+        "is that of shard 1",
+        0,
+    ),
+    "manifest of another plan": (
+        lambda run: edit(run.shard_manifest(0), plan_sha256="0" * 64),
+        "belongs to another plan",
+        0,
+    ),
+    "half a manifest": (lambda run: cut_short(run.shard_manifest(2)), "not a valid ShardManifest", 2),
+    "flipped byte in a part": (lambda run: flip(run.part_data(1)), "sha256 differs", None),
+    "foreign file among the parts": (lambda run: shutil.copy(run.part_data(0), run.extracted / "x.parquet"), "no manifest", None),
+    "flipped byte in the merged matrix": (lambda run: flip(run.matrix), "sha256 differs", None),
+    "merged metadata gone": (lambda run: run.metadata.unlink(), "missing", None),
+    "flipped byte in a source's matrix": (
+        lambda run: flip(run.by_source / "a_b" / "embeddings.safetensors"),
+        "sha256 differs",
+        None,
+    ),
+    "flipped byte in the dropped rows": (lambda run: flip(run.dropped), "sha256 differs", None),
+    "edited plan": (lambda run: edit(run.plan, tokens=1), "another plan", None),
+    "edited configuration": (
+        lambda run: run.config.write_text(run.config.read_text().replace('"max_length": 512', '"max_length": 511')),
+        "made for another request",
+        None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_verify_finds_and_names_it(name: str, damaged_run: RunFolder) -> None:
+    damage, what, shard = DAMAGE[name]
+    damage(damaged_run)
+    report = verify(damaged_run)
+    assert not report.ok
+    found = [problem for problem in report.problems if shard is None or problem.shard == shard]
+    assert any(msgspec.json.encode(problem).decode() for problem in found)
+    import re
+
+    assert any(re.search(what, problem.what) for problem in found), report.problems
+
+
+def test_a_sound_run_verifies(hash_run: RunFolder) -> None:
+    done = embedkit("verify", hash_run.path, "--json", "--reembed", 10)
+    report = json.loads(done.stdout)
+    assert report["problems"] == []
+    assert report["stage"] == "done"
+    assert report["reembedded"] == 30
+
+
+@pytest.mark.parametrize(
+    "name", ["flipped byte in a shard", "shard file gone", "half a manifest", "flipped byte in a part"]
+)
+def test_merge_names_it_and_resume_mends_it(name: str, damaged_run: RunFolder) -> None:
+    before = snapshot(damaged_run)
+    DAMAGE[name][0](damaged_run)
+    failed = embedkit("merge", damaged_run.path, check=False)
+    assert failed.returncode == 1
+    assert "embedkit run --resume --run-name run --output-dir" in failed.stderr
+    if (shard := DAMAGE[name][2]) is not None:
+        assert f"shard {shard}: " in failed.stderr
+    assert not damaged_run.success.exists()
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent)
+    assert snapshot(damaged_run) == before
+    assert verify(damaged_run).ok
+
+
+def test_resume_embeds_only_the_damaged_chunk(damaged_run: RunFolder) -> None:
+    flip(shard_data(damaged_run, 1), 0.99)
+    embedkit("embed", damaged_run.path)
+    manifest = read(damaged_run.shard_manifest(1), ShardManifest)
+    assert manifest.chunks_adopted == len(manifest.chunks) - 1
+
+
+def test_fault_6_a_missing_shard_is_named(damaged_run: RunFolder) -> None:
+    """Fault 6 of the replaced scripts: a missing shard file was skipped at merge."""
+    shutil.rmtree(damaged_run.shard(1))
+    failed = embedkit("merge", damaged_run.path, check=False)
+    assert failed.returncode == 1
+    assert "1 of 3 shards are not whole:\n  shard 1: not finished" in failed.stderr
+
+
+def resign(run: RunFolder, shard: int) -> None:
+    """Make a shard's manifest agree with its file again, as a careless tool or an attacker would."""
+    path = run.shard_manifest(shard)
+    manifest = read(path, ShardManifest)
+    data = shard_data(run, shard)
+    offset = check_matrix(data, *manifest.shape)
+    raw = data.read_bytes()
+    row_bytes = manifest.shape[1] * 4
+
+    def signed(chunk: Chunk) -> Chunk:
+        begin, end = (offset + (i - manifest.start) * row_bytes for i in (chunk.start, chunk.stop))
+        return msgspec.structs.replace(chunk, vectors_sha256=hashlib.sha256(raw[begin:end]).hexdigest())
+
+    file = msgspec.structs.replace(manifest.file, sha256=hashlib.sha256(raw).hexdigest())
+    write(path, msgspec.structs.replace(manifest, file=file, chunks=tuple(map(signed, manifest.chunks))))
+
+
+def test_two_vectors_swapped_and_signed_are_found_by_embedding_again(damaged_run: RunFolder) -> None:
+    damaged_run.success.unlink()
+    manifest = read(damaged_run.shard_manifest(1), ShardManifest)
+    data = shard_data(damaged_run, 1)
+    offset = check_matrix(data, *manifest.shape)
+    matrix = np.memmap(data, np.float32, "r+", offset, manifest.shape)
+    matrix[[10, 11]] = matrix[[11, 10]]
+    matrix.flush()
+    resign(damaged_run, 1)
+    assert verify(damaged_run).ok
+    report = verify(damaged_run, reembed=manifest.shape[0])
+    assert [problem.shard for problem in report.problems] == [1, 1]
+    assert f"(id {manifest.start + 10})" in report.problems[0].what
+
+
+def test_shards_of_different_engines_are_not_merged_unasked(damaged_run: RunFolder) -> None:
+    path = damaged_run.shard_manifest(2)
+    manifest = read(path, ShardManifest)
+    write(path, msgspec.structs.replace(manifest, engine=msgspec.structs.replace(manifest.engine, gpu="other")))
+    failed = embedkit("merge", damaged_run.path, check=False)
+    assert failed.returncode == 1
+    assert "made on different engines" in failed.stderr
+    assert "shards 0, 1: " in failed.stderr
+    assert "shards 2: " in failed.stderr
+    embedkit("merge", damaged_run.path, "--allow-mixed")
+    assert json.loads(damaged_run.success.read_bytes())["mixed_engines_allowed"] is True
+
+
+def test_a_shard_of_another_request_is_refused(damaged_run: RunFolder) -> None:
+    """Fault 1 of the replaced scripts: a shard of another --max-length was merged all the same."""
+    path = damaged_run.shard_manifest(0)
+    manifest = read(path, ShardManifest)
+    other: Request = msgspec.structs.replace(manifest.request, max_length=99)
+    write(path, msgspec.structs.replace(manifest, request=other, request_sha256=digest(other)))
+    failed = embedkit("merge", damaged_run.path, check=False)
+    assert failed.returncode == 1
+    assert "shard 0: " in failed.stderr

@@ -1,0 +1,60 @@
+"""Extraction equals the plain reference on any input."""
+
+from typing import Any
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedkit.dataset import MESSAGES
+from embedkit.extract import PYTHON_WHITESPACE, combined_text, extract
+from tests.reference import extract_row
+
+pieces = st.sampled_from(["<think>", "</think>", "<think", "think>", " ", "\n\n", "\t", "\x1c", "\x85", "\u3000", "a"])
+text = st.lists(pieces | st.text(st.characters(codec="utf-8"), max_size=4), max_size=7).map("".join)
+role = st.sampled_from(["user", "assistant", "assistant", "system", "tool", "Assistant", "", None])
+message = st.none() | st.fixed_dictionaries({"role": role, "content": st.none() | text})
+chats = st.lists(st.none() | st.lists(message, max_size=6), max_size=8)
+
+
+def extracted(rows: list[Any]) -> tuple[list[dict[str, Any]], list[int]]:
+    frame = pl.DataFrame(
+        {"row": range(len(rows)), "messages": rows, "dataset_source": ["s"] * len(rows)},
+        schema={"row": pl.Int64, "messages": MESSAGES, "dataset_source": pl.String},
+    )
+    texts, no_assistant = extract(frame)
+    return texts.with_columns(combined=combined_text()).to_dicts(), no_assistant["row"].to_list()
+
+
+@given(chats)
+@settings(max_examples=400, deadline=None)
+def test_extraction_equals_the_reference(rows: list[Any]) -> None:
+    expected = [(i, extract_row(messages)) for i, messages in enumerate(rows)]
+    texts, no_assistant = extracted(rows)
+    assert texts == [{"row": i, "dataset_source": "s", **texts} for i, texts in expected if texts is not None]
+    assert no_assistant == [i for i, texts in expected if texts is None]
+
+
+def test_rules_by_example() -> None:
+    """The rules once more, as literals that do not depend on the reference."""
+    answer = "<think> a </think> b </think> c "
+    rows = [
+        [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}, {"role": "assistant", "content": answer}],
+        [{"role": "assistant", "content": "</think> x <think>"}],
+        [{"role": "assistant", "content": "first"}, {"role": "user", "content": None}],
+        [{"role": "assistant", "content": "one"}, {"role": "assistant", "content": ""}],
+    ]
+    texts, no_assistant = extracted(rows)
+    assert [(t["user_prompt"], t["think_text"], t["response_text"], t["num_turns"]) for t in texts] == [
+        ("S\n\nU", "a", "b </think> c", 1),
+        ("", "", "x <think>", 1),
+        ("", "", "first", 1),
+    ]
+    assert texts[0]["combined"] == "S\n\nU\n\na\n\nb </think> c"
+    assert texts[1]["combined"] == "x <think>"
+    assert no_assistant == [3]
+
+
+def test_whitespace_is_pythons() -> None:
+    every = "".join(chr(c) for c in range(0x110000) if chr(c).isspace())
+    assert set(every) == set(PYTHON_WHITESPACE)

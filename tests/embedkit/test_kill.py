@@ -1,0 +1,111 @@
+"""kill -9 at every durable step of every stage: the next start continues, and ends where it would have ended.
+
+Real processes are really killed; tests/crash/sitecustomize.py does it at the K-th fsync, rename or link.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedkit.records import ShardManifest, read
+from embedkit.runfolder import RunFolder
+from embedkit.shardfile import journals
+from embedkit.verify import verify
+from tests.conftest import embedkit, hash_request, snapshot
+from tests.embedkit.test_whole_run import matrix_of
+
+CRASH = str(Path(__file__).parent.parent / "crash")
+
+
+def killed(*arguments: object, at: int) -> bool:
+    """Run a command that dies at its K-th durable step; whether it died."""
+    done = embedkit(*arguments, check=False, PYTHONPATH=CRASH, EMBEDKIT_TEST_KILL_AT=str(at))
+    return done.returncode != 0
+
+
+def growing() -> Iterator[int]:
+    """1, 2, 3, 4, 5, 7, 9, 12, ...: every early step, and later ones ever more sparsely."""
+    at = 1
+    while True:
+        yield at
+        at += 1 + at // 4
+
+
+@pytest.fixture
+def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the finished run as it was before embed."""
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(hash_run.path, run.path)
+    shutil.rmtree(run.embeddings)
+    return run
+
+
+def test_kills_in_prepare(small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path) -> None:
+    request = hash_request(small_chats, tokenizer_only, tmp_path)
+    run = RunFolder(tmp_path / "run")
+    deaths = 0
+    for at in growing():
+        if not killed("prepare", *request, "--resume", "--workers", 1, at=at):
+            break
+        deaths += 1
+        assert verify(run).ok or not run.config.exists()
+    assert deaths >= 5
+    embedkit("embed", run.path)
+    embedkit("merge", run.path)
+    assert snapshot(run) == snapshot(hash_run)
+    assert not list(run.parts.glob(".*.tmp"))
+
+
+def test_kills_in_embed(prepared: RunFolder, hash_run: RunFolder) -> None:
+    deaths = 0
+    for at in growing():
+        if not killed("embed", prepared.path, "--shard", 1, at=at):
+            break
+        deaths += 1
+        assert verify(prepared).ok
+        durable = {chunk.start for journal in journals(prepared.shard(1)) for chunk in journal.chunks}
+        assert len(durable) >= 1 or at < 6
+    assert deaths >= 5
+    embedkit("embed", prepared.path)
+    manifest = read(prepared.shard_manifest(1), ShardManifest)
+    assert manifest.chunks_adopted > 0
+    assert {path.name for path in prepared.shard(1).iterdir()} == {
+        *("manifest.json", manifest.file.name, f"{manifest.attempt}.journal.jsonl")
+    }
+    embedkit("merge", prepared.path)
+    assert snapshot(prepared) == snapshot(hash_run)
+
+
+def test_kills_in_merge(prepared: RunFolder, hash_run: RunFolder) -> None:
+    embedkit("embed", prepared.path)
+    deaths = 0
+    for at in growing():
+        if not killed("merge", prepared.path, at=at):
+            break
+        deaths += 1
+        assert not prepared.success.exists() or verify(prepared).ok
+    assert deaths >= 5
+    assert snapshot(prepared) == snapshot(hash_run)
+    assert verify(prepared).ok
+    assert not list(prepared.embeddings.rglob("*.tmp"))
+
+
+def test_kills_in_embed_with_vllm(tiny_qwen: Path, small_chats: Path, tmp_path: Path) -> None:
+    request = [
+        *("--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 150, "--output-dir", tmp_path),
+        *("--shards", 1, "--run-name"),
+    ]
+    for name in ("undisturbed", "killed"):
+        embedkit("prepare", *request, name)
+    undisturbed, disturbed = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "killed")
+    embedkit("embed", undisturbed.path)
+    assert killed("embed", disturbed.path, at=7)
+    embedkit("embed", disturbed.path)
+    assert read(disturbed.shard_manifest(0), ShardManifest).chunks_adopted >= 1
+    for run in (undisturbed, disturbed):
+        embedkit("merge", run.path)
+    assert disturbed.metadata.read_bytes() == undisturbed.metadata.read_bytes()
+    assert np.abs(matrix_of(disturbed.matrix) - matrix_of(undisturbed.matrix)).max() <= 1e-6

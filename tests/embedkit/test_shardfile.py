@@ -1,0 +1,118 @@
+"""Attempts at a shard: what one made durable, the next one keeps, and nothing else."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+from safetensors import safe_open
+
+from embedkit.engines.hashing import HashEngine
+from embedkit.records import Chunk, EngineRecord, EngineSettings, PlanShard
+from embedkit.shardfile import ShardFile, journals
+
+SETTINGS = EngineSettings(
+    device="cpu", dtype="float32", max_length=8, chunk_tokens=9, token_budget=9, max_sequences=9, eager=True
+)
+RECORD = HashEngine(SETTINGS).record
+SHARD = PlanShard(start=100, stop=130, tokens=30, cost_seconds=1.0, chunks=(100, 110, 120, 130))
+
+
+def vectors(start: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(start).standard_normal((10, RECORD.dim)).astype(np.float32)
+
+
+def chunk(start: int) -> Chunk:
+    digest = hashlib.sha256(vectors(start).tobytes()).hexdigest()
+    return Chunk(
+        start=start,
+        stop=start + 10,
+        tokens=10,
+        vectors_sha256=digest,
+        inputs_sha256="",
+        norm_min=1,
+        norm_max=1,
+        seconds=1,
+    )
+
+
+@dataclasses.dataclass
+class Attempts:
+    folder: Path
+    count: int = 0
+
+    def start(self, plan: str = "plan", engine: EngineRecord = RECORD) -> ShardFile:
+        self.count += 1
+        file = ShardFile(self.folder, 3, SHARD, plan, engine, f"attempt-{self.count}")
+        file.adopt()
+        return file
+
+
+@pytest.fixture
+def attempts(tmp_path: Path) -> Attempts:
+    return Attempts(tmp_path / "00003")
+
+
+def test_a_whole_attempt_is_a_safetensors_file(attempts: Attempts) -> None:
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), vectors(start))
+        path = file.finish()
+    with safe_open(path, "np") as tensors:
+        assert np.array_equal(tensors.get_tensor("embeddings"), np.concatenate([vectors(s) for s in (100, 110, 120)]))
+
+
+def test_durable_chunks_are_adopted_from_all_attempts(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), vectors(100))
+    with attempts.start() as second:
+        assert set(second.chunks) == {100}
+        second.append(chunk(120), vectors(120))
+    with attempts.start() as third:
+        assert set(third.chunks) == {100, 120}
+        third.append(chunk(110), vectors(110))
+        path = third.finish()
+    with safe_open(path, "np") as tensors:
+        assert np.array_equal(tensors.get_tensor("embeddings")[10:20], vectors(110))
+
+
+def test_a_torn_journal_line_counts_for_nothing(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), vectors(100))
+        first.append(chunk(110), vectors(110))
+    journal = next(attempts.folder.glob("*.journal.jsonl"))
+    whole = journal.read_bytes()
+    for cut in range(1, 60, 7):
+        journal.write_bytes(whole[:-cut])
+        with attempts.start() as file:
+            assert set(file.chunks) == {100}
+        for path in attempts.folder.glob(f"attempt-{attempts.count}.*"):
+            path.unlink()
+    journal.write_bytes(whole[:20])
+    assert journals(attempts.folder) == []
+
+
+def test_a_flipped_byte_costs_its_chunk(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        for start in (100, 110, 120):
+            first.append(chunk(start), vectors(start))
+    matrix = next(attempts.folder.glob("*.partial"))
+    data = bytearray(matrix.read_bytes())
+    data[len(data) // 2] ^= 1
+    matrix.write_bytes(data)
+    with attempts.start() as second:
+        assert set(second.chunks) == {100, 120}
+
+
+def test_chunks_of_another_plan_or_engine_are_not_adopted(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), vectors(100))
+    with attempts.start(plan="another") as second:
+        assert second.adopted == 0
+    with attempts.start(engine=msgspec.structs.replace(RECORD, gpu="another GPU")) as third:
+        assert third.adopted == 0
+    with attempts.start() as fourth:
+        assert fourth.adopted == 1

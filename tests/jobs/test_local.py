@@ -1,0 +1,126 @@
+"""The local queue: slots, order, failures, and that nothing outlives it. Jobs are real processes."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from embedkit.runfolder import RunFolder
+from jobs.local import Job, LocalQueue, Slot, make_slots
+from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
+
+
+def note(path: Path, name: str, seconds: float = 0.0) -> None:
+    """A job for tests: append when and where it ran."""
+    begin = time.time()
+    time.sleep(seconds)
+    gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+    with path.open("a") as file:
+        file.write(f"{name} {gpu} {begin} {time.time()}\n")
+
+
+def fail(path: Path) -> None:
+    from embedkit.errors import EmbedkitError
+
+    raise EmbedkitError("the moon is full")
+
+
+def die(path: Path) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "run")
+    folder.logs.mkdir(parents=True)
+    return folder
+
+
+def test_each_slot_runs_one_job_at_a_time(run: RunFolder, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    cpus = tuple(os.sched_getaffinity(0))
+    queue = LocalQueue(run, [Slot("4", cpus), Slot("7", cpus)])
+    assert queue.run([Job(f"job-{i}", note, (notes, str(i), 0.5)) for i in range(5)], lambda: None) == {}
+    rows = [line.split() for line in notes.read_text().splitlines()]
+    assert sorted(row[0] for row in rows) == list("01234")
+    assert {row[1] for row in rows} == {"4", "7"}
+    for gpu in ("4", "7"):
+        times = sorted((float(begin), float(end)) for _, g, begin, end in rows if g == gpu)
+        assert all(end <= begin for (_, end), (begin, _) in zip(times[:-1], times[1:], strict=True))
+    assert not list((run.logs / "submitit").iterdir())
+
+
+def test_a_failure_is_told_and_stops_no_other_job(run: RunFolder, tmp_path: Path) -> None:
+    queue = LocalQueue(run, make_slots(1, []))
+    jobs = [Job("a", fail, (tmp_path,)), Job("b", die, (tmp_path,)), Job("c", note, (tmp_path / "notes", "c"))]
+    failures = queue.run(jobs, lambda: None)
+    assert set(failures) == {"a", "b"}
+    assert failures["a"].startswith("the moon is full\nlog: ")
+    assert "killed?" in failures["b"]
+    assert (tmp_path / "notes").exists()
+
+
+def test_slots_share_the_cpus_and_name_the_gpus() -> None:
+    slots = make_slots(2, ["3", "5"])
+    assert [slot.gpu for slot in slots] == ["3", "5"]
+    assert set(slots[0].cpus) | set(slots[1].cpus) == os.sched_getaffinity(0)
+
+
+def processes_of(path: Path) -> list[psutil.Process]:
+    """Live processes that have the path in their command line or as a submitit folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(path) in " ".join(process.cmdline()) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_until_gone(path: Path, seconds: float) -> None:
+    deadline = time.time() + seconds
+    while processes_of(path):
+        assert time.time() < deadline, processes_of(path)
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_no_process_and_can_be_resumed(
+    how: signal.Signals, tiny_qwen: Path, small_chats: Path, tmp_path: Path
+) -> None:
+    request = [
+        *("--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 900, "--shards", 1),
+        *("--output-dir", tmp_path, "--run-name", "run"),
+    ]
+    started = subprocess.Popen(
+        [*EMBEDKIT, "run", *map(str, request)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    run = RunFolder(tmp_path / "run")
+    deadline = time.time() + 120
+    while not any(len(path.read_bytes().splitlines()) > 2 for path in run.shard(0).glob("*.journal.jsonl")):
+        assert started.poll() is None, started.communicate()
+        assert time.time() < deadline
+        time.sleep(0.02)
+    assert len(processes_of(tmp_path)) >= 3
+    if how == signal.SIGINT:
+        os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the queue and to all its children
+    else:
+        started.kill()
+    assert started.wait(20) != 0
+    wait_until_gone(tmp_path, 10)
+    if how == signal.SIGINT:
+        assert "Traceback" not in started.stderr.read()  # type: ignore[union-attr]
+    assert not run.shard_manifest(0).exists()
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path)
+    assert snapshot(run)
+    embedkit("verify", run.path)
