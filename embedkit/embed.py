@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -55,6 +55,13 @@ class ChunkInput:
     stop: int
     rows: npt.NDArray[np.int64]
     token_ids: TokenIds
+
+    def take(self, ids: Sequence[int]) -> "ChunkInput":
+        """The rows with these ids alone, in the order given."""
+        picked = [self.token_ids[i - self.start] for i in ids]
+        offsets = np.cumsum([0, *(len(p) for p in picked)])
+        rows = self.rows[np.array(ids) - self.start]
+        return ChunkInput(ids[0], ids[-1] + 1, rows, TokenIds(np.concatenate(picked), offsets))
 
 
 @dataclass

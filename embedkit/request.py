@@ -105,9 +105,11 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
             f"{run.path} is a run already. Continue it with --resume, name another with --run-name, or delete it "
             "with --overwrite"
         )
-    if run.path.exists() and any(run.path.iterdir()):
+    run.path.mkdir(parents=True, exist_ok=True)
+    for half_written in run.path.glob(f".{run.config.name}.*.tmp"):  # killed right here
+        half_written.unlink()
+    if any(run.path.iterdir()):
         raise UsageError(f"{run.path} is no run and not empty; name another with --run-name")
-    run.logs.mkdir(parents=True, exist_ok=True)
     write(run.config, config)
 
 

@@ -1,7 +1,6 @@
 """verify: re-read every byte of a run, finished or not, and say what is wrong, by file and shard."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
-from embedkit.embed import InputReader, embed_chunk, manifest_problem
+from embedkit.embed import InputReader, embed_chunk, inputs_digest, manifest_problem
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.matrix import ITEM_BYTES, check_matrix, open_matrix
@@ -258,26 +257,37 @@ class _Checker:
             stored = open_matrix(data, *manifest.shape)
         except (EmbedkitError, FileNotFoundError):
             return  # reported above
-        for start, stop in _sampled_ids(manifest, rows):
-            chunk = reader.read(start, stop)
-            again = embed_chunk(engine, chunk)[0].astype(np.float64)
-            kept = stored[start - manifest.start].astype(np.float64)
-            distance = 1.0 - float(again @ kept / max(np.linalg.norm(again) * np.linalg.norm(kept), 1e-30))
-            self._reembedded += 1
-            if not distance <= REEMBED_TOLERANCE[plan.settings.dtype]:
-                self.add(
-                    data,
-                    f"row {chunk.rows[0]} (id {start}): its vector is not what the row gives now "
-                    f"(1 - cosine {distance:.2g})",
-                    manifest.shard,
-                )
+        ids = _sampled_ids(manifest, rows)
+        for chunk in manifest.chunks:
+            chosen = [i for i in ids if chunk.start <= i < chunk.stop]
+            if not chosen:
+                continue
+            whole = reader.read(chunk.start, chunk.stop)
+            if inputs_digest(whole) != chunk.inputs_sha256:
+                self.add(data, f"ids {chunk.start} to {chunk.stop - 1} were fed other tokens", manifest.shard)
+            picked = whole.take(chosen)
+            again = embed_chunk(engine, picked)
+            self._reembedded += len(chosen)
+            distances = _cosine_distances(again, stored[np.array(chosen) - manifest.start])
+            for i in np.flatnonzero(~(distances <= REEMBED_TOLERANCE[plan.settings.dtype])):
+                what = f"row {picked.rows[i]} (id {chosen[i]}): its vector is not what the row gives now"
+                self.add(data, f"{what} (1 - cosine {distances[i]:.2g})", manifest.shard)
 
 
-def _sampled_ids(manifest: ShardManifest, rows: int) -> Iterator[tuple[int, int]]:
-    """`rows` ids of a shard, at random but always the same, as ranges of one."""
-    ids: npt.NDArray[np.int64] = np.arange(manifest.start, manifest.stop)
-    for i in np.sort(ids[np.argsort(row_hash(manifest.shard, ids), kind="stable")[:rows]]):
-        yield int(i), int(i) + 1
+def _sampled_ids(manifest: ShardManifest, rows: int) -> list[int]:
+    """`rows` ids of a shard, at random but always the same, ascending."""
+    ids = np.arange(manifest.start, manifest.stop)
+    chosen: list[int] = np.sort(ids[np.argsort(row_hash(manifest.shard, ids), kind="stable")[:rows]]).tolist()
+    return chosen
+
+
+def _cosine_distances(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """1 - cosine of each pair of rows, float64 (n,); NaN where a row is zero or not finite."""
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = (a64 * b64).sum(axis=1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
+    distances: npt.NDArray[np.float64] = 1.0 - cosines
+    return distances
 
 
 def _chunk_mismatch(path: Path, first_id: int, manifest: ShardManifest, rows: int | None = None) -> Chunk | None:

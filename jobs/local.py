@@ -91,7 +91,7 @@ class LocalQueue:
                 for name in [name for name, (job, _) in self._running.items() if job.done()]:
                     job, slot = self._running.pop(name)
                     self._free.append(slot)
-                    if job.exception() is None:
+                    if _succeeded(job):
                         _remove_files_of(job)
                     else:
                         failures[name] = last_error(self._run.logs / f"{name}.log")
@@ -162,6 +162,11 @@ def _kill_tree(pid: int) -> None:
         except psutil.NoSuchProcess:
             continue
     psutil.wait_procs(tree, timeout=10)
+
+
+def _succeeded(job: submitit.Job[None]) -> bool:
+    """Whether a job that is over left a result; asking submitit for one that is not there takes it 15 s."""
+    return job.paths.result_pickle.exists() and job.exception() is None
 
 
 def _remove_files_of(job: submitit.Job[None]) -> None:

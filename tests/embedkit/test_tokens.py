@@ -12,7 +12,18 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.tokens import FastTokenizer, HfTokenizer, TokenIds, audit, load_reference, load_tokenizer
 from tests.models import CORPUS, END
 
-TEXTS = [*CORPUS[:5], "", " ", "0123456789" * 50, "漢字" * 40, "🙂🙃", "a\u0301 e\u0301", "\x1c\x00", END, "<|im_end|>x"]
+TEXTS = [
+    *CORPUS[:5],
+    "",
+    " ",
+    "0123456789" * 50,
+    "漢字" * 40,
+    "🙂🙃",
+    "a\u0301 e\u0301",
+    "\x1c\x00",
+    END,
+    "<|im_end|>x",
+]
 
 
 def ids_of(tokens: TokenIds) -> list[list[int]]:

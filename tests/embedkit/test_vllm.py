@@ -1,17 +1,21 @@
 """The real vLLM engine on the CPU against a plain transformers forward, and at the limits."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 from tokenizers import Tokenizer
 
-from tests.conftest import ROOT, chat, embedkit, write_chats
+from tests.conftest import ROOT, chat, embedkit, needs_vllm, write_chats
 from tests.models import make_tiny_qwen
 from tests.naive import forward
+
+pytestmark = needs_vllm
 
 TEXTS = [
     "The river runs past the old mill.",
@@ -19,7 +23,7 @@ TEXTS = [
     "12 * 12 = 144",
     "漢字 🙂 кириллица",
     "a",
-    "word " * 200,
+    "so it goes " * 30,
 ]
 
 
@@ -42,8 +46,6 @@ alone = np.concatenate([engine.embed([tokens[i]]) for i in range(len(tokens))])
 np.savez(out, batched=batched, alone=alone)
 engine.close()
 """
-    import json
-
     arguments = [str(model), str(out), str(max_length), json.dumps(texts)]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=ROOT, timeout=250)
     found = np.load(out)
@@ -88,8 +90,6 @@ def test_lengths_at_the_models_limit(short_qwen: Path, tmp_path: Path) -> None:
     chats = [chat("", text_of(short_qwen, n)) for n in lengths]
     data = write_chats(tmp_path / "limit.parquet", chats)
     embedkit("run", "--dataset", data, "--model", short_qwen, "--output-dir", tmp_path, "--run-name", "run")
-    import polars as pl
-
     metadata = pl.read_parquet(tmp_path / "run" / "embeddings" / "metadata.parquet")
     assert metadata["num_tokens"].to_list() == [n for n in lengths if n <= 64]
     dropped = pl.read_parquet(tmp_path / "run" / "dropped_rows.parquet")

@@ -99,7 +99,9 @@ def test_success_names_every_file(hash_run: RunFolder) -> None:
     assert success.sources["a/b"].folder == "a_b"
 
 
-def test_texts_none_leaves_texts_out_of_the_merged_files(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+def test_texts_none_leaves_texts_out_of_the_merged_files(
+    small_chats: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
     embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), "--texts", "none")
     run = RunFolder(tmp_path / "run")
     short = ["id", "row", "dataset_source", "num_turns", "num_tokens"]

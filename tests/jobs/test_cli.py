@@ -13,7 +13,9 @@ from tests.conftest import ROOT, chat, embedkit, hash_request, snapshot, write_c
 
 
 def test_help_loads_nothing_heavy() -> None:
-    program = "import sys, jobs.cli; print([m for m in ('torch', 'vllm', 'polars', 'numpy', 'rich') if m in sys.modules])"
+    program = (
+        "import sys, jobs.cli; print([m for m in ('torch', 'vllm', 'polars', 'numpy', 'rich') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
     assert "prepare" in embedkit("--help").stdout
@@ -108,7 +110,10 @@ def test_fault_9_another_number_of_gpus_on_resume_changes_nothing(damaged_run: R
         (["run", "--dataset", "DATA", "--model", "MODEL", "--messages-column", "chats"], "no column 'chats'"),
         (["run", "--dataset", "DATA", "--model", "MODEL"], "no config.json there"),
         (["run", "--dataset", "DATA", "--model", "MODEL", "--engine", "hash"], "does not say how many tokens"),
-        (["run", "--dataset", "DATA", "--model", "MINILM", "--max-length", "257"], "the model takes 256 tokens at most"),
+        (
+            ["run", "--dataset", "DATA", "--model", "MINILM", "--max-length", "257"],
+            "the model takes 256 tokens at most",
+        ),
         (["run", "--dataset", "DATA", "--model", "MINILM", "--full", "--sample-size", "3"], "exclude each other"),
         (["run", "--dataset", "DATA", "--model", "MINILM", "--resume", "--overwrite"], "exclude each other"),
         (["run", "--dataset", "DATA", "--model", "MINILM", "--run-name", "../x"], "one folder name"),

@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from embedkit.records import ShardManifest, read
 from embedkit.runfolder import RunFolder
 from jobs.local import Job, LocalQueue, Slot, make_slots
-from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
+from tests.conftest import EMBEDKIT, ROOT, embedkit, needs_vllm
 
 
 def note(path: Path, name: str, seconds: float = 0.0) -> None:
@@ -89,15 +91,9 @@ def wait_until_gone(path: Path, seconds: float) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_run_leaves_no_process_and_can_be_resumed(
-    how: signal.Signals, tiny_qwen: Path, small_chats: Path, tmp_path: Path
-) -> None:
-    request = [
-        *("--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 900, "--shards", 1),
-        *("--output-dir", tmp_path, "--run-name", "run"),
-    ]
-    started = subprocess.Popen(
+def start_run(request: list[object]) -> "subprocess.Popen[str]":
+    """`embedkit run` as a terminal starts it: in a process group of its own."""
+    return subprocess.Popen(
         [*EMBEDKIT, "run", *map(str, request)],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
@@ -105,22 +101,56 @@ def test_a_killed_run_leaves_no_process_and_can_be_resumed(
         text=True,
         start_new_session=True,
     )
-    run = RunFolder(tmp_path / "run")
+
+
+def wait_for(condition: Callable[[], bool], started: "subprocess.Popen[str]") -> None:
     deadline = time.time() + 120
-    while not any(len(path.read_bytes().splitlines()) > 2 for path in run.shard(0).glob("*.journal.jsonl")):
+    while not condition():
         assert started.poll() is None, started.communicate()
         assert time.time() < deadline
         time.sleep(0.02)
+
+
+@needs_vllm
+def test_a_run_killed_in_embed_leaves_no_process_and_is_resumed(
+    tiny_qwen: Path, small_chats: Path, tmp_path: Path
+) -> None:
+    request = [
+        *("--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 500, "--shards", 1),
+        *("--output-dir", tmp_path, "--run-name", "run"),
+    ]
+    run = RunFolder(tmp_path / "run")
+    started = start_run(request)
+    wait_for(lambda: any(len(p.read_bytes().splitlines()) > 1 for p in run.shard(0).glob("*.jsonl")), started)
     assert len(processes_of(tmp_path)) >= 3
-    if how == signal.SIGINT:
-        os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the queue and to all its children
-    else:
-        started.kill()
-    assert started.wait(20) != 0
+    started.kill()
+    started.wait()
     wait_until_gone(tmp_path, 10)
-    if how == signal.SIGINT:
-        assert "Traceback" not in started.stderr.read()  # type: ignore[union-attr]
     assert not run.shard_manifest(0).exists()
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path)
-    assert snapshot(run)
-    embedkit("verify", run.path)
+    assert read(run.shard_manifest(0), ShardManifest).chunks_adopted >= 1
+    assert embedkit("verify", run.path).returncode == 0
+
+
+def test_a_run_interrupted_in_prepare_leaves_no_process_and_is_resumed(
+    demo_chats: Path, minilm: Path, tmp_path: Path
+) -> None:
+    request = [
+        *("--dataset", demo_chats, "--model", minilm, "--engine", "hash", "--sample-size", 1000),
+        *("--output-dir", tmp_path, "--run-name", "run"),
+    ]
+    run = RunFolder(tmp_path / "run")
+    started = start_run(request)
+    wait_for(run.part_manifest(0).exists, started)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal does: to the queue and to all its children
+    assert started.wait(20) == 130
+    wait_until_gone(tmp_path, 10)
+    assert started.stderr is not None
+    message = started.stderr.read()
+    assert "interrupted; what is done is kept: embedkit run --resume" in message
+    assert "Traceback" not in message
+    assert not run.plan.exists()
+    made = run.part_data(0).stat().st_mtime_ns
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path)
+    assert run.part_data(0).stat().st_mtime_ns == made
+    assert embedkit("verify", run.path).returncode == 0

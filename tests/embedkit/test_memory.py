@@ -1,0 +1,92 @@
+"""Memory does not grow with the data set. Each stage runs in a process whose peak is measured."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from embedkit.dataset import MESSAGES
+from embedkit.runfolder import RunFolder
+from embedkit.verify import verify
+from tests.conftest import ROOT, hash_request
+
+ROWS = 300_000
+DIM = 1024
+
+STAGE = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import msgspec
+import embedkit.embed
+from embedkit.embed import embed_shards
+from embedkit.engines.hashing import HashEngine
+from embedkit.merge import merge
+from embedkit.prepare import prepare
+from embedkit.runfolder import RunFolder
+
+class WideEngine(HashEngine):
+    # Vectors of a real model's width, cheaply: the hash engine's 64 values, again and again.
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.record = msgspec.structs.replace(self.record, dim=1024)
+    def embed(self, token_ids):
+        return np.tile(super().embed(token_ids), 16)
+
+embedkit.embed.start_engine = lambda name, model, settings: WideEngine(settings)
+run = RunFolder(Path(sys.argv[2]))
+if __name__ == "__main__":
+    {"prepare": lambda: prepare(run, 1), "embed": lambda: embed_shards(run, [0, 1, 2]), "merge": lambda: merge(run)}[sys.argv[1]]()
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024)
+"""
+
+
+def peak_mb(script: Path, stage: str, run: RunFolder) -> int:
+    arguments = [sys.executable, str(script), stage, str(run.path)]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=None, check=False, timeout=250)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.split()[-1])
+
+
+def ask(rows: int, model: Path, folder: Path) -> RunFolder:
+    """Ask for a run of so many rows of about 1.5 kB, from 40 sources, without making it."""
+    index = pl.int_range(rows, eager=True)
+    text = pl.format("{} river stone lamp", index).alias("t")
+    answer = pl.Series(["engine so seven " * 90] * rows)
+    messages = pl.select(
+        pl.concat_list(
+            pl.struct(role=pl.lit("user"), content=text), pl.struct(role=pl.lit("assistant"), content=answer)
+        ).alias("messages")
+    )["messages"].cast(MESSAGES)
+    data = folder / f"{rows}.parquet"
+    source = pl.select(pl.format("source {}", index % 40).alias("s"))["s"]
+    pl.DataFrame({"messages": messages, "dataset_source": source}).write_parquet(data, row_group_size=rows)
+    request = [str(a) for a in hash_request(data, model, folder, f"run-{rows}")]
+    program = (
+        "import jobs.cli, embedkit.prepare; embedkit.prepare.prepare = lambda *a: exit(0); jobs.cli.cli()"  # asks only
+    )
+    subprocess.run([sys.executable, "-c", program, "prepare", *request], check=False, cwd=ROOT, capture_output=True)
+    run = RunFolder(folder / f"run-{rows}")
+    assert run.config.exists()
+    return run
+
+
+@pytest.mark.slow
+def test_memory_is_flat_and_merge_stays_under_a_gigabyte(tokenizer_only: Path, tmp_path: Path) -> None:
+    script = tmp_path / "stage.py"
+    script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + STAGE)
+    small = ask(ROWS // 10, tokenizer_only, tmp_path)
+    large = ask(ROWS, tokenizer_only, tmp_path)
+    prepare_small, prepare_large = peak_mb(script, "prepare", small), peak_mb(script, "prepare", large)
+    print("prepare", prepare_small, prepare_large)
+    assert prepare_large < 1500
+    assert prepare_large < prepare_small * 2
+    print("embed", peak_mb(script, "embed", large))
+    merged = peak_mb(script, "merge", large)
+    print("merge", merged)
+    assert large.matrix.stat().st_size > ROWS * DIM * 4
+    assert merged < 1000
+    assert verify(large).ok
