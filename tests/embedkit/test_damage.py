@@ -61,7 +61,11 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
     ),
     "half a manifest": (lambda run: cut_short(run.shard_manifest(2)), "not a valid ShardManifest", 2),
     "flipped byte in a part": (lambda run: flip(run.part_data(1)), "sha256 differs", None),
-    "foreign file among the parts": (lambda run: shutil.copy(run.part_data(0), run.extracted / "x.parquet"), "no manifest", None),
+    "foreign file among the parts": (
+        lambda run: shutil.copy(run.part_data(0), run.extracted / "x.parquet"),
+        "no manifest names this file",
+        None,
+    ),
     "flipped byte in the merged matrix": (lambda run: flip(run.matrix), "sha256 differs", None),
     "merged metadata gone": (lambda run: run.metadata.unlink(), "missing", None),
     "flipped byte in a source's matrix": (

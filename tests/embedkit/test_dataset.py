@@ -94,9 +94,9 @@ def test_a_broken_line_is_named(line: str, what: str, tmp_path: Path) -> None:
 
 def test_columns_are_checked(tmp_path: Path) -> None:
     path = write_chats(tmp_path / "a.parquet", [chat("q", "a")])
-    with pytest.raises(UsageError, match="no column 'chats' .* there are: dataset_source, messages"):
+    with pytest.raises(UsageError, match=r"no column 'chats' .* there are: dataset_source, messages"):
         check_columns(path, "chats", "dataset_source")
-    with pytest.raises(UsageError, match="column 'dataset_source' is .*; messages must be a list of structs"):
+    with pytest.raises(UsageError, match=r"column 'dataset_source' is .*; messages must be a list of structs"):
         check_columns(path, "dataset_source", "dataset_source")
     with pytest.raises(UsageError, match="the source must be text"):
         check_columns(path, "messages", "messages")

@@ -23,9 +23,14 @@ from embedkit.sources import source_folders
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_durably(path, b"old")
-    with pytest.raises(RuntimeError, match="half-way"), durable(path) as temporary:
-        temporary.write_bytes(b"new")
-        raise RuntimeError("half-way")
+
+    def fail_half_way() -> None:
+        with durable(path) as temporary:
+            temporary.write_bytes(b"new")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

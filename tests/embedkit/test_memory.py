@@ -38,8 +38,16 @@ class WideEngine(HashEngine):
 embedkit.embed.start_engine = lambda name, model, settings: WideEngine(settings)
 run = RunFolder(Path(sys.argv[2]))
 if __name__ == "__main__":
-    {"prepare": lambda: prepare(run, 1), "embed": lambda: embed_shards(run, [0, 1, 2]), "merge": lambda: merge(run)}[sys.argv[1]]()
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    match sys.argv[1]:
+        case "prepare":
+            prepare(run, 1)
+        case "embed":
+            embed_shards(run, [0, 1, 2])
+        case "merge":
+            merge(run)
+    # VmHWM: a process's own ru_maxrss begins at that of the process that started it.
+    status = Path("/proc/self/status").read_text()
+    own = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
     print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) // 1024)
 """
 
@@ -52,10 +60,10 @@ def peak_mb(script: Path, stage: str, run: RunFolder) -> int:
 
 
 def ask(rows: int, model: Path, folder: Path) -> RunFolder:
-    """Ask for a run of so many rows of about 1.5 kB, from 40 sources, without making it."""
+    """Ask for a run of so many rows of about 0.3 kB, from 40 sources, without making it."""
     index = pl.int_range(rows, eager=True)
     text = pl.format("{} river stone lamp", index).alias("t")
-    answer = pl.Series(["engine so seven " * 90] * rows)
+    answer = pl.Series(["engine so seven " * 20] * rows)
     messages = pl.select(
         pl.concat_list(
             pl.struct(role=pl.lit("user"), content=text), pl.struct(role=pl.lit("assistant"), content=answer)

@@ -1,5 +1,7 @@
 """Shards of equal cost, chunks of bounded tokens, covering every row once."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,8 +22,8 @@ def test_shards_cover_all_rows_and_none_is_heavy(tokens: list[int], shards: int)
     seconds = COST.seconds(np.array(tokens))
     borders = shard_borders(seconds, shards)
     assert (borders[0], borders[-1], len(borders)) == (0, len(tokens), shards + 1)
-    costs = [seconds[a:b].sum() for a, b in zip(borders[:-1], borders[1:], strict=True)]
-    assert min(b - a for a, b in zip(borders[:-1], borders[1:], strict=True)) >= 1
+    costs = [seconds[a:b].sum() for a, b in itertools.pairwise(borders)]
+    assert min(b - a for a, b in itertools.pairwise(borders)) >= 1
     assert max(costs) <= 1.01 * seconds.sum() / shards + seconds.max()
 
 
@@ -32,7 +34,7 @@ def test_chunks_cover_the_shard_and_fit(tokens: list[int], chunk_tokens: int) ->
     start = len(tokens) // 3
     borders = chunk_borders(sums, start, len(tokens), chunk_tokens)
     assert (borders[0], borders[-1]) == (start, len(tokens))
-    for a, b in zip(borders[:-1], borders[1:], strict=True):
+    for a, b in itertools.pairwise(borders):
         assert a < b
         assert b - a == 1 or sum(tokens[a:b]) <= chunk_tokens
 
@@ -63,7 +65,7 @@ def test_equal_rows_are_worse_than_equal_cost() -> None:
     tokens = np.sort(np.random.default_rng(0).lognormal(8.8, 0.85, 20_000).astype(np.int64).clip(16, 32_768))
     seconds = COST.seconds(tokens)
     borders = shard_borders(seconds, 8)
-    by_cost = max(seconds[a:b].sum() for a, b in zip(borders[:-1], borders[1:], strict=True))
+    by_cost = max(seconds[a:b].sum() for a, b in itertools.pairwise(borders))
     by_rows = max(part.sum() for part in np.array_split(seconds, 8))
     assert by_cost <= 1.01 * seconds.sum() / 8
     assert by_rows > 1.5 * by_cost

@@ -1,5 +1,6 @@
 """The local queue: slots, order, failures, and that nothing outlives it. Jobs are real processes."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -52,7 +53,7 @@ def test_each_slot_runs_one_job_at_a_time(run: RunFolder, tmp_path: Path) -> Non
     assert {row[1] for row in rows} == {"4", "7"}
     for gpu in ("4", "7"):
         times = sorted((float(begin), float(end)) for _, g, begin, end in rows if g == gpu)
-        assert all(end <= begin for (_, end), (begin, _) in zip(times[:-1], times[1:], strict=True))
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
     assert not list((run.logs / "submitit").iterdir())
 
 
