@@ -13,7 +13,7 @@ RUN ?= demo-all
 else
 CHATS := $(DEMO)/chats-16.parquet
 ROWS := --sample-size $(SAMPLE)
-RUN ?= demo
+RUN ?= demo$(if $(filter-out 200,$(SAMPLE)),-$(SAMPLE))
 endif
 
 .PHONY: help setup run test test-all lint clean

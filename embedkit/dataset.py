@@ -8,6 +8,7 @@ import glob
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.records import DataFile
 
 JSONL_BLOCK_LINES = 1024
+PEEKED_LINES = 100
 BATCH_BYTES = 32 << 20
 BATCH_ROWS = 1024
 
@@ -81,13 +83,15 @@ def find_files(datasets: Sequence[str]) -> list[Path]:
     for dataset in datasets:
         path = Path(dataset)
         if path.is_dir():
-            matches = [p for p in sorted(path.rglob("*")) if p.suffix in (".parquet", ".jsonl")]
+            matches = [p for p in sorted(path.rglob("*")) if p.suffix in (".parquet", ".jsonl") and p.is_file()]
         elif path.is_file():
             matches = [path]
         else:
             matches = [p for p in map(Path, sorted(glob.glob(dataset, recursive=True))) if p.is_file()]  # noqa: PTH207
         if not matches:
-            raise UsageError(f"--dataset {dataset}: no Parquet or JSONL file there")
+            raise UsageError(
+                f"--dataset {dataset}: no Parquet or JSONL file there (a data set of a hub: download it first)"
+            )
         for match in matches:
             if match.suffix not in (".parquet", ".jsonl"):
                 raise UsageError(f"--dataset {match}: only .parquet and .jsonl files are read")
@@ -119,6 +123,8 @@ def check_columns(path: Path, messages_column: str, source_column: str) -> None:
         names = set(schema.names)
     else:
         names = _first_jsonl_keys(path)
+        if not names:
+            return  # no rows
     for option, name in (("--messages-column", messages_column), ("--source-column", source_column)):
         if name not in names:
             raise UsageError(f"{path}: no column {name!r} ({option}); there are: {', '.join(sorted(names))}")
@@ -298,12 +304,14 @@ def _index_jsonl(path: Path, first_row: int) -> DataPath:
 
 
 def _first_jsonl_keys(path: Path) -> set[str]:
+    """Keys of the first rows; a row that lacks one has null there, as in Parquet."""
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    keys: set[str] = set()
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(islice(file, PEEKED_LINES), 1):
             if not line.isspace():
-                row = _decode_line(msgspec.json.Decoder(dict[str, Any]), line, path, number)
-                return set(row)
-    return set()
+                keys |= set(_decode_line(decoder, line, path, number))
+    return keys
 
 
 def _decode_line(decoder: msgspec.json.Decoder[Any], line: bytes, path: Path, number: int) -> Any:

@@ -90,8 +90,10 @@ def embed_shards(run: RunFolder, shards: list[int], on_chunk: Callable[[int, Chu
     engine: Engine | None = None
     try:
         for shard in shards:
-            if finished_manifest(run, plan, shard) is not None:
+            finished = finished_manifest(run, plan, shard)
+            if finished is not None:
                 log.info("shard %d is finished already", shard)
+                remove_unnamed(run.shard(shard), finished)
                 continue
             clock = Clock()
             if engine is None:
@@ -143,6 +145,10 @@ def manifest_problem(manifest: ShardManifest, plan: Plan, shard: int) -> str | N
             f"its manifest is that of shard {manifest.shard}, rows {manifest.start} to {manifest.stop}; "
             f"the plan says {planned.start} to {planned.stop}"
         )
+    if manifest.shape != (planned.stop - planned.start, manifest.engine.dim):
+        return f"its manifest says that its matrix is {manifest.shape}"
+    if Path(manifest.file.name).name != manifest.file.name or not manifest.file.name.endswith(MATRIX):
+        return f"its manifest names a file outside its folder: {manifest.file.name!r}"
     if manifest.tokens != planned.tokens or manifest.non_finite:
         return f"its manifest counts {manifest.tokens} tokens, the plan {planned.tokens}"
     if [chunk.start for chunk in manifest.chunks] != list(planned.chunks[:-1]):
@@ -333,11 +339,15 @@ class ShardTask:
 
 def publish_manifest(path: Path, manifest: ShardManifest) -> None:
     """Write the manifest unless another attempt's is there already; then remove what no manifest names."""
-    keep = manifest.file.name
     if not write_once(path, encode(manifest)):
         log.warning("another attempt finished this shard first; this one's file is removed")
-        keep = read(path, ShardManifest).file.name
-    named = {path.name, keep, keep.removesuffix(MATRIX) + JOURNAL}
-    for other in sorted(path.parent.iterdir()):
-        if other.name not in named:
-            other.unlink(missing_ok=True)
+        manifest = read(path, ShardManifest)
+    remove_unnamed(path.parent, manifest)
+
+
+def remove_unnamed(folder: Path, manifest: ShardManifest) -> None:
+    """Remove what other attempts left in a finished shard's folder."""
+    named = {"manifest.json", manifest.file.name, manifest.file.name.removesuffix(MATRIX) + JOURNAL}
+    for path in sorted(folder.iterdir()):
+        if path.name not in named:
+            path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 
@@ -22,6 +23,11 @@ def exit_with(pid: int) -> None:
     except psutil.NoSuchProcess:
         os._exit(1)
     _when_ended(owner.wait)
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C, which a terminal sends to all, to the parent. Call it once polars is imported, which undoes it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def kill_children() -> None:

@@ -6,6 +6,7 @@ error names each shard that is missing or wrong and the command that mends it.
 
 import hashlib
 import logging
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 from embedkit.embed import manifest_problem
 from embedkit.errors import EmbedkitError
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
+from embedkit.lease import lease
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.prepare import COMPRESSION, EXTRACTED_SCHEMA, file_problem, file_record, read_plan
 from embedkit.records import (
@@ -37,7 +39,7 @@ from embedkit.records import (
     read,
     write,
 )
-from embedkit.runfolder import RunFolder
+from embedkit.runfolder import RunFolder, program
 from embedkit.sources import source_folders
 from embedkit.versions import versions
 
@@ -62,9 +64,13 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     """
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
-    run.success.unlink(missing_ok=True)
     manifests = read_manifests(run, plan)
     check_engines(run, manifests, allow_mixed)
+    with lease(run.embeddings / "merge.lease", "merging this run"):
+        return _merge(run, config, plan, manifests, allow_mixed)
+
+
+def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardManifest], allow_mixed: bool) -> Success:
     remove_temporaries(run.embeddings)
     seconds: dict[str, float] = {}
     sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
@@ -143,7 +149,8 @@ def check_engines(run: RunFolder, manifests: list[ShardManifest], allow_mixed: b
     raise EmbedkitError(
         "the shards were made on different engines, whose vectors differ slightly:\n"
         + "\n".join(lines)
-        + f"\nembed the smaller group again, or accept it: embedkit merge {run.path} --allow-mixed"
+        + f"\naccept it: {shlex.join([program(), 'merge', str(run.path), '--allow-mixed'])}\nor remove the folders of "
+        f"the smaller group in {run.embeddings / 'shards'} and make them again: {run.resume_command}"
     )
 
 
@@ -197,6 +204,7 @@ def _merge_vectors(run: RunFolder, plan: Plan, manifests: list[ShardManifest], s
         if problems:
             raise shards_error(run, problems, len(plan.shards))
         by_source.flush()
+        run.success.unlink(missing_ok=True)  # from here on the merged files are being replaced
 
 
 def _shard_blocks(run: RunFolder, manifest: ShardManifest) -> Iterator[npt.NDArray[np.float32]]:
@@ -240,6 +248,7 @@ class _SourceMatrices:
         for code in range(len(self._sources.names)):
             temporary = self._temporary(code)
             if kind is None:
+                check_matrix(temporary, int(self._sources.counts[code]), self._dim)
                 rename_durably(temporary, temporary.parent / "embeddings.safetensors")
             temporary.unlink(missing_ok=True)
 
@@ -309,20 +318,21 @@ def _write_source_metadata(run: RunFolder, plan: Plan, sources: SourceIndex, sch
         for code in codes:
             temporary = stack.enter_context(durable(sources.folder(run, code) / "metadata.parquet"))
             writers[code] = stack.enter_context(pq.ParquetWriter(temporary, schema, **COMPRESSION))
-        pending: dict[int, list[pl.DataFrame]] = {}
+        pending: dict[int, list[pa.Table]] = {}
         pending_bytes: Counter[int] = Counter()
 
         def flush(code: int) -> None:
-            writers[code].write_table(pl.concat(pending.pop(code)).to_arrow().cast(schema))
+            writers[code].write_table(pa.concat_tables(pending.pop(code)))
             del pending_bytes[code]
 
         for frame in _metadata_frames(run, plan, schema):
             frame_codes = sources.codes[frame["id"].to_numpy()]
             for code in np.unique(frame_codes):
                 if int(code) in writers:
-                    rows = frame.filter(pl.Series(frame_codes == code))
+                    # Arrow's copy holds these rows alone; a filtered polars frame keeps the whole frame's texts.
+                    rows = frame.filter(pl.Series(frame_codes == code)).to_arrow().cast(schema)
                     pending.setdefault(int(code), []).append(rows)
-                    pending_bytes[int(code)] += int(rows.estimated_size())
+                    pending_bytes[int(code)] += rows.nbytes
             while pending_bytes.total() > BUFFER_BYTES:
                 flush(pending_bytes.most_common(1)[0][0])
         for code in sorted(pending):

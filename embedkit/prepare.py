@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,16 @@ from embedkit.dataset import Dataset, identify, open_dataset, read_rows, read_so
 from embedkit.errors import EmbedkitError
 from embedkit.extract import combined_text, extract
 from embedkit.files import durable, remove_temporaries, sha256_file
-from embedkit.lifeline import exit_with_parent
+from embedkit.lease import lease
+from embedkit.lifeline import exit_with_parent, ignore_interrupts
 from embedkit.modelfolder import require_same_model
 from embedkit.plan import cut_shards, engine_settings
 from embedkit.records import (
     FORMAT,
+    D,
     DataIndex,
     FileRecord,
+    NewerFormat,
     PartManifest,
     Plan,
     PlanPart,
@@ -88,21 +93,38 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     """
     config = read(run.config, RunConfig)
     require_same_model(config)
+    load_tokenizer(Path(config.locations.model))  # fails here rather than in every worker
     for folder in (run.parts, run.extracted):
         folder.mkdir(parents=True, exist_ok=True)
+    with lease(run.parts / "prepare.lease", "preparing this run"):
+        return _prepare(run, config, workers or available_cpus())
+
+
+def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     dataset = open_checked(config)
     rows = choose_rows(dataset, config)
     index = _write_index(run, config, dataset, rows)
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
-    parts = list(_make_parts(run, config, dataset, rows, index, workers or available_cpus()))
-    parts.sort(key=lambda part: part.part)
+    parts = sorted(_make_parts(run, config, dataset, rows, index, workers), key=lambda part: part.part)
     remove_temporaries(run.parts)
     plan = _make_plan(run, config, dataset, len(rows), parts)
-    if not run.plan.exists():
+    if _readable(run.plan, Plan) is None:
         write(run.plan, plan)
     elif read_plan(run, config) != plan:
         raise EmbedkitError(f"{run.plan}: not the plan that this request and data give; was it edited? Start a new run")
     return plan
+
+
+def _readable(path: Path, kind: type[D]) -> D | None:
+    """A document that can be made again, or None if it is missing or damaged."""
+    try:
+        return read(path, kind)
+    except NewerFormat:
+        raise
+    except EmbedkitError as error:
+        if path.exists():
+            log.warning("made again: %s", error)
+        return None
 
 
 def read_plan(run: RunFolder, config: RunConfig) -> Plan:
@@ -166,9 +188,11 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
     )
     if not len(rows):
         raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
-    if run.data_index.exists() and read(run.data_index, DataIndex) != index:
+    there = _readable(run.data_index, DataIndex)
+    if there not in (None, index):
         raise EmbedkitError(f"{run.data_index}: the data changed since prepare began; start a new run")
-    write(run.data_index, index)
+    if there is None:
+        write(run.data_index, index)
     return index
 
 
@@ -199,52 +223,129 @@ def _make_parts(
     workers: int,
 ) -> Iterator[PartManifest]:
     """Make every part that is not there yet, in worker processes; yields manifests as they are done."""
-    borders = index.part_borders
-    count = len(borders) - 1
-    with ProcessPoolExecutor(
-        max_workers=min(workers, count),
-        mp_context=get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(run, config, dataset, digest(index)),
-    ) as pool:
-        futures = [
-            pool.submit(_ensure_part, part, borders[part], rows[borders[part] : borders[part + 1]])
-            for part in range(count)
-        ]
+    tasks = part_runs(dataset, rows, index.part_borders, workers)
+    with (
+        single_threads(),
+        ProcessPoolExecutor(
+            max_workers=min(workers, len(tasks)),
+            mp_context=get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(run, config, dataset, digest(index)),
+        ) as pool,
+    ):
+        futures = [pool.submit(_ensure_parts, task) for task in tasks]
         try:
             for future in as_completed(futures):
-                yield future.result()
+                yield from future.result()
         except BrokenProcessPool:
             raise EmbedkitError(
-                f"a worker process died (out of memory? {len(futures)} parts, {workers} workers); the parts that are "
-                f"done are kept, to continue: {run.resume_command}"
+                f"a worker process died (out of memory? there were {workers}); the parts that are done are kept, to "
+                f"continue: {run.resume_command}"
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
+@dataclass(frozen=True)
+class PartRows:
+    """A part to make: its number, its position among the chosen rows, and the rows, int64 (n,)."""
+
+    part: int
+    start: int
+    rows: npt.NDArray[np.int64]
+
+
+def part_runs(
+    dataset: Dataset, rows: npt.NDArray[np.int64], borders: tuple[int, ...], workers: int
+) -> list[list[PartRows]]:
+    """What one worker makes at a time: parts that begin in one block follow each other in one pass.
+
+    A block can only be read from its beginning, so a large row group is shared out to no more passes than
+    there are workers.
+    """
+    starts = np.array([block.first_row for file in dataset.files for block in file.blocks])
+    by_block: dict[int, list[PartRows]] = {}
+    for part, (start, stop) in enumerate(pairwise(borders)):
+        block = int(np.searchsorted(starts, rows[start], side="right")) - 1
+        by_block.setdefault(block, []).append(PartRows(part, start, rows[start:stop]))
+    runs: list[list[PartRows]] = []
+    for parts in by_block.values():
+        size = -(-len(parts) // workers)
+        runs += [parts[i : i + size] for i in range(0, len(parts), size)]
+    return runs
+
+
+@contextmanager
+def single_threads() -> Iterator[None]:
+    """Processes started in here run one thread in each library: there is a process for each CPU."""
+    names = ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def _start_worker(run: RunFolder, config: RunConfig, dataset: Dataset, index_sha256: str) -> None:
-    """Runs in each worker process. One process a CPU, so that no library starts threads of its own."""
+    """Runs in each worker process."""
     global _worker
     exit_with_parent()
-    for name in ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS"):
-        os.environ[name] = "1"
+    ignore_interrupts()
     model = Path(config.locations.model)
     _worker = _Worker(run, config, dataset, index_sha256, load_tokenizer(model), load_reference(model))
 
 
-def _ensure_part(part: int, start: int, rows: npt.NDArray[np.int64]) -> PartManifest:
-    """The part's manifest if it is there and its files are whole; else make the part."""
+def _ensure_parts(parts: list[PartRows]) -> list[PartManifest]:
+    """The parts' manifests; parts that are not there, or not whole, are made in one pass over their rows."""
     assert _worker is not None
-    path = _worker.run.part_manifest(part)
-    if path.exists():
+    manifests = {part.part: _sound_manifest(_worker, part.part) for part in parts}
+    missing = [part for part in parts if manifests[part.part] is None]
+    if missing:
+        chats = RowStream(read_rows(_worker.dataset, np.concatenate([part.rows for part in missing])))
+        for part in missing:
+            manifest = _make_part(_worker, part, chats.take(len(part.rows)))
+            write(_worker.run.part_manifest(part.part), manifest)
+            manifests[part.part] = manifest
+    return [manifest for manifest in manifests.values() if manifest is not None]
+
+
+def _sound_manifest(worker: _Worker, part: int) -> PartManifest | None:
+    """The part's manifest if it is readable, this run's, and its files are whole."""
+    path = worker.run.part_manifest(part)
+    if not path.exists():
+        return None
+    try:
         manifest = read(path, PartManifest)
-        if manifest.index_sha256 == _worker.index_sha256 and not part_problems(_worker.run, manifest):
-            return manifest
-    manifest = _make_part(_worker, part, start, rows)
-    write(path, manifest)
+    except EmbedkitError as error:
+        log.warning("part %d is made again: %s", part, error)
+        return None
+    if manifest.index_sha256 != worker.index_sha256 or part_problems(worker.run, manifest):
+        return None
     return manifest
+
+
+class RowStream:
+    """Frames of rows, taken a number of rows at a time."""
+
+    def __init__(self, frames: Iterator[pl.DataFrame]) -> None:
+        self._frames = frames
+        self._rest: pl.DataFrame | None = None
+
+    def take(self, rows: int) -> Iterator[pl.DataFrame]:
+        """The next `rows` rows, fewer if there are no more."""
+        while rows > 0:
+            frame = self._rest if self._rest is not None else next(self._frames, None)
+            if frame is None:
+                return
+            self._rest = frame.slice(rows) if frame.height > rows else None
+            rows -= min(frame.height, rows)
+            yield frame if self._rest is None else frame.head(frame.height - self._rest.height)
 
 
 def part_problems(run: RunFolder, manifest: PartManifest) -> list[str]:
@@ -272,8 +373,9 @@ def file_record(path: Path) -> FileRecord:
     return FileRecord(name=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
-def _make_part(worker: _Worker, part: int, start: int, rows: npt.NDArray[np.int64]) -> PartManifest:
+def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFrame]) -> PartManifest:
     run, request = worker.run, worker.config.request
+    part, start, rows = part_rows.part, part_rows.start, part_rows.rows
     dropped: list[pl.DataFrame] = []
     kept = tokens = audited = 0
     sampled = set(rows[np.argsort(row_hash(part, rows), kind="stable")[:AUDITED_ROWS]].tolist())
@@ -281,7 +383,7 @@ def _make_part(worker: _Worker, part: int, start: int, rows: npt.NDArray[np.int6
         durable(run.part_data(part), temporary_folder=run.parts) as temporary,
         pq.ParquetWriter(temporary, EXTRACTED_SCHEMA, **COMPRESSION) as writer,
     ):
-        for chats in read_rows(worker.dataset, rows):
+        for chats in frames:
             texts, no_assistant = extract(chats)
             counted, combined = _count(texts, worker.tokenizer)
             audited += _audit_some(worker, counted["row"].to_list(), combined, sampled)
@@ -336,7 +438,7 @@ def _audit_some(worker: _Worker, rows: list[int], combined: list[str], sampled: 
 
 def _split_kept(counted: pl.DataFrame, max_length: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(kept, dropped with reason and token_count): nothing is truncated."""
-    is_empty = pl.col("num_tokens").is_null()
+    is_empty = pl.col("num_tokens").fill_null(0) == 0  # a tokenizer may make nothing of odd characters
     is_long = pl.col("num_tokens") > max_length
     dropped = counted.filter(is_empty | is_long).select(
         "row",

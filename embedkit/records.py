@@ -21,6 +21,10 @@ Texts = Literal["all", "none"]
 View = Literal["combined"]
 
 
+class NewerFormat(EmbedkitError):
+    """A document of another version of embedkit: nothing is wrong with it, and it is not to be replaced."""
+
+
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of all documents: frozen, and an unknown field is an error."""
 
@@ -270,30 +274,31 @@ def encode_line(document: Document) -> bytes:
 def decode(data: bytes, kind: type[D], where: Path) -> D:
     """Decode and check one document; `where` is named in the error.
 
-    Raises EmbedkitError for anything but a whole, valid document of this version.
+    Raises NewerFormat for a document of another version, EmbedkitError for anything else but a valid one.
     """
     try:
         document = msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise EmbedkitError(f"{where}: not a valid {kind.__name__}: {error}{_newer(data)}") from None
-    if getattr(document, "format", FORMAT) != FORMAT:
-        raise EmbedkitError(f"{where}: not a valid {kind.__name__}{_newer(data)}")
+        _check_format(data, where)
+        raise EmbedkitError(f"{where}: not a valid {kind.__name__}: {error}") from None
+    _check_format(data, where)
     for name, value in msgspec.structs.asdict(document).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise EmbedkitError(f"{where}: {name} is not a finite number")
     return document
 
 
-def _newer(data: bytes) -> str:
-    """A hint if the document says that it has another format version than this program's."""
+def _check_format(data: bytes, where: Path) -> None:
+    """Raise NewerFormat if the document says that it has another format than this program's."""
     try:
         raw: Any = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ""
-    version = raw.get("format") if isinstance(raw, dict) else None
-    if version == FORMAT or version is None:
-        return ""
-    return f" (it has format {version}; this embedkit reads format {FORMAT}: use the one that wrote it)"
+        return
+    version = raw.get("format", FORMAT) if isinstance(raw, dict) else FORMAT
+    if version != FORMAT:
+        raise NewerFormat(
+            f"{where}: it has format {version}; this embedkit reads format {FORMAT}: use the one that wrote it"
+        )
 
 
 def read(path: Path, kind: type[D]) -> D:

@@ -1,7 +1,10 @@
 """Asking for a run: options become a frozen request, and a request is compared with an earlier one."""
 
 import getpass
+import importlib.util
+import os
 import platform
+import shlex
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,9 +94,9 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
         versions=versions() | {"python": platform.python_version()},
         asked={
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": getpass.getuser(),
+            "by": _user(),
             "on": socket.gethostname(),
-            "command": " ".join(command),
+            "command": shlex.join(command),
         },
     )
 
@@ -116,8 +119,8 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
 def check_same_request(run: RunFolder, asked: RunConfig) -> None:
     """Raise UsageError with the differing settings side by side if the run was asked for otherwise."""
     there = read(run.config, RunConfig)
-    differences = request_differences(there.request, asked.request)
-    if differences:
+    if there.request != asked.request:
+        differences = request_differences(there.request, asked.request)
         width = max(len(name) for name, _, _ in differences)
         lines = [f"  {name:<{width}}  {old}  ->  {new}" for name, old, new in differences]
         raise UsageError(
@@ -141,7 +144,7 @@ def _flatten(request: Request) -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in msgspec.to_builtins(request).items():
         if name in ("data", "model_files"):
-            flat |= {f"{name}: {file['name']}": _identity(file) for file in value}
+            flat |= {f"{name} {i}: {file['name']}": _identity(file) for i, file in enumerate(value)}
         else:
             flat[name] = str(value)
     return flat
@@ -150,6 +153,13 @@ def _flatten(request: Request) -> dict[str, str]:
 def _identity(file: dict[str, Any]) -> str:
     sha256 = file.get("sha256") or file.get("footer_sha256")
     return f"{file['bytes']} bytes" + (f", sha256 {sha256[:12]}" if sha256 else "")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user id without a name
+        return str(os.getuid())
 
 
 def _data_files(options: Options) -> list[Path]:
@@ -165,9 +175,24 @@ def _model_folder(options: Options) -> Path:
     if options.model_revision is not None:
         raise UsageError("--model-revision is for models of a hub; a local folder has none")
     tokenizer_file(model)
-    if options.engine != "hash" and not (model / "config.json").is_file():
-        raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
+    if options.engine != "hash":
+        _check_engine(options.engine, model)
     return model.resolve()
+
+
+def _check_engine(engine: EngineName, model: Path) -> None:
+    """Raise UsageError now for what would fail only after prepare."""
+    if engine == "transformers":
+        raise UsageError("--engine transformers is not part of this version; use vllm (or hash, to try things)")
+    if importlib.util.find_spec("vllm") is None:
+        raise UsageError(
+            "--engine vllm: vLLM is not installed here. Install embedkit[gpu] on a GPU machine; on a CPU `make setup` "
+            "brings it on Linux with Python 3.11. --engine hash needs neither, but its vectors mean nothing"
+        )
+    if not (model / "config.json").is_file():
+        raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
+    if not any(model.glob("*.safetensors")) and not any(model.glob("*.bin")):
+        raise UsageError(f"--model {model}: no weights there (*.safetensors)")
 
 
 def _max_length(options: Options, model: Path) -> int:

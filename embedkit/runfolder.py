@@ -1,5 +1,7 @@
 """The run folder: where each file of a run is. The layout is the README's; paths are made here alone."""
 
+import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,9 @@ class RunFolder:
     @property
     def resume_command(self) -> str:
         """What to type to continue the run and mend what is damaged."""
-        return f"embedkit run --resume --run-name {self.name} --output-dir {self.path.parent}"
+        return shlex.join(
+            [program(), "run", "--resume", "--run-name", self.name, "--output-dir", str(self.path.parent)]
+        )
 
     @property
     def config(self) -> Path:
@@ -83,6 +87,11 @@ class RunFolder:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+
+def program() -> str:
+    """How embedkit was called, for commands that are printed to be typed; its jobs learn it by environment."""
+    return os.environ.get("EMBEDKIT_PROGRAM", "embedkit")
 
 
 def find_run(run: str, output_dir: Path) -> RunFolder:

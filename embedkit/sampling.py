@@ -6,6 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+PRUNE_ROWS = 100_000
+"""Candidates to gather before the losers among them are let go."""
+
 
 def row_hash(seed: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of (seed, row), uint64 (n,): the finalizer of SplitMix64 over both.
@@ -34,11 +37,20 @@ def sample_rows(sources: Iterable[pl.DataFrame], size: int, seed: int | None) ->
     Returns:
         The chosen rows, ascending, int64 (n,). Memory is that of the chosen rows and one frame.
     """
-    chosen = pl.DataFrame(schema={"row": pl.Int64, "dataset_source": pl.String, "rank": pl.UInt64})
+    empty = pl.DataFrame(schema={"row": pl.Int64, "dataset_source": pl.String, "rank": pl.UInt64})
+    chosen, pending, waiting = empty, [empty], 0
     for frame in sources:
         rows = frame["row"].to_numpy()
         rank = rows.astype(np.uint64) if seed is None else row_hash(seed, rows)
-        candidates = pl.concat([chosen, frame.with_columns(pl.Series("rank", rank))])
-        order = pl.struct("rank", "row").rank("ordinal").over("dataset_source")
-        chosen = candidates.filter(order <= size)
-    return chosen["row"].sort().to_numpy()
+        pending.append(frame.with_columns(pl.Series("rank", rank)))
+        waiting += frame.height
+        if waiting > max(PRUNE_ROWS, chosen.height):  # so each row is ranked a few times at most
+            chosen, pending, waiting = _smallest(chosen, pending, size), [empty], 0
+    return _smallest(chosen, pending, size)["row"].sort().to_numpy()
+
+
+def _smallest(chosen: pl.DataFrame, pending: list[pl.DataFrame], size: int) -> pl.DataFrame:
+    """The `size` rows of each source with the smallest (rank, row)."""
+    candidates = pl.concat([chosen, *pending])
+    order = pl.struct("rank", "row").rank("ordinal").over("dataset_source")
+    return candidates.filter(order <= size)

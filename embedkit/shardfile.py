@@ -107,14 +107,19 @@ class ShardFile:
         self._journal.close()
 
     def adopt(self) -> None:
-        """Copy the durable chunks of earlier attempts that fit this plan and engine record."""
+        """Copy the durable chunks of earlier attempts that fit this plan and engine record.
+
+        The files of attempts that are of no more use are removed, so that a shard that is stopped again and again
+        does not fill the disk; but not the newest: it may be alive, on a node that was thought dead.
+        """
         wanted = set(pairwise(self._plan_shard.chunks))
-        for journal in journals(self._folder):
+        useless: list[Journal] = []
+        others = [journal for journal in journals(self._folder) if journal.header.attempt != self._attempt]
+        for journal in others:
             header = journal.header
-            if header.attempt == self._attempt:
-                continue
             if (header.shard, header.plan_sha256) != (self._header.shard, self._header.plan_sha256):
                 log.warning("attempt %s was made for another plan; its chunks are computed again", header.attempt)
+                useless.append(journal)
                 continue
             if header.engine != self._header.engine:
                 log.warning("attempt %s ran on another engine; its chunks are computed again", header.attempt)
@@ -122,7 +127,11 @@ class ShardFile:
             for chunk, data in self._whole_chunks(journal):
                 if (chunk.start, chunk.stop) in wanted and chunk.start not in self.chunks:
                     self._write(chunk, data)
+            useless.append(journal)
         self.adopted = len(self.chunks)
+        for journal in [journal for journal in useless if journal is not others[-1]]:
+            for path in sorted(self._folder.glob(f"{journal.header.attempt}.*")):
+                path.unlink(missing_ok=True)
 
     def append(self, chunk: Chunk, vectors: npt.NDArray[np.float32]) -> None:
         """Make a chunk durable: its bytes first, then the journal line that vouches for them."""

@@ -1,6 +1,7 @@
 """How far a run is, from its files alone: manifests are the truth, journals say what is under way."""
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -61,8 +62,9 @@ class StatusReader:
     def read(self) -> Status:
         """The status now."""
         config = read(self._run.config, RunConfig)
-        if self._plan is None and self._run.plan.exists():
-            self._plan = read_plan(self._run, config)
+        if self._plan is None:
+            with suppress(EmbedkitError):
+                self._plan = read_plan(self._run, config)
         if self._plan is None:
             return self._preparing()
         plan = self._plan
@@ -84,10 +86,13 @@ class StatusReader:
         )
 
     def _preparing(self) -> Status:
-        chosen = read(self._run.data_index, DataIndex).rows_chosen if self._run.data_index.exists() else None
+        chosen = None
+        with suppress(EmbedkitError):  # not there yet, or damaged and to be made again
+            chosen = read(self._run.data_index, DataIndex).rows_chosen
         for path in sorted(self._run.parts.glob("part-*.json")):
             if path not in self._parts:
-                self._parts[path] = read(path, PartManifest)
+                with suppress(EmbedkitError):  # damaged: the part will be made again
+                    self._parts[path] = read(path, PartManifest)
         parts = self._parts.values()
         reasons = sorted({reason for part in parts for reason in part.dropped})
         return Status(

@@ -58,7 +58,10 @@ class HfTokenizer:
         from tokenizers import Tokenizer as Backend
 
         self.name = f"tokenizers {version('tokenizers')}"
-        self._backend = Backend.from_file(str(file))
+        try:
+            self._backend = Backend.from_file(str(file))
+        except Exception as error:  # tokenizers raises the base class
+            raise UsageError(f"{file}: not a tokenizer that Hugging Face tokenizers can load: {error}") from None
         self._backend.no_truncation()
         self._backend.no_padding()
 

@@ -1,12 +1,17 @@
 """verify: re-read every byte of a run, finished or not, and say what is wrong, by file and shard."""
 
 import hashlib
+import secrets
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.embed import InputReader, embed_chunk, inputs_digest, manifest_problem
@@ -28,10 +33,12 @@ from embedkit.records import (
 )
 from embedkit.runfolder import RunFolder
 from embedkit.sampling import row_hash
-from embedkit.shardfile import MATRIX
 
 REEMBED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 5e-4}
 """Largest 1 - cosine between a stored vector and the same row embedded again in other company."""
+
+
+T = TypeVar("T")
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +60,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     shards: int
     bytes_read: int
     reembedded: int
+    reembed_seed: int
     problems: tuple[Problem, ...]
 
     @property
@@ -61,14 +69,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return not self.problems
 
 
-def verify(run: RunFolder, reembed: int = 0) -> Report:
+def verify(run: RunFolder, reembed: int = 0, seed: int | None = None) -> Report:
     """Check a run.
 
     Args:
         run: the run; what it does not have yet is not a problem.
         reembed: rows of each finished shard to embed again and compare.
+        seed: which rows those are; None for other ones each time. The report has it.
     """
-    checker = _Checker(run)
+    checker = _Checker(run, secrets.randbits(32) if seed is None else seed)
     try:
         checker.check(reembed)
     except EmbedkitError as error:
@@ -77,8 +86,9 @@ def verify(run: RunFolder, reembed: int = 0) -> Report:
 
 
 class _Checker:
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, seed: int) -> None:
         self._run = run
+        self._seed = seed
         self._config: RunConfig | None = None
         self._plan: Plan | None = None
         self._problems: list[Problem] = []
@@ -93,22 +103,61 @@ class _Checker:
 
     def check(self, reembed: int) -> None:
         self._config = read(self._run.config, RunConfig)
+        self._check_order()
         if self._run.plan.exists():
-            self._plan = read_plan(self._run, self._config)
+            self._plan = self._attempt(self._run.plan, self._read_plan)
         self._check_parts()
         if self._plan is None:
             return
         self._stage = "embed"
-        self._check_rows(self._plan)
-        self._manifests = [m for shard in range(len(self._plan.shards)) if (m := self._check_shard(self._plan, shard))]
-        if len(engine_groups(self._manifests)) > 1:
-            groups = ", ".join(str(shards) for shards in engine_groups(self._manifests).values())
-            self.add(self._run.embeddings, f"shards were made on different engines: {groups}")
-        if len(self._manifests) == len(self._plan.shards):
+        plan = self._plan
+        self._check_rows(plan)
+        for shard in range(len(plan.shards)):
+            path = self._run.shard_manifest(shard)
+            if path.exists():
+                self._attempt(path, partial(self._check_shard, plan, shard), shard)
+        self._check_engines()
+        if len(self._manifests) == len(plan.shards):
             self._stage = "merge"
-            self._check_merged(self._plan)
+        if self._run.success.exists():
+            self._stage = "done"
+            self._attempt(self._run.success, partial(self._check_merged, plan))
         if reembed:
-            self._reembed(self._config, self._plan, reembed)
+            self._reembed(self._config, plan, reembed)
+
+    def _read_plan(self) -> Plan:
+        assert self._config is not None
+        return read_plan(self._run, self._config)
+
+    def _attempt(self, path: Path, check: Callable[[], T], shard: int | None = None) -> T | None:
+        """One check; whatever it cannot read is a problem with this path, and the other checks go on."""
+        try:
+            return check()
+        except (EmbedkitError, OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            self.add(path, str(error), shard)
+            return None
+
+    def _check_order(self) -> None:
+        """A later document without its earlier ones is a loss, not a run that is not so far yet."""
+        run = self._run
+        shards = any(run.embeddings.glob("shards/*/manifest.json"))
+        chain = [
+            (run.data_index, run.plan.exists() or shards or run.success.exists()),
+            (run.plan, shards or run.success.exists()),
+        ]
+        for path, is_needed in chain:
+            if is_needed and not path.exists():
+                self.add(path, "missing, though later stages were done")
+
+    def _check_engines(self) -> None:
+        """Shards of one engine, unless the merge was told otherwise."""
+        groups = engine_groups(self._manifests)
+        if len(groups) <= 1:
+            return
+        success = self._attempt(self._run.success, lambda: read(self._run.success, Success))
+        if success is None or not success.mixed_engines_allowed:
+            shards = ", ".join(str(group) for group in groups.values())
+            self.add(self._run.embeddings, f"shards were made on different engines: {shards}")
 
     def report(self) -> Report:
         return Report(
@@ -119,33 +168,41 @@ class _Checker:
             shards=len(self._plan.shards) if self._plan else 0,
             bytes_read=self._bytes,
             reembedded=self._reembedded,
+            reembed_seed=self._seed,
             problems=tuple(self._problems),
         )
 
     def _check_parts(self) -> None:
-        """Every part manifest and the files that it names; nothing foreign beside them."""
-        if not self._run.data_index.exists():
-            return
-        index = read(self._run.data_index, DataIndex)
-        named = set()
-        for part in range(len(index.part_borders) - 1):
+        """Every part's manifest and files, as the plan names them if there is one; nothing foreign beside them."""
+        index = None
+        if self._run.data_index.exists():
+            index = self._attempt(self._run.data_index, lambda: read(self._run.data_index, DataIndex))
+        known = len(index.part_borders) - 1 if index else 0
+        for part in range(len(self._plan.parts) if self._plan else known):
             path = self._run.part_manifest(part)
-            if not path.exists():
-                if self._plan is not None:
-                    self.add(path, "missing, though prepare finished")
-                continue
-            manifest = read(path, PartManifest)
-            if manifest.index_sha256 != digest(index):
-                self.add(path, "belongs to another run")
-            if self._plan is not None and manifest.extracted != self._plan.parts[part].file:
-                self.add(path, "names another file than the plan")
-            for problem in part_problems(self._run, manifest):
-                self.add(self._run.part_data(part), problem)
-            self._bytes += manifest.extracted.bytes
-            named.add(self._run.part_data(part).name)
-        for file in sorted(self._run.extracted.iterdir()):
-            if self._plan is not None and file.name not in named:
-                self.add(file, "no manifest names this file; it spoils reading the folder as one table")
+            if path.exists() or self._plan is not None:
+                self._attempt(path, partial(self._check_part, part, index))
+        if self._plan is not None:
+            named = {part.file.name for part in self._plan.parts}
+            for file in sorted(self._run.extracted.glob("*")):
+                if file.name not in named:
+                    self.add(file, "no manifest names this file; it spoils reading the folder as one table")
+
+    def _check_part(self, part: int, index: DataIndex | None) -> None:
+        data = self._run.part_data(part)
+        if self._plan is not None:
+            self._bytes += self._plan.parts[part].file.bytes
+            problem = file_problem(data, self._plan.parts[part].file)
+            if problem is not None:
+                self.add(data, problem)
+                return
+        manifest = read(self._run.part_manifest(part), PartManifest)
+        if index is not None and manifest.index_sha256 != digest(index):
+            self.add(self._run.part_manifest(part), "belongs to another run")
+        if self._plan is not None and manifest.extracted != self._plan.parts[part].file:
+            self.add(self._run.part_manifest(part), "names another file than the plan")
+        for problem in part_problems(self._run, manifest):
+            self.add(data, problem)
 
     def _check_rows(self, plan: Plan) -> None:
         """Rows ascend, none is both kept and dropped, and the counts are the plan's."""
@@ -170,23 +227,15 @@ class _Checker:
         if int(kept["num_tokens"].sum()) != plan.tokens:
             self.add(self._run.plan, "token counts do not add up to the plan's")
 
-    def _check_shard(self, plan: Plan, shard: int) -> ShardManifest | None:
-        """The shard's manifest if it has one; what is wrong with it is added."""
+    def _check_shard(self, plan: Plan, shard: int) -> None:
+        """The shard's manifest against the plan, and every byte of its file."""
         path = self._run.shard_manifest(shard)
-        if not path.exists():
-            return None
-        try:
-            manifest = read(path, ShardManifest)
-        except EmbedkitError as error:
-            self.add(path, str(error), shard)
-            return None
+        manifest = read(path, ShardManifest)
         problem = manifest_problem(manifest, plan, shard)
         if problem is not None:
             self.add(path, problem, shard)
-            return manifest
-        if Path(manifest.file.name).name != manifest.file.name or not manifest.file.name.endswith(MATRIX):
-            self.add(path, f"names a file outside its folder: {manifest.file.name!r}", shard)
-            return manifest
+            return
+        self._manifests.append(manifest)
         data = path.parent / manifest.file.name
         self._bytes += manifest.file.bytes
         problem = file_problem(data, manifest.file)
@@ -194,7 +243,6 @@ class _Checker:
             self.add(data, f"{problem}{self._damaged_rows(data, manifest)}", shard)
         elif _chunk_mismatch(data, manifest.start, manifest) is not None:
             self.add(path, "its chunk digests are not those of its file", shard)
-        return manifest
 
     def _damaged_rows(self, data: Path, manifest: ShardManifest) -> str:
         """Which ids a damaged shard file has wrong, if its size is right."""
@@ -206,38 +254,42 @@ class _Checker:
 
     def _check_merged(self, plan: Plan) -> None:
         """The merged files against `_SUCCESS.json`, and the merged matrix against the shards' chunks."""
-        if not self._run.success.exists():
-            return
-        self._stage = "done"
         success = read(self._run.success, Success)
         if success.plan_sha256 != digest(plan):
             self.add(self._run.success, "belongs to another plan")
-            return
-        for manifest in self._manifests:
-            if success.shard_manifests.get(str(manifest.shard)) != digest(manifest):
-                self.add(self._run.success, "was merged from another attempt at this shard", manifest.shard)
+        for shard in range(len(plan.shards)):
+            if not self._run.shard_manifest(shard).exists():
+                self.add(self._run.shard_manifest(shard), "missing, though the run was merged", shard)
+        damaged = set()
         for record in success.files:
             self._bytes += record.bytes
             problem = file_problem(self._run.embeddings / record.name, record)
             if problem is not None:
                 self.add(self._run.embeddings / record.name, problem)
+                damaged.add(record.name)
         for manifest in self._manifests:
-            try:
+            if success.shard_manifests.get(str(manifest.shard)) != digest(manifest):
+                self.add(self._run.success, "was merged from another attempt at this shard", manifest.shard)
+            if self._run.matrix.name not in damaged:
                 chunk = _chunk_mismatch(self._run.matrix, 0, manifest, plan.rows_kept)
-            except (EmbedkitError, FileNotFoundError):
-                return  # reported above
-            if chunk is not None:
-                self.add(self._run.matrix, f"ids {chunk.start} to {chunk.stop - 1} are not the shard's", manifest.shard)
-        self._check_sources(plan, success)
+                if chunk is not None:
+                    what = f"ids {chunk.start} to {chunk.stop - 1} are not the shard's"
+                    self.add(self._run.matrix, what, manifest.shard)
+        self._check_sources(plan, success, damaged)
 
-    def _check_sources(self, plan: Plan, success: Success) -> None:
+    def _check_sources(self, plan: Plan, success: Success, damaged: set[str]) -> None:
+        """Each source's matrix and metadata have the rows that `_SUCCESS.json` says, and all rows together."""
         rows = sum(source.rows for source in success.sources.values())
         if rows != plan.rows_kept:
             self.add(self._run.by_source, f"the sources have {rows} rows together, the run {plan.rows_kept}")
         for source in success.sources.values():
-            path = self._run.by_source / source.folder / "metadata.parquet"
-            if path.is_file() and pq.read_metadata(path).num_rows != source.rows:
-                self.add(path, f"does not have {source.rows} rows")
+            metadata = self._run.by_source / source.folder / "metadata.parquet"
+            matrix = self._run.by_source / source.folder / "embeddings.safetensors"
+            is_sound = metadata.relative_to(self._run.embeddings).as_posix() not in damaged
+            if is_sound and pq.read_metadata(metadata).num_rows != source.rows:
+                self.add(metadata, f"does not have {source.rows} rows")
+            if matrix.relative_to(self._run.embeddings).as_posix() not in damaged:
+                self._attempt(matrix, partial(check_matrix, matrix, source.rows, success.dim))
 
     def _reembed(self, config: RunConfig, plan: Plan, rows: int) -> None:
         """Embed some rows of each shard again and compare."""
@@ -257,7 +309,7 @@ class _Checker:
             stored = open_matrix(data, *manifest.shape)
         except (EmbedkitError, FileNotFoundError):
             return  # reported above
-        ids = _sampled_ids(manifest, rows)
+        ids = _sampled_ids(manifest, rows, self._seed)
         for chunk in manifest.chunks:
             chosen = [i for i in ids if chunk.start <= i < chunk.stop]
             if not chosen:
@@ -274,10 +326,10 @@ class _Checker:
                 self.add(data, f"{what} (1 - cosine {distances[i]:.2g})", manifest.shard)
 
 
-def _sampled_ids(manifest: ShardManifest, rows: int) -> list[int]:
-    """`rows` ids of a shard, at random but always the same, ascending."""
+def _sampled_ids(manifest: ShardManifest, rows: int, seed: int) -> list[int]:
+    """`rows` ids of a shard, at random by the seed, ascending."""
     ids = np.arange(manifest.start, manifest.stop)
-    chosen: list[int] = np.sort(ids[np.argsort(row_hash(manifest.shard, ids), kind="stable")[:rows]]).tolist()
+    chosen: list[int] = np.sort(ids[np.argsort(row_hash(seed, ids), kind="stable")[:rows]]).tolist()
     return chosen
 
 

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from embedkit.request import Options
     from embedkit.runfolder import RunFolder
 
+INTERRUPTED = 130
 F = TypeVar("F", bound=Callable[..., Any])
 
 output_dir_option = click.option(
@@ -33,11 +36,12 @@ REQUEST_OPTIONS = [
     click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
     click.option("--model", help="Folder of the model; the hash engine needs only its tokenizer."),
     click.option("--model-revision", help="Commit or branch of a hub model."),
-    click.option("--engine", type=click.Choice(["vllm", "transformers", "hash"]), default="vllm", show_default=True),
+    click.option("--engine", type=click.Choice(["vllm", "transformers", "hash"]), default="vllm", show_default=True,
+                 help="hash needs no model and no GPU; its vectors mean nothing. transformers is not built yet."),
     click.option("--max-length", type=click.IntRange(1), help="Most tokens of a row; longer rows are dropped, not cut."
                  "  [default: the model's limit]"),
     click.option("--sample-size", type=click.IntRange(1), default=625, show_default=True, help="Rows a source."),
-    click.option("--full", is_flag=True, help="All rows, not a sample."),
+    click.option("--full", is_flag=True, help="All rows of all sources; excludes --sample-size."),
     click.option("--random-seed", type=int, help="Sample at random, the same rows on every machine."
                  "  [default: the first rows of each source]"),
     click.option("--shards", type=click.IntRange(1), help="Shards.  [default: one for each half hour of GPU time]"),
@@ -50,7 +54,7 @@ REQUEST_OPTIONS = [
     output_dir_option,
     click.option("--run-name", help="Name of the run's folder.  [default: from data set, model and sample]"),
     click.option("--resume", is_flag=True, help="Continue an existing run; settings not given are the run's."),
-    click.option("--overwrite", is_flag=True, help="Delete an existing run of that name first."),
+    click.option("--overwrite", is_flag=True, help="Delete an existing run of that name, all of it, and start anew."),
 ]  # fmt: skip
 
 
@@ -78,6 +82,7 @@ def cli() -> None:
 @click.pass_context
 def run(context: click.Context, /, **given: Any) -> None:
     """Prepare, embed and merge on this machine."""
+    from embedkit.lease import lease
     from jobs.local import make_slots
     from jobs.stages import run_stages
     from jobs.summary import print_summary
@@ -86,7 +91,8 @@ def run(context: click.Context, /, **given: Any) -> None:
     folder, config = _open_run(context, given)
     slots = make_slots(config.num_gpus, _gpus(config.request.device, config.num_gpus))
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
-    run_stages(folder, slots, console)
+    with lease(folder.path / "run.lease", "running this run"), resumable(folder):
+        run_stages(folder, slots, console)
     print_summary(folder, console)
 
 
@@ -95,17 +101,18 @@ def run(context: click.Context, /, **given: Any) -> None:
 @click.option("--workers", type=click.IntRange(1), help="Processes.  [default: one a CPU]")
 @click.pass_context
 def prepare(context: click.Context, /, workers: int | None, **given: Any) -> None:
-    """Ask for a run and do its first stage: extract, count, filter, plan."""
+    """Ask for a run and prepare it."""
     from embedkit.prepare import prepare as prepare_run
+    from embedkit.runfolder import program
     from jobs.progress import watching
 
     console = _console()
     folder, _ = _open_run(context, given)
-    with watching(folder, console):
+    with watching(folder, console), resumable(folder):
         plan = prepare_run(folder, workers)
     console.print(
         f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "
-        f"Next: embedkit embed {folder.path}",
+        f"Next: {shlex.join([program(), 'embed', str(folder.path)])}",
         highlight=False,
         soft_wrap=True,
     )
@@ -116,18 +123,26 @@ def prepare(context: click.Context, /, workers: int | None, **given: Any) -> Non
 @output_dir_option
 @click.option("--shard", "shards", type=click.IntRange(0), multiple=True, help="Only this shard; repeatable.")
 def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> None:
-    """Embed the shards that are not finished, one after another, in this process."""
+    """Embed the shards that are not finished.
+
+    One after another, in this process, with one engine.
+    """
     from embedkit.embed import embed_shards
     from embedkit.prepare import read_plan
     from embedkit.records import RunConfig, read
-    from embedkit.runfolder import find_run
+    from embedkit.runfolder import find_run, program
     from jobs.progress import watching
 
     console = _console()
     folder = find_run(run_name_or_path, output_dir)
     plan = read_plan(folder, read(folder.config, RunConfig))
-    with watching(folder, console):
+    for shard in shards:
+        if shard >= len(plan.shards):
+            raise UsageError(f"--shard {shard}: the run has shards 0 to {len(plan.shards) - 1}")
+    with watching(folder, console), resumable(folder):
         embed_shards(folder, list(shards) or list(range(len(plan.shards))))
+    next_command = shlex.join([program(), "merge", str(folder.path)])
+    console.print(f"Next, once all shards are done: {next_command}", highlight=False, soft_wrap=True)
 
 
 @cli.command()
@@ -149,14 +164,18 @@ def merge(run_name_or_path: str, output_dir: Path, allow_mixed: bool) -> None:
 @run_argument
 @output_dir_option
 @click.option("--reembed", type=click.IntRange(0), default=0, help="Rows of each shard to embed again and compare.")
+@click.option("--reembed-seed", type=click.IntRange(0), help="Which rows those are, as an earlier report named them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-def verify(run_name_or_path: str, output_dir: Path, reembed: int, as_json: bool) -> None:
-    """Re-read every byte of a run, finished or not, and say what is wrong."""
+def verify(run_name_or_path: str, output_dir: Path, reembed: int, reembed_seed: int | None, as_json: bool) -> None:
+    """Re-read every byte and say what is wrong.
+
+    The run may be finished or not; what it does not have yet is not wrong.
+    """
     from embedkit.runfolder import find_run
     from embedkit.verify import verify as verify_run
     from jobs.summary import print_json, print_report
 
-    report = verify_run(find_run(run_name_or_path, output_dir), reembed)
+    report = verify_run(find_run(run_name_or_path, output_dir), reembed, reembed_seed)
     if as_json:
         print_json(report)
     else:
@@ -169,7 +188,10 @@ def verify(run_name_or_path: str, output_dir: Path, reembed: int, as_json: bool)
 @output_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
 def status(run_name_or_path: str, output_dir: Path, as_json: bool) -> None:
-    """How far a run is. Exits 0 if it is done, 1 if not."""
+    """How far a run is.
+
+    Exits 0 if it is done, 1 if not.
+    """
     from embedkit.runfolder import find_run
     from embedkit.status import StatusReader
     from jobs.summary import print_json, print_status
@@ -186,14 +208,49 @@ def status(run_name_or_path: str, output_dir: Path, as_json: bool) -> None:
 def main() -> None:
     """Entry point of the console script."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    os.environ["EMBEDKIT_PROGRAM"] = _program()
     try:
-        cli(standalone_mode=True)
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        print("embedkit: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except EmbedkitError as error:
         print(f"embedkit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        print(f"embedkit: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        from jobs.tasks import describe_os_error
+
+        print(f"embedkit: {describe_os_error(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+class Interrupted(EmbedkitError):
+    """Ctrl-C: nothing is wrong; exits as shells expect of an interrupted command."""
+
+    exit_code = INTERRUPTED
+
+
+@contextmanager
+def resumable(folder: "RunFolder") -> Iterator[None]:
+    """On Ctrl-C, say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; what is done is kept: {folder.resume_command}") from None
+
+
+def _program() -> str:
+    """What the person typed to call this program, so that what it prints can be typed too."""
+    import shutil
+
+    typed = sys.argv[0]
+    if Path(typed).name != "embedkit":
+        return "embedkit"
+    found = shutil.which("embedkit")
+    return "embedkit" if found and Path(found).samefile(typed) else typed
 
 
 def _console() -> "Console":
@@ -216,28 +273,39 @@ def _gpus(device: str, count: int) -> list[str]:
 
 def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder", "RunConfig"]:
     """Create the run that is asked for, or open the one that is to be resumed."""
-    import shutil
+    import msgspec
 
     from embedkit.records import RunConfig, read, write
     from embedkit.request import check_same_request, create_run, make_config
-    from embedkit.runfolder import RunFolder
+    from embedkit.runfolder import RunFolder, find_run
 
     if given["full"] and _is_given(context, "sample_size"):
         raise UsageError("--full and --sample-size exclude each other")
     if given["resume"] and given["overwrite"]:
         raise UsageError("--resume and --overwrite exclude each other")
-    folder = RunFolder((given["output_dir"] / _run_name(given)).resolve())
+    if given["resume"] and given["run_name"] and not given["dataset"]:
+        folder = find_run(given["run_name"], given["output_dir"])
+    else:
+        folder = RunFolder((given["output_dir"] / _run_name(given)).resolve())
     resumed = read(folder.config, RunConfig) if given["resume"] and folder.config.exists() else None
     config = make_config(_options(context, given, resumed), sys.argv)
     if resumed is not None:
         check_same_request(folder, config)
         if config.locations != resumed.locations:
-            write(folder.config, config)
+            write(folder.config, msgspec.structs.replace(resumed, locations=config.locations))
         return folder, config
     if given["overwrite"] and folder.config.exists():
-        shutil.rmtree(folder.path)
+        _delete(folder)
     create_run(folder, config)
     return folder, config
+
+
+def _delete(folder: "RunFolder") -> None:
+    """Delete a run; one that is half deleted is no longer in the way."""
+    import secrets
+    import shutil
+
+    shutil.rmtree(folder.path.rename(folder.path.with_name(f".deleting-{folder.name}-{secrets.token_hex(4)}")))
 
 
 def _run_name(given: dict[str, Any]) -> str:
@@ -247,9 +315,9 @@ def _run_name(given: dict[str, Any]) -> str:
             raise UsageError("--dataset and --model are needed (or --resume with --run-name)")
         sample = "full" if given["full"] else f"n{given['sample_size']}"
         seed = "" if given["random_seed"] is None else f"-seed{given['random_seed']}"
-        stem = Path(given["dataset"][0].rstrip("/")).stem.replace("*", "_")
-        name = f"{stem}-{Path(given['model']).name}-{sample}{seed}"
-    if name in ("", ".", "..") or os.sep in name:
+        named = [part for part in Path(given["dataset"][0]).parts if not set(part) & set("*?[")]
+        name = f"{Path(named[-1]).stem if named else 'data'}-{Path(given['model']).name}-{sample}{seed}"
+    if name in ("", ".", "..") or os.sep in name or not name.isprintable():
         raise UsageError(f"--run-name {name!r}: a run's name is one folder name")
     return str(name)
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import submitit
 
-from embedkit.lifeline import exit_with
+from embedkit.lifeline import exit_with, ignore_interrupts
 from embedkit.prepare import available_cpus
 from embedkit.runfolder import RunFolder
 from jobs.tasks import exit_code_of, log_to_file
@@ -66,6 +66,11 @@ def make_slots(count: int, gpus: Sequence[str]) -> list[Slot]:
     return [Slot(gpus[i] if gpus else "", shares[i]) for i in range(count)]
 
 
+def whole_machine() -> Slot:
+    """A slot with all CPUs and no GPU, for the stages between."""
+    return make_slots(1, [])[0]
+
+
 class LocalQueue:
     """Runs jobs of one run on the given slots."""
 
@@ -73,6 +78,7 @@ class LocalQueue:
         self._run = run
         self._free = list(slots)
         self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
+        self._log_begins: dict[str, int] = {}
         self._executor = submitit.LocalExecutor(run.logs / "submitit")
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
 
@@ -94,7 +100,7 @@ class LocalQueue:
                     if _succeeded(job):
                         _remove_files_of(job)
                     else:
-                        failures[name] = last_error(self._run.logs / f"{name}.log")
+                        failures[name] = last_error(self._run.logs / f"{name}.log", self._log_begins[name])
                 on_tick()
                 time.sleep(TICK_SECONDS)
         finally:
@@ -110,9 +116,11 @@ class LocalQueue:
 
     def _start(self, job: Job) -> None:
         slot = self._free.pop(0)
+        log_file = self._run.logs / f"{job.name}.log"
+        self._log_begins[job.name] = log_file.stat().st_size if log_file.exists() else 0
         with _interrupts_ignored():
             started: submitit.Job[None] = self._executor.submit(
-                run_job, os.getpid(), self._run.logs / f"{job.name}.log", slot, job.call, job.arguments
+                run_job, os.getpid(), log_file, slot, job.call, job.arguments
             )
         self._running[job.name] = (started, slot)
 
@@ -120,6 +128,7 @@ class LocalQueue:
 def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Runs in the job's process: its surroundings, then the call. A failure is logged and exits non-zero."""
     exit_with(owner)
+    ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's handler ignores it
     log_to_file(log_file)
     os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
@@ -131,9 +140,10 @@ def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], a
         raise SystemExit(exit_code_of(error)) from None
 
 
-def last_error(log_file: Path) -> str:
-    """The last error in a log and where the log is."""
-    lines = log_file.read_text(errors="replace").splitlines() if log_file.exists() else []
+def last_error(log_file: Path, begin: int) -> str:
+    """The last error in a log from byte `begin` on, and where the log is."""
+    text = log_file.read_bytes()[begin:] if log_file.exists() else b""
+    lines = text.decode(errors="replace").splitlines()
     begins = [i for i, line in enumerate(lines) if " ERROR " in line]
     error = lines[begins[-1] :][:ERROR_LINES] if begins else ["it ended without a word (killed?)", *lines[-3:]]
     first = error[0].split(" ERROR ", 1)[-1]
@@ -142,7 +152,7 @@ def last_error(log_file: Path) -> str:
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """A child started in here ignores Ctrl-C: the terminal sends it to all, and the queue ends jobs itself."""
+    """A child started in here ignores Ctrl-C from its first moment; the queue ends jobs itself."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

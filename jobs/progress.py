@@ -72,6 +72,8 @@ class Display:
         self._show("prepare", status.rows_prepared, status.rows_chosen, "rows")
         if status.tokens is not None:
             shards = f"{status.shards_done}/{len(status.shards)} shards, {_rows_done(status):,} rows"
+            if not any(shard.state != "pending" for shard in status.shards):
+                shards = "starting the engine"
             self._show("embed", status.tokens_done, status.tokens, "tokens", shards)
 
     def _show(self, stage: str, done: int, total: int | None, unit: str, detail: str = "") -> None:
@@ -80,6 +82,7 @@ class Display:
         now = time.monotonic()
         began, done_then = self._began.setdefault(stage, (now, done))
         rate = f"{(done - done_then) / (now - began):,.0f} {unit}/s" if done > done_then else ""
+        left = (total - done) * (now - began) / (done - done_then) if total > done > done_then else None
         text = detail or f"{done:,}/{total:,} {unit}"
         if self._console.is_terminal:
             self._progress.update(
@@ -91,7 +94,7 @@ class Display:
                 rate=rate if done < total else "",
             )
         else:
-            self._lines.show(stage, done, total, f"{text}  {rate}", (now - began) / max(done - done_then, 1))
+            self._lines.show(stage, done, total, f"{text}  {rate}", left)
 
 
 class LogLines:
@@ -101,13 +104,13 @@ class LogLines:
         self._console = console
         self._last: dict[str, float] = {}
 
-    def show(self, stage: str, done: int, total: int, text: str, seconds_each: float) -> None:
+    def show(self, stage: str, done: int, total: int, text: str, seconds_left: float | None) -> None:
         """Print a line, unless one was printed a moment ago."""
         last = self._last.get(stage, -LINE_SECONDS)
         if last == float("inf") or (done < total and time.monotonic() - last < LINE_SECONDS):
             return
         self._last[stage] = float("inf") if done >= total else time.monotonic()
-        left = f"  {(total - done) * seconds_each:,.0f} s left" if 0 < done < total else ""
+        left = "" if seconds_left is None else f"  {seconds_left:,.0f} s left"
         self._console.print(f"{stage:<8} {100 * done // max(total, 1):>3} %  {text}{left}", highlight=False)
 
 

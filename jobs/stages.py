@@ -7,7 +7,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
 from embedkit.records import RunConfig, read
 from embedkit.runfolder import RunFolder
-from jobs.local import Job, LocalQueue, Slot
+from jobs.local import Job, LocalQueue, Slot, whole_machine
 from jobs.progress import Display
 from jobs.tasks import embed_task, merge_task, prepare_task
 
@@ -23,26 +23,13 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: "Console") -> Non
     Raises:
         EmbedkitError: a job failed; the others were finished first.
     """
-    queue = LocalQueue(run, slots)
-    try:
-        _run_stages(run, queue, console)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; what is done is kept: {run.resume_command}") from None
-
-
-class Interrupted(EmbedkitError):
-    """Ctrl-C: nothing is wrong; exits as shells expect of an interrupted command."""
-
-    exit_code = 130
-
-
-def _run_stages(run: RunFolder, queue: LocalQueue, console: "Console") -> None:
+    machine, gpus = LocalQueue(run, [whole_machine()]), LocalQueue(run, slots)
     with Display(run, console) as display:
-        _run(run, queue, [Job("prepare", prepare_task, (run.path,))], display)
+        _run(run, machine, [Job("prepare", prepare_task, (run.path,))], display)
         plan = read_plan(run, read(run.config, RunConfig))
         embed = [Job(f"embed-{shard:05d}", embed_task, (run.path, shard)) for shard in range(len(plan.shards))]
-        _run(run, queue, embed, display)
-        _run(run, queue, [Job("merge", merge_task, (run.path,))], display)
+        _run(run, gpus, embed, display)
+        _run(run, machine, [Job("merge", merge_task, (run.path,))], display)
 
 
 def _run(run: RunFolder, queue: LocalQueue, jobs: list[Job], display: Display) -> None:

@@ -33,11 +33,11 @@ def print_summary(run: RunFolder, console: "Console") -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     rows = [
         ("rows in the data set", f"{plan.rows:,}"),
-        ("rows chosen", f"{plan.rows_chosen:,} from {len(success.sources):,} sources"),
-        ("rows kept", f"{plan.rows_kept:,}"),
+        ("rows chosen", f"{plan.rows_chosen:,}"),
+        ("rows kept", f"{plan.rows_kept:,} from {len(success.sources):,} sources"),
         ("rows dropped", dropped or "0"),
         ("tokens", f"{plan.tokens:,}"),
-        ("tokens/s", f"{plan.tokens / max(seconds, 1e-9):,.0f} a {unit}"),
+        ("tokens/s", f"{plan.tokens / max(seconds, 1e-9):,.0f} a {unit}, start-up aside"),
         ("vectors", f"{success.rows:,} x {success.dim} float32"),
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
         ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
@@ -57,7 +57,7 @@ def print_report(report: Report, console: "Console") -> None:
     reached = (
         f"{report.shards_finished}/{report.shards} shards, {report.rows:,} rows, {report.bytes_read / 1e6:,.1f} MB"
     )
-    again = f", {report.reembedded} rows embedded again" if report.reembedded else ""
+    again = f", {report.reembedded} rows embedded again (seed {report.reembed_seed})" if report.reembedded else ""
     verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
     console.print(f"{verdict}: stage {report.stage}, {reached} read{again}", highlight=False, soft_wrap=True)
     if report.problems:
@@ -71,7 +71,8 @@ def print_status(status: Status, run: RunFolder, console: "Console") -> None:
     chosen = "?" if status.rows_chosen is None else f"{status.rows_chosen:,}"
     console.print(f"run      {status.run}", highlight=False, soft_wrap=True)
     console.print(f"stage    {status.stage}", highlight=False)
-    console.print(f"prepare  {status.rows_prepared:,} of {chosen} rows; dropped {status.dropped}", highlight=False)
+    dropped = "".join(f", {count:,} {reason}" for reason, count in status.dropped.items() if count)
+    console.print(f"prepare  {status.rows_prepared:,} of {chosen} rows{dropped}", highlight=False)
     if status.tokens is not None:
         share = 100 * status.tokens_done / max(status.tokens, 1)
         console.print(

@@ -1,5 +1,6 @@
 """The entry of each job: a few lines that call embedkit, the same wherever the job runs."""
 
+import errno
 import logging
 import os
 import sys
@@ -56,10 +57,21 @@ def log_to_file(path: Path) -> None:
     log.info("started: process %d", os.getpid())
 
 
+def describe_os_error(error: OSError) -> str:
+    """An operating system's error for a person; a quota is a full disk too."""
+    where = f" at {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full ({error.strerror}){where}; make room and resume: what is done is kept"
+    return f"{error.strerror or error}{where}"
+
+
 def exit_code_of(error: Exception) -> int:
     """Log a failure for the reader of the log, and give the exit code that says it."""
     if isinstance(error, EmbedkitError):
         log.error("%s", error)
         return error.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        log.error("%s", describe_os_error(error))
+        return 1
     log.error("%s: %s", type(error).__name__, error, exc_info=error)
     return 1

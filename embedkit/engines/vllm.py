@@ -9,6 +9,7 @@ What decides speed and safety here was measured:
 """
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",  # a job with a log of its own asks for more
     "HF_HUB_OFFLINE": "1",  # all files were resolved when the run was asked for
     "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_CACHE_ROOT": f"{tempfile.gettempdir()}/embedkit-{os.getuid()}/vllm",  # homes on clusters are small and slow
 }
 KV_CACHE_BYTES_CPU = 64 << 20
 """Slack for half-filled blocks. vLLM's default share of the memory fails to start on small machines."""

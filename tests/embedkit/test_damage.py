@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from embedkit.matrix import check_matrix
-from embedkit.records import Chunk, Request, ShardManifest, digest, read, write
+from embedkit.prepare import file_problem
+from embedkit.records import Chunk, Request, ShardManifest, Success, digest, read, write
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import embedkit, snapshot
@@ -74,6 +75,25 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         None,
     ),
     "flipped byte in the dropped rows": (lambda run: flip(run.dropped), "sha256 differs", None),
+    "plan gone": (lambda run: run.plan.unlink(), "missing, though later stages were done", None),
+    "data index gone": (lambda run: run.data_index.unlink(), "missing, though later stages were done", None),
+    "manifest gone from a merged run": (
+        lambda run: run.shard_manifest(1).unlink(),
+        "missing, though the run was merged",
+        1,
+    ),
+    "half a part manifest": (lambda run: cut_short(run.part_manifest(1)), "not a valid PartManifest", None),
+    "a source's metadata cut short": (
+        lambda run: cut_short(run.by_source / "a_b" / "metadata.parquet"),
+        "its manifest says",
+        None,
+    ),
+    "another shape in a manifest": (lambda run: edit(run.shard_manifest(2), shape=[1, 64]), "its matrix is", 2),
+    "a file outside in a manifest": (
+        lambda run: edit(run.shard_manifest(2), file={"name": "../x.safetensors", "bytes": 1, "sha256": ""}),
+        "outside its folder",
+        2,
+    ),
     "edited plan": (lambda run: edit(run.plan, tokens=1), "another plan", None),
     "edited configuration": (
         lambda run: run.config.write_text(run.config.read_text().replace('"max_length": 512', '"max_length": 511')),
@@ -101,6 +121,36 @@ def test_a_sound_run_verifies(hash_run: RunFolder) -> None:
     assert report["reembedded"] == 30
 
 
+def test_verify_goes_on_after_a_problem(damaged_run: RunFolder) -> None:
+    cut_short(damaged_run.part_manifest(0))
+    flip(shard_data(damaged_run, 2))
+    report = verify(damaged_run)
+    assert [problem.shard for problem in report.problems] == [None, 2]
+
+
+@pytest.mark.parametrize("which", ["part manifest", "data index", "plan"])
+def test_a_damaged_small_document_is_made_again(which: str, damaged_run: RunFolder) -> None:
+    before = snapshot(damaged_run)
+    documents = {
+        "part manifest": damaged_run.part_manifest(1),
+        "data index": damaged_run.data_index,
+        "plan": damaged_run.plan,
+    }
+    cut_short(documents[which])
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent)
+    assert snapshot(damaged_run) == before
+    assert verify(damaged_run).ok
+
+
+def test_a_document_of_a_newer_version_is_not_replaced(damaged_run: RunFolder) -> None:
+    edit(damaged_run.plan, format=2)
+    newer = damaged_run.plan.read_bytes()
+    failed = embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent, check=False)
+    assert failed.returncode == 1
+    assert "it has format 2; this embedkit reads format 1" in failed.stderr
+    assert damaged_run.plan.read_bytes() == newer
+
+
 @pytest.mark.parametrize(
     "name", ["flipped byte in a shard", "shard file gone", "half a manifest", "flipped byte in a part"]
 )
@@ -112,7 +162,9 @@ def test_merge_names_it_and_resume_mends_it(name: str, damaged_run: RunFolder) -
     assert "embedkit run --resume --run-name run --output-dir" in failed.stderr
     if (shard := DAMAGE[name][2]) is not None:
         assert f"shard {shard}: " in failed.stderr
-    assert not damaged_run.success.exists()
+    if damaged_run.success.exists():  # then it is still true of the merged files
+        success = read(damaged_run.success, Success)
+        assert all(file_problem(damaged_run.embeddings / file.name, file) is None for file in success.files)
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent)
     assert snapshot(damaged_run) == before
     assert verify(damaged_run).ok

@@ -60,19 +60,20 @@ def peak_mb(script: Path, stage: str, run: RunFolder) -> int:
 
 
 def ask(rows: int, model: Path, folder: Path) -> RunFolder:
-    """Ask for a run of so many rows of about 0.3 kB, from 40 sources, without making it."""
+    """Ask for a run of so many rows of about 1.3 kB, from 40 sources and a rare one, without making it."""
     index = pl.int_range(rows, eager=True)
     text = pl.format("{} river stone lamp", index).alias("t")
-    answer = pl.Series(["engine so seven " * 20] * rows)
+    answer = pl.Series(["engine so seven " * 80] * rows)
     messages = pl.select(
         pl.concat_list(
             pl.struct(role=pl.lit("user"), content=text), pl.struct(role=pl.lit("assistant"), content=answer)
         ).alias("messages")
     )["messages"].cast(MESSAGES)
     data = folder / f"{rows}.parquet"
-    source = pl.select(pl.format("source {}", index % 40).alias("s"))["s"]
+    common = pl.format("source {}", index % 40)
+    source = pl.select(pl.when(index % 3000 == 7).then(pl.lit("rare")).otherwise(common).alias("s"))["s"]
     pl.DataFrame({"messages": messages, "dataset_source": source}).write_parquet(data, row_group_size=rows)
-    request = [str(a) for a in hash_request(data, model, folder, f"run-{rows}")]
+    request = [*map(str, hash_request(data, model, folder, f"run-{rows}")), "--max-length", "4096"]
     program = (
         "import jobs.cli, embedkit.prepare; embedkit.prepare.prepare = lambda *a: exit(0); jobs.cli.cli()"  # asks only
     )
@@ -90,11 +91,10 @@ def test_memory_is_flat_and_merge_stays_under_a_gigabyte(tokenizer_only: Path, t
     large = ask(ROWS, tokenizer_only, tmp_path)
     prepare_small, prepare_large = peak_mb(script, "prepare", small), peak_mb(script, "prepare", large)
     print("prepare", prepare_small, prepare_large)
-    assert prepare_large < 1500
-    assert prepare_large < prepare_small * 2
+    assert prepare_large - prepare_small < 60  # the texts grew by 350 MB
     print("embed", peak_mb(script, "embed", large))
     merged = peak_mb(script, "merge", large)
     print("merge", merged)
     assert large.matrix.stat().st_size > ROWS * DIM * 4
-    assert merged < 1000
+    assert merged < 700  # 1.2 GB of vectors and 390 MB of texts went through
     assert verify(large).ok

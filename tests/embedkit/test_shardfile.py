@@ -110,9 +110,28 @@ def test_a_flipped_byte_costs_its_chunk(attempts: Attempts) -> None:
 def test_chunks_of_another_plan_or_engine_are_not_adopted(attempts: Attempts) -> None:
     with attempts.start() as first:
         first.append(chunk(100), vectors(100))
-    with attempts.start(plan="another") as second:
-        assert second.adopted == 0
     with attempts.start(engine=msgspec.structs.replace(RECORD, gpu="another GPU")) as third:
         assert third.adopted == 0
-    with attempts.start() as fourth:
-        assert fourth.adopted == 1
+    with attempts.start(plan="another") as second:
+        assert second.adopted == 0
+
+
+def test_chunks_wait_for_their_engine(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), vectors(100))
+    for _ in range(3):
+        with attempts.start(engine=msgspec.structs.replace(RECORD, gpu="another GPU")) as other:
+            assert other.adopted == 0
+    with attempts.start() as last:
+        assert last.adopted == 1
+
+
+def test_attempts_do_not_pile_up(attempts: Attempts) -> None:
+    for start in (100, 110, 120):
+        with attempts.start() as file:
+            file.append(chunk(start), vectors(start))
+        for _ in range(5):
+            attempts.start().__exit__(None, None, None)
+        assert len(list(attempts.folder.iterdir())) <= 4
+    with attempts.start() as last:
+        assert set(last.chunks) == {100, 110, 120}

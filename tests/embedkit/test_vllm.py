@@ -94,4 +94,10 @@ def test_lengths_at_the_models_limit(short_qwen: Path, tmp_path: Path) -> None:
     assert metadata["num_tokens"].to_list() == [n for n in lengths if n <= 64]
     dropped = pl.read_parquet(tmp_path / "run" / "dropped_rows.parquet")
     assert dropped.select("row", "reason", "token_count").rows() == [(2, "too_long", 65), (14, "too_long", 1000)]
-    embedkit("verify", tmp_path / "run", "--reembed", 4)
+
+
+@pytest.mark.slow
+def test_verify_embeds_again(tiny_qwen: Path, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "d.parquet", [chat(f"river {i}", "stone " * i) for i in range(40)])
+    embedkit("run", "--dataset", data, "--model", tiny_qwen, "--output-dir", tmp_path, "--run-name", "run")
+    assert "40 rows embedded again" in embedkit("verify", tmp_path / "run", "--reembed", 40).stdout

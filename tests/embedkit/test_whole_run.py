@@ -1,5 +1,6 @@
 """A whole run against an independent naive one; what comes out, and that it comes out again the same."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from safetensors import safe_open
 from embedkit.records import Plan, ShardManifest, Success, read
 from embedkit.runfolder import RunFolder
 from embedkit.sources import source_folders
-from tests.conftest import embedkit, hash_request, snapshot
+from tests.conftest import chat, embedkit, hash_request, snapshot, write_chats
 from tests.naive import hash_vectors, naive_rows
 
 
@@ -86,6 +87,30 @@ def test_two_runs_and_two_merges_give_the_same_bytes(
     embedkit("embed", again.path)
     embedkit("merge", again.path)
     assert snapshot(again) == before
+
+
+def test_parts_do_not_depend_on_row_groups_or_format(
+    hash_run: RunFolder, small_chats: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    rows = pl.read_parquet(small_chats)
+    rows.write_parquet(tmp_path / "one-group.parquet", row_group_size=len(rows))
+    rows.write_ndjson(tmp_path / "lines.jsonl")
+    for data in (tmp_path / "one-group.parquet", tmp_path / "lines.jsonl"):
+        embedkit("prepare", *hash_request(data, tokenizer_only, tmp_path, data.stem))
+        extracted = RunFolder(tmp_path / data.stem).extracted
+        assert [p.name for p in sorted(extracted.iterdir())] == [p.name for p in sorted(hash_run.extracted.iterdir())]
+        assert pl.read_parquet(extracted).equals(pl.read_parquet(hash_run.extracted))
+
+
+def test_a_text_without_tokens_is_dropped_as_empty(minilm: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    tokenizer = json.loads((minilm / "tokenizer.json").read_bytes()) | {"post_processor": None}
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+    data = write_chats(tmp_path / "d.parquet", [chat("", "\u200b"), chat("", "word")])
+    embedkit("run", *hash_request(data, model, tmp_path), "--shards", 1)
+    dropped = pl.read_parquet(tmp_path / "run" / "dropped_rows.parquet")
+    assert dropped.select("row", "reason", "token_count").rows() == [(0, "empty", 0)]
 
 
 def test_success_names_every_file(hash_run: RunFolder) -> None:

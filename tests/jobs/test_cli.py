@@ -88,7 +88,7 @@ def test_resume_with_other_data_is_refused(hash_run: RunFolder, tokenizer_only: 
     request = hash_request(data, tokenizer_only, hash_run.path.parent)
     refused = embedkit("run", *request, "--resume", check=False)
     assert refused.returncode == 2
-    assert "data: small.parquet" in refused.stderr
+    assert "data 0: small.parquet" in refused.stderr
 
 
 def test_fault_9_another_number_of_gpus_on_resume_changes_nothing(damaged_run: RunFolder) -> None:
@@ -100,6 +100,42 @@ def test_fault_9_another_number_of_gpus_on_resume_changes_nothing(damaged_run: R
     assert snapshot(damaged_run) == before
 
 
+def test_resume_with_data_in_another_order_is_refused(tokenizer_only: Path, tmp_path: Path) -> None:
+    one, two = (write_chats(tmp_path / f"{name}.parquet", [chat(name, "a")] * 9) for name in ("one", "two"))
+    first = hash_request(one, tokenizer_only, tmp_path)
+    embedkit("prepare", *first, "--dataset", two)
+    config = (tmp_path / "run" / "run_config.json").read_bytes()
+    other = hash_request(two, tokenizer_only, tmp_path)
+    refused = embedkit("prepare", *other, "--dataset", one, "--resume", check=False)
+    assert refused.returncode == 2
+    assert "data 0: one.parquet" in refused.stderr
+    assert (tmp_path / "run" / "run_config.json").read_bytes() == config
+
+
+def test_data_may_move_between_starts(tokenizer_only: Path, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "d.parquet", [chat(f"{i}", "a") for i in range(30)])
+    request = ["--model", tokenizer_only, "--engine", "hash", "--max-length", 512]
+    where = ["--output-dir", tmp_path, "--run-name", "run"]
+    embedkit("prepare", "--dataset", data, *request, *where, "--num-gpus", 3)
+    (tmp_path / "moved").mkdir()
+    moved = data.rename(tmp_path / "moved" / "d.parquet")
+    gone = embedkit("run", "--resume", *where, check=False)
+    assert gone.returncode == 2
+    embedkit("run", "--resume", "--dataset", moved, *where, "--num-gpus", 2)
+    embedkit("run", "--resume", *where)
+    assert len(list((tmp_path / "run" / "embeddings" / "shards").iterdir())) == 3
+
+
+def test_a_run_may_be_resumed_by_its_path(damaged_run: RunFolder) -> None:
+    damaged_run.success.unlink()
+    embedkit("run", "--resume", "--run-name", damaged_run.path)
+    assert damaged_run.success.exists()
+    refused = embedkit("run", "--resume", "--run-name", "typo", "--output-dir", damaged_run.path.parent, check=False)
+    assert refused.returncode == 2
+    assert "no run named 'typo'" in refused.stderr
+    assert "there are: run" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -109,6 +145,7 @@ def test_fault_9_another_number_of_gpus_on_resume_changes_nothing(damaged_run: R
         (["run", "--dataset", "DATA", "--model", "DATA_DIR"], "no tokenizer.json there"),
         (["run", "--dataset", "DATA", "--model", "MODEL", "--messages-column", "chats"], "no column 'chats'"),
         (["run", "--dataset", "DATA", "--model", "MODEL"], "no config.json there"),
+        (["run", "--dataset", "DATA", "--model", "MINILM", "--engine", "transformers"], "not part of this version"),
         (["run", "--dataset", "DATA", "--model", "MODEL", "--engine", "hash"], "does not say how many tokens"),
         (
             ["run", "--dataset", "DATA", "--model", "MINILM", "--max-length", "257"],

@@ -67,6 +67,12 @@ def test_a_failure_is_told_and_stops_no_other_job(run: RunFolder, tmp_path: Path
     assert (tmp_path / "notes").exists()
 
 
+def test_an_old_error_in_the_log_is_not_told_again(run: RunFolder, tmp_path: Path) -> None:
+    queue = LocalQueue(run, make_slots(1, []))
+    assert "the moon is full" in queue.run([Job("a", fail, (tmp_path,))], lambda: None)["a"]
+    assert "killed?" in queue.run([Job("a", die, (tmp_path,))], lambda: None)["a"]
+
+
 def test_slots_share_the_cpus_and_name_the_gpus() -> None:
     slots = make_slots(2, ["3", "5"])
     assert [slot.gpu for slot in slots] == ["3", "5"]

@@ -1,0 +1,97 @@
+"""One process at a time does a stage of a run: a file created with O_EXCL that names its holder.
+
+Nothing rests on flock, which network file systems do not all keep. A holder on this host that is gone is
+recognised; one on another host is believed.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from embedkit.errors import EmbedkitError
+
+PATIENCE_SECONDS = 5.0
+"""Jobs of a killed queue take a moment to notice that it is gone."""
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """Who holds a lease. `started` is the process's start time, since process ids are used again."""
+
+    host: str
+    pid: int
+    started: float
+    token: str
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the holder is known to have ended."""
+        if self.host != socket.gethostname():
+            return False
+        try:
+            return abs(psutil.Process(self.pid).create_time() - self.started) > 1.0
+        except psutil.NoSuchProcess:
+            return True
+
+
+@contextlib.contextmanager
+def lease(path: Path, what: str) -> Iterator[None]:
+    """Hold the lease at `path` while in the block.
+
+    Raises EmbedkitError naming the holder if another process has it and is not known to be gone.
+    """
+    me = Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time(), secrets.token_hex(8))
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not _create(path, me):
+        holder = _read(path)
+        if holder is not None and holder.is_gone:
+            _remove(path, holder)
+        elif time.monotonic() > deadline:
+            raise EmbedkitError(f"{_describe(path, holder)} {what}. If that process is gone, delete {path}")
+        else:
+            time.sleep(0.2)
+    try:
+        yield
+    finally:
+        _remove(path, me)
+
+
+def _create(path: Path, holder: Holder) -> bool:
+    """Create the lease whole or not at all; whether this call did."""
+    temporary = path.with_name(f".{path.name}.{holder.token}.tmp")
+    temporary.write_bytes(msgspec.json.encode(holder))
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
+
+
+def _read(path: Path) -> Holder | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Holder)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def _remove(path: Path, holder: Holder) -> None:
+    """Remove the lease if it is still that holder's; a fresh one that came in between is put back."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(aside)
+        if _read(aside) != holder:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, path)
+        aside.unlink()
+
+
+def _describe(path: Path, holder: Holder | None) -> str:
+    return f"process {holder.pid} on {holder.host} is" if holder else f"somebody ({path} cannot be read) is"

@@ -1,0 +1,98 @@
+"""Two processes at one stage of one run damage nothing; the second says who is at it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+import embedkit.lease
+from embedkit.errors import EmbedkitError
+from embedkit.lease import Holder, lease
+from embedkit.runfolder import RunFolder
+from embedkit.verify import verify
+from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
+
+
+def both(*arguments: object) -> list[subprocess.CompletedProcess[str]]:
+    """Run the same command twice at the same time."""
+    started = [
+        subprocess.Popen(
+            [*EMBEDKIT, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    done = []
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    return done
+
+
+def test_two_merges_give_one_sound_result(damaged_run: RunFolder) -> None:
+    before = snapshot(damaged_run)
+    for done in both("merge", damaged_run.path):
+        assert done.returncode == 0 or "merging this run" in done.stderr
+    assert snapshot(damaged_run) == before
+    assert verify(damaged_run).ok
+
+
+def test_two_embeds_of_one_shard_end_in_one_manifest(damaged_run: RunFolder) -> None:
+    before = snapshot(damaged_run)
+    shutil.rmtree(damaged_run.shard(1))
+    for done in both("embed", damaged_run.path, "--shard", 1):
+        assert done.returncode == 0, done.stderr
+    assert len(list(damaged_run.shard(1).iterdir())) == 3
+    assert all(p.returncode == 0 or "merging this run" in p.stderr for p in both("merge", damaged_run.path))
+    assert snapshot(damaged_run) == before
+
+
+def test_a_second_run_is_refused(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+    done = both("run", *hash_request(small_chats, tokenizer_only, tmp_path), "--resume")
+    assert sorted(p.returncode for p in done) in ([0, 1], [0, 0], [0, 2])
+    for process in done:
+        assert "Traceback" not in process.stderr
+        assert process.returncode == 0 or "running this run" in process.stderr or "is a run already" in process.stderr
+    assert verify(RunFolder(tmp_path / "run")).ok
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedkit.lease, "PATIENCE_SECONDS", 0.3)
+
+
+def test_a_lease_is_refused_while_its_holder_lives(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    with lease(path, "testing"), pytest.raises(EmbedkitError, match=f"process {os.getpid()} on .* is testing"):
+        with lease(path, "testing"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    reused = psutil.Process().create_time() - 1000  # this process's id, but not this process
+    for holder in (
+        Holder(socket.gethostname(), ended.pid, 1.0, "a"),
+        Holder(socket.gethostname(), os.getpid(), reused, "b"),
+    ):
+        path.write_bytes(msgspec.json.encode(holder))
+        with lease(path, "testing"):
+            assert path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, 1.0, "a")))
+    with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\. If that process is gone, delete"):
+        with lease(path, "testing"):
+            pass
+    assert path.exists()
