@@ -89,17 +89,21 @@ def find_files(datasets: Sequence[str]) -> list[Path]:
         else:
             matches = [p for p in map(Path, sorted(glob.glob(dataset, recursive=True))) if p.is_file()]  # noqa: PTH207
         if not matches:
-            raise UsageError(
-                f"--dataset {dataset}: no Parquet or JSONL file there (a data set of a hub: download it first)"
-            )
+            raise UsageError(f"--dataset {dataset}: no Parquet or JSONL file there")
         for match in matches:
             if match.suffix not in (".parquet", ".jsonl"):
                 raise UsageError(f"--dataset {match}: only .parquet and .jsonl files are read")
-        found += [match.resolve() for match in matches]
-    if len(set(found)) != len(found):
-        twice = next(path for path in found if found.count(path) > 1)
-        raise UsageError(f"--dataset names {twice} twice; its rows would count twice")
+        found += [match.absolute() for match in matches]
+    check_no_file_twice(found)
     return found
+
+
+def check_no_file_twice(paths: Sequence[Path]) -> None:
+    """Raise UsageError if two of the paths are one file."""
+    real = [path.resolve() for path in paths]
+    if len(set(real)) != len(real):
+        twice = next(path for path in paths if real.count(path.resolve()) > 1)
+        raise UsageError(f"--dataset names {twice} twice; its rows would count twice")
 
 
 def identify(path: Path) -> DataFile:

@@ -17,6 +17,7 @@ import msgspec
 
 from embedkit.dataset import check_columns, find_files, identify
 from embedkit.errors import UsageError
+from embedkit.hub import fetch_dataset, fetch_model, is_hub_id
 from embedkit.modelfolder import model_files, model_limit
 from embedkit.records import (
     FORMAT,
@@ -62,14 +63,14 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
 
     Raises UsageError for anything that cannot be done as asked.
     """
-    paths = _data_files(options)
+    paths, data_commit = _data_files(options)
     for path in paths:
         check_columns(path, options.messages_column, options.source_column)
-    model = _model_folder(options)
+    model, model_commit = _model_folder(options)
     device: Device = "cpu" if options.engine == "hash" else options.device
     request = Request(
         data=tuple(identify(path) for path in paths),
-        data_revision=options.revision,
+        data_revision=data_commit,
         split=options.split,
         messages_column=options.messages_column,
         source_column=options.source_column,
@@ -80,7 +81,7 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
         shards=options.shards,
         texts=options.texts,
         model_files=model_files(model),
-        model_revision=options.model_revision,
+        model_revision=model_commit,
         tokenizers_version=version("tokenizers"),
         engine=options.engine,
         device=device,
@@ -162,22 +163,33 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _data_files(options: Options) -> list[Path]:
-    if options.split is not None or options.revision is not None:
-        raise UsageError("--split and --revision are for data sets of a hub; for local data name the files")
-    return find_files(options.dataset)
+def _data_files(options: Options) -> tuple[list[Path], str | None]:
+    """The data files, and the commit they are of if they come from the Hub."""
+    repos = [dataset for dataset in options.dataset if is_hub_id(dataset)]
+    if not repos:
+        if options.split is not None or options.revision is not None:
+            raise UsageError("--split and --revision are for data sets of the Hub; of local data name the files")
+        return find_files(options.dataset), None
+    if len(options.dataset) > 1:
+        raise UsageError(f"--dataset {repos[0]}: a data set of the Hub is read alone")
+    return fetch_dataset(repos[0], options.revision, options.split)
 
 
-def _model_folder(options: Options) -> Path:
-    model = Path(options.model)
-    if not model.is_dir():
-        raise UsageError(f"--model {options.model}: no such folder; it must hold the model's files")
-    if options.model_revision is not None:
-        raise UsageError("--model-revision is for models of a hub; a local folder has none")
+def _model_folder(options: Options) -> tuple[Path, str | None]:
+    """The model's folder, and the commit it is of if it comes from the Hub."""
+    commit = None
+    if is_hub_id(options.model):
+        model, commit = fetch_model(options.model, options.model_revision)
+    else:
+        model = Path(options.model)
+        if not model.is_dir():
+            raise UsageError(f"--model {options.model}: no such folder; it must hold the model's files")
+        if options.model_revision is not None:
+            raise UsageError("--model-revision is for models of the Hub; a local folder has none")
     tokenizer_file(model)
     if options.engine != "hash":
         _check_engine(options.engine, model)
-    return model.resolve()
+    return model.resolve(), commit
 
 
 def _check_engine(engine: EngineName, model: Path) -> None:

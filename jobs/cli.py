@@ -29,13 +29,13 @@ output_dir_option = click.option(
 )
 
 REQUEST_OPTIONS = [
-    click.option("--dataset", multiple=True, help="Parquet or JSONL file, folder or glob; repeatable, in order."),
-    click.option("--split", help="Split of a hub data set."),
-    click.option("--revision", help="Commit or branch of a hub data set."),
+    click.option("--dataset", multiple=True, help="Id on the Hub; or Parquet or JSONL file, folder or glob (repeatable)."),
+    click.option("--split", help="Split of a data set of the Hub.  [default: all its files]"),
+    click.option("--revision", help="Commit, tag or branch of a data set of the Hub; the commit is recorded."),
     click.option("--messages-column", default="messages", show_default=True, help="Column with the chats."),
     click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
-    click.option("--model", help="Folder of the model; the hash engine needs only its tokenizer."),
-    click.option("--model-revision", help="Commit or branch of a hub model."),
+    click.option("--model", help="Id on the Hub or folder; the hash engine needs only its tokenizer."),
+    click.option("--model-revision", help="Commit, tag or branch of a model of the Hub."),
     click.option("--engine", type=click.Choice(["vllm", "transformers", "hash"]), default="vllm", show_default=True,
                  help="hash needs no model and no GPU; its vectors mean nothing. transformers is not built yet."),
     click.option("--max-length", type=click.IntRange(1), help="Most tokens of a row; longer rows are dropped, not cut."
@@ -290,6 +290,7 @@ def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder
     resumed = read(folder.config, RunConfig) if given["resume"] and folder.config.exists() else None
     config = make_config(_options(context, given, resumed), sys.argv)
     if resumed is not None:
+        config = _with_revisions(context, config, resumed)
         check_same_request(folder, config)
         if config.locations != resumed.locations:
             write(folder.config, msgspec.structs.replace(resumed, locations=config.locations))
@@ -298,6 +299,18 @@ def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder
         _delete(folder)
     create_run(folder, config)
     return folder, config
+
+
+def _with_revisions(context: click.Context, config: "RunConfig", resumed: "RunConfig") -> "RunConfig":
+    """The configuration with the resumed run's commits for data and model that were not named anew."""
+    import msgspec
+
+    request, there = config.request, resumed.request
+    if not _is_given(context, "dataset"):
+        request = msgspec.structs.replace(request, data_revision=there.data_revision, split=there.split)
+    if not _is_given(context, "model"):
+        request = msgspec.structs.replace(request, model_revision=there.model_revision)
+    return msgspec.structs.replace(config, request=request)
 
 
 def _delete(folder: "RunFolder") -> None:
@@ -341,7 +354,8 @@ def _options(context: click.Context, given: dict[str, Any], resumed: "RunConfig 
         asked, where = resumed.request, resumed.locations
         there = {name: getattr(asked, name) for name in names if hasattr(asked, name)}
         there |= {"dataset": where.data, "model": where.model, "num_gpus": resumed.num_gpus}
-        there["revision"] = asked.data_revision
+        # The located files are of the run's revisions already; see _open_run.
+        there |= {"revision": None, "split": None, "model_revision": None}
         given_names = {"sample_size" if name == "full" else name for name in given if _is_given(context, name)}
         values |= {name: value for name, value in there.items() if name not in given_names}
         return Options(**values)
