@@ -17,6 +17,7 @@ import msgspec
 
 from embedkit.dataset import check_columns, find_files, identify
 from embedkit.errors import UsageError
+from embedkit.files import write_once
 from embedkit.hub import fetch_dataset, fetch_model, is_hub_id
 from embedkit.modelfolder import model_files, model_limit
 from embedkit.records import (
@@ -28,8 +29,8 @@ from embedkit.records import (
     Request,
     RunConfig,
     Texts,
+    encode,
     read,
-    write,
 )
 from embedkit.runfolder import RunFolder
 from embedkit.tokens import tokenizer_file
@@ -114,7 +115,8 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
         half_written.unlink()
     if any(run.path.iterdir()):
         raise UsageError(f"{run.path} is no run and not empty; name another with --run-name")
-    write(run.config, config)
+    if not write_once(run.config, encode(config)):
+        raise UsageError(f"{run.path} was made by another command just now; continue it with --resume")
 
 
 def check_same_request(run: RunFolder, asked: RunConfig) -> None:

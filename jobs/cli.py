@@ -29,7 +29,7 @@ output_dir_option = click.option(
 )
 
 REQUEST_OPTIONS = [
-    click.option("--dataset", multiple=True, help="Id on the Hub, or Parquet or JSONL files: path or glob; repeatable."),
+    click.option("--dataset", multiple=True, help="Id on the Hub, or Parquet or JSONL (path, glob; repeatable)."),
     click.option("--split", help="Split of a data set of the Hub.  [default: all its files]"),
     click.option("--revision", help="Commit, tag or branch of a data set of the Hub; the commit is recorded."),
     click.option("--messages-column", default="messages", show_default=True, help="Column with the chats."),

@@ -85,6 +85,7 @@ def ask(rows: int, model: Path, folder: Path) -> RunFolder:
 
 @pytest.mark.slow
 def test_memory_is_flat_and_merge_stays_under_a_gigabyte(tokenizer_only: Path, tmp_path: Path) -> None:
+    """With fault 7 of the replaced scripts: merge held everything in memory three times."""
     script = tmp_path / "stage.py"
     script.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + STAGE)
     small = ask(ROWS // 10, tokenizer_only, tmp_path)
