@@ -22,8 +22,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.extract import combined_text
 from embedkit.files import new_attempt, write_once
 from embedkit.modelfolder import require_same_model, vocabulary_size
-from embedkit.plan import shard_of
-from embedkit.prepare import file_problem, file_record, read_plan
+from embedkit.plan import read_plan, shard_of
 from embedkit.records import (
     FORMAT,
     Chunk,
@@ -33,6 +32,8 @@ from embedkit.records import (
     ShardManifest,
     digest,
     encode,
+    file_problem,
+    file_record,
     read,
 )
 from embedkit.rowindex import RowIndex

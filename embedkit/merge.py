@@ -25,7 +25,8 @@ from embedkit.errors import EmbedkitError
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
 from embedkit.lease import lease
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
-from embedkit.prepare import COMPRESSION, EXTRACTED_SCHEMA, file_problem, file_record, read_plan
+from embedkit.parts import COMPRESSION, EXTRACTED_SCHEMA
+from embedkit.plan import read_plan
 from embedkit.records import (
     FORMAT,
     EngineRecord,
@@ -36,6 +37,8 @@ from embedkit.records import (
     SourceRecord,
     Success,
     digest,
+    file_problem,
+    file_record,
     read,
     write,
 )

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from embedkit.cost import CostModel
 from embedkit.errors import EmbedkitError
-from embedkit.records import EngineSettings, PlanShard, Request
+from embedkit.records import EngineSettings, Plan, PlanShard, Request, RunConfig, digest, read
+from embedkit.runfolder import RunFolder
 
 SHARD_SECONDS = 30 * 60.0
 """Predicted seconds of a shard when the number of shards is not asked for."""
@@ -99,3 +100,13 @@ def shard_of(shards: Sequence[PlanShard], shard: int, plan: Path) -> PlanShard:
     if not 0 <= shard < len(shards):
         raise EmbedkitError(f"no shard {shard}: {plan} has shards 0 to {len(shards) - 1}")
     return shards[shard]
+
+
+def read_plan(run: RunFolder, config: RunConfig) -> Plan:
+    """The run's plan. Raises EmbedkitError if it is missing or made for another request."""
+    if not run.plan.exists():
+        raise EmbedkitError(f"{run.plan}: no plan yet, prepare has not finished: {run.resume_command}")
+    plan = read(run.plan, Plan)
+    if plan.request_sha256 != digest(config.request):
+        raise EmbedkitError(f"{run.plan}: made for another request than {run.config}; was one of them edited?")
+    return plan

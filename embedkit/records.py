@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from embedkit.errors import EmbedkitError
-from embedkit.files import write_durably
+from embedkit.files import sha256_file, write_durably
 
 FORMAT = 1
 """Version of all documents here; a run with a newer one is refused."""
@@ -318,3 +318,20 @@ def write(path: Path, document: Document) -> None:
 def digest(document: Document) -> str:
     """sha256 of the canonical JSON: the name by which other documents refer to this one."""
     return hashlib.sha256(encode(document)).hexdigest()
+
+
+def file_record(path: Path) -> FileRecord:
+    """Name, size and sha256 of a finished file."""
+    return FileRecord(name=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def file_problem(path: Path, record: FileRecord) -> str | None:
+    """What is wrong with a file against its record; None if nothing is."""
+    if not path.is_file():
+        return f"{path}: missing"
+    size = path.stat().st_size
+    if size != record.bytes:
+        return f"{path}: has {size} bytes, its manifest says {record.bytes}"
+    if sha256_file(path) != record.sha256:
+        return f"{path}: its bytes are not those that were written (sha256 differs)"
+    return None

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from embedkit.errors import EmbedkitError
-from embedkit.prepare import read_plan
+from embedkit.plan import read_plan
 from embedkit.records import DataIndex, PartManifest, Plan, RunConfig, ShardManifest, read
 from embedkit.runfolder import RunFolder
 from embedkit.shardfile import journals

@@ -19,7 +19,8 @@ from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.matrix import ITEM_BYTES, check_matrix, open_matrix
 from embedkit.merge import engine_groups
-from embedkit.prepare import file_problem, part_problems, read_plan
+from embedkit.parts import part_problems
+from embedkit.plan import read_plan
 from embedkit.records import (
     Chunk,
     DataIndex,
@@ -29,6 +30,7 @@ from embedkit.records import (
     ShardManifest,
     Success,
     digest,
+    file_problem,
     read,
 )
 from embedkit.runfolder import RunFolder

@@ -83,6 +83,7 @@ def cli() -> None:
 def run(context: click.Context, /, **given: Any) -> None:
     """Prepare, embed and merge on this machine."""
     from embedkit.lease import lease
+    from embedkit.records import Success, read
     from jobs.local import make_slots
     from jobs.stages import run_stages
     from jobs.summary import print_summary
@@ -93,7 +94,7 @@ def run(context: click.Context, /, **given: Any) -> None:
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
     with lease(folder.path / "run.lease", "running this run"), resumable(folder):
         run_stages(folder, slots, console)
-    print_summary(folder, console)
+        print_summary(folder, read(folder.success, Success), console)
 
 
 @cli.command()
@@ -128,7 +129,7 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
     One after another, in this process, with one engine.
     """
     from embedkit.embed import embed_shards
-    from embedkit.prepare import read_plan
+    from embedkit.plan import read_plan
     from embedkit.records import RunConfig, read
     from embedkit.runfolder import find_run, program
     from jobs.progress import watching
@@ -156,8 +157,7 @@ def merge(run_name_or_path: str, output_dir: Path, allow_mixed: bool) -> None:
     from jobs.summary import print_summary
 
     folder = find_run(run_name_or_path, output_dir)
-    merge_run(folder, allow_mixed)
-    print_summary(folder, _console())
+    print_summary(folder, merge_run(folder, allow_mixed), _console())
 
 
 @cli.command()

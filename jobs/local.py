@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import submitit
 
+from embedkit.cpus import available_cpus
 from embedkit.lifeline import exit_with, ignore_interrupts
-from embedkit.prepare import available_cpus
 from embedkit.runfolder import RunFolder
 from jobs.tasks import exit_code_of, log_to_file
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from embedkit.errors import EmbedkitError
-from embedkit.prepare import read_plan
+from embedkit.plan import read_plan
 from embedkit.records import RunConfig, read
 from embedkit.runfolder import RunFolder
 from jobs.local import Job, LocalQueue, Slot, whole_machine

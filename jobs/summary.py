@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from embedkit.prepare import read_plan
+from embedkit.plan import read_plan
 from embedkit.records import RunConfig, ShardManifest, Success, read
 from embedkit.runfolder import RunFolder
 from embedkit.status import Status
@@ -20,12 +20,11 @@ def print_json(value: msgspec.Struct) -> None:
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
-def print_summary(run: RunFolder, console: "Console") -> None:
+def print_summary(run: RunFolder, success: Success, console: "Console") -> None:
     """Rows in, kept and dropped, tokens, speed and files of a merged run."""
     from rich.table import Table
 
     plan = read_plan(run, read(run.config, RunConfig))
-    success = read(run.success, Success)
     manifests = [read(run.shard_manifest(shard), ShardManifest) for shard in range(len(plan.shards))]
     unit = "GPU" if plan.settings.device == "cuda" else "worker"
     seconds = sum(chunk.seconds for manifest in manifests for chunk in manifest.chunks)

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from embedkit.matrix import check_matrix
-from embedkit.prepare import file_problem
-from embedkit.records import Chunk, Request, ShardManifest, Success, digest, read, write
+from embedkit.records import Chunk, Request, ShardManifest, Success, digest, file_problem, read, write
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import embedkit, snapshot
