@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,6 +21,7 @@ from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.extract import combined_text
 from embedkit.files import new_attempt, write_once
+from embedkit.logprogress import LogProgress
 from embedkit.modelfolder import require_same_model, vocabulary_size
 from embedkit.plan import read_plan, shard_of
 from embedkit.records import (
@@ -80,11 +81,8 @@ class Clock:
         return passed
 
 
-def embed_shards(run: RunFolder, shards: list[int], on_chunk: Callable[[int, Chunk], None] | None = None) -> None:
-    """Embed shards one after another with one engine. Finished shards are checked and left alone.
-
-    on_chunk is called with (shard, chunk) for every chunk made durable.
-    """
+def embed_shards(run: RunFolder, shards: list[int]) -> None:
+    """Embed shards one after another with one engine. Finished shards are checked and left alone."""
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
     require_same_model(config)
@@ -102,7 +100,7 @@ def embed_shards(run: RunFolder, shards: list[int], on_chunk: Callable[[int, Chu
                 log.info("engine: %s", engine.record)
                 clock.lap("start")
             try:
-                ShardTask(run, config, plan, shard, engine, clock).run(on_chunk)
+                ShardTask(run, config, plan, shard, engine, clock).run()
             except FileNotFoundError:
                 # An attempt that finishes removes the files of the others.
                 if finished_manifest(run, plan, shard) is None:
@@ -245,7 +243,7 @@ class ShardTask:
         self._clock = clock
         self._attempt = new_attempt()
 
-    def run(self, on_chunk: Callable[[int, Chunk], None] | None) -> None:
+    def run(self) -> None:
         """Adopt what earlier attempts made durable, embed the rest, write the manifest."""
         folder = self._run.shard(self._shard)
         plan_sha256 = digest(self._plan)
@@ -256,18 +254,20 @@ class ShardTask:
             self._clock.lap("adopt")
             if shard_file.adopted:
                 log.info("%d of %d chunks are durable already", shard_file.adopted, len(self._planned.chunks) - 1)
-            self._embed_missing(shard_file, on_chunk)
+            self._embed_missing(shard_file)
             path = shard_file.finish()
             self._clock.lap("write")
             manifest = self._manifest(shard_file, path, plan_sha256)
         publish_manifest(self._run.shard_manifest(self._shard), manifest)
         log.info("shard %d is finished: %.0f tokens a second", self._shard, manifest.tokens_per_second)
 
-    def _embed_missing(self, shard_file: ShardFile, on_chunk: Callable[[int, Chunk], None] | None) -> None:
+    def _embed_missing(self, shard_file: ShardFile) -> None:
         missing = [border for border in pairwise(self._planned.chunks) if border[0] not in shard_file.chunks]
         if not missing:
             return
         reader = InputReader(self._run, self._config, self._plan)
+        tokens = self._planned.tokens - sum(chunk.tokens for chunk in shard_file.chunks.values())
+        progress = LogProgress(log, f"shard {self._shard}", tokens, "tokens")
         with ThreadPoolExecutor(1, "read") as read_ahead, ThreadPoolExecutor(1, "write") as write_behind:
             ahead: Future[ChunkInput] = read_ahead.submit(reader.read, *missing[0])
             behind: Future[None] | None = None
@@ -280,7 +280,7 @@ class ShardTask:
                 seconds = self._clock.lap("embed")
                 if behind is not None:
                     behind.result()
-                behind = write_behind.submit(self._write, shard_file, chunk_input, vectors, seconds, on_chunk)
+                behind = write_behind.submit(self._write, shard_file, chunk_input, vectors, seconds, progress)
             if behind is not None:
                 behind.result()
         self._clock.lap("write")
@@ -291,7 +291,7 @@ class ShardTask:
         chunk_input: ChunkInput,
         vectors: npt.NDArray[np.float32],
         seconds: float,
-        on_chunk: Callable[[int, Chunk], None] | None,
+        progress: LogProgress,
     ) -> None:
         norms = vector_norms(vectors, chunk_input.rows)
         chunk = Chunk(
@@ -305,8 +305,7 @@ class ShardTask:
             seconds=seconds,
         )
         shard_file.append(chunk, vectors)
-        if on_chunk is not None:
-            on_chunk(self._shard, chunk)
+        progress.add(chunk.tokens)
 
     def _manifest(self, shard_file: ShardFile, path: Path, plan_sha256: str) -> ShardManifest:
         chunks = tuple(shard_file.chunks[start] for start in self._planned.chunks[:-1])

@@ -24,6 +24,7 @@ from embedkit.embed import manifest_problem
 from embedkit.errors import EmbedkitError
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
 from embedkit.lease import lease
+from embedkit.logprogress import LogProgress
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.parts import COMPRESSION, EXTRACTED_SCHEMA
 from embedkit.plan import read_plan
@@ -195,6 +196,7 @@ def _merge_vectors(run: RunFolder, plan: Plan, manifests: list[ShardManifest], s
         by_source = stack.enter_context(_SourceMatrices(run, sources, dim))
         out.write(matrix_header(plan.rows_kept, dim))
         problems: dict[int, str] = {}
+        progress = LogProgress(log, "merge vectors", plan.rows_kept, "rows")
         for manifest in manifests:
             first = manifest.start
             try:
@@ -202,6 +204,7 @@ def _merge_vectors(run: RunFolder, plan: Plan, manifests: list[ShardManifest], s
                     out.write(block.data)
                     by_source.add(first, block)
                     first += len(block)
+                    progress.add(len(block))
             except EmbedkitError as error:
                 problems[manifest.shard] = str(error)
         if problems:
@@ -290,8 +293,10 @@ def _merge_metadata(run: RunFolder, config: RunConfig, plan: Plan, sources: Sour
     """Stream the parts into `metadata.parquet` and the sources' own."""
     schema = metadata_schema(config.request.texts)
     with durable(run.metadata) as temporary, pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer:
+        progress = LogProgress(log, "merge rows", plan.rows_kept, "rows")
         for frame in _metadata_frames(run, plan, schema):
             writer.write_table(frame.to_arrow().cast(schema))
+            progress.add(frame.height)
     for first in range(0, len(sources.names), MAX_OPEN_WRITERS):
         _write_source_metadata(run, plan, sources, schema, range(first, len(sources.names))[:MAX_OPEN_WRITERS])
 

@@ -13,6 +13,7 @@ from embedkit.dataset import Dataset, identify, open_dataset, read_sources, row_
 from embedkit.errors import EmbedkitError
 from embedkit.files import durable, remove_temporaries
 from embedkit.lease import lease
+from embedkit.logprogress import LogProgress
 from embedkit.modelfolder import require_same_model
 from embedkit.parts import gather_dropped, make_parts, part_borders
 from embedkit.plan import cut_shards, engine_settings, read_plan
@@ -65,7 +66,12 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     rows = choose_rows(dataset, config)
     index = _write_index(run, config, dataset, rows)
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
-    parts = sorted(make_parts(run, config, dataset, rows, index, workers), key=lambda part: part.part)
+    progress = LogProgress(log, "prepare", len(rows), "rows")
+    parts: list[PartManifest] = []
+    for part in make_parts(run, config, dataset, rows, index, workers):
+        parts.append(part)
+        progress.add(part.stop - part.start)
+    parts.sort(key=lambda part: part.part)
     remove_temporaries(run.parts)
     plan = _make_plan(run, config, dataset, len(rows), parts)
     if _readable(run.plan, Plan) is None:

@@ -1,35 +1,19 @@
 """Showing how far a run is: bars on a terminal, sparse lines elsewhere. It only reads the run folder."""
 
-import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from embedkit.logprogress import LINE_SECONDS
 from embedkit.runfolder import RunFolder
 from embedkit.status import Status, StatusReader
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-log = logging.getLogger("embedkit")
-
-LINE_SECONDS = 30.0
 TICK_SECONDS = 0.5
-
-
-class LogProgress:
-    """Lets a line through every half minute."""
-
-    def __init__(self) -> None:
-        self._last = -LINE_SECONDS
-
-    def report(self, line: str) -> None:
-        """Log the line, unless one was logged a moment ago."""
-        if time.monotonic() - self._last >= LINE_SECONDS:
-            self._last = time.monotonic()
-            log.info("%s", line)
 
 
 class Display:

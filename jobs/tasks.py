@@ -24,15 +24,8 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
 def embed_task(run: Path, shard: int) -> None:
     """Embed one shard."""
     from embedkit.embed import embed_shards
-    from embedkit.records import Chunk
-    from jobs.progress import LogProgress
 
-    progress = LogProgress()
-
-    def on_chunk(shard: int, chunk: Chunk) -> None:
-        progress.report(f"shard {shard}: row ids up to {chunk.stop}, {chunk.tokens / chunk.seconds:,.0f} tokens/s")
-
-    embed_shards(RunFolder(run), [shard], on_chunk)
+    embed_shards(RunFolder(run), [shard])
 
 
 def merge_task(run: Path, allow_mixed: bool = False) -> None:

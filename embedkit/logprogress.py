@@ -1,0 +1,32 @@
+"""Progress for a log file: a line every half minute, however often something is reported."""
+
+import logging
+import time
+
+LINE_SECONDS = 30.0
+
+
+class LogProgress:
+    """Lets the first line through, then one every LINE_SECONDS, with the rate and the time left."""
+
+    def __init__(self, log: logging.Logger, what: str, total: int, unit: str) -> None:
+        self._log = log
+        self._what = what
+        self._total = total
+        self._unit = unit
+        self._began = time.monotonic()
+        self._last = self._began - LINE_SECONDS
+        self._done = 0
+
+    def add(self, amount: int) -> None:
+        """So much more is done."""
+        self._done += amount
+        now = time.monotonic()
+        if now - self._last < LINE_SECONDS and self._done < self._total:
+            return
+        self._last = now
+        rate = self._done / max(now - self._began, 1e-9)
+        left = (self._total - self._done) / max(rate, 1e-9)
+        self._log.info(
+            "%s: %d of %d %s, %.0f a second, %.0f s left", self._what, self._done, self._total, self._unit, rate, left
+        )
