@@ -27,6 +27,7 @@ from embedkit.plan import read_plan, shard_of
 from embedkit.records import (
     FORMAT,
     Chunk,
+    NewerFormat,
     Plan,
     PlanShard,
     RunConfig,
@@ -122,6 +123,8 @@ def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest |
     try:
         manifest = read(path, ShardManifest)
         problem = manifest_problem(manifest, plan, shard)
+    except NewerFormat:
+        raise
     except EmbedkitError as error:
         problem = str(error)
     problem = problem or file_problem(path.parent / manifest.file.name, manifest.file)
@@ -222,12 +225,12 @@ def vector_norms(vectors: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) 
 
 def inputs_digest(chunk: ChunkInput) -> str:
     """sha256 over, for each row: row (int64), number of ids (uint32), ids (uint32), little-endian."""
-    digest_ = hashlib.sha256()
+    hasher = hashlib.sha256()
     for i, row in enumerate(chunk.rows):
         ids = chunk.token_ids[i]
-        digest_.update(int(row).to_bytes(8, "little", signed=True) + len(ids).to_bytes(4, "little"))
-        digest_.update(ids.astype("<u4", copy=False).tobytes())
-    return digest_.hexdigest()
+        hasher.update(int(row).to_bytes(8, "little", signed=True) + len(ids).to_bytes(4, "little"))
+        hasher.update(ids.astype("<u4", copy=False).tobytes())
+    return hasher.hexdigest()
 
 
 class ShardTask:

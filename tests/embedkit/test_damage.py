@@ -141,13 +141,15 @@ def test_a_damaged_small_document_is_made_again(which: str, damaged_run: RunFold
     assert verify(damaged_run).ok
 
 
-def test_a_document_of_a_newer_version_is_not_replaced(damaged_run: RunFolder) -> None:
-    edit(damaged_run.plan, format=2)
-    newer = damaged_run.plan.read_bytes()
+@pytest.mark.parametrize("which", ["plan", "manifest"])
+def test_a_document_of_a_newer_version_is_not_replaced(which: str, damaged_run: RunFolder) -> None:
+    path = damaged_run.plan if which == "plan" else damaged_run.shard_manifest(1)
+    edit(path, format=2)
+    newer = path.read_bytes()
     failed = embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent, check=False)
     assert failed.returncode == 1
     assert "it has format 2; this embedkit reads format 1" in failed.stderr
-    assert damaged_run.plan.read_bytes() == newer
+    assert path.read_bytes() == newer
 
 
 @pytest.mark.parametrize(
