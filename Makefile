@@ -16,6 +16,9 @@ ROWS := --sample-size $(SAMPLE)
 RUN ?= demo$(if $(filter-out 200,$(SAMPLE)),-$(SAMPLE))
 endif
 
+# vLLM where its CPU package is installed, else transformers; looked up once .venv is there.
+ENGINE ?= $$($(BIN)/python -c 'import importlib.util as u; print("vllm" if u.find_spec("vllm") else "transformers")')
+
 # Most tests wait for processes that they start; more than four at a time only start more models.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
@@ -27,7 +30,7 @@ help: ## list these commands
 setup: .venv/run.stamp .venv/test.stamp ## install everything into .venv (run and test do it by themselves)
 
 run: .venv/run.stamp $(CHATS) $(DEMO)/model ## embed real chats with a real model on this machine's CPU (SAMPLE=, ALL=1, RUN=)
-	$(BIN)/embedkit run --resume --dataset $(CHATS) --model $(DEMO)/model $(ROWS) --run-name $(RUN)
+	$(BIN)/embedkit run --resume --dataset $(CHATS) --model $(DEMO)/model --engine $(ENGINE) $(ROWS) --run-name $(RUN)
 	$(BIN)/embedkit verify $(RUN)
 
 test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## lint, types and tests, in ten minutes

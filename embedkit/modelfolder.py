@@ -2,14 +2,15 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import sha256_file
 from embedkit.records import FileRecord, RunConfig
 
-IDENTITY_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors", ".bin"}
+IDENTITY_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors"}
 OTHER_RUNTIMES = {"onnx", "openvino"}
 NO_LIMIT = 10**9
 """Tokenizers write about 1e30 for "no limit"."""
@@ -47,6 +48,59 @@ def vocabulary_size(model: Path) -> int | None:
     """Rows of the embedding table, from config.json; None if there is none."""
     size = read_json(model, "config.json").get("vocab_size")
     return None if size is None else int(size)
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How a text's vector is made of its tokens' hidden states, and whether it is scaled to unit norm."""
+
+    mode: Literal["last", "mean", "cls"]
+    normalize: bool
+
+
+POOLING_MODES: dict[str, Literal["last", "mean", "cls"]] = {
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "lasttoken": "last",
+    "mean": "mean",
+    "cls": "cls",
+}
+"""Names in a pooling module's config.json: a flag a mode, or (newer folders) one `pooling_mode`."""
+
+
+def read_pooling(model: Path) -> Pooling:
+    """The pooling that a sentence-transformers folder asks for.
+
+    Source: `modules.json` lists the modules in order with their folders; the pooling module's folder has a config.json.
+
+    Raises:
+        UsageError: the folder does not say, or has modules that are not Transformer, Pooling, Normalize.
+    """
+    path = model / "modules.json"
+    if not path.is_file():
+        raise UsageError(
+            f"--model {model}: no modules.json there, which says how vectors are pooled; use --engine vllm"
+        )
+    try:
+        modules = {
+            str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in json.loads(path.read_bytes())
+        }
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path}: not a list of modules with type and path: {error!r}") from None
+    foreign = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
+    if foreign or "Pooling" not in modules:
+        wrong = f"the module {foreign[0]} is not known" if foreign else "there is no Pooling module"
+        raise UsageError(f"{path}: {wrong} to the transformers engine; use --engine vllm")
+    config = read_json(model, f"{modules['Pooling']}/config.json")
+    asked = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    asked = [str(config["pooling_mode"])] if "pooling_mode" in config else asked
+    if len(asked) != 1 or asked[0] not in POOLING_MODES:
+        raise UsageError(
+            f"{model / modules['Pooling'] / 'config.json'}: pooling {' + '.join(asked) or 'of no kind'} is not known "
+            "to the transformers engine (last token, mean, cls); use --engine vllm"
+        )
+    return Pooling(POOLING_MODES[asked[0]], "Normalize" in modules)
 
 
 def read_json(model: Path, name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from embedkit.dataset import check_columns, find_files, identify
 from embedkit.errors import UsageError
 from embedkit.files import write_once
 from embedkit.hub import fetch_dataset, fetch_model, is_hub_id
-from embedkit.modelfolder import model_files, model_limit
+from embedkit.modelfolder import model_files, model_limit, read_pooling
 from embedkit.records import (
     FORMAT,
     Device,
@@ -196,17 +196,20 @@ def _model_folder(options: Options) -> tuple[Path, str | None]:
 
 def _check_engine(engine: EngineName, model: Path) -> None:
     """Raise UsageError now for what would fail only after prepare."""
-    if engine == "transformers":
-        raise UsageError("--engine transformers is not part of this version; use vllm (or hash, to try things)")
-    if importlib.util.find_spec("vllm") is None:
+    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise UsageError(
             "--engine vllm: vLLM is not installed here. Install embedkit[gpu] on a GPU machine; on a CPU `make setup` "
-            "brings it on Linux with Python 3.11. --engine hash needs neither, but its vectors mean nothing"
+            "brings it on Linux with Python 3.11. --engine transformers gives the same vectors without it, more slowly"
         )
+    if engine == "transformers":
+        if importlib.util.find_spec("transformers") is None:
+            raise UsageError("--engine transformers: it is not installed here; install embedkit[transformers]")
+        read_pooling(model)
     if not (model / "config.json").is_file():
         raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
-    if not any(model.glob("*.safetensors")) and not any(model.glob("*.bin")):
-        raise UsageError(f"--model {model}: no weights there (*.safetensors)")
+    if not any(model.glob("*.safetensors")):
+        pickled = " (*.bin holds pickles, which are not loaded: convert it)" if any(model.glob("*.bin")) else ""
+        raise UsageError(f"--model {model}: no weights there (*.safetensors){pickled}")
 
 
 def _max_length(options: Options, model: Path) -> int:

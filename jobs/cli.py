@@ -37,7 +37,8 @@ REQUEST_OPTIONS = [
     click.option("--model", help="Id on the Hub or folder; the hash engine needs only its tokenizer."),
     click.option("--model-revision", help="Commit, tag or branch of a model of the Hub."),
     click.option("--engine", type=click.Choice(["vllm", "transformers", "hash"]), default="vllm", show_default=True,
-                 help="hash needs no model and no GPU; its vectors mean nothing. transformers is not built yet."),
+                 help="transformers: the same vectors where vLLM is not, more slowly. hash: for trying things; "
+                 "its vectors mean nothing."),
     click.option("--max-length", type=click.IntRange(1), help="Most tokens of a row; longer rows are dropped, not cut."
                  "  [default: the model's limit]"),
     click.option("--sample-size", type=click.IntRange(1), default=625, show_default=True, help="Rows a source."),

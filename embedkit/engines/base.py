@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.errors import UsageError
 from embedkit.records import EngineName, EngineRecord, EngineSettings
 
 
@@ -38,4 +37,6 @@ def start_engine(name: EngineName, model: Path, settings: EngineSettings) -> Eng
         from embedkit.engines.vllm import VllmEngine
 
         return VllmEngine(model, settings)
-    raise UsageError(f"--engine {name}: not part of this version; use vllm or hash")
+    from embedkit.engines.transformers import TransformersEngine
+
+    return TransformersEngine(model, settings)

@@ -1,0 +1,141 @@
+"""Hugging Face transformers: the fallback where vLLM is not. Plain batches, sorted by length.
+
+Token ids come in, so no tokenizer pads anything: batches are padded here, on the right, and each row is pooled by
+its own length. Causal models do not see what follows a token, and encoders get a mask.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.modelfolder import read_pooling
+from embedkit.records import EngineRecord, EngineSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+UNUSED_WEIGHTS = ("pooler.", "embeddings.position_ids")
+"""What may be missing in a checkpoint: BERT's own pooling layer, which sentence-transformers does not use."""
+
+
+class TransformersEngine:
+    """The model's forward pass, batch after batch."""
+
+    def __init__(self, model: Path, settings: EngineSettings) -> None:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files were resolved when the run was asked for
+        try:
+            import torch
+            import transformers
+        except ImportError as error:
+            raise UsageError(
+                f"--engine transformers: it cannot be imported here ({error}); install embedkit[transformers]"
+            ) from error
+
+        self._torch = torch
+        self._pooling = read_pooling(model)
+        self._token_budget = settings.token_budget
+        self._max_sequences = settings.max_sequences
+        transformers.utils.logging.disable_progress_bar()
+        self._network = _load(transformers, model, getattr(torch, settings.dtype)).to(settings.device).eval()
+        on_gpu = settings.device == "cuda"
+        self.record = EngineRecord(
+            engine="transformers",
+            engine_version=transformers.__version__,
+            torch=str(torch.__version__),
+            cuda=torch.version.cuda or "" if on_gpu else "",
+            gpu=torch.cuda.get_device_name() if on_gpu else "",
+            attention=str(self._network.config._attn_implementation),
+            compile="eager",
+            dtype=settings.dtype,
+            token_budget=settings.token_budget,
+            dim=self.embed([np.zeros(1, np.uint32)]).shape[1],
+        )
+
+    def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
+        """Vectors in the order given, float32 (n, dim)."""
+        order = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
+        vectors: list[npt.NDArray[np.float32]] = []
+        while len(vectors) < len(order):
+            batch = self._next_batch([token_ids[i] for i in order[len(vectors) :][: self._max_sequences]])
+            try:
+                vectors.extend(self._forward(batch))
+            except (self._torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                self._halve(batch, error)
+        result = np.empty((len(order), len(vectors[0])), np.float32)
+        result[order] = vectors
+        return result
+
+    def close(self) -> None:
+        """Free the model's memory."""
+        del self._network
+        if self.record.gpu:
+            self._torch.cuda.empty_cache()
+
+    def _next_batch(self, rest: list[npt.NDArray[np.uint32]]) -> list[npt.NDArray[np.uint32]]:
+        """As many rows as fit the token budget when padded to the first, which is the longest; at least one."""
+        return rest[: max(self._token_budget // len(rest[0]), 1)]
+
+    def _halve(self, batch: list[npt.NDArray[np.uint32]], error: Exception) -> None:
+        """After a batch that did not fit the memory: this and later ones are half as large. Other errors are raised."""
+        if not _is_out_of_memory(self._torch, error):
+            raise error
+        if len(batch) == 1:
+            raise EmbedkitError(f"a row of {len(batch[0])} tokens alone does not fit the memory: {error}") from None
+        self._token_budget = len(batch) // 2 * len(batch[0])
+        log.warning("out of memory with %d rows; batches have %d tokens from now on", len(batch), self._token_budget)
+
+    def _forward(self, batch: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
+        """Pooled vectors of one padded batch, float32 (n, dim); pooling and norm are computed in float32."""
+        torch = self._torch
+        lengths = torch.tensor([len(ids) for ids in batch], device=self._network.device)
+        ids = np.full((len(batch), len(batch[0])), self._network.config.pad_token_id or 0, np.int64)
+        for i, row in enumerate(batch):
+            ids[i, : len(row)] = row
+        with torch.inference_mode():
+            mask = torch.arange(ids.shape[1], device=lengths.device) < lengths[:, None]
+            input_ids = torch.from_numpy(ids).to(lengths.device)
+            hidden = self._network(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
+            pooled = _pool(hidden, mask, lengths, self._pooling.mode).float()
+            if self._pooling.normalize:
+                pooled = torch.nn.functional.normalize(pooled, dim=-1)
+            result: npt.NDArray[np.float32] = pooled.cpu().numpy()
+        return result
+
+
+def _load(transformers: Any, model: Path, dtype: Any) -> Any:
+    """The network without a language model's head. Raises EmbedkitError if a weight would be made up."""
+    try:
+        network, loaded = transformers.AutoModel.from_pretrained(
+            str(model), dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError) as error:
+        raise EmbedkitError(f"{model}: transformers cannot load it: {str(error).strip().splitlines()[0]}") from None
+    missing = sorted(name for name in loaded["missing_keys"] if not name.startswith(UNUSED_WEIGHTS))
+    if missing:
+        raise EmbedkitError(
+            f"{model}: the weights lack {len(missing)} tensors, {missing[0]} first; fetch the model again"
+        )
+    network.config.use_cache = False
+    return network
+
+
+def _pool(hidden: "Tensor", mask: "Tensor", lengths: "Tensor", mode: str) -> "Tensor":
+    """(n, tokens, dim) hidden states to (n, dim); the padding is on the right."""
+    if mode == "cls":
+        return hidden[:, 0]
+    if mode == "last":
+        return hidden[range(len(hidden)), lengths - 1]
+    return (hidden.float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
+
+
+def _is_out_of_memory(torch: Any, error: Exception) -> bool:
+    """Whether an error says that memory ran out; on a CPU torch raises a plain RuntimeError for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
