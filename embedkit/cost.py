@@ -36,14 +36,14 @@ class CostModel:
     attention_flops: float
 
     def seconds(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Predicted seconds of each row: int64 (n,) tokens to float64 (n,)."""
+        """Predicted seconds of texts with so many tokens: int64 of any shape to float64 of the same shape."""
         n = tokens.astype(np.float64)
         flops = self.linear_flops * n + self.attention_flops * n * n
         return flops / self._flops_a_second(n) + ROW_SECONDS[self.device]
 
     def _flops_a_second(self, tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self.device == "cpu":
-            return np.full(len(tokens), CPU_FLOPS)
+            return np.full(tokens.shape, CPU_FLOPS)
         lengths, shares = zip(*GPU_SHARE_AT, strict=True)
         share: npt.NDArray[np.float64] = np.interp(np.log(np.maximum(tokens, 1)), np.log(lengths), shares)
         return GPU_FLOPS * share

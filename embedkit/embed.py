@@ -7,64 +7,41 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-import polars as pl
-
+from embedkit.canary import TokenIdList, canary_inputs, distance, sing, to_bytes, tolerance
+from embedkit.chunks import ChunkInput, InputReader, ViewVectors, check_vectors, embed_chunk, inputs_digest
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
-from embedkit.extract import combined_text
-from embedkit.files import new_attempt, write_once
+from embedkit.files import new_attempt
 from embedkit.logprogress import LogProgress
-from embedkit.modelfolder import require_same_model, vocabulary_size
+from embedkit.manifests import finished_manifest, publish_manifest, remove_unnamed
+from embedkit.modelfolder import require_same_model
 from embedkit.plan import read_plan, shard_of
 from embedkit.records import (
     FORMAT,
+    Canary,
     Chunk,
-    NewerFormat,
     Plan,
     PlanShard,
     RunConfig,
     ShardManifest,
+    ShardMatrix,
+    View,
     digest,
-    encode,
-    file_problem,
     file_record,
     read,
 )
-from embedkit.rowindex import RowIndex
 from embedkit.runfolder import RunFolder
-from embedkit.shardfile import JOURNAL, MATRIX, ShardFile
-from embedkit.tokens import TokenIds, Tokenizer, load_tokenizer
+from embedkit.shardfile import ShardFile
+from embedkit.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 
 log = logging.getLogger(__name__)
-
-TEXT_COLUMNS = ("row", "user_prompt", "think_text", "response_text", "num_tokens")
-NORM_SLACK = 1e-12
-"""A vector shorter than this is a zero vector."""
-
-
-@dataclass(frozen=True)
-class ChunkInput:
-    """A chunk ready for the engine: ids are start + i; rows int64 (n,)."""
-
-    start: int
-    stop: int
-    rows: npt.NDArray[np.int64]
-    token_ids: TokenIds
-
-    def take(self, ids: Sequence[int]) -> "ChunkInput":
-        """The rows with these ids alone, in the order given."""
-        picked = [self.token_ids[i - self.start] for i in ids]
-        offsets = np.cumsum([0, *(len(p) for p in picked)])
-        rows = self.rows[np.array(ids) - self.start]
-        return ChunkInput(ids[0], ids[-1] + 1, rows, TokenIds(np.concatenate(picked), offsets))
 
 
 @dataclass
@@ -87,8 +64,8 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
     require_same_model(config)
-    engine: Engine | None = None
-    try:
+    with ExitStack() as stack:
+        worker: Worker | None = None
         for shard in shards:
             finished = finished_manifest(run, plan, shard)
             if finished is not None:
@@ -96,185 +73,120 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
                 remove_unnamed(run.shard(shard), finished)
                 continue
             clock = Clock()
-            if engine is None:
-                engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
-                log.info("engine: %s", engine.record)
+            if worker is None:
+                worker = stack.enter_context(start_worker(run, config, plan))
                 clock.lap("start")
             try:
-                ShardTask(run, config, plan, shard, engine, clock).run()
+                ShardTask(run, config, plan, shard, worker, clock).run()
             except FileNotFoundError:
                 # An attempt that finishes removes the files of the others.
                 if finished_manifest(run, plan, shard) is None:
                     raise
                 log.warning("another attempt finished shard %d first", shard)
-    finally:
-        if engine is not None:
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What a process needs for any shard: the engine, the reader of rows, the canary's inputs, the watchdog."""
+
+    engine: Engine
+    reader: InputReader
+    canary: TokenIdList
+    watchdog: Watchdog
+
+
+@contextmanager
+def start_worker(run: RunFolder, config: RunConfig, plan: Plan) -> Iterator[Worker]:
+    """Start the engine under the watchdog's eye; close it in the end."""
+    reader = InputReader(run, config, plan)
+    canary = canary_inputs(reader.tokenizer, plan.settings)
+    with Watchdog() as watchdog:
+        watchdog.feed("starting the engine", START_SECONDS)
+        engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
+        try:
+            log.info("engine: %s", engine.record)
+            yield Worker(engine, reader, canary, watchdog)
+        finally:
+            watchdog.feed("closing the engine", QUIET_SECONDS)
             engine.close()
-
-
-def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest | None:
-    """The shard's manifest if it fits the plan and its file is whole, read to the last byte; else None.
-
-    A manifest that does not hold is removed, so that the shard is made again.
-    """
-    path = run.shard_manifest(shard)
-    if not path.exists():
-        return None
-    try:
-        manifest = read(path, ShardManifest)
-        problem = manifest_problem(manifest, plan, shard)
-    except NewerFormat:
-        raise
-    except EmbedkitError as error:
-        problem = str(error)
-    problem = problem or file_problem(path.parent / manifest.file.name, manifest.file)
-    if problem is None:
-        return manifest
-    log.warning("shard %d is made again: %s", shard, problem)
-    path.unlink()
-    return None
-
-
-def manifest_problem(manifest: ShardManifest, plan: Plan, shard: int) -> str | None:
-    """How a manifest contradicts the plan; None if it does not."""
-    planned = plan.shards[shard]
-    if manifest.plan_sha256 != digest(plan):
-        return "its manifest belongs to another plan"
-    if not manifest.request_sha256 == digest(manifest.request) == plan.request_sha256:
-        return "its manifest was made for another request"
-    if (manifest.shard, manifest.start, manifest.stop) != (shard, planned.start, planned.stop):
-        return (
-            f"its manifest is that of shard {manifest.shard}, rows {manifest.start} to {manifest.stop}; "
-            f"the plan says {planned.start} to {planned.stop}"
-        )
-    if manifest.shape != (planned.stop - planned.start, manifest.engine.dim):
-        return f"its manifest says that its matrix is {manifest.shape}"
-    if Path(manifest.file.name).name != manifest.file.name or not manifest.file.name.endswith(MATRIX):
-        return f"its manifest names a file outside its folder: {manifest.file.name!r}"
-    if manifest.tokens != planned.tokens or manifest.non_finite:
-        return f"its manifest counts {manifest.tokens} tokens, the plan {planned.tokens}"
-    if [chunk.start for chunk in manifest.chunks] != list(planned.chunks[:-1]):
-        return "its manifest has other chunks than the plan"
-    return None
-
-
-class InputReader:
-    """Reads and tokenizes rows of the row index, checked against prepare's counts."""
-
-    def __init__(self, run: RunFolder, config: RunConfig, plan: Plan) -> None:
-        model = Path(config.locations.model)
-        self._index = RowIndex(run, plan.parts)
-        self._tokenizer: Tokenizer = load_tokenizer(model)
-        self._vocabulary = vocabulary_size(model)
-        self._max_length = plan.settings.max_length
-
-    def read(self, start: int, stop: int) -> ChunkInput:
-        """Rows with start <= id < stop. Raises EmbedkitError naming the row that the engine could not take."""
-        frame = self._index.read(start, stop, TEXT_COLUMNS)
-        texts = frame.select(combined_text().alias("combined"))["combined"].to_list()
-        rows = frame["row"].to_numpy()
-        token_ids = self._tokenizer.encode(texts)
-        self._check(frame, rows, token_ids)
-        return ChunkInput(start, stop, rows, token_ids)
-
-    def _check(self, frame: pl.DataFrame, rows: npt.NDArray[np.int64], token_ids: TokenIds) -> None:
-        counted = frame["num_tokens"].to_numpy()
-        wrong = np.flatnonzero((token_ids.lengths != counted) | (counted > self._max_length) | (counted < 1))
-        if len(wrong):
-            i = int(wrong[0])
-            raise EmbedkitError(
-                f"row {rows[i]}: {token_ids.lengths[i]} tokens now, {counted[i]} when it was prepared (limit "
-                f"{self._max_length}); the tokenizer or the parts changed: run `embedkit verify`"
-            )
-        if self._vocabulary is not None and len(token_ids.ids) and int(token_ids.ids.max()) >= self._vocabulary:
-            first = int(np.flatnonzero(token_ids.ids >= self._vocabulary)[0])
-            row = rows[int(np.searchsorted(token_ids.offsets, first, side="right")) - 1]
-            raise EmbedkitError(f"row {row}: token id {token_ids.ids[first]} is outside the model's vocabulary")
-
-
-def embed_chunk(engine: Engine, chunk: ChunkInput) -> npt.NDArray[np.float32]:
-    """Vectors of a chunk in row order, float32 (n, dim), checked; the engine is fed longest first."""
-    order = np.argsort(-chunk.token_ids.lengths, kind="stable")
-    try:
-        sorted_vectors = engine.embed([chunk.token_ids[int(i)] for i in order])
-    except EmbedkitError:
-        raise
-    except Exception as error:
-        raise EmbedkitError(
-            f"the engine failed on rows {chunk.rows[0]} to {chunk.rows[-1]} (ids {chunk.start} to "
-            f"{chunk.stop - 1}): {type(error).__name__}: {error}"
-        ) from error
-    if sorted_vectors.shape != (len(order), engine.record.dim):
-        raise EmbedkitError(
-            f"the engine gave vectors of shape {sorted_vectors.shape} for rows {chunk.rows[0]} to {chunk.rows[-1]}; "
-            f"{(len(order), engine.record.dim)} was expected"
-        )
-    vectors = np.empty_like(sorted_vectors, dtype=np.float32)
-    vectors[order] = sorted_vectors
-    return vectors
-
-
-def vector_norms(vectors: npt.NDArray[np.float32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """L2 norms, float64 (n,). Raises EmbedkitError naming the first row with NaN, infinity or only zeros."""
-    norms: npt.NDArray[np.float64] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-    for what, bad in (("NaN or infinity in", ~np.isfinite(norms)), ("nothing but zeros in", norms < NORM_SLACK)):
-        if bad.any():
-            raise EmbedkitError(f"row {rows[int(np.flatnonzero(bad)[0])]}: {what} its vector ({bad.sum()} such rows)")
-    return norms
-
-
-def inputs_digest(chunk: ChunkInput) -> str:
-    """sha256 over, for each row: row (int64), number of ids (uint32), ids (uint32), little-endian."""
-    hasher = hashlib.sha256()
-    for i, row in enumerate(chunk.rows):
-        ids = chunk.token_ids[i]
-        hasher.update(int(row).to_bytes(8, "little", signed=True) + len(ids).to_bytes(4, "little"))
-        hasher.update(ids.astype("<u4", copy=False).tobytes())
-    return hasher.hexdigest()
 
 
 class ShardTask:
     """One attempt at one shard."""
 
-    def __init__(self, run: RunFolder, config: RunConfig, plan: Plan, shard: int, engine: Engine, clock: Clock) -> None:
+    def __init__(self, run: RunFolder, config: RunConfig, plan: Plan, shard: int, worker: Worker, clock: Clock) -> None:
         self._run = run
         self._config = config
         self._plan = plan
         self._shard = shard
         self._planned: PlanShard = shard_of(plan.shards, shard, run.plan)
-        self._engine = engine
+        self._engine = worker.engine
+        self._worker = worker
         self._clock = clock
         self._attempt = new_attempt()
 
     def run(self) -> None:
         """Adopt what earlier attempts made durable, embed the rest, write the manifest."""
-        folder = self._run.shard(self._shard)
         plan_sha256 = digest(self._plan)
+        self._feed("embedding the canary")
+        before = to_bytes(sing(self._engine, self._worker.canary))
         with ShardFile(
-            folder, self._shard, self._planned, plan_sha256, self._engine.record, self._attempt
+            self._run.shard(self._shard),
+            self._shard,
+            self._planned,
+            self._config.request.views,
+            plan_sha256,
+            self._engine.record,
+            before,
+            self._attempt,
         ) as shard_file:
+            self._feed("reading what earlier attempts left")
             shard_file.adopt()
             self._clock.lap("adopt")
             if shard_file.adopted:
                 log.info("%d of %d chunks are durable already", shard_file.adopted, len(self._planned.chunks) - 1)
             self._embed_missing(shard_file)
-            path = shard_file.finish()
+            canary = self._sing_again(before, shard_file)
+            paths = shard_file.finish()
             self._clock.lap("write")
-            manifest = self._manifest(shard_file, path, plan_sha256)
+            manifest = self._manifest(shard_file, paths, canary, plan_sha256)
         publish_manifest(self._run.shard_manifest(self._shard), manifest)
         log.info("shard %d is finished: %.0f tokens a second", self._shard, manifest.tokens_per_second)
+
+    def _feed(self, doing: str) -> None:
+        """Tell the watchdog that there was progress, and what comes next."""
+        tokens = max(self._plan.settings.chunk_tokens, self._plan.settings.max_length * len(self._config.request.views))
+        predicted = self._planned.cost_seconds * min(tokens / self._planned.tokens, 1.0)
+        self._worker.watchdog.feed(f"{doing} (shard {self._shard})", max(QUIET_SECONDS, 10 * predicted))
+
+    def _sing_again(self, before: bytes, shard_file: ShardFile) -> Canary:
+        """The canary after the last chunk. Raises EmbedkitError, and discards the attempt, if its vectors changed."""
+        self._feed("embedding the canary again")
+        after = to_bytes(sing(self._engine, self._worker.canary))
+        record = self._engine.record
+        moved = distance(after, before, record)
+        if moved > tolerance(record):
+            shard_file.discard()
+            raise EmbedkitError(
+                f"shard {self._shard}: the canary's vectors moved by {moved:.2g} while it was embedded (tolerance "
+                f"{tolerance(record):g}): {record.gpu or 'the engine'} on {socket.gethostname()} does not give the "
+                "same vectors for the same texts. Nothing of this attempt is kept; run the shard on another node"
+            )
+        self._clock.lap("canary")
+        return Canary(tokens=tuple(len(ids) for ids in self._worker.canary), before=before, after=after)
 
     def _embed_missing(self, shard_file: ShardFile) -> None:
         missing = [border for border in pairwise(self._planned.chunks) if border[0] not in shard_file.chunks]
         if not missing:
             return
-        reader = InputReader(self._run, self._config, self._plan)
+        reader = self._worker.reader
         tokens = self._planned.tokens - sum(chunk.tokens for chunk in shard_file.chunks.values())
         progress = LogProgress(log, f"shard {self._shard}", tokens, "tokens")
         with ThreadPoolExecutor(1, "read") as read_ahead, ThreadPoolExecutor(1, "write") as write_behind:
             ahead: Future[ChunkInput] = read_ahead.submit(reader.read, *missing[0])
             behind: Future[None] | None = None
-            for i in range(len(missing)):
+            for i, (start, stop) in enumerate(missing):
+                self._feed(f"embedding ids {start} to {stop - 1}")
                 chunk_input = ahead.result()
                 if i + 1 < len(missing):
                     ahead = read_ahead.submit(reader.read, *missing[i + 1])
@@ -285,6 +197,7 @@ class ShardTask:
                     behind.result()
                 behind = write_behind.submit(self._write, shard_file, chunk_input, vectors, seconds, progress)
             if behind is not None:
+                self._feed("writing the last chunk")
                 behind.result()
         self._clock.lap("write")
 
@@ -292,25 +205,24 @@ class ShardTask:
         self,
         shard_file: ShardFile,
         chunk_input: ChunkInput,
-        vectors: npt.NDArray[np.float32],
+        vectors: ViewVectors,
         seconds: float,
         progress: LogProgress,
     ) -> None:
-        norms = vector_norms(vectors, chunk_input.rows)
         chunk = Chunk(
             start=chunk_input.start,
             stop=chunk_input.stop,
-            tokens=int(chunk_input.token_ids.offsets[-1]),
-            vectors_sha256=hashlib.sha256(np.ascontiguousarray(vectors, "<f4").data).hexdigest(),
+            tokens=chunk_input.tokens,
             inputs_sha256=inputs_digest(chunk_input),
-            norm_min=float(norms.min()),
-            norm_max=float(norms.max()),
+            views=check_vectors(chunk_input, vectors),
             seconds=seconds,
         )
         shard_file.append(chunk, vectors)
         progress.add(chunk.tokens)
 
-    def _manifest(self, shard_file: ShardFile, path: Path, plan_sha256: str) -> ShardManifest:
+    def _manifest(
+        self, shard_file: ShardFile, paths: dict[View, Path], canary: Canary, plan_sha256: str
+    ) -> ShardManifest:
         chunks = tuple(shard_file.chunks[start] for start in self._planned.chunks[:-1])
         embedded = sum(chunk.seconds for chunk in chunks)
         return ShardManifest(
@@ -327,30 +239,22 @@ class ShardTask:
             stop=self._planned.stop,
             tokens=sum(chunk.tokens for chunk in chunks),
             inputs_sha256=hashlib.sha256("".join(c.inputs_sha256 for c in chunks).encode()).hexdigest(),
-            file=file_record(path),
-            shape=(self._planned.stop - self._planned.start, self._engine.record.dim),
-            dtype="F32",
-            norm_min=min(chunk.norm_min for chunk in chunks),
-            norm_max=max(chunk.norm_max for chunk in chunks),
-            non_finite=0,
+            matrices={view: self._matrix(view, path, chunks) for view, path in paths.items()},
+            canary=canary,
             chunks=chunks,
             chunks_adopted=shard_file.adopted,
             seconds=self._clock.seconds,
             tokens_per_second=sum(chunk.tokens for chunk in chunks) / max(embedded, 1e-9),
         )
 
-
-def publish_manifest(path: Path, manifest: ShardManifest) -> None:
-    """Write the manifest unless another attempt's is there already; then remove what no manifest names."""
-    if not write_once(path, encode(manifest)):
-        log.warning("another attempt finished this shard first; this one's file is removed")
-        manifest = read(path, ShardManifest)
-    remove_unnamed(path.parent, manifest)
-
-
-def remove_unnamed(folder: Path, manifest: ShardManifest) -> None:
-    """Remove what other attempts left in a finished shard's folder."""
-    named = {"manifest.json", manifest.file.name, manifest.file.name.removesuffix(MATRIX) + JOURNAL}
-    for path in sorted(folder.iterdir()):
-        if path.name not in named:
-            path.unlink(missing_ok=True)
+    def _matrix(self, view: View, path: Path, chunks: tuple[Chunk, ...]) -> ShardMatrix:
+        vectors = [chunk.views[view] for chunk in chunks]
+        return ShardMatrix(
+            file=file_record(path),
+            shape=(self._planned.stop - self._planned.start, self._engine.record.dim),
+            dtype="F32",
+            empty=sum(v.empty for v in vectors),
+            norm_min=min((v.norm_min for v in vectors if v.norm_min is not None), default=None),
+            norm_max=max((v.norm_max for v in vectors if v.norm_max is not None), default=None),
+            non_finite=0,
+        )

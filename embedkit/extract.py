@@ -8,11 +8,15 @@ The rules, held to the letter (tests/reference.py is the plain form of them):
 - If the answer holds both <think> and </think>: think_text is what stands between the first of each,
   stripped (empty if they stand the wrong way round); response_text is what follows the first </think>,
   stripped. Otherwise think_text is empty and response_text is the whole answer.
+The text of a view, of which an empty one has no vector:
 - combined: prompt, think and response joined by a blank line each, stripped.
+- think, response: that text alone, stripped.
 """
 
 import numpy as np
 import polars as pl
+
+from embedkit.records import View
 
 PYTHON_WHITESPACE = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
 """What str.strip() takes away. Polars' own strip leaves \\x1c to \\x1f, so the set is given."""
@@ -39,10 +43,27 @@ def extract(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
 
 
-def combined_text() -> pl.Expr:
-    """The text of the `combined` view, from the columns that `extract` makes."""
-    parts = [pl.col("user_prompt"), pl.col("think_text"), pl.col("response_text")]
-    return pl.concat_str(parts, separator=SEPARATOR).str.strip_chars(PYTHON_WHITESPACE)
+TEXT_COLUMNS = ("user_prompt", "think_text", "response_text")
+VIEW_COLUMNS: dict[View, tuple[str, ...]] = {
+    "combined": TEXT_COLUMNS,
+    "think": ("think_text",),
+    "response": ("response_text",),
+}
+
+
+def view_text(view: View) -> pl.Expr:
+    """The text of a view, from the columns that `extract` makes; the expression is named after the view."""
+    return pl.concat_str(VIEW_COLUMNS[view], separator=SEPARATOR).str.strip_chars(PYTHON_WHITESPACE).alias(view)
+
+
+def count_column(view: View) -> str:
+    """The column of extracted_data.parquet with a view's token counts, Int32, 0 for an empty text."""
+    return "num_tokens" if view == "combined" else f"num_tokens_{view}"
+
+
+def empty_column(view: View) -> str:
+    """The column that says whether a view's text is empty. `combined` has none: a row is kept if any text is."""
+    return f"empty_{view}"
 
 
 def _answers(rows: pl.DataFrame) -> pl.DataFrame:

@@ -9,8 +9,9 @@ import logging
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -20,23 +21,27 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.embed import manifest_problem
+from embedkit.canary import canary_problems
 from embedkit.errors import EmbedkitError
+from embedkit.extract import TEXT_COLUMNS
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
 from embedkit.lease import lease
 from embedkit.logprogress import LogProgress
+from embedkit.manifests import manifest_problem
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
-from embedkit.parts import COMPRESSION, EXTRACTED_SCHEMA
+from embedkit.parts import COMPRESSION, extracted_schema
 from embedkit.plan import read_plan
 from embedkit.records import (
     FORMAT,
     EngineRecord,
     FileRecord,
     Plan,
+    Request,
     RunConfig,
     ShardManifest,
     SourceRecord,
     Success,
+    View,
     digest,
     file_problem,
     file_record,
@@ -49,7 +54,6 @@ from embedkit.versions import versions
 
 log = logging.getLogger(__name__)
 
-TEXTS = ("user_prompt", "think_text", "response_text")
 BUFFER_BYTES = 128 << 20
 """What the by-source writers hold back before they write."""
 MAX_OPEN_WRITERS = 200
@@ -57,7 +61,7 @@ MAX_OPEN_WRITERS = 200
 
 
 def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
-    """Write `all.safetensors`, `metadata.parquet`, `by_source/` and `_SUCCESS.json`.
+    """Write the views' matrices, `metadata.parquet`, `by_source/` and `_SUCCESS.json`.
 
     Args:
         run: a run whose shards are all finished.
@@ -70,6 +74,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     plan = read_plan(run, config)
     manifests = read_manifests(run, plan)
     check_engines(run, manifests, allow_mixed)
+    check_canaries(run, manifests)
     with lease(run.embeddings / "merge.lease", "merging this run"):
         return _merge(run, config, plan, manifests, allow_mixed)
 
@@ -78,10 +83,11 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
     remove_temporaries(run.embeddings)
     seconds: dict[str, float] = {}
     sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
-    dim = manifests[0].engine.dim
-    _timed(seconds, "vectors", lambda: _merge_vectors(run, plan, manifests, sources))
+    views = config.request.views
+    for view in views:
+        _timed(seconds, f"vectors ({view})", partial(_merge_vectors, run, plan, manifests, sources, view))
     _timed(seconds, "metadata", lambda: _merge_metadata(run, config, plan, sources))
-    files = _timed(seconds, "hash", lambda: merged_files(run, sources))
+    files = _timed(seconds, "hash", lambda: merged_files(run, sources, views))
     success = Success(
         format=FORMAT,
         request_sha256=digest(config.request),
@@ -89,7 +95,8 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
         engines=tuple(engine_groups(manifests)),
         mixed_engines_allowed=allow_mixed,
         rows=plan.rows_kept,
-        dim=dim,
+        dim=manifests[0].engine.dim,
+        empty={view: sum(m.matrices[view].empty for m in manifests) for view in views},
         dropped=plan.dropped,
         tokens=plan.tokens,
         shard_manifests={str(m.shard): digest(m) for m in manifests},
@@ -158,6 +165,20 @@ def check_engines(run: RunFolder, manifests: list[ShardManifest], allow_mixed: b
     )
 
 
+def check_canaries(run: RunFolder, manifests: list[ShardManifest]) -> None:
+    """Raise EmbedkitError naming the shards whose canary disagrees with the others on the same engine."""
+    problems = canary_problems(manifests)
+    if not problems:
+        return
+    lines = [f"  shard {shard}: {problem}" for shard, problem in sorted(problems.items())]
+    raise EmbedkitError(
+        "the canary, the same texts in every task, has other vectors in these shards, though the engine is the same (a "
+        "bad GPU, another model?):\n"
+        + "\n".join(lines)
+        + f"\nremove their folders in {run.embeddings / 'shards'} and make them again: {run.resume_command}"
+    )
+
+
 class SourceIndex:
     """Which source each row has: codes int32 (rows,), into `names` (sorted)."""
 
@@ -172,9 +193,9 @@ class SourceIndex:
         self.counts = np.bincount(self.codes, minlength=len(self.names))
         self.folders = source_folders(self.names)
 
-    def folder(self, run: RunFolder, code: int) -> Path:
-        """The folder of a source's files."""
-        return run.by_source / self.folders[self.names[code]]
+    def folder(self, code: int) -> str:
+        """The name of the folder of a source's files."""
+        return self.folders[self.names[code]]
 
     def records(self) -> dict[str, SourceRecord]:
         """Folder and rows by source, for `_SUCCESS.json`."""
@@ -187,20 +208,22 @@ class SourceIndex:
 # Vectors
 
 
-def _merge_vectors(run: RunFolder, plan: Plan, manifests: list[ShardManifest], sources: SourceIndex) -> None:
-    """Stream the shards into `all.safetensors` and the sources' matrices; check every byte on the way."""
+def _merge_vectors(
+    run: RunFolder, plan: Plan, manifests: list[ShardManifest], sources: SourceIndex, view: View
+) -> None:
+    """Stream the shards of a view into its matrix and the sources' matrices; check every byte on the way."""
     dim = manifests[0].engine.dim
     with ExitStack() as stack:
-        whole = stack.enter_context(durable(run.matrix))
+        whole = stack.enter_context(durable(run.view_matrix(view)))
         out = stack.enter_context(whole.open("wb"))
-        by_source = stack.enter_context(_SourceMatrices(run, sources, dim))
+        by_source = stack.enter_context(_SourceMatrices(run, sources, dim, view))
         out.write(matrix_header(plan.rows_kept, dim))
         problems: dict[int, str] = {}
-        progress = LogProgress(log, "merge vectors", plan.rows_kept, "rows")
+        progress = LogProgress(log, f"merge vectors ({view})", plan.rows_kept, "rows")
         for manifest in manifests:
             first = manifest.start
             try:
-                for block in _shard_blocks(run, manifest):
+                for block in _shard_blocks(run, manifest, view):
                     out.write(block.data)
                     by_source.add(first, block)
                     first += len(block)
@@ -213,10 +236,11 @@ def _merge_vectors(run: RunFolder, plan: Plan, manifests: list[ShardManifest], s
         run.success.unlink(missing_ok=True)  # from here on the merged files are being replaced
 
 
-def _shard_blocks(run: RunFolder, manifest: ShardManifest) -> Iterator[npt.NDArray[np.float32]]:
+def _shard_blocks(run: RunFolder, manifest: ShardManifest, view: View) -> Iterator[npt.NDArray[np.float32]]:
     """Stream a shard's vectors; raises EmbedkitError after the last if its bytes are not the manifest's."""
-    path = run.shard(manifest.shard) / manifest.file.name
-    rows, dim = manifest.shape
+    matrix = manifest.matrices[view]
+    path = run.shard(manifest.shard) / matrix.file.name
+    rows, dim = matrix.shape
     if not path.is_file():
         raise EmbedkitError(f"{path} is missing")
     offset = check_matrix(path, rows, dim)
@@ -228,15 +252,16 @@ def _shard_blocks(run: RunFolder, manifest: ShardManifest) -> Iterator[npt.NDArr
             data = file.read(min(rows_a_block, rows - first) * dim * ITEM_BYTES)
             sha256.update(data)
             yield np.frombuffer(data, "<f4").reshape(-1, dim)
-    if sha256.hexdigest() != manifest.file.sha256:
+    if sha256.hexdigest() != matrix.file.sha256:
         raise EmbedkitError(f"{path}: its bytes are not those that were written (sha256 differs)")
 
 
 class _SourceMatrices:
     """One matrix file a source, written under temporary names and renamed together at the end."""
 
-    def __init__(self, run: RunFolder, sources: SourceIndex, dim: int) -> None:
+    def __init__(self, run: RunFolder, sources: SourceIndex, dim: int, view: View) -> None:
         self._run = run
+        self._view = view
         self._sources = sources
         self._dim = dim
         self._pending: dict[int, list[npt.NDArray[np.float32]]] = {}
@@ -244,7 +269,7 @@ class _SourceMatrices:
 
     def __enter__(self) -> Self:
         for code, rows in enumerate(self._sources.counts):
-            folder = self._sources.folder(self._run, code)
+            folder = self._path(code).parent
             folder.mkdir(parents=True, exist_ok=True)
             remove_temporaries(folder)
             self._temporary(code).write_bytes(matrix_header(int(rows), self._dim))
@@ -255,7 +280,7 @@ class _SourceMatrices:
             temporary = self._temporary(code)
             if kind is None:
                 check_matrix(temporary, int(self._sources.counts[code]), self._dim)
-                rename_durably(temporary, temporary.parent / "embeddings.safetensors")
+                rename_durably(temporary, self._path(code))
             temporary.unlink(missing_ok=True)
 
     def add(self, first: int, block: npt.NDArray[np.float32]) -> None:
@@ -276,22 +301,27 @@ class _SourceMatrices:
                     file.write(block.data)
         self._pending, self._pending_bytes = {}, 0
 
+    def _path(self, code: int) -> Path:
+        return self._run.source_matrix(self._sources.folder(code), self._view)
+
     def _temporary(self, code: int) -> Path:
-        return self._sources.folder(self._run, code) / ".embeddings.safetensors.tmp"
+        path = self._path(code)
+        return path.with_name(f".{path.name}.tmp")
 
 
 # Rows
 
 
-def metadata_schema(texts: str) -> pa.Schema:
+def metadata_schema(request: Request) -> pa.Schema:
     """Columns of metadata.parquet: id, then those of extracted_data.parquet (texts if they are asked for)."""
-    fields = [field for field in EXTRACTED_SCHEMA if texts == "all" or field.name not in TEXTS]
+    columns = extracted_schema(request.views)
+    fields = [field for field in columns if request.texts == "all" or field.name not in TEXT_COLUMNS]
     return pa.schema([pa.field("id", pa.int64()), *fields])
 
 
 def _merge_metadata(run: RunFolder, config: RunConfig, plan: Plan, sources: SourceIndex) -> None:
     """Stream the parts into `metadata.parquet` and the sources' own."""
-    schema = metadata_schema(config.request.texts)
+    schema = metadata_schema(config.request)
     with durable(run.metadata) as temporary, pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer:
         progress = LogProgress(log, "merge rows", plan.rows_kept, "rows")
         for frame in _metadata_frames(run, plan, schema):
@@ -324,7 +354,7 @@ def _write_source_metadata(run: RunFolder, plan: Plan, sources: SourceIndex, sch
     with ExitStack() as stack:
         writers = {}
         for code in codes:
-            temporary = stack.enter_context(durable(sources.folder(run, code) / "metadata.parquet"))
+            temporary = stack.enter_context(durable(run.source_metadata(sources.folder(code))))
             writers[code] = stack.enter_context(pq.ParquetWriter(temporary, schema, **COMPRESSION))
         pending: dict[int, list[pa.Table]] = {}
         pending_bytes: Counter[int] = Counter()
@@ -347,12 +377,12 @@ def _write_source_metadata(run: RunFolder, plan: Plan, sources: SourceIndex, sch
             flush(code)
 
 
-def merged_files(run: RunFolder, sources: SourceIndex) -> tuple[FileRecord, ...]:
+def merged_files(run: RunFolder, sources: SourceIndex, views: Sequence[View]) -> tuple[FileRecord, ...]:
     """Records of every merged file, names relative to `embeddings/`."""
-    paths = [run.matrix, run.metadata]
+    paths = [*(run.view_matrix(view) for view in views), run.metadata]
     for code in range(len(sources.names)):
-        folder = sources.folder(run, code)
-        paths += [folder / "embeddings.safetensors", folder / "metadata.parquet"]
+        folder = sources.folder(code)
+        paths += [*(run.source_matrix(folder, view) for view in views), run.source_metadata(folder)]
     records = []
     for path in paths:
         record = file_record(path)

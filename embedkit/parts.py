@@ -5,7 +5,7 @@ kill loses the parts in hand and nothing else.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from embedkit.cpus import single_threads
 from embedkit.dataset import Dataset, read_rows
 from embedkit.errors import EmbedkitError
-from embedkit.extract import combined_text, extract
+from embedkit.extract import count_column, empty_column, extract, view_text
 from embedkit.files import durable
 from embedkit.lifeline import exit_with_parent, ignore_interrupts
 from embedkit.records import (
@@ -32,6 +32,7 @@ from embedkit.records import (
     PartManifest,
     Reason,
     RunConfig,
+    View,
     digest,
     file_problem,
     file_record,
@@ -51,16 +52,13 @@ AUDITED_ROWS = 8
 
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 
-EXTRACTED_SCHEMA = pa.schema(
-    [
-        pa.field("row", pa.int64()),
-        pa.field("dataset_source", pa.large_string()),
-        pa.field("user_prompt", pa.large_string()),
-        pa.field("think_text", pa.large_string()),
-        pa.field("response_text", pa.large_string()),
-        pa.field("num_turns", pa.int32()),
-        pa.field("num_tokens", pa.int32()),
-    ]
+TEXT_FIELDS = (
+    pa.field("row", pa.int64()),
+    pa.field("dataset_source", pa.large_string()),
+    pa.field("user_prompt", pa.large_string()),
+    pa.field("think_text", pa.large_string()),
+    pa.field("response_text", pa.large_string()),
+    pa.field("num_turns", pa.int32()),
 )
 DROPPED_SCHEMA = {
     "row": pl.Int64(),
@@ -68,6 +66,16 @@ DROPPED_SCHEMA = {
     "reason": pl.String(),
     "token_count": pl.Int32(),
 }
+
+
+def extracted_schema(views: Sequence[View]) -> pa.Schema:
+    """Columns of extracted_data.parquet: num_tokens for `combined`, num_tokens_<view> and empty_<view> for others."""
+    fields = list(TEXT_FIELDS)
+    for view in views:
+        fields.append(pa.field(count_column(view), pa.int32()))
+        if view != "combined":
+            fields.append(pa.field(empty_column(view), pa.bool_()))
+    return pa.schema(fields)
 
 
 def part_borders(sizes: npt.NDArray[np.float32]) -> tuple[int, ...]:
@@ -227,23 +235,25 @@ def part_problems(run: RunFolder, manifest: PartManifest) -> list[str]:
 def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFrame]) -> PartManifest:
     run, request = worker.run, worker.config.request
     part, start, rows = part_rows.part, part_rows.start, part_rows.rows
+    schema = extracted_schema(request.views)
     dropped: list[pl.DataFrame] = []
     kept = tokens = audited = 0
     sampled = set(rows[np.argsort(row_hash(part, rows), kind="stable")[:AUDITED_ROWS]].tolist())
     with (
         durable(run.part_data(part), temporary_folder=run.parts) as temporary,
-        pq.ParquetWriter(temporary, EXTRACTED_SCHEMA, **COMPRESSION) as writer,
+        pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer,
     ):
         for chats in frames:
             texts, no_assistant = extract(chats)
-            counted, combined = _count(texts, worker.tokenizer)
-            audited += _audit_some(worker, counted["row"].to_list(), combined, sampled)
-            good, bad = _split_kept(counted, request.max_length)
+            view_texts = texts.select("row", *(view_text(view) for view in request.views))
+            audited += _audit_some(worker, view_texts, sampled)
+            counted = texts.with_columns(_counts(view_texts, request.views, worker.tokenizer))
+            good, bad = _split_kept(counted, request.views, request.max_length)
             dropped += [no_assistant.select("row", "dataset_source", reason=pl.lit("no_assistant")), bad]
             if good.height:
-                writer.write_table(good.to_arrow().cast(EXTRACTED_SCHEMA))
+                writer.write_table(good.select(schema.names).to_arrow().cast(schema))
             kept += good.height
-            tokens += int(good["num_tokens"].sum())
+            tokens += sum(int(good[count_column(view)].sum()) for view in request.views)
     lost = gather_dropped(dropped)
     dropped_path = run.part_dropped(part)
     if lost.height:
@@ -270,34 +280,40 @@ def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFra
     )
 
 
-def _count(texts: pl.DataFrame, tokenizer: Tokenizer) -> tuple[pl.DataFrame, list[str]]:
-    """Add num_tokens (null for an empty combined text); also returns the combined texts."""
-    combined = texts.select(combined_text().alias("combined"))["combined"]
-    counts = tokenizer.encode(combined.to_list()).lengths
-    num_tokens = pl.Series("num_tokens", counts, dtype=pl.Int32)
-    return texts.with_columns(pl.when(combined != "").then(num_tokens).alias("num_tokens")), combined.to_list()
+def _counts(view_texts: pl.DataFrame, views: Sequence[View], tokenizer: Tokenizer) -> list[pl.Series]:
+    """num_tokens and empty columns of the views. A tokenizer may make nothing of odd characters: that is empty too."""
+    columns: list[pl.Series] = []
+    for view in views:
+        lengths = tokenizer.encode(view_texts[view].to_list()).lengths
+        counts = np.where((view_texts[view] != "").to_numpy(), lengths, 0)
+        columns.append(pl.Series(count_column(view), counts, dtype=pl.Int32))
+        columns.append(pl.Series(empty_column(view), counts == 0))
+    return columns
 
 
-def _audit_some(worker: _Worker, rows: list[int], combined: list[str], sampled: set[int]) -> int:
-    """Audit the token ids of the sampled rows among these; returns how many there were."""
+def _audit_some(worker: _Worker, view_texts: pl.DataFrame, sampled: set[int]) -> int:
+    """Audit the token ids of the sampled rows among these, in every view; returns how many rows there were."""
     if isinstance(worker.tokenizer, HfTokenizer):
         return 0
-    chosen = [i for i, row in enumerate(rows) if row in sampled]
-    audit(worker.tokenizer, worker.reference, [combined[i] for i in chosen], [rows[i] for i in chosen])
-    return len(chosen)
+    chosen = view_texts.filter(pl.col("row").is_in(sorted(sampled)))
+    for view in worker.config.request.views:
+        audit(worker.tokenizer, worker.reference, chosen[view].to_list(), chosen["row"].to_list())
+    return chosen.height
 
 
-def _split_kept(counted: pl.DataFrame, max_length: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(kept, dropped with reason and token_count): nothing is truncated."""
-    is_empty = pl.col("num_tokens").fill_null(0) == 0  # a tokenizer may make nothing of odd characters
-    is_long = pl.col("num_tokens") > max_length
-    dropped = counted.filter(is_empty | is_long).select(
+def _split_kept(counted: pl.DataFrame, views: Sequence[View], max_length: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(kept, dropped with reason and token_count): nothing is truncated.
+
+    A row is empty if all its views are, and too long if one is; token_count is its longest view's.
+    """
+    longest = pl.max_horizontal(count_column(view) for view in views)
+    dropped = counted.filter((longest == 0) | (longest > max_length)).select(
         "row",
         "dataset_source",
-        pl.when(is_empty).then(pl.lit("empty")).otherwise(pl.lit("too_long")).alias("reason"),
-        pl.col("num_tokens").alias("token_count"),
+        pl.when(longest == 0).then(pl.lit("empty")).otherwise(pl.lit("too_long")).alias("reason"),
+        pl.when(longest > 0).then(longest).alias("token_count"),
     )
-    return counted.filter(~is_empty & ~is_long), dropped
+    return counted.filter((longest > 0) & (longest <= max_length)), dropped
 
 
 def gather_dropped(frames: list[pl.DataFrame]) -> pl.DataFrame:

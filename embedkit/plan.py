@@ -44,7 +44,7 @@ def cut_shards(
     """Cut the row index into contiguous shards of equal predicted cost.
 
     Args:
-        tokens: token counts of the kept rows in order, int64 (n,).
+        tokens: token counts of the kept rows in order, a column a view, 0 for an empty text, int64 (n, views).
         shards: how many; None for predicted time over half an hour, rounded up to a multiple of num_gpus
             (and at most one a row).
         chunk_tokens: the most tokens of a chunk, unless one row alone has more.
@@ -52,13 +52,13 @@ def cut_shards(
     Raises:
         EmbedkitError: more shards than rows.
     """
-    seconds = cost.seconds(tokens)
+    seconds = np.where(tokens > 0, cost.seconds(tokens), 0.0).sum(axis=1)
     if shards is None:
         shards = min(math.ceil(seconds.sum() / SHARD_SECONDS / num_gpus) * num_gpus, len(tokens))
     if shards > len(tokens):
         raise EmbedkitError(f"--shards {shards}, but only {len(tokens)} rows were kept; ask for {len(tokens)} at most")
     borders = shard_borders(seconds, shards)
-    token_sums = np.concatenate([np.zeros(1, np.int64), tokens.cumsum()])
+    token_sums = np.concatenate([np.zeros(1, np.int64), tokens.sum(axis=1).cumsum()])
     cost_sums = np.concatenate([np.zeros(1), seconds.cumsum()])
     return tuple(
         PlanShard(

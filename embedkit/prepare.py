@@ -1,6 +1,7 @@
 """prepare: choose rows, make the parts, then number the kept rows and cut the plan."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from embedkit.cost import model_cost
 from embedkit.cpus import available_cpus
 from embedkit.dataset import Dataset, identify, open_dataset, read_sources, row_bytes
 from embedkit.errors import EmbedkitError
+from embedkit.extract import count_column
 from embedkit.files import durable, remove_temporaries
 from embedkit.lease import lease
 from embedkit.logprogress import LogProgress
@@ -28,6 +30,7 @@ from embedkit.records import (
     PlanPart,
     Reason,
     RunConfig,
+    View,
     digest,
     file_record,
     read,
@@ -141,7 +144,7 @@ def _make_plan(
     rows_kept = sum(part.kept for part in parts)
     if rows_kept == 0:
         raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
-    tokens = np.concatenate([_token_counts(run, part) for part in parts])
+    tokens = np.concatenate([_token_counts(run, part, request.views) for part in parts])
     settings = engine_settings(request)
     cost = model_cost(Path(config.locations.model), request.device, request.engine)
     first_ids = np.cumsum([0, *(part.kept for part in parts)])
@@ -172,5 +175,7 @@ def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
     return file_record(run.dropped)
 
 
-def _token_counts(run: RunFolder, part: PartManifest) -> npt.NDArray[np.int64]:
-    return pl.read_parquet(run.part_data(part.part), columns=["num_tokens"])["num_tokens"].cast(pl.Int64).to_numpy()
+def _token_counts(run: RunFolder, part: PartManifest, views: Sequence[View]) -> npt.NDArray[np.int64]:
+    """A part's token counts, a column a view, int64 (rows, views)."""
+    columns = [count_column(view) for view in views]
+    return pl.read_parquet(run.part_data(part.part), columns=columns).select(columns).cast(pl.Int64).to_numpy()

@@ -10,15 +10,17 @@ import msgspec
 from embedkit.errors import EmbedkitError
 from embedkit.files import sha256_file, write_durably
 
-FORMAT = 1
-"""Version of all documents here; a run with a newer one is refused."""
+FORMAT = 2
+"""Version of all documents here; a run with another one is refused."""
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers", "hash"]
 Reason = Literal["no_assistant", "empty", "too_long"]
 Texts = Literal["all", "none"]
-View = Literal["combined"]
+View = Literal["combined", "think", "response"]
+VIEWS: tuple[View, ...] = ("combined", "think", "response")
+"""All views, in the order in which a run has them."""
 
 
 class NewerFormat(EmbedkitError):
@@ -118,7 +120,7 @@ class PartManifest(Document, frozen=True):
 
 
 class EngineSettings(Document, frozen=True):
-    """How every task of the run sets up its engine. Tokens are counted with special tokens."""
+    """How every task of the run sets up its engine. Tokens are counted with special tokens, over all views."""
 
     device: Device
     dtype: Dtype
@@ -179,33 +181,64 @@ class EngineRecord(Document, frozen=True):
     dim: int
 
 
+class Vectors(Document, frozen=True):
+    """What is known of some vectors of one view: sha256 of the bytes, rows without text (their vectors are zeros).
+
+    norm_min and norm_max are over the others, None if there are none.
+    """
+
+    sha256: str
+    empty: int
+    norm_min: float | None
+    norm_max: float | None
+
+
 class Chunk(Document, frozen=True):
-    """One durable chunk: rows [start, stop), sha256 of the vectors' bytes and of what was fed."""
+    """One durable chunk: rows [start, stop) in every view, and the sha256 of what was fed."""
 
     start: int
     stop: int
     tokens: int
-    vectors_sha256: str
     inputs_sha256: str
-    norm_min: float
-    norm_max: float
+    views: dict[View, Vectors]
     seconds: float
 
 
+class Canary(Document, frozen=True):
+    """Vectors of the canary's texts before the first and after the last chunk: float32 (texts, dim), in base64."""
+
+    tokens: tuple[int, ...]
+    before: bytes
+    after: bytes
+
+
 class JournalHeader(Document, frozen=True):
-    """First line of an attempt's journal; chunks count only under the same plan and engine record."""
+    """First line of an attempt's journal; chunks count only under the same plan, engine record and canary."""
 
     format: int
     shard: int
     attempt: str
     plan_sha256: str
     engine: EngineRecord
+    canary: bytes
     host: str
     started: float
 
 
+class ShardMatrix(Document, frozen=True):
+    """One view's matrix of a shard. norm_min and norm_max are over rows with a text, None if there are none."""
+
+    file: FileRecord
+    shape: tuple[int, int]
+    dtype: Literal["F32"]
+    empty: int
+    norm_min: float | None
+    norm_max: float | None
+    non_finite: int
+
+
 class ShardManifest(Document, frozen=True):
-    """`manifest.json` of a shard, written last: the one file that counts and what is known of it."""
+    """`manifest.json` of a shard, written last: the files that count and what is known of them."""
 
     format: int
     shard: int
@@ -220,12 +253,8 @@ class ShardManifest(Document, frozen=True):
     stop: int
     tokens: int
     inputs_sha256: str
-    file: FileRecord
-    shape: tuple[int, int]
-    dtype: Literal["F32"]
-    norm_min: float
-    norm_max: float
-    non_finite: int
+    matrices: dict[View, ShardMatrix]
+    canary: Canary
     chunks: tuple[Chunk, ...]
     chunks_adopted: int
     seconds: dict[str, float]
@@ -249,6 +278,7 @@ class Success(Document, frozen=True):
     mixed_engines_allowed: bool
     rows: int
     dim: int
+    empty: dict[View, int]
     dropped: dict[Reason, int]
     tokens: int
     shard_manifests: dict[str, str]

@@ -22,6 +22,7 @@ from embedkit.hub import fetch_dataset, fetch_model, is_hub_id
 from embedkit.modelfolder import model_files, model_limit, read_pooling
 from embedkit.records import (
     FORMAT,
+    VIEWS,
     Device,
     Dtype,
     EngineName,
@@ -29,6 +30,7 @@ from embedkit.records import (
     Request,
     RunConfig,
     Texts,
+    View,
     encode,
     read,
 )
@@ -50,6 +52,7 @@ class Options:
     source_column: str = "dataset_source"
     engine: EngineName = "vllm"
     max_length: int | None = None
+    views: tuple[View, ...] = ("combined",)
     sample_size: int | None = 625
     random_seed: int | None = None
     shards: int | None = None
@@ -77,7 +80,7 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
         source_column=options.source_column,
         sample_size=options.sample_size,
         random_seed=options.random_seed,
-        views=("combined",),
+        views=tuple(view for view in VIEWS if view in options.views),
         max_length=_max_length(options, model),
         shards=options.shards,
         texts=options.texts,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import UsageError
+from embedkit.records import View
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,17 @@ class RunFolder:
 
     @property
     def matrix(self) -> Path:
-        return self.embeddings / "all.safetensors"
+        return self.view_matrix("combined")
+
+    def view_matrix(self, view: View) -> Path:
+        return self.embeddings / ("all.safetensors" if view == "combined" else f"all_{view}.safetensors")
+
+    def source_matrix(self, folder: str, view: View) -> Path:
+        name = "embeddings.safetensors" if view == "combined" else f"embeddings_{view}.safetensors"
+        return self.by_source / folder / name
+
+    def source_metadata(self, folder: str) -> Path:
+        return self.by_source / folder / "metadata.parquet"
 
     @property
     def metadata(self) -> Path:

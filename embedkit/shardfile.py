@@ -1,9 +1,9 @@
-"""What one attempt at a shard leaves on disk: a matrix that fills up chunk by chunk, and its journal.
+"""What one attempt at a shard leaves on disk: a matrix a view that fills up chunk by chunk, and a journal.
 
-An attempt writes `<attempt>.safetensors.partial`, sized for the whole shard from the start, and appends a
-line to `<attempt>.journal.jsonl` once a chunk's bytes are durable. A later attempt copies every chunk that
-any journal of the same plan and engine record vouches for and whose bytes still hash to it, and computes the
-rest. So a kill costs the chunk in hand, attempts never share a file, and a shard has few files.
+An attempt writes `<attempt>.<view>.safetensors.partial`, sized for the whole shard from the start, and appends
+a line to `<attempt>.journal.jsonl` once a chunk's bytes are durable in every view. A later attempt copies every
+chunk that any journal of the same plan and engine record vouches for and whose bytes still hash to it, and
+computes the rest. So a kill costs the chunk in hand, attempts never share a file, and a shard has few files.
 """
 
 import hashlib
@@ -11,20 +11,22 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from embedkit.canary import distance, tolerance
 from embedkit.files import fsync_folder, rename_durably
 from embedkit.matrix import ITEM_BYTES, matrix_header
-from embedkit.records import FORMAT, Chunk, EngineRecord, JournalHeader, PlanShard, encode_line
+from embedkit.records import FORMAT, Chunk, EngineRecord, JournalHeader, PlanShard, View, encode_line
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +69,18 @@ def journals(folder: Path) -> list[Journal]:
 
 
 class ShardFile:
-    """The matrix and journal of one attempt, open for writing."""
+    """The matrices and journal of one attempt, open for writing."""
 
     def __init__(
-        self, folder: Path, shard: int, plan_shard: PlanShard, plan_sha256: str, engine: EngineRecord, attempt: str
+        self,
+        folder: Path,
+        shard: int,
+        plan_shard: PlanShard,
+        views: Sequence[View],
+        plan_sha256: str,
+        engine: EngineRecord,
+        canary: bytes,
+        attempt: str,
     ) -> None:
         self.chunks: dict[int, Chunk] = {}
         self.adopted = 0
@@ -81,9 +91,10 @@ class ShardFile:
         header = matrix_header(plan_shard.stop - plan_shard.start, engine.dim)
         self._data_offset = len(header)
         folder.mkdir(parents=True, exist_ok=True)
-        self._matrix = (folder / f"{attempt}{PARTIAL}").open("xb+")
-        self._matrix.write(header)
-        self._matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
+        self._matrices = {view: (folder / f"{attempt}.{view}{PARTIAL}").open("xb") for view in views}
+        for matrix in self._matrices.values():
+            matrix.write(header)
+            matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
         self._journal = (folder / f"{attempt}{JOURNAL}").open("xb")
         self._header = JournalHeader(
             format=FORMAT,
@@ -91,6 +102,7 @@ class ShardFile:
             attempt=attempt,
             plan_sha256=plan_sha256,
             engine=engine,
+            canary=canary,
             host=socket.gethostname(),
             started=time.time(),
         )
@@ -103,8 +115,8 @@ class ShardFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._matrix.close()
-        self._journal.close()
+        for file in (*self._matrices.values(), self._journal):
+            file.close()
 
     def adopt(self) -> None:
         """Copy the durable chunks of earlier attempts that fit this plan and engine record.
@@ -124,46 +136,72 @@ class ShardFile:
             if header.engine != self._header.engine:
                 log.warning("attempt %s ran on another engine; its chunks are computed again", header.attempt)
                 continue
-            for chunk, data in self._whole_chunks(journal):
-                if (chunk.start, chunk.stop) in wanted and chunk.start not in self.chunks:
-                    self._write(chunk, data)
+            if distance(header.canary, self._header.canary, header.engine) > tolerance(header.engine):
+                log.warning(
+                    "attempt %s had another canary (%s); its chunks are computed again", *(header.attempt, header.host)
+                )
+                continue
+            for chunk, data in self._whole_chunks(journal, wanted):
+                self._write(chunk, data)
+                wanted.discard((chunk.start, chunk.stop))
             useless.append(journal)
         self.adopted = len(self.chunks)
         for journal in [journal for journal in useless if journal is not others[-1]]:
             for path in sorted(self._folder.glob(f"{journal.header.attempt}.*")):
                 path.unlink(missing_ok=True)
 
-    def append(self, chunk: Chunk, vectors: npt.NDArray[np.float32]) -> None:
+    def discard(self) -> None:
+        """Remove what this attempt wrote: it is not to be trusted."""
+        for path in sorted(self._folder.glob(f"{self._attempt}.*")):
+            path.unlink(missing_ok=True)
+
+    def append(self, chunk: Chunk, vectors: Mapping[View, npt.NDArray[np.float32]]) -> None:
         """Make a chunk durable: its bytes first, then the journal line that vouches for them."""
-        self._write(chunk, vectors.astype("<f4", copy=False).tobytes())
+        self._write(chunk, {view: array.astype("<f4", copy=False).tobytes() for view, array in vectors.items()})
 
-    def finish(self) -> Path:
-        """Flush the matrix and give it its final name, which is returned."""
-        self._matrix.flush()
-        path = self._folder / f"{self._attempt}{MATRIX}"
-        rename_durably(self._folder / f"{self._attempt}{PARTIAL}", path)
-        return path
+    def finish(self) -> dict[View, Path]:
+        """Flush the matrices and give them their final names, which are returned."""
+        paths = {view: self._folder / f"{self._attempt}.{view}{MATRIX}" for view in self._matrices}
+        for view, path in paths.items():
+            self._matrices[view].flush()
+            rename_durably(path.with_name(f"{self._attempt}.{view}{PARTIAL}"), path)
+        return paths
 
-    def _whole_chunks(self, journal: Journal) -> Iterator[tuple[Chunk, bytes]]:
-        """The journal's chunks whose bytes are still what the journal says."""
-        names = [f"{journal.header.attempt}{ending}" for ending in (PARTIAL, MATRIX)]
-        path = next((self._folder / name for name in names if (self._folder / name).is_file()), None)
-        if path is None:
-            return
-        with path.open("rb") as file:
+    def _whole_chunks(
+        self, journal: Journal, wanted: set[tuple[int, int]]
+    ) -> Iterator[tuple[Chunk, dict[View, bytes]]]:
+        """The journal's chunks with wanted borders whose bytes are still what the journal says."""
+        with ExitStack() as stack:
+            files: dict[View, BinaryIO] = {}
+            for view in self._matrices:
+                names = [f"{journal.header.attempt}.{view}{ending}" for ending in (PARTIAL, MATRIX)]
+                path = next((self._folder / name for name in names if (self._folder / name).is_file()), None)
+                if path is None:
+                    return
+                files[view] = stack.enter_context(path.open("rb"))
             for chunk in journal.chunks:
-                file.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
-                data = file.read(self._bytes(chunk.start, chunk.stop))
-                if hashlib.sha256(data).hexdigest() == chunk.vectors_sha256:
+                if (chunk.start, chunk.stop) not in wanted:
+                    continue
+                data = {view: self._read(file, chunk) for view, file in files.items()}
+                hashes = {view: hashlib.sha256(view_data).hexdigest() for view, view_data in data.items()}
+                if hashes == {view: vectors.sha256 for view, vectors in chunk.views.items()}:
                     yield chunk, data
                 else:
-                    log.warning("%s: rows %d to %d are damaged; computed again", path, chunk.start, chunk.stop)
+                    log.warning(
+                        "attempt %s: rows %d to %d are damaged; computed again",
+                        *(journal.header.attempt, chunk.start, chunk.stop),
+                    )
 
-    def _write(self, chunk: Chunk, data: bytes) -> None:
-        self._matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
-        self._matrix.write(data)
-        self._matrix.flush()
-        os.fsync(self._matrix.fileno())
+    def _read(self, file: BinaryIO, chunk: Chunk) -> bytes:
+        file.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
+        return file.read(self._bytes(chunk.start, chunk.stop))
+
+    def _write(self, chunk: Chunk, data: Mapping[View, bytes]) -> None:
+        for view, matrix in self._matrices.items():
+            matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
+            matrix.write(data[view])
+            matrix.flush()
+            os.fsync(matrix.fileno())
         self._append_line(encode_line(chunk))
         self.chunks[chunk.start] = chunk
 

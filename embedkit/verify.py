@@ -14,9 +14,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.embed import InputReader, embed_chunk, inputs_digest, manifest_problem
+from embedkit.canary import canary_problems
+from embedkit.chunks import ChunkInput, InputReader, ViewVectors, embed_chunk, inputs_digest
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
+from embedkit.extract import count_column
+from embedkit.manifests import manifest_problem
 from embedkit.matrix import ITEM_BYTES, check_matrix, open_matrix
 from embedkit.merge import engine_groups
 from embedkit.parts import part_problems
@@ -29,6 +32,7 @@ from embedkit.records import (
     RunConfig,
     ShardManifest,
     Success,
+    View,
     digest,
     file_problem,
     read,
@@ -119,6 +123,8 @@ class _Checker:
             if path.exists():
                 self._attempt(path, partial(self._check_shard, plan, shard), shard)
         self._check_engines()
+        for shard, problem in canary_problems(self._manifests).items():
+            self.add(self._run.shard_manifest(shard), f"{problem}, though the engine is the same", shard)
         if len(self._manifests) == len(plan.shards):
             self._stage = "merge"
         if self._run.success.exists():
@@ -212,9 +218,11 @@ class _Checker:
         if problem is not None:
             self.add(self._run.dropped, problem)
             return
+        assert self._config is not None
+        counts = [count_column(view) for view in self._config.request.views]
         try:
             kept = pl.concat(
-                [pl.read_parquet(self._run.extracted / p.file.name, columns=["row", "num_tokens"]) for p in plan.parts]
+                [pl.read_parquet(self._run.extracted / p.file.name, columns=["row", *counts]) for p in plan.parts]
             )
         except (OSError, pl.exceptions.PolarsError) as error:
             self.add(self._run.extracted, f"cannot be read: {error}")
@@ -226,7 +234,7 @@ class _Checker:
             self.add(self._run.dropped, "names rows that were kept")
         if (kept.height, kept.height + len(dropped)) != (plan.rows_kept, plan.rows_chosen):
             self.add(self._run.plan, f"{kept.height} rows kept and {len(dropped)} dropped are not the plan's counts")
-        if int(kept["num_tokens"].sum()) != plan.tokens:
+        if sum(int(kept[count].sum()) for count in counts) != plan.tokens:
             self.add(self._run.plan, "token counts do not add up to the plan's")
 
     def _check_shard(self, plan: Plan, shard: int) -> None:
@@ -238,18 +246,19 @@ class _Checker:
             self.add(path, problem, shard)
             return
         self._manifests.append(manifest)
-        data = path.parent / manifest.file.name
-        self._bytes += manifest.file.bytes
-        problem = file_problem(data, manifest.file)
-        if problem is not None:
-            self.add(data, f"{problem}{self._damaged_rows(data, manifest)}", shard)
-        elif _chunk_mismatch(data, manifest.start, manifest) is not None:
-            self.add(path, "its chunk digests are not those of its file", shard)
+        for view, matrix in manifest.matrices.items():
+            data = path.parent / matrix.file.name
+            self._bytes += matrix.file.bytes
+            problem = file_problem(data, matrix.file)
+            if problem is not None:
+                self.add(data, f"{problem}{self._damaged_rows(data, manifest, view)}", shard)
+            elif _chunk_mismatch(data, manifest.start, manifest, view) is not None:
+                self.add(path, f"its chunk digests are not those of its file (view {view})", shard)
 
-    def _damaged_rows(self, data: Path, manifest: ShardManifest) -> str:
+    def _damaged_rows(self, data: Path, manifest: ShardManifest, view: View) -> str:
         """Which ids a damaged shard file has wrong, if its size is right."""
         try:
-            chunk = _chunk_mismatch(data, manifest.start, manifest)
+            chunk = _chunk_mismatch(data, manifest.start, manifest, view)
         except (EmbedkitError, FileNotFoundError):
             return ""
         return "" if chunk is None else f"; first damaged ids: {chunk.start} to {chunk.stop - 1}"
@@ -272,11 +281,13 @@ class _Checker:
         for manifest in self._manifests:
             if success.shard_manifests.get(str(manifest.shard)) != digest(manifest):
                 self.add(self._run.success, "was merged from another attempt at this shard", manifest.shard)
-            if self._run.matrix.name not in damaged:
-                chunk = _chunk_mismatch(self._run.matrix, 0, manifest, plan.rows_kept)
-                if chunk is not None:
-                    what = f"ids {chunk.start} to {chunk.stop - 1} are not the shard's"
-                    self.add(self._run.matrix, what, manifest.shard)
+            for view in manifest.matrices:
+                path = self._run.view_matrix(view)
+                if path.name not in damaged:
+                    chunk = _chunk_mismatch(path, 0, manifest, view, plan.rows_kept)
+                    if chunk is not None:
+                        what = f"ids {chunk.start} to {chunk.stop - 1} are not the shard's"
+                        self.add(path, what, manifest.shard)
         self._check_sources(plan, success, damaged)
 
     def _check_sources(self, plan: Plan, success: Success, damaged: set[str]) -> None:
@@ -285,13 +296,13 @@ class _Checker:
         if rows != plan.rows_kept:
             self.add(self._run.by_source, f"the sources have {rows} rows together, the run {plan.rows_kept}")
         for source in success.sources.values():
-            metadata = self._run.by_source / source.folder / "metadata.parquet"
-            matrix = self._run.by_source / source.folder / "embeddings.safetensors"
+            metadata = self._run.source_metadata(source.folder)
             is_sound = metadata.relative_to(self._run.embeddings).as_posix() not in damaged
             if is_sound and pq.read_metadata(metadata).num_rows != source.rows:
                 self.add(metadata, f"does not have {source.rows} rows")
-            if matrix.relative_to(self._run.embeddings).as_posix() not in damaged:
-                self._attempt(matrix, partial(check_matrix, matrix, source.rows, success.dim))
+            for matrix in (self._run.source_matrix(source.folder, view) for view in success.empty):
+                if matrix.relative_to(self._run.embeddings).as_posix() not in damaged:
+                    self._attempt(matrix, partial(check_matrix, matrix, source.rows, success.dim))
 
     def _reembed(self, config: RunConfig, plan: Plan, rows: int) -> None:
         """Embed some rows of each shard again and compare."""
@@ -299,16 +310,17 @@ class _Checker:
         try:
             reader = InputReader(self._run, config, plan)
             for manifest in self._manifests:
-                self._reembed_shard(plan, manifest, rows, reader, engine)
+                self._reembed_shard(manifest, rows, reader, engine)
         finally:
             engine.close()
 
-    def _reembed_shard(
-        self, plan: Plan, manifest: ShardManifest, rows: int, reader: InputReader, engine: Engine
-    ) -> None:
-        data = self._run.shard(manifest.shard) / manifest.file.name
+    def _reembed_shard(self, manifest: ShardManifest, rows: int, reader: InputReader, engine: Engine) -> None:
+        folder = self._run.shard(manifest.shard)
         try:
-            stored = open_matrix(data, *manifest.shape)
+            stored = {
+                view: open_matrix(folder / matrix.file.name, *matrix.shape)
+                for view, matrix in manifest.matrices.items()
+            }
         except (EmbedkitError, FileNotFoundError):
             return  # reported above
         ids = _sampled_ids(manifest, rows, self._seed)
@@ -318,14 +330,28 @@ class _Checker:
                 continue
             whole = reader.read(chunk.start, chunk.stop)
             if inputs_digest(whole) != chunk.inputs_sha256:
-                self.add(data, f"ids {chunk.start} to {chunk.stop - 1} were fed other tokens", manifest.shard)
+                self.add(folder, f"ids {chunk.start} to {chunk.stop - 1} were fed other tokens", manifest.shard)
             picked = whole.take(chosen)
             again = embed_chunk(engine, picked)
+            at = np.array(chosen) - manifest.start
             self._reembedded += len(chosen)
-            distances = _cosine_distances(again, stored[np.array(chosen) - manifest.start])
-            for i in np.flatnonzero(~(distances <= REEMBED_TOLERANCE[plan.settings.dtype])):
-                what = f"row {picked.rows[i]} (id {chosen[i]}): its vector is not what the row gives now"
-                self.add(data, f"{what} (1 - cosine {distances[i]:.2g})", manifest.shard)
+            there = {view: matrix[at] for view, matrix in stored.items()}
+            self._compare(manifest, chosen, picked, again, there)
+
+    def _compare(
+        self, manifest: ShardManifest, ids: list[int], picked: ChunkInput, again: ViewVectors, stored: ViewVectors
+    ) -> None:
+        """Add each row whose stored vector is not what it gives now; an empty text's must be zeros."""
+        for view, vectors in again.items():
+            has_text = picked.token_ids[view].lengths > 0
+            distances = _cosine_distances(vectors, stored[view])
+            same = np.where(
+                has_text, distances <= REEMBED_TOLERANCE[manifest.request.dtype], (stored[view] == 0).all(axis=1)
+            )
+            data = self._run.shard(manifest.shard) / manifest.matrices[view].file.name
+            for i in np.flatnonzero(~same):
+                what = f"row {picked.rows[i]} (id {ids[i]}): its vector is not what the row gives now"
+                self.add(data, f"{what} (view {view}, 1 - cosine {distances[i]:.2g})", manifest.shard)
 
 
 def _sampled_ids(manifest: ShardManifest, rows: int, seed: int) -> list[int]:
@@ -344,19 +370,19 @@ def _cosine_distances(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) ->
     return distances
 
 
-def _chunk_mismatch(path: Path, first_id: int, manifest: ShardManifest, rows: int | None = None) -> Chunk | None:
-    """The first chunk of the manifest whose bytes in a matrix file are not those that were written.
+def _chunk_mismatch(
+    path: Path, first_id: int, manifest: ShardManifest, view: View, rows: int | None = None
+) -> Chunk | None:
+    """The first chunk of the manifest whose bytes in a view's matrix file are not those that were written.
 
     first_id is the id of the file's first row, rows its number of rows (the shard's if None).
     """
-    dim = manifest.shape[1]
-    offset = check_matrix(path, manifest.shape[0] if rows is None else rows, dim)
+    shard_rows, dim = manifest.matrices[view].shape
+    offset = check_matrix(path, shard_rows if rows is None else rows, dim)
     with path.open("rb") as file:
         for chunk in manifest.chunks:
             file.seek(offset + (chunk.start - first_id) * dim * ITEM_BYTES)
-            if (
-                hashlib.sha256(file.read((chunk.stop - chunk.start) * dim * ITEM_BYTES)).hexdigest()
-                != chunk.vectors_sha256
-            ):
+            data = file.read((chunk.stop - chunk.start) * dim * ITEM_BYTES)
+            if hashlib.sha256(data).hexdigest() != chunk.views[view].sha256:
                 return chunk
     return None

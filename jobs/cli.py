@@ -39,6 +39,8 @@ REQUEST_OPTIONS = [
     click.option("--engine", type=click.Choice(["vllm", "transformers", "hash"]), default="vllm", show_default=True,
                  help="transformers: the same vectors where vLLM is not, more slowly. hash: for trying things; "
                  "its vectors mean nothing."),
+    click.option("--view", "views", type=click.Choice(["combined", "think", "response"]), multiple=True,
+                 default=("combined",), show_default=True, help="Text to embed; repeatable: a matrix a view."),
     click.option("--max-length", type=click.IntRange(1), help="Most tokens of a row; longer rows are dropped, not cut."
                  "  [default: the model's limit]"),
     click.option("--sample-size", type=click.IntRange(1), default=625, show_default=True, help="Rows a source."),
@@ -328,6 +330,8 @@ def _run_name(given: dict[str, Any]) -> str:
         if not given["dataset"] or not given["model"]:
             raise UsageError("--dataset and --model are needed (or --resume with --run-name)")
         sample = "full" if given["full"] else f"n{given['sample_size']}"
+        if set(given["views"]) != {"combined"}:
+            sample = "-".join([*sorted(set(given["views"])), sample])
         seed = "" if given["random_seed"] is None else f"-seed{given['random_seed']}"
         named = [part for part in Path(given["dataset"][0]).parts if not set(part) & set("*?[")]
         name = f"{Path(named[-1]).stem if named else 'data'}-{Path(given['model']).name}-{sample}{seed}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from embedkit.plan import read_plan
-from embedkit.records import RunConfig, ShardManifest, Success, read
+from embedkit.records import VIEWS, RunConfig, ShardManifest, Success, read
 from embedkit.runfolder import RunFolder
 from embedkit.status import Status
 from embedkit.verify import Report
@@ -37,15 +37,24 @@ def print_summary(run: RunFolder, success: Success, console: "Console") -> None:
         ("rows dropped", dropped or "0"),
         ("tokens", f"{plan.tokens:,}"),
         ("tokens/s", f"{plan.tokens / max(seconds, 1e-9):,.0f} a {unit}, start-up aside"),
-        ("vectors", f"{success.rows:,} x {success.dim} float32"),
+        ("vectors", f"{success.rows:,} x {success.dim} float32{_views(success)}"),
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
         ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
     ]
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
-    for path in (run.matrix, run.metadata, run.by_source, run.dropped):
+    matrices = [run.view_matrix(view) for view in VIEWS if view in success.empty]
+    for path in (*matrices, run.metadata, run.by_source, run.dropped):
         console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+def _views(success: Success) -> str:
+    """The views, if there are more than the usual one, and how many of their texts are empty."""
+    if set(success.empty) == {"combined"}:
+        return ""
+    named = [f"{view} ({success.empty[view]:,} empty)" for view in VIEWS if view in success.empty]
+    return f" each: {', '.join(named)}"
 
 
 def print_report(report: Report, console: "Console") -> None:

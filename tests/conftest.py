@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from embedkit.dataset import MESSAGES
+from embedkit.records import View
 from embedkit.runfolder import RunFolder
 
 ROOT = Path(__file__).parent.parent
@@ -150,8 +151,9 @@ def damaged_run(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
-def snapshot(run: RunFolder) -> dict[str, bytes]:
+def snapshot(run: RunFolder, *views: View) -> dict[str, bytes]:
     """All files that the same request must make again to the byte."""
-    paths = [run.plan, run.dropped, *sorted(run.extracted.iterdir()), run.matrix, run.metadata]
+    matrices = [run.view_matrix(view) for view in views or ("combined",)]
+    paths = [run.plan, run.dropped, *sorted(run.extracted.iterdir()), *matrices, run.metadata]
     paths += sorted(path for path in run.by_source.rglob("*") if path.is_file())
     return {path.relative_to(run.path).as_posix(): path.read_bytes() for path in paths}

@@ -13,9 +13,9 @@ from tests.reference import extract_row
 
 
 def naive_rows(
-    data: Path, model: Path, limit: int, sample_size: int | None
+    data: Path, model: Path, limit: int, sample_size: int | None, views: tuple[str, ...] = ("combined",)
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(kept rows with their combined text, dropped rows), in data set order."""
+    """(kept rows with their views' texts below "texts", dropped rows), in data set order."""
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -32,14 +32,22 @@ def naive_rows(
         if texts is None:
             dropped.append(drop)
             continue
-        if not texts["combined"]:
+        of_views = {"think": texts["think_text"], "response": texts["response_text"].strip(), **texts}
+        of_views = {view: of_views[view] for view in views}
+        if not any(of_views.values()):
             dropped.append(drop | {"reason": "empty"})
             continue
-        tokens = len(tokenizer.encode(texts["combined"]).ids)
-        if tokens > limit:
-            dropped.append(drop | {"reason": "too_long", "token_count": tokens})
+        tokens = {view: len(tokenizer.encode(text).ids) if text else 0 for view, text in of_views.items()}
+        if max(tokens.values()) > limit:
+            dropped.append(drop | {"reason": "too_long", "token_count": max(tokens.values())})
             continue
-        kept.append({"row": row, "dataset_source": source, **texts, "num_tokens": tokens})
+        del texts["combined"]
+        record = {"row": row, "dataset_source": source, **texts}
+        for view in views:
+            record["num_tokens" if view == "combined" else f"num_tokens_{view}"] = tokens[view]
+            if view != "combined":
+                record[f"empty_{view}"] = not of_views[view]
+        kept.append(record | {"texts": of_views})
     return kept, dropped
 
 
@@ -58,11 +66,15 @@ def hash_vectors(texts: list[str], model: Path) -> npt.NDArray[np.float32]:
 
     vectors = []
     for text in texts:
+        if not text:
+            vectors.append([0.0] * 64)
+            continue
         ids = b"".join(i.to_bytes(4, "little") for i in tokenizer.encode(text).ids)
         seed = mix(int.from_bytes(hashlib.blake2b(ids, digest_size=8).digest(), "little"))
         vectors.append([(mix((seed + j) & mask) >> 11) / 2.0**52 - 1.0 for j in range(64)])
     matrix = np.array(vectors)
-    result: npt.NDArray[np.float32] = (matrix / np.linalg.norm(matrix, axis=1, keepdims=True)).astype(np.float32)
+    norms = np.linalg.norm(matrix, axis=1, keepdims=True)
+    result: npt.NDArray[np.float32] = (matrix / np.where(norms == 0, 1, norms)).astype(np.float32)
     return result
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embedkit.matrix import check_matrix
-from embedkit.records import Chunk, Request, ShardManifest, Success, digest, file_problem, read, write
+from embedkit.records import FORMAT, Chunk, Request, ShardManifest, Success, digest, file_problem, read, write
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import embedkit, snapshot
@@ -25,11 +25,16 @@ def flip(path: Path, where: float = 0.6) -> None:
 
 
 def shard_data(run: RunFolder, shard: int) -> Path:
-    return run.shard(shard) / read(run.shard_manifest(shard), ShardManifest).file.name
+    return run.shard(shard) / read(run.shard_manifest(shard), ShardManifest).matrices["combined"].file.name
 
 
 def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+
+
+def edit_matrix(run: RunFolder, shard: int, **changes: object) -> None:
+    matrices = json.loads(run.shard_manifest(shard).read_bytes())["matrices"]
+    edit(run.shard_manifest(shard), matrices={"combined": matrices["combined"] | changes})
 
 
 def cut_short(path: Path) -> None:
@@ -87,9 +92,10 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         "its manifest says",
         None,
     ),
-    "another shape in a manifest": (lambda run: edit(run.shard_manifest(2), shape=[1, 64]), "its matrix is", 2),
+    "another shape in a manifest": (lambda run: edit_matrix(run, 2, shape=[1, 64]), "its matrix is", 2),
+    "other views in a manifest": (lambda run: edit(run.shard_manifest(2), matrices={}), "other views", 2),
     "a file outside in a manifest": (
-        lambda run: edit(run.shard_manifest(2), file={"name": "../x.safetensors", "bytes": 1, "sha256": ""}),
+        lambda run: edit_matrix(run, 2, file={"name": "../x.safetensors", "bytes": 1, "sha256": ""}),
         "outside its folder",
         2,
     ),
@@ -144,11 +150,11 @@ def test_a_damaged_small_document_is_made_again(which: str, damaged_run: RunFold
 @pytest.mark.parametrize("which", ["plan", "manifest"])
 def test_a_document_of_a_newer_version_is_not_replaced(which: str, damaged_run: RunFolder) -> None:
     path = damaged_run.plan if which == "plan" else damaged_run.shard_manifest(1)
-    edit(path, format=2)
+    edit(path, format=FORMAT + 1)
     newer = path.read_bytes()
     failed = embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent, check=False)
     assert failed.returncode == 1
-    assert "it has format 2; this embedkit reads format 1" in failed.stderr
+    assert f"it has format {FORMAT + 1}; this embedkit reads format {FORMAT}" in failed.stderr
     assert path.read_bytes() == newer
 
 
@@ -191,29 +197,34 @@ def resign(run: RunFolder, shard: int) -> None:
     path = run.shard_manifest(shard)
     manifest = read(path, ShardManifest)
     data = shard_data(run, shard)
-    offset = check_matrix(data, *manifest.shape)
+    matrix = manifest.matrices["combined"]
+    offset = check_matrix(data, *matrix.shape)
     raw = data.read_bytes()
-    row_bytes = manifest.shape[1] * 4
+    row_bytes = matrix.shape[1] * 4
 
     def signed(chunk: Chunk) -> Chunk:
         begin, end = (offset + (i - manifest.start) * row_bytes for i in (chunk.start, chunk.stop))
-        return msgspec.structs.replace(chunk, vectors_sha256=hashlib.sha256(raw[begin:end]).hexdigest())
+        sha256 = hashlib.sha256(raw[begin:end]).hexdigest()
+        return msgspec.structs.replace(
+            chunk, views={"combined": msgspec.structs.replace(chunk.views["combined"], sha256=sha256)}
+        )
 
-    file = msgspec.structs.replace(manifest.file, sha256=hashlib.sha256(raw).hexdigest())
-    write(path, msgspec.structs.replace(manifest, file=file, chunks=tuple(map(signed, manifest.chunks))))
+    file = msgspec.structs.replace(matrix.file, sha256=hashlib.sha256(raw).hexdigest())
+    matrices = {"combined": msgspec.structs.replace(matrix, file=file)}
+    write(path, msgspec.structs.replace(manifest, matrices=matrices, chunks=tuple(map(signed, manifest.chunks))))
 
 
 def test_two_vectors_swapped_and_signed_are_found_by_embedding_again(damaged_run: RunFolder) -> None:
     damaged_run.success.unlink()
     manifest = read(damaged_run.shard_manifest(1), ShardManifest)
     data = shard_data(damaged_run, 1)
-    offset = check_matrix(data, *manifest.shape)
-    matrix = np.memmap(data, np.float32, "r+", offset, manifest.shape)
+    shape = manifest.matrices["combined"].shape
+    matrix = np.memmap(data, np.float32, "r+", check_matrix(data, *shape), shape)
     matrix[[10, 11]] = matrix[[11, 10]]
     matrix.flush()
     resign(damaged_run, 1)
     assert verify(damaged_run).ok
-    report = verify(damaged_run, reembed=manifest.shape[0])
+    report = verify(damaged_run, reembed=shape[0])
     assert [problem.shard for problem in report.problems] == [1, 1]
     assert f"(id {manifest.start + 10})" in report.problems[0].what
 

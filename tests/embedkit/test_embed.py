@@ -8,10 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import embedkit.chunks
 import embedkit.embed
-from embedkit.embed import embed_shards, publish_manifest
+from embedkit.embed import embed_shards
 from embedkit.engines.hashing import HashEngine
 from embedkit.errors import EmbedkitError
+from embedkit.manifests import publish_manifest
 from embedkit.records import EngineSettings, RunConfig, ShardManifest, read
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
@@ -97,7 +99,7 @@ def test_a_tokenizer_that_changed_is_noticed(prepared: RunFolder, monkeypatch: p
             ids = self._inner.encode(texts)
             return TokenIds(np.append(ids.ids, ids.ids[-1:]), np.append(ids.offsets[:-1], ids.offsets[-1] + 1))
 
-    monkeypatch.setattr(embedkit.embed, "load_tokenizer", Longer)
+    monkeypatch.setattr(embedkit.chunks, "load_tokenizer", Longer)
     with pytest.raises(EmbedkitError, match=r"row \d+: \d+ tokens now, \d+ when it was prepared"):
         embed_shards(prepared, [1])
 
@@ -120,13 +122,13 @@ def test_the_first_of_two_attempts_wins(hash_run: RunFolder, tmp_path: Path) -> 
     folder = tmp_path / "00000"
     shutil.copytree(hash_run.shard(0), folder)
     first = read(folder / "manifest.json", ShardManifest)
-    second = msgspec.structs.replace(
-        first, attempt="second", file=msgspec.structs.replace(first.file, name="second.safetensors")
-    )
+    matrix = first.matrices["combined"]
+    other = msgspec.structs.replace(matrix, file=msgspec.structs.replace(matrix.file, name="second.safetensors"))
+    second = msgspec.structs.replace(first, attempt="second", matrices={"combined": other})
     (folder / "second.safetensors").write_bytes(b"")
     publish_manifest(folder / "manifest.json", second)
     assert read(folder / "manifest.json", ShardManifest) == first
-    assert (folder / first.file.name).exists()
+    assert (folder / matrix.file.name).exists()
     assert not (folder / "second.safetensors").exists()
 
 

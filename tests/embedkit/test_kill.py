@@ -78,7 +78,7 @@ def test_kills_in_embed(prepared: RunFolder, hash_run: RunFolder) -> None:
     manifest = read(prepared.shard_manifest(1), ShardManifest)
     assert manifest.chunks_adopted > 0
     assert {path.name for path in prepared.shard(1).iterdir()} == {
-        *("manifest.json", manifest.file.name, f"{manifest.attempt}.journal.jsonl")
+        *("manifest.json", manifest.matrices["combined"].file.name, f"{manifest.attempt}.journal.jsonl")
     }
     embedkit("merge", prepared.path)
     assert snapshot(prepared) == snapshot(hash_run)

@@ -42,7 +42,7 @@ def test_chunks_cover_the_shard_and_fit(tokens: list[int], chunk_tokens: int) ->
 def test_shards_by_default_take_half_an_hour() -> None:
     tokens = np.full(20_000, 9_700)
     hours = COST.seconds(tokens).sum() / 3600
-    shards = cut_shards(tokens, COST, None, 8, 8_000_000)
+    shards = cut_shards(tokens[:, None], COST, None, 8, 8_000_000)
     assert len(shards) % 8 == 0
     assert len(shards) - 8 < hours * 2 <= len(shards)
     assert sum(shard.tokens for shard in shards) == tokens.sum()
@@ -50,7 +50,7 @@ def test_shards_by_default_take_half_an_hour() -> None:
 
 def test_more_shards_than_rows_is_an_error() -> None:
     with pytest.raises(EmbedkitError, match="--shards 4, but only 3 rows were kept"):
-        cut_shards(np.array([1, 2, 3]), COST, 4, 1, 100)
+        cut_shards(np.array([[1], [2], [3]]), COST, 4, 1, 100)
 
 
 def test_cost_follows_the_measured_rates() -> None:

@@ -11,7 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from embedkit.engines.hashing import HashEngine
-from embedkit.records import Chunk, EngineRecord, EngineSettings, PlanShard
+from embedkit.records import Chunk, EngineRecord, EngineSettings, PlanShard, Vectors
 from embedkit.shardfile import ShardFile, journals
 
 SETTINGS = EngineSettings(
@@ -31,12 +31,13 @@ def chunk(start: int) -> Chunk:
         start=start,
         stop=start + 10,
         tokens=10,
-        vectors_sha256=digest,
         inputs_sha256="",
-        norm_min=1,
-        norm_max=1,
+        views={"combined": Vectors(sha256=digest, empty=0, norm_min=1, norm_max=1)},
         seconds=1,
     )
+
+
+CANARY = np.ones((3, RECORD.dim), np.float32).tobytes()
 
 
 @dataclasses.dataclass
@@ -44,9 +45,9 @@ class Attempts:
     folder: Path
     count: int = 0
 
-    def start(self, plan: str = "plan", engine: EngineRecord = RECORD) -> ShardFile:
+    def start(self, plan: str = "plan", engine: EngineRecord = RECORD, canary: bytes = CANARY) -> ShardFile:
         self.count += 1
-        file = ShardFile(self.folder, 3, SHARD, plan, engine, f"attempt-{self.count}")
+        file = ShardFile(self.folder, 3, SHARD, ["combined"], plan, engine, canary, f"attempt-{self.count}")
         file.adopt()
         return file
 
@@ -59,30 +60,30 @@ def attempts(tmp_path: Path) -> Attempts:
 def test_a_whole_attempt_is_a_safetensors_file(attempts: Attempts) -> None:
     with attempts.start() as file:
         for start in (100, 110, 120):
-            file.append(chunk(start), vectors(start))
-        path = file.finish()
+            file.append(chunk(start), {"combined": vectors(start)})
+        path = file.finish()["combined"]
     with safe_open(path, "np") as tensors:
         assert np.array_equal(tensors.get_tensor("embeddings"), np.concatenate([vectors(s) for s in (100, 110, 120)]))
 
 
 def test_durable_chunks_are_adopted_from_all_attempts(attempts: Attempts) -> None:
     with attempts.start() as first:
-        first.append(chunk(100), vectors(100))
+        first.append(chunk(100), {"combined": vectors(100)})
     with attempts.start() as second:
         assert set(second.chunks) == {100}
-        second.append(chunk(120), vectors(120))
+        second.append(chunk(120), {"combined": vectors(120)})
     with attempts.start() as third:
         assert set(third.chunks) == {100, 120}
-        third.append(chunk(110), vectors(110))
-        path = third.finish()
+        third.append(chunk(110), {"combined": vectors(110)})
+        path = third.finish()["combined"]
     with safe_open(path, "np") as tensors:
         assert np.array_equal(tensors.get_tensor("embeddings")[10:20], vectors(110))
 
 
 def test_a_torn_journal_line_counts_for_nothing(attempts: Attempts) -> None:
     with attempts.start() as first:
-        first.append(chunk(100), vectors(100))
-        first.append(chunk(110), vectors(110))
+        first.append(chunk(100), {"combined": vectors(100)})
+        first.append(chunk(110), {"combined": vectors(110)})
     journal = next(attempts.folder.glob("*.journal.jsonl"))
     whole = journal.read_bytes()
     for cut in range(1, 60, 7):
@@ -98,7 +99,7 @@ def test_a_torn_journal_line_counts_for_nothing(attempts: Attempts) -> None:
 def test_a_flipped_byte_costs_its_chunk(attempts: Attempts) -> None:
     with attempts.start() as first:
         for start in (100, 110, 120):
-            first.append(chunk(start), vectors(start))
+            first.append(chunk(start), {"combined": vectors(start)})
     matrix = next(attempts.folder.glob("*.partial"))
     data = bytearray(matrix.read_bytes())
     data[len(data) // 2] ^= 1
@@ -109,16 +110,26 @@ def test_a_flipped_byte_costs_its_chunk(attempts: Attempts) -> None:
 
 def test_chunks_of_another_plan_or_engine_are_not_adopted(attempts: Attempts) -> None:
     with attempts.start() as first:
-        first.append(chunk(100), vectors(100))
+        first.append(chunk(100), {"combined": vectors(100)})
     with attempts.start(engine=msgspec.structs.replace(RECORD, gpu="another GPU")) as third:
         assert third.adopted == 0
     with attempts.start(plan="another") as second:
         assert second.adopted == 0
 
 
+def test_chunks_of_another_canary_are_not_adopted(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+    for canary in (np.full((3, RECORD.dim), 1.1, np.float32).tobytes(), CANARY[: RECORD.dim * 4], b""):
+        with attempts.start(canary=canary) as other:
+            assert other.adopted == 0
+    with attempts.start(canary=(np.frombuffer(CANARY, np.float32) * np.float32(1 + 1e-6)).tobytes()) as same:
+        assert same.adopted == 1
+
+
 def test_chunks_wait_for_their_engine(attempts: Attempts) -> None:
     with attempts.start() as first:
-        first.append(chunk(100), vectors(100))
+        first.append(chunk(100), {"combined": vectors(100)})
     for _ in range(3):
         with attempts.start(engine=msgspec.structs.replace(RECORD, gpu="another GPU")) as other:
             assert other.adopted == 0
@@ -129,7 +140,7 @@ def test_chunks_wait_for_their_engine(attempts: Attempts) -> None:
 def test_attempts_do_not_pile_up(attempts: Attempts) -> None:
     for start in (100, 110, 120):
         with attempts.start() as file:
-            file.append(chunk(start), vectors(start))
+            file.append(chunk(start), {"combined": vectors(start)})
         for _ in range(5):
             attempts.start().__exit__(None, None, None)
         assert len(list(attempts.folder.iterdir())) <= 4

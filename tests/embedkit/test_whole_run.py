@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from safetensors import safe_open
 
-from embedkit.records import Plan, ShardManifest, Success, read
+from embedkit.records import Plan, ShardManifest, Success, View, read
 from embedkit.runfolder import RunFolder
 from embedkit.sources import source_folders
 from tests.conftest import chat, embedkit, hash_request, snapshot, write_chats
@@ -21,32 +21,42 @@ def matrix_of(path: Path) -> np.ndarray:
     return matrix
 
 
-def check_rows(run: RunFolder, data: Path, model: Path, limit: int, sample_size: int | None) -> list[str]:
-    """Rows, ids, counts, drops and by-source files equal the naive run's; returns the kept texts."""
-    kept, dropped = naive_rows(data, model, limit, sample_size)
-    columns = [name for name in kept[0] if name != "combined"]
+def check_run(
+    run: RunFolder,
+    data: Path,
+    model: Path,
+    limit: int,
+    sample_size: int | None = None,
+    views: tuple[View, ...] = ("combined",),
+) -> None:
+    """Rows, ids, counts, drops, vectors and by-source files equal the naive run's."""
+    kept, dropped = naive_rows(data, model, limit, sample_size, views)
+    columns = [name for name in kept[0] if name != "texts"]
     expected = pl.DataFrame(kept, infer_schema_length=None).with_row_index("id")
     metadata = pl.read_parquet(run.metadata)
-    assert metadata.columns == [
-        *("id", "row", "dataset_source", "user_prompt", "think_text", "response_text", "num_turns", "num_tokens")
-    ]
+    assert metadata.columns == ["id", *columns]
     assert metadata.select("id", *columns).rows() == expected.select("id", *columns).rows()
     assert pl.read_parquet(run.dropped).to_dicts() == dropped
     assert pl.read_parquet(run.extracted).rows() == metadata.drop("id").rows()
 
-    vectors = matrix_of(run.matrix)
+    matrices = {view: hash_vectors([row["texts"][view] for row in kept], model) for view in views}
+    for view in views:
+        assert np.array_equal(matrix_of(run.view_matrix(view)), matrices[view])
     for source, folder in source_folders(metadata["dataset_source"]).items():
         of_source = metadata.filter(pl.col("dataset_source") == source)
         assert pl.read_parquet(run.by_source / folder / "metadata.parquet").equals(of_source)
-        expected_vectors = vectors[of_source["id"].to_numpy()]
-        assert np.array_equal(matrix_of(run.by_source / folder / "embeddings.safetensors"), expected_vectors)
-    return [row["combined"] for row in kept]
+        for view in views:
+            vectors = matrices[view][of_source["id"].to_numpy()]
+            assert np.array_equal(matrix_of(run.source_matrix(folder, view)), vectors)
 
 
 def test_a_run_equals_the_naive_one(hash_run: RunFolder, small_chats: Path, tokenizer_only: Path) -> None:
     """With fault 3 of the replaced scripts: ids of dropped and kept rows meant different rows; some vanished."""
-    texts = check_rows(hash_run, small_chats, tokenizer_only, 512, None)
-    assert np.array_equal(matrix_of(hash_run.matrix), hash_vectors(texts, tokenizer_only))
+    check_run(hash_run, small_chats, tokenizer_only, 512)
+    assert pl.read_parquet_schema(hash_run.metadata) == {
+        **{"id": pl.Int64, "row": pl.Int64, "dataset_source": pl.String, "user_prompt": pl.String},
+        **{"think_text": pl.String, "response_text": pl.String, "num_turns": pl.Int32, "num_tokens": pl.Int32},
+    }
     plan = read(hash_run.plan, Plan)
     assert plan.rows_chosen == 9000 == plan.rows_kept + sum(plan.dropped.values())
     assert all(plan.dropped.values())
@@ -61,8 +71,7 @@ def test_a_sampled_run_of_demo_rows_equals_the_naive_one(demo_chats: Path, minil
         *("--output-dir", tmp_path, "--run-name", "run", "--num-gpus", 2, "--shards", 2),
     )
     run = RunFolder(tmp_path / "run")
-    texts = check_rows(run, demo_chats, minilm, 256, 20)
-    assert np.array_equal(matrix_of(run.matrix), hash_vectors(texts, minilm))
+    check_run(run, demo_chats, minilm, 256, 20)
     assert read(run.plan, Plan).rows_chosen == 16 * 20
 
 
@@ -70,9 +79,9 @@ def test_files_of_a_shard_are_few_and_named_by_its_manifest(hash_run: RunFolder)
     for shard in range(3):
         manifest = read(hash_run.shard_manifest(shard), ShardManifest)
         names = {path.name for path in hash_run.shard(shard).iterdir()}
-        assert names == {"manifest.json", manifest.file.name, f"{manifest.attempt}.journal.jsonl"}
-        assert manifest.shape == (manifest.stop - manifest.start, 64)
-        assert manifest.norm_min == pytest.approx(1, abs=1e-5)
+        assert names == {"manifest.json", manifest.matrices["combined"].file.name, f"{manifest.attempt}.journal.jsonl"}
+        assert manifest.matrices["combined"].shape == (manifest.stop - manifest.start, 64)
+        assert manifest.matrices["combined"].norm_min == pytest.approx(1, abs=1e-5)
     assert not list(hash_run.path.rglob("*.tmp"))
 
 
@@ -111,7 +120,7 @@ def test_a_text_without_tokens_is_dropped_as_empty(minilm: Path, tmp_path: Path)
     data = write_chats(tmp_path / "d.parquet", [chat("", "\u200b"), chat("", "word")])
     embedkit("run", *hash_request(data, model, tmp_path), "--shards", 1)
     dropped = pl.read_parquet(tmp_path / "run" / "dropped_rows.parquet")
-    assert dropped.select("row", "reason", "token_count").rows() == [(0, "empty", 0)]
+    assert dropped.select("row", "reason", "token_count").rows() == [(0, "empty", None)]
 
 
 def test_success_names_every_file(hash_run: RunFolder) -> None:

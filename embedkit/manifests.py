@@ -1,0 +1,90 @@
+"""A shard's manifest: whether one holds, and publishing a new one. What no manifest names does not exist."""
+
+import logging
+from pathlib import Path
+
+from embedkit.errors import EmbedkitError
+from embedkit.files import write_once
+from embedkit.records import NewerFormat, Plan, ShardManifest, digest, encode, file_problem, read
+from embedkit.runfolder import RunFolder
+from embedkit.shardfile import JOURNAL, MATRIX
+
+log = logging.getLogger(__name__)
+
+
+def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest | None:
+    """The shard's manifest if it fits the plan and its files are whole, read to the last byte; else None.
+
+    A manifest that does not hold is removed, so that the shard is made again.
+    """
+    path = run.shard_manifest(shard)
+    if not path.exists():
+        return None
+    try:
+        manifest = read(path, ShardManifest)
+        problem = manifest_problem(manifest, plan, shard)
+    except NewerFormat:
+        raise
+    except EmbedkitError as error:
+        problem = str(error)
+    problem = problem or files_problem(path.parent, manifest)
+    if problem is None:
+        return manifest
+    log.warning("shard %d is made again: %s", shard, problem)
+    path.unlink()
+    return None
+
+
+def files_problem(folder: Path, manifest: ShardManifest) -> str | None:
+    """What is wrong with the first damaged file of a shard, all read whole; None if nothing is."""
+    for matrix in manifest.matrices.values():
+        problem = file_problem(folder / matrix.file.name, matrix.file)
+        if problem is not None:
+            return problem
+    return None
+
+
+def manifest_problem(manifest: ShardManifest, plan: Plan, shard: int) -> str | None:
+    """How a manifest contradicts the plan; None if it does not."""
+    planned = plan.shards[shard]
+    if manifest.plan_sha256 != digest(plan):
+        return "its manifest belongs to another plan"
+    if not manifest.request_sha256 == digest(manifest.request) == plan.request_sha256:
+        return "its manifest was made for another request"
+    if (manifest.shard, manifest.start, manifest.stop) != (shard, planned.start, planned.stop):
+        return (
+            f"its manifest is that of shard {manifest.shard}, rows {manifest.start} to {manifest.stop}; "
+            f"the plan says {planned.start} to {planned.stop}"
+        )
+    views = set(manifest.request.views)
+    if set(manifest.matrices) != views or any(set(chunk.views) != views for chunk in manifest.chunks):
+        return "its manifest has other views than the request"
+    for view, matrix in manifest.matrices.items():
+        if matrix.shape != (planned.stop - planned.start, manifest.engine.dim):
+            return f"its manifest says that its matrix is {matrix.shape} (view {view})"
+        if Path(matrix.file.name).name != matrix.file.name or not matrix.file.name.endswith(MATRIX):
+            return f"its manifest names a file outside its folder: {matrix.file.name!r}"
+        if matrix.non_finite or matrix.empty != sum(chunk.views[view].empty for chunk in manifest.chunks):
+            return f"its manifest counts {matrix.non_finite} vectors with NaN and {matrix.empty} empty (view {view})"
+    if manifest.tokens != planned.tokens:
+        return f"its manifest counts {manifest.tokens} tokens, the plan {planned.tokens}"
+    if [chunk.start for chunk in manifest.chunks] != list(planned.chunks[:-1]):
+        return "its manifest has other chunks than the plan"
+    return None
+
+
+def publish_manifest(path: Path, manifest: ShardManifest) -> None:
+    """Write the manifest unless another attempt's is there already; then remove what no manifest names."""
+    if not write_once(path, encode(manifest)):
+        log.warning("another attempt finished this shard first; this one's files are removed")
+        manifest = read(path, ShardManifest)
+    remove_unnamed(path.parent, manifest)
+
+
+def remove_unnamed(folder: Path, manifest: ShardManifest) -> None:
+    """Remove what other attempts left in a finished shard's folder."""
+    named = {"manifest.json", f"{manifest.attempt}{JOURNAL}"}
+    named |= {matrix.file.name for matrix in manifest.matrices.values()}
+    for path in sorted(folder.iterdir()):
+        if path.name not in named:
+            path.unlink(missing_ok=True)
