@@ -20,7 +20,11 @@ LENGTHS = {"cuda": (2048, 8192), "cpu": (256, 1024)}
 """Tokens of the longer texts, cut to the limit: a blink on a GPU, and on a CPU less than a tenth of a chunk."""
 
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3, "float16": 1e-3}
-"""Largest distance of two clean tasks' vectors, relative to their length."""
+"""Largest distance of two clean tasks' vectors, relative to their length.
+
+Measured with vLLM: 0 between 8 tasks on two H200s in bfloat16, 0 between tasks on a CPU in float32. These are far
+below what another batch, kernel or model does (1e-2 in bfloat16), and above a last bit.
+"""
 
 SHORT = "A canary sings before the miners go down, and once more when they come up."
 WORDS = (
@@ -98,7 +102,8 @@ def _median(songs: list[bytes]) -> bytes:
     """The median of each number, over the songs of the length that most have."""
     length = Counter(map(len, songs)).most_common(1)[0][0]
     stacked = np.stack([np.frombuffer(song, "<f4") for song in songs if len(song) == length])
-    return to_bytes(np.median(stacked, axis=0).astype(np.float32))
+    is_finite = np.isfinite(stacked).all(axis=1)
+    return to_bytes(np.median(stacked[is_finite] if is_finite.any() else stacked, axis=0).astype(np.float32))
 
 
 def _cut(ids: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.uint32]:
