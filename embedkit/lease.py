@@ -65,13 +65,13 @@ def lease(path: Path, what: str) -> Iterator[None]:
 def _create(path: Path, holder: Holder) -> bool:
     """Create the lease whole or not at all; whether this call did."""
     temporary = path.with_name(f".{path.name}.{holder.token}.tmp")
-    temporary.write_bytes(msgspec.json.encode(holder))
     try:
+        temporary.write_bytes(msgspec.json.encode(holder))
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return True
 
 

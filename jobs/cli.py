@@ -92,7 +92,7 @@ def run(context: click.Context, /, **given: Any) -> None:
     folder, config = _open_run(context, given)
     slots = make_slots(config.num_gpus, _gpus(config.request.device, config.num_gpus))
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
-    with lease(folder.path / "run.lease", "running this run"), resumable(folder):
+    with resumable(folder), lease(folder.path / "run.lease", "running this run"):
         run_stages(folder, slots, console)
         print_summary(folder, read(folder.success, Success), console)
 
@@ -157,7 +157,8 @@ def merge(run_name_or_path: str, output_dir: Path, allow_mixed: bool) -> None:
     from jobs.summary import print_summary
 
     folder = find_run(run_name_or_path, output_dir)
-    print_summary(folder, merge_run(folder, allow_mixed), _console())
+    with resumable(folder):
+        print_summary(folder, merge_run(folder, allow_mixed), _console())
 
 
 @cli.command()
@@ -220,10 +221,13 @@ def main() -> None:
     except EmbedkitError as error:
         print(f"embedkit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:
+    except Exception as error:
         from jobs.tasks import describe_os_error
 
-        print(f"embedkit: {describe_os_error(error)}", file=sys.stderr)
+        said = describe_os_error(error)
+        if said is None:
+            raise
+        print(f"embedkit: {said}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -235,11 +239,20 @@ class Interrupted(EmbedkitError):
 
 @contextmanager
 def resumable(folder: "RunFolder") -> Iterator[None]:
-    """On Ctrl-C, say how to go on."""
+    """On Ctrl-C, a full disk and the like, say how to go on."""
+    from jobs.tasks import describe_os_error
+
     try:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; what is done is kept: {folder.resume_command}") from None
+    except EmbedkitError:
+        raise
+    except Exception as error:
+        said = describe_os_error(error, folder.path)
+        if said is None:
+            raise
+        raise EmbedkitError(f"{said}\nto continue: {folder.resume_command}") from error
 
 
 def _program() -> str:

@@ -7,6 +7,7 @@ queue was killed with -9 notices and exits by itself. Nothing is lost by that: a
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -28,6 +29,8 @@ TIMEOUT_MINUTES = 60 * 24 * 30
 """submitit's local default is two minutes; a stage takes as long as it takes."""
 TICK_SECONDS = 0.2
 ERROR_LINES = 20
+FULL_DISK_BYTES = 1 << 20
+"""With less than this free, a job that said nothing had no room to say it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,10 @@ def last_error(log_file: Path, begin: int) -> str:
     text = log_file.read_bytes()[begin:] if log_file.exists() else b""
     lines = text.decode(errors="replace").splitlines()
     begins = [i for i, line in enumerate(lines) if " ERROR " in line]
-    error = lines[begins[-1] :][:ERROR_LINES] if begins else ["it ended without a word (killed?)", *lines[-3:]]
+    wordless = "it ended without a word (killed?)"
+    if not begins and shutil.disk_usage(log_file.parent).free < FULL_DISK_BYTES:
+        wordless = "the disk is full: there was no room to log why; make room and resume: what is done is kept"
+    error = lines[begins[-1] :][:ERROR_LINES] if begins else [wordless, *lines[-3:]]
     first = error[0].split(" ERROR ", 1)[-1]
     return "\n".join([first, *error[1:], f"log: {log_file}"])
 
