@@ -6,6 +6,7 @@ error names each shard that is missing or wrong and the command that mends it.
 
 import hashlib
 import logging
+import secrets
 import shlex
 import time
 from collections import Counter
@@ -23,7 +24,7 @@ import pyarrow.parquet as pq
 from embedkit.embed import manifest_problem
 from embedkit.errors import EmbedkitError
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
-from embedkit.lease import lease
+from embedkit.lease import lease, require_held
 from embedkit.logprogress import LogProgress
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.parts import COMPRESSION, EXTRACTED_SCHEMA
@@ -210,6 +211,7 @@ def _merge_vectors(run: RunFolder, plan: Plan, manifests: list[ShardManifest], s
         if problems:
             raise shards_error(run, problems, len(plan.shards))
         by_source.flush()
+        require_held(run.embeddings / "merge.lease")
         run.success.unlink(missing_ok=True)  # from here on the merged files are being replaced
 
 
@@ -241,6 +243,7 @@ class _SourceMatrices:
         self._dim = dim
         self._pending: dict[int, list[npt.NDArray[np.float32]]] = {}
         self._pending_bytes = 0
+        self._name = f".embeddings.safetensors.{secrets.token_hex(4)}.tmp"
 
     def __enter__(self) -> Self:
         for code, rows in enumerate(self._sources.counts):
@@ -277,7 +280,7 @@ class _SourceMatrices:
         self._pending, self._pending_bytes = {}, 0
 
     def _temporary(self, code: int) -> Path:
-        return self._sources.folder(self._run, code) / ".embeddings.safetensors.tmp"
+        return self._sources.folder(self._run, code) / self._name
 
 
 # Rows
