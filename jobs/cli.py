@@ -129,6 +129,7 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
     One after another, in this process, with one engine.
     """
     from embedkit.embed import embed_shards
+    from embedkit.files import follow_mode
     from embedkit.plan import read_plan
     from embedkit.records import RunConfig, read
     from embedkit.runfolder import find_run, program
@@ -140,6 +141,7 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
     for shard in shards:
         if shard >= len(plan.shards):
             raise UsageError(f"--shard {shard}: the run has shards 0 to {len(plan.shards) - 1}")
+    follow_mode(folder.path)
     with watching(folder, console), resumable(folder):
         embed_shards(folder, list(shards) or list(range(len(plan.shards))))
     next_command = shlex.join([program(), "merge", str(folder.path)])
@@ -152,11 +154,13 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
 @click.option("--allow-mixed", is_flag=True, help="Merge shards made on different engines; recorded.")
 def merge(run_name_or_path: str, output_dir: Path, allow_mixed: bool) -> None:
     """Check all shards and stream them together."""
+    from embedkit.files import follow_mode
     from embedkit.merge import merge as merge_run
     from embedkit.runfolder import find_run
     from jobs.summary import print_summary
 
     folder = find_run(run_name_or_path, output_dir)
+    follow_mode(folder.path)
     with resumable(folder):
         print_summary(folder, merge_run(folder, allow_mixed), _console())
 
@@ -288,6 +292,7 @@ def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder
     """Create the run that is asked for, or open the one that is to be resumed."""
     import msgspec
 
+    from embedkit.files import follow_mode
     from embedkit.records import RunConfig, read, write
     from embedkit.request import check_same_request, create_run, make_config
     from embedkit.runfolder import RunFolder, find_run
@@ -305,6 +310,7 @@ def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder
     if resumed is not None:
         config = _with_revisions(context, config, resumed)
         check_same_request(folder, config)
+        follow_mode(folder.path)
         if config.locations != resumed.locations:
             write(folder.config, msgspec.structs.replace(resumed, locations=config.locations))
         return folder, config

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import psutil
 import submitit
 
 from embedkit.cpus import available_cpus
+from embedkit.files import private_folder
 from embedkit.lifeline import exit_with, ignore_interrupts
 from embedkit.runfolder import RunFolder
 from jobs.tasks import exit_code_of, log_to_file
@@ -82,8 +83,7 @@ class LocalQueue:
         self._free = list(slots)
         self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
         self._log_begins: dict[str, int] = {}
-        self._executor = submitit.LocalExecutor(run.logs / "submitit")
-        self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
+        self._executor: submitit.LocalExecutor
 
     def run(self, jobs: Sequence[Job], on_tick: Callable[[], None]) -> dict[str, str]:
         """Run the jobs in order, as slots fall free; a failure stops no other job.
@@ -93,6 +93,9 @@ class LocalQueue:
         """
         waiting = list(jobs)
         failures: dict[str, str] = {}
+        pickles = private_folder(self._run.logs / "submitit")  # new: no job finds what an earlier one's process id left
+        self._executor = submitit.LocalExecutor(pickles)
+        self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         try:
             while waiting or self._running:
                 while waiting and self._free:
@@ -108,6 +111,8 @@ class LocalQueue:
                 time.sleep(TICK_SECONDS)
         finally:
             self.stop()
+            with suppress(OSError):  # what failed jobs left stays
+                pickles.rmdir()
         return failures
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError
+from embedkit.files import follow_mode
 from embedkit.runfolder import RunFolder
 
 log = logging.getLogger("embedkit")
@@ -19,6 +20,7 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
     """Prepare the run."""
     from embedkit.prepare import prepare
 
+    follow_mode(run)
     prepare(RunFolder(run), workers)
 
 
@@ -26,6 +28,7 @@ def embed_task(run: Path, shard: int) -> None:
     """Embed one shard."""
     from embedkit.embed import embed_shards
 
+    follow_mode(run)
     embed_shards(RunFolder(run), [shard])
 
 
@@ -33,6 +36,7 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
     """Merge the run's shards."""
     from embedkit.merge import merge
 
+    follow_mode(run)
     merge(RunFolder(run), allow_mixed)
 
 
