@@ -125,6 +125,11 @@ def check_columns(path: Path, messages_column: str, source_column: str) -> None:
     if path.suffix == ".parquet":
         schema = _open_parquet(path).schema_arrow
         names = set(schema.names)
+        for name in (messages_column, source_column):
+            if schema.names.count(name) > 1:
+                raise UsageError(
+                    f"{path}: it has {schema.names.count(name)} columns named {name!r}; rename all but one"
+                )
     else:
         names = _first_jsonl_keys(path)
         if not names:
@@ -228,7 +233,7 @@ def _open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path, pre_buffer=False)
     except pa.ArrowException as error:
-        raise EmbedkitError(f"{path}: not a readable Parquet file: {error}") from None
+        raise EmbedkitError(f"{path}: not a readable Parquet file: {error}; fetch or write it again") from None
 
 
 def _check_messages_type(path: Path, field: "pa.Field[Any]") -> None:
@@ -269,12 +274,30 @@ def _read_parquet(file: DataPath, block: Block, columns: list[str]) -> Iterator[
     batch_rows = int(np.clip(BATCH_BYTES * block.rows // max(block.bytes, 1), 1, BATCH_ROWS))
     try:
         parquet = _open_parquet(file.path)
+        row = block.first_row
         for batch in parquet.iter_batches(batch_rows, row_groups=[block.index], columns=columns, use_threads=False):
+            _check_text(file.path, batch, row)
+            row += batch.num_rows
             frame = pl.from_arrow(batch)
             assert isinstance(frame, pl.DataFrame)
             yield frame
     except (pa.ArrowException, OSError) as error:
         raise EmbedkitError(f"{file.path}: row group {block.index} cannot be read: {error}") from None
+
+
+def _check_text(path: Path, batch: "pa.RecordBatch", first_row: int) -> None:
+    """Raise EmbedkitError naming the first row whose text is not UTF-8: no reader checks, and polars relies on it."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        for i in range(batch.num_rows):
+            try:
+                batch.slice(i, 1).to_pylist()
+            except UnicodeDecodeError as error:
+                raise EmbedkitError(
+                    f"{path}: row {first_row + i}: not UTF-8: {error}; mend or remove the row"
+                ) from None
+        raise
 
 
 # JSONL: blank lines are no rows

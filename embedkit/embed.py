@@ -80,9 +80,11 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
                 ShardTask(run, config, plan, shard, worker, clock).run()
             except FileNotFoundError:
                 # An attempt that finishes removes the files of the others.
-                if finished_manifest(run, plan, shard) is None:
+                finished = finished_manifest(run, plan, shard)
+                if finished is None:
                     raise
                 log.warning("another attempt finished shard %d first", shard)
+                remove_unnamed(run.shard(shard), finished)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,11 @@ import errno
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from embedkit.errors import EmbedkitError
 
 BLOCK_BYTES = 8 << 20
 
@@ -20,6 +23,26 @@ def new_attempt() -> str:
     job = os.environ.get("SLURM_JOB_ID", "local")
     restart = os.environ.get("SLURM_RESTART_COUNT", "0")
     return f"{job}-{restart}-{secrets.token_hex(4)}"
+
+
+def follow_mode(folder: Path) -> None:
+    """Make what this process and its children create from now on as open as `folder`: to its group, to others.
+
+    Only the umask is set; the group itself is handed down by the folder's setgid bit.
+    """
+    os.umask(~folder.stat().st_mode & 0o077)
+
+
+def private_folder(parent: Path) -> Path:
+    """A new folder in `parent`, which is made this user's alone: what is in it can be trusted, pickles included.
+
+    Raises EmbedkitError if `parent` is another user's.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    if parent.is_symlink() or parent.stat().st_uid != os.geteuid():
+        raise EmbedkitError(f"{parent} is not yours, so what is in it cannot be trusted; move it away, and resume")
+    parent.chmod(0o700)
+    return Path(tempfile.mkdtemp(dir=parent, prefix=""))
 
 
 def fsync_folder(folder: Path) -> None:

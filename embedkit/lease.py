@@ -62,16 +62,23 @@ def lease(path: Path, what: str) -> Iterator[None]:
         _remove(path, me)
 
 
+def require_held(path: Path) -> None:
+    """Raise EmbedkitError unless this process holds the lease at `path`: it may have been thought dead, and removed."""
+    holder, me = _read(path), psutil.Process()
+    if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), me.pid, me.create_time()):
+        raise EmbedkitError(f"{path}: another process took over while this one stood still; nothing was changed")
+
+
 def _create(path: Path, holder: Holder) -> bool:
     """Create the lease whole or not at all; whether this call did."""
     temporary = path.with_name(f".{path.name}.{holder.token}.tmp")
-    temporary.write_bytes(msgspec.json.encode(holder))
     try:
+        temporary.write_bytes(msgspec.json.encode(holder))
         os.link(temporary, path)
     except FileExistsError:
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return True
 
 

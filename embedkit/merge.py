@@ -6,6 +6,7 @@ error names each shard that is missing or wrong and the command that mends it.
 
 import hashlib
 import logging
+import secrets
 import shlex
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from embedkit.canary import canary_problems
 from embedkit.errors import EmbedkitError
 from embedkit.extract import TEXT_COLUMNS
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
-from embedkit.lease import lease
+from embedkit.lease import lease, require_held
 from embedkit.logprogress import LogProgress
 from embedkit.manifests import manifest_problem
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
@@ -233,6 +234,7 @@ def _merge_vectors(
         if problems:
             raise shards_error(run, problems, len(plan.shards))
         by_source.flush()
+        require_held(run.embeddings / "merge.lease")
         run.success.unlink(missing_ok=True)  # from here on the merged files are being replaced
 
 
@@ -266,6 +268,7 @@ class _SourceMatrices:
         self._dim = dim
         self._pending: dict[int, list[npt.NDArray[np.float32]]] = {}
         self._pending_bytes = 0
+        self._attempt = secrets.token_hex(4)
 
     def __enter__(self) -> Self:
         for code, rows in enumerate(self._sources.counts):
@@ -306,7 +309,7 @@ class _SourceMatrices:
 
     def _temporary(self, code: int) -> Path:
         path = self._path(code)
-        return path.with_name(f".{path.name}.tmp")
+        return path.with_name(f".{path.name}.{self._attempt}.tmp")
 
 
 # Rows

@@ -108,5 +108,8 @@ def read_plan(run: RunFolder, config: RunConfig) -> Plan:
         raise EmbedkitError(f"{run.plan}: no plan yet, prepare has not finished: {run.resume_command}")
     plan = read(run.plan, Plan)
     if plan.request_sha256 != digest(config.request):
-        raise EmbedkitError(f"{run.plan}: made for another request than {run.config}; was one of them edited?")
+        raise EmbedkitError(
+            f"{run.plan}: made for another request than {run.config}; was one of them edited, or copied here? Put it "
+            "back; a plan may also be removed: a resume makes it again"
+        )
     return plan

@@ -80,7 +80,10 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     if _readable(run.plan, Plan) is None:
         write(run.plan, plan)
     elif read_plan(run, config) != plan:
-        raise EmbedkitError(f"{run.plan}: not the plan that this request and data give; was it edited? Start a new run")
+        raise EmbedkitError(
+            f"{run.plan}: not the plan that this request and data give. If it was edited, remove it: a resume makes it "
+            "again, and shards that fit it are kept. If another version of embedkit made it, go on with that one"
+        )
     return plan
 
 
@@ -127,6 +130,11 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
     if not len(rows):
         raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
     there = _readable(run.data_index, DataIndex)
+    if there is not None and there.request_sha256 != index.request_sha256:
+        raise EmbedkitError(
+            f"{run.config}: not the request that this run was prepared for; was it edited, or copied here? Put it "
+            "back, or start a new run"
+        )
     if there not in (None, index):
         raise EmbedkitError(f"{run.data_index}: the data changed since prepare began; start a new run")
     if there is None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -37,6 +37,12 @@ class FileRecord(Document, frozen=True):
     name: str
     bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """A name that was edited must not lead a reader out of the folder."""
+        path = PurePosixPath(self.name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in self.name:
+            raise ValueError(f"{self.name!r} is a file outside its folder")
 
 
 class DataFile(Document, frozen=True):
@@ -266,6 +272,11 @@ class SourceRecord(Document, frozen=True):
 
     folder: str
     rows: int
+
+    def __post_init__(self) -> None:
+        """A name that was edited must not lead a reader out of by_source/."""
+        if self.folder in ("", ".", "..") or "/" in self.folder or "\0" in self.folder:
+            raise ValueError(f"{self.folder!r} is a folder outside by_source/")
 
 
 class Success(Document, frozen=True):

@@ -17,7 +17,7 @@ import msgspec
 
 from embedkit.dataset import check_columns, find_files, identify
 from embedkit.errors import UsageError
-from embedkit.files import write_once
+from embedkit.files import follow_mode, write_once
 from embedkit.hub import fetch_dataset, fetch_model, is_hub_id
 from embedkit.modelfolder import model_files, model_limit, read_pooling
 from embedkit.records import (
@@ -114,6 +114,7 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
             "with --overwrite"
         )
     run.path.mkdir(parents=True, exist_ok=True)
+    follow_mode(run.path)
     for half_written in run.path.glob(f".{run.config.name}.*.tmp"):  # killed right here
         half_written.unlink()
     if any(run.path.iterdir()):

@@ -53,6 +53,8 @@ def read_journal(path: Path) -> Journal | None:
         header = msgspec.json.decode(lines[0], type=JournalHeader)
     except (IndexError, msgspec.DecodeError):
         return None
+    if f"{header.attempt}{JOURNAL}" != path.name:
+        return None  # files are found, and removed, by the attempt's name
     chunks = []
     for line in lines[1:]:
         try:

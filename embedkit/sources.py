@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterable
 
 MAX_BYTES = 200
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+"""Devices on Windows, whatever follows the first dot."""
 
 
 def source_folders(sources: Iterable[str]) -> dict[str, str]:
@@ -29,6 +31,7 @@ def _is_safe(name: str) -> bool:
         name not in ("", ".", "..")
         and not name.startswith((".", "-"))
         and not name.endswith(".")
+        and name.split(".")[0].casefold() not in RESERVED
         and len(name.encode()) <= MAX_BYTES
         and not any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") or c in '\\:*?"<>|' for c in name)
     )

@@ -95,7 +95,7 @@ def run(context: click.Context, /, **given: Any) -> None:
     folder, config = _open_run(context, given)
     slots = make_slots(config.num_gpus, _gpus(config.request.device, config.num_gpus))
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
-    with lease(folder.path / "run.lease", "running this run"), resumable(folder):
+    with resumable(folder), lease(folder.path / "run.lease", "running this run"):
         run_stages(folder, slots, console)
         print_summary(folder, read(folder.success, Success), console)
 
@@ -132,6 +132,7 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
     One after another, in this process, with one engine.
     """
     from embedkit.embed import embed_shards
+    from embedkit.files import follow_mode
     from embedkit.plan import read_plan
     from embedkit.records import RunConfig, read
     from embedkit.runfolder import find_run, program
@@ -143,6 +144,7 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
     for shard in shards:
         if shard >= len(plan.shards):
             raise UsageError(f"--shard {shard}: the run has shards 0 to {len(plan.shards) - 1}")
+    follow_mode(folder.path)
     with watching(folder, console), resumable(folder):
         embed_shards(folder, list(shards) or list(range(len(plan.shards))))
     next_command = shlex.join([program(), "merge", str(folder.path)])
@@ -155,12 +157,15 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
 @click.option("--allow-mixed", is_flag=True, help="Merge shards made on different engines; recorded.")
 def merge(run_name_or_path: str, output_dir: Path, allow_mixed: bool) -> None:
     """Check all shards and stream them together."""
+    from embedkit.files import follow_mode
     from embedkit.merge import merge as merge_run
     from embedkit.runfolder import find_run
     from jobs.summary import print_summary
 
     folder = find_run(run_name_or_path, output_dir)
-    print_summary(folder, merge_run(folder, allow_mixed), _console())
+    follow_mode(folder.path)
+    with resumable(folder):
+        print_summary(folder, merge_run(folder, allow_mixed), _console())
 
 
 @cli.command()
@@ -223,10 +228,13 @@ def main() -> None:
     except EmbedkitError as error:
         print(f"embedkit: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except OSError as error:
+    except Exception as error:
         from jobs.tasks import describe_os_error
 
-        print(f"embedkit: {describe_os_error(error)}", file=sys.stderr)
+        said = describe_os_error(error)
+        if said is None:
+            raise
+        print(f"embedkit: {said}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -238,11 +246,20 @@ class Interrupted(EmbedkitError):
 
 @contextmanager
 def resumable(folder: "RunFolder") -> Iterator[None]:
-    """On Ctrl-C, say how to go on."""
+    """On Ctrl-C, a full disk and the like, say how to go on."""
+    from jobs.tasks import describe_os_error
+
     try:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; what is done is kept: {folder.resume_command}") from None
+    except EmbedkitError:
+        raise
+    except Exception as error:
+        said = describe_os_error(error, folder.path)
+        if said is None:
+            raise
+        raise EmbedkitError(f"{said}\nto continue: {folder.resume_command}") from error
 
 
 def _program() -> str:
@@ -278,6 +295,7 @@ def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder
     """Create the run that is asked for, or open the one that is to be resumed."""
     import msgspec
 
+    from embedkit.files import follow_mode
     from embedkit.records import RunConfig, read, write
     from embedkit.request import check_same_request, create_run, make_config
     from embedkit.runfolder import RunFolder, find_run
@@ -295,6 +313,7 @@ def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder
     if resumed is not None:
         config = _with_revisions(context, config, resumed)
         check_same_request(folder, config)
+        follow_mode(folder.path)
         if config.locations != resumed.locations:
             write(folder.config, msgspec.structs.replace(resumed, locations=config.locations))
         return folder, config

@@ -7,11 +7,12 @@ queue was killed with -9 notices and exits by itself. Nothing is lost by that: a
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import psutil
 import submitit
 
 from embedkit.cpus import available_cpus
+from embedkit.files import private_folder
 from embedkit.lifeline import exit_with, ignore_interrupts
 from embedkit.runfolder import RunFolder
 from jobs.tasks import exit_code_of, log_to_file
@@ -28,6 +30,8 @@ TIMEOUT_MINUTES = 60 * 24 * 30
 """submitit's local default is two minutes; a stage takes as long as it takes."""
 TICK_SECONDS = 0.2
 ERROR_LINES = 20
+FULL_DISK_BYTES = 1 << 20
+"""With less than this free, a job that said nothing had no room to say it."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,7 @@ class LocalQueue:
         self._free = list(slots)
         self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
         self._log_begins: dict[str, int] = {}
-        self._executor = submitit.LocalExecutor(run.logs / "submitit")
-        self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
+        self._executor: submitit.LocalExecutor
 
     def run(self, jobs: Sequence[Job], on_tick: Callable[[], None]) -> dict[str, str]:
         """Run the jobs in order, as slots fall free; a failure stops no other job.
@@ -90,6 +93,9 @@ class LocalQueue:
         """
         waiting = list(jobs)
         failures: dict[str, str] = {}
+        pickles = private_folder(self._run.logs / "submitit")  # new: no job finds what an earlier one's process id left
+        self._executor = submitit.LocalExecutor(pickles)
+        self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         try:
             while waiting or self._running:
                 while waiting and self._free:
@@ -105,6 +111,8 @@ class LocalQueue:
                 time.sleep(TICK_SECONDS)
         finally:
             self.stop()
+            with suppress(OSError):  # what failed jobs left stays
+                pickles.rmdir()
         return failures
 
     def stop(self) -> None:
@@ -145,7 +153,10 @@ def last_error(log_file: Path, begin: int) -> str:
     text = log_file.read_bytes()[begin:] if log_file.exists() else b""
     lines = text.decode(errors="replace").splitlines()
     begins = [i for i, line in enumerate(lines) if " ERROR " in line]
-    error = lines[begins[-1] :][:ERROR_LINES] if begins else ["it ended without a word (killed?)", *lines[-3:]]
+    wordless = "it ended without a word (killed?)"
+    if not begins and shutil.disk_usage(log_file.parent).free < FULL_DISK_BYTES:
+        wordless = "the disk is full: there was no room to log why; make room and resume: what is done is kept"
+    error = lines[begins[-1] :][:ERROR_LINES] if begins else [wordless, *lines[-3:]]
     first = error[0].split(" ERROR ", 1)[-1]
     return "\n".join([first, *error[1:], f"log: {log_file}"])
 

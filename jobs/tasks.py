@@ -3,10 +3,12 @@
 import errno
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError
+from embedkit.files import follow_mode
 from embedkit.runfolder import RunFolder
 
 log = logging.getLogger("embedkit")
@@ -18,6 +20,7 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
     """Prepare the run."""
     from embedkit.prepare import prepare
 
+    follow_mode(run)
     prepare(RunFolder(run), workers)
 
 
@@ -25,6 +28,7 @@ def embed_task(run: Path, shard: int) -> None:
     """Embed one shard."""
     from embedkit.embed import embed_shards
 
+    follow_mode(run)
     embed_shards(RunFolder(run), [shard])
 
 
@@ -32,6 +36,7 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
     """Merge the run's shards."""
     from embedkit.merge import merge
 
+    follow_mode(run)
     merge(RunFolder(run), allow_mixed)
 
 
@@ -50,12 +55,33 @@ def log_to_file(path: Path) -> None:
     log.info("started: process %d", os.getpid())
 
 
-def describe_os_error(error: OSError) -> str:
-    """An operating system's error for a person; a quota is a full disk too."""
-    where = f" at {error.filename}" if error.filename else ""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.strerror}){where}; make room and resume: what is done is kept"
-    return f"{error.strerror or error}{where}"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def errno_of(error: Exception) -> int | None:
+    """The operating system's number for an error, also for one that a library passed on; None for any other error."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))  # as polars says it, in errors of its own
+    return int(found[1]) if found else None
+
+
+def describe_os_error(error: Exception, folder: Path | None = None) -> str | None:
+    """An operating system's error for a person; None for any other error. A quota is a full disk too.
+
+    `folder` is where the work was, for errors that do not name a file.
+    """
+    number = errno_of(error)
+    if number is None:
+        return str(error) if isinstance(error, OSError) else None
+    place = getattr(error, "filename", None) or folder
+    what = os.strerror(number) + (f" at {place}" if place else "")
+    if number in FULL:
+        return f"the disk is full: {what}; make room and resume: what is done is kept"
+    if number in FORBIDDEN:
+        return f"{what}; mend that, or name another folder (--output-dir); what is done is kept"
+    return what
 
 
 def exit_code_of(error: Exception) -> int:
@@ -63,7 +89,7 @@ def exit_code_of(error: Exception) -> int:
     if isinstance(error, EmbedkitError):
         log.error("%s", error)
         return error.exit_code
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if errno_of(error) in (*FULL, *FORBIDDEN):
         log.error("%s", describe_os_error(error))
         return 1
     log.error("%s: %s", type(error).__name__, error, exc_info=error)

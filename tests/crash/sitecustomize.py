@@ -1,7 +1,7 @@
-"""On PYTHONPATH, this kills the process that loads it with SIGKILL at its K-th durable step.
+"""On PYTHONPATH, this kills the process that loads it with SIGKILL at its K-th durable step, or stops it there.
 
-A durable step is an fsync, a rename or a link; EMBEDKIT_TEST_KILL_AT is K. Odd steps are done before the kill,
-even ones are not.
+A durable step is an fsync, a rename or a link; EMBEDKIT_TEST_KILL_AT is K, or EMBEDKIT_TEST_STOP_AT for SIGSTOP. Odd
+steps are done before the signal, even ones are not.
 """
 
 import os
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 kill_at = int(os.environ.get("EMBEDKIT_TEST_KILL_AT", "0"))
+stop_at = int(os.environ.get("EMBEDKIT_TEST_STOP_AT", "0"))
+at, sent = (stop_at, signal.SIGSTOP) if stop_at else (kill_at, signal.SIGKILL)
 steps = 0
 
 
@@ -17,15 +19,15 @@ def counted(step: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         global steps
         steps += 1
-        if steps == kill_at and kill_at % 2 == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if steps == at and at % 2 == 0:
+            os.kill(os.getpid(), sent)
         result = step(*args, **kwargs)
-        if steps == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if steps == at and at % 2 == 1:
+            os.kill(os.getpid(), sent)
         return result
 
     return wrapper
 
 
-if kill_at:
+if at:
     os.fsync, os.replace, os.link = counted(os.fsync), counted(os.replace), counted(os.link)

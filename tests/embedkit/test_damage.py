@@ -11,7 +11,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from embedkit.errors import EmbedkitError
 from embedkit.matrix import check_matrix
+from embedkit.merge import merge
 from embedkit.records import FORMAT, Chunk, Request, ShardManifest, Success, digest, file_problem, read, write
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
@@ -185,11 +187,18 @@ def test_resume_embeds_only_the_damaged_chunk(damaged_run: RunFolder) -> None:
 
 
 def test_fault_6_a_missing_shard_is_named(damaged_run: RunFolder) -> None:
-    """Fault 6 of the replaced scripts: a missing shard file was skipped at merge."""
+    """Fault 6 of the replaced scripts: a missing shard file was skipped at merge, one of zeros was not noticed."""
     shutil.rmtree(damaged_run.shard(1))
     failed = embedkit("merge", damaged_run.path, check=False)
     assert failed.returncode == 1
     assert "1 of 3 shards are not whole:\n  shard 1: not finished" in failed.stderr
+    embedkit("embed", damaged_run.path)
+    data = shard_data(damaged_run, 1)
+    manifest = read(damaged_run.shard_manifest(1), ShardManifest)
+    offset = check_matrix(data, *manifest.matrices["combined"].shape)
+    data.write_bytes(data.read_bytes()[:offset] + bytes(data.stat().st_size - offset))
+    with pytest.raises(EmbedkitError, match=r"shard 1: .*its bytes are not those that were written"):
+        merge(damaged_run)
 
 
 def resign(run: RunFolder, shard: int) -> None:
@@ -242,7 +251,7 @@ def test_shards_of_different_engines_are_not_merged_unasked(damaged_run: RunFold
     assert json.loads(damaged_run.success.read_bytes())["mixed_engines_allowed"] is True
 
 
-def test_a_shard_of_another_request_is_refused(damaged_run: RunFolder) -> None:
+def test_fault_1_a_shard_of_another_request_is_refused(damaged_run: RunFolder) -> None:
     """Fault 1 of the replaced scripts: a shard of another --max-length was merged all the same."""
     path = damaged_run.shard_manifest(0)
     manifest = read(path, ShardManifest)

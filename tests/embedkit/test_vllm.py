@@ -30,8 +30,7 @@ TEXTS = [
 def vllm_vectors(model: Path, texts: list[str], out: Path, max_length: int) -> npt.NDArray[np.float32]:
     """Embed in a process of its own: vLLM wants to be the only live engine of its process.
 
-    Each text alone and all in one batch give the same vectors. Fault 8 of the replaced scripts: with padding on
-    the left and the index of the right, short rows of a batch got another position's vector.
+    Each text alone and all in one batch give the same vectors.
     """
     program = """
 import sys, json
@@ -58,7 +57,8 @@ engine.close()
     return batched
 
 
-def test_tiny_qwen_equals_a_plain_forward(tiny_qwen: Path, tmp_path: Path) -> None:
+def test_fault_8_tiny_qwen_equals_a_plain_forward(tiny_qwen: Path, tmp_path: Path) -> None:
+    """Fault 8 of the replaced scripts: padded left, indexed right, short rows got another position's vector."""
     vectors = vllm_vectors(tiny_qwen, TEXTS, tmp_path / "v.npz", 512)
     assert vectors.shape == (len(TEXTS), 64)
     assert np.abs(vectors - forward(tiny_qwen, TEXTS, "last")).max() <= 1e-5
@@ -88,8 +88,10 @@ def text_of(model: Path, tokens: int) -> str:
     return text
 
 
-def test_lengths_at_the_models_limit(short_qwen: Path, tmp_path: Path) -> None:
-    """Fault 4: one row over the limit failed the whole call, one of exactly the limit hung vLLM."""
+def test_fault_4_lengths_at_the_models_limit(short_qwen: Path, tmp_path: Path) -> None:
+    """Fault 4 of the replaced scripts: a row over the limit, let through by the bound of two characters a token, failed
+    the whole call; one of exactly the limit hung vLLM.
+    """
     lengths = [63, 64, 65, *([62] * 9), 5, 64, 1000]
     chats = [chat("", text_of(short_qwen, n)) for n in lengths]
     data = write_chats(tmp_path / "limit.parquet", chats)

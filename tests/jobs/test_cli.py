@@ -71,10 +71,10 @@ def test_a_folder_that_is_no_run_is_never_deleted(small_chats: Path, tokenizer_o
         (["--shards", 5], "shards  3  ->  5"),
     ],
 )
-def test_fault_1_resume_with_another_request_is_refused(
+def test_resume_with_another_request_is_refused(
     change: list[object], line: str, hash_run: RunFolder, small_chats: Path, tokenizer_only: Path
 ) -> None:
-    """Fault 1 of the replaced scripts: on a resume only sample_size was compared."""
+    """In the replaced scripts only sample_size was compared on a resume."""
     before = snapshot(hash_run)
     request = hash_request(small_chats, tokenizer_only, hash_run.path.parent)
     refused = embedkit("run", *request, "--resume", *change, check=False)
