@@ -21,6 +21,7 @@ from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.extract import combined_text
 from embedkit.files import new_attempt, write_once
+from embedkit.hub import require_fetched
 from embedkit.logprogress import LogProgress
 from embedkit.modelfolder import require_same_model, vocabulary_size
 from embedkit.plan import read_plan, shard_of
@@ -86,6 +87,7 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
     """Embed shards one after another with one engine. Finished shards are checked and left alone."""
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
+    require_fetched(run, config, data=False)
     require_same_model(config)
     engine: Engine | None = None
     try:

@@ -12,6 +12,7 @@ from embedkit.cpus import available_cpus
 from embedkit.dataset import Dataset, identify, open_dataset, read_sources, row_bytes
 from embedkit.errors import EmbedkitError
 from embedkit.files import durable, remove_temporaries
+from embedkit.hub import require_fetched
 from embedkit.lease import lease
 from embedkit.logprogress import LogProgress
 from embedkit.modelfolder import require_same_model
@@ -53,6 +54,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
         EmbedkitError: the data changed since the run was asked for, a row cannot be read, no row was kept.
     """
     config = read(run.config, RunConfig)
+    require_fetched(run, config)
     require_same_model(config)
     load_tokenizer(Path(config.locations.model))  # fails here rather than in every worker
     for folder in (run.parts, run.extracted):

@@ -12,10 +12,13 @@ from embedkit.runfolder import RunFolder
 log = logging.getLogger("embedkit")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+"""A job never calls out: its files were fetched when the run was asked for."""
 
 
 def prepare_task(run: Path, workers: int | None = None) -> None:
     """Prepare the run."""
+    os.environ.update(OFFLINE)
     from embedkit.prepare import prepare
 
     prepare(RunFolder(run), workers)
@@ -23,6 +26,7 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
 
 def embed_task(run: Path, shard: int) -> None:
     """Embed one shard."""
+    os.environ.update(OFFLINE)
     from embedkit.embed import embed_shards
 
     embed_shards(RunFolder(run), [shard])
@@ -30,6 +34,7 @@ def embed_task(run: Path, shard: int) -> None:
 
 def merge_task(run: Path, allow_mixed: bool = False) -> None:
     """Merge the run's shards."""
+    os.environ.update(OFFLINE)
     from embedkit.merge import merge
 
     merge(RunFolder(run), allow_mixed)
