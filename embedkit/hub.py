@@ -127,7 +127,7 @@ class _Repo:
             try:
                 tree = get_cached_repo_tree(name, repo_type=kind, revision=commit)
             except CachedRepoTreeNotFoundError:  # every download caches it; this one is small
-                _download(name, kind, commit, [".gitattributes", *CARD_FILES, "config.json"])
+                _download(name, kind, commit, [".gitattributes", *CARD_FILES, "tokenizer_config.json"])
                 tree = get_cached_repo_tree(name, repo_type=kind, revision=commit)
             return {file.path: file.size for file in tree}
 

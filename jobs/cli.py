@@ -301,6 +301,7 @@ def _open_run(context: click.Context, given: dict[str, Any], fetching: bool = Fa
     from embedkit.runfolder import RunFolder, find_run
 
     logging.getLogger("embedkit.hub").setLevel(logging.INFO)  # says what it fetches
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     if given["full"] and _is_given(context, "sample_size"):
         raise UsageError("--full and --sample-size exclude each other")
     if given["resume"] and given["overwrite"]:
