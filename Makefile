@@ -18,11 +18,13 @@ endif
 
 # vLLM where its CPU package is installed, else transformers; looked up once .venv is there.
 ENGINE ?= $$($(BIN)/python -c 'import importlib.util as u; print("vllm" if u.find_spec("vllm") else "transformers")')
+# Whether a variable was typed, or is this file's default.
+typed = $(filter command environment,$(origin $(1)))
 
 # Most tests wait for processes that they start; more than four at a time only start more models.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup run test test-all lint clean
+.PHONY: help setup run fetch test test-all lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +34,12 @@ setup: .venv/run.stamp .venv/test.stamp ## install everything into .venv (run an
 run: .venv/run.stamp $(CHATS) $(DEMO)/model ## embed real chats with a real model on this machine's CPU (SAMPLE=, ALL=1, RUN=)
 	$(BIN)/embedkit run --resume --dataset $(CHATS) --model $(DEMO)/model --engine $(ENGINE) $(ROWS) --run-name $(RUN)
 	$(BIN)/embedkit verify $(RUN)
+
+# Every row unless SAMPLE= is typed; RUN above is the demo's unless typed.
+fetch: .venv/run.stamp ## fetch data set and model from the Hub for a run (DATASET=, MODEL=, RUN=, SAMPLE=, MORE=)
+	@test -n "$(DATASET)" -a -n "$(MODEL)" || { echo "type make fetch DATASET=owner/name MODEL=owner/name RUN=name"; exit 2; }
+	$(BIN)/embedkit fetch --dataset '$(DATASET)' --model '$(MODEL)' $(MORE) \
+	  $(if $(call typed,SAMPLE),--sample-size $(SAMPLE),--full) $(if $(call typed,RUN),--run-name '$(RUN)')
 
 test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## lint, types and tests, in ten minutes
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow"

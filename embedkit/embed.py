@@ -19,6 +19,7 @@ from embedkit.chunks import ChunkInput, InputReader, ViewVectors, check_vectors,
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.files import new_attempt
+from embedkit.hub import require_fetched
 from embedkit.logprogress import LogProgress
 from embedkit.manifests import finished_manifest, publish_manifest, remove_unnamed
 from embedkit.modelfolder import require_same_model
@@ -63,6 +64,7 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
     """Embed shards one after another with one engine. Finished shards are checked and left alone."""
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
+    require_fetched(run, config, data=False)
     require_same_model(config)
     with ExitStack() as stack:
         worker: Worker | None = None

@@ -14,6 +14,7 @@ from embedkit.dataset import Dataset, identify, open_dataset, read_sources, row_
 from embedkit.errors import EmbedkitError
 from embedkit.extract import count_column
 from embedkit.files import durable, remove_temporaries
+from embedkit.hub import require_fetched
 from embedkit.lease import lease
 from embedkit.logprogress import LogProgress
 from embedkit.modelfolder import require_same_model
@@ -56,6 +57,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
         EmbedkitError: the data changed since the run was asked for, a row cannot be read, no row was kept.
     """
     config = read(run.config, RunConfig)
+    require_fetched(run, config)
     require_same_model(config)
     load_tokenizer(Path(config.locations.model))  # fails here rather than in every worker
     for folder in (run.parts, run.extracted):

@@ -59,6 +59,7 @@ class Request(Document, frozen=True):
 
     data: tuple[DataFile, ...]
     data_revision: str | None
+    config: str | None
     split: str | None
     messages_column: str
     source_column: str
@@ -77,10 +78,15 @@ class Request(Document, frozen=True):
 
 
 class Locations(Document, frozen=True):
-    """Where the request's files are; they may move without changing what was asked."""
+    """Where the request's files are; they may move without changing what was asked.
+
+    data_repo and model_repo: ids on the Hub, if they are of there.
+    """
 
     data: tuple[str, ...]
     model: str
+    data_repo: str | None = None
+    model_repo: str | None = None
 
 
 class RunConfig(Document, frozen=True):

@@ -18,7 +18,7 @@ import msgspec
 from embedkit.dataset import check_columns, find_files, identify
 from embedkit.errors import UsageError
 from embedkit.files import follow_mode, write_once
-from embedkit.hub import fetch_dataset, fetch_model, is_hub_id
+from embedkit.hub import DataSource, fetch_dataset, fetch_model, is_hub_id
 from embedkit.modelfolder import model_files, model_limit, read_pooling
 from embedkit.records import (
     FORMAT,
@@ -45,6 +45,7 @@ class Options:
 
     dataset: tuple[str, ...]
     model: str
+    config: str | None = None
     split: str | None = None
     revision: str | None = None
     model_revision: str | None = None
@@ -67,15 +68,16 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
 
     Raises UsageError for anything that cannot be done as asked.
     """
-    paths, data_commit = _data_files(options)
-    for path in paths:
+    data = _data_files(options)
+    for path in data.paths:
         check_columns(path, options.messages_column, options.source_column)
     model, model_commit = _model_folder(options)
     device: Device = "cpu" if options.engine == "hash" else options.device
     request = Request(
-        data=tuple(identify(path) for path in paths),
-        data_revision=data_commit,
-        split=options.split,
+        data=tuple(identify(path) for path in data.paths),
+        data_revision=data.commit,
+        config=data.config,
+        split=data.split,
         messages_column=options.messages_column,
         source_column=options.source_column,
         sample_size=options.sample_size,
@@ -94,7 +96,12 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
     return RunConfig(
         format=FORMAT,
         request=request,
-        locations=Locations(data=tuple(map(str, paths)), model=str(model)),
+        locations=Locations(
+            data=tuple(map(str, data.paths)),
+            model=str(model),
+            data_repo=data.repo,
+            model_repo=options.model if model_commit else None,
+        ),
         num_gpus=options.num_gpus,
         versions=versions() | {"python": platform.python_version()},
         asked={
@@ -169,16 +176,18 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _data_files(options: Options) -> tuple[list[Path], str | None]:
-    """The data files, and the commit they are of if they come from the Hub."""
+def _data_files(options: Options) -> DataSource:
+    """The data files, and what they are of if they come from the Hub."""
     repos = [dataset for dataset in options.dataset if is_hub_id(dataset)]
     if not repos:
-        if options.split is not None or options.revision is not None:
-            raise UsageError("--split and --revision are for data sets of the Hub; of local data name the files")
-        return find_files(options.dataset), None
+        if any(asked is not None for asked in (options.config, options.split, options.revision)):
+            raise UsageError(
+                "--config, --split and --revision are for data sets of the Hub; of local data name the files"
+            )
+        return DataSource(find_files(options.dataset))
     if len(options.dataset) > 1:
         raise UsageError(f"--dataset {repos[0]}: a data set of the Hub is read alone")
-    return fetch_dataset(repos[0], options.revision, options.split)
+    return fetch_dataset(repos[0], options.revision, options.config, options.split)
 
 
 def _model_folder(options: Options) -> tuple[Path, str | None]:

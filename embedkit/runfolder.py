@@ -27,6 +27,11 @@ class RunFolder:
         )
 
     @property
+    def fetch_command(self) -> str:
+        """What to type to have the run's files from the Hub again."""
+        return shlex.join([program(), "fetch", "--run-name", self.name, "--output-dir", str(self.path.parent)])
+
+    @property
     def config(self) -> Path:
         return self.path / "run_config.json"
 

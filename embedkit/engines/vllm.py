@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",  # a job with a log of its own asks for more
     "HF_HUB_OFFLINE": "1",  # all files were resolved when the run was asked for
+    "HF_DATASETS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "VLLM_CACHE_ROOT": f"{tempfile.gettempdir()}/embedkit-{os.getuid()}/vllm",  # homes on clusters are small and slow
 }

@@ -1,0 +1,147 @@
+"""Which files of a data set's repository are its split, as `load_dataset` finds them.
+
+`datasets` decides it, by the README's configurations or by the files' names, on a folder of empty files with
+the repository's names: so it neither calls out nor fetches, converts or runs anything.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from embedkit.errors import EmbedkitError, UsageError
+
+README, STANDALONE = "README.md", ".huggingface.yaml"
+CARD_FILES = (README, STANDALONE, "dataset_infos.json")
+"""What `datasets` reads of a repository to find its configurations."""
+READ_SUFFIXES = (".parquet", ".jsonl")
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class ChosenFiles:
+    """A split's files, in the order in which load_dataset reads them."""
+
+    config: str
+    split: str
+    files: tuple[str, ...]
+    other_splits: tuple[str, ...]
+
+
+def choose_files(repo: str, names: Collection[str], cards: Path, config: str | None, split: str | None) -> ChosenFiles:
+    """The files of a configuration's split.
+
+    Args:
+        repo: the data set's id.
+        names: all files of the repository.
+        cards: a folder with those of CARD_FILES that the repository has.
+        config: None for the only or the default configuration.
+        split: None for `train`, or the only one; `all` for all splits', in the data set's order of splits.
+
+    Raises:
+        UsageError: no such configuration or split, or several and none named; files that are not read here.
+    """
+    with tempfile.TemporaryDirectory(prefix="embedkit-") as temporary:
+        folder = Path(temporary).resolve() / PurePosixPath(repo).name
+        _lay_out(folder, names, cards)
+        try:
+            config, splits = _read_splits(repo, folder, config)
+        except EmbedkitError:
+            raise
+        except Exception as error:
+            raise UsageError(_why_not(repo, error)) from error
+    chosen = _split_of(repo, splits, split)
+    files = tuple(dict.fromkeys(file for name in chosen for file in splits[name]))
+    for file in files:
+        if not file.endswith(READ_SUFFIXES):
+            raise UsageError(
+                f"--dataset {repo}: config {config}, split {', '.join(chosen)} has {file}; only "
+                f"{' and '.join(READ_SUFFIXES)} files are read"
+            )
+    return ChosenFiles(config, split or chosen[0], files, tuple(name for name in splits if name not in chosen))
+
+
+def _lay_out(folder: Path, names: Collection[str], cards: Path) -> None:
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise EmbedkitError(f"the Hub lists a file that no repository can have: {name!r}")
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if name not in CARD_FILES:
+            (folder / path).touch()
+        elif name != README or (cards / name).read_bytes().startswith(b"---"):  # else it has nothing for programs
+            shutil.copyfile(cards / name, folder / path)
+
+
+def _read_splits(repo: str, folder: Path, config: str | None) -> tuple[str, dict[str, list[str]]]:
+    """The configuration that is meant, and its files by split."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    _require_own_files(repo, folder)
+    configs = datasets.get_dataset_config_names(str(folder))
+    default = configs[0] if len(configs) == 1 else datasets.get_dataset_default_config_name(str(folder))
+    if config is None and default is None:
+        raise UsageError(f"--dataset {repo}: it has several configurations; name one by --config: {', '.join(configs)}")
+    if config is not None and config not in configs:
+        raise UsageError(f"--config {config}: {repo} has no such configuration; there are: {', '.join(configs)}")
+    chosen = str(config or default)
+    builder = datasets.load_dataset_builder(str(folder), name=chosen, cache_dir=str(folder.parent / "cache"))
+    files: dict[Any, list[str]] = builder.config.data_files
+    return chosen, {
+        str(split): [Path(path).relative_to(folder).as_posix() for path in paths] for split, paths in files.items()
+    }
+
+
+def _require_own_files(repo: str, folder: Path) -> None:
+    """Raise UsageError if the README takes files from elsewhere, which no commit pins and no token is meant for."""
+    from huggingface_hub import DatasetCard
+
+    readme, standalone = folder / README, folder / STANDALONE
+    cards = [readme.read_text(encoding="utf-8")] if readme.exists() else []
+    cards += [f"---\n{standalone.read_text(encoding='utf-8')}\n---\n"] if standalone.exists() else []
+    for card in cards:
+        for config in DatasetCard(card, ignore_metadata_errors=True).data.get("configs") or []:
+            for text in _texts([config.get("data_files"), config.get("data_dir")]):
+                if "://" in text or "::" in text or text.startswith(("/", "~")) or ".." in PurePosixPath(text).parts:
+                    raise UsageError(
+                        f"--dataset {repo}: its README takes files from elsewhere ({text}); fetch them and name "
+                        "them by their paths"
+                    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
+
+
+def _split_of(repo: str, splits: dict[str, list[str]], split: str | None) -> list[str]:
+    """The names of the splits that are meant."""
+    if split is None and ("train" in splits or len(splits) == 1):
+        return ["train"] if "train" in splits else list(splits)
+    if split in splits:
+        return [split]
+    if split == ALL:
+        return list(splits)
+    there = f"{', '.join(splits)} (or {ALL})"
+    if split is None:
+        raise UsageError(f"--dataset {repo}: it has several splits and none is train; name one by --split: {there}")
+    raise UsageError(f"--split {split}: {repo} has no such split; there are: {there}")
+
+
+def _why_not(repo: str, error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    if "scripts are no longer supported" in str(error):
+        return (
+            f"--dataset {repo}: it is loaded by a Python script, and scripts are never run. Try "
+            "--revision refs/convert/parquet, where the Hub keeps many data sets as Parquet"
+        )
+    if isinstance(error, FileNotFoundError):
+        return f"--dataset {repo}: no data files in it; only {' and '.join(READ_SUFFIXES)} files are read"
+    reason = lines[0] if lines else type(error).__name__
+    return f"--dataset {repo}: `datasets` cannot tell which files are its rows: {reason}"
