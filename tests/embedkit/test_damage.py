@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embedkit.matrix import check_matrix
-from embedkit.records import Chunk, Request, ShardManifest, Success, digest, file_problem, read, write
+from embedkit.records import Chunk, Request, ShardManifest, Success, digest, file_problem, read, sealed, write
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import embedkit, snapshot
@@ -29,7 +29,10 @@ def shard_data(run: RunFolder, shard: int) -> Path:
 
 
 def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+    """Edit a document and seal it again, as a careless tool or an attacker would."""
+    document = json.loads(path.read_bytes()) | changes
+    del document["seal"]
+    path.write_bytes(sealed(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"))
 
 
 def cut_short(path: Path) -> None:
@@ -59,7 +62,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         "belongs to another plan",
         0,
     ),
-    "half a manifest": (lambda run: cut_short(run.shard_manifest(2)), "not a valid ShardManifest", 2),
+    "half a manifest": (lambda run: cut_short(run.shard_manifest(2)), "not those that were written", 2),
     "flipped byte in a part": (lambda run: flip(run.part_data(1)), "sha256 differs", None),
     "foreign file among the parts": (
         lambda run: shutil.copy(run.part_data(0), run.extracted / "x.parquet"),
@@ -81,7 +84,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         "missing, though the run was merged",
         1,
     ),
-    "half a part manifest": (lambda run: cut_short(run.part_manifest(1)), "not a valid PartManifest", None),
+    "half a part manifest": (lambda run: cut_short(run.part_manifest(1)), "not those that were written", None),
     "a source's metadata cut short": (
         lambda run: cut_short(run.by_source / "a_b" / "metadata.parquet"),
         "its manifest says",
@@ -96,7 +99,17 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
     "edited plan": (lambda run: edit(run.plan, tokens=1), "another plan", None),
     "edited configuration": (
         lambda run: run.config.write_text(run.config.read_text().replace('"max_length": 512', '"max_length": 511')),
+        "run_config.json: its bytes are not those that were written",
+        None,
+    ),
+    "edited and sealed configuration": (
+        lambda run: edit(run.config, request=json.loads(run.config.read_bytes())["request"] | {"max_length": 511}),
         "made for another request",
+        None,
+    ),
+    "flipped space in a document": (
+        lambda run: run.success.write_bytes(run.success.read_bytes().replace(b": ", b":\t", 1)),
+        "not those that were written",
         None,
     ),
 }  # fmt: skip
