@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
 from embedkit.matrix import check_matrix
@@ -189,6 +190,21 @@ def test_resume_embeds_only_the_damaged_chunk(damaged_run: RunFolder) -> None:
     embedkit("embed", damaged_run.path)
     manifest = read(damaged_run.shard_manifest(1), ShardManifest)
     assert manifest.chunks_adopted == len(manifest.chunks) - 1
+
+
+def test_embed_refuses_a_part_whose_texts_are_others_of_as_many_tokens(damaged_run: RunFolder) -> None:
+    """Else the shard holds vectors of other texts, and nothing later would tell."""
+    shutil.rmtree(damaged_run.embeddings)
+    part = damaged_run.part_data(0)
+    rows = pl.read_parquet(part)
+    response = rows["response_text"].to_list()
+    a, b = next((i, i + 7) for i in range(1000) if rows["num_tokens"][i] == rows["num_tokens"][i + 7])
+    response[a], response[b] = response[b], response[a]
+    rows.with_columns(response_text=pl.Series(response)).write_parquet(part)
+    failed = embedkit("embed", damaged_run.path, "--shard", 0, check=False)
+    assert failed.returncode == 1
+    assert f"{part}: " in failed.stderr
+    assert not damaged_run.shard_manifest(0).exists()
 
 
 def test_fault_6_a_missing_shard_is_named(damaged_run: RunFolder) -> None:
