@@ -212,6 +212,8 @@ class _Checker:
         if problem is not None:
             self.add(self._run.dropped, problem)
             return
+        if any(problem.file.startswith(self._run.extracted.name) for problem in self._problems):
+            return  # what cannot be trusted is not read: a damaged Parquet file may end the reader
         try:
             kept = pl.concat(
                 [pl.read_parquet(self._run.extracted / p.file.name, columns=["row", "num_tokens"]) for p in plan.parts]
