@@ -7,6 +7,7 @@ queue was killed with -9 notices and exits by itself. Nothing is lost by that: a
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -79,7 +80,7 @@ class LocalQueue:
         self._free = list(slots)
         self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
         self._log_begins: dict[str, int] = {}
-        self._executor = submitit.LocalExecutor(run.logs / "submitit")
+        self._executor = submitit.LocalExecutor(_submitit_folder(run))
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
 
     def run(self, jobs: Sequence[Job], on_tick: Callable[[], None]) -> dict[str, str]:
@@ -177,6 +178,15 @@ def _kill_tree(pid: int) -> None:
 def _succeeded(job: submitit.Job[None]) -> bool:
     """Whether a job that is over left a result; asking submitit for one that is not there takes it 15 s."""
     return job.paths.result_pickle.exists() and job.exception() is None
+
+
+def remove_job_files(run: RunFolder) -> None:
+    """Remove what submitit wrote for jobs of queues that were killed; call it when no job of the run is left."""
+    shutil.rmtree(_submitit_folder(run), ignore_errors=True)
+
+
+def _submitit_folder(run: RunFolder) -> Path:
+    return run.logs / "submitit"
 
 
 def _remove_files_of(job: submitit.Job[None]) -> None:
