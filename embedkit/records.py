@@ -13,6 +13,9 @@ import msgspec
 from embedkit.errors import EmbedkitError
 from embedkit.files import sha256_file, write_durably
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for JSON that is broken, of another type or too deep."""
+
 FORMAT = 1
 """Version of all documents here; a run with a newer one is refused."""
 
@@ -313,7 +316,7 @@ def _decode(data: bytes, kind: type[D], where: Path, seal: bytes) -> D:
         raise EmbedkitError(f"{where}: its bytes are not those that were written (damaged, or edited by hand)")
     try:
         document = msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         _check_format(body, where)
         raise EmbedkitError(f"{where}: not a valid {kind.__name__}: {error}") from None
     _check_format(body, where)
@@ -327,7 +330,7 @@ def _check_format(data: bytes, where: Path) -> None:
     """Raise NewerFormat if the document says that it has another format than this program's."""
     try:
         raw: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return
     version = raw.get("format", FORMAT) if isinstance(raw, dict) else FORMAT
     if version != FORMAT:
