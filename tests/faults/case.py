@@ -124,11 +124,13 @@ class Case:
             if found:
                 self.fail(f"logs/{log.name}: a traceback: {found[-1]}")
 
-    def check_end(self, run: RunFolder, has_queue_files: bool = False) -> None:
+    def check_end(self, run: RunFolder, stage_by_stage: bool = False) -> None:
         """The finished run equals the undisturbed one, and nothing is left over.
 
-        has_queue_files: whether submitit's files of killed jobs may be there: only a whole `run` removes them.
+        stage_by_stage: the lease of a killed `embedkit run` and submitit's files of its jobs may be there; the next
+        `embedkit run` removes them, and a stage's own command cannot know that no other is at work.
         """
+        may_stay = ("left over: logs/submitit/", "left over: run.lease") if stage_by_stage else ()
         for what in self.world.difference(run) + self.world.leftovers(run):
-            if not (has_queue_files and what.startswith("left over: logs/submitit/")):
+            if not what.startswith(may_stay):
                 self.fail(what)

@@ -64,7 +64,7 @@ def kill_case(case: Case) -> None:
             case.fail(f"{command} after the kills exited {ended.code}: {ended.stderr.strip()[-2000:]}")
             return
     case.wait_for_orphans()
-    case.check_end(run, has_queue_files=finish != ["run"])
+    case.check_end(run, stage_by_stage=finish != ["run"])
     case.check_logs(run)
     case.result.outcome = "mended" if any(fell["killed"] for fell in case.result.facts["fell"]) else "came too late"
 
