@@ -197,10 +197,11 @@ def test_embed_refuses_a_part_whose_texts_are_others_of_as_many_tokens(damaged_r
     shutil.rmtree(damaged_run.embeddings)
     part = damaged_run.part_data(0)
     rows = pl.read_parquet(part)
-    response = rows["response_text"].to_list()
-    a, b = next((i, i + 7) for i in range(1000) if rows["num_tokens"][i] == rows["num_tokens"][i + 7])
-    response[a], response[b] = response[b], response[a]
-    rows.with_columns(response_text=pl.Series(response)).write_parquet(part)
+    a = int(rows["num_tokens"].is_duplicated().arg_true()[0])
+    b = int((rows["num_tokens"] == rows["num_tokens"][a]).arg_true()[-1])
+    order = pl.Series(range(len(rows))).scatter([a, b], [b, a])
+    texts = rows.select("user_prompt", "think_text", "response_text")[order]
+    rows.with_columns(texts).select(rows.columns).write_parquet(part)
     failed = embedkit("embed", damaged_run.path, "--shard", 0, check=False)
     assert failed.returncode == 1
     assert f"{part}: " in failed.stderr
