@@ -155,6 +155,16 @@ def test_a_damaged_small_document_is_made_again(which: str, damaged_run: RunFold
     assert verify(damaged_run).ok
 
 
+def test_a_part_manifest_in_the_place_of_another_is_made_again(damaged_run: RunFolder) -> None:
+    """Else one part's rows would count twice and the other's not at all."""
+    before = snapshot(damaged_run)
+    shutil.copy(damaged_run.part_manifest(0), damaged_run.part_manifest(1))
+    damaged_run.plan.unlink()
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent)
+    assert snapshot(damaged_run) == before
+    assert verify(damaged_run).ok
+
+
 @pytest.mark.parametrize("which", ["plan", "manifest"])
 def test_a_document_of_a_newer_version_is_not_replaced(which: str, damaged_run: RunFolder) -> None:
     path = damaged_run.plan if which == "plan" else damaged_run.shard_manifest(1)
