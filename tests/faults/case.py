@@ -15,7 +15,7 @@ import msgspec
 
 from embedkit.runfolder import RunFolder
 from tests.conftest import ROOT
-from tests.faults.world import COMMAND_SECONDS, MARK, World, processes_of
+from tests.faults.world import COMMAND_SECONDS, MARK, World, processes_of, without_attempt
 
 ORPHAN_SECONDS = 15.0
 """Children of a killed process notice within this time."""
@@ -124,13 +124,17 @@ class Case:
             if found:
                 self.fail(f"logs/{log.name}: a traceback: {found[-1]}")
 
-    def check_end(self, run: RunFolder, stage_by_stage: bool = False) -> None:
+    def check_end(self, run: RunFolder, stage_by_stage: bool = False, removed: str = "") -> None:
         """The finished run equals the undisturbed one, and nothing is left over.
 
+        removed: a file that nobody reads again, and that may stay away.
         stage_by_stage: the lease of a killed `embedkit run` and submitit's files of its jobs may be there; the next
         `embedkit run` removes them, and a stage's own command cannot know that no other is at work.
         """
-        may_stay = ("left over: logs/submitit/", "left over: run.lease") if stage_by_stage else ()
+        away = f"missing: {without_attempt(removed)}"
+        may_stay = (
+            ("left over: logs/submitit/", "left over: run.lease", "left over: .run.lease.") if stage_by_stage else ()
+        )
         for what in self.world.difference(run) + self.world.leftovers(run):
-            if not what.startswith(may_stay):
+            if not what.startswith(may_stay) and not (removed and what == away):
                 self.fail(what)

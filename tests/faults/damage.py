@@ -119,7 +119,7 @@ def damage_case(case: Case) -> None:
             _check_refusal(case, ended, damage, before if i == 0 else None, _digests(run))
             return
     case.wait_for_orphans()
-    case.check_end(run)
+    case.check_end(run, removed="" if is_promised(damage.name) else damage.name)
     case.check_logs(run)
     case.result.outcome = "mended" if is_named else "harmless"
 
