@@ -24,7 +24,7 @@ typed = $(filter command environment,$(origin $(1)))
 # Most tests wait for processes that they start; more than four at a time only start more models.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup run fetch test test-all lint clean
+.PHONY: help setup run fetch test test-all faults lint clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## lint, type
 
 test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## the slower scenarios too
 	$(BIN)/pytest $(SIDE_BY_SIDE)
+
+faults: .venv/test.stamp ## kill -9 and damaged bytes at random (N= kills, BYTES= damages, SEED=), an hour for 200 and 100
+	$(BIN)/python -m tests.faults --kills $(or $(N),200) --bytes $(or $(BYTES),100) --seed $(or $(SEED),0)
 
 lint: .venv/test.stamp ## style and types
 	$(BIN)/ruff check .

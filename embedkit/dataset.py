@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.records import DataFile
+from embedkit.records import UNREADABLE, DataFile
 
 JSONL_BLOCK_LINES = 1024
 PEEKED_LINES = 100
@@ -344,7 +344,7 @@ def _first_jsonl_keys(path: Path) -> set[str]:
 def _decode_line(decoder: msgspec.json.Decoder[Any], line: bytes, path: Path, number: int) -> Any:
     try:
         return decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise EmbedkitError(f"{path}: line {number}: not a readable row: {error}; mend or remove the line") from None
 
 

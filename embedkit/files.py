@@ -113,9 +113,9 @@ def write_once(path: Path, data: bytes) -> bool:
     return True
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what killed writers of `durable` left in `folder`."""
-    for path in sorted(folder.glob(".*.tmp")):
+def remove_temporaries(folder: Path, names: str = "*") -> None:
+    """Remove what killed writers of `durable` left in `folder`; `names` is a glob for some of them."""
+    for path in sorted(folder.glob(f".{names}.tmp")):
         path.unlink(missing_ok=True)
 
 

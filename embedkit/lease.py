@@ -16,6 +16,7 @@ import msgspec
 import psutil
 
 from embedkit.errors import EmbedkitError
+from embedkit.files import remove_temporaries
 
 PATIENCE_SECONDS = 5.0
 """Jobs of a killed queue take a moment to notice that it is gone."""
@@ -56,6 +57,7 @@ def lease(path: Path, what: str) -> Iterator[None]:
             raise EmbedkitError(f"{_describe(path, holder)} {what}. If that process is gone, delete {path}")
         else:
             time.sleep(0.2)
+    remove_temporaries(path.parent, f"{path.name}.*.new")
     try:
         yield
     finally:
@@ -71,11 +73,11 @@ def require_held(path: Path) -> None:
 
 def _create(path: Path, holder: Holder) -> bool:
     """Create the lease whole or not at all; whether this call did."""
-    temporary = path.with_name(f".{path.name}.{holder.token}.tmp")
+    temporary = path.with_name(f".{path.name}.{holder.token}.new.tmp")
     try:
         temporary.write_bytes(msgspec.json.encode(holder))
         os.link(temporary, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # a holder removes what others, killed or not, were about to link
         return False
     finally:
         temporary.unlink(missing_ok=True)

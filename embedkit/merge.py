@@ -180,10 +180,19 @@ def check_canaries(run: RunFolder, manifests: list[ShardManifest]) -> None:
     )
 
 
+def check_parts(run: RunFolder, plan: Plan) -> None:
+    """Raise EmbedkitError naming a part whose bytes are not those that the plan names; before any is read."""
+    for part in plan.parts:
+        problem = file_problem(run.extracted / part.file.name, part.file)
+        if problem is not None:
+            raise EmbedkitError(f"{problem}; to make it again: {run.resume_command}")
+
+
 class SourceIndex:
     """Which source each row has: codes int32 (rows,), into `names` (sorted)."""
 
     def __init__(self, run: RunFolder, plan: Plan) -> None:
+        check_parts(run, plan)
         columns = [
             pl.read_parquet(run.extracted / part.file.name, columns=["dataset_source"])["dataset_source"]
             for part in plan.parts
@@ -335,12 +344,9 @@ def _merge_metadata(run: RunFolder, config: RunConfig, plan: Plan, sources: Sour
 
 
 def _metadata_frames(run: RunFolder, plan: Plan, schema: pa.Schema) -> Iterator[pl.DataFrame]:
-    """Stream all kept rows with their ids, one row group of a part at a time; parts are checked whole first."""
+    """Stream all kept rows with their ids, one row group of a part at a time."""
     for part in plan.parts:
         path = run.extracted / part.file.name
-        problem = file_problem(path, part.file)
-        if problem is not None:
-            raise EmbedkitError(f"{problem}; to make it again: {run.resume_command}")
         first_id = part.first_id
         columns = [name for name in schema.names if name != "id"]
         with pq.ParquetFile(path) as parquet:

@@ -4,11 +4,13 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import sha256_file
-from embedkit.records import FileRecord, RunConfig
+from embedkit.records import UNREADABLE, FileRecord, RunConfig
 
 IDENTITY_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors"}
 OTHER_RUNTIMES = {"onnx", "openvino"}
@@ -117,16 +119,27 @@ def read_json(model: Path, name: str) -> dict[str, Any]:
     return value
 
 
+class _Tensor(msgspec.Struct):
+    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
 def weight_shapes(model: Path) -> dict[str, list[int]]:
     """Tensor names and shapes, read from the headers of the safetensors files.
 
-    Source: the safetensors format (8 bytes little-endian length, then a JSON header).
+    Source: the safetensors format (8 bytes little-endian length, then a JSON header). Raises UsageError naming a
+    file that is not one.
     """
     shapes: dict[str, list[int]] = {}
     for path in sorted(model.glob("*.safetensors")):
         with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        shapes |= {name: tensor["shape"] for name, tensor in header.items() if name != "__metadata__"}
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(length) if length < path.stat().st_size else b""
+        try:
+            tensors = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
+            tensors.pop("__metadata__", None)
+            shapes |= {name: msgspec.json.decode(raw, type=_Tensor).shape for name, raw in tensors.items()}
+        except UNREADABLE as error:
+            raise UsageError(f"{path}: not a whole safetensors file: {error}; fetch it again") from None
     return shapes
 
 

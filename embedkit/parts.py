@@ -201,7 +201,8 @@ def _sound_manifest(worker: _Worker, part: int) -> PartManifest | None:
     except EmbedkitError as error:
         log.warning("part %d is made again: %s", part, error)
         return None
-    if manifest.index_sha256 != worker.index_sha256 or part_problems(worker.run, manifest):
+    is_this_part = (manifest.part, manifest.index_sha256) == (part, worker.index_sha256)
+    if not is_this_part or part_problems(worker.run, manifest):
         return None
     return manifest
 

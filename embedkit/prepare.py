@@ -78,6 +78,8 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
         progress.add(part.stop - part.start)
     parts.sort(key=lambda part: part.part)
     remove_temporaries(run.parts)
+    for file in (run.dropped, run.plan):
+        remove_temporaries(run.path, f"{file.name}.*")
     plan = _make_plan(run, config, dataset, len(rows), parts)
     if _readable(run.plan, Plan) is None:
         write(run.plan, plan)

@@ -1,4 +1,7 @@
-"""The JSON documents of a run: request, plan, manifests. Each is read strictly and written canonically."""
+"""The JSON documents of a run: request, plan, manifests. Each is read strictly and written canonically.
+
+A document begins with its seal, the sha256 of the rest of its bytes: one that was damaged or edited is not believed.
+"""
 
 import hashlib
 import math
@@ -9,6 +12,9 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.files import sha256_file, write_durably
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for JSON that is broken, of another type or too deep."""
 
 FORMAT = 2
 """Version of all documents here; a run with another one is refused."""
@@ -307,15 +313,35 @@ class Success(Document, frozen=True):
 
 D = TypeVar("D", bound=Document)
 
+# Later formats keep the seal as it is, so that a newer document can be told from a damaged one.
+SEAL = b'\n "seal": "%s",'
+LINE_SEAL = b'"seal":"%s",'
+
 
 def encode(document: Document) -> bytes:
-    """Canonical JSON: sorted keys, one line per top-level field for human eyes, a newline at the end."""
-    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
+    """A document's file: canonical JSON (sorted keys, a line a field for human eyes), sealed."""
+    return sealed(_canonical(document))
 
 
 def encode_line(document: Document) -> bytes:
-    """Canonical JSON on one line, for journals."""
-    return msgspec.json.encode(document, order="sorted") + b"\n"
+    """Canonical JSON on one line, sealed, for journals."""
+    return sealed(msgspec.json.encode(document, order="sorted") + b"\n", LINE_SEAL)
+
+
+def sealed(body: bytes, seal: bytes = SEAL) -> bytes:
+    """A JSON object with the sha256 of its bytes as the first field."""
+    return body[:1] + seal % hashlib.sha256(body).hexdigest().encode() + body[1:]
+
+
+def _unsealed(data: bytes, seal: bytes) -> bytes | None:
+    """What was sealed; None if a single byte of it or of the seal is another."""
+    end = 1 + len(seal % bytes(64))
+    body = data[:1] + data[end:]
+    return body if sealed(body, seal) == data else None
+
+
+def _canonical(document: Document) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
 
 
 def decode(data: bytes, kind: type[D], where: Path) -> D:
@@ -323,12 +349,24 @@ def decode(data: bytes, kind: type[D], where: Path) -> D:
 
     Raises NewerFormat for a document of another version, EmbedkitError for anything else but a valid one.
     """
+    return _decode(data, kind, where, SEAL)
+
+
+def decode_line(line: bytes, kind: type[D], where: Path) -> D:
+    """Decode and check one line of a journal, its newline included; raises as `decode` does."""
+    return _decode(line, kind, where, LINE_SEAL)
+
+
+def _decode(data: bytes, kind: type[D], where: Path, seal: bytes) -> D:
+    body = _unsealed(data, seal)
+    if body is None:
+        raise EmbedkitError(f"{where}: its bytes are not those that were written (damaged, or edited by hand)")
     try:
-        document = msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        _check_format(data, where)
+        document = msgspec.json.decode(body, type=kind)
+    except UNREADABLE as error:
+        _check_format(body, where)
         raise EmbedkitError(f"{where}: not a valid {kind.__name__}: {error}") from None
-    _check_format(data, where)
+    _check_format(body, where)
     for name, value in msgspec.structs.asdict(document).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise EmbedkitError(f"{where}: {name} is not a finite number")
@@ -339,7 +377,7 @@ def _check_format(data: bytes, where: Path) -> None:
     """Raise NewerFormat if the document says that it has another format than this program's."""
     try:
         raw: Any = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return
     version = raw.get("format", FORMAT) if isinstance(raw, dict) else FORMAT
     if version != FORMAT:
@@ -363,8 +401,8 @@ def write(path: Path, document: Document) -> None:
 
 
 def digest(document: Document) -> str:
-    """sha256 of the canonical JSON: the name by which other documents refer to this one."""
-    return hashlib.sha256(encode(document)).hexdigest()
+    """sha256 of the canonical JSON: a document's seal, and the name by which other documents refer to it."""
+    return hashlib.sha256(_canonical(document)).hexdigest()
 
 
 def file_record(path: Path) -> FileRecord:

@@ -125,7 +125,10 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
     for half_written in run.path.glob(f".{run.config.name}.*.tmp"):  # killed right here
         half_written.unlink()
     if any(run.path.iterdir()):
-        raise UsageError(f"{run.path} is no run and not empty; name another with --run-name")
+        raise UsageError(
+            f"{run.path} is not empty and no run: it has no {run.config.name}. Name another with --run-name, or put "
+            "the file back"
+        )
     if not write_once(run.config, encode(config)):
         raise UsageError(f"{run.path} was made by another command just now; continue it with --resume")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.errors import EmbedkitError
-from embedkit.records import PlanPart
+from embedkit.records import FileRecord, PlanPart, file_problem
 from embedkit.runfolder import RunFolder
 
 
@@ -40,13 +40,13 @@ class RowIndex:
                 return
             low, high = max(start - part.first_id, 0), min(stop - part.first_id, part.rows)
             if low < high:
-                yield _read_part(self._folder / part.file.name, low, high, columns)
+                yield _read_part(self._folder / part.file.name, part.file, low, high, columns)
 
 
-def _read_part(path: Path, low: int, high: int, columns: list[str]) -> pl.DataFrame:
+def _read_part(path: Path, record: FileRecord, low: int, high: int, columns: list[str]) -> pl.DataFrame:
     """Rows [low, high) of one part file."""
     try:
-        parquet = _open_part(path)
+        parquet = _open_part(path, record)
         sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
         ends = np.cumsum(sizes)
         groups = range(int(np.searchsorted(ends, low, "right")), int(np.searchsorted(ends, high, "left")) + 1)
@@ -60,5 +60,9 @@ def _read_part(path: Path, low: int, high: int, columns: list[str]) -> pl.DataFr
 
 
 @lru_cache(maxsize=4)
-def _open_part(path: Path) -> pq.ParquetFile:
+def _open_part(path: Path, record: FileRecord) -> pq.ParquetFile:
+    """Open a part once all its bytes are those that the plan names: a damaged text may have as many tokens."""
+    problem = file_problem(path, record)
+    if problem is not None:
+        raise EmbedkitError(f"{problem}; run `embedkit verify`")
     return pq.ParquetFile(path, pre_buffer=False)

@@ -19,14 +19,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from embedkit.canary import distance, tolerance
+from embedkit.errors import EmbedkitError
 from embedkit.files import fsync_folder, rename_durably
 from embedkit.matrix import ITEM_BYTES, matrix_header
-from embedkit.records import FORMAT, Chunk, EngineRecord, JournalHeader, PlanShard, View, encode_line
+from embedkit.records import FORMAT, Chunk, EngineRecord, JournalHeader, PlanShard, View, decode_line, encode_line
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ PARTIAL = ".safetensors.partial"
 
 @dataclass(frozen=True)
 class Journal:
-    """A journal as far as it is whole; a line that a kill cut short ends it."""
+    """A journal as far as it is whole; a line that is damaged or that a kill cut short ends it."""
 
     header: JournalHeader
     chunks: tuple[Chunk, ...]
@@ -46,20 +46,20 @@ class Journal:
 def read_journal(path: Path) -> Journal | None:
     """Read a journal; None if not even its header is whole."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
         return None
     try:
-        header = msgspec.json.decode(lines[0], type=JournalHeader)
-    except (IndexError, msgspec.DecodeError):
+        header = decode_line(lines[0], JournalHeader, path)
+    except (IndexError, EmbedkitError):
         return None
     if f"{header.attempt}{JOURNAL}" != path.name:
         return None  # files are found, and removed, by the attempt's name
     chunks = []
     for line in lines[1:]:
         try:
-            chunks.append(msgspec.json.decode(line, type=Chunk))
-        except msgspec.DecodeError:
+            chunks.append(decode_line(line, Chunk, path))
+        except EmbedkitError:
             break
     return Journal(header, tuple(chunks))
 

@@ -218,6 +218,8 @@ class _Checker:
         if problem is not None:
             self.add(self._run.dropped, problem)
             return
+        if any(problem.file.startswith(self._run.extracted.name) for problem in self._problems):
+            return  # what cannot be trusted is not read: a damaged Parquet file may end the reader
         assert self._config is not None
         counts = [count_column(view) for view in self._config.request.views]
         try:

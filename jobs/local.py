@@ -93,7 +93,7 @@ class LocalQueue:
         """
         waiting = list(jobs)
         failures: dict[str, str] = {}
-        pickles = private_folder(self._run.logs / "submitit")  # new: no job finds what an earlier one's process id left
+        pickles = private_folder(_submitit_folder(self._run))  # new: no job finds what an earlier one's process id left
         self._executor = submitit.LocalExecutor(pickles)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         try:
@@ -188,6 +188,15 @@ def _kill_tree(pid: int) -> None:
 def _succeeded(job: submitit.Job[None]) -> bool:
     """Whether a job that is over left a result; asking submitit for one that is not there takes it 15 s."""
     return job.paths.result_pickle.exists() and job.exception() is None
+
+
+def remove_job_files(run: RunFolder) -> None:
+    """Remove what submitit wrote for jobs of queues that were killed; call it when no job of the run is left."""
+    shutil.rmtree(_submitit_folder(run), ignore_errors=True)
+
+
+def _submitit_folder(run: RunFolder) -> Path:
+    return run.logs / "submitit"
 
 
 def _remove_files_of(job: submitit.Job[None]) -> None:

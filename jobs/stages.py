@@ -7,7 +7,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.plan import read_plan
 from embedkit.records import RunConfig, read
 from embedkit.runfolder import RunFolder
-from jobs.local import Job, LocalQueue, Slot, whole_machine
+from jobs.local import Job, LocalQueue, Slot, remove_job_files, whole_machine
 from jobs.progress import Display
 from jobs.tasks import embed_task, merge_task, prepare_task
 
@@ -30,6 +30,7 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: "Console") -> Non
         embed = [Job(f"embed-{shard:05d}", embed_task, (run.path, shard)) for shard in range(len(plan.shards))]
         _run(run, gpus, embed, display)
         _run(run, machine, [Job("merge", merge_task, (run.path,))], display)
+    remove_job_files(run)
 
 
 def _run(run: RunFolder, queue: LocalQueue, jobs: list[Job], display: Display) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import polars as pl
 import pytest
 
 from embedkit.errors import EmbedkitError
 from embedkit.matrix import check_matrix
 from embedkit.merge import merge
-from embedkit.records import FORMAT, Chunk, Request, ShardManifest, Success, digest, file_problem, read, write
+from embedkit.records import FORMAT, Chunk, Request, ShardManifest, Success, digest, file_problem, read, sealed, write
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import embedkit, snapshot
@@ -31,7 +32,10 @@ def shard_data(run: RunFolder, shard: int) -> Path:
 
 
 def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+    """Edit a document and seal it again, as a careless tool or an attacker would."""
+    document = json.loads(path.read_bytes()) | changes
+    del document["seal"]
+    path.write_bytes(sealed(msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"))
 
 
 def edit_matrix(run: RunFolder, shard: int, **changes: object) -> None:
@@ -66,7 +70,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         "belongs to another plan",
         0,
     ),
-    "half a manifest": (lambda run: cut_short(run.shard_manifest(2)), "not a valid ShardManifest", 2),
+    "half a manifest": (lambda run: cut_short(run.shard_manifest(2)), "not those that were written", 2),
     "flipped byte in a part": (lambda run: flip(run.part_data(1)), "sha256 differs", None),
     "foreign file among the parts": (
         lambda run: shutil.copy(run.part_data(0), run.extracted / "x.parquet"),
@@ -88,7 +92,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         "missing, though the run was merged",
         1,
     ),
-    "half a part manifest": (lambda run: cut_short(run.part_manifest(1)), "not a valid PartManifest", None),
+    "half a part manifest": (lambda run: cut_short(run.part_manifest(1)), "not those that were written", None),
     "a source's metadata cut short": (
         lambda run: cut_short(run.by_source / "a_b" / "metadata.parquet"),
         "its manifest says",
@@ -104,7 +108,17 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
     "edited plan": (lambda run: edit(run.plan, tokens=1), "another plan", None),
     "edited configuration": (
         lambda run: run.config.write_text(run.config.read_text().replace('"max_length": 512', '"max_length": 511')),
+        "run_config.json: its bytes are not those that were written",
+        None,
+    ),
+    "edited and sealed configuration": (
+        lambda run: edit(run.config, request=json.loads(run.config.read_bytes())["request"] | {"max_length": 511}),
         "made for another request",
+        None,
+    ),
+    "flipped space in a document": (
+        lambda run: run.success.write_bytes(run.success.read_bytes().replace(b": ", b":\t", 1)),
+        "not those that were written",
         None,
     ),
 }  # fmt: skip
@@ -149,6 +163,16 @@ def test_a_damaged_small_document_is_made_again(which: str, damaged_run: RunFold
     assert verify(damaged_run).ok
 
 
+def test_a_part_manifest_in_the_place_of_another_is_made_again(damaged_run: RunFolder) -> None:
+    """Else one part's rows would count twice and the other's not at all."""
+    before = snapshot(damaged_run)
+    shutil.copy(damaged_run.part_manifest(0), damaged_run.part_manifest(1))
+    damaged_run.plan.unlink()
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent)
+    assert snapshot(damaged_run) == before
+    assert verify(damaged_run).ok
+
+
 @pytest.mark.parametrize("which", ["plan", "manifest"])
 def test_a_document_of_a_newer_version_is_not_replaced(which: str, damaged_run: RunFolder) -> None:
     path = damaged_run.plan if which == "plan" else damaged_run.shard_manifest(1)
@@ -184,6 +208,22 @@ def test_resume_embeds_only_the_damaged_chunk(damaged_run: RunFolder) -> None:
     embedkit("embed", damaged_run.path)
     manifest = read(damaged_run.shard_manifest(1), ShardManifest)
     assert manifest.chunks_adopted == len(manifest.chunks) - 1
+
+
+def test_embed_refuses_a_part_whose_texts_are_others_of_as_many_tokens(damaged_run: RunFolder) -> None:
+    """Else the shard holds vectors of other texts, and nothing later would tell."""
+    shutil.rmtree(damaged_run.embeddings)
+    part = damaged_run.part_data(0)
+    rows = pl.read_parquet(part)
+    a = int(rows["num_tokens"].is_duplicated().arg_true()[0])
+    b = int((rows["num_tokens"] == rows["num_tokens"][a]).arg_true()[-1])
+    order = pl.Series(range(len(rows))).scatter([a, b], [b, a])
+    texts = rows.select("user_prompt", "think_text", "response_text")[order]
+    rows.with_columns(texts).select(rows.columns).write_parquet(part)
+    failed = embedkit("embed", damaged_run.path, "--shard", 0, check=False)
+    assert failed.returncode == 1
+    assert f"{part}: " in failed.stderr
+    assert not damaged_run.shard_manifest(0).exists()
 
 
 def test_fault_6_a_missing_shard_is_named(damaged_run: RunFolder) -> None:

@@ -3,17 +3,24 @@
 from typing import Any
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.dataset import MESSAGES
 from embedkit.extract import PYTHON_WHITESPACE, combined_text, extract
+from tests.fuzzing import tries
 from tests.reference import extract_row
 
-pieces = st.sampled_from(["<think>", "</think>", "<think", "think>", " ", "\n\n", "\t", "\x1c", "\x85", "\u3000", "a"])
-text = st.lists(pieces | st.text(st.characters(codec="utf-8"), max_size=4), max_size=7).map("".join)
-role = st.sampled_from(["user", "assistant", "assistant", "system", "tool", "Assistant", "", None])
-message = st.none() | st.fixed_dictionaries({"role": role, "content": st.none() | text})
+tags = ["<think>", "</think>", "<think", "think>", "<", "/", ">", "<thi<think>nk>", "</th</think>ink>", "<THINK>"]
+spaces = [*" \t\n\v\f\r\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u2029\u202f\u3000", "\n\n", "\r\n"]
+no_spaces = ["\u200b", "\u180e", "\ufeff", "\0", "\u0301", "🙂", "\U0010ffff", "e\u0301", "a"]  # to str.strip()
+pieces = st.sampled_from(tags) | st.sampled_from(spaces) | st.sampled_from(no_spaces)
+text = st.lists(pieces | st.text(st.characters(codec="utf-8"), max_size=4), max_size=9).map("".join)
+long_text = st.builds(lambda piece, times, end: piece * times + end, pieces, st.integers(1000, 5000), text)
+role = st.sampled_from(
+    ["user", "assistant", "assistant", "assistant", "system", "tool", "Assistant", "assistant ", "", None]
+)
+message = st.none() | st.fixed_dictionaries({"role": role, "content": st.none() | text | text | text | long_text})
 chats = st.lists(st.none() | st.lists(message, max_size=6), max_size=8)
 
 
@@ -27,7 +34,7 @@ def extracted(rows: list[Any]) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 @given(chats)
-@settings(max_examples=400, deadline=None)
+@tries(250)
 def test_extraction_equals_the_reference(rows: list[Any]) -> None:
     expected = [(i, extract_row(messages)) for i, messages in enumerate(rows)]
     texts, no_assistant = extracted(rows)

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from embedkit.errors import EmbedkitError
 from embedkit.files import durable, write_durably, write_once
 from embedkit.matrix import check_matrix, matrix_header, open_matrix
-from embedkit.records import FileRecord, Plan, RunConfig, decode, encode, read
+from embedkit.records import FileRecord, Plan, RunConfig, decode, encode, read, sealed
 from embedkit.runfolder import RunFolder
 from embedkit.sources import source_folders
 
@@ -92,14 +92,16 @@ def test_documents_say_what_is_wrong(tmp_path: Path, hash_run: RunFolder) -> Non
     path = tmp_path / "record.json"
     assert decode(encode(record), FileRecord, path) == record
     with pytest.raises(EmbedkitError, match=r"record\.json: not a valid FileRecord: .*bytes"):
-        decode(b'{"name": "a", "bytes": "1", "sha256": ""}', FileRecord, path)
+        decode(sealed(b'{"name": "a", "bytes": "1", "sha256": ""}'), FileRecord, path)
     with pytest.raises(EmbedkitError, match="unknown field `extra`"):
-        decode(b'{"name": "a", "bytes": 1, "sha256": "", "extra": 1}', FileRecord, path)
+        decode(sealed(b'{"name": "a", "bytes": 1, "sha256": "", "extra": 1}'), FileRecord, path)
+    with pytest.raises(EmbedkitError, match="its bytes are not those that were written"):
+        decode(encode(record).replace(b'"a"', b'"b"'), FileRecord, path)
     with pytest.raises(EmbedkitError, match="no such file"):
         read(path, FileRecord)
 
     newer = json.loads(hash_run.plan.read_bytes()) | {"format": 2, "surprise": True}
-    path.write_text(json.dumps(newer))
+    path.write_bytes(sealed(json.dumps(newer).encode()))
     with pytest.raises(EmbedkitError, match="it has format 2; this embedkit reads format 1"):
         read(path, Plan)
 

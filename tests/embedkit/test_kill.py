@@ -60,7 +60,7 @@ def test_kills_in_prepare(small_chats: Path, tokenizer_only: Path, hash_run: Run
     embedkit("embed", run.path)
     embedkit("merge", run.path)
     assert snapshot(run) == snapshot(hash_run)
-    assert not list(run.parts.glob(".*.tmp"))
+    assert not list(run.path.rglob(".*.tmp"))
 
 
 def test_kills_in_embed(prepared: RunFolder, hash_run: RunFolder) -> None:
