@@ -69,6 +69,8 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
     with ExitStack() as stack:
         worker: Worker | None = None
         for shard in shards:
+            if worker is not None:
+                worker.watchdog.feed(f"looking for shard {shard}", QUIET_SECONDS)
             finished = finished_manifest(run, plan, shard)
             if finished is not None:
                 log.info("shard %d is finished already", shard)
@@ -134,6 +136,7 @@ class ShardTask:
         plan_sha256 = digest(self._plan)
         self._feed("embedding the canary")
         before = to_bytes(sing(self._engine, self._worker.canary))
+        self._clock.lap("canary")
         with ShardFile(
             self._run.shard(self._shard),
             self._shard,

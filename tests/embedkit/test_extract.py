@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.dataset import MESSAGES
-from embedkit.extract import PYTHON_WHITESPACE, combined_text, extract
+from embedkit.extract import PYTHON_WHITESPACE, extract, view_text
 from tests.fuzzing import tries
 from tests.reference import extract_row
 
@@ -30,7 +30,7 @@ def extracted(rows: list[Any]) -> tuple[list[dict[str, Any]], list[int]]:
         schema={"row": pl.Int64, "messages": MESSAGES, "dataset_source": pl.String},
     )
     texts, no_assistant = extract(frame)
-    return texts.with_columns(combined=combined_text()).to_dicts(), no_assistant["row"].to_list()
+    return texts.with_columns(view_text("combined")).to_dicts(), no_assistant["row"].to_list()
 
 
 @given(chats)

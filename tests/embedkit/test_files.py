@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from embedkit.errors import EmbedkitError
 from embedkit.files import durable, write_durably, write_once
 from embedkit.matrix import check_matrix, matrix_header, open_matrix
-from embedkit.records import FileRecord, Plan, RunConfig, decode, encode, read, sealed
+from embedkit.records import FORMAT, FileRecord, Plan, RunConfig, decode, encode, read, sealed
 from embedkit.runfolder import RunFolder
 from embedkit.sources import source_folders
 
@@ -100,9 +100,9 @@ def test_documents_say_what_is_wrong(tmp_path: Path, hash_run: RunFolder) -> Non
     with pytest.raises(EmbedkitError, match="no such file"):
         read(path, FileRecord)
 
-    newer = json.loads(hash_run.plan.read_bytes()) | {"format": 2, "surprise": True}
+    newer = json.loads(hash_run.plan.read_bytes()) | {"format": FORMAT + 1, "surprise": True}
     path.write_bytes(sealed(json.dumps(newer).encode()))
-    with pytest.raises(EmbedkitError, match="it has format 2; this embedkit reads format 1"):
+    with pytest.raises(EmbedkitError, match=f"it has format {FORMAT + 1}; this embedkit reads format {FORMAT}"):
         read(path, Plan)
 
 
@@ -111,4 +111,4 @@ def test_documents_are_canonical(hash_run: RunFolder) -> None:
     for path, kind in ((hash_run.config, RunConfig), (hash_run.plan, Plan)):
         document = read(path, kind)
         assert encode(document) == path.read_bytes()
-        assert msgspec.json.decode(path.read_bytes())["format"] == 1
+        assert msgspec.json.decode(path.read_bytes())["format"] == FORMAT

@@ -3,6 +3,7 @@
 The other run is a real one: the same data, another limit and seed.
 """
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,14 +48,13 @@ def leave_attempt(run: RunFolder, other: RunFolder) -> None:
 
 
 def shorten_shard(run: RunFolder, _: RunFolder) -> None:
-    plan = run.plan.read_text()
-    border = read(run.shard_manifest(0), ShardManifest).stop
-    assert plan.count(f'"stop": {border},') == 1
-    run.plan.write_text(plan.replace(f'"stop": {border},', f'"stop": {border - 1},'))
+    shards = json.loads(run.plan.read_bytes())["shards"]
+    shards[0]["stop"] -= 1
+    edit(run.plan, shards=shards)
 
 
 def edit_limit(run: RunFolder, _: RunFolder) -> None:
-    run.config.write_text(run.config.read_text().replace('"max_length": 512', '"max_length": 511'))
+    edit(run.config, request=json.loads(run.config.read_bytes())["request"] | {"max_length": 511})
 
 
 Change = Callable[[RunFolder, RunFolder], object]

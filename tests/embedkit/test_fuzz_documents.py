@@ -125,7 +125,7 @@ def test_a_damaged_journal_gives_its_first_chunks_and_no_other(
     true = journals(hash_run.shard(1))[0]
     whole = next(hash_run.shard(1).glob("*.jsonl")).read_bytes()
     lines = whole.splitlines(keepends=True)
-    path = tmp_path / "a.journal.jsonl"
+    path = tmp_path / f"{true.header.attempt}.journal.jsonl"
     other = data.draw(
         damaged(whole)
         | st.integers(0, len(whole)).map(lambda end: whole[:end])

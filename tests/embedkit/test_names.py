@@ -7,18 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.errors import EmbedkitError
 from embedkit.merge import merge
-from embedkit.records import ShardManifest, Success, read
+from embedkit.records import JournalHeader, ShardManifest, Success, decode_line, encode_line, read
 from embedkit.runfolder import RunFolder
 from embedkit.shardfile import JOURNAL, journals
 from embedkit.sources import source_folders
 from embedkit.verify import verify
 from tests.conftest import chat, embedkit, hash_request, snapshot, write_chats
+from tests.embedkit.test_damage import edit
 
 NASTY = [
     *("", ".", "..", "../..", "../../etc/passwd", "/etc/passwd", "a/../..", "~root", "-rf", "..\\..", "C:\\x"),
@@ -76,7 +78,7 @@ def test_a_name_that_leads_out_of_the_run_is_refused(what: str, name: str, damag
     path = {"plan": damaged_run.plan, "shard": damaged_run.shard_manifest(1), "success": damaged_run.success}[document]
     content = json.loads(path.read_bytes())
     change(content, name)
-    path.write_text(json.dumps(content))
+    edit(path, **content)
     problems = verify(damaged_run).problems
     assert any(f"'{name}' is a f" in p.what and "outside" in p.what for p in problems), problems
     if document != "success":
@@ -92,8 +94,10 @@ def test_an_attempts_name_in_a_journal_removes_nothing_else(attempt: str, damage
     manifest = read(damaged_run.shard_manifest(1), ShardManifest)
     journal = folder / f"{manifest.attempt}{JOURNAL}"
     header, _, rest = journal.read_bytes().partition(b"\n")
-    edited = json.loads(header) | {"attempt": attempt, "plan_sha256": "0" * 64, "started": 0.0}
-    (folder / f"old{JOURNAL}").write_bytes(json.dumps(edited).encode() + b"\n" + rest)
+    edited = msgspec.structs.replace(
+        decode_line(header + b"\n", JournalHeader, journal), attempt=attempt, plan_sha256="0" * 64, started=0.0
+    )
+    (folder / f"old{JOURNAL}").write_bytes(encode_line(edited) + rest)
     assert [found.header.attempt for found in journals(folder)] == [manifest.attempt]
     damaged_run.shard_manifest(1).unlink()
     embedkit("embed", damaged_run.path)
