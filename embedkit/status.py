@@ -147,5 +147,8 @@ class StatusReader:
 
 
 def _state(folder: Path) -> State:
-    newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+    newest = 0.0
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # a temporary that was renamed just now
+            newest = max(newest, path.stat().st_mtime)
     return "stalled" if time.time() - newest > QUIET_SECONDS else "started"

@@ -18,6 +18,8 @@ from embedkit.verify import verify
 from tests.conftest import embedkit, hash_request, snapshot
 from tests.embedkit.test_damage import edit, shard_data
 
+pytestmark = pytest.mark.slow  # whole runs, again and again
+
 
 @pytest.fixture(scope="session")
 def other_run(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:

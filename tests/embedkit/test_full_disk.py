@@ -18,6 +18,8 @@ from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import chat, embedkit, hash_request, snapshot, write_chats
 
+pytestmark = pytest.mark.slow  # whole runs, again and again
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 BLOCK = 4096
 QUOTA = str(Path(__file__).parent.parent / "quota")

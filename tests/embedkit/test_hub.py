@@ -86,6 +86,7 @@ def test_fetched_from_the_stand_in_hub_everything_else_works_without_it(
     assert same_but_for_the_request(snapshot(run), snapshot(hash_run))
 
 
+@pytest.mark.slow
 def test_stage_by_stage_with_a_hub_that_does_not_answer(repos: dict[str, Path], tmp_path: Path) -> None:
     write_chats(repos[DATA] / TRAIN, [chat_of(f"{i}", "a") for i in range(60)])
     with stand_in_hub(repos) as hub:
@@ -100,6 +101,7 @@ def test_stage_by_stage_with_a_hub_that_does_not_answer(repos: dict[str, Path], 
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path / "output", **env)
 
 
+@pytest.mark.slow
 @needs_vllm
 def test_a_sentence_transformers_model_comes_whole_and_vllm_runs_without_the_stand_in_hub(
     repos: dict[str, Path], tiny_qwen: Path, tmp_path: Path
@@ -221,6 +223,7 @@ def test_when_the_stand_in_hub_keeps_failing_the_fetch_gives_up(repos: dict[str,
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.slow
 def test_a_locked_repository_wants_a_token_that_goes_to_the_stand_in_hub_alone_and_is_kept_nowhere(
     repos: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -287,6 +290,7 @@ def test_a_half_file_is_never_taken_for_a_whole_one(repos: dict[str, Path], smal
         assert there.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_run_whose_files_are_gone_from_the_cache_says_what_brings_them_back(
     repos: dict[str, Path], tmp_path: Path
 ) -> None:

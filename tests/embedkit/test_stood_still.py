@@ -19,6 +19,8 @@ from embedkit.verify import verify
 from tests.conftest import EMBEDKIT, ROOT, embedkit, hash_request, snapshot
 from tests.embedkit.test_kill import CRASH
 
+pytestmark = pytest.mark.slow  # whole runs, again and again
+
 Started = "subprocess.Popen[str]"
 
 

@@ -209,6 +209,7 @@ def test_weights_that_are_missing_are_not_made_up(tiny_qwen: Path, tmp_path: Pat
         engine_of(tmp_path / "model", 512)
 
 
+@pytest.mark.slow
 @needs_vllm
 def test_a_whole_run_equals_vllms(small_chats: Path, tiny_qwen: Path, tmp_path: Path) -> None:
     request = ["--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 30, "--output-dir", tmp_path]

@@ -41,6 +41,7 @@ def test_think_and_response_apart_equal_the_naive_run(both: RunFolder, small_cha
     assert verify(both, reembed=50, seed=1).ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("views", [("combined", "think"), ("combined", "think", "response"), ("think",)])
 def test_any_views_equal_the_naive_run(
     views: tuple[View, ...], small_chats: Path, tokenizer_only: Path, tmp_path: Path

@@ -5,6 +5,8 @@ from pathlib import Path
 from tests.faults.__main__ import play_all
 from tests.faults.world import World
 
+pytestmark = pytest.mark.slow  # whole runs, again and again
+
 SEED = 4
 
 

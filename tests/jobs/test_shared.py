@@ -16,6 +16,7 @@ from tests.conftest import ROOT, chat, embedkit, hash_request, write_chats
 GROUP = 4242
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "umask"), [(0o2770, 0o077), (0o2750, 0o022), (0o700, 0o022), (0o755, 0o077)])
 def test_files_are_as_open_as_the_run_folder(mode: int, umask: int, tokenizer_only: Path, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "d.parquet", [chat(f"{i}", "a") for i in range(20)], ["a", "b"] * 10)
