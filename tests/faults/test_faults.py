@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.faults.__main__ import play_all
 from tests.faults.world import World
 
