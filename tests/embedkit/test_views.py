@@ -82,6 +82,7 @@ def test_a_row_is_dropped_if_one_view_is_too_long_or_all_are_empty(tokenizer_onl
     ]
 
 
+@pytest.mark.slow
 def test_kills_in_embed_with_two_views(both: RunFolder, tmp_path: Path) -> None:
     import shutil
 

@@ -118,6 +118,7 @@ def wait_for(condition: Callable[[], bool], started: "subprocess.Popen[str]") ->
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @needs_vllm
 def test_a_run_killed_in_embed_leaves_no_process_and_is_resumed(
     tiny_qwen: Path, small_chats: Path, tmp_path: Path
