@@ -21,6 +21,12 @@ ORPHAN_SECONDS = 15.0
 """Children of a killed process notice within this time."""
 
 
+def tracebacks(text: str) -> list[str]:
+    """The last lines of the tracebacks in a text, but those of Python's resource tracker, a child that is killed too."""
+    found = re.findall(r"^(Traceback.*?)^(\w[^\n]*)", text, flags=re.M | re.S)
+    return [error for frames, error in found if "multiprocessing/resource_tracker.py" not in frames]
+
+
 @dataclass
 class Result:
     """What came of a case. `facts` say what was done and seen."""
@@ -93,8 +99,8 @@ class Case:
             self.kill_all()
             process.wait()
         text = output.read_text(errors="replace")
-        if "Traceback" in text:
-            self.fail(f"{output.name}: a traceback: {text.strip().splitlines()[-1]}")
+        for error in tracebacks(text):
+            self.fail(f"{output.name}: a traceback: {error}")
         return Ended(code, text)
 
     def do(self, command: str, run: Path | None = None, **environment: str) -> Ended:
@@ -120,9 +126,8 @@ class Case:
     def check_logs(self, run: RunFolder) -> None:
         """A traceback in a job's log is one that nobody foresaw."""
         for log in sorted(run.logs.glob("*.log")):
-            found = re.findall(r"^Traceback.*?^(\w[^\n]*)", log.read_text(errors="replace"), flags=re.M | re.S)
-            if found:
-                self.fail(f"logs/{log.name}: a traceback: {found[-1]}")
+            for error in tracebacks(log.read_text(errors="replace")):
+                self.fail(f"logs/{log.name}: a traceback: {error}")
 
     def check_end(self, run: RunFolder, stage_by_stage: bool = False, removed: str = "") -> None:
         """The finished run equals the undisturbed one, and nothing is left over.
