@@ -22,7 +22,7 @@ ORPHAN_SECONDS = 15.0
 
 
 def tracebacks(text: str) -> list[str]:
-    """The last lines of the tracebacks in a text, but those of Python's resource tracker, a child that is killed too."""
+    """Last lines of the tracebacks in a text, but for those of the resource tracker of Python, which is killed too."""
     found = re.findall(r"^(Traceback.*?)^(\w[^\n]*)", text, flags=re.M | re.S)
     return [error for frames, error in found if "multiprocessing/resource_tracker.py" not in frames]
 
