@@ -33,16 +33,21 @@ def follow_mode(folder: Path) -> None:
     os.umask(~folder.stat().st_mode & 0o077)
 
 
-def private_folder(parent: Path) -> Path:
-    """A new folder in `parent`, which is made this user's alone: what is in it can be trusted, pickles included.
+def private_folder(folder: Path) -> Path:
+    """Make a folder this user's alone, so that what is in it can be trusted, pickles included; returns it.
 
-    Raises EmbedkitError if `parent` is another user's.
+    Raises EmbedkitError if it is another user's.
     """
-    parent.mkdir(parents=True, exist_ok=True)
-    if parent.is_symlink() or parent.stat().st_uid != os.geteuid():
-        raise EmbedkitError(f"{parent} is not yours, so what is in it cannot be trusted; move it away, and resume")
-    parent.chmod(0o700)
-    return Path(tempfile.mkdtemp(dir=parent, prefix=""))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
+        raise EmbedkitError(f"{folder} is not yours, so what is in it cannot be trusted; move it away, and resume")
+    folder.chmod(0o700)
+    return folder
+
+
+def new_private_folder(parent: Path) -> Path:
+    """A new folder in `parent`, which becomes private too; raises as private_folder."""
+    return Path(tempfile.mkdtemp(dir=private_folder(parent), prefix=""))
 
 
 def fsync_folder(folder: Path) -> None:

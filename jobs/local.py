@@ -21,7 +21,7 @@ import psutil
 import submitit
 
 from embedkit.cpus import available_cpus
-from embedkit.files import private_folder
+from embedkit.files import new_private_folder
 from embedkit.lifeline import exit_with, ignore_interrupts
 from embedkit.runfolder import RunFolder
 from jobs.tasks import exit_code_of, log_to_file
@@ -93,7 +93,7 @@ class LocalQueue:
         """
         waiting = list(jobs)
         failures: dict[str, str] = {}
-        pickles = private_folder(_submitit_folder(self._run))  # new: no job finds what an earlier one's process id left
+        pickles = new_private_folder(_submitit_folder(self._run))  # new: no job finds what an earlier one's process id left
         self._executor = submitit.LocalExecutor(pickles)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         try:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.files import private_folder
 from embedkit.modelfolder import read_json
 from embedkit.records import EngineRecord, EngineSettings
 
@@ -28,8 +29,9 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # all files were resolved when the run was asked for
     "HF_DATASETS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
-    "VLLM_CACHE_ROOT": f"{tempfile.gettempdir()}/embedkit-{os.getuid()}/vllm",  # homes on clusters are small and slow
 }
+CACHE = Path(tempfile.gettempdir()) / f"embedkit-{os.getuid()}"
+"""Where vLLM keeps what it compiled; homes on clusters are small and slow. It loads pickles from there."""
 KV_CACHE_BYTES_CPU = 64 << 20
 """Slack for half-filled blocks. vLLM's default share of the memory fails to start on small machines."""
 
@@ -39,6 +41,8 @@ class VllmEngine:
 
     def __init__(self, model: Path, settings: EngineSettings) -> None:
         os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+        if "VLLM_CACHE_ROOT" not in os.environ:
+            os.environ["VLLM_CACHE_ROOT"] = str(private_folder(CACHE) / "vllm")
         try:
             import vllm
         except ImportError as error:
