@@ -93,7 +93,8 @@ class LocalQueue:
         """
         waiting = list(jobs)
         failures: dict[str, str] = {}
-        pickles = new_private_folder(_submitit_folder(self._run))  # new: no job finds what an earlier one's process id left
+        # A new one each time: no job finds what one with the same process id left.
+        pickles = new_private_folder(_submitit_folder(self._run))
         self._executor = submitit.LocalExecutor(pickles)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         try:

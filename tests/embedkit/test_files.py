@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from embedkit.errors import EmbedkitError
-from embedkit.files import durable, write_durably, write_once
+from embedkit.files import durable, private_folder, write_durably, write_once
 from embedkit.matrix import check_matrix, matrix_header, open_matrix
 from embedkit.records import FORMAT, FileRecord, Plan, RunConfig, decode, encode, read, sealed
 from embedkit.runfolder import RunFolder
@@ -112,3 +113,13 @@ def test_documents_are_canonical(hash_run: RunFolder) -> None:
         document = read(path, kind)
         assert encode(document) == path.read_bytes()
         assert msgspec.json.decode(path.read_bytes())["format"] == FORMAT
+
+
+def test_a_private_folder_is_private_or_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    for folder in (tmp_path / "open", tmp_path / "new"):
+        assert stat.S_IMODE(private_folder(folder).stat().st_mode) == 0o700
+    (tmp_path / "link").symlink_to(tmp_path / "open")
+    with pytest.raises(EmbedkitError, match="is not yours"):
+        private_folder(tmp_path / "link")
