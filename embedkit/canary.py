@@ -1,6 +1,6 @@
 """The canary: the same few texts through the engine before the first and after the last chunk of every task.
 
-They go alone in one call, so that batches are the same everywhere. Vectors that change within a task, or differ
+Each goes alone in a call, so that batches are the same everywhere. Vectors that change within a task, or differ
 between tasks on the same engine, show a bad GPU or a wrong model, which nothing else would notice.
 """
 
@@ -46,7 +46,7 @@ TokenIdList = list[npt.NDArray[np.uint32]]
 def canary_inputs(tokenizer: Tokenizer, settings: EngineSettings) -> TokenIdList:
     """Token ids of the fixed texts, uint32, cut to the limit."""
     lengths = [min(length, settings.max_length) for length in LENGTHS[settings.device]]
-    picks = row_hash(0, np.arange(max(lengths))) % np.uint64(len(WORDS))  # every word has a token at least
+    picks = row_hash(0, np.arange(2 * max(lengths))) % np.uint64(len(WORDS))  # nearly every word has a token
     token_ids = tokenizer.encode([SHORT, " ".join(WORDS[pick] for pick in picks)])
     short, long = token_ids[0], token_ids[1]
     return [_cut(short, settings.max_length), *(_cut(long, length) for length in lengths)]
@@ -54,7 +54,7 @@ def canary_inputs(tokenizer: Tokenizer, settings: EngineSettings) -> TokenIdList
 
 def sing(engine: Engine, inputs: TokenIdList) -> npt.NDArray[np.float32]:
     """The canary's vectors, float32 (n, dim). Raises EmbedkitError if they are not finite numbers."""
-    vectors = engine.embed(inputs)
+    vectors = np.concatenate([engine.embed([ids]) for ids in inputs])
     if vectors.shape != (len(inputs), engine.record.dim) or not np.isfinite(vectors).all():
         raise EmbedkitError("the engine gives no finite vectors even for the canary's texts; try another GPU")
     return vectors

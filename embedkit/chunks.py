@@ -13,13 +13,16 @@ from embedkit.engines import Engine
 from embedkit.errors import EmbedkitError
 from embedkit.extract import TEXT_COLUMNS, count_column, view_text
 from embedkit.modelfolder import vocabulary_size
-from embedkit.records import Plan, RunConfig, Vectors, View
+from embedkit.records import Dtype, Plan, RunConfig, Vectors, View
 from embedkit.rowindex import RowIndex
 from embedkit.runfolder import RunFolder
 from embedkit.tokens import TokenIds, Tokenizer, load_tokenizer
 
 NORM_SLACK = 1e-12
 """A vector shorter than this is a zero vector."""
+
+REEMBED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 5e-4}
+"""Largest 1 - cosine between a stored vector and the same row embedded again in other company."""
 
 ViewVectors = dict[View, npt.NDArray[np.float32]]
 """Vectors of some rows, float32 (n, dim) a view; zeros for an empty text."""
@@ -132,6 +135,31 @@ def _check_view(chunk: ChunkInput, view: View, vectors: npt.NDArray[np.float32])
         norm_min=float(of_texts.min()) if len(of_texts) else None,
         norm_max=float(of_texts.max()) if len(of_texts) else None,
     )
+
+
+def differing_rows(
+    chunk: ChunkInput, again: ViewVectors, stored: ViewVectors, dtype: Dtype
+) -> list[tuple[View, int, float]]:
+    """Rows whose stored vector is not what the row gives again: view, position in the chunk, 1 - cosine.
+
+    A row without a text must have zeros.
+    """
+    found: list[tuple[View, int, float]] = []
+    for view, vectors in again.items():
+        distances = _cosine_distances(vectors, stored[view])
+        is_close = distances <= REEMBED_TOLERANCE[dtype]
+        same = np.where(chunk.token_ids[view].lengths > 0, is_close, (stored[view] == 0).all(axis=1))
+        found += [(view, int(i), float(distances[i])) for i in np.flatnonzero(~same)]
+    return found
+
+
+def _cosine_distances(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """1 - cosine of each pair of rows, float64 (n,); NaN where a row is zero or not finite."""
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = (a64 * b64).sum(axis=1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
+    distances: npt.NDArray[np.float64] = 1.0 - cosines
+    return distances
 
 
 def inputs_digest(chunk: ChunkInput) -> str:

@@ -6,6 +6,7 @@ Parquet row group, or about a thousand JSONL lines), the smallest pieces that ca
 
 import glob
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -99,10 +100,10 @@ def find_files(datasets: Sequence[str]) -> list[Path]:
 
 
 def check_no_file_twice(paths: Sequence[Path]) -> None:
-    """Raise UsageError if two of the paths are one file."""
-    real = [path.resolve() for path in paths]
+    """Raise UsageError if two of the paths are the same. Links may be: the Hub's cache has two to one file."""
+    real = [os.path.normpath(path) for path in paths]
     if len(set(real)) != len(real):
-        twice = next(path for path in paths if real.count(path.resolve()) > 1)
+        twice = next(path for path in paths if real.count(os.path.normpath(path)) > 1)
         raise UsageError(f"--dataset names {twice} twice; its rows would count twice")
 
 

@@ -2,6 +2,7 @@
 last is written. The manifest, written last, is what makes the shard exist.
 """
 
+import errno
 import hashlib
 import logging
 import os
@@ -14,8 +15,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+
 from embedkit.canary import TokenIdList, canary_inputs, distance, sing, to_bytes, tolerance
-from embedkit.chunks import ChunkInput, InputReader, ViewVectors, check_vectors, embed_chunk, inputs_digest
+from embedkit.chunks import (
+    ChunkInput,
+    InputReader,
+    ViewVectors,
+    check_vectors,
+    differing_rows,
+    embed_chunk,
+    inputs_digest,
+)
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.files import new_attempt
@@ -28,6 +39,7 @@ from embedkit.records import (
     FORMAT,
     Canary,
     Chunk,
+    EngineName,
     Plan,
     PlanShard,
     RunConfig,
@@ -43,6 +55,9 @@ from embedkit.shardfile import ShardFile
 from embedkit.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 
 log = logging.getLogger(__name__)
+
+SLOWER: dict[EngineName, float] = {"vllm": 1.0, "transformers": 5.0, "hash": 1.0}
+"""How much longer than the plan's prediction, which is vLLM's, an engine may take."""
 
 
 @dataclass
@@ -82,7 +97,9 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
                 clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock).run()
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
                 # An attempt that finishes removes the files of the others.
                 finished = finished_manifest(run, plan, shard)
                 if finished is None:
@@ -148,7 +165,7 @@ class ShardTask:
             self._attempt,
         ) as shard_file:
             self._feed("reading what earlier attempts left")
-            shard_file.adopt()
+            shard_file.adopt(self._is_right)
             self._clock.lap("adopt")
             if shard_file.adopted:
                 log.info("%d of %d chunks are durable already", shard_file.adopted, len(self._planned.chunks) - 1)
@@ -164,7 +181,20 @@ class ShardTask:
         """Tell the watchdog that there was progress, and what comes next."""
         tokens = max(self._plan.settings.chunk_tokens, self._plan.settings.max_length * len(self._config.request.views))
         predicted = self._planned.cost_seconds * min(tokens / self._planned.tokens, 1.0)
-        self._worker.watchdog.feed(f"{doing} (shard {self._shard})", max(QUIET_SECONDS, 10 * predicted))
+        limit = SLOWER[self._config.request.engine] * max(QUIET_SECONDS, 20 * predicted)
+        self._worker.watchdog.feed(f"{doing} (shard {self._shard})", limit)
+
+    def _is_right(self, chunk: Chunk, data: dict[View, bytes]) -> bool:
+        """Whether a chunk's shortest row gives the vectors again that an earlier attempt left."""
+        self._feed(f"embedding a row of ids {chunk.start} to {chunk.stop - 1} again")
+        whole = self._worker.reader.read(chunk.start, chunk.stop)
+        if inputs_digest(whole) != chunk.inputs_sha256:
+            return False
+        at = int(np.argmin(sum(token_ids.lengths for token_ids in whole.token_ids.values())))
+        picked = whole.take([chunk.start + at])
+        dim = self._engine.record.dim
+        stored = {view: np.frombuffer(raw, "<f4").reshape(-1, dim)[[at]] for view, raw in data.items()}
+        return not differing_rows(picked, embed_chunk(self._engine, picked), stored, self._config.request.dtype)
 
     def _sing_again(self, before: bytes, shard_file: ShardFile) -> Canary:
         """The canary after the last chunk. Raises EmbedkitError, and discards the attempt, if its vectors changed."""

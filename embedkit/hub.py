@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeVar
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.files import sha256_file
 from embedkit.hubsplits import CARD_FILES, choose_files
+from embedkit.modelfolder import is_identity
 from embedkit.records import RunConfig
 from embedkit.runfolder import RunFolder
 
@@ -30,10 +30,6 @@ log = logging.getLogger(__name__)
 Kind = Literal["dataset", "model"]
 T = TypeVar("T")
 
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-OLD_WEIGHTS = "pytorch_model*.bin"
-"""Fetched from a folder of the model only if there are no safetensors in it."""
-OTHER_RUNTIMES = {"onnx", "openvino"}
 
 WAITS = (1, 2, 4, 8)
 """Seconds before each further try of a call that the Hub turned down for now, unless it names its own."""
@@ -97,15 +93,8 @@ def require_fetched(run: RunFolder, config: RunConfig, *, data: bool = True) -> 
 
 
 def model_names(names: Collection[str]) -> list[str]:
-    """Those of a model's files that the engines read: no other runtime's, and `.bin` only for want of safetensors."""
-    paths = [path for path in map(PurePosixPath, sorted(names)) if not OTHER_RUNTIMES & set(path.parts[:-1])]
-    safe = {path.parent for path in paths if path.suffix == ".safetensors"}
-    return [
-        str(path)
-        for path in paths
-        if any(fnmatch(path.name, pattern) for pattern in MODEL_FILES)
-        or (fnmatch(path.name, OLD_WEIGHTS) and path.parent not in safe)
-    ]
+    """Those of a model's files that decide its numbers and that the engines read."""
+    return [name for name in sorted(names) if is_identity(PurePosixPath(name))]
 
 
 @dataclass(frozen=True)
@@ -151,9 +140,13 @@ class _Repo:
                 "%s %s: fetching %d files, %.1f MB (%d more are there already)",
                 *(self.kind, self.name, len(missing), sum(self.sizes[n] for n in missing) / 1e6, len(there)),
             )
-        folder = _download(self.name, self.kind, self.commit, [glob.escape(name) for name in names])
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda name: _require_whole(folder / name, self.sizes[name]), missing))
+        # What is there is not asked for again, but for one file: the call gives the folder.
+        wanted = missing or list(names)[:1]
+        folder = _download(self.name, self.kind, self.commit, [glob.escape(name) for name in wanted])
+        with ThreadPoolExecutor() as pool:  # all of them, so that no damaged one stays
+            checks = [pool.submit(_require_whole, folder / name, self.sizes[name]) for name in missing]
+        for check in checks:
+            check.result()
         return folder
 
     def _is_there(self, name: str) -> bool:

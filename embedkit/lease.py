@@ -23,11 +23,11 @@ PATIENCE_SECONDS = 5.0
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lease. `started` is the process's start time, since process ids are used again."""
+    """Who holds a lease. `started` is when the process began, since process ids are used again."""
 
     host: str
     pid: int
-    started: float
+    started: str
     token: str
 
     @property
@@ -35,10 +35,7 @@ class Holder(msgspec.Struct, frozen=True):
         """Whether the holder is known to have ended."""
         if self.host != socket.gethostname():
             return False
-        try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1.0
-        except psutil.NoSuchProcess:
-            return True
+        return _started(self.pid) != self.started
 
 
 @contextlib.contextmanager
@@ -47,7 +44,7 @@ def lease(path: Path, what: str) -> Iterator[None]:
 
     Raises EmbedkitError naming the holder if another process has it and is not known to be gone.
     """
-    me = Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time(), secrets.token_hex(8))
+    me = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()), secrets.token_hex(8))
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _create(path, me):
         holder = _read(path)
@@ -66,9 +63,23 @@ def lease(path: Path, what: str) -> Iterator[None]:
 
 def require_held(path: Path) -> None:
     """Raise EmbedkitError unless this process holds the lease at `path`: it may have been thought dead, and removed."""
-    holder, me = _read(path), psutil.Process()
-    if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), me.pid, me.create_time()):
+    holder, pid = _read(path), os.getpid()
+    if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), pid, _started(pid)):
         raise EmbedkitError(f"{path}: another process took over while this one stood still; nothing was changed")
+
+
+def _started(pid: int) -> str:
+    """When a process began, "" if there is none: clock ticks since the boot, which no change of the clock moves.
+
+    Source: proc(5), field 22 of /proc/PID/stat. psutil adds the boot time, which moves when the clock is set.
+    """
+    try:
+        if not Path("/proc/self/stat").exists():  # not Linux
+            return str(psutil.Process(pid).create_time())
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
+    except (OSError, psutil.NoSuchProcess):
+        return ""
 
 
 def _create(path: Path, holder: Holder) -> bool:

@@ -86,5 +86,5 @@ def remove_unnamed(folder: Path, manifest: ShardManifest) -> None:
     named = {"manifest.json", f"{manifest.attempt}{JOURNAL}"}
     named |= {matrix.file.name for matrix in manifest.matrices.values()}
     for path in sorted(folder.iterdir()):
-        if path.name not in named:
+        if path.name not in named and not path.name.startswith(".nfs"):  # a removed file that is still open somewhere
             path.unlink(missing_ok=True)

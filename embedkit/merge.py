@@ -36,6 +36,7 @@ from embedkit.records import (
     FORMAT,
     EngineRecord,
     FileRecord,
+    NewerFormat,
     Plan,
     Request,
     RunConfig,
@@ -77,7 +78,31 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
     with lease(run.embeddings / "merge.lease", "merging this run"):
+        merged = merged_already(run, plan, manifests)
+        if merged is not None:
+            log.info("merged already, of these shards; every file is whole")
+            return merged
         return _merge(run, config, plan, manifests, allow_mixed)
+
+
+def merged_already(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> Success | None:
+    """The run's `_SUCCESS.json` if it is of these very shards and its files are whole, read to the last byte."""
+    if not run.success.exists():
+        return None
+    try:
+        success = read(run.success, Success)
+    except NewerFormat:
+        raise
+    except EmbedkitError as error:
+        log.warning("merged again: %s", error)
+        return None
+    if success.plan_sha256 != digest(plan) or success.shard_manifests != {str(m.shard): digest(m) for m in manifests}:
+        return None
+    problems = (file_problem(run.embeddings / file.name, file) for file in success.files)
+    problem = next((problem for problem in problems if problem is not None), None)
+    if problem is not None:
+        log.warning("merged again: %s", problem)
+    return success if problem is None else None
 
 
 def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardManifest], allow_mixed: bool) -> Success:

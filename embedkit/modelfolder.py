@@ -3,7 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -23,9 +23,7 @@ def model_files(model: Path) -> tuple[FileRecord, ...]:
     paths = [
         path
         for path in sorted(model.rglob("*"))
-        if path.is_file()
-        and path.suffix in IDENTITY_SUFFIXES
-        and not any(part in OTHER_RUNTIMES or part.startswith(".") for part in path.relative_to(model).parts)
+        if path.is_file() and is_identity(PurePosixPath(path.relative_to(model)))
     ]
     with ThreadPoolExecutor() as pool:
         digests = pool.map(sha256_file, paths)
@@ -33,6 +31,12 @@ def model_files(model: Path) -> tuple[FileRecord, ...]:
         FileRecord(name=path.relative_to(model).as_posix(), bytes=path.stat().st_size, sha256=sha256)
         for path, sha256 in zip(paths, digests, strict=True)
     )
+
+
+def is_identity(path: PurePosixPath) -> bool:
+    """Whether a file of a model folder decides its numbers, by its path there: not another runtime's, nor hidden."""
+    is_ours = not any(part in OTHER_RUNTIMES or part.startswith(".") for part in path.parts)
+    return is_ours and path.suffix in IDENTITY_SUFFIXES
 
 
 def model_limit(model: Path) -> int | None:
@@ -71,6 +75,26 @@ POOLING_MODES: dict[str, Literal["last", "mean", "cls"]] = {
 """Names in a pooling module's config.json: a flag a mode, or (newer folders) one `pooling_mode`."""
 
 
+WITHOUT_WEIGHTS = {"Pooling", "Normalize"}
+
+
+def read_modules(model: Path) -> dict[str, str]:
+    """Folder of each sentence-transformers module by its kind; empty if there is no modules.json."""
+    path = model / "modules.json"
+    if not path.is_file():
+        return {}
+    try:
+        return {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in json.loads(path.read_bytes())}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path}: not a list of modules with type and path: {error!r}") from None
+
+
+def weight_folders(model: Path) -> list[Path]:
+    """Folders that must hold weights: the model's own, and those of modules such as Dense."""
+    further = [path for kind, path in read_modules(model).items() if kind not in WITHOUT_WEIGHTS and path]
+    return [model, *(model / path for path in further)]
+
+
 def read_pooling(model: Path) -> Pooling:
     """The pooling that a sentence-transformers folder asks for.
 
@@ -84,12 +108,7 @@ def read_pooling(model: Path) -> Pooling:
         raise UsageError(
             f"--model {model}: no modules.json there, which says how vectors are pooled; use --engine vllm"
         )
-    try:
-        modules = {
-            str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in json.loads(path.read_bytes())
-        }
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path}: not a list of modules with type and path: {error!r}") from None
+    modules = read_modules(model)
     foreign = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
     if foreign or "Pooling" not in modules:
         wrong = f"the module {foreign[0]} is not known" if foreign else "there is no Pooling module"

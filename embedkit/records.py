@@ -223,7 +223,10 @@ class Chunk(Document, frozen=True):
 
 
 class Canary(Document, frozen=True):
-    """Vectors of the canary's texts before the first and after the last chunk: float32 (texts, dim), in base64."""
+    """Vectors of the canary's texts before the first and after the last chunk.
+
+    float32, little-endian, (texts, dim of the engine record), in base64; tokens has a text's number of tokens each.
+    """
 
     tokens: tuple[int, ...]
     before: bytes

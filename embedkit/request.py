@@ -19,7 +19,7 @@ from embedkit.dataset import check_columns, find_files, identify
 from embedkit.errors import UsageError
 from embedkit.files import follow_mode, write_once
 from embedkit.hub import DataSource, fetch_dataset, fetch_model, is_hub_id
-from embedkit.modelfolder import model_files, model_limit, read_pooling
+from embedkit.modelfolder import model_files, model_limit, read_json, read_pooling, weight_folders
 from embedkit.records import (
     FORMAT,
     VIEWS,
@@ -68,10 +68,12 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
 
     Raises UsageError for anything that cannot be done as asked.
     """
+    _check_installed(options.engine)
+    model, model_commit = _model_folder(options)  # before the data, which may take hours to fetch
+    max_length = _max_length(options, model)
     data = _data_files(options)
     for path in data.paths:
         check_columns(path, options.messages_column, options.source_column)
-    model, model_commit = _model_folder(options)
     device: Device = "cpu" if options.engine == "hash" else options.device
     request = Request(
         data=tuple(identify(path) for path in data.paths),
@@ -83,7 +85,7 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
         sample_size=options.sample_size,
         random_seed=options.random_seed,
         views=tuple(view for view in VIEWS if view in options.views),
-        max_length=_max_length(options, model),
+        max_length=max_length,
         shards=options.shards,
         texts=options.texts,
         model_files=model_files(model),
@@ -113,13 +115,18 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
     )
 
 
-def create_run(run: RunFolder, config: RunConfig) -> None:
-    """Make the run folder and write its configuration. Raises UsageError if there is a run already."""
+def refuse_existing(run: RunFolder) -> None:
+    """Raise UsageError if there is a run already."""
     if run.config.exists():
         raise UsageError(
             f"{run.path} is a run already. Continue it with --resume, name another with --run-name, or delete it "
             "with --overwrite"
         )
+
+
+def create_run(run: RunFolder, config: RunConfig) -> None:
+    """Make the run folder and write its configuration. Raises UsageError if there is a run already."""
+    refuse_existing(run)
     run.path.mkdir(parents=True, exist_ok=True)
     follow_mode(run.path)
     for half_written in run.path.glob(f".{run.config.name}.*.tmp"):  # killed right here
@@ -210,22 +217,30 @@ def _model_folder(options: Options) -> tuple[Path, str | None]:
     return model.resolve(), commit
 
 
-def _check_engine(engine: EngineName, model: Path) -> None:
-    """Raise UsageError now for what would fail only after prepare."""
+def _check_installed(engine: EngineName) -> None:
+    """Raise UsageError if the engine is not installed here."""
     if engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise UsageError(
             "--engine vllm: vLLM is not installed here. Install embedkit[gpu] on a GPU machine; on a CPU `make setup` "
             "brings it on Linux with Python 3.11. --engine transformers gives the same vectors without it, more slowly"
         )
-    if engine == "transformers":
-        if importlib.util.find_spec("transformers") is None:
-            raise UsageError("--engine transformers: it is not installed here; install embedkit[transformers]")
-        read_pooling(model)
+    if engine == "transformers" and importlib.util.find_spec("transformers") is None:
+        raise UsageError("--engine transformers: it is not installed here; install embedkit[transformers]")
+
+
+def _check_engine(engine: EngineName, model: Path) -> None:
+    """Raise UsageError now for what would fail only after prepare."""
     if not (model / "config.json").is_file():
         raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
-    if not any(model.glob("*.safetensors")):
-        pickled = " (*.bin holds pickles, which are not loaded: convert it)" if any(model.glob("*.bin")) else ""
-        raise UsageError(f"--model {model}: no weights there (*.safetensors){pickled}")
+    for folder in weight_folders(model):
+        if not any(folder.glob("*.safetensors")):
+            raise UsageError(
+                f"--model {model}: no weights in {folder} (*.safetensors; *.bin holds pickles, which are not loaded)"
+            )
+    if engine == "transformers":
+        read_pooling(model)
+        if "auto_map" in read_json(model, "config.json"):
+            raise UsageError(f"--model {model}: it comes with code of its own, which is not run; use --engine vllm")
 
 
 def _max_length(options: Options, model: Path) -> int:

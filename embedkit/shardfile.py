@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -120,8 +120,11 @@ class ShardFile:
         for file in (*self._matrices.values(), self._journal):
             file.close()
 
-    def adopt(self) -> None:
-        """Copy the durable chunks of earlier attempts that fit this plan and engine record.
+    def adopt(self, is_right: Callable[[Chunk, dict[View, bytes]], bool]) -> None:
+        """Copy the durable chunks of earlier attempts that fit this plan, engine record and canary.
+
+        An attempt that was killed had no second canary, so `is_right` is asked about the last chunk that each made;
+        if it is not, none of that attempt's chunks is copied.
 
         The files of attempts that are of no more use are removed, so that a shard that is stopped again and again
         does not fill the disk; but not the newest: it may be alive, on a node that was thought dead.
@@ -141,6 +144,13 @@ class ShardFile:
             if distance(header.canary, self._header.canary, header.engine) > tolerance(header.engine):
                 log.warning(
                     "attempt %s had another canary (%s); its chunks are computed again", *(header.attempt, header.host)
+                )
+                continue
+            last = next(self._whole_chunks(journal, wanted, newest_first=True), None)
+            if last is not None and not is_right(*last):
+                log.warning(
+                    "attempt %s on %s: ids %d to %d have other vectors now; its chunks are computed again",
+                    *(header.attempt, header.host, last[0].start, last[0].stop - 1),
                 )
                 continue
             for chunk, data in self._whole_chunks(journal, wanted):
@@ -170,7 +180,7 @@ class ShardFile:
         return paths
 
     def _whole_chunks(
-        self, journal: Journal, wanted: set[tuple[int, int]]
+        self, journal: Journal, wanted: set[tuple[int, int]], newest_first: bool = False
     ) -> Iterator[tuple[Chunk, dict[View, bytes]]]:
         """The journal's chunks with wanted borders whose bytes are still what the journal says."""
         with ExitStack() as stack:
@@ -181,7 +191,7 @@ class ShardFile:
                 if path is None:
                     return
                 files[view] = stack.enter_context(path.open("rb"))
-            for chunk in journal.chunks:
+            for chunk in reversed(journal.chunks) if newest_first else journal.chunks:
                 if (chunk.start, chunk.stop) not in wanted:
                     continue
                 data = {view: self._read(file, chunk) for view, file in files.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,20 +10,20 @@ from typing import TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.canary import canary_problems
-from embedkit.chunks import ChunkInput, InputReader, ViewVectors, embed_chunk, inputs_digest
+from embedkit.chunks import ChunkInput, InputReader, ViewVectors, differing_rows, embed_chunk, inputs_digest
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.extract import count_column
+from embedkit.hub import require_fetched
 from embedkit.manifests import manifest_problem
 from embedkit.matrix import ITEM_BYTES, check_matrix, open_matrix
 from embedkit.merge import engine_groups
-from embedkit.parts import part_problems
+from embedkit.modelfolder import require_same_model
 from embedkit.plan import read_plan
 from embedkit.records import (
     Chunk,
@@ -39,10 +40,6 @@ from embedkit.records import (
 )
 from embedkit.runfolder import RunFolder
 from embedkit.sampling import row_hash
-
-REEMBED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 5e-4}
-"""Largest 1 - cosine between a stored vector and the same row embedded again in other company."""
-
 
 T = TypeVar("T")
 
@@ -103,9 +100,14 @@ class _Checker:
         self._reembedded = 0
         self._stage = "prepare"
 
-    def add(self, path: Path, what: str, shard: int | None = None) -> None:
+    @property
+    def _again(self) -> str:
+        """How to have a shard made again that is whole, but not right."""
+        return f"remove the shard's folder in {self._run.embeddings / 'shards'}, then {self._run.resume_command}"
+
+    def add(self, path: Path, what: str, shard: int | None = None, mend: str = "") -> None:
         name = path.relative_to(self._run.path).as_posix() if path.is_relative_to(self._run.path) else str(path)
-        self._problems.append(Problem(file=name, shard=shard, what=what, mend=self._run.resume_command))
+        self._problems.append(Problem(file=name, shard=shard, what=what, mend=mend or self._run.resume_command))
 
     def check(self, reembed: int) -> None:
         self._config = read(self._run.config, RunConfig)
@@ -124,7 +126,7 @@ class _Checker:
                 self._attempt(path, partial(self._check_shard, plan, shard), shard)
         self._check_engines()
         for shard, problem in canary_problems(self._manifests).items():
-            self.add(self._run.shard_manifest(shard), f"{problem}, though the engine is the same", shard)
+            self.add(self._run.shard_manifest(shard), f"{problem}, though the engine is the same", shard, self._again)
         if len(self._manifests) == len(plan.shards):
             self._stage = "merge"
         if self._run.success.exists():
@@ -165,7 +167,7 @@ class _Checker:
         success = self._attempt(self._run.success, lambda: read(self._run.success, Success))
         if success is None or not success.mixed_engines_allowed:
             shards = ", ".join(str(group) for group in groups.values())
-            self.add(self._run.embeddings, f"shards were made on different engines: {shards}")
+            self.add(self._run.embeddings, f"shards were made on different engines: {shards}", mend=self._again)
 
     def report(self) -> Report:
         return Report(
@@ -194,7 +196,8 @@ class _Checker:
             named = {part.file.name for part in self._plan.parts}
             for file in sorted(self._run.extracted.glob("*")):
                 if file.name not in named:
-                    self.add(file, "no manifest names this file; it spoils reading the folder as one table")
+                    what = "no manifest names this file; it spoils reading the folder as one table"
+                    self.add(file, what, mend=f"rm {shlex.quote(str(file))}")
 
     def _check_part(self, part: int, index: DataIndex | None) -> None:
         data = self._run.part_data(part)
@@ -209,8 +212,14 @@ class _Checker:
             self.add(self._run.part_manifest(part), "belongs to another run")
         if self._plan is not None and manifest.extracted != self._plan.parts[part].file:
             self.add(self._run.part_manifest(part), "names another file than the plan")
-        for problem in part_problems(self._run, manifest):
-            self.add(data, problem)
+        if self._plan is None:
+            problem = file_problem(data, manifest.extracted)
+            if problem is not None:
+                self.add(data, problem)
+        if manifest.dropped_rows is not None:
+            problem = file_problem(self._run.part_dropped(part), manifest.dropped_rows)
+            if problem is not None:
+                self.add(self._run.part_dropped(part), problem)
 
     def _check_rows(self, plan: Plan) -> None:
         """Rows ascend, none is both kept and dropped, and the counts are the plan's."""
@@ -307,7 +316,9 @@ class _Checker:
                     self._attempt(matrix, partial(check_matrix, matrix, source.rows, success.dim))
 
     def _reembed(self, config: RunConfig, plan: Plan, rows: int) -> None:
-        """Embed some rows of each shard again and compare."""
+        """Embed some rows of each shard again and compare. Raises EmbedkitError if the model is not the run's."""
+        require_fetched(self._run, config, data=False)
+        require_same_model(config)
         engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
         try:
             reader = InputReader(self._run, config, plan)
@@ -332,7 +343,9 @@ class _Checker:
                 continue
             whole = reader.read(chunk.start, chunk.stop)
             if inputs_digest(whole) != chunk.inputs_sha256:
-                self.add(folder, f"ids {chunk.start} to {chunk.stop - 1} were fed other tokens", manifest.shard)
+                self.add(
+                    folder, f"ids {chunk.start} to {chunk.stop - 1} were fed other tokens", manifest.shard, self._again
+                )
             picked = whole.take(chosen)
             again = embed_chunk(engine, picked)
             at = np.array(chosen) - manifest.start
@@ -343,17 +356,11 @@ class _Checker:
     def _compare(
         self, manifest: ShardManifest, ids: list[int], picked: ChunkInput, again: ViewVectors, stored: ViewVectors
     ) -> None:
-        """Add each row whose stored vector is not what it gives now; an empty text's must be zeros."""
-        for view, vectors in again.items():
-            has_text = picked.token_ids[view].lengths > 0
-            distances = _cosine_distances(vectors, stored[view])
-            same = np.where(
-                has_text, distances <= REEMBED_TOLERANCE[manifest.request.dtype], (stored[view] == 0).all(axis=1)
-            )
+        """Add each row whose stored vector is not what it gives now."""
+        for view, i, distance in differing_rows(picked, again, stored, manifest.request.dtype):
             data = self._run.shard(manifest.shard) / manifest.matrices[view].file.name
-            for i in np.flatnonzero(~same):
-                what = f"row {picked.rows[i]} (id {ids[i]}): its vector is not what the row gives now"
-                self.add(data, f"{what} (view {view}, 1 - cosine {distances[i]:.2g})", manifest.shard)
+            what = f"row {picked.rows[i]} (id {ids[i]}): its vector is not what the row gives now"
+            self.add(data, f"{what} (view {view}, 1 - cosine {distance:.2g})", manifest.shard, self._again)
 
 
 def _sampled_ids(manifest: ShardManifest, rows: int, seed: int) -> list[int]:
@@ -361,15 +368,6 @@ def _sampled_ids(manifest: ShardManifest, rows: int, seed: int) -> list[int]:
     ids = np.arange(manifest.start, manifest.stop)
     chosen: list[int] = np.sort(ids[np.argsort(row_hash(seed, ids), kind="stable")[:rows]]).tolist()
     return chosen
-
-
-def _cosine_distances(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """1 - cosine of each pair of rows, float64 (n,); NaN where a row is zero or not finite."""
-    a64, b64 = a.astype(np.float64), b.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        cosines = (a64 * b64).sum(axis=1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
-    distances: npt.NDArray[np.float64] = 1.0 - cosines
-    return distances
 
 
 def _chunk_mismatch(

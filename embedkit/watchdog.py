@@ -12,6 +12,7 @@ import time
 from types import TracebackType
 from typing import Self
 
+from embedkit.errors import UsageError
 from embedkit.lifeline import kill_children
 
 log = logging.getLogger(__name__)
@@ -19,12 +20,12 @@ log = logging.getLogger(__name__)
 START_SECONDS = 30 * 60.0
 """For an engine to start: files over a slow network, kernels to compile."""
 QUIET_SECONDS = 10 * 60.0
-"""For a chunk, or ten times what the plan predicts for one, if that is more."""
+"""For a chunk, or twenty times what the plan predicts for one, if that is more."""
 GRACE_SECONDS = 30.0
 STDERR = 2
 
 OVERRIDE = "EMBEDKIT_WATCHDOG_SECONDS"
-"""An environment variable that sets all limits."""
+"""An environment variable that sets all limits; 0 takes the watchdog away."""
 
 
 class Watchdog:
@@ -36,6 +37,7 @@ class Watchdog:
         self._deadline = float("inf")
         self._changed = threading.Condition()
         self._over = False
+        self._override = _override()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -53,7 +55,9 @@ class Watchdog:
 
     def feed(self, doing: str, seconds: float) -> None:
         """There was progress; what follows is `doing` and takes at most so many seconds."""
-        seconds = float(os.environ.get(OVERRIDE, seconds))
+        seconds = seconds if self._override is None else self._override
+        if not seconds:
+            return
         with self._changed:
             self._doing, self._seconds = doing, seconds
             self._deadline = time.monotonic() + seconds
@@ -77,3 +81,15 @@ class Watchdog:
         )
         kill_children()
         os._exit(1)
+
+
+def _override() -> float | None:
+    """The limit that the environment sets. Raises UsageError if it is no number of seconds."""
+    text = os.environ.get(OVERRIDE)
+    try:
+        seconds = None if text is None else float(text)
+    except ValueError:
+        seconds = -1.0
+    if seconds is not None and not 0 <= seconds < threading.TIMEOUT_MAX:
+        raise UsageError(f"{OVERRIDE}={text}: a number of seconds is needed; 0 takes the watchdog away")
+    return seconds

@@ -51,7 +51,7 @@ REQUEST_OPTIONS = [
                  "  [default: the first rows of each source]"),
     click.option("--shards", type=click.IntRange(1), help="Shards.  [default: one for each half hour of GPU time]"),
     click.option("--num-gpus", type=click.IntRange(1), help="GPUs to use at once; without a GPU, workers."
-                 "  [default: all GPUs, else 1]"),
+                 "  [default: all GPUs that this machine shows, else 1]"),
     click.option("--texts", type=click.Choice(["all", "none"]), default="all", show_default=True,
                  help="Texts in metadata.parquet too, or only in extracted_data.parquet."),
     click.option("--device", type=click.Choice(["cuda", "cpu"]), help="What the engine runs on."
@@ -113,7 +113,7 @@ def run(context: click.Context, /, **given: Any) -> None:
 
     console = _console()
     folder, config = _open_run(context, given)
-    slots = make_slots(config.num_gpus, _gpus(config.request.device, config.num_gpus))
+    slots = make_slots(*_slots(config, given["num_gpus"]))
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
     with resumable(folder), lease(folder.path / "run.lease", "running this run"):
         run_stages(folder, slots, console)
@@ -299,16 +299,19 @@ def _console() -> "Console":
     return Console()
 
 
-def _gpus(device: str, count: int) -> list[str]:
-    """CUDA names of the first `count` GPUs. Raises UsageError if there are fewer."""
+def _slots(config: "RunConfig", typed: int | None) -> tuple[int, list[str]]:
+    """How many jobs at a time, and the CUDA names of their GPUs. Raises UsageError if there are fewer."""
     from jobs.local import visible_gpus
 
-    if device != "cuda":
-        return []
+    if config.request.device != "cuda":
+        return typed or config.num_gpus, []
+    # Not the number of the machine where the run was asked for, which may be a login node.
     found = visible_gpus()
-    if len(found) < count:
-        raise UsageError(f"--num-gpus {count}: this machine shows {len(found)} GPUs")
-    return found[:count]
+    count = typed or len(found)
+    if not 0 < count <= len(found):
+        wanted = "the run is asked for on GPUs" if typed is None else f"--num-gpus {typed}"
+        raise UsageError(f"{wanted}: this machine shows {len(found)} GPUs")
+    return count, found[:count]
 
 
 def _open_run(context: click.Context, given: dict[str, Any], fetching: bool = False) -> tuple["RunFolder", "RunConfig"]:
@@ -318,7 +321,7 @@ def _open_run(context: click.Context, given: dict[str, Any], fetching: bool = Fa
     from embedkit.files import follow_mode
     from embedkit.hub import require_fetched
     from embedkit.records import RunConfig, read, write
-    from embedkit.request import check_same_request, create_run, make_config
+    from embedkit.request import check_same_request, create_run, make_config, refuse_existing
     from embedkit.runfolder import RunFolder, find_run
 
     logging.getLogger("embedkit.hub").setLevel(logging.INFO)  # says what it fetches
@@ -334,6 +337,8 @@ def _open_run(context: click.Context, given: dict[str, Any], fetching: bool = Fa
     resumed = read(folder.config, RunConfig) if given["resume"] and folder.config.exists() else None
     if resumed is not None and not fetching and not given["dataset"] and not given["model"]:
         require_fetched(folder, resumed)
+    if resumed is None and not given["overwrite"]:
+        refuse_existing(folder)
     config = make_config(_options(context, given, resumed, fetching), sys.argv)
     if resumed is not None:
         config = _with_revisions(context, config, resumed)
@@ -383,7 +388,8 @@ def _run_name(given: dict[str, Any]) -> str:
             sample = "-".join([*sorted(set(given["views"])), sample])
         seed = "" if given["random_seed"] is None else f"-seed{given['random_seed']}"
         named = [part for part in Path(given["dataset"][0]).parts if not set(part) & set("*?[")]
-        name = f"{Path(named[-1]).stem if named else 'data'}-{Path(given['model']).name}-{sample}{seed}"
+        last = named[-1] if named else "data"
+        name = f"{last.removesuffix('.parquet').removesuffix('.jsonl')}-{Path(given['model']).name}-{sample}{seed}"
     if name in ("", ".", "..") or os.sep in name or not name.isprintable():
         raise UsageError(f"--run-name {name!r}: a run's name is one folder name")
     return str(name)

@@ -17,6 +17,7 @@ from embedkit.canary import canary_inputs, canary_problems
 from embedkit.plan import engine_settings
 from embedkit.records import Canary, EngineSettings, Plan, RunConfig, ShardManifest, read, write
 from embedkit.runfolder import RunFolder
+from embedkit.shardfile import journals
 from embedkit.tokens import load_tokenizer
 from embedkit.verify import verify
 from tests.conftest import embedkit, needs_vllm, snapshot
@@ -51,6 +52,21 @@ def test_a_stand_in_for_a_gpu_with_noise_fails_its_task(prepared: RunFolder, has
     assert snapshot(prepared) == snapshot(hash_run)
 
 
+def test_chunks_of_a_stand_in_for_a_gpu_that_went_bad_and_died_are_not_taken_over(
+    prepared: RunFolder, hash_run: RunFolder
+) -> None:
+    """Its canary was right before the first chunk, and there was none after the last."""
+    failed = misbehaving("goes-bad", "embed", prepared.path, "--shard", 1)
+    assert failed.returncode == 1
+    assert "the engine failed on rows" in failed.stderr
+    assert len(journals(prepared.shard(1))[0].chunks) == 2
+    done = embedkit("embed", prepared.path)
+    assert "have other vectors now; its chunks are computed again" in done.stderr
+    assert read(prepared.shard_manifest(1), ShardManifest).chunks_adopted == 0
+    embedkit("merge", prepared.path)
+    assert snapshot(prepared) == snapshot(hash_run)
+
+
 def test_a_stand_in_for_another_model_is_named_by_merge_and_verify(prepared: RunFolder, hash_run: RunFolder) -> None:
     assert misbehaving("other-model", "embed", prepared.path, "--shard", 1).returncode == 0
     embedkit("embed", prepared.path)
@@ -75,7 +91,7 @@ def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared: RunFold
     assert failed.returncode == 1
     assert time.monotonic() - began < 100
     if kind == "hang":
-        assert "embed-00000 failed: no progress for 2 s, while embedding ids 0 to " in failed.stderr
+        assert "embed-00000 failed: no progress for 2 s, while embedding ids " in failed.stderr
         assert "(shard 0)" in failed.stderr
     log = (prepared.logs / "embed-00000.log").read_text()
     assert "tests/misbehave/sitecustomize.py" in log  # where it stood still

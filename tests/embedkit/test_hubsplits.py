@@ -124,11 +124,11 @@ def test_a_readme_that_takes_files_from_elsewhere_is_refused(where: str, tmp_pat
 
 def test_a_models_files_are_chosen() -> None:
     whole = [
-        *("1_Pooling/config.json", "2_Dense/config.json", "2_Dense/pytorch_model.bin", "config.json"),
+        *("1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "config.json"),
         *("config_sentence_transformers.json", "merges.txt", "model-00001-of-00002.safetensors"),
         *("model-00002-of-00002.safetensors", "model.safetensors.index.json", "modules.json", "tokenizer.json"),
     ]
     other = ["README.md", "onnx/model.onnx", "onnx/config.json", "pytorch_model.bin", "tf_model.h5", "modeling.py"]
     assert model_names(whole + other) == sorted(whole)
-    old = ["config.json", "pytorch_model-00001-of-00001.bin", "pytorch_model.bin.index.json", "training_args.bin"]
-    assert model_names(old) == old[:3]
+    pickled = ["pytorch_model-00001-of-00001.bin", "2_Dense/pytorch_model.bin"]
+    assert model_names(["config.json", *pickled]) == ["config.json"]

@@ -45,10 +45,12 @@ class Attempts:
     folder: Path
     count: int = 0
 
-    def start(self, plan: str = "plan", engine: EngineRecord = RECORD, canary: bytes = CANARY) -> ShardFile:
+    def start(
+        self, plan: str = "plan", engine: EngineRecord = RECORD, canary: bytes = CANARY, wrong: tuple[int, ...] = ()
+    ) -> ShardFile:
         self.count += 1
         file = ShardFile(self.folder, 3, SHARD, ["combined"], plan, engine, canary, f"attempt-{self.count}")
-        file.adopt()
+        file.adopt(lambda chunk, data: chunk.start not in wrong)
         return file
 
 
@@ -125,6 +127,17 @@ def test_chunks_of_another_canary_are_not_adopted(attempts: Attempts) -> None:
             assert other.adopted == 0
     with attempts.start(canary=(np.frombuffer(CANARY, np.float32) * np.float32(1 + 1e-6)).tobytes()) as same:
         assert same.adopted == 1
+
+
+def test_an_attempt_whose_last_chunk_is_not_right_is_not_adopted(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+    with attempts.start() as second:
+        second.append(chunk(110), {"combined": vectors(110)})
+    with attempts.start(wrong=(110,)) as third:
+        assert set(third.chunks) == {100}  # the first attempt's own
+    with attempts.start(wrong=(100,)) as fourth:
+        assert set(fourth.chunks) == {100, 110}  # covered by a later one of the same attempt
 
 
 def test_chunks_wait_for_their_engine(attempts: Attempts) -> None:

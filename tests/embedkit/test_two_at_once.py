@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import msgspec
-import psutil
 import pytest
 
 import embedkit.lease
@@ -78,10 +77,9 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    reused = psutil.Process().create_time() - 1000  # this process's id, but not this process
     for holder in (
-        Holder(socket.gethostname(), ended.pid, 1.0, "a"),
-        Holder(socket.gethostname(), os.getpid(), reused, "b"),
+        Holder(socket.gethostname(), ended.pid, "some boot 1", "a"),
+        Holder(socket.gethostname(), os.getpid(), "some boot 1", "b"),  # this process's id, but not this process
     ):
         path.write_bytes(msgspec.json.encode(holder))
         with lease(path, "testing"):
@@ -91,7 +89,7 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
 
 def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
-    path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, 1.0, "a")))
+    path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, "some boot 1", "a")))
     with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\. If that process is gone, delete"):
         with lease(path, "testing"):
             pass
