@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -28,7 +29,7 @@ from embedkit.extract import TEXT_COLUMNS
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
 from embedkit.lease import lease, require_held
 from embedkit.logprogress import LogProgress
-from embedkit.manifests import manifest_problem
+from embedkit.manifests import files_problem, manifest_problem
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.parts import COMPRESSION, extracted_schema
 from embedkit.plan import read_plan
@@ -86,7 +87,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
 
 
 def merged_already(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> Success | None:
-    """The run's `_SUCCESS.json` if it is of these very shards and its files are whole, read to the last byte."""
+    """The run's `_SUCCESS.json` if it is of these very shards and all files, theirs too, are whole to the last byte."""
     if not run.success.exists():
         return None
     try:
@@ -98,7 +99,11 @@ def merged_already(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -
         return None
     if success.plan_sha256 != digest(plan) or success.shard_manifests != {str(m.shard): digest(m) for m in manifests}:
         return None
-    problems = (file_problem(run.embeddings / file.name, file) for file in success.files)
+    problems = chain(
+        (files_problem(run.shard(m.shard), m) for m in manifests),
+        (file_problem(run.extracted / part.file.name, part.file) for part in plan.parts),
+        (file_problem(run.embeddings / file.name, file) for file in success.files),
+    )
     problem = next((problem for problem in problems if problem is not None), None)
     if problem is not None:
         log.warning("merged again: %s", problem)

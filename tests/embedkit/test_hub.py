@@ -189,7 +189,7 @@ def test_what_the_stand_in_hub_does_not_have_is_told(repos: dict[str, Path], tmp
             assert "Traceback" not in done.stderr
     done = fetch(tmp_path, check=False, **env | {"HF_ENDPOINT": CLOSED, "HF_HOME": str(tmp_path / "empty")})
     assert done.returncode == 1
-    assert f"dataset lab/chats cannot be fetched from the Hub ({CLOSED})" in done.stderr
+    assert f"model lab/model cannot be fetched from the Hub ({CLOSED})" in done.stderr
     assert not (tmp_path / "output").exists()
 
 

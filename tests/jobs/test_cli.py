@@ -140,10 +140,10 @@ def test_a_run_may_be_resumed_by_its_path(damaged_run: RunFolder) -> None:
     ("arguments", "message"),
     [
         (["run"], "--dataset and --model are needed"),
-        (["run", "--dataset", "nowhere", "--model", "."], "no Parquet or JSONL file there"),
+        (["run", "--dataset", "nowhere", "--model", "MINILM"], "no Parquet or JSONL file there"),
         (["run", "--dataset", "DATA", "--model", "nowhere"], "--model nowhere: no such folder"),
         (["run", "--dataset", "DATA", "--model", "DATA_DIR"], "no tokenizer.json there"),
-        (["run", "--dataset", "DATA", "--model", "MODEL", "--messages-column", "chats"], "no column 'chats'"),
+        (["run", "--dataset", "DATA", "--model", "MINILM", "--messages-column", "chats"], "no column 'chats'"),
         (["run", "--dataset", "DATA", "--model", "MODEL"], "no config.json there"),
         (["run", "--dataset", "DATA", "--model", "MODEL", "--engine", "hash"], "does not say how many tokens"),
         (
