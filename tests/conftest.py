@@ -151,6 +151,15 @@ def damaged_run(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "run")
 
 
+@pytest.fixture
+def prepared_run(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the finished run as it was before embed."""
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(hash_run.path, run.path)
+    shutil.rmtree(run.embeddings)
+    return run
+
+
 def snapshot(run: RunFolder, *views: View) -> dict[str, bytes]:
     """All files that the same request must make again to the byte."""
     matrices = [run.view_matrix(view) for view in views or ("combined",)]

@@ -29,63 +29,56 @@ def misbehaving(kind: str, *arguments: object, **environment: str) -> Any:
     return embedkit(*arguments, check=False, PYTHONPATH=MISBEHAVE, EMBEDKIT_TEST_ENGINE=kind, **environment)
 
 
-@pytest.fixture
-def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy of the finished run as it was before embed."""
-    run = RunFolder(tmp_path / "run")
-    shutil.copytree(hash_run.path, run.path)
-    shutil.rmtree(run.embeddings)
-    return run
-
-
-def test_a_stand_in_for_a_gpu_with_noise_fails_its_task(prepared: RunFolder, hash_run: RunFolder) -> None:
-    failed = misbehaving("noise", "embed", prepared.path, "--shard", 1)
+def test_a_stand_in_for_a_gpu_with_noise_fails_its_task(prepared_run: RunFolder, hash_run: RunFolder) -> None:
+    failed = misbehaving("noise", "embed", prepared_run.path, "--shard", 1)
     assert failed.returncode == 1
     assert "shard 1: the canary's vectors moved by 0.0" in failed.stderr
     assert "run the shard on another node" in failed.stderr
-    assert list(prepared.shard(1).iterdir()) == []
-    resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared.path.parent]
+    assert list(prepared_run.shard(1).iterdir()) == []
+    resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared_run.path.parent]
     failed = misbehaving("noise", *resume)
     assert failed.returncode == 1
     assert "embed-00002 failed: shard 2: the canary's vectors moved" in failed.stderr
     embedkit(*resume)
-    assert snapshot(prepared) == snapshot(hash_run)
+    assert snapshot(prepared_run) == snapshot(hash_run)
 
 
 def test_chunks_of_a_stand_in_for_a_gpu_that_went_bad_and_died_are_not_taken_over(
-    prepared: RunFolder, hash_run: RunFolder
+    prepared_run: RunFolder, hash_run: RunFolder
 ) -> None:
     """Its canary was right before the first chunk, and there was none after the last."""
-    failed = misbehaving("goes-bad", "embed", prepared.path, "--shard", 1)
+    failed = misbehaving("goes-bad", "embed", prepared_run.path, "--shard", 1)
     assert failed.returncode == 1
     assert "the engine failed on rows" in failed.stderr
-    assert len(journals(prepared.shard(1))[0].chunks) == 2
-    done = embedkit("embed", prepared.path)
+    assert len(journals(prepared_run.shard(1))[0].chunks) == 2
+    done = embedkit("embed", prepared_run.path)
     assert "have other vectors now; its chunks are computed again" in done.stderr
-    assert read(prepared.shard_manifest(1), ShardManifest).chunks_adopted == 0
-    embedkit("merge", prepared.path)
-    assert snapshot(prepared) == snapshot(hash_run)
+    assert read(prepared_run.shard_manifest(1), ShardManifest).chunks_adopted == 0
+    embedkit("merge", prepared_run.path)
+    assert snapshot(prepared_run) == snapshot(hash_run)
 
 
-def test_a_stand_in_for_another_model_is_named_by_merge_and_verify(prepared: RunFolder, hash_run: RunFolder) -> None:
-    assert misbehaving("other-model", "embed", prepared.path, "--shard", 1).returncode == 0
-    embedkit("embed", prepared.path)
-    failed = embedkit("merge", prepared.path, check=False)
+def test_a_stand_in_for_another_model_is_named_by_merge_and_verify(
+    prepared_run: RunFolder, hash_run: RunFolder
+) -> None:
+    assert misbehaving("other-model", "embed", prepared_run.path, "--shard", 1).returncode == 0
+    embedkit("embed", prepared_run.path)
+    failed = embedkit("merge", prepared_run.path, check=False)
     assert failed.returncode == 1
     assert "  shard 1: its canary is 1." in failed.stderr
     assert "  shard 0" not in failed.stderr
     assert "remove their folders" in failed.stderr
-    assert not prepared.success.exists()
-    assert [problem.shard for problem in verify(prepared).problems] == [1]
-    shutil.rmtree(prepared.shard(1))
-    embedkit("run", "--resume", "--run-name", "run", "--output-dir", prepared.path.parent)
-    assert snapshot(prepared) == snapshot(hash_run)
+    assert not prepared_run.success.exists()
+    assert [problem.shard for problem in verify(prepared_run).problems] == [1]
+    shutil.rmtree(prepared_run.shard(1))
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", prepared_run.path.parent)
+    assert snapshot(prepared_run) == snapshot(hash_run)
 
 
 @pytest.mark.parametrize("kind", ["hang", pytest.param("hang-holding", marks=pytest.mark.slow)])
-def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared: RunFolder, hash_run: RunFolder) -> None:
+def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared_run: RunFolder, hash_run: RunFolder) -> None:
     """Held interpreter or not; what was durable before is kept."""
-    resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared.path.parent]
+    resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared_run.path.parent]
     began = time.monotonic()
     failed = misbehaving(kind, *resume, EMBEDKIT_WATCHDOG_SECONDS="2")
     assert failed.returncode == 1
@@ -93,10 +86,10 @@ def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared: RunFold
     if kind == "hang":
         assert "embed-00000 failed: no progress for 2 s, while embedding ids " in failed.stderr
         assert "(shard 0)" in failed.stderr
-    log = (prepared.logs / "embed-00000.log").read_text()
+    log = (prepared_run.logs / "embed-00000.log").read_text()
     assert "tests/misbehave/sitecustomize.py" in log  # where it stood still
     embedkit(*resume)
-    assert snapshot(prepared) == snapshot(hash_run)
+    assert snapshot(prepared_run) == snapshot(hash_run)
 
 
 def test_manifests_hold_the_canary(hash_run: RunFolder, tokenizer_only: Path) -> None:

@@ -3,7 +3,6 @@
 Real processes are really killed; tests/crash/sitecustomize.py does it at the K-th fsync, rename or link.
 """
 
-import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,15 +37,6 @@ def growing() -> Iterator[int]:
     raise AssertionError("it never came through")
 
 
-@pytest.fixture
-def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy of the finished run as it was before embed."""
-    run = RunFolder(tmp_path / "run")
-    shutil.copytree(hash_run.path, run.path)
-    shutil.rmtree(run.embeddings)
-    return run
-
-
 def test_kills_in_prepare(small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path) -> None:
     request = hash_request(small_chats, tokenizer_only, tmp_path)
     run = RunFolder(tmp_path / "run")
@@ -63,39 +53,39 @@ def test_kills_in_prepare(small_chats: Path, tokenizer_only: Path, hash_run: Run
     assert not list(run.path.rglob(".*.tmp"))
 
 
-def test_kills_in_embed(prepared: RunFolder, hash_run: RunFolder) -> None:
+def test_kills_in_embed(prepared_run: RunFolder, hash_run: RunFolder) -> None:
     """With fault 5 of the replaced scripts: a failure at 99 % of a shard cost everything."""
     deaths = 0
     for at in growing():
-        if not killed("embed", prepared.path, "--shard", 1, at=at):
+        if not killed("embed", prepared_run.path, "--shard", 1, at=at):
             break
         deaths += 1
-        assert verify(prepared).ok
-        durable = {chunk.start for journal in journals(prepared.shard(1)) for chunk in journal.chunks}
+        assert verify(prepared_run).ok
+        durable = {chunk.start for journal in journals(prepared_run.shard(1)) for chunk in journal.chunks}
         assert len(durable) >= 1 or at < 6
     assert deaths >= 5
-    embedkit("embed", prepared.path)
-    manifest = read(prepared.shard_manifest(1), ShardManifest)
+    embedkit("embed", prepared_run.path)
+    manifest = read(prepared_run.shard_manifest(1), ShardManifest)
     assert manifest.chunks_adopted > 0
-    assert {path.name for path in prepared.shard(1).iterdir()} == {
+    assert {path.name for path in prepared_run.shard(1).iterdir()} == {
         *("manifest.json", manifest.matrices["combined"].file.name, f"{manifest.attempt}.journal.jsonl")
     }
-    embedkit("merge", prepared.path)
-    assert snapshot(prepared) == snapshot(hash_run)
+    embedkit("merge", prepared_run.path)
+    assert snapshot(prepared_run) == snapshot(hash_run)
 
 
-def test_kills_in_merge(prepared: RunFolder, hash_run: RunFolder) -> None:
-    embedkit("embed", prepared.path)
+def test_kills_in_merge(prepared_run: RunFolder, hash_run: RunFolder) -> None:
+    embedkit("embed", prepared_run.path)
     deaths = 0
     for at in growing():
-        if not killed("merge", prepared.path, at=at):
+        if not killed("merge", prepared_run.path, at=at):
             break
         deaths += 1
-        assert not prepared.success.exists() or verify(prepared).ok
+        assert not prepared_run.success.exists() or verify(prepared_run).ok
     assert deaths >= 5
-    assert snapshot(prepared) == snapshot(hash_run)
-    assert verify(prepared).ok
-    assert not list(prepared.embeddings.rglob("*.tmp"))
+    assert snapshot(prepared_run) == snapshot(hash_run)
+    assert verify(prepared_run).ok
+    assert not list(prepared_run.embeddings.rglob("*.tmp"))
 
 
 @pytest.mark.slow

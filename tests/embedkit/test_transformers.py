@@ -19,17 +19,9 @@ from embedkit.records import Dtype, EngineSettings, ShardManifest, read
 from embedkit.runfolder import RunFolder
 from embedkit.tokens import load_tokenizer
 from tests.conftest import embedkit, needs_vllm
+from tests.embedkit.test_vllm import TEXTS
 from tests.embedkit.test_whole_run import matrix_of
 from tests.naive import forward
-
-TEXTS = [
-    "The river runs past the old mill.",
-    "Wie spät ist es? Es ist halb acht.",
-    "12 * 12 = 144",
-    "漢字 🙂 кириллица",
-    "a",
-    "so it goes " * 30,
-]
 
 
 def engine_of(model: Path, max_length: int = 256, dtype: Dtype = "float32") -> TransformersEngine:
