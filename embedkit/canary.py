@@ -22,8 +22,8 @@ LENGTHS = {"cuda": (2048, 8192), "cpu": (256, 1024)}
 TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3, "float16": 1e-3}
 """Largest distance of two clean tasks' vectors, relative to their length.
 
-Measured with vLLM: 0 between 8 tasks on two H200s in bfloat16, 0 between tasks on a CPU in float32. These are far
-below what another batch, kernel or model does (1e-2 in bfloat16), and above a last bit.
+Measured with vLLM: 0 between four tasks on two H200s, and between four on one, in bfloat16; 0 within a task on a CPU in
+float32. So these are floors: above a last bit, and far below what another batch (6e-3 in bfloat16) or model does.
 """
 
 SHORT = "A canary sings before the miners go down, and once more when they come up."
