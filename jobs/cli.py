@@ -113,7 +113,7 @@ def run(context: click.Context, /, **given: Any) -> None:
 
     console = _console()
     folder, config = _open_run(context, given)
-    slots = make_slots(*_slots(config, given["num_gpus"]))
+    slots = make_slots(*slots_of(config, given["num_gpus"]))
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
     with resumable(folder), lease(folder.path / "run.lease", "running this run"):
         run_stages(folder, slots, console)
@@ -299,7 +299,7 @@ def _console() -> "Console":
     return Console()
 
 
-def _slots(config: "RunConfig", typed: int | None) -> tuple[int, list[str]]:
+def slots_of(config: "RunConfig", typed: int | None) -> tuple[int, list[str]]:
     """How many jobs at a time, and the CUDA names of their GPUs. Raises UsageError if there are fewer."""
     from jobs.local import visible_gpus
 

@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
-from embedkit.records import ShardManifest, read
+from embedkit.errors import UsageError
+from embedkit.records import RunConfig, ShardManifest, read
 from embedkit.runfolder import RunFolder
+from jobs.cli import slots_of
 from jobs.local import Job, LocalQueue, Slot, make_slots
 from tests.conftest import EMBEDKIT, ROOT, embedkit, needs_vllm
 
@@ -162,3 +165,21 @@ def test_a_run_interrupted_in_prepare_leaves_no_process_and_is_resumed(
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path)
     assert run.part_data(0).stat().st_mtime_ns == made
     assert embedkit("verify", run.path).returncode == 0
+
+
+def test_a_run_takes_the_gpus_of_the_machine_that_it_runs_on(
+    hash_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not those of the login node where it was asked for."""
+    asked = read(hash_run.config, RunConfig)
+    config = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, device="cuda"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
+    assert slots_of(config, None) == (3, ["4", "5", "7"])
+    assert slots_of(config, 2) == (2, ["4", "5"])
+    with pytest.raises(UsageError, match="--num-gpus 4: this machine shows 3 GPUs"):
+        slots_of(config, 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UsageError, match="the run is asked for on GPUs: this machine shows 0 GPUs"):
+        slots_of(config, None)
+    assert slots_of(asked, None) == (asked.num_gpus, [])
+    assert slots_of(asked, 5) == (5, [])
