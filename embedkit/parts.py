@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,10 @@ def make_parts(
                 f"continue: {run.resume_command}"
             ) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # Parts in hand are not waited for; a pool that is left running stumbles over its own end at exit.
+            for worker in active_children():
+                worker.kill()
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
 
 

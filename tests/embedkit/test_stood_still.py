@@ -143,8 +143,7 @@ def test_a_merge_that_was_thought_dead(step: int, prepared: RunFolder, hash_run:
     code, error = go_on(first)
     assert code in (0, 1)
     assert "Traceback" not in error
-    if step == 1:  # before the first merged file is put in place, it asks whether it still holds the lease
-        assert "another process took over while this one stood still" in error
+    if step == 1:  # it had not begun, and finds that all is done
         assert prepared.success.read_bytes() == success
     assert snapshot(prepared) == snapshot(hash_run)
     assert verify(prepared).ok

@@ -12,7 +12,7 @@ import pytest
 
 import embedkit.lease
 from embedkit.errors import EmbedkitError
-from embedkit.lease import Holder, lease
+from embedkit.lease import Holder, lease, require_held
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
@@ -94,3 +94,18 @@ def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
         with lease(path, "testing"):
             pass
     assert path.exists()
+
+
+def test_a_lease_that_another_took_over_is_noticed(tmp_path: Path) -> None:
+    """A process that stood still was thought dead; before it changes anything, it asks."""
+    path = tmp_path / "x.lease"
+    with lease(path, "testing"):
+        require_held(path)
+        mine = path.read_bytes()
+        path.write_bytes(msgspec.json.encode(Holder(socket.gethostname(), os.getpid(), "some boot 1", "a")))
+        with pytest.raises(EmbedkitError, match="another process took over while this one stood still"):
+            require_held(path)
+        path.unlink()
+        with pytest.raises(EmbedkitError, match="another process took over"):
+            require_held(path)
+        path.write_bytes(mine)
