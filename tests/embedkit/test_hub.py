@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from embedkit.errors import EmbedkitError
@@ -99,6 +100,8 @@ def test_stage_by_stage_with_a_hub_that_does_not_answer(repos: dict[str, Path], 
     embedkit("embed", tmp_path / "output" / "run", **env)
     embedkit("merge", tmp_path / "output" / "run", **env)
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path / "output", **env)
+    assert embedkit("status", tmp_path / "output" / "run", **env).returncode == 0
+    assert len(pl.read_parquet(RunFolder(tmp_path / "output" / "run").metadata)) == 60
 
 
 @pytest.mark.slow
