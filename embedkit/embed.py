@@ -5,7 +5,6 @@ last is written. The manifest, written last, is what makes the shard exist.
 import errno
 import hashlib
 import logging
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ from embedkit.chunks import (
 )
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
-from embedkit.files import new_attempt
+from embedkit.files import job_name, new_attempt, still_missing
 from embedkit.hub import require_fetched
 from embedkit.logprogress import LogProgress
 from embedkit.manifests import finished_manifest, publish_manifest, remove_unnamed
@@ -78,6 +77,7 @@ class Clock:
 def embed_shards(run: RunFolder, shards: list[int]) -> None:
     """Embed shards one after another with one engine. Finished shards are checked and left alone."""
     config = read(run.config, RunConfig)
+    still_missing([run.plan])
     plan = read_plan(run, config)
     require_fetched(run, config, data=False)
     require_same_model(config)
@@ -266,7 +266,7 @@ class ShardTask:
             format=FORMAT,
             shard=self._shard,
             attempt=self._attempt,
-            job=os.environ.get("SLURM_JOB_ID", "local"),
+            job=job_name(),
             host=socket.gethostname(),
             request_sha256=digest(self._config.request),
             request=self._config.request,

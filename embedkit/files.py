@@ -10,19 +10,45 @@ import hashlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import psutil
 
 from embedkit.errors import EmbedkitError
 
 BLOCK_BYTES = 8 << 20
 
+HIDDEN_SECONDS = 90.0
+"""NFS may hide for so long from one host what another has written (acdirmax is 60 s by default)."""
+COHERENT = {
+    "apfs",
+    "bcachefs",
+    "btrfs",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "hfs",
+    "overlay",
+    "ramfs",
+    "tmpfs",
+    "xfs",
+    "zfs",
+}
+"""File systems of one host, where nothing is hidden."""
+
+
+def job_name() -> str:
+    """This job as people name it: under Slurm its id, with the index in an array (`123_17`); else "local"."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "local")
+
 
 def new_attempt() -> str:
     """A name for one start of a task: job and restart under Slurm, unique everywhere."""
-    job = os.environ.get("SLURM_JOB_ID", "local")
-    restart = os.environ.get("SLURM_RESTART_COUNT", "0")
-    return f"{job}-{restart}-{secrets.token_hex(4)}"
+    return f"{job_name()}-{os.environ.get('SLURM_RESTART_COUNT', '0')}-{secrets.token_hex(4)}"
 
 
 def follow_mode(folder: Path) -> None:
@@ -122,6 +148,29 @@ def remove_temporaries(folder: Path, names: str = "*") -> None:
     """Remove what killed writers of `durable` left in `folder`; `names` is a glob for some of them."""
     for path in sorted(folder.glob(f".{names}.tmp")):
         path.unlink(missing_ok=True)
+
+
+def still_missing(paths: Sequence[Path], seconds: float | None = None) -> list[Path]:
+    """Those of the paths that are not there, looked for again and again for `seconds`, by default hidden_seconds."""
+    missing = [path for path in paths if not path.exists()]
+    if not missing:
+        return []
+    deadline = time.monotonic() + (hidden_seconds(missing[0]) if seconds is None else seconds)
+    while missing and time.monotonic() < deadline:
+        time.sleep(1.0)
+        for folder in sorted({path.parent for path in missing}):
+            with contextlib.suppress(OSError):
+                os.listdir(folder)  # listing a folder asks the server; looking a name up may not  # noqa: PTH208
+        missing = [path for path in missing if not path.exists()]
+    return missing
+
+
+def hidden_seconds(path: Path) -> float:
+    """How long a file there may be hidden from this host after another wrote it: 0 on a local file system."""
+    path = path.resolve()
+    mounts = {partition.mountpoint: partition.fstype for partition in psutil.disk_partitions(all=True)}
+    fstype = next((mounts[str(parent)] for parent in (path, *path.parents) if str(parent) in mounts), "overlay")
+    return 0.0 if fstype in COHERENT else HIDDEN_SECONDS
 
 
 def sha256_file(path: Path) -> str:

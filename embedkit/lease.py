@@ -1,7 +1,7 @@
 """One process at a time does a stage of a run: a file created with O_EXCL that names its holder.
 
 Nothing rests on flock, which network file systems do not all keep. A holder on this host that is gone is
-recognised; one on another host is believed.
+recognised, and an earlier start of this very job on another; any other holder elsewhere is believed.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -23,19 +23,25 @@ PATIENCE_SECONDS = 5.0
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lease. `started` is when the process began, since process ids are used again."""
+    """Who holds a lease. `started` is when the process began, since process ids are used again.
+
+    `job` is the scheduler's id of its job and `restart` which start of that job it was; "" outside of one.
+    """
 
     host: str
     pid: int
     started: str
     token: str
+    job: str = ""
+    restart: str = ""
 
     @property
     def is_gone(self) -> bool:
         """Whether the holder is known to have ended."""
-        if self.host != socket.gethostname():
-            return False
-        return _started(self.pid) != self.started
+        if self.host == socket.gethostname():
+            return _started(self.pid) != self.started
+        job, restart = _job()  # a job starts again once its earlier start is over
+        return bool(job) and job == self.job and restart != self.restart
 
 
 @contextlib.contextmanager
@@ -44,7 +50,7 @@ def lease(path: Path, what: str) -> Iterator[None]:
 
     Raises EmbedkitError naming the holder if another process has it and is not known to be gone.
     """
-    me = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()), secrets.token_hex(8))
+    me = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()), secrets.token_hex(8), *_job())
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _create(path, me):
         holder = _read(path)
@@ -61,11 +67,24 @@ def lease(path: Path, what: str) -> Iterator[None]:
         _remove(path, me)
 
 
+def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
+    """Remove the lease at `path` if its holder was a job that has ended; `has_ended` is asked with the job's id."""
+    holder = _read(path)
+    if holder is not None and holder.job and has_ended(holder.job):
+        _remove(path, holder)
+
+
 def require_held(path: Path) -> None:
     """Raise EmbedkitError unless this process holds the lease at `path`: it may have been thought dead, and removed."""
     holder, pid = _read(path), os.getpid()
     if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), pid, _started(pid)):
         raise EmbedkitError(f"{path}: another process took over while this one stood still; nothing was changed")
+
+
+def _job() -> tuple[str, str]:
+    """This process's job and which start of it, as new_attempt names them; ("", "") outside of a job."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return job, os.environ.get("SLURM_RESTART_COUNT", "0") if job else ""
 
 
 def _started(pid: int) -> str:
@@ -114,4 +133,5 @@ def _remove(path: Path, holder: Holder) -> None:
 
 
 def _describe(path: Path, holder: Holder | None) -> str:
-    return f"process {holder.pid} on {holder.host} is" if holder else f"somebody ({path} cannot be read) is"
+    job = f", job {holder.job}," if holder and holder.job else ""
+    return f"process {holder.pid} on {holder.host}{job} is" if holder else f"somebody ({path} cannot be read) is"

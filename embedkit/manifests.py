@@ -1,11 +1,24 @@
 """A shard's manifest: whether one holds, and publishing a new one. What no manifest names does not exist."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError
-from embedkit.files import write_once
-from embedkit.records import NewerFormat, Plan, ShardManifest, digest, encode, file_problem, read
+from embedkit.files import still_missing, write_once
+from embedkit.records import (
+    FORMAT,
+    NewerFormat,
+    Plan,
+    Rejected,
+    RejectedShard,
+    ShardManifest,
+    digest,
+    encode,
+    file_problem,
+    read,
+    write,
+)
 from embedkit.runfolder import RunFolder
 from embedkit.shardfile import JOURNAL, MATRIX
 
@@ -15,24 +28,59 @@ log = logging.getLogger(__name__)
 def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest | None:
     """The shard's manifest if it fits the plan and its files are whole, read to the last byte; else None.
 
-    A manifest that does not hold is removed, so that the shard is made again.
+    A manifest that does not hold, or that merge refused for its vectors, is put aside: the shard is made again.
     """
     path = run.shard_manifest(shard)
     if not path.exists():
         return None
     try:
         manifest = read(path, ShardManifest)
-        problem = manifest_problem(manifest, plan, shard)
+        problem = manifest_problem(manifest, plan, shard) or _rejection(run, manifest)
     except NewerFormat:
         raise
     except EmbedkitError as error:
         problem = str(error)
-    problem = problem or files_problem(path.parent, manifest)
+    if problem is None:
+        still_missing([path.parent / matrix.file.name for matrix in manifest.matrices.values()])
+        problem = files_problem(path.parent, manifest)
     if problem is None:
         return manifest
     log.warning("shard %d is made again: %s", shard, problem)
-    path.unlink()
+    path.replace(path.with_name("refused.json"))
     return None
+
+
+def reject(run: RunFolder, problems: dict[int, str], manifests: Sequence[ShardManifest], *, remake: bool) -> None:
+    """Write down which shards' manifests are refused and why, for those who make them again.
+
+    Args:
+        run: the run.
+        problems: what is wrong, by shard.
+        manifests: manifests that were read, the refused ones among them.
+        remake: whether the shards are to be made again although their bytes are those that were written.
+    """
+    refused = {
+        str(m.shard): RejectedShard(manifest_sha256=digest(m), what=problems[m.shard], remake=remake)
+        for m in manifests
+        if m.shard in problems
+    }
+    write(run.rejected, Rejected(format=FORMAT, shards=refused))
+
+
+def rejected_shards(run: RunFolder) -> dict[str, RejectedShard]:
+    """What the last merge refused, by the manifest's digest; empty if it refused nothing or cannot be read."""
+    try:
+        return {shard.manifest_sha256: shard for shard in read(run.rejected, Rejected).shards.values()}
+    except EmbedkitError as error:
+        if run.rejected.exists():
+            log.warning("what merge refused is unknown: %s", error)
+        return {}
+
+
+def _rejection(run: RunFolder, manifest: ShardManifest) -> str | None:
+    """Why merge refused the vectors of this very manifest; None if it did not."""
+    rejected = rejected_shards(run).get(digest(manifest))
+    return rejected.what if rejected is not None and rejected.remake else None
 
 
 def files_problem(folder: Path, manifest: ShardManifest) -> str | None:

@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 from embedkit.canary import canary_problems
 from embedkit.errors import EmbedkitError
 from embedkit.extract import TEXT_COLUMNS
-from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably
+from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably, still_missing
 from embedkit.lease import lease, require_held
 from embedkit.logprogress import LogProgress
-from embedkit.manifests import files_problem, manifest_problem
+from embedkit.manifests import files_problem, manifest_problem, reject
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.parts import COMPRESSION, extracted_schema
 from embedkit.plan import read_plan
@@ -74,6 +74,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
         EmbedkitError: a shard is missing or contradicts the plan, its bytes or the others.
     """
     config = read(run.config, RunConfig)
+    still_missing([run.plan])
     plan = read_plan(run, config)
     manifests = read_manifests(run, plan)
     check_engines(run, manifests, allow_mixed)
@@ -97,7 +98,7 @@ def merged_already(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -
     except EmbedkitError as error:
         log.warning("merged again: %s", error)
         return None
-    if success.plan_sha256 != digest(plan) or success.shard_manifests != {str(m.shard): digest(m) for m in manifests}:
+    if not is_merge_of(success, plan, manifests):
         return None
     problems = chain(
         (files_problem(run.shard(m.shard), m) for m in manifests),
@@ -108,6 +109,13 @@ def merged_already(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -
     if problem is not None:
         log.warning("merged again: %s", problem)
     return success if problem is None else None
+
+
+def is_merge_of(success: Success, plan: Plan, manifests: Sequence[ShardManifest]) -> bool:
+    """Whether a run was merged of these very shards."""
+    return success.plan_sha256 == digest(plan) and success.shard_manifests == {
+        str(m.shard): digest(m) for m in manifests
+    }
 
 
 def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardManifest], allow_mixed: bool) -> Success:
@@ -137,6 +145,7 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
         timings={name: round(value, 3) for name, value in seconds.items()},
     )
     write(run.success, success)
+    run.rejected.unlink(missing_ok=True)
     return success
 
 
@@ -144,6 +153,7 @@ def read_manifests(run: RunFolder, plan: Plan) -> list[ShardManifest]:
     """All shards' manifests. Raises EmbedkitError that names every shard that is missing or wrong."""
     manifests: list[ShardManifest] = []
     problems: dict[int, str] = {}
+    still_missing([run.shard_manifest(shard) for shard in range(len(plan.shards))])
     for shard in range(len(plan.shards)):
         path = run.shard_manifest(shard)
         if not path.exists():
@@ -188,11 +198,16 @@ def check_engines(run: RunFolder, manifests: list[ShardManifest], allow_mixed: b
     if len(groups) == 1 or (allow_mixed and len(dims) == 1):
         return
     lines = [f"  shards {', '.join(map(str, shards))}: {record}" for record, shards in groups.items()]
+    most = max(groups.values(), key=len)
+    others = {
+        shard: "made on another engine than most" for group in groups.values() if group is not most for shard in group
+    }
+    reject(run, others, manifests, remake=True)
     raise EmbedkitError(
         "the shards were made on different engines, whose vectors differ slightly:\n"
         + "\n".join(lines)
-        + f"\naccept it: {shlex.join([program(), 'merge', str(run.path), '--allow-mixed'])}\nor remove the folders of "
-        f"the smaller group in {run.embeddings / 'shards'} and make them again: {run.resume_command}"
+        + f"\naccept it: {shlex.join([program(), 'merge', str(run.path), '--allow-mixed'])}\nor make shards "
+        f"{', '.join(map(str, sorted(others)))} again, where the others were made: {run.resume_command}"
     )
 
 
@@ -202,11 +217,10 @@ def check_canaries(run: RunFolder, manifests: list[ShardManifest]) -> None:
     if not problems:
         return
     lines = [f"  shard {shard}: {problem}" for shard, problem in sorted(problems.items())]
+    reject(run, problems, manifests, remake=True)
     raise EmbedkitError(
         "the canary, the same texts in every task, has other vectors in these shards, though the engine is the same (a "
-        "bad GPU, another model?):\n"
-        + "\n".join(lines)
-        + f"\nremove their folders in {run.embeddings / 'shards'} and make them again: {run.resume_command}"
+        "bad GPU, another model?):\n" + "\n".join(lines) + f"\nto make them again: {run.resume_command}"
     )
 
 
@@ -271,6 +285,7 @@ def _merge_vectors(
             except EmbedkitError as error:
                 problems[manifest.shard] = str(error)
         if problems:
+            reject(run, problems, manifests, remake=False)
             raise shards_error(run, problems, len(plan.shards))
         by_source.flush()
         require_held(run.embeddings / "merge.lease")

@@ -282,6 +282,21 @@ class ShardManifest(Document, frozen=True):
     tokens_per_second: float
 
 
+class RejectedShard(Document, frozen=True):
+    """A manifest that merge refused. `remake`: its bytes are those that were written, and yet it is not to count."""
+
+    manifest_sha256: str
+    what: str
+    remake: bool
+
+
+class Rejected(Document, frozen=True):
+    """`embeddings/rejected.json`: what the last merge refused, by shard; a merge that succeeds removes it."""
+
+    format: int
+    shards: dict[str, RejectedShard]
+
+
 class SourceRecord(Document, frozen=True):
     """One data source in the merged output: its folder below by_source/ and its rows."""
 

@@ -97,6 +97,10 @@ class RunFolder:
         return self.embeddings / "by_source"
 
     @property
+    def rejected(self) -> Path:
+        return self.embeddings / "rejected.json"
+
+    @property
     def success(self) -> Path:
         return self.embeddings / "_SUCCESS.json"
 

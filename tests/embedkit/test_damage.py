@@ -289,6 +289,24 @@ def test_shards_of_different_engines_are_not_merged_unasked(damaged_run: RunFold
     assert "shards 2: " in failed.stderr
     embedkit("merge", damaged_run.path, "--allow-mixed")
     assert json.loads(damaged_run.success.read_bytes())["mixed_engines_allowed"] is True
+    assert not damaged_run.rejected.exists()
+
+
+def test_a_shard_of_another_engine_is_made_again_once_merge_refused_it(
+    damaged_run: RunFolder, hash_run: RunFolder
+) -> None:
+    path = damaged_run.shard_manifest(2)
+    manifest = read(path, ShardManifest)
+    write(path, msgspec.structs.replace(manifest, engine=msgspec.structs.replace(manifest.engine, gpu="other")))
+    embedkit("embed", damaged_run.path)
+    assert embedkit("merge", damaged_run.path, check=False).returncode == 1
+    kept = damaged_run.shard_manifest(1).stat()
+    again = embedkit("embed", damaged_run.path)
+    assert "shard 2 is made again: made on another engine than most" in again.stderr
+    assert damaged_run.shard_manifest(1).stat() == kept
+    embedkit("merge", damaged_run.path)
+    assert not damaged_run.rejected.exists()
+    assert snapshot(damaged_run) == snapshot(hash_run)
 
 
 def test_fault_1_a_shard_of_another_request_is_refused(damaged_run: RunFolder) -> None:

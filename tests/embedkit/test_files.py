@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from embedkit.errors import EmbedkitError
-from embedkit.files import durable, private_folder, write_durably, write_once
+from embedkit.files import durable, hidden_seconds, private_folder, still_missing, write_durably, write_once
 from embedkit.matrix import check_matrix, matrix_header, open_matrix
 from embedkit.records import FORMAT, FileRecord, Plan, RunConfig, decode, encode, read, sealed
 from embedkit.runfolder import RunFolder
@@ -123,3 +124,13 @@ def test_a_private_folder_is_private_or_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "open")
     with pytest.raises(EmbedkitError, match="is not yours"):
         private_folder(tmp_path / "link")
+
+
+def test_a_file_that_another_host_wrote_late_is_waited_for(tmp_path: Path) -> None:
+    """As on NFS, which shows new files late; on a local disk nothing is waited for."""
+    late = tmp_path / "late"
+    threading.Timer(0.5, late.touch).start()
+    assert hidden_seconds(late) == 0
+    assert still_missing([late]) == [late]
+    assert still_missing([late], seconds=30) == []
+    assert still_missing([late, tmp_path / "never"], seconds=1) == [tmp_path / "never"]
