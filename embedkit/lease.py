@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
-import psutil
 
 from embedkit.errors import EmbedkitError
 from embedkit.files import remove_temporaries
+from embedkit.lifeline import process_start
 
 PATIENCE_SECONDS = 5.0
 """Jobs of a killed queue take a moment to notice that it is gone."""
@@ -39,7 +39,7 @@ class Holder(msgspec.Struct, frozen=True):
     def is_gone(self) -> bool:
         """Whether the holder is known to have ended."""
         if self.host == socket.gethostname():
-            return _started(self.pid) != self.started
+            return process_start(self.pid) != self.started
         job, restart = _job()  # a job starts again once its earlier start is over
         return bool(job) and job == self.job and restart != self.restart
 
@@ -50,7 +50,7 @@ def lease(path: Path, what: str) -> Iterator[None]:
 
     Raises EmbedkitError naming the holder if another process has it and is not known to be gone.
     """
-    me = Holder(socket.gethostname(), os.getpid(), _started(os.getpid()), secrets.token_hex(8), *_job())
+    me = Holder(socket.gethostname(), os.getpid(), process_start(os.getpid()), secrets.token_hex(8), *_job())
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _create(path, me):
         holder = _read(path)
@@ -77,7 +77,7 @@ def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
 def require_held(path: Path) -> None:
     """Raise EmbedkitError unless this process holds the lease at `path`: it may have been thought dead, and removed."""
     holder, pid = _read(path), os.getpid()
-    if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), pid, _started(pid)):
+    if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), pid, process_start(pid)):
         raise EmbedkitError(f"{path}: another process took over while this one stood still; nothing was changed")
 
 
@@ -85,20 +85,6 @@ def _job() -> tuple[str, str]:
     """This process's job and which start of it, as new_attempt names them; ("", "") outside of a job."""
     job = os.environ.get("SLURM_JOB_ID", "")
     return job, os.environ.get("SLURM_RESTART_COUNT", "0") if job else ""
-
-
-def _started(pid: int) -> str:
-    """When a process began, "" if there is none: clock ticks since the boot, which no change of the clock moves.
-
-    Source: proc(5), field 22 of /proc/PID/stat. psutil adds the boot time, which moves when the clock is set.
-    """
-    try:
-        if not Path("/proc/self/stat").exists():  # not Linux
-            return str(psutil.Process(pid).create_time())
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
-    except (OSError, psutil.NoSuchProcess):
-        return ""
 
 
 def _create(path: Path, holder: Holder) -> bool:

@@ -1,10 +1,11 @@
-"""Children do not outlive their parent, even one that was killed with -9."""
+"""Processes: children do not outlive their parent, even one that was killed with -9; one is told from the next."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -37,6 +38,20 @@ def kill_children() -> None:
             child.kill()
         except psutil.NoSuchProcess:
             continue
+
+
+def process_start(pid: int) -> str:
+    """When a process began, "" if there is none: clock ticks since the boot, which no change of the clock moves.
+
+    Source: proc(5), field 22 of /proc/PID/stat. psutil adds the boot time, which moves when the clock is set.
+    """
+    try:
+        if not Path("/proc/self/stat").exists():  # not Linux
+            return str(psutil.Process(pid).create_time())
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
+    except (OSError, psutil.NoSuchProcess):
+        return ""
 
 
 def _when_ended(wait: Callable[[], object]) -> None:

@@ -282,6 +282,17 @@ class ShardManifest(Document, frozen=True):
     tokens_per_second: float
 
 
+class Preflight(Document, frozen=True):
+    """`preflight.json`: what the first start of the engine found, before the shards."""
+
+    format: int
+    request_sha256: str
+    engine: EngineRecord
+    job: str
+    host: str
+    start_seconds: float
+
+
 class RejectedShard(Document, frozen=True):
     """A manifest that merge refused. `remake`: its bytes are those that were written, and yet it is not to count."""
 

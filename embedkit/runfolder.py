@@ -21,7 +21,9 @@ class RunFolder:
 
     @property
     def resume_command(self) -> str:
-        """What to type to continue the run and mend what is damaged."""
+        """What to type to continue the run and mend what is damaged: there, where it was begun."""
+        if self.submissions.exists():
+            return shlex.join([program(), "rerun", str(self.path)])
         return shlex.join(
             [program(), "run", "--resume", "--run-name", self.name, "--output-dir", str(self.path.parent)]
         )
@@ -103,6 +105,18 @@ class RunFolder:
     @property
     def success(self) -> Path:
         return self.embeddings / "_SUCCESS.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.path / "submissions.jsonl"
+
+    @property
+    def preflight(self) -> Path:
+        return self.path / "preflight.json"
+
+    @property
+    def compile_cache(self) -> Path:
+        return self.path / "compile_cache.tar"
 
     @property
     def logs(self) -> Path:

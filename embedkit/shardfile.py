@@ -70,6 +70,11 @@ def journals(folder: Path) -> list[Journal]:
     return sorted(found, key=lambda journal: (journal.header.started, journal.header.attempt))
 
 
+def durable_chunks(folder: Path) -> int:
+    """How many chunks of a shard some attempt made durable."""
+    return len({chunk.start for journal in journals(folder) for chunk in journal.chunks})
+
+
 class ShardFile:
     """The matrices and journal of one attempt, open for writing."""
 

@@ -1,18 +1,22 @@
 """What a person reads at the end of a command."""
 
+import shlex
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from embedkit.plan import read_plan
 from embedkit.records import VIEWS, RunConfig, ShardManifest, Success, read
-from embedkit.runfolder import RunFolder
+from embedkit.runfolder import RunFolder, program
 from embedkit.status import Status
 from embedkit.verify import Report
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from jobs.rerun import Resubmission
 
 
 def print_json(value: msgspec.Struct) -> None:
@@ -68,6 +72,37 @@ def print_summary(run: RunFolder, success: Success, console: "Console") -> None:
     matrices = [run.view_matrix(view) for view in VIEWS if view in success.empty]
     for path in (*matrices, run.metadata, run.by_source, run.dropped):
         console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
+def print_resubmission(run: RunFolder, done: "Resubmission", console: "Console") -> None:
+    """What was submitted, or would be, and what comes next."""
+    standing, decision = done.standing, done.decision
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    say(f"run {run.path}")
+    if standing.planned:
+        say(f"{standing.shards - len(standing.problems)} of {standing.shards} shards are finished")
+    if standing.live:
+        busy = Counter((live.stage, live.task.state.lower()) for live in standing.live)
+        say(
+            "on the cluster already: " + ", ".join(f"{n} {stage} {state}" for (stage, state), n in sorted(busy.items()))
+        )
+    for change in done.adapted:
+        say(f"asked for: {change}")
+    if decision.cancel:
+        say(f"cancelled: {', '.join(decision.cancel)}, which waited in vain or are replaced")
+    jobs = {line.stage: line.job for line in done.submitted}
+    for job in decision.submit:
+        ready = job.after({stage: name for stage, name in jobs.items() if name})
+        what = f"{job.stage} {f'shards {ready.array}' if job.array else ''}".strip()
+        after = f" (after {ready.dependency})" if ready.dependency else ""
+        say(f"job {jobs[job.stage]}: {what}{after}" if job.stage in jobs else f"would submit {what}{after}")
+    if not decision.submit:
+        say("merged: nothing to do" if standing.merged else "nothing to submit")
+    elif done.submitted:
+        say(f"Next: {shlex.join([program(), 'status', run.name, '--output-dir', str(run.path.parent)])}")
 
 
 def _views(success: Success) -> str:

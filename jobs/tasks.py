@@ -36,6 +36,15 @@ def embed_task(run: Path, shard: int) -> None:
     embed_shards(RunFolder(run), [shard])
 
 
+def preflight_task(run: Path) -> None:
+    """Try the run's engine."""
+    os.environ.update(OFFLINE)
+    from embedkit.preflight import preflight
+
+    follow_mode(run)
+    preflight(RunFolder(run))
+
+
 def merge_task(run: Path, allow_mixed: bool = False) -> None:
     """Merge the run's shards."""
     os.environ.update(OFFLINE)
@@ -54,10 +63,15 @@ def log_to_file(path: Path) -> None:
     for stream in (1, 2):
         os.dup2(fd, stream)
     os.close(fd)
+    log_to_stderr()
+    log.info("started: process %d", os.getpid())
+
+
+def log_to_stderr() -> None:
+    """Send the log lines of this process and its libraries to stderr, which is its log file."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("submitit").propagate = False  # it prints its own lines
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
-    log.info("started: process %d", os.getpid())
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

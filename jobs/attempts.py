@@ -1,0 +1,122 @@
+"""How each start of a job on a cluster went: one line when it starts, one when it ends, if it still could.
+
+From these lines come two limits that need no accounting: a job that is told to stop again and again without getting
+anything done is not started for ever, and a shard that fails the same way three times is not run again by itself.
+"""
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from embedkit.errors import EmbedkitError
+from embedkit.files import job_name
+from embedkit.records import FORMAT, Document, decode_line, encode_line
+from embedkit.runfolder import RunFolder
+from jobs.profiles import Stage
+from jobs.submissions import now
+
+LIMIT = 3
+"""Starts without progress before a job is left alone."""
+WORDLESS = "it ended without a word (killed from outside?)"
+
+
+class Attempt(Document, frozen=True):
+    """One line: `done` counts what is durable, chunks of a shard or parts; `why` is set where it failed or stopped."""
+
+    format: int
+    what: Literal["started", "finished", "stopped", "cancelled", "failed"]
+    at: str
+    job: str
+    restart: int
+    node: str
+    done: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a job, and how it ended; a start without a last word has ended "failed" once it is over."""
+
+    first: Attempt
+    last: Attempt | None
+
+    @property
+    def outcome(self) -> str:
+        """The last word's kind."""
+        return "failed" if self.last is None else self.last.what
+
+    @property
+    def why(self) -> str:
+        """Why it failed, so that the same failure reads the same: the first line, without addresses."""
+        text = WORDLESS if self.last is None else self.last.why
+        return re.sub(r"0x[0-9a-f]+", "0x", text.partition("\n")[0])
+
+
+class Attempts:
+    """The lines of one job or shard, `logs/embed-00017.attempts.jsonl`."""
+
+    def __init__(self, run: RunFolder, stage: Stage, shard: int | None = None) -> None:
+        self._path: Path = run.logs / f"{log_name(stage, shard)}.attempts.jsonl"
+
+    def add(self, what: Literal["started", "finished", "stopped", "cancelled", "failed"], done: int, why: str) -> None:
+        """Append a line. It explains and decides nothing that counts, so a disk that is full is no reason to fail."""
+        line = encode_line(
+            Attempt(
+                format=FORMAT,
+                what=what,
+                at=now(),
+                job=job_name(),
+                restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+                node=node_name(),
+                done=done,
+                why=why,
+            )
+        )
+        try:
+            with self._path.open("ab") as file:
+                file.write(line)
+        except OSError:
+            return
+
+    def starts(self) -> list[Start]:
+        """Every start, oldest first; lines that cannot be read are left out."""
+        starts: dict[tuple[str, int], Start] = {}
+        for line in self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []:
+            try:
+                attempt = decode_line(line, Attempt, self._path)
+            except EmbedkitError:
+                continue
+            key = (attempt.job, attempt.restart)
+            if attempt.what == "started":
+                starts[key] = Start(attempt, None)
+            elif key in starts:
+                starts[key] = Start(starts[key].first, attempt)
+        return list(starts.values())
+
+    def stops_in_vain(self, done: int) -> int:
+        """How many starts right before this one were told to stop, one after another, with no more done than now."""
+        count = 0
+        for start in reversed(self.starts()[:-1]):
+            if start.outcome != "stopped" or start.first.done != done:
+                break
+            count += 1
+        return count
+
+    def poison(self) -> str | None:
+        """Why the last starts failed if they failed the same way LIMIT times and got nothing done; else None."""
+        newest = [start for start in self.starts() if start.outcome not in ("stopped", "cancelled")][-LIMIT:]
+        same = len({(start.outcome, start.why, start.first.done) for start in newest}) == 1
+        return newest[-1].why if len(newest) == LIMIT and same and newest[-1].outcome == "failed" else None
+
+
+def log_name(stage: Stage, shard: int | None) -> str:
+    """The name of a job's log without its ending: `embed-00017`, `merge`."""
+    return stage if shard is None else f"{stage}-{shard:05d}"
+
+
+def node_name() -> str:
+    """This node as Slurm names it."""
+    return os.environ.get("SLURMD_NODENAME", socket.gethostname())

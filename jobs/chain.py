@@ -1,0 +1,128 @@
+"""The chain of a run on Slurm: which jobs there are, what each waits for and asks for. Nothing is submitted here.
+
+    prepare ──afterok──┐
+                       embed (array, index = shard) ──afterany── merge
+    preflight ─afterok─┘
+
+afterok comes with --kill-on-invalid-dep: what can no longer start is cancelled and does not wait for ever. merge
+follows embed however that ended, looks at the manifests, and succeeds or says what is missing.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import submitit
+
+from embedkit.runfolder import RunFolder
+from jobs.profiles import Resources, Stage, sbatch_parameters, setup_lines
+from jobs.slurm import array_spec
+from jobs.submissions import COMMENT
+
+ORDER: tuple[Stage, ...] = ("prepare", "preflight", "embed", "merge")
+
+
+@dataclass(frozen=True)
+class ChainJob:
+    """One sbatch. `after_ok` and `after_any` name jobs by id, or stages of the same chain that come before.
+
+    `indices` are the shards of an embed array, None for a job that is no array; `parallel` is how many of them may
+    run at once.
+    """
+
+    stage: Stage
+    after_ok: tuple[str, ...] = ()
+    after_any: tuple[str, ...] = ()
+    indices: tuple[int, ...] | None = None
+    parallel: int | None = None
+
+    @property
+    def array(self) -> str:
+        """The array as sbatch takes it: `3,17,42%8`; "" for a job that is no array."""
+        if self.indices is None:
+            return ""
+        limit = "" if self.parallel is None else f"%{self.parallel}"
+        return array_spec(self.indices) + limit
+
+    @property
+    def dependency(self) -> str:
+        """What it waits for, as sbatch takes it."""
+        kinds = (("afterok", self.after_ok), ("afterany", self.after_any))
+        return ",".join(":".join((kind, *jobs)) for kind, jobs in kinds if jobs)
+
+    def after(self, known: Mapping[str, str]) -> "ChainJob":
+        """The same job, with the ids of stages that are known in the place of their names."""
+        return replace(
+            self,
+            after_ok=tuple(known.get(job, job) for job in self.after_ok),
+            after_any=tuple(known.get(job, job) for job in self.after_any),
+        )
+
+
+def whole_chain(shards: int, num_gpus: int, preflight: bool) -> list[ChainJob]:
+    """The chain of a run of which nothing is done yet."""
+    before: list[Stage] = ["prepare", "preflight"] if preflight else ["prepare"]
+    return [
+        *(ChainJob(stage) for stage in before),
+        ChainJob("embed", after_ok=tuple(before), indices=tuple(range(shards)), parallel=num_gpus),
+        ChainJob("merge", after_any=("embed",)),
+    ]
+
+
+class JobExecutor(submitit.SlurmExecutor):
+    """submitit's executor for one job of a chain, whose jobs start `python -m jobs.slurm_job`.
+
+    submitit would pickle a call for each task of an array. Here one script serves the whole array, and tasks learn
+    their shard from the array index: a rerun of three tasks of a thousand writes one small file, and nothing is
+    unpickled on the cluster.
+    """
+
+    def __init__(self, run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> None:
+        super().__init__(run.logs / "slurm")
+        self._run, self._job = run, job
+        self.update_parameters(
+            job_name=f"{run.name}.{job.stage}",
+            time=None,  # the profile's, below, or the site's
+            wckey=None,  # submitit's own default is refused on some sites
+            use_srun=False,  # the script becomes the task: signals, exit codes and cgroups need no step in between
+            stderr_to_stdout=True,
+            setup=["export PYTHONSAFEPATH=1", *setup_lines(resources)],
+            additional_parameters=_parameters(run, job, resources, tag),
+        )
+
+    @classmethod
+    def affinity(cls) -> int:
+        """A script can be shown where there is no Slurm."""
+        return 2
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return f"exec {self.python} -u -m jobs.slurm_job {self._job.stage} {shlex.quote(str(self._run.path))}"
+
+    def text(self) -> str:
+        """The script for sbatch."""
+        return str(self._make_submission_file_text(self._submitit_command_str, ""))
+
+    def start(self) -> str:
+        """Submit the job; returns its id. Raises submitit's FailedSubmissionError or FailedJobError."""
+        return str(self._submit_command(self._submitit_command_str).job_id)
+
+
+def _parameters(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> dict[str, str | int | bool]:
+    """sbatch's options: the profile's, and what a chain needs whatever the site."""
+    parameters: dict[str, str | int | bool] = dict(sbatch_parameters(resources))
+    log = "embed-%5a" if job.indices is not None else job.stage
+    parameters |= {
+        "chdir": str(run.path),
+        "output": f"logs/{log}.log",  # below chdir: a % in the run's path would be taken for a pattern
+        "open-mode": "append",
+        "comment": COMMENT + tag,
+        "signal": f"B:USR2@{resources.signal_seconds}",
+        "requeue": True,
+    }
+    if job.array:
+        parameters["array"] = job.array
+    if job.dependency:
+        parameters["dependency"] = job.dependency
+        parameters["kill-on-invalid-dep"] = "yes"
+    return parameters

@@ -1,0 +1,105 @@
+"""The commands that speak to Slurm: submit and rerun."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from embedkit.errors import EmbedkitError, UsageError
+from jobs.asking import new_console, open_run, output_dir_option, request_options, run_argument
+
+profile_option = click.option(
+    "--profile", "profile_name", metavar="NAME|PATH", help="Site profile: a name in slurm_templates/ or a TOML file."
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be submitted, and submit nothing.")
+
+
+@click.command()
+@request_options
+@profile_option
+@dry_run_option
+@click.option("--scripts", is_flag=True, help="With --dry-run: the whole script of each job.")
+@click.pass_context
+def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, scripts: bool, **given: Any) -> None:
+    """Hand a whole run to Slurm: prepare, embed (an array, a shard a task) and merge.
+
+    Returns at once; the jobs wait for each other. --num-gpus is how many shards are embedded at once.
+    """
+    from jobs.forecast import print_forecast
+    from jobs.profiles import load_profile
+    from jobs.rerun import last_profile, submit_what_is_left
+    from jobs.standing import refuse_living
+    from jobs.summary import print_resubmission
+
+    if profile_name is None and not given["resume"]:
+        raise UsageError("--profile is needed: which partition, time and memory the jobs ask for on this cluster")
+    profile = load_profile(profile_name) if profile_name is not None else None
+    on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
+    folder, config = open_run(context, given, "plan" if dry_run else "submit", on_gpus)
+    if profile is None:
+        profile = load_profile(last_profile(folder)[0])
+    if folder.config.exists():
+        refuse_living(folder)
+    parallel = given["num_gpus"] or config.num_gpus
+    if dry_run:
+        print_forecast(folder, config, profile, parallel, new_console(), scripts)
+        return
+    done = submit_what_is_left(folder, config, profile, parallel, "submit")
+    print_resubmission(folder, done, new_console())
+
+
+@click.command()
+@run_argument
+@output_dir_option
+@profile_option
+@dry_run_option
+@click.option(
+    "--shard",
+    "shards",
+    type=click.IntRange(0),
+    multiple=True,
+    help="Only this shard; repeatable. Also one that failed the same way again and again.",
+)
+@click.option("--num-gpus", type=click.IntRange(1), help="Shards at once.  [default: as before]")
+@click.option("--time", "time_limit", help="Time limit of a shard's task, as Slurm takes it.  [default: the profile's]")
+@click.option("--mem", help="Memory of a shard's task.  [default: the profile's; half as much again where it ran out]")
+def rerun(
+    run_name_or_path: str,
+    output_dir: Path,
+    profile_name: str | None,
+    dry_run: bool,
+    shards: tuple[int, ...],
+    num_gpus: int | None,
+    time_limit: str | None,
+    mem: str | None,
+) -> None:
+    """Submit again what is neither finished nor queued nor running, and all that follows it.
+
+    Finished shards are never touched. Exits 0 if that is nothing.
+    """
+    from embedkit.records import RunConfig, read
+    from embedkit.runfolder import find_run
+    from jobs.profiles import load_profile, with_overrides
+    from jobs.rerun import last_profile, submit_what_is_left
+    from jobs.summary import print_resubmission
+
+    folder = find_run(run_name_or_path, output_dir)
+    config = read(folder.config, RunConfig)
+    before, parallel = last_profile(folder)
+    profile = with_overrides(load_profile(profile_name or before), time=time_limit, mem=mem)
+    done = submit_what_is_left(
+        *(folder, config, profile, num_gpus or parallel or config.num_gpus, "rerun"),
+        only=shards,
+        more_memory=mem is None,
+        dry_run=dry_run,
+    )
+    print_resubmission(folder, done, new_console())
+    left = set(done.standing.poison) - set(shards)
+    if left:
+        lines = [f"  shard {shard}: {done.standing.poison[shard]}" for shard in sorted(left)]
+        raise EmbedkitError(
+            "these failed the same way three times without a new chunk, and are not run again by themselves:\n"
+            + "\n".join(lines)
+            + f"\nlook at logs/embed-{min(left):05d}.log; to try again all the same: embedkit rerun {folder.path} "
+            f"--shard {min(left)}"
+        )

@@ -1,0 +1,79 @@
+"""`embedkit submit --dry-run`: the jobs, what they ask for, what the run will take, and whether there is room for it."""
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from embedkit.estimate import Estimate, estimate_rows, footprint
+from embedkit.plan import read_plan
+from embedkit.records import RunConfig
+from embedkit.runfolder import RunFolder
+from embedkit.space import free_space, shortfall
+from jobs.chain import ChainJob, whole_chain
+from jobs.profiles import Profile, Resources
+from jobs.submit import script
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_forecast(
+    run: RunFolder, config: RunConfig, profile: Profile, parallel: int, console: "Console", scripts: bool
+) -> None:
+    """Print what would be submitted and what it would take; `scripts`: the text for sbatch too."""
+    from rich.table import Table
+
+    plan = read_plan(run, config) if run.plan.exists() else None
+    estimate = estimate_rows(config, plan)
+    shards = config.request.shards or estimate.shards or 1
+    jobs = whole_chain(shards, parallel, preflight=config.request.engine != "hash")
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    say(f"run {run.path} (nothing is submitted)")
+    table = Table("stage", "tasks", "at once", "waits for", "asks for", box=None, pad_edge=False)
+    for job in jobs:
+        tasks = "1" if job.indices is None else f"{len(job.indices):,}"
+        table.add_row(job.stage, tasks, str(min(parallel, shards)) if job.array else "1", job.dependency, _asks(profile, job))
+    console.print(table, highlight=False, markup=False)
+    for line in _amounts(estimate, shards, parallel):
+        say(line)
+    room = footprint(estimate, config)
+    say(f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files; {room.peak_bytes / 1e9:,.1f} GB at most on the way")
+    space = free_space(run.path)
+    say(f"space    {space.describe()}")
+    short = shortfall(room, space)
+    if short is not None:
+        say(f"WARNING  {short}")
+    if scripts:
+        for job in jobs:
+            say(f"\n--- {job.stage}\n{script(run, profile, job)}")
+
+
+def _asks(profile: Profile, job: ChainJob) -> str:
+    resources: Resources = profile.stages[job.stage]
+    gpus = f"{resources.gpus} GPU" if resources.gpus else resources.gres
+    asked = [
+        f"partition {resources.partition}" if resources.partition else None,
+        f"{resources.cpus} CPUs" if resources.cpus else None,
+        gpus,
+        f"{resources.mem:,} MB" if resources.mem else None,
+        f"{timedelta(minutes=resources.time)}" if resources.time else None,
+    ]
+    return ", ".join(text for text in asked if text) or "the site's defaults"
+
+
+def _amounts(estimate: Estimate, shards: int, parallel: int) -> list[str]:
+    about = "" if estimate.basis == "plan" else "at most " if estimate.at_most else "about "
+    lines = [
+        f"rows     {about}{estimate.rows:,} kept of {estimate.rows_chosen:,} chosen",
+        f"tokens   {about}{estimate.tokens:,}, {about}{estimate.tokens // max(shards, 1):,} a shard",
+    ]
+    if estimate.seconds:
+        wall = estimate.seconds / min(parallel, shards)
+        finish = datetime.now().astimezone() + timedelta(seconds=wall)
+        lines.append(
+            f"embed    {about}{estimate.seconds / 3600:,.1f} GPU hours, {wall / 3600:,.1f} hours on "
+            f"{min(parallel, shards)} at once: {finish:%a %d %b %H:%M} if all started now (prepare, merge and queues aside)"
+        )
+    return lines

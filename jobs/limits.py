@@ -1,0 +1,84 @@
+"""How large an array the cluster takes: asked for before anything is submitted, so that a refusal names what fits."""
+
+import getpass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from embedkit.errors import EmbedkitError, UsageError
+from jobs.chain import ChainJob
+from jobs.profiles import Profile, Resources
+from jobs.slurm import Task, ask, configuration
+
+ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
+QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most so many jobs; each task of an array counts as one, and so do those that are queued already."""
+
+    name: str
+    most: int
+
+
+def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Task]) -> None:
+    """Raise UsageError naming the limit and the largest number of shards that fits, if the jobs do not."""
+    settings = configuration()
+    arrays = [job.indices for job in jobs if job.indices]
+    most = int(settings.get("MaxArraySize", "1001"))
+    highest = max((indices[-1] for indices in arrays), default=0)
+    if highest >= most:
+        raise UsageError(
+            f"--shards {highest + 1}: the cluster's MaxArraySize is {most}, and the array's index is the shard; "
+            f"{most} shards at most"
+        )
+    count = sum(len(job.indices) if job.indices else 1 for job in jobs)
+    limits = [Limit("the cluster's MaxJobCount", int(settings.get("MaxJobCount", "10000")))]
+    if "limits" in settings.get("AccountingStorageEnforce", ""):
+        limits += account_limits(profile.stages["embed"])
+    for limit in limits:
+        room = limit.most - len(queued)
+        if count > room:
+            others = count - sum(map(len, arrays))
+            fits = max(room - others, 0)
+            raise UsageError(
+                f"{count} jobs are to be submitted ({count - others} shards and {others} more), but {limit.name} is "
+                f"{limit.most} and {len(queued)} of yours are queued or running: {fits} shards at most"
+            )
+
+
+def account_limits(resources: Resources) -> list[Limit]:
+    """The limits on submitted jobs of this user's account and QOS; none if the accounting does not answer."""
+    user = getpass.getuser()
+    account = resources.account or _default_account(user)
+    limits: list[Limit] = []
+    for row in _rows("assoc", ASSOC_FIELDS):
+        if row["Account"] == account and row["User"] in ("", user):
+            whose = f"account {account}" + (f", user {user}" if row["User"] else "")
+            limits += _limits(row, ("MaxSubmit", "GrpSubmit"), whose)
+    for row in _rows("qos", QOS_FIELDS):
+        if row["Name"] == (resources.qos or "normal"):
+            limits += _limits(row, ("MaxSubmitPU", "MaxSubmitPA", "GrpSubmit"), f"QOS {row['Name']}")
+    return sorted(limits, key=lambda limit: limit.most)
+
+
+def _limits(row: dict[str, str], names: Sequence[str], whose: str) -> Iterator[Limit]:
+    for name in names:
+        if re.fullmatch(r"\d+", row[name]):
+            yield Limit(f"{name} of {whose}", int(row[name]))
+
+
+def _default_account(user: str) -> str:
+    try:
+        return ask("sacctmgr", "-n", "-P", "show", "user", user, "format=DefaultAccount").strip()
+    except EmbedkitError:
+        return ""
+
+
+def _rows(entity: str, fields: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        text = ask("sacctmgr", "-n", "-P", "show", entity, f"format={','.join(fields)}")
+    except EmbedkitError:
+        return []
+    return [dict(zip(fields, line.split("|"), strict=True)) for line in text.splitlines() if line.count("|")]

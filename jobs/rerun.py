@@ -1,0 +1,143 @@
+"""Submitting a run to Slurm, for the first time or again: what is left to do, as the run folder and the queue say."""
+
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.lease import lease
+from embedkit.records import RunConfig
+from embedkit.runfolder import RunFolder
+from jobs.attempts import log_name
+from jobs.limits import check_limits
+from jobs.profiles import Profile
+from jobs.slurm import Ended, cancel, history, queue, require_slurm
+from jobs.standing import Decision, Standing, decide, look
+from jobs.submissions import Submission, Submissions
+from jobs.submit import submit
+
+MORE_MEMORY = 1.5
+TAIL_BYTES = 1 << 16
+OUT_OF_MEMORY = ("exceeded memory limit", "oom_kill", "oom-kill", "Out Of Memory")
+"""What Slurm's own daemon writes into a task's log when it ends it for its memory."""
+
+
+@dataclass(frozen=True)
+class Resubmission:
+    """What was, or would be, done: the standing before, the decision, the profile as it was adapted and why."""
+
+    standing: Standing
+    decision: Decision
+    profile: Profile
+    adapted: tuple[str, ...]
+    submitted: tuple[Submission, ...] = ()
+
+
+def submit_what_is_left(
+    run: RunFolder,
+    config: RunConfig,
+    profile: Profile,
+    parallel: int,
+    why: str,
+    only: Collection[int] = (),
+    more_memory: bool = True,
+    dry_run: bool = False,
+) -> Resubmission:
+    """Cancel what waits in vain, and submit what is neither whole nor queued nor running, with all that follows it.
+
+    Args:
+        run: the run.
+        config: its configuration.
+        profile: the site's.
+        parallel: how many tasks of embed may run at once.
+        why: why it is submitted, for `submissions.jsonl`.
+        only: shards to run, also those that failed the same way again and again; all that need it if empty.
+        more_memory: whether shards that ran out of memory get more by themselves.
+        dry_run: look and decide only.
+
+    Raises:
+        UsageError: a limit of the cluster or the account is too small; a shard that does not exist.
+        EmbedkitError: another command submits this run right now; Slurm does not answer or refuses.
+    """
+    require_slurm()
+    with lease(run.path / "submit.lease", "submitting this run"):
+        standing = look(run, config, _planned_shards(run, config))
+        beyond = [shard for shard in only if not 0 <= shard < standing.shards]
+        if beyond:
+            raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {standing.shards - 1}")
+        decision = decide(standing, parallel, only)
+        indices = [index for job in decision.submit for index in job.indices or ()]
+        profile, adapted = _adapt(run, profile, indices, more_memory)
+        if dry_run:
+            return Resubmission(standing, decision, profile, adapted)
+        check_limits(profile, decision.submit, [task for task in queue() if task.name not in decision.cancel])
+        cancel(decision.cancel)
+        lines = submit(run, profile, decision.submit, why)
+        return Resubmission(standing, decision, profile, adapted, tuple(lines))
+
+
+def _planned_shards(run: RunFolder, config: RunConfig) -> int:
+    if config.request.shards is not None:
+        return config.request.shards
+    if not run.plan.exists():
+        raise UsageError(
+            f"{run.path}: this run was asked for without --shards, which prepare decides; an array's size must be "
+            f"known before: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run of another "
+            "name"
+        )
+    return 0
+
+
+def _adapt(
+    run: RunFolder, profile: Profile, shards: Collection[int], more_memory: bool
+) -> tuple[Profile, tuple[str, ...]]:
+    """The profile with more memory where it ran out, without the nodes that failed; and what was changed."""
+    before = Submissions(run)
+    jobs = before.jobs("embed")
+    if not shards or not jobs:
+        return profile, ()
+    ended = [end for end in history(jobs) or [] if end.index in shards]
+    embed = profile.stages["embed"]
+    adapted: list[str] = []
+    short = _short_of_memory(run, shards, ended) if more_memory else []
+    mems = [line.mem for line in before.read() if line.stage == "embed" and line.mem and set(line.indices) & set(short)]
+    if short and mems and embed.mem is not None and (mem := int(max(mems) * MORE_MEMORY)) > embed.mem:
+        named = ", ".join(map(str, short))
+        adapted.append(f"{mem} MB of memory a task instead of {embed.mem}: shards {named} ran out of it")
+        embed = replace(embed, mem=mem)
+    lost = sorted({end.node for end in ended if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node})
+    if lost:
+        adapted.append(f"without nodes {', '.join(lost)}, which failed")
+        embed = replace(embed, exclude=",".join([*([embed.exclude] if embed.exclude else []), *lost]))
+    return replace(profile, stages={**profile.stages, "embed": embed}), tuple(adapted)
+
+
+def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Collection[Ended]) -> list[int]:
+    """Shards whose newest start ended for its memory, as the accounting or the end of its log says."""
+    newest: Mapping[int | None, Ended] = {end.index: end for end in ended}
+    short = []
+    for shard in sorted(shards):
+        state = newest[shard].state if shard in newest else ""
+        if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and _log_says_so(run, shard)):
+            short.append(shard)
+    return short
+
+
+def _log_says_so(run: RunFolder, shard: int) -> bool:
+    path: Path = run.logs / f"{log_name('embed', shard)}.log"
+    with suppress(OSError):
+        with path.open("rb") as file:
+            file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))
+            newest_start = file.read().decode(errors="replace").rpartition(" job ")[2]
+        return any(said in newest_start for said in OUT_OF_MEMORY)
+    return False
+
+
+def last_profile(run: RunFolder) -> tuple[str, int | None]:
+    """The profile that the run was last submitted with, and how many tasks at once; raises if it never was."""
+    line = Submissions(run).last("embed")
+    if line is None:
+        raise EmbedkitError(f"{run.path}: nothing of it was submitted to Slurm; `embedkit submit --resume` does that")
+    limit = line.array.partition("%")[2]
+    return line.profile, int(limit) if limit else None

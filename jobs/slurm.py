@@ -1,0 +1,175 @@
+"""Asking Slurm: what is queued or running, what became of a job, which limits there are.
+
+Only text output with named fields, which Slurm has kept since 20.11; states that are not known here are kept as
+they are. Slurm explains what is missing; what is finished, manifests alone say.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from embedkit.errors import EmbedkitError
+
+TIMEOUT_SECONDS = 60
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
+"""Where the cluster is; everything else that a surrounding job set would leak into the jobs."""
+SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job, or one task of an array, that is queued or running."""
+
+    job: str
+    index: int | None
+    state: str
+    reason: str
+    node: str
+    comment: str
+
+    @property
+    def name(self) -> str:
+        """As people and scancel name it: `123`, `123_17`."""
+        return self.job if self.index is None else f"{self.job}_{self.index}"
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for something that cannot happen any more."""
+        return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """One start of a job or array task that is over, as the accounting has it."""
+
+    job: str
+    index: int | None
+    state: str
+    exit_code: str
+    node: str
+
+
+def require_slurm() -> None:
+    """Raise EmbedkitError if there is no Slurm here."""
+    if shutil.which("sbatch") is None:
+        raise EmbedkitError(
+            "there is no Slurm here (no sbatch in PATH); type this on a login node of a cluster, or take `embedkit run`"
+        )
+
+
+def ask(*command: str) -> str:
+    """The output of one of Slurm's commands. Raises EmbedkitError with what it said if it fails."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    except FileNotFoundError:
+        raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
+    except subprocess.TimeoutExpired:
+        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s; try again later") from None
+    if done.returncode:
+        raise EmbedkitError(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Hide what Slurm set for a job around this process, and the Hub's token, from the jobs that are submitted."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if (name.startswith(SLURM_VARIABLES) and name not in KEPT) or name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+QUEUE_FORMAT = "%F|%K|%T|%r|%N|%k"  # array's id, index, state, reason, nodes, comment
+
+
+def queue() -> list[Task]:
+    """All tasks of this user that are queued or running, a line each."""
+    return parse_queue(ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
+
+
+def parse_queue(text: str) -> list[Task]:
+    """Read what squeue prints in QUEUE_FORMAT."""
+    tasks = []
+    for line in text.splitlines():
+        job, index, state, reason, node, comment = line.split("|", 5)
+        tasks.append(Task(job, int(index) if index.isdecimal() else None, state, reason, node, comment))
+    return tasks
+
+
+def history(jobs: Iterable[str]) -> list[Ended] | None:
+    """Every start of these jobs that the accounting knows, oldest first; None if there is no accounting."""
+    ids = ",".join(sorted(set(jobs)))
+    if not ids:
+        return []
+    try:
+        return parse_history(ask("sacct", "-X", "-n", "-P", "-D", "-j", ids, "-o", "JobID,State,ExitCode,NodeList"))
+    except EmbedkitError:
+        return None
+
+
+def parse_history(text: str) -> list[Ended]:
+    """Read what sacct prints; tasks of an array that never started (`123_[4-9]`) are left out."""
+    ended = []
+    for line in text.splitlines():
+        name, state, exit_code, node = line.split("|")
+        found = re.fullmatch(r"(\d+)(?:_(\d+))?", name)
+        if found is not None:
+            index = None if found[2] is None else int(found[2])
+            ended.append(Ended(found[1], index, state.split(" ")[0], exit_code, node))
+    return ended
+
+
+def state_of(task: str) -> tuple[str, str]:
+    """State and reason of one job or array task, ("", "") if Slurm no longer knows it. `task`: as people name it."""
+    try:
+        text = ask("scontrol", "show", "job", "-o", task)
+    except EmbedkitError:
+        return "", ""
+    state, reason = re.search(r"\bJobState=(\S+)", text), re.search(r"\bReason=(\S+)", text)
+    return (state[1] if state else ""), (reason[1] if reason else "")
+
+
+def cancel(tasks: Sequence[str]) -> None:
+    """Cancel jobs or array tasks; those that are over already are no error."""
+    if tasks:
+        ask("scancel", *tasks)
+
+
+def configuration() -> dict[str, str]:
+    """The cluster's settings, by name."""
+    return parse_configuration(ask("scontrol", "show", "config"))
+
+
+def parse_configuration(text: str) -> dict[str, str]:
+    """Read `scontrol show config`."""
+    found = re.findall(r"^(\w+)\s*= (.*?)\s*$", text, flags=re.MULTILINE)
+    return dict(found)
+
+
+def array_spec(indices: Sequence[int]) -> str:
+    """Ascending indices as sbatch takes them: `0-2,17`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def array_indices(spec: str) -> tuple[int, ...]:
+    """The indices of an array specification; a `%N` behind it is no part of them."""
+    indices: list[int] = []
+    for run in spec.partition("%")[0].split(","):
+        first, _, last = run.partition("-")
+        indices += range(int(first), int(last or first) + 1)
+    return tuple(indices)

@@ -1,0 +1,185 @@
+"""Where a run stands: what is whole in its folder, what Slurm has queued or running, and so what is left to submit.
+
+The deciding is a pure function of that; asking it again after it was followed gives nothing to do.
+"""
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.manifests import manifest_problem, rejected_shards
+from embedkit.merge import is_merge_of
+from embedkit.plan import read_plan
+from embedkit.records import Plan, RunConfig, ShardManifest, Success, digest, read
+from embedkit.runfolder import RunFolder
+from jobs.attempts import Attempts
+from jobs.chain import ChainJob
+from jobs.profiles import Stage
+from jobs.slurm import queue
+from jobs.submissions import LiveTask, Submissions
+
+SECOND_LOOK_SECONDS = 6.0
+"""For about five seconds a task that is being requeued is neither queued nor running."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run at one moment.
+
+    `problems` are the shards without a manifest that holds, and why; `poison` those of them that failed the same
+    way again and again. `waits_for` are the ids that the newest merge waits for.
+    """
+
+    shards: int
+    planned: bool
+    merged: bool
+    preflight_wanted: bool
+    problems: Mapping[int, str]
+    poison: Mapping[int, str] = field(default_factory=dict)
+    live: tuple[LiveTask, ...] = ()
+    waits_for: frozenset[str] = frozenset()
+
+    def live_of(self, stage: Stage) -> list[LiveTask]:
+        """Tasks of a stage that are running, or queued for something that can happen."""
+        return [task for task in self.live if task.stage == stage and not task.task.is_stuck]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to cancel, by the names that scancel takes, and what to submit then."""
+
+    cancel: tuple[str, ...] = ()
+    submit: tuple[ChainJob, ...] = ()
+
+
+def decide(standing: Standing, parallel: int, only: Collection[int] = ()) -> Decision:
+    """What is left to submit, so that the run gets merged.
+
+    Args:
+        standing: where the run stands.
+        parallel: how many tasks of embed may run at once.
+        only: shards to run, also if they are poison; all that need it if empty.
+    """
+    cancel = {task.task.name for task in standing.live if task.task.is_stuck}
+    preparing = _ids(standing.live_of("prepare"))
+    running_embed, merging = standing.live_of("embed"), standing.live_of("merge")
+    jobs: list[ChainJob] = []
+    if not standing.planned and not preparing:
+        # Whatever waits for an earlier prepare waits for nothing.
+        cancel |= {task.task.name for task in (*running_embed, *merging)}
+        running_embed, merging = [], []
+        jobs.append(ChainJob("prepare"))
+        preparing = ("prepare",)
+    embedding = {task.task.index for task in running_embed}
+    wanted = only or [shard for shard in standing.problems if shard not in standing.poison]
+    missing = tuple(sorted(shard for shard in wanted if shard in standing.problems and shard not in embedding))
+    if missing:
+        before = () if standing.planned else preparing
+        if standing.preflight_wanted:
+            trying = _ids(standing.live_of("preflight"))
+            jobs += [] if trying else [ChainJob("preflight")]
+            before += trying or ("preflight",)
+        jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel))
+    still = _ids(running_embed)
+    covered = bool(merging) and not missing and set(still) <= standing.waits_for | {""}
+    if not covered and (missing or still or not (standing.merged or standing.problems)):
+        cancel |= {task.task.name for task in merging if task.task.state == "PENDING"}
+        ending = _ids([task for task in merging if task.task.state != "PENDING"])
+        jobs.append(ChainJob("merge", after_any=(*(("embed",) if missing else ()), *still, *ending)))
+    return Decision(tuple(sorted(cancel)), tuple(jobs))
+
+
+def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:
+    return tuple(sorted({task.task.job for task in tasks}))
+
+
+def look(run: RunFolder, config: RunConfig, shards: int) -> Standing:
+    """Read where a run stands; twice, some seconds apart, if a shard is missing that is not queued or running.
+
+    Args:
+        run: the run.
+        config: its configuration.
+        shards: how many there will be, where prepare has not said so yet.
+    """
+    standing = _look_once(run, config, shards)
+    lost = set(standing.problems) - {task.task.index for task in standing.live_of("embed")}
+    if not (lost and Submissions(run).read()):
+        return standing
+    time.sleep(SECOND_LOOK_SECONDS)
+    return _look_once(run, config, shards)
+
+
+def _look_once(run: RunFolder, config: RunConfig, shards: int) -> Standing:
+    submissions = Submissions(run)
+    live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has left its own
+    plan = read_plan(run, config) if run.plan.exists() else None
+    manifests, problems = _manifests(run, plan, shards)
+    last_merge = submissions.last("merge")
+    return Standing(
+        shards=shards if plan is None else len(plan.shards),
+        planned=plan is not None,
+        merged=plan is not None and not problems and _is_merged(run, plan, manifests),
+        preflight_wanted=config.request.engine != "hash" and not manifests and not run.preflight.exists(),
+        problems=problems,
+        poison={shard: why for shard in problems if (why := Attempts(run, "embed", shard).poison()) is not None},
+        live=live,
+        waits_for=frozenset(last_merge.waits_for if last_merge is not None else ()),
+    )
+
+
+def _manifests(run: RunFolder, plan: Plan | None, shards: int) -> tuple[list[ShardManifest], dict[int, str]]:
+    """The manifests that hold, as far as it shows without reading the data, and what is wrong with the others."""
+    if plan is None:
+        return [], dict.fromkeys(range(shards), "not prepared")
+    rejected = rejected_shards(run)
+    manifests: list[ShardManifest] = []
+    problems: dict[int, str] = {}
+    for shard in range(len(plan.shards)):
+        path = run.shard_manifest(shard)
+        if not path.exists():
+            problems[shard] = "not finished"
+            continue
+        try:
+            manifest = read(path, ShardManifest)
+        except EmbedkitError as error:
+            problems[shard] = str(error)
+            continue
+        refused = rejected.get(digest(manifest))
+        problem = manifest_problem(manifest, plan, shard) or (refused.what if refused is not None else None)
+        problem = problem or _size_problem(run, manifest)
+        if problem is None:
+            manifests.append(manifest)
+        else:
+            problems[shard] = problem
+    return manifests, problems
+
+
+def _size_problem(run: RunFolder, manifest: ShardManifest) -> str | None:
+    for matrix in manifest.matrices.values():
+        path = run.shard(manifest.shard) / matrix.file.name
+        if not path.is_file() or path.stat().st_size != matrix.file.bytes:
+            return f"{path}: missing, or of another size than was written"
+    return None
+
+
+def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bool:
+    if not run.success.exists():
+        return False
+    try:
+        return is_merge_of(read(run.success, Success), plan, manifests)
+    except EmbedkitError:
+        return False
+
+
+def refuse_living(run: RunFolder) -> None:
+    """Raise UsageError if jobs of the run are queued or running on the cluster."""
+    if not run.submissions.exists():
+        return
+    live = Submissions(run).live(queue())
+    if live:
+        jobs = sorted({f"{task.task.job} ({task.stage})" for task in live})
+        raise UsageError(
+            f"{run.path} is alive on the cluster: jobs {', '.join(jobs)}. Wait for it, see after it with "
+            f"`embedkit status {run.name}`, or cancel those jobs first"
+        )
