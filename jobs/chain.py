@@ -16,6 +16,7 @@ import submitit
 
 from embedkit.runfolder import RunFolder
 from jobs.profiles import Resources, Stage, sbatch_parameters, setup_lines
+from jobs.scratch import SCRATCH
 from jobs.slurm import array_spec
 from jobs.submissions import COMMENT
 
@@ -86,7 +87,7 @@ class JobExecutor(submitit.SlurmExecutor):
             wckey=None,  # submitit's own default is refused on some sites
             use_srun=False,  # the script becomes the task: signals, exit codes and cgroups need no step in between
             stderr_to_stdout=True,
-            setup=["export PYTHONSAFEPATH=1", *setup_lines(resources)],
+            setup=_setup(resources),
             additional_parameters=_parameters(run, job, resources, tag),
         )
 
@@ -106,6 +107,11 @@ class JobExecutor(submitit.SlurmExecutor):
     def start(self) -> str:
         """Submit the job; returns its id. Raises submitit's FailedSubmissionError or FailedJobError."""
         return str(self._submit_command(self._submitit_command_str).job_id)
+
+
+def _setup(resources: Resources) -> list[str]:
+    scratch = [f'export {SCRATCH}="{resources.scratch}"'] if resources.scratch else []  # expanded on the node
+    return ["export PYTHONSAFEPATH=1", *setup_lines(resources), *scratch]
 
 
 def _parameters(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> dict[str, str | int | bool]:

@@ -25,7 +25,6 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
 
     Returns at once; the jobs wait for each other. --num-gpus is how many shards are embedded at once.
     """
-    from jobs.forecast import print_forecast
     from jobs.profiles import load_profile
     from jobs.rerun import last_profile, submit_what_is_left
     from jobs.standing import refuse_living
@@ -42,6 +41,8 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
         refuse_living(folder)
     parallel = given["num_gpus"] or config.num_gpus
     if dry_run:
+        from jobs.forecast import print_forecast
+
         print_forecast(folder, config, profile, parallel, new_console(), scripts)
         return
     done = submit_what_is_left(folder, config, profile, parallel, "submit")

@@ -37,6 +37,7 @@ FOLDERS = {
 """Everything that would else be written below $HOME, by the variable that moves it."""
 COMPILED = ("vllm", "triton", "inductor")
 OWNER = "owner"
+SCRATCH = "EMBEDKIT_SCRATCH"
 
 
 @contextmanager
@@ -87,7 +88,7 @@ def unpack_compiled(run: RunFolder, scratch: Path) -> None:
 
 
 def _root() -> Path:
-    named = (os.environ.get(name) for name in ("EMBEDKIT_SCRATCH", "SLURM_TMPDIR", "TMPDIR"))
+    named = (os.environ.get(name) for name in (SCRATCH, "SLURM_TMPDIR", "TMPDIR"))
     for folder in (*filter(None, named), tempfile.gettempdir(), "/tmp"):  # noqa: S108
         if os.access(folder, os.W_OK | os.X_OK):
             return Path(folder)
