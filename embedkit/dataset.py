@@ -116,7 +116,7 @@ def identify(path: Path) -> DataFile:
     return DataFile(
         name=path.name,
         bytes=size,
-        rows=_open_parquet(path).metadata.num_rows,
+        rows=open_parquet(path).metadata.num_rows,
         footer_sha256=hashlib.sha256(footer).hexdigest(),
     )
 
@@ -124,7 +124,7 @@ def identify(path: Path) -> DataFile:
 def check_columns(path: Path, messages_column: str, source_column: str) -> None:
     """Raise UsageError if the file lacks a column or has it in another type than expected."""
     if path.suffix == ".parquet":
-        schema = _open_parquet(path).schema_arrow
+        schema = open_parquet(path).schema_arrow
         names = set(schema.names)
         for name in (messages_column, source_column):
             if schema.names.count(name) > 1:
@@ -230,7 +230,8 @@ def _read_footer(path: Path) -> bytes:
         return file.read(length)
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a file by its footer. Raises EmbedkitError if it is not Parquet."""
     try:
         return pq.ParquetFile(path, pre_buffer=False)
     except pa.ArrowException as error:
@@ -261,7 +262,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _index_parquet(path: Path, first_row: int) -> DataPath:
-    metadata = _open_parquet(path).metadata
+    metadata = open_parquet(path).metadata
     blocks = []
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
@@ -274,7 +275,7 @@ def _index_parquet(path: Path, first_row: int) -> DataPath:
 def _read_parquet(file: DataPath, block: Block, columns: list[str]) -> Iterator[pl.DataFrame]:
     batch_rows = int(np.clip(BATCH_BYTES * block.rows // max(block.bytes, 1), 1, BATCH_ROWS))
     try:
-        parquet = _open_parquet(file.path)
+        parquet = open_parquet(file.path)
         row = block.first_row
         for batch in parquet.iter_batches(batch_rows, row_groups=[block.index], columns=columns, use_threads=False):
             _check_text(file.path, batch, row)
