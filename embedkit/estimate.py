@@ -36,6 +36,8 @@ STORED_JSONL = 0.3
 DICTIONARY_BYTES = 3 << 19
 """A column chunk of at most so many bytes may be a dictionary alone: a text that repeats counts once in the footer."""
 
+PROBES = 8
+"""Enough for what measured best; a few MB to read."""
 BUCKETS = 1024
 JSONL_PEEKS, JSONL_PEEK_BYTES = 8, 256 << 10
 

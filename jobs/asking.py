@@ -165,11 +165,12 @@ def open_run(
 def _with_shards(config: "RunConfig") -> "RunConfig":
     """The configuration with a number of shards: an array's size must be known before prepare has counted."""
     import msgspec
-    from embedkit.estimate import default_shards, estimate_rows
+
+    from embedkit.estimate import PROBES, default_shards, estimate_rows
 
     if config.request.shards is not None:
         return config
-    shards = default_shards(estimate_rows(config), config.num_gpus)
+    shards = default_shards(estimate_rows(config, probes=PROBES), config.num_gpus)
     return msgspec.structs.replace(config, request=msgspec.structs.replace(config.request, shards=shards))
 
 

@@ -1,13 +1,14 @@
-"""`embedkit submit --dry-run`: the jobs, what they ask for, what the run will take, and whether there is room for it."""
+"""`embedkit submit --dry-run`: the jobs, what they ask for, what the run will take, and if there is room for it."""
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from embedkit.estimate import Estimate, estimate_rows, footprint
+from embedkit.estimate import PROBES, Estimate, estimate_rows
+from embedkit.footprint import footprint
 from embedkit.plan import read_plan
 from embedkit.records import RunConfig
 from embedkit.runfolder import RunFolder
-from embedkit.space import free_space, shortfall
+from embedkit.space import Space, free_bytes, shortfall
 from jobs.chain import ChainJob, whole_chain
 from jobs.profiles import Profile, Resources
 from jobs.submit import script
@@ -23,7 +24,7 @@ def print_forecast(
     from rich.table import Table
 
     plan = read_plan(run, config) if run.plan.exists() else None
-    estimate = estimate_rows(config, plan)
+    estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
     jobs = whole_chain(shards, parallel, preflight=config.request.engine != "hash")
 
@@ -34,20 +35,33 @@ def print_forecast(
     table = Table("stage", "tasks", "at once", "waits for", "asks for", box=None, pad_edge=False)
     for job in jobs:
         tasks = "1" if job.indices is None else f"{len(job.indices):,}"
-        table.add_row(job.stage, tasks, str(min(parallel, shards)) if job.array else "1", job.dependency, _asks(profile, job))
+        table.add_row(
+            job.stage, tasks, str(min(parallel, shards)) if job.array else "1", job.dependency, _asks(profile, job)
+        )
     console.print(table, highlight=False, markup=False)
     for line in _amounts(estimate, shards, parallel):
         say(line)
     room = footprint(estimate, config)
-    say(f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files; {room.peak_bytes / 1e9:,.1f} GB at most on the way")
-    space = free_space(run.path)
-    say(f"space    {space.describe()}")
+    say(
+        f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files, {room.peak_bytes / 1e9:,.1f} GB on the way"
+    )
+    space = free_bytes(run.path)
+    say(f"space    {_describe(space)}")
     short = shortfall(room, space)
     if short is not None:
         say(f"WARNING  {short}")
     if scripts:
         for job in jobs:
             say(f"\n--- {job.stage}\n{script(run, profile, job)}")
+
+
+def _describe(space: Space) -> str:
+    inodes = "" if space.files is None else f" and {space.files:,} files"
+    free = f"{space.bytes / 1e9:,.1f} GB{inodes} are free at {space.folder}"
+    if space.quotas is None:
+        return f"{free}; no quota is known"
+    left = [f"{quota.of}: {quota.bytes / 1e9:,.1f} GB" for quota in space.quotas if quota.bytes is not None]
+    return f"{free}; left of quotas: {', '.join(left) or 'no limit'}"
 
 
 def _asks(profile: Profile, job: ChainJob) -> str:
@@ -74,6 +88,6 @@ def _amounts(estimate: Estimate, shards: int, parallel: int) -> list[str]:
         finish = datetime.now().astimezone() + timedelta(seconds=wall)
         lines.append(
             f"embed    {about}{estimate.seconds / 3600:,.1f} GPU hours, {wall / 3600:,.1f} hours on "
-            f"{min(parallel, shards)} at once: {finish:%a %d %b %H:%M} if all started now (prepare, merge and queues aside)"
+            f"{min(parallel, shards)} at once: {finish:%a %d %b %H:%M} if they began now (prepare and merge aside)"
         )
     return lines
