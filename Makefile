@@ -24,7 +24,7 @@ typed = $(filter command environment,$(origin $(1)))
 # Most tests wait for processes that they start; more than four at a time only start more models.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup run fetch test test-all faults lint clean
+.PHONY: help setup run fetch test test-all faults lint slurm-up slurm-down clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,7 +55,14 @@ lint: .venv/test.stamp ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+slurm-up: .venv/run.stamp ## start a Slurm cluster on this machine to try things on (as root on Debian, installs it)
+	@$(BIN)/python -m tests.slurm up
+
+slurm-down: ## end that cluster and all its jobs
+	@test ! -x $(BIN)/python || $(BIN)/python -m tests.slurm down
+
 clean: ## remove .venv and caches; runs in output/ stay
+	@test ! -d .venv/slurm || $(MAKE) --no-print-directory slurm-down
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

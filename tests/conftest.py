@@ -16,6 +16,7 @@ import pytest
 from embedkit.dataset import MESSAGES
 from embedkit.records import View
 from embedkit.runfolder import RunFolder
+from tests.slurm.cluster import stop_clusters_of
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / ".venv" / "demo"
@@ -27,6 +28,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for path in (DEMO / "chats-16.parquet", DEMO / "model"):
         if not path.exists():
             raise pytest.UsageError(f"{path} is not there; run the tests with `make test`, which fetches it")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Whoever started the tests, and no worker, stops the Slurm clusters that the tests shared; after Ctrl-C, too."""
+    if not hasattr(config, "workerinput"):
+        stop_clusters_of(os.getpid())
 
 
 needs_vllm = pytest.mark.skipif(

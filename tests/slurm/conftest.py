@@ -1,0 +1,46 @@
+"""Two clusters that all tests share: started by the first that wants one, stopped when the last has run."""
+
+import os
+
+import pytest
+
+from tests.slurm.cluster import (
+    SECONDS,
+    Cluster,
+    ClusterError,
+    attach,
+    folder_of,
+    missing_programs,
+    start,
+    stop_stale,
+)
+from tests.slurm.processes import wait_for
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Eight nodes, accounting, partitions gpu, cpu, fragile, scavenge and urgent; shared by all workers."""
+    return shared(request.config, "full", accounting=True)
+
+
+@pytest.fixture(scope="session")
+def plain_cluster(request: pytest.FixtureRequest) -> Cluster:
+    """Two nodes in the partition gpu, without accounting; shared by all workers."""
+    return shared(request.config, "plain", accounting=False)
+
+
+def shared(config: pytest.Config, name: str, accounting: bool) -> Cluster:
+    """The cluster of the process that started all tests, which stops it at its end (tests/conftest.py)."""
+    if missing := missing_programs(accounting):
+        pytest.skip(
+            f"Slurm is not complete here, missing: {', '.join(missing)}; `make slurm-up` says how to install it"
+        )
+    folder = folder_of(os.getppid() if hasattr(config, "workerinput") else os.getpid(), name)
+    while (cluster := attach(folder)) is None:
+        stop_stale()
+        try:
+            return start(folder, accounting=accounting)
+        except FileExistsError:  # another worker is at it
+            if not wait_for(lambda: (folder / "cluster.json").exists() or not folder.exists(), 3 * SECONDS):
+                raise ClusterError(f"whoever starts the cluster in {folder} does not come to an end") from None
+    return cluster
