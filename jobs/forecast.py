@@ -42,9 +42,7 @@ def print_forecast(
     for line in _amounts(estimate, shards, parallel):
         say(line)
     room = footprint(estimate, config)
-    say(
-        f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files, {room.peak_bytes / 1e9:,.1f} GB on the way"
-    )
+    say(f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files, {room.peak_bytes / 1e9:,.1f} GB on the way")
     space = free_bytes(run.path)
     say(f"space    {_describe(space)}")
     short = shortfall(room, space)

@@ -1,0 +1,36 @@
+"""A run through Slurm gives the very files of a local one; what was killed is run again, and nothing else."""
+
+from pathlib import Path
+
+from embedkit.runfolder import RunFolder
+from tests.conftest import snapshot
+from tests.slurm.chains import faults, file_times, jobs_of, logs, rerun, submit, wait_ended
+from tests.slurm.cluster import Cluster
+
+
+def test_a_submitted_run_gives_the_files_of_a_local_one(
+    cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
+) -> None:
+    run = submit(cluster, small_chats, tokenizer_only, tmp_path)
+    wait_ended(cluster, run)
+    assert run.success.exists(), logs(run)
+    assert snapshot(run) == snapshot(hash_run)
+    again = rerun(cluster, run)
+    assert "merged: nothing to do" in again.stdout
+    assert len(jobs_of(run)) == 3
+
+
+def test_a_killed_task_alone_is_run_again(
+    cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
+) -> None:
+    run = submit(cluster, small_chats, tokenizer_only, tmp_path, **faults(tmp_path / "f", shards={"1": ["kill", 1]}))
+    wait_ended(cluster, run)
+    assert not run.success.exists()
+    assert "shard 1: not finished" in logs(run, ["merge.log"])
+    whole = file_times(run, [0, 2])
+    rerun(cluster, run)
+    wait_ended(cluster, run)
+    assert run.success.exists(), logs(run)
+    assert file_times(run, [0, 2]) == whole
+    assert "chunks are durable already" in logs(run, ["embed-00001.log"])
+    assert snapshot(run) == snapshot(hash_run)
