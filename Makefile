@@ -24,10 +24,11 @@ typed = $(filter command environment,$(origin $(1)))
 # Most tests wait for processes that they start; more than four at a time only start more models.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup run fetch test test-all faults lint slurm-up slurm-down clean
+.PHONY: help setup run fetch profile named submit-full plan-full status rerun-failed submit-demo test test-all faults lint slurm-up \
+  slurm-down clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/run.stamp .venv/test.stamp ## install everything into .venv (run and test do it by themselves)
 
@@ -40,6 +41,36 @@ fetch: .venv/run.stamp ## fetch data set and model from the Hub for a run (DATAS
 	@test -n "$(DATASET)" -a -n "$(MODEL)" || { echo "type make fetch DATASET=owner/name MODEL=owner/name RUN=name"; exit 2; }
 	$(BIN)/embedkit fetch --dataset '$(DATASET)' --model '$(MODEL)' $(MORE) \
 	  $(if $(call typed,SAMPLE),--sample-size $(SAMPLE),--full) $(if $(call typed,RUN),--run-name '$(RUN)')
+
+# On a login node. NUM_GPUS shards are embedded at once; MORE= takes further options of `embedkit submit`.
+SUBMIT = $(BIN)/embedkit submit --resume --full --profile '$(PROFILE)' --num-gpus $(or $(NUM_GPUS),8) \
+  --dataset '$(or $(DATASET),allenai/Dolci-Think-SFT-7B)' --model '$(or $(MODEL),Qwen/Qwen3-Embedding-0.6B)' \
+  $(if $(call typed,RUN),--run-name '$(RUN)') $(MORE)
+profile:
+	@test -n "$(PROFILE)" || { echo "type make ... PROFILE=name or path; slurm_templates/README.md says how to write one"; exit 2; }
+named:
+	@test -n "$(call typed,RUN)" || { echo "type make ... RUN=name"; exit 2; }
+# The cluster of `make slurm-up`, if it is up; else the cluster that this machine belongs to.
+CLUSTER = if [ -f .venv/slurm/env ]; then . .venv/slurm/env; fi
+
+submit-full: .venv/run.stamp profile ## hand a whole run to Slurm (PROFILE=, RUN=, NUM_GPUS=, DATASET=, MODEL=, MORE=)
+	@$(CLUSTER); $(SUBMIT)
+
+plan-full: .venv/run.stamp profile ## say what submit-full would do, and what it would take
+	@$(CLUSTER); $(SUBMIT) --dry-run --scripts
+
+status: .venv/run.stamp named ## how far a run is (RUN=)
+	@$(CLUSTER); $(BIN)/embedkit status '$(RUN)'
+
+rerun-failed: .venv/run.stamp named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)
+	@$(CLUSTER); $(BIN)/embedkit rerun '$(RUN)' $(if $(PROFILE),--profile '$(PROFILE)') $(MORE)
+
+submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## the demo of `make run` as Slurm jobs, on the cluster of slurm-up
+	@test -f .venv/slurm/env || { echo "type make slurm-up first"; exit 2; }
+	@$(CLUSTER); set -e; run='$(if $(call typed,RUN),$(RUN),demo-slurm)'; \
+	$(BIN)/embedkit submit --resume --dataset $(CHATS) --model $(DEMO)/model --engine $(ENGINE) --device cpu \
+	  $(if $(call typed,SAMPLE),$(ROWS),--sample-size 50) --shards 6 --num-gpus 2 --profile test --run-name "$$run" $(MORE); \
+	$(BIN)/embedkit status "$$run" --watch && $(BIN)/embedkit verify "$$run"
 
 test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## lint, types and tests, in ten minutes
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow"

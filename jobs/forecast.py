@@ -39,7 +39,7 @@ def print_forecast(
             job.stage, tasks, str(min(parallel, shards)) if job.array else "1", job.dependency, _asks(profile, job)
         )
     console.print(table, highlight=False, markup=False)
-    for line in _amounts(estimate, shards, parallel):
+    for line in _amounts(estimate, shards, parallel, "GPU" if config.request.device == "cuda" else "CPU task"):
         say(line)
     room = footprint(estimate, config)
     say(f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files, {room.peak_bytes / 1e9:,.1f} GB on the way")
@@ -75,7 +75,7 @@ def _asks(profile: Profile, job: ChainJob) -> str:
     return ", ".join(text for text in asked if text) or "the site's defaults"
 
 
-def _amounts(estimate: Estimate, shards: int, parallel: int) -> list[str]:
+def _amounts(estimate: Estimate, shards: int, parallel: int, unit: str) -> list[str]:
     about = "" if estimate.basis == "plan" else "at most " if estimate.at_most else "about "
     lines = [
         f"rows     {about}{estimate.rows:,} kept of {estimate.rows_chosen:,} chosen",
@@ -85,7 +85,7 @@ def _amounts(estimate: Estimate, shards: int, parallel: int) -> list[str]:
         wall = estimate.seconds / min(parallel, shards)
         finish = datetime.now().astimezone() + timedelta(seconds=wall)
         lines.append(
-            f"embed    {about}{estimate.seconds / 3600:,.1f} GPU hours, {wall / 3600:,.1f} hours on "
+            f"embed    {about}{estimate.seconds / 3600:,.1f} {unit} hours, {wall / 3600:,.1f} hours on "
             f"{min(parallel, shards)} at once: {finish:%a %d %b %H:%M} if they began now (prepare and merge aside)"
         )
     return lines

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 TICK_SECONDS = 0.5
+FOLLOW_SECONDS = 5.0
+"""Slurm is asked as often; it has other users."""
 
 
 class Display:
@@ -115,6 +117,15 @@ def watching(run: RunFolder, console: "Console") -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
+
+
+def follow(run: RunFolder, console: "Console", is_alive: Callable[[], bool]) -> None:
+    """Show the run's progress until it is done or nothing is at work on it any more."""
+    reader = StatusReader(run)
+    with Display(run, console) as display:
+        while reader.read().stage != "done" and is_alive():
+            display.update()
+            time.sleep(FOLLOW_SECONDS)
 
 
 def _rows_done(status: Status) -> int:

@@ -13,7 +13,7 @@ from embedkit.runfolder import RunFolder
 from embedkit.shardfile import durable_chunks
 from jobs.attempts import LIMIT, Attempts, node_name
 from jobs.profiles import Stage
-from jobs.scratch import node_scratch, pack_compiled, unpack_compiled
+from jobs.scratch import node_scratch, pack_compiled
 from jobs.slurm import state_of
 from jobs.stopping import Stopping, requeue, was_cancelled
 from jobs.tasks import embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
@@ -54,12 +54,11 @@ class SlurmJob:
             self._release(self._run.parts / "prepare.lease")
             prepare_task(path)
             return
-        with node_scratch() as scratch:
+        with node_scratch(self._run) as compiled:
             if self._shard is None:
                 preflight_task(path)
-                pack_compiled(self._run, scratch)
+                pack_compiled(self._run, compiled)
             else:
-                unpack_compiled(self._run, scratch)
                 embed_task(path, self._shard)
 
     def _stop(self, told: signal.Signals) -> None:
