@@ -64,10 +64,12 @@ def run(context: click.Context, /, **given: Any) -> None:
     from embedkit.records import Success, read
     from jobs.local import make_slots
     from jobs.stages import run_stages
+    from jobs.standing import refuse_living
     from jobs.summary import print_summary
 
     console = new_console()
     folder, config = open_run(context, given)
+    refuse_living(folder)
     slots = make_slots(*slots_of(config, given["num_gpus"]))
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
     with resumable(folder), lease(folder.path / "run.lease", "running this run"):

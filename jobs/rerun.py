@@ -9,7 +9,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.lease import lease
 from embedkit.records import RunConfig
 from embedkit.runfolder import RunFolder
-from jobs.attempts import log_name
+from jobs.attempts import Attempts, log_name
 from jobs.limits import check_limits
 from jobs.profiles import Profile
 from jobs.slurm import Ended, cancel, history, queue, require_slurm
@@ -106,11 +106,19 @@ def _adapt(
         named = ", ".join(map(str, short))
         adapted.append(f"{mem} MB of memory a task instead of {embed.mem}: shards {named} ran out of it")
         embed = replace(embed, mem=mem)
-    lost = sorted({end.node for end in ended if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node})
+    lost = sorted(
+        {end.node for end in ended if end.state in ("NODE_FAIL", "BOOT_FAIL")} | _not_to_be_trusted(run, shards)
+    )
     if lost:
         adapted.append(f"without nodes {', '.join(lost)}, which failed")
         embed = replace(embed, exclude=",".join([*([embed.exclude] if embed.exclude else []), *lost]))
     return replace(profile, stages={**profile.stages, "embed": embed}), tuple(adapted)
+
+
+def _not_to_be_trusted(run: RunFolder, shards: Collection[int]) -> set[str]:
+    """Nodes on which the canary's vectors changed while a shard was embedded."""
+    newest = [starts[-1] for shard in shards if (starts := Attempts(run, "embed", shard).starts())]
+    return {start.first.node for start in newest if start.outcome == "failed" and "canary's vectors moved" in start.why}
 
 
 def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Collection[Ended]) -> list[int]:

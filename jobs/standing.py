@@ -3,6 +3,7 @@
 The deciding is a pure function of that; asking it again after it was followed gives nothing to do.
 """
 
+import shutil
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -178,8 +179,8 @@ def is_living(run: RunFolder) -> bool:
 
 
 def refuse_living(run: RunFolder) -> None:
-    """Raise UsageError if jobs of the run are queued or running on the cluster."""
-    if not run.submissions.exists():
+    """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
+    if not run.submissions.exists() or shutil.which("squeue") is None:
         return
     live = Submissions(run).live(queue())
     if live:
