@@ -273,6 +273,6 @@ def _options(
         on_cuda = gpus or (_vllm_is_for_gpus() and on_gpus)
         values["device"] = "cuda" if on_cuda else "cpu"
     if values["num_gpus"] is None:
-        elsewhere = 1 if for_what == "here" else CLUSTER_GPUS
+        elsewhere = CLUSTER_GPUS if for_what in ("submit", "plan") or values["device"] == "cuda" else 1
         values["num_gpus"] = (len(gpus) if values["device"] == "cuda" else 0) or elsewhere
     return Options(**values)
