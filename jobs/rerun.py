@@ -1,5 +1,6 @@
 """Submitting a run to Slurm, for the first time or again: what is left to do, as the run folder and the queue say."""
 
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ MORE_MEMORY = 1.5
 TAIL_BYTES = 1 << 16
 OUT_OF_MEMORY = ("exceeded memory limit", "oom_kill", "oom-kill", "Out Of Memory")
 """What Slurm's own daemon writes into a task's log when it ends it for its memory."""
+START_LINE = re.compile(r" INFO job \S+ on \S+, start \d+\n")
+"""What a task writes first into its log; slurmstepd's lines have the word job in them, too."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def _log_says_so(run: RunFolder, shard: int) -> bool:
     with suppress(OSError):
         with path.open("rb") as file:
             file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))
-            newest_start = file.read().decode(errors="replace").rpartition(" job ")[2]
+            newest_start = START_LINE.split(file.read().decode(errors="replace"))[-1]
         return any(said in newest_start for said in OUT_OF_MEMORY)
     return False
 
