@@ -100,6 +100,8 @@ def parse_queue(text: str) -> list[Task]:
     """Read what squeue prints in QUEUE_FORMAT."""
     tasks = []
     for line in text.splitlines():
+        if line.count("|") < 5:  # the comment of another job may have a line break
+            continue
         job, index, state, reason, node, comment = line.split("|", 5)
         tasks.append(Task(job, int(index) if index.isdecimal() else None, state, reason, node, comment))
     return tasks
