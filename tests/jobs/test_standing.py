@@ -297,15 +297,15 @@ def test_an_array_is_written_briefly() -> None:
 # What Slurm 22.05 printed; nothing of it is made up but where it says so.
 
 QUEUE = """\
-9|N/A|RUNNING|None|n5|(null)
-1|2|PENDING|JobArrayTaskLimit||embedkit-ab|c d
-2|N/A|PENDING|Dependency||embedkit-0123
-6|N/A|PENDING|DependencyNeverSatisfied||embedkit-stuck
-8|3|PENDING|JobHeldUser||(null)
-1|0|RUNNING|None|n1|embedkit-ab|c d
-9|N/A|PENDING|BeginTime||(null)
-1|2-9%2|PENDING|JobArrayTaskLimit||embedkit-ab|c d
-13|N/A|PENDING|JobHeldUser||two
+9|N/A|RUNNING|None|n5|lab|normal|(null)
+1|2|PENDING|JobArrayTaskLimit||lab|normal|embedkit-ab|c d
+2|N/A|PENDING|Dependency||lab|normal|embedkit-0123
+6|N/A|PENDING|DependencyNeverSatisfied||lab|normal|embedkit-stuck
+8|3|PENDING|JobHeldUser||small|normal|(null)
+1|0|RUNNING|None|n1|lab|normal|embedkit-ab|c d
+9|N/A|PENDING|BeginTime||lab|normal|(null)
+1|2-9%2|PENDING|JobArrayTaskLimit||lab|normal|embedkit-ab|c d
+13|N/A|PENDING|JobHeldUser||lab|normal|two
 lines
 """
 HISTORY = """\
@@ -338,8 +338,8 @@ def test_the_queue_is_read_whatever_others_wrote_into_their_comments() -> None:
     """The last job is another of the user's, with a line break in its comment."""
     tasks = parse_queue(QUEUE)
     assert len(tasks) == 9
-    assert tasks[0] == Task("9", None, "RUNNING", "None", "n5", "(null)")
-    assert tasks[1] == Task("1", 2, "PENDING", "JobArrayTaskLimit", "", "embedkit-ab|c d")
+    assert tasks[0] == Task("9", None, "RUNNING", "None", "n5", "(null)", "lab", "normal")
+    assert tasks[1] == Task("1", 2, "PENDING", "JobArrayTaskLimit", "", "embedkit-ab|c d", "lab", "normal")
     assert [task.name for task in tasks] == ["9", "1_2", "2", "6", "8_3", "1_0", "9", "1", "13"]
     assert [task.job for task in tasks if task.is_stuck] == ["6"]
     assert parse_queue("") == []
@@ -347,7 +347,7 @@ def test_the_queue_is_read_whatever_others_wrote_into_their_comments() -> None:
 
 def test_states_of_later_versions_are_kept_as_they_are() -> None:
     """Made up."""
-    (task,) = parse_queue("5|1|STATE_OF_TOMORROW|a reason|n[1-2]|x\n")
+    (task,) = parse_queue("5|1|STATE_OF_TOMORROW|a reason|n[1-2]|lab|normal|x\n")
     assert (task.state, task.reason, task.is_stuck) == ("STATE_OF_TOMORROW", "a reason", False)
     assert parse_history("5_1|STATE_OF_TOMORROW|0:0|n1\n") == [Ended("5", 1, "STATE_OF_TOMORROW", "0:0", "n1")]
 
