@@ -110,7 +110,11 @@ def new_console() -> "Console":
 
 
 def open_run(
-    context: click.Context, given: dict[str, Any], for_what: ForWhat = "here", on_gpus: bool = True
+    context: click.Context,
+    given: dict[str, Any],
+    for_what: ForWhat = "here",
+    on_gpus: bool = True,
+    check: "Callable[[RunConfig], None] | None" = None,
 ) -> tuple["RunFolder", "RunConfig"]:
     """Create the run that is asked for, or open the one that is to be resumed.
 
@@ -120,6 +124,7 @@ def open_run(
         for_what: `fetch` has the files from the Hub again; `submit` and `fetch` decide the number of shards now,
             and `plan` does so too but makes no folder.
         on_gpus: whether jobs on the cluster get GPUs.
+        check: raises before a new run is made, and an old one deleted, if it cannot be done.
     """
     import msgspec
 
@@ -156,6 +161,8 @@ def open_run(
         config = _with_shards(config)
     if for_what == "plan":
         return folder, config
+    if check is not None:
+        check(config)
     if given["overwrite"] and folder.config.exists():
         _delete(folder)
     create_run(folder, config)

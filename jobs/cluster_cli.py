@@ -1,5 +1,6 @@
 """The commands that speak to Slurm: submit and rerun."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
 
     Returns at once; the jobs wait for each other. --num-gpus is how many shards are embedded at once.
     """
+    from jobs.limits import check_new_run
     from jobs.profiles import load_profile
     from jobs.rerun import last_profile, submit_what_is_left
     from jobs.standing import refuse_living
@@ -34,7 +36,8 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
         raise UsageError("--profile is needed: which partition, time and memory the jobs ask for on this cluster")
     profile = load_profile(profile_name) if profile_name is not None else None
     on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
-    folder, config = open_run(context, given, "plan" if dry_run else "submit", on_gpus)
+    fits = partial(check_new_run, profile) if profile is not None else None
+    folder, config = open_run(context, given, "plan" if dry_run else "submit", on_gpus, fits)
     if profile is None:
         profile = load_profile(last_profile(folder)[0])
     if folder.config.exists():

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from embedkit.errors import EmbedkitError, UsageError
-from jobs.chain import ChainJob
+from embedkit.records import RunConfig
+from jobs.chain import ChainJob, whole_chain
 from jobs.profiles import Profile, Resources
-from jobs.slurm import Task, ask, configuration
+from jobs.slurm import Task, ask, configuration, queue, require_slurm
 
 ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
 QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
@@ -16,10 +17,26 @@ QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
 
 @dataclass(frozen=True)
 class Limit:
-    """At most so many jobs; each task of an array counts as one, and so do those that are queued already."""
+    """At most so many jobs; each task of an array counts as one, and so do those that are queued already.
+
+    `account` and `qos`: only jobs of that account or QOS count; "" for any.
+    """
 
     name: str
     most: int
+    account: str = ""
+    qos: str = ""
+
+    def counted(self, queued: Sequence[Task]) -> int:
+        """How many of this user's tasks count."""
+        return sum(self.account in ("", task.account) and self.qos in ("", task.qos) for task in queued)
+
+
+def check_new_run(profile: Profile, config: RunConfig) -> None:
+    """Raise before a run is made that could not be submitted: UsageError as check_limits, or there is no Slurm."""
+    require_slurm()
+    chain = whole_chain(config.request.shards or 1, 1, preflight=config.request.engine != "hash")
+    check_limits(profile, chain, queue())
 
 
 def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Task]) -> None:
@@ -38,13 +55,14 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
     if "limits" in settings.get("AccountingStorageEnforce", ""):
         limits += account_limits(profile.stages["embed"])
     for limit in limits:
-        room = limit.most - len(queued)
+        there = limit.counted(queued)
+        room = limit.most - there
         if count > room:
             others = count - sum(map(len, arrays))
             fits = max(room - others, 0)
             raise UsageError(
                 f"{count} jobs are to be submitted ({count - others} shards and {others} more), but {limit.name} is "
-                f"{limit.most} and {len(queued)} of yours are queued or running: {fits} shards at most"
+                f"{limit.most} and {there} of yours are queued or running: {fits} shards at most"
             )
 
 
@@ -56,17 +74,17 @@ def account_limits(resources: Resources) -> list[Limit]:
     for row in _rows("assoc", ASSOC_FIELDS):
         if row["Account"] == account and row["User"] in ("", user):
             whose = f"account {account}" + (f", user {user}" if row["User"] else "")
-            limits += _limits(row, ("MaxSubmit", "GrpSubmit"), whose)
+            limits += _limits(row, ("MaxSubmit", "GrpSubmit"), whose, account=account)
     for row in _rows("qos", QOS_FIELDS):
         if row["Name"] == (resources.qos or "normal"):
-            limits += _limits(row, ("MaxSubmitPU", "MaxSubmitPA", "GrpSubmit"), f"QOS {row['Name']}")
+            limits += _limits(row, ("MaxSubmitPU", "MaxSubmitPA", "GrpSubmit"), f"QOS {row['Name']}", qos=row["Name"])
     return sorted(limits, key=lambda limit: limit.most)
 
 
-def _limits(row: dict[str, str], names: Sequence[str], whose: str) -> Iterator[Limit]:
+def _limits(row: dict[str, str], names: Sequence[str], whose: str, account: str = "", qos: str = "") -> Iterator[Limit]:
     for name in names:
         if re.fullmatch(r"\d+", row[name]):
-            yield Limit(f"{name} of {whose}", int(row[name]))
+            yield Limit(f"{name} of {whose}", int(row[name]), account, qos)
 
 
 def _default_account(user: str) -> str:

@@ -147,8 +147,10 @@ def _log_says_so(run: RunFolder, shard: int) -> bool:
 
 def last_profile(run: RunFolder) -> tuple[str, int | None]:
     """The profile that the run was last submitted with, and how many tasks at once; raises if it never was."""
-    line = Submissions(run).last("embed")
-    if line is None:
+    record = Submissions(run)
+    lines = record.read()
+    if not lines:
         raise EmbedkitError(f"{run.path}: nothing of it was submitted to Slurm; `embedkit submit --resume` does that")
+    line = record.last("embed") or lines[-1]  # a submit that was killed may not have come to embed
     limit = line.array.partition("%")[2]
     return line.profile, int(limit) if limit else None

@@ -30,6 +30,8 @@ class Task:
     reason: str
     node: str
     comment: str
+    account: str = ""
+    qos: str = ""
 
     @property
     def name(self) -> str:
@@ -88,7 +90,7 @@ def own_environment() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-QUEUE_FORMAT = "%F|%K|%T|%r|%N|%k"  # array's id, index, state, reason, nodes, comment
+QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%k"  # array's id, index, state, reason, nodes, account, QOS, comment
 
 
 def queue() -> list[Task]:
@@ -100,8 +102,11 @@ def parse_queue(text: str) -> list[Task]:
     """Read what squeue prints in QUEUE_FORMAT."""
     tasks = []
     for line in text.splitlines():
-        job, index, state, reason, node, comment = line.split("|", 5)
-        tasks.append(Task(job, int(index) if index.isdecimal() else None, state, reason, node, comment))
+        if line.count("|") < 7:  # the comment of another job may have a line break
+            continue
+        job, index, state, reason, node, account, qos, comment = line.split("|", 7)
+        number = int(index) if index.isdecimal() else None
+        tasks.append(Task(job, number, state, reason, node, comment, account, qos))
     return tasks
 
 

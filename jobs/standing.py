@@ -83,7 +83,9 @@ def decide(standing: Standing, parallel: int, only: Collection[int] = ()) -> Dec
             before += trying or ("preflight",)
         jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel))
     still = _ids(running_embed)
-    covered = bool(merging) and not missing and set(still) <= standing.waits_for | {""}
+    # One that has begun waits for nothing any more.
+    following = [task for task in merging if task.task.state == "PENDING"] if still else merging
+    covered = bool(following) and not missing and set(still) <= standing.waits_for
     if not covered and (missing or still or not (standing.merged or standing.problems)):
         cancel |= {task.task.name for task in merging if task.task.state == "PENDING"}
         ending = _ids([task for task in merging if task.task.state != "PENDING"])
