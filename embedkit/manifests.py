@@ -50,6 +50,28 @@ def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest |
     return None
 
 
+def read_manifests(run: RunFolder, plan: Plan) -> tuple[list[ShardManifest], dict[int, str]]:
+    """The manifests that fit the plan, and what is wrong by shard with the others. Shards' data are not read."""
+    manifests: list[ShardManifest] = []
+    problems: dict[int, str] = {}
+    for shard in range(len(plan.shards)):
+        path = run.shard_manifest(shard)
+        if not path.exists():
+            problems[shard] = "not finished"
+            continue
+        try:
+            manifest = read(path, ShardManifest)
+        except EmbedkitError as error:
+            problems[shard] = str(error)
+            continue
+        problem = manifest_problem(manifest, plan, shard)
+        if problem is None:
+            manifests.append(manifest)
+        else:
+            problems[shard] = problem
+    return manifests, problems
+
+
 def reject(run: RunFolder, problems: dict[int, str], manifests: Sequence[ShardManifest], *, remake: bool) -> None:
     """Write down which shards' manifests are refused and why, for those who make them again.
 

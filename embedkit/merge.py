@@ -29,7 +29,7 @@ from embedkit.extract import TEXT_COLUMNS
 from embedkit.files import BLOCK_BYTES, durable, remove_temporaries, rename_durably, still_missing
 from embedkit.lease import lease, require_held
 from embedkit.logprogress import LogProgress
-from embedkit.manifests import files_problem, manifest_problem, reject
+from embedkit.manifests import files_problem, read_manifests, reject
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.parts import COMPRESSION, extracted_schema
 from embedkit.plan import read_plan
@@ -76,7 +76,10 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     config = read(run.config, RunConfig)
     still_missing([run.plan])
     plan = read_plan(run, config)
-    manifests = read_manifests(run, plan)
+    still_missing([run.shard_manifest(shard) for shard in range(len(plan.shards))])
+    manifests, problems = read_manifests(run, plan)
+    if problems:
+        raise shards_error(run, problems, len(plan.shards))
     check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
     with lease(run.embeddings / "merge.lease", "merging this run"):
@@ -147,30 +150,6 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
     write(run.success, success)
     run.rejected.unlink(missing_ok=True)
     return success
-
-
-def read_manifests(run: RunFolder, plan: Plan) -> list[ShardManifest]:
-    """All shards' manifests. Raises EmbedkitError that names every shard that is missing or wrong."""
-    manifests: list[ShardManifest] = []
-    problems: dict[int, str] = {}
-    still_missing([run.shard_manifest(shard) for shard in range(len(plan.shards))])
-    for shard in range(len(plan.shards)):
-        path = run.shard_manifest(shard)
-        if not path.exists():
-            problems[shard] = "not finished"
-            continue
-        try:
-            manifest = read(path, ShardManifest)
-        except EmbedkitError as error:
-            problems[shard] = str(error)
-            continue
-        problem = manifest_problem(manifest, plan, shard)
-        if problem is not None:
-            problems[shard] = problem
-        manifests.append(manifest)
-    if problems:
-        raise shards_error(run, problems, len(plan.shards))
-    return manifests
 
 
 def shards_error(run: RunFolder, problems: dict[int, str], total: int) -> EmbedkitError:

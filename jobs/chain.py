@@ -20,8 +20,6 @@ from jobs.scratch import SCRATCH
 from jobs.slurm import array_spec
 from jobs.submissions import COMMENT
 
-ORDER: tuple[Stage, ...] = ("prepare", "preflight", "embed", "merge")
-
 
 @dataclass(frozen=True)
 class ChainJob:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.manifests import manifest_problem, rejected_shards
+from embedkit.manifests import read_manifests, rejected_shards
 from embedkit.merge import is_merge_of
 from embedkit.plan import read_plan
 from embedkit.records import Plan, RunConfig, ShardManifest, Success, digest, read
@@ -135,27 +135,14 @@ def _manifests(run: RunFolder, plan: Plan | None, shards: int) -> tuple[list[Sha
     """The manifests that hold, as far as it shows without reading the data, and what is wrong with the others."""
     if plan is None:
         return [], dict.fromkeys(range(shards), "not prepared")
+    manifests, problems = read_manifests(run, plan)
     rejected = rejected_shards(run)
-    manifests: list[ShardManifest] = []
-    problems: dict[int, str] = {}
-    for shard in range(len(plan.shards)):
-        path = run.shard_manifest(shard)
-        if not path.exists():
-            problems[shard] = "not finished"
-            continue
-        try:
-            manifest = read(path, ShardManifest)
-        except EmbedkitError as error:
-            problems[shard] = str(error)
-            continue
+    for manifest in manifests:
         refused = rejected.get(digest(manifest))
-        problem = manifest_problem(manifest, plan, shard) or (refused.what if refused is not None else None)
-        problem = problem or _size_problem(run, manifest)
-        if problem is None:
-            manifests.append(manifest)
-        else:
-            problems[shard] = problem
-    return manifests, problems
+        problem = refused.what if refused is not None else _size_problem(run, manifest)
+        if problem is not None:
+            problems[manifest.shard] = problem
+    return [manifest for manifest in manifests if manifest.shard not in problems], problems
 
 
 def _size_problem(run: RunFolder, manifest: ShardManifest) -> str | None:

@@ -1,7 +1,6 @@
 """Runs on the test cluster, through the real command line."""
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -75,4 +74,4 @@ def logs(run: RunFolder, names: Sequence[str] = ("*.log",)) -> str:
 def file_times(run: RunFolder, shards: Sequence[int]) -> dict[str, int]:
     """When each file of some shards was last written, ns."""
     paths = [path for shard in shards for path in sorted(run.shard(shard).iterdir())]
-    return {str(path): os.stat(path).st_mtime_ns for path in paths}  # noqa: PTH116
+    return {str(path): path.stat().st_mtime_ns for path in paths}
