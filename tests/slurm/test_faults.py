@@ -2,8 +2,10 @@
 
 import fcntl
 import json
+import os
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from embedkit.runfolder import RunFolder
 from embedkit.shardfile import durable_chunks
 from jobs.attempts import Attempts
 from tests.conftest import snapshot
+from tests.slurm import cluster as clusters
 from tests.slurm.chains import faults, file_times, jobs_of, live, logs, rerun, submit, wait_ended, wait_until
 from tests.slurm.cluster import Cluster
 
@@ -34,7 +37,7 @@ class Trial:
         environment = faults(self.folder / "faults", seconds, **kinds)
         return submit(self.cluster, self.data, self.model, self.folder, *more, **environment)
 
-    def profile(self, **embed: str | int) -> tuple[object, ...]:
+    def profile(self, **embed: str | int | list[str]) -> tuple[object, ...]:
         """Options for a site profile like `test`, with other settings for embed."""
         settings = {"partition": "gpu", "gpus": 1, **embed}
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
@@ -108,6 +111,11 @@ def shard_on(cluster: Cluster, run: RunFolder, node: str) -> int:
     return shard
 
 
+def tell(cluster: Cluster, run: RunFolder, signal: str, index: int = 1) -> None:
+    """Send a signal to the process of a task of embed."""
+    cluster.run("scancel", "--batch", f"--signal={signal}", f"{embed_job(run)}_{index}")
+
+
 def test_a_task_that_somebody_cancels_stays_ended_until_it_is_run_again(trial: Trial) -> None:
     run = trial.submit(seconds=0.4)
     wait_chunks(run, 1, 2)
@@ -159,3 +167,130 @@ def test_a_task_that_ended_with_its_node_is_run_again_without_that_node(trial: T
     trial.cluster.restore_node(fragile_node)
     assert f"without nodes {fragile_node}, which failed" in trial.mend(run)
     assert [start.first.node for start in Attempts(run, "embed", shard).starts()] == [fragile_node, "n6"]
+
+
+@pytest.mark.slow
+def test_a_shard_longer_than_its_time_limit_is_finished_over_several_starts(trial: Trial) -> None:
+    """Slurm tells 60 to 90 s before the limit of two minutes; a shard takes 80 s."""
+    run = trial.submit(*trial.profile(time=2, signal_seconds=60), seconds=6)
+    trial.wait_whole(run)
+    for shard in range(3):
+        assert outcomes(run, shard)[-1] == "finished"
+        assert set(outcomes(run, shard)[:-1]) == {"stopped"}
+        assert "chunks are durable already" in log_of(run, shard)
+    assert len(jobs_of(run)) == 3
+
+
+@pytest.mark.slow
+def test_a_task_that_its_time_limit_ends_is_run_again(trial: Trial) -> None:
+    """Its node's set-up hangs, so that nobody does as the warning says."""
+    hangs = '[ "$SLURM_ARRAY_TASK_ID" != 1 ] || sleep 300'
+    run = trial.submit(*trial.profile(time=2, signal_seconds=60, before=[hangs]), seconds=0)
+    wait_ended(trial.cluster, run)
+    assert "TIMEOUT" in trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
+    assert "DUE TO TIME LIMIT" in log_of(run, 1)
+    assert "embed shards 1" in trial.mend(run, *trial.profile())
+
+
+@pytest.mark.slow
+def test_a_task_over_its_memory_is_run_again_with_half_as_much_again(trial: Trial) -> None:
+    run = trial.submit(*trial.profile(mem=700), seconds=0, shards={"1": ["memory", 1]})
+    said = trial.mend(run)
+    assert "1050 MB of memory a task instead of 700: shards 1 ran out of it" in said
+    asked = trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
+    assert "mem=1050M" in asked
+
+
+def test_a_hanging_task_ends_and_is_run_again(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDKIT_WATCHDOG_SECONDS", "8")
+    run = trial.submit(seconds=0, shards={"1": ["hang", 1]})
+    trial.mend(run)
+    assert "no progress for 8 s, while embedding ids" in log_of(run, 1)
+    assert "chunks are durable already" in log_of(run, 1)
+
+
+@pytest.mark.slow
+def test_a_shard_that_always_fails_the_same_way_is_left_alone_and_named(trial: Trial, tmp_path: Path) -> None:
+    fault = faults(tmp_path / "faults", always={"1": ["raise", 3]})
+    run = trial.submit(seconds=0, always={"1": ["raise", 3]})
+    for _ in range(2):
+        wait_ended(trial.cluster, run)
+        assert "embed shards 1" in rerun(trial.cluster, run, **fault).stdout
+    wait_ended(trial.cluster, run)
+    whole = file_times(run, [0, 2])
+    for _ in range(2):
+        named = rerun(trial.cluster, run, check=False)
+        assert named.returncode == 1
+        assert "nothing to submit" in named.stdout
+        assert "shard 1: EmbedkitError: the engine failed on rows" in named.stderr
+        assert "CUDA error: an illegal memory access was encountered" in named.stderr
+        assert f"embedkit rerun {run.path} --shard 1" in named.stderr
+    assert not live(trial.cluster, run)
+    assert "embed shards 1" in trial.mend(run, "--shard", 1)
+    assert file_times(run, [0, 2]) == whole
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("raise", "CUDA error: an illegal memory access was encountered"), ("exit", "16293 of 202971")]
+)
+def test_a_task_that_fails_is_run_again(trial: Trial, kind: str, said: str) -> None:
+    run = trial.submit(seconds=0, shards={"1": [kind, 1]})
+    wait_ended(trial.cluster, run)
+    assert outcomes(run, 1) == ["failed"]
+    assert said in log_of(run, 1)
+    assert "embed shards 1" in trial.mend(run)
+    assert "chunks are durable already" in log_of(run, 1)
+
+
+def test_a_task_that_a_stand_in_scontrol_refuses_to_requeue_is_run_again(trial: Trial, tmp_path: Path) -> None:
+    real = shutil.which("scontrol")
+    stand_in = tmp_path / "scontrol"
+    stand_in.write_text(f'#!/bin/sh\n[ "$1" = requeue ] && echo "Job is on fire" >&2 && exit 1\nexec {real} "$@"\n')
+    stand_in.chmod(0o755)
+    fault = faults(tmp_path / "faults", SLOW) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = submit(trial.cluster, trial.data, trial.model, tmp_path, **fault)
+    wait_chunks(run, 1, 2)
+    tell(trial.cluster, run, "USR2")
+    wait_ended(trial.cluster, run)
+    assert f"not requeued: Job is on fire; to run it again: embedkit rerun {run.path}" in log_of(run, 1)
+    assert "ExitCode=75:0" in trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
+    trial.mend(run)
+
+
+@pytest.mark.slow
+def test_a_task_told_to_stop_three_times_with_nothing_done_is_not_requeued(trial: Trial) -> None:
+    run = trial.submit(seconds=0, always={"1": ["hang", 9]})
+    for start in range(3):
+        wait_until(lambda n=start: len(list((trial.folder / "faults").iterdir())) > n, 60, lambda: logs(run))
+        tell(trial.cluster, run, "USR2")
+    wait_ended(trial.cluster, run)
+    assert outcomes(run, 1) == ["stopped", "stopped", "failed"]
+    assert "not requeued: stopped 3 times with nothing new done" in log_of(run, 1)
+    assert "shard 1: stopped 3 times with nothing new done" in trial.mend(run)
+
+
+def test_a_task_told_to_stop_before_it_is_up_goes_on(trial: Trial) -> None:
+    """As where a preemption or a warning comes while modules are loaded."""
+    run = trial.submit(*trial.profile(before=[f"touch {trial.folder}/up", "sleep 3"]), seconds=0)
+    wait_until((trial.folder / "up").exists)
+    tell(trial.cluster, run, "USR2")
+    trial.wait_whole(run)
+
+
+@pytest.mark.slow
+def test_tasks_go_on_while_the_controller_is_away(trial: Trial) -> None:
+    cluster = clusters.start()
+    try:
+        mine = replace(trial, cluster=cluster)
+        run = mine.submit()
+        wait_chunks(run, 1, 2)
+        cluster.stop_controller()
+        refused = rerun(cluster, run, check=False)
+        assert refused.returncode == 1
+        assert "squeue failed" in refused.stderr
+        wait_until(lambda: all(run.shard_manifest(shard).exists() for shard in range(3)))
+        cluster.start_controller()
+        mine.wait_whole(run)
+        assert len(jobs_of(run)) == 3
+    finally:
+        cluster.stop()
