@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from embedkit.runfolder import RunFolder
 from embedkit.shardfile import durable_chunks
 from jobs.attempts import Attempts
-from tests.conftest import snapshot
+from tests.conftest import ROOT, snapshot
 from tests.slurm import cluster as clusters
 from tests.slurm.chains import faults, file_times, jobs_of, live, logs, rerun, submit, wait_ended, wait_until
 from tests.slurm.cluster import Cluster
+from tests.slurm.processes import of_cluster
 
 SLOW = 0.7
 """Seconds a chunk; a shard has 13."""
+
+Settings = dict[str, str | int | list[str]]
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,17 @@ class Trial:
         environment = faults(self.folder / "faults", seconds, **kinds)
         return submit(self.cluster, self.data, self.model, self.folder, *more, **environment)
 
-    def profile(self, **embed: str | int | list[str]) -> tuple[object, ...]:
-        """Options for a site profile like `test`, with other settings for embed."""
-        settings = {"partition": "gpu", "gpus": 1, **embed}
-        lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
+    def profile(
+        self, prepare: Settings | None = None, merge: Settings | None = None, **embed: str | int | list[str]
+    ) -> tuple[object, ...]:
+        """Options for a site profile like `test`, with other settings."""
+        base: Settings = {"partition": "cpu", "cpus": 1, "mem": 1500, "time": 60}
+        tables = {"all": base, "prepare": prepare, "embed": {"partition": "gpu", "gpus": 1, **embed}, "merge": merge}
         site = self.folder / "site.toml"
-        site.write_text('[all]\npartition = "cpu"\ncpus = 1\nmem = 1500\ntime = 60\n[embed]\n' + "".join(lines))
+        with site.open("w") as file:
+            for name, settings in tables.items():
+                lines = [f"{key} = {json.dumps(value)}" for key, value in (settings or {}).items()]
+                print(f"[{name}]", *lines, sep="\n", file=file)
         return "--profile", site
 
     def wait_whole(self, run: RunFolder) -> None:
@@ -114,6 +123,18 @@ def shard_on(cluster: Cluster, run: RunFolder, node: str) -> int:
 def tell(cluster: Cluster, run: RunFolder, signal: str, index: int = 1) -> None:
     """Send a signal to the process of a task of embed."""
     cluster.run("scancel", "--batch", f"--signal={signal}", f"{embed_job(run)}_{index}")
+
+
+def stop_at(step: int) -> str:
+    """A line of shell: a job's processes stand still at that durable step of theirs, in its first start."""
+    crash = ROOT / "tests" / "crash"
+    return f'[ "${{SLURM_RESTART_COUNT:-0}}" != 0 ] || export PYTHONPATH={crash} EMBEDKIT_TEST_STOP_AT={step}'
+
+
+def stands_still(cluster: Cluster, job: str) -> bool:
+    """Whether a process of a job was stopped."""
+    ours = [process for process in of_cluster(cluster.folder) if process.status() == psutil.STATUS_STOPPED]
+    return any(process.environ().get("SLURM_JOB_ID") == job for process in ours)
 
 
 def test_a_task_that_somebody_cancels_stays_ended_until_it_is_run_again(trial: Trial) -> None:
@@ -294,3 +315,53 @@ def test_tasks_go_on_while_the_controller_is_away(trial: Trial) -> None:
         assert len(jobs_of(run)) == 3
     finally:
         cluster.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", ["TERM", "KILL"])
+def test_a_prepare_that_is_ended_is_submitted_again_with_all_that_follows(trial: Trial, signal: str) -> None:
+    run = trial.submit(*trial.profile(prepare={"before": [stop_at(12)]}), seconds=0)
+    (prepare,) = jobs_of(run, "prepare")
+    wait_until(lambda: stands_still(trial.cluster, prepare), 60, lambda: logs(run))
+    trial.cluster.run("scancel", *(() if signal == "TERM" else ("--batch", "--signal=KILL")), prepare)
+    wait_ended(trial.cluster, run)
+    assert "CANCELLED" in trial.cluster.run("scontrol", "-o", "show", "job", embed_job(run))
+    merge_log = logs(run, ["merge.log"])
+    assert "prepare has not finished" in merge_log
+    assert f"embedkit rerun {run.path}" in merge_log
+    assert ("cancelled; to run it again" in logs(run, ["prepare.log"])) == (signal == "TERM")
+    assert not stands_still(trial.cluster, prepare)
+    before = part_times(run)
+    assert before
+    said = rerun(trial.cluster, run, *trial.profile()).stdout
+    assert ": prepare" in said
+    assert "embed shards 0-2" in said
+    assert ": merge" in said
+    trial.wait_whole(run)
+    assert before.items() <= part_times(run).items()
+
+
+def part_times(run: RunFolder) -> dict[str, int]:
+    """When each part whose manifest is there was written, ns."""
+    names = [path.stem for path in run.parts.glob("part-*.json")]
+    return {name: (run.extracted / f"{name}.parquet").stat().st_mtime_ns for name in names}
+
+
+@pytest.mark.slow
+def test_a_merge_whose_node_is_lost_is_made_by_its_next_start(trial: Trial, fragile_node: str) -> None:
+    merge: Settings = {"partition": "fragile", "nodelist": fragile_node, "before": [stop_at(6)]}
+    run = trial.submit(*trial.profile(merge=merge), seconds=0)
+    wait_until(lambda: stands_still(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
+    trial.cluster.lose_node(fragile_node)
+    assert "nothing to submit" in rerun(trial.cluster, run).stdout
+    trial.cluster.restore_node(fragile_node)
+    trial.wait_whole(run)
+    assert len(jobs_of(run)) == 3
+
+
+def test_a_killed_merge_alone_is_run_again(trial: Trial) -> None:
+    run = trial.submit(*trial.profile(merge={"before": [stop_at(6)]}), seconds=0)
+    wait_until(lambda: stands_still(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
+    trial.cluster.run("scancel", "--batch", "--signal=KILL", jobs_of(run, "merge")[0])
+    assert ": merge" in trial.mend(run, *trial.profile())
+    assert len(jobs_of(run)) == 4
