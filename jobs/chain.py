@@ -109,7 +109,8 @@ class JobExecutor(submitit.SlurmExecutor):
 
 def _setup(resources: Resources) -> list[str]:
     scratch = [f'export {SCRATCH}="{resources.scratch}"'] if resources.scratch else []  # expanded on the node
-    return ["export PYTHONSAFEPATH=1", *setup_lines(resources), *scratch]
+    # A shell would die of being told to stop, and not start again; the task listens once Python is up.
+    return ["trap '' USR2", "export PYTHONSAFEPATH=1", *setup_lines(resources), *scratch]
 
 
 def _parameters(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> dict[str, str | int | bool]:

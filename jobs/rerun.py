@@ -13,7 +13,7 @@ from embedkit.runfolder import RunFolder
 from jobs.attempts import Attempts, log_name
 from jobs.limits import check_limits
 from jobs.profiles import Profile
-from jobs.slurm import Ended, cancel, history, queue, require_slurm
+from jobs.slurm import Ended, array_spec, cancel, history, queue, require_slurm
 from jobs.standing import Decision, Standing, decide, look
 from jobs.submissions import Submission, Submissions
 from jobs.submit import submit
@@ -28,12 +28,16 @@ START_LINE = re.compile(r" INFO job \S+ on \S+, start \d+\n")
 
 @dataclass(frozen=True)
 class Resubmission:
-    """What was, or would be, done: the standing before, the decision, the profile as it was adapted and why."""
+    """What was, or would be, done: the standing before, the decision, the profile as it was adapted and why.
+
+    `failed` has a line for each way in which shards that are run again failed.
+    """
 
     standing: Standing
     decision: Decision
     profile: Profile
     adapted: tuple[str, ...]
+    failed: tuple[str, ...]
     submitted: tuple[Submission, ...] = ()
 
 
@@ -72,12 +76,13 @@ def submit_what_is_left(
         decision = decide(standing, parallel, only)
         indices = [index for job in decision.submit for index in job.indices or ()]
         profile, adapted = _adapt(run, profile, indices, more_memory)
+        failed = _failures(run, indices)
         if dry_run:
-            return Resubmission(standing, decision, profile, adapted)
+            return Resubmission(standing, decision, profile, adapted, failed)
         check_limits(profile, decision.submit, [task for task in queue() if task.name not in decision.cancel])
         cancel(decision.cancel)
         lines = submit(run, profile, decision.submit, why)
-        return Resubmission(standing, decision, profile, adapted, tuple(lines))
+        return Resubmission(standing, decision, profile, adapted, failed, tuple(lines))
 
 
 def _planned_shards(run: RunFolder, config: RunConfig) -> int:
@@ -90,6 +95,16 @@ def _planned_shards(run: RunFolder, config: RunConfig) -> int:
             "name"
         )
     return 0
+
+
+def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
+    """How the newest start of each of these shards failed, shards that failed the same way in one line."""
+    ways: dict[str, list[int]] = {}
+    for shard in sorted(shards):
+        starts = Attempts(run, "embed", shard).starts()
+        if starts and starts[-1].outcome == "failed":
+            ways.setdefault(starts[-1].why, []).append(shard)
+    return tuple(f"shard {array_spec(failed)}: {why}" for why, failed in ways.items())
 
 
 def _adapt(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from jobs.rerun import Resubmission
 
+MOST_FAILURES = 10
+
 
 def print_json(value: msgspec.Struct) -> None:
     """Print a struct as JSON to standard output."""
@@ -89,6 +91,10 @@ def print_resubmission(run: RunFolder, done: "Resubmission", console: "Console")
         say(
             "on the cluster already: " + ", ".join(f"{n} {stage} {state}" for (stage, state), n in sorted(busy.items()))
         )
+    for line in done.failed[:MOST_FAILURES]:
+        say(f"failed before: {line}")
+    if len(done.failed) > MOST_FAILURES:
+        say(f"and {len(done.failed) - MOST_FAILURES} more ways; logs/embed-*.log say more")
     for change in done.adapted:
         say(f"asked for: {change}")
     if decision.cancel:
