@@ -8,11 +8,13 @@ afterok comes with --kill-on-invalid-dep: what can no longer start is cancelled 
 follows embed however that ended, looks at the manifests, and succeeds or says what is missing.
 """
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import submitit
+from submitit.core.utils import CommandFunction
 
 from embedkit.runfolder import RunFolder
 from jobs.profiles import Resources, Stage, sbatch_parameters, setup_lines
@@ -78,7 +80,7 @@ class JobExecutor(submitit.SlurmExecutor):
 
     def __init__(self, run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> None:
         super().__init__(run.logs / "slurm")
-        self._run, self._job = run, job
+        self._run, self._job, self._tag = run, job, tag
         self.update_parameters(
             job_name=f"{run.name}.{job.stage}",
             time=None,  # the profile's, below, or the site's
@@ -103,8 +105,14 @@ class JobExecutor(submitit.SlurmExecutor):
         return str(self._make_submission_file_text(self._submitit_command_str, ""))
 
     def start(self) -> str:
-        """Submit the job; returns its id. Raises submitit's FailedSubmissionError or FailedJobError."""
-        return str(self._submit_command(self._submitit_command_str).job_id)
+        """Submit the job; returns its id. Raises submitit's FailedSubmissionError or FailedJobError.
+
+        submitit would put the job's id for every %j in the path of the run.
+        """
+        path = self._run.logs / "slurm" / f"{self._job.stage}-{self._tag}.sh"
+        path.write_bytes(os.fsencode(self.text()))
+        said = CommandFunction(self._make_submission_command(path), verbose=False)()
+        return str(self._get_job_id_from_submission_command(said))
 
 
 def _setup(resources: Resources) -> list[str]:
@@ -119,7 +127,7 @@ def _parameters(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -
     log = "embed-%5a" if job.indices is not None else job.stage
     parameters |= {
         "chdir": str(run.path),
-        "output": f"logs/{log}.log",  # below chdir: a % in the run's path would be taken for a pattern
+        "output": f"{str(run.logs).replace('%', '%%')}/{log}.log",  # a single % begins a pattern, in chdir too
         "open-mode": "append",
         "comment": COMMENT + tag,
         "signal": f"B:USR2@{resources.signal_seconds}",

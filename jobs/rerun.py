@@ -68,6 +68,8 @@ def submit_what_is_left(
         EmbedkitError: another command submits this run right now; Slurm does not answer or refuses.
     """
     require_slurm()
+    if "\\" in str(run.path) or not str(run.path).isprintable():
+        raise UsageError(f"{str(run.path)!a}: Slurm takes no path with a backslash or an invisible character")
     with lease(run.path / "submit.lease", "submitting this run"):
         standing = look(run, config, _planned_shards(run, config))
         beyond = [shard for shard in only if not 0 <= shard < standing.shards]

@@ -1,6 +1,7 @@
 """Two clusters that all tests share: started by the first that wants one, stopped when the last has run."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,6 +28,23 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 def plain_cluster(request: pytest.FixtureRequest) -> Cluster:
     """Two nodes in the partition gpu, without accounting; shared by all workers."""
     return shared(request.config, "plain", accounting=False)
+
+
+@pytest.fixture
+def small_account(cluster: Cluster) -> Iterator[str]:
+    """The account with room for 20 jobs, which one test at a time may fill."""
+    lock = cluster.folder / "small.lock"
+
+    def locked() -> bool:
+        try:
+            lock.touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    assert wait_for(locked, 3 * SECONDS)
+    yield "small"
+    lock.unlink()
 
 
 def shared(config: pytest.Config, name: str, accounting: bool) -> Cluster:

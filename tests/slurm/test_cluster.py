@@ -53,10 +53,10 @@ def test_it_has_the_nodes_partitions_accounts_and_limits_that_tests_rely_on(clus
     assert cluster.run("sacctmgr", "-n", "-P", "show", "user", me, "format=defaultaccount") == "lab"
 
 
-def test_a_limit_of_an_account_is_enforced_and_an_unknown_account_refused(cluster: Cluster) -> None:
-    job = submit(cluster, "true", "--account=small", "--hold", "--array=1-20")
+def test_a_limit_of_an_account_is_enforced_and_an_unknown_account_refused(cluster: Cluster, small_account: str) -> None:
+    job = submit(cluster, "true", f"--account={small_account}", "--hold", "--array=1-20")
     with pytest.raises(ClusterError, match=r"[Ll]imit"):
-        submit(cluster, "true", "--account=small", "--hold")
+        submit(cluster, "true", f"--account={small_account}", "--hold")
     cluster.run("scancel", job)
     with pytest.raises(ClusterError, match=r"[Ii]nvalid account"):
         submit(cluster, "true", "--account=nobodys")
