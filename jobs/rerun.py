@@ -106,7 +106,7 @@ def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
         starts = Attempts(run, "embed", shard).starts()
         if starts and starts[-1].outcome == "failed":
             ways.setdefault(starts[-1].why, []).append(shard)
-    return tuple(f"shard {array_spec(failed)}: {why}" for why, failed in ways.items())
+    return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in ways.items())
 
 
 def _adapt(
