@@ -167,7 +167,10 @@ def last_profile(run: RunFolder) -> tuple[str, int | None]:
     record = Submissions(run)
     lines = record.read()
     if not lines:
-        raise EmbedkitError(f"{run.path}: nothing of it was submitted to Slurm; `embedkit submit --resume` does that")
+        raise EmbedkitError(
+            f"{run.path}: nothing of it was submitted to Slurm; "
+            f"`embedkit submit --resume --run-name {run.name} --profile NAME` does that"
+        )
     line = record.last("embed") or lines[-1]  # a submit that was killed may not have come to embed
     limit = line.array.partition("%")[2]
     return line.profile, int(limit) if limit else None

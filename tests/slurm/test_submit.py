@@ -356,10 +356,10 @@ def test_a_submit_that_a_stand_in_sbatch_kills_after_the_real_call_is_completed_
     wait_until(run.success.exists, describe=lambda: logs(run))
     assert snapshot(run) == snapshot(hash_run)
     wait_until(lambda: "merged: nothing to do" in rerun(cluster, run).stdout, 30)
-    expected = [f"{name}.prepare N/A", *(f"{name}.embed {shard}" for shard in range(3)), f"{name}.merge N/A"]
     submitted = tasks_of(cluster, name)
-    submitted[f"{name}.merge N/A"] = 1  # a merge whose jobs to wait for are not known is replaced while it waits
-    assert submitted == Counter(expected)
+    # A merge of which nobody noted what it waits for is replaced.
+    assert submitted.pop(f"{name}.merge N/A") <= (2 if call == 3 else 1)
+    assert submitted == Counter([f"{name}.prepare N/A", *(f"{name}.embed {shard}" for shard in range(3))])
 
 
 def test_of_two_reruns_at_once_one_submits(
@@ -433,7 +433,9 @@ def test_two_hundred_shards_in_one_array_are_as_one_process_makes_them(
 ) -> None:
     data = write_chats(tmp_path / "tiny.parquet", [chat(f"{i} river", f"stone {i % 7}") for i in range(2000)])
     local = tmp_path / "local"
-    embedkit("run", *hash_request(data, tokenizer_only, local), "--shards", 200)
+    embedkit("prepare", *hash_request(data, tokenizer_only, local), "--shards", 200)
+    embedkit("embed", local / "run")
+    embedkit("merge", local / "run")
     run = submit(cluster, data, tokenizer_only, tmp_path, "--shards", 200, "--num-gpus", 8)
     wait_ended(cluster, run, 1000)
     assert run.success.exists(), logs(run, ["merge.log"])
