@@ -20,6 +20,8 @@ from tests.slurm.chains import faults, file_times, jobs_of, live, logs, rerun, s
 from tests.slurm.cluster import Cluster
 from tests.slurm.processes import of_cluster
 
+pytestmark = pytest.mark.slow
+
 SLOW = 0.7
 """Seconds a chunk; a shard has 13."""
 
@@ -148,7 +150,6 @@ def test_a_task_that_somebody_cancels_stays_ended_until_it_is_run_again(trial: T
     assert "chunks are durable already" in log_of(run, 1)
 
 
-@pytest.mark.slow
 def test_preempted_tasks_are_requeued_and_go_on_where_they_were(trial: Trial) -> None:
     run = trial.submit(*trial.profile(partition="scavenge", nodelist="n8"))
     wait_chunks(run, 0, 2)
@@ -164,7 +165,6 @@ def test_preempted_tasks_are_requeued_and_go_on_where_they_were(trial: Trial) ->
     assert len(jobs_of(run)) == 3
 
 
-@pytest.mark.slow
 def test_tasks_of_a_lost_node_go_on_elsewhere_and_rerun_leaves_that_to_slurm(trial: Trial, fragile_node: str) -> None:
     run = trial.submit(*trial.profile(partition="fragile"))
     shard = shard_on(trial.cluster, run, fragile_node)
@@ -176,7 +176,6 @@ def test_tasks_of_a_lost_node_go_on_elsewhere_and_rerun_leaves_that_to_slurm(tri
     assert len(jobs_of(run)) == 3
 
 
-@pytest.mark.slow
 def test_a_task_that_ended_with_its_node_is_run_again_without_that_node(trial: Trial, fragile_node: str) -> None:
     """Slurm requeues by itself; where a site or a person forbids that, the task is NODE_FAIL for good."""
     run = trial.submit(*trial.profile(partition="fragile"))
@@ -192,7 +191,6 @@ def test_a_task_that_ended_with_its_node_is_run_again_without_that_node(trial: T
     assert [start.first.node for start in Attempts(run, "embed", shard).starts()] == [fragile_node, "n6"]
 
 
-@pytest.mark.slow
 def test_a_shard_longer_than_its_time_limit_is_finished_over_several_starts(trial: Trial) -> None:
     """Slurm tells 60 to 90 s before the limit of two minutes; a shard takes 80 s."""
     run = trial.submit(*trial.profile(time=2, signal_seconds=60), seconds=6)
@@ -204,7 +202,6 @@ def test_a_shard_longer_than_its_time_limit_is_finished_over_several_starts(tria
     assert len(jobs_of(run)) == 3
 
 
-@pytest.mark.slow
 def test_a_task_that_its_time_limit_ends_is_run_again(trial: Trial) -> None:
     """Its node's set-up hangs, so that nobody does as the warning says."""
     hangs = '[ "$SLURM_ARRAY_TASK_ID" != 1 ] || sleep 300'
@@ -215,7 +212,6 @@ def test_a_task_that_its_time_limit_ends_is_run_again(trial: Trial) -> None:
     assert "embed shards 1" in trial.mend(run, *trial.profile())
 
 
-@pytest.mark.slow
 def test_a_task_over_its_memory_is_run_again_with_half_as_much_again(trial: Trial) -> None:
     run = trial.submit(*trial.profile(mem=700), seconds=0, shards={"1": ["memory", 1]})
     said = trial.mend(run)
@@ -232,7 +228,6 @@ def test_a_hanging_task_ends_and_is_run_again(trial: Trial, monkeypatch: pytest.
     assert "chunks are durable already" in log_of(run, 1)
 
 
-@pytest.mark.slow
 def test_a_shard_that_always_fails_the_same_way_is_left_alone_and_named(trial: Trial, tmp_path: Path) -> None:
     fault = faults(tmp_path / "faults", always={"1": ["raise", 3]})
     run = trial.submit(seconds=0, always={"1": ["raise", 3]})
@@ -280,7 +275,6 @@ def test_a_task_that_a_stand_in_scontrol_refuses_to_requeue_is_run_again(trial: 
     trial.mend(run)
 
 
-@pytest.mark.slow
 def test_a_task_told_to_stop_three_times_with_nothing_done_is_not_requeued(trial: Trial) -> None:
     run = trial.submit(seconds=0, always={"1": ["hang", 9]})
     for start in range(3):
@@ -300,7 +294,6 @@ def test_a_task_told_to_stop_before_it_is_up_goes_on(trial: Trial) -> None:
     trial.wait_whole(run)
 
 
-@pytest.mark.slow
 def test_tasks_go_on_while_the_controller_is_away(trial: Trial) -> None:
     cluster = clusters.start()
     try:
@@ -319,7 +312,6 @@ def test_tasks_go_on_while_the_controller_is_away(trial: Trial) -> None:
         cluster.stop()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
 def test_a_prepare_that_is_ended_is_submitted_again_with_all_that_follows(trial: Trial, signal: str) -> None:
     run = trial.submit(*trial.profile(prepare={"before": [stop_at(12)]}), seconds=0)
@@ -349,7 +341,6 @@ def part_times(run: RunFolder) -> dict[str, int]:
     return {name: (run.extracted / f"{name}.parquet").stat().st_mtime_ns for name in names}
 
 
-@pytest.mark.slow
 def test_a_merge_whose_node_is_lost_is_made_by_its_next_start(trial: Trial, fragile_node: str) -> None:
     merge: Settings = {"partition": "fragile", "nodelist": fragile_node, "before": [stop_at(6)]}
     run = trial.submit(*trial.profile(merge=merge), seconds=0)

@@ -88,6 +88,7 @@ def test_a_wckey_is_asked_for_only_if_the_profile_has_one(tmp_path: Path) -> Non
         assert "#SBATCH --wckey=mine\n" in script(RunFolder(Path("/runs/demo")), site, job)
 
 
+@pytest.mark.slow
 def test_slurm_has_the_very_script_that_is_shown(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -117,6 +118,7 @@ def test_slurm_has_the_very_script_that_is_shown(
 # Where it runs
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_with_an_odd_name_works_to_the_end(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_run_in_a_folder_with_an_odd_name_works_to_the_end(
     ]
 
 
+@pytest.mark.slow
 def test_a_folder_that_slurm_cannot_name_is_refused(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -140,6 +143,7 @@ def test_a_folder_that_slurm_cannot_name_is_refused(
     assert "Slurm takes no path with a backslash" in refused.stderr
 
 
+@pytest.mark.slow
 def test_nothing_of_a_surrounding_job_leaks_into_the_jobs_of_a_run(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -169,6 +173,7 @@ def test_nothing_of_a_surrounding_job_leaks_into_the_jobs_of_a_run(
     assert len(list(run.logs.glob("env-*"))) == 5
 
 
+@pytest.mark.slow
 def test_jobs_take_embedkit_from_where_it_was_submitted_and_leave_home_alone(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
@@ -200,6 +205,7 @@ def test_jobs_take_embedkit_from_where_it_was_submitted_and_leave_home_alone(
 # What is refused
 
 
+@pytest.mark.slow
 def test_a_run_that_is_alive_is_neither_submitted_again_nor_deleted(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -218,6 +224,7 @@ def test_a_run_that_is_alive_is_neither_submitted_again_nor_deleted(
     cancel(cluster, run)
 
 
+@pytest.mark.slow
 def test_more_shards_than_an_array_may_have_are_refused_and_nothing_is_made(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -233,6 +240,7 @@ def test_more_shards_than_an_array_may_have_are_refused_and_nothing_is_made(
     cancel(cluster, run)
 
 
+@pytest.mark.slow
 def test_an_accounts_limit_is_named_with_how_many_shards_fit_and_so_many_do(
     cluster: Cluster, small_account: str, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -285,6 +293,7 @@ def test_without_slurm_a_submit_says_so_and_makes_nothing(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slurm", [True, False])
 def test_a_dry_run_says_all_and_does_nothing(
     slurm: bool, cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
@@ -318,6 +327,7 @@ def stand_in(folder: Path, text: str) -> dict[str, str]:
     return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
+@pytest.mark.slow
 def test_if_a_stand_in_sbatch_refuses_the_third_job_the_others_are_cancelled(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
@@ -339,6 +349,7 @@ def test_if_a_stand_in_sbatch_refuses_the_third_job_the_others_are_cancelled(
     assert snapshot(run) == snapshot(hash_run), logs(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_submit_that_a_stand_in_sbatch_kills_after_the_real_call_is_completed_by_rerun(
     call: int, cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
@@ -362,6 +373,7 @@ def test_a_submit_that_a_stand_in_sbatch_kills_after_the_real_call_is_completed_
     assert submitted == Counter([f"{name}.prepare N/A", *(f"{name}.embed {shard}" for shard in range(3))])
 
 
+@pytest.mark.slow
 def test_of_two_reruns_at_once_one_submits(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
@@ -382,6 +394,7 @@ def test_of_two_reruns_at_once_one_submits(
 # What rerun mends
 
 
+@pytest.mark.slow
 def test_a_shard_that_is_damaged_before_the_merge_is_named_and_alone_run_again(
     cluster: Cluster, damaged_run: RunFolder, hash_run: RunFolder
 ) -> None:
@@ -455,6 +468,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 def test_a_thousand_shards_cost_the_login_node_little(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
