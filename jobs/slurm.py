@@ -134,11 +134,14 @@ def parse_history(text: str) -> list[Ended]:
 
 
 def state_of(task: str) -> tuple[str, str]:
-    """State and reason of one job or array task, ("", "") if Slurm no longer knows it. `task`: as people name it."""
+    """State and reason of one job or array task, by the name that people give it.
+
+    ("", "") if Slurm no longer knows it, ("UNKNOWN", "") if it does not answer.
+    """
     try:
         text = ask("scontrol", "show", "job", "-o", task)
-    except EmbedkitError:
-        return "", ""
+    except EmbedkitError as error:
+        return ("" if "Invalid job id" in str(error) else "UNKNOWN"), ""
     state, reason = re.search(r"\bJobState=(\S+)", text), re.search(r"\bReason=(\S+)", text)
     return (state[1] if state else ""), (reason[1] if reason else "")
 

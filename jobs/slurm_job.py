@@ -88,7 +88,8 @@ class SlurmJob:
         release_ended(lease, lambda job: job != os.environ.get("SLURM_JOB_ID") and state_of(job)[0] not in ALIVE)
 
 
-ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT")
+ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "UNKNOWN")
+"""States in which a job may still be at work; where Slurm does not answer, it is believed to be."""
 
 
 def main() -> None:
