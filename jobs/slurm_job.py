@@ -34,10 +34,11 @@ class SlurmJob:
         """Do the job's work; returns the exit code. A job that is told to stop ends in here."""
         log.info("job %s on %s, start %s", job_name(), node_name(), os.environ.get("SLURM_RESTART_COUNT", "0"))
         self._attempts.add("started", self._done(), "")
-        with Stopping(self._stop):
+        with Stopping(self._stop) as stopping:
             try:
                 self._work()
             except Exception as error:
+                stopping.settle()
                 code = exit_code_of(error)
                 self._attempts.add("failed", self._done(), f"{type(error).__name__}: {error}")
                 return code

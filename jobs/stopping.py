@@ -24,6 +24,8 @@ TOLD = (signal.SIGUSR2, signal.SIGTERM)
 STOPPED = 75
 """The exit code of a task that was told to stop: EX_TEMPFAIL of sysexits.h, try again."""
 REQUEUE_SECONDS = 60
+SETTLE_SECONDS = 1.0
+"""Slurm tells all processes of a task one after another, so a child may die of it before its parent hears."""
 
 
 class Stopping:
@@ -34,12 +36,14 @@ class Stopping:
         self._on_stop = on_stop
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
+        self._told = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="stopping", daemon=True)
 
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         for told in TOLD:
             signal.signal(told, lambda *_: None)  # the wake-up is the point
-        threading.Thread(target=self._watch, name="stopping", daemon=True).start()
+        self._thread.start()
         return self
 
     def __exit__(
@@ -48,9 +52,15 @@ class Stopping:
         signal.set_wakeup_fd(-1)
         self._write.close()
 
+    def settle(self) -> None:
+        """Returns only if this process is not being ended: else what failed is no failure of the work."""
+        if self._told.wait(SETTLE_SECONDS):
+            self._thread.join()
+
     def _watch(self) -> None:
         while data := self._read.recv(1):
             if data[0] in TOLD:
+                self._told.set()
                 try:
                     self._on_stop(signal.Signals(data[0]))
                 finally:
