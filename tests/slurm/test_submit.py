@@ -342,6 +342,8 @@ def test_if_a_stand_in_sbatch_refuses_the_third_job_the_others_are_cancelled(
     assert len(jobs) == 2
     assert f"jobs {', '.join(jobs)}, submitted before it, are cancelled" in failed.stderr
     wait_ended(cluster, run, 30)
+    states = cluster.run("squeue", "-h", "-t", "all", "-j", ",".join(jobs), "-o", "%T").split()
+    assert set(states) == {"CANCELLED"}
     cancelled = [line.job for line in Submissions(run).read() if line.what == "cancelled"]
     assert cancelled == jobs
     rerun(cluster, run)
