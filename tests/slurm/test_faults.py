@@ -127,6 +127,14 @@ def tell(cluster: Cluster, run: RunFolder, signal: str, index: int = 1) -> None:
     cluster.run("scancel", "--batch", f"--signal={signal}", f"{embed_job(run)}_{index}")
 
 
+def stand_in_scontrol(folder: Path, does: str) -> str:
+    """PATH with an scontrol that does something first, and then what the real one does."""
+    stand_in = folder / "scontrol"
+    stand_in.write_text(f'#!/bin/sh\n{does}\nexec {shutil.which("scontrol")} "$@"\n')
+    stand_in.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
 def stop_at(step: int) -> str:
     """A line of shell: a job's processes stand still at that durable step of theirs, in its first start."""
     crash = ROOT / "tests" / "crash"
@@ -261,11 +269,8 @@ def test_a_task_that_fails_is_run_again(trial: Trial, kind: str, said: str) -> N
 
 
 def test_a_task_that_a_stand_in_scontrol_refuses_to_requeue_is_run_again(trial: Trial, tmp_path: Path) -> None:
-    real = shutil.which("scontrol")
-    stand_in = tmp_path / "scontrol"
-    stand_in.write_text(f'#!/bin/sh\n[ "$1" = requeue ] && echo "Job is on fire" >&2 && exit 1\nexec {real} "$@"\n')
-    stand_in.chmod(0o755)
-    fault = faults(tmp_path / "faults", SLOW) | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    path = stand_in_scontrol(tmp_path, '[ "$1" = requeue ] && echo "Job is on fire" >&2 && exit 1')
+    fault = faults(tmp_path / "faults", SLOW) | {"PATH": path}
     run = submit(trial.cluster, trial.data, trial.model, tmp_path, **fault)
     wait_chunks(run, 1, 2)
     tell(trial.cluster, run, "USR2")
@@ -333,6 +338,20 @@ def test_a_prepare_that_is_ended_is_submitted_again_with_all_that_follows(trial:
     assert ": merge" in said
     trial.wait_whole(run)
     assert before.items() <= part_times(run).items()
+
+
+def test_a_cancelled_prepare_says_so_though_its_workers_die_before_a_slow_stand_in_scontrol_answers(
+    trial: Trial, tmp_path: Path
+) -> None:
+    path = stand_in_scontrol(tmp_path, "sleep 0.5")
+    run = trial.submit(*trial.profile(prepare={"before": [stop_at(12), f"export PATH={path}"]}), seconds=0)
+    (prepare,) = jobs_of(run, "prepare")
+    wait_until(lambda: stands_still(trial.cluster, prepare), 60, lambda: logs(run))
+    trial.cluster.run("scancel", prepare)
+    wait_ended(trial.cluster, run)
+    said = logs(run, ["prepare.log"])
+    assert f"cancelled; to run it again: embedkit rerun {run.path}" in said
+    assert "a worker process died" not in said
 
 
 def part_times(run: RunFolder) -> dict[str, int]:
