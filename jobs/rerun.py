@@ -127,7 +127,8 @@ def _adapt(
         adapted.append(f"{mem} MB of memory a task instead of {embed.mem}: shards {named} ran out of it")
         embed = replace(embed, mem=mem)
     lost = sorted(
-        {end.node for end in ended if end.state in ("NODE_FAIL", "BOOT_FAIL")} | _not_to_be_trusted(run, shards)
+        {end.node for end in ended if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node}
+        | _not_to_be_trusted(run, shards)
     )
     if lost:
         adapted.append(f"without nodes {', '.join(lost)}, which failed")

@@ -75,7 +75,9 @@ class SlurmJob:
         # Noted before Slurm is asked, which may kill this process at once.
         self._attempts.add("stopped" if why is None else "failed", done, why or told.name)
         why = why or requeue()
-        if why is not None:
+        if why is None:
+            log.info("requeued: it goes on where it is now")
+        else:
             log.error("not requeued: %s; to run it again: %s", why, self._run.resume_command)
 
     def _done(self) -> int:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from embedkit.records import RunConfig, read
 from embedkit.runfolder import RunFolder
 from jobs.attempts import LIMIT, WORDLESS, Attempts
 from jobs.chain import ChainJob, whole_chain
@@ -24,8 +25,8 @@ from jobs.slurm import (
     parse_history,
     parse_queue,
 )
-from jobs.standing import Decision, Standing, decide
-from jobs.submissions import LiveTask, Submissions, new_submission
+from jobs.standing import Decision, Standing, decide, look
+from jobs.submissions import COMMENT, LiveTask, Submissions, new_submission
 from tests.fuzzing import tries
 
 PARALLEL = 4
@@ -528,3 +529,19 @@ def test_requeued_starts_of_one_job_are_told_apart_and_damaged_lines_left_out(ru
     assert [json.loads(line)["restart"] for line in lines] == [0, 0, 1, 1, 2, 2]
     path.write_bytes(b"".join([*lines[:3], lines[3][:-9] + b"\n", *lines[4:]]) + b'{"cut')
     assert [start.outcome for start in shard.attempts.starts()] == ["stopped", "failed", "stopped"]
+
+
+def test_a_task_that_a_stand_in_queue_shows_at_the_second_look_alone_is_not_lost(
+    prepared_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For some seconds a task that is being requeued may be in no queue."""
+    asked = new_submission("embed", "0-2", "", "submit", "test", None, None)
+    Submissions(prepared_run).add(asked)
+    looks: list[list[Task]] = [
+        [],
+        [Task("7", shard, "PENDING", "BeginTime", "", COMMENT + asked.tag) for shard in range(3)],
+    ]
+    monkeypatch.setattr("jobs.standing.queue", lambda: looks.pop(0))
+    monkeypatch.setattr("jobs.standing.SECOND_LOOK_SECONDS", 0.0)
+    standing = look(prepared_run, read(prepared_run.config, RunConfig), 3)
+    assert [job.stage for job in decide(standing, 4).submit] == ["merge"]

@@ -340,7 +340,6 @@ def test_a_prepare_that_is_ended_is_submitted_again_with_all_that_follows(trial:
     assert before.items() <= part_times(run).items()
 
 
-@pytest.mark.slow
 def test_a_cancelled_prepare_says_so_though_its_workers_die_before_a_slow_stand_in_scontrol_answers(
     trial: Trial, tmp_path: Path
 ) -> None:
