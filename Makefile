@@ -75,8 +75,8 @@ submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## the demo of `make run` as
 test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## lint, types and tests, in ten minutes
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow"
 
-test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## the slower scenarios too
-	$(BIN)/pytest $(SIDE_BY_SIDE)
+test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## the slower scenarios, which make test leaves out
+	$(BIN)/pytest $(SIDE_BY_SIDE) -m slow
 
 faults: .venv/test.stamp ## kill -9 and damaged bytes at random (N= kills, BYTES= damages, SEED=), an hour for 200 and 100
 	$(BIN)/python -m tests.faults --kills $(or $(N),200) --bytes $(or $(BYTES),100) --seed $(or $(SEED),0)
