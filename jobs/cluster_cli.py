@@ -33,10 +33,10 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
     from jobs.summary import print_resubmission
 
     if profile_name is None and not given["resume"]:
-        raise UsageError("--profile is needed: which partition, time and memory the jobs ask for on this cluster")
+        _need_profile()
     profile = load_profile(profile_name) if profile_name is not None else None
     on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
-    fits = partial(check_new_run, profile) if profile is not None else None
+    fits = partial(check_new_run, profile) if profile is not None else _need_profile
     folder, config = open_run(context, given, "plan" if dry_run else "submit", on_gpus, fits)
     if profile is None:
         profile = load_profile(last_profile(folder)[0])
@@ -50,6 +50,10 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
         return
     done = submit_what_is_left(folder, config, profile, parallel, "submit")
     print_resubmission(folder, done, new_console())
+
+
+def _need_profile(*_: object) -> None:
+    raise UsageError("--profile is needed: which partition, time and memory the jobs ask for on this cluster")
 
 
 @click.command()

@@ -266,6 +266,7 @@ def test_an_accounts_limit_is_named_with_how_many_shards_fit_and_so_many_do(
     ("named", "said"),
     [
         ([], "--profile is needed"),
+        (["--resume"], "--profile is needed"),
         (["--profile", "h1000"], "no profile 'h1000' (did you mean h100?)"),
         (["--profile", "./nowhere.toml"], "cannot be read"),
         (["--profile", "BAD"], "[all]: no key 'cpu' (did you mean cpus?)"),
