@@ -121,6 +121,7 @@ def test_bytes_and_files_of_a_small_run(hash_run: RunFolder) -> None:
         check_footprint(hash_run, config, plan)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", ["all", "none"])
 def test_bytes_and_files_of_a_run_of_real_chats(demo_chats: Path, minilm: Path, tmp_path: Path, texts: str) -> None:
     request = hash_request(demo_chats, minilm, tmp_path)

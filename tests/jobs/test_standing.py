@@ -118,7 +118,7 @@ def submitted(decision: Decision, stage: Stage) -> ChainJob | None:
     return found[0] if found else None
 
 
-@tries(500)
+@tries(100)
 @given(standings())
 def test_only_shards_that_are_lost_are_submitted(standing: Standing) -> None:
     """Neither finished ones, nor those that are queued or running, nor poison."""
@@ -134,7 +134,7 @@ def test_only_shards_that_are_lost_are_submitted(standing: Standing) -> None:
     assert not set(embed.indices) & left
 
 
-@tries(500)
+@tries(100)
 @given(standings())
 def test_no_shard_that_is_lost_is_forgotten(standing: Standing) -> None:
     decision = decide(standing, PARALLEL)
@@ -144,7 +144,7 @@ def test_no_shard_that_is_lost_is_forgotten(standing: Standing) -> None:
     assert set(standing.problems) - set(standing.poison) <= covered
 
 
-@tries(300)
+@tries(80)
 @given(standings(), st.data())
 def test_shards_that_are_asked_for_are_run_though_they_are_poison_and_no_others(
     standing: Standing, data: st.DataObject
@@ -157,7 +157,7 @@ def test_shards_that_are_asked_for_are_run_though_they_are_poison_and_no_others(
     assert set(embed.indices or () if embed else ()) == (only & set(standing.problems)) - living
 
 
-@tries(1000)
+@tries(200)
 @example(Standing(1, True, False, False, {0: "lost"}, live=(live("embed", "5", 0), live("merge", "6"))))
 @given(standings())
 def test_a_decision_that_was_followed_leaves_nothing_to_decide(standing: Standing) -> None:
@@ -166,7 +166,7 @@ def test_a_decision_that_was_followed_leaves_nothing_to_decide(standing: Standin
     assert decide(slurm.standing, PARALLEL) == Decision()
 
 
-@tries(300)
+@tries(80)
 @given(standings(), st.data())
 def test_asking_for_the_same_shards_again_gives_nothing(standing: Standing, data: st.DataObject) -> None:
     only = data.draw(st.sets(st.integers(0, standing.shards - 1), min_size=1))
@@ -175,7 +175,7 @@ def test_asking_for_the_same_shards_again_gives_nothing(standing: Standing, data
     assert decide(slurm.standing, PARALLEL, only) == Decision()
 
 
-@tries(1000)
+@tries(200)
 @given(standings())
 def test_a_merge_follows_all_that_embeds(standing: Standing) -> None:
     """With an embed comes a merge that waits for it and for every array that is alive."""
@@ -190,7 +190,7 @@ def test_a_merge_follows_all_that_embeds(standing: Standing) -> None:
     assert not embedding or any(embedding <= jobs for jobs in waits)
 
 
-@tries(500)
+@tries(100)
 @given(standings())
 def test_two_merges_never_run_at_once(standing: Standing) -> None:
     decision = decide(standing, PARALLEL)
@@ -201,7 +201,7 @@ def test_two_merges_never_run_at_once(standing: Standing) -> None:
         assert task.task.name in decision.cancel or task.task.job in merge.after_any
 
 
-@tries(500)
+@tries(100)
 @given(standings())
 def test_nothing_is_submitted_twice_nor_cancelled_that_may_succeed(standing: Standing) -> None:
     decision = decide(standing, PARALLEL)
@@ -218,14 +218,14 @@ def test_nothing_is_submitted_twice_nor_cancelled_that_may_succeed(standing: Sta
         assert not running & set(decision.cancel)
 
 
-@tries(500)
+@tries(100)
 @given(standings())
 def test_what_waits_in_vain_is_cancelled(standing: Standing) -> None:
     decision = decide(standing, PARALLEL)
     assert {task.task.name for task in standing.live if task.task.is_stuck} <= set(decision.cancel)
 
 
-@tries(500)
+@tries(100)
 @given(standings())
 def test_prepare_again_takes_with_it_all_that_waited_for_the_old_one(standing: Standing) -> None:
     decision = decide(standing, PARALLEL)
@@ -237,7 +237,7 @@ def test_prepare_again_takes_with_it_all_that_waited_for_the_old_one(standing: S
         assert embed is None or "prepare" in embed.after_ok
 
 
-@tries(500)
+@tries(100)
 @given(standings())
 def test_an_embed_waits_for_the_prepare_and_the_preflight_that_it_needs(standing: Standing) -> None:
     embed = submitted(decide(standing, PARALLEL), "embed")
@@ -250,7 +250,7 @@ def test_an_embed_waits_for_the_prepare_and_the_preflight_that_it_needs(standing
     )
 
 
-@tries(1000)
+@tries(200)
 @given(standings())
 def test_if_all_goes_well_the_run_is_merged(standing: Standing) -> None:
     """After one decision; poison aside, which waits for somebody to look at it."""
@@ -281,7 +281,7 @@ def test_a_merge_that_began_too_early_is_no_merge_of_what_still_runs() -> None:
 # Arrays
 
 
-@tries(300)
+@tries(80)
 @given(st.sets(st.integers(0, 5000), min_size=1), st.none() | st.integers(1, 500))
 def test_an_array_reads_back_as_it_was_written(indices: set[int], parallel: int | None) -> None:
     job = ChainJob("embed", indices=tuple(sorted(indices)), parallel=parallel)

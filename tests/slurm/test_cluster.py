@@ -18,6 +18,7 @@ from tests.slurm import cluster as module
 from tests.slurm.cluster import TEMPORARY, Cluster, ClusterError, attach, folder_of, missing_programs, start, stop_stale
 from tests.slurm.processes import of_cluster, wait_for
 
+pytestmark = pytest.mark.slow
 needs_slurm = pytest.mark.skipif(
     bool(missing_programs()), reason="Slurm is not complete here; `make slurm-up` says more"
 )
@@ -74,7 +75,6 @@ def test_tasks_of_an_array_on_one_node_see_distinct_gpus(cluster: Cluster, tmp_p
     assert wait_for(lambda: cluster.run(*rows).split() == ["COMPLETED"] * 2, 20)
 
 
-@pytest.mark.slow
 def test_a_lost_node_kills_its_jobs_and_once_restored_runs_them_again(cluster: Cluster) -> None:
     job = submit(cluster, STUBBORN, "--partition=fragile", "--nodelist=n6", "--requeue")
     assert wait_for(lambda: state(cluster, job) == "RUNNING", 30)
@@ -89,7 +89,6 @@ def test_a_lost_node_kills_its_jobs_and_once_restored_runs_them_again(cluster: C
     cluster.run("scancel", job)
 
 
-@pytest.mark.slow
 def test_an_urgent_job_preempts_a_scavenging_one_which_runs_again(cluster: Cluster) -> None:
     whole = ("--nodelist=n7", "--exclusive")
     low = submit(cluster, "sleep 300", "--partition=scavenge", "--requeue", *whole)
@@ -101,7 +100,6 @@ def test_an_urgent_job_preempts_a_scavenging_one_which_runs_again(cluster: Clust
     cluster.run("scancel", low)
 
 
-@pytest.mark.slow
 def test_a_task_over_its_memory_is_killed(cluster: Cluster) -> None:
     hungry = f"{sys.executable} -c 'import time; x = bytearray(300 << 20); time.sleep(60)'"
     job = submit(cluster, hungry, "--mem=50M")
@@ -163,7 +161,6 @@ def test_two_clusters_at_once_do_not_meet() -> None:
         other.stop()
 
 
-@pytest.mark.slow
 @needs_slurm
 def test_ports_that_somebody_took_meanwhile_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as server:
@@ -216,7 +213,6 @@ def test_what_a_killed_process_left_is_stopped_by_the_next() -> None:
         assert mine.run("sinfo", "-h", "-o", "%T %D") == "idle 2"
 
 
-@pytest.mark.slow
 @needs_slurm
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_workers_share_one_cluster_which_ends_with_the_tests(interrupted: bool, tmp_path: Path) -> None:
