@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
+from embedkit.errors import EmbedkitError
 from embedkit.files import job_name
 from embedkit.lease import release_ended
 from embedkit.runfolder import RunFolder
@@ -40,7 +41,8 @@ class SlurmJob:
             except Exception as error:
                 stopping.settle()
                 code = exit_code_of(error)
-                self._attempts.add("failed", self._done(), f"{type(error).__name__}: {error}")
+                kind = "" if isinstance(error, EmbedkitError) else f"{type(error).__name__}: "
+                self._attempts.add("failed", self._done(), f"{kind}{error}")
                 return code
         self._attempts.add("finished", self._done(), "")
         return 0
