@@ -5,10 +5,11 @@ task on each node unpacks it there, and nobody writes anything back. vLLM's cach
 they are others, so compiled kernels have a place of their own that is the same on every node.
 """
 
+import fcntl
 import hashlib
 import logging
 import os
-import secrets
+import re
 import shutil
 import socket
 import tarfile
@@ -50,15 +51,16 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
     temporaries go; the compiled kernels are in the first of these or in /tmp. Both are removed by who leaves last.
     """
     root = _root()
-    for folder in sorted(root.glob(f"embedkit-{os.getuid()}-task-*")):
-        if not _living(folder):  # a killed task of this user left it
-            shutil.rmtree(folder, ignore_errors=True)
-    own = Path(tempfile.mkdtemp(prefix=f"embedkit-{os.getuid()}-task-", dir=root))
-    _enter(own)
-    shared = _compiled_root() / f"embedkit-{os.getuid()}-{hashlib.sha256(str(run.path).encode()).hexdigest()[:12]}"
+    _remove_abandoned(root)
+    own = root / f"{_prefix()}task-{_process(os.getpid())}"
+    own.mkdir(mode=0o700)
+    shared = _compiled_root() / f"{_prefix()}{hashlib.sha256(str(run.path).encode()).hexdigest()[:12]}"
+    compiled = shared / "compiled"
     try:
-        user = _join(run, shared)
-        compiled = shared / "compiled"
+        with _locked(shared):
+            (shared / _process(os.getpid())).touch()
+            if not compiled.exists():
+                _unpack(run, compiled)
         for variable, name in (*OWN.items(), *COMPILED.items()):
             folder = (own if variable in OWN else compiled) / name
             folder.mkdir(parents=True, exist_ok=True)
@@ -66,11 +68,12 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
         os.environ.update(CONSTANT)
         tempfile.tempdir = None  # it remembers where temporaries went
         log.info("scratch: %s, compiled kernels: %s", own, compiled)
-        try:
-            yield compiled
-        finally:
-            _leave(shared, user)
+        yield compiled
     finally:
+        with _locked(shared):
+            (shared / _process(os.getpid())).unlink(missing_ok=True)
+            if not any(_is_alive(user.name) for user in shared.iterdir()):
+                shutil.rmtree(shared, ignore_errors=True)
         shutil.rmtree(own, ignore_errors=True)
 
 
@@ -87,24 +90,13 @@ def pack_compiled(run: RunFolder, compiled: Path) -> None:
     log.info("compiled kernels packed: %.1f MB", run.compile_cache.stat().st_size / 1e6)
 
 
-def _join(run: RunFolder, shared: Path) -> Path:
-    """Be one of those who use the node's folder, which may be just being removed; unpack the kernels if nobody did."""
-    while True:
-        private_folder(shared)
-        with suppress(FileNotFoundError):
-            user = _enter(shared)
-            if not (shared / "compiled").exists():
-                _unpack(run, shared)
-            if user.exists():
-                return user
-
-
-def _unpack(run: RunFolder, shared: Path) -> None:
+def _unpack(run: RunFolder, compiled: Path) -> None:
     """Unpack what the preflight compiled, all of it or nothing.
 
     It holds pickles that engines load, so only a file that nobody but this user can write is taken.
     """
-    unpacked = shared / f"unpack-{secrets.token_hex(4)}"
+    unpacked = compiled.with_name("unpacking")
+    shutil.rmtree(unpacked, ignore_errors=True)  # of one that was killed
     try:
         stat = run.compile_cache.stat()
         if stat.st_uid != os.getuid() or stat.st_mode & 0o022:
@@ -113,11 +105,10 @@ def _unpack(run: RunFolder, shared: Path) -> None:
         with tarfile.open(run.compile_cache) as tar:
             tar.extractall(unpacked, filter="data")
         where = (unpacked / WHERE).read_text()
-        if where != str(shared / "compiled"):
+        if where != str(compiled):
             log.warning("kernels were compiled for %s, which is elsewhere on this node; compiled anew", where)
             return
-        with suppress(OSError):  # another task was first
-            unpacked.rename(shared / "compiled")
+        unpacked.rename(compiled)
     except FileNotFoundError:
         return
     except (OSError, tarfile.TarError) as error:
@@ -126,33 +117,45 @@ def _unpack(run: RunFolder, shared: Path) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-def _enter(folder: Path) -> Path:
-    """Note that this process uses a folder; returns the note."""
-    users = folder / "users"
-    users.mkdir(exist_ok=True)
-    note = users / f"{socket.gethostname()} {os.getpid()}"
-    note.write_text(process_start(os.getpid()))
-    return note
-
-
-def _leave(folder: Path, note: Path) -> None:
-    """Take the note away, and the folder if nobody uses it any more."""
-    note.unlink(missing_ok=True)
-    with suppress(OSError):
-        if not _living(folder):
-            aside = folder.rename(folder.with_name(f"{folder.name}-{secrets.token_hex(4)}"))
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _living(folder: Path) -> bool:
-    """Whether a process that is alive, or of another host, uses the folder."""
-    notes = list((folder / "users").glob("*")) if folder.stat().st_uid == os.getuid() else [folder]
-    for note in notes:
-        host, _, pid = note.name.rpartition(" ")
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Have a node's folder to oneself; it is made if it is not there, or was just removed by who left last."""
+    while True:
         with suppress(FileNotFoundError):
-            if host != socket.gethostname() or note.read_text() == process_start(int(pid)):
-                return True
-    return False
+            fd = os.open(private_folder(folder), os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(fd, fcntl.LOCK_EX)  # node-local file systems have it
+            if folder.exists() and folder.stat().st_ino == os.fstat(fd).st_ino:
+                break
+            os.close(fd)
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Remove the folders of this user's tasks that were killed on this node."""
+    before = f"{_prefix()}task-"
+    for folder in sorted(root.glob(f"{before}*")):
+        with suppress(OSError):
+            if folder.stat().st_uid == os.getuid() and not _is_alive(folder.name.removeprefix(before)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _process(pid: int) -> str:
+    """A name for a process of this host that no other ever has; a folder that is named so says whose it is."""
+    started = hashlib.sha256(process_start(pid).encode()).hexdigest()[:12]
+    return f"{socket.gethostname()}+{pid}+{started}"
+
+
+def _is_alive(name: str) -> bool:
+    """Whether a name is that of a process that is alive, or of another host; anything else names nobody."""
+    found = re.fullmatch(r"(.+)\+(\d+)\+[0-9a-f]{12}", name)
+    return found is not None and (found[1] != socket.gethostname() or _process(int(found[2])) == name)
+
+
+def _prefix() -> str:
+    return f"embedkit-{os.getuid()}-"
 
 
 def _root() -> Path:

@@ -97,3 +97,19 @@ def test_what_a_killed_task_left_is_removed_by_the_next(run: RunFolder, tmp_path
     with node_scratch(run):
         assert len(list((tmp_path / "node").iterdir())) == 2
     assert not any((tmp_path / "node").iterdir())
+
+
+def test_many_tasks_that_come_and_go_take_nothing_from_each_other(run: RunFolder, tmp_path: Path) -> None:
+    """Found with 200 tasks on one node: a folder was removed between its making and the note of whose it is."""
+    pack(run)
+    again = (
+        "import os, sys; from pathlib import Path; from embedkit.runfolder import RunFolder\n"
+        "from jobs.scratch import *\n"
+        "for _ in range(40):\n"
+        "    with node_scratch(RunFolder(Path(sys.argv[1]))) as compiled:\n"
+        "        os.environ.pop('TMPDIR')\n"
+        "        assert (compiled / 'vllm' / 'kernel').read_text() == 'compiled'\n"
+    )
+    tasks = [subprocess.Popen([sys.executable, "-c", again, str(run.path)]) for _ in range(8)]
+    assert [task.wait() for task in tasks] == [0] * 8
+    assert not any((tmp_path / "node").iterdir())

@@ -308,7 +308,7 @@ def test_a_dry_run_says_all_and_does_nothing(
     assert re.search(r"tokens .*[1-9][0-9,]* a shard", said)
     assert re.search(r"writes .* GB in [0-9,]+ files", said)
     assert re.search(r"GB and [0-9,]+ files are free at ", said)
-    assert re.search(r"embed 3 2 afterok:prepare partition gpu, 1 CPUs, 1 GPU, 1,500 MB, 1:00:00", said)
+    assert re.search(r"embed 3 2 afterok:prepare partition gpu, 2 CPUs, 1 GPU, 4,000 MB, 1:00:00", said)
     assert "merge 1 1 afterany:embed partition cpu" in said
     assert said.count("#!/bin/bash") == 3
     assert list(tmp_path.iterdir()) == []
