@@ -50,17 +50,7 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
     The task's own folder is in $EMBEDKIT_SCRATCH (a profile's `scratch`), else $SLURM_TMPDIR, else $TMPDIR, else where
     temporaries go; the compiled kernels are in the first of these or in /tmp. Both are removed by who leaves last.
     """
-    root = _root()
-    _remove_abandoned(root)
-    own = root / f"{_prefix()}task-{_process(os.getpid())}"
-    own.mkdir(mode=0o700)
-    shared = _compiled_root() / f"{_prefix()}{hashlib.sha256(str(run.path).encode()).hexdigest()[:12]}"
-    compiled = shared / "compiled"
-    try:
-        with _locked(shared):
-            (shared / _process(os.getpid())).touch()
-            if not compiled.exists():
-                _unpack(run, compiled)
+    with _own_folder(_root()) as own, _compiled_folder(run) as compiled:
         for variable, name in (*OWN.items(), *COMPILED.items()):
             folder = (own if variable in OWN else compiled) / name
             folder.mkdir(parents=True, exist_ok=True)
@@ -69,12 +59,36 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
         tempfile.tempdir = None  # it remembers where temporaries went
         log.info("scratch: %s, compiled kernels: %s", own, compiled)
         yield compiled
+
+
+@contextmanager
+def _own_folder(root: Path) -> Iterator[Path]:
+    """This task's own folder on the node; what killed tasks left beside it is removed."""
+    _remove_abandoned(root)
+    own = root / f"{_prefix()}task-{_process(os.getpid())}"
+    own.mkdir(mode=0o700)
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+
+
+@contextmanager
+def _compiled_folder(run: RunFolder) -> Iterator[Path]:
+    """The folder of compiled kernels that the run's tasks on this node share, unpacked by the first of them."""
+    shared = _compiled_root() / f"{_prefix()}{hashlib.sha256(str(run.path).encode()).hexdigest()[:12]}"
+    compiled, user = shared / "compiled", shared / _process(os.getpid())
+    with _locked(shared):
+        user.touch()
+        if not compiled.exists():
+            _unpack(run, compiled)
+    try:
+        yield compiled
     finally:
         with _locked(shared):
-            (shared / _process(os.getpid())).unlink(missing_ok=True)
-            if not any(_is_alive(user.name) for user in shared.iterdir()):
+            user.unlink(missing_ok=True)
+            if not any(_is_alive(other.name) for other in shared.iterdir()):
                 shutil.rmtree(shared, ignore_errors=True)
-        shutil.rmtree(own, ignore_errors=True)
 
 
 def pack_compiled(run: RunFolder, compiled: Path) -> None:

@@ -297,6 +297,7 @@ def test_a_task_told_to_stop_before_it_is_up_goes_on(trial: Trial) -> None:
     wait_until((trial.folder / "up").exists)
     tell(trial.cluster, run, "USR2")
     trial.wait_whole(run)
+    assert len(jobs_of(run)) == 3  # by itself: nothing was submitted again
 
 
 def test_tasks_go_on_while_the_controller_is_away(trial: Trial) -> None:
