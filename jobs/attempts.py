@@ -6,10 +6,14 @@ anything done is not started for ever, and a shard that fails the same way three
 
 import os
 import re
+import resource
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import psutil
 
 from embedkit.errors import EmbedkitError
 from embedkit.files import job_name
@@ -24,7 +28,10 @@ WORDLESS = "it ended without a word (killed from outside?)"
 
 
 class Attempt(Document, frozen=True):
-    """One line: `done` counts what is durable, chunks of a shard or parts; `why` is set where it failed or stopped."""
+    """One line: `done` counts what is durable, chunks of a shard or parts; `why` is set where it failed or stopped.
+
+    `cpu_seconds` and `peak_bytes` are what the process and its children used until then; None in `started`.
+    """
 
     format: int
     what: Literal["started", "finished", "stopped", "cancelled", "failed"]
@@ -34,6 +41,8 @@ class Attempt(Document, frozen=True):
     node: str
     done: int
     why: str
+    cpu_seconds: float | None = None
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,7 @@ class Attempts:
 
     def add(self, what: Literal["started", "finished", "stopped", "cancelled", "failed"], done: int, why: str) -> None:
         """Append a line. It explains and decides nothing that counts, so a disk that is full is no reason to fail."""
+        cpu_seconds, peak_bytes = (None, None) if what == "started" else used()
         line = encode_line(
             Attempt(
                 format=FORMAT,
@@ -73,6 +83,8 @@ class Attempts:
                 node=node_name(),
                 done=done,
                 why=why,
+                cpu_seconds=cpu_seconds,
+                peak_bytes=peak_bytes,
             )
         )
         try:
@@ -120,3 +132,17 @@ def log_name(stage: Stage, shard: int | None) -> str:
 def node_name() -> str:
     """This node as Slurm names it."""
     return os.environ.get("SLURMD_NODENAME", socket.gethostname())
+
+
+def used() -> tuple[float, int]:
+    """CPU seconds of this process and the children it has waited for, and bytes of memory at the peak.
+
+    The peak is this process's and its largest child's, added up: no less than what was used at once by the two.
+    """
+    times = os.times()
+    own = psutil.Process().memory_info().rss  # ru_maxrss begins at the parent's
+    with suppress(OSError, AttributeError):
+        own = int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    spent = times.user + times.system + times.children_user + times.children_system
+    return round(spent, 2), own + children

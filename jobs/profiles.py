@@ -59,6 +59,15 @@ class Resources:
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
     """Further long options of sbatch; true for those without a value, false for one that is left out."""
 
+    @property
+    def gpu_count(self) -> int:
+        """GPUs of a task, by either key."""
+        if self.gpus is not None:
+            return self.gpus
+        kinds = [entry.split(":") for entry in (self.gres or "").split(",")]
+        counts = [entry[-1] if entry[-1].isdecimal() else "1" for entry in kinds if entry[0] == "gpu"]
+        return sum(map(int, counts))
+
 
 @dataclass(frozen=True)
 class Profile:

@@ -10,10 +10,11 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.lease import lease
 from embedkit.records import RunConfig
 from embedkit.runfolder import RunFolder
+from jobs.accounting import JobRecord, history
 from jobs.attempts import Attempts, log_name
 from jobs.limits import check_limits
 from jobs.profiles import Profile
-from jobs.slurm import Ended, array_spec, cancel, history, queue, require_slurm
+from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.standing import Decision, Standing, decide, look
 from jobs.submissions import Submission, Submissions
 from jobs.submit import submit
@@ -142,9 +143,9 @@ def _not_to_be_trusted(run: RunFolder, shards: Collection[int]) -> set[str]:
     return {start.first.node for start in newest if start.outcome == "failed" and "canary's vectors moved" in start.why}
 
 
-def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Collection[Ended]) -> list[int]:
+def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Collection[JobRecord]) -> list[int]:
     """Shards whose newest start ended for its memory, as the accounting or the end of its log says."""
-    newest: Mapping[int | None, Ended] = {end.index: end for end in ended}
+    newest: Mapping[int | None, JobRecord] = {end.index: end for end in ended}
     short = []
     for shard in sorted(shards):
         state = newest[shard].state if shard in newest else ""

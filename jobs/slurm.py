@@ -8,9 +8,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
 
@@ -18,11 +19,16 @@ TIMEOUT_SECONDS = 60
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
 """Where the cluster is; everything else that a surrounding job set would leak into the jobs."""
 SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
+OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
+"""What people set to have these commands print otherwise."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job, or one task of an array, that is queued or running."""
+    """A job, or one task of an array, that is queued or running.
+
+    `start` is when it started or, while it is pending, may start, in seconds since the epoch; None if unknown.
+    """
 
     job: str
     index: int | None
@@ -32,6 +38,7 @@ class Task:
     comment: str
     account: str = ""
     qos: str = ""
+    start: float | None = None
 
     @property
     def name(self) -> str:
@@ -44,17 +51,6 @@ class Task:
         return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
 
 
-@dataclass(frozen=True)
-class Ended:
-    """One start of a job or array task that is over, as the accounting has it."""
-
-    job: str
-    index: int | None
-    state: str
-    exit_code: str
-    node: str
-
-
 def require_slurm() -> None:
     """Raise EmbedkitError if there is no Slurm here."""
     if shutil.which("sbatch") is None:
@@ -64,9 +60,17 @@ def require_slurm() -> None:
 
 
 def ask(*command: str) -> str:
-    """The output of one of Slurm's commands. Raises EmbedkitError with what it said if it fails."""
+    """The output of one of Slurm's commands, times in UTC. Raises EmbedkitError with what it said if it fails."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_SECONDS,
+            env=plain | {"TZ": "UTC"},
+        )
     except FileNotFoundError:
         raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
     except subprocess.TimeoutExpired:
@@ -90,7 +94,8 @@ def own_environment() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%k"  # array's id, index, state, reason, nodes, account, QOS, comment
+QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%S|%k"
+"""Array's id, index, state, reason, nodes, account, QOS, start (expected, if it is pending), comment."""
 
 
 def queue() -> list[Task]:
@@ -102,35 +107,20 @@ def parse_queue(text: str) -> list[Task]:
     """Read what squeue prints in QUEUE_FORMAT."""
     tasks = []
     for line in text.splitlines():
-        if line.count("|") < 7:  # the comment of another job may have a line break
+        if line.count("|") < 8:  # the comment of another job may have a line break
             continue
-        job, index, state, reason, node, account, qos, comment = line.split("|", 7)
+        job, index, state, reason, node, account, qos, start, comment = line.split("|", 8)
         number = int(index) if index.isdecimal() else None
-        tasks.append(Task(job, number, state, reason, node, comment, account, qos))
+        tasks.append(Task(job, number, state, reason, node, comment, account, qos, seconds_of(start)))
     return tasks
 
 
-def history(jobs: Iterable[str]) -> list[Ended] | None:
-    """Every start of these jobs that the accounting knows, oldest first; None if there is no accounting."""
-    ids = ",".join(sorted(set(jobs)))
-    if not ids:
-        return []
+def seconds_of(time: str) -> float | None:
+    """Seconds since the epoch of a time as Slurm prints it in UTC; None for `Unknown`, `None`, `N/A`."""
     try:
-        return parse_history(ask("sacct", "-X", "-n", "-P", "-D", "-j", ids, "-o", "JobID,State,ExitCode,NodeList"))
-    except EmbedkitError:
+        return datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp()
+    except ValueError:
         return None
-
-
-def parse_history(text: str) -> list[Ended]:
-    """Read what sacct prints; tasks of an array that never started (`123_[4-9]`) are left out."""
-    ended = []
-    for line in text.splitlines():
-        name, state, exit_code, node = line.split("|")
-        found = re.fullmatch(r"(\d+)(?:_(\d+))?", name)
-        if found is not None:
-            index = None if found[2] is None else int(found[2])
-            ended.append(Ended(found[1], index, state.split(" ")[0], exit_code, node))
-    return ended
 
 
 def state_of(task: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.files import fsync_folder
 from embedkit.records import FORMAT, Document, decode_line, encode_line
 from embedkit.runfolder import RunFolder
-from jobs.profiles import Stage
+from jobs.profiles import Resources, Stage
 from jobs.slurm import Task, array_indices
 
 COMMENT = "embedkit-"
@@ -26,7 +26,7 @@ class Submission(Document, frozen=True):
     """One line. `asked` comes before sbatch, `submitted` after, `cancelled` where a job was taken back.
 
     `job` is None in `asked`. `array` is as sbatch took it, "" for a job that is no array; `time` is in minutes and
-    `mem` in MB, None where the site's default holds.
+    `mem` in MB, None where the site's default holds; `cpus` and `gpus` are a task's.
     """
 
     format: int
@@ -41,6 +41,8 @@ class Submission(Document, frozen=True):
     profile: str
     time: int | None
     mem: int | None
+    cpus: int | None = None
+    gpus: int = 0
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -116,7 +118,7 @@ class Submissions:
 
 
 def new_submission(
-    stage: Stage, array: str, dependency: str, why: str, profile: str, time: int | None, mem: int | None
+    stage: Stage, array: str, dependency: str, why: str, profile: str, resources: Resources
 ) -> Submission:
     """The line before an sbatch."""
     return Submission(
@@ -130,8 +132,10 @@ def new_submission(
         dependency=dependency,
         why=why,
         profile=profile,
-        time=time,
-        mem=mem,
+        time=resources.time,
+        mem=resources.mem,
+        cpus=resources.cpus,
+        gpus=resources.gpu_count,
     )
 
 

@@ -45,7 +45,7 @@ def script(run: RunFolder, profile: Profile, job: ChainJob) -> str:
 
 def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: ChainJob, why: str) -> Submission:
     resources: Resources = profile.stages[job.stage]
-    asked = new_submission(job.stage, job.array, job.dependency, why, str(profile.path), resources.time, resources.mem)
+    asked = new_submission(job.stage, job.array, job.dependency, why, str(profile.path), resources)
     record.add(asked)
     with own_environment():
         job_id = JobExecutor(run, job, resources, asked.tag).start()

@@ -14,15 +14,13 @@ from embedkit.records import RunConfig, read
 from embedkit.runfolder import RunFolder
 from jobs.attempts import LIMIT, WORDLESS, Attempts
 from jobs.chain import ChainJob, whole_chain
-from jobs.profiles import Stage
+from jobs.profiles import Resources, Stage
 from jobs.slurm import (
-    Ended,
     Task,
     array_indices,
     array_spec,
     own_environment,
     parse_configuration,
-    parse_history,
     parse_queue,
 )
 from jobs.standing import Decision, Standing, decide, look
@@ -298,29 +296,16 @@ def test_an_array_is_written_briefly() -> None:
 # What Slurm 22.05 printed; nothing of it is made up but where it says so.
 
 QUEUE = """\
-9|N/A|RUNNING|None|n5|lab|normal|(null)
-1|2|PENDING|JobArrayTaskLimit||lab|normal|embedkit-ab|c d
-2|N/A|PENDING|Dependency||lab|normal|embedkit-0123
-6|N/A|PENDING|DependencyNeverSatisfied||lab|normal|embedkit-stuck
-8|3|PENDING|JobHeldUser||small|normal|(null)
-1|0|RUNNING|None|n1|lab|normal|embedkit-ab|c d
-9|N/A|PENDING|BeginTime||lab|normal|(null)
-1|2-9%2|PENDING|JobArrayTaskLimit||lab|normal|embedkit-ab|c d
-13|N/A|PENDING|JobHeldUser||lab|normal|two
+9|N/A|RUNNING|None|n5|lab|normal|2026-11-22T22:38:18|(null)
+1|2|PENDING|JobArrayTaskLimit||lab|normal|N/A|embedkit-ab|c d
+2|N/A|PENDING|Dependency||lab|normal|N/A|embedkit-0123
+6|N/A|PENDING|DependencyNeverSatisfied||lab|normal|N/A|embedkit-stuck
+8|3|PENDING|JobHeldUser||small|normal|N/A|(null)
+1|0|RUNNING|None|n1|lab|normal|2026-11-22T22:38:19|embedkit-ab|c d
+9|N/A|PENDING|BeginTime||lab|normal|2026-11-22T22:40:00|(null)
+1|2-9%2|PENDING|JobArrayTaskLimit||lab|normal|N/A|embedkit-ab|c d
+13|N/A|PENDING|JobHeldUser||lab|normal|N/A|two
 lines
-"""
-HISTORY = """\
-2|PENDING|0:0|None assigned
-3|FAILED|3:0|n1
-1_0|COMPLETED|0:0|n1
-1_1|FAILED|1:0|n1
-1_2|RUNNING|0:0|n1
-1_[2-9%2]|PENDING|0:0|None assigned
-7|FAILED|0:9|n1
-9|REQUEUED|0:0|n5
-10|CANCELLED by 0|0:0|n1
-8_[3]|CANCELLED by 0|0:0|None assigned
-9|NODE_FAIL|1:0|n5
 """
 CONFIGURATION = """\
 Configuration data as of 2026-11-22T22:38:18
@@ -339,7 +324,7 @@ def test_the_queue_is_read_whatever_others_wrote_into_their_comments() -> None:
     """The last job is another of the user's, with a line break in its comment."""
     tasks = parse_queue(QUEUE)
     assert len(tasks) == 9
-    assert tasks[0] == Task("9", None, "RUNNING", "None", "n5", "(null)", "lab", "normal")
+    assert tasks[0] == Task("9", None, "RUNNING", "None", "n5", "(null)", "lab", "normal", 1795387098.0)
     assert tasks[1] == Task("1", 2, "PENDING", "JobArrayTaskLimit", "", "embedkit-ab|c d", "lab", "normal")
     assert [task.name for task in tasks] == ["9", "1_2", "2", "6", "8_3", "1_0", "9", "1", "13"]
     assert [task.job for task in tasks if task.is_stuck] == ["6"]
@@ -348,20 +333,8 @@ def test_the_queue_is_read_whatever_others_wrote_into_their_comments() -> None:
 
 def test_states_of_later_versions_are_kept_as_they_are() -> None:
     """Made up."""
-    (task,) = parse_queue("5|1|STATE_OF_TOMORROW|a reason|n[1-2]|lab|normal|x\n")
+    (task,) = parse_queue("5|1|STATE_OF_TOMORROW|a reason|n[1-2]|lab|normal|N/A|x\n")
     assert (task.state, task.reason, task.is_stuck) == ("STATE_OF_TOMORROW", "a reason", False)
-    assert parse_history("5_1|STATE_OF_TOMORROW|0:0|n1\n") == [Ended("5", 1, "STATE_OF_TOMORROW", "0:0", "n1")]
-
-
-def test_the_history_is_read_without_what_never_started() -> None:
-    ended = parse_history(HISTORY)
-    assert [(end.job, end.index, end.state) for end in ended] == [
-        *(("2", None, "PENDING"), ("3", None, "FAILED"), ("1", 0, "COMPLETED"), ("1", 1, "FAILED")),
-        *(("1", 2, "RUNNING"), ("7", None, "FAILED"), ("9", None, "REQUEUED"), ("10", None, "CANCELLED")),
-        ("9", None, "NODE_FAIL"),
-    ]
-    assert ended[5].exit_code == "0:9"
-    assert ended[-1].node == "n5"
 
 
 def test_the_configuration_is_read() -> None:
@@ -396,7 +369,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 def test_tasks_are_found_by_their_job_or_by_the_tag_in_their_comment(run: RunFolder) -> None:
     record = Submissions(run)
-    asked = new_submission("embed", "0-2%2", "afterok:4", "submit", "/p.toml", 60, None)
+    asked = new_submission("embed", "0-2%2", "afterok:4", "submit", "/p.toml", Resources(time=60))
     record.add(asked)
     queue = [
         Task("7", 0, "RUNNING", "None", "n1", f"embedkit-{asked.tag}"),
@@ -411,7 +384,7 @@ def test_tasks_are_found_by_their_job_or_by_the_tag_in_their_comment(run: RunFol
 
 def test_lines_that_a_kill_cut_short_are_left_out_and_do_no_harm(run: RunFolder) -> None:
     record = Submissions(run)
-    first, second = (new_submission("merge", "", "", why, "/p.toml", None, None) for why in ("submit", "rerun"))
+    first, second = (new_submission("merge", "", "", why, "/p.toml", Resources()) for why in ("submit", "rerun"))
     record.add(first)
     with run.submissions.open("ab") as file:
         file.write(b'{"seal": "0123')
@@ -535,7 +508,7 @@ def test_a_task_that_a_stand_in_queue_shows_at_the_second_look_alone_is_not_lost
     prepared_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For some seconds a task that is being requeued may be in no queue."""
-    asked = new_submission("embed", "0-2", "", "submit", "test", None, None)
+    asked = new_submission("embed", "0-2", "", "submit", "test", Resources())
     Submissions(prepared_run).add(asked)
     looks: list[list[Task]] = [
         [],
