@@ -67,6 +67,12 @@ def lease(path: Path, what: str) -> Iterator[None]:
         _remove(path, me)
 
 
+def holder_of(path: Path) -> Holder | None:
+    """Who holds the lease at `path`; None if nobody does, or one who is known to have ended."""
+    holder = _read(path)
+    return None if holder is None or holder.is_gone else holder
+
+
 def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
     """Remove the lease at `path` if its holder was a job that has ended; `has_ended` is asked with the job's id."""
     holder = _read(path)

@@ -1,6 +1,5 @@
 """How far a run is, from its files alone: manifests are the truth, journals say what is under way."""
 
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
@@ -8,19 +7,33 @@ from typing import Literal
 import msgspec
 
 from embedkit.errors import EmbedkitError
+from embedkit.manifests import rejected_shards
 from embedkit.plan import read_plan
-from embedkit.records import DataIndex, PartManifest, Plan, RunConfig, ShardManifest, read
+from embedkit.records import (
+    DataIndex,
+    PartManifest,
+    Plan,
+    PlanShard,
+    RejectedShard,
+    RunConfig,
+    ShardManifest,
+    digest,
+    read,
+)
 from embedkit.runfolder import RunFolder
-from embedkit.shardfile import journals
+from embedkit.shardfile import JOURNAL, journals
 
-QUIET_SECONDS = 600.0
-"""A started shard whose journal did not grow for so long is called stalled."""
-
-State = Literal["pending", "started", "stalled", "done"]
+State = Literal["pending", "started", "done"]
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One shard: rows and tokens that are durable, of how many; tokens a second while embedding."""
+    """One shard by its files: what is durable, of how much.
+
+    `embed_seconds` is the engine's time for what is durable and `predicted_seconds` what the plan gives the whole
+    shard. `start_seconds` is what starting the engine and the first canary took the attempt that finished it, None
+    before. `changed` is when an attempt's journal last grew, seconds since the epoch; None if there is none.
+    `problem` is what is wrong with a manifest that is there and does not count.
+    """
 
     shard: int
     state: State
@@ -28,7 +41,18 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
     tokens_done: int
     tokens: int
-    tokens_per_second: float
+    chunks_done: int
+    chunks: int
+    embed_seconds: float
+    predicted_seconds: float
+    start_seconds: float | None = None
+    changed: float | None = None
+    problem: str | None = None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """While embedding, start-up aside; 0 as long as nothing is durable."""
+        return self.tokens_done / max(self.embed_seconds, 1e-9) if self.tokens_done else 0.0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +81,9 @@ class StatusReader:
         self._run = run
         self._parts: dict[Path, PartManifest] = {}
         self._plan: Plan | None = None
+        self._plan_sha256 = ""
         self._finished: dict[int, ShardStatus] = {}
+        self._rejected: dict[str, RejectedShard] = {}
 
     def read(self) -> Status:
         """The status now."""
@@ -65,9 +91,14 @@ class StatusReader:
         if self._plan is None:
             with suppress(EmbedkitError):
                 self._plan = read_plan(self._run, config)
+                self._plan_sha256 = digest(self._plan)
         if self._plan is None:
             return self._preparing()
         plan = self._plan
+        rejected = rejected_shards(self._run)
+        if rejected != self._rejected:
+            self._finished.clear()
+            self._rejected = rejected
         shards = tuple(self._shard(plan, shard) for shard in range(len(plan.shards)))
         all_done = all(shard.state == "done" for shard in shards)
         stage: Literal["embed", "merge", "done"] = "embed"
@@ -114,41 +145,59 @@ class StatusReader:
         path = self._run.shard_manifest(shard)
         try:
             manifest = read(path, ShardManifest) if path.exists() else None
-        except EmbedkitError:
-            manifest = None  # damaged: the shard will be made again
-        if manifest is not None:
-            status = ShardStatus(
-                shard=shard,
-                state="done",
-                rows_done=planned.stop - planned.start,
-                rows=planned.stop - planned.start,
-                tokens_done=planned.tokens,
-                tokens=planned.tokens,
-                tokens_per_second=manifest.tokens_per_second,
-            )
-            self._finished[shard] = status
-            return status
-        return self._unfinished(shard, planned.stop - planned.start, planned.tokens)
+        except EmbedkitError as error:
+            return self._unfinished(shard, planned, str(error))
+        if manifest is None:
+            return self._unfinished(shard, planned, None)
+        problem = self._problem(manifest, shard)
+        if problem is not None:
+            return self._unfinished(shard, planned, problem)
+        self._finished[shard] = ShardStatus(
+            shard=shard,
+            state="done",
+            rows_done=planned.stop - planned.start,
+            rows=planned.stop - planned.start,
+            tokens_done=planned.tokens,
+            tokens=planned.tokens,
+            chunks_done=len(manifest.chunks),
+            chunks=len(manifest.chunks),
+            embed_seconds=sum(chunk.seconds for chunk in manifest.chunks),
+            predicted_seconds=planned.cost_seconds,
+            start_seconds=manifest.seconds.get("start", 0.0) + manifest.seconds.get("canary", 0.0) / 2,
+        )
+        return self._finished[shard]
 
-    def _unfinished(self, shard: int, rows: int, tokens: int) -> ShardStatus:
+    def _problem(self, manifest: ShardManifest, shard: int) -> str | None:
+        """Why a manifest does not count, as far as it shows without reading the data."""
+        if manifest.plan_sha256 != self._plan_sha256 or manifest.shard != shard:
+            return f"{self._run.shard_manifest(shard)}: belongs to another plan or shard"
+        refused = self._rejected.get(digest(manifest)) if self._rejected else None
+        return None if refused is None else f"merge refused it: {refused.what}"
+
+    def _unfinished(self, shard: int, planned: PlanShard, problem: str | None) -> ShardStatus:
         folder = self._run.shard(shard)
         attempts = journals(folder) if folder.is_dir() else []
         chunks = {chunk.start: chunk for journal in attempts for chunk in journal.chunks}.values()
-        tokens_done = sum(chunk.tokens for chunk in chunks)
         return ShardStatus(
             shard=shard,
-            state=_state(folder) if attempts else "pending",
+            state="started" if attempts else "pending",
             rows_done=sum(chunk.stop - chunk.start for chunk in chunks),
-            rows=rows,
-            tokens_done=tokens_done,
-            tokens=tokens,
-            tokens_per_second=tokens_done / max(sum(chunk.seconds for chunk in chunks), 1e-9) if chunks else 0.0,
+            rows=planned.stop - planned.start,
+            tokens_done=sum(chunk.tokens for chunk in chunks),
+            tokens=planned.tokens,
+            chunks_done=len(chunks),
+            chunks=len(planned.chunks) - 1,
+            embed_seconds=sum(chunk.seconds for chunk in chunks),
+            predicted_seconds=planned.cost_seconds,
+            changed=_changed(folder),
+            problem=problem,
         )
 
 
-def _state(folder: Path) -> State:
-    newest = 0.0
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # a temporary that was renamed just now
-            newest = max(newest, path.stat().st_mtime)
-    return "stalled" if time.time() - newest > QUIET_SECONDS else "started"
+def _changed(folder: Path) -> float | None:
+    """When a file in the folder was last written; a matrix that a writer still fills counts by its journal."""
+    newest = None
+    for path in sorted(folder.glob(f"*{JOURNAL}")):
+        with suppress(FileNotFoundError):  # removed just now, by an attempt that finished
+            newest = max(newest or 0.0, path.stat().st_mtime)
+    return newest

@@ -23,6 +23,9 @@ INTERRUPTED = 130
 CLUSTER_GPUS = 8
 """GPUs at once where this machine has none: a node's, as a rule."""
 
+UNFOLDED = 1000
+"""Columns of what is no terminal."""
+
 ForWhat = Literal["here", "fetch", "submit", "plan"]
 """What a run is opened for: to work on it here, to fetch its files, to submit it, or only to say what it would be."""
 F = TypeVar("F", bound=Callable[..., Any])
@@ -103,10 +106,10 @@ def resumable(folder: "RunFolder") -> Iterator[None]:
 
 
 def new_console() -> "Console":
-    """Where people read."""
+    """Where people read; off a terminal nothing is folded."""
     from rich.console import Console
 
-    return Console()
+    return Console(width=None if sys.stdout.isatty() else UNFOLDED)
 
 
 def open_run(

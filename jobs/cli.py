@@ -21,6 +21,7 @@ from jobs.asking import (
     run_argument,
 )
 from jobs.cluster_cli import rerun, submit
+from jobs.watch_cli import cancel, logs, status
 
 if TYPE_CHECKING:
     from embedkit.records import RunConfig
@@ -35,8 +36,8 @@ def cli() -> None:
     """
 
 
-cli.add_command(submit)
-cli.add_command(rerun)
+for command in (submit, rerun, status, logs, cancel):
+    cli.add_command(command)
 
 
 @cli.command()
@@ -166,33 +167,6 @@ def verify(run_name_or_path: str, output_dir: Path, reembed: int, reembed_seed: 
     else:
         print_report(report, new_console())
     sys.exit(0 if report.ok else 1)
-
-
-@cli.command()
-@run_argument
-@output_dir_option
-@click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
-@click.option("--watch", is_flag=True, help="Show bars until it is done, or nothing on the cluster is at work on it.")
-def status(run_name_or_path: str, output_dir: Path, as_json: bool, watch: bool) -> None:
-    """How far a run is.
-
-    Exits 0 if it is done, 1 if not.
-    """
-    from embedkit.runfolder import find_run
-    from embedkit.status import StatusReader
-    from jobs.progress import follow
-    from jobs.standing import is_living
-    from jobs.summary import print_json, print_status
-
-    folder = find_run(run_name_or_path, output_dir)
-    if watch:
-        follow(folder, new_console(), lambda: not folder.submissions.exists() or is_living(folder))
-    found = StatusReader(folder).read()
-    if as_json:
-        print_json(found)
-    else:
-        print_status(found, folder, new_console())
-    sys.exit(0 if found.stage == "done" else 1)
 
 
 def main() -> None:

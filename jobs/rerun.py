@@ -1,10 +1,7 @@
 """Submitting a run to Slurm, for the first time or again: what is left to do, as the run folder and the queue say."""
 
-import re
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.lease import lease
@@ -13,6 +10,7 @@ from embedkit.runfolder import RunFolder
 from jobs.accounting import JobRecord, history
 from jobs.attempts import Attempts, log_name
 from jobs.limits import check_limits
+from jobs.logs import says_out_of_memory
 from jobs.profiles import Profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.standing import Decision, Standing, decide, look
@@ -20,11 +18,6 @@ from jobs.submissions import Submission, Submissions
 from jobs.submit import submit
 
 MORE_MEMORY = 1.5
-TAIL_BYTES = 1 << 16
-OUT_OF_MEMORY = ("exceeded memory limit", "oom_kill", "oom-kill", "Out Of Memory")
-"""What Slurm's own daemon writes into a task's log when it ends it for its memory."""
-START_LINE = re.compile(r" INFO job \S+ on \S+, start \d+\n")
-"""What a task writes first into its log; slurmstepd's lines have the word job in them, too."""
 
 
 @dataclass(frozen=True)
@@ -149,19 +142,10 @@ def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Collection[
     short = []
     for shard in sorted(shards):
         state = newest[shard].state if shard in newest else ""
-        if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and _log_says_so(run, shard)):
+        log = run.logs / f"{log_name('embed', shard)}.log"
+        if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and says_out_of_memory(log)):
             short.append(shard)
     return short
-
-
-def _log_says_so(run: RunFolder, shard: int) -> bool:
-    path: Path = run.logs / f"{log_name('embed', shard)}.log"
-    with suppress(OSError):
-        with path.open("rb") as file:
-            file.seek(max(file.seek(0, 2) - TAIL_BYTES, 0))
-            newest_start = START_LINE.split(file.read().decode(errors="replace"))[-1]
-        return any(said in newest_start for said in OUT_OF_MEMORY)
-    return False
 
 
 def last_profile(run: RunFolder) -> tuple[str, int | None]:

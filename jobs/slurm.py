@@ -51,6 +51,11 @@ class Task:
         return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
 
 
+def has_slurm() -> bool:
+    """Whether Slurm's commands are on this machine."""
+    return shutil.which("squeue") is not None
+
+
 def require_slurm() -> None:
     """Raise EmbedkitError if there is no Slurm here."""
     if shutil.which("sbatch") is None:

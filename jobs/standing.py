@@ -3,7 +3,6 @@
 The deciding is a pure function of that; asking it again after it was followed gives nothing to do.
 """
 
-import shutil
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from embedkit.runfolder import RunFolder
 from jobs.attempts import Attempts
 from jobs.chain import ChainJob
 from jobs.profiles import Stage
-from jobs.slurm import queue
+from jobs.slurm import has_slurm, queue
 from jobs.submissions import LiveTask, Submissions
 
 SECOND_LOOK_SECONDS = 6.0
@@ -169,7 +168,7 @@ def is_living(run: RunFolder) -> bool:
 
 def refuse_living(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
-    if not run.submissions.exists() or shutil.which("squeue") is None:
+    if not run.submissions.exists() or not has_slurm():
         return
     live = Submissions(run).live(queue())
     if live:

@@ -142,3 +142,8 @@ def new_submission(
 def now() -> str:
     """This moment, ISO 8601 in UTC to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def seconds_since_epoch(at: str) -> float:
+    """A moment as `now` writes it, in seconds since the epoch."""
+    return datetime.fromisoformat(at).timestamp()

@@ -10,7 +10,6 @@ import msgspec
 from embedkit.plan import read_plan
 from embedkit.records import VIEWS, RunConfig, ShardManifest, Success, read
 from embedkit.runfolder import RunFolder, program
-from embedkit.status import Status
 from embedkit.verify import Report
 
 if TYPE_CHECKING:
@@ -132,34 +131,3 @@ def print_report(report: Report, console: "Console") -> None:
     console.print(f"{verdict}: stage {report.stage}, {reached} read{again}", highlight=False, soft_wrap=True)
     for mend in dict.fromkeys(problem.mend for problem in report.problems):
         console.print(f"to mend it: {mend}", highlight=False, soft_wrap=True, markup=False)
-
-
-def print_status(status: Status, run: RunFolder, console: "Console") -> None:
-    """One screen: the stages, then the shards that are not done."""
-    from rich.table import Table
-
-    chosen = "?" if status.rows_chosen is None else f"{status.rows_chosen:,}"
-    console.print(f"run      {status.run}", highlight=False, soft_wrap=True)
-    console.print(f"stage    {status.stage}", highlight=False)
-    dropped = "".join(f", {count:,} {reason}" for reason, count in status.dropped.items() if count)
-    console.print(f"prepare  {status.rows_prepared:,} of {chosen} rows{dropped}", highlight=False)
-    if status.tokens is not None:
-        share = 100 * status.tokens_done / max(status.tokens, 1)
-        console.print(
-            f"embed    {status.shards_done} of {len(status.shards)} shards, {share:.1f} % of {status.tokens:,} tokens",
-            highlight=False,
-        )
-    table = Table("shard", "state", "rows", "%", "tokens/s", box=None, pad_edge=False)
-    for shard in status.shards:
-        if shard.state != "done":
-            table.add_row(
-                str(shard.shard),
-                shard.state,
-                f"{shard.rows_done:,}/{shard.rows:,}",
-                f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}",
-                f"{shard.tokens_per_second:,.0f}",
-            )
-    if table.row_count:
-        console.print(table)
-    if status.stage != "done":
-        console.print(f"to continue: {run.resume_command}", highlight=False, soft_wrap=True)

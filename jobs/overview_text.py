@@ -1,0 +1,200 @@
+"""An overview as one screen: stages, shards that need a person, then those at work as far as there is room."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from embedkit.runfolder import RunFolder, program
+from jobs.overview import Overview, ShardView, StageView
+from jobs.slurm import array_spec
+
+if TYPE_CHECKING:
+    from rich.console import Group, RenderableType
+    from rich.table import Table
+
+TROUBLE = ("failed", "cancelled", "hung", "slow", "unsettled")
+"""What is shown first, in this order, and always."""
+STYLES = {"failed": "bold red", "cancelled": "red", "hung": "bold magenta", "slow": "yellow", "done": "green"}
+LINES_ELSE = 12
+"""Lines of the screen that are no shards: what is above and below the table."""
+LEAST_ROWS = 5
+
+
+def screen(overview: Overview, run: RunFolder, height: int | None = None) -> "Group":
+    """The overview for a console.
+
+    Args:
+        overview: what to show.
+        run: the run.
+        height: lines that there are; shards at work that nothing is wrong with are then shown as far as there is room,
+            the slowest first. None shows all of them.
+    """
+    from rich.console import Group
+
+    shown = _ordered(overview.shards)
+    if height is not None:
+        trouble = sum(_kind(shard) in TROUBLE for shard in shown)
+        shown = shown[: max(trouble, height - LINES_ELSE - len(overview.notes), LEAST_ROWS)]
+    parts: list[RenderableType] = [_stages(overview)]
+    if shown:
+        parts.append(_shards(shown, run))
+    parts += _lines(_summaries(overview.shards, shown))
+    parts += _lines([f"note: {note}" for note in overview.notes])
+    parts += _lines(advice(overview, run))
+    return Group(*parts)
+
+
+def _lines(texts: Sequence[str]) -> "list[RenderableType]":
+    from rich.text import Text
+
+    return [Text(text, overflow="fold") for text in texts]
+
+
+def _kind(shard: ShardView) -> str:
+    """What a shard is shown as."""
+    return shard.mark or shard.state
+
+
+def _ordered(shards: Sequence[ShardView]) -> list[ShardView]:
+    """Shards worth a line: those in trouble, then those at work, the slowest first."""
+    trouble = [shard for kind in TROUBLE for shard in shards if _kind(shard) == kind]
+    running = [shard for shard in shards if _kind(shard) == "running"]
+    return trouble + sorted(running, key=lambda shard: (shard.speed is not None, shard.speed or 0.0, shard.shard))
+
+
+def _stages(overview: Overview) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("run", "", Text(overview.run))
+    for stage in overview.stages:
+        table.add_row(stage.stage, _counts(stage), Text(", ".join(_about(overview, stage))))
+    return table
+
+
+def _counts(stage: StageView) -> str:
+    if stage.stage != "embed":
+        return next(iter(stage.tasks), "")
+    return ", ".join(f"{count} {state}" for state, count in stage.tasks.items())
+
+
+def _about(overview: Overview, stage: StageView) -> list[str]:
+    """What there is to say of a stage, beside how many of its tasks are in which state."""
+    said = []
+    if stage.stage == "prepare":
+        chosen = "?" if overview.rows_chosen is None else f"{overview.rows_chosen:,}"
+        said.append(f"{overview.rows_prepared:,} of {chosen} rows")
+        said += [f"{count:,} {reason}" for reason, count in overview.dropped.items() if count]
+    if stage.stage == "embed" and overview.tokens is not None:
+        said.append(f"{100 * overview.tokens_done / max(overview.tokens, 1):.1f} % of {overview.tokens:,} tokens")
+        said += [f"{overview.tokens_per_second:,.0f} tokens/s"] if overview.tokens_per_second else []
+        said += [f"{duration(overview.seconds_left)} left"] if overview.seconds_left is not None else []
+        said += [f"{overview.gpu_hours:,.1f} GPU hours"] if overview.gpu_hours is not None else []
+    if stage.job and "done" not in stage.tasks:
+        said.append(f"job {stage.job}")
+    said += [
+        text for text in (stage.node, stage.reason, _ending(stage.slurm_state, stage.exit_code, stage.why)) if text
+    ]
+    if "failed" in stage.tasks and stage.log:
+        said.append(stage.log)
+    return said
+
+
+def _ending(slurm_state: str, exit_code: str, why: str) -> str:
+    """How a task ended: Slurm's word and exit code, and why."""
+    slurm = " ".join(text for text in (slurm_state if exit_code else "", exit_code) if text)
+    return ": ".join(text for text in (slurm, why) if text)
+
+
+def _shards(shards: Sequence[ShardView], run: RunFolder) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("shard", "state", "%", "tokens/s", "left", "GPU h", "node", "job"):
+        table.add_column(name, justify="left" if name in ("state", "node", "job") else "right", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    for shard in shards:
+        kind = _kind(shard)
+        table.add_row(
+            str(shard.shard),
+            Text(kind, STYLES.get(kind, "")),
+            f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}",
+            f"{shard.tokens_per_second:,.0f}" if shard.tokens_per_second else "-",
+            "-" if shard.seconds_left is None else duration(shard.seconds_left),
+            "-" if shard.gpu_hours is None else f"{shard.gpu_hours:.1f}",
+            Text(shard.node or "-"),
+            Text(shard.job or "-"),
+            Text("; ".join(_what(shard, run))),
+        )
+    return table
+
+
+def _what(shard: ShardView, run: RunFolder) -> list[str]:
+    """Why a shard is as it is, and where to read on."""
+    said = [_ending(shard.slurm_state, shard.exit_code, shard.why)] if shard.why or shard.exit_code else []
+    if shard.mark == "hung" and shard.quiet_seconds is not None:
+        said.append(f"nothing new for {duration(shard.quiet_seconds)}")
+    elif shard.mark == "slow" and shard.speed is not None:
+        said.append("far below the median shard")
+    elif shard.state == "running" and not shard.tokens_done:
+        said.append("starting")
+    if shard.starts > 1:
+        said.append(f"start {shard.starts}")
+    if shard.slurm_state not in ("", "RUNNING") and shard.state == "running":
+        said.append(shard.slurm_state)
+    if _kind(shard) in TROUBLE and shard.log:
+        said.append(str(Path(shard.log).relative_to(run.path)) if run.path in Path(shard.log).parents else shard.log)
+    return said
+
+
+def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView]) -> list[str]:
+    """A line for all shards of a kind that have no line of their own."""
+    own = {shard.shard for shard in shown}
+    lines = []
+    for kind in ("running", "pending", "unsubmitted"):
+        rest = [shard for shard in shards if _kind(shard) == kind and shard.shard not in own]
+        if not rest:
+            continue
+        speeds = [shard.tokens_per_second for shard in rest if shard.tokens_per_second]
+        rates = f", {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s" if kind == "running" and speeds else ""
+        reasons = sorted({shard.reason for shard in rest if shard.reason})
+        waits = f" ({', '.join(reasons)})" if reasons else ""
+        lines.append(f"{len(rest)} {kind}{waits}: shards {array_spec([shard.shard for shard in rest])}{rates}")
+    return lines
+
+
+def advice(overview: Overview, run: RunFolder) -> list[str]:
+    """What to type next, if anything."""
+    where = shlex.quote(str(run.path))
+    lines = []
+    hung = [
+        shard for shard in overview.shards if shard.mark == "hung" and shard.job and overview.accounting is not None
+    ]
+    if hung:
+        jobs = " ".join(shard.job for shard in hung)
+        lines.append(f"hung: their own watchdog ends them, or you do: scontrol requeue {jobs}")
+    states = {state for stage in overview.stages for state in stage.tasks}
+    if states & {"failed", "cancelled"}:
+        lines.append(f"why: {program()} logs {where} --failed")
+    if overview.stage != "done" and (not overview.is_alive or states & {"failed", "cancelled", "unsubmitted"}):
+        waiting = " (finished and running shards are left alone)" if overview.is_alive else ""
+        lines.append(f"to continue: {run.resume_command}{waiting}")
+    return lines
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
+    whole = timedelta(seconds=round(seconds))
+    minutes, hours = whole.seconds // 60 % 60, whole.seconds // 3600
+    if whole.days:
+        return f"{whole.days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min" if minutes else f"{whole.seconds} s"
