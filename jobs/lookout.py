@@ -19,10 +19,14 @@ from jobs.submissions import LiveTask, Submission, Submissions, seconds_since_ep
 
 
 class Lookout:
-    """Looks at a run again and again; what cannot change any more is read once."""
+    """Looks at a run again and again; what cannot change any more is read once.
 
-    def __init__(self, run: RunFolder) -> None:
+    `hung_after`: seconds without anything new after which a running shard hangs; by the medians of the run if None.
+    """
+
+    def __init__(self, run: RunFolder, hung_after: float | None = None) -> None:
         self._run = run
+        self._hung_after = hung_after
         self._files = StatusReader(run)
         self._ended: dict[str, list[Start]] = {}
 
@@ -47,6 +51,7 @@ class Lookout:
                 logs=frozenset(logs),
                 here=self._here(status),
                 notes=tuple(notes),
+                hung_after=self._hung_after,
             )
         )
 

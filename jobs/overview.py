@@ -80,6 +80,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     tokens_done: int
     tokens: int | None
     tokens_per_second: float
+    median_speed: float | None
     seconds_left: float | None
     gpu_hours: float | None
     accounting: bool | None
@@ -106,6 +107,7 @@ class Seen:
     logs: frozenset[str] = frozenset()
     here: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    hung_after: float | None = None
 
     @property
     def answer(self) -> Queue:
@@ -135,6 +137,7 @@ def make_overview(seen: Seen) -> Overview:
         tokens_done=status.tokens_done,
         tokens=status.tokens,
         tokens_per_second=sum(shard.tokens_per_second for shard in running),
+        median_speed=usual.speed,
         seconds_left=_seconds_left(shards, status.shards, usual, known.parallel),
         gpu_hours=sum(hours) if hours else None,
         accounting=None if not seen.submissions else seen.records is not None,
@@ -234,7 +237,7 @@ def _shard_view(seen: Seen, known: Known, shard: ShardStatus, usual: Typical) ->
     return ShardView(
         shard=shard.shard,
         state=verdict.state,
-        mark=mark_of(shard, quiet, usual, begun) if runs else "",
+        mark=mark_of(shard, quiet, usual, begun, seen.hung_after) if runs else "",
         slurm_state=about.slurm_state,
         reason=about.reason,
         exit_code=about.exit_code,
@@ -304,8 +307,9 @@ def _seconds_left(
 ) -> float | None:
     """Until all shards that are queued or running are done: their work over those that run at once."""
     wanted = [(view, _left(shard, usual)) for view, shard in zip(views, shards, strict=True)]
+    start = usual.start_seconds or 0.0
     running = [left for view, left in wanted if view.state == "running"]
-    waiting = [left for view, left in wanted if view.state == "pending"]
+    waiting = [None if left is None else left + start for view, left in wanted if view.state == "pending"]
     known = [left for left in (*running, *waiting) if left is not None]
     if not running or len(known) < len(running) + len(waiting):
         return None

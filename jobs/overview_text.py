@@ -11,35 +11,58 @@ from jobs.overview import Overview, ShardView, StageView
 from jobs.slurm import array_spec
 
 if TYPE_CHECKING:
-    from rich.console import Group, RenderableType
+    from rich.console import Console, Group, RenderableType
     from rich.table import Table
 
 TROUBLE = ("failed", "cancelled", "hung", "slow", "unsettled")
 """What is shown first, in this order, and always."""
 STYLES = {"failed": "bold red", "cancelled": "red", "hung": "bold magenta", "slow": "yellow", "done": "green"}
-LINES_ELSE = 12
-"""Lines of the screen that are no shards: what is above and below the table."""
-LEAST_ROWS = 5
+BAR_WIDTH = 60
 
 
-def screen(overview: Overview, run: RunFolder, height: int | None = None) -> "Group":
-    """The overview for a console.
+def print_overview(overview: Overview, run: RunFolder, console: "Console", all_shards: bool = False) -> None:
+    """Print an overview; off a terminal with every shard at work, and nothing folded."""
+    if console.is_terminal:
+        console.print(whole(overview, run) if all_shards else screen(overview, run, console), highlight=False)
+        return
+    with console.capture() as capture:
+        console.print(whole(overview, run), highlight=False)
+    console.out("\n".join(line.rstrip() for line in capture.get().splitlines()), highlight=False)
 
-    Args:
-        overview: what to show.
-        run: the run.
-        height: lines that there are; shards at work that nothing is wrong with are then shown as far as there is room,
-            the slowest first. None shows all of them.
+
+def screen(overview: Overview, run: RunFolder, console: "Console") -> "Group":
+    """The overview in as many lines as a terminal has.
+
+    Shards in trouble are always there; of those at work that nothing is wrong with, the slowest, as far as there is
+    room.
     """
-    from rich.console import Group
-
     shown = _ordered(overview.shards)
-    if height is not None:
-        trouble = sum(_kind(shard) in TROUBLE for shard in shown)
-        shown = shown[: max(trouble, height - LINES_ELSE - len(overview.notes), LEAST_ROWS)]
+    trouble = sum(_kind(shard) in TROUBLE for shard in shown)
+    while True:
+        group = _group(overview, run, shown, with_bar=True)
+        too_many = len(console.render_lines(group, pad=False)) - (console.height - 1)  # the prompt has a line
+        if too_many <= 0 or len(shown) <= trouble:
+            return group
+        shown = shown[: max(len(shown) - too_many, trouble)]
+
+
+def whole(overview: Overview, run: RunFolder) -> "Group":
+    """The overview with a line for every shard that is not done, waiting or not asked for."""
+    return _group(overview, run, _ordered(overview.shards), with_bar=False)
+
+
+def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], with_bar: bool) -> "Group":
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
     parts: list[RenderableType] = [_stages(overview)]
+    if with_bar and overview.tokens and overview.stage == "embed":
+        bar = Table.grid()  # alone, it would not end its line
+        bar.add_row(ProgressBar(total=overview.tokens, completed=overview.tokens_done, width=BAR_WIDTH))
+        parts.append(bar)
     if shown:
-        parts.append(_shards(shown, run))
+        parts.append(_shards(shown, run, overview.median_speed))
     parts += _lines(_summaries(overview.shards, shown))
     parts += _lines([f"note: {note}" for note in overview.notes])
     parts += _lines(advice(overview, run))
@@ -95,7 +118,7 @@ def _about(overview: Overview, stage: StageView) -> list[str]:
         said.append(f"{100 * overview.tokens_done / max(overview.tokens, 1):.1f} % of {overview.tokens:,} tokens")
         said += [f"{overview.tokens_per_second:,.0f} tokens/s"] if overview.tokens_per_second else []
         said += [f"{duration(overview.seconds_left)} left"] if overview.seconds_left is not None else []
-        said += [f"{overview.gpu_hours:,.1f} GPU hours"] if overview.gpu_hours is not None else []
+        said += [f"{overview.gpu_hours:,.2f} GPU hours"] if overview.gpu_hours is not None else []
     if stage.job and "done" not in stage.tasks:
         said.append(f"job {stage.job}")
     said += [
@@ -112,7 +135,7 @@ def _ending(slurm_state: str, exit_code: str, why: str) -> str:
     return ": ".join(text for text in (slurm, why) if text)
 
 
-def _shards(shards: Sequence[ShardView], run: RunFolder) -> "Table":
+def _shards(shards: Sequence[ShardView], run: RunFolder, median_speed: float | None) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
@@ -128,21 +151,21 @@ def _shards(shards: Sequence[ShardView], run: RunFolder) -> "Table":
             f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}",
             f"{shard.tokens_per_second:,.0f}" if shard.tokens_per_second else "-",
             "-" if shard.seconds_left is None else duration(shard.seconds_left),
-            "-" if shard.gpu_hours is None else f"{shard.gpu_hours:.1f}",
+            "-" if shard.gpu_hours is None else f"{shard.gpu_hours:.2f}",
             Text(shard.node or "-"),
             Text(shard.job or "-"),
-            Text("; ".join(_what(shard, run))),
+            Text("; ".join(_what(shard, run, median_speed))),
         )
     return table
 
 
-def _what(shard: ShardView, run: RunFolder) -> list[str]:
+def _what(shard: ShardView, run: RunFolder, median_speed: float | None) -> list[str]:
     """Why a shard is as it is, and where to read on."""
     said = [_ending(shard.slurm_state, shard.exit_code, shard.why)] if shard.why or shard.exit_code else []
     if shard.mark == "hung" and shard.quiet_seconds is not None:
         said.append(f"nothing new for {duration(shard.quiet_seconds)}")
-    elif shard.mark == "slow" and shard.speed is not None:
-        said.append("far below the median shard")
+    elif shard.mark == "slow" and shard.speed is not None and median_speed:
+        said.append(f"{shard.speed / median_speed:.2f} of the median's speed")
     elif shard.state == "running" and not shard.tokens_done:
         said.append("starting")
     if shard.starts > 1:

@@ -96,15 +96,15 @@ def _judge_gone(task: Task, submission: Submission, now: float, queue_is_known: 
     if last is not None and last.what == "finished":
         return Verdict("failed", task.problem or "it finished, and what it wrote is gone or damaged")
     if last is not None and last.what == "failed":
-        return Verdict("failed", _first_line(last.why))
-    if task.was_cancelled or (last is not None and last.what == "cancelled"):
+        return Verdict("failed", _first_line(last.why) or task.error or WORDLESS)
+    if last is not None and last.what == "cancelled":
+        return Verdict("cancelled", _cancelled(start))
+    if record.state == "CANCELLED" if record is not None and has_ended else task.was_cancelled:
         return Verdict("cancelled", _cancelled(start))
     if not has_ended and not queue_is_known:
         return Verdict("unsettled", "Slurm does not say whether it is queued or running")
     if not has_ended and _is_young(submission, record, start, now):
         return Verdict("unsettled", "it left the queue just now; what became of it does not show yet")
-    if record is not None and record.state == "CANCELLED":
-        return Verdict("cancelled", _cancelled(start))
     if last is not None:
         return Verdict("failed", f"told to stop ({_first_line(last.why)}), and not queued again")
     if start is None and task.error is None:
@@ -161,7 +161,9 @@ def speed_of(shard: ShardStatus) -> float | None:
     return shard.predicted_seconds * shard.tokens_done / max(shard.tokens, 1) / shard.embed_seconds
 
 
-def mark_of(shard: ShardStatus, quiet_seconds: float | None, usual: Typical, others: int) -> Mark:
+def mark_of(
+    shard: ShardStatus, quiet_seconds: float | None, usual: Typical, others: int, hung_after: float | None
+) -> Mark:
     """Whether a running shard hangs or is slow, against the median of its run.
 
     Args:
@@ -169,13 +171,14 @@ def mark_of(shard: ShardStatus, quiet_seconds: float | None, usual: Typical, oth
         quiet_seconds: since something of it got durable, or since its start; None if that is unknown.
         usual: the medians.
         others: how many shards they are of.
+        hung_after: seconds of quiet that it may take, for another limit than the medians give.
     """
     predicted_chunk = shard.predicted_seconds / max(shard.chunks, 1)
     if shard.chunks_done:
         patience = max(HUNG_SECONDS, HUNG_CHUNKS * max(usual.chunk_seconds or 0.0, predicted_chunk))
     else:
         patience = max(START_SECONDS, HUNG_STARTS * (usual.start_seconds or 0.0) + HUNG_CHUNKS * predicted_chunk)
-    if quiet_seconds is not None and quiet_seconds > patience:
+    if quiet_seconds is not None and quiet_seconds > (patience if hung_after is None else hung_after):
         return "hung"
     speed = speed_of(shard)
     enough = others >= SLOW_AMONG and shard.embed_seconds >= SLOW_AFTER_SECONDS

@@ -28,36 +28,30 @@ REFRESH_SECONDS = 5.0
 @click.option("--json", "as_json", is_flag=True, help="Print everything that is known, as JSON.")
 @click.option("--watch", is_flag=True, help="Look again and again, until it is done or nothing is at work on it.")
 @click.option("--all-shards", is_flag=True, help="A line for every shard at work, however many there are.")
-def status(run_name_or_path: str, output_dir: Path, as_json: bool, watch: bool, all_shards: bool) -> None:
+@click.option("--hung-after", type=click.IntRange(1), metavar="SECONDS",
+              help="Quiet after which a shard hangs.  [default: five minutes and five usual chunks]")  # fmt: skip
+def status(
+    run_name_or_path: str, output_dir: Path, as_json: bool, watch: bool, all_shards: bool, hung_after: int | None
+) -> None:
     """How far a run is, what is wrong with it, and what to type.
 
     Files say what is done; squeue and sacct, if they are there, explain the rest. A shard hangs if nothing of it got
-    durable for five minutes and five usual chunks; it is slow below 0.6 of the median's speed, measured against the
-    plan's prediction. Exits 0 if the run is done, 1 if not.
+    durable for long; it is slow below 0.6 of the median's speed, measured against the plan's prediction. Exits 0 if
+    the run is done, 1 if not.
     """
     from embedkit.runfolder import find_run
     from jobs.lookout import Lookout
+    from jobs.overview_text import print_overview
     from jobs.summary import print_json
 
     folder, console = find_run(run_name_or_path, output_dir), new_console()
-    lookout = Lookout(folder)
+    lookout = Lookout(folder, hung_after)
     found = _watch(folder, lookout, console) if watch and not as_json else lookout.look()
     if as_json:
         print_json(found)
     elif not (watch and console.is_terminal):
-        _print_screen(found, folder, console, all_shards)
+        print_overview(found, folder, console, all_shards)
     sys.exit(0 if found.stage == "done" else 1)
-
-
-def _print_screen(found: "Overview", folder: "RunFolder", console: "Console", all_shards: bool) -> None:
-    from jobs.overview_text import screen
-
-    if console.is_terminal:
-        console.print(screen(found, folder, None if all_shards else console.height), highlight=False)
-        return
-    with console.capture() as capture:
-        console.print(screen(found, folder), highlight=False)
-    click.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def _watch(folder: "RunFolder", lookout: "Lookout", console: "Console") -> "Overview":
@@ -72,11 +66,11 @@ def _watch(folder: "RunFolder", lookout: "Lookout", console: "Console") -> "Over
     from jobs.overview_text import screen
 
     found = lookout.look()
-    with Live(screen(found, folder, console.height), console=console, auto_refresh=False) as live:
+    with Live(screen(found, folder, console), console=console, auto_refresh=False) as live:
         while found.stage != "done" and found.is_alive:
             time.sleep(REFRESH_SECONDS)
             found = lookout.look()
-            live.update(screen(found, folder, console.height), refresh=True)
+            live.update(screen(found, folder, console), refresh=True)
     return found
 
 
