@@ -12,7 +12,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.lease import holder_of, lease
 from embedkit.runfolder import RunFolder
 from jobs.profiles import STAGES
-from jobs.slurm import cancel, queue, require_slurm
+from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submissions import LiveTask, Submissions, now
 
 
@@ -52,9 +52,14 @@ def _cancel_jobs(run: RunFolder) -> Cancelled:
         cancel(jobs)
         for line in record.read():
             if line.what == "submitted" and line.job in jobs:
-                record.add(msgspec.structs.replace(line, what="cancelled", at=now()))
+                record.add(msgspec.structs.replace(line, what="cancelled", at=now(), array=_array(live, line.job)))
     counts = Counter((task.stage, task.task.state.lower()) for task in live)
     return Cancelled(tuple(jobs), tuple((stage, state, count) for (stage, state), count in sorted(counts.items())))
+
+
+def _array(live: list[LiveTask], job: str) -> str:
+    """The indices of a job's tasks that were there, so that one which failed before is not called cancelled."""
+    return array_spec(sorted(task.task.index for task in live if task.task.job == job and task.task.index is not None))
 
 
 def _from_the_end(task: LiveTask) -> tuple[int, str]:

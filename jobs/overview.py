@@ -152,7 +152,8 @@ class Known:
         self._seen = seen
         self._asked: dict[str, Submission] = {}
         self._by_job: dict[str, Submission] = {}
-        self._taken_back = {line.job for line in seen.submissions if line.what == "cancelled"}
+        cancelled = [line for line in seen.submissions if line.what == "cancelled"]
+        self._cancelled = {(line.job, name) for line in cancelled for name in names_of(line)}
         self._records: dict[tuple[str, int | None], list[JobRecord]] = {}
         self._live: dict[str, LiveTask] = {}
         self.parallel = 1
@@ -183,7 +184,7 @@ class Known:
             problem=problem,
             error=self._seen.errors.get(name),
             submission=submission,
-            was_cancelled=job in self._taken_back,
+            was_cancelled=(job, name) in self._cancelled,
             live=self._live.get(name),
             records=self._records.get((job, index), ()),
             starts=[start for start in self._seen.starts.get(name, ()) if _job_of(start) == job],

@@ -23,7 +23,7 @@ COMMENT = "embedkit-"
 
 
 class Submission(Document, frozen=True):
-    """One line. `asked` comes before sbatch, `submitted` after, `cancelled` where a job was taken back.
+    """One line. `asked` comes before sbatch, `submitted` after, `cancelled` where embedkit took back those tasks.
 
     `job` is None in `asked`. `array` is as sbatch took it, "" for a job that is no array; `time` is in minutes and
     `mem` in MB, None where the site's default holds; `cpus` and `gpus` are a task's.

@@ -1,9 +1,9 @@
 """On PYTHONPATH, this makes the hash engine fail in some tasks of an array, as EMBEDKIT_TEST_FAULTS says.
 
-It is JSON: `folder` remembers which faults there were; `seconds` is how long each chunk takes longer; `shards` is by
-shard [kind, times]: at the shard's third chunk, for the first so many times, the task raises (`raise`), is killed
-(`kill`), exits (`exit`), stands still (`hang`) or takes memory without end (`memory`). `always` is the same for
-faults at its first chunk, so that nothing new gets done.
+It is JSON: `folder` remembers which faults there were; `seconds` is how long each chunk takes longer, and `slow` the
+same by shard; `shards` is by shard [kind, times]: at the shard's third chunk, for the first so many times, the task
+raises (`raise`), is killed (`kill`), exits (`exit`), stands still (`hang`) or takes memory without end (`memory`).
+`always` is the same for faults at its first chunk, so that nothing new gets done.
 """
 
 import json
@@ -51,7 +51,7 @@ if faults and shard:
         global chunks
         if len(token_ids) > 1:  # the canary comes one text at a time
             chunks += 1
-            time.sleep(faults.get("seconds", 0))
+            time.sleep(faults.get("slow", {}).get(shard, faults.get("seconds", 0)))
             for when, name in ((1, "always"), (3, "shards")):
                 kind, times = faults.get(name, {}).get(shard, ("", 0))
                 if chunks == when and is_due(times):

@@ -15,7 +15,7 @@ FAULTY = str(ROOT / "tests" / "faulty")
 WAIT_SECONDS = 240
 
 
-def faults(folder: Path, seconds: float = 0.0, **kinds: dict[str, list[Any]]) -> dict[str, str]:
+def faults(folder: Path, seconds: float = 0.0, **kinds: dict[str, Any]) -> dict[str, str]:
     """Environment for jobs that fail as tests/faulty/ says."""
     folder.mkdir(exist_ok=True)
     said = {"folder": str(folder), "seconds": seconds, **kinds}
