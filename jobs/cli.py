@@ -20,7 +20,7 @@ from jobs.asking import (
     resumable,
     run_argument,
 )
-from jobs.cluster_cli import rerun, submit
+from jobs.cluster_cli import profile, rerun, submit
 
 if TYPE_CHECKING:
     from embedkit.records import RunConfig
@@ -37,6 +37,7 @@ def cli() -> None:
 
 cli.add_command(submit)
 cli.add_command(rerun)
+cli.add_command(profile)
 
 
 @cli.command()

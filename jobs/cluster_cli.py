@@ -111,3 +111,35 @@ def rerun(
             + f"\nlook at logs/embed-{min(left):05d}.log; to try again all the same: embedkit rerun {folder.path} "
             f"--shard {min(left)}"
         )
+
+
+@click.group()
+def profile() -> None:
+    """Site profiles: what the jobs ask for on a cluster."""
+
+
+@profile.command()
+@click.argument("name_or_path", metavar="NAME|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(name_or_path: str, as_json: bool) -> None:
+    """Hold a profile against the cluster, stage by stage, and submit nothing.
+
+    A line a finding: what is asked, what the cluster says, what to change. Exits 0 if nothing is refused, else 1.
+    """
+    import sys
+
+    from jobs.profiles import load_profile
+    from jobs.sitecheck import check_profile
+    from jobs.summary import print_json
+
+    report = check_profile(load_profile(name_or_path))
+    if as_json:
+        print_json(report)
+    else:
+        console = new_console()
+        for finding in report.findings:
+            console.print(finding.line, highlight=False, soft_wrap=True, markup=False)
+        refused = sum(finding.level == "refused" for finding in report.findings)
+        said = "nothing is refused" if report.ok else f"{refused} refused"
+        console.print(f"profile {report.profile}: {said}", highlight=False, soft_wrap=True, markup=False)
+    sys.exit(0 if report.ok else 1)
