@@ -33,10 +33,14 @@ class Limit:
         return sum(self.account in ("", task.account) and self.qos in ("", task.qos) for task in queued)
 
 
-def check_new_run(profile: Profile, config: RunConfig) -> None:
-    """Raise before a run is made that could not be submitted: UsageError as check_limits, or there is no Slurm."""
+def check_new_run(profile: Profile, preflight: bool | None, config: RunConfig) -> None:
+    """Raise before a run is made that could not be submitted: UsageError as check_limits, or there is no Slurm.
+
+    `preflight` as it was asked for, None if it was not.
+    """
     require_slurm()
-    chain = whole_chain(config.request.shards or 1, 1, preflight=config.request.engine != "hash")
+    wanted = config.request.engine != "hash" if preflight is None else preflight
+    chain = whole_chain(config.request.shards or 1, 1, wanted)
     check_limits(profile, chain, queue())
 
 

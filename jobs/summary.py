@@ -12,6 +12,7 @@ from embedkit.records import VIEWS, RunConfig, ShardManifest, Success, read
 from embedkit.runfolder import RunFolder, program
 from embedkit.status import Status
 from embedkit.verify import Report
+from jobs.attempts import failed_preflight
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,5 +162,8 @@ def print_status(status: Status, run: RunFolder, console: "Console") -> None:
             )
     if table.row_count:
         console.print(table)
+    why = failed_preflight(run)
+    if why is not None and all(shard.state == "pending" for shard in status.shards):
+        console.print(f"preflight failed, so embed did not start: {why}", highlight=False, soft_wrap=True, markup=False)
     if status.stage != "done":
         console.print(f"to continue: {run.resume_command}", highlight=False, soft_wrap=True)
