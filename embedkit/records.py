@@ -283,7 +283,10 @@ class ShardManifest(Document, frozen=True):
 
 
 class Preflight(Document, frozen=True):
-    """`preflight.json`: what the first start of the engine found, before the shards."""
+    """`preflight.json`: what the first start of the engine found, before the shards.
+
+    `checks` has each check's name and what it found, in order; empty in files of before there were any.
+    """
 
     format: int
     request_sha256: str
@@ -291,6 +294,7 @@ class Preflight(Document, frozen=True):
     job: str
     host: str
     start_seconds: float
+    checks: tuple[tuple[str, str], ...] = ()
 
 
 class RejectedShard(Document, frozen=True):

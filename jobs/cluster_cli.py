@@ -13,16 +13,31 @@ profile_option = click.option(
     "--profile", "profile_name", metavar="NAME|PATH", help="Site profile: a name in slurm_templates/ or a TOML file."
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be submitted, and submit nothing.")
+preflight_option = click.option(
+    "--preflight/--no-preflight",
+    default=None,
+    help="A short task before the shards that tries the node and the engine.  [default: but for --engine hash; "
+    "in a rerun, as before]",
+)
 
 
 @click.command()
 @request_options
 @profile_option
+@preflight_option
 @dry_run_option
 @click.option("--scripts", is_flag=True, help="With --dry-run: the whole script of each job.")
 @click.pass_context
-def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, scripts: bool, **given: Any) -> None:
-    """Hand a whole run to Slurm: prepare, embed (an array, a shard a task) and merge.
+def submit(
+    context: click.Context,
+    /,
+    profile_name: str | None,
+    preflight: bool | None,
+    dry_run: bool,
+    scripts: bool,
+    **given: Any,
+) -> None:
+    """Hand a whole run to Slurm: prepare, preflight, embed (an array, a shard a task) and merge.
 
     Returns at once; the jobs wait for each other. --num-gpus is how many shards are embedded at once.
     """
@@ -36,7 +51,7 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
         _need_profile()
     profile = load_profile(profile_name) if profile_name is not None else None
     on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
-    fits = partial(check_new_run, profile) if profile is not None else _need_profile
+    fits = partial(check_new_run, profile, preflight) if profile is not None else _need_profile
     folder, config = open_run(context, given, "plan" if dry_run else "submit", on_gpus, fits)
     if profile is None:
         profile = load_profile(last_profile(folder)[0])
@@ -46,9 +61,9 @@ def submit(context: click.Context, /, profile_name: str | None, dry_run: bool, s
     if dry_run:
         from jobs.forecast import print_forecast
 
-        print_forecast(folder, config, profile, parallel, new_console(), scripts)
+        print_forecast(folder, config, profile, parallel, new_console(), scripts, preflight)
         return
-    done = submit_what_is_left(folder, config, profile, parallel, "submit")
+    done = submit_what_is_left(folder, config, profile, parallel, "submit", preflight=preflight)
     print_resubmission(folder, done, new_console())
 
 
@@ -60,6 +75,7 @@ def _need_profile(*_: object) -> None:
 @run_argument
 @output_dir_option
 @profile_option
+@preflight_option
 @dry_run_option
 @click.option(
     "--shard",
@@ -75,6 +91,7 @@ def rerun(
     run_name_or_path: str,
     output_dir: Path,
     profile_name: str | None,
+    preflight: bool | None,
     dry_run: bool,
     shards: tuple[int, ...],
     num_gpus: int | None,
@@ -100,6 +117,7 @@ def rerun(
         only=shards,
         more_memory=mem is None,
         dry_run=dry_run,
+        preflight=preflight,
     )
     print_resubmission(folder, done, new_console())
     left = set(done.standing.poison) - set(shards)
@@ -111,3 +129,35 @@ def rerun(
             + f"\nlook at logs/embed-{min(left):05d}.log; to try again all the same: embedkit rerun {folder.path} "
             f"--shard {min(left)}"
         )
+
+
+@click.group()
+def profile() -> None:
+    """Site profiles: what the jobs ask for on a cluster."""
+
+
+@profile.command()
+@click.argument("name_or_path", metavar="NAME|PATH")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(name_or_path: str, as_json: bool) -> None:
+    """Hold a profile against the cluster, stage by stage, and submit nothing.
+
+    A line a finding: what is asked, what the cluster says, what to change. Exits 0 if nothing is refused, else 1.
+    """
+    import sys
+
+    from jobs.profiles import load_profile
+    from jobs.sitecheck import check_profile
+    from jobs.summary import print_json
+
+    report = check_profile(load_profile(name_or_path))
+    if as_json:
+        print_json(report)
+    else:
+        console = new_console()
+        for finding in report.findings:
+            console.print(finding.line, highlight=False, soft_wrap=True, markup=False)
+        refused = sum(finding.level == "refused" for finding in report.findings)
+        said = "nothing is refused" if report.ok else f"{refused} refused"
+        console.print(f"profile {report.profile}: {said}", highlight=False, soft_wrap=True, markup=False)
+    sys.exit(0 if report.ok else 1)

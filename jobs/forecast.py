@@ -11,6 +11,7 @@ from embedkit.runfolder import RunFolder
 from embedkit.space import Space, free_bytes, shortfall
 from jobs.chain import ChainJob, whole_chain
 from jobs.profiles import Profile, Resources
+from jobs.standing import had_preflight
 from jobs.submit import script
 
 if TYPE_CHECKING:
@@ -18,15 +19,25 @@ if TYPE_CHECKING:
 
 
 def print_forecast(
-    run: RunFolder, config: RunConfig, profile: Profile, parallel: int, console: "Console", scripts: bool
+    run: RunFolder,
+    config: RunConfig,
+    profile: Profile,
+    parallel: int,
+    console: "Console",
+    scripts: bool,
+    preflight: bool | None = None,
 ) -> None:
-    """Print what would be submitted and what it would take; `scripts`: the text for sbatch too."""
+    """Print what would be submitted and what it would take; `scripts`: the text for sbatch too.
+
+    `preflight` as it was asked for, None if it was not.
+    """
     from rich.table import Table
 
     plan = read_plan(run, config) if run.plan.exists() else None
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
-    jobs = whole_chain(shards, parallel, preflight=config.request.engine != "hash")
+    wanted = had_preflight(run, config) if preflight is None else preflight
+    jobs = whole_chain(shards, parallel, wanted)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)

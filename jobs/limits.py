@@ -9,6 +9,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.records import RunConfig
 from jobs.chain import ChainJob, whole_chain
 from jobs.profiles import Profile, Resources
+from jobs.sitecheck import refuse_idle_gpus
 from jobs.slurm import Task, ask, configuration, queue, require_slurm
 
 ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
@@ -32,17 +33,26 @@ class Limit:
         return sum(self.account in ("", task.account) and self.qos in ("", task.qos) for task in queued)
 
 
-def check_new_run(profile: Profile, config: RunConfig) -> None:
-    """Raise before a run is made that could not be submitted: UsageError as check_limits, or there is no Slurm."""
+def check_new_run(profile: Profile, preflight: bool | None, config: RunConfig) -> None:
+    """Raise before a run is made that could not be submitted: UsageError as check_limits, or there is no Slurm.
+
+    `preflight` as it was asked for, None if it was not.
+    """
     require_slurm()
-    chain = whole_chain(config.request.shards or 1, 1, preflight=config.request.engine != "hash")
+    wanted = config.request.engine != "hash" if preflight is None else preflight
+    chain = whole_chain(config.request.shards or 1, 1, wanted)
     check_limits(profile, chain, queue())
 
 
 def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Task]) -> None:
-    """Raise UsageError naming the limit and the largest number of shards that fits, if the jobs do not."""
+    """Raise UsageError naming the limit and the largest number of shards that fits, if the jobs do not.
+
+    UsageError, too, if each shard's task would hold a whole node and use some of its GPUs.
+    """
     settings = configuration()
     arrays = [job.indices for job in jobs if job.indices]
+    if arrays:
+        refuse_idle_gpus(profile.stages["embed"])
     most = int(settings.get("MaxArraySize", "1001"))
     highest = max((indices[-1] for indices in arrays), default=0)
     if highest >= most:

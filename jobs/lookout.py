@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import psutil
 
@@ -38,6 +38,7 @@ class Lookout:
         records = self._records(submissions, notes)
         status = self._files.read()
         logs = {path.stem: path.stat().st_mtime for path in sorted(self._run.logs.glob("*.log"))}
+        starts = self._starts(status, submissions)
         return make_overview(
             Seen(
                 run=self._run,
@@ -46,8 +47,8 @@ class Lookout:
                 submissions=submissions,
                 queue=live,
                 records=records,
-                starts=self._starts(status, submissions),
-                errors=self._errors(status, submissions, live or (), logs),
+                starts=starts,
+                errors=self._errors(status, submissions, live or (), starts, logs),
                 logs=frozenset(logs),
                 here=self._here(status),
                 notes=tuple(notes),
@@ -91,10 +92,18 @@ class Lookout:
         return found
 
     def _errors(
-        self, status: Status, submissions: Sequence[Submission], live: Sequence[LiveTask], logs: dict[str, float]
+        self,
+        status: Status,
+        submissions: Sequence[Submission],
+        live: Sequence[LiveTask],
+        starts: Mapping[str, Sequence[Start]],
+        logs: Mapping[str, float],
     ) -> dict[str, str]:
-        """The telling lines of logs of tasks that are neither done nor there, if written since they were asked for."""
+        """The telling lines of logs, written since they were asked for, of tasks that are not done, not there and did
+        not say themselves how they ended.
+        """
         well = {log_name("embed", shard.shard) for shard in status.shards if shard.state == "done"}
+        well |= {name for name, own in starts.items() if own and own[-1].last is not None and own[-1].last.why}
         well |= {log_name(task.stage, task.task.index) for task in live}
         well |= {"prepare"} if status.stage != "prepare" else set()
         well |= {"merge"} if status.stage == "done" else set()

@@ -233,12 +233,11 @@ def _shard_view(seen: Seen, known: Known, shard: ShardStatus, usual: Typical) ->
     runs = verdict.state == "running"
     quiet = _quiet_seconds(seen.now, task, shard) if runs else None
     speed = speed_of(shard)
-    begun = sum(other.chunks_done > 0 for other in seen.status.shards)
     about = _about(task, verdict)
     return ShardView(
         shard=shard.shard,
         state=verdict.state,
-        mark=mark_of(shard, quiet, usual, begun, seen.hung_after) if runs else "",
+        mark=mark_of(shard, quiet, usual, seen.hung_after) if runs else "",
         slurm_state=about.slurm_state,
         reason=about.reason,
         exit_code=about.exit_code,

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TROUBLE = ("failed", "cancelled", "hung", "slow", "unsettled")
-"""What is shown first, in this order, and always."""
+"""What is shown first, in this order."""
 STYLES = {"failed": "bold red", "cancelled": "red", "hung": "bold magenta", "slow": "yellow", "done": "green"}
 BAR_WIDTH = 60
+LEAST_ROWS = 5
 
 
 def print_overview(overview: Overview, run: RunFolder, console: "Console", all_shards: bool = False) -> None:
@@ -33,17 +34,16 @@ def print_overview(overview: Overview, run: RunFolder, console: "Console", all_s
 def screen(overview: Overview, run: RunFolder, console: "Console") -> "Group":
     """The overview in as many lines as a terminal has.
 
-    Shards in trouble are always there; of those at work that nothing is wrong with, the slowest, as far as there is
-    room.
+    Shards in trouble come first, one of each cause before others of the same; then those at work, the slowest first.
+    The others have a line together.
     """
-    shown = _ordered(overview.shards)
-    trouble = sum(_kind(shard) in TROUBLE for shard in shown)
+    shown = _ordered(overview.shards)[: console.height]
     while True:
         group = _group(overview, run, shown, with_bar=True)
         too_many = len(console.render_lines(group, pad=False)) - (console.height - 1)  # the prompt has a line
-        if too_many <= 0 or len(shown) <= trouble:
+        if too_many <= 0 or len(shown) <= LEAST_ROWS:
             return group
-        shown = shown[: max(len(shown) - too_many, trouble)]
+        shown = shown[: max(len(shown) - too_many, LEAST_ROWS)]
 
 
 def whole(overview: Overview, run: RunFolder) -> "Group":
@@ -81,8 +81,14 @@ def _kind(shard: ShardView) -> str:
 
 
 def _ordered(shards: Sequence[ShardView]) -> list[ShardView]:
-    """Shards worth a line: those in trouble, then those at work, the slowest first."""
-    trouble = [shard for kind in TROUBLE for shard in shards if _kind(shard) == kind]
+    """Shards worth a line: those in trouble, one of each cause first, then those at work, the slowest first."""
+    trouble: list[ShardView] = []
+    for kind in TROUBLE:
+        alike = [shard for shard in shards if _kind(shard) == kind]
+        firsts = {(shard.why, shard.exit_code): shard for shard in reversed(alike)}.values()
+        numbers = {shard.shard for shard in firsts}
+        trouble += [shard for shard in alike if shard.shard in numbers]
+        trouble += [shard for shard in alike if shard.shard not in numbers]
     running = [shard for shard in shards if _kind(shard) == "running"]
     return trouble + sorted(running, key=lambda shard: (shard.speed is not None, shard.speed or 0.0, shard.shard))
 
@@ -181,7 +187,7 @@ def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView]) -> list[
     """A line for all shards of a kind that have no line of their own."""
     own = {shard.shard for shard in shown}
     lines = []
-    for kind in ("running", "pending", "unsubmitted"):
+    for kind in (*TROUBLE, "running", "pending", "unsubmitted"):
         rest = [shard for shard in shards if _kind(shard) == kind and shard.shard not in own]
         if not rest:
             continue
@@ -189,7 +195,8 @@ def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView]) -> list[
         rates = f", {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s" if kind == "running" and speeds else ""
         reasons = sorted({shard.reason for shard in rest if shard.reason})
         waits = f" ({', '.join(reasons)})" if reasons else ""
-        lines.append(f"{len(rest)} {kind}{waits}: shards {array_spec([shard.shard for shard in rest])}{rates}")
+        more = " more" if any(_kind(shard) == kind for shard in shown) else ""
+        lines.append(f"{len(rest)}{more} {kind}{waits}: shards {array_spec([shard.shard for shard in rest])}{rates}")
     return lines
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.lease import lease
-from embedkit.records import RunConfig
+from embedkit.records import RunConfig, write
 from embedkit.runfolder import RunFolder
+from embedkit.versions import environment, package_folder
 from jobs.accounting import JobRecord, history
 from jobs.attempts import Attempts, log_name
 from jobs.limits import check_limits
@@ -44,6 +47,7 @@ def submit_what_is_left(
     only: Collection[int] = (),
     more_memory: bool = True,
     dry_run: bool = False,
+    preflight: bool | None = None,
 ) -> Resubmission:
     """Cancel what waits in vain, and submit what is neither whole nor queued nor running, with all that follows it.
 
@@ -56,6 +60,7 @@ def submit_what_is_left(
         only: shards to run, also those that failed the same way again and again; all that need it if empty.
         more_memory: whether shards that ran out of memory get more by themselves.
         dry_run: look and decide only.
+        preflight: whether there is to be one before shards; None as it was the last time.
 
     Raises:
         UsageError: a limit of the cluster or the account is too small; a shard that does not exist.
@@ -65,7 +70,7 @@ def submit_what_is_left(
     if "\\" in str(run.path) or not str(run.path).isprintable():
         raise UsageError(f"{str(run.path)!a}: Slurm takes no path with a backslash or an invisible character")
     with lease(run.path / "submit.lease", "submitting this run"):
-        standing = look(run, config, _planned_shards(run, config))
+        standing = look(run, config, _planned_shards(run, config), preflight)
         beyond = [shard for shard in only if not 0 <= shard < standing.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {standing.shards - 1}")
@@ -77,8 +82,17 @@ def submit_what_is_left(
             return Resubmission(standing, decision, profile, adapted, failed)
         check_limits(profile, decision.submit, [task for task in queue() if task.name not in decision.cancel])
         cancel(decision.cancel)
+        if any(job.stage == "preflight" for job in decision.submit):
+            _note_environment(run, config)
         lines = submit(run, profile, decision.submit, why)
         return Resubmission(standing, decision, profile, adapted, failed, tuple(lines))
+
+
+def _note_environment(run: RunFolder, config: RunConfig) -> None:
+    """Record which packages submit the run, and from where, for preflight to compare with: they may be newer now."""
+    asked = config.asked | {"package": package_folder()}
+    if (config.versions, config.asked) != (environment(), asked):
+        write(run.config, msgspec.structs.replace(config, versions=environment(), asked=asked))
 
 
 def _planned_shards(run: RunFolder, config: RunConfig) -> int:

@@ -12,7 +12,7 @@ from embedkit.files import job_name
 from embedkit.lease import release_ended
 from embedkit.runfolder import RunFolder
 from embedkit.shardfile import durable_chunks
-from jobs.attempts import LIMIT, Attempts, node_name
+from jobs.attempts import LIMIT, Attempts, failed_preflight, node_name
 from jobs.profiles import Stage
 from jobs.scratch import node_scratch, pack_compiled
 from jobs.slurm import state_of
@@ -51,6 +51,8 @@ class SlurmJob:
         path = self._run.path
         if self._stage == "merge":
             self._release(self._run.embeddings / "merge.lease")
+            if (why := failed_preflight(self._run)) is not None:
+                log.error("the preflight failed, so embed did not start: %s", why)
             merge_task(path)
             return
         if self._stage == "prepare":

@@ -96,33 +96,50 @@ def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:
     return tuple(sorted({task.task.job for task in tasks}))
 
 
-def look(run: RunFolder, config: RunConfig, shards: int) -> Standing:
+def had_preflight(run: RunFolder, config: RunConfig) -> bool:
+    """Whether a preflight is the run's way: as it was when embed was submitted last; by default, but for hash.
+
+    An embed that was submitted later, once there was a preflight.json, needed none, and needs none again.
+    """
+    lines = Submissions(run).read()
+    tries = {line.job for line in lines if line.stage == "preflight" and line.job is not None}
+    embeds = [line for line in lines if line.stage == "embed"]
+    if embeds:
+        return bool(tries & set(embeds[-1].waits_for))
+    return bool(tries) or config.request.engine != "hash"
+
+
+def look(run: RunFolder, config: RunConfig, shards: int, preflight: bool | None = None) -> Standing:
     """Read where a run stands; twice, some seconds apart, if a shard is missing that is not queued or running.
 
     Args:
         run: the run.
         config: its configuration.
         shards: how many there will be, where prepare has not said so yet.
+        preflight: whether there is to be one before shards; None for the run's way, unless one went well or a
+            shard is whole.
     """
-    standing = _look_once(run, config, shards)
+    standing = _look_once(run, config, shards, preflight)
     lost = set(standing.problems) - {task.task.index for task in standing.live_of("embed")}
     if not (lost and Submissions(run).read()):
         return standing
     time.sleep(SECOND_LOOK_SECONDS)
-    return _look_once(run, config, shards)
+    return _look_once(run, config, shards, preflight)
 
 
-def _look_once(run: RunFolder, config: RunConfig, shards: int) -> Standing:
+def _look_once(run: RunFolder, config: RunConfig, shards: int, preflight: bool | None) -> Standing:
     submissions = Submissions(run)
     live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has left its own
     plan = read_plan(run, config) if run.plan.exists() else None
     manifests, problems = _manifests(run, plan, shards)
     last_merge = submissions.last("merge")
+    if preflight is None:
+        preflight = not manifests and not run.preflight.exists() and had_preflight(run, config)
     return Standing(
         shards=shards if plan is None else len(plan.shards),
         planned=plan is not None,
         merged=plan is not None and not problems and _is_merged(run, plan, manifests),
-        preflight_wanted=config.request.engine != "hash" and not manifests and not run.preflight.exists(),
+        preflight_wanted=preflight,
         problems=problems,
         poison={shard: why for shard in problems if (why := Attempts(run, "embed", shard).poison()) is not None},
         live=live,

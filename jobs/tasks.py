@@ -37,12 +37,14 @@ def embed_task(run: Path, shard: int) -> None:
 
 
 def preflight_task(run: Path) -> None:
-    """Try the run's engine."""
+    """Try the node and the run's engine."""
     os.environ.update(OFFLINE)
     from embedkit.preflight import preflight
+    from jobs.submissions import Submissions
 
     follow_mode(run)
-    preflight(RunFolder(run))
+    asked = Submissions(RunFolder(run)).last("preflight")
+    preflight(RunFolder(run), None if asked is None else asked.gpus)
 
 
 def merge_task(run: Path, allow_mixed: bool = False) -> None:

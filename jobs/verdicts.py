@@ -132,8 +132,9 @@ def _first_line(text: str) -> str:
 
 @dataclass(frozen=True)
 class Typical:
-    """Medians over the shards of a run that have something durable; None where too few have."""
+    """Medians over the `shards` shards of a run that have something durable; None where none has."""
 
+    shards: int
     speed: float | None
     chunk_seconds: float | None
     start_seconds: float | None
@@ -144,6 +145,7 @@ def typical(shards: Sequence[ShardStatus]) -> Typical:
     begun = [shard for shard in shards if shard.chunks_done and shard.embed_seconds > 0]
     starts = [shard.start_seconds for shard in shards if shard.start_seconds is not None]
     return Typical(
+        shards=len(begun),
         speed=_median([speed for shard in begun if (speed := speed_of(shard)) is not None]),
         chunk_seconds=_median([shard.embed_seconds / shard.chunks_done for shard in begun]),
         start_seconds=_median(starts),
@@ -161,16 +163,13 @@ def speed_of(shard: ShardStatus) -> float | None:
     return shard.predicted_seconds * shard.tokens_done / max(shard.tokens, 1) / shard.embed_seconds
 
 
-def mark_of(
-    shard: ShardStatus, quiet_seconds: float | None, usual: Typical, others: int, hung_after: float | None
-) -> Mark:
+def mark_of(shard: ShardStatus, quiet_seconds: float | None, usual: Typical, hung_after: float | None) -> Mark:
     """Whether a running shard hangs or is slow, against the median of its run.
 
     Args:
         shard: the shard, by its files.
         quiet_seconds: since something of it got durable, or since its start; None if that is unknown.
         usual: the medians.
-        others: how many shards they are of.
         hung_after: seconds of quiet that it may take, for another limit than the medians give.
     """
     predicted_chunk = shard.predicted_seconds / max(shard.chunks, 1)
@@ -181,6 +180,6 @@ def mark_of(
     if quiet_seconds is not None and quiet_seconds > (patience if hung_after is None else hung_after):
         return "hung"
     speed = speed_of(shard)
-    enough = others >= SLOW_AMONG and shard.embed_seconds >= SLOW_AFTER_SECONDS
+    enough = usual.shards >= SLOW_AMONG and shard.embed_seconds >= SLOW_AFTER_SECONDS
     is_slow = enough and speed is not None and usual.speed is not None and speed < SLOW * usual.speed
     return "slow" if is_slow else ""

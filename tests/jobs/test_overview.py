@@ -16,7 +16,7 @@ from embedkit.status import ShardStatus, Status
 from jobs.accounting import JobRecord
 from jobs.attempts import WORDLESS, Attempt, Start
 from jobs.overview import Overview, Seen, make_overview
-from jobs.overview_text import duration, screen, whole
+from jobs.overview_text import LEAST_ROWS, duration, screen, whole
 from jobs.profiles import Resources
 from jobs.slurm import Task as QueueTask
 from jobs.submissions import LiveTask, Submission, new_submission
@@ -159,21 +159,21 @@ def shard(number: int = 0, seconds: float = 100.0, done: int = 5, **more: Any) -
 def test_a_shard_is_slow_against_the_median_of_what_the_plan_predicted() -> None:
     shards = [shard(seconds=seconds) for seconds in (100.0, 90.0, 110.0, 250.0)]
     usual = typical(shards)
-    assert [mark_of(one, 1.0, usual, 4, None) for one in shards] == ["", "", "", "slow"]
-    assert mark_of(shards[3], 1.0, usual, 3, None) == ""  # too few to say
+    assert [mark_of(one, 1.0, usual, None) for one in shards] == ["", "", "", "slow"]
+    assert mark_of(shards[3], 1.0, typical(shards[1:]), None) == ""  # too few to say
     # As slow in tokens a second, but its rows are longer, and the plan knows.
-    assert mark_of(shard(seconds=250.0, predicted_seconds=500.0), 1.0, usual, 4, None) == ""
+    assert mark_of(shard(seconds=250.0, predicted_seconds=500.0), 1.0, usual, None) == ""
 
 
 def test_a_shard_hangs_if_nothing_is_new_for_minutes_and_for_many_usual_chunks() -> None:
-    usual = Typical(speed=1.0, chunk_seconds=20.0, start_seconds=90.0)
-    assert mark_of(shard(), 290.0, usual, 4, None) == ""
-    assert mark_of(shard(), 310.0, usual, 4, None) == "hung"
-    assert mark_of(shard(), 310.0, Typical(1.0, 100.0, 90.0), 4, None) == ""
-    assert mark_of(shard(done=0), 590.0, usual, 4, None) == ""  # it starts
-    assert mark_of(shard(done=0), 710.0, usual, 4, None) == "hung"
-    assert mark_of(shard(), 31.0, usual, 4, 30.0) == "hung"
-    assert mark_of(shard(), None, usual, 4, 30.0) == ""
+    usual = Typical(shards=4, speed=1.0, chunk_seconds=20.0, start_seconds=90.0)
+    assert mark_of(shard(), 290.0, usual, None) == ""
+    assert mark_of(shard(), 310.0, usual, None) == "hung"
+    assert mark_of(shard(), 310.0, Typical(4, 1.0, 100.0, 90.0), None) == ""
+    assert mark_of(shard(done=0), 590.0, usual, None) == ""  # it starts
+    assert mark_of(shard(done=0), 710.0, usual, None) == "hung"
+    assert mark_of(shard(), 31.0, usual, 30.0) == "hung"
+    assert mark_of(shard(), None, usual, 30.0) == ""
 
 
 @given(st.lists(st.builds(shard, st.just(0), st.floats(0.01, 1e5), st.integers(0, 10)), max_size=9))
@@ -181,7 +181,7 @@ def test_the_medians_of_any_run_mark_nothing_that_is_as_the_median(shards: list[
     usual = typical(shards)
     for one in shards:
         speed = usual.speed
-        if speed is not None and one.chunks_done and mark_of(one, 0.0, usual, len(shards), None) == "slow":
+        if speed is not None and one.chunks_done and mark_of(one, 0.0, usual, None) == "slow":
             assert one.predicted_seconds * one.tokens_done / one.tokens / one.embed_seconds < speed
 
 
@@ -233,9 +233,10 @@ def test_any_run_has_every_shard_once_and_fits_its_screen(seen: Seen, height: in
         assert view.gpu_hours is None or view.gpu_hours >= 0
     assert overview.seconds_left is None or overview.seconds_left >= 0
     text = shown(overview, height)
-    for view in overview.shards:
-        if view.state == "failed":
-            assert view.why in text
+    if height is None:
+        assert all(view.why in text for view in overview.shards)
+    causes = {view.why for view in overview.shards if view.state == "failed"}
+    assert len(causes) > LEAST_ROWS or all(cause in text for cause in causes)
 
 
 def shown(overview: Overview, height: int | None = None, width: int = 200) -> str:

@@ -20,7 +20,7 @@ from tests.slurm.processes import wait_for
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Cluster:
-    """Eight nodes, accounting, partitions gpu, cpu, fragile, scavenge and urgent; shared by all workers."""
+    """Eight nodes, accounting, the partitions of settings.py; shared by all workers."""
     return shared(request.config, "full", accounting=True)
 
 

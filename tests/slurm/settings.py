@@ -14,6 +14,10 @@ PartitionName=fragile Nodes=n[5-6] PreemptMode=OFF
 # Jobs of urgent preempt those of scavenge.
 PartitionName=scavenge Nodes=n[7-8] PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
 PartitionName=urgent Nodes=n[7-8] PriorityTier=10 PreemptMode=OFF
+# For what a profile may get wrong; no job runs there.
+PartitionName=whole Nodes=n[1-4] OverSubscribe=EXCLUSIVE PreemptMode=OFF
+PartitionName=short Nodes=n[1-4] MaxTime=10 DefaultTime=5 MaxMemPerNode=2000 AllowAccounts=small PreemptMode=OFF
+PartitionName=closed Nodes=n[1-4] State=DOWN PreemptMode=OFF
 """
 PLAIN_PARTITIONS = "PartitionName=gpu Nodes=n[1-2] Default=YES\n"
 

@@ -46,7 +46,8 @@ def own_cluster() -> Iterator[Cluster]:
 def test_it_has_the_nodes_partitions_accounts_and_limits_that_tests_rely_on(cluster: Cluster) -> None:
     partitions = cluster.run("sinfo", "-h", "-o", "%R %N").splitlines()
     assert sorted(partitions) == [
-        *("cpu n[1-4]", "fragile n[5-6]", "gpu n[1-4]", "scavenge n[7-8]", "urgent n[7-8]"),
+        *("closed n[1-4]", "cpu n[1-4]", "fragile n[5-6]", "gpu n[1-4]", "scavenge n[7-8]", "short n[1-4]"),
+        *("urgent n[7-8]", "whole n[1-4]"),
     ]
     associations = cluster.run("sacctmgr", "-n", "-P", "show", "assoc", "format=account,user,maxsubmit").splitlines()
     me = cluster.run("id", "-un")
