@@ -19,6 +19,8 @@ TROUBLE = ("failed", "cancelled", "hung", "slow", "unsettled")
 STYLES = {"failed": "bold red", "cancelled": "red", "hung": "bold magenta", "slow": "yellow", "done": "green"}
 BAR_WIDTH = 60
 LEAST_ROWS = 5
+MOST_NAMED = 60
+"""Characters of a list of shards."""
 
 
 def print_overview(overview: Overview, run: RunFolder, console: "Console", all_shards: bool = False) -> None:
@@ -196,8 +198,14 @@ def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView]) -> list[
         reasons = sorted({shard.reason for shard in rest if shard.reason})
         waits = f" ({', '.join(reasons)})" if reasons else ""
         more = " more" if any(_kind(shard) == kind for shard in shown) else ""
-        lines.append(f"{len(rest)}{more} {kind}{waits}: shards {array_spec([shard.shard for shard in rest])}{rates}")
+        lines.append(
+            f"{len(rest)}{more} {kind}{waits}: shards {_short(array_spec([shard.shard for shard in rest]))}{rates}"
+        )
     return lines
+
+
+def _short(spec: str) -> str:
+    return spec if len(spec) <= MOST_NAMED else f"{spec[:MOST_NAMED].rpartition(',')[0]}, ..."
 
 
 def advice(overview: Overview, run: RunFolder) -> list[str]:
