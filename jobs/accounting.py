@@ -39,6 +39,11 @@ class JobRecord:
     cpu_seconds: float | None = None
     memory: int | None = None
 
+    @property
+    def name(self) -> str:
+        """As people and scancel name it: `123`, `123_17`."""
+        return self.job if self.index is None else f"{self.job}_{self.index}"
+
 
 def history(jobs: Iterable[str], steps: bool = False) -> list[JobRecord] | None:
     """Every start of these jobs that the accounting knows, oldest first; None if there is no accounting.

@@ -273,7 +273,7 @@ def _about(task: Task, verdict: Verdict) -> About:
     record = task.records[-1] if task.records else None
     start = task.starts[-1] if task.starts else None
     live = task.live.task if task.live is not None else None
-    job = live.name if live else start.first.job if start else task.submission.job if task.submission else None
+    job = live.name if live else start.first.job if start else record.name if record else ""
     node = (live.node if live else "") or (start.first.node if start else "") or (record.node if record else "")
     is_known = live is None and record is not None
     return About(
@@ -281,7 +281,7 @@ def _about(task: Task, verdict: Verdict) -> About:
         reason=live.reason if live is not None and live.reason != "None" else "",
         exit_code=record.exit_code if record is not None and is_known and verdict.state == "failed" else "",
         node="" if live is not None and live.state == "PENDING" else node,
-        job=job or "",
+        job=job or (task.submission.job if task.submission is not None else None) or "",
     )
 
 

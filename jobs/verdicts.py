@@ -108,7 +108,10 @@ def _judge_gone(task: Task, submission: Submission, now: float, queue_is_known: 
     if last is not None:
         return Verdict("failed", f"told to stop ({_first_line(last.why)}), and not queued again")
     if start is None and task.error is None:
-        return Verdict("failed", "it left the queue without a start: cancelled, or what it waits for failed")
+        began = record is not None and record.started is not None
+        before = "it ended before its first word (killed from outside?)"
+        never = "it left the queue without a start: cancelled, or what it waits for failed"
+        return Verdict("failed", before if began else never)
     return Verdict("failed", task.error or WORDLESS)
 
 

@@ -109,6 +109,7 @@ def test_what_files_say_is_done_is_done_and_what_the_queue_has_is_there(queue: Q
         ({"was_cancelled": True}, ("cancelled", "before it started")),
         ({"was_cancelled": True, "starts": [start(None)], "records": [record("FAILED")]}, ("failed", WORDLESS)),
         ({"error": "module: command not found"}, ("failed", "module: command not found")),
+        ({"records": [record("FAILED")]}, ("failed", "before its first word")),
         ({}, ("failed", "without a start")),
     ],
 )
