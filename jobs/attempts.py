@@ -19,12 +19,16 @@ from embedkit.errors import EmbedkitError
 from embedkit.files import job_name
 from embedkit.records import FORMAT, Document, decode_line, encode_line
 from embedkit.runfolder import RunFolder
+from jobs.lognames import log_name
 from jobs.profiles import Stage
 from jobs.submissions import now
 
 LIMIT = 3
 """Starts without progress before a job is left alone."""
 WORDLESS = "it ended without a word (killed from outside?)"
+
+
+Happening = Literal["started", "finished", "stopped", "cancelled", "failed"]
 
 
 class Attempt(Document, frozen=True):
@@ -34,7 +38,7 @@ class Attempt(Document, frozen=True):
     """
 
     format: int
-    what: Literal["started", "finished", "stopped", "cancelled", "failed"]
+    what: Happening
     at: str
     job: str
     restart: int
@@ -70,9 +74,12 @@ class Attempts:
     def __init__(self, run: RunFolder, stage: Stage, shard: int | None = None) -> None:
         self._path: Path = run.logs / f"{log_name(stage, shard)}.attempts.jsonl"
 
-    def add(self, what: Literal["started", "finished", "stopped", "cancelled", "failed"], done: int, why: str) -> None:
-        """Append a line. It explains and decides nothing that counts, so a disk that is full is no reason to fail."""
-        cpu_seconds, peak_bytes = (None, None) if what == "started" else used()
+    def add(self, what: Happening, done: int, why: str, with_use: bool = True) -> None:
+        """Append a line. It explains and decides nothing that counts, so a disk that is full is no reason to fail.
+
+        `with_use`: what this process used was for this alone.
+        """
+        cpu_seconds, peak_bytes = used() if with_use and what != "started" else (None, None)
         line = encode_line(
             Attempt(
                 format=FORMAT,
@@ -128,11 +135,6 @@ def failed_preflight(run: RunFolder) -> str | None:
     """Why the newest preflight failed, if one did and none went well."""
     starts = [] if run.preflight.exists() else Attempts(run, "preflight").starts()
     return starts[-1].why if starts and starts[-1].outcome == "failed" and starts[-1].last is not None else None
-
-
-def log_name(stage: Stage, shard: int | None) -> str:
-    """The name of a job's log without its ending: `embed-00017`, `merge`."""
-    return stage if shard is None else f"{stage}-{shard:05d}"
 
 
 def node_name() -> str:

@@ -17,6 +17,8 @@ import submitit
 from submitit.core.utils import CommandFunction
 
 from embedkit.runfolder import RunFolder
+from jobs.groups import groups
+from jobs.lognames import GROUP_LOG
 from jobs.profiles import Resources, Stage, sbatch_parameters, setup_lines
 from jobs.scratch import SCRATCH
 from jobs.slurm import array_spec
@@ -28,7 +30,7 @@ class ChainJob:
     """One sbatch. `after_ok` and `after_any` name jobs by id, or stages of the same chain that come before.
 
     `indices` are the shards of an embed array, None for a job that is no array; `parallel` is how many of them may
-    run at once.
+    run at once, and `per_job` how many one array task embeds side by side.
     """
 
     stage: Stage
@@ -36,14 +38,25 @@ class ChainJob:
     after_any: tuple[str, ...] = ()
     indices: tuple[int, ...] | None = None
     parallel: int | None = None
+    per_job: int = 1
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The shards of each task of the array; a task's index is its first shard."""
+        return groups(self.indices or (), self.per_job)
+
+    @property
+    def tasks(self) -> int:
+        """How many jobs Slurm counts."""
+        return 1 if self.indices is None else len(self.groups)
 
     @property
     def array(self) -> str:
         """The array as sbatch takes it: `3,17,42%8`; "" for a job that is no array."""
         if self.indices is None:
             return ""
-        limit = "" if self.parallel is None else f"%{self.parallel}"
-        return array_spec(self.indices) + limit
+        limit = "" if self.parallel is None else f"%{max(self.parallel // self.per_job, 1)}"
+        return array_spec([group[0] for group in self.groups]) + limit
 
     @property
     def dependency(self) -> str:
@@ -60,12 +73,12 @@ class ChainJob:
         )
 
 
-def whole_chain(shards: int, num_gpus: int, preflight: bool) -> list[ChainJob]:
-    """The chain of a run of which nothing is done yet."""
+def whole_chain(shards: int, num_gpus: int, preflight: bool, per_job: int = 1) -> list[ChainJob]:
+    """The chain of a run of which nothing is done yet; `per_job` shards side by side in a task of embed."""
     before: list[Stage] = ["prepare", "preflight"] if preflight else ["prepare"]
     return [
         *(ChainJob(stage) for stage in before),
-        ChainJob("embed", after_ok=tuple(before), indices=tuple(range(shards)), parallel=num_gpus),
+        ChainJob("embed", after_ok=tuple(before), indices=tuple(range(shards)), parallel=num_gpus, per_job=per_job),
         ChainJob("merge", after_any=("embed",)),
     ]
 
@@ -98,7 +111,10 @@ class JobExecutor(submitit.SlurmExecutor):
 
     @property
     def _submitit_command_str(self) -> str:
-        return f"exec {self.python} -u -m jobs.slurm_job {self._job.stage} {shlex.quote(str(self._run.path))}"
+        start = f"exec {self.python} -u -m jobs.slurm_job {self._job.stage} {shlex.quote(str(self._run.path))}"
+        if self._job.per_job == 1:
+            return start
+        return f"{start} --shards {array_spec(self._job.indices or ())} --per-job {self._job.per_job}"
 
     def text(self) -> str:
         """The script for sbatch."""
@@ -124,7 +140,7 @@ def _setup(resources: Resources) -> list[str]:
 def _parameters(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> dict[str, str | int | bool]:
     """sbatch's options: the profile's, and what a chain needs whatever the site."""
     parameters: dict[str, str | int | bool] = dict(sbatch_parameters(resources))
-    log = "embed-%5a" if job.indices is not None else job.stage
+    log = job.stage if job.indices is None else "embed-%5a" if job.per_job == 1 else GROUP_LOG + "%5a"
     parameters |= {
         "chdir": str(run.path),
         "output": f"{str(run.logs).replace('%', '%%')}/{log}.log",  # a single % begins a pattern, in chdir too

@@ -37,7 +37,7 @@ def print_forecast(
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
     wanted = had_preflight(run, config) if preflight is None else preflight
-    jobs = whole_chain(shards, parallel, wanted)
+    jobs = whole_chain(shards, parallel, wanted, profile.stages["embed"].gpus_per_job)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -45,10 +45,9 @@ def print_forecast(
     say(f"run {run.path} (nothing is submitted)")
     table = Table("stage", "tasks", "at once", "waits for", "asks for", box=None, pad_edge=False)
     for job in jobs:
-        tasks = "1" if job.indices is None else f"{len(job.indices):,}"
-        table.add_row(
-            job.stage, tasks, str(min(parallel, shards)) if job.array else "1", job.dependency, _asks(profile, job)
-        )
+        tasks = f"{job.tasks:,}" + (f" of {job.per_job} shards" if job.per_job > 1 else "")
+        at_once = min(max(parallel // job.per_job, 1), job.tasks) if job.array else 1
+        table.add_row(job.stage, tasks, str(at_once), job.dependency, _asks(profile, job))
     console.print(table, highlight=False, markup=False)
     for line in _amounts(estimate, shards, parallel, "GPU" if config.request.device == "cuda" else "CPU task"):
         say(line)

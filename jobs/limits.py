@@ -40,7 +40,7 @@ def check_new_run(profile: Profile, preflight: bool | None, config: RunConfig) -
     """
     require_slurm()
     wanted = config.request.engine != "hash" if preflight is None else preflight
-    chain = whole_chain(config.request.shards or 1, 1, wanted)
+    chain = whole_chain(config.request.shards or 1, 1, wanted, profile.stages["embed"].gpus_per_job)
     check_limits(profile, chain, queue())
 
 
@@ -50,17 +50,18 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
     UsageError, too, if each shard's task would hold a whole node and use some of its GPUs.
     """
     settings = configuration()
-    arrays = [job.indices for job in jobs if job.indices]
+    arrays = [job for job in jobs if job.indices]
     if arrays:
         refuse_idle_gpus(profile.stages["embed"])
     most = int(settings.get("MaxArraySize", "1001"))
-    highest = max((indices[-1] for indices in arrays), default=0)
+    highest = max((job.groups[-1][0] for job in arrays), default=0)
     if highest >= most:
         raise UsageError(
             f"--shards {highest + 1}: the cluster's MaxArraySize is {most}, and the array's index is the shard; "
             f"{most} shards at most"
         )
-    count = sum(len(job.indices) if job.indices else 1 for job in jobs)
+    count = sum(job.tasks for job in jobs)
+    each = max((job.per_job for job in arrays), default=1)
     limits = [Limit("the cluster's MaxJobCount", int(settings.get("MaxJobCount", "10000")))]
     if "limits" in settings.get("AccountingStorageEnforce", ""):
         limits += account_limits(profile.stages["embed"])
@@ -68,10 +69,12 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
         there = limit.counted(queued)
         room = limit.most - there
         if count > room:
-            others = count - sum(map(len, arrays))
-            fits = max(room - others, 0)
+            others = count - sum(job.tasks for job in arrays)
+            fits = max(room - others, 0) * each
+            of_each = f" in tasks of {each}" if each > 1 else ""
+            shards = sum(len(job.indices or ()) for job in arrays)
             raise UsageError(
-                f"{count} jobs are to be submitted ({count - others} shards and {others} more), but {limit.name} is "
+                f"{count} jobs are to be submitted ({shards} shards{of_each} and {others} more), but {limit.name} is "
                 f"{limit.most} and {there} of yours are queued or running: {fits} shards at most"
             )
 

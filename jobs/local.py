@@ -78,15 +78,24 @@ def whole_machine() -> Slot:
 class LocalQueue:
     """Runs jobs of one run on the given slots."""
 
-    def __init__(self, run: RunFolder, slots: Sequence[Slot]) -> None:
+    def __init__(self, run: RunFolder, slots: Sequence[Slot], pickles: Path | None = None) -> None:
+        """`pickles`: where submitit keeps its files; by default with the run's logs."""
         self._run = run
+        self._pickles = pickles if pickles is not None else _submitit_folder(run)
         self._free = list(slots)
         self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
         self._log_begins: dict[str, int] = {}
         self._executor: submitit.LocalExecutor
 
-    def run(self, jobs: Sequence[Job], on_tick: Callable[[], None]) -> dict[str, str]:
+    def run(
+        self,
+        jobs: Sequence[Job],
+        on_tick: Callable[[], None],
+        on_end: Callable[[str, str | None], None] = lambda *_: None,
+    ) -> dict[str, str]:
         """Run the jobs in order, as slots fall free; a failure stops no other job.
+
+        `on_end` is called with the name of each job that is over, and what went wrong.
 
         Returns what went wrong, by job name; empty if nothing did. Whatever interrupts this call, no job is
         left running when it returns.
@@ -94,7 +103,7 @@ class LocalQueue:
         waiting = list(jobs)
         failures: dict[str, str] = {}
         # A new one each time: no job finds what one with the same process id left.
-        pickles = new_private_folder(_submitit_folder(self._run))
+        pickles = new_private_folder(self._pickles)
         self._executor = submitit.LocalExecutor(pickles)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         try:
@@ -108,6 +117,7 @@ class LocalQueue:
                         _remove_files_of(job)
                     else:
                         failures[name] = last_error(self._run.logs / f"{name}.log", self._log_begins[name])
+                    on_end(name, failures.get(name))
                 on_tick()
                 time.sleep(TICK_SECONDS)
         finally:

@@ -11,7 +11,8 @@ from embedkit.lease import holder_of
 from embedkit.runfolder import RunFolder
 from embedkit.status import Status, StatusReader
 from jobs.accounting import JobRecord, history
-from jobs.attempts import Attempts, Start, log_name
+from jobs.attempts import Attempts, Start
+from jobs.lognames import log_name
 from jobs.logs import local_process, newest_start, own_error, telling_line
 from jobs.overview import Overview, Seen, make_overview, names_of
 from jobs.slurm import has_slurm, queue
@@ -84,7 +85,7 @@ class Lookout:
             log_name(stage, None): Attempts(self._run, stage).starts() for stage in ("prepare", "preflight", "merge")
         }
         done = {shard.shard for shard in status.shards if shard.state == "done"}
-        for shard in range(len(status.shards)) or sorted({i for line in submissions for i in line.indices}):
+        for shard in range(len(status.shards)) or sorted({shard for line in submissions for shard in line.index_of}):
             name = log_name("embed", shard)
             found[name] = self._ended.get(name) or Attempts(self._run, "embed", shard).starts()
             if shard in done and found[name] and found[name][-1].outcome == "finished":
@@ -104,7 +105,7 @@ class Lookout:
         """
         well = {log_name("embed", shard.shard) for shard in status.shards if shard.state == "done"}
         well |= {name for name, own in starts.items() if own and own[-1].last is not None and own[-1].last.why}
-        well |= {log_name(task.stage, task.task.index) for task in live}
+        well |= {log_name(task.stage, shard) for task in live for shard in task.shards or (None,)}
         well |= {"prepare"} if status.stage != "prepare" else set()
         well |= {"merge"} if status.stage == "done" else set()
         asked = {name: seconds_since_epoch(line.at) for line in submissions for name in names_of(line)}

@@ -14,7 +14,8 @@ import msgspec
 from embedkit.runfolder import RunFolder
 from embedkit.status import ShardStatus, Status
 from jobs.accounting import JobRecord
-from jobs.attempts import Start, log_name
+from jobs.attempts import Start
+from jobs.lognames import log_name
 from jobs.profiles import Stage
 from jobs.submissions import LiveTask, Submission, seconds_since_epoch
 from jobs.verdicts import STATES, Mark, Queue, State, Task, Typical, Verdict, judge, mark_of, speed_of, typical
@@ -152,6 +153,7 @@ class Known:
         self._seen = seen
         self._asked: dict[str, Submission] = {}
         self._by_job: dict[str, Submission] = {}
+        self._index_of: dict[str, dict[int, int]] = {}
         cancelled = [line for line in seen.submissions if line.what == "cancelled"]
         self._cancelled = {(line.job, name) for line in cancelled for name in names_of(line)}
         self._records: dict[tuple[str, int | None], list[JobRecord]] = {}
@@ -160,22 +162,24 @@ class Known:
         for line in seen.submissions:
             if line.what == "submitted" and line.job is not None:
                 self._by_job[line.job] = line
+                self._index_of[line.job] = line.index_of
                 self._asked |= dict.fromkeys(names_of(line), line)
-                self.parallel = int(line.array.partition("%")[2] or 1) if line.stage == "embed" else self.parallel
+                if line.stage == "embed":
+                    self.parallel = int(line.array.partition("%")[2] or 1) * line.per_job
         for record in seen.records or ():
             self._records.setdefault((record.job, record.index), []).append(record)
         for live in seen.queue or ():
-            name = log_name(live.stage, live.task.index)
-            if name not in self._live or live.task.state != "PENDING":
-                self._live[name] = live
+            for name in [log_name(live.stage, shard) for shard in live.shards or (None,)]:
+                if name not in self._live or live.task.state != "PENDING":
+                    self._live[name] = live
 
     def names(self, stage: Stage) -> list[str]:
         """The tasks of a stage that were ever asked for."""
         return sorted(name for name, line in self._asked.items() if line.stage == stage)
 
-    def task(self, stage: Stage, index: int | None, is_done: bool, problem: str | None = None) -> Task:
+    def task(self, stage: Stage, shard: int | None, is_done: bool, problem: str | None = None) -> Task:
         """All that is known of one task."""
-        name = log_name(stage, index)
+        name = log_name(stage, shard)
         submission = self._asked.get(name)
         job = submission.job if submission is not None and submission.job is not None else ""
         return Task(
@@ -186,12 +190,17 @@ class Known:
             submission=submission,
             was_cancelled=(job, name) in self._cancelled,
             live=self._live.get(name),
-            records=self._records.get((job, index), ()),
+            records=self._records_of(job, shard),
             starts=[start for start in self._seen.starts.get(name, ()) if _job_of(start) == job],
             runs_here=name in self._seen.here,
         )
 
-    def gpu_hours(self, name: str, index: int, last_sign: float | None, runs: bool) -> float | None:
+    def _records_of(self, job: str, shard: int | None) -> list[JobRecord]:
+        """What the accounting has of the task of a job that does a shard."""
+        index = None if shard is None else self._index_of.get(job, {}).get(shard)
+        return self._records.get((job, index), [])
+
+    def gpu_hours(self, name: str, shard: int, last_sign: float | None, runs: bool) -> float | None:
         """GPU hours of all starts of an embed task; None if it has none, or they had no GPUs.
 
         A start without a last word ended when the accounting says, else no earlier than its last sign of life.
@@ -202,10 +211,10 @@ class Known:
         for number, start in enumerate(starts):
             job = _job_of(start)
             line = self._by_job.get(job)
-            records = self._records.get((job, index), [])
+            records = self._records_of(job, shard)
             record = records[counts[job]] if counts[job] < len(records) else None
             counts[job] += 1
-            count = line.gpus if line is not None else 0
+            count = line.gpus // line.per_job if line is not None else 0
             began, newest = seconds_since_epoch(start.first.at), number == len(starts) - 1
             if start.last is not None:
                 ended = seconds_since_epoch(start.last.at)
@@ -220,7 +229,7 @@ class Known:
 
 def names_of(line: Submission) -> list[str]:
     """The names of the tasks that a submission asked for, as their logs have them."""
-    return [log_name(line.stage, index) for index in line.indices] if line.array else [log_name(line.stage, None)]
+    return [log_name(line.stage, shard) for shard in line.index_of] if line.array else [log_name(line.stage, None)]
 
 
 def _job_of(start: Start) -> str:

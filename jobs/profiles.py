@@ -54,6 +54,7 @@ class Resources:
     scratch: str | None = None
     """A folder on the node; may hold shell variables, to be expanded there."""
     gpus_per_job: int = 1
+    """Workers of one embed task, each with one of its GPUs and one shard at a time."""
     signal_seconds: int = 120
     """Seconds before the time limit at which a task is told."""
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
@@ -90,7 +91,7 @@ KINDS: dict[str, Any] = {
     "gpus": Annotated[int, msgspec.Meta(ge=0, le=1024)],
     "exclusive": bool,
     **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
-    "gpus_per_job": Number,
+    "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
     "signal_seconds": Annotated[int, msgspec.Meta(ge=60, le=65_535)],
 }
 TABLE_KINDS: dict[str, Any] = {"environment": str, "sbatch": Number | str | bool}
@@ -254,10 +255,25 @@ def _resolved(tables: dict[str, Any]) -> dict[Stage, Resources]:
     own = {name: _at(f"[{name}]", _checked, table) for name, table in tables.items()}
     merged = {stage: _merged(own.get("all", {}), own.get(stage, {})) for stage in STAGES}
     merged["preflight"] = _merged(merged["embed"] | {"time": PREFLIGHT_MINUTES}, own.get("preflight", {}))
-    stages = {stage: Resources(**merged[stage]) for stage in STAGES}
+    stages = {stage: _with_workers(stage, Resources(**merged[stage])) for stage in STAGES}
     for stage, resources in stages.items():
         _at(f"[{stage}]: time", _check_signal, resources)
     return stages
+
+
+def _with_workers(stage: Stage, resources: Resources) -> Resources:
+    """A GPU for each worker of a task of embed; preflight, on the same kind of node, asks for as many."""
+    if resources.gpus_per_job == 1 or stage not in ("preflight", "embed"):
+        return replace(resources, gpus_per_job=1)
+    workers = resources.gpus_per_job if stage == "embed" else 1
+    if resources.gpus is None and resources.gres is None:
+        return replace(resources, gpus=resources.gpus_per_job, gpus_per_job=workers)
+    if resources.gpu_count != resources.gpus_per_job:
+        raise UsageError(
+            f"[{stage}]: gpus_per_job = {resources.gpus_per_job} needs as many GPUs, and the task asks for "
+            f"{resources.gpu_count}: write gpus = {resources.gpus_per_job}"
+        )
+    return replace(resources, gpus_per_job=workers)
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
@@ -316,12 +332,6 @@ def _check_scratch(folder: str) -> str:
     return folder
 
 
-def _check_gpus_per_job(count: int) -> int:
-    if count != 1:
-        raise UsageError(f"{count}: one GPU a job is all there is for now; leave the key out")
-    return count
-
-
 def _check_variable(name: str, value: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UsageError("is no name of a variable")
@@ -364,7 +374,6 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "time": minutes,
     "mem": megabytes,
     "scratch": _check_scratch,
-    "gpus_per_job": _check_gpus_per_job,
 }
 ENTRY_CHECKS: dict[str, Callable[[str, Any], None]] = {"environment": _check_variable, "sbatch": _check_option}
 

@@ -11,7 +11,7 @@ from embedkit.records import RunConfig, write
 from embedkit.runfolder import RunFolder
 from embedkit.versions import environment, package_folder
 from jobs.accounting import JobRecord, history
-from jobs.attempts import Attempts, log_name
+from jobs.attempts import Attempts
 from jobs.limits import check_limits
 from jobs.logs import says_out_of_memory
 from jobs.profiles import Profile
@@ -74,7 +74,7 @@ def submit_what_is_left(
         beyond = [shard for shard in only if not 0 <= shard < standing.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {standing.shards - 1}")
-        decision = decide(standing, parallel, only)
+        decision = decide(standing, parallel, only, profile.stages["embed"].gpus_per_job)
         indices = [index for job in decision.submit for index in job.indices or ()]
         profile, adapted = _adapt(run, profile, indices, more_memory)
         failed = _failures(run, indices)
@@ -125,17 +125,17 @@ def _adapt(
     jobs = before.jobs("embed")
     if not shards or not jobs:
         return profile, ()
-    ended = [end for end in history(jobs) or [] if end.index in shards]
+    ended = _by_shard(before.read(), history(jobs) or [], shards)
     embed = profile.stages["embed"]
     adapted: list[str] = []
     short = _short_of_memory(run, shards, ended) if more_memory else []
-    mems = [line.mem for line in before.read() if line.stage == "embed" and line.mem and set(line.indices) & set(short)]
+    mems = [line.mem for line in before.read() if line.mem and line.index_of.keys() & set(short)]
     if short and mems and embed.mem is not None and (mem := int(max(mems) * MORE_MEMORY)) > embed.mem:
         named = ", ".join(map(str, short))
         adapted.append(f"{mem} MB of memory a task instead of {embed.mem}: shards {named} ran out of it")
         embed = replace(embed, mem=mem)
     lost = sorted(
-        {end.node for end in ended if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node}
+        {end.node for ends in ended.values() for end in ends if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node}
         | _not_to_be_trusted(run, shards)
     )
     if lost:
@@ -144,19 +144,34 @@ def _adapt(
     return replace(profile, stages={**profile.stages, "embed": embed}), tuple(adapted)
 
 
+def _by_shard(
+    lines: Collection[Submission], records: Collection[JobRecord], shards: Collection[int]
+) -> dict[int, list[JobRecord]]:
+    """What the accounting has of each of these shards, oldest first."""
+    groups = {(line.job, index): group for line in lines for index, group in line.groups.items()}
+    found: dict[int, list[JobRecord]] = {}
+    for record in records:
+        for shard in groups.get((record.job, record.index or 0), ()):
+            if shard in shards:
+                found.setdefault(shard, []).append(record)
+    return found
+
+
 def _not_to_be_trusted(run: RunFolder, shards: Collection[int]) -> set[str]:
     """Nodes on which the canary's vectors changed while a shard was embedded."""
     newest = [starts[-1] for shard in shards if (starts := Attempts(run, "embed", shard).starts())]
     return {start.first.node for start in newest if start.outcome == "failed" and "canary's vectors moved" in start.why}
 
 
-def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Collection[JobRecord]) -> list[int]:
+def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Mapping[int, list[JobRecord]]) -> list[int]:
     """Shards whose newest start ended for its memory, as the accounting or the end of its log says."""
-    newest: Mapping[int | None, JobRecord] = {end.index: end for end in ended}
     short = []
+    written_by_slurm: dict[int, str] = {}
+    for line in Submissions(run).read():
+        written_by_slurm |= {shard: line.log_of(index) for shard, index in line.index_of.items()}
     for shard in sorted(shards):
-        state = newest[shard].state if shard in newest else ""
-        log = run.logs / f"{log_name('embed', shard)}.log"
+        state = ended[shard][-1].state if shard in ended else ""
+        log = run.logs / f"{written_by_slurm.get(shard, '')}.log"
         if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and says_out_of_memory(log)):
             short.append(shard)
     return short
@@ -173,4 +188,4 @@ def last_profile(run: RunFolder) -> tuple[str, int | None]:
         )
     line = record.last("embed") or lines[-1]  # a submit that was killed may not have come to embed
     limit = line.array.partition("%")[2]
-    return line.profile, int(limit) if limit else None
+    return line.profile, int(limit) * line.per_job if limit else None

@@ -53,13 +53,14 @@ class Decision:
     submit: tuple[ChainJob, ...] = ()
 
 
-def decide(standing: Standing, parallel: int, only: Collection[int] = ()) -> Decision:
+def decide(standing: Standing, parallel: int, only: Collection[int] = (), per_job: int = 1) -> Decision:
     """What is left to submit, so that the run gets merged.
 
     Args:
         standing: where the run stands.
-        parallel: how many tasks of embed may run at once.
+        parallel: how many shards may be embedded at once.
         only: shards to run, also if they are poison; all that need it if empty.
+        per_job: how many shards a task embeds side by side.
     """
     cancel = {task.task.name for task in standing.live if task.task.is_stuck}
     preparing = _ids(standing.live_of("prepare"))
@@ -71,7 +72,7 @@ def decide(standing: Standing, parallel: int, only: Collection[int] = ()) -> Dec
         running_embed, merging = [], []
         jobs.append(ChainJob("prepare"))
         preparing = ("prepare",)
-    embedding = {task.task.index for task in running_embed}
+    embedding = {shard for task in running_embed for shard in task.shards}
     wanted = only or [shard for shard in standing.problems if shard not in standing.poison]
     missing = tuple(sorted(shard for shard in wanted if shard in standing.problems and shard not in embedding))
     if missing:
@@ -80,7 +81,7 @@ def decide(standing: Standing, parallel: int, only: Collection[int] = ()) -> Dec
             trying = _ids(standing.live_of("preflight"))
             jobs += [] if trying else [ChainJob("preflight")]
             before += trying or ("preflight",)
-        jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel))
+        jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job))
     still = _ids(running_embed)
     # One that has begun waits for nothing any more.
     following = [task for task in merging if task.task.state == "PENDING"] if still else merging

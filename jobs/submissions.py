@@ -16,6 +16,8 @@ from embedkit.errors import EmbedkitError
 from embedkit.files import fsync_folder
 from embedkit.records import FORMAT, Document, decode_line, encode_line
 from embedkit.runfolder import RunFolder
+from jobs.groups import groups
+from jobs.lognames import GROUP_LOG, log_name
 from jobs.profiles import Resources, Stage
 from jobs.slurm import Task, array_indices
 
@@ -27,6 +29,7 @@ class Submission(Document, frozen=True):
 
     `job` is None in `asked`. `array` is as sbatch took it, "" for a job that is no array; `time` is in minutes and
     `mem` in MB, None where the site's default holds; `cpus` and `gpus` are a task's.
+    `shards` is set where a task has several: all of the array's, in groups of `per_job`.
     """
 
     format: int
@@ -43,11 +46,30 @@ class Submission(Document, frozen=True):
     mem: int | None
     cpus: int | None = None
     gpus: int = 0
+    shards: str = ""
+    per_job: int = 1
 
     @property
     def indices(self) -> tuple[int, ...]:
         """The array's indices; empty for a job that is no array."""
         return array_indices(self.array) if self.array else ()
+
+    @property
+    def groups(self) -> dict[int, tuple[int, ...]]:
+        """The shards of each task of the array, by its index; empty for a job that is no array."""
+        if not self.shards:
+            return {index: (index,) for index in self.indices}
+        found = {group[0]: group for group in groups(array_indices(self.shards), self.per_job)}
+        return {index: found[index] for index in self.indices}
+
+    @property
+    def index_of(self) -> dict[int, int]:
+        """The array's index of each shard."""
+        return {shard: index for index, group in self.groups.items() for shard in group}
+
+    def log_of(self, index: int | None) -> str:
+        """The name of the log to which Slurm itself writes for a task."""
+        return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -57,10 +79,11 @@ class Submission(Document, frozen=True):
 
 @dataclass(frozen=True)
 class LiveTask:
-    """A queued or running task of a run, and the stage that it does."""
+    """A queued or running task of a run, the stage that it does, and the shards that it embeds."""
 
     task: Task
     stage: Stage
+    shards: tuple[int, ...] = ()
 
 
 class Submissions:
@@ -102,10 +125,11 @@ class Submissions:
     def live(self, queue: list[Task]) -> list[LiveTask]:
         """Those of the queue's tasks that are this run's, found by job id or by the tag in their comment."""
         lines = self.read()
-        by_job = {line.job: line.stage for line in lines if line.job is not None}
-        by_tag = {COMMENT + line.tag: line.stage for line in lines}
-        found = [(task, by_job.get(task.job, by_tag.get(task.comment))) for task in queue]
-        return [LiveTask(task, stage) for task, stage in found if stage is not None]
+        lines = [line for line in lines if line.what != "cancelled"]  # which may name some of the tasks alone
+        by_job = {line.job: line for line in lines if line.job is not None}
+        by_tag = {COMMENT + line.tag: line for line in lines}
+        found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
+        return [LiveTask(task, line.stage, _shards(task, line)) for task, line in found if line is not None]
 
     def jobs(self, stage: Stage) -> list[str]:
         """Ids of all jobs that were submitted for a stage, oldest first."""
@@ -117,10 +141,17 @@ class Submissions:
         return found[-1] if found else None
 
 
+def _shards(task: Task, line: Submission) -> tuple[int, ...]:
+    """The shards of a task in the queue; all of its array's if squeue does not tell which it is."""
+    if task.index is None:
+        return tuple(line.index_of)
+    return line.groups.get(task.index, (task.index,))
+
+
 def new_submission(
-    stage: Stage, array: str, dependency: str, why: str, profile: str, resources: Resources
+    stage: Stage, array: str, dependency: str, why: str, profile: str, resources: Resources, shards: str = ""
 ) -> Submission:
-    """The line before an sbatch."""
+    """The line before an sbatch; `shards` are those of an array whose tasks have several."""
     return Submission(
         format=FORMAT,
         what="asked",
@@ -136,6 +167,8 @@ def new_submission(
         mem=resources.mem,
         cpus=resources.cpus,
         gpus=resources.gpu_count,
+        shards=shards,
+        per_job=resources.gpus_per_job,
     )
 
 

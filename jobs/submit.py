@@ -10,7 +10,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.runfolder import RunFolder
 from jobs.chain import ChainJob, JobExecutor
 from jobs.profiles import Profile, Resources, Stage
-from jobs.slurm import cancel, own_environment
+from jobs.slurm import array_spec, cancel, own_environment
 from jobs.submissions import Submission, Submissions, new_submission, now
 
 log = logging.getLogger("embedkit")
@@ -45,7 +45,8 @@ def script(run: RunFolder, profile: Profile, job: ChainJob) -> str:
 
 def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: ChainJob, why: str) -> Submission:
     resources: Resources = profile.stages[job.stage]
-    asked = new_submission(job.stage, job.array, job.dependency, why, str(profile.path), resources)
+    shards = array_spec(job.indices) if job.indices is not None and job.per_job > 1 else ""
+    asked = new_submission(job.stage, job.array, job.dependency, why, str(profile.path), resources, shards)
     record.add(asked)
     with own_environment():
         job_id = JobExecutor(run, job, resources, asked.tag).start()

@@ -97,7 +97,7 @@ def logs(
     Of all of them, unless some are asked for. The whole logs are in the run's folder, logs/.
     """
     from embedkit.runfolder import find_run
-    from jobs.attempts import log_name
+    from jobs.lognames import log_name
     from jobs.logs import follow as follow_logs
     from jobs.logs import newest_start, selected
     from jobs.lookout import Lookout

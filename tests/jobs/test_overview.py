@@ -51,7 +51,7 @@ def record(state: str, when: float = LONG_AGO) -> JobRecord:
 
 
 def in_queue(state: str, index: int = 1, reason: str = "None") -> LiveTask:
-    return LiveTask(QueueTask("5", index, state, reason, "n1", ""), "embed")
+    return LiveTask(QueueTask("5", index, state, reason, "n1", ""), "embed", (index,))
 
 
 def verdict(queue: Queue = "answered", **known: Any) -> tuple[State, str]:

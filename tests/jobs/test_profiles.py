@@ -338,7 +338,9 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ('[embed]\nmem = "1.5G"', "[embed]: mem: '1.5G' is no memory"),
         ("[embed]\nmem = -1", "[embed]: mem: -1 is no memory"),
         ("[embed]\nsignal_seconds = 59", "[embed]: signal_seconds: expected `int` >= 60"),
-        ("[embed]\ngpus_per_job = 8", "[embed]: gpus_per_job: 8: one GPU a job is all there is for now"),
+        ("[embed]\ngpus_per_job = 0", "[embed]: gpus_per_job: expected `int` >= 1"),
+        ("[embed]\ngpus = 1\ngpus_per_job = 8", "gpus_per_job = 8 needs as many GPUs, and the task asks for 1"),
+        ('[embed]\ngres = "gpu:h100:4"\ngpus_per_job = 8', "as many GPUs, and the task asks for 4: write gpus = 8"),
         ('[embed]\nscratch = "tmp"', "[embed]: scratch: 'tmp' is neither an absolute path nor a variable"),
         ('[embed]\ngpus = 1\ngres = "gpu:1"', "[embed]: gpus and gres exclude each other"),
         ("[embed]\nenvironment = []", "[embed]: environment: is a table of names and values, not a list"),
@@ -406,6 +408,14 @@ def test_what_is_no_toml_is_refused_with_its_line(text: bytes, said: str, tmp_pa
     with pytest.raises(UsageError, match=said) as caught:
         profile(tmp_path, text)
     assert str(caught.value).startswith(f"{tmp_path}/site.toml: is no ")
+
+
+def test_workers_have_a_gpu_each_and_preflight_asks_for_the_same_nodes(tmp_path: Path) -> None:
+    for text in ("gpus_per_job = 8", "gpus_per_job = 8\ngpus = 8", 'gpus_per_job = 8\ngres = "gpu:h100:8"'):
+        stages = profile(tmp_path, f"[embed]\n{text}").stages
+        assert (stages["embed"].gpus_per_job, stages["embed"].gpu_count) == (8, 8)
+        assert (stages["preflight"].gpus_per_job, stages["preflight"].gpu_count) == (1, 8)
+        assert (stages["merge"].gpus_per_job, stages["merge"].gpu_count) == (1, 0)
 
 
 def test_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:

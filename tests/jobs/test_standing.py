@@ -2,18 +2,21 @@
 
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_fields
 
+from embedkit.errors import EmbedkitError
 from embedkit.records import RunConfig, read
 from embedkit.runfolder import RunFolder
 from jobs.attempts import LIMIT, WORDLESS, Attempts
 from jobs.chain import ChainJob, whole_chain
+from jobs.groups import group_of, groups
 from jobs.profiles import Resources, Stage
 from jobs.slurm import (
     Task,
@@ -32,8 +35,24 @@ PARALLEL = 4
 # Standings
 
 
-def live(stage: Stage, job: str, index: int | None = None, state: str = "RUNNING", reason: str = "None") -> LiveTask:
-    return LiveTask(Task(job, index, state, reason, "", ""), stage)
+def live(
+    stage: Stage,
+    job: str,
+    index: int | None = None,
+    state: str = "RUNNING",
+    reason: str = "None",
+    shards: tuple[int, ...] = (),
+) -> LiveTask:
+    """A task; one of an array has the shard of its index, unless it is said which."""
+    own = shards or (() if index is None else (index,))
+    return LiveTask(Task(job, index, state, reason, "", ""), stage, own)
+
+
+PER_JOB = st.sampled_from([1, 1, 2, 3])
+
+
+def shards_of(tasks: Iterable[LiveTask]) -> set[int]:
+    return {shard for task in tasks for shard in task.shards}
 
 
 STATES = st.sampled_from(
@@ -56,10 +75,12 @@ def standings(draw: st.DrawFn) -> Standing:
     for number, stage in enumerate(("prepare", "preflight", "embed", "embed", "merge", "merge")):
         if not draw(st.booleans()):
             continue
-        indices: Collection[int | None] = (
-            draw(st.sets(st.sampled_from(sorted(everything)), min_size=1)) if stage == "embed" else [None]
-        )
-        tasks += [live(stage, str(10 + number), index, *draw(STATES)) for index in indices]  # type: ignore[arg-type]
+        if stage != "embed":
+            tasks.append(live(stage, str(10 + number), None, *draw(STATES)))  # type: ignore[arg-type]
+            continue
+        asked = sorted(draw(st.sets(st.sampled_from(sorted(everything)), min_size=1)))
+        for group in groups(asked, draw(PER_JOB)):
+            tasks.append(live("embed", str(10 + number), group[0], *draw(STATES), shards=group))
     embedding = sorted({task.task.job for task in tasks if task.stage == "embed"})
     return Standing(
         shards=shards,
@@ -90,8 +111,9 @@ class Slurm:
             ids[job.stage] = str(100 + self.submitted)
             ready = job.after(ids)
             assert all(name.isdecimal() for name in (*ready.after_ok, *ready.after_any)), ready  # none is yet to come
-            indices: Sequence[int | None] = [None] if job.indices is None else job.indices
-            tasks += [live(job.stage, ids[job.stage], index, "PENDING", "Dependency") for index in indices]
+            for group in job.groups if job.indices is not None else ((),):
+                index = group[0] if group else None
+                tasks.append(live(job.stage, ids[job.stage], index, "PENDING", "Dependency", group))
             self.waits[ids[job.stage]] = frozenset((*ready.after_ok, *ready.after_any))
             if job.stage == "merge":
                 waits_for = self.waits[ids["merge"]]
@@ -102,7 +124,7 @@ class Slurm:
         at = self.standing
         planned = at.planned or bool(at.live_of("prepare"))
         before = any(task.task.state != "PENDING" for task in at.live_of("merge")) and planned and not at.problems
-        done = {task.task.index for task in at.live_of("embed")} if planned else set()
+        done = shards_of(at.live_of("embed")) if planned else set()
         problems = {shard: why for shard, why in at.problems.items() if shard not in done}
         after = any(task.task.state == "PENDING" for task in at.live_of("merge")) and planned and not problems
         merged = at.merged or before or after
@@ -117,10 +139,10 @@ def submitted(decision: Decision, stage: Stage) -> ChainJob | None:
 
 
 @tries(100)
-@given(standings())
-def test_only_shards_that_are_lost_are_submitted(standing: Standing) -> None:
+@given(standings(), PER_JOB)
+def test_only_shards_that_are_lost_are_submitted(standing: Standing, per_job: int) -> None:
     """Neither finished ones, nor those that are queued or running, nor poison."""
-    decision = decide(standing, PARALLEL)
+    decision = decide(standing, PARALLEL, per_job=per_job)
     embed = submitted(decision, "embed")
     if embed is None:
         return
@@ -128,17 +150,17 @@ def test_only_shards_that_are_lost_are_submitted(standing: Standing) -> None:
     assert embed.parallel == PARALLEL
     assert list(embed.indices) == sorted(set(embed.indices))
     assert set(embed.indices) <= set(standing.problems) - set(standing.poison)
-    left = {task.task.index for task in standing.live_of("embed") if task.task.name not in decision.cancel}
+    left = shards_of(task for task in standing.live_of("embed") if task.task.name not in decision.cancel)
     assert not set(embed.indices) & left
 
 
 @tries(100)
-@given(standings())
-def test_no_shard_that_is_lost_is_forgotten(standing: Standing) -> None:
-    decision = decide(standing, PARALLEL)
+@given(standings(), PER_JOB)
+def test_no_shard_that_is_lost_is_forgotten(standing: Standing, per_job: int) -> None:
+    decision = decide(standing, PARALLEL, per_job=per_job)
     after = Slurm(standing)
     after.follow(decision)
-    covered = {task.task.index for task in after.standing.live_of("embed")}
+    covered = shards_of(after.standing.live_of("embed"))
     assert set(standing.problems) - set(standing.poison) <= covered
 
 
@@ -150,18 +172,18 @@ def test_shards_that_are_asked_for_are_run_though_they_are_poison_and_no_others(
     only = data.draw(st.sets(st.integers(0, standing.shards - 1), min_size=1))
     decision = decide(standing, PARALLEL, only)
     again = submitted(decision, "prepare") is not None
-    living = set() if again else {task.task.index for task in standing.live_of("embed")}
+    living = set() if again else shards_of(standing.live_of("embed"))
     embed = submitted(decision, "embed")
     assert set(embed.indices or () if embed else ()) == (only & set(standing.problems)) - living
 
 
 @tries(200)
-@example(Standing(1, True, False, False, {0: "lost"}, live=(live("embed", "5", 0), live("merge", "6"))))
-@given(standings())
-def test_a_decision_that_was_followed_leaves_nothing_to_decide(standing: Standing) -> None:
+@example(Standing(1, True, False, False, {0: "lost"}, live=(live("embed", "5", 0), live("merge", "6"))), 1)
+@given(standings(), PER_JOB)
+def test_a_decision_that_was_followed_leaves_nothing_to_decide(standing: Standing, per_job: int) -> None:
     slurm = Slurm(standing)
-    slurm.follow(decide(standing, PARALLEL))
-    assert decide(slurm.standing, PARALLEL) == Decision()
+    slurm.follow(decide(standing, PARALLEL, per_job=per_job))
+    assert decide(slurm.standing, PARALLEL, per_job=per_job) == Decision()
 
 
 @tries(80)
@@ -249,14 +271,14 @@ def test_an_embed_waits_for_the_prepare_and_the_preflight_that_it_needs(standing
 
 
 @tries(200)
-@given(standings())
-def test_if_all_goes_well_the_run_is_merged(standing: Standing) -> None:
+@given(standings(), PER_JOB)
+def test_if_all_goes_well_the_run_is_merged(standing: Standing, per_job: int) -> None:
     """After one decision; poison aside, which waits for somebody to look at it."""
     slurm = Slurm(replace(standing, poison={}))
-    slurm.follow(decide(slurm.standing, PARALLEL))
+    slurm.follow(decide(slurm.standing, PARALLEL, per_job=per_job))
     slurm.all_goes_well()
     assert slurm.standing.merged
-    assert decide(slurm.standing, PARALLEL) == Decision()
+    assert decide(slurm.standing, PARALLEL, per_job=per_job) == Decision()
 
 
 @pytest.mark.parametrize("preflight", [True, False])
@@ -376,10 +398,35 @@ def test_tasks_are_found_by_their_job_or_by_the_tag_in_their_comment(run: RunFol
         Task("8", None, "PENDING", "Priority", "", "embedkit-"),
         Task("9", None, "PENDING", "Priority", "", "(null)"),
     ]
-    assert record.live(queue) == [LiveTask(queue[0], "embed")]
+    assert record.live(queue) == [LiveTask(queue[0], "embed", (0,))]
     assert record.last("embed") is None
     assert asked.indices == (0, 1, 2)
     assert asked.waits_for == ("4",)
+
+
+def test_a_task_with_several_shards_is_known_by_the_first_of_them(run: RunFolder) -> None:
+    record = Submissions(run)
+    resources = Resources(gpus=2, gpus_per_job=2)
+    asked = new_submission("embed", "1,7,9%2", "", "rerun", "/p.toml", resources, "1,5,7-9")
+    record.add(replace_fields(asked, what="submitted", job="7"))
+    assert asked.groups == {1: (1, 5), 7: (7, 8), 9: (9,)}
+    assert asked.index_of == {1: 1, 5: 1, 7: 7, 8: 7, 9: 9}
+    queue = [Task("7", index, "RUNNING", "None", "n1", "") for index in (7, None)]
+    assert [task.shards for task in record.live(queue)] == [(7, 8), (1, 5, 7, 8, 9)]
+    assert asked.log_of(7) == "embed-job-00007"
+
+
+@given(st.sets(st.integers(0, 2000), min_size=1), st.integers(1, 9))
+def test_every_shard_is_in_one_group_that_its_first_names(shards: set[int], per_job: int) -> None:
+    job = ChainJob("embed", indices=tuple(sorted(shards)), parallel=8, per_job=per_job)
+    assert [shard for group in job.groups for shard in group] == sorted(shards)
+    assert all(1 <= len(group) <= per_job for group in job.groups)
+    assert list(array_indices(job.array)) == [group[0] for group in job.groups]
+    assert job.array.endswith(f"%{max(8 // per_job, 1)}")
+    for group in job.groups:
+        assert group_of(group[0], job.indices or (), per_job) == group
+    with pytest.raises(EmbedkitError, match="begins no group"):
+        group_of(2001, job.indices or (), per_job)
 
 
 def test_lines_that_a_kill_cut_short_are_left_out_and_do_no_harm(run: RunFolder) -> None:
