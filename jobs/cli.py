@@ -21,6 +21,7 @@ from jobs.asking import (
     run_argument,
 )
 from jobs.cluster_cli import rerun, submit
+from jobs.report_cli import report
 
 if TYPE_CHECKING:
     from embedkit.records import RunConfig
@@ -37,6 +38,7 @@ def cli() -> None:
 
 cli.add_command(submit)
 cli.add_command(rerun)
+cli.add_command(report)
 
 
 @cli.command()
@@ -160,12 +162,12 @@ def verify(run_name_or_path: str, output_dir: Path, reembed: int, reembed_seed: 
     from embedkit.verify import verify as verify_run
     from jobs.summary import print_json, print_report
 
-    report = verify_run(find_run(run_name_or_path, output_dir), reembed, reembed_seed)
+    found = verify_run(find_run(run_name_or_path, output_dir), reembed, reembed_seed)
     if as_json:
-        print_json(report)
+        print_json(found)
     else:
-        print_report(report, new_console())
-    sys.exit(0 if report.ok else 1)
+        print_report(found, new_console())
+    sys.exit(0 if found.ok else 1)
 
 
 @cli.command()
