@@ -235,7 +235,7 @@ def total(values: Iterable[float | None]) -> float | None:
 
 def ratio(part: float | None, whole: float | None) -> float | None:
     """A part of a whole; None if one is unknown or there is no whole."""
-    return None if part is None or not whole else part / whole
+    return None if part is None or whole is None or whole < 1e-9 else part / whole
 
 
 def _is_there(stage: Stage, attempts: Sequence[AttemptReport]) -> bool:

@@ -20,7 +20,7 @@ MOST_TICKS = 8
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 """Seconds between ticks; beyond, whole days."""
 LANE_HEIGHTS = ((24, 22.0), (60, 14.0), (240, 8.0), (1 << 30, 3.0))
-"""Pixels of a shard's lane, for up to so many lanes; another stage's has LABEL_PIXELS at least."""
+"""Pixels of a shard's lane, for up to so many lanes; another stage's has room for its name."""
 CROWD = 24
 """With more lanes, how many were at work at once is drawn above them."""
 CROWD_PIXELS = 70.0
@@ -49,6 +49,7 @@ class Lane:
     """The bars of one shard or job; top and height in pixels; label is empty where there is no room."""
 
     label: str
+    is_shard: bool
     top: float
     height: float
     bars: tuple[Bar, ...]
@@ -157,9 +158,13 @@ def timeline(report: Report) -> Timeline | None:
     lanes: list[Lane] = []
     top = CROWD_PIXELS + 8 if crowd else 0.0
     for (stage, shard), attempts in places.items():
-        height = thin if shard is not None else max(thin, LABEL_PIXELS)
+        height = thin if shard is not None else max(thin, LABEL_PIXELS + 3)
         label = stage if shard is None else f"shard {shard}" if shard % _every(thin) == 0 else ""
-        lanes.append(Lane(label, top, height, tuple(_bar(attempt, begin, span, report) for attempt in attempts)))
+        top += (
+            LABEL_PIXELS / 2 if shard is not None and lanes and not lanes[-1].is_shard and thin < LABEL_PIXELS else 0.0
+        )
+        bars = tuple(_bar(attempt, begin, span, report) for attempt in attempts)
+        lanes.append(Lane(label, shard is not None, top, height, bars))
         top += height
     met = {attempt.outcome for attempt in drawn}
     return Timeline(
