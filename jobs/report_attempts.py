@@ -36,7 +36,7 @@ class Trace:
     """What one attempt at a shard left in its folder. Times are seconds since the epoch.
 
     `ended` is when it was last seen at work, or when it published its manifest (`finished`); `chunks` has tokens and
-    seconds of those that are durable, by first id.
+    seconds of those that are durable, by first id; `adopted_seconds` is what those took that it had of others.
     """
 
     job: str
@@ -46,6 +46,7 @@ class Trace:
     ended: float | None
     finished: bool
     chunks: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    adopted_seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +180,7 @@ def attempts_of(evidence: Evidence) -> list[AttemptReport]:
     for lane in lanes.values():
         for at, draft in enumerate(lane):
             _end(draft, lane[at + 1].started if at + 1 < len(lane) else None, at + 1 == len(lane), evidence)
+        _outlived_its_chunks(lane)
     tasks: dict[str, list[_Draft]] = defaultdict(list)
     for draft in drafts:
         tasks[draft.job].append(draft)
@@ -264,6 +266,17 @@ def _end(draft: _Draft, following: float | None, newest: bool, evidence: Evidenc
         signs = [sign if following is None else min(sign, following) for sign in signs]
     if signs:
         draft.ended, draft.at_least = max(*signs, draft.started or 0.0), not whole
+
+
+def _outlived_its_chunks(lane: Sequence[_Draft]) -> None:
+    """Of two starts, the silent first made what the second took over, and lived as long as that took at least."""
+    if len(lane) != 2 or lane[1].trace is None or lane[0].started is None or lane[1].started is None:
+        return
+    first = lane[0]
+    if first.at_least or first.ended is None:
+        kept = min(lane[0].started + lane[1].trace.adopted_seconds, lane[1].started)
+        if kept > (first.ended or lane[0].started):
+            first.ended, first.at_least = kept, True
 
 
 ENDED: Mapping[str, Outcome] = {"COMPLETED": "finished", "CANCELLED": "cancelled", "PREEMPTED": "stopped"}

@@ -157,7 +157,16 @@ def _finished(folder: Path, manifest: ShardManifest) -> Trace:
     ended = _newest([folder / "manifest.json"]) if started is None else started + worked
     if started is None and ended is not None:
         started = ended - worked
-    return Trace(job=job, restart=restart, node=manifest.host, started=started, ended=ended, finished=True)
+    adopted = sum(chunk.seconds for chunk in manifest.chunks) - manifest.seconds.get("embed", 0.0)
+    return Trace(
+        job=job,
+        restart=restart,
+        node=manifest.host,
+        started=started,
+        ended=ended,
+        finished=True,
+        adopted_seconds=max(adopted, 0.0) if manifest.chunks_adopted else 0.0,
+    )
 
 
 def _began(journal: Path) -> float | None:

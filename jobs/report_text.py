@@ -24,7 +24,7 @@ SHARD_COLUMNS = (
     *("predicted", "embedded", "lost", "CPUs", "memory"),
 )
 STAGE_COLUMNS = ("stage", "starts", "lost", "elapsed", "wall", "queued", "{unit} time", "CPUs", "memory")
-START_COLUMNS = ("shard", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
+START_COLUMNS = ("start of", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
 
 
 def duration(seconds: float | None, at_least: bool = False) -> str:
@@ -183,7 +183,7 @@ def start_row(attempt: AttemptReport) -> tuple[str, ...]:
         attempt.cpu_seconds / attempt.wall_seconds if attempt.cpu_seconds is not None and attempt.wall_seconds else None
     )
     return (
-        str(attempt.shard) if attempt.shard is not None else attempt.stage,
+        attempt.stage if attempt.shard is None else f"shard {attempt.shard}",
         job_text(attempt),
         attempt.node or UNKNOWN,
         clock(attempt.started),
@@ -301,7 +301,7 @@ def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[s
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    words = ("stage", "state", "shard", "job", "node", "how", "started", "ended")
+    words = ("stage", "state", "shard", "start of", "job", "node", "how", "started", "ended")
     for column in columns:
         table.add_column(column, justify="left" if column in words else "right", no_wrap=True)
     for row in rows:

@@ -75,6 +75,15 @@ def test_without_accounting_a_killed_start_outlived_its_last_sign_and_not_the_ne
     assert (second.outcome, second.ended_at_least) == ("finished", False)
 
 
+def test_a_killed_start_lived_as_long_as_its_chunks_took_that_the_next_took_over() -> None:
+    lane = [start("7_0", 10), start("8_0", 50, 60)]
+    trace = replace(finished_trace("8_0", 0, 50, 60), adopted_seconds=7.0)
+    first, _ = report_of(evidence_of({0: lane}, [EMBED], traces={0: [trace]})).attempts
+    assert (first.wall_seconds, first.ended_at_least) == (7.0, True)
+    long = replace(trace, adopted_seconds=70.0)
+    assert report_of(evidence_of({0: lane}, [EMBED], traces={0: [long]})).attempts[0].wall_seconds == 40.0
+
+
 def test_what_nothing_tells_is_none_and_not_0() -> None:
     report = report_of(evidence_of({0: [start("9_0", 10), start("9_0", 70, 80, restart=1)]}))
     first = report.attempts[0]
