@@ -300,7 +300,7 @@ def numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
     """Every number of a report as JSON has it."""
     if isinstance(value, dict):
         return [found for key, inner in value.items() for found in numbers(inner, key)]
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [found for inner in value for found in numbers(inner, name)]
     return [(name, value)] if isinstance(value, int | float) else []
 
