@@ -25,7 +25,7 @@ typed = $(filter command environment,$(origin $(1)))
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help setup run fetch profile named submit-full plan-full status rerun-failed submit-demo test test-all faults lint slurm-up \
-  slurm-down clean
+  slurm-down browser report clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ plan-full: .venv/run.stamp profile ## say what submit-full would do, and what it
 status: .venv/run.stamp named ## how far a run is (RUN=)
 	@$(CLUSTER); $(BIN)/embedkit status '$(RUN)'
 
+report: .venv/run.stamp named ## what a run has cost, and how it went (RUN=, MORE='--html report.html')
+	@$(CLUSTER); $(BIN)/embedkit report '$(RUN)' $(MORE)
+
 rerun-failed: .venv/run.stamp named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)
 	@$(CLUSTER); $(BIN)/embedkit rerun '$(RUN)' $(if $(PROFILE),--profile '$(PROFILE)') $(MORE)
 
@@ -91,6 +94,9 @@ slurm-up: .venv/run.stamp ## start a Slurm cluster on this machine to try things
 
 slurm-down: ## end that cluster and all its jobs
 	@test ! -x $(BIN)/python || $(BIN)/python -m tests.slurm down
+
+browser: .venv/test.stamp ## install the browser that some of test-all's tests open pages in (as root on Debian)
+	@$(BIN)/python -m tests.browser
 
 clean: ## remove .venv and caches; runs in output/ stay
 	@test ! -d .venv/slurm || $(MAKE) --no-print-directory slurm-down

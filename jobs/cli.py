@@ -21,6 +21,7 @@ from jobs.asking import (
     run_argument,
 )
 from jobs.cluster_cli import profile, rerun, submit
+from jobs.report_cli import report
 from jobs.watch_cli import cancel, logs, status
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (submit, rerun, status, logs, cancel, profile):
+for command in (submit, rerun, status, logs, report, cancel, profile):
     cli.add_command(command)
 
 
@@ -161,12 +162,12 @@ def verify(run_name_or_path: str, output_dir: Path, reembed: int, reembed_seed: 
     from embedkit.verify import verify as verify_run
     from jobs.summary import print_json, print_report
 
-    report = verify_run(find_run(run_name_or_path, output_dir), reembed, reembed_seed)
+    found = verify_run(find_run(run_name_or_path, output_dir), reembed, reembed_seed)
     if as_json:
-        print_json(report)
+        print_json(found)
     else:
-        print_report(report, new_console())
-    sys.exit(0 if report.ok else 1)
+        print_report(found, new_console())
+    sys.exit(0 if found.ok else 1)
 
 
 def main() -> None:

@@ -179,11 +179,6 @@ def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bo
         return False
 
 
-def is_living(run: RunFolder) -> bool:
-    """Whether jobs of the run are queued or running on the cluster, and not in vain."""
-    return any(not live.task.is_stuck for live in Submissions(run).live(queue()))
-
-
 def refuse_living(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
     if not run.submissions.exists() or not has_slurm():

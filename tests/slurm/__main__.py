@@ -1,11 +1,10 @@
 """A Slurm cluster on this machine to try embedkit on: `make slurm-up` is python -m tests.slurm up, and so is down."""
 
-import os
 import shutil
-import subprocess
 import sys
 import time
 
+from tests import debian
 from tests.slurm.cluster import (
     PREFIX,
     ROOT,
@@ -23,30 +22,11 @@ from tests.slurm.cluster import (
 FOLDER = TEMPORARY / f"{PREFIX}up"
 NOTES = ROOT / ".venv" / "slurm"
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "slurmdbd", "mariadb-server-core")
-INSTALL = ("apt-get", "install", "-y", "--no-install-recommends", *PACKAGES)
 
 
 def install() -> None:
     """Install Debian's Slurm if it is missing and we may."""
-    missing = missing_programs()
-    if missing and os.geteuid() == 0 and shutil.which("apt-get"):
-        print(f"installing {' '.join(PACKAGES)}", flush=True)
-        if apt_get(*INSTALL).returncode:
-            apt_get("apt-get", "update")
-            done = apt_get(*INSTALL)
-            if done.returncode:
-                raise ClusterError(f"{' '.join(INSTALL)} failed:\n{done.stdout[-2000:]}")
-        missing = missing_programs()
-    if missing:
-        raise ClusterError(
-            f"Slurm is not complete on this machine, missing: {', '.join(missing)}\n"
-            f"On Debian or Ubuntu, as root: {' '.join(INSTALL)}"
-        )
-
-
-def apt_get(*command: str) -> subprocess.CompletedProcess[str]:
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=quiet)
+    debian.install("Slurm", PACKAGES, missing_programs)
 
 
 def up() -> None:
@@ -102,5 +82,5 @@ def down() -> None:
 if __name__ == "__main__":
     try:
         {"install": install, "up": up, "down": down}[sys.argv[1]]()
-    except ClusterError as error:
+    except (ClusterError, debian.NotInstalledError) as error:
         sys.exit(str(error))
