@@ -1,4 +1,6 @@
-"""Asking Slurm's accounting what became of jobs: one sacct call, text fields by name, as they have been since 20.11.
+"""Asking Slurm's accounting what became of jobs: one sacct call, text fields by name.
+
+They are the same from 20.11 to 26.05, as tests/jobs/recorded has them, but for what is said where they are read.
 
 What sacct says lags some seconds, may be purged, or is not there at all: it explains, and decides nothing.
 """
@@ -46,7 +48,7 @@ class JobRecord:
 
 
 def history(jobs: Iterable[str], steps: bool = False) -> list[JobRecord] | None:
-    """Every start of these jobs that the accounting knows, oldest first; None if there is no accounting.
+    """Every start of these jobs that the accounting knows, a task's oldest first; None if there is no accounting.
 
     Args:
         jobs: ids, not those of single tasks.
@@ -63,7 +65,7 @@ def history(jobs: Iterable[str], steps: bool = False) -> list[JobRecord] | None:
 
 
 def parse_history(text: str) -> list[JobRecord]:
-    """Read what sacct prints for FIELDS; tasks of an array that never started (`123_[4-9]`) are left out."""
+    """Read what sacct prints for FIELDS; what has not started, such as `123_[4-9]`, is left out."""
     records: list[JobRecord] = []
     for line in text.splitlines():
         if line.count("|") != len(FIELDS) - 1:
@@ -73,6 +75,8 @@ def parse_history(text: str) -> list[JobRecord]:
         if found is None:
             continue
         index = None if found[2] is None else int(found[2])
+        if found[3] is None and row["NodeList"] == "None assigned":
+            continue  # 24.11 has a row for each task that was cancelled before; 20.11 says it started when it ended
         if found[3] is None:
             records.append(_record(found[1], index, row))
         elif records and (records[-1].job, records[-1].index) == (found[1], index):
@@ -87,7 +91,7 @@ def _record(job: str, index: int | None, row: dict[str, str]) -> JobRecord:
         index=index,
         state=(row["State"].split() or [""])[0],
         exit_code=row["ExitCode"],
-        node="" if row["NodeList"] == "None assigned" else row["NodeList"],
+        node=row["NodeList"],
         submitted=seconds_of(row["Submit"]),
         eligible=seconds_of(row["Eligible"]),
         started=seconds_of(row["Start"]),

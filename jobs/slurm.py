@@ -1,7 +1,7 @@
 """Asking Slurm: what is queued or running, what became of a job, which limits there are.
 
-Only text output with named fields, which Slurm has kept since 20.11; states that are not known here are kept as
-they are. Slurm explains what is missing; what is finished, manifests alone say.
+Only text output with named fields, which Slurm has kept from 20.11 to 26.05, as tests/jobs/recorded has it; states that
+are not known here are kept as they are. Slurm explains what is missing; what is finished, manifests alone say.
 """
 
 import os
@@ -112,8 +112,8 @@ def parse_queue(text: str) -> list[Task]:
     """Read what squeue prints in QUEUE_FORMAT."""
     tasks = []
     for line in text.splitlines():
-        if line.count("|") < 8:  # the comment of another job may have a line break
-            continue
+        if line.count("|") < 8 or not line.partition("|")[0].isdecimal():
+            continue  # the comment of another job may have a line break
         job, index, state, reason, node, account, qos, start, comment = line.split("|", 8)
         number = int(index) if index.isdecimal() else None
         tasks.append(Task(job, number, state, reason, node, comment, account, qos, seconds_of(start)))
@@ -137,6 +137,11 @@ def state_of(task: str) -> tuple[str, str]:
         text = ask("scontrol", "show", "job", "-o", task)
     except EmbedkitError as error:
         return ("" if "Invalid job id" in str(error) else "UNKNOWN"), ""
+    return parse_state(text)
+
+
+def parse_state(text: str) -> tuple[str, str]:
+    """State and reason in what `scontrol show job -o` prints; of an array that is not split, its pending rest's."""
     state, reason = re.search(r"\bJobState=(\S+)", text), re.search(r"\bReason=(\S+)", text)
     return (state[1] if state else ""), (reason[1] if reason else "")
 

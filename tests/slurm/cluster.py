@@ -193,6 +193,7 @@ class Cluster:
     def _spawn_database(self) -> None:
         options = [
             *("--no-defaults", f"--datadir={self.folder}/mariadb", "--innodb-log-file-size=4M"),
+            f"--tmpdir={self.folder}/run",  # a server that starts removes what it finds of others in a shared one
             *("--innodb-buffer-pool-size=32M", "--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0"),
             *("--skip-innodb-doublewrite", "--skip-log-bin", "--skip-networking", "--skip-grant-tables"),
             *(["--user=root"] if os.getuid() == 0 else []),
