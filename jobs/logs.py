@@ -15,7 +15,8 @@ START = re.compile(r" INFO (?:job \S+ on \S+, start \d+|started: process \d+)$")
 """What a job writes first into its log, on a cluster and here; slurmstepd's lines have the word job in them, too."""
 STAMP = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+"
 OURS = re.compile(rf"^{STAMP} ERROR (.*)")
-SLURMS = re.compile(r"^(?:slurmstepd(?:-\S+)?|srun|slurmd\S*): error: (.*)")
+SLURMS = re.compile(r"^(?:slurmstepd(?:-\S+)?:|srun:|\[\d{4}-\d\d-\d\dT[\d:.]+\]) error: (.*)")
+"""Slurm's daemon in a task's log; the second form is 26.05's."""
 RAISED = re.compile(r"^(?:[a-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$")
 OTHERS = re.compile(r"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|not found|[Pp]ermission denied|Killed)\b")
 OUT_OF_MEMORY = ("exceeded memory limit", "oom_kill", "oom-kill", "Out Of Memory", "out of memory")

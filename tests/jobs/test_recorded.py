@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from embedkit.errors import EmbedkitError
-from jobs import limits, rerun, stopping
+from jobs import limits, stopping
 from jobs.accounting import FIELDS, JobRecord, history, parse_history
+from jobs.logs import newest_start, says_out_of_memory, telling_line
 from jobs.profiles import Resources
 from jobs.slurm import Task, parse_configuration, parse_queue, parse_state, state_of
 
@@ -238,9 +239,19 @@ def test_without_accounting_there_is_no_history(version: str, tmp_path: Path, mo
 
 
 def test_logs_tell_a_lack_of_memory_and_nothing_else_does(version: str) -> None:
-    logs = {path.stem: path.read_text() for path in (RECORDED / version / "logs").glob("*.log")}
-    assert len(logs) > 15
-    assert {name for name, text in logs.items() if any(word in text for word in rerun.OUT_OF_MEMORY)} == {
-        "memory",
-        "polled",
-    }
+    logs = sorted((RECORDED / version / "logs").glob("*.log"))
+    assert {path.stem for path in logs if says_out_of_memory(path)} == {"memory", "polled"}
+
+
+def test_the_line_that_says_why_is_found_in_every_log_of_what_slurm_ended(version: str) -> None:
+    folder = RECORDED / version / "logs"
+    said = {path.stem: telling_line(newest_start(path)) or "" for path in sorted(folder.glob("*.log"))}
+    for name in ("array-3", "cancelled", "lost_once", "preempted_once", "time"):
+        assert "CANCELLED AT 2026-11-" in said[name]
+    assert "DUE TO TIME LIMIT" in said["time"].upper()
+    assert "DUE TO NODE FAILURE" in said["lost_once"].upper()
+    assert "DUE TO PREEMPTION" in said["preempted_once"].upper()
+    assert "memory limit" in said["polled"]
+    assert "oom" in said["memory"]
+    assert said["fails"] == "ValueError: it did not work"
+    assert not any(said[name] for name in ("again-3", "lost-7", "preempted", "array-0"))  # they went well in the end
