@@ -59,8 +59,8 @@ submit-full: .venv/run.stamp profile ## hand a whole run to Slurm (PROFILE=, RUN
 plan-full: .venv/run.stamp profile ## say what submit-full would do, and what it would take
 	@$(CLUSTER); $(SUBMIT) --dry-run --scripts
 
-status: .venv/run.stamp named ## how far a run is (RUN=)
-	@$(CLUSTER); $(BIN)/embedkit status '$(RUN)'
+status: .venv/run.stamp named ## how far a run is, what is wrong and what to type (RUN=, MORE=--watch)
+	@$(CLUSTER); $(BIN)/embedkit status '$(RUN)' $(MORE)
 
 report: .venv/run.stamp named ## what a run has cost, and how it went (RUN=, MORE='--html report.html')
 	@$(CLUSTER); $(BIN)/embedkit report '$(RUN)' $(MORE)
