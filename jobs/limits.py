@@ -9,6 +9,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.records import RunConfig
 from jobs.chain import ChainJob, whole_chain
 from jobs.profiles import Profile, Resources
+from jobs.site import accounting_rows
 from jobs.sitecheck import refuse_idle_gpus
 from jobs.slurm import Task, ask, configuration, queue, require_slurm
 
@@ -64,7 +65,7 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
     each = max((job.per_job for job in arrays), default=1)
     limits = [Limit("the cluster's MaxJobCount", int(settings.get("MaxJobCount", "10000")))]
     if "limits" in settings.get("AccountingStorageEnforce", ""):
-        limits += account_limits(profile.stages["embed"])
+        limits += account_limits(profile.stages["embed"], settings.get("ClusterName", ""))
     for limit in limits:
         there = limit.counted(queued)
         room = limit.most - there
@@ -79,16 +80,17 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
             )
 
 
-def account_limits(resources: Resources) -> list[Limit]:
-    """The limits on submitted jobs of this user's account and QOS; none if the accounting does not answer."""
+def account_limits(resources: Resources, cluster: str) -> list[Limit]:
+    """The limits on submitted jobs of this user's account and QOS on a cluster; none if nobody answers for them."""
     user = getpass.getuser()
     account = resources.account or _default_account(user)
     limits: list[Limit] = []
-    for row in _rows("assoc", ASSOC_FIELDS):
+    # A database may serve several clusters.
+    for row in accounting_rows("assoc", ASSOC_FIELDS, *([f"cluster={cluster}"] if cluster else [])) or []:
         if row["Account"] == account and row["User"] in ("", user):
             whose = f"account {account}" + (f", user {user}" if row["User"] else "")
             limits += _limits(row, ("MaxSubmit", "GrpSubmit"), whose, account=account)
-    for row in _rows("qos", QOS_FIELDS):
+    for row in accounting_rows("qos", QOS_FIELDS) or []:
         if row["Name"] == (resources.qos or "normal"):
             limits += _limits(row, ("MaxSubmitPU", "MaxSubmitPA", "GrpSubmit"), f"QOS {row['Name']}", qos=row["Name"])
     return sorted(limits, key=lambda limit: limit.most)
@@ -96,7 +98,7 @@ def account_limits(resources: Resources) -> list[Limit]:
 
 def _limits(row: dict[str, str], names: Sequence[str], whose: str, account: str = "", qos: str = "") -> Iterator[Limit]:
     for name in names:
-        if re.fullmatch(r"\d+", row[name]):
+        if re.fullmatch(r"\d+", row.get(name, "")):
             yield Limit(f"{name} of {whose}", int(row[name]), account, qos)
 
 
@@ -105,11 +107,3 @@ def _default_account(user: str) -> str:
         return ask("sacctmgr", "-n", "-P", "show", "user", user, "format=DefaultAccount").strip()
     except EmbedkitError:
         return ""
-
-
-def _rows(entity: str, fields: Sequence[str]) -> list[dict[str, str]]:
-    try:
-        text = ask("sacctmgr", "-n", "-P", "show", entity, f"format={','.join(fields)}")
-    except EmbedkitError:
-        return []
-    return [dict(zip(fields, line.split("|"), strict=True)) for line in text.splitlines() if line.count("|")]

@@ -263,17 +263,24 @@ def _resolved(tables: dict[str, Any]) -> dict[Stage, Resources]:
 
 def _with_workers(stage: Stage, resources: Resources) -> Resources:
     """A GPU for each worker of a task of embed; preflight, on the same kind of node, asks for as many."""
-    if resources.gpus_per_job == 1 or stage not in ("preflight", "embed"):
+    workers = resources.gpus_per_job
+    if stage not in ("preflight", "embed"):
         return replace(resources, gpus_per_job=1)
-    workers = resources.gpus_per_job if stage == "embed" else 1
-    if resources.gpus is None and resources.gres is None:
-        return replace(resources, gpus=resources.gpus_per_job, gpus_per_job=workers)
-    if resources.gpu_count != resources.gpus_per_job:
+    if workers > 1 and resources.gpus is None and resources.gres is None:
+        resources = replace(resources, gpus=workers)
+    if stage == "preflight":
+        return replace(resources, gpus_per_job=1)
+    if workers > 1 and resources.gpu_count < workers:
         raise UsageError(
-            f"[{stage}]: gpus_per_job = {resources.gpus_per_job} needs as many GPUs, and the task asks for "
-            f"{resources.gpu_count}: write gpus = {resources.gpus_per_job}"
+            f"[embed]: gpus_per_job = {workers} needs as many GPUs, and the task asks for {resources.gpu_count}: write "
+            f"gpus = {workers}"
         )
-    return replace(resources, gpus_per_job=workers)
+    if resources.gpu_count > workers:
+        raise UsageError(
+            f"[embed]: the task asks for {resources.gpu_count} GPUs, and {workers} would be used: add gpus_per_job = "
+            f"{resources.gpu_count}"
+        )
+    return resources
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def test_a_stage_overrides_key_by_key_tables_too_but_replaces_lists(tmp_path: Pa
 def test_gpus_replace_an_inherited_gres_and_the_other_way_round(
     every: str, own: str, gres: str | None, tmp_path: Path
 ) -> None:
-    assert sbatch_parameters(embed(tmp_path, f"[all]\n{every}\n[embed]\n{own}")).get("gres") == gres
+    stages = profile(tmp_path, f"[all]\n{every}\n[analyze]\n{own}\n[embed]\ngpus = 1").stages
+    assert sbatch_parameters(stages["analyze"]).get("gres") == gres
 
 
 def test_preflight_inherits_from_embed_all_but_the_time(tmp_path: Path) -> None:
@@ -339,6 +340,7 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ("[embed]\nmem = -1", "[embed]: mem: -1 is no memory"),
         ("[embed]\nsignal_seconds = 59", "[embed]: signal_seconds: expected `int` >= 60"),
         ("[embed]\ngpus_per_job = 0", "[embed]: gpus_per_job: expected `int` >= 1"),
+        ("[embed]\ngpus = 8", "[embed]: the task asks for 8 GPUs, and 1 would be used: add gpus_per_job = 8"),
         ("[embed]\ngpus = 1\ngpus_per_job = 8", "gpus_per_job = 8 needs as many GPUs, and the task asks for 1"),
         ('[embed]\ngres = "gpu:h100:4"\ngpus_per_job = 8', "as many GPUs, and the task asks for 4: write gpus = 8"),
         ('[embed]\nscratch = "tmp"', "[embed]: scratch: 'tmp' is neither an absolute path nor a variable"),

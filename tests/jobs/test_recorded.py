@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedkit.errors import EmbedkitError
-from jobs import limits, stopping
+from jobs import limits, site, stopping
 from jobs.accounting import FIELDS, JobRecord, history, parse_history
 from jobs.logs import newest_start, says_out_of_memory, telling_line
 from jobs.profiles import Resources
@@ -180,14 +180,15 @@ def test_the_configuration_is_read(version: str) -> None:
 
 def test_limits_of_accounts_are_read(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"assoc": "assoc.txt", "qos": "qos.txt", "user": "user.txt"}
-    monkeypatch.setattr(limits, "ask", lambda *command: said(version, files[command[4]]))
+    for module in (limits, site):
+        monkeypatch.setattr(module, "ask", lambda *command: said(version, files[command[4]]))
     monkeypatch.setattr(limits.getpass, "getuser", lambda: "user")
-    found = limits.account_limits(Resources(account="small"))
+    found = limits.account_limits(Resources(account="small"), "embedkit")
     assert [(limit.name, limit.most) for limit in found] == [
         ("MaxSubmit of account small", 20),
         ("MaxSubmit of account small, user user", 20),
     ]
-    assert limits.account_limits(Resources()) == []  # lab, the default account, has none
+    assert limits.account_limits(Resources(), "embedkit") == []  # lab, the default account, has none
 
 
 @pytest.mark.parametrize(
