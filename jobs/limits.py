@@ -2,7 +2,7 @@
 
 import getpass
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedkit.errors import EmbedkitError, UsageError
@@ -96,7 +96,9 @@ def account_limits(resources: Resources, cluster: str) -> list[Limit]:
     return sorted(limits, key=lambda limit: limit.most)
 
 
-def _limits(row: dict[str, str], names: Sequence[str], whose: str, account: str = "", qos: str = "") -> Iterator[Limit]:
+def _limits(
+    row: Mapping[str, str], names: Sequence[str], whose: str, account: str = "", qos: str = ""
+) -> Iterator[Limit]:
     for name in names:
         if re.fullmatch(r"\d+", row.get(name, "")):
             yield Limit(f"{name} of {whose}", int(row[name]), account, qos)
