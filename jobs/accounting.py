@@ -18,6 +18,20 @@ FIELDS = (
 )
 
 
+ALIVE = (
+    "PENDING",
+    "CONFIGURING",
+    "RUNNING",
+    "COMPLETING",
+    "SUSPENDED",
+    "RESIZING",
+    "STOPPED",
+    "SIGNALING",
+    "STAGE_OUT",
+)
+"""States of a start that is not over."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobRecord:
     """One start of a job or array task, as the accounting has it. Times are seconds since the epoch, None if unknown.
@@ -40,6 +54,11 @@ class JobRecord:
     gpus: int = 0
     cpu_seconds: float | None = None
     memory: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this start has ended; a state that is not known here is taken for an end."""
+        return self.state not in ALIVE
 
     @property
     def name(self) -> str:

@@ -2,13 +2,13 @@
 
 import shlex
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embedkit.runfolder import RunFolder, program
 from jobs.overview import Overview, ShardView, StageView
 from jobs.slurm import array_spec
+from jobs.units import duration, number
 
 if TYPE_CHECKING:
     from rich.console import Console, Group, RenderableType
@@ -158,8 +158,8 @@ def _shards(shards: Sequence[ShardView], run: RunFolder, median_speed: float | N
             Text(kind, STYLES.get(kind, "")),
             f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}",
             f"{shard.tokens_per_second:,.0f}" if shard.tokens_per_second else "-",
-            "-" if shard.seconds_left is None else duration(shard.seconds_left),
-            "-" if shard.gpu_hours is None else f"{shard.gpu_hours:.2f}",
+            duration(shard.seconds_left),
+            number(shard.gpu_hours, 2),
             Text(shard.node or "-"),
             Text(shard.job or "-"),
             Text("; ".join(_what(shard, run, median_speed))),
@@ -225,14 +225,3 @@ def advice(overview: Overview, run: RunFolder) -> list[str]:
         waiting = " (finished and running shards are left alone)" if overview.is_alive else ""
         lines.append(f"to continue: {run.resume_command}{waiting}")
     return lines
-
-
-def duration(seconds: float) -> str:
-    """A time for people: `45 s`, `12 min`, `3 h 05 min`, `2 d 4 h`."""
-    whole = timedelta(seconds=round(seconds))
-    minutes, hours = whole.seconds // 60 % 60, whole.seconds // 3600
-    if whole.days:
-        return f"{whole.days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min" if minutes else f"{whole.seconds} s"

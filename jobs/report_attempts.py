@@ -9,7 +9,6 @@ from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -18,7 +17,7 @@ from embedkit.records import Device
 from jobs.accounting import JobRecord
 from jobs.attempts import WORDLESS, Start
 from jobs.profiles import Stage
-from jobs.submissions import LiveTask, Submission
+from jobs.submissions import LiveTask, Submission, seconds_since_epoch
 
 LOCAL = "local"
 CLOCKS = 5.0
@@ -138,13 +137,8 @@ class _Draft:
     @property
     def first_line(self) -> float | None:
         if self.start is not None:
-            return seconds_at(self.start.first.at)
+            return seconds_since_epoch(self.start.first.at)
         return self.trace.started if self.trace is not None else None
-
-
-def seconds_at(at: str) -> float:
-    """Seconds since the epoch of a time as embedkit's documents have it."""
-    return datetime.fromisoformat(at).timestamp()
 
 
 def job_id(job: str) -> str:
@@ -252,7 +246,7 @@ def _end(draft: _Draft, following: float | None, newest: bool, evidence: Evidenc
     """Say how a start ended and when. `following` is when the next one in its lane started, if that is known."""
     last = draft.start.last if draft.start is not None else None
     draft.outcome = _outcome(draft, newest, evidence)
-    signs = [seconds_at(last.at)] if last is not None else []
+    signs = [seconds_since_epoch(last.at)] if last is not None else []
     if draft.trace is not None and draft.trace.ended is not None and (draft.trace.finished or last is None):
         signs.append(draft.trace.ended)
     whole = bool(last) or (draft.trace is not None and draft.trace.finished)
@@ -281,7 +275,6 @@ def _outlived_its_chunks(lane: Sequence[_Draft]) -> None:
 
 ENDED: Mapping[str, Outcome] = {"COMPLETED": "finished", "CANCELLED": "cancelled", "PREEMPTED": "stopped"}
 """What Slurm's word for an end means where the task itself said none; any other is a failure."""
-ALIVE = ("PENDING", "RUNNING", "COMPLETING", "SUSPENDED", "RESIZING", "STOPPED", "SIGNALING", "STAGE_OUT")
 
 
 def _outcome(draft: _Draft, newest: bool, evidence: Evidence) -> Outcome:
@@ -290,7 +283,7 @@ def _outcome(draft: _Draft, newest: bool, evidence: Evidence) -> Outcome:
     if draft.trace is not None and draft.trace.finished:
         return "finished"
     state = draft.record.state if draft.record is not None else ""
-    if state and state not in ALIVE:
+    if draft.record is not None and draft.record.is_over and state:
         return ENDED.get(state, "failed")
     if not newest:
         return "failed"
@@ -343,7 +336,7 @@ def _queued(draft: _Draft, task: Sequence[_Draft], ends: Mapping[str, float], he
             return None
         waited = [ends[job] for job in draft.submission.waits_for if job in ends]
         held = [] if held_back is None else [held_back]
-        since = max([seconds_at(draft.submission.at), *before, *waited, *held])
+        since = max([seconds_since_epoch(draft.submission.at), *before, *waited, *held])
     return max(draft.started - since, 0.0)
 
 
@@ -413,6 +406,6 @@ def _why(draft: _Draft) -> str | None:
         return None
     said = draft.start.why if draft.start is not None else WORDLESS
     state = draft.record.state if draft.record is not None else ""
-    if said == WORDLESS and state and state not in ALIVE:
+    if said == WORDLESS and state and draft.record is not None and draft.record.is_over:
         return f"{WORDLESS}; Slurm says {state}"
     return re.sub(r"\s+", " ", said).strip() or None

@@ -21,9 +21,9 @@ from jobs.attempts import Attempts, Start
 from jobs.lognames import log_name
 from jobs.profiles import STAGES, Stage
 from jobs.report import Inputs
-from jobs.report_attempts import LOCAL, Evidence, Place, Trace, job_id, seconds_at
+from jobs.report_attempts import LOCAL, Evidence, Place, Trace, job_id
 from jobs.slurm import queue
-from jobs.submissions import LiveTask, Submission, Submissions
+from jobs.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
 
 ATTEMPTS = ".attempts.jsonl"
 
@@ -200,7 +200,7 @@ def _last_signs(run: RunFolder, starts: Mapping[Place, Sequence[Start]]) -> dict
         for start in silent:
             key = (start.first.job, start.first.restart)
             if key in passed:
-                sign = seconds_at(start.first.at) + passed[key]
+                sign = seconds_since_epoch(start.first.at) + passed[key]
                 signs[place, *key] = max(sign, signs.get((place, *key), sign))
     return signs
 

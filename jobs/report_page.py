@@ -13,6 +13,7 @@ from jobs import report_text as text
 from jobs.profiles import STAGES
 from jobs.report import Report
 from jobs.report_attempts import AttemptReport, Place
+from jobs.units import clock, duration, percent, zone
 
 NOT_IN_XML = re.compile("[^\t\n -\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 TEMPLATE = "report_page.html.jinja"
@@ -126,11 +127,11 @@ def page(report: Report) -> str:
         start_columns=text.START_COLUMNS,
         starts=[text.start_row(attempt) for attempt in shown],
         starts_left=left,
-        reasons=[(f"{count:,}", how, text.duration(seconds), why) for count, how, why, seconds in text.reasons(report)],
-        made=text.clock(report.made),
+        reasons=[(f"{count:,}", how, duration(seconds), why) for count, how, why, seconds in text.reasons(report)],
+        made=clock(report.made),
         unit=unit,
-        duration=text.duration,
-        percent=text.percent,
+        duration=duration,
+        percent=percent,
     )
 
 
@@ -174,7 +175,7 @@ def timeline(report: Report) -> Timeline | None:
         ticks=tuple(_ticks(begin, span, begin if report.asked is None else report.asked)),
         height=top,
         outcomes=tuple(outcome for outcome in OUTCOMES if outcome in met),
-        zone=text.zone(begin),
+        zone=zone(begin),
     )
 
 
@@ -225,14 +226,14 @@ def _bar(attempt: AttemptReport, begin: float, span: float, report: Report) -> B
 def tip(attempt: AttemptReport, report: Report) -> str:
     """What the tooltip says, a line each."""
     what = attempt.stage if attempt.shard is None else f"shard {attempt.shard}"
-    end = "now" if attempt.outcome == "running" else text.clock(attempt.ended)
-    took = text.duration(attempt.wall_seconds, attempt.ended_at_least)
+    end = "now" if attempt.outcome == "running" else clock(attempt.ended)
+    took = duration(attempt.wall_seconds, attempt.ended_at_least)
     lines: Sequence[str] = [
         f"{what}: {attempt.outcome}",
         f"job {text.job_text(attempt)} on {attempt.node or 'an unknown node'}",
-        f"{text.clock(attempt.started)} to {'at least ' * attempt.ended_at_least}{end}: {took}",
-        *([f"queued {text.duration(attempt.queue_seconds)}"] if attempt.queue_seconds is not None else []),
-        *([f"{text.unit_name(report)} time {text.duration(attempt.device_seconds)}"] if attempt.device_seconds else []),
+        f"{clock(attempt.started)} to {'at least ' * attempt.ended_at_least}{end}: {took}",
+        *([f"queued {duration(attempt.queue_seconds)}"] if attempt.queue_seconds is not None else []),
+        *([f"{text.unit_name(report)} time {duration(attempt.device_seconds)}"] if attempt.device_seconds else []),
         *([attempt.why[:300]] if attempt.why else []),
     ]
     return "\n".join(lines)
@@ -258,5 +259,5 @@ def _since(seconds: float, step: float) -> str:
 
 
 def _local(at: float, step: float) -> str:
-    clock = text.clock(at)
-    return clock[5:16] if step >= 21600 else clock[11:16] if step >= 60 else clock[11:]
+    time = clock(at)
+    return time[5:16] if step >= 21600 else time[11:16] if step >= 60 else time[11:]

@@ -2,16 +2,15 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from jobs.report import Report, ShardReport, StageReport
 from jobs.report_attempts import AttemptReport
+from jobs.units import UNKNOWN, clock, duration, gibibytes, number, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-UNKNOWN = "-"
 MOST_SLOWEST = 6
 MOST_AGAIN = 8
 MOST_STARTS = 12
@@ -25,43 +24,6 @@ SHARD_COLUMNS = (
 )
 STAGE_COLUMNS = ("stage", "starts", "lost", "elapsed", "wall", "queued", "{unit} time", "CPUs", "memory")
 START_COLUMNS = ("start of", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
-
-
-def duration(seconds: float | None, at_least: bool = False) -> str:
-    """`12.3 s`, `4.5 min`, `1.2 h`; three digits are enough for anyone."""
-    if seconds is None:
-        return UNKNOWN
-    sign = ">=" if at_least else ""
-    if seconds < 99.95:
-        return f"{sign}{seconds:.1f} s"
-    return f"{sign}{seconds / 60:.1f} min" if seconds < 5997 else f"{sign}{seconds / 3600:,.1f} h"
-
-
-def gibibytes(amount: int | None) -> str:
-    """Bytes as GiB, without the unit."""
-    return UNKNOWN if amount is None else f"{amount / 2**30:.1f}"
-
-
-def percent(share: float | None) -> str:
-    """A share of 1 as per cent."""
-    return UNKNOWN if share is None else f"{100 * share:.0f} %"
-
-
-def number(value: float | None, digits: int = 0) -> str:
-    """A number with commas."""
-    return UNKNOWN if value is None else f"{value:,.{digits}f}"
-
-
-def clock(at: float | None, seconds: bool = True) -> str:
-    """Local time of this machine."""
-    if at is None:
-        return UNKNOWN
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
-
-
-def zone(at: float) -> str:
-    """The zone of `clock`'s times."""
-    return datetime.fromtimestamp(at).astimezone().strftime("%Z (UTC%z)")
 
 
 def cpus(used: float | None, asked: float | None) -> str:

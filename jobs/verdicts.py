@@ -31,8 +31,8 @@ HUNG_SECONDS, HUNG_CHUNKS = 300.0, 5.0
 """A running shard hangs if nothing of it got durable for so long, and for so many times a usual chunk."""
 START_SECONDS, HUNG_STARTS = 600.0, 5.0
 """The same before its first chunk, counted from its start, and in usual starts of an engine."""
-ALIVE = ("RUNNING", "PENDING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "RESIZING")
-"""What sacct calls a task that it does not know to be over."""
+AGAIN = ("REQUEUED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
+"""Ends after which Slurm may start a task again, some seconds later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +92,7 @@ def _judge_gone(task: Task, submission: Submission, now: float, queue_is_known: 
     record = task.records[-1] if task.records else None
     start = task.starts[-1] if task.starts else None
     last = start.last if start is not None else None
-    has_ended = record is not None and record.state not in ALIVE
+    has_ended = record is not None and record.is_over and not _may_be_requeued(record, now)
     if last is not None and last.what == "finished":
         return Verdict("failed", task.problem or "it finished, and what it wrote is gone or damaged")
     if last is not None and last.what == "failed":
@@ -119,13 +119,18 @@ def _cancelled(start: Start | None) -> str:
     return "cancelled before it started" if start is None else "cancelled while it ran"
 
 
+def _may_be_requeued(record: JobRecord, now: float) -> bool:
+    """Whether a start ended so lately that Slurm may be about to queue it again."""
+    return record.state in AGAIN and record.ended is not None and now - record.ended < SETTLING_SECONDS
+
+
 def _is_young(submission: Submission, record: JobRecord | None, start: Start | None, now: float) -> bool:
     """Whether something happened to a task so lately that Slurm may not have told yet."""
     times = [seconds_since_epoch(submission.at)]
     if start is not None:
         times.append(seconds_since_epoch((start.last or start.first).at))
-    if record is not None and record.started is not None:
-        times.append(record.started)
+    if record is not None:
+        times += [time for time in (record.started, record.ended) if time is not None]
     return now - max(times) < SETTLING_SECONDS
 
 

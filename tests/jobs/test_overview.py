@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from embedkit.status import ShardStatus, Status
 from jobs.accounting import JobRecord
 from jobs.attempts import WORDLESS, Attempt, Start
 from jobs.overview import Overview, Seen, make_overview
-from jobs.overview_text import LEAST_ROWS, duration, screen, whole
+from jobs.overview_text import LEAST_ROWS, screen, whole
 from jobs.profiles import Resources
 from jobs.slurm import Task as QueueTask
 from jobs.submissions import LiveTask, Submission, new_submission
@@ -110,6 +111,10 @@ def test_what_files_say_is_done_is_done_and_what_the_queue_has_is_there(queue: Q
         ({"was_cancelled": True, "starts": [start(None)], "records": [record("FAILED")]}, ("failed", WORDLESS)),
         ({"error": "module: command not found"}, ("failed", "module: command not found")),
         ({"records": [record("FAILED")]}, ("failed", "before its first word")),
+        (
+            {"starts": [start(None)], "records": [replace(record("NODE_FAIL"), ended=NOW - 3)]},
+            ("unsettled", "just now"),
+        ),
         ({}, ("failed", "without a start")),
     ],
 )
@@ -277,7 +282,7 @@ def test_of_64_shards_one_screen_shows_the_bad_ones_first_with_node_cause_and_lo
     ]
     assert "FAILED 1:0: CUDA error; logs/embed-00047.log" in table[0]
     assert " n1 " in table[0]
-    assert "nothing new for 25 min" in table[1]
+    assert "nothing new for 25.0 min" in table[1]
     assert "0.25 of the median's speed" in table[2]
     assert table[3].split()[1] == "running"
     text = "\n".join(lines)
@@ -307,11 +312,3 @@ def test_gpu_hours_count_every_start_whatever_became_of_it() -> None:
     assert overview.shards[1].gpu_hours == pytest.approx((1800 + 1800 + 900) / 3600)
     assert overview.shards[1].starts == 3
     assert overview.shards[0].gpu_hours is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "0 s"), (59.4, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h 00 min"), (90_000, "1 d 1 h")],
-)
-def test_times_are_said_for_people(seconds: float, said: str) -> None:
-    assert duration(seconds) == said

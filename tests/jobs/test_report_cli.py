@@ -14,7 +14,7 @@ from embedkit.files import sha256_file
 from embedkit.records import ShardManifest, read
 from embedkit.runfolder import RunFolder
 from jobs.report import Report
-from jobs.report_text import duration, number
+from jobs.units import duration, number
 from tests.conftest import embedkit
 
 
