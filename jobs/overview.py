@@ -121,7 +121,7 @@ def make_overview(seen: Seen) -> Overview:
     known, status = Known(seen), seen.status
     usual = typical(status.shards)
     shards = tuple(_shard_view(seen, known, shard, usual) for shard in status.shards)
-    running = [shard for shard in shards if shard.state == "running"]
+    running = [shard for shard in shards if shard.state == "running" and shard.mark != "hung"]
     hours = [shard.gpu_hours for shard in shards if shard.gpu_hours is not None]
     live = [task for task in seen.queue or () if not task.task.is_stuck]
     return Overview(
@@ -241,12 +241,13 @@ def _shard_view(seen: Seen, known: Known, shard: ShardStatus, usual: Typical) ->
     verdict = judge(task, seen.now, seen.answer)
     runs = verdict.state == "running"
     quiet = _quiet_seconds(seen.now, task, shard) if runs else None
+    mark: Mark = mark_of(shard, quiet, usual, seen.hung_after) if runs else ""
     speed = speed_of(shard)
     about = _about(task, verdict)
     return ShardView(
         shard=shard.shard,
         state=verdict.state,
-        mark=mark_of(shard, quiet, usual, seen.hung_after) if runs else "",
+        mark=mark,
         slurm_state=about.slurm_state,
         reason=about.reason,
         exit_code=about.exit_code,
@@ -259,7 +260,7 @@ def _shard_view(seen: Seen, known: Known, shard: ShardStatus, usual: Typical) ->
         tokens=shard.tokens,
         tokens_per_second=shard.tokens_per_second,
         speed=speed,
-        seconds_left=_left(shard, usual) if runs else None,
+        seconds_left=_left(shard, usual) if runs and mark != "hung" else None,
         quiet_seconds=quiet,
         gpu_hours=known.gpu_hours(task.name, shard.shard, shard.changed, runs),
         why=verdict.why,

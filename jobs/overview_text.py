@@ -128,13 +128,11 @@ def _about(overview: Overview, stage: StageView) -> list[str]:
         said += [f"{duration(overview.seconds_left)} left"] if overview.seconds_left is not None else []
         said += [f"{overview.gpu_hours:,.2f} GPU hours"] if overview.gpu_hours is not None else []
     if stage.job and "done" not in stage.tasks:
-        said.append(f"job {stage.job}")
-    said += [
-        text for text in (stage.node, stage.reason, _ending(stage.slurm_state, stage.exit_code, stage.why)) if text
-    ]
+        said += [f"job {stage.job}", stage.node]
+    said += [stage.reason, _ending(stage.slurm_state, stage.exit_code, stage.why)]
     if "failed" in stage.tasks and stage.log:
         said.append(stage.log)
-    return said
+    return [text for text in said if text]
 
 
 def _ending(slurm_state: str, exit_code: str, why: str) -> str:
