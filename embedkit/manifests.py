@@ -35,7 +35,7 @@ def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest |
         return None
     try:
         manifest = read(path, ShardManifest)
-        problem = manifest_problem(manifest, plan, shard) or _rejection(run, manifest)
+        problem = manifest_problem(manifest, plan, digest(plan), shard) or _rejection(run, manifest)
     except NewerFormat:
         raise
     except EmbedkitError as error:
@@ -54,6 +54,7 @@ def read_manifests(run: RunFolder, plan: Plan) -> tuple[list[ShardManifest], dic
     """The manifests that fit the plan, and what is wrong by shard with the others. Shards' data are not read."""
     manifests: list[ShardManifest] = []
     problems: dict[int, str] = {}
+    plan_sha256 = digest(plan)
     for shard in range(len(plan.shards)):
         path = run.shard_manifest(shard)
         if not path.exists():
@@ -64,7 +65,7 @@ def read_manifests(run: RunFolder, plan: Plan) -> tuple[list[ShardManifest], dic
         except EmbedkitError as error:
             problems[shard] = str(error)
             continue
-        problem = manifest_problem(manifest, plan, shard)
+        problem = manifest_problem(manifest, plan, plan_sha256, shard)
         if problem is None:
             manifests.append(manifest)
         else:
@@ -114,10 +115,10 @@ def files_problem(folder: Path, manifest: ShardManifest) -> str | None:
     return None
 
 
-def manifest_problem(manifest: ShardManifest, plan: Plan, shard: int) -> str | None:
-    """How a manifest contradicts the plan; None if it does not."""
+def manifest_problem(manifest: ShardManifest, plan: Plan, plan_sha256: str, shard: int) -> str | None:
+    """How a manifest contradicts the plan; None if it does not. `plan_sha256` is the plan's digest, taken once."""
     planned = plan.shards[shard]
-    if manifest.plan_sha256 != digest(plan):
+    if manifest.plan_sha256 != plan_sha256:
         return "its manifest belongs to another plan"
     if not manifest.request_sha256 == digest(manifest.request) == plan.request_sha256:
         return "its manifest was made for another request"

@@ -119,11 +119,12 @@ class _Checker:
             return
         self._stage = "embed"
         plan = self._plan
+        plan_sha256 = digest(plan)
         self._check_rows(plan)
         for shard in range(len(plan.shards)):
             path = self._run.shard_manifest(shard)
             if path.exists():
-                self._attempt(path, partial(self._check_shard, plan, shard), shard)
+                self._attempt(path, partial(self._check_shard, plan, plan_sha256, shard), shard)
         self._check_engines()
         for shard, problem in canary_problems(self._manifests).items():
             self.add(self._run.shard_manifest(shard), f"{problem}, though the engine is the same", shard, self._again)
@@ -248,11 +249,11 @@ class _Checker:
         if sum(int(kept[count].sum()) for count in counts) != plan.tokens:
             self.add(self._run.plan, "token counts do not add up to the plan's")
 
-    def _check_shard(self, plan: Plan, shard: int) -> None:
+    def _check_shard(self, plan: Plan, plan_sha256: str, shard: int) -> None:
         """The shard's manifest against the plan, and every byte of its file."""
         path = self._run.shard_manifest(shard)
         manifest = read(path, ShardManifest)
-        problem = manifest_problem(manifest, plan, shard)
+        problem = manifest_problem(manifest, plan, plan_sha256, shard)
         if problem is not None:
             self.add(path, problem, shard)
             return
