@@ -55,7 +55,8 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
     if arrays:
         refuse_idle_gpus(profile.stages["embed"])
     most = int(settings.get("MaxArraySize", "1001"))
-    highest = max((job.groups[-1][0] for job in arrays), default=0)
+    # Not the highest index, which is lower where a task has several shards: alone, the last one would not fit.
+    highest = max((job.indices[-1] for job in arrays if job.indices), default=0)
     if highest >= most:
         raise UsageError(
             f"--shards {highest + 1}: the cluster's MaxArraySize is {most}, and the array's index is the shard; "

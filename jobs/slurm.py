@@ -74,7 +74,7 @@ def ask(*command: str) -> str:
             text=True,
             errors="replace",
             timeout=TIMEOUT_SECONDS,
-            env=plain | {"TZ": "UTC"},
+            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: arrays' indices are printed whole
         )
     except FileNotFoundError:
         raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
@@ -99,24 +99,29 @@ def own_environment() -> Iterator[None]:
         os.environ.update(hidden)
 
 
+ARRAY = re.compile(r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?")
 QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%S|%k"
 """Array's id, index, state, reason, nodes, account, QOS, start (expected, if it is pending), comment."""
 
 
 def queue() -> list[Task]:
-    """All tasks of this user that are queued or running, a line each."""
-    return parse_queue(ask("squeue", "-h", "-r", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
+    """All tasks of this user that are queued or running.
+
+    Not with `-r`, a line a task: Slurm 22.05 leaves out the last of `0-34:2`.
+    """
+    return parse_queue(ask("squeue", "-h", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
 
 
 def parse_queue(text: str) -> list[Task]:
-    """Read what squeue prints in QUEUE_FORMAT."""
+    """Read what squeue prints in QUEUE_FORMAT; the tasks of an array that wait share a line (`2-9%2`)."""
     tasks = []
     for line in text.splitlines():
         if line.count("|") < 8 or not line.partition("|")[0].isdecimal():
             continue  # the comment of another job may have a line break
         job, index, state, reason, node, account, qos, start, comment = line.split("|", 8)
-        number = int(index) if index.isdecimal() else None
-        tasks.append(Task(job, number, state, reason, node, comment, account, qos, seconds_of(start)))
+        indices = array_indices(index) if ARRAY.fullmatch(index) else (None,)
+        begin = seconds_of(start)
+        tasks += [Task(job, number, state, reason, node, comment, account, qos, begin) for number in indices]
     return tasks
 
 
@@ -175,9 +180,10 @@ def array_spec(indices: Sequence[int]) -> str:
 
 
 def array_indices(spec: str) -> tuple[int, ...]:
-    """The indices of an array specification; a `%N` behind it is no part of them."""
+    """The indices of an array specification, `0-2,17` or `0-34:2`; a `%N` behind it is no part of them."""
     indices: list[int] = []
     for run in spec.partition("%")[0].split(","):
-        first, _, last = run.partition("-")
-        indices += range(int(first), int(last or first) + 1)
+        ends, _, step = run.partition(":")
+        first, _, last = ends.partition("-")
+        indices += range(int(first), int(last or first) + 1, int(step or 1))
     return tuple(indices)

@@ -310,6 +310,12 @@ def test_an_array_reads_back_as_it_was_written(indices: set[int], parallel: int 
     assert job.array.endswith("" if parallel is None else f"%{parallel}")
 
 
+def test_an_array_that_slurm_writes_with_a_step_is_read() -> None:
+    assert array_indices("0-34:2%4") == tuple(range(0, 35, 2))
+    assert [task.index for task in parse_queue("7|1,5-9:2|PENDING|Priority||lab|normal|N/A|x\n")] == [1, 5, 7, 9]
+    assert [task.index for task in parse_queue("7|1-9,...|PENDING|Priority||lab|normal|N/A|x\n")] == [None]
+
+
 def test_an_array_is_written_briefly() -> None:
     assert array_spec([0, 1, 2, 17, 20, 21]) == "0-2,17,20-21"
     assert array_spec(range(1000)) == "0-999"
@@ -345,10 +351,14 @@ Slurmctld(primary) at vm is UP
 def test_the_queue_is_read_whatever_others_wrote_into_their_comments() -> None:
     """The last job is another of the user's, with a line break in its comment."""
     tasks = parse_queue(QUEUE)
-    assert len(tasks) == 9
+    assert len(tasks) == 16
     assert tasks[0] == Task("9", None, "RUNNING", "None", "n5", "(null)", "lab", "normal", 1795387098.0)
     assert tasks[1] == Task("1", 2, "PENDING", "JobArrayTaskLimit", "", "embedkit-ab|c d", "lab", "normal")
-    assert [task.name for task in tasks] == ["9", "1_2", "2", "6", "8_3", "1_0", "9", "1", "13"]
+    assert [task.name for task in tasks] == [
+        *("9", "1_2", "2", "6", "8_3", "1_0", "9"),
+        *(f"1_{index}" for index in range(2, 10)),
+        "13",
+    ]
     assert [task.job for task in tasks if task.is_stuck] == ["6"]
     assert parse_queue("") == []
 

@@ -12,6 +12,7 @@ import pytest
 
 from embedkit.runfolder import RunFolder
 from embedkit.shardfile import durable_chunks
+from jobs.slurm import queue
 from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
 from tests.slurm import cluster as clusters
 from tests.slurm.chains import faults, live, logs, rerun, submit, wait_ended, wait_until
@@ -245,3 +246,20 @@ def test_what_was_cancelled_before_it_began_says_so_and_a_rerun_does_it(
     rerun(cluster, run, "--profile", "test")
     wait_ended(cluster, run)
     assert snapshot(run) == snapshot(hash_run)
+
+
+def test_every_task_of_an_array_with_a_step_is_seen_in_the_queue(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """squeue -r of Slurm 22.05 leaves out the last one."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    indices = [*range(0, 35, 2), *range(100, 800, 7)]
+    spec = ",".join(map(str, indices))
+    job = cluster.run(
+        "sbatch", "--parsable", "--hold", "-p", "cpu", f"--array={spec}", "--wrap", "true", "-o", "/dev/null"
+    )
+    try:
+        assert sorted(task.index or 0 for task in queue() if task.job == job) == indices
+    finally:
+        cluster.run("scancel", job)
