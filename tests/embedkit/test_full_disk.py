@@ -159,7 +159,7 @@ def test_a_read_only_disk_is_told_and_can_be_read(stage: str, disk: Path, hash_r
     assert "to continue: embedkit run --resume" in done.stderr
     assert "Traceback" not in done.stderr
     assert embedkit("verify", run.path).returncode == 0
-    assert "stage    " in embedkit("status", run.path, check=False).stdout
+    assert "prepare  done" in embedkit("status", run.path, check=False).stdout
 
 
 @needs_root

@@ -78,7 +78,7 @@ PIECES = {
 QUEUES: st.SearchStrategy[Queue] = st.sampled_from(["none", "answered", "silent"])
 
 
-@tries(500)
+@tries(300)
 @given(queue=QUEUES, known=st.fixed_dictionaries(PIECES))
 def test_what_files_say_is_done_is_done_and_what_the_queue_has_is_there(queue: Queue, known: dict[str, Any]) -> None:
     assert verdict(queue, is_done=True, **known) == ("done", "")
@@ -228,7 +228,7 @@ def runs(draw: st.DrawFn) -> Seen:
     )
 
 
-@tries(200)
+@tries(60)
 @given(runs(), st.sampled_from([None, 10, 24, 60]))
 def test_any_run_has_every_shard_once_and_fits_its_screen(seen: Seen, height: int | None) -> None:
     overview = make_overview(seen)
