@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.debian import NotInstalledError
 from tests.slurm import __main__ as command_line
 from tests.slurm import cluster as module
 from tests.slurm.cluster import TEMPORARY, Cluster, ClusterError, attach, folder_of, missing_programs, start, stop_stale
@@ -247,7 +248,7 @@ def test_where_slurm_is_missing_the_command_says_what_to_install(
     """An ordinary user's view of a machine without Slurm, played by patching."""
     monkeypatch.setattr(module, "SEARCH", "/nowhere")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(ClusterError, match=r"missing: munged, slurmctld.*\n.*apt-get install .* slurmctld slurmd"):
+    with pytest.raises(NotInstalledError, match=r"missing: munged, slurmctld.*\n.*apt-get install .* slurmctld slurmd"):
         command_line.up()
     with pytest.raises(ClusterError, match="missing: munged"):
         start()
