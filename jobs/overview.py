@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
@@ -17,6 +17,7 @@ from jobs.accounting import JobRecord
 from jobs.attempts import Start
 from jobs.lognames import log_name
 from jobs.profiles import Stage
+from jobs.slurm import array_spec
 from jobs.submissions import LiveTask, Submission, seconds_since_epoch
 from jobs.verdicts import STATES, Mark, Queue, State, Task, Typical, Verdict, judge, mark_of, speed_of, typical
 
@@ -142,8 +143,25 @@ def make_overview(seen: Seen) -> Overview:
         seconds_left=_seconds_left(shards, status.shards, usual, known.parallel),
         gpu_hours=sum(hours) if hours else None,
         accounting=None if not seen.submissions else seen.records is not None,
-        notes=seen.notes,
+        notes=(*seen.notes, *_lost_nodes(seen)),
     )
+
+
+def _lost_nodes(seen: Seen) -> list[str]:
+    """Which nodes were lost under tasks that Slurm has queued or started again since."""
+    live = {(task.task.job, task.task.index): task.shards for task in seen.queue or ()}
+    lost: dict[str, set[int]] = {}
+    for record in seen.records or ():
+        if record.state == "NODE_FAIL" and (record.job, record.index) in live:
+            lost.setdefault(record.node, set()).update(live[record.job, record.index])
+    return [
+        f"node {node} was lost; Slurm starts its tasks again by itself{_of_shards(shards)}"
+        for node, shards in sorted(lost.items())
+    ]
+
+
+def _of_shards(shards: Collection[int]) -> str:
+    return f": shards {array_spec(sorted(shards))}" if shards else ""
 
 
 class Known:

@@ -206,6 +206,11 @@ def _short(spec: str) -> str:
     return spec if len(spec) <= MOST_NAMED else f"{spec[:MOST_NAMED].rpartition(',')[0]}, ..."
 
 
+def _is_bad(one: ShardView | StageView) -> bool:
+    states = {one.state} if isinstance(one, ShardView) else set(one.tasks)
+    return bool(states & {"failed", "cancelled"})
+
+
 def advice(overview: Overview, run: RunFolder) -> list[str]:
     """What to type next, if anything."""
     where = shlex.quote(str(run.path))
@@ -217,8 +222,11 @@ def advice(overview: Overview, run: RunFolder) -> list[str]:
         jobs = " ".join(shard.job for shard in hung)
         lines.append(f"hung: their own watchdog ends them, or you do: scontrol requeue {jobs}")
     states = {state for stage in overview.stages for state in stage.tasks}
-    if states & {"failed", "cancelled"}:
+    tasks: list[ShardView | StageView] = [*overview.shards, *overview.stages]
+    if any(task.log and _is_bad(task) for task in tasks):
         lines.append(f"why: {program()} logs {where} --failed")
+    if overview.stage == "done":
+        lines.append(f"merged: {run.embeddings}; what it cost: {program()} report {where}")
     if overview.stage != "done" and (not overview.is_alive or states & {"failed", "cancelled", "unsubmitted"}):
         waiting = " (finished and running shards are left alone)" if overview.is_alive else ""
         lines.append(f"to continue: {run.resume_command}{waiting}")

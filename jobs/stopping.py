@@ -82,4 +82,6 @@ def requeue() -> str | None:
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
-    return done.stderr.strip() or f"scontrol exited {done.returncode}" if done.returncode else None
+    if not done.returncode or "pending execution" in done.stderr:  # Slurm did so by itself: its node was lost
+        return None
+    return done.stderr.strip() or f"scontrol exited {done.returncode}"

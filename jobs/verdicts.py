@@ -31,6 +31,8 @@ HUNG_SECONDS, HUNG_CHUNKS = 300.0, 5.0
 """A running shard hangs if nothing of it got durable for so long, and for so many times a usual chunk."""
 START_SECONDS, HUNG_STARTS = 600.0, 5.0
 """The same before its first chunk, counted from its start, and in usual starts of an engine."""
+LONGEST = 300
+"""Characters of a cause that are shown; the rest is in its log."""
 AGAIN = ("REQUEUED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 """Ends after which Slurm may start a task again, some seconds later."""
 
@@ -96,7 +98,7 @@ def _judge_gone(task: Task, submission: Submission, now: float, queue_is_known: 
     if last is not None and last.what == "finished":
         return Verdict("failed", task.problem or "it finished, and what it wrote is gone or damaged")
     if last is not None and last.what == "failed":
-        return Verdict("failed", _first_line(last.why) or task.error or WORDLESS)
+        return Verdict("failed", _one_line(last.why) or task.error or WORDLESS)
     if last is not None and last.what == "cancelled":
         return Verdict("cancelled", _cancelled(start))
     if record.state == "CANCELLED" if record is not None and has_ended else task.was_cancelled:
@@ -106,7 +108,7 @@ def _judge_gone(task: Task, submission: Submission, now: float, queue_is_known: 
     if not has_ended and _is_young(submission, record, start, now):
         return Verdict("unsettled", "it left the queue just now; what became of it does not show yet")
     if last is not None:
-        return Verdict("failed", f"told to stop ({_first_line(last.why)}), and not queued again")
+        return Verdict("failed", f"told to stop ({_one_line(last.why)}), and not queued again")
     if start is None and task.error is None:
         began = record is not None and record.started is not None
         before = "it ended before its first word (killed from outside?)"
@@ -134,8 +136,9 @@ def _is_young(submission: Submission, record: JobRecord | None, start: Start | N
     return now - max(times) < SETTLING_SECONDS
 
 
-def _first_line(text: str) -> str:
-    return text.partition("\n")[0]
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def test_what_files_say_is_done_is_done_and_what_the_queue_has_is_there(queue: Q
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        ({"starts": [start("failed", "no memory\nmore")]}, ("failed", "no memory")),
+        ({"starts": [start("failed", "no memory\nmore")]}, ("failed", "no memory more")),
         ({"starts": [start("cancelled")]}, ("cancelled", "cancelled while it ran")),
         ({"starts": [start("stopped", "SIGUSR2")]}, ("failed", "told to stop (SIGUSR2), and not queued again")),
         ({"starts": [start("stopped", "SIGUSR2", NOW - 3)]}, ("unsettled", "just now")),
@@ -312,3 +312,22 @@ def test_gpu_hours_count_every_start_whatever_became_of_it() -> None:
     assert overview.shards[1].gpu_hours == pytest.approx((1800 + 1800 + 900) / 3600)
     assert overview.shards[1].starts == 3
     assert overview.shards[0].gpu_hours is None
+
+
+def test_a_lost_node_is_named_with_the_shards_that_slurm_starts_again() -> None:
+    seen = Seen(
+        run=RUN,
+        status=status([shard(number, done=0) for number in range(3)]),
+        now=NOW,
+        submissions=[submission()],
+        queue=[in_queue("PENDING", 1, "BeginTime"), in_queue("RUNNING", 2)],
+        records=[
+            JobRecord(job="5", index=index, state=state, node="n2")
+            for index, state in ((0, "NODE_FAIL"), (1, "NODE_FAIL"), (2, "RUNNING"))
+        ],
+        starts={},
+        errors={},
+    )
+    overview = make_overview(seen)
+    assert overview.notes == ("node n2 was lost; Slurm starts its tasks again by itself: shards 1",)
+    assert "note: node n2 was lost" in shown(overview)
