@@ -17,7 +17,7 @@ from jobs.accounting import JobRecord
 from jobs.attempts import Start
 from jobs.lognames import log_name
 from jobs.profiles import Stage
-from jobs.slurm import array_spec
+from jobs.slurm import array_spec, job_id
 from jobs.submissions import LiveTask, Submission, seconds_since_epoch
 from jobs.verdicts import STATES, Mark, Queue, State, Task, Typical, Verdict, judge, mark_of, speed_of, typical
 
@@ -209,7 +209,7 @@ class Known:
             was_cancelled=(job, name) in self._cancelled,
             live=self._live.get(name),
             records=self._records_of(job, shard),
-            starts=[start for start in self._seen.starts.get(name, ()) if _job_of(start) == job],
+            starts=[start for start in self._seen.starts.get(name, ()) if job_id(start.first.job) == job],
             runs_here=name in self._seen.here,
         )
 
@@ -227,7 +227,7 @@ class Known:
         starts = self._seen.starts.get(name, ())
         counts: Counter[str] = Counter()
         for number, start in enumerate(starts):
-            job = _job_of(start)
+            job = job_id(start.first.job)
             line = self._by_job.get(job)
             records = self._records_of(job, shard)
             record = records[counts[job]] if counts[job] < len(records) else None
@@ -248,10 +248,6 @@ class Known:
 def names_of(line: Submission) -> list[str]:
     """The names of the tasks that a submission asked for, as their logs have them."""
     return [log_name(line.stage, shard) for shard in line.index_of] if line.array else [log_name(line.stage, None)]
-
-
-def _job_of(start: Start) -> str:
-    return start.first.job.partition("_")[0]
 
 
 def _shard_view(seen: Seen, known: Known, shard: ShardStatus, usual: Typical) -> ShardView:

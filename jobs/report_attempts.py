@@ -17,6 +17,7 @@ from embedkit.records import Device
 from jobs.accounting import JobRecord
 from jobs.attempts import WORDLESS, Start
 from jobs.profiles import Stage
+from jobs.slurm import job_id
 from jobs.submissions import LiveTask, Submission, seconds_since_epoch
 
 LOCAL = "local"
@@ -141,11 +142,6 @@ class _Draft:
         return self.trace.started if self.trace is not None else None
 
 
-def job_id(job: str) -> str:
-    """The id of the job or array that a task belongs to: `123` of `123_17`."""
-    return job.partition("_")[0]
-
-
 def shards_of(line: Submission, index: int | None) -> tuple[int | None, ...]:
     """The shards of a task that wrote no line of its own; (None,) for a job that is no array."""
     return (None,) if index is None else line.groups.get(index, (index,))
@@ -215,7 +211,7 @@ def _with_records(drafts: Sequence[_Draft], evidence: Evidence) -> list[_Draft]:
     left: dict[str, list[JobRecord]] = defaultdict(list)
     for record in evidence.records or ():
         if record.started is not None:
-            left[record.job if record.index is None else f"{record.job}_{record.index}"].append(record)
+            left[record.name].append(record)
     tasks: dict[tuple[str, int], list[_Draft]] = defaultdict(list)
     for draft in drafts:
         if draft.job in left and draft.restart is not None:

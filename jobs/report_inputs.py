@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +20,8 @@ from jobs.attempts import Attempts, Start
 from jobs.lognames import log_name
 from jobs.profiles import STAGES, Stage
 from jobs.report import Inputs
-from jobs.report_attempts import LOCAL, Evidence, Place, Trace, job_id
-from jobs.slurm import queue
+from jobs.report_attempts import LOCAL, Evidence, Place, Trace
+from jobs.slurm import has_slurm, job_id, queue
 from jobs.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
 
 ATTEMPTS = ".attempts.jsonl"
@@ -246,7 +245,7 @@ def _records(jobs: Iterable[str]) -> list[JobRecord] | None:
 
 def _live(run: RunFolder, submissions: Sequence[Submission]) -> list[LiveTask] | None:
     """What of this run is queued or running; None where Slurm cannot say: it is asked for one's own jobs only."""
-    if not submissions or shutil.which("squeue") is None or run.submissions.stat().st_uid != os.getuid():
+    if not submissions or not has_slurm() or run.submissions.stat().st_uid != os.getuid():
         return None
     try:
         return Submissions(run).live(queue())

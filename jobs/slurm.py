@@ -168,6 +168,11 @@ def parse_configuration(text: str) -> dict[str, str]:
     return dict(found)
 
 
+def job_id(job: str) -> str:
+    """The id of the job or array that a task belongs to: `123` of `123_17`."""
+    return job.partition("_")[0]
+
+
 def array_spec(indices: Sequence[int]) -> str:
     """Ascending indices as sbatch takes them: `0-2,17`."""
     runs: list[list[int]] = []
