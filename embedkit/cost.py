@@ -37,9 +37,12 @@ class CostModel:
 
     def seconds(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Predicted seconds of texts with so many tokens: int64 of any shape to float64 of the same shape."""
+        return self.flops(tokens) / self._flops_a_second(tokens.astype(np.float64)) + ROW_SECONDS[self.device]
+
+    def flops(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Flops of texts with so many tokens, float64 of the same shape."""
         n = tokens.astype(np.float64)
-        flops = self.linear_flops * n + self.attention_flops * n * n
-        return flops / self._flops_a_second(n) + ROW_SECONDS[self.device]
+        return self.linear_flops * n + self.attention_flops * n * n
 
     def _flops_a_second(self, tokens: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self.device == "cpu":

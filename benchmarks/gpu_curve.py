@@ -1,0 +1,116 @@
+"""Seconds a flop over length on one GPU: the curve that `embedkit/cost.py` predicts with.
+
+    python -m benchmarks.gpu_curve MODEL > curve.json
+
+Texts of one length at a time go through the product's own engine with the settings that a plan writes down for a
+GPU, about two seconds' worth each after a warm-up; ids are random, since speed does not depend on them. Beside it
+stands what the card's own bf16 matrix product reaches in the same process. At last a mixture of lengths, whose
+seconds the curve has to predict.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.cost import model_cost
+from embedkit.engines import Engine, start_engine
+from embedkit.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
+from embedkit.records import EngineSettings
+
+LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+TOKENS = 600_000
+"""At least so many of one length: two seconds or more on an H200."""
+
+
+def main(model: Path) -> None:
+    """Measure and print one JSON object."""
+    settings = EngineSettings(
+        device="cuda",
+        dtype="bfloat16",
+        max_length=max(LENGTHS),
+        chunk_tokens=CHUNK_TOKENS["cuda"],
+        token_budget=TOKEN_BUDGET["cuda"],
+        max_sequences=MAX_SEQUENCES["cuda"],
+        eager=False,
+    )
+    matrix_flops = matrix_rate()
+    started = time.monotonic()
+    engine = start_engine("vllm", model, settings)
+    start_seconds = time.monotonic() - started
+    cost = model_cost(model, "cuda", "vllm")
+    rng = np.random.default_rng(0)
+    rows = []
+    for length in LENGTHS:
+        count = max(min(TOKENS // length, 8192), 24)
+        seconds = timed(engine, rng, np.full(count, length)) / count
+        flops = cost.flops(np.array([length]))[0]
+        rows.append(
+            {
+                "length": length,
+                "texts": count,
+                "seconds_a_text": seconds,
+                "tokens_a_second": length / seconds,
+                "flops_a_second": flops / seconds,
+                "share_of_matrix_rate": flops / seconds / matrix_flops,
+            }
+        )
+        print(rows[-1], file=sys.stderr, flush=True)
+    mixtures = []
+    for mean, spread in ((200, 1.0), (2_000, 1.0), (8_000, 0.75)):
+        lengths = np.clip(rng.lognormal(np.log(mean), spread, 1_000_000 // mean), 2, 32768).astype(np.int64)
+        lengths = -np.sort(-lengths)
+        mixtures.append(
+            {
+                "mean": float(lengths.mean()),
+                "texts": len(lengths),
+                "seconds": timed(engine, rng, lengths),
+                "predicted": float(cost.seconds(lengths).sum()),
+                "histogram": np.bincount(np.log2(lengths).astype(int)).tolist(),
+            }
+        )
+        print(mixtures[-1], file=sys.stderr, flush=True)
+    print(
+        json.dumps(
+            {
+                "engine": {name: str(getattr(engine.record, name)) for name in engine.record.__struct_fields__},
+                "start_seconds": start_seconds,
+                "matrix_flops_a_second": matrix_flops,
+                "lengths": rows,
+                "mixtures": mixtures,
+            },
+            indent=1,
+        )
+    )
+    engine.close()
+
+
+def timed(engine: Engine, rng: np.random.Generator, lengths: npt.NDArray[np.int64]) -> float:
+    """Seconds for random texts of these lengths, once warm."""
+    texts = [rng.integers(0, 50_000, length, dtype=np.uint32) for length in lengths]
+    engine.embed(texts[: max(len(texts) // 16, 1)])
+    started = time.perf_counter()
+    engine.embed(texts)
+    return time.perf_counter() - started
+
+
+def matrix_rate() -> float:
+    """Flops a second of a bf16 product of two 8192 x 8192 matrices, best of 20."""
+    import torch
+
+    a, b = (torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+    best = float("inf")
+    for _ in range(20):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - started)
+    return float(2 * 8192**3 / best)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
