@@ -1,0 +1,1 @@
+"""What embedkit's own work costs, each figure beside a named rival in the same run."""

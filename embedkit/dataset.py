@@ -25,8 +25,8 @@ from embedkit.records import UNREADABLE, DataFile
 
 JSONL_BLOCK_LINES = 1024
 PEEKED_LINES = 100
-BATCH_BYTES = 32 << 20
-BATCH_ROWS = 1024
+BATCH_BYTES = 8 << 20
+BATCH_ROWS = 4096
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 """The type of the messages column once read; further fields of a message are left alone."""
@@ -174,7 +174,9 @@ def read_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Iterator[pl.Data
             if low == high:
                 continue
             for frame in _read_block(dataset, file, block, columns, last_row=int(rows[high - 1])):
-                wanted = frame.filter(pl.col("row").is_in(pl.Series(rows[low:high]).implode()))
+                wanted = frame
+                if high - low < block.rows:
+                    wanted = frame.filter(pl.col("row").is_in(pl.Series(rows[low:high]).implode()))
                 if wanted.height:
                     yield wanted.select(
                         "row",

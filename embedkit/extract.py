@@ -15,6 +15,7 @@ The text of a view, of which an empty one has no vector:
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from embedkit.records import View
 
@@ -69,7 +70,6 @@ def empty_column(view: View) -> str:
 def _answers(rows: pl.DataFrame) -> pl.DataFrame:
     """Add user_prompt, answer (null: none) and num_turns; drop messages."""
     lengths = rows["messages"].list.len().fill_null(0).cast(pl.Int64).to_numpy()
-    begins = np.cumsum(lengths) - lengths
     messages = rows.select("messages").filter(pl.Series(lengths > 0)).explode("messages").unnest("messages")
     chat = np.repeat(np.arange(rows.height), lengths)
     is_assistant = (messages["role"] == "assistant").fill_null(False).to_numpy()
@@ -79,16 +79,12 @@ def _answers(rows: pl.DataFrame) -> pl.DataFrame:
     np.maximum.at(last, chat[is_assistant], np.flatnonzero(is_assistant))
 
     in_prompt = np.arange(len(chat)) < last[chat]
-    prompts = (
-        pl.DataFrame({"chat": chat[in_prompt]})
-        .with_columns(messages["content"].filter(pl.Series(in_prompt)).fill_null("").alias("content"))
-        .group_by("chat", maintain_order=True)
-        .agg(pl.col("content").str.join(SEPARATOR))
+    prompt_ends = np.bincount(chat[in_prompt], minlength=rows.height).cumsum()
+    prompts = pa.LargeListArray.from_arrays(
+        np.concatenate([np.zeros(1, np.int64), prompt_ends]),
+        messages["content"].filter(pl.Series(in_prompt)).fill_null("").to_arrow(),
     )
-    # A chat without messages before its answer has no group; `last > begins` says which chats have one.
-    user_prompt = pl.Series("user_prompt", [""], dtype=pl.String).new_from_index(0, rows.height)
-    has_prompt = np.flatnonzero(last > begins)
-    user_prompt = user_prompt.scatter(has_prompt, prompts["content"])
+    user_prompt = pl.Series("user_prompt", prompts, dtype=pl.List(pl.String)).list.join(SEPARATOR)
     answer_index = pl.Series(np.where(last >= 0, last, 0)).cast(pl.UInt32)
     contents = messages["content"] if messages.height else pl.Series("content", [None], dtype=pl.String)
     return rows.drop("messages").with_columns(

@@ -39,7 +39,6 @@ from embedkit.records import (
 )
 from embedkit.runfolder import RunFolder
 from embedkit.sampling import sample_rows
-from embedkit.tokens import load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,6 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     config = read(run.config, RunConfig)
     require_fetched(run, config)
     require_same_model(config)
-    load_tokenizer(Path(config.locations.model))  # fails here rather than in every worker
     for folder in (run.parts, run.extracted):
         folder.mkdir(parents=True, exist_ok=True)
     with lease(run.parts / "prepare.lease", "preparing this run"):

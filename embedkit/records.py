@@ -5,6 +5,7 @@ A document begins with its seal, the sha256 of the rest of its bytes: one that w
 
 import hashlib
 import math
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
@@ -443,13 +444,13 @@ def file_record(path: Path) -> FileRecord:
     return FileRecord(name=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
-def file_problem(path: Path, record: FileRecord) -> str | None:
-    """What is wrong with a file against its record; None if nothing is."""
+def file_problem(path: Path, record: FileRecord, sha256: Callable[[Path], str] = sha256_file) -> str | None:
+    """What is wrong with a file against its record; None if nothing is. `sha256` reads the file's bytes."""
     if not path.is_file():
         return f"{path}: missing"
     size = path.stat().st_size
     if size != record.bytes:
         return f"{path}: has {size} bytes, its manifest says {record.bytes}"
-    if sha256_file(path) != record.sha256:
+    if sha256(path) != record.sha256:
         return f"{path}: its bytes are not those that were written (sha256 differs)"
     return None

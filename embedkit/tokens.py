@@ -65,6 +65,10 @@ class Tokenizer(Protocol):
         """Token ids of the texts, special tokens added."""
         ...
 
+    def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """How many ids each text has, int64 (n,)."""
+        ...
+
 
 class HfTokenizer:
     """The reference: Hugging Face tokenizers."""
@@ -84,6 +88,10 @@ class HfTokenizer:
         """Token ids of the texts, special tokens added."""
         return _join([[e.ids for e in self._backend.encode_batch_fast(list(b))] for b in _batches(texts)])
 
+    def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """How many ids each text has, int64 (n,)."""
+        return self.encode(texts).lengths
+
 
 class FastTokenizer:
     """fastokens: byte-pair encodings only; raises ValueError for a tokenizer that it cannot load."""
@@ -96,13 +104,17 @@ class FastTokenizer:
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Token ids of the texts, special tokens added."""
-        ids: list[npt.NDArray[np.uint32]] = []
-        lengths: list[npt.NDArray[np.int64]] = []
-        for batch in _batches(texts):
-            flat, offsets = self._backend.encode_batch_flat(list(batch), add_special_tokens=True)
-            ids.append(np.frombuffer(flat, np.uint32))
-            lengths.append(np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64)))
-        return _flat(ids, lengths)
+        batches = list(map(self._encode, _batches(texts)))
+        return _flat([ids for ids, _ in batches], [lengths for _, lengths in batches])
+
+    def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """How many ids each text has, int64 (n,)."""
+        return np.concatenate([np.zeros(0, np.int64), *(self._encode(batch)[1] for batch in _batches(texts))])
+
+    def _encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        """Ids of all texts, and how many are each one's."""
+        flat, offsets = self._backend.encode_batch_flat(list(texts), add_special_tokens=True)
+        return np.frombuffer(flat, np.uint32), np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64))
 
 
 def load_tokenizer(model: Path) -> Tokenizer:

@@ -5,6 +5,7 @@ import secrets
 import shlex
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from embedkit.matrix import ITEM_BYTES, check_matrix, open_matrix
 from embedkit.merge import engine_groups
 from embedkit.modelfolder import require_same_model
 from embedkit.plan import read_plan
+from embedkit.readback import Piece, ReadBack
 from embedkit.records import (
     Chunk,
     DataIndex,
@@ -80,17 +82,20 @@ def verify(run: RunFolder, reembed: int = 0, seed: int | None = None) -> Report:
         reembed: rows of each finished shard to embed again and compare.
         seed: which rows those are; None for other ones each time. The report has it.
     """
-    checker = _Checker(run, secrets.randbits(32) if seed is None else seed)
-    try:
-        checker.check(reembed)
-    except EmbedkitError as error:
-        checker.add(run.path, str(error))
-    return checker.report()
+    with ReadBack() as read_back:
+        checker = _Checker(run, secrets.randbits(32) if seed is None else seed, read_back)
+        try:
+            checker.check(reembed)
+        except EmbedkitError as error:
+            checker.add(run.path, str(error))
+        return checker.report()
 
 
 class _Checker:
-    def __init__(self, run: RunFolder, seed: int) -> None:
+    def __init__(self, run: RunFolder, seed: int, read_back: ReadBack) -> None:
         self._run = run
+        self._read_back = read_back
+        self._compared: set[View] = set()
         self._seed = seed
         self._config: RunConfig | None = None
         self._plan: Plan | None = None
@@ -114,17 +119,19 @@ class _Checker:
         self._check_order()
         if self._run.plan.exists():
             self._plan = self._attempt(self._run.plan, self._read_plan)
+        if self._plan is not None:
+            self._read_shards(self._plan)
+        self._ask_for_bytes()
         self._check_parts()
         if self._plan is None:
             return
         self._stage = "embed"
         plan = self._plan
-        plan_sha256 = digest(plan)
         self._check_rows(plan)
-        for shard in range(len(plan.shards)):
-            path = self._run.shard_manifest(shard)
-            if path.exists():
-                self._attempt(path, partial(self._check_shard, plan, plan_sha256, shard), shard)
+        for manifest in self._manifests:
+            self._attempt(
+                self._run.shard_manifest(manifest.shard), partial(self._check_shard, manifest), manifest.shard
+            )
         self._check_engines()
         for shard, problem in canary_problems(self._manifests).items():
             self.add(self._run.shard_manifest(shard), f"{problem}, though the engine is the same", shard, self._again)
@@ -204,7 +211,7 @@ class _Checker:
         data = self._run.part_data(part)
         if self._plan is not None:
             self._bytes += self._plan.parts[part].file.bytes
-            problem = file_problem(data, self._plan.parts[part].file)
+            problem = file_problem(data, self._plan.parts[part].file, self._read_back.sha256)
             if problem is not None:
                 self.add(data, problem)
                 return
@@ -214,17 +221,17 @@ class _Checker:
         if self._plan is not None and manifest.extracted != self._plan.parts[part].file:
             self.add(self._run.part_manifest(part), "names another file than the plan")
         if self._plan is None:
-            problem = file_problem(data, manifest.extracted)
+            problem = file_problem(data, manifest.extracted, self._read_back.sha256)
             if problem is not None:
                 self.add(data, problem)
         if manifest.dropped_rows is not None:
-            problem = file_problem(self._run.part_dropped(part), manifest.dropped_rows)
+            problem = file_problem(self._run.part_dropped(part), manifest.dropped_rows, self._read_back.sha256)
             if problem is not None:
                 self.add(self._run.part_dropped(part), problem)
 
     def _check_rows(self, plan: Plan) -> None:
         """Rows ascend, none is both kept and dropped, and the counts are the plan's."""
-        problem = file_problem(self._run.dropped, plan.dropped_rows)
+        problem = file_problem(self._run.dropped, plan.dropped_rows, self._read_back.sha256)
         if problem is not None:
             self.add(self._run.dropped, problem)
             return
@@ -249,28 +256,57 @@ class _Checker:
         if sum(int(kept[count].sum()) for count in counts) != plan.tokens:
             self.add(self._run.plan, "token counts do not add up to the plan's")
 
-    def _check_shard(self, plan: Plan, plan_sha256: str, shard: int) -> None:
-        """The shard's manifest against the plan, and every byte of its file."""
-        path = self._run.shard_manifest(shard)
-        manifest = read(path, ShardManifest)
-        problem = manifest_problem(manifest, plan, plan_sha256, shard)
-        if problem is not None:
-            self.add(path, problem, shard)
-            return
-        self._manifests.append(manifest)
+    def _read_shards(self, plan: Plan) -> None:
+        """The shards' manifests that fit the plan."""
+        plan_sha256 = digest(plan)
+        for shard in range(len(plan.shards)):
+            path = self._run.shard_manifest(shard)
+            manifest = self._attempt(path, partial(read, path, ShardManifest), shard) if path.exists() else None
+            if manifest is None:
+                continue
+            problem = manifest_problem(manifest, plan, plan_sha256, shard)
+            if problem is None:
+                self._manifests.append(manifest)
+            else:
+                self.add(path, problem, shard)
+
+    def _ask_for_bytes(self) -> None:
+        """Begin to read every file, a merged matrix beside the shards that it is to be made of."""
+        run = self._run
+        if self._plan is not None and len(self._manifests) == len(self._plan.shards):
+            for view in self._manifests[0].matrices:
+                self._ask_for_matrix(view, self._plan.rows_kept)
+        data = (run.extracted.glob("*.parquet"), run.parts.glob("*.parquet"), run.path.glob("*.parquet"))
+        vectors = run.embeddings.glob("**/*.safetensors")
+        self._read_back.ask(path for path in sorted(chain(*data, vectors, run.embeddings.glob("**/*.parquet"))))
+
+    def _ask_for_matrix(self, view: View, rows: int) -> None:
+        whole = self._run.view_matrix(view)
+        pieces: list[Piece] = []
+        try:
+            for manifest in self._manifests:
+                matrix = manifest.matrices[view]
+                path = self._run.shard(manifest.shard) / matrix.file.name
+                pieces.append(Piece(path, check_matrix(path, *matrix.shape)))
+            offset = check_matrix(whole, rows, self._manifests[0].engine.dim)
+        except (EmbedkitError, OSError):
+            return  # then each is read for itself, and reported
+        self._read_back.ask_side_by_side(whole, offset, pieces)
+        self._compared.add(view)
+
+    def _check_shard(self, manifest: ShardManifest) -> None:
+        """Every byte of a shard's files against its manifest."""
         for view, matrix in manifest.matrices.items():
-            data = path.parent / matrix.file.name
+            data = self._run.shard(manifest.shard) / matrix.file.name
             self._bytes += matrix.file.bytes
-            problem = file_problem(data, matrix.file)
+            problem = file_problem(data, matrix.file, self._read_back.sha256)
             if problem is not None:
-                self.add(data, f"{problem}{self._damaged_rows(data, manifest, view)}", shard)
-            elif _chunk_mismatch(data, manifest.start, manifest, view) is not None:
-                self.add(path, f"its chunk digests are not those of its file (view {view})", shard)
+                self.add(data, f"{problem}{self._damaged_rows(data, manifest, view)}", manifest.shard)
 
     def _damaged_rows(self, data: Path, manifest: ShardManifest, view: View) -> str:
         """Which ids a damaged shard file has wrong, if its size is right."""
         try:
-            chunk = _chunk_mismatch(data, manifest.start, manifest, view)
+            chunk = _damaged_chunk(data, manifest, view)
         except (EmbedkitError, FileNotFoundError):
             return ""
         return "" if chunk is None else f"; first damaged ids: {chunk.start} to {chunk.stop - 1}"
@@ -286,21 +322,26 @@ class _Checker:
         damaged = set()
         for record in success.files:
             self._bytes += record.bytes
-            problem = file_problem(self._run.embeddings / record.name, record)
+            problem = file_problem(self._run.embeddings / record.name, record, self._read_back.sha256)
             if problem is not None:
                 self.add(self._run.embeddings / record.name, problem)
                 damaged.add(record.name)
         for manifest in self._manifests:
             if success.shard_manifests.get(str(manifest.shard)) != digest(manifest):
                 self.add(self._run.success, "was merged from another attempt at this shard", manifest.shard)
-            for view in manifest.matrices:
-                path = self._run.view_matrix(view)
-                if path.name not in damaged:
-                    chunk = _chunk_mismatch(path, 0, manifest, view, plan.rows_kept)
-                    if chunk is not None:
-                        what = f"ids {chunk.start} to {chunk.stop - 1} are not the shard's"
-                        self.add(path, what, manifest.shard)
+            for view in sorted(self._compared):
+                self._check_merged_rows(manifest, view)
         self._check_sources(plan, success, damaged)
+
+    def _check_merged_rows(self, manifest: ShardManifest, view: View) -> None:
+        """A shard's rows in the merged matrix, if the shard's file is what its manifest says."""
+        matrix = manifest.matrices[view]
+        path = self._run.shard(manifest.shard) / matrix.file.name
+        at = self._read_back.difference(path)
+        if at is not None and self._read_back.sha256(path) == matrix.file.sha256:
+            first = manifest.start + at // (manifest.engine.dim * ITEM_BYTES)
+            what = f"id {first} and perhaps more up to {manifest.stop - 1} are not the shard's"
+            self.add(self._run.view_matrix(view), what, manifest.shard)
 
     def _check_sources(self, plan: Plan, success: Success, damaged: set[str]) -> None:
         """Each source's matrix and metadata have the rows that `_SUCCESS.json` says, and all rows together."""
@@ -371,18 +412,13 @@ def _sampled_ids(manifest: ShardManifest, rows: int, seed: int) -> list[int]:
     return chosen
 
 
-def _chunk_mismatch(
-    path: Path, first_id: int, manifest: ShardManifest, view: View, rows: int | None = None
-) -> Chunk | None:
-    """The first chunk of the manifest whose bytes in a view's matrix file are not those that were written.
-
-    first_id is the id of the file's first row, rows its number of rows (the shard's if None).
-    """
-    shard_rows, dim = manifest.matrices[view].shape
-    offset = check_matrix(path, shard_rows if rows is None else rows, dim)
+def _damaged_chunk(path: Path, manifest: ShardManifest, view: View) -> Chunk | None:
+    """The first chunk of the manifest whose bytes in the shard's matrix file are not those that were written."""
+    rows, dim = manifest.matrices[view].shape
+    offset = check_matrix(path, rows, dim)
     with path.open("rb") as file:
         for chunk in manifest.chunks:
-            file.seek(offset + (chunk.start - first_id) * dim * ITEM_BYTES)
+            file.seek(offset + (chunk.start - manifest.start) * dim * ITEM_BYTES)
             data = file.read((chunk.stop - chunk.start) * dim * ITEM_BYTES)
             if hashlib.sha256(data).hexdigest() != chunk.views[view].sha256:
                 return chunk

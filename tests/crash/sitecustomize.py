@@ -4,6 +4,7 @@ A durable step is an fsync, a rename or a link; EMBEDKIT_TEST_KILL_AT is K, or E
 steps are done before the signal, even ones are not.
 """
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -12,17 +13,16 @@ from typing import Any
 kill_at = int(os.environ.get("EMBEDKIT_TEST_KILL_AT", "0"))
 stop_at = int(os.environ.get("EMBEDKIT_TEST_STOP_AT", "0"))
 at, sent = (stop_at, signal.SIGSTOP) if stop_at else (kill_at, signal.SIGKILL)
-steps = 0
+numbers = itertools.count(1)  # threads count too, and `next` is whole
 
 
 def counted(step: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        global steps
-        steps += 1
-        if steps == at and at % 2 == 0:
+        is_it = next(numbers) == at
+        if is_it and at % 2 == 0:
             os.kill(os.getpid(), sent)
         result = step(*args, **kwargs)
-        if steps == at and at % 2 == 1:
+        if is_it and at % 2 == 1:
             os.kill(os.getpid(), sent)
         return result
 
