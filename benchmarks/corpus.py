@@ -4,6 +4,7 @@ A long row is a user's turn and an answer with thoughts, cut one after the other
 drawn at random; lengths are log-normal, 2,048 to 32,000 tokens, about 9,700 in the mean, as in reasoning data sets.
 """
 
+import json
 import lzma
 import subprocess
 from pathlib import Path
@@ -20,6 +21,18 @@ from embedkit.files import durable
 FOLDER = Path(".venv/bench")
 TOKENIZER = Path(__file__).with_name("qwen3-embedding-tokenizer.json.xz")
 """Qwen3-Embedding-0.6B's tokenizer.json (Apache-2.0, by the Qwen team), compressed."""
+CONFIG = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "max_position_embeddings": 32768,
+    "vocab_size": 151669,
+}
 LONG_BYTES = 1_000_000_000
 ROW_GROUP = 1000
 
@@ -33,15 +46,53 @@ def demo() -> Path:
 
 
 def model() -> Path:
-    """A model folder with the genuine tokenizer and nothing else."""
+    """A model folder of the shapes of Qwen3-Embedding-0.6B with its genuine tokenizer; the weights are a hole."""
+    folder = FOLDER / "qwen3-embedding-0.6b"
+    if (folder / "tokenizer.json").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    header, size = _weights_header()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + size)
+    with durable(folder / "tokenizer.json") as temporary:
+        temporary.write_bytes(lzma.decompress(TOKENIZER.read_bytes()))
+    return folder
+
+
+def tokenizer_only() -> Path:
+    """A model folder with the genuine tokenizer alone, for the hash engine: nothing else is to be hashed."""
     folder = FOLDER / "qwen3-tokenizer"
-    file = folder / "tokenizer.json"
-    if not file.exists():
+    if not (folder / "tokenizer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text("{}")
-        with durable(file) as temporary:
+        with durable(folder / "tokenizer.json") as temporary:
             temporary.write_bytes(lzma.decompress(TOKENIZER.read_bytes()))
     return folder
+
+
+def _weights_header() -> tuple[bytes, int]:
+    """The header of a safetensors file with the model's tensors in bf16, and the bytes after it."""
+    width, inner, heads, keys = 1024, 3072, 16 * 128, 8 * 128
+    layer = {
+        "self_attn.q_proj": (heads, width),
+        "self_attn.k_proj": (keys, width),
+        "self_attn.v_proj": (keys, width),
+        "self_attn.o_proj": (width, heads),
+        "mlp.gate_proj": (inner, width),
+        "mlp.up_proj": (inner, width),
+        "mlp.down_proj": (width, inner),
+    }
+    shapes = {"embed_tokens.weight": (CONFIG["vocab_size"], width)}
+    shapes |= {f"layers.{i}.{name}.weight": shape for i in range(28) for name, shape in layer.items()}
+    header: dict[str, object] = {}
+    at = 0
+    for name, (rows, columns) in shapes.items():
+        size = rows * columns * 2
+        header[name] = {"dtype": "BF16", "shape": [rows, columns], "data_offsets": [at, at + size]}
+        at += size
+    return json.dumps(header).encode(), at
 
 
 def demo_texts() -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
-from embedkit.cost import model_cost
+from embedkit.cost import CostModel, model_cost
 from embedkit.cpus import available_cpus
 from embedkit.dataset import Dataset, identify, open_dataset, read_sources, row_bytes
 from embedkit.errors import EmbedkitError
@@ -78,7 +79,8 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
-    plan = _make_plan(run, config, dataset, len(rows), parts)
+    cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
+    plan = make_plan(run, config, dataset.rows, len(rows), parts, cost)
     if _readable(run.plan, Plan) is None:
         write(run.plan, plan)
     elif read_plan(run, config) != plan:
@@ -144,10 +146,19 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
     return index
 
 
-def _make_plan(
-    run: RunFolder, config: RunConfig, dataset: Dataset, rows_chosen: int, parts: list[PartManifest]
+def make_plan(
+    run: RunFolder, config: RunConfig, rows: int, rows_chosen: int, parts: list[PartManifest], cost: CostModel
 ) -> Plan:
-    """Number the kept rows and cut them into shards."""
+    """Number the kept rows and cut them into shards; writes `dropped_rows.parquet`, too.
+
+    Args:
+        run: the run; its parts are there.
+        config: the run's.
+        rows: rows of the data set.
+        rows_chosen: those of them that the request asks for.
+        parts: all parts' manifests in order.
+        cost: what a row is predicted to cost.
+    """
     request = config.request
     dropped_rows = _write_dropped(run, parts)
     dropped: dict[Reason, int] = {reason: sum(part.dropped[reason] for part in parts) for reason in parts[0].dropped}
@@ -156,12 +167,11 @@ def _make_plan(
         raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
     tokens = np.concatenate([_token_counts(run, part, request.views) for part in parts])
     settings = engine_settings(request)
-    cost = model_cost(Path(config.locations.model), request.device, request.engine)
     first_ids = np.cumsum([0, *(part.kept for part in parts)])
     return Plan(
         format=FORMAT,
         request_sha256=digest(request),
-        rows=dataset.rows,
+        rows=rows,
         rows_chosen=rows_chosen,
         rows_kept=rows_kept,
         dropped=dropped,
@@ -188,4 +198,6 @@ def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
 def _token_counts(run: RunFolder, part: PartManifest, views: Sequence[View]) -> npt.NDArray[np.int64]:
     """A part's token counts, a column a view, int64 (rows, views)."""
     columns = [count_column(view) for view in views]
-    return pl.read_parquet(run.part_data(part.part), columns=columns).select(columns).cast(pl.Int64).to_numpy()
+    with pq.ParquetFile(run.part_data(part.part), pre_buffer=False) as parquet:
+        table = parquet.read(columns, use_threads=False)
+    return np.stack([table[column].to_numpy() for column in columns], axis=1).astype(np.int64)

@@ -1,0 +1,45 @@
+"""Measure and write the page: `make bench`, or `python -m benchmarks NAME ...` for some."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from benchmarks import bench_merge, bench_plan, bench_prepare
+from benchmarks.measure import Figure, keep
+from benchmarks.page import PAGE, write_page
+
+BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "commands": bench_plan.bench_commands,
+    "plan": bench_plan.bench,
+    "prepare": bench_prepare.bench,
+    "embed": bench_prepare.bench_embed,
+    "balance": bench_plan.bench_balance,
+    "merge": bench_merge.bench,
+}
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all, and write the page anew."""
+    started = time.monotonic()
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = sorted(set(names) - set(BENCHMARKS) - {"page"})
+    if unknown:
+        sys.exit(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}, page")
+    for name in names:
+        if name == "page":
+            continue
+        print(f"{name} ...", flush=True)
+        figures = []
+        for figure in BENCHMARKS[name]():
+            figures.append(figure)
+            print(
+                f"  {'ok  ' if figure.is_met else 'MISS'} {figure.work}: {figure.value:.3g} {figure.unit}", flush=True
+            )
+            print(f"         {figure.measured}; {figure.rival}", flush=True)
+        keep(name, figures, f"python -m benchmarks {name}")
+    write_page()
+    print(f"{PAGE} is written, {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Timing commands as whole processes, cold where that matters, and keeping what was measured."""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from embedkit.versions import versions
+
+RESULTS = Path(__file__).with_name("results.json")
+POLL_SECONDS = 0.05
+PYTHON = sys.executable
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the page: what was measured beside which rival, and what is wanted.
+
+    value is a ratio to the rival unless `unit` says otherwise; `at_most` tells which side of `target` is good; None
+    for a figure that is only told.
+    """
+
+    work: str
+    value: float
+    unit: str = "x"
+    target: float | None = None
+    at_most: bool = False
+    measured: str
+    rival: str
+    note: str = ""
+    command: str = ""
+    day: str = ""
+    machine: str = ""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the target is reached; True where there is none."""
+        if self.target is None:
+            return True
+        return self.value <= self.target if self.at_most else self.value >= self.target
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a command took: wall and CPU seconds of all its processes, and the largest one's peak memory in bytes."""
+
+    wall: float
+    cpu: float
+    peak_bytes: int
+    output: str
+
+    @property
+    def json(self) -> dict[str, float]:
+        """The JSON object on the last line of what it printed."""
+        return dict(json.loads(self.output.strip().splitlines()[-1]))
+
+
+def timed(command: Sequence[object], cpus: set[int] | None = None, ok: tuple[int, ...] = (0,)) -> Took:
+    """Run a command to its end, on some CPUs only if asked. Raises RuntimeError with what it printed if it fails."""
+    before = os.times()
+    started = time.perf_counter()
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdout=printed,
+            stderr=subprocess.STDOUT,
+            preexec_fn=None if cpus is None else lambda: os.sched_setaffinity(0, cpus),
+        )
+        peaks: dict[int, int] = {}
+        while process.poll() is None:
+            _look_at_memory(process.pid, peaks)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(POLL_SECONDS)
+        wall = time.perf_counter() - started
+        printed.seek(0)
+        output = printed.read()
+    if process.returncode not in ok:
+        raise RuntimeError(f"{command} ended with {process.returncode}:\n{output}")
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Took(wall, cpu, max(peaks.values(), default=0), output)
+
+
+def _look_at_memory(pid: int, peaks: dict[int, int]) -> None:
+    """Note the peak so far of a process and of those that it started."""
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return
+    for process in processes:
+        try:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+        except OSError:
+            continue
+        high = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+        peaks[process.pid] = int(high.split()[1]) * 1024
+
+
+def cold(*folders: Path) -> str:
+    """Make nothing of these folders stay in memory; returns how: all caches where root may, else file by file."""
+    os.sync()
+    try:
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError:
+        for file in (file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()):
+            fd = os.open(file, os.O_RDONLY)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(fd)
+        return "file by file"
+    return "all caches dropped"
+
+
+def machine() -> str:
+    """CPU, cores and memory, as the page names them."""
+    model = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{len(os.sched_getaffinity(0))} cores of {model}, {memory:.0f} GiB"
+
+
+def keep(name: str, figures: Sequence[Figure], command: str) -> None:
+    """Put the figures of one benchmark in the place of its earlier ones."""
+    kept = read_results()
+    stamp = {"day": date.today().isoformat(), "machine": machine(), "command": command}
+    kept[name] = [msgspec.structs.replace(figure, **stamp) for figure in figures]
+    RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept, order="sorted"), indent=1) + b"\n")
+
+
+def read_results() -> dict[str, list[Figure]]:
+    """Figures by benchmark, as last measured."""
+    if not RESULTS.exists():
+        return {}
+    return msgspec.json.decode(RESULTS.read_bytes(), type=dict[str, list[Figure]])
+
+
+def library_versions() -> str:
+    """The versions that decide the figures."""
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions().items()))
