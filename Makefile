@@ -24,7 +24,7 @@ typed = $(filter command environment,$(origin $(1)))
 # Most tests wait for processes that they start; more than four at a time only start more models.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup run fetch profile named submit-full plan-full status rerun-failed submit-demo test test-all faults lint slurm-up \
+.PHONY: help setup run fetch profile named submit-full plan-full status rerun-failed submit-demo test test-all faults bench lint slurm-up \
   slurm-down browser report clean
 
 help: ## list these commands
@@ -83,6 +83,9 @@ test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## the slower 
 
 faults: .venv/test.stamp ## kill -9 and damaged bytes at random (N= kills, BYTES= damages, SEED=), an hour for 200 and 100
 	$(BIN)/python -m tests.faults --kills $(or $(N),200) --bytes $(or $(BYTES),100) --seed $(or $(SEED),0)
+
+bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure all but the GPU, a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
+	$(BIN)/python -m benchmarks $(ONLY)
 
 lint: .venv/test.stamp ## style and types
 	$(BIN)/ruff check .

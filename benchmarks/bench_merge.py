@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.corpus import FOLDER, demo_texts
-from benchmarks.fabricate import DIM, Shape, fabricate
+from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, Took, cold, timed
 from embedkit.matrix import ITEM_BYTES
 from embedkit.runfolder import RunFolder
@@ -18,7 +18,7 @@ GIB = 2**30
 
 def bench() -> Iterator[Figure]:
     """The whole run with 16 and with 445 sources, a tenth with long texts, and the replaced way on a tenth."""
-    texts = demo_texts()
+    texts = demo_texts()[:TEXT_BYTES]
     rows = _rows_that_fit()
     for sources in (16, 445):
         run = fabricate(FOLDER / "merge", Shape(rows=rows, sources=sources, text_bytes=100, shards=64), texts)

@@ -7,9 +7,11 @@ verify, status and submit read these runs as they read any other.
 import hashlib
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -47,6 +49,9 @@ from embedkit.runfolder import RunFolder
 from embedkit.versions import versions
 
 DIM = 1024
+NOISE_ROWS = 10_007
+"""A prime, so that no shard, chunk or window repeats another."""
+TEXT_BYTES = 64 << 20
 COST = CostModel("cuda", linear_flops=2 * 28 * 15.728e6, attention_flops=2.0 * 16 * 128 * 28)
 """Qwen3-Embedding-0.6B's."""
 
@@ -111,7 +116,7 @@ def fabricate_config(path: Path, shape: Shape) -> tuple[RunFolder, RunConfig]:
 def fabricate_parts(run: RunFolder, config: RunConfig, shape: Shape, texts: str) -> list[PartManifest]:
     """The parts of a data set whose rows were all kept; `texts` is what responses are cut from."""
     rng = np.random.default_rng(shape.seed)
-    raw = texts.encode()[: 64 << 20]
+    raw = texts[:TEXT_BYTES].encode()
     schema = extracted_schema(("combined",))
     lengths = lengths_of(shape.rows, shape.seed)
     borders = [*range(0, shape.rows, PART_ROWS), shape.rows]
@@ -204,14 +209,35 @@ def fabricate_shards(run: RunFolder, config: RunConfig, shape: Shape, plan: Plan
         token_budget=plan.settings.token_budget,
         dim=shape.dim,
     )
-    noise = np.random.default_rng(shape.seed).standard_normal((8192, shape.dim)).astype(np.float32)
+    noise = np.random.default_rng(shape.seed).standard_normal((NOISE_ROWS, shape.dim), np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
-    canary = noise[:3].tobytes()
     plan_sha256 = digest(plan)
-    for shard, planned in enumerate(plan.shards):
-        folder = run.shard(shard)
-        folder.mkdir(parents=True)
-        _write_shard(run, config, shape, planned, shard, record, noise, canary, plan_sha256, data)
+    with ThreadPoolExecutor(1) as beside:
+        for shard, planned in enumerate(plan.shards):
+            run.shard(shard).mkdir(parents=True)
+            vectors = _Vectors(noise, beside) if data else None
+            _write_shard(run, config, shape, planned, shard, record, vectors, noise[:3].tobytes(), plan_sha256)
+
+
+class _Vectors:
+    """Rows of noise, each id's the same for ever, hashed for file and chunk at a time."""
+
+    def __init__(self, noise: np.ndarray, beside: ThreadPoolExecutor) -> None:
+        self._noise = noise
+        self._beside = beside
+
+    def write(self, file: BinaryIO, whole: "hashlib._Hash", start: int, stop: int) -> str:
+        """Append the rows of ids [start, stop); returns their sha256."""
+        of_chunk = hashlib.sha256()
+        while start < stop:
+            at = start % NOISE_ROWS
+            rows = self._noise[at : at + stop - start].data
+            update = self._beside.submit(whole.update, rows)
+            of_chunk.update(rows)
+            file.write(rows)
+            update.result()
+            start += len(rows)
+        return of_chunk.hexdigest()
 
 
 def _write_shard(
@@ -221,10 +247,9 @@ def _write_shard(
     planned: PlanShard,
     shard: int,
     record: EngineRecord,
-    noise: np.ndarray,
+    vectors: _Vectors | None,
     canary: bytes,
     plan_sha256: str,
-    data: bool,
 ) -> None:
     attempt = f"local-0-{shard:08x}"
     path = run.shard(shard) / f"{attempt}.combined.safetensors"
@@ -235,25 +260,20 @@ def _write_shard(
     with path.open("wb") as file:
         file.write(header)
         for start, stop in pairwise(planned.chunks):
-            of_chunk = hashlib.sha256()
-            for first in range(start, stop, len(noise)) if data else ():
-                block = np.roll(noise, first, axis=1)[: min(stop - first, len(noise))].tobytes()
-                of_chunk.update(block)
-                whole.update(block)
-                file.write(block)
+            of_chunk = vectors.write(file, whole, start, stop) if vectors is not None else "0" * 64
             chunks.append(
                 Chunk(
                     start=start,
                     stop=stop,
                     tokens=planned.tokens // (len(planned.chunks) - 1),
                     inputs_sha256="0" * 64,
-                    views={"combined": Vectors(sha256=of_chunk.hexdigest(), empty=0, norm_min=1.0, norm_max=1.0)},
+                    views={"combined": Vectors(sha256=of_chunk, empty=0, norm_min=1.0, norm_max=1.0)},
                     seconds=planned.cost_seconds / (len(planned.chunks) - 1),
                 )
             )
     size = len(header) + rows * shape.dim * ITEM_BYTES
     matrix = FileRecord(name=path.name, bytes=size, sha256=whole.hexdigest())
-    if not data:
+    if vectors is None:
         path.unlink()
     manifest = ShardManifest(
         format=FORMAT,

@@ -93,17 +93,16 @@ def timed(command: Sequence[object], cpus: set[int] | None = None, ok: tuple[int
 
 def _look_at_memory(pid: int, peaks: dict[int, int]) -> None:
     """Note the peak so far of a process and of those that it started."""
+    process = Path(f"/proc/{pid}")
     try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.Error:
-        return
-    for process in processes:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-        except OSError:
-            continue
-        high = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
-        peaks[process.pid] = int(high.split()[1]) * 1024
+        status = (process / "status").read_text()
+        children = [task.read_text().split() for task in process.glob("task/*/children")]
+    except OSError:
+        return  # it ended
+    high = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
+    peaks[pid] = max(peaks.get(pid, 0), int(high.split()[1]) * 1024)
+    for child in {int(child) for of_task in children for child in of_task}:
+        _look_at_memory(child, peaks)
 
 
 def cold(*folders: Path) -> str:

@@ -1,0 +1,78 @@
+"""What merge writes does not depend on its windows, and holds what the shards and parts hold."""
+
+import numpy as np
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+from embedkit import mergerows, mergevectors
+from embedkit.errors import EmbedkitError
+from embedkit.matrix import ITEM_BYTES
+from embedkit.merge import merge
+from embedkit.records import Success, file_record, read, write
+from embedkit.runfolder import RunFolder
+from embedkit.verify import verify
+
+DIM = 64
+
+
+@pytest.fixture
+def unmerged_run(damaged_run: RunFolder) -> RunFolder:
+    """A copy of a finished run, not merged yet."""
+    damaged_run.success.unlink()
+    return damaged_run
+
+
+@pytest.mark.parametrize("rows", [1, 7, 64])
+def test_windows_of_any_size_give_the_same_files(
+    rows: int, unmerged_run: RunFolder, hash_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mergevectors, "WINDOW_BYTES", rows * DIM * ITEM_BYTES)
+    monkeypatch.setattr(mergerows, "WINDOW_BYTES", rows * 100)
+    monkeypatch.setattr(mergerows, "PENDING_BYTES", rows * 200)
+    monkeypatch.setattr(mergerows, "SOURCES_A_PASS", rows)
+    success = merge(unmerged_run)
+    assert unmerged_run.matrix.read_bytes() == hash_run.matrix.read_bytes()
+    whole = pl.read_parquet(unmerged_run.metadata)
+    assert whole.equals(pl.read_parquet(hash_run.metadata))
+    vectors = load_file(unmerged_run.matrix)["embeddings"]
+    for source, record in success.sources.items():
+        of_source = whole.filter(pl.col("dataset_source") == source)
+        assert pl.read_parquet(unmerged_run.source_metadata(record.folder)).equals(of_source)
+        there = load_file(unmerged_run.source_matrix(record.folder, "combined"))["embeddings"]
+        assert np.array_equal(there, vectors[of_source["id"].to_numpy()])
+    assert verify(unmerged_run).ok
+
+
+def test_every_damaged_shard_is_named_at_once(unmerged_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mergevectors, "WINDOW_BYTES", 5 * DIM * ITEM_BYTES)
+    first, second = (next(unmerged_run.shard(shard).glob("*.safetensors")) for shard in (0, 2))
+    data = bytearray(first.read_bytes())
+    data[-1] ^= 1
+    first.write_bytes(data)
+    second.unlink()
+    with pytest.raises(EmbedkitError) as error:
+        merge(unmerged_run)
+    assert "2 of 3 shards are not whole" in str(error.value)
+    assert "shard 0: " in str(error.value)
+    assert "shard 2: " in str(error.value)
+    assert "is missing" in str(error.value)
+
+
+def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: RunFolder) -> None:
+    """As a merge with a fault would leave them: each file is what `_SUCCESS.json` says, and yet rows are exchanged."""
+    run = damaged_run
+    data = bytearray(run.matrix.read_bytes())
+    row = DIM * ITEM_BYTES
+    a, b = len(data) - row, len(data) - 3 * row
+    data[a : a + row], data[b : b + row] = data[b : b + row], data[a : a + row]
+    run.matrix.write_bytes(data)
+    success = read(run.success, Success)
+    record = file_record(run.matrix)
+    files = tuple(record if file.name == record.name else file for file in success.files)
+    write(
+        run.success, Success(**{**{name: getattr(success, name) for name in success.__struct_fields__}, "files": files})
+    )
+    report = verify(run)
+    assert [(problem.file, problem.shard) for problem in report.problems] == [("embeddings/all.safetensors", 2)]
+    assert f"id {success.rows - 3} " in report.problems[0].what
