@@ -29,6 +29,14 @@ def test_a_fabricated_run_merges_and_verifies_and_the_replaced_way_makes_the_sam
     assert theirs.equals(pl.read_parquet(run.metadata, columns=["row", "response_text"]))
 
 
+def test_a_run_of_more_tokens_than_32_bits_hold_verifies(tmp_path: Path) -> None:
+    shape = Shape(rows=240_000, sources=2, text_bytes=0, shards=2, dim=2)
+    assert lengths_of(shape.rows).sum() > 2**31
+    run = fabricate(tmp_path / "run", shape, TEXT)
+    report = verify(run)
+    assert report.ok, report.problems
+
+
 def test_the_replaced_filter_keeps_what_fits(tmp_path: Path, tiny_qwen: Path) -> None:
     data = write_chats(tmp_path / "chats.parquet", [chat("a", "<think>b</think>c"), chat("a", "word " * 40_000)])
     took = filter_rows(data, tiny_qwen / "tokenizer.json", 2, bound=False)
