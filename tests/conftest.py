@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: real data, real models, runs made by the real command line."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,21 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter._session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that the first of the test processes makes and all then read."""
+    own = factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = folder / ".made"
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def demo_chats() -> Path:
     return DEMO / "chats-16.parquet"
@@ -63,19 +80,19 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen3 of the right shape with random weights and its own byte-level BPE tokenizer."""
     from tests.models import make_tiny_qwen
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-qwen3"
-    make_tiny_qwen(folder)
-    return folder
+    return made_once(tmp_path_factory, "tiny", lambda folder: make_tiny_qwen(folder / "tiny-qwen3")) / "tiny-qwen3"
 
 
 @pytest.fixture(scope="session")
 def tokenizer_only(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the hash engine needs of a model: its tokenizer."""
-    folder = tmp_path_factory.mktemp("models") / "tokenizer"
-    folder.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(tiny_qwen / name, folder)
-    return folder
+
+    def copy(folder: Path) -> None:
+        (folder / "tokenizer").mkdir()
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(tiny_qwen / name, folder / "tokenizer")
+
+    return made_once(tmp_path_factory, "models", copy) / "tokenizer"
 
 
 def write_chats(path: Path, chats: list[Any], sources: list[str | None] | None = None) -> Path:
@@ -97,6 +114,13 @@ def chat(prompt: str, answer: str) -> list[dict[str, str]]:
 @pytest.fixture(scope="session")
 def small_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """9,000 short chats of 7 sources, some to be dropped for each reason."""
+    return (
+        made_once(tmp_path_factory, "data", lambda folder: write_small_chats(folder / "small.parquet"))
+        / "small.parquet"
+    )
+
+
+def write_small_chats(path: Path) -> None:
     words = ["river", "stone", "lamp", "π", "漢字", "engine", "seven", "<think>", "</think>", "9 8 7", "🙂", "so"]
     chats: list[Any] = []
     for i in range(9000):
@@ -112,7 +136,7 @@ def small_chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             chats.append(chat(f"{i} {text}", text))
     sources = [f"source {i % 7}" if i % 7 else "a/b" for i in range(9000)]
-    return write_chats(tmp_path_factory.mktemp("data") / "small.parquet", chats, sources)  # type: ignore[arg-type]
+    write_chats(path, chats, sources)  # type: ignore[arg-type]
 
 
 def embedkit(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -136,7 +160,8 @@ RunMaker = Callable[..., RunFolder]
 @pytest.fixture(scope="session")
 def hash_run(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished run of small_chats with the hash engine in 3 shards. Read only."""
-    return make_hash_run(small_chats, tokenizer_only, tmp_path_factory.mktemp("runs"))
+    make = partial(make_hash_run, small_chats, tokenizer_only)
+    return RunFolder(made_once(tmp_path_factory, "runs", make) / "run")
 
 
 def hash_request(data: Path, model: Path, output: Path, name: str = "run") -> list[object]:

@@ -73,7 +73,8 @@ def test_a_stand_in_for_another_model_is_named_by_merge_and_verify(
     assert snapshot(prepared_run) == snapshot(hash_run)
 
 
-@pytest.mark.parametrize("kind", ["hang", pytest.param("hang-holding", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["hang", "hang-holding"])
 def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared_run: RunFolder, hash_run: RunFolder) -> None:
     """Held interpreter or not; what was durable before is kept."""
     resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared_run.path.parent]

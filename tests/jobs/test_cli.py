@@ -112,6 +112,7 @@ def test_resume_with_data_in_another_order_is_refused(tokenizer_only: Path, tmp_
     assert (tmp_path / "run" / "run_config.json").read_bytes() == config
 
 
+@pytest.mark.slow
 def test_data_may_move_between_starts(tokenizer_only: Path, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "d.parquet", [chat(f"{i}", "a") for i in range(30)])
     request = ["--model", tokenizer_only, "--engine", "hash", "--max-length", 512]

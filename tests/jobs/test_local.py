@@ -143,6 +143,7 @@ def test_a_run_killed_in_embed_leaves_no_process_and_is_resumed(
     assert embedkit("verify", run.path).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_in_prepare_leaves_no_process_and_is_resumed(
     demo_chats: Path, minilm: Path, tmp_path: Path
 ) -> None:
