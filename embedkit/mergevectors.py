@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.errors import EmbedkitError
-from embedkit.files import BLOCK_BYTES
+from embedkit.files import BLOCK_BYTES, read_into
 from embedkit.logprogress import LogProgress
 from embedkit.matrix import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.newfiles import HashedFile, NewFiles
@@ -128,7 +128,7 @@ class _OpenShard:
         """Read the next rows into an array."""
         data = rows.data.cast("B")
         while data:
-            count = self._file.readinto(data[:BLOCK_BYTES])
+            count = read_into(self._file, data[:BLOCK_BYTES])
             if not count:
                 raise EmbedkitError(f"{self._path}: became shorter while it was read")
             self._sha256.update(data[:count])

@@ -4,15 +4,16 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from embedkit.cpus import available_cpus
-from embedkit.files import BLOCK_BYTES, sha256_file
+from embedkit.files import BLOCK_BYTES, read_into, sha256_file
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -75,38 +76,47 @@ class ReadBack:
 
 
 def _read_side_by_side(whole: Path, offset: int, pieces: Sequence[Piece]) -> _SideBySide:
-    of_whole = hashlib.sha256()
     of_pieces: dict[Path, str] = {}
     differs: dict[Path, int] = {}
-    buffers = np.empty((2, BLOCK_BYTES), np.uint8)
-    # Two digests are made at a time: the whole's is one chain, so nothing else would keep up with it.
+    # Two threads, since the whole's digest is one chain: nothing else would keep up with it.
     with whole.open("rb", buffering=0) as whole_file, ThreadPoolExecutor(1, "beside") as beside:
-        of_whole.update(whole_file.read(offset))
+        of_whole = _Stream(whole_file, offset)
         for piece in pieces:
-            of_piece = hashlib.sha256()
             at = 0
             with piece.path.open("rb", buffering=0) as file:
-                of_piece.update(file.read(piece.offset))
-                while len(block := _read(file, buffers[0])):
-                    there = _read(whole_file, buffers[1][: len(block)])
-                    update = beside.submit(of_whole.update, there.data)
-                    of_piece.update(block.data)
-                    update.result()
+                of_piece = _Stream(file, piece.offset)
+                rest = piece.path.stat().st_size - piece.offset
+                while at < rest:
+                    other = beside.submit(of_whole.read, min(rest - at, BLOCK_BYTES))
+                    block, there = of_piece.read(BLOCK_BYTES), other.result()
+                    if not len(block):
+                        break  # it became shorter; its digest says so
                     if piece.path not in differs and not np.array_equal(block, there):
                         differs[piece.path] = at + _first_difference(block, there)
                     at += len(block)
-            of_pieces[piece.path] = of_piece.hexdigest()
-        while len(rest := _read(whole_file, buffers[1])):
-            of_whole.update(rest.data)
-    return _SideBySide(of_whole.hexdigest(), of_pieces, differs)
+            of_pieces[piece.path] = of_piece.sha256
+        while len(of_whole.read(BLOCK_BYTES)):
+            pass
+    return _SideBySide(of_whole.sha256, of_pieces, differs)
 
 
-def _read(file: BinaryIO, buffer: Bytes) -> Bytes:
-    """Fill the buffer, or as much as there is; the part that was filled."""
-    filled = 0
-    while filled < len(buffer) and (count := file.readinto(buffer[filled:].data)):  # type: ignore[attr-defined]
-        filled += count
-    return buffer[:filled]
+class _Stream:
+    """A file that is read and hashed on the way; its first `offset` bytes are hashed alone."""
+
+    def __init__(self, file: FileIO, offset: int) -> None:
+        self._file = file
+        self._digest = hashlib.sha256(file.read(offset))
+        self._buffer = np.empty(BLOCK_BYTES, np.uint8)
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+    def read(self, size: int) -> Bytes:
+        """The next bytes, as many as there are up to `size`; good until the next call."""
+        count = read_into(self._file, self._buffer[:size].data)
+        self._digest.update(self._buffer[:count].data)
+        return self._buffer[:count]
 
 
 def _first_difference(a: Bytes, b: Bytes) -> int:
