@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import secrets
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -65,11 +66,22 @@ def private_folder(folder: Path) -> Path:
 
     Raises EmbedkitError if it is another user's.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_folder(folder)
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         raise EmbedkitError(f"{folder} is not yours, so what is in it cannot be trusted; move it away, and resume")
     folder.chmod(0o700)
     return folder
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder unless it is there; `mkdir` alone fails where somebody removes it at that moment."""
+    while True:
+        try:
+            return folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISDIR(folder.lstat().st_mode):
+                    raise
 
 
 def new_private_folder(parent: Path) -> Path:

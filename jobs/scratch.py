@@ -58,7 +58,10 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
         os.environ.update(CONSTANT)
         tempfile.tempdir = None  # it remembers where temporaries went
         log.info("scratch: %s, compiled kernels: %s", own, compiled)
-        yield compiled
+        try:
+            yield compiled
+        finally:
+            tempfile.tempdir = None
 
 
 @contextmanager

@@ -88,5 +88,5 @@ def test_a_figure_that_misses_stays_on_the_page_with_its_cause(tmp_path: Path, m
     page.write_page()
     text = (tmp_path / "page.md").read_text()
     assert "| quick work | 0.8x | at least 0.7 | 8 s | cp: 10 s |" in text
-    assert "| slow work | **3 s, missed** | at most 2 | 3 s | - |" in text
+    assert "| slow work | **3 s, missed** | at most 2 | 3 s | none |" in text
     assert "Missed: slow work. why" in text
