@@ -70,7 +70,7 @@ def test_tasks_of_an_array_on_one_node_see_distinct_gpus(cluster: Cluster, tmp_p
     script = f"echo $CUDA_VISIBLE_DEVICES > {tmp_path}/$SLURM_ARRAY_TASK_ID; for i in $(seq 300); do "
     script += f"[ $(ls {tmp_path} | wc -l) = 2 ] && exit; sleep 0.1; done; exit 1"
     job = submit(cluster, script, "--array=0-1", "--gres=gpu:1", "--nodelist=n4")
-    assert wait_for(lambda: set(state(cluster, job).split()) == {"COMPLETED"}, 60), state(cluster, job)
+    assert wait_for(lambda: set(state(cluster, job).split()) == {"COMPLETED"}, 120), state(cluster, job)
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["0\n", "1\n"]
     # slurmdbd hears of it some seconds later.
     rows = ("sacct", "-X", "-n", "-P", "-j", job, "-o", "state")
@@ -79,7 +79,7 @@ def test_tasks_of_an_array_on_one_node_see_distinct_gpus(cluster: Cluster, tmp_p
 
 def test_a_lost_node_kills_its_jobs_and_once_restored_runs_them_again(cluster: Cluster) -> None:
     job = submit(cluster, STUBBORN, "--partition=fragile", "--nodelist=n6", "--requeue")
-    assert wait_for(lambda: state(cluster, job) == "RUNNING", 30)
+    assert wait_for(lambda: state(cluster, job) == "RUNNING", 120)
     assert wait_for(lambda: len(of_cluster(cluster.folder, "n6")) >= 5, 10)
     cluster.lose_node("n6")
     assert of_cluster(cluster.folder, "n6") == []
@@ -87,17 +87,17 @@ def test_a_lost_node_kills_its_jobs_and_once_restored_runs_them_again(cluster: C
     history = ("sacct", "-X", "-D", "-n", "-P", "-j", job, "-o", "state,nodelist")
     assert wait_for(lambda: "NODE_FAIL|n6" in cluster.run(*history), 20)
     cluster.restore_node("n6")
-    assert wait_for(lambda: state(cluster, job) == "RUNNING", 30)
+    assert wait_for(lambda: state(cluster, job) == "RUNNING", 120)
     cluster.run("scancel", job)
 
 
 def test_an_urgent_job_preempts_a_scavenging_one_which_runs_again(cluster: Cluster) -> None:
     whole = ("--nodelist=n7", "--exclusive")
     low = submit(cluster, "sleep 300", "--partition=scavenge", "--requeue", *whole)
-    assert wait_for(lambda: state(cluster, low) == "RUNNING", 30)
+    assert wait_for(lambda: state(cluster, low) == "RUNNING", 120)
     high = submit(cluster, "sleep 1", "--partition=urgent", *whole)
-    assert wait_for(lambda: state(cluster, high) == "COMPLETED", 60)
-    assert wait_for(lambda: state(cluster, low) == "RUNNING", 30)
+    assert wait_for(lambda: state(cluster, high) == "COMPLETED", 120)
+    assert wait_for(lambda: state(cluster, low) == "RUNNING", 120)
     assert "Restarts=1" in cluster.run("scontrol", "show", "job", low)
     cluster.run("scancel", low)
 
@@ -105,7 +105,7 @@ def test_an_urgent_job_preempts_a_scavenging_one_which_runs_again(cluster: Clust
 def test_a_task_over_its_memory_is_killed(cluster: Cluster) -> None:
     hungry = f"{sys.executable} -c 'import time; x = bytearray(300 << 20); time.sleep(60)'"
     job = submit(cluster, hungry, "--mem=50M")
-    assert wait_for(lambda: state(cluster, job) in ("FAILED", "OUT_OF_MEMORY"), 30), state(cluster, job)
+    assert wait_for(lambda: state(cluster, job) in ("FAILED", "OUT_OF_MEMORY"), 120), state(cluster, job)
 
 
 @needs_slurm
@@ -113,14 +113,14 @@ def test_a_task_over_its_memory_is_killed(cluster: Cluster) -> None:
 def test_a_controller_that_was_stopped_or_killed_still_knows_its_jobs(hard: bool) -> None:
     with own_cluster() as cluster:
         job = submit(cluster, "sleep 300", "--job-name=to-be-kept")
-        assert wait_for(lambda: state(cluster, job) == "RUNNING", 30)
+        assert wait_for(lambda: state(cluster, job) == "RUNNING", 120)
         saved = cluster.folder / "state" / "job_state"
         assert wait_for(lambda: saved.exists() and b"to-be-kept" in saved.read_bytes(), 30)
         cluster.stop_controller(hard=hard)
         assert module.daemon(cluster.folder, "slurmctld") is None
         cluster.start_controller()
         # After SIGKILL it takes up what it saved last: often a job that has not started, which it starts again.
-        assert wait_for(lambda: state(cluster, job) == "RUNNING", 30)
+        assert wait_for(lambda: state(cluster, job) == "RUNNING", 120)
         assert hard or "Restarts=0" in cluster.run("scontrol", "show", "job", job)
 
 
@@ -128,7 +128,7 @@ def test_a_controller_that_was_stopped_or_killed_still_knows_its_jobs(hard: bool
 def test_stop_leaves_no_process_and_no_folder_and_may_be_repeated() -> None:
     with own_cluster() as cluster:
         job = submit(cluster, STUBBORN)
-        assert wait_for(lambda: state(cluster, job) == "RUNNING", 30)
+        assert wait_for(lambda: state(cluster, job) == "RUNNING", 120)
         # munged, slurmctld, two slurmd; slurmstepd, the script, two sleeps.
         assert wait_for(lambda: len(of_cluster(cluster.folder)) >= 8, 10)
         before = of_cluster(cluster.folder)
@@ -154,7 +154,7 @@ def test_two_clusters_at_once_do_not_meet() -> None:
         one, other = (future.result() for future in [pool.submit(start, accounting=False) for _ in range(2)])
     try:
         job = submit(one, "sleep 300")
-        assert wait_for(lambda: state(one, job) == "RUNNING", 30)
+        assert wait_for(lambda: state(one, job) == "RUNNING", 120)
         assert other.run("squeue", "-h") == ""
         one.stop()
         assert other.run("sinfo", "-h", "-o", "%T %D") == "idle 2"
