@@ -1,38 +1,22 @@
-"""Reading a run back: sha256 of many files at once, each byte read once, a matrix beside the shards it is made of."""
+"""Reading a run back: sha256 of many files at once, each byte read once; of a merged matrix, of its pieces too."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import NamedTuple, Self
 
 from embedkit.cpus import available_cpus
 from embedkit.files import BLOCK_BYTES, read_into, sha256_file
 
-Bytes = npt.NDArray[np.uint8]
 
-
-@dataclass(frozen=True)
-class Piece:
-    """A file whose bytes from `offset` on are also in a larger file, one piece after the other."""
-
-    path: Path
-    offset: int
-
-
-@dataclass(frozen=True)
-class _SideBySide:
-    """sha256 of the whole and of the pieces, and where a piece first differs from it, in bytes after its offset."""
+class Digests(NamedTuple):
+    """sha256 of a file and of each of its pieces, hexadecimal."""
 
     whole: str
-    pieces: dict[Path, str]
-    differs: dict[Path, int]
+    pieces: tuple[str, ...]
 
 
 class ReadBack:
@@ -40,8 +24,7 @@ class ReadBack:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(available_cpus(), "read")
-        self._digests: dict[Path, Future[str]] = {}
-        self._compared: dict[Path, Future[_SideBySide]] = {}
+        self._asked: dict[Path, Future[Digests]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -51,75 +34,65 @@ class ReadBack:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def ask(self, paths: Iterable[Path]) -> None:
-        """Begin to read files, the largest first; those that are read beside others, or gone, are left out."""
-        there = [path for path in paths if path not in self._compared and path.is_file()]
-        for path in sorted(there, key=lambda path: (-path.stat().st_size, path)):
-            self._digests[path] = self._pool.submit(sha256_file, path)
+    def ask_in_pieces(self, path: Path, borders: Sequence[int]) -> None:
+        """Begin to read a file; its pieces lie between ascending borders, in bytes."""
+        self._asked[path] = self._pool.submit(_digests_in_pieces, path, borders)
 
-    def ask_side_by_side(self, whole: Path, offset: int, pieces: Sequence[Piece]) -> None:
-        """Begin to read a file and, beside it from `offset` on, those that it is to be the pieces of."""
-        future = self._pool.submit(_read_side_by_side, whole, offset, pieces)
-        self._compared |= dict.fromkeys([whole, *(piece.path for piece in pieces)], future)
+    def ask(self, paths: Iterable[Path]) -> None:
+        """Begin to read files, the largest first; those that were asked for already, or are gone, are left out."""
+        there = [path for path in paths if path not in self._asked and path.is_file()]
+        for path in sorted(there, key=lambda path: (-path.stat().st_size, path)):
+            self._asked[path] = self._pool.submit(_digest, path)
 
     def sha256(self, path: Path) -> str:
         """The digest of a file, hexadecimal, when it is read. Raises OSError if that failed."""
-        if path in self._compared:
-            both = self._compared[path].result()
-            return both.pieces.get(path, both.whole)
-        future = self._digests.get(path)
-        return sha256_file(path) if future is None else future.result()
+        asked = self._asked.get(path)
+        return sha256_file(path) if asked is None else asked.result().whole
 
-    def difference(self, piece: Path) -> int | None:
-        """Where a piece first differs from its place in the whole, in bytes after its offset; None if nowhere."""
-        return self._compared[piece].result().differs.get(piece)
+    def pieces(self, path: Path) -> tuple[str, ...]:
+        """The digests of a file's pieces, when it is read; none if it was not asked for in pieces."""
+        asked = self._asked.get(path)
+        return () if asked is None else asked.result().pieces
 
 
-def _read_side_by_side(whole: Path, offset: int, pieces: Sequence[Piece]) -> _SideBySide:
-    of_pieces: dict[Path, str] = {}
-    differs: dict[Path, int] = {}
-    # Two threads, since the whole's digest is one chain: nothing else would keep up with it.
-    with whole.open("rb", buffering=0) as whole_file, ThreadPoolExecutor(1, "beside") as beside:
-        of_whole = _Stream(whole_file, offset)
-        for piece in pieces:
-            at = 0
-            with piece.path.open("rb", buffering=0) as file:
-                of_piece = _Stream(file, piece.offset)
-                rest = piece.path.stat().st_size - piece.offset
-                while at < rest:
-                    other = beside.submit(of_whole.read, min(rest - at, BLOCK_BYTES))
-                    block, there = of_piece.read(BLOCK_BYTES), other.result()
-                    if not len(block):
-                        break  # it became shorter; its digest says so
-                    if piece.path not in differs and not np.array_equal(block, there):
-                        differs[piece.path] = at + _first_difference(block, there)
-                    at += len(block)
-            of_pieces[piece.path] = of_piece.sha256
-        while len(of_whole.read(BLOCK_BYTES)):
-            pass
-    return _SideBySide(of_whole.sha256, of_pieces, differs)
+def _digest(path: Path) -> Digests:
+    return Digests(sha256_file(path), ())
 
 
-class _Stream:
-    """A file that is read and hashed on the way; its first `offset` bytes are hashed alone."""
-
-    def __init__(self, file: FileIO, offset: int) -> None:
-        self._file = file
-        self._digest = hashlib.sha256(file.read(offset))
-        self._buffer = np.empty(BLOCK_BYTES, np.uint8)
-
-    @property
-    def sha256(self) -> str:
-        return self._digest.hexdigest()
-
-    def read(self, size: int) -> Bytes:
-        """The next bytes, as many as there are up to `size`; good until the next call."""
-        count = read_into(self._file, self._buffer[:size].data)
-        self._digest.update(self._buffer[:count].data)
-        return self._buffer[:count]
+def _digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
+    whole = hashlib.sha256()
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    pieces = _Pieces(borders)
+    # Each digest is one chain, so a thread for the whole's: nothing else would keep up with the file.
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
+        while count := read_into(file, buffer):
+            update = beside.submit(whole.update, buffer[:count])
+            pieces.update(buffer[:count])
+            update.result()
+    return Digests(whole.hexdigest(), pieces.digests())
 
 
-def _first_difference(a: Bytes, b: Bytes) -> int:
-    size = min(len(a), len(b))
-    unequal = np.flatnonzero(a[:size] != b[:size])
-    return int(unequal[0]) if len(unequal) else size
+class _Pieces:
+    """The digests of what lies between borders in a stream of bytes."""
+
+    def __init__(self, borders: Sequence[int]) -> None:
+        self._spans = list(pairwise(borders))
+        self._digests = [hashlib.sha256() for _ in self._spans]
+        self._now = 0
+        self._at = 0
+
+    def update(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        stop = self._at + len(data)
+        while self._now < len(self._spans):
+            first, last = self._spans[self._now]
+            if first < stop:
+                self._digests[self._now].update(data[max(first - self._at, 0) : last - self._at])
+            if last > stop:
+                break
+            self._now += 1
+        self._at = stop
+
+    def digests(self) -> tuple[str, ...]:
+        """Of each piece, as far as it was there."""
+        return tuple(digest.hexdigest() for digest in self._digests)

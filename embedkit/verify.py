@@ -5,7 +5,7 @@ import secrets
 import shlex
 from collections.abc import Callable
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from embedkit.matrix import ITEM_BYTES, check_matrix, open_matrix
 from embedkit.merge import engine_groups
 from embedkit.modelfolder import require_same_model
 from embedkit.plan import read_plan
-from embedkit.readback import Piece, ReadBack
+from embedkit.readback import ReadBack
 from embedkit.records import (
     Chunk,
     DataIndex,
@@ -95,7 +95,6 @@ class _Checker:
     def __init__(self, run: RunFolder, seed: int, read_back: ReadBack) -> None:
         self._run = run
         self._read_back = read_back
-        self._compared: set[View] = set()
         self._seed = seed
         self._config: RunConfig | None = None
         self._plan: Plan | None = None
@@ -272,28 +271,24 @@ class _Checker:
                 self.add(path, problem, shard)
 
     def _ask_for_bytes(self) -> None:
-        """Begin to read every file, a merged matrix beside the shards that it is to be made of."""
+        """Begin to read every file, a merged matrix in the pieces that the shards' chunks are to be in it."""
         run = self._run
         if self._plan is not None and len(self._manifests) == len(self._plan.shards):
             for view in self._manifests[0].matrices:
                 self._ask_for_matrix(view, self._plan.rows_kept)
         data = (run.extracted.glob("*.parquet"), run.parts.glob("*.parquet"), run.path.glob("*.parquet"))
-        vectors = run.embeddings.glob("**/*.safetensors")
-        self._read_back.ask(path for path in sorted(chain(*data, vectors, run.embeddings.glob("**/*.parquet"))))
+        merged = (run.embeddings.glob("**/*.safetensors"), run.embeddings.glob("**/*.parquet"))
+        self._read_back.ask(sorted(chain(*data, *merged)))
 
     def _ask_for_matrix(self, view: View, rows: int) -> None:
-        whole = self._run.view_matrix(view)
-        pieces: list[Piece] = []
+        path = self._run.view_matrix(view)
+        dim = self._manifests[0].engine.dim
         try:
-            for manifest in self._manifests:
-                matrix = manifest.matrices[view]
-                path = self._run.shard(manifest.shard) / matrix.file.name
-                pieces.append(Piece(path, check_matrix(path, *matrix.shape)))
-            offset = check_matrix(whole, rows, self._manifests[0].engine.dim)
+            offset = check_matrix(path, rows, dim)
         except (EmbedkitError, OSError):
-            return  # then each is read for itself, and reported
-        self._read_back.ask_side_by_side(whole, offset, pieces)
-        self._compared.add(view)
+            return  # then it is read as any other, and reported
+        ids = [chunk.start for manifest in self._manifests for chunk in manifest.chunks]
+        self._read_back.ask_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*ids, rows)])
 
     def _check_shard(self, manifest: ShardManifest) -> None:
         """Every byte of a shard's files against its manifest."""
@@ -330,19 +325,20 @@ class _Checker:
         for manifest in self._manifests:
             if success.shard_manifests.get(str(manifest.shard)) != digest(manifest):
                 self.add(self._run.success, "was merged from another attempt at this shard", manifest.shard)
-            for view in sorted(self._compared):
-                self._check_merged_rows(manifest, view)
+        for view in success.empty:
+            if self._run.view_matrix(view).name not in damaged:
+                self._check_merged_rows(view)
         self._check_sources(plan, success, damaged)
 
-    def _check_merged_rows(self, manifest: ShardManifest, view: View) -> None:
-        """A shard's rows in the merged matrix, if the shard's file is what its manifest says."""
-        matrix = manifest.matrices[view]
-        path = self._run.shard(manifest.shard) / matrix.file.name
-        at = self._read_back.difference(path)
-        if at is not None and self._read_back.sha256(path) == matrix.file.sha256:
-            first = manifest.start + at // (manifest.engine.dim * ITEM_BYTES)
-            what = f"id {first} and perhaps more up to {manifest.stop - 1} are not the shard's"
-            self.add(self._run.view_matrix(view), what, manifest.shard)
+    def _check_merged_rows(self, view: View) -> None:
+        """The merged matrix's rows against the digests of the shards' chunks; the first that differs of each shard."""
+        found = iter(self._read_back.pieces(self._run.view_matrix(view)))
+        for manifest in self._manifests:
+            pieces = zip(manifest.chunks, islice(found, len(manifest.chunks)), strict=False)
+            wrong = [chunk for chunk, sha256 in pieces if sha256 != chunk.views[view].sha256]
+            if wrong:
+                what = f"ids {wrong[0].start} to {wrong[0].stop - 1} are not the shard's"
+                self.add(self._run.view_matrix(view), what, manifest.shard)
 
     def _check_sources(self, plan: Plan, success: Success, damaged: set[str]) -> None:
         """Each source's matrix and metadata have the rows that `_SUCCESS.json` says, and all rows together."""
