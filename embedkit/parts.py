@@ -49,9 +49,7 @@ log = logging.getLogger(__name__)
 PART_ROWS = 4096
 PART_BYTES = 128 << 20
 AUDITED_ROWS = 8
-AUDITED_BYTES = 128 << 10
-"""Rows of each part whose token ids are compared with the reference's, which takes fifty times as long: so many, but
-no further one after so much text."""
+"""Rows of each part whose token ids are compared with the reference tokenizer's."""
 
 COMPRESSION: dict[str, Any] = {
     "compression": "zstd",
@@ -255,8 +253,8 @@ def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFra
     part, start, rows = part_rows.part, part_rows.start, part_rows.rows
     schema = extracted_schema(request.views)
     dropped: list[pl.DataFrame] = []
-    kept = tokens = 0
-    audited = _Audit(worker, rows[np.argsort(row_hash(part, rows), kind="stable")[:AUDITED_ROWS]])
+    kept = tokens = audited = 0
+    sampled = set(rows[np.argsort(row_hash(part, rows), kind="stable")[:AUDITED_ROWS]].tolist())
     with (
         durable(run.part_data(part), temporary_folder=run.parts) as temporary,
         pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer,
@@ -264,7 +262,7 @@ def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFra
         for chats in frames:
             texts, no_assistant = extract(chats)
             view_texts = texts.select("row", *(view_text(view) for view in request.views))
-            audited.look(view_texts)
+            audited += _audit_some(worker, view_texts, sampled)
             counted = texts.with_columns(_counts(view_texts, request.views, worker.tokenizer))
             good, bad = _split_kept(counted, request.views, request.max_length)
             dropped += [no_assistant.select("row", "dataset_source", reason=pl.lit("no_assistant")), bad]
@@ -294,7 +292,7 @@ def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFra
         extracted=file_record(run.part_data(part)),
         dropped_rows=file_record(dropped_path) if lost.height else None,
         tokenizer=worker.tokenizer.name,
-        audited=audited.rows,
+        audited=audited,
     )
 
 
@@ -309,26 +307,14 @@ def _counts(view_texts: pl.DataFrame, views: Sequence[View], tokenizer: Tokenize
     return columns
 
 
-class _Audit:
-    """Compares the token ids of some rows of a part, in every view, with the reference's; `rows` counts them."""
-
-    def __init__(self, worker: _Worker, sampled: npt.NDArray[np.int64]) -> None:
-        self.rows = 0
-        self._worker = worker
-        self._sampled = np.sort(sampled).tolist()
-        self._bytes_left = AUDITED_BYTES
-
-    def look(self, view_texts: pl.DataFrame) -> None:
-        """Audit those of the sampled rows that are among these."""
-        if isinstance(self._worker.tokenizer, HfTokenizer):
-            return
-        views = self._worker.config.request.views
-        for row in view_texts.filter(pl.col("row").is_in(self._sampled)).iter_rows(named=True):
-            if self._bytes_left > 0:
-                texts = [row[view] for view in views]
-                audit(self._worker.tokenizer, self._worker.reference, texts, [row["row"]] * len(views))
-                self._bytes_left -= sum(len(text.encode()) for text in texts)
-                self.rows += 1
+def _audit_some(worker: _Worker, view_texts: pl.DataFrame, sampled: set[int]) -> int:
+    """Audit the token ids of the sampled rows among these, in every view; returns how many rows there were."""
+    if isinstance(worker.tokenizer, HfTokenizer):
+        return 0
+    chosen = view_texts.filter(pl.col("row").is_in(sorted(sampled)))
+    for view in worker.config.request.views:
+        audit(worker.tokenizer, worker.reference, chosen[view].to_list(), chosen["row"].to_list())
+    return chosen.height
 
 
 def _split_kept(counted: pl.DataFrame, views: Sequence[View], max_length: int) -> tuple[pl.DataFrame, pl.DataFrame]:

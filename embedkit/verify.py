@@ -271,24 +271,32 @@ class _Checker:
                 self.add(path, problem, shard)
 
     def _ask_for_bytes(self) -> None:
-        """Begin to read every file, a merged matrix in the pieces that the shards' chunks are to be in it."""
+        """Begin to read every file; the shards' chunks are looked for in the merged matrix, or else in the shards."""
         run = self._run
-        if self._plan is not None and len(self._manifests) == len(self._plan.shards):
-            for view in self._manifests[0].matrices:
-                self._ask_for_matrix(view, self._plan.rows_kept)
+        rows = self._plan.rows_kept if self._plan is not None else 0
+        matrices = {view: run.view_matrix(view) for manifest in self._manifests[:1] for view in manifest.matrices}
+        for view, path in matrices.items():
+            if not (run.success.exists() and self._ask_in_chunks(path, self._manifests, view, 0, rows)):
+                for manifest in self._manifests:
+                    shard = run.shard(manifest.shard) / manifest.matrices[view].file.name
+                    self._ask_in_chunks(shard, [manifest], view, manifest.start, manifest.stop - manifest.start)
         data = (run.extracted.glob("*.parquet"), run.parts.glob("*.parquet"), run.path.glob("*.parquet"))
         merged = (run.embeddings.glob("**/*.safetensors"), run.embeddings.glob("**/*.parquet"))
         self._read_back.ask(sorted(chain(*data, *merged)))
 
-    def _ask_for_matrix(self, view: View, rows: int) -> None:
-        path = self._run.view_matrix(view)
-        dim = self._manifests[0].engine.dim
+    def _ask_in_chunks(self, path: Path, manifests: list[ShardManifest], view: View, first: int, rows: int) -> bool:
+        """Begin to read a matrix whose first row has the id `first`, chunk by chunk, if it is one of all those rows."""
+        dim = manifests[0].engine.dim
+        chunks = [chunk for manifest in manifests for chunk in manifest.chunks]
+        if sum(chunk.stop - chunk.start for chunk in chunks) != rows:
+            return False
         try:
             offset = check_matrix(path, rows, dim)
         except (EmbedkitError, OSError):
-            return  # then it is read as any other, and reported
-        ids = [chunk.start for manifest in self._manifests for chunk in manifest.chunks]
-        self._read_back.ask_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*ids, rows)])
+            return False  # then it is read as any other, and reported if it counts
+        borders = [chunk.start - first for chunk in chunks]
+        self._read_back.ask_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*borders, rows)])
+        return True
 
     def _check_shard(self, manifest: ShardManifest) -> None:
         """Every byte of a shard's files against its manifest."""
@@ -298,6 +306,19 @@ class _Checker:
             problem = file_problem(data, matrix.file, self._read_back.sha256)
             if problem is not None:
                 self.add(data, f"{problem}{self._damaged_rows(data, manifest, view)}", manifest.shard)
+            elif self._differing_chunks([manifest], view, data):
+                path = self._run.shard_manifest(manifest.shard)
+                self.add(path, f"its chunk digests are not those of its file (view {view})", manifest.shard)
+
+    def _differing_chunks(self, manifests: list[ShardManifest], view: View, path: Path) -> dict[int, Chunk]:
+        """By shard, the first of its chunks that a matrix has otherwise; none if it was not asked for in chunks."""
+        found = iter(self._read_back.pieces(path))
+        differing: dict[int, Chunk] = {}
+        for manifest in manifests:
+            for chunk, sha256 in zip(manifest.chunks, islice(found, len(manifest.chunks)), strict=False):
+                if sha256 != chunk.views[view].sha256:
+                    differing.setdefault(manifest.shard, chunk)
+        return differing
 
     def _damaged_rows(self, data: Path, manifest: ShardManifest, view: View) -> str:
         """Which ids a damaged shard file has wrong, if its size is right."""
@@ -326,19 +347,11 @@ class _Checker:
             if success.shard_manifests.get(str(manifest.shard)) != digest(manifest):
                 self.add(self._run.success, "was merged from another attempt at this shard", manifest.shard)
         for view in success.empty:
-            if self._run.view_matrix(view).name not in damaged:
-                self._check_merged_rows(view)
+            path = self._run.view_matrix(view)
+            if path.name not in damaged:
+                for shard, chunk in self._differing_chunks(self._manifests, view, path).items():
+                    self.add(path, f"ids {chunk.start} to {chunk.stop - 1} are not the shard's", shard)
         self._check_sources(plan, success, damaged)
-
-    def _check_merged_rows(self, view: View) -> None:
-        """The merged matrix's rows against the digests of the shards' chunks; the first that differs of each shard."""
-        found = iter(self._read_back.pieces(self._run.view_matrix(view)))
-        for manifest in self._manifests:
-            pieces = zip(manifest.chunks, islice(found, len(manifest.chunks)), strict=False)
-            wrong = [chunk for chunk, sha256 in pieces if sha256 != chunk.views[view].sha256]
-            if wrong:
-                what = f"ids {wrong[0].start} to {wrong[0].stop - 1} are not the shard's"
-                self.add(self._run.view_matrix(view), what, manifest.shard)
 
     def _check_sources(self, plan: Plan, success: Success, damaged: set[str]) -> None:
         """Each source's matrix and metadata have the rows that `_SUCCESS.json` says, and all rows together."""

@@ -12,7 +12,7 @@ from embedkit import mergerows, mergevectors
 from embedkit.errors import EmbedkitError
 from embedkit.matrix import ITEM_BYTES
 from embedkit.merge import merge
-from embedkit.records import Success, file_record, read, write
+from embedkit.records import ShardManifest, Success, file_record, read, write
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 
@@ -60,6 +60,21 @@ def test_every_damaged_shard_is_named_at_once(unmerged_run: RunFolder, monkeypat
     assert "shard 0: " in str(error.value)
     assert "shard 2: " in str(error.value)
     assert "is missing" in str(error.value)
+
+
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_chunk_digests_that_are_not_the_files_are_found(is_merged: bool, damaged_run: RunFolder) -> None:
+    """The manifest is sealed and its file is whole, but one chunk's digest is another's."""
+    if not is_merged:
+        damaged_run.success.unlink()
+    path = damaged_run.shard_manifest(1)
+    manifest = read(path, ShardManifest)
+    vectors = msgspec.structs.replace(manifest.chunks[0].views["combined"], sha256="0" * 64)
+    chunk = msgspec.structs.replace(manifest.chunks[0], views={"combined": vectors})
+    write(path, msgspec.structs.replace(manifest, chunks=(chunk, *manifest.chunks[1:])))
+    found = [problem.what for problem in verify(damaged_run).problems if problem.shard == 1]
+    wanted = "are not the shard's" if is_merged else "its chunk digests are not those of its file"
+    assert any(wanted in what for what in found), found
 
 
 def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: RunFolder) -> None:
