@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedkit.plan import read_plan
+from embedkit.records import FORMAT, Chunk, EngineRecord, JournalHeader, RunConfig, digest, encode_line, read
 from embedkit.runfolder import RunFolder
 from embedkit.status import ShardStatus, StatusReader
 from jobs.overview import Seen, make_overview
@@ -124,3 +126,55 @@ def test_a_dry_run_goes_by_the_chunks_of_the_run_as_soon_as_there_are_some(
     assert "measured: " in said
     assert re.search(rf"took {found.ratio:.2f} of the plan's prediction", said)
     assert re.search(r"embed +0\.0 CPU task hours left of 0\.0", said)
+
+
+def test_a_dry_run_speaks_of_the_profiles_gpu_then_of_the_gpu_of_a_fabricated_journal(
+    demo_chats: Path, minilm: Path, tmp_path: Path
+) -> None:
+    """There is no GPU here: the plan is real, the journal says what one of an H100 would."""
+    where = ["--output-dir", tmp_path, "--run-name", "gpu"]
+    request = ["--dataset", demo_chats, "--model", minilm, "--engine", "vllm", "--device", "cuda", *where]
+    request += ["--max-length", 256, "--sample-size", 40, "--shards", 2, "--num-gpus", 2]
+    (tmp_path / "site.toml").write_text("[embed]\ngpus = 1\n")
+
+    def forecast(profile: object, *more: object) -> str:
+        return embedkit("submit", *more, "--dry-run", "--profile", profile).stdout
+
+    assert "speed    as on an H200: the profile does not say" in forecast(tmp_path / "site.toml", *request)
+    said = re.search(r"speed    as on an H100, by its curve: (\S+) of an H200's time", forecast("h100", *request))
+    assert said is not None
+    assert 1.6 < float(said[1]) < 1.9  # a small model and short chats: it is the hosts that differ
+    embedkit("prepare", *request)
+    run = RunFolder(tmp_path / "gpu")
+    config = read(run.config, RunConfig)
+    plan = read_plan(run, config)
+    first = plan.shards[0]
+    record = EngineRecord(
+        **dict.fromkeys(("engine", "engine_version", "torch", "cuda", "attention", "compile", "dtype"), ""),
+        gpu="NVIDIA H100 80GB HBM3",
+        token_budget=1,
+        dim=384,
+    )
+    header = JournalHeader(
+        format=FORMAT,
+        shard=0,
+        attempt="local-0",
+        plan_sha256=digest(plan),
+        engine=record,
+        canary=b"",
+        host="n1",
+        started=1.0,
+    )
+    chunk = Chunk(
+        start=first.start,
+        stop=first.stop,
+        tokens=first.tokens,
+        inputs_sha256="",
+        views={},
+        seconds=3 * first.cost_seconds,
+    )
+    run.shard(0).mkdir(parents=True)
+    (run.shard(0) / "local-0.journal.jsonl").write_bytes(encode_line(header) + encode_line(chunk))
+    resumed = forecast("h100", "--resume", *where)
+    assert "speed    measured: 1 durable chunk on NVIDIA H100 80GB HBM3 took 3.00 of the plan's prediction\n" in resumed
+    assert "GPU hours left of " in resumed
