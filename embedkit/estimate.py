@@ -4,6 +4,7 @@ Read are footers of Parquet files (for a sample their source column, too) and si
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Literal, NamedTuple
@@ -15,7 +16,7 @@ import polars as pl
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedkit.cost import model_cost
+from embedkit.cost import GPU_MODELS, GpuModel, model_cost
 from embedkit.dataset import open_parquet
 from embedkit.parts import PART_BYTES, PART_ROWS
 from embedkit.plan import SHARD_SECONDS
@@ -46,10 +47,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     """What a request asks for.
 
     rows and tokens are of the kept rows (in an estimate: of those that are probably not too long), rows_chosen of all
-    chosen ones; seconds are of one GPU, or of one CPU job; text_bytes are as stored in extracted_data. `basis` says
-    how well they are known: `plan`: exactly; `footers`, `sizes` (of JSONL files): about. at_most: of views other than
-    combined, and of samples of JSONL files, only the upper limit is known. sources are exact for a sample of Parquet
-    files; else those that begin or end a row group's range, at least 1.
+    chosen ones; text_bytes are as stored in extracted_data. seconds are of one GPU of the reference model, as a plan
+    has them, or of one CPU job; gpu_ratios how many times as many a GPU of each known model takes for rows of these
+    lengths (empty on CPUs). `basis` says how well they are known: `plan`: exactly; `footers`, `sizes` (of JSONL
+    files): about. at_most: of views other than combined, and of samples of JSONL files, only the upper limit is known.
+    sources are exact for a sample of Parquet files; else those that begin or end a row group's range, at least 1.
     """
 
     basis: Literal["plan", "footers", "sizes"]
@@ -62,6 +64,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     sources: int
     parts: int
     shards: int | None = None
+    gpu_ratios: dict[GpuModel, float] = {}
 
 
 class _Rows(NamedTuple):
@@ -100,9 +103,14 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
     counts = rows.rows[:, None] * kept / kept.shape[1]
     tokens = float((counts * per_view).sum())
     seconds = 0.0
+    ratios: dict[GpuModel, float] = {}
     if request.engine != "hash":
         cost = model_cost(Path(config.locations.model), request.device, request.engine)
-        seconds = float((counts * cost.seconds(np.maximum(per_view, 1).astype(np.int64))).sum())
+        lengths = np.maximum(per_view, 1).astype(np.int64)
+        seconds = float((counts * cost.seconds(lengths)).sum())
+        if request.device == "cuda" and seconds:
+            on_each = {gpu: replace(cost, gpu=gpu).seconds(lengths) for gpu in GPU_MODELS}
+            ratios = {gpu: float((counts * each).sum()) / seconds for gpu, each in on_each.items()}
     # think and response are pieces of combined: no longer together than it.
     pieces = min(len([view for view in request.views if view != "combined"]), 1)
     times = ("combined" in request.views) + pieces
@@ -119,6 +127,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         text_bytes=round(stored),
         sources=sources,
         parts=math.ceil((rows.rows / np.maximum(part_rows, 1)).sum()),
+        gpu_ratios=ratios,
     )
     return estimate if plan is None else _exact(estimate, config, plan)
 

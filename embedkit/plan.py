@@ -73,17 +73,50 @@ def cut_shards(
 
 
 def shard_borders(seconds: npt.NDArray[np.float64], shards: int) -> list[int]:
-    """Borders [0, ..., n] so that every shard has at least a row and at most the mean cost plus one row."""
-    sums = seconds.cumsum()
+    """Borders [0, ..., n] so that every shard has at least a row and the heaviest costs as little as any cut allows.
+
+    Under that, each border is where the rows before it come nearest to their equal share.
+    """
+    sums = np.concatenate([np.zeros(1), seconds.cumsum()])
+    rows = len(seconds)
+    nearest = _nearest_borders(sums, shards)
+    rounding = 1e-12 * sums[-1]
+    low, high = sums[-1] / shards, float(np.diff(sums[nearest]).max()) + rounding
+    while high - low > rounding:
+        middle = (low + high) / 2
+        low, high = (low, middle) if _farthest_borders(sums, shards, middle)[-1] == rows else (middle, high)
+    high += rounding
+    # The same cut from behind gives how far back each border may lie, so that the rows after it fit the other shards.
+    earliest = [rows - border for border in reversed(_farthest_borders(sums[-1] - sums[::-1], shards, high))]
+    borders = [0]
+    for k in range(1, shards):
+        latest = min(_reach(sums, borders[-1], high), rows - shards + k)
+        borders.append(max(min(nearest[k], latest), earliest[k], k))
+    return [*borders, rows]
+
+
+def _nearest_borders(sums: npt.NDArray[np.float64], shards: int) -> list[int]:
+    """Borders where the sums come nearest to equal shares, each shard with at least a row."""
+    rows = len(sums) - 1
     wanted = sums[-1] * np.arange(1, shards) / shards
-    # The border nearest to each wanted sum: the row that crosses it goes to the side that has more of it.
-    crossing = np.searchsorted(sums, wanted)
-    before = np.where(crossing > 0, sums[crossing - 1], 0.0)
-    inner = crossing + (sums[crossing] - wanted < wanted - before)
-    # Each shard keeps at least a row, whatever one row's cost is.
+    after = np.searchsorted(sums, wanted).clip(1, rows)
+    inner = np.where(sums[after] - wanted < wanted - sums[after - 1], after, after - 1)
     inner = np.maximum.accumulate(inner - np.arange(shards - 1)) + np.arange(shards - 1)
-    inner = np.clip(inner, np.arange(1, shards), len(seconds) - np.arange(shards - 1, 0, -1))
-    return [0, *(int(border) for border in inner), len(seconds)]
+    inner = np.clip(inner, np.arange(1, shards), rows - np.arange(shards - 1, 0, -1))
+    return [0, *(int(border) for border in inner), rows]
+
+
+def _farthest_borders(sums: npt.NDArray[np.float64], shards: int, most: float) -> list[int]:
+    """Borders of shards that each take all rows that cost no more than `most` together (or one row)."""
+    borders = [0]
+    for k in range(1, shards + 1):
+        borders.append(min(_reach(sums, borders[-1], most), len(sums) - 1 - shards + k))
+    return borders
+
+
+def _reach(sums: npt.NDArray[np.float64], start: int, most: float) -> int:
+    """Where a shard from `start` that costs at most `most` ends; a start beyond which no row fits is its own end."""
+    return int(np.searchsorted(sums, sums[start] + most, side="right")) - 1
 
 
 def chunk_borders(token_sums: npt.NDArray[np.int64], start: int, stop: int, chunk_tokens: int) -> tuple[int, ...]:

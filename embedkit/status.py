@@ -31,8 +31,9 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     `embed_seconds` is the engine's time for what is durable and `predicted_seconds` what the plan gives the whole
     shard. `start_seconds` is what starting the engine and the first canary took the attempt that finished it, None
-    before. `changed` is when an attempt's journal last grew, seconds since the epoch; None if there is none.
-    `problem` is what is wrong with a manifest that is there and does not count.
+    before. `gpu` is what the engine calls the GPU that it ran on last, "" on a CPU or before a start. `changed` is when
+    an attempt's journal last grew, seconds since the epoch; None if there is none. `problem` is what is wrong with a
+    manifest that is there and does not count.
     """
 
     shard: int
@@ -46,6 +47,7 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
     embed_seconds: float
     predicted_seconds: float
     start_seconds: float | None = None
+    gpu: str = ""
     changed: float | None = None
     problem: str | None = None
 
@@ -164,6 +166,7 @@ class StatusReader:
             embed_seconds=sum(chunk.seconds for chunk in manifest.chunks),
             predicted_seconds=planned.cost_seconds,
             start_seconds=manifest.seconds.get("start", 0.0) + manifest.seconds.get("canary", 0.0) / 2,
+            gpu=manifest.engine.gpu,
         )
         return self._finished[shard]
 
@@ -189,6 +192,7 @@ class StatusReader:
             chunks=len(planned.chunks) - 1,
             embed_seconds=sum(chunk.seconds for chunk in chunks),
             predicted_seconds=planned.cost_seconds,
+            gpu=attempts[-1].header.engine.gpu if attempts else "",
             changed=_changed(folder),
             problem=problem,
         )

@@ -1,5 +1,6 @@
 """`embedkit submit --dry-run`: the jobs, what they ask for, what the run will take, and if there is room for it."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,9 @@ from embedkit.plan import read_plan
 from embedkit.records import RunConfig
 from embedkit.runfolder import RunFolder
 from embedkit.space import Space, free_bytes, shortfall
+from embedkit.status import ShardStatus, StatusReader
 from jobs.chain import ChainJob, whole_chain
+from jobs.prediction import Scale, measure, scale, seconds_until_done
 from jobs.profiles import Profile, Resources
 from jobs.standing import had_preflight
 from jobs.submit import script
@@ -49,7 +52,10 @@ def print_forecast(
         at_once = min(max(parallel // job.per_job, 1), job.tasks) if job.array else 1
         table.add_row(job.stage, tasks, str(at_once), job.dependency, _asks(profile, job))
     console.print(table, highlight=False, markup=False)
-    for line in _amounts(estimate, shards, parallel, "GPU" if config.request.device == "cuda" else "CPU task"):
+    begun = StatusReader(run).read().shards if plan is not None else ()
+    speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
+    unit = "GPU" if config.request.device == "cuda" else "CPU task"
+    for line in _amounts(estimate, shards, parallel, unit, speed, begun):
         say(line)
     room = footprint(estimate, config)
     say(f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files, {room.peak_bytes / 1e9:,.1f} GB on the way")
@@ -85,17 +91,32 @@ def _asks(profile: Profile, job: ChainJob) -> str:
     return ", ".join(text for text in asked if text) or "the site's defaults"
 
 
-def _amounts(estimate: Estimate, shards: int, parallel: int, unit: str) -> list[str]:
+def _amounts(
+    estimate: Estimate, shards: int, parallel: int, unit: str, speed: Scale, begun: Sequence[ShardStatus]
+) -> list[str]:
+    """Lines of rows, tokens and hours; `begun` are the shards as they are, if there is a plan."""
     about = "" if estimate.basis == "plan" else "at most " if estimate.at_most else "about "
     lines = [
         f"rows     {about}{estimate.rows:,} kept of {estimate.rows_chosen:,} chosen",
         f"tokens   {about}{estimate.tokens:,}, {about}{estimate.tokens // max(shards, 1):,} a shard",
     ]
-    if estimate.seconds:
-        wall = estimate.seconds / min(parallel, shards)
-        finish = datetime.now().astimezone() + timedelta(seconds=wall)
-        lines.append(
-            f"embed    {about}{estimate.seconds / 3600:,.1f} {unit} hours, {wall / 3600:,.1f} hours on "
-            f"{min(parallel, shards)} at once: {finish:%a %d %b %H:%M} if they began now (prepare and merge aside)"
-        )
+    if not estimate.seconds:
+        return lines
+    if begun:
+        shares = [(shard.predicted_seconds, 1 - shard.tokens_done / max(shard.tokens, 1)) for shard in begun]
+        left = [seconds * share * speed.ratio for seconds, share in shares if share > 0]
+    else:
+        left = [estimate.seconds * speed.ratio / shards] * shards
+    hours, of_all = sum(left) / 3600, ""
+    if any(shard.tokens_done for shard in begun):
+        of_all = f" left of {estimate.seconds * speed.ratio / 3600:,.1f}"
+    at_once = min(parallel, len(left))
+    wall = seconds_until_done((), left, at_once) if left else 0.0
+    finish = datetime.now().astimezone() + timedelta(seconds=wall)
+    lines.append(
+        f"embed    {about}{hours:,.1f} {unit} hours{of_all}, {wall / 3600:,.1f} hours on {at_once} at once: "
+        f"{finish:%a %d %b %H:%M} if they began now (prepare, starts of engines and merge aside)"
+    )
+    if speed.basis:
+        lines.append(f"speed    {speed.basis}")
     return lines

@@ -8,6 +8,7 @@ import psutil
 
 from embedkit.errors import EmbedkitError
 from embedkit.lease import holder_of
+from embedkit.records import Preflight, read
 from embedkit.runfolder import RunFolder
 from embedkit.status import Status, StatusReader
 from jobs.accounting import JobRecord, history
@@ -54,8 +55,16 @@ class Lookout:
                 here=self._here(status),
                 notes=tuple(notes),
                 hung_after=self._hung_after,
+                start_seconds=self._start_seconds(),
             )
         )
+
+    def _start_seconds(self) -> float | None:
+        """What preflight's start of the engine took; None without one, or if it cannot be read."""
+        try:
+            return read(self._run.preflight, Preflight).start_seconds if self._run.preflight.exists() else None
+        except EmbedkitError:
+            return None
 
     def _live(self, submissions: Sequence[Submission], notes: list[str]) -> list[LiveTask] | None:
         if not submissions:

@@ -16,6 +16,7 @@ from embedkit.status import ShardStatus, Status
 from jobs.accounting import JobRecord
 from jobs.attempts import Start
 from jobs.lognames import log_name
+from jobs.prediction import seconds_until_done
 from jobs.profiles import Stage
 from jobs.slurm import array_spec, job_id
 from jobs.submissions import LiveTask, Submission, seconds_since_epoch
@@ -95,7 +96,8 @@ class Seen:
 
     `queue` is None where Slurm was not asked or did not answer, `records` where there is no accounting. `starts` and
     `errors`, a log's telling line, are by the names of logs (`embed-00017`); `logs` are those that are there. `here`
-    names the tasks that processes of `embedkit run` and the like are at.
+    names the tasks that processes of `embedkit run` and the like are at. `start_seconds` is what preflight's start of
+    the engine took, None if there was none.
     """
 
     run: RunFolder
@@ -110,6 +112,7 @@ class Seen:
     here: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     hung_after: float | None = None
+    start_seconds: float | None = None
 
     @property
     def answer(self) -> Queue:
@@ -140,7 +143,7 @@ def make_overview(seen: Seen) -> Overview:
         tokens=status.tokens,
         tokens_per_second=sum(shard.tokens_per_second for shard in running),
         median_speed=usual.speed,
-        seconds_left=_seconds_left(shards, status.shards, usual, known.parallel),
+        seconds_left=_seconds_left(shards, status.shards, usual, seen.start_seconds, known.parallel),
         gpu_hours=sum(hours) if hours else None,
         accounting=None if not seen.submissions else seen.records is not None,
         notes=(*seen.notes, *_lost_nodes(seen)),
@@ -327,18 +330,30 @@ def _left(shard: ShardStatus, usual: Typical) -> float | None:
 
 
 def _seconds_left(
-    views: Sequence[ShardView], shards: Sequence[ShardStatus], usual: Typical, parallel: int
+    views: Sequence[ShardView],
+    shards: Sequence[ShardStatus],
+    usual: Typical,
+    first_start: float | None,
+    parallel: int,
 ) -> float | None:
-    """Until all shards that are queued or running are done: their work over those that run at once."""
+    """Until all shards that are queued or running are done, so many at once.
+
+    A shard that waits has its engine's start before it, and one that runs without a chunk the rest of it: the median's,
+    or preflight's (the longest: it compiles) until a shard is done.
+    """
     wanted = [(view, _left(shard, usual)) for view, shard in zip(views, shards, strict=True)]
-    start = usual.start_seconds or 0.0
-    running = [left for view, left in wanted if view.state == "running"]
+    start = usual.start_seconds if usual.start_seconds is not None else first_start or 0.0
+    running = [
+        left if left is None or view.tokens_done else left + max(start - (view.quiet_seconds or 0.0), 0.0)
+        for view, left in wanted
+        if view.state == "running"
+    ]
     waiting = [None if left is None else left + start for view, left in wanted if view.state == "pending"]
-    known = [left for left in (*running, *waiting) if left is not None]
-    if not running or len(known) < len(running) + len(waiting):
+    known_running = [left for left in running if left is not None]
+    known_waiting = [left for left in waiting if left is not None]
+    if not running or len(known_running) < len(running) or len(known_waiting) < len(waiting):
         return None
-    at_once = max(len(running), min(parallel, len(known)))
-    return max(sum(known) / at_once, *(left for left in running if left is not None))
+    return seconds_until_done(known_running, known_waiting, max(len(running), parallel))
 
 
 def _stage_views(seen: Seen, known: Known, shards: Sequence[ShardView]) -> list[StageView]:

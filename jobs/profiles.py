@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 import jobs
+from embedkit.cost import GPU_MODELS, GpuModel, gpu_model
 from embedkit.errors import UsageError
 
 Stage = Literal["prepare", "preflight", "embed", "merge", "analyze"]
@@ -53,6 +54,8 @@ class Resources:
     environment: Mapping[str, str] = field(default_factory=dict)
     scratch: str | None = None
     """A folder on the node; may hold shell variables, to be expanded there."""
+    gpu_model: GpuModel | None = None
+    """Which GPU it will be, for predictions; Slurm is not asked for it."""
     gpus_per_job: int = 1
     """Workers of one embed task, each with one of its GPUs and one shard at a time."""
     signal_seconds: int = 120
@@ -68,6 +71,11 @@ class Resources:
         kinds = [entry.split(":") for entry in (self.gres or "").split(",")]
         counts = [entry[-1] if entry[-1].isdecimal() else "1" for entry in kinds if entry[0] == "gpu"]
         return sum(map(int, counts))
+
+    @property
+    def predicted_gpu(self) -> GpuModel | None:
+        """The model by which seconds are predicted: gpu_model, else what gres says; None if neither has a known one."""
+        return self.gpu_model or gpu_model(self.gres or "")
 
 
 @dataclass(frozen=True)
@@ -91,6 +99,7 @@ KINDS: dict[str, Any] = {
     "gpus": Annotated[int, msgspec.Meta(ge=0, le=1024)],
     "exclusive": bool,
     **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
+    "gpu_model": Text,
     "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
     "signal_seconds": Annotated[int, msgspec.Meta(ge=60, le=65_535)],
 }
@@ -339,6 +348,14 @@ def _check_scratch(folder: str) -> str:
     return folder
 
 
+def _check_gpu_model(name: str) -> str:
+    if name not in GPU_MODELS:
+        raise UsageError(
+            f"the speed of {_short(name)} is not known; known: {', '.join(GPU_MODELS)}; leave it out for another GPU"
+        )
+    return name
+
+
 def _check_variable(name: str, value: str) -> None:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UsageError("is no name of a variable")
@@ -381,6 +398,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "time": minutes,
     "mem": megabytes,
     "scratch": _check_scratch,
+    "gpu_model": _check_gpu_model,
 }
 ENTRY_CHECKS: dict[str, Callable[[str, Any], None]] = {"environment": _check_variable, "sbatch": _check_option}
 

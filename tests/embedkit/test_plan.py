@@ -1,6 +1,7 @@
 """Shards of equal cost, chunks of bounded tokens, covering every row once."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -25,6 +26,24 @@ def test_shards_cover_all_rows_and_none_is_heavy(tokens: list[int], shards: int)
     costs = [seconds[a:b].sum() for a, b in itertools.pairwise(borders)]
     assert min(b - a for a, b in itertools.pairwise(borders)) >= 1
     assert max(costs) <= 1.01 * seconds.sum() / shards + seconds.max()
+
+
+costs = st.one_of(st.integers(0, 4).map(float), st.floats(1e-6, 1e6))
+
+
+@given(st.lists(costs, min_size=1, max_size=9), st.integers(1, 9))
+@settings(max_examples=300, deadline=None)
+def test_no_other_cut_has_a_lighter_heaviest_shard(seconds: list[float], shards: int) -> None:
+    rows, shards = len(seconds), min(shards, len(seconds))
+
+    def heaviest(borders: Sequence[int]) -> float:
+        return max(sum(seconds[a:b]) for a, b in itertools.pairwise(borders))
+
+    borders = shard_borders(np.array(seconds), shards)
+    assert (borders[0], borders[-1], len(borders)) == (0, rows, shards + 1)
+    assert all(a < b for a, b in itertools.pairwise(borders))
+    best = min(heaviest([0, *inner, rows]) for inner in itertools.combinations(range(1, rows), shards - 1))
+    assert heaviest(borders) <= best + 1e-11 * sum(seconds)
 
 
 @given(lengths, st.integers(1, 100_000))

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -47,6 +49,14 @@ def test_every_row_of_what_can_go_wrong_names_a_test_that_there_is() -> None:
     for row in rows:
         path, name = re.findall(r"`(tests/[\w/]+\.py)::(\w+)` \|$", row)[0]
         assert f"\ndef {name}(" in (ROOT / path).read_text(), row
+
+
+@pytest.mark.slow
+def test_the_tables_of_where_time_goes_are_what_the_script_prints() -> None:
+    command = [sys.executable, "-m", "benchmarks.where_time_goes"]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    page = (ROOT / "docs" / "estimate.md").read_text()
+    assert page.partition("<!-- where_time_goes -->\n")[2].partition("<!-- -->")[0] == said
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -190,6 +190,7 @@ def test_every_key_reaches_sbatch_or_the_script(tmp_path: Path) -> None:
         before = ["ulimit -c 0"]
         environment = { A = "b c" }
         scratch = "$SLURM_TMPDIR"
+        gpu_model = "h200"
         gpus_per_job = 1
         signal_seconds = 300
         sbatch = { mail-type = "FAIL", nice = 5, contiguous = true }
@@ -215,6 +216,24 @@ def test_every_key_reaches_sbatch_or_the_script(tmp_path: Path) -> None:
     }
     assert setup_lines(resources) == ["module load cuda/12.4 || exit 1", "export A='b c'", "ulimit -c 0"]
     assert (resources.scratch, resources.signal_seconds) == ("$SLURM_TMPDIR", 300)
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ('gpu_model = "h200"', "h200"),
+        ('gres = "gpu:h100:1"', "h100"),
+        ('gres = "gpu:h100:1"\ngpu_model = "h200"', "h200"),
+        ('gres = "gpu:a100:1"', None),
+        ("gpus = 1", None),
+    ],
+)
+def test_a_profile_says_which_gpu_hours_are_predicted_for_and_slurm_hears_nothing_of_it(
+    text: str, model: str | None, tmp_path: Path
+) -> None:
+    resources = embed(tmp_path, f"[embed]\n{text}")
+    assert resources.predicted_gpu == model
+    assert "h200" not in str(sbatch_parameters(resources))
 
 
 def test_an_empty_profile_leaves_all_to_the_site(tmp_path: Path) -> None:
@@ -339,6 +358,10 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ('[embed]\nmem = "1.5G"', "[embed]: mem: '1.5G' is no memory"),
         ("[embed]\nmem = -1", "[embed]: mem: -1 is no memory"),
         ("[embed]\nsignal_seconds = 59", "[embed]: signal_seconds: expected `int` >= 60"),
+        (
+            '[embed]\ngpu_model = "H100"',
+            "[embed]: gpu_model: the speed of 'H100' is not known; known: h100, h200; leave it out for another GPU",
+        ),
         ("[embed]\ngpus_per_job = 0", "[embed]: gpus_per_job: expected `int` >= 1"),
         ("[embed]\ngpus = 8", "[embed]: the task asks for 8 GPUs, and 1 would be used: add gpus_per_job = 8"),
         ("[embed]\ngpus = 1\ngpus_per_job = 8", "gpus_per_job = 8 needs as many GPUs, and the task asks for 1"),
