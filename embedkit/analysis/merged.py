@@ -1,0 +1,127 @@
+"""A merged run, opened for looking at: the memory-mapped matrix of one view, and the rows that were chosen."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.extract import TEXT_COLUMNS
+from embedkit.matrix import open_matrix
+from embedkit.plan import read_plan
+from embedkit.records import Plan, RunConfig, Success, View, read
+from embedkit.rowindex import RowIndex
+from embedkit.runfolder import RunFolder
+
+BLOCK_ROWS = 65_536
+"""Rows of a block: 256 MB of 1,024 float32."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One view of a merged run, and the rows of the chosen sources.
+
+    rows: a line a chosen row, by id: id, row, dataset_source, num_tokens, num_turns, source (its code, from 0, in the
+    order of `sources`). matrix: of all rows of the run, float32 (N, D), memory-mapped: index it by id. has_text, bool
+    (n,): False for chosen rows without a text in this view, whose vectors are zeros and take part in nothing.
+    """
+
+    run: RunFolder
+    config: RunConfig
+    plan: Plan
+    success: Success
+    view: View
+    rows: pl.DataFrame
+    sources: tuple[str, ...]
+    matrix: npt.NDArray[np.float32]
+    has_text: npt.NDArray[np.bool_]
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Ids of the chosen rows, ascending, int64 (n,)."""
+        return self.rows["id"].to_numpy()
+
+    @property
+    def dim(self) -> int:
+        """Numbers of a vector."""
+        return self.matrix.shape[1]
+
+    def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """Chosen rows with a text, at most so many at a time: their positions in `rows`, int64, and their vectors."""
+        positions = np.flatnonzero(self.has_text)
+        ids = self.ids
+        for start in range(0, len(positions), rows):
+            at = positions[start : start + rows]
+            yield at, self.vectors(ids[at])
+
+    def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Vectors of some ids, float32 (n, D), read from the file now."""
+        if len(ids) and ids[-1] - ids[0] + 1 == len(ids) and (np.diff(ids) == 1).all():
+            return self.matrix[ids[0] : ids[-1] + 1]
+        return self.matrix[ids]
+
+    def texts(self, ids: Sequence[int]) -> pl.DataFrame:
+        """Lines with id, user_prompt, think_text and response_text, in the order given."""
+        wanted = pl.DataFrame({"id": list(ids)}, schema={"id": pl.Int64})
+        columns = ["id", *TEXT_COLUMNS]
+        if self.config.request.texts == "all":
+            found = pl.scan_parquet(self.run.metadata).select(columns)
+            lines = found.join(wanted.lazy().unique(), on="id", how="semi").collect(engine="streaming")
+        else:
+            index = RowIndex(self.run, self.plan.parts)
+            lines = pl.concat(
+                [
+                    index.read(i, i + 1, list(TEXT_COLUMNS)).select(pl.lit(i).alias("id"), *TEXT_COLUMNS)
+                    for i in set(ids)
+                ]
+            )
+        return wanted.join(lines, on="id", how="left", maintain_order="left").select(columns)
+
+
+def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] = ()) -> Merged:
+    """Open what merge wrote; of all rows, or of sources whose names contain one of `sources`.
+
+    Raises:
+        EmbedkitError: the run is not merged, or its files are not as `_SUCCESS.json` says.
+        UsageError: no such view, or no such source.
+    """
+    if not run.success.exists():
+        raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
+    config, success = read(run.config, RunConfig), read(run.success, Success)
+    if view not in config.request.views:
+        raise UsageError(f"--view {view}: the run has {', '.join(config.request.views)}")
+    matrix = open_matrix(run.view_matrix(view), success.rows, success.dim)
+    rows = _rows(run.metadata, success.rows)
+    names = _chosen(sorted(success.sources), sources)
+    codes = pl.DataFrame({"dataset_source": names, "source": np.arange(len(names), dtype=np.int32)})
+    rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
+    has_text = _has_text(run, view, rows)
+    return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
+
+
+def _rows(metadata: Path, count: int) -> pl.DataFrame:
+    columns = ["id", "row", "dataset_source", "num_tokens", "num_turns"]
+    rows = pl.read_parquet(metadata, columns=columns)
+    if rows.height != count:
+        raise EmbedkitError(f"{metadata}: has {rows.height} rows, _SUCCESS.json says {count}; run `embedkit verify`")
+    return rows
+
+
+def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Names that contain one of the wanted substrings, whatever their case; all if none is wanted."""
+    found = [name for name in names if not wanted or any(part.lower() in name.lower() for part in wanted)]
+    if not found:
+        raise UsageError(f"--sources {','.join(wanted)}: no source has that in its name; there are: {', '.join(names)}")
+    return found
+
+
+def _has_text(run: RunFolder, view: View, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    column = f"empty_{view}"
+    if column not in pl.read_parquet_schema(run.metadata):
+        return np.ones(rows.height, bool)
+    empty = pl.read_parquet(run.metadata, columns=["id", column])
+    joined = rows.select("id").join(empty, on="id", how="left", maintain_order="left")
+    return ~joined[column].to_numpy()
