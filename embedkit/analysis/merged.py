@@ -47,7 +47,7 @@ class Merged:
     @property
     def dim(self) -> int:
         """Numbers of a vector."""
-        return self.matrix.shape[1]
+        return int(self.matrix.shape[1])
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Chosen rows with a text, at most so many at a time: their positions in `rows`, int64, and their vectors."""
@@ -72,12 +72,8 @@ class Merged:
             lines = found.join(wanted.lazy().unique(), on="id", how="semi").collect(engine="streaming")
         else:
             index = RowIndex(self.run, self.plan.parts)
-            lines = pl.concat(
-                [
-                    index.read(i, i + 1, list(TEXT_COLUMNS)).select(pl.lit(i).alias("id"), *TEXT_COLUMNS)
-                    for i in set(ids)
-                ]
-            )
+            read_one = (index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in set(ids))
+            lines = pl.concat(read_one)
         return wanted.join(lines, on="id", how="left", maintain_order="left").select(columns)
 
 
