@@ -2,7 +2,7 @@
 
 Linear layers: 2 x non-embedding parameters a token. Attention: 4 x width x layers x length^2, half of it
 where the model is causal. On a GPU the flops a second grow with length; the curves are measured, one by GPU model
-(`python -m benchmarks.gpu_curve`: vLLM 0.24.0, bf16, shapes of Qwen3-Embedding-0.6B, texts of one length at a time).
+(`python -m benchmarks.gpu.curve`: vLLM 0.24.0, bf16, shapes of Qwen3-Embedding-0.6B, texts of one length at a time).
 What a row costs the host whatever its length is taken out of them, since it does not grow with the model: a row of 16
 tokens takes 117 us on the H200 and 189 us on the H100, most of it the host's.
 

@@ -17,7 +17,7 @@ SHARD_SECONDS = 30 * 60.0
 """Predicted seconds of a shard when the number of shards is not asked for."""
 
 CHUNK_TOKENS = {"cuda": 8_000_000, "cpu": 16_384}
-TOKEN_BUDGET = {"cuda": 131_072, "cpu": 8_192}
+TOKEN_BUDGET = {"cuda": 65_536, "cpu": 8_192}
 MAX_SEQUENCES = {"cuda": 1024, "cpu": 256}
 
 

@@ -1,4 +1,4 @@
-"""Seconds a row by GPU: the curves against what was measured, `python -m benchmarks.gpu_curve`'s own numbers."""
+"""Seconds a row by GPU: the curves against what was measured, `python -m benchmarks.gpu.curve`'s own numbers."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
 """Seconds a flop over length on one GPU: the curve that `embedkit/cost.py` predicts with.
 
-    python -m benchmarks.gpu_curve MODEL > curve.json
+    python -m benchmarks.gpu.curve MODEL > curve.json
 
 Texts of one length at a time go through the product's own engine with the settings that a plan writes down for a
 GPU, about two seconds' worth each after a warm-up; ids are random, since speed does not depend on them. Beside it

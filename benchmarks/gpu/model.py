@@ -1,0 +1,72 @@
+"""A model folder of the shapes of Qwen3-Embedding-0.6B with random bf16 weights and the genuine tokenizer.
+
+Speed does not depend on the weights, and no hub is needed. Weights are drawn with a fixed seed on the GPU.
+"""
+
+import json
+import lzma
+from pathlib import Path
+
+from benchmarks.corpus import FOLDER, TOKENIZER
+
+POOLING = {
+    "word_embedding_dimension": 1024,
+    "pooling_mode_cls_token": False,
+    "pooling_mode_mean_tokens": False,
+    "pooling_mode_max_tokens": False,
+    "pooling_mode_mean_sqrt_len_tokens": False,
+    "pooling_mode_weightedmean_tokens": False,
+    "pooling_mode_lasttoken": True,
+    "include_prompt": True,
+}
+MODULES = ("Transformer", "Pooling", "Normalize")
+
+
+def random_model() -> Path:
+    """The folder; made if need be."""
+    folder = FOLDER / "qwen3-embedding-0.6b-random"
+    if (folder / "modules.json").exists():
+        return folder
+    import torch
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=151_669,
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=32_768,
+        rope_theta=1e6,
+        rms_norm_eps=1e-6,
+        tie_word_embeddings=True,
+        bos_token_id=151_643,
+        eos_token_id=151_643,
+    )
+    torch.manual_seed(0)
+    with torch.device("cuda"):
+        model = Qwen3ForCausalLM(config).to(torch.bfloat16)
+    model.config.architectures = ["Qwen3ForCausalLM"]
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_bytes(lzma.decompress(TOKENIZER.read_bytes()))
+    tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "pad_token": "<|endoftext|>"}))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(POOLING))
+    modules = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": f"{i}_{name}" if i else "",
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for i, name in enumerate(MODULES)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))  # last: the folder is whole
+    return folder
+
+
+if __name__ == "__main__":
+    print(random_model())

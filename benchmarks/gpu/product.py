@@ -1,0 +1,132 @@
+"""The product's own way on one GPU: shards of prepared runs, from the first chunk to the manifest's fsync.
+
+    python -m benchmarks.gpu.product RUN ...
+
+One engine embeds shard 0 of each run anew. The clock starts when the engine, warm from the canary, gets the first
+chunk, and ends when the manifest is durable. Prints JSON: seconds, tokens, where the start's seconds went, the time in
+which the GPU had nothing to do between chunks, CPU seconds, and peak memory of host and GPU.
+"""
+
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+
+BEGAN = psutil.Process().create_time()
+
+
+class Timed:
+    """An engine that notes when it was given chunks, and when vLLM's steps ended."""
+
+    def __init__(self, engine: Any) -> None:
+        self.record = engine.record
+        self.first = 0.0
+        self.borders: list[tuple[float, float]] = []
+        self._engine = engine
+        self._steps: list[float] = []
+        if hasattr(engine, "_engine"):
+            self._step = engine._engine.step
+            engine._engine.step = self._timed_step
+
+    def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
+        """As the engine does. A call with one text is the canary's."""
+        self._steps.clear()
+        if len(token_ids) > 1:
+            self.first = self.first or time.perf_counter()
+        vectors: npt.NDArray[np.float32] = self._engine.embed(token_ids)
+        if len(token_ids) > 1 and self._steps:
+            self.borders.append((self._steps[0], self._steps[-1]))
+        return vectors
+
+    def between_chunks(self) -> list[float]:
+        """Seconds from the end of a chunk's last step until the next chunk's first batch was launched."""
+        return [after[0] - before[1] for before, after in pairwise(self.borders)]
+
+    def close(self) -> None:
+        """Nothing: the engine is used again."""
+
+    def _timed_step(self) -> Any:
+        outputs = self._step()
+        self._steps.append(time.perf_counter())
+        return outputs
+
+
+def main() -> None:
+    """Embed and print."""
+    phases = {"python": time.time() - BEGAN}
+    began = time.perf_counter()
+    import torch
+
+    phases["import torch"] = time.perf_counter() - began
+    began = time.perf_counter()
+    import vllm
+
+    phases["import vllm"] = time.perf_counter() - began
+    from embedkit.canary import canary_inputs, sing
+    from embedkit.chunks import InputReader
+    from embedkit.embed import Clock, ShardTask, Worker
+    from embedkit.engines import start_engine
+    from embedkit.plan import read_plan
+    from embedkit.records import RunConfig, ShardManifest, read
+    from embedkit.runfolder import RunFolder
+    from embedkit.watchdog import START_SECONDS, Watchdog
+
+    runs = [RunFolder(Path(name).absolute()) for name in sys.argv[1:]]
+    config = read(runs[0].config, RunConfig)
+    plan = read_plan(runs[0], config)
+    figures: dict[str, Any] = {"vllm": vllm.__version__, "torch": str(torch.__version__), "corpora": {}}
+    with Watchdog() as watchdog:
+        watchdog.feed("starting the engine", START_SECONDS)
+        began = time.perf_counter()
+        engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
+        phases["load, compile, warm up"] = time.perf_counter() - began
+        began = time.perf_counter()
+        reader = InputReader(runs[0], config, plan)
+        canary = canary_inputs(reader.tokenizer, plan.settings)
+        sing(engine, canary)
+        phases["tokenizer, first batch"] = time.perf_counter() - began
+        figures["start"] = {**phases, "all": time.time() - BEGAN}
+        plain_step = engine._engine.step if hasattr(engine, "_engine") else None
+        for run in runs:
+            config = read(run.config, RunConfig)
+            plan = read_plan(run, config)
+            shutil.rmtree(run.shard(0), ignore_errors=True)
+            timed = Timed(engine)
+            worker = Worker(timed, InputReader(run, config, plan), canary, watchdog)
+            cpu = time.process_time()
+            ShardTask(run, config, plan, 0, worker, Clock()).run()
+            seconds = time.perf_counter() - timed.first
+            manifest = read(run.shard_manifest(0), ShardManifest)
+            figures["corpora"][run.name] = {
+                "seconds": seconds,
+                "tokens": manifest.tokens,
+                "rows": manifest.stop - manifest.start,
+                "between_chunks": timed.between_chunks(),
+                "cpu_seconds_a_million_tokens": (time.process_time() - cpu) / manifest.tokens * 1e6,
+                "phases": manifest.seconds,
+            }
+            if plain_step is not None:
+                engine._engine.step = plain_step
+        if plan.settings.device == "cuda":
+            free, total = torch.cuda.mem_get_info()
+            figures["gpu"] = torch.cuda.get_device_name()
+            figures["gpu_gib"] = (total - free) / 2**30
+        figures["engine"] = {name: str(getattr(engine.record, name)) for name in engine.record.__struct_fields__}
+        engine.close()
+    status = Path(f"/proc/{os.getpid()}/status").read_text()
+    high = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    figures["host_gib"] = int(high.split()[1]) / 2**20
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
