@@ -20,7 +20,7 @@ from embedkit.lease import lease
 from embedkit.logprogress import LogProgress
 from embedkit.modelfolder import require_same_model
 from embedkit.parts import gather_dropped, make_parts, part_borders
-from embedkit.plan import cut_shards, engine_settings, read_plan
+from embedkit.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
 from embedkit.records import (
     FORMAT,
     D,
@@ -166,7 +166,8 @@ def make_plan(
     if rows_kept == 0:
         raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
     tokens = np.concatenate([_token_counts(run, part, request.views) for part in parts])
-    settings = engine_settings(request)
+    shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device])
+    seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
     first_ids = np.cumsum([0, *(part.kept for part in parts)])
     return Plan(
         format=FORMAT,
@@ -181,9 +182,9 @@ def make_plan(
             PlanPart(file=part.extracted, first_id=int(first_id), rows=part.kept)
             for part, first_id in zip(parts, first_ids[:-1], strict=True)
         ),
-        shards=cut_shards(tokens, cost, request.shards, config.num_gpus, settings.chunk_tokens),
+        shards=shards,
         order="longest_first",
-        settings=settings,
+        settings=engine_settings(request, seconds),
     )
 
 

@@ -59,7 +59,8 @@ def make_corpora(names: tuple[str, ...] = tuple(SHAPES)) -> dict[str, RunFolder]
             chats = cut_chats(sources, model / "tokenizer.json", SHAPES[name])
             pl.DataFrame({"messages": chats, "dataset_source": name}).write_parquet(data)
         if not run.plan.exists():
-            prepare(data, model, name, shards=1)
+            prepare(data, model, f"{name}-asked", shards=1)
+            with_plan(RunFolder(run.path.with_name(f"{name}-asked")), name, compiled)
         if not (run.path / "rival.npz").exists():
             write_rivals(run)
         runs[name] = run
@@ -151,6 +152,12 @@ def small_chunks(chunk_tokens: int) -> Callable[[Plan, npt.NDArray[np.int64]], P
         return msgspec.structs.replace(plan, shards=tuple(shards), settings=settings)
 
     return change
+
+
+def compiled(plan: Plan, tokens: npt.NDArray[np.int64]) -> Plan:
+    """Change a plan to a compiled engine, which shards as short as these would not have."""
+    settings = msgspec.structs.replace(plan.settings, eager=False)
+    return msgspec.structs.replace(plan, settings=settings)
 
 
 def equal_rows(plan: Plan, tokens: npt.NDArray[np.int64]) -> Plan:

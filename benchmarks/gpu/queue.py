@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from typing import Any
 
 import polars as pl
@@ -40,44 +39,47 @@ def main() -> None:
         frame.with_columns(dataset_source=pl.lit("halves")).write_parquet(data)
     prepare(data, model, "one", shards=1)
     prepare(data, model, "cost", shards=gpus, num_gpus=gpus)
-    with_plan(RunFolder((RUNS / "cost").absolute()), "rows", equal_rows)
-    found = {"gpus": gpus, **{name: embed(name, gpus if name != "one" else 1) for name in ("one", "cost", "rows")}}
+    rows = with_plan(RunFolder((RUNS / "cost").absolute()), "rows", equal_rows)
+    found: dict[str, Any] = {"gpus": gpus}
+    for name, count in (("one", 1), ("cost", gpus)):
+        # As a person would type it: the local queue takes the GPUs that it sees.
+        command = ["run", "--resume", "--run-name", name, "--output-dir", str(RUNS.absolute())]
+        wait_for([start(command, ",".join(map(str, range(count))))])
+        found[name] = {"shards": shards_of(RunFolder((RUNS / name).absolute()))}
+    # `run` takes no plan but its own.
+    wait_for([start(["embed", str(rows.path), "--shard", str(i)], str(i)) for i in range(gpus)])
+    found["rows"] = {"shards": shards_of(rows)}
     print(json.dumps(found))
 
 
-def embed(name: str, gpus: int) -> dict[str, Any]:
-    """`embedkit run --resume` of a prepared run on the first GPUs; what its manifests say."""
-    visible = ",".join(str(i) for i in range(gpus))
-    command = [
-        sys.executable,
-        "-m",
-        "jobs",
-        "run",
-        "--resume",
-        "--run-name",
-        name,
-        "--output-dir",
-        str(RUNS.absolute()),
-    ]
-    began = time.perf_counter()
-    subprocess.run(command, check=True, stdout=sys.stderr, env=os.environ | {"CUDA_VISIBLE_DEVICES": visible})
-    wall = time.perf_counter() - began
-    run = RunFolder((RUNS / name).absolute())
+def start(command: list[str], gpus: str) -> subprocess.Popen[bytes]:
+    """Start an embedkit command that sees these GPUs."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": gpus}
+    return subprocess.Popen([sys.executable, "-m", "jobs", *command], stdout=sys.stderr, env=environment)
+
+
+def wait_for(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Wait for all; exits if one fails."""
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        sys.exit("embedkit failed; the lines above say why")
+
+
+def shards_of(run: RunFolder) -> list[dict[str, Any]]:
+    """What the manifests of a run's shards say."""
     paths = sorted((run.embeddings / "shards").glob("*/manifest.json"))
     manifests = [read(path, ShardManifest) for path in paths]
-    return {
-        "wall_seconds": wall,
-        "shards": [
-            {
-                "rows": manifest.stop - manifest.start,
-                "tokens": manifest.tokens,
-                "embed_seconds": sum(chunk.seconds for chunk in manifest.chunks),
-                "phases": manifest.seconds,
-                "gpu": manifest.engine.gpu,
-            }
-            for manifest in manifests
-        ],
-    }
+    return [
+        {
+            "rows": manifest.stop - manifest.start,
+            "tokens": manifest.tokens,
+            "embed_seconds": sum(chunk.seconds for chunk in manifest.chunks),
+            "phases": manifest.seconds,
+            "gpu": manifest.engine.gpu,
+            "compile": manifest.engine.compile,
+        }
+        for manifest in manifests
+    ]
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,10 @@ from hypothesis import strategies as st
 
 from embedkit.cost import CostModel
 from embedkit.errors import EmbedkitError
-from embedkit.plan import chunk_borders, cut_shards, shard_borders
+from embedkit.plan import chunk_borders, cut_shards, engine_settings, read_plan, shard_borders
+from embedkit.records import RunConfig, read
+from embedkit.runfolder import RunFolder
+from tests.conftest import chat, embedkit, write_chats
 
 lengths = st.lists(st.integers(1, 40_000), min_size=1, max_size=300)
 COST = CostModel("cuda", linear_flops=8.8e8, attention_flops=114_688.0)
@@ -88,3 +93,17 @@ def test_equal_rows_are_worse_than_equal_cost() -> None:
     by_rows = max(part.sum() for part in np.array_split(seconds, 8))
     assert by_cost <= 1.01 * seconds.sum() / 8
     assert by_rows > 1.5 * by_cost
+
+
+def test_on_a_gpu_short_shards_run_uncompiled_and_long_ones_compiled(tmp_path: Path, tiny_qwen: Path) -> None:
+    """What is decided is in the plan, so that all tasks of a run do the same."""
+    data = write_chats(tmp_path / "d.parquet", [chat("river", "stone " * 50) for _ in range(40)])
+    asked = ("--dataset", data, "--model", tiny_qwen, "--engine", "vllm", "--device", "cuda", "--output-dir", tmp_path)
+    embedkit("prepare", *asked, "--run-name", "short")
+    run = RunFolder(tmp_path / "short")
+    config = read(run.config, RunConfig)
+    assert read_plan(run, config).settings.eager
+    assert not engine_settings(config.request).eager
+    assert [engine_settings(config.request, seconds).eager for seconds in (10, 1800)] == [True, False]
+    on_a_cpu = msgspec.structs.replace(config.request, device="cpu")
+    assert engine_settings(on_a_cpu, 1800).eager

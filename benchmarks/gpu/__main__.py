@@ -1,0 +1,101 @@
+"""All that is measured on a GPU, and its page: one command on a GPU machine.
+
+    python -m benchmarks.gpu [rounds] [checks] [sweep] [queue] [page]
+
+Without names: all of them (queue where there is more than one GPU). About half an hour on an H200. What a part found is
+kept in `results.json` beside this file as soon as it is done; `page` alone writes docs/gpu.md from it.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any
+
+from benchmarks.gpu.corpus import make_corpora, small_chunks, with_plan
+from benchmarks.gpu.model import random_model
+from benchmarks.gpu.page import PAGE, read_results, write_page, write_results
+from jobs.local import visible_gpus
+
+ROUNDS = 3
+SMALL_CHUNK_TOKENS = 300_000
+"""Small enough for a few borders between chunks, to see what the GPU does there."""
+
+
+def main() -> None:
+    """Measure the named parts, or all, and write the page."""
+    parts: dict[str, Callable[[], Any]] = {"rounds": rounds, "checks": checks, "sweep": sweep, "queue": queue}
+    names = sys.argv[1:] or [name for name in parts if name != "queue" or len(visible_gpus()) > 1]
+    unknown = sorted(set(names) - set(parts) - {"page"})
+    if unknown:
+        sys.exit(f"no part named {', '.join(unknown)}; there are: {', '.join(parts)}, page")
+    for name in [name for name in names if name != "page"]:
+        print(f"{name} ...", flush=True)
+        found = {"day": date.today().isoformat(), **parts[name]()}
+        key = f"queue-{found['gpus']}" if name == "queue" else name
+        write_results(read_results() | {key: found})
+    write_page()
+    print(f"{PAGE} is written")
+
+
+def rounds() -> dict[str, Any]:
+    """The product and its rivals in turn, each in a process of its own, three times over; the order changes."""
+    runs = make_corpora()
+    model = random_model()
+    of_all = [str(run.path) for run in runs.values()]
+    commands = {
+        "product": ["benchmarks.gpu.product", *of_all],
+        "replaced": ["benchmarks.gpu.rivals", "replaced", str(model), *of_all],
+        "packed": ["benchmarks.gpu.rivals", "packed", str(model), *of_all],
+    }
+    names = list(commands)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for i in range(ROUNDS):
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            found[name].append(json_of(commands[name]))
+            print(f"  round {i + 1}: {name}: {seconds_of(found[name][-1])}", flush=True)
+    borders = [
+        str(with_plan(runs[name], f"{name}-chunks", small_chunks(SMALL_CHUNK_TOKENS)).path) for name in ("tiny", "long")
+    ]
+    return {**found, "borders": json_of(["benchmarks.gpu.product", *borders])}
+
+
+def seconds_of(found: dict[str, Any]) -> dict[str, float]:
+    """Seconds by corpus of one process."""
+    if "corpora" in found:
+        return {name: corpus["seconds"] for name, corpus in found["corpora"].items()}
+    return dict(found["seconds"])
+
+
+def checks() -> dict[str, Any]:
+    """Edges, truth, little memory."""
+    return json_of(["benchmarks.gpu.checks"], ok=(0, 1))
+
+
+def sweep() -> dict[str, Any]:
+    """Every variant of the engine's settings."""
+    lines = output_of(["benchmarks.gpu.sweep"], (0,)).strip().splitlines()
+    return {"variants": [json.loads(line) for line in lines]}
+
+
+def queue() -> dict[str, Any]:
+    """The local queue on all GPUs of this machine."""
+    return json_of(["benchmarks.gpu.queue", str(len(visible_gpus()))])
+
+
+def json_of(module: Sequence[str], ok: Sequence[int] = (0,)) -> dict[str, Any]:
+    """The JSON on the last line that a module prints."""
+    return dict(json.loads(output_of(module, ok).strip().splitlines()[-1]))
+
+
+def output_of(module: Sequence[str], ok: Sequence[int]) -> str:
+    """What a module prints; exits with the end of its errors if it fails."""
+    done = subprocess.run([sys.executable, "-m", *module], capture_output=True, text=True)
+    if done.returncode not in ok:
+        sys.exit(f"{' '.join(module)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()

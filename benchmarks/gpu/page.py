@@ -1,0 +1,187 @@
+"""docs/gpu.md, from what was last measured on GPUs."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+RESULTS = Path(__file__).with_name("results.json")
+PAGE = Path("docs/gpu.md")
+WANTED = {"long": (1.75, 0.97), "short": (2.0, 0.96), "tiny": (2.5, 0.93)}
+"""At least so many times the replaced way, and so much of the packed ceiling."""
+CHUNK_TOKENS = 8_000_000
+
+HEAD = """# What the GPU does
+
+`python -m benchmarks.gpu` on a machine with a GPU measures all of this again and writes this page (about half an hour
+on an H200; `python -m benchmarks.gpu checks` and the like do one part). It needs vLLM ({pip}), and no network: the model
+has the shapes and the dtype of Qwen3-Embedding-0.6B with random weights, on which speed does not depend, its genuine
+tokenizer, and texts cut from the Python sources of the machine's own packages.
+"""
+
+
+def read_results() -> dict[str, Any]:
+    """What was measured, by part."""
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+
+
+def write_results(results: dict[str, Any]) -> None:
+    """Keep what was measured."""
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+def write_page() -> None:
+    """Write the page anew."""
+    results = read_results()
+    sections = [HEAD.format(pip="`pip install '.[gpu]' -c requirements/gpu.txt`")]
+    for part, section in (("rounds", _rounds), ("checks", _checks), ("sweep", _sweep)):
+        if part in results:
+            sections.append(section(results[part]))
+    sections += [_queue(results[key]) for key in sorted(results) if key.startswith("queue-")]
+    PAGE.write_text("\n".join(sections))
+
+
+def _rounds(found: dict[str, Any]) -> str:
+    product, replaced, packed = (found[name] for name in ("product", "replaced", "packed"))
+    first = product[0]
+    lines = [
+        "## One GPU, end to end",
+        "",
+        f"{first['gpu']}, vLLM {first['vllm']}, torch {first['torch']}, {found['day']}.",
+        "The product's own path: Parquet in, safetensors and manifest out, the clock from the first chunk given to a warm",
+        "engine to the manifest's fsync. Rivals: the replaced way (`LLM.embed` of texts with vLLM's defaults, floats",
+        "through lists) and a ceiling (the same network in plain torch, compiled, packed without padding, FlashAttention",
+        f"3; nothing read, checked or written). Medians of {len(product)} interleaved rounds, each in a process of its own.",
+        "",
+        "| corpus | tokens a row | tokens/s | of the replaced way | wanted | of the ceiling | wanted |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, (times, share) in WANTED.items():
+        corpus = first["corpora"][name]
+        ours = median(one["corpora"][name]["seconds"] for one in product)
+        theirs, ceiling = (median(one["seconds"][name] for one in rival) for rival in (replaced, packed))
+        lines.append(
+            f"| `{name}` | {corpus['tokens'] / corpus['rows']:,.0f} | {corpus['tokens'] / ours:,.0f} "
+            f"| {_judged(theirs / ours, times)}x | {times:g}x | {_judged(ceiling / ours, share)} | {share:g} |"
+        )
+    cpu = ", ".join(
+        f"{median(one['corpora'][name]['cpu_seconds_a_million_tokens'] for one in product):.2f} on `{name}`"
+        for name in WANTED
+    )
+    lines += [
+        "",
+        f"CPU seconds a million tokens: {cpu}. Peak memory: {max(one['host_gib'] for one in product):.1f} GiB of the host,",
+        f"{max(one['gpu_gib'] for one in product):.1f} GiB of the GPU.",
+        "",
+        "Between two chunks the GPU has nothing to do for",
+        *(f"{_idle(name, corpus)}," for name, corpus in found["borders"]["corpora"].items()),
+        "from the end of a chunk's last step until the next chunk's first batch is launched.",
+        "",
+        "### Start",
+        "",
+        "From the start of the process to the first vectors of the canary, seconds. The first has nothing compiled yet.",
+        "",
+        "| | " + " | ".join(first["start"]) + " |",
+        "| --- |" + " ---: |" * len(first["start"]),
+    ]
+    for i, one in enumerate(product):
+        lines.append(
+            f"| {'first' if i == 0 else 'again'} | " + " | ".join(f"{s:.1f}" for s in one["start"].values()) + " |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _idle(name: str, corpus: dict[str, Any]) -> str:
+    idle = median(corpus["between_chunks"])
+    chunk = CHUNK_TOKENS * corpus["seconds"] / corpus["tokens"]
+    return (
+        f"{1000 * idle:.0f} ms on `{name}` ({100 * idle / chunk:.2f} % of a chunk of {CHUNK_TOKENS / 1e6:.0f} M tokens)"
+    )
+
+
+def _judged(ratio: float, wanted: float) -> str:
+    return f"{ratio:.3g}" if ratio >= wanted else f"**{ratio:.3g}, missed** "
+
+
+def _checks(found: dict[str, Any]) -> str:
+    truth, little = found["truth"], found["little_memory"]
+    lines = [
+        "## Edges and truth",
+        "",
+        f"{found['gpu']}, {found['day']}. Problems: {', '.join(found['problems']) or 'none'}.",
+        "",
+        "| texts in one call | |",
+        "| --- | --- |",
+    ]
+    for said, edge in found["edges"].items():
+        if not isinstance(edge, str):
+            edge = f"{edge['seconds']} s, cosine to the same text alone {edge['least_cosine_to_alone']:.5f}"
+        lines.append(f"| {said} | {edge} |")
+    lines += [
+        "",
+        f"Least cosine to a float32 forward of the same weights, {len(truth['lengths'])} texts of 1 to 32,768 tokens:",
+        f"{truth['least']['vllm_bfloat16']:.6f}; of a plain bfloat16 forward by transformers:",
+        f"{truth['least']['transformers_bfloat16']:.6f}. The canary's vectors moved by {found['canary_moved']:.2g} meanwhile.",
+        "",
+        "A start where another process holds nearly all of the GPU's memory: "
+        + (little if isinstance(little, str) else f"batches of {little['token_budget']:,} tokens, recorded."),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _sweep(found: dict[str, Any]) -> str:
+    variants = found["variants"]
+    base = variants[0]
+    lines = [
+        "## What each setting does",
+        "",
+        f"{base['gpu']}, {found['day']}. Each changed alone against the defaults (first line), in a process of its own:",
+        "tokens a second of random ids with the corpora's lengths, the least cosine to the defaults' vectors, memory of",
+        "the GPU, and seconds of the engine's start, which may have had to compile.",
+        "",
+        "| | tiny | short | long | least cosine | GiB | start |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for one in variants:
+        if one.get("failed"):
+            lines.append(f"| {one['name']} | failed | | | | | |")
+            continue
+        rates = " | ".join(_rate(one, base, corpus) for corpus in ("tiny", "short", "long"))
+        cosine = min(one["least_cosine"].values())
+        lines.append(f"| {one['said']} | {rates} | {cosine:.5f} | {one['gpu_gib']:.0f} | {one['start_seconds']:.0f} |")
+    return "\n".join([*lines, ""])
+
+
+def _rate(one: dict[str, Any], base: dict[str, Any], corpus: str) -> str:
+    rate = one["tokens_a_second"][corpus]
+    return f"{rate:,} ({rate / base['tokens_a_second'][corpus]:.3f})"
+
+
+def _queue(found: dict[str, Any]) -> str:
+    gpus = found["gpus"]
+    alone = _speed(found["one"]["shards"])
+    lines = [
+        f"## {gpus} GPUs of one machine",
+        "",
+        f"{gpus} x {found['one']['shards'][0]['gpu']}, {found['day']}. `embedkit run` by the local queue on a corpus",
+        "whose first half is `tiny` rows and whose second half `long` ones, in that order; one shard a GPU. One GPU with",
+        f"all of it: {alone:,.0f} tokens a second. The engines are {found['one']['shards'][0]['compile']}, as plans of so little work are.",
+        "",
+        "| shards of equal | slowest shard | quickest | apart | speed a GPU, of one alone |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, said in (("cost", "predicted cost"), ("rows", "row counts")):
+        shards = found[name]["shards"]
+        seconds = [shard["embed_seconds"] for shard in shards]
+        tokens = sum(shard["tokens"] for shard in shards)
+        speed = tokens / max(seconds) / gpus
+        lines.append(
+            f"| {said} | {max(seconds):.1f} s | {min(seconds):.1f} s | {100 * (max(seconds) / min(seconds) - 1):.1f} % "
+            f"| {speed / alone:.3f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _speed(shards: list[dict[str, Any]]) -> float:
+    return float(sum(shard["tokens"] for shard in shards) / sum(shard["embed_seconds"] for shard in shards))
