@@ -16,21 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.gpu.model import random_model
+from benchmarks.gpu.model import LIMIT, SETTINGS, random_model
 from embedkit.engines import Engine, start_engine
-from embedkit.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
-from embedkit.records import EngineSettings
 
-LIMIT = 32_768
-SETTINGS = EngineSettings(
-    device="cuda",
-    dtype="bfloat16",
-    max_length=LIMIT,
-    chunk_tokens=CHUNK_TOKENS["cuda"],
-    token_budget=TOKEN_BUDGET["cuda"],
-    max_sequences=MAX_SEQUENCES["cuda"],
-    eager=False,
-)
 EDGES = {
     "exactly the limit": [LIMIT],
     "one under": [LIMIT - 1],
@@ -142,7 +130,7 @@ STARTER = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from benchmarks.gpu.checks import SETTINGS
+from benchmarks.gpu.model import SETTINGS
 from embedkit.engines import start_engine
 engine = start_engine("vllm", Path(sys.argv[1]), SETTINGS)
 vectors = engine.embed([np.arange(32_768, dtype=np.uint32), np.arange(5, dtype=np.uint32)])

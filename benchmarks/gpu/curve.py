@@ -16,30 +16,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.cost import model_cost
+from benchmarks.gpu.model import SETTINGS
+from embedkit.cost import LENGTHS, model_cost
 from embedkit.engines import Engine, start_engine
-from embedkit.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
-from embedkit.records import EngineSettings
 
-LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 TOKENS = 600_000
 """At least so many of one length: two seconds or more on an H200."""
 
 
 def main(model: Path) -> None:
     """Measure and print one JSON object."""
-    settings = EngineSettings(
-        device="cuda",
-        dtype="bfloat16",
-        max_length=max(LENGTHS),
-        chunk_tokens=CHUNK_TOKENS["cuda"],
-        token_budget=TOKEN_BUDGET["cuda"],
-        max_sequences=MAX_SEQUENCES["cuda"],
-        eager=False,
-    )
     matrix_flops = matrix_rate()
     started = time.monotonic()
-    engine = start_engine("vllm", model, settings)
+    engine = start_engine("vllm", model, SETTINGS)
     start_seconds = time.monotonic() - started
     cost = model_cost(model, "cuda", "vllm")
     rng = np.random.default_rng(0)

@@ -8,7 +8,20 @@ import lzma
 from pathlib import Path
 
 from benchmarks.corpus import FOLDER, TOKENIZER
+from embedkit.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
+from embedkit.records import EngineSettings
 
+LIMIT = 32_768
+SETTINGS = EngineSettings(
+    device="cuda",
+    dtype="bfloat16",
+    max_length=LIMIT,
+    chunk_tokens=CHUNK_TOKENS["cuda"],
+    token_budget=TOKEN_BUDGET["cuda"],
+    max_sequences=MAX_SEQUENCES["cuda"],
+    eager=False,
+)
+"""As a plan of long shards has them."""
 POOLING = {
     "word_embedding_dimension": 1024,
     "pooling_mode_cls_token": False,
@@ -38,7 +51,7 @@ def random_model() -> Path:
         num_attention_heads=16,
         num_key_value_heads=8,
         head_dim=128,
-        max_position_embeddings=32_768,
+        max_position_embeddings=LIMIT,
         rope_theta=1e6,
         rms_norm_eps=1e-6,
         tie_word_embeddings=True,

@@ -20,10 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.corpus import FOLDER
-from benchmarks.gpu.model import random_model
+from benchmarks.gpu.model import SETTINGS, random_model
 from embedkit.engines import Engine, start_engine, vllm
-from embedkit.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
-from embedkit.records import EngineSettings
 
 CORPORA = {"tiny": (5.0, 0.8, 2_000_000), "short": (7.3, 0.9, 2_000_000), "long": (8.8, 0.85, 3_000_000)}
 """Mean and spread of the logarithm of the length, tokens."""
@@ -112,17 +110,8 @@ def one(name: str, model: Path, barrier: Path) -> None:
         setattr(vllm, constant, value)
     plain = vllm._arguments
     vllm._arguments = lambda *args: plain(*args) | variant.arguments
-    settings = EngineSettings(
-        device="cuda",
-        dtype="bfloat16",
-        max_length=32_768,
-        chunk_tokens=CHUNK_TOKENS["cuda"],
-        token_budget=TOKEN_BUDGET["cuda"],
-        max_sequences=MAX_SEQUENCES["cuda"],
-        eager=False,
-    )
     began = time.monotonic()
-    engine = start_engine("vllm", model, msgspec.structs.replace(settings, **variant.settings))
+    engine = start_engine("vllm", model, msgspec.structs.replace(SETTINGS, **variant.settings))
     start_seconds = time.monotonic() - began
     rng = np.random.default_rng(0)
     corpora = {corpus: texts(rng, *shape) for corpus, shape in CORPORA.items()}
