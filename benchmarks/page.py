@@ -26,7 +26,7 @@ TITLES = {
 FOOT = """
 How the rivals work is in `benchmarks/replaced.py`; the runs that merge, verify, status and the plan read are made by
 `benchmarks/fabricate.py` with true digests and manifests; long rows are cut from the demo's texts by
-`benchmarks/corpus.py`. What a GPU takes is measured by `python -m benchmarks.gpu.curve MODEL` on a GPU.
+`benchmarks/corpus.py`. What a GPU does is on a page of its own, [gpu.md](gpu.md).
 """
 
 

@@ -4,7 +4,8 @@ Linear layers: 2 x non-embedding parameters a token. Attention: 4 x width x laye
 where the model is causal. On a GPU the flops a second grow with length; the curves are measured, one by GPU model
 (`python -m benchmarks.gpu.curve`: vLLM 0.24.0, bf16, shapes of Qwen3-Embedding-0.6B, texts of one length at a time).
 What a row costs the host whatever its length is taken out of them, since it does not grow with the model: a row of 16
-tokens takes 117 us on the H200 and 189 us on the H100, most of it the host's.
+tokens takes 111 us on the H200, about half of it the host's. The H100's curve is of the engine before it was fed ahead,
+when its rows of 16 tokens took 189 us.
 
 A plan is cut before anybody knows the GPU: it goes by REFERENCE, wherever prepare runs. Only ratios matter for cutting
 shards; the scale matters for their number.
@@ -43,7 +44,7 @@ CURVES: dict[GpuModel, GpuCurve] = {
         130e-6, (240.92, 342.19, 330.09, 351.87, 387.23, 404.75, 420.41, 428.68, 453.82, 485.19, 520.06, 555.93)
     ),
     "h200": GpuCurve(
-        70e-6, (301.14, 369.22, 398.19, 428.29, 419.53, 446.21, 453.73, 468.40, 487.64, 513.39, 542.02, 568.39)
+        50e-6, (232.79, 315.08, 367.14, 548.86, 501.14, 483.24, 480.00, 490.46, 510.71, 541.41, 580.41, 612.51)
     ),
 }
 """One NVIDIA H100 80GB HBM3 and one NVIDIA H200. Of two H100s on two machines, this is the one that was measured at

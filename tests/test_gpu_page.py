@@ -23,7 +23,7 @@ def product(seconds: float) -> dict[str, Any]:
     }
     corpora = dict.fromkeys(page.WANTED, one)
     start = {"python": 1.0, "all": 20.0}
-    of_machine = {"gpu": "a GPU", "vllm": "1", "torch": "2", "host_gib": 3.0, "gpu_gib": 4.0}
+    of_machine = {"gpu": "a GPU", "vllm": "1", "torch": "2", "host_gib": 3.0, "gpu_gib": 4.0, "has_kernels": True}
     return {"corpora": corpora, "start": start, **of_machine}
 
 
@@ -59,6 +59,12 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
                 "truth": {"lengths": [1], "least": {"vllm_bfloat16": 0.9999, "transformers_bfloat16": 0.9998}},
                 "little_memory": {"token_budget": 32768, "finite": True},
             },
+            "curve": {
+                "day": "today",
+                "engine": {"gpu": "a GPU"},
+                "matrix_flops_a_second": 8e14,
+                "lengths": [{"length": 4096, "tokens_a_second": 376_405.6, "share_of_matrix_rate": 0.633}],
+            },
             "queue-2": {"day": "today", "gpus": 2, **ways},
         }
     )
@@ -69,6 +75,7 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
     assert "20 ms on `tiny` (0.06 % of a chunk" in text
     assert "| half | 50 (0.500) |" in text
     assert "| fp8 | failed |" in text
+    assert "| 4,096 | 376,406 | 0.63 |" in text
     assert "| row counts | 4.0 s | 2.0 s | 100.0 % | 0.500 |" in text
 
 

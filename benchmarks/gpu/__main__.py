@@ -1,6 +1,6 @@
 """All that is measured on a GPU, and its page: one command on a GPU machine.
 
-    python -m benchmarks.gpu [rounds] [checks] [sweep] [queue] [page]
+    python -m benchmarks.gpu [rounds] [checks] [curve] [sweep] [queue] [page]
 
 Without names: all of them (queue where there is more than one GPU). About half an hour on an H200. What a part found is
 kept in `results.json` beside this file as soon as it is done; `page` alone writes docs/gpu.md from it.
@@ -25,7 +25,13 @@ SMALL_CHUNK_TOKENS = 300_000
 
 def main() -> None:
     """Measure the named parts, or all, and write the page."""
-    parts: dict[str, Callable[[], Any]] = {"rounds": rounds, "checks": checks, "sweep": sweep, "queue": queue}
+    parts: dict[str, Callable[[], Any]] = {
+        "rounds": rounds,
+        "checks": checks,
+        "curve": curve,
+        "sweep": sweep,
+        "queue": queue,
+    }
     names = sys.argv[1:] or [name for name in parts if name != "queue" or len(visible_gpus()) > 1]
     unknown = sorted(set(names) - set(parts) - {"page"})
     if unknown:
@@ -73,6 +79,11 @@ def checks() -> dict[str, Any]:
     return json_of(["benchmarks.gpu.checks"], ok=(0, 1))
 
 
+def curve() -> dict[str, Any]:
+    """Speed by length."""
+    return json_of(["benchmarks.gpu.curve", str(random_model())])
+
+
 def sweep() -> dict[str, Any]:
     """Every variant of the engine's settings."""
     lines = output_of(["benchmarks.gpu.sweep"], (0,)).strip().splitlines()
@@ -85,8 +96,9 @@ def queue() -> dict[str, Any]:
 
 
 def json_of(module: Sequence[str], ok: Sequence[int] = (0,)) -> dict[str, Any]:
-    """The JSON on the last line that a module prints."""
-    return dict(json.loads(output_of(module, ok).strip().splitlines()[-1]))
+    """The last JSON object that a module prints on a line; vLLM's own processes print lines beside it."""
+    lines = [line for line in output_of(module, ok).splitlines() if line.startswith("{")]
+    return dict(json.loads(lines[-1]))
 
 
 def output_of(module: Sequence[str], ok: Sequence[int]) -> str:

@@ -5,7 +5,7 @@
 Texts of one length at a time go through the product's own engine with the settings that a plan writes down for a
 GPU, about two seconds' worth each after a warm-up; ids are random, since speed does not depend on them. Beside it
 stands what the card's own bf16 matrix product reaches in the same process. At last a mixture of lengths, whose
-seconds the curve has to predict. The table in `cost.py` has flops over (seconds_a_text - the GPU's row_seconds).
+seconds the curve in use predicts. The table in `cost.py` has flops over (seconds_a_text - the GPU's row_seconds).
 """
 
 import json
@@ -70,8 +70,7 @@ def main(model: Path) -> None:
                 "matrix_flops_a_second": matrix_flops,
                 "lengths": rows,
                 "mixtures": mixtures,
-            },
-            indent=1,
+            }
         )
     )
     engine.close()

@@ -71,37 +71,39 @@ def main() -> None:
     import vllm
 
     phases["import vllm"] = time.perf_counter() - began
-    from embedkit.canary import canary_inputs, sing
+    from embedkit.canary import sing
     from embedkit.chunks import InputReader
-    from embedkit.embed import Clock, ShardTask, Worker
-    from embedkit.engines import start_engine
+    from embedkit.embed import Clock, ShardTask, Worker, start_worker
+    from embedkit.engines.vllm import CACHE
     from embedkit.plan import read_plan
     from embedkit.records import RunConfig, ShardManifest, read
     from embedkit.runfolder import RunFolder
-    from embedkit.watchdog import START_SECONDS, Watchdog
 
     runs = [RunFolder(Path(name).absolute()) for name in sys.argv[1:]]
     config = read(runs[0].config, RunConfig)
     plan = read_plan(runs[0], config)
-    figures: dict[str, Any] = {"vllm": vllm.__version__, "torch": str(torch.__version__), "corpora": {}}
-    with Watchdog() as watchdog:
-        watchdog.feed("starting the engine", START_SECONDS)
-        began = time.perf_counter()
-        engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
+    kernels = Path(os.environ.get("VLLM_CACHE_ROOT", CACHE / "vllm")) / "torch_compile_cache"
+    figures: dict[str, Any] = {
+        "vllm": vllm.__version__,
+        "torch": str(torch.__version__),
+        "has_kernels": kernels.exists(),
+        "corpora": {},
+    }
+    began = time.perf_counter()
+    with start_worker(runs[0], config, plan) as started:
+        engine = started.engine
         phases["load, compile, warm up"] = time.perf_counter() - began
         began = time.perf_counter()
-        reader = InputReader(runs[0], config, plan)
-        canary = canary_inputs(reader.tokenizer, plan.settings)
-        sing(engine, canary)
-        phases["tokenizer, first batch"] = time.perf_counter() - began
-        figures["start"] = {**phases, "all": time.time() - BEGAN}
+        sing(engine, started.canary)
+        phases["canary"] = time.perf_counter() - began
+        figures["start"] = {"all": time.time() - BEGAN, **phases}
         plain_step = engine._engine.step if hasattr(engine, "_engine") else None
         for run in runs:
             config = read(run.config, RunConfig)
             plan = read_plan(run, config)
             shutil.rmtree(run.shard(0), ignore_errors=True)
             timed = Timed(engine)
-            worker = Worker(timed, InputReader(run, config, plan), canary, watchdog)
+            worker = Worker(timed, InputReader(run, config, plan), started.canary, started.watchdog)
             cpu = time.process_time()
             ShardTask(run, config, plan, 0, worker, Clock()).run()
             seconds = time.perf_counter() - timed.first
@@ -121,7 +123,6 @@ def main() -> None:
             figures["gpu"] = torch.cuda.get_device_name()
             figures["gpu_gib"] = (total - free) / 2**30
         figures["engine"] = {name: str(getattr(engine.record, name)) for name in engine.record.__struct_fields__}
-        engine.close()
     status = Path(f"/proc/{os.getpid()}/status").read_text()
     high = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     figures["host_gib"] = int(high.split()[1]) / 2**20

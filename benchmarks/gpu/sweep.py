@@ -23,7 +23,7 @@ from benchmarks.corpus import FOLDER
 from benchmarks.gpu.model import SETTINGS, random_model
 from embedkit.engines import Engine, start_engine, vllm
 
-CORPORA = {"tiny": (5.0, 0.8, 2_000_000), "short": (7.3, 0.9, 2_000_000), "long": (8.8, 0.85, 3_000_000)}
+CORPORA = {"tiny": (5.0, 0.8, 1_200_000), "short": (7.3, 0.9, 1_500_000), "long": (8.8, 0.85, 2_000_000)}
 """Mean and spread of the logarithm of the length, tokens."""
 SHORTEST, LONGEST = 16, 32_700
 SECONDS = 150
