@@ -33,7 +33,7 @@ TAIL = """## What follows from it
   once; shortest first is slower where texts are short.
 - **CUDA graphs** double the start and are never hit: batches have more tokens than any graph.
 - **FP8** is quicker, most on short texts, and its vectors are off by a cosine of 0.02, two hundred times what bfloat16 is:
-  embedkit does not offer it.
+  it is not offered.
 - **Two engines on one GPU** are slower than one; an engine in a process of its own is as fast, and can outlive its task.
 - The ceiling of matrix products and attention alone would be 0.85 of the matrix rate on long texts. What lies between is
   small kernels; vLLM's pass that fuses the norms of queries and keys with rotary moved nothing beyond noise.
