@@ -1,5 +1,6 @@
 """A merged run, opened for looking at: the memory-mapped matrix of one view, and the rows that were chosen."""
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.extract import TEXT_COLUMNS
@@ -56,6 +59,22 @@ class Merged:
         for start in range(0, len(positions), rows):
             at = positions[start : start + rows]
             yield at, self.vectors(ids[at])
+            _release(self.matrix)
+
+    def source_blocks(
+        self, source: int, rows: int = BLOCK_ROWS
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """As `blocks`, of one source by its code: read from its own file, where its vectors stand together."""
+        name = self.sources[source]
+        record = self.success.sources[name]
+        matrix = open_matrix(self.run.source_matrix(record.folder, self.view), record.rows, self.dim)
+        of_source = np.flatnonzero(self.rows["source"].to_numpy() == source)
+        kept = np.flatnonzero(self.has_text[of_source])
+        for start in range(0, len(kept), rows):
+            at = kept[start : start + rows]
+            whole = at[-1] - at[0] + 1 == len(at)
+            yield of_source[at], matrix[at[0] : at[-1] + 1] if whole else matrix[at]
+            _release(matrix)
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of some ids, float32 (n, D), read from the file now."""
@@ -67,13 +86,15 @@ class Merged:
         """Lines with id, user_prompt, think_text and response_text, in the order given."""
         wanted = pl.DataFrame({"id": list(ids)}, schema={"id": pl.Int64})
         columns = ["id", *TEXT_COLUMNS]
+        each = sorted(set(ids))  # in order, so that every file and row group is read once
         if self.config.request.texts == "all":
-            found = pl.scan_parquet(self.run.metadata).select(columns)
-            lines = found.join(wanted.lazy().unique(), on="id", how="semi").collect(engine="streaming")
+            lines = _read_lines(self.run.metadata, each, columns)
         else:
             index = RowIndex(self.run, self.plan.parts)
-            read_one = (index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in set(ids))
-            lines = pl.concat(read_one)
+            read_one = [index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in each]
+            lines = pl.concat(
+                read_one or [pl.DataFrame(schema=dict.fromkeys(TEXT_COLUMNS, pl.String) | {"id": pl.Int64})]
+            )
         return wanted.join(lines, on="id", how="left", maintain_order="left").select(columns)
 
 
@@ -96,6 +117,28 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
     has_text = _has_text(run, view, rows)
     return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
+
+
+def _release(matrix: npt.NDArray[np.float32]) -> None:
+    """Let go of the pages read so far; they come back from the file when touched. Else the whole file piles up."""
+    mapped = getattr(matrix, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _read_lines(metadata: Path, ids: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+    """Lines of metadata.parquet by ascending id, row group after row group: line i has id i."""
+    with pq.ParquetFile(metadata) as parquet:
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
+        ends = np.cumsum(sizes)
+        groups = np.searchsorted(ends, ids, "right")
+        found = [parquet.schema_arrow.empty_table().select(columns)]
+        for group in np.unique(groups).tolist():
+            at = np.asarray(ids)[groups == group] - (ends[group] - sizes[group])
+            found.append(parquet.read_row_group(group, columns=list(columns)).take(pa.array(at)))
+    lines = pl.from_arrow(pa.concat_tables(found))
+    assert isinstance(lines, pl.DataFrame)
+    return lines
 
 
 def _rows(metadata: Path, count: int) -> pl.DataFrame:
