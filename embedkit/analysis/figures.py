@@ -57,7 +57,7 @@ def stratified(sources: npt.NDArray[np.integer], most: int, seed: int = 0) -> np
 
 
 def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Figure":
-    """Rows on two components, a colour a source; `points` has id, dataset_source and pc<x>, pc<y>, and all are drawn."""
+    """Rows on two components, a colour a source; `points` has id, dataset_source, pc<x> and pc<y>; all are drawn."""
     go = need("plotly.graph_objects")
     figure = go.Figure()
     _add_points(figure, points, f"pc{x}", f"pc{y}")

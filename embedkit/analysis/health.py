@@ -9,7 +9,6 @@ import polars as pl
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.pca import PCA, Block, Floats
-from embedkit.extract import count_column
 
 FOLLOWS = 0.5
 """|r| from which a direction is said to follow length."""
@@ -50,7 +49,7 @@ class HealthCheck:
 
     def __init__(self, merged: Merged) -> None:
         self._merged = merged
-        self.tokens = view_tokens(merged)
+        self.tokens = merged.rows["num_tokens"].to_numpy()
         self._norms = np.zeros(merged.rows.height)
         self._decile = deciles_of(self.tokens, merged.has_text)
         self._sums = np.zeros((DECILES, merged.dim))
@@ -100,16 +99,6 @@ class HealthCheck:
             "mean_cosine": pl.Float64,
         }
         return pl.DataFrame(lines, schema=schema, orient="row")
-
-
-def view_tokens(merged: Merged) -> npt.NDArray[np.int64]:
-    """Tokens of the view's own text, int64 (n,)."""
-    column = count_column(merged.view)
-    if column == "num_tokens":
-        return merged.rows["num_tokens"].to_numpy().astype(np.int64)
-    counts = pl.read_parquet(merged.run.metadata, columns=["id", column])
-    joined = merged.rows.select("id").join(counts, on="id", how="left", maintain_order="left")
-    return joined[column].to_numpy().astype(np.int64)
 
 
 def deciles_of(tokens: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

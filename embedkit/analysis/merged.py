@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.extract import TEXT_COLUMNS
+from embedkit.extract import TEXT_COLUMNS, count_column, empty_column
 from embedkit.matrix import open_matrix
 from embedkit.plan import read_plan
 from embedkit.records import Plan, RunConfig, Success, View, read
@@ -27,9 +27,10 @@ BLOCK_ROWS = 65_536
 class Merged:
     """One view of a merged run, and the rows of the chosen sources.
 
-    rows: a line a chosen row, by id: id, row, dataset_source, num_tokens, num_turns, source (its code, from 0, in the
-    order of `sources`). matrix: of all rows of the run, float32 (N, D), memory-mapped: index it by id. has_text, bool
-    (n,): False for chosen rows without a text in this view, whose vectors are zeros and take part in nothing.
+    rows: a line a chosen row, by id: id, row, dataset_source, num_tokens (of the view's text), num_turns, source (its
+    code, from 0, in the order of `sources`). matrix: of all rows of the run, float32 (N, D), memory-mapped: index it by
+    id. has_text, bool (n,): False for chosen rows without a text in this view, whose vectors are zeros and take part in
+    nothing.
     """
 
     run: RunFolder
@@ -111,7 +112,7 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     if view not in config.request.views:
         raise UsageError(f"--view {view}: the run has {', '.join(config.request.views)}")
     matrix = open_matrix(run.view_matrix(view), success.rows, success.dim)
-    rows = _rows(run.metadata, success.rows)
+    rows = _rows(run.metadata, success.rows, view)
     names = _chosen(sorted(success.sources), sources)
     codes = pl.DataFrame({"dataset_source": names, "source": np.arange(len(names), dtype=np.int32)})
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
@@ -141,9 +142,9 @@ def _read_lines(metadata: Path, ids: Sequence[int], columns: Sequence[str]) -> p
     return lines
 
 
-def _rows(metadata: Path, count: int) -> pl.DataFrame:
-    columns = ["id", "row", "dataset_source", "num_tokens", "num_turns"]
-    rows = pl.read_parquet(metadata, columns=columns)
+def _rows(metadata: Path, count: int, view: View) -> pl.DataFrame:
+    columns = ["id", "row", "dataset_source", count_column(view), "num_turns"]
+    rows = pl.read_parquet(metadata, columns=columns).rename({count_column(view): "num_tokens"})
     if rows.height != count:
         raise EmbedkitError(f"{metadata}: has {rows.height} rows, _SUCCESS.json says {count}; run `embedkit verify`")
     return rows
@@ -158,7 +159,7 @@ def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _has_text(run: RunFolder, view: View, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    column = f"empty_{view}"
+    column = empty_column(view)
     if column not in pl.read_parquet_schema(run.metadata):
         return np.ones(rows.height, bool)
     empty = pl.read_parquet(run.metadata, columns=["id", column])
