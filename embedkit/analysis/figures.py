@@ -43,11 +43,14 @@ def stratified(sources: npt.NDArray[np.integer], most: int, seed: int = 0) -> np
     if len(sources) <= most:
         return np.arange(len(sources))
     codes, counts = np.unique(sources, return_counts=True)
-    quota = np.minimum(np.maximum((counts * most) // len(sources), 1), counts)
-    by_size = np.argsort(counts, kind="stable")
-    while (over := int(quota.sum()) - most) > 0:  # more sources than points, or many with only one
-        room = by_size[::-1][quota[by_size[::-1]] > 1] if (quota > 1).any() else by_size
-        quota[room[:over]] -= 1
+    share = counts * (most / len(sources))
+    quota = np.maximum(share.astype(np.int64), 1)
+    while (left := most - int(quota.sum())) > 0:  # rounded down: the largest remainders get one more
+        open_ = np.flatnonzero(quota < counts)
+        quota[open_[np.argsort(quota[open_] - share[open_], kind="stable")[:left]]] += 1
+    while (over := int(quota.sum()) - most) > 0:  # many got their one: the largest pay for it, or else the smallest go
+        payers = np.argsort(-quota, kind="stable") if quota.max() > 1 else np.argsort(counts, kind="stable")
+        quota[payers[quota[payers] > (quota.max() > 1)][:over]] -= 1
     rng = np.random.default_rng(seed)
     chosen = [
         rng.choice(np.flatnonzero(sources == code), count, replace=False)
@@ -81,6 +84,7 @@ def scree(found: PCA) -> "Figure":
     )
     figure.update_layout(
         xaxis={"title": "component"},
+        legend={"orientation": "h", "y": 1.12},
         yaxis={"title": "share of the variance", "tickformat": ".1%", "rangemode": "tozero"},
         yaxis2={"title": "cumulative", "tickformat": ".0%", "overlaying": "y", "side": "right", "range": [0, 1.02]},
     )
