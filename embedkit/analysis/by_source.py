@@ -4,7 +4,9 @@ Each source is read from its own file under by_source/, so that one scatter matr
 sources there are; their sum is the whole run's.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,11 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.pca import PCA, Floats, Moments, moments, pca_of
+from embedkit.analysis.pca import PCA, PIECE_ROWS, Floats, Moments, moments, one_blas_thread, pca_of
+from embedkit.cpus import available_cpus
+
+MOST_THREADS = 8
+"""Each has up to 64 MB of vectors as float64 in hand, and two blocks ahead: with their moments, 40 MB each."""
 
 
 @dataclass(frozen=True)
@@ -86,17 +92,45 @@ def pca_by_source(
 
     Returns the whole's, with its whole spectrum, and the sources', with `components` each or as many as they have.
     """
+    threads = min(available_cpus(), MOST_THREADS)
     whole = Moments.none(merged.dim)
-    pcas = []
+    pcas: list[Future[PCA]] = []
+    with one_blas_thread(), ThreadPoolExecutor(threads, "pca") as pool:
+        of_blocks = _in_order(pool, 2 * threads, merged, progress)
+        block = next(of_blocks, None)
+        for source in range(len(merged.sources)):
+            found = Moments.none(merged.dim)
+            while block is not None and block[0] == source:
+                found += block[1]
+                block = next(of_blocks, None)
+            whole += found
+            pcas.append(pool.submit(pca_of, found, components, whole_spectrum=False))
+        return pca_of(whole, components), BySource(merged.sources, tuple(one.result() for one in pcas))
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, most: int, merged: Merged, progress: Callable[[int], None] | None
+) -> Iterator[tuple[int, Moments]]:
+    """Source and moments of each block, at most so many computed ahead.
+
+    What is summed, and in which order, is the same on any number of CPUs.
+    """
+    ahead: deque[tuple[int, Future[Moments]]] = deque()
+
+    def done() -> tuple[int, Moments]:
+        source, future = ahead.popleft()
+        found = future.result()
+        if progress is not None:
+            progress(found.count)
+        return source, found
+
     for source in range(len(merged.sources)):
-        found = Moments.none(merged.dim)
-        for _, block in merged.source_blocks(source):
-            found += moments([block], merged.dim)
-            if progress is not None:
-                progress(len(block))
-        whole += found
-        pcas.append(pca_of(found, components, whole_spectrum=False))
-    return pca_of(whole, components), BySource(merged.sources, tuple(pcas))
+        for _, block in merged.source_blocks(source, PIECE_ROWS):
+            ahead.append((source, pool.submit(moments, [block], merged.dim)))
+            if len(ahead) > most:
+                yield done()
+    while ahead:
+        yield done()
 
 
 def alike(found: BySource, components: int = 1, most: int | None = None) -> Alike:

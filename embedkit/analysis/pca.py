@@ -7,6 +7,7 @@ Signs: a direction has none. As in scikit-learn, the entry of a component that i
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Self
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
+from embedkit.analysis.needs import need
 
 Floats = npt.NDArray[np.float64]
 Block = npt.NDArray[np.float32]
@@ -112,10 +114,8 @@ def pca_of(found: Moments, components: int | None = None, whole_spectrum: bool =
     wanted = most if components is None else min(components, most)
     covariance = found.scatter / max(found.count - 1, 1)
     total = float(np.trace(covariance))
-    if whole_spectrum:
-        variances, vectors = np.linalg.eigh(covariance)
-    else:
-        variances, vectors = _largest(covariance, wanted)
+    with one_blas_thread():
+        variances, vectors = np.linalg.eigh(covariance) if whole_spectrum else _largest(covariance, wanted)
     spectrum = np.maximum(variances[::-1], 0.0)
     floor = NO_VARIANCE * (total + float(found.mean @ found.mean))
     kept = min(wanted, int((spectrum > floor).sum()))
@@ -157,10 +157,18 @@ def project(merged: Merged, found: PCA, visit: Visit | None = None) -> npt.NDArr
     return scores
 
 
+def one_blas_thread() -> AbstractContextManager[object]:
+    """BLAS on one thread while in the block: an eigenproblem's many small steps wait for each other on several.
+
+    Of 1,024 dimensions it takes 0.5 s so, and up to 5 s on two threads of a machine that others use, too.
+    """
+    need("scipy.linalg")  # brings a BLAS of its own, which must be there to be told
+    limits: AbstractContextManager[object] = need("threadpoolctl").threadpool_limits(1)
+    return limits
+
+
 def _largest(covariance: Floats, count: int) -> tuple[Floats, Floats]:
     """The `count` largest eigenvalues, ascending, and their eigenvectors (D, count)."""
-    from embedkit.analysis.needs import need
-
     dim = len(covariance)
     if not count:
         return np.zeros(0), np.zeros((dim, 0))
