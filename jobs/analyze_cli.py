@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from jobs.asking import new_console, output_dir_option, resumable, run_argument
+from jobs.asking import new_console, output_dir_option, run_argument
 
 if TYPE_CHECKING:
     from embedkit.records import View
@@ -66,8 +66,7 @@ def analyze(
     check_options(options)
     folder = find_run(run_name_or_path, output_dir)
     logging.getLogger("embedkit.analysis").setLevel(logging.INFO)  # says how far it is
-    with resumable(folder):
-        found = analyze_run(folder, options)
+    found = analyze_run(folder, options)
     console = new_console()
     for result in found.results:
         named = f"{result.merged.view}: " if len(found.results) > 1 else ""

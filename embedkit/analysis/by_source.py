@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.pca import PCA, PIECE_ROWS, Floats, Moments, moments, one_blas_thread, pca_of
+from embedkit.analysis.pca import PCA, PIECE_ROWS, Floats, Moments, moments, not_finite, one_blas_thread, pca_of
 from embedkit.cpus import available_cpus
 
 MOST_THREADS = 8
@@ -91,6 +91,9 @@ def pca_by_source(
     """Principal components of the whole and of each source, all vectors read once.
 
     Returns the whole's, with its whole spectrum, and the sources', with `components` each or as many as they have.
+
+    Raises:
+        EmbedkitError: a source's file is missing, or not whole, or holds numbers that are not finite.
     """
     threads = min(available_cpus(), MOST_THREADS)
     whole = Moments.none(merged.dim)
@@ -103,6 +106,8 @@ def pca_by_source(
             while block is not None and block[0] == source:
                 found += block[1]
                 block = next(of_blocks, None)
+            if not np.isfinite(found.mean).all():
+                raise not_finite(merged.source_path(source))
             whole += found
             pcas.append(pool.submit(pca_of, found, components, whole_spectrum=False))
         return pca_of(whole, components), BySource(merged.sources, tuple(one.result() for one in pcas))

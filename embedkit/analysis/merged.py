@@ -66,9 +66,7 @@ class Merged:
         self, source: int, rows: int = BLOCK_ROWS
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """As `blocks`, of one source by its code: read from its own file, where its vectors stand together."""
-        name = self.sources[source]
-        record = self.success.sources[name]
-        matrix = open_matrix(self.run.source_matrix(record.folder, self.view), record.rows, self.dim)
+        matrix = _open(self.source_path(source), self.success.sources[self.sources[source]].rows, self.dim)
         of_source = np.flatnonzero(self.rows["source"].to_numpy() == source)
         kept = np.flatnonzero(self.has_text[of_source])
         for start in range(0, len(kept), rows):
@@ -76,6 +74,10 @@ class Merged:
             whole = at[-1] - at[0] + 1 == len(at)
             yield of_source[at], matrix[at[0] : at[-1] + 1] if whole else matrix[at]
             _release(matrix)
+
+    def source_path(self, source: int) -> Path:
+        """The file of one source's vectors, by its code."""
+        return self.run.source_matrix(self.success.sources[self.sources[source]].folder, self.view)
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of some ids, float32 (n, D), read from the file now."""
@@ -111,13 +113,21 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     config, success = read(run.config, RunConfig), read(run.success, Success)
     if view not in config.request.views:
         raise UsageError(f"--view {view}: the run has {', '.join(config.request.views)}")
-    matrix = open_matrix(run.view_matrix(view), success.rows, success.dim)
+    matrix = _open(run.view_matrix(view), success.rows, success.dim)
     rows = _rows(run.metadata, success.rows, view)
     names = _chosen(sorted(success.sources), sources)
     codes = pl.DataFrame({"dataset_source": names, "source": np.arange(len(names), dtype=np.int32)})
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
     has_text = _has_text(run, view, rows)
     return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
+
+
+def _open(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
+    if not path.is_file():
+        raise EmbedkitError(
+            f"{path}: missing, though the run is merged; run `embedkit verify`, which says how to mend it"
+        )
+    return open_matrix(path, rows, dim)
 
 
 def _release(matrix: npt.NDArray[np.float32]) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.needs import need
+from embedkit.errors import EmbedkitError
 
 Floats = npt.NDArray[np.float64]
 Block = npt.NDArray[np.float32]
@@ -108,7 +109,12 @@ def pca_of(found: Moments, components: int | None = None, whole_spectrum: bool =
     """Principal components from moments: `components` of them, or all that there are.
 
     whole_spectrum: have the variances of all directions too; without, it takes a third of the time.
+
+    Raises:
+        EmbedkitError: the vectors held numbers that are not finite.
     """
+    if not np.isfinite(found.scatter).all():
+        raise not_finite("the vectors")
     dim = len(found.mean)
     most = min(dim, max(found.count - 1, 0))
     wanted = most if components is None else min(components, most)
@@ -152,9 +158,18 @@ def project(merged: Merged, found: PCA, visit: Visit | None = None) -> npt.NDArr
     scores = np.full((merged.rows.height, len(found.components)), np.nan, np.float32)
     for at, block in merged.blocks():
         scores[at] = found.transform(block)
+        if len(found.components) and not np.isfinite(scores[at]).all():
+            raise not_finite(merged.run.view_matrix(merged.view))
         if visit is not None:
             visit(at, block)
     return scores
+
+
+def not_finite(where: object) -> EmbedkitError:
+    """What to say of a matrix with NaN or infinity in it: embed refuses such vectors, so that its file was damaged."""
+    return EmbedkitError(
+        f"{where}: holds numbers that are not finite; run `embedkit verify`, which says how to mend it"
+    )
 
 
 def one_blas_thread() -> AbstractContextManager[object]:

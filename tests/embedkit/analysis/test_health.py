@@ -54,6 +54,8 @@ def test_correlations_are_scipys() -> None:
 
 
 def test_the_mean_cosine_is_that_of_all_pairs(damaged_run: RunFolder) -> None:
+    scale = np.random.default_rng(3).uniform(0.5, 2, (open_merged(damaged_run).rows.height, 1))
+    plant(damaged_run, np.asarray(open_merged(damaged_run).matrix) * scale)  # the cosine asks for no norm
     merged = open_merged(damaged_run, sources=["a/b"])
     check, _, health = checked(merged)
     vectors = np.asarray(merged.matrix[merged.ids], np.float64)

@@ -136,6 +136,9 @@ def test_directions_are_alike_whatever_their_sign() -> None:
     found = BySource(tuple("abcd"), tuple(pca_of(moments([line], 4), 2) for line in lines))
     square = alike(found)
     assert square.labels == (("a", 1), ("b", 1), ("c", 1), ("d", 1))
+    against = [np.array([1.0, -0.9, 0, 0]), np.array([-0.9, 1.0, 0, 0])]  # each with its largest entry positive
+    pcas = tuple(pca_of(moments([np.outer([-1.0, 0, 1], v).astype(np.float32)], 4), 1) for v in against)
+    assert alike(BySource(("a", "b"), pcas)).cosine[0, 1] == pytest.approx(1.8 / 1.81)
     half = 0.5**0.5
     expected = [[1, 1, 0, half], [1, 1, 0, half], [0, 0, 1, half], [half, half, half, 1]]
     assert np.allclose(square.cosine, expected)
