@@ -162,12 +162,24 @@ def test_think_and_response_stand_side_by_side_and_texts_come_from_the_parts(
     assert "--view combined: the run has think, response" in refused.stderr
 
 
+def test_rows_with_one_of_the_two_texts_are_not_compared(tokenizer_only: Path, tmp_path: Path) -> None:
+    answers = [f"<think>{i}</think>a {i}" for i in range(5)] + ["<think>only</think>", "only"]
+    data = write_chats(tmp_path / "chats.parquet", [chat("p", answer) for answer in answers])
+    views = ["--view", "response", "--view", "think", "--shards", 1]
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path), *views)
+    embedkit("analyze", tmp_path / "run")
+    rows = pl.read_parquet(tmp_path / "run" / "analysis" / "views.parquet")
+    assert rows["id"].to_list() == [0, 1, 2, 3, 4]
+    assert rows["cosine"].is_between(-1, 1).all()
+    assert "5 rows have both texts, 2 have not" in page_of(tmp_path / "run" / "analysis" / "index.html")[1].text
+
+
 @pytest.mark.parametrize(
     ("chats", "sources"),
     [
         ([chat("a", "b")], ["only"]),
         ([chat("same", "text")] * 5, ["s"] * 5),
-        ([chat(f"{i}", NASTY) for i in range(4)], [NASTY, NASTY, "one", "<b>two</b>"]),
+        ([chat(f"{i}", NASTY) for i in range(5)], [NASTY, NASTY, "one", "<b>two</b>", "<b>two</b>"]),
     ],
     ids=["one row", "nothing varies", "tags in names and texts"],
 )
