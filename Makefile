@@ -24,7 +24,7 @@ typed = $(filter command environment,$(origin $(1)))
 # Most tests wait for processes that they start; more than four at a time only start more models.
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help setup run fetch profile named submit-full plan-full status rerun-failed submit-demo test test-all faults bench lint slurm-up \
+.PHONY: help setup run fetch profile named submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
   slurm-down browser report clean
 
 help: ## list these commands
@@ -35,6 +35,7 @@ setup: .venv/run.stamp .venv/test.stamp ## install everything into .venv (run an
 run: .venv/run.stamp $(CHATS) $(DEMO)/model ## embed real chats with a real model on this machine's CPU (SAMPLE=, ALL=1, RUN=)
 	$(BIN)/embedkit run --resume --dataset $(CHATS) --model $(DEMO)/model --engine $(ENGINE) $(ROWS) --run-name $(RUN)
 	$(BIN)/embedkit verify $(RUN)
+	$(BIN)/embedkit analyze $(RUN)
 
 # Every row unless SAMPLE= is typed; RUN above is the demo's unless typed.
 fetch: .venv/run.stamp ## fetch data set and model from the Hub for a run (DATASET=, MODEL=, RUN=, SAMPLE=, MORE=)
@@ -64,6 +65,9 @@ status: .venv/run.stamp named ## how far a run is, what is wrong and what to typ
 
 report: .venv/run.stamp named ## what a run has cost, and how it went (RUN=, MORE='--html report.html')
 	@$(CLUSTER); $(BIN)/embedkit report '$(RUN)' $(MORE)
+
+analyze: .venv/run.stamp named ## principal components, extremes, sources and health of a merged run, with a page (RUN=, MORE=)
+	$(BIN)/embedkit analyze '$(RUN)' $(MORE)
 
 rerun-failed: .venv/run.stamp named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)
 	@$(CLUSTER); $(BIN)/embedkit rerun '$(RUN)' $(if $(PROFILE),--profile '$(PROFILE)') $(MORE)

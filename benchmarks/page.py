@@ -18,6 +18,7 @@ TITLES = {
     "prepare": "prepare",
     "embed": "embed, all but the GPU",
     "merge": "merge and verify",
+    "analysis": "analyze",
     "plan": "The plan",
     "balance": "Balance",
     "commands": "On the login node",

@@ -119,6 +119,10 @@ class RunFolder:
         return self.path / "compile_cache.tar"
 
     @property
+    def analysis(self) -> Path:
+        return self.path / "analysis"
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

@@ -11,6 +11,7 @@ import click
 
 import embedkit
 from embedkit.errors import EmbedkitError, UsageError
+from jobs.analyze_cli import analyze
 from jobs.asking import (
     INTERRUPTED,
     new_console,
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (submit, rerun, status, logs, report, cancel, profile):
+for command in (submit, rerun, status, logs, report, cancel, profile, analyze):
     cli.add_command(command)
 
 

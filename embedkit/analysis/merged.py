@@ -1,5 +1,6 @@
 """A merged run, opened for looking at: the memory-mapped matrix of one view, and the rows that were chosen."""
 
+import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.extract import TEXT_COLUMNS
+from embedkit.extract import TEXT_COLUMNS, count_column, empty_column
 from embedkit.matrix import open_matrix
 from embedkit.plan import read_plan
 from embedkit.records import Plan, RunConfig, Success, View, read
@@ -24,9 +27,10 @@ BLOCK_ROWS = 65_536
 class Merged:
     """One view of a merged run, and the rows of the chosen sources.
 
-    rows: a line a chosen row, by id: id, row, dataset_source, num_tokens, num_turns, source (its code, from 0, in the
-    order of `sources`). matrix: of all rows of the run, float32 (N, D), memory-mapped: index it by id. has_text, bool
-    (n,): False for chosen rows without a text in this view, whose vectors are zeros and take part in nothing.
+    rows: a line a chosen row, by id: id, row, dataset_source, num_tokens (of the view's text), num_turns, source (its
+    code, from 0, in the order of `sources`). matrix: of all rows of the run, float32 (N, D), memory-mapped: index it by
+    id. has_text, bool (n,): False for chosen rows without a text in this view, whose vectors are zeros and take part in
+    nothing.
     """
 
     run: RunFolder
@@ -56,6 +60,24 @@ class Merged:
         for start in range(0, len(positions), rows):
             at = positions[start : start + rows]
             yield at, self.vectors(ids[at])
+            _release(self.matrix)
+
+    def source_blocks(
+        self, source: int, rows: int = BLOCK_ROWS
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
+        """As `blocks`, of one source by its code: read from its own file, where its vectors stand together."""
+        matrix = _open(self.source_path(source), self.success.sources[self.sources[source]].rows, self.dim)
+        of_source = np.flatnonzero(self.rows["source"].to_numpy() == source)
+        kept = np.flatnonzero(self.has_text[of_source])
+        for start in range(0, len(kept), rows):
+            at = kept[start : start + rows]
+            whole = at[-1] - at[0] + 1 == len(at)
+            yield of_source[at], matrix[at[0] : at[-1] + 1] if whole else matrix[at]
+            _release(matrix)
+
+    def source_path(self, source: int) -> Path:
+        """The file of one source's vectors, by its code."""
+        return self.run.source_matrix(self.success.sources[self.sources[source]].folder, self.view)
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of some ids, float32 (n, D), read from the file now."""
@@ -67,13 +89,15 @@ class Merged:
         """Lines with id, user_prompt, think_text and response_text, in the order given."""
         wanted = pl.DataFrame({"id": list(ids)}, schema={"id": pl.Int64})
         columns = ["id", *TEXT_COLUMNS]
+        each = sorted(set(ids))  # in order, so that every file and row group is read once
         if self.config.request.texts == "all":
-            found = pl.scan_parquet(self.run.metadata).select(columns)
-            lines = found.join(wanted.lazy().unique(), on="id", how="semi").collect(engine="streaming")
+            lines = _read_lines(self.run.metadata, each, columns)
         else:
             index = RowIndex(self.run, self.plan.parts)
-            read_one = (index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in set(ids))
-            lines = pl.concat(read_one)
+            read_one = [index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in each]
+            lines = pl.concat(
+                read_one or [pl.DataFrame(schema=dict.fromkeys(TEXT_COLUMNS, pl.String) | {"id": pl.Int64})]
+            )
         return wanted.join(lines, on="id", how="left", maintain_order="left").select(columns)
 
 
@@ -89,8 +113,8 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     config, success = read(run.config, RunConfig), read(run.success, Success)
     if view not in config.request.views:
         raise UsageError(f"--view {view}: the run has {', '.join(config.request.views)}")
-    matrix = open_matrix(run.view_matrix(view), success.rows, success.dim)
-    rows = _rows(run.metadata, success.rows)
+    matrix = _open(run.view_matrix(view), success.rows, success.dim)
+    rows = _rows(run.metadata, success.rows, view)
     names = _chosen(sorted(success.sources), sources)
     codes = pl.DataFrame({"dataset_source": names, "source": np.arange(len(names), dtype=np.int32)})
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
@@ -98,9 +122,39 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
 
 
-def _rows(metadata: Path, count: int) -> pl.DataFrame:
-    columns = ["id", "row", "dataset_source", "num_tokens", "num_turns"]
-    rows = pl.read_parquet(metadata, columns=columns)
+def _open(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
+    if not path.is_file():
+        raise EmbedkitError(
+            f"{path}: missing, though the run is merged; run `embedkit verify`, which says how to mend it"
+        )
+    return open_matrix(path, rows, dim)
+
+
+def _release(matrix: npt.NDArray[np.float32]) -> None:
+    """Let go of the pages read so far; they come back from the file when touched. Else the whole file piles up."""
+    mapped = getattr(matrix, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def _read_lines(metadata: Path, ids: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
+    """Lines of metadata.parquet by ascending id, row group after row group: line i has id i."""
+    with pq.ParquetFile(metadata) as parquet:
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
+        ends = np.cumsum(sizes)
+        groups = np.searchsorted(ends, ids, "right")
+        found = [parquet.schema_arrow.empty_table().select(columns)]
+        for group in np.unique(groups).tolist():
+            at = np.asarray(ids)[groups == group] - (ends[group] - sizes[group])
+            found.append(parquet.read_row_group(group, columns=list(columns)).take(pa.array(at)))
+    lines = pl.from_arrow(pa.concat_tables(found))
+    assert isinstance(lines, pl.DataFrame)
+    return lines
+
+
+def _rows(metadata: Path, count: int, view: View) -> pl.DataFrame:
+    columns = ["id", "row", "dataset_source", count_column(view), "num_turns"]
+    rows = pl.read_parquet(metadata, columns=columns).rename({count_column(view): "num_tokens"})
     if rows.height != count:
         raise EmbedkitError(f"{metadata}: has {rows.height} rows, _SUCCESS.json says {count}; run `embedkit verify`")
     return rows
@@ -115,7 +169,7 @@ def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _has_text(run: RunFolder, view: View, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
-    column = f"empty_{view}"
+    column = empty_column(view)
     if column not in pl.read_parquet_schema(run.metadata):
         return np.ones(rows.height, bool)
     empty = pl.read_parquet(run.metadata, columns=["id", column])

@@ -1,0 +1,98 @@
+"""`embedkit analyze` on a run as large as the first user's, and its principal components beside rivals on a tenth."""
+
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.corpus import FOLDER, demo_texts
+from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
+from benchmarks.measure import PYTHON, Figure, cold, timed
+from embedkit.analysis.merged import open_merged
+from embedkit.analysis.pca import pca
+from embedkit.matrix import ITEM_BYTES
+from embedkit.runfolder import RunFolder
+
+ROWS = 2_268_178
+SOURCES = 445
+COMPONENTS = 10
+GIB = 2**30
+RIVALS = {"cov": "np.cov of all rows as float64, then eigh", "incremental": "sklearn's IncrementalPCA, approximate"}
+
+
+def bench(most: int = ROWS) -> Iterator[Figure]:
+    """The whole command on the whole run; then the principal components alone on a tenth."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    texts = demo_texts()[:TEXT_BYTES]
+    rows = min(most, _rows_that_fit())
+    run = _merged(rows, texts)
+    how = cold(run.path)
+    took = timed([PYTHON, "-m", "jobs", "analyze", run.path])
+    what = f"analyze, {rows:,} x {DIM} float32, {SOURCES} sources"
+    yield Figure(
+        work=what,
+        value=took.wall / 60,
+        unit="minutes",
+        target=10,
+        at_most=True,
+        measured=f"{took.wall:.0f} s ({took.cpu:.0f} s of CPU); {how}",
+        rival="none: the rivals below do a part of it on a tenth of the rows",
+    )
+    yield Figure(
+        work=f"{what}, memory",
+        value=took.peak_bytes / GIB,
+        unit="GiB",
+        target=2,
+        at_most=True,
+        measured=f"{took.peak_bytes / GIB:.2f} GiB",
+        rival=f"the vectors alone are {rows * DIM * ITEM_BYTES / GIB:.1f} GiB",
+    )
+    shutil.rmtree(run.path)
+    run = _merged(rows // 10, texts)
+    cold(run.path)
+    ours = timed([PYTHON, "-m", "benchmarks.bench_analysis", "ours", run.path])
+    for rival, name in RIVALS.items():
+        cold(run.path)
+        theirs = timed([PYTHON, "-m", "benchmarks.bench_analysis", rival, run.path])
+        yield Figure(
+            work=f"principal components of {rows // 10:,} rows, beside {rival}",
+            value=theirs.wall / ours.wall,
+            target=1.0,
+            measured=f"{ours.wall:.1f} s, {ours.peak_bytes / GIB:.2f} GiB",
+            rival=f"{name}: {theirs.wall:.1f} s, {theirs.peak_bytes / GIB:.2f} GiB",
+        )
+    shutil.rmtree(run.path)
+
+
+def _merged(rows: int, texts: str) -> RunFolder:
+    run = fabricate(FOLDER / "analysis", Shape(rows=rows, sources=SOURCES, text_bytes=100, shards=64), texts)
+    timed([PYTHON, "-m", "jobs", "merge", run.path])
+    shutil.rmtree(run.embeddings / "shards")
+    return run
+
+
+def _rows_that_fit() -> int:
+    """All rows, or as many as the disk holds three times: shards, both merged kinds."""
+    free = shutil.disk_usage(FOLDER).free - 4 * GIB
+    return min(ROWS, int(free / (3.2 * DIM * ITEM_BYTES)))
+
+
+def main() -> None:
+    """The principal components of a run, in one of three ways."""
+    way, path = sys.argv[1:]
+    merged = open_merged(RunFolder(Path(path)))
+    if way == "ours":
+        variance: Iterable[float] = pca(merged, COMPONENTS).explained_variance
+    elif way == "cov":
+        variance = np.linalg.eigh(np.cov(merged.matrix.astype(np.float64), rowvar=False))[0][-COMPONENTS:]
+    else:
+        from sklearn.decomposition import IncrementalPCA
+
+        variance = IncrementalPCA(COMPONENTS, batch_size=8192).fit(merged.matrix).explained_variance_
+    print(list(variance))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Everything about a merged run that can be computed from its files, written into its `analysis/` folder.
+
+The vectors are read twice a view: by source for the moments, in order for scores and health. Files appear whole, and
+are the same to the byte for the same run and settings; the page comes last.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.analysis import figures, page
+from embedkit.analysis.by_source import pca_by_source
+from embedkit.analysis.extremes import as_text, extremes
+from embedkit.analysis.health import Health, HealthCheck
+from embedkit.analysis.merged import Merged, open_merged
+from embedkit.analysis.needs import need
+from embedkit.analysis.pca import PCA, Block, project
+from embedkit.analysis.views import Views, compare_views
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.extract import TEXT_COLUMNS
+from embedkit.files import durable, follow_mode, remove_temporaries, write_durably
+from embedkit.lease import lease
+from embedkit.logprogress import LogProgress
+from embedkit.records import RunConfig, View, read
+from embedkit.runfolder import RunFolder
+from embedkit.sources import source_folders
+
+log = logging.getLogger(__name__)
+
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked. views: all of the run's if none; sources: parts of names, all if none; extremes: rows an end."""
+
+    views: tuple[View, ...] = ()
+    sources: tuple[str, ...] = ()
+    components: int = 10
+    extremes: int = 10
+    points: int = figures.MOST_POINTS
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What was found, and the folder that has it."""
+
+    folder: Path
+    results: tuple[page.ViewResults, ...]
+    views: Views | None
+
+
+def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
+    """Analyze a merged run into `analysis/`, or with `sources` into `analysis/only-<sources>/`.
+
+    Raises:
+        EmbedkitError: it is not merged, or its files are not as `_SUCCESS.json` says.
+        UsageError: no such view or source, or a library of `embedkit[analysis]` is not installed.
+    """
+    options = options or Options()
+    need("plotly.graph_objects")  # said before the work, not after it
+    need("scipy.linalg")
+    if not run.success.exists():
+        raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
+    asked = read(run.config, RunConfig).request.views
+    opened = [open_merged(run, view, options.sources) for view in options.views or asked]
+    follow_mode(run.path)
+    folder = run.analysis / _folder(options.sources)
+    with lease(run.path / "analysis.lease", "analyzing this run"):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(folder)
+        results = tuple(_view(merged, folder, options) for merged in opened)
+        views = points = None
+        if {"think", "response"} <= {merged.view for merged in opened}:
+            log.info("analyze think beside response")
+            views = compare_views(run, options.sources)
+            _write_views(views, folder)
+            points = views.rows[_sample(views.rows["dataset_source"], options)]
+        write_durably(folder / PAGE, page.render(results, views, points).encode())
+    log.info("analyze: written %s", folder / PAGE)
+    return Analysis(folder, results, views)
+
+
+def _view(merged: Merged, folder: Path, options: Options) -> page.ViewResults:
+    """Everything of one view, its files written."""
+    rows = int(merged.has_text.sum())
+    progress = LogProgress(log, f"analyze moments ({merged.view})", rows, "rows")
+    found, by_source = pca_by_source(merged, options.components, progress.add)
+    progress = LogProgress(log, f"analyze scores ({merged.view})", rows, "rows")
+    check = HealthCheck(merged)
+
+    def visit(at: npt.NDArray[np.int64], block: Block) -> None:
+        check.add(at, block)
+        progress.add(len(block))
+
+    scores = project(merged, found, visit)
+    health = check.result(found, scores)
+    log.info("analyze extremes (%s)", merged.view)
+    ends = extremes(merged, scores, options.extremes)
+    projected = _projected(merged, scores)
+    suffix = "" if merged.view == "combined" else f"_{merged.view}"
+    _write_npz(folder / f"pca{suffix}.npz", _arrays(found))
+    _write_npz(folder / f"by_source{suffix}.npz", by_source.arrays())
+    _write_parquet(folder / f"by_source{suffix}.parquet", by_source.table)
+    _write_parquet(folder / f"pca{suffix}.parquet", projected)
+    _write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
+    write_durably(folder / f"pc_extremes{suffix}.txt", as_text(ends).encode(errors="replace"))
+    write_durably(folder / f"health{suffix}.json", _health_json(health))
+    points = projected[_sample(projected["dataset_source"], options)]
+    return page.ViewResults(merged, found, by_source, health, ends.with_columns(_shown()), points)
+
+
+def _shown() -> list[pl.Expr]:
+    return [pl.col(name).fill_null("") for name in TEXT_COLUMNS]
+
+
+def _projected(merged: Merged, scores: npt.NDArray[np.float32]) -> pl.DataFrame:
+    columns = [pl.Series(f"pc{pc + 1}", np.ascontiguousarray(scores[:, pc])) for pc in range(scores.shape[1])]
+    frame = merged.rows.select("id", "row", "dataset_source", "num_tokens", "num_turns").with_columns(columns)
+    return frame.filter(pl.Series(merged.has_text))
+
+
+def _sample(sources: pl.Series, options: Options) -> npt.NDArray[np.int64]:
+    codes = sources.rank("dense").to_numpy() if len(sources) else np.zeros(0, np.int64)
+    return figures.stratified(codes, options.points, options.seed)
+
+
+def _folder(sources: Sequence[str]) -> str:
+    """The folder below analysis/ of some sources, "" for all: what is asked of a few overwrites nothing of all."""
+    if not sources:
+        return ""
+    name = f"only-{'+'.join(sorted({part.lower() for part in sources}))}"
+    return source_folders([name])[name]
+
+
+def _arrays(found: PCA) -> dict[str, npt.NDArray[np.generic]]:
+    return {name: np.asarray(value) for name, value in vars(found).items()}
+
+
+def _write_npz(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
+    """As numpy.savez, which gives every member the date 1980, so that the bytes are the same again."""
+    buffer = BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_durably(path, buffer.getvalue())
+
+
+def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
+    with durable(path) as temporary:
+        frame.write_parquet(temporary)
+
+
+def _write_views(views: Views, folder: Path) -> None:
+    _write_npz(folder / "views_pca.npz", _arrays(views.pca))
+    _write_parquet(folder / "views.parquet", views.rows)
+    _write_parquet(folder / "views_by_source.parquet", views.by_source)
+
+
+def _health_json(health: Health) -> bytes:
+    """Health as JSON; frames as lists of objects, what is not finite as null."""
+    plain = asdict(health) | {"deciles": health.deciles.to_dicts(), "correlations": health.correlations.to_dicts()}
+    return msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=1) + b"\n"
+
+
+def check_options(options: Options) -> None:
+    """Raise UsageError for what can be seen to be wrong without the run."""
+    if any(not part.strip() for part in options.sources):
+        raise UsageError("--sources: names, or parts of names, with a comma between each two")

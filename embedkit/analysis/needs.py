@@ -1,0 +1,14 @@
+"""What is loaded only where it is needed, and said plainly if it is not installed."""
+
+import importlib
+from typing import Any
+
+from embedkit.errors import UsageError
+
+
+def need(module: str) -> Any:
+    """Import a module of `embedkit[analysis]`. Raises UsageError that says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed; install embedkit[analysis]") from None

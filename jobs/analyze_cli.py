@@ -1,0 +1,74 @@
+"""The command `analyze`: what a merged run looks like."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from jobs.asking import new_console, output_dir_option, run_argument
+
+if TYPE_CHECKING:
+    from embedkit.records import View
+
+
+@click.command()
+@run_argument
+@output_dir_option
+@click.option("--sources", default="", metavar="A,B", help="Only sources whose names contain one of these.")
+@click.option(
+    "--view",
+    "views",
+    type=click.Choice(["combined", "think", "response"]),
+    multiple=True,
+    help="View to analyze; repeatable.  [default: all that the run has]",
+)
+@click.option(
+    "--components",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Principal components to keep, of all rows and of each source.",
+)
+@click.option(
+    "--extremes", type=click.IntRange(1), default=10, show_default=True, help="Rows at each end of each component."
+)
+@click.option(
+    "--points",
+    type=click.IntRange(1),
+    default=5000,
+    show_default=True,
+    help="Most points of a scatter on the page, of each source its share; the Parquet files have all rows.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which points those are.")
+def analyze(
+    run_name_or_path: str,
+    output_dir: Path,
+    sources: str,
+    views: tuple[str, ...],
+    components: int,
+    extremes: int,
+    points: int,
+    seed: int,
+) -> None:
+    """What a merged run looks like: principal components, extremes, sources, health.
+
+    Exact, of all rows, from the run's files alone; written to the run's folder analysis/, with a page, index.html. With
+    --sources it is written to a folder of its own there.
+    """  # fmt: skip
+    from embedkit.analysis.analyze import PAGE, Options, check_options
+    from embedkit.analysis.analyze import analyze as analyze_run
+    from embedkit.runfolder import find_run
+
+    chosen = tuple(part.strip() for part in sources.split(",")) if sources else ()
+    asked = cast("tuple[View, ...]", tuple(dict.fromkeys(views)))
+    options = Options(asked, chosen, components, extremes, points, seed)
+    check_options(options)
+    folder = find_run(run_name_or_path, output_dir)
+    logging.getLogger("embedkit.analysis").setLevel(logging.INFO)  # says how far it is
+    found = analyze_run(folder, options)
+    console = new_console()
+    for result in found.results:
+        named = f"{result.merged.view}: " if len(found.results) > 1 else ""
+        console.print(f"{named}{result.health.verdict}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"written: {found.folder / PAGE}", highlight=False, soft_wrap=True, markup=False)

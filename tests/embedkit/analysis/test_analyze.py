@@ -1,0 +1,244 @@
+"""`embedkit analyze`, through the real command line: its files, its page, what it refuses."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.decomposition import PCA as SklearnPCA
+
+from embedkit.runfolder import RunFolder
+from embedkit.verify import verify
+from tests import browser
+from tests.conftest import chat, embedkit, hash_request, write_chats
+
+NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes; plotly.js, which is most of the page, is skipped by `page_of`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def page_of(path: Path) -> tuple[str, Reader]:
+    """The page behind plotly.js, and what a browser's parser makes of that."""
+    head, _, body = path.read_text().partition("</head>")
+    assert head.count("<script") == head.count("</script>") == 1
+    reader = Reader()
+    reader.feed(body)
+    reader.close()
+    return body, reader
+
+
+@pytest.fixture(scope="module")
+def analyzed(hash_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run that was analyzed. Read only."""
+    run = RunFolder(tmp_path_factory.mktemp("analyzed") / "run")
+    shutil.copytree(hash_run.path, run.path)
+    done = embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500)
+    assert f"written: {run.analysis / 'index.html'}" in done.stdout
+    assert "Length drives" in done.stdout
+    assert "analyze moments (combined)" in done.stderr
+    return run
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_the_files_hold_what_scikit_learn_finds_in_the_run(analyzed: RunFolder) -> None:
+    from safetensors.numpy import load_file
+
+    vectors = load_file(analyzed.matrix)["embeddings"].astype(np.float64)
+    theirs = SklearnPCA(4, svd_solver="full").fit(vectors)
+    ours = np.load(analyzed.analysis / "pca.npz")
+    assert np.allclose(ours["explained_variance"], theirs.explained_variance_, rtol=1e-6)
+    assert np.abs(ours["components"] - theirs.components_).max() < 1e-6
+    scores = pl.read_parquet(analyzed.analysis / "pca.parquet")
+    assert scores.height == len(vectors)
+    assert np.allclose(scores.select("pc1", "pc2", "pc3", "pc4"), theirs.transform(vectors), atol=1e-5)
+    ends = pl.read_parquet(analyzed.analysis / "pc_extremes.parquet")
+    assert ends.height == 4 * 2 * 3
+    assert ends.filter(pc=1, end="top", rank=1)["score"][0] == scores["pc1"].max()
+    by_source = np.load(analyzed.analysis / "by_source.npz")
+    assert by_source["sources"].tolist() == sorted(scores["dataset_source"].unique())
+    assert by_source["count"].sum() == len(vectors)
+    health = json.loads((analyzed.analysis / "health.json").read_bytes())
+    assert health["rows"] == len(vectors)
+
+
+def test_the_page_needs_nothing_else(analyzed: RunFolder) -> None:
+    body, reader = page_of(analyzed.analysis / "index.html")
+    fetching = {"src", "href", "xlink:href", "srcset", "data", "action", "background", "poster"}
+    for tag, attributes in reader.tags:
+        assert not fetching & set(attributes), tag
+        assert tag not in ("link", "iframe", "object", "embed", "img", "base")
+    assert not re.findall(r"(?:https?:)?//[a-z]", body)
+    head = (analyzed.analysis / "index.html").read_text().partition("<title>")[0]
+    assert "default-src 'none'" in head
+
+
+def test_the_page_says_what_the_run_was_and_has_every_section(analyzed: RunFolder) -> None:
+    body, reader = page_of(analyzed.analysis / "index.html")
+    for said in ("9,000", "no_assistant", "hash 1, float32", "not known here; `embedkit verify run`", "500 of "):
+        assert said in reader.text, said
+    for title in ("Principal components", "Sources", "Health", "Extremes"):
+        assert f"<h2>{title}</h2>" in body
+    assert len(re.findall(r'class="plotly-graph-div"', body)) == 6
+    assert sum(1 for tag, _ in reader.tags if tag == "details") == 1 + 4 * 2
+    assert verify(analyzed).ok
+
+
+def test_again_gives_the_same_bytes_and_leaves_nothing_behind(analyzed: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(analyzed.path, run.path)
+    before = files_of(run.analysis)
+    (run.analysis / ".pca.npz.1-ab.tmp").write_bytes(b"of a killed one")
+    embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500)
+    assert files_of(run.analysis) == before
+    assert not (run.path / "analysis.lease").exists()
+
+
+def test_some_sources_have_a_folder_of_their_own(analyzed: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(analyzed.path, run.path)
+    before = files_of(run.analysis)
+    embedkit("analyze", run.path, "--sources", "A/B,source 3")
+    assert files_of(run.analysis) == before
+    scores = pl.read_parquet(run.analysis / "only-a_b+source_3" / "pca.parquet")
+    assert set(scores["dataset_source"]) == {"a/b", "source 3"}
+    assert "of a/b, source 3" in page_of(run.analysis / "only-a_b+source_3" / "index.html")[1].text
+
+
+def test_think_and_response_stand_side_by_side_and_texts_come_from_the_parts(
+    small_chats: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    views = ["--view", "response", "--view", "think", "--texts", "none"]
+    embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), *views)
+    run = RunFolder(tmp_path / "run")
+    embedkit("analyze", run.path, "--extremes", 2)
+    metadata = pl.read_parquet(run.metadata)
+    extracted = pl.read_parquet(run.extracted)
+    ends = pl.read_parquet(run.analysis / "pc_extremes_think.parquet")
+    assert ends["think_text"].str.len_chars().min() > 0  # a row without a text has no score
+    for line in ends.iter_rows(named=True):
+        row = extracted.row(by_predicate=pl.col("row") == line["row"], named=True)
+        assert (line["think_text"], line["user_prompt"]) == (row["think_text"], row["user_prompt"])
+        assert line["num_tokens"] == metadata["num_tokens_think"][line["id"]]
+    rows = pl.read_parquet(run.analysis / "views.parquet")
+    both = metadata.filter(~pl.col("empty_think") & ~pl.col("empty_response"))
+    assert 0 < both.height < metadata.height
+    assert rows["id"].to_list() == both["id"].to_list()
+    from safetensors.numpy import load_file
+
+    think, response = (load_file(run.view_matrix(view))["embeddings"] for view in ("think", "response"))
+    cosine = (think * response).sum(axis=1)[both["id"].to_numpy()]
+    assert np.allclose(rows["cosine"], cosine, atol=1e-5)
+    basis = SklearnPCA(2, svd_solver="full").fit(
+        np.concatenate([v[both["id"]] for v in (think, response)]).astype(float)
+    )
+    assert np.allclose(rows.select("think_pc1", "think_pc2"), basis.transform(think[both["id"]]), atol=1e-5)
+    assert np.allclose(rows.select("response_pc1", "response_pc2"), basis.transform(response[both["id"]]), atol=1e-5)
+    means = pl.read_parquet(run.analysis / "views_by_source.parquet")
+    expected = rows.group_by("dataset_source").agg(pl.mean("cosine")).sort("dataset_source")
+    assert means["mean"].to_list() == pytest.approx(expected["cosine"].to_list())
+    assert "<h2>Think beside response</h2>" in page_of(run.analysis / "index.html")[0]
+    refused = embedkit("analyze", run.path, "--view", "combined", check=False)
+    assert refused.returncode == 2
+    assert "--view combined: the run has think, response" in refused.stderr
+
+
+def test_rows_with_one_of_the_two_texts_are_not_compared(tokenizer_only: Path, tmp_path: Path) -> None:
+    answers = [f"<think>{i}</think>a {i}" for i in range(5)] + ["<think>only</think>", "only"]
+    data = write_chats(tmp_path / "chats.parquet", [chat("p", answer) for answer in answers])
+    views = ["--view", "response", "--view", "think", "--shards", 1]
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path), *views)
+    embedkit("analyze", tmp_path / "run")
+    rows = pl.read_parquet(tmp_path / "run" / "analysis" / "views.parquet")
+    assert rows["id"].to_list() == [0, 1, 2, 3, 4]
+    assert rows["cosine"].is_between(-1, 1).all()
+    assert "5 rows have both texts, 2 have not" in page_of(tmp_path / "run" / "analysis" / "index.html")[1].text
+
+
+@pytest.mark.parametrize(
+    ("chats", "sources"),
+    [
+        ([chat("a", "b")], ["only"]),
+        ([chat("same", "text")] * 5, ["s"] * 5),
+        ([chat(f"{i}", NASTY) for i in range(5)], [NASTY, NASTY, "one", "<b>two</b>", "<b>two</b>"]),
+    ],
+    ids=["one row", "nothing varies", "tags in names and texts"],
+)
+def test_small_and_hostile_runs_have_a_page(
+    chats: list[object], sources: list[str | None], tokenizer_only: Path, tmp_path: Path
+) -> None:
+    data = write_chats(tmp_path / "chats.parquet", chats, sources)
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
+    embedkit("analyze", tmp_path / "run")
+    body, reader = page_of(tmp_path / "run" / "analysis" / "index.html")
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "a", "link", "iframe"})
+    assert not re.findall(r"<script>alert|\\u003c(?:a |img|b\\u003e|\\u002fscript)", body)  # in plotly's JSON, too
+    if len(set(map(str, chats))) == 1:
+        assert "nothing varies among them" in reader.text
+
+
+def test_what_cannot_be_analyzed_is_said(prepared_run: RunFolder, hash_run: RunFolder) -> None:
+    refused = embedkit("analyze", prepared_run.path, check=False)
+    assert refused.returncode == 1
+    assert "the run is not merged; to finish it: " in refused.stderr
+    for wrong, said in (("nosuch", "no source has that in its name; there are: a/b, "), ("a,,b", "parts of names")):
+        refused = embedkit("analyze", hash_run.path, "--sources", wrong, check=False)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+    assert not hash_run.analysis.exists()
+
+
+@pytest.mark.parametrize("damage", ["by_source", "matrix", "missing", "short"])
+def test_damaged_vectors_are_named(damaged_run: RunFolder, damage: str) -> None:
+    path = damaged_run.matrix if damage == "matrix" else damaged_run.source_matrix("a_b", "combined")
+    if damage == "missing":
+        path.unlink()
+    else:
+        with path.open("r+b") as file:
+            file.seek(-400, 2)
+            file.truncate() if damage == "short" else file.write(b"\xff" * 4)
+    refused = embedkit("analyze", damaged_run.path, check=False)
+    assert refused.returncode == 1
+    said = refused.stderr.splitlines()[-1]
+    assert said.startswith(f"embedkit: {path}: ")
+    assert {"missing": "missing, though", "short": "not a whole matrix"}.get(damage, "not finite; run") in said
+    assert not (damaged_run.analysis / "index.html").exists()
+
+
+def test_a_missing_library_is_named_before_any_work(hash_run: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "plotly").mkdir()
+    (tmp_path / "plotly" / "__init__.py").write_text("raise ModuleNotFoundError('hidden', name='plotly')")
+    refused = embedkit("analyze", hash_run.path, check=False, PYTHONPATH=str(tmp_path))
+    assert refused.returncode == 2
+    assert refused.stderr.strip() == "embedkit: plotly is not installed; install embedkit[analysis]"
+    assert not hash_run.analysis.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.program() is None, reason="no browser; `make browser` installs one")
+def test_a_browser_draws_every_figure(analyzed: RunFolder, tmp_path: Path) -> None:
+    drawn = browser.browse(
+        analyzed.analysis / "index.html", tmp_path, "--dump-dom", "--virtual-time-budget=30000", height=6000
+    )
+    assert len(re.findall(r'class="plot-container', drawn)) == 6
+    assert len(re.findall(r'<path class="point"', drawn)) >= 500  # the scatter's, and the scree's line
+    assert len(re.findall(r'<g class="point">', drawn)) >= 4 + 7 + 10  # bars
