@@ -22,6 +22,7 @@ from jobs.asking import (
 )
 from jobs.cluster_cli import profile, rerun, submit
 from jobs.report_cli import report
+from jobs.search_cli import neighbors, search
 from jobs.watch_cli import cancel, logs, status
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def cli() -> None:
     """
 
 
-for command in (submit, rerun, status, logs, report, cancel, profile):
+for command in (submit, rerun, status, logs, report, cancel, profile, search, neighbors):
     cli.add_command(command)
 
 
