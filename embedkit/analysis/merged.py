@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.extract import TEXT_COLUMNS
+from embedkit.extract import TEXT_COLUMNS, count_column
 from embedkit.matrix import open_matrix
 from embedkit.plan import read_plan
 from embedkit.records import Plan, RunConfig, Success, View, read
@@ -90,7 +90,7 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     if view not in config.request.views:
         raise UsageError(f"--view {view}: the run has {', '.join(config.request.views)}")
     matrix = open_matrix(run.view_matrix(view), success.rows, success.dim)
-    rows = _rows(run.metadata, success.rows)
+    rows = _rows(run.metadata, success.rows, view)
     names = _chosen(sorted(success.sources), sources)
     codes = pl.DataFrame({"dataset_source": names, "source": np.arange(len(names), dtype=np.int32)})
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
@@ -98,9 +98,11 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
 
 
-def _rows(metadata: Path, count: int) -> pl.DataFrame:
-    columns = ["id", "row", "dataset_source", "num_tokens", "num_turns"]
-    rows = pl.read_parquet(metadata, columns=columns)
+def _rows(metadata: Path, count: int, view: View) -> pl.DataFrame:
+    """Rows by id; num_tokens is the view's, whose column has another name where there are several."""
+    tokens = count_column(view)
+    columns = ["id", "row", "dataset_source", tokens, "num_turns"]
+    rows = pl.read_parquet(metadata, columns=columns).select(columns).rename({tokens: "num_tokens"})
     if rows.height != count:
         raise EmbedkitError(f"{metadata}: has {rows.height} rows, _SUCCESS.json says {count}; run `embedkit verify`")
     return rows

@@ -69,7 +69,7 @@ def test_a_query_finds_what_it_means_and_a_prefix_and_spaces_are_part_of_what_is
 
 def test_only_the_sources_that_are_asked_for_and_texts_whole_when_asked(real_run: RunFolder) -> None:
     said = found("search", real_run.path, "playing cards", "--sources", "FINANCE, logi", "-k", 50)
-    assert {n["dataset_source"] for n in said["neighbors"]} <= {"ner_finance", "logiqa"}
+    assert {n["dataset_source"] for n in said["neighbors"]} == {"ner_finance", "formal_logic"}
     longest = pl.read_parquet(real_run.metadata).sort(pl.col("user_prompt").str.len_chars())[-1].row(0, named=True)
     assert longest["user_prompt"] not in embedkit("neighbors", real_run.path, "--id", longest["id"]).stdout
     assert longest["user_prompt"] in embedkit("neighbors", real_run.path, "--id", longest["id"], "--full-texts").stdout
@@ -196,7 +196,7 @@ def test_a_row_that_was_not_chosen_is_told_and_texts_come_from_the_parts(views_r
     chosen = set(pl.read_parquet(views_run.metadata)["row"]) | set(pl.read_parquet(views_run.dropped)["row"])
     other = min(set(range(9000)) - chosen)
     assert f"--row {other}: not among the" in refused("neighbors", views_run.path, "--row", other)
-    lines = found("neighbors", views_run.path, "--id", 3, "-k", 4)["neighbors"]
+    lines = found("neighbors", views_run.path, "--id", 3, "-k", 4, "--view", "response")["neighbors"]
     texts = pl.read_parquet(sorted(views_run.extracted.iterdir()))
     for line in lines:
         there = texts.filter(pl.col("row") == line["row"]).row(0, named=True)
