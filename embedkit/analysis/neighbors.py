@@ -69,13 +69,13 @@ def read_ahead(merged: Merged, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[I
     blocks = [ids[start : start + block_rows] for start in range(0, len(ids), block_rows)]
     for i, block in enumerate(blocks):
         if i + 1 < len(blocks):
-            _advise(merged, blocks[i + 1], mmap.MADV_WILLNEED)
+            advise(merged, blocks[i + 1])
         yield block, merged.vectors(block)
-        _advise(merged, block, mmap.MADV_DONTNEED)
+        advise(merged, block, drop=True)
 
 
-def _advise(merged: Merged, ids: Ids, advice: int) -> None:
-    """Tell the kernel about the pages from the first to the last of some ascending ids."""
+def advise(merged: Merged, ids: Ids, drop: bool = False) -> None:
+    """Tell the kernel that the pages of some ascending ids are wanted soon, or not any more."""
     mapped = getattr(merged.matrix, "_mmap", None)
     if mapped is None:
         return
@@ -83,7 +83,7 @@ def _advise(merged: Merged, ids: Ids, advice: int) -> None:
     data = len(mapped) - row_bytes * len(merged.matrix)  # the header stands before
     start = (data + int(ids[0]) * row_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
     stop = data + (int(ids[-1]) + 1) * row_bytes
-    mapped.madvise(advice, start, stop - start)
+    mapped.madvise(mmap.MADV_DONTNEED if drop else mmap.MADV_WILLNEED, start, stop - start)
 
 
 def top_k(queries: Floats, blocks: Iterable[tuple[Ids, Floats]], k: int) -> Neighbors:

@@ -1,0 +1,14 @@
+"""Libraries that only `embedkit[analysis]` brings, imported where they are used."""
+
+import importlib
+from typing import Any
+
+from embedkit.errors import UsageError
+
+
+def need(module: str) -> Any:
+    """Import a module. Raises UsageError that says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"{module} cannot be imported here ({error}); install embedkit[analysis]") from error
