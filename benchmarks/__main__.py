@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import bench_merge, bench_plan, bench_prepare
+from benchmarks import bench_merge, bench_neighbors, bench_plan, bench_prepare
 from benchmarks.measure import Figure, keep
 from benchmarks.page import PAGE, write_page
 
@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "embed": bench_prepare.bench_embed,
     "balance": bench_plan.bench_balance,
     "merge": bench_merge.bench,
+    "neighbors": bench_neighbors.bench,
 }
 
 

@@ -18,6 +18,7 @@ TITLES = {
     "prepare": "prepare",
     "embed": "embed, all but the GPU",
     "merge": "merge and verify",
+    "neighbors": "Nearest rows",
     "plan": "The plan",
     "balance": "Balance",
     "commands": "On the login node",

@@ -22,7 +22,7 @@ from embedkit.errors import UsageError
 from embedkit.sampling import row_hash
 
 EXACT_ROWS = 200_000
-"""Most rows that are compared each with each on CPUs: seven minutes on two cores, at 1,024 numbers a row."""
+"""Most rows that are compared each with each on CPUs; time goes with the square of their number."""
 TILE_ROWS = 4096
 """Rows of a tile's side: 64 MB of float32 cosines."""
 STRIPE_TILES = 4

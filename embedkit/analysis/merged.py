@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.extract import TEXT_COLUMNS, count_column
@@ -18,6 +19,8 @@ from embedkit.runfolder import RunFolder
 
 BLOCK_ROWS = 65_536
 """Rows of a block: 256 MB of 1,024 float32."""
+SCAN_FROM = 4
+"""Texts in one of so many row groups or more are found by reading all, which uses all cores."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,11 @@ class Merged:
         wanted = pl.DataFrame({"id": list(ids)}, schema={"id": pl.Int64})
         columns = ["id", *TEXT_COLUMNS]
         if self.config.request.texts == "all":
-            found = pl.scan_parquet(self.run.metadata).select(columns)
-            lines = found.join(wanted.lazy().unique(), on="id", how="semi").collect(engine="streaming")
+            lines = _texts_of(self.run.metadata, wanted["id"].unique().sort().to_numpy(), columns)
         else:
             index = RowIndex(self.run, self.plan.parts)
             read_one = (index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in set(ids))
-            lines = pl.concat(read_one)
+            lines = pl.concat([pl.DataFrame(schema=dict.fromkeys(columns[1:], pl.String)), *read_one], how="diagonal")
         return wanted.join(lines, on="id", how="left", maintain_order="left").select(columns)
 
 
@@ -96,6 +98,23 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
     has_text = _has_text(run, view, rows)
     return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
+
+
+def _texts_of(metadata: Path, ids: npt.NDArray[np.int64], columns: list[str]) -> pl.DataFrame:
+    """Lines of some ids, ascending; of a few, only the row groups that hold them are read."""
+    schema = {"id": pl.Int64} | dict.fromkeys(columns[1:], pl.String)
+    with pq.ParquetFile(metadata) as parquet:
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
+        groups = np.unique(np.searchsorted(np.cumsum(sizes), ids, side="right"))  # an id is a line's place in the file
+        if len(groups) <= max(len(sizes) // SCAN_FROM, 1):
+            tables = [pl.DataFrame(schema=schema)]
+            for group in groups.tolist():
+                lines = pl.from_arrow(parquet.read_row_group(group, columns=columns))
+                assert isinstance(lines, pl.DataFrame)
+                tables.append(lines.filter(pl.col("id").is_in(ids.tolist())).select(columns))
+            return pl.concat(tables)
+    wanted = pl.LazyFrame({"id": ids}, schema={"id": pl.Int64})
+    return pl.scan_parquet(metadata).select(columns).join(wanted, on="id", how="semi").collect(engine="streaming")
 
 
 def _rows(metadata: Path, count: int, view: View) -> pl.DataFrame:

@@ -43,8 +43,8 @@ def embed_query(
         merged: the run.
         text: what is looked for.
         prefix: what stands before it, for models that were trained on queries with an instruction.
-        engine: another engine than the run's; with `device` and without a dtype of its own, a CPU computes in float32.
-        device: another device than the run's.
+        engine: another engine than the run's.
+        device: another device than the run's; a CPU computes in float32 if the run was on a GPU.
 
     Raises:
         UsageError: the query is empty or too long, or the engine or device cannot be had here.
