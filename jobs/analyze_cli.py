@@ -40,7 +40,22 @@ if TYPE_CHECKING:
     show_default=True,
     help="Most points of a scatter on the page, of each source its share; the Parquet files have all rows.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which points those are.")
+@click.option(
+    "--umap",
+    "map_rows",
+    type=click.IntRange(0),
+    default=20_000,
+    show_default=True,
+    help="Rows that UMAP lays out, of each source its share; the others are placed among them. 0: no map.",
+)
+@click.option(
+    "--duplicates",
+    type=float,
+    default=0.95,
+    show_default=True,
+    help="Least cosine of pairs that are counted as near-duplicates. 0: not looked for.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all samples and of UMAP.")
 def analyze(
     run_name_or_path: str,
     output_dir: Path,
@@ -49,11 +64,13 @@ def analyze(
     components: int,
     extremes: int,
     points: int,
+    map_rows: int,
+    duplicates: float,
     seed: int,
 ) -> None:
-    """What a merged run looks like: principal components, extremes, sources, health.
+    """What a merged run looks like: components, a map, extremes, sources, health, near-duplicates.
 
-    Exact, of all rows, from the run's files alone; written to the run's folder analysis/, with a page, index.html. With
+    Of all rows, from the run's files alone; written to the run's folder analysis/, with a page, index.html. With
     --sources it is written to a folder of its own there.
     """  # fmt: skip
     from embedkit.analysis.analyze import PAGE, Options, check_options
@@ -62,7 +79,7 @@ def analyze(
 
     chosen = tuple(part.strip() for part in sources.split(",")) if sources else ()
     asked = cast("tuple[View, ...]", tuple(dict.fromkeys(views)))
-    options = Options(asked, chosen, components, extremes, points, seed)
+    options = Options(asked, chosen, components, extremes, points, map_rows, duplicates, seed)
     check_options(options)
     folder = find_run(run_name_or_path, output_dir)
     logging.getLogger("embedkit.analysis").setLevel(logging.INFO)  # says how far it is

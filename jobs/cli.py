@@ -23,6 +23,7 @@ from jobs.asking import (
 )
 from jobs.cluster_cli import profile, rerun, submit
 from jobs.report_cli import report
+from jobs.search_cli import neighbors, search
 from jobs.watch_cli import cancel, logs, status
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def cli() -> None:
     """
 
 
-for command in (submit, rerun, status, logs, report, cancel, profile, analyze):
+for command in (submit, rerun, status, logs, report, cancel, profile, analyze, search, neighbors):
     cli.add_command(command)
 
 

@@ -1,7 +1,7 @@
 """Everything about a merged run that can be computed from its files, written into its `analysis/` folder.
 
-The vectors are read twice a view: by source for the moments, in order for scores and health. Files appear whole, and
-are the same to the byte for the same run and settings; the page comes last.
+The vectors are read a few times a view: by source for the moments, in order for scores and health, again for what is
+near what. Files appear whole, and are the same to the byte for the same run and settings; the page comes last.
 """
 
 import logging
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.analysis import figures, page
+from embedkit.analysis import figures, near, page
 from embedkit.analysis.by_source import pca_by_source
 from embedkit.analysis.extremes import as_text, extremes
 from embedkit.analysis.health import Health, HealthCheck
@@ -39,13 +40,19 @@ PAGE = "index.html"
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked. views: all of the run's if none; sources: parts of names, all if none; extremes: rows an end."""
+    """What is asked.
+
+    views: all of the run's if none. sources: parts of names, all if none. extremes: rows an end. points: most of a
+    scatter. map_rows: rows that UMAP lays out, 0 for no map. duplicates: least cosine of a pair, 0 for no search.
+    """
 
     views: tuple[View, ...] = ()
     sources: tuple[str, ...] = ()
     components: int = 10
     extremes: int = 10
     points: int = figures.MOST_POINTS
+    map_rows: int = 20_000
+    duplicates: float = 0.95
     seed: int = 0
 
 
@@ -68,6 +75,10 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
     options = options or Options()
     need("plotly.graph_objects")  # said before the work, not after it
     need("scipy.linalg")
+    if options.map_rows:
+        need("umap")
+    if options.duplicates:
+        need("faiss")
     if not run.success.exists():
         raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
     asked = read(run.config, RunConfig).request.views
@@ -115,7 +126,26 @@ def _view(merged: Merged, folder: Path, options: Options) -> page.ViewResults:
     write_durably(folder / f"pc_extremes{suffix}.txt", as_text(ends).encode(errors="replace"))
     write_durably(folder / f"health{suffix}.json", _health_json(health))
     points = projected[_sample(projected["dataset_source"], options)]
-    return page.ViewResults(merged, found, by_source, health, ends.with_columns(_shown()), points)
+    on_map, further = _near(merged, folder, suffix, options)
+    return page.ViewResults(merged, found, by_source, health, ends.with_columns(_shown()), points, on_map, further)
+
+
+def _near(
+    merged: Merged, folder: Path, suffix: str, options: Options
+) -> tuple[page.Section | None, list[page.Section]]:
+    """The map, neighbours and near-duplicates: their files, written, and their sections."""
+    found = near.find_near(merged, options.map_rows, options.duplicates, options.seed)
+    section = None
+    if found.map is not None:
+        on_map = near.map_rows(merged, found.map)
+        _write_parquet(folder / f"map{suffix}.parquet", on_map)
+        section = near.map_section(found.map, on_map[_sample(on_map["dataset_source"], options)])
+    if found.duplicates is not None:
+        _write_parquet(folder / f"near_duplicates{suffix}.parquet", found.duplicates.pairs)
+        _write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
+    _write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
+    write_durably(folder / f"near{suffix}.json", _json(near.summary(found)))
+    return section, near.sections(merged, found)
 
 
 def _shown() -> list[pl.Expr]:
@@ -165,7 +195,12 @@ def _write_views(views: Views, folder: Path) -> None:
 
 def _health_json(health: Health) -> bytes:
     """Health as JSON; frames as lists of objects, what is not finite as null."""
-    plain = asdict(health) | {"deciles": health.deciles.to_dicts(), "correlations": health.correlations.to_dicts()}
+    return _json(
+        asdict(health) | {"deciles": health.deciles.to_dicts(), "correlations": health.correlations.to_dicts()}
+    )
+
+
+def _json(plain: dict[str, Any]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=1) + b"\n"
 
 
@@ -173,3 +208,5 @@ def check_options(options: Options) -> None:
     """Raise UsageError for what can be seen to be wrong without the run."""
     if any(not part.strip() for part in options.sources):
         raise UsageError("--sources: names, or parts of names, with a comma between each two")
+    if not 0 <= options.duplicates <= 1:
+        raise UsageError(f"--duplicates {options.duplicates}: a cosine, from 0 (for none) to 1")

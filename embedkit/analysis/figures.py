@@ -69,6 +69,16 @@ def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Fi
     return _finish(figure, 560)
 
 
+def map_scatter(points: pl.DataFrame) -> "Figure":
+    """Rows on the map; `points` has id, dataset_source, x, y, placed: rings are rows that were placed afterwards."""
+    go = need("plotly.graph_objects")
+    figure = go.Figure()
+    _add_points(figure, points, "x", "y")
+    figure.update_xaxes(showticklabels=False)
+    figure.update_yaxes(showticklabels=False, scaleanchor="x")
+    return _finish(figure, 640)
+
+
 def scree(found: PCA) -> "Figure":
     """The share of the variance of each component, and the shares added up."""
     go = need("plotly.graph_objects")
@@ -208,7 +218,7 @@ def _add_points(figure: "Figure", points: pl.DataFrame, x: str, y: str, column: 
             name=escape(name),
             legendgroup=escape(name),
             showlegend=column in (None, 1),
-            marker={"size": 4, "opacity": 0.65, "color": colour},
+            marker={"size": 4, "opacity": 0.65, "color": colour} | _rings(group),
             text=[f"id {id_}, {escape(source)}" for id_, source in group.select("id", "dataset_source").iter_rows()],
             hovertemplate="%{text}<extra></extra>",
         )
@@ -216,6 +226,12 @@ def _add_points(figure: "Figure", points: pl.DataFrame, x: str, y: str, column: 
             figure.add_trace(trace)
         else:
             figure.add_trace(trace, row=1, col=column)
+
+
+def _rings(group: pl.DataFrame) -> dict[str, list[str]]:
+    if "placed" not in group.columns or not group["placed"].any():
+        return {}
+    return {"symbol": ["circle-open" if placed else "circle" for placed in group["placed"]]}
 
 
 def _axis(found: PCA, pc: int) -> str:

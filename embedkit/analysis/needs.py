@@ -7,8 +7,8 @@ from embedkit.errors import UsageError
 
 
 def need(module: str) -> Any:
-    """Import a module of `embedkit[analysis]`. Raises UsageError that says what to install."""
+    """Import a module. Raises UsageError that says what to install."""
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed; install embedkit[analysis]") from None
+    except ImportError as error:
+        raise UsageError(f"{module} cannot be imported here ({error}); install embedkit[analysis]") from error

@@ -1,7 +1,7 @@
 """`analysis/index.html`: figures, extremes and what the run was, in one file that opens offline."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -47,7 +47,7 @@ class Section:
 
 @dataclass(frozen=True)
 class ViewResults:
-    """All that is shown of one view. `further`: sections of what else was made of it: a map, duplicates, agreement."""
+    """All that is shown of one view. `map` and `further`: sections of what else was made of it."""
 
     merged: Merged
     pca: PCA
@@ -55,6 +55,7 @@ class ViewResults:
     health: Health
     extremes: pl.DataFrame
     points: pl.DataFrame
+    map: Section | None = None
     further: Sequence[Section] = ()
 
 
@@ -114,26 +115,28 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
 
 
 def _of_view(found: ViewResults, several: bool) -> list[Section]:
-    named = f" ({found.merged.view})" if several else ""
-    return [
-        _pca(found, named),
-        _sources(found, named),
-        _health(found, named),
-        *found.further,  # map, near-duplicates, neighbours: whoever has them makes a Section of each
-        _extremes(found, named),
+    sections = [
+        *([found.map] if found.map else []),
+        _pca(found),
+        _sources(found),
+        _health(found),
+        *found.further,
+        _extremes(found),
     ]
+    named = f" ({found.merged.view})" if several else ""
+    return [replace(section, title=section.title + named) for section in sections]
 
 
-def _pca(found: ViewResults, named: str) -> Section:
+def _pca(found: ViewResults) -> Section:
     if not len(found.pca.components):
-        return Section(f"Principal components{named}", [_no_direction(found.pca.count)])
+        return Section("Principal components", [_no_direction(found.pca.count)])
     of = (
         f"{found.points.height:,} of {found.pca.count:,} rows, each source's share"
         if (found.points.height < found.pca.count)
         else f"all {found.pca.count:,} rows"
     )
     return Section(
-        f"Principal components{named}",
+        "Principal components",
         ["Exact, of all rows. A component's sign is arbitrary: its largest entry is made positive."],
         [
             (f"PC1 and PC2: {of}", figures.pca_scatter(found.points, found.pca)),
@@ -146,10 +149,10 @@ def _no_direction(count: int) -> str:
     return f"{count:,} rows with a text, and nothing varies among them: there is no direction."
 
 
-def _sources(found: ViewResults, named: str) -> Section:
+def _sources(found: ViewResults) -> Section:
     shown = [found.by_source.sources[at] for at, one in enumerate(found.by_source.pcas) if len(one.components)]
     if not shown:
-        return Section(f"Sources{named}", ["No source has rows that vary."])
+        return Section("Sources", ["No source has rows that vary."])
     each = PCS_A_SOURCE if len(shown) * PCS_A_SOURCE <= figures.MOST_DIRECTIONS else 1
     directions = alike(found.by_source, each, figures.MOST_DIRECTIONS // each)
     drawn = [("Share of each source's variance on its own PC1", figures.pc1_share(found.by_source))]
@@ -163,13 +166,13 @@ def _sources(found: ViewResults, named: str) -> Section:
     left = len(shown) - len({source for source, _ in directions.labels})
     cut = [f"Of {len(shown):,} sources the {figures.MOST_BARS} largest have bars."] * (len(shown) > figures.MOST_BARS)
     cut += [f"{left:,} smaller sources are not in the heat map; by_source.npz has all."] * (left > 0)
-    return Section(f"Sources{named}", cut, drawn)
+    return Section("Sources", cut, drawn)
 
 
-def _health(found: ViewResults, named: str) -> Section:
+def _health(found: ViewResults) -> Section:
     health = found.health
     if not health.rows:
-        return Section(f"Health{named}", [f"None of {health.rows_without_text:,} rows has a text in this view."])
+        return Section("Health", [f"None of {health.rows_without_text:,} rows has a text in this view."])
     lines = [
         health.verdict,
         f"Norms from {health.norm_min:.6f} to {health.norm_max:.6f}; {health.off_unit:,} of {health.rows:,} further "
@@ -183,10 +186,10 @@ def _health(found: ViewResults, named: str) -> Section:
     if health.correlations.height:
         drawn.append(("Scores against length", figures.length_correlations(health)))
     quantiles = [[f"{quantile:g}", f"{norm:.6f}"] for quantile, norm in health.norm_quantiles]
-    return Section(f"Health{named}", lines, drawn, [("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
+    return Section("Health", lines, drawn, [("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
 
 
-def _extremes(found: ViewResults, named: str) -> Section:
+def _extremes(found: ViewResults) -> Section:
     tables = []
     for (pc, end), lines in found.extremes.group_by("pc", "end", maintain_order=True):
         cells: list[list[str | Sequence[tuple[str, str]]]] = [
@@ -201,7 +204,7 @@ def _extremes(found: ViewResults, named: str) -> Section:
             for line in lines.iter_rows(named=True)
         ]
         tables.append((f"PC{pc}, {end}", Table(["score", "id", "row", "source", "tokens", "texts"], cells)))
-    return Section(f"Extremes{named}", ["The rows at both ends of each component; texts are cut here."], (), tables)
+    return Section("Extremes", ["The rows at both ends of each component; texts are cut here."], (), tables)
 
 
 def _views(found: Views, points: pl.DataFrame) -> Section:

@@ -18,6 +18,9 @@ from tests.conftest import chat, embedkit, hash_request, write_chats
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
 
+NO_MAP = ("--umap", 0)
+"""UMAP compiles itself for half a minute."""
+
 
 class Reader(HTMLParser):
     """Tags with their attributes; plotly.js, which is most of the page, is skipped by `page_of`."""
@@ -49,7 +52,7 @@ def analyzed(hash_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> R
     """A finished run that was analyzed. Read only."""
     run = RunFolder(tmp_path_factory.mktemp("analyzed") / "run")
     shutil.copytree(hash_run.path, run.path)
-    done = embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500)
+    done = embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500, *NO_MAP)
     assert f"written: {run.analysis / 'index.html'}" in done.stdout
     assert "Length drives" in done.stdout
     assert "analyze moments (combined)" in done.stderr
@@ -96,10 +99,11 @@ def test_the_page_says_what_the_run_was_and_has_every_section(analyzed: RunFolde
     body, reader = page_of(analyzed.analysis / "index.html")
     for said in ("9,000", "no_assistant", "hash 1, float32", "not known here; `embedkit verify run`", "500 of "):
         assert said in reader.text, said
-    for title in ("Principal components", "Sources", "Health", "Extremes"):
+    for title in ("Principal components", "Sources", "Health", "Neighbours", "Near-duplicates", "Extremes"):
         assert f"<h2>{title}</h2>" in body
     assert len(re.findall(r'class="plotly-graph-div"', body)) == 6
-    assert sum(1 for tag, _ in reader.tags if tag == "details") == 1 + 4 * 2
+    assert sum(1 for tag, _ in reader.tags if tag == "details") == 1 + 1 + 4 * 2  # norms, sources, extremes
+    assert re.search(r"pairs of 8,9\d\d rows have a cosine of 0.95 or more", reader.text)
     assert verify(analyzed).ok
 
 
@@ -108,7 +112,7 @@ def test_again_gives_the_same_bytes_and_leaves_nothing_behind(analyzed: RunFolde
     shutil.copytree(analyzed.path, run.path)
     before = files_of(run.analysis)
     (run.analysis / ".pca.npz.1-ab.tmp").write_bytes(b"of a killed one")
-    embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500)
+    embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500, *NO_MAP)
     assert files_of(run.analysis) == before
     assert not (run.path / "analysis.lease").exists()
 
@@ -117,7 +121,7 @@ def test_some_sources_have_a_folder_of_their_own(analyzed: RunFolder, tmp_path: 
     run = RunFolder(tmp_path / "run")
     shutil.copytree(analyzed.path, run.path)
     before = files_of(run.analysis)
-    embedkit("analyze", run.path, "--sources", "A/B,source 3")
+    embedkit("analyze", run.path, "--sources", "A/B,source 3", *NO_MAP)
     assert files_of(run.analysis) == before
     scores = pl.read_parquet(run.analysis / "only-a_b+source_3" / "pca.parquet")
     assert set(scores["dataset_source"]) == {"a/b", "source 3"}
@@ -130,7 +134,7 @@ def test_think_and_response_stand_side_by_side_and_texts_come_from_the_parts(
     views = ["--view", "response", "--view", "think", "--texts", "none"]
     embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), *views)
     run = RunFolder(tmp_path / "run")
-    embedkit("analyze", run.path, "--extremes", 2)
+    embedkit("analyze", run.path, "--extremes", 2, *NO_MAP)
     metadata = pl.read_parquet(run.metadata)
     extracted = pl.read_parquet(run.extracted)
     ends = pl.read_parquet(run.analysis / "pc_extremes_think.parquet")
@@ -167,7 +171,7 @@ def test_rows_with_one_of_the_two_texts_are_not_compared(tokenizer_only: Path, t
     data = write_chats(tmp_path / "chats.parquet", [chat("p", answer) for answer in answers])
     views = ["--view", "response", "--view", "think", "--shards", 1]
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path), *views)
-    embedkit("analyze", tmp_path / "run")
+    embedkit("analyze", tmp_path / "run", *NO_MAP)
     rows = pl.read_parquet(tmp_path / "run" / "analysis" / "views.parquet")
     assert rows["id"].to_list() == [0, 1, 2, 3, 4]
     assert rows["cosine"].is_between(-1, 1).all()
@@ -188,12 +192,62 @@ def test_small_and_hostile_runs_have_a_page(
 ) -> None:
     data = write_chats(tmp_path / "chats.parquet", chats, sources)
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
-    embedkit("analyze", tmp_path / "run")
+    embedkit("analyze", tmp_path / "run", *NO_MAP)
     body, reader = page_of(tmp_path / "run" / "analysis" / "index.html")
     assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "a", "link", "iframe"})
     assert not re.findall(r"<script>alert|\\u003c(?:a |img|b\\u003e|\\u002fscript)", body)  # in plotly's JSON, too
     if len(set(map(str, chats))) == 1:
         assert "nothing varies among them" in reader.text
+
+
+def test_pairs_that_were_planted_are_listed_with_their_texts(tokenizer_only: Path, tmp_path: Path) -> None:
+    chats = [chat(f"prompt {i % 9}", f"answer {i % 9}") for i in range(12)]  # hash vectors: the same for the same text
+    sources = [*["one"] * 9, "two", "two", NASTY]
+    data = write_chats(tmp_path / "chats.parquet", chats, sources)
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
+    run = RunFolder(tmp_path / "run")
+    embedkit("analyze", run.path, "--duplicates", 0.99, *NO_MAP)
+    pairs = pl.read_parquet(run.analysis / "near_duplicates.parquet")
+    assert pairs.select("id_a", "id_b").rows() == [(0, 9), (1, 10), (2, 11)]
+    counted = pl.read_parquet(run.analysis / "near_duplicates_by_source.parquet")
+    assert set(counted.rows()) == {("one", "two", 2), (NASTY, "one", 1)}
+    near = json.loads((run.analysis / "near.json").read_bytes())
+    assert near["near_duplicates"]["total"] == 3
+    assert near["neighbors"]["sampled"] == 12
+    text = page_of(run.analysis / "index.html")[1].text
+    assert text.count("prompt 1") >= 2
+    assert "3 pairs of 12 rows" in text
+    embedkit("analyze", run.path, "--duplicates", 0, *NO_MAP)
+    assert "Near-duplicates" not in page_of(run.analysis / "index.html")[1].text
+
+
+@pytest.mark.slow
+def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(hash_run.path, run.path)
+    embedkit("analyze", run.path, "--umap", 300)
+    before = files_of(run.analysis)
+    rows = pl.read_parquet(run.analysis / "map.parquet")
+    assert rows["id"].to_list() == pl.read_parquet(run.analysis / "pca.parquet")["id"].to_list()
+    assert rows.filter(~pl.col("placed")).height == pytest.approx(300, abs=20)
+    assert np.isfinite(rows.select("x", "y").to_numpy()).all()
+    body, reader = page_of(run.analysis / "index.html")
+    assert body.index("<h2>Map</h2>") < body.index("<h2>Principal components</h2>")
+    assert "drawn as rings" in reader.text
+    assert "circle-open" in body
+    embedkit("analyze", run.path, "--umap", 300)
+    assert files_of(run.analysis) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 6, 30])
+def test_a_few_rows_have_a_map(rows: int, tokenizer_only: Path, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "chats.parquet", [chat("same", f"{i // 2}") for i in range(rows)])
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
+    embedkit("analyze", tmp_path / "run")
+    on_map = pl.read_parquet(tmp_path / "run" / "analysis" / "map.parquet")
+    assert on_map.height == rows
+    assert np.isfinite(on_map.select("x", "y").to_numpy()).all()
 
 
 def test_what_cannot_be_analyzed_is_said(prepared_run: RunFolder, hash_run: RunFolder) -> None:
@@ -229,7 +283,7 @@ def test_a_missing_library_is_named_before_any_work(hash_run: RunFolder, tmp_pat
     (tmp_path / "plotly" / "__init__.py").write_text("raise ModuleNotFoundError('hidden', name='plotly')")
     refused = embedkit("analyze", hash_run.path, check=False, PYTHONPATH=str(tmp_path))
     assert refused.returncode == 2
-    assert refused.stderr.strip() == "embedkit: plotly is not installed; install embedkit[analysis]"
+    assert refused.stderr.startswith("embedkit: plotly.graph_objects cannot be imported here (hidden); install")
     assert not hash_run.analysis.exists()
 
 
