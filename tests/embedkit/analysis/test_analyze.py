@@ -1,8 +1,9 @@
-"""`embedkit analyze`, through the real command line: its files, its page, what it refuses."""
+"""`embedkit analyze`: its files, its page, what it refuses."""
 
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import polars as pl
 import pytest
 from sklearn.decomposition import PCA as SklearnPCA
 
+from embedkit.analysis.analyze import Options, analyze
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests import browser
@@ -18,7 +20,7 @@ from tests.conftest import chat, embedkit, hash_request, write_chats
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
 
-NO_MAP = ("--umap", 0)
+NO_MAP = Options(map_rows=0)
 """UMAP compiles itself for half a minute."""
 
 
@@ -52,7 +54,7 @@ def analyzed(hash_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> R
     """A finished run that was analyzed. Read only."""
     run = RunFolder(tmp_path_factory.mktemp("analyzed") / "run")
     shutil.copytree(hash_run.path, run.path)
-    done = embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500, *NO_MAP)
+    done = embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500, "--umap", 0)
     assert f"written: {run.analysis / 'index.html'}" in done.stdout
     assert "Length drives" in done.stdout
     assert "analyze moments (combined)" in done.stderr
@@ -112,7 +114,7 @@ def test_again_gives_the_same_bytes_and_leaves_nothing_behind(analyzed: RunFolde
     shutil.copytree(analyzed.path, run.path)
     before = files_of(run.analysis)
     (run.analysis / ".pca.npz.1-ab.tmp").write_bytes(b"of a killed one")
-    embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500, *NO_MAP)
+    analyze(run, replace(NO_MAP, components=4, extremes=3, points=500))
     assert files_of(run.analysis) == before
     assert not (run.path / "analysis.lease").exists()
 
@@ -121,20 +123,21 @@ def test_some_sources_have_a_folder_of_their_own(analyzed: RunFolder, tmp_path: 
     run = RunFolder(tmp_path / "run")
     shutil.copytree(analyzed.path, run.path)
     before = files_of(run.analysis)
-    embedkit("analyze", run.path, "--sources", "A/B,source 3", *NO_MAP)
+    analyze(run, replace(NO_MAP, sources=("A/B", "source 3")))
     assert files_of(run.analysis) == before
     scores = pl.read_parquet(run.analysis / "only-a_b+source_3" / "pca.parquet")
     assert set(scores["dataset_source"]) == {"a/b", "source 3"}
     assert "of a/b, source 3" in page_of(run.analysis / "only-a_b+source_3" / "index.html")[1].text
 
 
+@pytest.mark.slow
 def test_think_and_response_stand_side_by_side_and_texts_come_from_the_parts(
     small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     views = ["--view", "response", "--view", "think", "--texts", "none"]
     embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), *views)
     run = RunFolder(tmp_path / "run")
-    embedkit("analyze", run.path, "--extremes", 2, *NO_MAP)
+    analyze(run, replace(NO_MAP, extremes=2))
     metadata = pl.read_parquet(run.metadata)
     extracted = pl.read_parquet(run.extracted)
     ends = pl.read_parquet(run.analysis / "pc_extremes_think.parquet")
@@ -171,7 +174,7 @@ def test_rows_with_one_of_the_two_texts_are_not_compared(tokenizer_only: Path, t
     data = write_chats(tmp_path / "chats.parquet", [chat("p", answer) for answer in answers])
     views = ["--view", "response", "--view", "think", "--shards", 1]
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path), *views)
-    embedkit("analyze", tmp_path / "run", *NO_MAP)
+    analyze(RunFolder(tmp_path / "run"), NO_MAP)
     rows = pl.read_parquet(tmp_path / "run" / "analysis" / "views.parquet")
     assert rows["id"].to_list() == [0, 1, 2, 3, 4]
     assert rows["cosine"].is_between(-1, 1).all()
@@ -192,7 +195,7 @@ def test_small_and_hostile_runs_have_a_page(
 ) -> None:
     data = write_chats(tmp_path / "chats.parquet", chats, sources)
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
-    embedkit("analyze", tmp_path / "run", *NO_MAP)
+    analyze(RunFolder(tmp_path / "run"), Options() if len(chats) == 1 else NO_MAP)
     body, reader = page_of(tmp_path / "run" / "analysis" / "index.html")
     assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "a", "link", "iframe"})
     assert not re.findall(r"<script>alert|\\u003c(?:a |img|b\\u003e|\\u002fscript)", body)  # in plotly's JSON, too
@@ -206,7 +209,7 @@ def test_pairs_that_were_planted_are_listed_with_their_texts(tokenizer_only: Pat
     data = write_chats(tmp_path / "chats.parquet", chats, sources)
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
     run = RunFolder(tmp_path / "run")
-    embedkit("analyze", run.path, "--duplicates", 0.99, *NO_MAP)
+    analyze(run, replace(NO_MAP, duplicates=0.99))
     pairs = pl.read_parquet(run.analysis / "near_duplicates.parquet")
     assert pairs.select("id_a", "id_b").rows() == [(0, 9), (1, 10), (2, 11)]
     counted = pl.read_parquet(run.analysis / "near_duplicates_by_source.parquet")
@@ -217,7 +220,7 @@ def test_pairs_that_were_planted_are_listed_with_their_texts(tokenizer_only: Pat
     text = page_of(run.analysis / "index.html")[1].text
     assert text.count("prompt 1") >= 2
     assert "3 pairs of 12 rows" in text
-    embedkit("analyze", run.path, "--duplicates", 0, *NO_MAP)
+    analyze(run, replace(NO_MAP, duplicates=0))
     assert "Near-duplicates" not in page_of(run.analysis / "index.html")[1].text
 
 
@@ -225,7 +228,7 @@ def test_pairs_that_were_planted_are_listed_with_their_texts(tokenizer_only: Pat
 def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: RunFolder, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     shutil.copytree(hash_run.path, run.path)
-    embedkit("analyze", run.path, "--umap", 300)
+    analyze(run, Options(map_rows=300))
     before = files_of(run.analysis)
     rows = pl.read_parquet(run.analysis / "map.parquet")
     assert rows["id"].to_list() == pl.read_parquet(run.analysis / "pca.parquet")["id"].to_list()
@@ -235,19 +238,8 @@ def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: Ru
     assert body.index("<h2>Map</h2>") < body.index("<h2>Principal components</h2>")
     assert "drawn as rings" in reader.text
     assert "circle-open" in body
-    embedkit("analyze", run.path, "--umap", 300)
+    analyze(run, Options(map_rows=300))
     assert files_of(run.analysis) == before
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("rows", [1, 2, 4, 5, 6, 30])
-def test_a_few_rows_have_a_map(rows: int, tokenizer_only: Path, tmp_path: Path) -> None:
-    data = write_chats(tmp_path / "chats.parquet", [chat("same", f"{i // 2}") for i in range(rows)])
-    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
-    embedkit("analyze", tmp_path / "run")
-    on_map = pl.read_parquet(tmp_path / "run" / "analysis" / "map.parquet")
-    assert on_map.height == rows
-    assert np.isfinite(on_map.select("x", "y").to_numpy()).all()
 
 
 def test_what_cannot_be_analyzed_is_said(prepared_run: RunFolder, hash_run: RunFolder) -> None:

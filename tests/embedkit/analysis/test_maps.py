@@ -83,6 +83,7 @@ def test_one_row_has_no_neighbours_to_agree_with(tmp_path: Path) -> None:
     assert np.isnan(found.overall)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_planted_clusters_stay_together_on_the_map_and_the_rest_is_placed_in_them(merged: Merged) -> None:
     found = make_map(merged, size=200, seed=5)
@@ -101,6 +102,7 @@ def test_planted_clusters_stay_together_on_the_map_and_the_rest_is_placed_in_the
     assert np.array_equal(only.xy, found.xy[~found.placed])
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_row_that_equals_a_sampled_one_is_placed_on_it(tmp_path: Path) -> None:
     vectors = np.tile(clustered()[10:110], (2, 1))
@@ -114,7 +116,7 @@ def test_a_row_that_equals_a_sampled_one_is_placed_on_it(tmp_path: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("rows", [0, 1, 2, 4, 5, 7, 14, 30])
+@pytest.mark.parametrize("rows", [0, 1, 4, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (5, 7, 14, 30))])
 def test_runs_of_a_few_rows_have_a_map(rows: int, tmp_path: Path) -> None:
     vectors = np.zeros((rows + 1, 20), np.float32)
     vectors[:rows] = clustered()[10 : 10 + rows]

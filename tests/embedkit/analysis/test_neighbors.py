@@ -24,8 +24,8 @@ def in_blocks(vectors: np.ndarray, rows: int, ids: np.ndarray | None = None) -> 
     return [(ids[i : i + rows], vectors[i : i + rows]) for i in range(0, len(vectors), rows)]
 
 
-@pytest.mark.parametrize("rows", [1, 7, 64, 699, 700, 5000])
-@pytest.mark.parametrize("k", [1, 10, 700])
+@pytest.mark.parametrize("rows", [1, 64, 699, 700, 5000])
+@pytest.mark.parametrize("k", [1, 10, 100])
 def test_the_nearest_are_those_of_a_naive_search(rows: int, k: int) -> None:
     found = top_k(VECTORS[:300], in_blocks(VECTORS, rows), k)
     assert (found.ids == naive(VECTORS[:300], VECTORS, k)).all()

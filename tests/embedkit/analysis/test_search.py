@@ -56,6 +56,7 @@ def test_a_text_of_the_run_finds_its_own_row_first(real_run: RunFolder) -> None:
     assert [n["id"] for n in said["neighbors"]] == np.argsort(-cosines, kind="stable")[:5].tolist()
 
 
+@pytest.mark.slow
 def test_a_query_finds_what_it_means_and_a_prefix_and_spaces_are_part_of_what_is_fed(real_run: RunFolder) -> None:
     said = found(
         "search", real_run.path, "  a texas holdem hand of playing cards\n", "--prefix", r"Instruct: find\nQuery: "
@@ -67,6 +68,7 @@ def test_a_query_finds_what_it_means_and_a_prefix_and_spaces_are_part_of_what_is
     assert "note:" not in plain
 
 
+@pytest.mark.slow
 def test_only_the_sources_that_are_asked_for_and_texts_whole_when_asked(real_run: RunFolder) -> None:
     said = found("search", real_run.path, "playing cards", "--sources", "FINANCE, logi", "-k", 50)
     assert {n["dataset_source"] for n in said["neighbors"]} == {"ner_finance", "formal_logic"}
@@ -81,6 +83,7 @@ def test_a_query_that_is_empty_or_too_long_is_refused(real_run: RunFolder) -> No
     assert "tokens, the run takes 256" in refused("search", real_run.path, "word " * 400)
 
 
+@pytest.mark.slow
 def test_a_model_that_was_changed_is_refused(real_run: RunFolder, minilm: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     shutil.copytree(real_run.path, run.path)
@@ -111,6 +114,7 @@ def gpu_run(real_run: RunFolder, tmp_path: Path) -> RunFolder:
     return run
 
 
+@pytest.mark.slow
 def test_a_run_of_a_gpu_is_searched_without_one_when_asked_and_what_differs_is_told(gpu_run: RunFolder) -> None:
     said = refused("search", gpu_run.path, "cards", CUDA_VISIBLE_DEVICES="")
     assert "embedded on a GPU in bfloat16, and this machine shows none. `--device cpu`" in said
