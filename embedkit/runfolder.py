@@ -123,6 +123,21 @@ class RunFolder:
         return self.path / "analysis"
 
     @property
+    def analysis_page(self) -> Path:
+        return self.analysis / "index.html"
+
+    @property
+    def analysis_lease(self) -> Path:
+        return self.path / "analysis.lease"
+
+    def is_analyzed(self) -> bool:
+        """Whether there is a page of all rows, and it is no older than the merge."""
+        try:
+            return self.analysis_page.stat().st_mtime_ns >= self.success.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+
+    @property
     def logs(self) -> Path:
         return self.path / "logs"
 

@@ -73,7 +73,7 @@ def analyze(
     Of all rows, from the run's files alone; written to the run's folder analysis/, with a page, index.html. With
     --sources it is written to a folder of its own there.
     """  # fmt: skip
-    from embedkit.analysis.analyze import PAGE, Options, check_options
+    from embedkit.analysis.analyze import Options, check_options
     from embedkit.analysis.analyze import analyze as analyze_run
     from embedkit.runfolder import find_run
 
@@ -88,4 +88,4 @@ def analyze(
     for result in found.results:
         named = f"{result.merged.view}: " if len(found.results) > 1 else ""
         console.print(f"{named}{result.health.verdict}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"written: {found.folder / PAGE}", highlight=False, soft_wrap=True, markup=False)
+    console.print(f"written: {found.folder / folder.analysis_page.name}", highlight=False, soft_wrap=True, markup=False)

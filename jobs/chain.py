@@ -2,7 +2,7 @@
 
     prepare ──afterok──┐
                        embed (array, index = shard) ──afterany── merge
-    preflight ─afterok─┘
+    preflight ─afterok─┘                                        └──afterok── analyze, if it is asked for
 
 afterok comes with --kill-on-invalid-dep: what can no longer start is cancelled and does not wait for ever. merge
 follows embed however that ended, looks at the manifests, and succeeds or says what is missing.
@@ -73,13 +73,14 @@ class ChainJob:
         )
 
 
-def whole_chain(shards: int, num_gpus: int, preflight: bool, per_job: int = 1) -> list[ChainJob]:
+def whole_chain(shards: int, num_gpus: int, preflight: bool, per_job: int = 1, analyze: bool = False) -> list[ChainJob]:
     """The chain of a run of which nothing is done yet; `per_job` shards side by side in a task of embed."""
     before: list[Stage] = ["prepare", "preflight"] if preflight else ["prepare"]
     return [
         *(ChainJob(stage) for stage in before),
         ChainJob("embed", after_ok=tuple(before), indices=tuple(range(shards)), parallel=num_gpus, per_job=per_job),
         ChainJob("merge", after_any=("embed",)),
+        *([ChainJob("analyze", after_ok=("merge",))] if analyze else []),
     ]
 
 

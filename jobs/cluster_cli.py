@@ -20,11 +20,18 @@ preflight_option = click.option(
     "in a rerun, as before]",
 )
 
+analyze_option = click.option(
+    "--analyze/--no-analyze",
+    default=None,
+    help="A job after merge that analyzes the run.  [default: no; in a rerun, as before]",
+)
+
 
 @click.command()
 @request_options
 @profile_option
 @preflight_option
+@analyze_option
 @dry_run_option
 @click.option("--scripts", is_flag=True, help="With --dry-run: the whole script of each job.")
 @click.pass_context
@@ -33,6 +40,7 @@ def submit(
     /,
     profile_name: str | None,
     preflight: bool | None,
+    analyze: bool | None,
     dry_run: bool,
     scripts: bool,
     **given: Any,
@@ -51,7 +59,9 @@ def submit(
         _need_profile()
     profile = load_profile(profile_name) if profile_name is not None else None
     on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
-    fits = partial(check_new_run, profile, preflight) if profile is not None else _need_profile
+    if analyze:
+        _need_analysis()
+    fits = partial(check_new_run, profile, preflight, analyze) if profile is not None else _need_profile
     folder, config = open_run(context, given, "plan" if dry_run else "submit", on_gpus, fits)
     if profile is None:
         profile = load_profile(last_profile(folder)[0])
@@ -61,9 +71,9 @@ def submit(
     if dry_run:
         from jobs.forecast import print_forecast
 
-        print_forecast(folder, config, profile, parallel, new_console(), scripts, preflight)
+        print_forecast(folder, config, profile, parallel, new_console(), scripts, preflight, analyze)
         return
-    done = submit_what_is_left(folder, config, profile, parallel, "submit", preflight=preflight)
+    done = submit_what_is_left(folder, config, profile, parallel, "submit", preflight=preflight, analyze=analyze)
     print_resubmission(folder, done, new_console())
 
 
@@ -71,11 +81,18 @@ def _need_profile(*_: object) -> None:
     raise UsageError("--profile is needed: which partition, time and memory the jobs ask for on this cluster")
 
 
+def _need_analysis() -> None:
+    from embedkit.analysis.analyze import Options, need_libraries
+
+    need_libraries(Options())
+
+
 @click.command()
 @run_argument
 @output_dir_option
 @profile_option
 @preflight_option
+@analyze_option
 @dry_run_option
 @click.option(
     "--shard",
@@ -92,6 +109,7 @@ def rerun(
     output_dir: Path,
     profile_name: str | None,
     preflight: bool | None,
+    analyze: bool | None,
     dry_run: bool,
     shards: tuple[int, ...],
     num_gpus: int | None,
@@ -118,6 +136,7 @@ def rerun(
         more_memory=mem is None,
         dry_run=dry_run,
         preflight=preflight,
+        analyze=analyze,
     )
     print_resubmission(folder, done, new_console())
     left = set(done.standing.poison) - set(shards)

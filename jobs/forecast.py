@@ -14,7 +14,7 @@ from embedkit.status import ShardStatus, StatusReader
 from jobs.chain import ChainJob, whole_chain
 from jobs.prediction import Scale, measure, scale, seconds_until_done
 from jobs.profiles import Profile, Resources
-from jobs.standing import had_preflight
+from jobs.standing import had_analyze, had_preflight
 from jobs.submit import script
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ def print_forecast(
     console: "Console",
     scripts: bool,
     preflight: bool | None = None,
+    analyze: bool | None = None,
 ) -> None:
     """Print what would be submitted and what it would take; `scripts`: the text for sbatch too.
 
-    `preflight` as it was asked for, None if it was not.
+    `preflight` and `analyze` as they were asked for, None if they were not.
     """
     from rich.table import Table
 
@@ -40,7 +41,8 @@ def print_forecast(
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
     wanted = had_preflight(run, config) if preflight is None else preflight
-    jobs = whole_chain(shards, parallel, wanted, profile.stages["embed"].gpus_per_job)
+    analyzed = had_analyze(run) if analyze is None else analyze
+    jobs = whole_chain(shards, parallel, wanted, profile.stages["embed"].gpus_per_job, analyzed)
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)

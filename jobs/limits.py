@@ -34,14 +34,14 @@ class Limit:
         return sum(self.account in ("", task.account) and self.qos in ("", task.qos) for task in queued)
 
 
-def check_new_run(profile: Profile, preflight: bool | None, config: RunConfig) -> None:
+def check_new_run(profile: Profile, preflight: bool | None, analyze: bool | None, config: RunConfig) -> None:
     """Raise before a run is made that could not be submitted: UsageError as check_limits, or there is no Slurm.
 
-    `preflight` as it was asked for, None if it was not.
+    `preflight` and `analyze` as they were asked for, None if they were not.
     """
     require_slurm()
     wanted = config.request.engine != "hash" if preflight is None else preflight
-    chain = whole_chain(config.request.shards or 1, 1, wanted, profile.stages["embed"].gpus_per_job)
+    chain = whole_chain(config.request.shards or 1, 1, wanted, profile.stages["embed"].gpus_per_job, bool(analyze))
     check_limits(profile, chain, queue())
 
 

@@ -91,7 +91,8 @@ class Lookout:
         if not submissions:
             return {}
         found = {
-            log_name(stage, None): Attempts(self._run, stage).starts() for stage in ("prepare", "preflight", "merge")
+            log_name(stage, None): Attempts(self._run, stage).starts()
+            for stage in ("prepare", "preflight", "merge", "analyze")
         }
         done = {shard.shard for shard in status.shards if shard.state == "done"}
         for shard in range(len(status.shards)) or sorted({shard for line in submissions for shard in line.index_of}):
@@ -117,6 +118,7 @@ class Lookout:
         well |= {log_name(task.stage, shard) for task in live for shard in task.shards or (None,)}
         well |= {"prepare"} if status.stage != "prepare" else set()
         well |= {"merge"} if status.stage == "done" else set()
+        well |= {"analyze"} if self._run.is_analyzed() else set()
         asked = {name: seconds_since_epoch(line.at) for line in submissions for name in names_of(line)}
         errors = {}
         for name, written in logs.items():
@@ -129,7 +131,11 @@ class Lookout:
 
     def _here(self, status: Status) -> frozenset[str]:
         """Tasks that processes without a scheduler are at."""
-        stages = {"prepare": self._run.parts / "prepare.lease", "merge": self._run.embeddings / "merge.lease"}
+        stages = {
+            "prepare": self._run.parts / "prepare.lease",
+            "merge": self._run.embeddings / "merge.lease",
+            "analyze": self._run.analysis_lease,
+        }
         here = {stage for stage, path in stages.items() if (holder := holder_of(path)) is not None and not holder.job}
         begun = [shard for shard in status.shards if shard.state == "started"]
         queue_is_here = holder_of(self._run.path / "run.lease")

@@ -357,13 +357,15 @@ def _seconds_left(
 
 
 def _stage_views(seen: Seen, known: Known, shards: Sequence[ShardView]) -> list[StageView]:
-    """prepare, preflight if there is or was one, embed and merge."""
+    """prepare, preflight if there is or was one, embed, merge, and analyze if it was asked for or runs here."""
     status = seen.status
     views = [_single(seen, known, "prepare", status.stage != "prepare")]
     if seen.run.preflight.exists() or known.names("preflight"):
         views.append(_single(seen, known, "preflight", seen.run.preflight.exists()))
     views.append(_embed_view(seen, known, shards))
     views.append(_single(seen, known, "merge", status.stage == "done"))
+    if known.names("analyze") or "analyze" in seen.here:
+        views.append(_single(seen, known, "analyze", status.stage == "done" and seen.run.is_analyzed()))
     return views
 
 

@@ -48,6 +48,7 @@ def submit_what_is_left(
     more_memory: bool = True,
     dry_run: bool = False,
     preflight: bool | None = None,
+    analyze: bool | None = None,
 ) -> Resubmission:
     """Cancel what waits in vain, and submit what is neither whole nor queued nor running, with all that follows it.
 
@@ -61,6 +62,7 @@ def submit_what_is_left(
         more_memory: whether shards that ran out of memory get more by themselves.
         dry_run: look and decide only.
         preflight: whether there is to be one before shards; None as it was the last time.
+        analyze: whether the run is to be analyzed once it is merged; None as it was the last time.
 
     Raises:
         UsageError: a limit of the cluster or the account is too small; a shard that does not exist.
@@ -70,7 +72,7 @@ def submit_what_is_left(
     if "\\" in str(run.path) or not str(run.path).isprintable():
         raise UsageError(f"{str(run.path)!a}: Slurm takes no path with a backslash or an invisible character")
     with lease(run.path / "submit.lease", "submitting this run"):
-        standing = look(run, config, _planned_shards(run, config), preflight)
+        standing = look(run, config, _planned_shards(run, config), preflight, analyze)
         beyond = [shard for shard in only if not 0 <= shard < standing.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {standing.shards - 1}")

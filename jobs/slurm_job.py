@@ -23,7 +23,7 @@ from jobs.profiles import STAGES, Stage
 from jobs.scratch import node_scratch, pack_compiled
 from jobs.slurm import array_indices, state_of
 from jobs.stopping import Stopping, requeue, was_cancelled
-from jobs.tasks import embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
+from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
 log = logging.getLogger("embedkit")
 
@@ -67,6 +67,10 @@ class SlurmJob:
             if (why := failed_preflight(self._run)) is not None:
                 log.error("the preflight failed, so embed did not start: %s", why)
             merge_task(path)
+            return
+        if self._stage == "analyze":
+            self._release(self._run.analysis_lease)
+            analyze_task(path)
             return
         if self._stage == "prepare":
             self._release(self._run.parts / "prepare.lease")

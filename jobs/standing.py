@@ -28,7 +28,8 @@ class Standing:
     """A run at one moment.
 
     `problems` are the shards without a manifest that holds, and why; `poison` those of them that failed the same
-    way again and again. `waits_for` are the ids that the newest merge waits for.
+    way again and again. `waits_for` are the ids that the newest merge waits for. `analyze_wanted`: the run is to be
+    analyzed, and was not since it was merged.
     """
 
     shards: int
@@ -39,6 +40,7 @@ class Standing:
     poison: Mapping[int, str] = field(default_factory=dict)
     live: tuple[LiveTask, ...] = ()
     waits_for: frozenset[str] = frozenset()
+    analyze_wanted: bool = False
 
     def live_of(self, stage: Stage) -> list[LiveTask]:
         """Tasks of a stage that are running, or queued for something that can happen."""
@@ -90,6 +92,13 @@ def decide(standing: Standing, parallel: int, only: Collection[int] = (), per_jo
         cancel |= {task.task.name for task in merging if task.task.state == "PENDING"}
         ending = _ids([task for task in merging if task.task.state != "PENDING"])
         jobs.append(ChainJob("merge", after_any=(*(("embed",) if missing else ()), *still, *ending)))
+        merging = []
+    analyzing = standing.live_of("analyze")
+    stages = {job.stage for job in jobs}
+    if stages & {"prepare", "merge"}:  # what waits for an earlier merge would never start
+        cancel |= {task.task.name for task in analyzing if task.task.state == "PENDING"}
+    if standing.analyze_wanted and ("merge" in stages or (not analyzing and (merging or standing.merged))):
+        jobs.append(ChainJob("analyze", after_ok=("merge",) if "merge" in stages else _ids(merging)))
     return Decision(tuple(sorted(cancel)), tuple(jobs))
 
 
@@ -110,7 +119,15 @@ def had_preflight(run: RunFolder, config: RunConfig) -> bool:
     return bool(tries) or config.request.engine != "hash"
 
 
-def look(run: RunFolder, config: RunConfig, shards: int, preflight: bool | None = None) -> Standing:
+def had_analyze(run: RunFolder) -> bool:
+    """Whether the run was to be analyzed when merge was submitted last."""
+    lines = [line.stage for line in Submissions(run).read() if line.stage in ("merge", "analyze")]
+    return lines[-1:] == ["analyze"]
+
+
+def look(
+    run: RunFolder, config: RunConfig, shards: int, preflight: bool | None = None, analyze: bool | None = None
+) -> Standing:
     """Read where a run stands; twice, some seconds apart, if a shard is missing that is not queued or running.
 
     Args:
@@ -119,16 +136,19 @@ def look(run: RunFolder, config: RunConfig, shards: int, preflight: bool | None 
         shards: how many there will be, where prepare has not said so yet.
         preflight: whether there is to be one before shards; None for the run's way, unless one went well or a
             shard is whole.
+        analyze: whether the run is to be analyzed once it is merged; None for the run's way.
     """
-    standing = _look_once(run, config, shards, preflight)
+    standing = _look_once(run, config, shards, preflight, analyze)
     lost = set(standing.problems) - {task.task.index for task in standing.live_of("embed")}
     if not (lost and Submissions(run).read()):
         return standing
     time.sleep(SECOND_LOOK_SECONDS)
-    return _look_once(run, config, shards, preflight)
+    return _look_once(run, config, shards, preflight, analyze)
 
 
-def _look_once(run: RunFolder, config: RunConfig, shards: int, preflight: bool | None) -> Standing:
+def _look_once(
+    run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None
+) -> Standing:
     submissions = Submissions(run)
     live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has left its own
     plan = read_plan(run, config) if run.plan.exists() else None
@@ -136,15 +156,17 @@ def _look_once(run: RunFolder, config: RunConfig, shards: int, preflight: bool |
     last_merge = submissions.last("merge")
     if preflight is None:
         preflight = not manifests and not run.preflight.exists() and had_preflight(run, config)
+    merged = plan is not None and not problems and _is_merged(run, plan, manifests)
     return Standing(
         shards=shards if plan is None else len(plan.shards),
         planned=plan is not None,
-        merged=plan is not None and not problems and _is_merged(run, plan, manifests),
+        merged=merged,
         preflight_wanted=preflight,
         problems=problems,
         poison={shard: why for shard in problems if (why := Attempts(run, "embed", shard).poison()) is not None},
         live=live,
         waits_for=frozenset(last_merge.waits_for if last_merge is not None else ()),
+        analyze_wanted=(had_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
     )
 
 

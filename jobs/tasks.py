@@ -56,6 +56,13 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
     merge(RunFolder(run), allow_mixed)
 
 
+def analyze_task(run: Path) -> None:
+    """Analyze the merged run."""
+    from embedkit.analysis.analyze import analyze
+
+    analyze(RunFolder(run))
+
+
 def log_to_file(path: Path) -> None:
     """Send everything this process and its libraries print to a log file, appended to what is there."""
     path.parent.mkdir(parents=True, exist_ok=True)

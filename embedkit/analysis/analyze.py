@@ -35,8 +35,6 @@ from embedkit.sources import source_folders
 
 log = logging.getLogger(__name__)
 
-PAGE = "index.html"
-
 
 @dataclass(frozen=True)
 class Options:
@@ -73,19 +71,14 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         UsageError: no such view or source, or a library of `embedkit[analysis]` is not installed.
     """
     options = options or Options()
-    need("plotly.graph_objects")  # said before the work, not after it
-    need("scipy.linalg")
-    if options.map_rows:
-        need("umap")
-    if options.duplicates:
-        need("faiss")
+    need_libraries(options)  # said before the work, not after it
     if not run.success.exists():
         raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
     asked = read(run.config, RunConfig).request.views
     opened = [open_merged(run, view, options.sources) for view in options.views or asked]
     follow_mode(run.path)
     folder = run.analysis / _folder(options.sources)
-    with lease(run.path / "analysis.lease", "analyzing this run"):
+    with lease(run.analysis_lease, "analyzing this run"):
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(folder)
         results = tuple(_view(merged, folder, options) for merged in opened)
@@ -95,9 +88,19 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
             views = compare_views(run, options.sources)
             _write_views(views, folder)
             points = views.rows[_sample(views.rows["dataset_source"], options)]
-        write_durably(folder / PAGE, page.render(results, views, points).encode())
-    log.info("analyze: written %s", folder / PAGE)
+        write_durably(folder / run.analysis_page.name, page.render(results, views, points).encode())
+    log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views)
+
+
+def need_libraries(options: Options) -> None:
+    """Raise UsageError if a library that is needed is not installed."""
+    for module in ("plotly.graph_objects", "scipy.linalg"):
+        need(module)
+    if options.map_rows:
+        need("umap")
+    if options.duplicates:
+        need("faiss")
 
 
 def _view(merged: Merged, folder: Path, options: Options) -> page.ViewResults:

@@ -72,7 +72,7 @@ def standings(draw: st.DrawFn) -> Standing:
     problems = draw(st.sets(st.sampled_from(sorted(everything)))) if planned else everything
     poison = draw(st.sets(st.sampled_from(sorted(problems)))) if problems else set()
     tasks: list[LiveTask] = []
-    for number, stage in enumerate(("prepare", "preflight", "embed", "embed", "merge", "merge")):
+    for number, stage in enumerate(("prepare", "preflight", "embed", "embed", "merge", "merge", "analyze")):
         if not draw(st.booleans()):
             continue
         if stage != "embed":
@@ -91,6 +91,7 @@ def standings(draw: st.DrawFn) -> Standing:
         poison=dict.fromkeys(sorted(poison), "RuntimeError: boom"),
         live=tuple(tasks),
         waits_for=frozenset(draw(st.sets(st.sampled_from([*embedding, "3"])))),
+        analyze_wanted=draw(st.booleans()),
     )
 
 
@@ -210,6 +211,22 @@ def test_a_merge_follows_all_that_embeds(standing: Standing) -> None:
     assert not embedding or any(embedding <= jobs for jobs in waits)
 
 
+@tries(200)
+@given(standings())
+def test_a_merge_takes_its_analysis_with_it_where_one_is_wanted(standing: Standing) -> None:
+    decision = decide(standing, PARALLEL)
+    analysis = submitted(decision, "analyze")
+    assert analysis is None or standing.analyze_wanted
+    if submitted(decision, "merge"):
+        assert (analysis is not None) == standing.analyze_wanted
+        assert analysis is None or analysis.after_ok == ("merge",)
+        waiting = {task.task.name for task in standing.live_of("analyze") if task.task.state == "PENDING"}
+        assert waiting <= set(decision.cancel)
+    kept = [task for task in standing.live_of("merge") if task.task.name not in decision.cancel]
+    if standing.analyze_wanted and (standing.merged or kept):
+        assert analysis is not None or standing.live_of("analyze")
+
+
 @tries(100)
 @given(standings())
 def test_two_merges_never_run_at_once(standing: Standing) -> None:
@@ -227,7 +244,7 @@ def test_nothing_is_submitted_twice_nor_cancelled_that_may_succeed(standing: Sta
     decision = decide(standing, PARALLEL)
     stages = [job.stage for job in decision.submit]
     assert len(set(stages)) == len(stages)
-    assert stages == sorted(stages, key=("prepare", "preflight", "embed", "merge").index)
+    assert stages == sorted(stages, key=("prepare", "preflight", "embed", "merge", "analyze").index)
     for stage in ("prepare", "preflight"):
         if standing.live_of(stage):
             assert stage not in stages
@@ -252,6 +269,7 @@ def test_prepare_again_takes_with_it_all_that_waited_for_the_old_one(standing: S
     assert (submitted(decision, "prepare") is not None) == (not standing.planned and not standing.live_of("prepare"))
     if submitted(decision, "prepare"):
         waiting = {task.task.name for task in standing.live if task.stage in ("embed", "merge")}
+        waiting |= {task.task.name for task in standing.live_of("analyze") if task.task.state == "PENDING"}
         assert waiting <= set(decision.cancel)
         embed = submitted(decision, "embed")
         assert embed is None or "prepare" in embed.after_ok
@@ -278,14 +296,19 @@ def test_if_all_goes_well_the_run_is_merged(standing: Standing, per_job: int) ->
     slurm.follow(decide(slurm.standing, PARALLEL, per_job=per_job))
     slurm.all_goes_well()
     assert slurm.standing.merged
-    assert decide(slurm.standing, PARALLEL, per_job=per_job) == Decision()
+    left = decide(replace(slurm.standing, analyze_wanted=False), PARALLEL, per_job=per_job)
+    assert left == Decision()
 
 
 @pytest.mark.parametrize("preflight", [True, False])
 def test_a_new_run_is_the_whole_chain_and_a_merged_one_nothing(preflight: bool) -> None:
     new = Standing(3, False, False, preflight, dict.fromkeys(range(3), "not prepared"))
     assert list(decide(new, PARALLEL).submit) == whole_chain(3, PARALLEL, preflight)
-    assert decide(Standing(3, True, True, False, {}), PARALLEL) == Decision()
+    wanted = replace(new, analyze_wanted=True)
+    assert list(decide(wanted, PARALLEL).submit) == whole_chain(3, PARALLEL, preflight, analyze=True)
+    merged = Standing(3, True, True, False, {})
+    assert decide(merged, PARALLEL) == Decision()
+    assert decide(replace(merged, analyze_wanted=True), PARALLEL).submit == (ChainJob("analyze"),)
 
 
 def test_a_merge_that_began_too_early_is_no_merge_of_what_still_runs() -> None:

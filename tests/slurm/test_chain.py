@@ -1,9 +1,12 @@
 """A run through Slurm gives the very files of a local one; what was killed is run again, and nothing else."""
 
+import json
 from pathlib import Path
 
+import pytest
+
 from embedkit.runfolder import RunFolder
-from tests.conftest import snapshot
+from tests.conftest import chat, embedkit, snapshot, write_chats
 from tests.slurm.chains import faults, file_times, jobs_of, logs, rerun, submit, wait_ended
 from tests.slurm.cluster import Cluster
 
@@ -18,6 +21,24 @@ def test_a_submitted_run_gives_the_files_of_a_local_one(
     again = rerun(cluster, run)
     assert "merged: nothing to do" in again.stdout
     assert len(jobs_of(run)) == 3
+
+
+@pytest.mark.slow
+def test_an_analysis_that_is_asked_for_follows_the_merge_and_again_where_it_failed(
+    cluster: Cluster, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    data = write_chats(tmp_path / "chats.parquet", [chat(f"prompt {i}", f"answer {i}") for i in range(4)])
+    run = submit(cluster, data, tokenizer_only, tmp_path, "--analyze")
+    wait_ended(cluster, run)
+    assert run.is_analyzed(), logs(run)
+    assert len(jobs_of(run)) == 4
+    seen = json.loads(embedkit("status", run.path, "--json", **cluster.environment).stdout)
+    assert [(stage["stage"], stage["tasks"]) for stage in seen["stages"]][-1] == ("analyze", {"done": 1})
+    assert "merged: nothing to do" in rerun(cluster, run).stdout
+    run.analysis_page.unlink()
+    assert "analyze" in rerun(cluster, run).stdout
+    wait_ended(cluster, run)
+    assert run.is_analyzed(), logs(run)
 
 
 def test_a_killed_task_alone_is_run_again(
