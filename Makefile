@@ -66,7 +66,7 @@ status: .venv/run.stamp named ## how far a run is, what is wrong and what to typ
 report: .venv/run.stamp named ## what a run has cost, and how it went (RUN=, MORE='--html report.html')
 	@$(CLUSTER); $(BIN)/embedkit report '$(RUN)' $(MORE)
 
-analyze: .venv/run.stamp named ## principal components, extremes, sources and health of a merged run, with a page (RUN=, MORE=)
+analyze: .venv/run.stamp named ## components, a map, extremes, sources, health and near-duplicates of a merged run, with a page (RUN=, MORE=)
 	$(BIN)/embedkit analyze '$(RUN)' $(MORE)
 
 rerun-failed: .venv/run.stamp named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)

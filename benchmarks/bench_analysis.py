@@ -1,4 +1,5 @@
-"""`embedkit analyze` on a run as large as the first user's, and its principal components beside rivals on a tenth."""
+"""`embedkit analyze` on a run as large as the first user's; on a tenth of it the map and near-duplicates, and the
+principal components beside rivals."""
 
 import shutil
 import sys
@@ -23,14 +24,14 @@ RIVALS = {"cov": "np.cov of all rows as float64, then eigh", "incremental": "skl
 
 
 def bench(most: int = ROWS) -> Iterator[Figure]:
-    """The whole command on the whole run; then the principal components alone on a tenth."""
+    """The command without map and near-duplicates on the whole run; with them, and the components alone, on a tenth."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     texts = demo_texts()[:TEXT_BYTES]
     rows = min(most, _rows_that_fit())
     run = _merged(rows, texts)
     how = cold(run.path)
-    took = timed([PYTHON, "-m", "jobs", "analyze", run.path])
-    what = f"analyze, {rows:,} x {DIM} float32, {SOURCES} sources"
+    took = timed([PYTHON, "-m", "jobs", "analyze", run.path, "--umap", 0, "--duplicates", 0])
+    what = f"analyze, no map nor near-duplicates, {rows:,} x {DIM} float32, {SOURCES} sources"
     yield Figure(
         work=what,
         value=took.wall / 60,
@@ -51,6 +52,15 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
     )
     shutil.rmtree(run.path)
     run = _merged(rows // 10, texts)
+    how = cold(run.path)
+    took = timed([PYTHON, "-m", "jobs", "analyze", run.path])
+    yield Figure(
+        work=f"analyze, with map and near-duplicates, {rows // 10:,} rows",
+        value=took.wall / 60,
+        unit="minutes",
+        measured=f"{took.wall:.0f} s ({took.cpu:.0f} s of CPU), {took.peak_bytes / GIB:.2f} GiB; {how}",
+        rival="none",
+    )
     cold(run.path)
     ours = timed([PYTHON, "-m", "benchmarks.bench_analysis", "ours", run.path])
     for rival, name in RIVALS.items():
