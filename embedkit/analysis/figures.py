@@ -249,5 +249,6 @@ def _rounded(values: npt.NDArray[np.floating] | Sequence[float]) -> list[float]:
 
 
 def _finish(figure: "Figure", height: int) -> "Figure":
+    figure.update_layout(legend_itemsizing="constant")
     figure.update_layout(template="plotly_white", height=height, margin={"l": 60, "r": 30, "t": 30, "b": 50})
     return figure
