@@ -10,7 +10,6 @@ import click
 
 from embedkit.errors import EmbedkitError
 from jobs.asking import new_console, output_dir_option, run_argument
-from jobs.profiles import STAGES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +79,8 @@ def _watch(folder: "RunFolder", lookout: "Lookout", console: "Console") -> "Over
 @output_dir_option
 @click.option("--failed", is_flag=True, help="Of what failed only, and only since its newest start.")
 @click.option("--shard", "shards", type=click.IntRange(0), multiple=True, help="Of this shard; repeatable.")
-@click.option("--stage", "stages", type=click.Choice(STAGES), multiple=True, help="Of this stage; repeatable.")
+@click.option("--stage", "stages", type=click.Choice(["prepare", "preflight", "embed", "merge", "analyze"]),
+              multiple=True, help="Of this stage; repeatable.")  # fmt: skip
 @click.option("--lines", type=click.IntRange(0), default=10, show_default=True, help="Last lines of each log.")
 @click.option("--follow", is_flag=True, help="Go on as they grow, until nothing is at work on the run; Ctrl-C ends it.")
 def logs(

@@ -101,6 +101,6 @@ def test_a_folder_of_pickles_of_another_user_is_refused(run: RunFolder, tmp_path
 def test_nothing_but_submitit_unpickles() -> None:
     """No module of ours loads pickles, directly or through numpy or torch."""
     for path in [*(ROOT / "embedkit").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
-        text = path.read_text()
+        text = path.read_text().replace("allow_pickle=False", "")
         for loader in ("import pickle", "cloudpickle", "np.load", "torch.load", "allow_pickle", "joblib", "marshal"):
             assert loader not in text, f"{path}: {loader}"

@@ -195,7 +195,7 @@ def test_small_and_hostile_runs_have_a_page(
 ) -> None:
     data = write_chats(tmp_path / "chats.parquet", chats, sources)
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
-    analyze(RunFolder(tmp_path / "run"), Options() if len(chats) == 1 else NO_MAP)
+    analyze(RunFolder(tmp_path / "run"), NO_MAP)
     body, reader = page_of(tmp_path / "run" / "analysis" / "index.html")
     assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "a", "link", "iframe"})
     assert not re.findall(r"<script>alert|\\u003c(?:a |img|b\\u003e|\\u002fscript)", body)  # in plotly's JSON, too

@@ -43,6 +43,7 @@ def refused(*arguments: object, **environment: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 def test_a_text_of_the_run_finds_its_own_row_first(real_run: RunFolder) -> None:
     metadata = pl.read_parquet(real_run.metadata)
     line = metadata.filter(pl.col("num_tokens") > 40).with_columns(view_text("combined")).row(3, named=True)
@@ -78,6 +79,7 @@ def test_only_the_sources_that_are_asked_for_and_texts_whole_when_asked(real_run
     assert "no source has that" in refused("search", real_run.path, "x", "--sources", "nonsense")
 
 
+@pytest.mark.slow
 def test_a_query_that_is_empty_or_too_long_is_refused(real_run: RunFolder) -> None:
     assert "empty" in refused("search", real_run.path, " \n")
     assert "tokens, the run takes 256" in refused("search", real_run.path, "word " * 400)
@@ -127,6 +129,7 @@ def test_a_run_of_a_gpu_is_searched_without_one_when_asked_and_what_differs_is_t
     assert len(found(*asked)["query"]["differences"]) >= 4
 
 
+@pytest.mark.slow
 def test_records_are_compared_with_the_likest_of_the_runs_engines(real_run: RunFolder) -> None:
     own = read(real_run.success, Success).engines[0]
     replace = msgspec.structs.replace
