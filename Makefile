@@ -21,8 +21,9 @@ ENGINE ?= $$($(BIN)/python -c 'import importlib.util as u; print("vllm" if u.fin
 # Whether a variable was typed, or is this file's default.
 typed = $(filter command environment,$(origin $(1)))
 
-# Most tests wait for processes that they start; more than four at a time only start more models.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist worksteal
+# Most tests wait for processes that they start: one more at a time than there are CPUs keeps these busy, and more than
+# four only start more models.
+SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
 
 .PHONY: help setup run fetch profile named submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
   slurm-down browser report clean
