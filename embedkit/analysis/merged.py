@@ -21,6 +21,9 @@ from embedkit.runfolder import RunFolder
 
 BLOCK_ROWS = 65_536
 """Rows of a block: 256 MB of 1,024 float32."""
+GATHERED_ROWS = 256
+"""Rows read here and there before the pages around them are let go: a row touched in a mapped file counts for a
+megabyte and more, since the kernel maps what it had read ahead."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,12 @@ class Merged:
         """Vectors of some ids, float32 (n, D), read from the file now."""
         if len(ids) and ids[-1] - ids[0] + 1 == len(ids) and (np.diff(ids) == 1).all():
             return self.matrix[ids[0] : ids[-1] + 1]
-        return self.matrix[ids]
+        found = np.empty((len(ids), self.dim), np.float32)
+        for start in range(0, len(ids), GATHERED_ROWS):
+            piece = slice(start, start + GATHERED_ROWS)
+            found[piece] = self.matrix[ids[piece]]
+            _release(self.matrix)
+        return found
 
     def texts(self, ids: Sequence[int]) -> pl.DataFrame:
         """Lines with id, user_prompt, think_text and response_text, in the order given."""
