@@ -140,7 +140,7 @@ def _near(
     found = near.find_near(merged, options.map_rows, options.duplicates, options.seed)
     section = None
     if found.map is not None:
-        on_map = near.map_rows(merged, found.map)
+        on_map = near.rows_on_map(merged, found.map)
         _write_parquet(folder / f"map{suffix}.parquet", on_map)
         section = near.map_section(found.map, on_map[_sample(on_map["dataset_source"], options)])
     if found.duplicates is not None:

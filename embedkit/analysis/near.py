@@ -50,7 +50,7 @@ def find_near(merged: Merged, map_rows: int, threshold: float, seed: int = 0) ->
     return Near(agreement, laid, duplicates)
 
 
-def map_rows(merged: Merged, laid: UmapMap) -> pl.DataFrame:
+def rows_on_map(merged: Merged, laid: UmapMap) -> pl.DataFrame:
     """The map with what is known of its rows, by id: id, row, dataset_source, num_tokens, num_turns, x, y, placed."""
     rows = merged.rows.select("id", "row", "dataset_source", "num_tokens", "num_turns")[laid.positions]
     x, y = (pl.Series(name, np.ascontiguousarray(laid.xy[:, at])) for at, name in enumerate("xy"))
@@ -78,7 +78,7 @@ def sections(merged: Merged, found: Near) -> list[Section]:
 
 
 def map_section(found: UmapMap, points: pl.DataFrame) -> Section:
-    """The map on the page. points: some of `map_rows`, to be drawn."""
+    """The map on the page. points: some of `rows_on_map`, to be drawn."""
     rows, placed = len(found.positions), int(found.placed.sum())
     said = [
         f"UMAP of {rows - placed:,} rows by cosine ({found.neighbors} neighbours, min_dist {found.min_dist:g}, "
