@@ -44,6 +44,7 @@ SHAPES = {"long": Shape(8.8, 0.85, 2_400_000), "short": Shape(7.3, 0.9, 1_600_00
 SHORTEST, LONGEST = 16, 32_700
 CHARACTERS = 5
 """Of a text for each token that is wanted: more than Python sources have."""
+CUT_AT_ONCE = 512
 
 
 def make_corpora(names: tuple[str, ...] = tuple(SHAPES)) -> dict[str, RunFolder]:
@@ -99,21 +100,27 @@ def cut_chats(sources: str, tokenizer_file: Path, shape: Shape) -> list[list[dic
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     rng = np.random.default_rng(1)
-    chats = []
+    chats: list[list[dict[str, str]]] = []
     at = tokens = 0
     while tokens < shape.tokens:
-        wanted = int(rng.lognormal(shape.mean, shape.spread))
-        if not SHORTEST <= wanted <= LONGEST:
-            continue
-        if at + CHARACTERS * wanted > len(sources):
-            at = 0
-        encoded = tokenizer.encode(sources[at : at + CHARACTERS * wanted], add_special_tokens=False)
-        end = encoded.offsets[min(wanted, len(encoded.ids)) - 1][1]
-        text = sources[at : at + end]
-        at += end
-        tokens += min(wanted, len(encoded.ids))
-        asks = max(len(text) // 20, 1)
-        chats.append([{"role": "user", "content": text[:asks]}, {"role": "assistant", "content": text[asks:]}])
+        drawn = rng.lognormal(shape.mean, shape.spread, CUT_AT_ONCE).astype(int)
+        wanted = drawn[(drawn >= SHORTEST) & (drawn <= LONGEST)].tolist()
+        pieces = []
+        for count in wanted:
+            if at + CHARACTERS * count > len(sources):
+                at = 0
+            pieces.append(sources[at : at + CHARACTERS * count])
+            at += len(pieces[-1])
+        for piece, count, encoded in zip(
+            pieces, wanted, tokenizer.encode_batch(pieces, add_special_tokens=False), strict=True
+        ):
+            if tokens >= shape.tokens:
+                break
+            kept = min(count, len(encoded.ids))
+            text = piece[: encoded.offsets[kept - 1][1]]
+            tokens += kept
+            asks = max(len(text) // 20, 1)
+            chats.append([{"role": "user", "content": text[:asks]}, {"role": "assistant", "content": text[asks:]}])
     return chats
 
 

@@ -19,8 +19,8 @@ from benchmarks.gpu.model import random_model
 from embedkit.records import ShardManifest, read
 from embedkit.runfolder import RunFolder
 
-TOKENS = 4_000_000
-"""Of each half, for each GPU."""
+TOKENS = 12_000_000
+"""Of each half, for each GPU: over a minute's work on an H200, so that plans have the engine compiled."""
 
 
 def main() -> None:

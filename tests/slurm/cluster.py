@@ -35,10 +35,6 @@ PREFIX = "ekslurm-" + hashlib.sha256(f"{ROOT} {os.getuid()}".encode()).hexdigest
 NODES = tuple(f"n{i}" for i in range(1, 9))
 PLAIN = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
 ACCOUNTING = ("mariadbd", "slurmdbd", "sacct", "sacctmgr")
-SYSTEM_TABLES = [
-    *Path("/usr/share").glob("mysql/mysql_system_tables.sql"),
-    *Path("/usr/share").glob("*/mariadb_system_tables.sql"),
-]
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 SECONDS = 60.0
 """How long a daemon may take to answer before it is given up."""
@@ -55,7 +51,14 @@ class PortTakenError(ClusterError):
 def missing_programs(accounting: bool = True) -> list[str]:
     """What a cluster needs and this machine has not; empty if all is there."""
     missing = [name for name in PLAIN + ACCOUNTING * accounting if not shutil.which(name, path=SEARCH)]
-    return missing + ["mariadb_system_tables.sql"] * (accounting and not SYSTEM_TABLES)
+    return missing + ["mariadb_system_tables.sql"] * (accounting and not system_tables())
+
+
+def system_tables() -> list[Path]:
+    """Statements that make MariaDB's own tables, where Debian and others keep them. Looked up anew: they may have just
+    been installed."""
+    share = Path("/usr/share")
+    return [*share.glob("mysql/mysql_system_tables.sql"), *share.glob("*/mariadb_system_tables.sql")]
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ class Cluster:
             *(["--user=root"] if os.getuid() == 0 else []),
         ]
         (self.folder / "mariadb").mkdir(mode=0o700)
-        tables = "create database mysql;\nuse mysql;\n" + SYSTEM_TABLES[0].read_text() + "\ncreate database slurm;\n"
+        tables = "create database mysql;\nuse mysql;\n" + system_tables()[0].read_text() + "\ncreate database slurm;\n"
         program = shutil.which("mariadbd", path=SEARCH) or "mariadbd"
         done = subprocess.run([program, *options, "--bootstrap"], input=tables, capture_output=True, text=True)
         if done.returncode:
