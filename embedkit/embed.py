@@ -124,14 +124,13 @@ class Worker:
 
 @contextmanager
 def start_worker(run: RunFolder, config: RunConfig, plan: Plan) -> Iterator[Worker]:
-    """Start the engine under the watchdog's eye; close it in the end. The tokenizer is loaded meanwhile."""
-    with Watchdog() as watchdog, ThreadPoolExecutor(1) as meanwhile:
+    """Start the engine under the watchdog's eye; close it in the end."""
+    with Watchdog() as watchdog:
         watchdog.feed("starting the engine", START_SECONDS)
-        loading = meanwhile.submit(InputReader, run, config, plan)
         engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
         try:
             log.info("engine: %s", engine.record)
-            reader = loading.result()
+            reader = InputReader(run, config, plan)
             canary = canary_inputs(reader.tokenizer, plan.settings)
             yield Worker(engine, reader, canary, watchdog)
         finally:

@@ -1,6 +1,6 @@
 """All that is measured on a GPU, and its page: one command on a GPU machine.
 
-    python -m benchmarks.gpu [rounds] [checks] [curve] [sweep] [queue] [page]
+    python -m benchmarks.gpu [rounds] [start] [checks] [curve] [sweep] [queue] [page]
 
 Without names: all of them (queue where there is more than one GPU). About half an hour on an H200. What a part found is
 kept in `results.json` beside this file as soon as it is done; `page` alone writes docs/gpu.md from it.
@@ -27,6 +27,7 @@ def main() -> None:
     """Measure the named parts, or all, and write the page."""
     parts: dict[str, Callable[[], Any]] = {
         "rounds": rounds,
+        "start": start,
         "checks": checks,
         "curve": curve,
         "sweep": sweep,
@@ -72,6 +73,12 @@ def seconds_of(found: dict[str, Any]) -> dict[str, float]:
     if "corpora" in found:
         return {name: corpus["seconds"] for name, corpus in found["corpora"].items()}
     return dict(found["seconds"])
+
+
+def start() -> dict[str, Any]:
+    """The start alone, once with whatever is compiled already and twice more."""
+    tiny = make_corpora(("tiny",))["tiny"]
+    return {"runs": [json_of(["benchmarks.gpu.product", str(tiny.path)]) for _ in range(3)]}
 
 
 def checks() -> dict[str, Any]:
