@@ -60,7 +60,13 @@ def write_page() -> None:
     """Write the page anew."""
     results = read_results()
     sections = [HEAD]
-    for part, section in (("rounds", _rounds), ("start", _start), ("start-thread", _start), ("checks", _checks), ("curve", _curve)):
+    for part, section in (
+        ("rounds", _rounds),
+        ("start", _start),
+        ("start-thread", _start),
+        ("checks", _checks),
+        ("curve", _curve),
+    ):
         if part in results:
             sections.append(section(results[part]))
     sections += [_sweep(results[key]) for key in sorted(results) if key.startswith("sweep")]
