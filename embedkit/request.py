@@ -16,7 +16,7 @@ import msgspec
 
 from embedkit.dataset import check_columns, find_files, identify
 from embedkit.errors import UsageError
-from embedkit.files import follow_mode, write_once
+from embedkit.files import follow_mode, remove_temporaries, write_once
 from embedkit.hub import DataSource, fetch_dataset, fetch_model, is_hub_id
 from embedkit.modelfolder import model_files, model_limit, read_json, read_pooling, weight_folders
 from embedkit.records import (
@@ -129,14 +129,17 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
     refuse_existing(run)
     run.path.mkdir(parents=True, exist_ok=True)
     follow_mode(run.path)
-    for half_written in run.path.glob(f".{run.config.name}.*.tmp"):  # killed right here
-        half_written.unlink()
-    if any(run.path.iterdir()):
+    remove_temporaries(run.path, f"{run.config.name}.*")  # somebody was killed right here
+    if any(run.config.name not in path.name for path in run.path.iterdir()):
         raise UsageError(
             f"{run.path} is not empty and no run: it has no {run.config.name}. Name another with --run-name, or put "
             "the file back"
         )
-    if not write_once(run.config, encode(config)):
+    try:
+        made = write_once(run.config, encode(config))
+    except FileNotFoundError:  # ours was removed as a killed one's, by a command that comes after this one
+        made = False
+    if not made:
         raise UsageError(f"{run.path} was made by another command just now; continue it with --resume")
 
 

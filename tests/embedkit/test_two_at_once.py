@@ -5,14 +5,18 @@ import shutil
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import msgspec
 import pytest
 
 import embedkit.lease
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.lease import Holder, lease, require_held
+from embedkit.records import RunConfig, read
+from embedkit.request import create_run
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
 from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
@@ -51,12 +55,34 @@ def test_two_embeds_of_one_shard_end_in_one_manifest(damaged_run: RunFolder) -> 
     assert snapshot(damaged_run) == before
 
 
+def test_of_commands_that_make_one_run_at_once_one_wins(damaged_run: RunFolder, tmp_path: Path) -> None:
+    config = read(damaged_run.config, RunConfig)
+    for attempt in range(50):
+        run = RunFolder(tmp_path / str(attempt))
+        together = Barrier(4)
+
+        def make(run: RunFolder = run, together: Barrier = together) -> str:
+            together.wait()
+            try:
+                create_run(run, config)
+            except UsageError as error:
+                return str(error)
+            return "made"
+
+        with ThreadPoolExecutor(4) as commands:
+            ends = [end.result() for end in [commands.submit(make) for _ in range(4)]]
+        assert ends.count("made") == 1
+        assert all(end == "made" or "just now" in end or "is a run already" in end for end in ends)
+        assert [path.name for path in run.path.iterdir()] == ["run_config.json"]
+
+
 def test_a_second_run_is_refused(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     done = both("run", *hash_request(small_chats, tokenizer_only, tmp_path), "--resume")
     assert sorted(p.returncode for p in done) in ([0, 1], [0, 0], [0, 2])
+    refusals = ("running this run", "is a run already", "made by another command just now")
     for process in done:
         assert "Traceback" not in process.stderr
-        assert process.returncode == 0 or "running this run" in process.stderr or "is a run already" in process.stderr
+        assert process.returncode == 0 or any(refusal in process.stderr for refusal in refusals), process.stderr
     assert verify(RunFolder(tmp_path / "run")).ok
 
 
