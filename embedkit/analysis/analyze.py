@@ -17,6 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis import figures, near, page
+from embedkit.analysis.atlas.pack import layer_of, pack, pack_texts
+from embedkit.analysis.atlas.render import render
 from embedkit.analysis.by_source import pca_by_source
 from embedkit.analysis.extremes import as_text, extremes
 from embedkit.analysis.health import Health, HealthCheck
@@ -40,8 +42,9 @@ log = logging.getLogger(__name__)
 class Options:
     """What is asked.
 
-    views: all of the run's if none. sources: parts of names, all if none. extremes: rows an end. points: most of a
-    scatter. map_rows: rows that UMAP lays out, 0 for no map. duplicates: least cosine of a pair, 0 for no search.
+    views: all of the run's if none. sources: parts of names, all if none. extremes: rows an end. points: most of the
+    scatter of both views. map_rows: rows that UMAP lays out, 0 for no map. duplicates: least cosine of a pair, 0 for no
+    search.
     """
 
     views: tuple[View, ...] = ()
@@ -88,7 +91,7 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
             views = compare_views(run, options.sources)
             _write_views(views, folder)
             points = views.rows[_sample(views.rows["dataset_source"], options)]
-        write_durably(folder / run.analysis_page.name, page.render(results, views, points).encode())
+        write_durably(folder / run.analysis_page.name, _page(results, views, points, options).encode())
     log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views)
 
@@ -101,6 +104,23 @@ def need_libraries(options: Options) -> None:
         need("umap")
     if options.duplicates:
         need("faiss")
+
+
+def _page(
+    results: Sequence[page.ViewResults], views: Views | None, points: pl.DataFrame | None, options: Options
+) -> str:
+    """The page, with texts of the rows that its tables show and of each source's share of the others."""
+    merged = results[0].merged
+    log.info("analyze page")
+    layers = [layer_of(one.merged, one.pca, one.scores, one.laid, one.said, options.seed) for one in results]
+    shown = sorted({id_ for one in results for id_ in one.extremes["id"]})
+    return render(
+        merged.run.name,
+        page.facts(merged),
+        page.sections_of(results, views, points),
+        pack(layers),
+        pack_texts(merged, shown, options.seed),
+    )
 
 
 def _view(merged: Merged, folder: Path, options: Options) -> page.ViewResults:
@@ -119,36 +139,39 @@ def _view(merged: Merged, folder: Path, options: Options) -> page.ViewResults:
     health = check.result(found, scores)
     log.info("analyze extremes (%s)", merged.view)
     ends = extremes(merged, scores, options.extremes)
-    projected = _projected(merged, scores)
     suffix = "" if merged.view == "combined" else f"_{merged.view}"
     _write_npz(folder / f"pca{suffix}.npz", _arrays(found))
     _write_npz(folder / f"by_source{suffix}.npz", by_source.arrays())
     _write_parquet(folder / f"by_source{suffix}.parquet", by_source.table)
-    _write_parquet(folder / f"pca{suffix}.parquet", projected)
+    _write_parquet(folder / f"pca{suffix}.parquet", _projected(merged, scores))
     _write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
     write_durably(folder / f"pc_extremes{suffix}.txt", as_text(ends).encode(errors="replace"))
     write_durably(folder / f"health{suffix}.json", _health_json(health))
-    points = projected[_sample(projected["dataset_source"], options)]
-    on_map, further = _near(merged, folder, suffix, options)
-    return page.ViewResults(merged, found, by_source, health, ends.with_columns(_shown()), points, on_map, further)
+    close = _near(merged, folder, suffix, options)
+    return page.ViewResults(
+        merged,
+        found,
+        scores,
+        by_source,
+        health,
+        ends.with_columns(_shown()),
+        close.map,
+        near.map_said(close.map) if close.map is not None else (),
+        near.sections(merged, close),
+    )
 
 
-def _near(
-    merged: Merged, folder: Path, suffix: str, options: Options
-) -> tuple[page.Section | None, list[page.Section]]:
-    """The map, neighbours and near-duplicates: their files, written, and their sections."""
+def _near(merged: Merged, folder: Path, suffix: str, options: Options) -> near.Near:
+    """The map, neighbours and near-duplicates, their files written."""
     found = near.find_near(merged, options.map_rows, options.duplicates, options.seed)
-    section = None
     if found.map is not None:
-        on_map = near.rows_on_map(merged, found.map)
-        _write_parquet(folder / f"map{suffix}.parquet", on_map)
-        section = near.map_section(found.map, on_map[_sample(on_map["dataset_source"], options)])
+        _write_parquet(folder / f"map{suffix}.parquet", near.rows_on_map(merged, found.map))
     if found.duplicates is not None:
         _write_parquet(folder / f"near_duplicates{suffix}.parquet", found.duplicates.pairs)
         _write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
     _write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
     write_durably(folder / f"near{suffix}.json", _json(near.summary(found)))
-    return section, near.sections(merged, found)
+    return found
 
 
 def _shown() -> list[pl.Expr]:

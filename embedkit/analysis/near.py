@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from embedkit.analysis import figures
 from embedkit.analysis.agreement import Agreement, source_agreement
 from embedkit.analysis.duplicates import Duplicates, find_duplicates
 from embedkit.analysis.extremes import printable, shown_texts
@@ -77,17 +76,16 @@ def sections(merged: Merged, found: Near) -> list[Section]:
     return [_agreement(found.agreement), *duplicates]
 
 
-def map_section(found: UmapMap, points: pl.DataFrame) -> Section:
-    """The map on the page. points: some of `rows_on_map`, to be drawn."""
+def map_said(found: UmapMap) -> list[str]:
+    """What the page says of the map."""
     rows, placed = len(found.positions), int(found.placed.sum())
     said = [
         f"UMAP of {rows - placed:,} rows by cosine ({found.neighbors} neighbours, min_dist {found.min_dist:g}, "
         f"seed {found.seed}). Near is alike; distances between groups and their sizes mean little."
     ]
     if placed:
-        said.append(f"{placed:,} further rows stand among their nearest ones of these; they are drawn as rings.")
-    of = f"{points.height:,} of {rows:,} rows, each source's share" if points.height < rows else f"all {rows:,} rows"
-    return Section("Map", said, [(f"UMAP: {of}", figures.map_scatter(points))])
+        said.append(f"{placed:,} further rows stand among their nearest ones of these; close up they are rings.")
+    return said
 
 
 def _agreement(found: Agreement) -> Section:

@@ -1,11 +1,12 @@
-"""`analysis/index.html`: figures, extremes and what the run was, in one file that opens offline."""
+"""What the page says beside its map: sections with figures and tables, and what the run was."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embedkit import __version__
 from embedkit.analysis import figures
@@ -13,18 +14,15 @@ from embedkit.analysis.by_source import BySource, alike
 from embedkit.analysis.extremes import printable, shown_texts
 from embedkit.analysis.health import OFF_UNIT, Health
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.needs import need
 from embedkit.analysis.pca import PCA
+from embedkit.analysis.umap_map import UmapMap
 from embedkit.analysis.views import Views
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-TEMPLATE = "page.html.jinja"
 PCS_A_SOURCE = 3
 """Directions of each source in the heat map, if that is not too many."""
-UNLINKED = {"displaylogo": False, "responsive": True}
-"""The tool bar without its link to plotly's site."""
 
 
 @dataclass(frozen=True)
@@ -37,56 +35,46 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what there is to say, figures with a caption each, tables with a summary each."""
+    """A heading, what there is to say, figures with a caption each, tables with a summary each.
+
+    Cells of columns named id or ids lead to the map. view: named where the page has several.
+    """
 
     title: str
     text: Sequence[str] = ()
     figures: Sequence[tuple[str, "Figure"]] = ()
     tables: Sequence[tuple[str, Table]] = ()
+    view: str = ""
 
 
 @dataclass(frozen=True)
 class ViewResults:
-    """All that is shown of one view. `map` and `further`: sections of what else was made of it."""
+    """All that is shown of one view.
+
+    scores: float32 (rows, K) by position in `merged.rows`, NaN for rows without a text. laid: the map, if it was asked
+    for; said: sentences about it. further: sections of what else was found.
+    """
 
     merged: Merged
     pca: PCA
+    scores: npt.NDArray[np.float32]
     by_source: BySource
     health: Health
     extremes: pl.DataFrame
-    points: pl.DataFrame
-    map: Section | None = None
+    laid: UmapMap | None = None
+    said: Sequence[str] = ()
     further: Sequence[Section] = ()
 
 
-def render(results: Sequence[ViewResults], views: Views | None = None, view_points: pl.DataFrame | None = None) -> str:
-    """The page of some views of one run, and of both views side by side."""
-    plotly, offline = need("plotly.io"), need("plotly.offline")
-    sections = [section for result in results for section in _of_view(result, len(results) > 1)]
+def sections_of(
+    results: Sequence[ViewResults], views: Views | None = None, view_points: pl.DataFrame | None = None
+) -> list[Section]:
+    """Sections of some views of one run, and of both views side by side."""
+    found = [_of_view(result, len(results) > 1) for result in results]
+    sections = [section for same in zip(*found, strict=True) for section in same]  # of one title together
     if views is not None and view_points is not None:
         sections.append(_views(views, view_points))
-    environment = Environment(
-        loader=PackageLoader("embedkit.analysis", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    drawn = [
-        [
-            (caption, plotly.to_html(figure, UNLINKED, include_plotlyjs=False, full_html=False, div_id=f"f{at}-{n}"))
-            for n, (caption, figure) in enumerate(section.figures)
-        ]
-        for at, section in enumerate(sections)
-    ]
-    merged = results[0].merged
-    page = environment.get_template(TEMPLATE).render(
-        name=printable(merged.run.name),
-        facts=facts(merged),
-        sections=list(zip(sections, drawn, strict=True)),
-        plotly_js=offline.get_plotlyjs(),
-    )
-    return page.encode("utf-8", "replace").decode()
+    return sections
 
 
 def facts(merged: Merged) -> list[tuple[str, str]]:
@@ -115,33 +103,20 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
 
 
 def _of_view(found: ViewResults, several: bool) -> list[Section]:
-    sections = [
-        *([found.map] if found.map else []),
-        _pca(found),
-        _sources(found),
-        _health(found),
-        *found.further,
-        _extremes(found),
-    ]
-    named = f" ({found.merged.view})" if several else ""
-    return [replace(section, title=section.title + named) for section in sections]
+    sections = [_pca(found), _extremes(found), _sources(found), _health(found), *found.further]
+    return [replace(section, view=found.merged.view if several else "") for section in sections]
 
 
 def _pca(found: ViewResults) -> Section:
     if not len(found.pca.components):
         return Section("Principal components", [_no_direction(found.pca.count)])
-    of = (
-        f"{found.points.height:,} of {found.pca.count:,} rows, each source's share"
-        if (found.points.height < found.pca.count)
-        else f"all {found.pca.count:,} rows"
-    )
     return Section(
         "Principal components",
-        ["Exact, of all rows. A component's sign is arbitrary: its largest entry is made positive."],
         [
-            (f"PC1 and PC2: {of}", figures.pca_scatter(found.points, found.pca)),
-            ("Share of the variance", figures.scree(found.pca)),
+            f"Exact, of all {found.pca.count:,} rows. A component's sign is arbitrary: its largest entry is made "
+            "positive. The map shows any two."
         ],
+        [("Share of the variance", figures.scree(found.pca))],
     )
 
 

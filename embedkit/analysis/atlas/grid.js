@@ -1,0 +1,63 @@
+"use strict";
+// Which points are where: a grid over the unit square, filled by a counting sort, so that picking one of millions takes no
+// longer than one of a few.
+
+const CELLS = 512;
+const CELL_SHIFT = 7;  // 65,536 levels in 512 cells
+
+class Grid {
+  /** x, y: Uint16Array of the same length. */
+  constructor(x, y) {
+    this.x = x;
+    this.y = y;
+    this.starts = new Uint32Array(CELLS * CELLS + 1);
+    for (let i = 0; i < x.length; i++) this.starts[cellOf(x[i], y[i]) + 1]++;
+    for (let cell = 0; cell < CELLS * CELLS; cell++) this.starts[cell + 1] += this.starts[cell];
+    const next = this.starts.slice(0, -1);
+    this.order = new Uint32Array(x.length);
+    for (let i = 0; i < x.length; i++) this.order[next[cellOf(x[i], y[i])]++] = i;
+  }
+
+  /** Call `visit` with each point of the cells that touch a box in units of the data. */
+  around(left, bottom, right, top, visit) {
+    const [x0, x1, y0, y1] = [left, right, bottom, top].map((u) => Math.min(Math.max(Math.floor(u * CELLS), 0), CELLS - 1));
+    for (let row = y0; row <= y1; row++) {
+      const from = this.starts[row * CELLS + x0], to = this.starts[row * CELLS + x1 + 1];
+      for (let at = from; at < to; at++) visit(this.order[at]);
+    }
+  }
+
+  /** The point nearest to (u, v) within `reach` of `scale`d units that is accepted, or -1. Of equal ones the first. */
+  nearest(u, v, scale, reach, accept) {
+    let best = -1, least = reach * reach;
+    const [du, dv] = [reach / scale[0], reach / scale[1]];
+    this.around(u - du, v - dv, u + du, v + dv, (i) => {
+      const dx = (this.x[i] / LEVELS - u) * scale[0], dy = (this.y[i] / LEVELS - v) * scale[1];
+      const far = dx * dx + dy * dy;
+      if ((far < least || (far === least && i < best)) && accept(i)) [best, least] = [i, far];
+    });
+    return best;
+  }
+
+  /** Accepted points within a polygon [[u, v], ...], ascending. */
+  within(polygon, accept) {
+    const us = polygon.map(([u]) => u), vs = polygon.map(([, v]) => v);
+    const found = [];
+    this.around(Math.min(...us), Math.min(...vs), Math.max(...us), Math.max(...vs), (i) => {
+      if (accept(i) && isInside(this.x[i] / LEVELS, this.y[i] / LEVELS, polygon)) found.push(i);
+    });
+    return Uint32Array.from(found).sort();
+  }
+}
+
+function cellOf(x, y) { return (y >> CELL_SHIFT) * CELLS + (x >> CELL_SHIFT); }
+
+/** Whether a ray from the point crosses the polygon's edges an odd number of times. */
+function isInside(u, v, polygon) {
+  let inside = false;
+  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
+    const [ui, vi] = polygon[i], [uj, vj] = polygon[j];
+    if (vi > v !== vj > v && u < ((uj - ui) * (v - vi)) / (vj - vi) + ui) inside = !inside;
+  }
+  return inside;
+}

@@ -1,0 +1,56 @@
+"use strict";
+// What is looked at, as the part of the address behind #, so that a link or a bookmark brings it back.
+
+/** What a page without # shows. at: [u, v, zoom] or null for everything; hidden: codes of sources. */
+function firstState() {
+  const { map, axes } = META.layers[0];
+  return { view: 0, map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length), colour: "source", at: null, hidden: new Set(), row: null, tab: "map", theme: "", q: "" };
+}
+
+function toLink(state) {
+  const first = firstState(), link = new URLSearchParams();
+  for (const name of ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q"]) {
+    if (state[name] !== first[name]) link.set(name, state[name]);
+  }
+  if (state.at) link.set("at", state.at.map((number) => +number.toPrecision(6)).join(","));
+  const all = META.layers[state.view].sources.length;
+  if (state.hidden.size > all / 2) {
+    link.set("only", [...Array(all).keys()].filter((code) => !state.hidden.has(code)).join(","));
+  } else if (state.hidden.size) {
+    link.set("hide", [...state.hidden].sort((a, b) => a - b).join(","));
+  }
+  return link.size ? `#${link}` : "#";
+}
+
+/** The state of an address; what it does not name, or names wrongly, is as at first. */
+function fromLink(hash) {
+  const state = firstState(), link = new URLSearchParams(hash.replace(/^#/, ""));
+  const oneOf = (name, allowed) => { if (allowed.includes(link.get(name))) state[name] = link.get(name); };
+  const number = (name, least, most) => {
+    const given = Number(link.get(name));
+    if (link.has(name) && Number.isInteger(given) && given >= least && given <= most) state[name] = given;
+  };
+  number("view", 0, META.layers.length - 1);
+  const layer = META.layers[state.view];
+  if (!layer.map) state.map = "pc";
+  oneOf("map", layer.map ? ["umap", "pc"] : ["pc"]);
+  number("x", 1, layer.axes.length);
+  number("y", 1, layer.axes.length);
+  oneOf("colour", ["source", "tokens", "turns"]);
+  oneOf("theme", ["light", "dark"]);
+  number("row", 0, 2 ** 32);
+  state.tab = link.get("tab") ?? "map";
+  state.q = link.get("q") ?? "";
+  const at = (link.get("at") ?? "").split(",").map(Number);
+  if (at.length === 3 && at.every(Number.isFinite) && at[2] > 0) state.at = at;
+  const codes = (name) => new Set((link.get(name) ?? "").split(",").filter(Boolean).map(Number));
+  const only = codes("only");
+  state.hidden = link.has("only") ? new Set([...Array(layer.sources.length).keys()].filter((code) => !only.has(code))) : codes("hide");
+  return state;
+}
+
+/** The row of an address that names nothing else, as the tables' links do; else null. */
+function onlyRow(hash) {
+  const match = /^#row=(\d+)$/.exec(hash);
+  return match ? Number(match[1]) : null;
+}

@@ -1,0 +1,340 @@
+"use strict";
+// The page: what is looked at (the state), and what changes it.
+
+const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];  // viridis, five of its colours
+const FILL = 0.94;  // of the window, that all points take
+const REACH = 14;  // pixels around the pointer in which a point is meant
+const QUICK = 25;  // milliseconds a frame may take while the map moves
+const REST = 150;  // milliseconds without a move after which all points are drawn
+const $ = (id) => document.getElementById(id);
+
+class Atlas {
+  constructor() {
+    this.state = fromLink(location.hash);
+    this.lit = -1;
+    this.skip = 1;
+    this.outline = null;
+    this.mode = "pan";
+    this.hover = -1;
+    this.hits = [];
+    this.generation = 0;
+    this.legend = new Legend($("sources"), $("filter"), {
+      changed: (hidden) => { this.state.hidden = hidden; this.showSources(); this.save(); },
+      lit: (code) => { this.lit = code; this.draw(); },
+    });
+    this.list = new RowList({ title: $("chosen"), list: $("rows"), save: $("csv"), clear: $("clear") }, {
+      describe: (i) => this.describe(i),
+      go: (i) => this.open(this.ids[i], true),
+      cleared: () => { this.outline = null; this.hits = []; this.draw(); },
+    });
+  }
+
+  get layer() { return META.layers[this.state.view]; }
+
+  async start() {
+    try {
+      this.scatter = new Scatter($("points"));
+    } catch (error) {
+      $("stage").append(make("p", { className: "note", textContent: `There is no map here (${error.message}); everything else is.` }));
+    }
+    listen(this);
+    this.theme();
+    await this.show();
+  }
+
+  /** Show the state, whatever was shown before. */
+  async show() {
+    const now = ++this.generation, { state, layer } = this;
+    this.controls();
+    showTab(state.tab);
+    if (!this.scatter || !(layer.axes.length || layer.map)) return;
+    const name = (part) => `${state.view}-${part}`;
+    const [x, y] = state.map === "umap" ? ["mapx", "mapy"] : [`pc${state.x}`, `pc${state.y}`];
+    const found = await Promise.all([arrayOf(name(x)), arrayOf(name(y)), arrayOf(name("source"))]);
+    if (now !== this.generation) return;
+    [this.x, this.y, this.source] = found;
+    [this.grid, this.outline, this.hits, this.hover] = [null, null, [], -1];
+    [X, Y, SOURCE].forEach((location, at) => this.scatter.upload(location, found[at]));
+    const hasPlaced = state.map === "umap" && META.types[name("placed")];
+    this.scatter.upload(PLACED, null);
+    this.showSources();
+    await this.colours();
+    if (now !== this.generation) return;
+    const began = performance.now();
+    this.paint(1);
+    this.scatter.finish();
+    this.skip = Math.min(Math.max(Math.ceil((performance.now() - began) / QUICK), 1), MOST_SKIPPED);
+    performance.mark("points");  // the benchmark asks when
+    $("stage").dataset.points = x;  // and so do tests
+    [this.ids, this.tokens, this.turns, this.texts, this.placed] = await Promise.all([
+      idsOf(name("id")), arrayOf(name("tokens")), arrayOf(name("turns")), carriedTexts(), hasPlaced ? arrayOf(name("placed")) : null,
+    ]);
+    if (now !== this.generation) return;
+    this.scatter.upload(PLACED, this.placed);
+    this.grid = new Grid(this.x, this.y);
+    if (state.row !== null) this.open(state.row, false);
+    if (state.q) this.search();
+    this.draw();
+    $("stage").dataset.ready = x;
+  }
+
+  /** Set the controls to the state. */
+  controls() {
+    const { state, layer } = this;
+    $("view").value = state.view;
+    $("map").replaceChildren(...(layer.map ? [make("option", { value: "umap", textContent: "UMAP" })] : []), make("option", { value: "pc", textContent: "principal components" }));
+    $("map").value = state.map;
+    for (const axis of ["x", "y"]) {
+      $(axis).replaceChildren(...layer.axes.map((each, at) => make("option", { value: at + 1, textContent: each.label })));
+      $(axis).value = state[axis];
+      $(axis).parentElement.hidden = state.map === "umap";
+    }
+    $("colour").value = state.colour;
+    $("search").value = state.q;
+    $("said").textContent = [...(state.map === "umap" ? layer.map.said : []), ...layer.said].join(" ");
+    this.legend.show(layer, state.hidden, state.colour === "source");
+  }
+
+  async colours() {
+    const { state, layer, scatter } = this;
+    $("ramp").hidden = state.colour === "source";
+    if (state.colour === "source") {
+      scatter.setColours(layer.colours);
+      scatter.upload(SHADE, this.source);
+      return;
+    }
+    const numbers = await arrayOf(`${state.view}-${state.colour}`);
+    const [least, most] = layer[state.colour];
+    const [low, high] = [Math.log1p(least), Math.log1p(most)];
+    const shades = Uint8Array.from(numbers, (number) => high > low ? 255 * ((Math.log1p(number) - low) / (high - low)) : 0);
+    scatter.setColours([...Array(256).keys()].map((shade) => rampAt(shade / 255)));
+    scatter.upload(SHADE, shades);
+    const middle = Math.round(Math.expm1((low + high) / 2));
+    $("ramp").replaceChildren(make("i"), ...[least, middle, most].map((number) => make("span", { textContent: counted(number) })), make("b", { textContent: state.colour }));
+    $("ramp").firstChild.style.background = `linear-gradient(90deg, ${RAMP.map((colour) => `rgb(${colour})`)})`;
+  }
+
+  showSources() {
+    if (!this.scatter) return;
+    this.scatter.setShown(this.layer.sources.map((_, code) => !this.state.hidden.has(code)));
+    this.draw();
+  }
+
+  /** Where the window stands: centre in units of the data, pixels a unit. */
+  window() {
+    const { clientWidth: width, clientHeight: height } = $("points");
+    const [u, v, zoom] = this.state.at ?? [0.5, 0.5, 1];
+    const [across, up] = this.state.map === "umap" ? [Math.min(width, height), Math.min(width, height)] : [width, height];
+    return { width, height, u, v, zoom, scale: [across * FILL * zoom, up * FILL * zoom] };
+  }
+
+  /** Pixels from the left and the top edge of the canvas, of a point in units of the data; and back. */
+  toScreen(u, v, window = this.window()) {
+    return [window.width / 2 + (u - window.u) * window.scale[0], window.height / 2 - (v - window.v) * window.scale[1]];
+  }
+
+  toData(x, y, window = this.window()) {
+    return [window.u + (x - window.width / 2) / window.scale[0], window.v - (y - window.height / 2) / window.scale[1]];
+  }
+
+  move(u, v, zoom) {
+    const most = 20_000;
+    this.state.at = [Math.min(Math.max(u, -0.5), 1.5), Math.min(Math.max(v, -0.5), 1.5), Math.min(Math.max(zoom, 0.3), most)];
+    this.draw(true);
+    this.save();
+  }
+
+  /** Zoom so that what is under the pixel stays there. */
+  zoomAt(x, y, times) {
+    const window = this.window(), [u, v] = this.toData(x, y, window);
+    const zoom = Math.min(Math.max(window.zoom * times, 0.3), 20_000), kept = window.zoom / zoom;
+    this.move(u + (window.u - u) * kept, v + (window.v - v) * kept, zoom);
+  }
+
+  /** Draw with the next frame; while it moves only as many points as a frame has time for. */
+  draw(moving = false) {
+    clearTimeout(this.resting);
+    if (moving && this.skip > 1) this.resting = setTimeout(() => this.draw(), REST);
+    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.paint(moving ? this.skip : 1); });
+  }
+
+  paint(skip) {
+    const canvas = $("points");
+    if (!this.scatter || !canvas.clientWidth || !this.x) return;
+    const ratio = devicePixelRatio, window = this.window();
+    const [width, height] = [Math.round(window.width * ratio), Math.round(window.height * ratio)];
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const count = this.x.length;
+    const size = Math.min(Math.max(7 - 1.25 * Math.log10(count / 100), 1.4) * window.zoom ** 0.3, 11) * ratio;
+    this.scatter.draw({
+      centre: [window.u, window.v], scale: window.scale.map((pixels, at) => (2 * pixels) / [window.width, window.height][at]),
+      size, alpha: count > 100_000 ? 0.55 : 0.8, lit: this.lit, skip,
+    });
+    this.overlay(window);
+  }
+
+  overlay(window) {
+    const parts = [];
+    if (this.state.map === "pc") {
+      const [x, y] = [this.layer.axes[this.state.x - 1], this.layer.axes[this.state.y - 1]];
+      const value = (axis, unit) => axis.low + unit * (axis.high - axis.low);
+      const [[left, top], [right, bottom]] = [this.toData(0, 0, window), this.toData(window.width, window.height, window)];
+      const range = { left: value(x, left), right: value(x, right), bottom: value(y, bottom), top: value(y, top) };
+      parts.push(...tickMarks(range, window.width, window.height));
+      parts.push(drawn("text", { x: window.width - 8, y: window.height - 22, class: "axis x" }, x.label));
+      parts.push(drawn("text", { x: 8, y: 16, class: "axis y" }, y.label));
+    }
+    if (this.outline) parts.push(drawn("polygon", { points: this.outline.map(([u, v]) => this.toScreen(u, v, window)).join(" "), class: "outline" }));
+    const ring = (i, kind) => {
+      const [cx, cy] = this.toScreen(this.x[i] / LEVELS, this.y[i] / LEVELS, window);
+      parts.push(drawn("circle", { cx, cy, r: kind === "hit" ? 5 : 9, class: kind }));
+    };
+    for (const i of this.hits) ring(i, "hit");
+    if (this.hover >= 0) ring(this.hover, "hover");
+    const at = this.ids && this.state.row !== null ? positionOf(this.ids, this.state.row) : -1;
+    if (at >= 0) ring(at, "open");
+    if (document.activeElement === $("points")) parts.push(drawn("path", { d: `M${window.width / 2 - 8} ${window.height / 2}h16m-8-8v16`, class: "cross" }));
+    $("over").replaceChildren(...parts);
+  }
+
+  shows(i) { return !this.state.hidden.has(this.source[i]); }
+
+  /** The point at a pixel of the canvas, or -1. */
+  pick(x, y) {
+    if (!this.grid) return -1;
+    const window = this.window(), [u, v] = this.toData(x, y, window);
+    return this.grid.nearest(u, v, window.scale, REACH, (i) => this.shows(i));
+  }
+
+  hoverAt(x, y) {
+    const at = x === null ? -1 : this.pick(x, y);
+    const tip = $("tip");
+    tip.hidden = at < 0;
+    if (at >= 0) {
+      const texts = this.texts.at.get(this.ids[at]), placed = this.placed?.[at] ? ", placed among its nearest" : "";
+      tip.replaceChildren(make("b", { textContent: this.layer.sources[this.source[at]] }), make("div", { textContent: `id ${this.ids[at]}, ${counted(this.tokens[at])} tokens${placed}` }),
+        make("div", { textContent: texts === undefined ? "" : cut(this.texts.columns.prompt[texts], 160) }));
+      const left = x > $("points").clientWidth / 2 ? x - tip.offsetWidth - 14 : x + 14;
+      tip.style.transform = `translate(${Math.max(left, 0)}px, ${Math.max(Math.min(y + 12, $("points").clientHeight - tip.offsetHeight), 0)}px)`;
+    }
+    if (at !== this.hover) { this.hover = at; if (this.x) this.overlay(this.window()); }
+  }
+
+  describe(i) {
+    const at = this.texts.at.get(this.ids[i]);
+    return `${this.ids[i]}  ${this.layer.sources[this.source[i]]}${at === undefined ? "" : `  ${cut(this.texts.columns.prompt[at], 90)}`}`;
+  }
+
+  /** Show a row by its id, and have the map show where it is. */
+  open(id, centre) {
+    const panel = $("row"), i = this.ids ? positionOf(this.ids, id) : -1;
+    this.state.row = id;
+    if (i < 0) {
+      panel.replaceChildren(make("p", { textContent: `No row of this page has the id ${id}.` }));
+      panel.hidden = false;
+    } else {
+      const scores = this.state.map === "pc" ? [["x", this.x], ["y", this.y]].map(([axis, units]) => {
+        const { label, low, high } = this.layer.axes[this.state[axis] - 1];
+        return [label.split(" ")[0], (low + (units[i] / LEVELS) * (high - low)).toPrecision(3)];
+      }) : [];
+      const row = { id, source: this.layer.sources[this.source[i]], tokens: this.tokens[i], turns: this.turns[i], scores };
+      showRow(panel, row, this.texts).addEventListener("click", () => this.close());
+      if (centre) this.move(this.x[i] / LEVELS, this.y[i] / LEVELS, Math.max(this.window().zoom, 1));
+    }
+    this.save();
+    this.draw();
+  }
+
+  close() {
+    this.state.row = null;
+    $("row").hidden = true;
+    this.save();
+    this.draw();
+  }
+
+  choose(polygon, title) {
+    if (!this.grid) return;
+    this.outline = polygon;
+    this.hits = [];
+    this.list.show(title, this.grid.within(polygon, (i) => this.shows(i)));
+    this.draw();
+  }
+
+  inView() {
+    const window = this.window();
+    const [[left, top], [right, bottom]] = [this.toData(0, 0, window), this.toData(window.width, window.height, window)];
+    this.choose([[left, top], [right, top], [right, bottom], [left, bottom]], "rows in view");
+  }
+
+  /** Rows whose carried texts have every word; words are as typed, whatever their case. */
+  search() {
+    if (!this.grid) return;
+    const words = this.state.q.toLowerCase().split(/\s+/).filter(Boolean);
+    const { id, columns } = this.texts;
+    const found = words.length ? id.filter((_, at) => {
+      const all = Object.values(columns).map((column) => column[at]).join("\n").toLowerCase();
+      return words.every((word) => all.includes(word));
+    }) : [];
+    const positions = Uint32Array.from(found.map((each) => positionOf(this.ids, each)).filter((i) => i >= 0 && this.shows(i)));
+    this.outline = null;
+    this.hits = [...positions.slice(0, MOST_LISTED)];
+    this.list.show(words.length ? `of ${counted(id.length)} rows with texts have ${words.map((word) => `"${word}"`).join(" and ")}` : "", positions);
+    this.draw();
+  }
+
+  saveRows() {
+    const lines = Array.from(this.list.positions, (i) => [this.ids[i], this.layer.sources[this.source[i]], this.tokens[i], this.turns[i]]);
+    saveCsv(`${META.run}-rows.csv`, ["id", "dataset_source", "num_tokens", "num_turns"], lines);
+  }
+
+  /** Have the address say what is looked at; not with every frame, which browsers refuse. */
+  save() {
+    clearTimeout(this.saving);
+    this.saving = setTimeout(() => {
+      this.link = toLink(this.state);
+      history.replaceState(null, "", this.link);
+    }, 100);
+  }
+
+  /** The address was changed by a link or a person. */
+  async follow() {
+    if (location.hash === this.link) return;
+    clearTimeout(this.saving);
+    const row = onlyRow(location.hash);
+    if (row === null) this.state = fromLink(location.hash);
+    else Object.assign(this.state, { row, tab: "map" });
+    this.theme();
+    await this.show();
+    if (row !== null && this.ids) this.open(row, true);
+  }
+
+  theme() {
+    document.documentElement.dataset.theme = this.state.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+    restyleFigures();
+  }
+}
+
+function rampAt(share) {
+  const at = Math.min(Math.floor(share * (RAMP.length - 1)), RAMP.length - 2), rest = share * (RAMP.length - 1) - at;
+  return RAMP[at].map((low, part) => Math.round(low + (RAMP[at + 1][part] - low) * rest));
+}
+
+/** Ids from the differences they are kept as. */
+async function idsOf(name) {
+  const ids = Uint32Array.from(await arrayOf(name));
+  for (let i = 1; i < ids.length; i++) ids[i] += ids[i - 1];
+  return ids;
+}
+
+/** The position of an id among ascending ids, or -1. */
+function positionOf(ids, id) {
+  let low = 0, high = ids.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ids[middle] < id) low = middle + 1; else high = middle;
+  }
+  return ids[low] === id ? low : -1;
+}
+
+const atlas = new Atlas();
+atlas.start();
