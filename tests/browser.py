@@ -1,9 +1,15 @@
-"""A real browser for pages: Chromium without a window. `make browser` is python -m tests.browser, which installs it."""
+"""A real browser for pages: Chromium without a window. `make browser` is python -m tests.browser, which installs it.
+
+`browse` opens a page and prints; `opened` has a page at hand, by Playwright.
+"""
 
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.debian import NotInstalledError, install
 
@@ -38,6 +44,42 @@ def browse(page: Path, profile: Path, *options: str, width: int = 1280, height: 
     if done.returncode:
         raise AssertionError(f"chromium exited {done.returncode}:\n{done.stderr[-2000:]}")
     return done.stdout
+
+
+# WebGL by SwiftShader, without a GPU, is still WebGL.
+SOFTWARE = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A Playwright browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program(), args=list(SOFTWARE))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Any, page: Path, link: str = "", **options: Any) -> Iterator[Any]:
+    """A Playwright page of a file, without a network; options: of its context, such as viewport and color_scheme.
+
+    Fails in the end if the page said anything in the console, asked for anything but itself, or opened a dialog.
+    """
+    context = browser.new_context(offline=True, accept_downloads=True, **options)
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("console", lambda message: problems.append(f"console: {message.text}"))
+    tab.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    tab.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    tab.on("request", lambda request: request.url.startswith(("file:", "blob:")) or problems.append(request.url))
+    try:
+        tab.goto(page.absolute().as_uri() + link)
+        yield tab
+    finally:
+        context.close()
+    assert not problems, problems
 
 
 if __name__ == "__main__":

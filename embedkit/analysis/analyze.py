@@ -116,6 +116,7 @@ def _page(
     shown = sorted({id_ for one in results for id_ in one.extremes["id"]})
     return render(
         merged.run.name,
+        page.lead(merged),
         page.facts(merged),
         page.sections_of(results, views, points),
         pack(layers),

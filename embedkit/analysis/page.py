@@ -77,6 +77,18 @@ def sections_of(
     return sections
 
 
+def lead(merged: Merged) -> str:
+    """The run in a line."""
+    request, success = merged.config.request, merged.success
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in success.dropped.items() if count)
+    model = printable(merged.config.locations.model_repo or merged.config.locations.model.rstrip("/").split("/")[-1])
+    return (
+        f"{success.rows:,} of {merged.plan.rows_chosen:,} rows{f' (dropped: {dropped})' if dropped else ''} from "
+        f"{len(success.sources):,} sources, {success.tokens:,} tokens, embedded with {model} ({request.engine}); "
+        "verified: not known here"
+    )
+
+
 def facts(merged: Merged) -> list[tuple[str, str]]:
     """What the run was."""
     request, success, plan = merged.config.request, merged.success, merged.plan

@@ -12,7 +12,7 @@ function toLink(state) {
   for (const name of ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q"]) {
     if (state[name] !== first[name]) link.set(name, state[name]);
   }
-  if (state.at) link.set("at", state.at.map((number) => +number.toPrecision(6)).join(","));
+  if (state.at) link.set("at", state.at.join(","));
   const all = META.layers[state.view].sources.length;
   if (state.hidden.size > all / 2) {
     link.set("only", [...Array(all).keys()].filter((code) => !state.hidden.has(code)).join(","));

@@ -291,6 +291,7 @@ class Atlas {
   save() {
     clearTimeout(this.saving);
     this.saving = setTimeout(() => {
+      this.state.at &&= this.state.at.map((number) => +number.toPrecision(9));  // as the link has it
       this.link = toLink(this.state);
       history.replaceState(null, "", this.link);
     }, 100);

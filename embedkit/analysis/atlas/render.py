@@ -20,13 +20,19 @@ SCRIPTS = ("arrays", "scatter", "grid", "axes", "panels", "tabs", "link", "input
 
 
 def render(
-    name: str, facts: Sequence[tuple[str, str]], sections: Sequence[Section], data: Packed, texts: tuple[str, int]
+    name: str,
+    lead: str,
+    facts: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    data: Packed,
+    texts: tuple[str, int],
 ) -> str:
     """The page of a run.
 
     Args:
         name: the run's.
-        facts: what the run was, by name.
+        lead: what the run was, in a line.
+        facts: all that it was, by name.
         sections: of the other tabs; sections of one title share a tab.
         data: of the map.
         texts: block of texts, and how many rows it has.
@@ -53,6 +59,7 @@ def render(
     first, later = _in_order(data, texts[0])
     page = environment.get_template(TEMPLATE).render(
         name=printable(name),
+        lead=lead,
         facts=facts,
         layers=data.layers,
         tabs=_tabs(sections),

@@ -15,7 +15,6 @@ from sklearn.decomposition import PCA as SklearnPCA
 from embedkit.analysis.analyze import Options, analyze
 from embedkit.runfolder import RunFolder
 from embedkit.verify import verify
-from tests import browser
 from tests.conftest import chat, embedkit, hash_request, write_chats
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
@@ -25,28 +24,33 @@ NO_MAP = Options(map_rows=0)
 
 
 class Reader(HTMLParser):
-    """Tags with their attributes; plotly.js, which is most of the page, is skipped by `page_of`."""
+    """Tags with their attributes, and what is text."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.at = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self.at = tag
+
+    def handle_endtag(self, tag: str) -> None:
+        self.at = ""
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.at not in ("script", "style"):
+            self.text += data
 
 
 def page_of(path: Path) -> tuple[str, Reader]:
-    """The page behind plotly.js, and what a browser's parser makes of that."""
-    head, _, body = path.read_text().partition("</head>")
-    assert head.count("<script") == head.count("</script>") == 1
+    """The page before its own scripts, and what a browser's parser makes of all of it."""
+    page = path.read_text()
     reader = Reader()
-    reader.feed(body)
+    reader.feed(page)
     reader.close()
-    return body, reader
+    return page.partition('<script>"use strict";')[0], reader
 
 
 @pytest.fixture(scope="module")
@@ -87,24 +91,29 @@ def test_the_files_hold_what_scikit_learn_finds_in_the_run(analyzed: RunFolder) 
 
 
 def test_the_page_needs_nothing_else(analyzed: RunFolder) -> None:
-    body, reader = page_of(analyzed.analysis / "index.html")
-    fetching = {"src", "href", "xlink:href", "srcset", "data", "action", "background", "poster"}
+    page, reader = page_of(analyzed.analysis / "index.html")
+    fetching = {"src", "xlink:href", "srcset", "data", "action", "background", "poster"}
     for tag, attributes in reader.tags:
         assert not fetching & set(attributes), tag
         assert tag not in ("link", "iframe", "object", "embed", "img", "base")
-    assert not re.findall(r"(?:https?:)?//[a-z]", body)
-    head = (analyzed.analysis / "index.html").read_text().partition("<title>")[0]
-    assert "default-src 'none'" in head
+        assert re.fullmatch(r"#row=\d+", attributes.get("href") or "#row=0")
+    assert not re.findall(r"https?:", page)
+    head = page.partition("<title>")[0]
+    assert "default-src 'none'; script-src 'sha256-" in head
+    assert "unsafe-eval" not in head
 
 
 def test_the_page_says_what_the_run_was_and_has_every_section(analyzed: RunFolder) -> None:
-    body, reader = page_of(analyzed.analysis / "index.html")
-    for said in ("9,000", "no_assistant", "hash 1, float32", "not known here; `embedkit verify run`", "500 of "):
+    page, reader = page_of(analyzed.analysis / "index.html")
+    for said in ("9,000", "no_assistant", "hash 1, float32", "not known here; `embedkit verify run`"):
         assert said in reader.text, said
-    for title in ("Principal components", "Sources", "Health", "Neighbours", "Near-duplicates", "Extremes"):
-        assert f"<h2>{title}</h2>" in body
-    assert len(re.findall(r'class="plotly-graph-div"', body)) == 6
-    assert sum(1 for tag, _ in reader.tags if tag == "details") == 1 + 1 + 4 * 2  # norms, sources, extremes
+    titles = [attributes["data-tab"] for tag, attributes in reader.tags if attributes.get("role") == "tab"]
+    assert titles == [
+        *("map", "Principal components", "Extremes", "Sources", "Health", "Neighbours", "Near-duplicates")
+    ]
+    assert all(f"<h2>{title}</h2>" in page for title in titles[1:])
+    assert len(re.findall(r'class="figure"', page)) == 5
+    assert sum(1 for tag, _ in reader.tags if tag == "details") == 1 + 1 + 1 + 4 * 2  # facts, norms, sources, extremes
     assert re.search(r"pairs of 8,9\d\d rows have a cosine of 0.95 or more", reader.text)
     assert verify(analyzed).ok
 
@@ -197,8 +206,11 @@ def test_small_and_hostile_runs_have_a_page(
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "run"), "--shards", 1)
     analyze(RunFolder(tmp_path / "run"), NO_MAP)
     body, reader = page_of(tmp_path / "run" / "analysis" / "index.html")
-    assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "a", "link", "iframe"})
-    assert not re.findall(r"<script>alert|\\u003c(?:a |img|b\\u003e|\\u002fscript)", body)  # in plotly's JSON, too
+    assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "link", "iframe"})
+    assert all(re.fullmatch(r"#row=\d+", attributes["href"] or "") for tag, attributes in reader.tags if tag == "a")
+    figures = "".join(re.findall(r'<script type="application/json" id="figure.*?</script>', body))
+    assert not re.findall(r"<script>alert", body)
+    assert not re.findall(r"\\u003c(?:a |img|b\\u003e|/script)", figures)  # plotly would make tags of them
     if len(set(map(str, chats))) == 1:
         assert "nothing varies among them" in reader.text
 
@@ -234,10 +246,10 @@ def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: Ru
     assert rows["id"].to_list() == pl.read_parquet(run.analysis / "pca.parquet")["id"].to_list()
     assert rows.filter(~pl.col("placed")).height == pytest.approx(300, abs=20)
     assert np.isfinite(rows.select("x", "y").to_numpy()).all()
-    body, reader = page_of(run.analysis / "index.html")
-    assert body.index("<h2>Map</h2>") < body.index("<h2>Principal components</h2>")
-    assert "drawn as rings" in reader.text
-    assert "circle-open" in body
+    page, _ = page_of(run.analysis / "index.html")
+    assert '"map":{"said":["UMAP of ' in page
+    assert "further rows stand among their nearest ones" in page
+    assert 'id="data-0-placed"' in page
     analyze(run, Options(map_rows=300))
     assert files_of(run.analysis) == before
 
@@ -277,14 +289,3 @@ def test_a_missing_library_is_named_before_any_work(hash_run: RunFolder, tmp_pat
     assert refused.returncode == 2
     assert refused.stderr.startswith("embedkit: plotly.graph_objects cannot be imported here (hidden); install")
     assert not hash_run.analysis.exists()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(browser.program() is None, reason="no browser; `make browser` installs one")
-def test_a_browser_draws_every_figure(analyzed: RunFolder, tmp_path: Path) -> None:
-    drawn = browser.browse(
-        analyzed.analysis / "index.html", tmp_path, "--dump-dom", "--virtual-time-budget=30000", height=6000
-    )
-    assert len(re.findall(r'class="plot-container', drawn)) == 6
-    assert len(re.findall(r'<path class="point"', drawn)) >= 500  # the scatter's, and the scree's line
-    assert len(re.findall(r'<g class="point">', drawn)) >= 4 + 7 + 10  # bars
