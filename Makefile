@@ -26,7 +26,7 @@ typed = $(filter command environment,$(origin $(1)))
 SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
 
 .PHONY: help setup run fetch profile named submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
-  slurm-down browser report clean
+  slurm-down browser picture report clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,9 @@ slurm-down: ## end that cluster and all its jobs
 
 browser: .venv/test.stamp ## install the browser that some of test-all's tests open pages in (as root on Debian)
 	@$(BIN)/python -m tests.browser
+
+picture: browser ## photograph the demo's page for the README, once `make run` has made it
+	@$(BIN)/python -m tests.picture output/demo
 
 clean: ## remove .venv and caches; runs in output/ stay
 	@test ! -d .venv/slurm || $(MAKE) --no-print-directory slurm-down

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import bench_analysis, bench_merge, bench_neighbors, bench_plan, bench_prepare
+from benchmarks import bench_analysis, bench_atlas, bench_merge, bench_neighbors, bench_plan, bench_prepare
 from benchmarks.measure import Figure, keep
 from benchmarks.page import PAGE, write_page
 
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "balance": bench_plan.bench_balance,
     "merge": bench_merge.bench,
     "analysis": bench_analysis.bench,
+    "atlas": bench_atlas.bench,
     "neighbors": bench_neighbors.bench,
 }
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     default=5000,
     show_default=True,
-    help="Most points of a scatter on the page, of each source its share; the Parquet files have all rows.",
+    help="Most points of the figure of think beside response, of each source its share; the map has all.",
 )
 @click.option(
     "--umap",

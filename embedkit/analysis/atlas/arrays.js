@@ -33,9 +33,9 @@ async function unpack(name) {
   return new Response(plain).arrayBuffer();
 }
 
-/** The element, once the parser has come to it: scripts run before the page is whole. */
+/** The element, once the parser is past it: scripts run before the page is whole, and an element before its text is. */
 async function elementOf(id) {
-  if (!document.getElementById(id) && document.readyState === "loading") {
+  if (!document.getElementById(id)?.nextSibling && document.readyState === "loading") {
     await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
   }
   return document.getElementById(id);

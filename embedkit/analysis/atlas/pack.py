@@ -212,7 +212,7 @@ def pack_texts(
     wanted = np.union1d(np.array(first, np.int64), ids[stratified(codes, most_rows, seed)])
     lines = cut_texts(merged, wanted)
     while True:
-        block = packed(_texts_json(lines))
+        block = texts_block(lines)
         if len(block) <= most_bytes or lines.height <= len(set(first)) + 1:
             return block, lines.height
         most_rows = int(most_rows * min(0.9, most_bytes / len(block)))
@@ -231,11 +231,12 @@ def cut_texts(merged: Merged, ids: npt.NDArray[np.int64]) -> pl.DataFrame:
     return merged.texts(ids.tolist()).select("id", *texts, *lengths)
 
 
-def _texts_json(lines: pl.DataFrame) -> bytes:
+def texts_block(lines: pl.DataFrame) -> str:
+    """Pack lines as cut_texts gives them."""
     names = TEXT_NAMES.values()
     plain = {
         "id": lines["id"].to_list(),
         "columns": {name: lines[name].to_list() for name in names},
         "lengths": {name: lines[f"{name} length"].to_list() for name in names},
     }
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode()
+    return packed(json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode())

@@ -14,6 +14,36 @@ function make(tag, properties = {}, ...children) {
 const counted = (number) => number.toLocaleString("en-US");
 const cut = (text, length) => (text.length > length ? `${text.slice(0, length)} ...` : text);
 
+const SHARED = 40;  // characters from which a beginning that a source's prompts share is left out
+
+/** How the prompts of each source begin, if many of them do so: what tells them apart stands behind that. */
+class Beginnings {
+  /** texts: as carried; sourceOf: a row's source by its id. */
+  constructor(texts, sourceOf) {
+    this.shared = new Map();
+    texts.id.forEach((id, at) => {
+      const source = sourceOf(id), prompt = texts.columns.prompt[at], before = this.shared.get(source);
+      let same = 0;
+      if (before === undefined) same = prompt.length;
+      else while (same < before.length && before[same] === prompt[same]) same++;
+      this.shared.set(source, prompt.slice(0, same));
+    });
+  }
+
+  /** A prompt's start, or what follows the beginning that it shares with its source. */
+  start(prompt, source, length) {
+    const shared = this.shared.get(source) ?? "";
+    const from = shared.length < SHARED || shared.length >= prompt.length ? 0 : Math.max(shared.lastIndexOf(" ") + 1, 0);
+    return (from ? "... " : "") + cut(prompt.slice(from), length);
+  }
+}
+
+/** The text around the first of the words, whatever its case. */
+function around(text, word, length) {
+  const from = Math.max(text.toLowerCase().indexOf(word) - 16, 0);
+  return (from ? "... " : "") + cut(text.slice(from), length);
+}
+
 /** The sources, the largest first, each with a box. changed(hidden), lit(code or -1) are told what is done. */
 class Legend {
   constructor(list, filter, { changed, lit }) {

@@ -282,10 +282,21 @@ def test_search_finds_rows_by_their_words(chromium: Any, run: RunFolder) -> None
         tab.fill("#search", "thought 17")
         tab.wait_for_timeout(400)
         assert look.listed() == [17]
+        assert "thought 17" in tab.inner_text("#rows button")
         tab.fill("#search", "nowhere")
         tab.wait_for_timeout(400)
         assert look.listed() == []
         assert tab.inner_text("#chosen").startswith("0 of")
+
+
+def test_what_the_prompts_of_a_source_begin_with_is_left_out(chromium: Any, run: RunFolder) -> None:
+    shared = "You are a cook. Answer yes or no, and nothing else. Is it food? "
+    prompts = [f"{shared}{what}" for what in ("burger", "bread", "stone")]
+    texts = {"id": [1, 2, 3, 4], "columns": {"prompt": [*prompts, "alone"]}}
+    with opened(chromium, run) as tab:
+        make = "([texts, at]) => new Beginnings(texts, (id) => id === 4).start(texts.columns.prompt[at], at === 3, 20)"
+        starts = [tab.evaluate(make, [texts, at]) for at in range(4)]
+    assert starts == ["... burger", "... bread", "... stone", "alone"]
 
 
 def test_a_link_brings_the_view_back(chromium: Any, run: RunFolder) -> None:

@@ -1,0 +1,184 @@
+"""The page of a run as large as the first user's, in Chromium without a GPU: its size, how soon its points are there,
+and its frames while the map is moved; beside plotly's WebGL scatter of the same points in one file.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+import plotly.io
+import polars as pl
+
+from benchmarks.corpus import FOLDER, demo_texts
+from benchmarks.measure import Figure
+from embedkit.analysis.atlas.pack import MOST_TEXT_ROWS, SHOWN_CHARACTERS, TEXT_NAMES, layer_of, pack, texts_block
+from embedkit.analysis.atlas.render import render
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.page import Section
+from embedkit.analysis.pca import PCA
+from embedkit.analysis.umap_map import UmapMap
+from tests import browser
+
+ROWS = 2_268_178
+SOURCES = 445
+COMPONENTS = 10
+MOVES = 20
+WINDOW = {"width": 1280, "height": 800}
+FRAMES = """() => { window.frames_ = []; const tick = (at) => { frames_.push(at); requestAnimationFrame(tick); };
+requestAnimationFrame(tick); }"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Of one page: bytes of the file, seconds until the points were drawn and until all could be used, milliseconds
+    between frames while the map was dragged."""
+
+    size: int
+    drawn: float
+    ready: float
+    frames: list[float]
+
+    def said(self) -> str:
+        """All of it."""
+        slow = quantiles(self.frames, n=20)[-1]
+        return (
+            f"{self.size / 1e6:.1f} MB, points after {self.drawn:.1f} s, all after {self.ready:.1f} s, frames of "
+            f"{median(self.frames):.0f} ms (95 %: {slow:.0f} ms)"
+        )
+
+
+def bench(rows: int = ROWS) -> Iterator[Figure]:
+    """Both pages, each opened once, in a browser that has shown a page before."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    source, xy = made(rows)
+    ours, theirs = FOLDER / "atlas.html", FOLDER / "plotly.html"
+    began = time.monotonic()
+    ours.write_text(our_page(source, xy))
+    writing = time.monotonic() - began
+    theirs.write_text(plotly_page(source, xy))
+    with browser.chromium() as chromium:
+        see(chromium, ours, "#stage[data-points]", "#stage[data-ready]", "#points")
+        seen = see(chromium, ours, "#stage[data-points]", "#stage[data-ready]", "#points")
+        rival = see(chromium, theirs, "#drawn", "#drawn", ".nsewdrag")
+    what = f"the page of {rows:,} rows, {SOURCES} sources, in Chromium with WebGL by software"
+    yield Figure(
+        work=f"{what}: its file",
+        value=seen.size / 1e6,
+        unit="MB",
+        target=80,
+        at_most=True,
+        measured=f"{seen.said()}; written in {writing:.0f} s",
+        rival=f"plotly's scattergl, two coordinates and no texts: {rival.said()}",
+    )
+    yield Figure(
+        work=f"{what}: points drawn",
+        value=seen.drawn,
+        unit="seconds",
+        target=10,
+        at_most=True,
+        measured=seen.said(),
+        rival=f"plotly: {rival.drawn:.1f} s",
+    )
+    yield Figure(
+        work=f"{what}: frames a second while it is moved, beside plotly",
+        value=median(rival.frames) / median(seen.frames),
+        target=1.0,
+        measured=f"{median(seen.frames):.0f} ms a frame, the median",
+        rival=f"plotly: {median(rival.frames):.0f} ms",
+    )
+    for page in (ours, theirs):
+        page.unlink()
+
+
+def made(rows: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Codes of sources of uneven sizes, int32 (rows,), and places around each source's own, float32 (rows, 2)."""
+    rng = np.random.default_rng(0)
+    weights = rng.pareto(1.2, SOURCES) + 0.05
+    source = rng.choice(SOURCES, rows, p=weights / weights.sum()).astype(np.int32)
+    middles = rng.normal(size=(SOURCES, 2)) * 8
+    xy = middles[source] + rng.normal(size=(rows, 2)) * rng.uniform(0.2, 1.5, SOURCES)[source, None]
+    return source, xy.astype(np.float32)
+
+
+def our_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
+    """The page as `analyze` writes it, of made rows."""
+    rng = np.random.default_rng(1)
+    rows = len(source)
+    names = tuple(f"source {code}" for code in range(SOURCES))
+    frame = pl.DataFrame(
+        {
+            "id": np.arange(rows),
+            "num_tokens": np.minimum(rng.lognormal(8.8, 0.85, rows), 32_768).astype(np.int64),
+            "num_turns": rng.geometric(0.8, rows),
+            "source": source,
+        }
+    )
+    scores = (rng.normal(size=(rows, COMPONENTS)) / np.arange(1, COMPONENTS + 1)).astype(np.float32)
+    share = np.linspace(0.1, 0.01, COMPONENTS)
+    found = cast("PCA", type("Found", (), {"explained_variance_ratio": share}))
+    # Nothing but these is asked of a merged run for the map.
+    merged = cast(
+        "Merged",
+        type("Rows", (), {"rows": frame, "has_text": np.ones(rows, bool), "sources": names, "view": "combined"}),
+    )
+    placed = np.ones(rows, bool)
+    placed[rng.choice(rows, min(rows, 20_000), replace=False)] = False
+    laid = UmapMap(np.arange(rows), xy, placed, 0, 15, 0.1)
+    text = demo_texts()
+    starts = rng.integers(0, len(text) - 20_000, MOST_TEXT_ROWS)
+    texts = {
+        name: [text[at : at + SHOWN_CHARACTERS] for at in starts + 2500 * n]
+        for n, name in enumerate(TEXT_NAMES.values())
+    }
+    lines = pl.DataFrame({"id": np.sort(rng.choice(rows, MOST_TEXT_ROWS, replace=False)), **texts})
+    lines = lines.with_columns([pl.lit(20_000).alias(f"{name} length") for name in texts])
+    data = pack([layer_of(merged, found, scores, laid)])
+    figure = Section("A figure", figures=[("so that plotly.js is there", go.Figure(go.Scatter(y=[1, 2])))])
+    return render("made", "made rows", [], [figure], data, (texts_block(lines), lines.height))
+
+
+def plotly_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
+    """The same points by plotly: one WebGL trace, coloured by source, in one file."""
+    marker = {"size": 2, "color": source, "colorscale": "Turbo"}
+    figure = go.Figure(go.Scattergl(x=xy[:, 0], y=xy[:, 1], mode="markers", marker=marker))
+    figure.update_layout(dragmode="pan", width=WINDOW["width"], height=WINDOW["height"], uirevision=1)
+    done = (
+        "var mark = document.createElement('p'); mark.id = 'drawn'; mark.textContent = '.'; document.body.append(mark);"
+    )
+    return plotly.io.to_html(figure, include_plotlyjs=True, post_script=done)
+
+
+def see(chromium: Any, page: Path, drawn: str, ready: str, handle: str) -> Seen:
+    """Open a page and drag its map."""
+    context = chromium.new_context(offline=True, viewport=WINDOW)
+    tab = context.new_page()
+    tab.set_default_timeout(180_000)
+    began = time.monotonic()
+    tab.goto(page.absolute().as_uri(), wait_until="commit")
+    tab.wait_for_selector(drawn, state="attached")
+    points = time.monotonic() - began
+    tab.wait_for_selector(ready, state="attached")
+    tab.wait_for_load_state("load")
+    whole = time.monotonic() - began
+    box = tab.locator(handle).first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.mouse.move(x, y)
+    tab.mouse.down()
+    tab.evaluate(FRAMES)
+    for move in range(MOVES):
+        tab.mouse.move(x + 4 * move, y + 2 * move)
+    tab.mouse.up()
+    frames = np.diff(tab.evaluate("frames_")).tolist()
+    context.close()
+    return Seen(page.stat().st_size, points, whole, frames)
+
+
+if __name__ == "__main__":
+    for figure in bench():
+        print(figure)
