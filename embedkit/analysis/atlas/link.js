@@ -19,7 +19,7 @@ function toLink(state) {
   } else if (state.hidden.size) {
     link.set("hide", [...state.hidden].sort((a, b) => a - b).join(","));
   }
-  return link.size ? `#${link}` : "#";
+  return `#${link}`;
 }
 
 /** The state of an address; what it does not name, or names wrongly, is as at first. */

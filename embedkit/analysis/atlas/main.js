@@ -33,13 +33,18 @@ class Atlas {
 
   async start() {
     try {
+      if (!globalThis.DecompressionStream) throw new Error("no DecompressionStream");
       this.scatter = new Scatter($("points"));
     } catch (error) {
-      $("stage").append(make("p", { className: "note", textContent: `There is no map here (${error.message}); everything else is.` }));
+      note(`There is no map in this browser (${error.message}); everything else is here.`);
     }
     listen(this);
     this.theme();
-    await this.show();
+    try {
+      await this.show();
+    } catch (error) {
+      note(`The data of this map cannot be read (${error.message}). Was the file cut off? \`embedkit analyze\` makes it again.`);
+    }
   }
 
   /** Show the state, whatever was shown before. */
@@ -333,6 +338,8 @@ class Atlas {
     restyleFigures();
   }
 }
+
+function note(said) { $("stage").append(make("p", { className: "note", textContent: said })); }
 
 function rampAt(share) {
   const at = Math.min(Math.floor(share * (RAMP.length - 1)), RAMP.length - 2), rest = share * (RAMP.length - 1) - at;

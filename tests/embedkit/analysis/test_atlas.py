@@ -335,6 +335,25 @@ def test_a_broken_link_shows_the_page_as_it_is(chromium: Any, run: RunFolder, li
         assert tab.get_attribute("#tab-map", "aria-selected") == "true"
 
 
+def test_without_webgl_the_other_tabs_work(chromium: Any, run: RunFolder) -> None:
+    context = chromium.new_context(offline=True)
+    tab = context.new_page()
+    tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    tab.goto((run.analysis / "index.html").absolute().as_uri())
+    assert tab.inner_text("#stage .note") == "There is no map in this browser (no WebGL 2); everything else is here."
+    tab.click("#tab-1")
+    tab.wait_for_selector("#panel-1 .figure svg.main-svg")
+    context.close()
+
+
+def test_a_page_that_was_cut_off_says_so(chromium: Any, run: RunFolder, tmp_path: Path) -> None:
+    whole = (run.analysis / "index.html").read_text()
+    (tmp_path / "cut.html").write_text(whole[: whole.index('id="data-texts"')])
+    with browser.opened(chromium, tmp_path / "cut.html") as tab:
+        tab.wait_for_selector("#stage .note")
+        assert "cannot be read" in tab.inner_text("#stage .note")
+
+
 def test_tags_in_texts_and_names_are_inert(chromium: Any, run: RunFolder) -> None:
     with opened(chromium, run, f"#row={ROWS - 1}") as tab:
         look = Look(tab, run)
