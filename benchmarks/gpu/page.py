@@ -46,6 +46,10 @@ TAIL = """## What follows from it
 """
 
 
+EAGER_SHARDS = """Costs are predicted for a compiled engine. An eager one, which shards of seconds get, loses twice as much on short rows
+(16 %) as on long ones (8 %), so the shard with the short rows takes longer than was predicted."""
+
+
 def read_results() -> dict[str, Any]:
     """What was measured, by part."""
     return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
@@ -229,7 +233,8 @@ def _queue(found: dict[str, Any]) -> str:
         "",
         f"{gpus} x {found['one']['shards'][0]['gpu']}, {found['day']}. `embedkit run` by the local queue on a corpus",
         "whose first half is `tiny` rows and whose second half `long` ones, in that order; one shard a GPU. One GPU with",
-        f"all of it: {alone:,.0f} tokens a second. The engines are {found['one']['shards'][0]['compile']}, as plans of so little work are.",
+        f"all of it, {found['one']['shards'][0]['tokens'] / 1e6:.1f} M tokens: {alone:,.0f} tokens a second; its engine is"
+        f" {found['one']['shards'][0]['compile']}, as the plan says.",
         "",
         "| shards of equal | slowest shard | quickest | apart | speed a GPU, of one alone |",
         "| --- | ---: | ---: | ---: | ---: |",
@@ -243,6 +248,8 @@ def _queue(found: dict[str, Any]) -> str:
             f"| {said} | {max(seconds):.1f} s | {min(seconds):.1f} s | {100 * (max(seconds) / min(seconds) - 1):.1f} % "
             f"| {speed / alone:.3f} |"
         )
+    if found["cost"]["shards"][0]["compile"] == "eager":
+        lines += ["", EAGER_SHARDS]
     return "\n".join([*lines, ""])
 
 
