@@ -242,7 +242,9 @@ class Known:
             elif newest and runs:
                 ended = self._seen.now
             else:
-                ended = (record.ended if record is not None else None) or (last_sign if newest else None) or began
+                # The accounting has whole seconds, cut off: a start may seem to end before it began.
+                told = record.ended if record is not None else None
+                ended = max(began, told or 0.0, (last_sign if newest else None) or 0.0)
             gpus += count
             hours += count * max(ended - began, 0.0) / 3600
         return hours if gpus else None
