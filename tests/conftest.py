@@ -43,6 +43,12 @@ needs_vllm = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def _commands_are_not_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines that a test starts set it in this process for good; commands of later tests must not inherit it."""
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """In CI everything is installed, so a skipped test is a missing one."""
     if os.environ.get("CI") and terminalreporter.stats.get("skipped"):
