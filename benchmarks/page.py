@@ -19,6 +19,7 @@ TITLES = {
     "embed": "embed, all but the GPU",
     "merge": "merge and verify",
     "analysis": "analyze",
+    "atlas": "the page of an analysis",
     "neighbors": "Nearest rows",
     "plan": "The plan",
     "balance": "Balance",
