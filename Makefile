@@ -87,7 +87,7 @@ test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## the slower 
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m slow
 
 faults: .venv/test.stamp ## kill -9 and damaged bytes at random (N= kills, BYTES= damages, SEED=), an hour for 200 and 100
-	$(BIN)/python -m tests.faults --kills $(or $(N),200) --bytes $(or $(BYTES),100) --seed $(or $(SEED),0)
+	$(BIN)/python -m tests.support.faults --kills $(or $(N),200) --bytes $(or $(BYTES),100) --seed $(or $(SEED),0)
 
 bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure all but the GPU, a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ONLY)
@@ -96,18 +96,19 @@ lint: .venv/test.stamp ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 slurm-up: .venv/run.stamp ## start a Slurm cluster on this machine to try things on (as root on Debian, installs it)
-	@$(BIN)/python -m tests.slurm up
+	@$(BIN)/python -m tests.support.slurm up
 
 slurm-down: ## end that cluster and all its jobs
-	@test ! -x $(BIN)/python || $(BIN)/python -m tests.slurm down
+	@test ! -x $(BIN)/python || $(BIN)/python -m tests.support.slurm down
 
 browser: .venv/test.stamp ## install the browser that some of test-all's tests open pages in (as root on Debian)
-	@$(BIN)/python -m tests.browser
+	@$(BIN)/python -m tests.support.browser
 
 picture: browser ## photograph the demo's page for the README, once `make run` has made it
-	@$(BIN)/python -m tests.picture output/demo
+	@$(BIN)/python -m tests.support.picture output/demo
 
 clean: ## remove .venv and caches; runs in output/ stay
 	@test ! -d .venv/slurm || $(MAKE) --no-print-directory slurm-down
@@ -128,7 +129,7 @@ $(DEMO)/chats-16.parquet $(DEMO)/chats-all.parquet: $(DEMO)/%.parquet: | .venv/r
 	@mkdir -p $(DEMO)
 	@ls $(DEMO)/evals-*.whl >/dev/null 2>&1 || \
 	  $(BIN)/python -m pip download -q --disable-pip-version-check --no-deps -d $(DEMO) evals==3.0.1.post1
-	@$(BIN)/python -m embedkit.demo $(DEMO)/evals-*.whl $@ $(if $(findstring all,$*),--all)
+	@$(BIN)/python -m tests.support.demo $(DEMO)/evals-*.whl $@ $(if $(findstring all,$*),--all)
 
 $(DEMO)/model: requirements/demo.txt | .venv/run.stamp
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/demo.txt

@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, cold, timed
+from embedkit.analysis.components.pca import pca
 from embedkit.analysis.merged import open_merged
-from embedkit.analysis.pca import pca
-from embedkit.matrix import ITEM_BYTES
-from embedkit.runfolder import RunFolder
+from embedkit.documents.matrix_file import ITEM_BYTES
+from embedkit.run import RunFolder
 
 ROWS = 2_268_178
 SOURCES = 445

@@ -17,13 +17,13 @@ import polars as pl
 
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.measure import Figure
-from embedkit.analysis.atlas.pack import MOST_TEXT_ROWS, SHOWN_CHARACTERS, TEXT_NAMES, layer_of, pack, texts_block
-from embedkit.analysis.atlas.render import render
+from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.page import Section
-from embedkit.analysis.pca import PCA
-from embedkit.analysis.umap_map import UmapMap
-from tests import browser
+from embedkit.analysis.page.pack import MOST_TEXT_ROWS, SHOWN_CHARACTERS, TEXT_NAMES, layer_of, pack, texts_block
+from embedkit.analysis.page.render import render
+from embedkit.analysis.page.sections import Section
+from embedkit.analysis.similarity.umap import UmapMap
+from tests.support import browser
 
 ROWS = 2_268_178
 SOURCES = 445

@@ -9,8 +9,8 @@ from pathlib import Path
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, Took, cold, timed
-from embedkit.matrix import ITEM_BYTES
-from embedkit.runfolder import RunFolder
+from embedkit.documents.matrix_file import ITEM_BYTES
+from embedkit.run import RunFolder
 
 ROWS = 2_268_178
 COPY = FOLDER / "copy"
@@ -113,7 +113,7 @@ def main() -> None:
     """sha256 of every file of a run on all cores, the largest first."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from embedkit.cpus import available_cpus
+    from embedkit.storage.cpus import available_cpus
 
     files = [file for file in Path(sys.argv[1]).rglob("*") if file.is_file()]
     with ThreadPoolExecutor(available_cpus()) as pool:

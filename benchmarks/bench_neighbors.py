@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, Took, cold, timed
-from embedkit.matrix import ITEM_BYTES
-from embedkit.merge import merge
-from embedkit.runfolder import RunFolder
+from embedkit.documents.matrix_file import ITEM_BYTES
+from embedkit.merge.stage import merge
+from embedkit.run import RunFolder
 
 ROWS = 2_268_178
 GIB = 2**30
@@ -78,7 +78,7 @@ def main() -> None:
 
 def _ours(run: RunFolder) -> dict[str, float]:
     from embedkit.analysis.merged import open_merged
-    from embedkit.analysis.neighbors import nearest
+    from embedkit.analysis.similarity.neighbors import nearest
 
     merged = open_merged(run)
     query = np.array(merged.matrix[17:18])

@@ -21,9 +21,9 @@ from benchmarks.fabricate import (
     lengths_of,
 )
 from benchmarks.measure import PYTHON, Figure, timed
-from embedkit.plan import cut_shards
-from embedkit.prepare import make_plan
-from embedkit.records import write
+from embedkit.documents.schema import write
+from embedkit.prepare.plan import cut_shards
+from embedkit.prepare.stage import make_plan
 
 TEXTS = "x" * (1 << 20)
 MODEL_COST = COST

@@ -14,9 +14,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.demo import SCHEMA
-from embedkit.estimate import BYTES_A_TOKEN
-from embedkit.files import durable
+from embedkit.forecast.estimate import BYTES_A_TOKEN
+from embedkit.storage.atomic import durable
+from tests.support.demo import SCHEMA
 
 FOLDER = Path(".venv/bench")
 TOKENIZER = Path(__file__).with_name("qwen3-embedding-tokenizer.json.xz")

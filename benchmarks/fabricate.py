@@ -17,12 +17,8 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from embedkit.cost import CostModel
-from embedkit.files import write_once
-from embedkit.matrix import ITEM_BYTES, matrix_header
-from embedkit.parts import COMPRESSION, PART_ROWS, extracted_schema, gather_dropped
-from embedkit.plan import cut_shards, engine_settings
-from embedkit.records import (
+from embedkit.documents.matrix_file import ITEM_BYTES, matrix_header
+from embedkit.documents.schema import (
     FORMAT,
     Canary,
     Chunk,
@@ -45,7 +41,11 @@ from embedkit.records import (
     file_record,
     write,
 )
-from embedkit.runfolder import RunFolder
+from embedkit.prepare.cost import CostModel
+from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema, gather_dropped
+from embedkit.prepare.plan import cut_shards, engine_settings
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import write_once
 from embedkit.versions import versions
 
 DIM = 1024

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-import embedkit.embed
-from embedkit.records import EngineName, EngineRecord, EngineSettings, ShardManifest, read
-from embedkit.runfolder import RunFolder
+import embedkit.embed.stage
+from embedkit.documents.schema import EngineName, EngineRecord, EngineSettings, ShardManifest, read
+from embedkit.run import RunFolder
 
 DIM = 1024
 
@@ -53,9 +53,9 @@ def start(name: EngineName, model: Path, settings: EngineSettings) -> NullEngine
 def main() -> None:
     """Embed and print seconds, tokens and bytes of vectors."""
     run, shards = RunFolder(Path(sys.argv[1]).absolute()), [int(shard) for shard in sys.argv[2:]]
-    embedkit.embed.start_engine = start
+    embedkit.embed.stage.start_engine = start
     started = time.perf_counter()
-    embedkit.embed.embed_shards(run, shards)
+    embedkit.embed.stage.embed_shards(run, shards)
     seconds = time.perf_counter() - started
     manifests = [read(run.shard_manifest(shard), ShardManifest) for shard in shards]
     tokens = sum(manifest.tokens for manifest in manifests)

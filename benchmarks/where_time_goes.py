@@ -2,8 +2,8 @@
 
     python -m benchmarks.where_time_goes
 
-Nothing is measured here. Seconds of embedding come from the curves of `embedkit/cost.py`, shards from the real cut,
-the rest from the rates below; queueing is left out.
+Nothing is measured here. Seconds of embedding come from the curves of `embedkit/prepare/cost.py`, shards from the real
+cut, the rest from the rates below; queueing is left out.
 """
 
 import math
@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.fabricate import COST, DIM
-from embedkit.cost import GPU_MODELS, GpuModel
-from embedkit.matrix import ITEM_BYTES
-from embedkit.plan import CHUNK_TOKENS, SHARD_SECONDS, cut_shards
-from jobs.prediction import seconds_until_done
+from embedkit.documents.matrix_file import ITEM_BYTES
+from embedkit.prepare.cost import GPU_MODELS, GpuModel
+from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, cut_shards
+from jobs.monitor.prediction import seconds_until_done
 
 ROWS, MEAN, LIMIT, TOO_LONG = 2_268_178, 9_700.0, 32_768, 0.002
 """allenai/Dolci-Think-SFT-7B: rows, tokens a row, the model's limit, the share of rows over it (they are dropped)."""

@@ -14,12 +14,9 @@ from typing import Any
 
 import msgspec
 
-from embedkit.dataset import check_columns, find_files, identify
-from embedkit.errors import UsageError
-from embedkit.files import follow_mode, remove_temporaries, write_once
-from embedkit.hub import DataSource, fetch_dataset, fetch_model, is_hub_id
-from embedkit.modelfolder import model_files, model_limit, read_json, read_pooling, weight_folders
-from embedkit.records import (
+from embedkit.data.dataset import check_columns, find_files, identify
+from embedkit.data.hub import DataSource, fetch_dataset, fetch_model, is_hub_id
+from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
     Device,
@@ -33,8 +30,11 @@ from embedkit.records import (
     encode,
     read,
 )
-from embedkit.runfolder import RunFolder
-from embedkit.tokens import tokenizer_file
+from embedkit.errors import UsageError
+from embedkit.model.folder import model_files, model_limit, read_json, read_pooling, weight_folders
+from embedkit.model.tokenizer import tokenizer_file
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import follow_mode, remove_temporaries, write_once
 from embedkit.versions import environment, package_folder
 
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError
-from embedkit.files import follow_mode
-from embedkit.runfolder import RunFolder
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import follow_mode
 
 log = logging.getLogger("embedkit")
 
@@ -21,7 +21,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 def prepare_task(run: Path, workers: int | None = None) -> None:
     """Prepare the run."""
     os.environ.update(OFFLINE)
-    from embedkit.prepare import prepare
+    from embedkit.prepare.stage import prepare
 
     follow_mode(run)
     prepare(RunFolder(run), workers)
@@ -30,7 +30,7 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
 def embed_task(run: Path, shard: int) -> None:
     """Embed one shard."""
     os.environ.update(OFFLINE)
-    from embedkit.embed import embed_shards
+    from embedkit.embed.stage import embed_shards
 
     follow_mode(run)
     embed_shards(RunFolder(run), [shard])
@@ -39,8 +39,8 @@ def embed_task(run: Path, shard: int) -> None:
 def preflight_task(run: Path) -> None:
     """Try the node and the run's engine."""
     os.environ.update(OFFLINE)
-    from embedkit.preflight import preflight
-    from jobs.submissions import Submissions
+    from embedkit.check.preflight import preflight
+    from jobs.records.submissions import Submissions
 
     follow_mode(run)
     asked = Submissions(RunFolder(run)).last("preflight")
@@ -50,7 +50,7 @@ def preflight_task(run: Path) -> None:
 def merge_task(run: Path, allow_mixed: bool = False) -> None:
     """Merge the run's shards."""
     os.environ.update(OFFLINE)
-    from embedkit.merge import merge
+    from embedkit.merge.stage import merge
 
     follow_mode(run)
     merge(RunFolder(run), allow_mixed)
@@ -58,7 +58,7 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
 
 def analyze_task(run: Path) -> None:
     """Analyze the merged run."""
-    from embedkit.analysis.analyze import analyze
+    from embedkit.analysis.stage import analyze
 
     analyze(RunFolder(run))
 

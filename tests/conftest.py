@@ -15,10 +15,10 @@ from typing import Any
 import polars as pl
 import pytest
 
-from embedkit.dataset import MESSAGES
-from embedkit.records import View
-from embedkit.runfolder import RunFolder
-from tests.slurm.cluster import stop_clusters_of
+from embedkit.data.dataset import MESSAGES
+from embedkit.documents.schema import View
+from embedkit.run import RunFolder
+from tests.support.slurm.cluster import stop_clusters_of
 
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / ".venv" / "demo"
@@ -84,7 +84,7 @@ def minilm() -> Path:
 @pytest.fixture(scope="session")
 def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen3 of the right shape with random weights and its own byte-level BPE tokenizer."""
-    from tests.models import make_tiny_qwen
+    from tests.support.models import make_tiny_qwen
 
     return made_once(tmp_path_factory, "tiny", lambda folder: make_tiny_qwen(folder / "tiny-qwen3")) / "tiny-qwen3"
 

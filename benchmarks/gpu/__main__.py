@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.gpu.corpus import make_corpora, small_chunks, with_plan
 from benchmarks.gpu.model import random_model
 from benchmarks.gpu.page import PAGE, read_results, write_page, write_results
-from jobs.local import visible_gpus
+from jobs.local.queue import visible_gpus
 
 ROUNDS = 3
 SMALL_CHUNK_TOKENS = 300_000

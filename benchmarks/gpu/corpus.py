@@ -21,12 +21,12 @@ import polars as pl
 
 from benchmarks.corpus import FOLDER
 from benchmarks.gpu.model import random_model
-from embedkit.chunks import InputReader
-from embedkit.extract import TEXT_COLUMNS, view_text
-from embedkit.plan import chunk_borders, read_plan
-from embedkit.records import Plan, PlanShard, RunConfig, read, write
-from embedkit.rowindex import RowIndex
-from embedkit.runfolder import RunFolder
+from embedkit.documents.schema import Plan, PlanShard, RunConfig, read, write
+from embedkit.embed.batch import InputReader
+from embedkit.prepare.extract import TEXT_COLUMNS, view_text
+from embedkit.prepare.kept_rows import RowIndex
+from embedkit.prepare.plan import chunk_borders, read_plan
+from embedkit.run import RunFolder
 
 RUNS = FOLDER / "gpu"
 

@@ -1,4 +1,4 @@
-"""Seconds a flop over length on one GPU: the curve that `embedkit/cost.py` predicts with.
+"""Seconds a flop over length on one GPU: the curve that `embedkit/prepare/cost.py` predicts with.
 
     python -m benchmarks.gpu.curve MODEL > curve.json
 
@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.gpu.model import SETTINGS
-from embedkit.cost import LENGTHS, model_cost
 from embedkit.engines import Engine, start_engine
+from embedkit.prepare.cost import LENGTHS, model_cost
 
 TOKENS = 600_000
 """At least so many of one length: two seconds or more on an H200."""

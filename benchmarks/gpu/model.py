@@ -8,8 +8,8 @@ import lzma
 from pathlib import Path
 
 from benchmarks.corpus import FOLDER, TOKENIZER
-from embedkit.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
-from embedkit.records import EngineSettings
+from embedkit.documents.schema import EngineSettings
+from embedkit.prepare.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
 
 LIMIT = 32_768
 SETTINGS = EngineSettings(

@@ -71,13 +71,13 @@ def main() -> None:
     import vllm
 
     phases["import vllm"] = time.perf_counter() - began
-    from embedkit.canary import sing
-    from embedkit.chunks import InputReader
-    from embedkit.embed import Clock, ShardTask, Worker, start_worker
+    from embedkit.documents.schema import RunConfig, ShardManifest, read
+    from embedkit.embed.batch import InputReader
+    from embedkit.embed.canary import sing
+    from embedkit.embed.stage import Clock, ShardTask, Worker, start_worker
     from embedkit.engines.vllm import CACHE
-    from embedkit.plan import read_plan
-    from embedkit.records import RunConfig, ShardManifest, read
-    from embedkit.runfolder import RunFolder
+    from embedkit.prepare.plan import read_plan
+    from embedkit.run import RunFolder
 
     runs = [RunFolder(Path(name).absolute()) for name in sys.argv[1:]]
     config = read(runs[0].config, RunConfig)

@@ -16,8 +16,8 @@ import polars as pl
 
 from benchmarks.gpu.corpus import RUNS, SHAPES, Shape, cut_chats, equal_rows, prepare, python_sources, with_plan
 from benchmarks.gpu.model import random_model
-from embedkit.records import ShardManifest, read
-from embedkit.runfolder import RunFolder
+from embedkit.documents.schema import ShardManifest, read
+from embedkit.run import RunFolder
 
 TOKENS = 12_000_000
 """Of each half, for each GPU: over a minute's work on an H200, so that plans have the engine compiled."""

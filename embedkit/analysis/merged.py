@@ -11,13 +11,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedkit.documents.matrix_file import open_matrix
+from embedkit.documents.schema import Plan, RunConfig, Success, View, read
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.extract import TEXT_COLUMNS, count_column, empty_column
-from embedkit.matrix import open_matrix
-from embedkit.plan import read_plan
-from embedkit.records import Plan, RunConfig, Success, View, read
-from embedkit.rowindex import RowIndex
-from embedkit.runfolder import RunFolder
+from embedkit.prepare.extract import TEXT_COLUMNS, count_column, empty_column
+from embedkit.prepare.kept_rows import RowIndex
+from embedkit.prepare.plan import read_plan
+from embedkit.run import RunFolder
 
 BLOCK_ROWS = 65_536
 """Rows of a block: 256 MB of 1,024 float32."""

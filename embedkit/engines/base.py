@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.records import EngineName, EngineRecord, EngineSettings
+from embedkit.documents.schema import EngineName, EngineRecord, EngineSettings
 
 
 class Engine(Protocol):
@@ -30,7 +30,7 @@ def start_engine(name: EngineName, model: Path, settings: EngineSettings) -> Eng
     Raises UsageError if the engine is not installed.
     """
     if name == "hash":
-        from embedkit.engines.hashing import HashEngine
+        from embedkit.engines.hash import HashEngine
 
         return HashEngine(settings)
     if name == "vllm":

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from embedkit.documents.schema import EngineRecord, EngineSettings
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.files import private_folder
-from embedkit.modelfolder import read_json
-from embedkit.records import EngineRecord, EngineSettings
+from embedkit.model.folder import read_json
+from embedkit.storage.atomic import private_folder
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import polars as pl
 
 from embedkit.analysis.merged import open_merged
-from embedkit.runfolder import RunFolder
+from embedkit.run import RunFolder
 
 
 def test_texts_come_in_the_order_asked_for(hash_run: RunFolder) -> None:

@@ -1,0 +1,1 @@
+"""Principal components and what follows from them: sources, extremes, health, views."""

@@ -1,0 +1,93 @@
+"""The rows at both ends of each principal component, with their texts: what a direction is about."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.analysis.merged import Merged
+from embedkit.prepare.extract import TEXT_COLUMNS
+
+SHOWN = 400
+"""Characters of a text that the readable file and the page show; the Parquet file has all."""
+
+
+def extremes(merged: Merged, scores: npt.NDArray[np.float32], count: int) -> pl.DataFrame:
+    """The `count` rows with the highest and the lowest scores on each component.
+
+    Args:
+        merged: the run.
+        scores: of its chosen rows by position, float32 (n, K); NaN takes no part.
+        count: rows an end; fewer if there are not as many.
+
+    Returns:
+        A line a row: pc (from 1), end (top or bottom), rank (from 1), score, id, row, dataset_source, num_tokens,
+        num_turns, user_prompt, think_text, response_text. Of equal scores the lower id comes first.
+    """
+    found = [
+        merged.rows[at]
+        .select("id", "row", "dataset_source", "num_tokens", "num_turns")
+        .with_columns(
+            pc=pl.lit(pc + 1, pl.Int32),
+            end=pl.lit(end),
+            rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32),
+            score=pl.Series(scores[at, pc], dtype=pl.Float32),
+        )
+        for pc in range(scores.shape[1])
+        for end, at in (("top", _first(-scores[:, pc], count)), ("bottom", _first(scores[:, pc], count)))
+    ]
+    columns = ["pc", "end", "rank", "score", "id", "row", "dataset_source", "num_tokens", "num_turns", *TEXT_COLUMNS]
+    if not found:
+        numbers = dict.fromkeys(columns[:9], pl.Int64) | {"end": pl.String, "dataset_source": pl.String}
+        return pl.DataFrame(schema={name: numbers.get(name, pl.String()) for name in columns})
+    lines = pl.concat(found)
+    texts = merged.texts(lines["id"].unique().sort().to_list())
+    return lines.join(texts, on="id", how="left", maintain_order="left").select(columns)
+
+
+def _first(values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
+    """Positions of the smallest values, NaN aside; of equal ones the earlier. No sorting of all of them."""
+    there = np.flatnonzero(~np.isnan(values))
+    some = values[there]
+    if len(some) > count:
+        there = there[some <= np.partition(some, count - 1)[count - 1]]
+    return there[np.argsort(values[there], kind="stable")][:count]
+
+
+def as_text(found: pl.DataFrame) -> str:
+    """`extremes` for reading: texts cut to SHOWN characters, on one line each, without control characters."""
+    return "".join(_lines(found))
+
+
+def _lines(found: pl.DataFrame) -> Iterator[str]:
+    before = None
+    for line in found.iter_rows(named=True):
+        if (line["pc"], line["end"]) != before:
+            before = (line["pc"], line["end"])
+            yield f"\n=== PC{line['pc']} {line['end']} ===\n"
+        yield (
+            f"\n{line['rank']:>3}. score {line['score']:+.4f}  id {line['id']}  row {line['row']}  "
+            f"{printable(line['dataset_source'])}  {line['num_tokens']:,} tokens, {line['num_turns']} turns\n"
+        )
+        for name, text in shown_texts(line):
+            yield f"     {name}: {text}\n"
+
+
+def shown_texts(line: dict[str, object]) -> Sequence[tuple[str, str]]:
+    """The texts of a line that are not empty, cut: (prompt | think | response, text)."""
+    named = [(name.split("_")[-1 if name == "user_prompt" else 0], str(line[name] or "")) for name in TEXT_COLUMNS]
+    return [(name, cut(text)) for name, text in named if text.strip()]
+
+
+def cut(text: str, most: int = SHOWN) -> str:
+    """A text on one line, printable, with how long it was if it was longer."""
+    line = " ".join(printable(text[: 4 * most]).split())
+    if len(text) <= most:
+        return line
+    return f"{line[:most]} [... {len(text):,} characters]"
+
+
+def printable(text: str) -> str:
+    """Without what would move a terminal's cursor; line breaks become spaces."""
+    return "".join(c if c.isprintable() else " " for c in text)

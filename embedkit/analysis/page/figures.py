@@ -1,0 +1,254 @@
+"""Plotly figures of the results: for the page, and for a notebook, where each shows itself.
+
+Names that come from data are escaped, since plotly reads tags in them.
+"""
+
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.analysis.components.by_source import Alike, BySource
+from embedkit.analysis.components.health import Health
+from embedkit.analysis.components.pca import PCA
+from embedkit.analysis.components.views import Views
+from embedkit.analysis.optional_import import need
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+MOST_POINTS = 5_000
+"""Points of a scatter: more are slow to draw as SVG, and WebGL is not everywhere."""
+MOST_NAMED = 20
+"""Sources with a colour of their own; the smaller ones share grey."""
+MOST_BARS = 60
+MOST_DIRECTIONS = 200
+"""Rows of the heat map."""
+MOST_SCREE = 50
+COLOURS = (
+    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#393b79"),
+    *("#637939", "#8c6d31", "#843c39", "#7b4173", "#3182bd", "#e6550d", "#31a354", "#756bb1", "#aec7e8", "#ffbb78"),
+)
+GREY = "#b5bac0"
+
+
+def stratified(sources: npt.NDArray[np.integer], most: int, seed: int = 0) -> npt.NDArray[np.int64]:
+    """Positions of at most `most` rows, ascending: of each source its share, and at least one while there is room.
+
+    sources: code of each row, int (n,). All rows if they are not more; else the same for the same seed.
+    """
+    if len(sources) <= most:
+        return np.arange(len(sources))
+    codes, counts = np.unique(sources, return_counts=True)
+    share = counts * (most / len(sources))
+    quota = np.maximum(share.astype(np.int64), 1)
+    while (left := most - int(quota.sum())) > 0:  # rounded down: the largest remainders get one more
+        open_ = np.flatnonzero(quota < counts)
+        quota[open_[np.argsort(quota[open_] - share[open_], kind="stable")[:left]]] += 1
+    while (over := int(quota.sum()) - most) > 0:  # many got their one: the largest pay for it, or else the smallest go
+        payers = np.argsort(-quota, kind="stable") if quota.max() > 1 else np.argsort(counts, kind="stable")
+        quota[payers[quota[payers] > (quota.max() > 1)][:over]] -= 1
+    rng = np.random.default_rng(seed)
+    chosen = [
+        rng.choice(np.flatnonzero(sources == code), count, replace=False)
+        for code, count in zip(codes, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Figure":
+    """Rows on two components, a colour a source; `points` has id, dataset_source, pc<x> and pc<y>; all are drawn."""
+    go = need("plotly.graph_objects")
+    figure = go.Figure()
+    _add_points(figure, points, f"pc{x}", f"pc{y}")
+    figure.update_xaxes(title=_axis(found, x))
+    figure.update_yaxes(title=_axis(found, y))
+    return _finish(figure, 560)
+
+
+def map_scatter(points: pl.DataFrame) -> "Figure":
+    """Rows on the map; `points` has id, dataset_source, x, y, placed: rings are rows that were placed afterwards."""
+    go = need("plotly.graph_objects")
+    figure = go.Figure()
+    _add_points(figure, points, "x", "y")
+    figure.update_xaxes(showticklabels=False)
+    figure.update_yaxes(showticklabels=False, scaleanchor="x")
+    return _finish(figure, 640)
+
+
+def scree(found: PCA) -> "Figure":
+    """The share of the variance of each component, and the shares added up."""
+    go = need("plotly.graph_objects")
+    share = found.spectrum / found.total_variance if found.total_variance > 0 else np.zeros(0)
+    cumulative = np.cumsum(share)[:MOST_SCREE]
+    share = share[:MOST_SCREE]
+    numbers = np.arange(1, len(share) + 1).tolist()
+    figure = go.Figure(
+        [
+            go.Bar(x=numbers, y=_rounded(share), name="share of the variance"),
+            go.Scatter(x=numbers, y=_rounded(cumulative), name="cumulative", mode="lines+markers", yaxis="y2"),
+        ]
+    )
+    figure.update_layout(
+        xaxis={"title": "component"},
+        legend={"orientation": "h", "y": 1.12},
+        yaxis={"title": "share of the variance", "tickformat": ".1%", "rangemode": "tozero"},
+        yaxis2={"title": "cumulative", "tickformat": ".0%", "overlaying": "y", "side": "right", "range": [0, 1.02]},
+    )
+    return _finish(figure, 400)
+
+
+def pc1_share(found: BySource) -> "Figure":
+    """The share of each source's own variance that its first component has, of the largest sources."""
+    go = need("plotly.graph_objects")
+    table = found.table.drop_nulls("pc1_share").sort("rows", descending=True, maintain_order=True).head(MOST_BARS)
+    table = table.sort("pc1_share", maintain_order=True)
+    figure = go.Figure(
+        go.Bar(
+            x=_rounded(table["pc1_share"].to_numpy()),
+            y=_names(table["dataset_source"]),
+            orientation="h",
+            customdata=table["rows"].to_list(),
+            hovertemplate="%{y}<br>%{x:.2%} of the variance, %{customdata:,} rows<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="share of the source's variance on its PC1", tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(type="category", automargin=True)
+    return _finish(figure, 140 + 18 * table.height)
+
+
+def alike_heatmap(found: Alike) -> "Figure":
+    """|cosine| between the sources' directions."""
+    go = need("plotly.graph_objects")
+    several = any(pc > 1 for _, pc in found.labels)
+    labels = [f"{escape(source)} PC{pc}" if several else escape(source) for source, pc in found.labels]
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.round(found.cosine, 3).tolist(),
+            x=labels,
+            y=labels,
+            zmin=0,
+            zmax=1,
+            colorscale="Viridis",
+            colorbar={"title": "|cosine|"},
+            hovertemplate="%{x}<br>%{y}<br>|cosine| %{z}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(type="category", automargin=True)
+    figure.update_yaxes(type="category", automargin=True, autorange="reversed")
+    return _finish(figure, min(1200, 320 + 14 * len(labels)))
+
+
+def cosine_by_length(health: Health) -> "Figure":
+    """Mean cosine of all pairs within each decile of length."""
+    go = need("plotly.graph_objects")
+    table = health.deciles
+    names = [f"{low:,} to {high:,}" for low, high in table.select("tokens_min", "tokens_max").iter_rows()]
+    figure = go.Figure(go.Bar(x=names, y=table["mean_cosine"].to_list()))
+    if health.mean_cosine is not None:
+        figure.add_hline(y=health.mean_cosine, line_dash="dot", annotation_text="all pairs")
+    figure.update_xaxes(title="tokens of the decile's rows", type="category")
+    figure.update_yaxes(title="mean cosine within the decile")
+    return _finish(figure, 360)
+
+
+def length_correlations(health: Health) -> "Figure":
+    """Pearson and Spearman of each component with tokens and turns."""
+    go = need("plotly.graph_objects")
+    figure = go.Figure()
+    for measure in health.correlations["measure"].unique(maintain_order=True):
+        table = health.correlations.filter(measure=measure)
+        for kind in ("pearson", "spearman"):
+            figure.add_bar(x=[f"PC{pc}" for pc in table["pc"]], y=table[kind].to_list(), name=f"{kind}, {measure}")
+    figure.update_yaxes(title="correlation", range=[-1, 1])
+    return _finish(figure, 360)
+
+
+def views_scatter(found: Views, points: pl.DataFrame) -> "Figure":
+    """Think and response side by side on the first two components of both together; `points`: some of `found.rows`."""
+    subplots = need("plotly.subplots")
+    figure = subplots.make_subplots(
+        1, 2, subplot_titles=("think", "response"), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.04
+    )
+    for column, view in enumerate(("think", "response"), start=1):
+        _add_points(figure, points, f"{view}_pc1", f"{view}_pc2", column)
+        figure.update_xaxes(title=_axis(found.pca, 1), row=1, col=column)
+    figure.update_yaxes(title=_axis(found.pca, 2), row=1, col=1)
+    return _finish(figure, 520)
+
+
+def views_cosine(found: Views) -> "Figure":
+    """The cosine between a row's think and response, by source: median, quartiles, and 5 and 95 in a hundred."""
+    go = need("plotly.graph_objects")
+    table = found.by_source.sort("rows", descending=True, maintain_order=True).head(MOST_BARS)
+    table = table.sort("p50", maintain_order=True)
+    figure = go.Figure(
+        go.Box(
+            y=_names(table["dataset_source"]),
+            q1=table["p25"].to_list(),
+            median=table["p50"].to_list(),
+            q3=table["p75"].to_list(),
+            lowerfence=table["p05"].to_list(),
+            upperfence=table["p95"].to_list(),
+            mean=table["mean"].to_list(),
+            orientation="h",
+        )
+    )
+    figure.update_xaxes(title="cosine between a row's think and response")
+    figure.update_yaxes(type="category", automargin=True)
+    return _finish(figure, 140 + 22 * table.height)
+
+
+def _add_points(figure: "Figure", points: pl.DataFrame, x: str, y: str, column: int | None = None) -> None:
+    go = need("plotly.graph_objects")
+    counts = points["dataset_source"].value_counts().sort(["count", "dataset_source"], descending=[True, False])
+    named = counts["dataset_source"].head(MOST_NAMED).to_list()
+    groups = [(name, points.filter(dataset_source=name), COLOURS[at]) for at, name in enumerate(named)]
+    rest = points.filter(~pl.col("dataset_source").is_in(named))
+    if rest.height:
+        groups.insert(0, (f"{counts.height - len(named)} smaller sources", rest, GREY))
+    for name, group, colour in groups:
+        trace = go.Scatter(
+            x=_rounded(group[x].to_numpy()) if x in group.columns else [0] * group.height,
+            y=_rounded(group[y].to_numpy()) if y in group.columns else [0] * group.height,
+            mode="markers",
+            name=escape(name),
+            legendgroup=escape(name),
+            showlegend=column in (None, 1),
+            marker={"size": 4, "opacity": 0.65, "color": colour} | _rings(group),
+            text=[f"id {id_}, {escape(source)}" for id_, source in group.select("id", "dataset_source").iter_rows()],
+            hovertemplate="%{text}<extra></extra>",
+        )
+        if column is None:
+            figure.add_trace(trace)
+        else:
+            figure.add_trace(trace, row=1, col=column)
+
+
+def _rings(group: pl.DataFrame) -> dict[str, list[str]]:
+    if "placed" not in group.columns or not group["placed"].any():
+        return {}
+    return {"symbol": ["circle-open" if placed else "circle" for placed in group["placed"]]}
+
+
+def _axis(found: PCA, pc: int) -> str:
+    share = found.explained_variance_ratio
+    return f"PC{pc} ({share[pc - 1]:.1%} of the variance)" if pc <= len(share) else f"PC{pc} (no variance)"
+
+
+def _names(names: pl.Series) -> list[str]:
+    return [escape(name) for name in names]
+
+
+def _rounded(values: npt.NDArray[np.floating] | Sequence[float]) -> list[float]:
+    """Five digits: what a screen can show, in half the bytes."""
+    return [float(f"{value:.5g}") for value in values]
+
+
+def _finish(figure: "Figure", height: int) -> "Figure":
+    figure.update_layout(legend_itemsizing="constant")
+    figure.update_layout(template="plotly_white", height=height, margin={"l": 60, "r": 30, "t": 30, "b": 50})
+    return figure

@@ -1,0 +1,1 @@
+"""What compares rows with each other: neighbors, search, duplicates, UMAP."""

@@ -1,0 +1,185 @@
+"""preflight: one short task before many long ones. Checks of the node in order, the quick ones first, then the engine
+once: the model loads offline, and the same texts give the same vectors twice. Fails in minutes, where the shards would
+fail one by one.
+"""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, look, version_problems
+from embedkit.data.hub import require_fetched
+from embedkit.documents.schema import FORMAT, Preflight, RunConfig, digest, read, write
+from embedkit.embed.canary import canary_inputs, distance, sing, to_bytes, tolerance
+from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
+from embedkit.engines import Engine, start_engine
+from embedkit.errors import EmbedkitError
+from embedkit.model.folder import require_same_model
+from embedkit.model.tokenizer import load_tokenizer
+from embedkit.prepare.plan import engine_settings
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import job_name, write_durably
+from embedkit.versions import environment, package_folder
+
+log = logging.getLogger(__name__)
+
+
+class Checks:
+    """Runs named checks of one node; keeps what each found, and gives each failure the node and what to type then."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+        self.found: dict[str, str] = {}
+
+    def ok(self, name: str, found: str) -> None:
+        """Note that a check went well."""
+        self.found[name] = found
+        log.info("ok: %s: %s", name, found)
+
+    @contextmanager
+    def named(self, name: str) -> Iterator[None]:
+        """What goes wrong in the block is an EmbedkitError of this check."""
+        try:
+            yield
+        except EmbedkitError as error:
+            raise self._failed(name, str(error)) from error
+        except OSError as error:
+            what = os.strerror(error.errno) if error.errno else str(error)
+            place = f" at {error.filename}" if error.filename else ""
+            raise self._failed(name, f"{what}{place}; mend that, or see that the node mounts it") from error
+        except Exception as error:
+            log.exception("%s", name)
+            first = str(error).strip().partition("\n")[0]
+            raise self._failed(name, f"{type(error).__name__}: {first}; the lines above say where") from error
+
+    def _failed(self, name: str, what: str) -> EmbedkitError:
+        return EmbedkitError(f"preflight on {self._node}: {name}: {what}\nthen type: {self._run.resume_command}")
+
+
+def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
+    """Check this node, start the run's engine here, embed the canary twice, and write `preflight.json`.
+
+    Args:
+        run: the run.
+        gpus: how many GPUs this task was to get, for what is said where there are none.
+
+    Raises:
+        EmbedkitError: something is not as the shards will need it; it says which check, the node, and what mends it.
+    """
+    config = read(run.config, RunConfig)
+    checks = Checks(run)
+    with Watchdog() as watchdog:
+        watchdog.feed("looking at the node", START_SECONDS)
+        _check_files(run, checks)
+        _check_versions(config, checks)
+        _check_packages(config, checks, gpus)
+        with checks.named("model"):
+            require_fetched(run, config, data=False)
+            require_same_model(config)
+            watchdog.feed("starting the engine", START_SECONDS)
+            began = time.monotonic()
+            engine = start_engine(config.request.engine, Path(config.locations.model), engine_settings(config.request))
+            seconds = time.monotonic() - began
+        try:
+            checks.ok("model", f"engine started in {seconds:.0f} s: {engine.record}")
+            watchdog.feed("embedding the canary", QUIET_SECONDS)
+            _check_canary(config, engine, checks)
+        finally:
+            watchdog.feed("closing the engine", QUIET_SECONDS)
+            engine.close()
+    report = Preflight(
+        format=FORMAT,
+        request_sha256=digest(config.request),
+        engine=engine.record,
+        job=job_name(),
+        host=socket.gethostname(),
+        start_seconds=round(seconds, 3),
+        checks=tuple(checks.found.items()),
+    )
+    write(run.preflight, report)
+    return report
+
+
+def _check_files(run: RunFolder, checks: Checks) -> None:
+    """A small file goes the way of all others: written, flushed, renamed, read again."""
+    path, data = run.path / f".preflight-{job_name()}", os.urandom(4096)
+    began = time.monotonic()
+    with checks.named("files"):
+        try:
+            write_durably(path, data)
+            same = path.read_bytes() == data
+        finally:
+            path.unlink(missing_ok=True)
+        if not same:
+            raise EmbedkitError(f"{path}: other bytes are read than were written; the file system is at fault")
+    checks.ok("files", f"written, flushed and read again in {time.monotonic() - began:.2f} s in {run.path}")
+
+
+def _check_versions(config: RunConfig, checks: Checks) -> None:
+    """The same embedkit and Python as where the run was submitted; other differences are told."""
+    here, folder = environment(), package_folder()
+    there = config.asked.get("package")
+    with checks.named("versions"):
+        if there is not None and there != folder and not _same_folder(there, folder):
+            raise EmbedkitError(
+                f"embedkit is imported from {folder} here, and from {there} where the run was submitted. PYTHONPATH is "
+                f"{os.environ.get('PYTHONPATH', 'not set')}: mend `modules`, `before` or `environment` in the profile"
+            )
+        fatal, others = version_problems(config.versions, here)
+        if fatal:
+            raise EmbedkitError(
+                f"{'; '.join(fatal)}. Mend `modules`, `before` or `environment` in the profile, so that jobs have the "
+                "same Python"
+            )
+    for text in others:
+        log.warning("versions: %s", text)
+    named = ("python", "embedkit", "torch", "transformers", "vllm", "tokenizers")
+    same = ", ".join(f"{name} {here[name]}" for name in named if here.get(name))
+    checks.ok("versions", f"{same} in {folder}" + "".join(f"; {text}" for text in others))
+
+
+def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None:
+    """The GPU, the driver and the engine's packages, in a process of its own."""
+    packages = PACKAGES[config.request.engine]
+    if not packages:
+        return
+    device = config.request.device
+    found = look(packages, device, {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"})
+    if device == "cuda":
+        with checks.named("gpu"):
+            problem = gpu_problem(found, gpus)
+            if problem is not None:
+                raise EmbedkitError(problem)
+        if found.gpus:
+            checks.ok("gpu", describe_gpus(found))
+    with checks.named("imports"):
+        problem = import_problem(found)
+        if problem is not None:
+            raise EmbedkitError(problem)
+    checks.ok("imports", ", ".join(f"{name} {version}" for name, version in found.versions.items()))
+
+
+def _check_canary(config: RunConfig, engine: Engine, checks: Checks) -> None:
+    with checks.named("canary"):
+        canary = canary_inputs(load_tokenizer(Path(config.locations.model)), engine_settings(config.request))
+        first, again = (to_bytes(sing(engine, canary)) for _ in range(2))
+        moved, most = distance(again, first, engine.record), tolerance(engine.record)
+        if moved > most:
+            raise EmbedkitError(
+                f"the same texts gave vectors that are {moved:.2g} apart (tolerance {most:g}): "
+                f"{engine.record.gpu or 'the engine'} is not to be trusted; exclude this node in the profile's [embed]"
+            )
+    checks.ok("canary", f"{len(canary)} texts, twice the same to {moved:.2g} (tolerance {most:g})")
+
+
+def _same_folder(one: str, other: str) -> bool:
+    """Whether two paths are one folder, as an automounter makes them."""
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False

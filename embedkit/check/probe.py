@@ -1,0 +1,76 @@
+"""`python -P embedkit/check/probe.py torch,vllm cuda`: what this node has for an engine; node.py runs it.
+
+It imports packages and looks at the GPUs, one step after another, and prints what it knows before each: so a step that
+ends the process is known, too. It is run as a file, and imports nothing of embedkit.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+MARK = "embedkit-probe "
+
+
+def _look(packages: Sequence[str], device: str) -> None:
+    known: dict[str, object] = {"versions": {}}
+    versions: dict[str, str] = {}
+
+    def say(doing: str, **more: object) -> None:
+        known.update(more, doing=doing)
+        print(MARK + json.dumps(known), flush=True)
+
+    if device == "cuda":
+        say("asking the driver", visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+        known.update(_driver())
+    for package in packages:
+        say(f"importing {package}")
+        try:
+            module = __import__(package)
+            if package == "vllm":
+                from vllm import LLM  # noqa: F401  (vllm alone imports next to nothing)
+        except BaseException as error:
+            say("", error=[package, type(error).__name__, str(error)])
+            return
+        versions[package] = str(getattr(module, "__version__", ""))
+        say("", versions=versions)
+        if package == "torch":
+            known["torch_cuda"] = module.version.cuda or ""
+            if device == "cuda" and known["torch_cuda"]:
+                say("starting CUDA")
+                known.update(_gpus(module))
+    say("")
+
+
+def _driver() -> dict[str, object]:
+    """The driver's version and the newest CUDA that it speaks (12020 is 12.2), 0 without a driver."""
+    number = ctypes.c_int(0)
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))
+    except OSError:
+        return {"driver": "", "driver_cuda": 0}
+    try:
+        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        text = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        text = ""
+    return {"driver": (text.split() or [""])[0], "driver_cuda": number.value}
+
+
+def _gpus(torch: object) -> dict[str, object]:
+    cuda = torch.cuda  # type: ignore[attr-defined]
+    try:
+        cuda.init()
+        free_total = [cuda.mem_get_info(i) for i in range(cuda.device_count())]
+        names = [cuda.get_device_name(i) for i in range(len(free_total))]
+    except Exception as error:
+        return {"cuda_error": str(error).strip().partition("\n")[0], "gpus": []}
+    return {"gpus": [[name, free, total] for name, (free, total) in zip(names, free_total, strict=True)]}
+
+
+if __name__ == "__main__":
+    _look([package for package in sys.argv[1].split(",") if package], sys.argv[2])
+    sys.stdout.flush()
+    os._exit(0)  # libraries' threads and handlers have nothing to say

@@ -1,0 +1,1 @@
+"""The data set as a sequence of rows: files, the Hub, sampling, sources."""

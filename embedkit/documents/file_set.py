@@ -1,0 +1,123 @@
+"""Many files written at once: hashed on the way, and put in place together, durably, once all are whole."""
+
+import hashlib
+import resource
+import secrets
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from embedkit.documents.schema import FileRecord
+from embedkit.storage.atomic import fsync_file, fsync_folder, remove_temporaries
+
+SPARE_FILES = 100
+"""Open files that are left to the rest of the process."""
+SYNCS_AT_ONCE = 16
+"""A file system makes several files durable in little more time than one."""
+
+
+class HashedFile:
+    """A file that grows at its end under a temporary name. A sink for pyarrow, too."""
+
+    def __init__(self, path: Path, keep_open: bool) -> None:
+        self.path = path
+        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        self.bytes = 0
+        self._sha256 = hashlib.sha256()
+        self._keep_open = keep_open
+        self._file: BinaryIO | None = self.temporary.open("xb", buffering=0)
+        if not keep_open:
+            self.close()
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of what was written so far, hexadecimal."""
+        return self._sha256.hexdigest()
+
+    @property
+    def closed(self) -> bool:
+        """Never: it opens itself again."""
+        return False
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append bytes, all of them."""
+        view = memoryview(data).cast("B")
+        file = self._file or self.temporary.open("ab", buffering=0)
+        written = 0
+        while written < len(view):
+            written += file.write(view[written:])
+        self._sha256.update(view)
+        self.bytes += written
+        if self._keep_open:
+            self._file = file
+        else:
+            file.close()
+        return written
+
+    def tell(self) -> int:
+        """Where the next byte goes."""
+        return self.bytes
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Close the file until more is written."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+class NewFiles:
+    """Files that `publish` puts in place together; those that it did not are removed when the block ends.
+
+    Args:
+        expected: about how many there will be; more than the process may have open are opened for each write.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._keep_open = expected < resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
+        self._files: list[HashedFile] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def add(self, path: Path) -> HashedFile:
+        """Begin a file; its folder is made, and what a killed writer left of it there is removed."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(path.parent, f"{path.name}.*")
+        file = HashedFile(path, self._keep_open)
+        self._files.append(file)
+        return file
+
+    def records(self, folder: Path) -> list[FileRecord]:
+        """Name below `folder`, size and sha256 of each file."""
+        return [
+            FileRecord(name=file.path.relative_to(folder).as_posix(), bytes=file.bytes, sha256=file.sha256)
+            for file in self._files
+        ]
+
+    def publish(self) -> None:
+        """fsync all, rename all, fsync their folders."""
+        for file in self._files:
+            file.close()
+        with ThreadPoolExecutor(SYNCS_AT_ONCE, "fsync") as pool:
+            _wait(pool.map(fsync_file, [file.temporary for file in self._files]))
+            for file in self._files:
+                file.temporary.replace(file.path)
+            _wait(pool.map(fsync_folder, sorted({file.path.parent for file in self._files})))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files:
+            file.close()
+            file.temporary.unlink(missing_ok=True)
+
+
+def _wait(results: Iterable[None]) -> None:
+    """Until all are done; raises what the first that failed raised."""
+    for _ in results:
+        pass

@@ -1,0 +1,456 @@
+"""The JSON documents of a run: request, plan, manifests. Each is read strictly and written canonically.
+
+A document begins with its seal, the sha256 of the rest of its bytes: one that was damaged or edited is not believed.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from embedkit.errors import EmbedkitError
+from embedkit.storage.atomic import sha256_file, write_durably
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for JSON that is broken, of another type or too deep."""
+
+FORMAT = 2
+"""Version of all documents here; a run with another one is refused."""
+
+Device = Literal["cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+EngineName = Literal["vllm", "transformers", "hash"]
+Reason = Literal["no_assistant", "empty", "too_long"]
+Texts = Literal["all", "none"]
+View = Literal["combined", "think", "response"]
+VIEWS: tuple[View, ...] = ("combined", "think", "response")
+"""All views, in the order in which a run has them."""
+
+
+class NewerFormat(EmbedkitError):
+    """A document of another version of embedkit: nothing is wrong with it, and it is not to be replaced."""
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all documents: frozen, and an unknown field is an error."""
+
+
+class FileRecord(Document, frozen=True):
+    """One written file: name relative to the document's folder, size in bytes, sha256 of the bytes."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """A name that was edited must not lead a reader out of the folder."""
+        path = PurePosixPath(self.name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in self.name:
+            raise ValueError(f"{self.name!r} is a file outside its folder")
+
+
+class DataFile(Document, frozen=True):
+    """Identity of one data file as asked. Parquet: rows and sha256 of the footer. JSONL: size alone."""
+
+    name: str
+    bytes: int
+    rows: int | None = None
+    footer_sha256: str | None = None
+
+
+class Request(Document, frozen=True):
+    """What was asked: everything that decides the rows and vectors of a run, and nothing else."""
+
+    data: tuple[DataFile, ...]
+    data_revision: str | None
+    config: str | None
+    split: str | None
+    messages_column: str
+    source_column: str
+    sample_size: int | None
+    random_seed: int | None
+    views: tuple[View, ...]
+    max_length: int
+    shards: int | None
+    texts: Texts
+    model_files: tuple[FileRecord, ...]
+    model_revision: str | None
+    tokenizers_version: str
+    engine: EngineName
+    device: Device
+    dtype: Dtype
+
+
+class Locations(Document, frozen=True):
+    """Where the request's files are; they may move without changing what was asked.
+
+    data_repo and model_repo: ids on the Hub, if they are of there.
+    """
+
+    data: tuple[str, ...]
+    model: str
+    data_repo: str | None = None
+    model_repo: str | None = None
+
+
+class RunConfig(Document, frozen=True):
+    """`run_config.json`: the request, where its files are, and who asked."""
+
+    format: int
+    request: Request
+    locations: Locations
+    num_gpus: int
+    versions: dict[str, str]
+    asked: dict[str, str]
+
+
+class DataIndex(Document, frozen=True):
+    """`parts/index.json`: the data as prepare found it, written before the first part.
+
+    jsonl_sha256 has one entry a data file, None for Parquet (whose footer is in the request).
+    """
+
+    format: int
+    request_sha256: str
+    jsonl_sha256: tuple[str | None, ...]
+    rows: int
+    rows_chosen: int
+    part_borders: tuple[int, ...]
+
+
+class PartManifest(Document, frozen=True):
+    """`parts/part-00017.json`: one durable part, positions [start, stop) of the chosen rows."""
+
+    format: int
+    index_sha256: str
+    part: int
+    start: int
+    stop: int
+    kept: int
+    dropped: dict[Reason, int]
+    tokens: int
+    extracted: FileRecord
+    dropped_rows: FileRecord | None
+    tokenizer: str
+    audited: int
+
+
+class EngineSettings(Document, frozen=True):
+    """How every task of the run sets up its engine. Tokens are counted with special tokens, over all views."""
+
+    device: Device
+    dtype: Dtype
+    max_length: int
+    chunk_tokens: int
+    token_budget: int
+    max_sequences: int
+    eager: bool
+
+
+class PlanPart(Document, frozen=True):
+    """A part's rows that were kept and the id of the first."""
+
+    file: FileRecord
+    first_id: int
+    rows: int
+
+
+class PlanShard(Document, frozen=True):
+    """Rows [start, stop) of the row index; chunks are the ids at which chunks begin, then stop."""
+
+    start: int
+    stop: int
+    tokens: int
+    cost_seconds: float
+    chunks: tuple[int, ...]
+
+
+class Plan(Document, frozen=True):
+    """`plan.json`: what every embed task and the merge go by."""
+
+    format: int
+    request_sha256: str
+    rows: int
+    rows_chosen: int
+    rows_kept: int
+    dropped: dict[Reason, int]
+    dropped_rows: FileRecord
+    tokens: int
+    parts: tuple[PlanPart, ...]
+    shards: tuple[PlanShard, ...]
+    order: Literal["longest_first"]
+    settings: EngineSettings
+
+
+class EngineRecord(Document, frozen=True):
+    """What a task found itself running on. Shards whose records differ are not merged unasked."""
+
+    engine: str
+    engine_version: str
+    torch: str
+    cuda: str
+    gpu: str
+    attention: str
+    compile: str
+    dtype: str
+    token_budget: int
+    dim: int
+
+
+class Vectors(Document, frozen=True):
+    """What is known of some vectors of one view: sha256 of the bytes, rows without text (their vectors are zeros).
+
+    norm_min and norm_max are over the others, None if there are none.
+    """
+
+    sha256: str
+    empty: int
+    norm_min: float | None
+    norm_max: float | None
+
+
+class Chunk(Document, frozen=True):
+    """One durable chunk: rows [start, stop) in every view, and the sha256 of what was fed."""
+
+    start: int
+    stop: int
+    tokens: int
+    inputs_sha256: str
+    views: dict[View, Vectors]
+    seconds: float
+
+
+class Canary(Document, frozen=True):
+    """Vectors of the canary's texts before the first and after the last chunk.
+
+    float32, little-endian, (texts, dim of the engine record), in base64; tokens has a text's number of tokens each.
+    """
+
+    tokens: tuple[int, ...]
+    before: bytes
+    after: bytes
+
+
+class JournalHeader(Document, frozen=True):
+    """First line of an attempt's journal; chunks count only under the same plan, engine record and canary."""
+
+    format: int
+    shard: int
+    attempt: str
+    plan_sha256: str
+    engine: EngineRecord
+    canary: bytes
+    host: str
+    started: float
+
+
+class ShardMatrix(Document, frozen=True):
+    """One view's matrix of a shard. norm_min and norm_max are over rows with a text, None if there are none."""
+
+    file: FileRecord
+    shape: tuple[int, int]
+    dtype: Literal["F32"]
+    empty: int
+    norm_min: float | None
+    norm_max: float | None
+    non_finite: int
+
+
+class ShardManifest(Document, frozen=True):
+    """`manifest.json` of a shard, written last: the files that count and what is known of them."""
+
+    format: int
+    shard: int
+    attempt: str
+    job: str
+    host: str
+    request_sha256: str
+    request: Request
+    plan_sha256: str
+    engine: EngineRecord
+    start: int
+    stop: int
+    tokens: int
+    inputs_sha256: str
+    matrices: dict[View, ShardMatrix]
+    canary: Canary
+    chunks: tuple[Chunk, ...]
+    chunks_adopted: int
+    seconds: dict[str, float]
+    tokens_per_second: float
+
+
+class Preflight(Document, frozen=True):
+    """`preflight.json`: what the first start of the engine found, before the shards.
+
+    `checks` has each check's name and what it found, in order; empty in files of before there were any.
+    """
+
+    format: int
+    request_sha256: str
+    engine: EngineRecord
+    job: str
+    host: str
+    start_seconds: float
+    checks: tuple[tuple[str, str], ...] = ()
+
+
+class RejectedShard(Document, frozen=True):
+    """A manifest that merge refused. `remake`: its bytes are those that were written, and yet it is not to count."""
+
+    manifest_sha256: str
+    what: str
+    remake: bool
+
+
+class Rejected(Document, frozen=True):
+    """`embeddings/rejected.json`: what the last merge refused, by shard; a merge that succeeds removes it."""
+
+    format: int
+    shards: dict[str, RejectedShard]
+
+
+class SourceRecord(Document, frozen=True):
+    """One data source in the merged output: its folder below by_source/ and its rows."""
+
+    folder: str
+    rows: int
+
+    def __post_init__(self) -> None:
+        """A name that was edited must not lead a reader out of by_source/."""
+        if self.folder in ("", ".", "..") or "/" in self.folder or "\0" in self.folder:
+            raise ValueError(f"{self.folder!r} is a folder outside by_source/")
+
+
+class Success(Document, frozen=True):
+    """`embeddings/_SUCCESS.json`, written last of all."""
+
+    format: int
+    request_sha256: str
+    plan_sha256: str
+    engines: tuple[EngineRecord, ...]
+    mixed_engines_allowed: bool
+    rows: int
+    dim: int
+    empty: dict[View, int]
+    dropped: dict[Reason, int]
+    tokens: int
+    shard_manifests: dict[str, str]
+    files: tuple[FileRecord, ...]
+    sources: dict[str, SourceRecord]
+    versions: dict[str, str]
+    timings: dict[str, float]
+
+
+D = TypeVar("D", bound=Document)
+
+# Later formats keep the seal as it is, so that a newer document can be told from a damaged one.
+SEAL = b'\n "seal": "%s",'
+LINE_SEAL = b'"seal":"%s",'
+
+
+def encode(document: Document) -> bytes:
+    """A document's file: canonical JSON (sorted keys, a line a field for human eyes), sealed."""
+    return sealed(_canonical(document))
+
+
+def encode_line(document: Document) -> bytes:
+    """Canonical JSON on one line, sealed, for journals."""
+    return sealed(msgspec.json.encode(document, order="sorted") + b"\n", LINE_SEAL)
+
+
+def sealed(body: bytes, seal: bytes = SEAL) -> bytes:
+    """A JSON object with the sha256 of its bytes as the first field."""
+    return body[:1] + seal % hashlib.sha256(body).hexdigest().encode() + body[1:]
+
+
+def _unsealed(data: bytes, seal: bytes) -> bytes | None:
+    """What was sealed; None if a single byte of it or of the seal is another."""
+    end = 1 + len(seal % bytes(64))
+    body = data[:1] + data[end:]
+    return body if sealed(body, seal) == data else None
+
+
+def _canonical(document: Document) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
+
+
+def decode(data: bytes, kind: type[D], where: Path) -> D:
+    """Decode and check one document; `where` is named in the error.
+
+    Raises NewerFormat for a document of another version, EmbedkitError for anything else but a valid one.
+    """
+    return _decode(data, kind, where, SEAL)
+
+
+def decode_line(line: bytes, kind: type[D], where: Path) -> D:
+    """Decode and check one line of a journal, its newline included; raises as `decode` does."""
+    return _decode(line, kind, where, LINE_SEAL)
+
+
+def _decode(data: bytes, kind: type[D], where: Path, seal: bytes) -> D:
+    body = _unsealed(data, seal)
+    if body is None:
+        raise EmbedkitError(f"{where}: its bytes are not those that were written (damaged, or edited by hand)")
+    try:
+        document = msgspec.json.decode(body, type=kind)
+    except UNREADABLE as error:
+        _check_format(body, where)
+        raise EmbedkitError(f"{where}: not a valid {kind.__name__}: {error}") from None
+    _check_format(body, where)
+    for name, value in msgspec.structs.asdict(document).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise EmbedkitError(f"{where}: {name} is not a finite number")
+    return document
+
+
+def _check_format(data: bytes, where: Path) -> None:
+    """Raise NewerFormat if the document says that it has another format than this program's."""
+    try:
+        raw: Any = msgspec.json.decode(data)
+    except UNREADABLE:
+        return
+    version = raw.get("format", FORMAT) if isinstance(raw, dict) else FORMAT
+    if version != FORMAT:
+        raise NewerFormat(
+            f"{where}: it has format {version}; this embedkit reads format {FORMAT}: use the one that wrote it"
+        )
+
+
+def read(path: Path, kind: type[D]) -> D:
+    """Read one document. Raises EmbedkitError naming the file if it is missing, damaged or newer."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise EmbedkitError(f"{path}: no such file") from None
+    return decode(data, kind, path)
+
+
+def write(path: Path, document: Document) -> None:
+    """Write one document durably."""
+    write_durably(path, encode(document))
+
+
+def digest(document: Document) -> str:
+    """sha256 of the canonical JSON: a document's seal, and the name by which other documents refer to it."""
+    return hashlib.sha256(_canonical(document)).hexdigest()
+
+
+def file_record(path: Path) -> FileRecord:
+    """Name, size and sha256 of a finished file."""
+    return FileRecord(name=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def file_problem(path: Path, record: FileRecord, sha256: Callable[[Path], str] = sha256_file) -> str | None:
+    """What is wrong with a file against its record; None if nothing is. `sha256` reads the file's bytes."""
+    if not path.is_file():
+        return f"{path}: missing"
+    size = path.stat().st_size
+    if size != record.bytes:
+        return f"{path}: has {size} bytes, its manifest says {record.bytes}"
+    if sha256(path) != record.sha256:
+        return f"{path}: its bytes are not those that were written (sha256 differs)"
+    return None

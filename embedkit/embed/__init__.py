@@ -1,0 +1,1 @@
+"""Embed one shard: chunk by chunk, resumable, with a manifest written last."""

@@ -1,0 +1,45 @@
+"""The hash engine: a vector that depends on the token ids alone, to the bit, on any machine. For tests."""
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.data.sampling import row_hash
+from embedkit.documents.schema import EngineRecord, EngineSettings
+
+DIM = 64
+
+
+class HashEngine:
+    """Unit vectors from a hash of the token ids; needs no model and no torch."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.record = EngineRecord(
+            engine="hash",
+            engine_version="1",
+            torch="",
+            cuda="",
+            gpu="",
+            attention="",
+            compile="",
+            dtype=settings.dtype,
+            token_budget=settings.token_budget,
+            dim=DIM,
+        )
+
+    def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
+        """Unit vectors in the order given, float32 (n, 64)."""
+        seeds = [
+            int.from_bytes(hashlib.blake2b(ids.astype("<u4").tobytes(), digest_size=8).digest(), "little")
+            for ids in token_ids
+        ]
+        bits = np.stack([row_hash(seed, np.arange(DIM)) for seed in seeds])
+        # 53 bits, centred around zero, exact in float64.
+        values = (bits >> np.uint64(11)).astype(np.float64) / 2.0**52 - 1.0
+        vectors: npt.NDArray[np.float32] = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+        return vectors
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,1 @@
+"""What a run will take: rows, time, bytes and files."""

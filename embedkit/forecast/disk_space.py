@@ -1,0 +1,149 @@
+"""What is free for this user where a run is to be: the disk, and the quota if it can be known.
+
+A quota is asked of the site's own tools, `quota` and on Lustre `lfs quota`. Where they are not installed, say nothing
+or take long, it is recorded as unknown: nothing fails for it.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from embedkit.forecast.footprint import Footprint
+
+TIMEOUT_SECONDS = 5.0
+KIB = 1024
+
+
+class Quota(msgspec.Struct, frozen=True):
+    """What a quota leaves of bytes and files; None where it sets no limit. Never below zero."""
+
+    of: str
+    bytes: int | None
+    files: int | None
+
+
+class Space(msgspec.Struct, frozen=True, kw_only=True):
+    """Free on the file system of `folder` (files: inodes, None if it has no fixed number), and by quota.
+
+    quotas: None if none is known: the tools say nothing of it both where there is none and where they cannot ask.
+    """
+
+    folder: str
+    bytes: int
+    files: int | None
+    quotas: tuple[Quota, ...] | None
+
+
+def free_bytes(folder: Path) -> Space:
+    """What is free for this user in `folder`, or in its nearest parent that exists."""
+    folder = folder.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
+    disk = os.statvfs(existing)
+    device, mount, kind = mount_of(existing.resolve(), Path("/proc/self/mounts"))
+    return Space(
+        folder=str(existing),
+        bytes=disk.f_bavail * disk.f_frsize,
+        files=disk.f_favail if disk.f_files else None,
+        quotas=_lustre_quotas(existing, mount) if kind == "lustre" else _quotas(device),
+    )
+
+
+def shortfall(footprint: Footprint, space: Space) -> str | None:
+    """The sentence that says what does not fit, first the disk's bytes; None if all does as far as is known.
+
+    A run that has begun holds some of its bytes already; they are not taken off.
+    """
+    limits: list[tuple[str, int | None, int | None]] = [(f"the disk at {space.folder}", space.bytes, space.files)]
+    limits += [(f"the quota of {quota.of} at {space.folder}", quota.bytes, quota.files) for quota in space.quotas or ()]
+    for what, free, files in limits:
+        if free is not None and footprint.peak_bytes > free:
+            return (
+                f"the run needs about {footprint.peak_bytes / 1e9:,.1f} GB at its peak, and {what} has "
+                f"{free / 1e9:,.1f} GB left"
+            )
+        if files is not None and footprint.peak_files > files:
+            return f"the run needs about {footprint.peak_files:,} files (inodes), and {what} has {files:,} left"
+    return None
+
+
+def mount_of(folder: Path, mounts: Path) -> tuple[str, str, str]:
+    """(device, mount point, type) of a folder, from a file like /proc/self/mounts; three empty strings if not there."""
+    try:
+        lines = mounts.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return "", "", ""
+    found = "", "", ""
+    for line in lines:
+        # Spaces and the like are written in octal there.
+        device, mount, kind = (re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), word) for word in line.split()[:3])
+        if folder.is_relative_to(mount) and len(mount) >= len(found[1]):
+            found = device, mount, kind
+    return found
+
+
+def _quotas(device: str) -> tuple[Quota, ...] | None:
+    output = _ask(["quota", "-w", "-p", "-u", "-g"])
+    return None if output is None else parse_quota(output, device) or None
+
+
+def _lustre_quotas(folder: Path, mount: str) -> tuple[Quota, ...] | None:
+    asked = {"user": ("-u", os.getuid()), "group": ("-g", folder.stat().st_gid)}
+    found: list[Quota] = []
+    for of, (option, number) in asked.items():
+        output = _ask(["lfs", "quota", "-q", option, str(number), mount])
+        quota = None if output is None else parse_lfs_quota(output, f"{of} {number}", mount)
+        found += [] if quota is None else [quota]
+    return tuple(found) or None
+
+
+def _ask(command: Sequence[str]) -> str | None:
+    """What a tool prints; None if it is not there, prints nothing or takes long. `quota` exits 1 if one is used up."""
+    environment = os.environ | {"LC_ALL": "C"}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, env=environment, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout if done.stdout.strip() else None
+
+
+def parse_quota(output: str, device: str) -> tuple[Quota, ...]:
+    """The quotas on a device, of what `quota -w -p -u -g` prints: KiB, then files, each with limits and grace."""
+    found: list[Quota] = []
+    of = ""
+    for line in output.splitlines():
+        header = re.match(r"Disk quotas for (\w+) (\S+)", line)
+        if header:
+            of = f"{header[1]} {header[2]}"
+        words = line.rsplit(maxsplit=8)
+        if len(words) == 9 and _is_number(words[1]) and words[0].strip() == device:
+            found.append(_quota(of, words[1:]))
+    return tuple(found)
+
+
+def parse_lfs_quota(output: str, of: str, mount: str) -> Quota | None:
+    """The quota of what `lfs quota -q` prints; None if it is not there. A long mount point has a line of its own."""
+    words = output.split(mount, 1)[-1].split()[:8]
+    return _quota(of, words) if len(words) == 8 and _is_number(words[0]) else None
+
+
+def _quota(of: str, words: Sequence[str]) -> Quota:
+    """From used, soft limit, hard limit, grace of KiB, then of files."""
+    kib, files = _left(words[:3]), _left(words[4:7])
+    return Quota(of, None if kib is None else kib * KIB, files)
+
+
+def _left(words: Sequence[str]) -> int | None:
+    """What the hard limit leaves, or the soft one if it is the only one; None without limit."""
+    used, soft, hard = (int(word.strip("*[]")) for word in words)
+    limit = hard or soft
+    return max(limit - used, 0) if limit else None
+
+
+def _is_number(word: str) -> bool:
+    return word.strip("*[]").isdigit()

@@ -1,0 +1,135 @@
+"""merge's rows: the parts into `metadata.parquet` and one file a source, in windows of rows.
+
+While a window is compressed, whole and by source, the next is read.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.data.source_index import SourceIndex
+from embedkit.documents.file_set import NewFiles
+from embedkit.documents.schema import Plan, Request
+from embedkit.log_progress import LogProgress
+from embedkit.prepare.extract import TEXT_COLUMNS
+from embedkit.prepare.parts import COMPRESSION, extracted_schema
+from embedkit.run import RunFolder
+
+log = logging.getLogger(__name__)
+
+WINDOW_BYTES = 32 << 20
+PENDING_BYTES = 128 << 20
+"""What is held back of the sources' rows, so that their row groups do not get small."""
+SOURCES_A_PASS = 1000
+"""A Parquet file that is being written takes memory; for more sources the rows are read again."""
+
+
+def metadata_schema(request: Request) -> pa.Schema:
+    """Columns of metadata.parquet: id, then those of extracted_data.parquet (texts if they are asked for)."""
+    columns = extracted_schema(request.views)
+    fields = [field for field in columns if request.texts == "all" or field.name not in TEXT_COLUMNS]
+    return pa.schema([pa.field("id", pa.int64()), *fields])
+
+
+def merge_rows(run: RunFolder, request: Request, plan: Plan, sources: SourceIndex, files: NewFiles) -> None:
+    """Write `metadata.parquet` and the sources' own into `files`."""
+    schema = metadata_schema(request)
+    progress = LogProgress(log, "merge rows", plan.rows_kept, "rows")
+    for codes in _passes(len(sources.names)):
+        with ExitStack() as stack:
+            whole = None
+            if codes.start == 0:
+                whole = stack.enter_context(pq.ParquetWriter(files.add(run.metadata), schema, **COMPRESSION))
+            by_source = stack.enter_context(_BySource(run, sources, codes, schema, files))
+            pool = stack.enter_context(ThreadPoolExecutor(2, "write"))
+            writes: list[Future[None]] = []
+            first = 0
+            for window in _windows(run, plan, schema):
+                for write in writes:
+                    write.result()
+                writes = [pool.submit(by_source.write, first, window)]
+                if whole is not None:
+                    writes.append(pool.submit(whole.write_table, window))
+                    progress.add(window.num_rows)
+                first += window.num_rows
+            for write in writes:
+                write.result()
+
+
+def _passes(sources: int) -> list[range]:
+    return [range(sources)[i : i + SOURCES_A_PASS] for i in range(0, sources, SOURCES_A_PASS)]
+
+
+def _windows(run: RunFolder, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
+    """All kept rows with their ids, in tables of at least WINDOW_BYTES."""
+    columns = [name for name in schema.names if name != "id"]
+    read: list[pa.Table] = []
+    first = next_id = 0
+    for part in plan.parts:
+        with pq.ParquetFile(run.extracted / part.file.name) as parquet:
+            for group in range(parquet.metadata.num_row_groups):
+                read.append(parquet.read_row_group(group, columns=columns))
+                next_id += read[-1].num_rows
+                if sum(table.nbytes for table in read) >= WINDOW_BYTES:
+                    yield _window(read, first, schema)
+                    read, first = [], next_id
+    if read:
+        yield _window(read, first, schema)
+
+
+def _window(tables: list[pa.Table], first: int, schema: pa.Schema) -> pa.Table:
+    rows = pa.concat_tables(tables).combine_chunks()  # `take` is slow where a column has several chunks
+    ids = pa.array(np.arange(first, first + rows.num_rows))
+    return rows.add_column(0, "id", ids).select(schema.names).cast(schema)
+
+
+class _BySource:
+    """The files of the sources with some codes; a source's rows are held back until they are many."""
+
+    def __init__(self, run: RunFolder, sources: SourceIndex, codes: range, schema: pa.Schema, files: NewFiles) -> None:
+        self._source_codes = sources.codes
+        self._schema = schema
+        self._sinks = {code: files.add(run.source_metadata(sources.folder(code))) for code in codes}
+        self._writers: dict[int, pq.ParquetWriter] = {}
+        self._pending: dict[int, list[pa.Table]] = {}
+        self._pending_bytes: Counter[int] = Counter()
+
+    def write(self, first: int, window: pa.Table) -> None:
+        """Take each row, of ids first, first + 1, ..., to its source."""
+        codes = self._source_codes[first : first + window.num_rows]
+        order = np.argsort(codes, kind="stable")
+        present, starts = np.unique(codes[order], return_index=True)
+        for code, at in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
+            if code in self._sinks:
+                rows = window.take(pa.array(at))  # a copy: a slice would hold the whole window
+                self._pending.setdefault(code, []).append(rows)
+                self._pending_bytes[code] += rows.nbytes
+        while self._pending_bytes.total() > PENDING_BYTES:
+            self._flush(self._pending_bytes.most_common(1)[0][0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for code in self._sinks:
+            if kind is None:
+                self._flush(code)
+            if code in self._writers:
+                self._writers.pop(code).close()
+
+    def _flush(self, code: int) -> None:
+        if code not in self._writers:
+            self._writers[code] = pq.ParquetWriter(self._sinks[code], self._schema, **COMPRESSION)
+        if code in self._pending:
+            self._writers[code].write_table(pa.concat_tables(self._pending.pop(code)).combine_chunks())
+            del self._pending_bytes[code]

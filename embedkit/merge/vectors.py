@@ -1,0 +1,168 @@
+"""merge's vectors: the shards of a view into one matrix and one a source, in windows of rows.
+
+While a window is written, whole and by source, the next is read; every byte is checked against the shard's
+manifest on the way in, and hashed on the way out.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.data.source_index import SourceIndex
+from embedkit.documents.file_set import HashedFile, NewFiles
+from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header
+from embedkit.documents.schema import ShardManifest, View
+from embedkit.errors import EmbedkitError
+from embedkit.log_progress import LogProgress
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import BLOCK_BYTES, read_into
+
+log = logging.getLogger(__name__)
+
+WINDOW_BYTES = 64 << 20
+"""Three such buffers are held: one is read into, one is written from, one holds the latter's rows by source."""
+
+Matrix = npt.NDArray[np.float32]
+
+
+def merge_vectors(
+    run: RunFolder, manifests: Sequence[ShardManifest], sources: SourceIndex, view: View, files: NewFiles
+) -> dict[int, str]:
+    """Write a view's matrices into `files`; returns what is wrong, by shard: then they are not to be kept."""
+    rows, dim = manifests[-1].stop, manifests[0].engine.dim
+    window_rows = max(min(WINDOW_BYTES // (dim * ITEM_BYTES), rows), 1)
+    buffers = [np.empty((window_rows, dim), "<f4") for _ in range(2)]
+    whole = _begin(files, run.view_matrix(view), rows, dim)
+    by_source = _BySource(run, sources, window_rows, dim, view, files)
+    shards = _Shards(run, manifests, view)
+    progress = LogProgress(log, f"merge vectors ({view})", rows, "rows")
+    with ThreadPoolExecutor(2, "write") as pool:
+        writes: list[Future[None]] = []
+        for number, first in enumerate(range(0, rows, window_rows)):
+            window = buffers[number % 2][: rows - first]
+            shards.read(first, window)
+            for write in writes:
+                write.result()
+            writes = [pool.submit(_write, whole, window), pool.submit(by_source.write, first, window)]
+            progress.add(len(window))
+        for write in writes:
+            write.result()
+    return shards.problems
+
+
+def _begin(files: NewFiles, path: Path, rows: int, dim: int) -> HashedFile:
+    file = files.add(path)
+    file.write(matrix_header(rows, dim))
+    return file
+
+
+def _write(file: HashedFile, rows: Matrix) -> None:
+    file.write(rows.data)
+
+
+class _Shards:
+    """The shards' rows in order of their ids; `problems` has what was found wrong so far, by shard."""
+
+    def __init__(self, run: RunFolder, manifests: Sequence[ShardManifest], view: View) -> None:
+        self.problems: dict[int, str] = {}
+        self._run = run
+        self._view = view
+        self._manifests = iter(manifests)
+        self._stop = 0
+        self._shard: _OpenShard | None = None
+
+    def read(self, first: int, window: Matrix) -> None:
+        """Fill a window with the next rows, first, first + 1, ...; those of a damaged shard may be anything."""
+        at, stop = first, first + len(window)
+        while at < stop:
+            if at == self._stop:
+                self._open_next()
+            end = min(stop, self._stop)
+            self._read(window[at - first : end - first], is_last=end == self._stop)
+            at = end
+
+    def _open_next(self) -> None:
+        manifest = next(self._manifests)
+        self._stop = manifest.stop
+        try:
+            self._shard = _OpenShard(self._run, manifest, self._view)
+        except (EmbedkitError, OSError) as error:
+            self.problems[manifest.shard] = str(error)
+            self._shard = None
+
+    def _read(self, rows: Matrix, is_last: bool) -> None:
+        if self._shard is None:
+            return
+        try:
+            self._shard.read(rows)
+            if is_last:
+                self._shard.check()
+        except (EmbedkitError, OSError) as error:
+            self.problems[self._shard.shard] = str(error)
+            is_last = True
+        if is_last:
+            self._shard.close()
+            self._shard = None
+
+
+class _OpenShard:
+    """A shard's matrix file, read from its first row to its last."""
+
+    def __init__(self, run: RunFolder, manifest: ShardManifest, view: View) -> None:
+        matrix = manifest.matrices[view]
+        self.shard = manifest.shard
+        self._path = run.shard(manifest.shard) / matrix.file.name
+        self._wanted = matrix.file.sha256
+        if not self._path.is_file():
+            raise EmbedkitError(f"{self._path} is missing")
+        offset = check_matrix(self._path, *matrix.shape)
+        self._file = self._path.open("rb", buffering=0)
+        self._sha256 = hashlib.sha256(self._file.read(offset))
+
+    def read(self, rows: Matrix) -> None:
+        """Read the next rows into an array."""
+        data = rows.data.cast("B")
+        while data:
+            count = read_into(self._file, data[:BLOCK_BYTES])
+            if not count:
+                raise EmbedkitError(f"{self._path}: became shorter while it was read")
+            self._sha256.update(data[:count])
+            data = data[count:]
+
+    def check(self) -> None:
+        """Raise EmbedkitError if the bytes, all read now, are not the manifest's."""
+        if self._sha256.hexdigest() != self._wanted:
+            raise EmbedkitError(f"{self._path}: its bytes are not those that were written (sha256 differs)")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class _BySource:
+    """One matrix file a source."""
+
+    def __init__(
+        self, run: RunFolder, sources: SourceIndex, window_rows: int, dim: int, view: View, files: NewFiles
+    ) -> None:
+        self._codes = sources.codes
+        self._files = [
+            _begin(files, run.source_matrix(sources.folder(code), view), int(rows), dim)
+            for code, rows in enumerate(sources.counts)
+        ]
+        self._sorted = np.empty((window_rows, dim), "<f4")
+
+    def write(self, first: int, window: Matrix) -> None:
+        """Append each row, of ids first, first + 1, ..., to its source's file."""
+        codes = self._codes[first : first + len(window)]
+        order = np.argsort(codes, kind="stable")
+        # With mode="raise" numpy would gather into a buffer of its own first.
+        by_source = np.take(window, order, axis=0, out=self._sorted[: len(window)], mode="clip")
+        present, starts = np.unique(codes[order], return_index=True)
+        for code, rows in zip(present, np.split(by_source, starts[1:]), strict=True):
+            self._files[code].write(rows.data)

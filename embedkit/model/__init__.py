@@ -1,0 +1,1 @@
+"""The model folder: its settings and its tokenizer."""

@@ -1,0 +1,171 @@
+"""What a model folder says of itself: identity, limit, size. Nothing here loads weights."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from embedkit.documents.schema import UNREADABLE, FileRecord, RunConfig
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.storage.atomic import sha256_file
+
+IDENTITY_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors"}
+OTHER_RUNTIMES = {"onnx", "openvino"}
+NO_LIMIT = 10**9
+"""Tokenizers write about 1e30 for "no limit"."""
+
+
+def model_files(model: Path) -> tuple[FileRecord, ...]:
+    """Name, size and sha256 of each file that decides the model's numbers, sorted by name."""
+    paths = [
+        path
+        for path in sorted(model.rglob("*"))
+        if path.is_file() and is_identity(PurePosixPath(path.relative_to(model)))
+    ]
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(sha256_file, paths)
+    return tuple(
+        FileRecord(name=path.relative_to(model).as_posix(), bytes=path.stat().st_size, sha256=sha256)
+        for path, sha256 in zip(paths, digests, strict=True)
+    )
+
+
+def is_identity(path: PurePosixPath) -> bool:
+    """Whether a file of a model folder decides its numbers, by its path there: not another runtime's, nor hidden."""
+    is_ours = not any(part in OTHER_RUNTIMES or part.startswith(".") for part in path.parts)
+    return is_ours and path.suffix in IDENTITY_SUFFIXES
+
+
+def model_limit(model: Path) -> int | None:
+    """The most tokens, special ones counted, that the model takes; None if the folder says nothing."""
+    limits = [
+        read_json(model, "sentence_bert_config.json").get("max_seq_length"),
+        read_json(model, "config.json").get("max_position_embeddings"),
+        read_json(model, "tokenizer_config.json").get("model_max_length"),
+    ]
+    known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
+    return min(known) if known else None
+
+
+def vocabulary_size(model: Path) -> int | None:
+    """Rows of the embedding table, from config.json; None if there is none."""
+    size = read_json(model, "config.json").get("vocab_size")
+    return None if size is None else int(size)
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """How a text's vector is made of its tokens' hidden states, and whether it is scaled to unit norm."""
+
+    mode: Literal["last", "mean", "cls"]
+    normalize: bool
+
+
+POOLING_MODES: dict[str, Literal["last", "mean", "cls"]] = {
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "lasttoken": "last",
+    "mean": "mean",
+    "cls": "cls",
+}
+"""Names in a pooling module's config.json: a flag a mode, or (newer folders) one `pooling_mode`."""
+
+
+WITHOUT_WEIGHTS = {"Pooling", "Normalize"}
+
+
+def read_modules(model: Path) -> dict[str, str]:
+    """Folder of each sentence-transformers module by its kind; empty if there is no modules.json."""
+    path = model / "modules.json"
+    if not path.is_file():
+        return {}
+    try:
+        return {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in json.loads(path.read_bytes())}
+    except (ValueError, TypeError, KeyError) as error:
+        raise UsageError(f"{path}: not a list of modules with type and path: {error!r}") from None
+
+
+def weight_folders(model: Path) -> list[Path]:
+    """Folders that must hold weights: the model's own, and those of modules such as Dense."""
+    further = [path for kind, path in read_modules(model).items() if kind not in WITHOUT_WEIGHTS and path]
+    return [model, *(model / path for path in further)]
+
+
+def read_pooling(model: Path) -> Pooling:
+    """The pooling that a sentence-transformers folder asks for.
+
+    Source: `modules.json` lists the modules in order with their folders; the pooling module's folder has a config.json.
+
+    Raises:
+        UsageError: the folder does not say, or has modules that are not Transformer, Pooling, Normalize.
+    """
+    path = model / "modules.json"
+    if not path.is_file():
+        raise UsageError(
+            f"--model {model}: no modules.json there, which says how vectors are pooled; use --engine vllm"
+        )
+    modules = read_modules(model)
+    foreign = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
+    if foreign or "Pooling" not in modules:
+        wrong = f"the module {foreign[0]} is not known" if foreign else "there is no Pooling module"
+        raise UsageError(f"{path}: {wrong} to the transformers engine; use --engine vllm")
+    config = read_json(model, f"{modules['Pooling']}/config.json")
+    asked = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    asked = [str(config["pooling_mode"])] if "pooling_mode" in config else asked
+    if len(asked) != 1 or asked[0] not in POOLING_MODES:
+        raise UsageError(
+            f"{model / modules['Pooling'] / 'config.json'}: pooling {' + '.join(asked) or 'of no kind'} is not known "
+            "to the transformers engine (last token, mean, cls); use --engine vllm"
+        )
+    return Pooling(POOLING_MODES[asked[0]], "Normalize" in modules)
+
+
+def read_json(model: Path, name: str) -> dict[str, Any]:
+    """One JSON object of the model folder; empty if there is no such file."""
+    path = model / name
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: a JSON object was expected")
+    return value
+
+
+class _Tensor(msgspec.Struct):
+    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
+
+
+def weight_shapes(model: Path) -> dict[str, list[int]]:
+    """Tensor names and shapes, read from the headers of the safetensors files.
+
+    Source: the safetensors format (8 bytes little-endian length, then a JSON header). Raises UsageError naming a
+    file that is not one.
+    """
+    shapes: dict[str, list[int]] = {}
+    for path in sorted(model.glob("*.safetensors")):
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(length) if length < path.stat().st_size else b""
+        try:
+            tensors = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
+            tensors.pop("__metadata__", None)
+            shapes |= {name: msgspec.json.decode(raw, type=_Tensor).shape for name, raw in tensors.items()}
+        except UNREADABLE as error:
+            raise UsageError(f"{path}: not a whole safetensors file: {error}; fetch it again") from None
+    return shapes
+
+
+def require_same_model(config: RunConfig) -> None:
+    """Raise EmbedkitError if the model's files are no longer those of the request."""
+    model = Path(config.locations.model)
+    if not model.is_dir():
+        raise EmbedkitError(f"{model}: the model's folder is gone")
+    if model_files(model) != config.request.model_files:
+        raise EmbedkitError(f"{model}: its files are no longer those that the run was asked for; start a new run")

@@ -1,0 +1,68 @@
+"""The row index: the kept rows by id, read back from the parts."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.documents.schema import FileRecord, PlanPart, file_problem
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+
+
+class RowIndex:
+    """Reads any range of ids; only the row groups that hold them."""
+
+    def __init__(self, run: RunFolder, parts: Sequence[PlanPart]) -> None:
+        self._folder = run.extracted
+        self._parts = parts
+        self._first_ids = [part.first_id for part in parts]
+
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
+        """Rows with start <= id < stop, in order, with the given columns of extracted_data.parquet."""
+        frames = list(self._pieces(start, stop, list(columns)))
+        frame = pl.concat(frames) if frames else pl.DataFrame()
+        if frame.height != stop - start:
+            raise EmbedkitError(
+                f"{self._folder}: ids {start} to {stop} have {frame.height} rows; run `embedkit verify`"
+            )
+        return frame
+
+    def _pieces(self, start: int, stop: int, columns: list[str]) -> Iterator[pl.DataFrame]:
+        first = max(bisect_right(self._first_ids, start) - 1, 0)
+        for part in self._parts[first:]:
+            if part.first_id >= stop:
+                return
+            low, high = max(start - part.first_id, 0), min(stop - part.first_id, part.rows)
+            if low < high:
+                yield _read_part(self._folder / part.file.name, part.file, low, high, columns)
+
+
+def _read_part(path: Path, record: FileRecord, low: int, high: int, columns: list[str]) -> pl.DataFrame:
+    """Rows [low, high) of one part file."""
+    try:
+        parquet = _open_part(path, record)
+        sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
+        ends = np.cumsum(sizes)
+        groups = range(int(np.searchsorted(ends, low, "right")), int(np.searchsorted(ends, high, "left")) + 1)
+        table = parquet.read_row_groups(list(groups), columns=columns, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        raise EmbedkitError(f"{path}: cannot be read: {error}; run `embedkit verify`") from None
+    skipped = int(ends[groups.start] - sizes[groups.start])
+    frame = pl.from_arrow(table.slice(low - skipped, high - low))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+@lru_cache(maxsize=4)
+def _open_part(path: Path, record: FileRecord) -> pq.ParquetFile:
+    """Open a part once all its bytes are those that the plan names: a damaged text may have as many tokens."""
+    problem = file_problem(path, record)
+    if problem is not None:
+        raise EmbedkitError(f"{problem}; run `embedkit verify`")
+    return pq.ParquetFile(path, pre_buffer=False)

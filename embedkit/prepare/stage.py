@@ -1,0 +1,204 @@
+"""prepare: choose rows, make the parts, then number the kept rows and cut the plan."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow.parquet as pq
+
+from embedkit.data.dataset import Dataset, identify, open_dataset, read_sources, row_bytes
+from embedkit.data.hub import require_fetched
+from embedkit.data.sampling import sample_rows
+from embedkit.documents.schema import (
+    FORMAT,
+    D,
+    DataIndex,
+    FileRecord,
+    NewerFormat,
+    PartManifest,
+    Plan,
+    PlanPart,
+    Reason,
+    RunConfig,
+    View,
+    digest,
+    file_record,
+    read,
+    write,
+)
+from embedkit.errors import EmbedkitError
+from embedkit.log_progress import LogProgress
+from embedkit.model.folder import require_same_model
+from embedkit.prepare.cost import CostModel, model_cost
+from embedkit.prepare.extract import count_column
+from embedkit.prepare.parts import gather_dropped, make_parts, part_borders
+from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import durable, remove_temporaries
+from embedkit.storage.cpus import available_cpus
+from embedkit.storage.lock import lease
+
+log = logging.getLogger(__name__)
+
+
+def prepare(run: RunFolder, workers: int | None = None) -> Plan:
+    """Make `extracted_data.parquet/`, `dropped_rows.parquet` and `plan.json`; continue where a kill fell.
+
+    What is there already is read whole and kept if it is sound; the rest is made again.
+
+    Args:
+        run: a run folder with its `run_config.json`.
+        workers: processes; None for one a CPU that this process may use.
+
+    Raises:
+        EmbedkitError: the data changed since the run was asked for, a row cannot be read, no row was kept.
+    """
+    config = read(run.config, RunConfig)
+    require_fetched(run, config)
+    require_same_model(config)
+    for folder in (run.parts, run.extracted):
+        folder.mkdir(parents=True, exist_ok=True)
+    with lease(run.parts / "prepare.lease", "preparing this run"):
+        return _prepare(run, config, workers or available_cpus())
+
+
+def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
+    dataset = open_checked(config)
+    rows = choose_rows(dataset, config)
+    index = _write_index(run, config, dataset, rows)
+    log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
+    progress = LogProgress(log, "prepare", len(rows), "rows")
+    parts: list[PartManifest] = []
+    for part in make_parts(run, config, dataset, rows, index, workers):
+        parts.append(part)
+        progress.add(part.stop - part.start)
+    parts.sort(key=lambda part: part.part)
+    remove_temporaries(run.parts)
+    for file in (run.dropped, run.plan):
+        remove_temporaries(run.path, f"{file.name}.*")
+    cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
+    plan = make_plan(run, config, dataset.rows, len(rows), parts, cost)
+    if _readable(run.plan, Plan) is None:
+        write(run.plan, plan)
+    elif read_plan(run, config) != plan:
+        raise EmbedkitError(
+            f"{run.plan}: not the plan that this request and data give. If it was edited, remove it: a resume makes it "
+            "again, and shards that fit it are kept. If another version of embedkit made it, go on with that one"
+        )
+    return plan
+
+
+def _readable(path: Path, kind: type[D]) -> D | None:
+    """A document that can be made again, or None if it is missing or damaged."""
+    try:
+        return read(path, kind)
+    except NewerFormat:
+        raise
+    except EmbedkitError as error:
+        if path.exists():
+            log.warning("made again: %s", error)
+        return None
+
+
+def open_checked(config: RunConfig) -> Dataset:
+    """Open the run's data files. Raises EmbedkitError naming a file that is missing or has changed."""
+    paths = [Path(path) for path in config.locations.data]
+    for path, asked in zip(paths, config.request.data, strict=True):
+        if not path.is_file():
+            raise EmbedkitError(f"{path}: the data file is gone; put it back, or start a new run")
+        if identify(path) != asked:
+            raise EmbedkitError(f"{path}: not the file that the run was asked for (it changed); start a new run")
+    return open_dataset(paths, config.request.messages_column, config.request.source_column)
+
+
+def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:
+    """The rows that the request asks for, ascending, int64 (n,)."""
+    if config.request.sample_size is None:
+        return np.arange(dataset.rows)
+    return sample_rows(read_sources(dataset), config.request.sample_size, config.request.random_seed)
+
+
+def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.NDArray[np.int64]) -> DataIndex:
+    """Write `parts/index.json`, or check that it is what an earlier start found."""
+    index = DataIndex(
+        format=FORMAT,
+        request_sha256=digest(config.request),
+        jsonl_sha256=tuple(file.sha256 for file in dataset.files),
+        rows=dataset.rows,
+        rows_chosen=len(rows),
+        part_borders=part_borders(row_bytes(dataset)[rows]),
+    )
+    if not len(rows):
+        raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
+    there = _readable(run.data_index, DataIndex)
+    if there is not None and there.request_sha256 != index.request_sha256:
+        raise EmbedkitError(
+            f"{run.config}: not the request that this run was prepared for; was it edited, or copied here? Put it "
+            "back, or start a new run"
+        )
+    if there not in (None, index):
+        raise EmbedkitError(f"{run.data_index}: the data changed since prepare began; start a new run")
+    if there is None:
+        write(run.data_index, index)
+    return index
+
+
+def make_plan(
+    run: RunFolder, config: RunConfig, rows: int, rows_chosen: int, parts: list[PartManifest], cost: CostModel
+) -> Plan:
+    """Number the kept rows and cut them into shards; writes `dropped_rows.parquet`, too.
+
+    Args:
+        run: the run; its parts are there.
+        config: the run's.
+        rows: rows of the data set.
+        rows_chosen: those of them that the request asks for.
+        parts: all parts' manifests in order.
+        cost: what a row is predicted to cost.
+    """
+    request = config.request
+    dropped_rows = _write_dropped(run, parts)
+    dropped: dict[Reason, int] = {reason: sum(part.dropped[reason] for part in parts) for reason in parts[0].dropped}
+    rows_kept = sum(part.kept for part in parts)
+    if rows_kept == 0:
+        raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
+    tokens = np.concatenate([_token_counts(run, part, request.views) for part in parts])
+    shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device])
+    seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
+    first_ids = np.cumsum([0, *(part.kept for part in parts)])
+    return Plan(
+        format=FORMAT,
+        request_sha256=digest(request),
+        rows=rows,
+        rows_chosen=rows_chosen,
+        rows_kept=rows_kept,
+        dropped=dropped,
+        dropped_rows=dropped_rows,
+        tokens=int(tokens.sum()),
+        parts=tuple(
+            PlanPart(file=part.extracted, first_id=int(first_id), rows=part.kept)
+            for part, first_id in zip(parts, first_ids[:-1], strict=True)
+        ),
+        shards=shards,
+        order="longest_first",
+        settings=engine_settings(request, seconds),
+    )
+
+
+def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
+    """Write `dropped_rows.parquet` from the parts' dropped rows."""
+    frames = [pl.read_parquet(run.part_dropped(part.part)) for part in parts if part.dropped_rows]
+    with durable(run.dropped) as temporary:
+        gather_dropped(frames).write_parquet(temporary)
+    return file_record(run.dropped)
+
+
+def _token_counts(run: RunFolder, part: PartManifest, views: Sequence[View]) -> npt.NDArray[np.int64]:
+    """A part's token counts, a column a view, int64 (rows, views)."""
+    columns = [count_column(view) for view in views]
+    with pq.ParquetFile(run.part_data(part.part), pre_buffer=False) as parquet:
+        table = parquet.read(columns, use_threads=False)
+    return np.stack([table[column].to_numpy() for column in columns], axis=1).astype(np.int64)

@@ -1,0 +1,160 @@
+"""The run folder: where each file of a run is. The layout is the README's; paths are made here alone."""
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedkit.documents.schema import View
+from embedkit.errors import UsageError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run, `output/<run-name>/`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def resume_command(self) -> str:
+        """What to type to continue the run and mend what is damaged: there, where it was begun."""
+        if self.submissions.exists():
+            return shlex.join([program(), "rerun", str(self.path)])
+        return shlex.join(
+            [program(), "run", "--resume", "--run-name", self.name, "--output-dir", str(self.path.parent)]
+        )
+
+    @property
+    def fetch_command(self) -> str:
+        """What to type to have the run's files from the Hub again."""
+        return shlex.join([program(), "fetch", "--run-name", self.name, "--output-dir", str(self.path.parent)])
+
+    @property
+    def config(self) -> Path:
+        return self.path / "run_config.json"
+
+    @property
+    def extracted(self) -> Path:
+        return self.path / "extracted_data.parquet"
+
+    @property
+    def parts(self) -> Path:
+        return self.path / "parts"
+
+    @property
+    def data_index(self) -> Path:
+        return self.parts / "index.json"
+
+    def part_manifest(self, part: int) -> Path:
+        return self.parts / f"part-{part:05d}.json"
+
+    def part_dropped(self, part: int) -> Path:
+        return self.parts / f"dropped-{part:05d}.parquet"
+
+    def part_data(self, part: int) -> Path:
+        return self.extracted / f"part-{part:05d}.parquet"
+
+    @property
+    def dropped(self) -> Path:
+        return self.path / "dropped_rows.parquet"
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def embeddings(self) -> Path:
+        return self.path / "embeddings"
+
+    def shard(self, shard: int) -> Path:
+        return self.embeddings / "shards" / f"{shard:05d}"
+
+    def shard_manifest(self, shard: int) -> Path:
+        return self.shard(shard) / "manifest.json"
+
+    @property
+    def matrix(self) -> Path:
+        return self.view_matrix("combined")
+
+    def view_matrix(self, view: View) -> Path:
+        return self.embeddings / ("all.safetensors" if view == "combined" else f"all_{view}.safetensors")
+
+    def source_matrix(self, folder: str, view: View) -> Path:
+        name = "embeddings.safetensors" if view == "combined" else f"embeddings_{view}.safetensors"
+        return self.by_source / folder / name
+
+    def source_metadata(self, folder: str) -> Path:
+        return self.by_source / folder / "metadata.parquet"
+
+    @property
+    def metadata(self) -> Path:
+        return self.embeddings / "metadata.parquet"
+
+    @property
+    def by_source(self) -> Path:
+        return self.embeddings / "by_source"
+
+    @property
+    def rejected(self) -> Path:
+        return self.embeddings / "rejected.json"
+
+    @property
+    def success(self) -> Path:
+        return self.embeddings / "_SUCCESS.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.path / "submissions.jsonl"
+
+    @property
+    def preflight(self) -> Path:
+        return self.path / "preflight.json"
+
+    @property
+    def compile_cache(self) -> Path:
+        return self.path / "compile_cache.tar"
+
+    @property
+    def analysis(self) -> Path:
+        return self.path / "analysis"
+
+    @property
+    def analysis_page(self) -> Path:
+        return self.analysis / "index.html"
+
+    @property
+    def analysis_lease(self) -> Path:
+        return self.path / "analysis.lease"
+
+    def is_analyzed(self) -> bool:
+        """Whether there is a page of all rows, and it is no older than the merge."""
+        try:
+            return self.analysis_page.stat().st_mtime_ns >= self.success.stat().st_mtime_ns
+        except FileNotFoundError:
+            return False
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+
+def program() -> str:
+    """How embedkit was called, for commands that are printed to be typed; its jobs learn it by environment."""
+    return os.environ.get("EMBEDKIT_PROGRAM", "embedkit")
+
+
+def find_run(run: str, output_dir: Path) -> RunFolder:
+    """The run of that name below output_dir, or at that path.
+
+    Raises UsageError if there is none; it lists the runs that there are.
+    """
+    for path in (Path(run), output_dir / run):
+        if (path / "run_config.json").is_file():
+            return RunFolder(path.resolve())
+    known = sorted(p.parent.name for p in output_dir.glob("*/run_config.json"))
+    there = f"; there are: {', '.join(known)}" if known else ""
+    raise UsageError(f"no run named {run!r} in {output_dir}/ and none at that path{there}")

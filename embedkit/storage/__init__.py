@@ -1,0 +1,1 @@
+"""Bytes on disk and processes: durable writes, locks, CPUs. Knows nothing of runs."""

@@ -1,0 +1,1 @@
+"""Run the stages on this machine: one job per GPU."""

@@ -1,0 +1,132 @@
+"""Showing how far a run is: bars on a terminal, sparse lines elsewhere. It only reads the run folder."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from embedkit.check.status import Status, StatusReader
+from embedkit.log_progress import LINE_SECONDS
+from embedkit.run import RunFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+TICK_SECONDS = 0.5
+FOLLOW_SECONDS = 5.0
+"""Slurm is asked as often; it has other users."""
+
+
+class Display:
+    """Bars for prepare and embed, from the run's files; call `update` now and then."""
+
+    def __init__(self, run: RunFolder, console: "Console") -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._reader = StatusReader(run)
+        self._console = console
+        self._lines = LogLines(console)
+        self._progress = Progress(
+            TextColumn("{task.description:<8}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.fields[done]}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=console,
+            speed_estimate_period=120,
+        )
+        self._bars = {
+            stage: self._progress.add_task(stage, total=None, done="", rate="", visible=False)
+            for stage in ("prepare", "embed")
+        }
+        self._began: dict[str, tuple[float, int]] = {}
+
+    def __enter__(self) -> "Display":
+        if self._console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.update()
+        self._progress.stop()
+
+    def update(self) -> None:
+        """Read the run's status and show it."""
+        status = self._reader.read()
+        self._show("prepare", status.rows_prepared, status.rows_chosen, "rows")
+        if status.tokens is not None:
+            shards = f"{status.shards_done}/{len(status.shards)} shards, {_rows_done(status):,} rows"
+            if not any(shard.state != "pending" for shard in status.shards):
+                shards = "starting the engine"
+            self._show("embed", status.tokens_done, status.tokens, "tokens", shards)
+
+    def _show(self, stage: str, done: int, total: int | None, unit: str, detail: str = "") -> None:
+        if total is None:
+            return
+        now = time.monotonic()
+        began, done_then = self._began.setdefault(stage, (now, done))
+        rate = f"{(done - done_then) / (now - began):,.0f} {unit}/s" if done > done_then else ""
+        left = (total - done) * (now - began) / (done - done_then) if total > done > done_then else None
+        text = detail or f"{done:,}/{total:,} {unit}"
+        if self._console.is_terminal:
+            self._progress.update(
+                self._bars[stage],
+                completed=done,
+                total=total,
+                visible=True,
+                done=text,
+                rate=rate if done < total else "",
+            )
+        else:
+            self._lines.show(stage, done, total, f"{text}  {rate}", left)
+
+
+class LogLines:
+    """Bars as sparse lines: one every half minute and one when a stage is done."""
+
+    def __init__(self, console: "Console") -> None:
+        self._console = console
+        self._last: dict[str, float] = {}
+
+    def show(self, stage: str, done: int, total: int, text: str, seconds_left: float | None) -> None:
+        """Print a line, unless one was printed a moment ago."""
+        last = self._last.get(stage, -LINE_SECONDS)
+        if last == float("inf") or (done < total and time.monotonic() - last < LINE_SECONDS):
+            return
+        self._last[stage] = float("inf") if done >= total else time.monotonic()
+        left = "" if seconds_left is None else f"  {seconds_left:,.0f} s left"
+        self._console.print(f"{stage:<8} {100 * done // max(total, 1):>3} %  {text}{left}", highlight=False)
+
+
+@contextmanager
+def watching(run: RunFolder, console: "Console") -> Iterator[None]:
+    """Show the run's progress from a thread while this process works on it."""
+    stop = threading.Event()
+    with Display(run, console) as display:
+
+        def watch() -> None:
+            while not stop.wait(TICK_SECONDS):
+                display.update()
+
+        thread = threading.Thread(target=watch, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def follow(run: RunFolder, console: "Console", is_alive: Callable[[], bool]) -> None:
+    """Show the run's progress until it is done or nothing is at work on it any more."""
+    reader = StatusReader(run)
+    with Display(run, console) as display:
+        while reader.read().stage != "done" and is_alive():
+            display.update()
+            time.sleep(FOLLOW_SECONDS)
+
+
+def _rows_done(status: Status) -> int:
+    return sum(shard.rows_done for shard in status.shards)

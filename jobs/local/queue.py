@@ -1,0 +1,216 @@
+"""The local queue: jobs on this machine, one at a time on each GPU (or CPU slot).
+
+Each job is a submitit local job. submitit starts all it is given at once, so the queue holds jobs back
+until a slot is free. A job never outlives the queue: on an interrupt the queue kills it, and a job whose
+queue was killed with -9 notices and exits by itself. Nothing is lost by that: all work is durable in pieces.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import submitit
+
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import new_private_folder
+from embedkit.storage.cpus import available_cpus
+from embedkit.storage.processes import exit_with, ignore_interrupts
+from jobs.tasks import exit_code_of, log_to_file
+
+TIMEOUT_MINUTES = 60 * 24 * 30
+"""submitit's local default is two minutes; a stage takes as long as it takes."""
+TICK_SECONDS = 0.2
+ERROR_LINES = 20
+FULL_DISK_BYTES = 1 << 20
+"""With less than this free, a job that said nothing had no room to say it."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one job runs at a time: a GPU by its CUDA name ("" for none) and the CPUs it may use."""
+
+    gpu: str
+    cpus: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A named call; its log is `logs/<name>.log`."""
+
+    name: str
+    call: Callable[..., None]
+    arguments: tuple[Any, ...]
+
+
+def visible_gpus() -> list[str]:
+    """CUDA names of the GPUs that this process may use, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name not in ("", "-1", "NoDevFiles")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return re.findall(r"^GPU (\d+):", listed, flags=re.MULTILINE)
+
+
+def make_slots(count: int, gpus: Sequence[str]) -> list[Slot]:
+    """`count` slots, one a GPU if there are GPUs; the machine's CPUs are shared out among them."""
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cpus()))
+    shares = [tuple(cpus[i::count]) or (cpus[i % len(cpus)],) for i in range(count)]
+    return [Slot(gpus[i] if gpus else "", shares[i]) for i in range(count)]
+
+
+def whole_machine() -> Slot:
+    """A slot with all CPUs and no GPU, for the stages between."""
+    return make_slots(1, [])[0]
+
+
+class LocalQueue:
+    """Runs jobs of one run on the given slots."""
+
+    def __init__(self, run: RunFolder, slots: Sequence[Slot], pickles: Path | None = None) -> None:
+        """`pickles`: where submitit keeps its files; by default with the run's logs."""
+        self._run = run
+        self._pickles = pickles if pickles is not None else _submitit_folder(run)
+        self._free = list(slots)
+        self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
+        self._log_begins: dict[str, int] = {}
+        self._executor: submitit.LocalExecutor
+
+    def run(
+        self,
+        jobs: Sequence[Job],
+        on_tick: Callable[[], None],
+        on_end: Callable[[str, str | None], None] = lambda *_: None,
+    ) -> dict[str, str]:
+        """Run the jobs in order, as slots fall free; a failure stops no other job.
+
+        `on_end` is called with the name of each job that is over, and what went wrong.
+
+        Returns what went wrong, by job name; empty if nothing did. Whatever interrupts this call, no job is
+        left running when it returns.
+        """
+        waiting = list(jobs)
+        failures: dict[str, str] = {}
+        # A new one each time: no job finds what one with the same process id left.
+        pickles = new_private_folder(self._pickles)
+        self._executor = submitit.LocalExecutor(pickles)
+        self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
+        try:
+            while waiting or self._running:
+                while waiting and self._free:
+                    self._start(waiting.pop(0))
+                for name in [name for name, (job, _) in self._running.items() if job.done()]:
+                    job, slot = self._running.pop(name)
+                    self._free.append(slot)
+                    if _succeeded(job):
+                        _remove_files_of(job)
+                    else:
+                        failures[name] = last_error(self._run.logs / f"{name}.log", self._log_begins[name])
+                    on_end(name, failures.get(name))
+                on_tick()
+                time.sleep(TICK_SECONDS)
+        finally:
+            self.stop()
+            with suppress(OSError):  # what failed jobs left stays
+                pickles.rmdir()
+        return failures
+
+    def stop(self) -> None:
+        """Kill every running job with all its descendants."""
+        for job, slot in self._running.values():
+            _kill_tree(int(job.job_id))
+            self._free.append(slot)
+        self._running.clear()
+
+    def _start(self, job: Job) -> None:
+        slot = self._free.pop(0)
+        log_file = self._run.logs / f"{job.name}.log"
+        self._log_begins[job.name] = log_file.stat().st_size if log_file.exists() else 0
+        with _interrupts_ignored():
+            started: submitit.Job[None] = self._executor.submit(
+                run_job, os.getpid(), log_file, slot, job.call, job.arguments
+            )
+        self._running[job.name] = (started, slot)
+
+
+def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    """Runs in the job's process: its surroundings, then the call. A failure is logged and exits non-zero."""
+    exit_with(owner)
+    ignore_interrupts()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's handler ignores it
+    log_to_file(log_file)
+    os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, slot.cpus)
+    try:
+        call(*arguments)
+    except Exception as error:
+        raise SystemExit(exit_code_of(error)) from None
+
+
+def last_error(log_file: Path, begin: int) -> str:
+    """The last error in a log from byte `begin` on, and where the log is."""
+    text = log_file.read_bytes()[begin:] if log_file.exists() else b""
+    lines = text.decode(errors="replace").splitlines()
+    begins = [i for i, line in enumerate(lines) if " ERROR " in line]
+    wordless = "it ended without a word (killed?)"
+    if not begins and shutil.disk_usage(log_file.parent).free < FULL_DISK_BYTES:
+        wordless = "the disk is full: there was no room to log why; make room and resume: what is done is kept"
+    error = lines[begins[-1] :][:ERROR_LINES] if begins else [wordless, *lines[-3:]]
+    first = error[0].split(" ERROR ", 1)[-1]
+    return "\n".join([first, *error[1:], f"log: {log_file}"])
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """A child started in here ignores Ctrl-C from its first moment; the queue ends jobs itself."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _kill_tree(pid: int) -> None:
+    try:
+        process = psutil.Process(pid)
+        tree = [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for member in tree:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(tree, timeout=10)
+
+
+def _succeeded(job: submitit.Job[None]) -> bool:
+    """Whether a job that is over left a result; asking submitit for one that is not there takes it 15 s."""
+    return job.paths.result_pickle.exists() and job.exception() is None
+
+
+def remove_job_files(run: RunFolder) -> None:
+    """Remove what submitit wrote for jobs of queues that were killed; call it when no job of the run is left."""
+    shutil.rmtree(_submitit_folder(run), ignore_errors=True)
+
+
+def _submitit_folder(run: RunFolder) -> Path:
+    return run.logs / "submitit"
+
+
+def _remove_files_of(job: submitit.Job[None]) -> None:
+    """submitit's pickles and logs of a job that is over; the job's own log stays."""
+    for path in sorted(job.paths.folder.glob(f"{job.job_id}_*")):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The state of a run for the person who watches it: collect, classify, show."""

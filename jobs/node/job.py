@@ -1,0 +1,186 @@
+"""`python -m jobs.node.job STAGE RUN`: what a Slurm job of a chain runs. The array's index is the shard."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from embedkit.documents.schema import RunConfig, read
+from embedkit.embed.shard_file import durable_chunks
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import job_name
+from embedkit.storage.lock import release_ended
+from jobs.local.queue import Job, LocalQueue, make_slots, visible_gpus
+from jobs.node.scratch import node_scratch, pack_compiled
+from jobs.node.signals import Stopping, requeue, was_cancelled
+from jobs.profiles.values import STAGES, Stage
+from jobs.records.attempts import LIMIT, Attempts, Happening, failed_preflight, node_name
+from jobs.records.groups import group_of
+from jobs.records.log_names import log_name
+from jobs.slurm.client import array_indices, state_of
+from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
+
+log = logging.getLogger("embedkit")
+
+
+class SlurmJob:
+    """One start of one job of a run."""
+
+    def __init__(self, stage: Stage, run: RunFolder) -> None:
+        self._stage = stage
+        self._run = run
+        self._shard = int(os.environ["SLURM_ARRAY_TASK_ID"]) if stage == "embed" else None
+        self._attempts = Attempts(run, stage, self._shard)
+        self._stopping = Stopping(self._stop)
+
+    def run(self) -> int:
+        """Do the job's work; returns the exit code. A job that is told to stop ends in here."""
+        log.info("job %s on %s, start %s", job_name(), node_name(), os.environ.get("SLURM_RESTART_COUNT", "0"))
+        self._note("started", "")
+        with self._stopping:
+            try:
+                self._work()
+            except Exception as error:
+                self._stopping.settle()
+                code = exit_code_of(error)
+                kind = "" if isinstance(error, EmbedkitError) else f"{type(error).__name__}: "
+                self._note("failed", f"{kind}{error}")
+                return code
+        self._note("finished", "")
+        return 0
+
+    def _note(self, what: Happening, why: str) -> None:
+        self._attempts.add(what, self._done(), why)
+
+    def _stops_in_vain(self) -> int:
+        return self._attempts.stops_in_vain(self._done())
+
+    def _work(self) -> None:
+        path = self._run.path
+        if self._stage == "merge":
+            self._release(self._run.embeddings / "merge.lease")
+            if (why := failed_preflight(self._run)) is not None:
+                log.error("the preflight failed, so embed did not start: %s", why)
+            merge_task(path)
+            return
+        if self._stage == "analyze":
+            self._release(self._run.analysis_lease)
+            analyze_task(path)
+            return
+        if self._stage == "prepare":
+            self._release(self._run.parts / "prepare.lease")
+            prepare_task(path)
+            return
+        with node_scratch(self._run) as compiled:
+            if self._shard is None:
+                preflight_task(path)
+                pack_compiled(self._run, compiled)
+            else:
+                embed_task(path, self._shard)
+
+    def _stop(self, told: signal.Signals) -> None:
+        """Told to stop: start again later, unless it was cancelled or that got nothing done for too often."""
+        log.warning("%s: what is in hand is dropped; what is durable is kept", told.name)
+        if told == signal.SIGTERM and was_cancelled():
+            self._note("cancelled", "")
+            log.error("cancelled; to run it again: %s", self._run.resume_command)
+            return
+        in_vain = self._stops_in_vain()
+        why = f"stopped {in_vain + 1} times with nothing new done" if in_vain + 1 >= LIMIT else None
+        # Noted before Slurm is asked, which may kill this process at once.
+        self._note("stopped" if why is None else "failed", why or told.name)
+        why = why or requeue()
+        if why is None:
+            log.info("requeued: it goes on where it is now")
+        else:
+            log.error("not requeued: %s; to run it again: %s", why, self._run.resume_command)
+
+    def _done(self) -> int:
+        """How much is durable: chunks of a shard, parts of prepare; else 0."""
+        if self._shard is not None:
+            return durable_chunks(self._run.shard(self._shard))
+        return len(list(self._run.parts.glob("part-*.json"))) if self._stage == "prepare" else 0
+
+    def _release(self, lease: Path) -> None:
+        """Take away the lease of a job that a lost node or a kill ended before it could."""
+        release_ended(lease, lambda job: job != os.environ.get("SLURM_JOB_ID") and state_of(job)[0] not in ALIVE)
+
+
+class GroupJob(SlurmJob):
+    """One start of an array task that embeds several shards side by side, each in a worker with a GPU of its own."""
+
+    def __init__(self, run: RunFolder, shards: Sequence[int], workers: int) -> None:
+        super().__init__("embed", run)
+        self._workers = workers
+        self._open = {shard: Attempts(run, "embed", shard) for shard in shards}
+        """Shards that have not ended."""
+
+    def _note(self, what: Happening, why: str) -> None:
+        for shard, attempts in self._open.items():
+            attempts.add(what, durable_chunks(self._run.shard(shard)), why, with_use=False)  # it is all workers'
+
+    def _stops_in_vain(self) -> int:
+        """A stop is in vain if none of the shards got on."""
+        counts = [own.stops_in_vain(durable_chunks(self._run.shard(shard))) for shard, own in self._open.items()]
+        return min(counts, default=0)
+
+    def _work(self) -> None:
+        names = {log_name("embed", shard): shard for shard in self._open}
+        failed: list[int] = []
+
+        def on_end(name: str, why: str | None) -> None:
+            if why is not None:
+                self._stopping.settle()  # a signal that ends the job may have reached the worker first
+                failed.append(names[name])
+                log.error("%s failed: %s", name, why)
+            what: Happening = "finished" if why is None else "failed"
+            shard = names[name]
+            self._open.pop(shard).add(what, durable_chunks(self._run.shard(shard)), why or "", with_use=False)
+
+        jobs = [Job(name, embed_task, (self._run.path, shard)) for name, shard in names.items()]
+        with node_scratch(self._run):
+            queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), Path(tempfile.gettempdir()))
+            queue.run(jobs, lambda: None, on_end)
+        if failed:
+            raise EmbedkitError(f"shards {', '.join(map(str, sorted(failed)))} failed; logs/embed-*.log say why")
+
+    def _gpus(self) -> list[str]:
+        """The CUDA names of the workers' GPUs; none on a cluster of CPUs."""
+        gpus = visible_gpus()
+        if read(self._run.config, RunConfig).request.device == "cuda" and len(gpus) < self._workers:
+            raise EmbedkitError(
+                f"gpus_per_job = {self._workers} workers, and this task sees {len(gpus)} GPUs on {node_name()}: see "
+                "gpus or gres in the profile"
+            )
+        return gpus[: self._workers] if len(gpus) >= self._workers else []
+
+
+ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "UNKNOWN")
+"""States in which a job may still be at work; where Slurm does not answer, it is believed to be."""
+
+
+def main() -> None:
+    """Run the job that the arguments name."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--shards", help="of the whole array, in groups of --per-job; the array index begins one")
+    parser.add_argument("--per-job", type=int, default=1)
+    given = parser.parse_args()
+    log_to_stderr()
+    run = RunFolder(given.run)
+    if given.shards is None:
+        job = SlurmJob(given.stage, run)
+    else:
+        index = int(os.environ["SLURM_ARRAY_TASK_ID"])
+        job = GroupJob(run, group_of(index, array_indices(given.shards), given.per_job), given.per_job)
+    sys.exit(job.run())
+
+
+if __name__ == "__main__":
+    main()

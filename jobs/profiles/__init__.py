@@ -1,0 +1,1 @@
+"""Site profiles: what each stage asks a cluster for."""

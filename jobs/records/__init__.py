@@ -1,0 +1,1 @@
+"""What jobs write down: submissions, attempts, log names, groups of shards."""

@@ -1,0 +1,182 @@
+"""`submissions.jsonl`: every sbatch of a run, written down before it is called and after.
+
+A line before the call holds the tag that the job carries in its comment. So a job is found again, by its tag, though
+the command that submitted it was killed before it could note the job's id.
+"""
+
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from embedkit.documents.schema import FORMAT, Document, decode_line, encode_line
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import fsync_folder
+from jobs.profiles.values import Resources, Stage
+from jobs.records.groups import groups
+from jobs.records.log_names import GROUP_LOG, log_name
+from jobs.slurm.client import Task, array_indices
+
+COMMENT = "embedkit-"
+
+
+class Submission(Document, frozen=True):
+    """One line. `asked` comes before sbatch, `submitted` after, `cancelled` where embedkit took back those tasks.
+
+    `job` is None in `asked`. `array` is as sbatch took it, "" for a job that is no array; `time` is in minutes and
+    `mem` in MB, None where the site's default holds; `cpus` and `gpus` are a task's.
+    `shards` is set where a task has several: all of the array's, in groups of `per_job`.
+    """
+
+    format: int
+    what: Literal["asked", "submitted", "cancelled"]
+    at: str
+    tag: str
+    stage: Stage
+    job: str | None
+    array: str
+    dependency: str
+    why: str
+    profile: str
+    time: int | None
+    mem: int | None
+    cpus: int | None = None
+    gpus: int = 0
+    shards: str = ""
+    per_job: int = 1
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """The array's indices; empty for a job that is no array."""
+        return array_indices(self.array) if self.array else ()
+
+    @property
+    def groups(self) -> dict[int, tuple[int, ...]]:
+        """The shards of each task of the array, by its index; empty for a job that is no array."""
+        if not self.shards:
+            return {index: (index,) for index in self.indices}
+        found = {group[0]: group for group in groups(array_indices(self.shards), self.per_job)}
+        return {index: found[index] for index in self.indices}
+
+    @property
+    def index_of(self) -> dict[int, int]:
+        """The array's index of each shard."""
+        return {shard: index for index, group in self.groups.items() for shard in group}
+
+    def log_of(self, index: int | None) -> str:
+        """The name of the log to which Slurm itself writes for a task."""
+        return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Ids of the jobs that it waits for."""
+        return tuple(re.findall(r":(\d+)", self.dependency))
+
+
+@dataclass(frozen=True)
+class LiveTask:
+    """A queued or running task of a run, the stage that it does, and the shards that it embeds."""
+
+    task: Task
+    stage: Stage
+    shards: tuple[int, ...] = ()
+
+
+class Submissions:
+    """Reads and appends to a run's `submissions.jsonl`."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path: Path = run.submissions
+
+    def read(self) -> list[Submission]:
+        """All lines, in order; what a kill cut short is left out. Raises EmbedkitError naming any other bad line."""
+        try:
+            lines = self._path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        found = []
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n") or line == b"\n":
+                continue
+            try:
+                found.append(decode_line(line, Submission, self._path))
+            except EmbedkitError as error:
+                if number < len(lines) and lines[number] == b"\n":  # cut short, and closed by a later start
+                    continue
+                raise EmbedkitError(f"line {number}: {error}; take the line out, its jobs are found no more") from None
+        return found
+
+    def add(self, submission: Submission) -> None:
+        """Append a line durably."""
+        is_new = not self._path.exists()
+        with self._path.open("ab") as file:
+            if file.tell() and not self._path.read_bytes().endswith(b"\n"):
+                file.write(b"\n\n")  # closes what a kill cut short
+            file.write(encode_line(submission))
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            fsync_folder(self._path.parent)
+
+    def live(self, queue: list[Task]) -> list[LiveTask]:
+        """Those of the queue's tasks that are this run's, found by job id or by the tag in their comment."""
+        lines = self.read()
+        lines = [line for line in lines if line.what != "cancelled"]  # which may name some of the tasks alone
+        by_job = {line.job: line for line in lines if line.job is not None}
+        by_tag = {COMMENT + line.tag: line for line in lines}
+        found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
+        return [LiveTask(task, line.stage, _shards(task, line)) for task, line in found if line is not None]
+
+    def jobs(self, stage: Stage) -> list[str]:
+        """Ids of all jobs that were submitted for a stage, oldest first."""
+        return [line.job for line in self.read() if line.stage == stage and line.what == "submitted" and line.job]
+
+    def last(self, stage: Stage) -> Submission | None:
+        """The newest submission of a stage."""
+        found = [line for line in self.read() if line.stage == stage and line.what == "submitted"]
+        return found[-1] if found else None
+
+
+def _shards(task: Task, line: Submission) -> tuple[int, ...]:
+    """The shards of a task in the queue; all of its array's if squeue does not tell which it is."""
+    if task.index is None:
+        return tuple(line.index_of)
+    return line.groups.get(task.index, (task.index,))
+
+
+def new_submission(
+    stage: Stage, array: str, dependency: str, why: str, profile: str, resources: Resources, shards: str = ""
+) -> Submission:
+    """The line before an sbatch; `shards` are those of an array whose tasks have several."""
+    return Submission(
+        format=FORMAT,
+        what="asked",
+        at=now(),
+        tag=secrets.token_hex(6),
+        stage=stage,
+        job=None,
+        array=array,
+        dependency=dependency,
+        why=why,
+        profile=profile,
+        time=resources.time,
+        mem=resources.mem,
+        cpus=resources.cpus,
+        gpus=resources.gpu_count,
+        shards=shards,
+        per_job=resources.gpus_per_job,
+    )
+
+
+def now() -> str:
+    """This moment, ISO 8601 in UTC to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def seconds_since_epoch(at: str) -> float:
+    """A moment as `now` writes it, in seconds since the epoch."""
+    return datetime.fromisoformat(at).timestamp()

@@ -1,0 +1,1 @@
+"""What a run has cost and how each attempt went."""

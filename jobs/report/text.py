@@ -1,0 +1,271 @@
+"""A report as people read it: numbers with units, one screen of tables. The page takes its words from here, too."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from jobs.report.attempts import AttemptReport
+from jobs.report.compute import Report, ShardReport, StageReport
+from jobs.units import UNKNOWN, clock, duration, gibibytes, number, percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_SLOWEST = 6
+MOST_AGAIN = 8
+MOST_STARTS = 12
+MOST_REASONS = 5
+PIPE_WIDTH = 150
+"""Columns where there is no terminal to ask."""
+
+SHARD_COLUMNS = (
+    *("shard", "state", "starts", "wall", "queued", "{unit} time", "embed", "tokens/s"),
+    *("predicted", "embedded", "lost", "CPUs", "memory"),
+)
+STAGE_COLUMNS = ("stage", "starts", "lost", "elapsed", "wall", "queued", "{unit} time", "CPUs", "memory")
+START_COLUMNS = ("start of", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
+
+
+def cpus(used: float | None, asked: float | None) -> str:
+    """CPUs that were busy, of those asked for."""
+    return UNKNOWN if used is None and asked is None else f"{number(used, 1)} of {_plain(asked)}"
+
+
+def memory(peak: int | None, asked: int | None) -> str:
+    """Memory at the peak, of what was asked for, in GiB."""
+    return UNKNOWN if peak is None and asked is None else f"{gibibytes(peak)} of {gibibytes(asked)} GiB"
+
+
+def starts(count: int, at_least: bool) -> str:
+    """How many starts there were."""
+    return f">={count}" if at_least else str(count)
+
+
+def _plain(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:g}"
+
+
+def unit_name(report: Report) -> str:
+    """What time is counted by."""
+    return "GPU" if report.unit == "gpu" else "worker"
+
+
+def headline(report: Report) -> list[tuple[str, str]]:
+    """What matters most, in lines of a name and what is to say."""
+    unit, of = unit_name(report), len(report.shards)
+    state = "merged" if report.merged else "not finished"
+    took = "took" if report.merged else "so far"
+    lines = [
+        ("run", report.run),
+        ("state", f"{state}; {report.shards_finished} of {of} shards finished" if of else f"{state}; not prepared yet"),
+        ("asked", f"{clock(report.asked)}, {took} {duration(report.elapsed_seconds)}"),
+        (f"{unit} time", _device_time(report)),
+    ]
+    if report.tokens is not None:
+        done = f"{report.tokens_done:,} of {report.tokens:,}, {number(report.tokens_per_second)} a second and {unit}"
+        lines.append(("tokens", done))
+    if report.predicted_seconds is not None:
+        lines.append(("predicted", _prediction(report)))
+    return lines
+
+
+def _device_time(report: Report) -> str:
+    text = duration(report.device_seconds)
+    return text if report.spent is None else f"{text}; of embed's: {_shares(report)}"
+
+
+def _shares(report: Report) -> str:
+    return ", ".join(f"{percent(share)} {name}" for name, _, share in parts(report) if share >= 0.005)
+
+
+PARTS = (
+    ("embedding", "embedded", "in chunks that count"),
+    ("starting the engine", "starting", "loading, compiling"),
+    ("waiting for texts", "waiting", "reading and tokenizing"),
+    ("checking, writing", "checking", "canary, adopting, writing"),
+    ("lost", "lost", "in starts that failed or were stopped, without their chunks that count"),
+    ("other", "other", "a task's start and end; what runs now"),
+)
+"""Name, field of Spent, what it is."""
+
+
+def parts(report: Report) -> list[tuple[str, float, float]]:
+    """Where embed's device time went: name, seconds, share; empty if unknown."""
+    spent = report.spent
+    if spent is None or not spent.total:
+        return []
+    return [(name, getattr(spent, key), getattr(spent, key) / spent.total) for name, key, _ in PARTS]
+
+
+def _prediction(report: Report) -> str:
+    text = f"{duration(report.predicted_seconds)} in all"
+    if report.cost_ratio is None:
+        return text
+    whole = "" if report.device_ratio is None else f", took {report.device_ratio:.2f} times with all that goes with it"
+    return f"{text}; finished shards embedded for {report.cost_ratio:.2f} times what was predicted{whole}"
+
+
+def stage_row(stage: StageReport) -> tuple[str, ...]:
+    """Cells for STAGE_COLUMNS."""
+    return (
+        stage.stage,
+        starts(stage.attempts, stage.attempts_at_least),
+        str(stage.attempts_lost),
+        duration(stage.elapsed_seconds),
+        duration(stage.wall_seconds),
+        duration(stage.queue_seconds),
+        duration(stage.device_seconds),
+        cpus(stage.cpus_used, stage.cpus_asked),
+        memory(stage.memory_peak, stage.memory_asked),
+    )
+
+
+def shard_row(shard: ShardReport) -> tuple[str, ...]:
+    """Cells for SHARD_COLUMNS."""
+    return (
+        str(shard.shard),
+        shard.state,
+        starts(shard.attempts, shard.attempts_at_least),
+        duration(shard.wall_seconds),
+        duration(shard.queue_seconds),
+        duration(shard.device_seconds),
+        percent(shard.embedded_share),
+        number(shard.tokens_per_second),
+        duration(shard.predicted_seconds),
+        duration(shard.embedded_seconds),
+        duration(shard.spent.lost if shard.spent is not None else None),
+        cpus(shard.cpus_used, shard.cpus_asked),
+        memory(shard.memory_peak, shard.memory_asked),
+    )
+
+
+def start_row(attempt: AttemptReport) -> tuple[str, ...]:
+    """Cells for START_COLUMNS."""
+    used = (
+        attempt.cpu_seconds / attempt.wall_seconds if attempt.cpu_seconds is not None and attempt.wall_seconds else None
+    )
+    return (
+        attempt.stage if attempt.shard is None else f"shard {attempt.shard}",
+        job_text(attempt),
+        attempt.node or UNKNOWN,
+        clock(attempt.started),
+        (">=" if attempt.ended_at_least else "") + clock(attempt.ended),
+        attempt.outcome,
+        duration(attempt.queue_seconds),
+        duration(attempt.wall_seconds, attempt.ended_at_least),
+        cpus(used, attempt.cpus_asked),
+        memory(attempt.memory_peak, attempt.memory_asked),
+    )
+
+
+def job_text(attempt: AttemptReport) -> str:
+    """The job, and which of its starts it was if it was not the first."""
+    return f"{attempt.job} start {attempt.restart}" if attempt.restart else attempt.job
+
+
+def notable(report: Report) -> tuple[list[ShardReport], list[ShardReport]]:
+    """Shards to show one by one, and the rest: the slowest, those with several starts, those at work."""
+    everything = list(report.shards)
+    if len(everything) <= 2 * MOST_SLOWEST:
+        return everything, []
+    slowest = sorted(everything, key=lambda shard: -(shard.wall_seconds or 0.0))[:MOST_SLOWEST]
+    again = sorted((shard for shard in everything if shard.attempts > 1), key=lambda shard: -shard.attempts)
+    picked = {shard.shard for shard in (*slowest, *again[:MOST_AGAIN])}
+    return [s for s in everything if s.shard in picked], [s for s in everything if s.shard not in picked]
+
+
+def quantile_rows(shards: Sequence[ShardReport]) -> list[tuple[str, ...]]:
+    """Cells for SHARD_COLUMNS: the least, the median, nine tenths and the most of each column, over these shards."""
+
+    def column(of: Callable[[ShardReport], float | None]) -> list[float]:
+        return sorted(value for shard in shards if (value := of(shard)) is not None)
+
+    columns: dict[int, tuple[list[float], Callable[[float], str]]] = {
+        3: (column(lambda s: s.wall_seconds), duration),
+        4: (column(lambda s: s.queue_seconds), duration),
+        5: (column(lambda s: s.device_seconds), duration),
+        6: (column(lambda s: s.embedded_share), percent),
+        7: (column(lambda s: s.tokens_per_second), number),
+        8: (column(lambda s: s.predicted_seconds), duration),
+        9: (column(lambda s: s.embedded_seconds), duration),
+        10: (column(lambda s: s.spent.lost if s.spent is not None else None), duration),
+        11: (column(lambda s: s.cpus_used), lambda value: number(value, 1)),
+        12: (column(lambda s: s.memory_peak), lambda value: f"{gibibytes(int(value))} GiB"),
+    }
+    rows = []
+    for name, q in (("least", 0.0), ("median", 0.5), ("90 %", 0.9), ("most", 1.0)):
+        cells = [f"{name} of", f"{len(shards):,}", *[""] * (len(SHARD_COLUMNS) - 2)]
+        for at, (values, shown) in columns.items():
+            cells[at] = shown(values[round(q * (len(values) - 1))]) if values else UNKNOWN
+        rows.append(tuple(cells))
+    return rows
+
+
+def reasons(report: Report) -> list[tuple[int, str, str, float | None]]:
+    """Why starts ended without having finished: how many, how, why, wall seconds; the most frequent first."""
+    found: Counter[tuple[str, str]] = Counter()
+    seconds: dict[tuple[str, str], float] = {}
+    for attempt in report.attempts:
+        if attempt.is_lost:
+            key = (attempt.outcome, attempt.why or "")
+            found[key] += 1
+            seconds[key] = seconds.get(key, 0.0) + (attempt.wall_seconds or 0.0)
+    return [(count, *key, seconds[key]) for key, count in found.most_common()]
+
+
+def starts_to_show(report: Report, everything: bool) -> tuple[list[AttemptReport], int]:
+    """Starts of what was started more than once or did not finish, and how many of them are left out."""
+    lanes = Counter((attempt.stage, attempt.shard) for attempt in report.attempts)
+    found = [a for a in report.attempts if a.is_lost or lanes[a.stage, a.shard] > 1]
+    shown = found if everything else found[:MOST_STARTS]
+    return shown, len(found) - len(shown)
+
+
+def print_run_report(report: Report, console: "Console", all_shards: bool = False) -> None:
+    """One screen: what the run cost, by stage, by shard, and how it went; with `all_shards`, each shard and start."""
+    from rich.console import Console
+
+    if not console.is_terminal:
+        console = Console(file=console.file, width=PIPE_WIDTH)
+
+    def say(text: str = "") -> None:
+        console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+    unit = unit_name(report)
+    for name, text in headline(report):
+        say(f"{name:<{len('worker time') + 1}} {text}")
+    say()
+    _table(console, [column.format(unit=unit) for column in STAGE_COLUMNS], [stage_row(s) for s in report.stages])
+    if report.shards:
+        picked, rest = (list(report.shards), []) if all_shards else notable(report)
+        say()
+        rows = [shard_row(shard) for shard in picked] + (quantile_rows(rest) if rest else [])
+        _table(console, [column.format(unit=unit) for column in SHARD_COLUMNS], rows)
+    shown, left = starts_to_show(report, all_shards)
+    if shown:
+        say()
+        _table(console, START_COLUMNS, [start_row(attempt) for attempt in shown])
+        if left:
+            say(f"and {left:,} more starts: --all-shards")
+    whys = reasons(report)
+    if whys:
+        say()
+    for count, outcome, why, seconds in whys[:MOST_REASONS]:
+        say(f"{count:,} {outcome}, {duration(seconds)}: {why[:200]}")
+    if len(whys) > MOST_REASONS:
+        say(f"and {len(whys) - MOST_REASONS} more reasons: --json has all")
+    for note in report.notes:
+        say(f"note: {note}")
+
+
+def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    words = ("stage", "state", "shard", "start of", "job", "node", "how", "started", "ended")
+    for column in columns:
+        table.add_column(column, justify="left" if column in words else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console.print(table, highlight=False)

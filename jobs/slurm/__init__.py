@@ -1,0 +1,1 @@
+"""Asking Slurm: the queue, the accounting and the cluster's own description."""

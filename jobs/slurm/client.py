@@ -1,0 +1,194 @@
+"""Asking Slurm: what is queued or running, what became of a job, which limits there are.
+
+Only text output with named fields, which Slurm has kept from 20.11 to 26.05, as tests/data/slurm has it; states that
+are not known here are kept as they are. Slurm explains what is missing; what is finished, manifests alone say.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from embedkit.errors import EmbedkitError
+
+TIMEOUT_SECONDS = 60
+KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
+"""Where the cluster is; everything else that a surrounding job set would leak into the jobs."""
+SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
+OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
+"""What people set to have these commands print otherwise."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job, or one task of an array, that is queued or running.
+
+    `start` is when it started or, while it is pending, may start, in seconds since the epoch; None if unknown.
+    """
+
+    job: str
+    index: int | None
+    state: str
+    reason: str
+    node: str
+    comment: str
+    account: str = ""
+    qos: str = ""
+    start: float | None = None
+
+    @property
+    def name(self) -> str:
+        """As people and scancel name it: `123`, `123_17`."""
+        return self.job if self.index is None else f"{self.job}_{self.index}"
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it waits for something that cannot happen any more."""
+        return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
+
+
+def has_slurm() -> bool:
+    """Whether Slurm's commands are on this machine."""
+    return shutil.which("squeue") is not None
+
+
+def require_slurm() -> None:
+    """Raise EmbedkitError if there is no Slurm here."""
+    if shutil.which("sbatch") is None:
+        raise EmbedkitError(
+            "there is no Slurm here (no sbatch in PATH); type this on a login node of a cluster, or take `embedkit run`"
+        )
+
+
+def ask(*command: str) -> str:
+    """The output of one of Slurm's commands, times in UTC. Raises EmbedkitError with what it said if it fails."""
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=TIMEOUT_SECONDS,
+            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: arrays' indices are printed whole
+        )
+    except FileNotFoundError:
+        raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
+    except subprocess.TimeoutExpired:
+        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s; try again later") from None
+    if done.returncode:
+        raise EmbedkitError(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """Hide what Slurm set for a job around this process, and the Hub's token, from the jobs that are submitted."""
+    hidden = {
+        name: os.environ.pop(name)
+        for name in list(os.environ)
+        if (name.startswith(SLURM_VARIABLES) and name not in KEPT) or name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+    }
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+ARRAY = re.compile(r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?")
+QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%S|%k"
+"""Array's id, index, state, reason, nodes, account, QOS, start (expected, if it is pending), comment."""
+
+
+def queue() -> list[Task]:
+    """All tasks of this user that are queued or running.
+
+    Not with `-r`, a line a task: Slurm 22.05 leaves out the last of `0-34:2`.
+    """
+    return parse_queue(ask("squeue", "-h", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
+
+
+def parse_queue(text: str) -> list[Task]:
+    """Read what squeue prints in QUEUE_FORMAT; the tasks of an array that wait share a line (`2-9%2`)."""
+    tasks = []
+    for line in text.splitlines():
+        if line.count("|") < 8 or not line.partition("|")[0].isdecimal():
+            continue  # the comment of another job may have a line break
+        job, index, state, reason, node, account, qos, start, comment = line.split("|", 8)
+        indices = array_indices(index) if ARRAY.fullmatch(index) else (None,)
+        begin = seconds_of(start)
+        tasks += [Task(job, number, state, reason, node, comment, account, qos, begin) for number in indices]
+    return tasks
+
+
+def seconds_of(time: str) -> float | None:
+    """Seconds since the epoch of a time as Slurm prints it in UTC; None for `Unknown`, `None`, `N/A`."""
+    try:
+        return datetime.fromisoformat(time).replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def state_of(task: str) -> tuple[str, str]:
+    """State and reason of one job or array task, by the name that people give it.
+
+    ("", "") if Slurm no longer knows it, ("UNKNOWN", "") if it does not answer.
+    """
+    try:
+        text = ask("scontrol", "show", "job", "-o", task)
+    except EmbedkitError as error:
+        return ("" if "Invalid job id" in str(error) else "UNKNOWN"), ""
+    return parse_state(text)
+
+
+def parse_state(text: str) -> tuple[str, str]:
+    """State and reason in what `scontrol show job -o` prints; of an array that is not split, its pending rest's."""
+    state, reason = re.search(r"\bJobState=(\S+)", text), re.search(r"\bReason=(\S+)", text)
+    return (state[1] if state else ""), (reason[1] if reason else "")
+
+
+def cancel(tasks: Sequence[str]) -> None:
+    """Cancel jobs or array tasks; those that are over already are no error."""
+    if tasks:
+        ask("scancel", *tasks)
+
+
+def configuration() -> dict[str, str]:
+    """The cluster's settings, by name."""
+    return parse_configuration(ask("scontrol", "show", "config"))
+
+
+def parse_configuration(text: str) -> dict[str, str]:
+    """Read `scontrol show config`."""
+    found = re.findall(r"^(\w+)\s*= (.*?)\s*$", text, flags=re.MULTILINE)
+    return dict(found)
+
+
+def job_id(job: str) -> str:
+    """The id of the job or array that a task belongs to: `123` of `123_17`."""
+    return job.partition("_")[0]
+
+
+def array_spec(indices: Sequence[int]) -> str:
+    """Ascending indices as sbatch takes them: `0-2,17`."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def array_indices(spec: str) -> tuple[int, ...]:
+    """The indices of an array specification, `0-2,17` or `0-34:2`; a `%N` behind it is no part of them."""
+    indices: list[int] = []
+    for run in spec.partition("%")[0].split(","):
+        ends, _, step = run.partition(":")
+        first, _, last = ends.partition("-")
+        indices += range(int(first), int(last or first) + 1, int(step or 1))
+    return tuple(indices)

@@ -1,0 +1,66 @@
+"""`embedkit cancel`: end all that is queued or running of a run, on the cluster or here; what is durable stays."""
+
+import os
+import signal
+import socket
+from collections import Counter
+from dataclasses import dataclass
+
+import msgspec
+
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+from embedkit.storage.lock import holder_of, lease
+from jobs.profiles.values import STAGES
+from jobs.records.submissions import LiveTask, Submissions, now
+from jobs.slurm.client import array_spec, cancel, queue, require_slurm
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """What was told to end: jobs of Slurm, tasks by stage and state, and a process here."""
+
+    jobs: tuple[str, ...] = ()
+    tasks: tuple[tuple[str, str, int], ...] = ()
+    process: int | None = None
+
+
+def cancel_run(run: RunFolder) -> Cancelled:
+    """Cancel all jobs of a run, and interrupt the `embedkit run` that is at it on this machine.
+
+    Raises:
+        EmbedkitError: another command submits this run right now, Slurm does not answer, or the run is at work on
+            another machine without a scheduler.
+    """
+    found = _cancel_jobs(run) if run.submissions.exists() else Cancelled()
+    holder = holder_of(run.path / "run.lease")
+    if holder is None:
+        return found
+    if holder.host != socket.gethostname():
+        raise EmbedkitError(f"{run.path}: process {holder.pid} on {holder.host} runs it; interrupt that one there")
+    os.kill(holder.pid, signal.SIGINT)
+    return Cancelled(found.jobs, found.tasks, holder.pid)
+
+
+def _cancel_jobs(run: RunFolder) -> Cancelled:
+    require_slurm()
+    with lease(run.path / "submit.lease", "submitting this run"):
+        record = Submissions(run)
+        live = record.live(queue())
+        # Last stages first: merge starts as soon as embed is gone.
+        jobs = list(dict.fromkeys(task.task.job for task in sorted(live, key=_from_the_end)))
+        cancel(jobs)
+        for line in record.read():
+            if line.what == "submitted" and line.job in jobs:
+                record.add(msgspec.structs.replace(line, what="cancelled", at=now(), array=_array(live, line.job)))
+    counts = Counter((task.stage, task.task.state.lower()) for task in live)
+    return Cancelled(tuple(jobs), tuple((stage, state, count) for (stage, state), count in sorted(counts.items())))
+
+
+def _array(live: list[LiveTask], job: str) -> str:
+    """The indices of a job's tasks that were there, so that one which failed before is not called cancelled."""
+    return array_spec(sorted(task.task.index for task in live if task.task.job == job and task.task.index is not None))
+
+
+def _from_the_end(task: LiveTask) -> tuple[int, str]:
+    return -STAGES.index(task.stage), task.task.job

@@ -1,0 +1,528 @@
+"""The page in a real browser: the map and what is done with it, without a network."""
+
+import csv
+import io
+import shutil
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+
+from embedkit.analysis import stage as analyze_module
+from embedkit.analysis.components.pca import pca, project
+from embedkit.analysis.merged import open_merged
+from embedkit.analysis.page.pack import layer_of, pack, pack_texts
+from embedkit.analysis.page.render import render
+from embedkit.analysis.similarity.umap import UmapMap
+from embedkit.analysis.stage import Options, analyze
+from embedkit.run import RunFolder
+from tests.conftest import chat, embedkit, hash_request, write_chats
+from tests.support import browser
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser.program() is None, reason="there is no Chromium here; `make browser` installs it"),
+]
+
+WIDTH, HEIGHT = 1300, 900
+FILL = 0.94
+NASTY = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'></script><b>b</b>{{ 7*7 }}"
+INTRUDER = """() => {
+window.blocked = [];
+addEventListener("securitypolicyviolation", (event) => blocked.push(event.effectiveDirective));
+const add = (tag, properties) => document.body.append(Object.assign(document.createElement(tag), properties));
+add("script", { textContent: "window.hacked = 1" });
+add("img", { src: "http://127.0.0.1:9/a.png" });
+fetch("http://127.0.0.1:9/").catch(() => {});
+document.body.setAttribute("onclick", "window.hacked = 1");
+document.body.click();
+}"""
+NO_MAP = Options(map_rows=0, components=4, duplicates=0)
+ROWS = 80
+LONG = "long " * 1800 + "end"
+
+
+def made(data: Path, model: Path, folder: Path) -> RunFolder:
+    """A run of rows whose texts say which they are; the last has tags wherever a row can have any."""
+    words = ("river", "stone", "lamp", "engine")
+    chats = [
+        chat(f"prompt {i} of the {words[i % 4]}", f"<think>thought {i}</think>answer {i}") for i in range(ROWS - 2)
+    ]
+    chats += [chat("prompt long", LONG), chat(NASTY, NASTY)]
+    sources = [*(("alpha", "beta", "gamma")[i % 3] for i in range(ROWS - 1)), NASTY]
+    write_chats(data, chats, sources)
+    embedkit("run", *hash_request(data, model, folder), "--max-length", 16_384)
+    return RunFolder(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("atlas")
+    run = made(folder / "chats.parquet", tokenizer_only, folder)
+    analyze(run, NO_MAP)
+    return run
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser.chromium() as found:
+        yield found
+
+
+class Look:
+    """A page at hand, and where its rows must be by the Parquet file alone."""
+
+    def __init__(self, tab: Any, run: RunFolder) -> None:
+        self.tab = tab
+        self.rows = pl.read_parquet(run.analysis / "pca.parquet")
+        tab.wait_for_selector("#stage[data-ready]", timeout=30_000)
+        self.box = tab.locator("#points").bounding_box()
+
+    def places(self, x: str = "pc1", y: str = "pc2") -> npt.NDArray[np.float64]:
+        """Pixels of the page of each row by id, while the map shows everything."""
+        us = [(self.rows[pc] - self.rows[pc].min()) / (self.rows[pc].max() - self.rows[pc].min()) for pc in (x, y)]
+        across, up = (u.to_numpy().astype(np.float64) - 0.5 for u in us)
+        left, top, width, height = (self.box[part] for part in ("x", "y", "width", "height"))
+        return np.column_stack([left + width * (0.5 + FILL * across), top + height * (0.5 - FILL * up)])
+
+    def lonely(self, count: int) -> list[int]:
+        """Ids of the rows that are furthest from all others."""
+        places = self.places()
+        apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + 1e9 * np.eye(len(places))
+        return [int(i) for i in np.argsort(-apart.min(axis=1))[:count]]
+
+    def link(self) -> str:
+        self.tab.wait_for_timeout(250)
+        return str(self.tab.evaluate("location.hash"))
+
+    def pixels(self) -> npt.NDArray[np.uint8]:
+        """How opaque each pixel of the map is: (height, width)."""
+        height, width, alpha = self.tab.evaluate(
+            """() => { const {gl, canvas} = atlas.scatter; atlas.paint(1);
+            const bytes = new Uint8Array(canvas.width * canvas.height * 4), text = [];
+            gl.readPixels(0, 0, canvas.width, canvas.height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
+            const alpha = bytes.filter((_, at) => at % 4 === 3);
+            for (let at = 0; at < alpha.length; at += 8192)
+                text.push(String.fromCharCode(...alpha.subarray(at, at + 8192)));
+            return [canvas.height, canvas.width, btoa(text.join(""))]; }"""
+        )
+        return np.frombuffer(b64decode(alpha), np.uint8).reshape(height, width)[::-1]
+
+    def listed(self) -> list[int]:
+        return [int(text.split()[0]) for text in self.tab.locator("#rows button").all_inner_texts()]
+
+
+def opened(chromium: Any, run: RunFolder, link: str = "", **options: Any) -> AbstractContextManager[Any]:
+    size = {"width": WIDTH, "height": HEIGHT}
+    return browser.opened(chromium, run.analysis / "index.html", link, **{"viewport": size, **options})
+
+
+def test_the_map_shows_every_row_at_its_place(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        pixels = look.pixels()
+        left, top = look.box["x"], look.box["y"]
+        for x, y in look.places():
+            assert pixels[round(y - top), round(x - left)] > 0
+        assert (pixels > 0).mean() < 0.1
+
+
+def test_a_click_on_a_row_shows_its_texts(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        metadata = pl.read_parquet(run.metadata)
+        for id_ in look.lonely(5):
+            tab.mouse.click(*look.places()[id_])
+            assert tab.inner_text("#row h2") == f"Row with id {id_}"
+            row = metadata.row(id_, named=True)
+            texts = tab.locator("#row pre").all_text_contents()
+            wanted = [text for text in (row["user_prompt"], row["think_text"], row["response_text"]) if text]
+            assert [text[:2500] for text in wanted] == texts[:-1]
+            assert texts[-1] == f"embedkit neighbors run --id {id_} --full-texts"
+            assert row["dataset_source"] in tab.inner_text("#row dl")
+        tab.mouse.click(*look.places()[id_])
+        tab.click("#close")
+        assert not tab.is_visible("#row")
+
+
+def test_a_long_text_is_cut_and_says_so(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run, f"#row={ROWS - 2}") as tab:
+        Look(tab, run)
+        assert f"response, {len(LONG):,} characters, cut here" in tab.inner_text("#row")
+        assert len(tab.locator("#row pre").nth(1).text_content()) == 2500
+
+
+def test_hovering_shows_source_and_the_start_of_the_prompt(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        id_ = look.lonely(1)[0]
+        tab.mouse.move(*look.places()[id_])
+        row = pl.read_parquet(run.metadata).row(id_, named=True)
+        said = tab.text_content("#tip")
+        assert row["dataset_source"] in said
+        assert row["user_prompt"][:100] in said
+        tab.mouse.move(look.box["x"] + 2, look.box["y"] + look.box["height"] / 2)
+        assert not tab.is_visible("#tip")
+
+
+def test_the_legend_hides_and_shows_sources(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        counts = dict(look.rows["dataset_source"].value_counts().iter_rows())
+        lines = tab.locator("#sources li")
+        assert {
+            line.locator(".name").text_content(): int(line.locator(".count").text_content()) for line in lines.all()
+        } == counts
+        everything = (look.pixels() > 0).sum()
+        lines.filter(has_text="alpha").locator("input").uncheck()
+        without = (look.pixels() > 0).sum()
+        assert 0.4 * everything < without < 0.9 * everything
+        hidden = next(id_ for id_ in look.lonely(ROWS) if look.rows["dataset_source"][id_] == "alpha")
+        tab.mouse.click(*look.places()[hidden])
+        assert tab.locator("#row h2").count() == 0 or tab.inner_text("#row h2") != f"Row with id {hidden}"
+        tab.click("#none")
+        assert (look.pixels() > 0).sum() == 0
+        lines.filter(has_text="beta").hover()
+        lines.filter(has_text="beta").locator(".only").click()
+        assert 0 < (look.pixels() > 0).sum() < without
+        tab.click("#all")
+        assert (look.pixels() > 0).sum() == everything
+
+
+def test_axes_say_what_they_show_and_ticks_stand_at_their_values(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        share = np.load(run.analysis / "pca.npz")["explained_variance_ratio"]
+        assert tab.text_content("#over .axis.x") == f"PC1 ({share[0]:.1%} of the variance)"
+        for axis, pc, edge, length in (("x", "pc1", "x", "width"), ("y", "pc2", "y", "height")):
+            low, high = look.rows[pc].min(), look.rows[pc].max()
+            ticks = tab.locator(f"#over .tick.{axis}")
+            assert ticks.count() >= 3
+            for tick in ticks.all():
+                share_of = (float(tick.text_content()) - low) / (high - low) - 0.5
+                at = look.box[length] * (0.5 + (FILL if axis == "x" else -FILL) * share_of)
+                assert float(tick.get_attribute(edge)) == pytest.approx(at, abs=0.7)
+        tab.select_option("#x", "3")
+        tab.wait_for_selector("#stage[data-ready=pc3]")
+        assert tab.text_content("#over .axis.x").startswith("PC3 (")
+        id_ = 11
+        tab.evaluate(f"atlas.open({id_}, false)")
+        x, y = look.places("pc3", "pc2")[id_]
+        ring = tab.locator("#over circle.open")
+        tab.wait_for_timeout(100)
+        assert float(ring.get_attribute("cx")) == pytest.approx(x - look.box["x"], abs=0.7)
+        assert float(ring.get_attribute("cy")) == pytest.approx(y - look.box["y"], abs=0.7)
+
+
+def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        places = look.places()
+        middle = np.array([middle_of_widest_gap(places[:, axis]) for axis in (0, 1)])
+        first = np.array([look.box["x"] + 3, look.box["y"] + 3])
+        inside = {int(i) for i in np.flatnonzero((places < middle).all(axis=1))}
+        assert 3 < len(inside) < ROWS - 3
+        tab.click("#box")
+        drag(tab, [first, middle])
+        assert set(look.listed()) == inside
+        assert tab.inner_text("#chosen") == f"{len(inside)} rows chosen"
+        with tab.expect_download() as download:
+            tab.click("#csv")
+        assert download.value.suggested_filename == "run-rows.csv"
+        lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
+        assert lines[0] == ["id", "dataset_source", "num_tokens", "num_turns"]
+        chosen = look.rows.filter(pl.col("id").is_in(sorted(inside)))
+        wanted = chosen.select("id", "dataset_source", "num_tokens", "num_turns").rows()
+        assert [(int(a), b, int(c), int(d)) for a, b, c, d in lines[1:]] == wanted
+        corners = [first, [middle[0], first[1]], middle, [first[0], middle[1]], first]
+        tab.click("#clear")
+        assert look.listed() == []
+        tab.click("#lasso")
+        drag(tab, corners)
+        assert set(look.listed()) == inside
+        tab.locator("#rows button").first.click()
+        assert tab.inner_text("#row h2") == f"Row with id {min(inside)}"
+
+
+def middle_of_widest_gap(values: npt.NDArray[np.float64]) -> int:
+    """A place that no value is near, with a quarter of them or more on either side."""
+    middle = np.sort(values)[len(values) // 4 : -len(values) // 4]
+    widest = int(np.diff(middle).argmax())
+    return round(float(middle[widest : widest + 2].mean()))
+
+
+def until(tab: Any, said: str) -> None:
+    """Wait for an expression to be true; Playwright's own way is `eval`, which the page forbids."""
+    for _ in range(100):
+        if tab.evaluate(said):
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(said)
+
+
+def drag(tab: Any, path: list[Any]) -> None:
+    tab.mouse.move(*map(float, path[0]))
+    tab.mouse.down()
+    for point in path[1:]:
+        tab.mouse.move(*map(float, point))
+    tab.mouse.up()
+
+
+def test_search_finds_rows_by_their_words(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        tab.fill("#search", "RIVER prompt")
+        tab.wait_for_selector("#rows button")
+        assert look.listed() == list(range(0, ROWS - 2, 4))
+        assert f'20 of {ROWS} rows with texts have "river" and "prompt"' in tab.inner_text("#chosen")
+        assert tab.locator("#over circle.hit").count() == 20
+        tab.fill("#search", "thought 17")
+        tab.wait_for_timeout(400)
+        assert look.listed() == [17]
+        assert "thought 17" in tab.inner_text("#rows button")
+        tab.fill("#search", "nowhere")
+        tab.wait_for_timeout(400)
+        assert look.listed() == []
+        assert tab.inner_text("#chosen").startswith("0 of")
+
+
+def test_what_the_prompts_of_a_source_begin_with_is_left_out(chromium: Any, run: RunFolder) -> None:
+    shared = "You are a cook. Answer yes or no, and nothing else. Is it food? "
+    prompts = [f"{shared}{what}" for what in ("burger", "bread", "stone")]
+    texts = {"id": [1, 2, 3, 4], "columns": {"prompt": [*prompts, "alone"]}}
+    with opened(chromium, run) as tab:
+        make = "([texts, at]) => new Beginnings(texts, (id) => id === 4).start(texts.columns.prompt[at], at === 3, 20)"
+        starts = [tab.evaluate(make, [texts, at]) for at in range(4)]
+    assert starts == ["... burger", "... bread", "... stone", "alone"]
+
+
+def test_a_link_brings_the_view_back(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        tab.select_option("#y", "4")
+        tab.wait_for_selector("#stage[data-ready=pc1]")
+        tab.select_option("#colour", "tokens")
+        tab.mouse.move(look.box["x"] + 300, look.box["y"] + 200)
+        tab.mouse.wheel(0, -600)
+        tab.locator("#sources li").filter(has_text="gamma").locator("input").uncheck()
+        tab.evaluate("atlas.open(9, false)")
+        tab.click("#theme")
+        link = look.link()
+        state = tab.evaluate("JSON.stringify({...atlas.state, hidden: [...atlas.state.hidden]})")
+        ring = tab.locator("#over .open").get_attribute("cx")
+    with opened(chromium, run, link) as tab:
+        look = Look(tab, run)
+        tab.wait_for_timeout(200)
+        assert tab.evaluate("JSON.stringify({...atlas.state, hidden: [...atlas.state.hidden]})") == state
+        assert float(tab.locator("#over .open").get_attribute("cx")) == pytest.approx(float(ring), abs=0.1)
+        assert tab.inner_text("#row h2") == "Row with id 9"
+        assert tab.input_value("#colour") == "tokens"
+        assert not tab.locator("#sources li").filter(has_text="gamma").locator("input").is_checked()
+        assert tab.get_attribute("html", "data-theme") == "dark"
+        assert look.link() == link
+
+
+@pytest.mark.parametrize(
+    "link", ["#x=99&y=a&map=umap&at=1,2&hide=x&row=-3&colour=red&tab=none", "#%%%", "#row=4000000"]
+)
+def test_a_broken_link_shows_the_page_as_it_is(chromium: Any, run: RunFolder, link: str) -> None:
+    with opened(chromium, run, link) as tab:
+        look = Look(tab, run)
+        assert (look.pixels() > 0).any()
+        assert tab.get_attribute("#tab-map", "aria-selected") == "true"
+
+
+def test_without_webgl_the_other_tabs_work(chromium: Any, run: RunFolder) -> None:
+    context = chromium.new_context(offline=True)
+    tab = context.new_page()
+    tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
+    tab.goto((run.analysis / "index.html").absolute().as_uri())
+    assert tab.inner_text("#stage .note") == "There is no map in this browser (no WebGL 2); everything else is here."
+    tab.click("#tab-1")
+    tab.wait_for_selector("#panel-1 .figure svg.main-svg")
+    context.close()
+
+
+def test_a_page_that_was_cut_off_says_so(chromium: Any, run: RunFolder, tmp_path: Path) -> None:
+    whole = (run.analysis / "index.html").read_text()
+    (tmp_path / "cut.html").write_text(whole[: whole.index('id="data-texts"')])
+    with browser.opened(chromium, tmp_path / "cut.html") as tab:
+        tab.wait_for_selector("#stage .note")
+        assert "cannot be read" in tab.inner_text("#stage .note")
+
+
+def test_tags_in_texts_and_names_are_inert(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run, f"#row={ROWS - 1}") as tab:
+        look = Look(tab, run)
+        assert tab.locator("#row pre").nth(0).text_content() == NASTY
+        assert NASTY in tab.locator("#sources .name").all_text_contents()
+        tab.mouse.move(*look.places()[ROWS - 1])
+        for control in tab.locator("[role=tab]").all():
+            control.click()
+            tab.wait_for_timeout(150)
+        assert tab.locator("img, b:text-is('b')").count() == 0
+        assert tab.evaluate("window.hacked") is None
+
+
+def test_nothing_but_the_page_s_own_scripts_runs_and_nothing_is_fetched(chromium: Any, run: RunFolder) -> None:
+    context = chromium.new_context(offline=False)
+    tab = context.new_page()
+    tab.goto((run.analysis / "index.html").absolute().as_uri())
+    tab.evaluate(INTRUDER)
+    tab.wait_for_timeout(500)
+    assert tab.evaluate("window.hacked") is None
+    assert {"script-src-elem", "script-src-attr", "img-src", "connect-src"} <= set(tab.evaluate("blocked"))
+    context.close()
+
+
+def test_everything_can_be_done_by_keys(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        tab.focus("#points")
+        tab.keyboard.press("+")
+        tab.keyboard.press("ArrowRight")
+        assert "at=" in look.link()
+        tab.keyboard.press("0")
+        assert "at=" not in look.link()
+        tab.keyboard.press("Enter")
+        places, box = look.places(), look.box
+        centre = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+        nearest = int(np.hypot(*(places - centre).T).argmin())
+        assert tab.inner_text("#row h2") == f"Row with id {nearest}"
+        tab.keyboard.press("v")
+        assert tab.inner_text("#chosen") == f"{ROWS} rows in view"
+        tab.keyboard.press("Escape")
+        assert not tab.is_visible("#row")
+        tab.focus("#tab-map")
+        tab.keyboard.press("ArrowRight")
+        assert tab.evaluate("document.activeElement.dataset.tab") == "Principal components"
+        assert tab.is_visible("#panel-1")
+        named = "button, input, select, canvas, summary"
+        for control in tab.locator(f":is({named}):visible").all():
+            assert control.evaluate("e => e.ariaLabel || e.labels?.length || e.innerText || e.title || e.placeholder")
+
+
+def test_a_drag_moves_the_map_and_the_wheel_zooms_where_the_pointer_is(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run) as tab:
+        look = Look(tab, run)
+        id_ = look.lonely(1)[0]
+        x, y = look.places()[id_]
+        where = f"atlas.toScreen(atlas.x[{id_}] / 65535, atlas.y[{id_}] / 65535)"
+        to = [x + (30 if x < WIDTH / 2 else -30), y + (40 if y < HEIGHT / 2 else -40)]
+        drag(tab, [[x, y], to])
+        moved = tab.evaluate(where)
+        assert moved == pytest.approx([to[0] - look.box["x"], to[1] - look.box["y"]], abs=1)
+        tab.mouse.wheel(0, -500)
+        until(tab, "atlas.window().zoom > 1.5")
+        assert tab.evaluate(where) == pytest.approx(moved, abs=1)
+
+
+def test_a_row_in_a_table_leads_to_the_map(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run, "#tab=Extremes") as tab:
+        tab.wait_for_selector("#stage[data-ready]", state="attached")
+        tab.locator("summary", has_text="PC2, top").click()
+        ends = pl.read_parquet(run.analysis / "pc_extremes.parquet").filter(pc=2, end="top")
+        tab.locator("#panel-2 a:visible").first.click()
+        tab.wait_for_selector("#row h2:visible")
+        assert tab.inner_text("#row h2") == f"Row with id {ends['id'][0]}"
+        assert tab.get_attribute("#tab-map", "aria-selected") == "true"
+
+
+def test_every_figure_is_drawn_in_the_colours_of_the_theme(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run, color_scheme="dark") as tab:
+        Look(tab, run)
+        figures = 0
+        for control in tab.locator("[role=tab]").all()[1:]:
+            control.click()
+            shown = tab.locator(".figure:visible")
+            for figure in shown.all():
+                figure.locator("svg.main-svg").first.wait_for()
+                assert figure.locator(".point, .points, .hm").count() > 0
+                ink = figure.locator("text").first.evaluate("e => getComputedStyle(e).fill")
+                assert ink == "rgb(230, 232, 235)"
+            figures += shown.count()
+        assert figures == tab.locator(".figure").count() == 5
+        tab.click("#theme")
+        ink = tab.locator(".figure text").first.evaluate("e => getComputedStyle(e).fill")
+        assert ink == "rgb(28, 32, 36)"
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_wider_than_the_window(chromium: Any, run: RunFolder, width: int) -> None:
+    with opened(chromium, run, viewport={"width": width, "height": 740}, has_touch=width < 500) as tab:
+        look = Look(tab, run)
+        assert look.box["height"] > 300
+        for control in tab.locator("[role=tab]").all():
+            control.click()
+            tab.wait_for_timeout(300)
+            assert tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_of_a_row_whose_texts_are_not_there_the_command_is(
+    chromium: Any, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = RunFolder(tmp_path / "run")
+    shutil.copytree(run.path, few.path)
+    monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, most_rows=0))
+    analyze(few, Options(map_rows=0, components=1, extremes=2, duplicates=0))
+    carried = set(pl.read_parquet(few.analysis / "pc_extremes.parquet")["id"])
+    missing = next(i for i in range(ROWS) if i not in carried)
+    with opened(chromium, few, f"#row={missing}") as tab:
+        Look(tab, few)
+        assert "This page does not carry its texts" in tab.inner_text("#row")
+        assert f"embedkit neighbors run --id {missing} --full-texts" in tab.inner_text("#row")
+        tab.fill("#search", "prompt")
+        tab.wait_for_selector("#rows button")
+        assert f"of {len(carried)} rows with texts" in tab.inner_text("#chosen")
+
+
+def test_a_umap_has_one_scale_and_tells_placed_rows(chromium: Any, run: RunFolder, tmp_path: Path) -> None:
+    merged = open_merged(run)
+    found = pca(merged, 2)
+    xy = np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32) * [1, 3]
+    laid = UmapMap(np.arange(ROWS), xy.astype(np.float32), np.arange(ROWS) % 2 == 1, 0, 15, 0.1)
+    layer = layer_of(merged, found, project(merged, found), laid, ["said of the map"])
+    page = tmp_path / "index.html"
+    page.write_text(render("run", "lead", [], [], pack([layer]), pack_texts(merged)))
+    with browser.opened(chromium, page, viewport={"width": WIDTH, "height": HEIGHT}) as tab:
+        tab.wait_for_selector("#stage[data-ready=mapx]")
+        assert tab.inner_text("#said") == "said of the map"
+        at = np.array([tab.evaluate(f"atlas.toScreen(atlas.x[{i}] / 65535, atlas.y[{i}] / 65535)") for i in (0, 1, 2)])
+        pixels = np.linalg.norm(at[1:] - at[:1], axis=1)
+        units = np.linalg.norm(xy[1:3] - xy[:1], axis=1)
+        assert pixels[0] / pixels[1] == pytest.approx(units[0] / units[1], rel=1e-2)
+        assert not tab.is_visible("#x")
+        box = tab.locator("#points").bounding_box()
+        tab.mouse.move(box["x"] + at[1][0], box["y"] + at[1][1])
+        assert "placed among its nearest" in tab.inner_text("#tip")
+        tab.select_option("#map", "pc")
+        tab.wait_for_selector("#stage[data-ready=pc1]")
+        assert tab.is_visible("#x")
+
+
+def test_views_each_have_their_map(chromium: Any, tokenizer_only: Path, tmp_path: Path) -> None:
+    chats = [chat(f"p {i}", f"<think>thought {i}</think>answer {i}" if i % 2 else f"answer {i}") for i in range(20)]
+    data = write_chats(tmp_path / "chats.parquet", chats)
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path), "--view", "response", "--view", "think")
+    run = RunFolder(tmp_path / "run")
+    analyze(run, NO_MAP)
+    with browser.opened(chromium, run.analysis / "index.html") as tab:
+        tab.wait_for_selector("#stage[data-ready]")
+        assert tab.evaluate("META.layers.map((layer) => layer.view)") == ["think", "response"]
+        tab.select_option("#view", "response")
+        until(tab, "atlas.ids.length === 20")
+        tab.select_option("#view", "think")
+        until(tab, "atlas.ids.length === 10")
+        assert tab.evaluate("Array.from(atlas.ids)") == list(range(1, 20, 2))
+        tab.evaluate("atlas.open(7, true)")
+        assert "thought 7" in tab.inner_text("#row")
+        assert tab.locator("[role=tab]", has_text="Health").count() == 1
+        tab.click("text=Health")
+        assert tab.locator("h2:visible").all_inner_texts() == ["Health (think)", "Health (response)"]

@@ -1,0 +1,219 @@
+"""What a preflight finds on a node, and how it says what is wrong. There is no GPU here: answers of one are made up."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from embedkit.check.node import Probe, gpu_problem, import_problem, look, read_answer, version_problems
+from embedkit.documents.schema import Preflight, RunConfig, read, write
+from embedkit.run import RunFolder
+from embedkit.versions import environment
+from tests.conftest import ROOT, embedkit
+
+GIB = 1 << 30
+H100 = ("NVIDIA H100 80GB HBM3", 78 * GIB, 80 * GIB)
+
+
+def preflight(run: RunFolder, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What the job runs, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "jobs.node.job", "preflight", str(run.path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"SLURMD_NODENAME": "n7"} | environment,
+        timeout=200,
+    )
+
+
+def failed(run: RunFolder, **environment: str) -> str:
+    """What a preflight that fails says; nothing is left of it."""
+    done = preflight(run, **environment)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not run.preflight.exists()
+    assert done.stderr.rstrip().splitlines()[-1].startswith("then type: ")
+    return done.stderr
+
+
+def change(run: RunFolder, **changes: Any) -> None:
+    write(run.config, msgspec.structs.replace(read(run.config, RunConfig), **changes))
+
+
+def shadow(folder: Path, package: str, text: str) -> dict[str, str]:
+    """An environment in which a package is another one, as a module of the site's may have it."""
+    (folder / package).mkdir(parents=True)
+    (folder / package / "__init__.py").write_text(text)
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture
+def real_run(tmp_path: Path, small_chats: Path, tiny_qwen: Path) -> RunFolder:
+    """A run of the transformers engine that was asked for, and of which nothing is done."""
+    options = ("--engine", "transformers", "--device", "cpu", "--max-length", 512, "--shards", 1, "--run-name", "real")
+    embedkit("fetch", "--dataset", small_chats, "--model", tiny_qwen, *options, "--output-dir", tmp_path)
+    return RunFolder(tmp_path / "real")
+
+
+def test_each_check_is_logged_and_recorded(real_run: RunFolder) -> None:
+    done = preflight(real_run)
+    assert done.returncode == 0, done.stderr
+    checks = dict(read(real_run.preflight, Preflight).checks)
+    assert list(checks) == ["files", "versions", "imports", "model", "canary"]
+    for name, found in checks.items():
+        assert f"ok: {name}: {found}" in done.stderr
+    assert "transformers" in checks["imports"]
+    assert checks["canary"].startswith("3 texts, twice the same")
+    assert not list(real_run.path.glob(".preflight*"))
+
+
+def test_the_hash_engine_needs_neither_gpu_nor_packages(prepared_run: RunFolder) -> None:
+    assert preflight(prepared_run).returncode == 0
+    assert list(dict(read(prepared_run.preflight, Preflight).checks)) == ["files", "versions", "model", "canary"]
+
+
+def test_a_quota_that_is_used_up_by_a_stand_in_for_fsync_is_named(prepared_run: RunFolder) -> None:
+    quota = {"PYTHONPATH": str(ROOT / "tests" / "quota"), "EMBEDKIT_TEST_QUOTA_AT": "1"}
+    assert "preflight on n7: files: Disk quota exceeded" in failed(prepared_run, **quota)
+
+
+def test_embedkit_from_another_folder_fails_and_names_both(prepared_run: RunFolder, tmp_path: Path) -> None:
+    for package in ("embedkit", "jobs"):
+        shutil.copytree(ROOT / package, tmp_path / "other" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "jobs.node.job", "preflight", str(prepared_run.path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "other")},
+        timeout=200,
+    )
+    assert done.returncode == 1
+    assert (
+        f"embedkit is imported from {tmp_path / 'other' / 'embedkit'} here, and from {ROOT / 'embedkit'}" in done.stderr
+    )
+    link = tmp_path / "link"
+    link.symlink_to(ROOT / "embedkit")
+    config = read(prepared_run.config, RunConfig)
+    change(prepared_run, asked=config.asked | {"package": str(link)})  # as an automounter names it
+    assert preflight(prepared_run).returncode == 0
+
+
+def test_a_difference_that_decides_fails_and_another_is_told(prepared_run: RunFolder) -> None:
+    config = read(prepared_run.config, RunConfig)
+    change(prepared_run, versions=config.versions | {"tokenizers": "0.1.0"})
+    said = failed(prepared_run)
+    assert f"tokenizers {environment()['tokenizers']} here, 0.1.0 where it was submitted" in said
+    change(prepared_run, versions=config.versions | {"polars": "0.1.0"})
+    done = preflight(prepared_run)
+    assert done.returncode == 0
+    assert "WARNING versions: polars" in done.stderr
+    assert "0.1.0 where it was submitted" in dict(read(prepared_run.preflight, Preflight).checks)["versions"]
+
+
+def test_versions_of_python_that_differ_in_the_last_number_only_do_not_fail() -> None:
+    assert version_problems({"python": "3.11.2"}, {"python": "3.11.9"})[0] == []
+    fatal, _ = version_problems({"python": "3.11.2"}, {"python": "3.12.2"})
+    assert fatal == ["python 3.12.2 here, 3.11.2 where it was submitted"]
+    assert version_problems({"torch": "2.9", "gone": "1"}, {"torch": ""}) == (
+        *([], ["torch (missing) here, 2.9 where it was submitted"]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "raise ImportError('libcudart.so.12: cannot open shared object file: No such file or directory')",
+            "torch cannot be imported: it finds no libcudart.so.12; load it by `modules`, `before` or `environment`",
+        ),
+        ("import nothing_of_that_name", "torch cannot be imported: No module named 'nothing_of_that_name'. Install it"),
+        ("import os; os.kill(os.getpid(), 11)", "importing torch ended by signal Segmentation fault"),
+        ("raise RuntimeError('odd\\nmore')", "torch cannot be imported: RuntimeError: odd. Mend"),
+    ],
+)
+def test_a_package_that_cannot_be_imported_is_named_with_where_to_mend_it(
+    text: str, said: str, real_run: RunFolder, tmp_path: Path
+) -> None:
+    found = failed(real_run, **shadow(tmp_path / "shadow", "torch", text))
+    assert f"preflight on n7: imports: {said}" in found
+
+
+def test_a_torch_for_cpus_is_told_from_a_missing_gpu(real_run: RunFolder) -> None:
+    """The real torch here, in the real subprocess."""
+    found = look(("torch",), "cuda", {})
+    if found.torch_cuda:
+        pytest.skip("torch here is a build for GPUs")
+    assert (found.doing, found.exit, found.error) == ("", 0, None)
+    config = read(real_run.config, RunConfig)
+    change(real_run, request=msgspec.structs.replace(config.request, device="cuda"))
+    said = failed(real_run)
+    assert f"preflight on n7: gpu: torch {found.versions['torch']} is a build for CPUs" in said
+    assert "--device cpu" in said
+
+
+def test_a_model_that_does_not_load_fails_the_check_of_that_name(real_run: RunFolder, tmp_path: Path) -> None:
+    config = read(real_run.config, RunConfig)
+    model = tmp_path / "model"
+    shutil.copytree(config.locations.model, model)
+    change(real_run, locations=msgspec.structs.replace(config.locations, model=str(model)))
+    (model / "config.json").write_text("{}")
+    assert "preflight on n7: model: " in failed(real_run)
+
+
+# Answers of a node with GPUs, made up
+
+
+ON_GPUS = Probe(
+    doing="",
+    versions={"torch": "2.9.0"},
+    torch_cuda="12.8",
+    driver="570.124",
+    driver_cuda=12080,
+    visible="0",
+    gpus=(H100,),
+)
+
+
+def changed(**changes: Any) -> str:
+    return gpu_problem(msgspec.structs.replace(ON_GPUS, **changes), 1) or ""
+
+
+def test_made_up_gpus_that_can_be_used_are_no_problem() -> None:
+    assert changed() == ""
+    assert changed(driver_cuda=12020) == ""  # CUDA 12.8 runs on any driver of 12
+    assert import_problem(ON_GPUS) is None
+
+
+def test_a_made_up_driver_that_is_too_old_is_named_with_both_versions() -> None:
+    said = changed(driver="470.57", driver_cuda=11040, gpus=(), cuda_error="driver too old", torch_cuda="13.0")
+    assert "the driver 470.57 speaks CUDA 11.4 at most, and torch 2.9.0 is built for CUDA 13.0" in said
+    assert "a torch that is built for CUDA 11" in said
+
+
+def test_made_up_nodes_without_a_driver_or_a_gpu_say_what_was_asked_for() -> None:
+    assert "no NVIDIA driver here (no libcuda.so.1); the profile asks for 1 GPUs a task" in changed(driver_cuda=0)
+    said = changed(gpus=(), visible="", cuda_error="No CUDA GPUs are available")
+    assert "no GPU can be used (No CUDA GPUs are available): CUDA_VISIBLE_DEVICES is ''; the profile asks for 1" in said
+    assert "CUDA_VISIBLE_DEVICES is not set" in changed(gpus=(), visible=None)
+
+
+def test_a_made_up_gpu_that_another_process_holds_is_named_with_its_free_memory() -> None:
+    assert changed(gpus=(("H100", 75 * GIB, 80 * GIB),)) == ""
+    said = changed(gpus=(H100, ("H100", 40 * GIB, 80 * GIB)))
+    assert "another process holds 39.0 GiB of GPU 1 (H100; 40.0 of 80.0 GiB are free)" in said
+
+
+def test_a_made_up_probe_that_dies_while_cuda_starts_says_so_once() -> None:
+    said = b'{"versions": {"torch": "2.9"}, "torch_cuda": "12.8", "doing": "starting CUDA"}'
+    answer = b"noise\nembedkit-probe " + said + b"\nembedkit-pr"
+    found = read_answer(answer, -11, b"noise\nfatal: libnccl\n")
+    assert gpu_problem(found, 1) is None
+    assert "starting CUDA ended by signal Segmentation fault, saying: fatal: libnccl" in (import_problem(found) or "")
+    assert "starting CUDA took longer than 600 s" in (import_problem(read_answer(answer, 124, b"")) or "")
+    assert "starting ended by exit code 1" in (import_problem(read_answer(b"", 1, b"")) or "")

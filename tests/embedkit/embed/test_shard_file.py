@@ -1,0 +1,161 @@
+"""Attempts at a shard: what one made durable, the next one keeps, and nothing else."""
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pytest
+from safetensors import safe_open
+
+from embedkit.documents.schema import Chunk, EngineRecord, EngineSettings, PlanShard, Vectors
+from embedkit.embed.shard_file import ShardFile, journals
+from embedkit.engines.hash import HashEngine
+
+SETTINGS = EngineSettings(
+    device="cpu", dtype="float32", max_length=8, chunk_tokens=9, token_budget=9, max_sequences=9, eager=True
+)
+RECORD = HashEngine(SETTINGS).record
+SHARD = PlanShard(start=100, stop=130, tokens=30, cost_seconds=1.0, chunks=(100, 110, 120, 130))
+
+
+def vectors(start: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(start).standard_normal((10, RECORD.dim)).astype(np.float32)
+
+
+def chunk(start: int) -> Chunk:
+    digest = hashlib.sha256(vectors(start).tobytes()).hexdigest()
+    return Chunk(
+        start=start,
+        stop=start + 10,
+        tokens=10,
+        inputs_sha256="",
+        views={"combined": Vectors(sha256=digest, empty=0, norm_min=1, norm_max=1)},
+        seconds=1,
+    )
+
+
+CANARY = np.ones((3, RECORD.dim), np.float32).tobytes()
+
+
+@dataclasses.dataclass
+class Attempts:
+    folder: Path
+    count: int = 0
+
+    def start(
+        self, plan: str = "plan", engine: EngineRecord = RECORD, canary: bytes = CANARY, wrong: tuple[int, ...] = ()
+    ) -> ShardFile:
+        self.count += 1
+        file = ShardFile(self.folder, 3, SHARD, ["combined"], plan, engine, canary, f"attempt-{self.count}")
+        file.adopt(lambda chunk, data: chunk.start not in wrong)
+        return file
+
+
+@pytest.fixture
+def attempts(tmp_path: Path) -> Attempts:
+    return Attempts(tmp_path / "00003")
+
+
+def test_a_whole_attempt_is_a_safetensors_file(attempts: Attempts) -> None:
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        path = file.finish()["combined"]
+    with safe_open(path, "np") as tensors:
+        assert np.array_equal(tensors.get_tensor("embeddings"), np.concatenate([vectors(s) for s in (100, 110, 120)]))
+
+
+def test_durable_chunks_are_adopted_from_all_attempts(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+    with attempts.start() as second:
+        assert set(second.chunks) == {100}
+        second.append(chunk(120), {"combined": vectors(120)})
+    with attempts.start() as third:
+        assert set(third.chunks) == {100, 120}
+        third.append(chunk(110), {"combined": vectors(110)})
+        path = third.finish()["combined"]
+    with safe_open(path, "np") as tensors:
+        assert np.array_equal(tensors.get_tensor("embeddings")[10:20], vectors(110))
+
+
+def test_a_torn_journal_line_counts_for_nothing(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+        first.append(chunk(110), {"combined": vectors(110)})
+    journal = next(attempts.folder.glob("*.journal.jsonl"))
+    whole = journal.read_bytes()
+    for cut in range(1, 60, 7):
+        journal.write_bytes(whole[:-cut])
+        with attempts.start() as file:
+            assert set(file.chunks) == {100}
+        for path in attempts.folder.glob(f"attempt-{attempts.count}.*"):
+            path.unlink()
+    journal.write_bytes(whole[:20])
+    assert journals(attempts.folder) == []
+
+
+def test_a_flipped_byte_costs_its_chunk(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        for start in (100, 110, 120):
+            first.append(chunk(start), {"combined": vectors(start)})
+    matrix = next(attempts.folder.glob("*.partial"))
+    data = bytearray(matrix.read_bytes())
+    data[len(data) // 2] ^= 1
+    matrix.write_bytes(data)
+    with attempts.start() as second:
+        assert set(second.chunks) == {100, 120}
+
+
+def test_chunks_of_another_plan_or_engine_are_not_adopted(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+    with attempts.start(engine=msgspec.structs.replace(RECORD, gpu="another GPU")) as third:
+        assert third.adopted == 0
+    with attempts.start(plan="another") as second:
+        assert second.adopted == 0
+
+
+def test_chunks_of_another_canary_are_not_adopted(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+    for canary in (np.full((3, RECORD.dim), 1.1, np.float32).tobytes(), CANARY[: RECORD.dim * 4], b""):
+        with attempts.start(canary=canary) as other:
+            assert other.adopted == 0
+    with attempts.start(canary=(np.frombuffer(CANARY, np.float32) * np.float32(1 + 1e-6)).tobytes()) as same:
+        assert same.adopted == 1
+
+
+def test_an_attempt_whose_last_chunk_is_not_right_is_not_adopted(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+    with attempts.start() as second:
+        second.append(chunk(110), {"combined": vectors(110)})
+    with attempts.start(wrong=(110,)) as third:
+        assert set(third.chunks) == {100}  # the first attempt's own
+    with attempts.start(wrong=(100,)) as fourth:
+        assert set(fourth.chunks) == {100, 110}  # covered by a later one of the same attempt
+
+
+def test_chunks_wait_for_their_engine(attempts: Attempts) -> None:
+    with attempts.start() as first:
+        first.append(chunk(100), {"combined": vectors(100)})
+    for _ in range(3):
+        with attempts.start(engine=msgspec.structs.replace(RECORD, gpu="another GPU")) as other:
+            assert other.adopted == 0
+    with attempts.start() as last:
+        assert last.adopted == 1
+
+
+def test_attempts_do_not_pile_up(attempts: Attempts) -> None:
+    for start in (100, 110, 120):
+        with attempts.start() as file:
+            file.append(chunk(start), {"combined": vectors(start)})
+        for _ in range(5):
+            attempts.start().__exit__(None, None, None)
+        assert len(list(attempts.folder.iterdir())) <= 4
+    with attempts.start() as last:
+        assert set(last.chunks) == {100, 110, 120}

@@ -1,0 +1,213 @@
+"""The transformers engine: the same vectors as vLLM and as a plain forward, whatever a batch looks like."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from embedkit.documents.schema import Dtype, EngineSettings, ShardManifest, read
+from embedkit.engines.transformers import TransformersEngine
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.model.folder import Pooling, read_pooling
+from embedkit.model.tokenizer import load_tokenizer
+from embedkit.prepare.plan import MAX_SEQUENCES, TOKEN_BUDGET
+from embedkit.run import RunFolder
+from tests.conftest import embedkit, needs_vllm
+from tests.embedkit.engines.test_vllm import TEXTS
+from tests.end_to_end.test_whole_run import matrix_of
+from tests.support.naive import forward
+
+
+def engine_of(model: Path, max_length: int = 256, dtype: Dtype = "float32") -> TransformersEngine:
+    settings = EngineSettings(
+        device="cpu",
+        dtype=dtype,
+        max_length=max_length,
+        chunk_tokens=1,
+        token_budget=TOKEN_BUDGET["cpu"],
+        max_sequences=MAX_SEQUENCES["cpu"],
+        eager=True,
+    )
+    return TransformersEngine(model, settings)
+
+
+def token_ids(model: Path, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]:
+    tokens = load_tokenizer(model).encode(texts)
+    return [tokens[i] for i in range(len(tokens))]
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+
+
+def variant(model: Path, folder: Path, pooling: str, normalize: bool) -> Path:
+    """A copy of a model's folder with another pooling."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "1_Pooling" / "config.json").read_bytes())
+    config = {name: value for name, value in config.items() if not name.startswith("pooling_mode")}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config | {pooling: True}))
+    if not normalize:
+        modules = json.loads((folder / "modules.json").read_bytes())
+        (folder / "modules.json").write_text(json.dumps(modules[:2]))
+    return folder
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_fault_8_the_last_token_is_the_rows_own_whatever_the_padding_side(
+    side: str, tiny_qwen: Path, tmp_path: Path
+) -> None:
+    """Fault 8 of the replaced scripts: they padded on the left and indexed as if on the right."""
+    shutil.copytree(tiny_qwen, tmp_path / "model")
+    edit(tmp_path / "model" / "tokenizer_config.json", padding_side=side)
+    engine = engine_of(tmp_path / "model", 512)
+    ids = token_ids(tmp_path / "model", TEXTS)
+    vectors = engine.embed(ids)
+    assert np.abs(vectors - forward(tmp_path / "model", TEXTS, "last")).max() <= 1e-6
+    alone = np.concatenate([engine.embed([row]) for row in ids])
+    assert np.abs(vectors - alone).max() <= 1e-6
+
+
+def test_minilm_equals_sentence_transformers(minilm: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    vectors = engine_of(minilm).embed(token_ids(minilm, TEXTS))
+    assert vectors.dtype == np.float32
+    assert np.abs(vectors - SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)).max() <= 1e-6
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    "pooling", ["pooling_mode_lasttoken", "pooling_mode_mean_tokens", "pooling_mode_cls_token"]
+)  # fmt: skip
+def test_any_pooling_equals_sentence_transformers(pooling: str, normalize: bool, minilm: Path, tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    folder = variant(minilm, tmp_path / "model", pooling, normalize)
+    vectors = engine_of(folder).embed(token_ids(folder, TEXTS))
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert np.abs(vectors - theirs).max() <= 1e-5
+    assert bool(np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5) is normalize
+
+
+def test_bfloat16_points_the_same_way(minilm: Path) -> None:
+    vectors = engine_of(minilm, dtype="bfloat16").embed(token_ids(minilm, TEXTS))
+    assert (vectors * forward(minilm, TEXTS, "mean")).sum(axis=1).min() > 0.999
+
+
+class SmallMemory:
+    """Stands in for a GPU whose memory holds so many tokens a batch."""
+
+    def __init__(self, network: Any, tokens: int, error: Exception) -> None:
+        self.network, self.tokens, self.error = network, tokens, error
+        self.batches: list[tuple[int, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
+    def __call__(self, input_ids: torch.Tensor, **arguments: Any) -> Any:
+        self.batches.append(tuple(input_ids.shape))
+        if input_ids.numel() > self.tokens:
+            raise self.error
+        return self.network(input_ids=input_ids, **arguments)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+)
+def test_a_stand_in_for_a_full_memory_halves_the_batch_for_good(error: Exception, minilm: Path) -> None:
+    engine = engine_of(minilm)
+    ids = token_ids(minilm, [f"{text} {i}" for i in range(40) for text in TEXTS])
+    whole = engine.embed(ids)
+    memory = engine._network = SmallMemory(engine._network, 1000, error)
+    assert np.abs(engine.embed(ids) - whole).max() <= 1e-6
+    failed = [rows * tokens for rows, tokens in memory.batches if rows * tokens > 1000]
+    assert 1 <= len(failed) <= 5
+    memory.batches.clear()
+    engine.embed(ids)
+    assert all(rows * tokens <= 1000 for rows, tokens in memory.batches)
+
+
+def test_a_row_that_alone_does_not_fit_a_stand_in_memory_is_an_error(minilm: Path) -> None:
+    engine = engine_of(minilm)
+    engine._network = SmallMemory(engine._network, 50, torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(EmbedkitError, match=r"a row of \d+ tokens alone does not fit the memory: CUDA out of memory"):
+        engine.embed(token_ids(minilm, TEXTS))
+
+
+def test_other_errors_of_the_network_stand_in_are_not_hidden(minilm: Path) -> None:
+    engine = engine_of(minilm)
+    engine._network = SmallMemory(engine._network, 0, RuntimeError("device-side assert"))
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        engine.embed(token_ids(minilm, TEXTS))
+
+
+def test_batches_keep_to_the_token_budget(minilm: Path) -> None:
+    engine = engine_of(minilm)
+    memory = engine._network = SmallMemory(engine._network, 10**9, ValueError())
+    engine.embed([np.arange(1000, 1000 + n, dtype=np.uint32) for n in [7, 250, 3] * 100])
+    sizes = [rows * tokens for rows, tokens in memory.batches]
+    assert max(sizes) <= TOKEN_BUDGET["cpu"]
+    assert len(sizes) == 5  # 100 x 250 in fours of 32 rows; then short rows, 256 at most
+
+
+def test_pooling_is_read_as_old_and_new_folders_write_it(minilm: Path, tmp_path: Path) -> None:
+    assert read_pooling(minilm) == Pooling("mean", True)
+    shutil.copytree(minilm, tmp_path / "new")
+    (tmp_path / "new" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
+    modules = [{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
+    modules += [{"path": "1_Pooling", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"}]
+    (tmp_path / "new" / "modules.json").write_text(json.dumps(modules))
+    assert read_pooling(tmp_path / "new") == Pooling("last", False)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("modules.json", None, "no modules.json there"),
+        ("modules.json", "{}", "there is no Pooling module"),
+        ("modules.json", '[{"path": "", "type": "a.Dense"}]', "the module Dense is not known"),
+        ("modules.json", "[1]", "not a list of modules"),
+        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pooling pooling_mode_max_tokens is not known"),
+        ("1_Pooling/config.json", "{}", "pooling of no kind is not known"),
+    ],
+)
+def test_a_folder_that_is_not_understood_is_refused(
+    file: str, text: str | None, message: str, minilm: Path, small_chats: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(minilm, tmp_path / "model")
+    if text is None:
+        (tmp_path / "model" / file).unlink()
+    else:
+        (tmp_path / "model" / file).write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_pooling(tmp_path / "model")
+
+
+def test_weights_that_are_missing_are_not_made_up(tiny_qwen: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(tiny_qwen, tmp_path / "model")
+    weights = load_file(tiny_qwen / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(EmbedkitError, match=r"the weights lack 1 tensors, layers.1.mlp.up_proj.weight first"):
+        engine_of(tmp_path / "model", 512)
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_a_whole_run_equals_vllms(small_chats: Path, tiny_qwen: Path, tmp_path: Path) -> None:
+    request = ["--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 30, "--output-dir", tmp_path]
+    runs = {}
+    for engine in ("vllm", "transformers"):
+        embedkit("run", *request, "--engine", engine, "--run-name", engine)
+        runs[engine] = RunFolder(tmp_path / engine)
+        assert read(runs[engine].shard_manifest(0), ShardManifest).engine.engine == engine
+    assert np.abs(matrix_of(runs["vllm"].matrix) - matrix_of(runs["transformers"].matrix)).max() <= 1e-5

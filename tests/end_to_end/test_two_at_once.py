@@ -1,0 +1,137 @@
+"""Two processes at one stage of one run damage nothing; the second says who is at it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import msgspec
+import pytest
+
+import embedkit.storage.lock
+from embedkit.check.verify import verify
+from embedkit.documents.schema import RunConfig, read
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.request import create_run
+from embedkit.run import RunFolder
+from embedkit.storage.lock import Holder, lease, require_held
+from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
+
+
+def both(*arguments: object) -> list[subprocess.CompletedProcess[str]]:
+    """Run the same command twice at the same time."""
+    started = [
+        subprocess.Popen(
+            [*EMBEDKIT, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    done = []
+    for process in started:
+        out, err = process.communicate(timeout=120)
+        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
+    return done
+
+
+def test_two_merges_give_one_sound_result(damaged_run: RunFolder) -> None:
+    before = snapshot(damaged_run)
+    for done in both("merge", damaged_run.path):
+        assert done.returncode == 0 or "merging this run" in done.stderr
+    assert snapshot(damaged_run) == before
+    assert verify(damaged_run).ok
+
+
+def test_two_embeds_of_one_shard_end_in_one_manifest(damaged_run: RunFolder) -> None:
+    before = snapshot(damaged_run)
+    shutil.rmtree(damaged_run.shard(1))
+    for done in both("embed", damaged_run.path, "--shard", 1):
+        assert done.returncode == 0, done.stderr
+    assert len(list(damaged_run.shard(1).iterdir())) == 3
+    assert all(p.returncode == 0 or "merging this run" in p.stderr for p in both("merge", damaged_run.path))
+    assert snapshot(damaged_run) == before
+
+
+def test_of_commands_that_make_one_run_at_once_one_wins(damaged_run: RunFolder, tmp_path: Path) -> None:
+    config = read(damaged_run.config, RunConfig)
+    for attempt in range(50):
+        run = RunFolder(tmp_path / str(attempt))
+        together = Barrier(4)
+
+        def make(run: RunFolder = run, together: Barrier = together) -> str:
+            together.wait()
+            try:
+                create_run(run, config)
+            except UsageError as error:
+                return str(error)
+            return "made"
+
+        with ThreadPoolExecutor(4) as commands:
+            ends = [end.result() for end in [commands.submit(make) for _ in range(4)]]
+        assert ends.count("made") == 1
+        assert all(end == "made" or "just now" in end or "is a run already" in end for end in ends)
+        assert [path.name for path in run.path.iterdir()] == ["run_config.json"]
+
+
+def test_a_second_run_is_refused(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+    done = both("run", *hash_request(small_chats, tokenizer_only, tmp_path), "--resume")
+    assert sorted(p.returncode for p in done) in ([0, 1], [0, 0], [0, 2])
+    refusals = ("running this run", "is a run already", "made by another command just now")
+    for process in done:
+        assert "Traceback" not in process.stderr
+        assert process.returncode == 0 or any(refusal in process.stderr for refusal in refusals), process.stderr
+    assert verify(RunFolder(tmp_path / "run")).ok
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedkit.storage.lock, "PATIENCE_SECONDS", 0.3)
+
+
+def test_a_lease_is_refused_while_its_holder_lives(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    with lease(path, "testing"), pytest.raises(EmbedkitError, match=f"process {os.getpid()} on .* is testing"):
+        with lease(path, "testing"):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for holder in (
+        Holder(socket.gethostname(), ended.pid, "some boot 1", "a"),
+        Holder(socket.gethostname(), os.getpid(), "some boot 1", "b"),  # this process's id, but not this process
+    ):
+        path.write_bytes(msgspec.json.encode(holder))
+        with lease(path, "testing"):
+            assert path.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
+    path = tmp_path / "x.lease"
+    path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, "some boot 1", "a")))
+    with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\. If that process is gone, delete"):
+        with lease(path, "testing"):
+            pass
+    assert path.exists()
+
+
+def test_a_lease_that_another_took_over_is_noticed(tmp_path: Path) -> None:
+    """A process that stood still was thought dead; before it changes anything, it asks."""
+    path = tmp_path / "x.lease"
+    with lease(path, "testing"):
+        require_held(path)
+        mine = path.read_bytes()
+        path.write_bytes(msgspec.json.encode(Holder(socket.gethostname(), os.getpid(), "some boot 1", "a")))
+        with pytest.raises(EmbedkitError, match="another process took over while this one stood still"):
+            require_held(path)
+        path.unlink()
+        with pytest.raises(EmbedkitError, match="another process took over"):
+            require_held(path)
+        path.write_bytes(mine)

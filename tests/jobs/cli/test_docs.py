@@ -1,0 +1,85 @@
+"""What the documentation says is so: the commands' help, the tests that its table names, links between pages."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from jobs.cli.main import cli
+from tests.conftest import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("slurm_templates/*.md"))]
+COMMANDS = ROOT / "docs" / "commands.md"
+INTRODUCTION = """\
+# Commands
+
+What `--help` says of each command, pasted in by a test that fails where it is not so any more
+(`EMBEDKIT_RENEW_GOLDEN=1 .venv/bin/pytest tests/jobs/cli/test_docs.py` renews it). RUN is a run's name or its path.
+"""
+
+
+def helps(command: click.Command, words: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """`--help` of a command and of all below it, by the words to type."""
+    said = CliRunner().invoke(cli, [*words, "--help"], prog_name="embedkit", terminal_width=110).output
+    found = {words: said.rstrip()}
+    if isinstance(command, click.Group):
+        for name in sorted(command.commands):
+            found |= helps(command.commands[name], (*words, name))
+    return found
+
+
+def test_the_help_of_every_command_is_in_the_docs_as_it_is() -> None:
+    text = INTRODUCTION
+    for words, said in helps(cli).items():
+        text += f"\n## {' '.join(('embedkit', *words))}\n\n```\n{said}\n```\n"
+    if os.environ.get("EMBEDKIT_RENEW_GOLDEN"):
+        COMMANDS.write_text(text)
+    assert COMMANDS.read_text() == text
+
+
+def test_every_row_of_what_can_go_wrong_names_a_test_that_there_is() -> None:
+    table = (ROOT / "docs" / "operating.md").read_text().partition("## What can go wrong")[2].partition("\n## ")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) > 20
+    for row in rows:
+        path, name = re.findall(r"`(tests/[\w/]+\.py)::(\w+)` \|$", row)[0]
+        assert f"\ndef {name}(" in (ROOT / path).read_text(), row
+
+
+@pytest.mark.slow
+def test_the_tables_of_where_time_goes_are_what_the_script_prints() -> None:
+    command = [sys.executable, "-m", "benchmarks.where_time_goes"]
+    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    page = (ROOT / "docs" / "estimate.md").read_text()
+    assert page.partition("<!-- where_time_goes -->\n")[2].partition("<!-- -->")[0] == said
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", there.read_text(), flags=re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles], target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_pages_have_options_that_there_are(page: Path) -> None:
+    for line in re.findall(r"^\s*(?:embedkit|.*`embedkit) .*$", page.read_text(), flags=re.MULTILINE):
+        for words in re.findall(r"embedkit ([a-z]+(?: check)?)\b([^`#|&]*)", line):
+            command: click.Command = cli
+            for word in words[0].split():
+                if not isinstance(command, click.Group):
+                    break
+                assert word in command.commands, f"{page.name}: {line}"
+                command = command.commands[word]
+            known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+            typed = re.findall(r"(?<![\w-])--[a-z][a-z-]*", words[1])
+            assert set(typed) <= known | {"--help"}, f"{page.name}: {line}"

@@ -1,0 +1,180 @@
+"""Hours that are predicted: by the curve of the profile's GPU, or by what the run itself has measured."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedkit.check.status import ShardStatus, StatusReader
+from embedkit.documents.schema import FORMAT, Chunk, EngineRecord, JournalHeader, RunConfig, digest, encode_line, read
+from embedkit.prepare.plan import read_plan
+from embedkit.run import RunFolder
+from jobs.monitor.overview import Seen, make_overview
+from jobs.monitor.prediction import Measured, Scale, measure, scale, seconds_until_done
+from tests.conftest import embedkit
+from tests.jobs.monitor.test_overview import NOW, RUN, in_queue, status, submission
+
+CURVES = {"h100": 1.06, "h200": 1.0}
+ON_H100 = Measured("NVIDIA H100 80GB HBM3", 12, 1.1)
+ON_H200 = Measured("NVIDIA H200", 3, 0.97)
+
+
+def shard(number: int, done: int, seconds: float, gpu: str = "NVIDIA H200", predicted: float = 200.0) -> ShardStatus:
+    """So many of ten chunks are durable, after so many seconds of embedding."""
+    return ShardStatus(
+        shard=number,
+        state="started" if done else "pending",
+        rows_done=10 * done,
+        rows=100,
+        tokens_done=100 * done,
+        tokens=1000,
+        chunks_done=done,
+        chunks=10,
+        embed_seconds=seconds,
+        predicted_seconds=predicted,
+        gpu=gpu if done else "",
+    )
+
+
+def test_what_is_durable_is_measured_against_its_share_of_the_prediction_by_gpu() -> None:
+    shards = [shard(0, 5, 110.0), shard(1, 1, 30.0), shard(2, 0, 0.0), shard(3, 2, 20.0, gpu="NVIDIA H100 80GB HBM3")]
+    on_h200, on_h100 = measure(shards)
+    assert (on_h200.gpu, on_h200.chunks) == ("NVIDIA H200", 6)
+    assert on_h200.ratio == pytest.approx(140 / 120)
+    assert (on_h100.gpu, on_h100.chunks, on_h100.ratio) == ("NVIDIA H100 80GB HBM3", 2, pytest.approx(0.5))
+    assert measure([shard(0, 0, 0.0)]) == ()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "measured", "ratio", "said"),
+    [
+        (None, (), 1.0, "as on an H200: the profile does not say which GPU it is (gpu_model)"),
+        ("h200", (), 1.0, "as on an H200, by its curve"),
+        ("h100", (), 1.06, "as on an H100, by its curve: 1.06 of an H200's time"),
+        ("h100", (ON_H100, ON_H200), 1.1, "measured: 12 durable chunks on NVIDIA H100 80GB HBM3 took 1.10 of the plan"),
+        ("h200", (ON_H100, ON_H200), 0.97, "measured: 3 durable chunks on NVIDIA H200 took 0.97 of the plan"),
+        (None, (ON_H100, ON_H200), 1.1, "measured: 12 durable chunks on NVIDIA H100"),
+        ("h100", (ON_H200,), 0.97 * 1.06, "; an H100 takes 1.06 of that by the curves"),
+        ("h100", (Measured("NVIDIA A100-SXM4-80GB", 1, 2.5),), 2.5, "; the profile asks for an H100"),
+    ],
+)
+def test_the_best_that_is_known_of_a_gpu_is_taken_and_its_basis_told(
+    wanted: str | None, measured: tuple[Measured, ...], ratio: float, said: str
+) -> None:
+    found = scale(wanted, CURVES, measured)  # type: ignore[arg-type]
+    assert found.ratio == pytest.approx(ratio)
+    assert said in found.basis
+
+
+def test_on_cpus_there_is_no_curve_to_speak_of_and_what_was_measured_counts() -> None:
+    for wanted in (None, "h100"):
+        assert scale(wanted, {}, ()) == Scale(1.0, "")  # type: ignore[arg-type]
+    said = scale(None, {}, (Measured("", 1, 4.0),)).basis
+    assert said == "measured: 1 durable chunk took 4.00 of the plan's prediction"
+
+
+@given(st.lists(st.floats(0, 1e5), max_size=8), st.lists(st.floats(0, 1e5), max_size=30), st.integers(1, 9))
+def test_no_schedule_is_shorter_than_its_work_or_its_longest_task(
+    running: list[float], waiting: list[float], at_once: int
+) -> None:
+    at_once = max(at_once, len(running))
+    took = seconds_until_done(running, waiting, at_once)
+    tasks = [*running, *waiting, 0.0]
+    least = max(sum(tasks) / at_once, *tasks)
+    assert least * (1 - 1e-9) <= took <= sum(tasks) / at_once + max(tasks) + 1e-6
+
+
+def test_the_last_wave_counts_whole() -> None:
+    assert seconds_until_done([], [10.0] * 16, 8) == 20
+    assert seconds_until_done([], [10.0] * 17, 8) == 30
+    assert seconds_until_done([4.0, 1.0], [10.0], 2) == 11
+
+
+def test_left_has_the_starts_of_engines_that_are_still_to_come() -> None:
+    shards = [shard(0, 5, 100.0), shard(1, 0, 0.0), shard(2, 0, 0.0)]
+    seen = Seen(
+        run=RUN,
+        status=status(shards),
+        now=NOW,
+        submissions=(submission(array="0-2%2"),),
+        queue=[in_queue("RUNNING", 0), in_queue("PENDING", 1), in_queue("PENDING", 2)],
+        starts={},
+        errors={},
+    )
+    # Two at once: shard 0 has 100 s to go and shard 2 follows it; shard 1 begins now.
+    assert make_overview(seen).seconds_left == 300
+    assert make_overview(replace(seen, start_seconds=40.0)).seconds_left == 340
+
+
+@pytest.mark.slow
+def test_a_dry_run_goes_by_the_chunks_of_the_run_as_soon_as_there_are_some(
+    demo_chats: Path, minilm: Path, tmp_path: Path
+) -> None:
+    """A real engine on the CPU: its journal and manifest are what is measured. A GPU's words are tested above."""
+    request = ["--dataset", demo_chats, "--model", minilm, "--engine", "transformers", "--max-length", 256]
+    request += ["--sample-size", 4, "--shards", 2, "--output-dir", tmp_path, "--run-name", "half", "--device", "cpu"]
+    embedkit("prepare", *request)
+    again = ["submit", "--resume", "--dry-run", "--output-dir", tmp_path, "--run-name", "half", "--profile", "cpu"]
+    before = embedkit(*again).stdout
+    assert not re.search("speed | left of ", before)
+    embedkit("embed", tmp_path / "half", "--shard", 0)
+    said = embedkit(*again).stdout
+    (found,) = measure(StatusReader(RunFolder(tmp_path / "half")).read().shards)
+    assert "measured: " in said
+    assert re.search(rf"took {found.ratio:.2f} of the plan's prediction", said)
+    assert re.search(r"embed +0\.0 CPU task hours left of 0\.0", said)
+
+
+def test_a_dry_run_speaks_of_the_profiles_gpu_then_of_the_gpu_of_a_fabricated_journal(
+    demo_chats: Path, minilm: Path, tmp_path: Path
+) -> None:
+    """There is no GPU here: the plan is real, the journal says what one of an H100 would."""
+    where = ["--output-dir", tmp_path, "--run-name", "gpu"]
+    request = ["--dataset", demo_chats, "--model", minilm, "--engine", "vllm", "--device", "cuda", *where]
+    request += ["--max-length", 256, "--sample-size", 40, "--shards", 2, "--num-gpus", 2]
+    (tmp_path / "site.toml").write_text("[embed]\ngpus = 1\n")
+
+    def forecast(profile: object, *more: object) -> str:
+        return embedkit("submit", *more, "--dry-run", "--profile", profile).stdout
+
+    assert "speed    as on an H200: the profile does not say" in forecast(tmp_path / "site.toml", *request)
+    said = re.search(r"speed    as on an H100, by its curve: (\S+) of an H200's time", forecast("h100", *request))
+    assert said is not None
+    assert 2.0 < float(said[1]) < 2.6  # a small model and short chats: it is the hosts that differ
+    embedkit("prepare", *request)
+    run = RunFolder(tmp_path / "gpu")
+    config = read(run.config, RunConfig)
+    plan = read_plan(run, config)
+    first = plan.shards[0]
+    record = EngineRecord(
+        **dict.fromkeys(("engine", "engine_version", "torch", "cuda", "attention", "compile", "dtype"), ""),
+        gpu="NVIDIA H100 80GB HBM3",
+        token_budget=1,
+        dim=384,
+    )
+    header = JournalHeader(
+        format=FORMAT,
+        shard=0,
+        attempt="local-0",
+        plan_sha256=digest(plan),
+        engine=record,
+        canary=b"",
+        host="n1",
+        started=1.0,
+    )
+    chunk = Chunk(
+        start=first.start,
+        stop=first.stop,
+        tokens=first.tokens,
+        inputs_sha256="",
+        views={},
+        seconds=3 * first.cost_seconds,
+    )
+    run.shard(0).mkdir(parents=True)
+    (run.shard(0) / "local-0.journal.jsonl").write_bytes(encode_line(header) + encode_line(chunk))
+    resumed = forecast("h100", "--resume", *where)
+    assert "speed    measured: 1 durable chunk on NVIDIA H100 80GB HBM3 took 3.00 of the plan's prediction\n" in resumed
+    assert "GPU hours left of " in resumed

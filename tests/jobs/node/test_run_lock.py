@@ -1,0 +1,55 @@
+"""The lease of a job that a lost node ended is taken over by the next job, and only then."""
+
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from embedkit.errors import EmbedkitError
+from embedkit.storage.lock import Holder, lease, release_ended
+from jobs.node.job import ALIVE
+from jobs.slurm.client import state_of
+
+
+def held_elsewhere(path: Path, job: str, restart: str = "0") -> None:
+    path.write_bytes(msgspec.json.encode(Holder(f"not-{socket.gethostname()}", 1, "then", "token", job, restart)))
+
+
+@pytest.mark.parametrize(
+    ("says", "code", "ended"),
+    [
+        ("JobId=7 JobState=RUNNING Reason=None", 0, False),
+        ("JobId=7 JobState=NODE_FAIL Reason=None", 0, True),
+        ("slurm_load_jobs error: Invalid job id specified", 1, True),
+        ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", 1, False),
+    ],
+)
+def test_a_lease_is_released_when_a_stand_in_scontrol_says_that_its_job_ended(
+    says: str, code: int, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says is as the real one says it."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho '{says}' >&{1 if code == 0 else 2}\nexit {code}\n")
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    path = tmp_path / "prepare.lease"
+    held_elsewhere(path, "7")
+    release_ended(path, lambda job: state_of(job)[0] not in ALIVE)
+    assert path.exists() is not ended
+
+
+def test_an_earlier_start_of_the_same_job_on_another_node_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "prepare.lease"
+    held_elsewhere(path, "7", "0")
+    monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    with pytest.raises(EmbedkitError, match="job 7, is preparing"), lease(path, "preparing this run"):
+        pass
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with lease(path, "preparing this run"):
+        assert path.exists()
+    assert not path.exists()

@@ -1,0 +1,115 @@
+"""Scratch on a node: private, shared where it must be, removed by who leaves last; kernels are taken whole or not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embedkit.run import RunFolder
+from jobs.node.scratch import COMPILED, OWN, SCRATCH, node_scratch, pack_compiled
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    for variable in (*OWN, *COMPILED):
+        monkeypatch.setenv(variable, str(tmp_path / "was"))
+    (tmp_path / "node").mkdir()
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv(SCRATCH, str(tmp_path / "node"))
+    return RunFolder(tmp_path / "run")
+
+
+def pack(run: RunFolder) -> None:
+    with node_scratch(run) as compiled:
+        (compiled / "vllm" / "kernel").write_text("compiled")
+        pack_compiled(run, compiled)
+
+
+def test_everything_is_on_the_node_and_gone_in_the_end(run: RunFolder, tmp_path: Path) -> None:
+    with node_scratch(run):
+        folders = [Path(os.environ[variable]) for variable in (*OWN, *COMPILED)]
+        assert all(folder.is_dir() and folder.is_relative_to(tmp_path / "node") for folder in folders)
+        assert all(folder.stat().st_mode & 0o077 == 0 for folder in (tmp_path / "node").iterdir())
+    assert not any((tmp_path / "node").iterdir())
+
+
+def test_what_was_compiled_is_in_the_same_place_for_the_next_task(run: RunFolder) -> None:
+    with node_scratch(run) as compiled:
+        first = compiled
+    pack(run)
+    assert run.compile_cache.stat().st_mode & 0o077 == 0
+    with node_scratch(run) as compiled:
+        assert compiled == first
+        assert (compiled / "vllm" / "kernel").read_text() == "compiled"
+
+
+def test_kernels_that_were_compiled_for_another_place_are_not_taken(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Measured: vLLM 0.24 fails on a cache whose files are not where they were written."""
+    pack(run)
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv(SCRATCH, str(tmp_path / "other"))
+    with node_scratch(run) as compiled:
+        assert not list((compiled / "vllm").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["cut", "writable"])
+def test_kernels_that_are_damaged_or_not_ours_alone_are_not_taken(damage: str, run: RunFolder) -> None:
+    pack(run)
+    if damage == "cut":
+        run.compile_cache.write_bytes(run.compile_cache.read_bytes()[:1000])
+    else:
+        run.compile_cache.chmod(0o666)
+    with node_scratch(run) as compiled:
+        assert not list((compiled / "vllm").iterdir())
+
+
+def test_two_tasks_on_a_node_share_kernels_and_the_last_removes_them(run: RunFolder, tmp_path: Path) -> None:
+    pack(run)
+    other = (
+        "import sys; from pathlib import Path; from embedkit.run import RunFolder; from jobs.node.scratch import *\n"
+        "with node_scratch(RunFolder(Path(sys.argv[1]))) as compiled:\n"
+        "    print(compiled, flush=True); sys.stdin.readline()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", other, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as task:
+        assert task.stdout is not None
+        place = task.stdout.readline().strip()
+        with node_scratch(run) as compiled:
+            assert str(compiled) == place
+        assert (Path(place) / "vllm" / "kernel").exists()
+        task.communicate("\n")
+    assert not any((tmp_path / "node").iterdir())
+
+
+def test_what_a_killed_task_left_is_removed_by_the_next(run: RunFolder, tmp_path: Path) -> None:
+    killed = (
+        "import os, sys; from pathlib import Path; from embedkit.run import RunFolder\n"
+        "from jobs.node.scratch import *\n"
+        "with node_scratch(RunFolder(Path(sys.argv[1]))):\n    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", killed, str(run.path)])
+    assert len(list((tmp_path / "node").iterdir())) == 2
+    with node_scratch(run):
+        assert len(list((tmp_path / "node").iterdir())) == 2
+    assert not any((tmp_path / "node").iterdir())
+
+
+def test_many_tasks_that_come_and_go_take_nothing_from_each_other(run: RunFolder, tmp_path: Path) -> None:
+    """Found with 200 tasks on one node: a folder was removed between its making and the note of whose it is."""
+    pack(run)
+    again = (
+        "import os, sys; from pathlib import Path; from embedkit.run import RunFolder\n"
+        "from jobs.node.scratch import *\n"
+        "for _ in range(40):\n"
+        "    with node_scratch(RunFolder(Path(sys.argv[1]))) as compiled:\n"
+        "        os.environ.pop('TMPDIR')\n"
+        "        assert (compiled / 'vllm' / 'kernel').read_text() == 'compiled'\n"
+    )
+    tasks = [subprocess.Popen([sys.executable, "-c", again, str(run.path)]) for _ in range(8)]
+    assert [task.wait() for task in tasks] == [0] * 8
+    assert not any((tmp_path / "node").iterdir())

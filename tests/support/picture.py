@@ -1,0 +1,28 @@
+"""The README's picture of the demo's page: `make picture` is python -m tests.support.picture RUN_FOLDER."""
+
+import sys
+from pathlib import Path
+
+from tests.support import browser
+
+PICTURE = Path("docs/map.png")
+LINK = "#q=cheese"
+WINDOW = {"width": 1280, "height": 800}
+
+
+def main() -> None:
+    """Open the page with a search typed and the first row that it finds open, and photograph it."""
+    page = Path(sys.argv[1]) / "analysis" / "index.html"
+    if not page.exists():
+        sys.exit(f"{page} is not there; type make run first")
+    with browser.chromium() as chromium, browser.opened(chromium, page, LINK, viewport=WINDOW) as tab:
+        tab.wait_for_selector("#stage[data-ready]")
+        tab.locator("#rows button").first.click()
+        tab.wait_for_timeout(500)
+        PICTURE.parent.mkdir(exist_ok=True)
+        tab.screenshot(path=PICTURE)
+    print(f"{PICTURE} is written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""A merged run whose vectors are known: real files and rows, the vectors in them overwritten."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.documents.matrix_file import check_matrix
+from embedkit.documents.schema import Success, View, read
+from embedkit.run import RunFolder
+
+
+def plant(run: RunFolder, vectors: npt.NDArray[np.floating], view: View = "combined") -> None:
+    """Put vectors (N, D) in place of a run's, in the matrix and by source."""
+    success = read(run.success, Success)
+    sources = pl.read_parquet(run.metadata, columns=["dataset_source"])["dataset_source"].to_numpy()
+    assert vectors.shape == (success.rows, success.dim)
+    files = {run.view_matrix(view): vectors}
+    for name, record in success.sources.items():
+        files[run.source_matrix(record.folder, view)] = vectors[sources == name]
+    for path, rows in files.items():
+        offset = check_matrix(path, len(rows), success.dim)
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(np.ascontiguousarray(rows, "<f4").data)
+
+
+def unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
