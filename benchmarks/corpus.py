@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.forecast.estimate import BYTES_A_TOKEN
-from embedkit.storage.atomic import durable
+from embedkit.storage.atomic import atomic_write
 from tests.support.demo import SCHEMA
 
 FOLDER = Path(".venv/bench")
@@ -56,7 +56,7 @@ def model() -> Path:
     with (folder / "model.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)
-    with durable(folder / "tokenizer.json") as temporary:
+    with atomic_write(folder / "tokenizer.json") as temporary:
         temporary.write_bytes(lzma.decompress(TOKENIZER.read_bytes()))
     return folder
 
@@ -67,7 +67,7 @@ def tokenizer_only() -> Path:
     if not (folder / "tokenizer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text("{}")
-        with durable(folder / "tokenizer.json") as temporary:
+        with atomic_write(folder / "tokenizer.json") as temporary:
             temporary.write_bytes(lzma.decompress(TOKENIZER.read_bytes()))
     return folder
 
@@ -113,7 +113,7 @@ def long_rows(size: int = LONG_BYTES) -> Path:
     rng = np.random.default_rng(1)
     written = at = row = 0
     batch: list[dict[str, object]] = []
-    with durable(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
         while written < size:
             length = int(np.clip(rng.lognormal(9.0, 0.6), 2048, 32_000) * BYTES_A_TOKEN)
             if at + length > len(texts):

@@ -127,7 +127,7 @@ class RunFolder:
         return self.analysis / "index.html"
 
     @property
-    def analysis_lease(self) -> Path:
+    def analysis_lock(self) -> Path:
         return self.path / "analysis.lease"
 
     def is_analyzed(self) -> bool:

@@ -24,7 +24,7 @@ from benchmarks.gpu.model import random_model
 from embedkit.documents.schema import Plan, PlanShard, RunConfig, read, write
 from embedkit.embed.batch import InputReader
 from embedkit.prepare.extract import TEXT_COLUMNS, view_text
-from embedkit.prepare.kept_rows import RowIndex
+from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.plan import chunk_borders, read_plan
 from embedkit.run import RunFolder
 
@@ -129,7 +129,7 @@ def write_rivals(run: RunFolder) -> None:
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
     chunk = InputReader(run, config, plan).read(0, plan.rows_kept)
-    texts = RowIndex(run, plan.parts).read(0, plan.rows_kept, list(TEXT_COLUMNS)).select(view_text("combined"))
+    texts = KeptRows(run, plan.parts).read(0, plan.rows_kept, list(TEXT_COLUMNS)).select(view_text("combined"))
     (run.path / "rival.json").write_text(json.dumps(texts["combined"].to_list()))
     token_ids = chunk.token_ids["combined"]
     np.savez(run.path / "rival.npz", ids=token_ids.ids, offsets=token_ids.offsets)

@@ -73,7 +73,7 @@ def main() -> None:
     phases["import vllm"] = time.perf_counter() - began
     from embedkit.documents.schema import RunConfig, ShardManifest, read
     from embedkit.embed.batch import InputReader
-    from embedkit.embed.canary import sing
+    from embedkit.embed.canary import embed_canary
     from embedkit.embed.stage import Clock, ShardTask, Worker, start_worker
     from embedkit.engines.vllm import CACHE
     from embedkit.prepare.plan import read_plan
@@ -94,7 +94,7 @@ def main() -> None:
         engine = started.engine
         phases["load, compile, warm up"] = time.perf_counter() - began
         began = time.perf_counter()
-        sing(engine, started.canary)
+        embed_canary(engine, started.canary)
         phases["canary"] = time.perf_counter() - began
         figures["start"] = {"all": time.time() - BEGAN, **phases}
         plain_step = engine._engine.step if hasattr(engine, "_engine") else None

@@ -15,7 +15,7 @@ from embedkit.documents.matrix_file import open_matrix
 from embedkit.documents.schema import Plan, RunConfig, Success, View, read
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.prepare.extract import TEXT_COLUMNS, count_column, empty_column
-from embedkit.prepare.kept_rows import RowIndex
+from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 
@@ -101,7 +101,7 @@ class Merged:
         if self.config.request.texts == "all":
             lines = _read_lines(self.run.metadata, each, columns)
         else:
-            index = RowIndex(self.run, self.plan.parts)
+            index = KeptRows(self.run, self.plan.parts)
             read_one = [index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in each]
             lines = pl.concat(
                 read_one or [pl.DataFrame(schema=dict.fromkeys(TEXT_COLUMNS, pl.String) | {"id": pl.Int64})]

@@ -6,7 +6,7 @@ from typing import Any
 from embedkit.errors import UsageError
 
 
-def need(module: str) -> Any:
+def optional_import(module: str) -> Any:
     """Import a module. Raises UsageError that says what to install."""
     try:
         return importlib.import_module(module)

@@ -22,7 +22,7 @@ from embedkit.analysis.components.health import Health, HealthCheck
 from embedkit.analysis.components.pca import PCA, Block, project
 from embedkit.analysis.components.views import Views, compare_views
 from embedkit.analysis.merged import Merged, open_merged
-from embedkit.analysis.optional_import import need
+from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.page import figures, neighborhood, sections
 from embedkit.analysis.page.pack import layer_of, pack, pack_texts
 from embedkit.analysis.page.render import render
@@ -32,8 +32,8 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.prepare.extract import TEXT_COLUMNS
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import durable, follow_mode, remove_temporaries, write_durably
-from embedkit.storage.lock import lease
+from embedkit.storage.atomic import atomic_write, atomic_write_bytes, follow_mode, remove_temporaries
+from embedkit.storage.lock import run_lock
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +74,14 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         UsageError: no such view or source, or a library of `embedkit[analysis]` is not installed.
     """
     options = options or Options()
-    need_libraries(options)  # said before the work, not after it
+    require_libraries(options)  # said before the work, not after it
     if not run.success.exists():
         raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
     asked = read(run.config, RunConfig).request.views
     opened = [open_merged(run, view, options.sources) for view in options.views or asked]
     follow_mode(run.path)
     folder = run.analysis / _folder(options.sources)
-    with lease(run.analysis_lease, "analyzing this run"):
+    with run_lock(run.analysis_lock, "analyzing this run"):
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(folder)
         results = tuple(_view(merged, folder, options) for merged in opened)
@@ -91,19 +91,19 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
             views = compare_views(run, options.sources)
             _write_views(views, folder)
             points = views.rows[_sample(views.rows["dataset_source"], options)]
-        write_durably(folder / run.analysis_page.name, _page(results, views, points, options).encode())
+        atomic_write_bytes(folder / run.analysis_page.name, _page(results, views, points, options).encode())
     log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views)
 
 
-def need_libraries(options: Options) -> None:
+def require_libraries(options: Options) -> None:
     """Raise UsageError if a library that is needed is not installed."""
     for module in ("plotly.graph_objects", "scipy.linalg"):
-        need(module)
+        optional_import(module)
     if options.map_rows:
-        need("umap")
+        optional_import("umap")
     if options.duplicates:
-        need("faiss")
+        optional_import("faiss")
 
 
 def _page(
@@ -146,8 +146,8 @@ def _view(merged: Merged, folder: Path, options: Options) -> sections.ViewResult
     _write_parquet(folder / f"by_source{suffix}.parquet", by_source.table)
     _write_parquet(folder / f"pca{suffix}.parquet", _projected(merged, scores))
     _write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
-    write_durably(folder / f"pc_extremes{suffix}.txt", as_text(ends).encode(errors="replace"))
-    write_durably(folder / f"health{suffix}.json", _health_json(health))
+    atomic_write_bytes(folder / f"pc_extremes{suffix}.txt", as_text(ends).encode(errors="replace"))
+    atomic_write_bytes(folder / f"health{suffix}.json", _health_json(health))
     close = _near(merged, folder, suffix, options)
     return sections.ViewResults(
         merged,
@@ -171,7 +171,7 @@ def _near(merged: Merged, folder: Path, suffix: str, options: Options) -> neighb
         _write_parquet(folder / f"near_duplicates{suffix}.parquet", found.duplicates.pairs)
         _write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
     _write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
-    write_durably(folder / f"near{suffix}.json", _json(neighborhood.summary(found)))
+    atomic_write_bytes(folder / f"near{suffix}.json", _json(neighborhood.summary(found)))
     return found
 
 
@@ -206,11 +206,11 @@ def _write_npz(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
     """As numpy.savez, which gives every member the date 1980, so that the bytes are the same again."""
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    write_durably(path, buffer.getvalue())
+    atomic_write_bytes(path, buffer.getvalue())
 
 
 def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    with durable(path) as temporary:
+    with atomic_write(path) as temporary:
         frame.write_parquet(temporary)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, look, version_problems
 from embedkit.data.hub import require_fetched
 from embedkit.documents.schema import FORMAT, Preflight, RunConfig, digest, read, write
-from embedkit.embed.canary import canary_inputs, distance, sing, to_bytes, tolerance
+from embedkit.embed.canary import canary_inputs, distance, embed_canary, to_bytes, tolerance
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
@@ -22,7 +22,7 @@ from embedkit.model.folder import require_same_model
 from embedkit.model.tokenizer import load_tokenizer
 from embedkit.prepare.plan import engine_settings
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import job_name, write_durably
+from embedkit.storage.atomic import atomic_write_bytes, job_name
 from embedkit.versions import environment, package_folder
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _check_files(run: RunFolder, checks: Checks) -> None:
     began = time.monotonic()
     with checks.named("files"):
         try:
-            write_durably(path, data)
+            atomic_write_bytes(path, data)
             same = path.read_bytes() == data
         finally:
             path.unlink(missing_ok=True)
@@ -167,7 +167,7 @@ def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None
 def _check_canary(config: RunConfig, engine: Engine, checks: Checks) -> None:
     with checks.named("canary"):
         canary = canary_inputs(load_tokenizer(Path(config.locations.model)), engine_settings(config.request))
-        first, again = (to_bytes(sing(engine, canary)) for _ in range(2))
+        first, again = (to_bytes(embed_canary(engine, canary)) for _ in range(2))
         moved, most = distance(again, first, engine.record), tolerance(engine.record)
         if moved > most:
             raise EmbedkitError(

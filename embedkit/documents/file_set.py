@@ -70,7 +70,7 @@ class HashedFile:
             self._file = None
 
 
-class NewFiles:
+class FileSet:
     """Files that `publish` puts in place together; those that it did not are removed when the block ends.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from embedkit.errors import EmbedkitError
-from embedkit.storage.atomic import sha256_file, write_durably
+from embedkit.storage.atomic import atomic_write_bytes, sha256_file
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for JSON that is broken, of another type or too deep."""
@@ -431,7 +431,7 @@ def read(path: Path, kind: type[D]) -> D:
 
 def write(path: Path, document: Document) -> None:
     """Write one document durably."""
-    write_durably(path, encode(document))
+    atomic_write_bytes(path, encode(document))
 
 
 def digest(document: Document) -> str:

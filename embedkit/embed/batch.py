@@ -15,7 +15,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.model.folder import vocabulary_size
 from embedkit.model.tokenizer import TokenIds, Tokenizer, load_tokenizer
 from embedkit.prepare.extract import TEXT_COLUMNS, count_column, view_text
-from embedkit.prepare.kept_rows import RowIndex
+from embedkit.prepare.kept_rows import KeptRows
 from embedkit.run import RunFolder
 
 NORM_SLACK = 1e-12
@@ -54,7 +54,7 @@ class InputReader:
 
     def __init__(self, run: RunFolder, config: RunConfig, plan: Plan) -> None:
         model = Path(config.locations.model)
-        self._index = RowIndex(run, plan.parts)
+        self._index = KeptRows(run, plan.parts)
         self._views = config.request.views
         self._columns = ["row", *TEXT_COLUMNS, *(count_column(view) for view in self._views)]
         self.tokenizer: Tokenizer = load_tokenizer(model)
@@ -86,7 +86,7 @@ class InputReader:
 
 
 @dataclass(frozen=True)
-class Feed:
+class EngineBatch:
     """A chunk's texts of all views in the order in which the engine gets them: longest first, empty ones left out.
 
     order, int64 (texts,): where each stands among all, view after view.
@@ -96,15 +96,15 @@ class Feed:
     token_ids: list[npt.NDArray[np.uint32]]
 
 
-def make_feed(chunk: ChunkInput) -> Feed:
+def make_batch(chunk: ChunkInput) -> EngineBatch:
     """The chunk's feed, the same every time."""
     texts = [ids for token_ids in chunk.token_ids.values() for ids in token_ids]
     lengths = np.concatenate([token_ids.lengths for token_ids in chunk.token_ids.values()])
     order = np.argsort(-lengths, kind="stable")[: int((lengths > 0).sum())]
-    return Feed(order, [texts[i] for i in order])
+    return EngineBatch(order, [texts[i] for i in order])
 
 
-def embed_feed(engine: Engine, chunk: ChunkInput, feed: Feed) -> npt.NDArray[np.float32]:
+def embed_batch(engine: Engine, chunk: ChunkInput, feed: EngineBatch) -> npt.NDArray[np.float32]:
     """Vectors of a chunk in the feed's order, float32 (texts, dim). Raises EmbedkitError naming the chunk's rows."""
     try:
         embedded = engine.embed(feed.token_ids)
@@ -123,7 +123,7 @@ def embed_feed(engine: Engine, chunk: ChunkInput, feed: Feed) -> npt.NDArray[np.
     return embedded
 
 
-def in_row_order(chunk: ChunkInput, feed: Feed, embedded: npt.NDArray[np.float32]) -> ViewVectors:
+def in_row_order(chunk: ChunkInput, feed: EngineBatch, embedded: npt.NDArray[np.float32]) -> ViewVectors:
     """Vectors in the feed's order put back in the rows'."""
     vectors = np.zeros((len(chunk.token_ids) * len(chunk.rows), embedded.shape[1]), np.float32)
     vectors[feed.order] = embedded
@@ -133,8 +133,8 @@ def in_row_order(chunk: ChunkInput, feed: Feed, embedded: npt.NDArray[np.float32
 
 def embed_chunk(engine: Engine, chunk: ChunkInput) -> ViewVectors:
     """Vectors of a chunk in row order."""
-    feed = make_feed(chunk)
-    return in_row_order(chunk, feed, embed_feed(engine, chunk, feed))
+    feed = make_batch(chunk)
+    return in_row_order(chunk, feed, embed_batch(engine, chunk, feed))
 
 
 def check_vectors(chunk: ChunkInput, vectors: ViewVectors) -> dict[View, Vectors]:

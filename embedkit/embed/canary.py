@@ -52,7 +52,7 @@ def canary_inputs(tokenizer: Tokenizer, settings: EngineSettings) -> TokenIdList
     return [_cut(short, settings.max_length), *(_cut(long, length) for length in lengths)]
 
 
-def sing(engine: Engine, inputs: TokenIdList) -> npt.NDArray[np.float32]:
+def embed_canary(engine: Engine, inputs: TokenIdList) -> npt.NDArray[np.float32]:
     """The canary's vectors, float32 (n, dim). Raises EmbedkitError if they are not finite numbers."""
     vectors = np.concatenate([engine.embed([ids]) for ids in inputs])
     if vectors.shape != (len(inputs), engine.record.dim) or not np.isfinite(vectors).all():

@@ -35,7 +35,7 @@ from embedkit.documents.schema import (
 )
 from embedkit.embed.canary import distance, tolerance
 from embedkit.errors import EmbedkitError
-from embedkit.storage.atomic import fsync_folder, rename_durably
+from embedkit.storage.atomic import durable_rename, fsync_folder
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ class ShardFile:
         paths = {view: self._folder / f"{self._attempt}.{view}{MATRIX}" for view in self._matrices}
         for view, path in paths.items():
             self._matrices[view].flush()
-            rename_durably(path.with_name(f"{self._attempt}.{view}{PARTIAL}"), path)
+            durable_rename(path.with_name(f"{self._attempt}.{view}{PARTIAL}"), path)
         return paths
 
     def _whole_chunks(

@@ -35,17 +35,17 @@ from embedkit.documents.schema import (
 )
 from embedkit.embed.batch import (
     ChunkInput,
-    Feed,
+    EngineBatch,
     InputReader,
     check_vectors,
     differing_rows,
+    embed_batch,
     embed_chunk,
-    embed_feed,
     in_row_order,
     inputs_digest,
-    make_feed,
+    make_batch,
 )
-from embedkit.embed.canary import TokenIdList, canary_inputs, distance, sing, to_bytes, tolerance
+from embedkit.embed.canary import TokenIdList, canary_inputs, distance, embed_canary, to_bytes, tolerance
 from embedkit.embed.manifests import finished_manifest, publish_manifest, remove_unnamed
 from embedkit.embed.shard_file import ShardFile
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
@@ -156,7 +156,7 @@ class ShardTask:
         """Adopt what earlier attempts made durable, embed the rest, write the manifest."""
         plan_sha256 = digest(self._plan)
         self._feed("embedding the canary")
-        before = to_bytes(sing(self._engine, self._worker.canary))
+        before = to_bytes(embed_canary(self._engine, self._worker.canary))
         self._clock.lap("canary")
         with ShardFile(
             self._run.shard(self._shard),
@@ -174,7 +174,7 @@ class ShardTask:
             if shard_file.adopted:
                 log.info("%d of %d chunks are durable already", shard_file.adopted, len(self._planned.chunks) - 1)
             self._embed_missing(shard_file)
-            canary = self._sing_again(before, shard_file)
+            canary = self._check_canary_drift(before, shard_file)
             paths = shard_file.finish()
             self._clock.lap("write")
             manifest = self._manifest(shard_file, paths, canary, plan_sha256)
@@ -200,10 +200,10 @@ class ShardTask:
         stored = {view: np.frombuffer(raw, "<f4").reshape(-1, dim)[[at]] for view, raw in data.items()}
         return not differing_rows(picked, embed_chunk(self._engine, picked), stored, self._config.request.dtype)
 
-    def _sing_again(self, before: bytes, shard_file: ShardFile) -> Canary:
+    def _check_canary_drift(self, before: bytes, shard_file: ShardFile) -> Canary:
         """The canary after the last chunk. Raises EmbedkitError, and discards the attempt, if its vectors changed."""
         self._feed("embedding the canary again")
-        after = to_bytes(sing(self._engine, self._worker.canary))
+        after = to_bytes(embed_canary(self._engine, self._worker.canary))
         record = self._engine.record
         moved = distance(after, before, record)
         if moved > tolerance(record):
@@ -232,7 +232,7 @@ class ShardTask:
                 if i + 1 < len(missing):
                     ahead = read_ahead.submit(_read, reader, *missing[i + 1])
                 self._clock.lap("wait")
-                embedded = embed_feed(self._engine, chunk_input, feed)
+                embedded = embed_batch(self._engine, chunk_input, feed)
                 seconds = self._clock.lap("embed")
                 if behind is not None:
                     behind.result()
@@ -246,7 +246,7 @@ class ShardTask:
         self,
         shard_file: ShardFile,
         chunk_input: ChunkInput,
-        feed: Feed,
+        feed: EngineBatch,
         embedded: npt.NDArray[np.float32],
         seconds: float,
         progress: LogProgress,
@@ -303,7 +303,7 @@ class ShardTask:
         )
 
 
-def _read(reader: InputReader, start: int, stop: int) -> tuple[ChunkInput, Feed]:
+def _read(reader: InputReader, start: int, stop: int) -> tuple[ChunkInput, EngineBatch]:
     """A chunk's rows, and its texts as the engine gets them."""
     chunk_input = reader.read(start, stop)
-    return chunk_input, make_feed(chunk_input)
+    return chunk_input, make_batch(chunk_input)

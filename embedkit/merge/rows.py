@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.data.source_index import SourceIndex
-from embedkit.documents.file_set import NewFiles
+from embedkit.documents.file_set import FileSet
 from embedkit.documents.schema import Plan, Request
 from embedkit.log_progress import LogProgress
 from embedkit.prepare.extract import TEXT_COLUMNS
@@ -39,7 +39,7 @@ def metadata_schema(request: Request) -> pa.Schema:
     return pa.schema([pa.field("id", pa.int64()), *fields])
 
 
-def merge_rows(run: RunFolder, request: Request, plan: Plan, sources: SourceIndex, files: NewFiles) -> None:
+def merge_rows(run: RunFolder, request: Request, plan: Plan, sources: SourceIndex, files: FileSet) -> None:
     """Write `metadata.parquet` and the sources' own into `files`."""
     schema = metadata_schema(request)
     progress = LogProgress(log, "merge rows", plan.rows_kept, "rows")
@@ -94,7 +94,7 @@ def _window(tables: list[pa.Table], first: int, schema: pa.Schema) -> pa.Table:
 class _BySource:
     """The files of the sources with some codes; a source's rows are held back until they are many."""
 
-    def __init__(self, run: RunFolder, sources: SourceIndex, codes: range, schema: pa.Schema, files: NewFiles) -> None:
+    def __init__(self, run: RunFolder, sources: SourceIndex, codes: range, schema: pa.Schema, files: FileSet) -> None:
         self._source_codes = sources.codes
         self._schema = schema
         self._sinks = {code: files.add(run.source_metadata(sources.folder(code))) for code in codes}

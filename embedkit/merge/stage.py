@@ -13,7 +13,7 @@ from itertools import chain
 from typing import TypeVar
 
 from embedkit.data.source_index import SourceIndex
-from embedkit.documents.file_set import NewFiles
+from embedkit.documents.file_set import FileSet
 from embedkit.documents.schema import (
     FORMAT,
     EngineRecord,
@@ -35,7 +35,7 @@ from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder, program
 from embedkit.storage.atomic import remove_temporaries, still_missing
-from embedkit.storage.lock import lease, require_held
+from embedkit.storage.lock import require_held, run_lock
 from embedkit.versions import versions
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
         raise shards_error(run, problems, len(plan.shards))
     check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
-    with lease(run.embeddings / "merge.lease", "merging this run"):
+    with run_lock(run.embeddings / "merge.lease", "merging this run"):
         merged = merged_already(run, plan, manifests)
         if merged is not None:
             log.info("merged already, of these shards; every file is whole")
@@ -104,7 +104,7 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
     seconds: dict[str, float] = {}
     sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
     views = config.request.views
-    with NewFiles(expected=(len(sources.names) + 1) * (len(views) + 1)) as files:
+    with FileSet(expected=(len(sources.names) + 1) * (len(views) + 1)) as files:
         for view in views:
             merge_view = partial(merge_vectors, run, manifests, sources, view, files)
             problems = _timed(seconds, f"vectors ({view})", merge_view)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.data.source_index import SourceIndex
-from embedkit.documents.file_set import HashedFile, NewFiles
+from embedkit.documents.file_set import FileSet, HashedFile
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header
 from embedkit.documents.schema import ShardManifest, View
 from embedkit.errors import EmbedkitError
@@ -31,7 +31,7 @@ Matrix = npt.NDArray[np.float32]
 
 
 def merge_vectors(
-    run: RunFolder, manifests: Sequence[ShardManifest], sources: SourceIndex, view: View, files: NewFiles
+    run: RunFolder, manifests: Sequence[ShardManifest], sources: SourceIndex, view: View, files: FileSet
 ) -> dict[int, str]:
     """Write a view's matrices into `files`; returns what is wrong, by shard: then they are not to be kept."""
     rows, dim = manifests[-1].stop, manifests[0].engine.dim
@@ -55,7 +55,7 @@ def merge_vectors(
     return shards.problems
 
 
-def _begin(files: NewFiles, path: Path, rows: int, dim: int) -> HashedFile:
+def _begin(files: FileSet, path: Path, rows: int, dim: int) -> HashedFile:
     file = files.add(path)
     file.write(matrix_header(rows, dim))
     return file
@@ -148,7 +148,7 @@ class _BySource:
     """One matrix file a source."""
 
     def __init__(
-        self, run: RunFolder, sources: SourceIndex, window_rows: int, dim: int, view: View, files: NewFiles
+        self, run: RunFolder, sources: SourceIndex, window_rows: int, dim: int, view: View, files: FileSet
     ) -> None:
         self._codes = sources.codes
         self._files = [

@@ -15,7 +15,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 
 
-class RowIndex:
+class KeptRows:
     """Reads any range of ids; only the row groups that hold them."""
 
     def __init__(self, run: RunFolder, parts: Sequence[PlanPart]) -> None:

@@ -40,7 +40,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.model.tokenizer import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
 from embedkit.prepare.extract import count_column, empty_column, extract, view_text
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import durable
+from embedkit.storage.atomic import atomic_write
 from embedkit.storage.cpus import single_threads
 from embedkit.storage.processes import exit_with_parent, ignore_interrupts
 
@@ -256,7 +256,7 @@ def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFra
     kept = tokens = audited = 0
     sampled = set(rows[np.argsort(row_hash(part, rows), kind="stable")[:AUDITED_ROWS]].tolist())
     with (
-        durable(run.part_data(part), temporary_folder=run.parts) as temporary,
+        atomic_write(run.part_data(part), temporary_folder=run.parts) as temporary,
         pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer,
     ):
         for chats in frames:
@@ -273,7 +273,7 @@ def _make_part(worker: _Worker, part_rows: PartRows, frames: Iterator[pl.DataFra
     lost = gather_dropped(dropped)
     dropped_path = run.part_dropped(part)
     if lost.height:
-        with durable(dropped_path) as temporary:
+        with atomic_write(dropped_path) as temporary:
             lost.write_parquet(temporary)
     if kept + lost.height != len(rows):
         raise EmbedkitError(

@@ -37,9 +37,9 @@ from embedkit.prepare.extract import count_column
 from embedkit.prepare.parts import gather_dropped, make_parts, part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import durable, remove_temporaries
+from embedkit.storage.atomic import atomic_write, remove_temporaries
 from embedkit.storage.cpus import available_cpus
-from embedkit.storage.lock import lease
+from embedkit.storage.lock import run_lock
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     require_same_model(config)
     for folder in (run.parts, run.extracted):
         folder.mkdir(parents=True, exist_ok=True)
-    with lease(run.parts / "prepare.lease", "preparing this run"):
+    with run_lock(run.parts / "prepare.lease", "preparing this run"):
         return _prepare(run, config, workers or available_cpus())
 
 
@@ -191,7 +191,7 @@ def make_plan(
 def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
     """Write `dropped_rows.parquet` from the parts' dropped rows."""
     frames = [pl.read_parquet(run.part_dropped(part.part)) for part in parts if part.dropped_rows]
-    with durable(run.dropped) as temporary:
+    with atomic_write(run.dropped) as temporary:
         gather_dropped(frames).write_parquet(temporary)
     return file_record(run.dropped)
 

@@ -110,7 +110,7 @@ def fsync_file(path: Path) -> None:
         os.close(fd)
 
 
-def rename_durably(temporary: Path, path: Path) -> None:
+def durable_rename(temporary: Path, path: Path) -> None:
     """Put a finished temporary file in place: fsync it, rename it, fsync the folder."""
     fsync_file(temporary)
     temporary.replace(path)
@@ -118,7 +118,7 @@ def rename_durably(temporary: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def durable(path: Path, temporary_folder: Path | None = None) -> Iterator[Path]:
+def atomic_write(path: Path, temporary_folder: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path to write to; on success it becomes `path`, on an error it is removed.
 
     `temporary_folder` is for folders that may hold nothing foreign even for a moment; it must be on the
@@ -128,14 +128,14 @@ def durable(path: Path, temporary_folder: Path | None = None) -> Iterator[Path]:
     temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         yield temporary
-        rename_durably(temporary, path)
+        durable_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_durably(path: Path, data: bytes) -> None:
+def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write a small file so that readers see all of it or none."""
-    with durable(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -158,7 +158,7 @@ def write_once(path: Path, data: bytes) -> bool:
 
 
 def remove_temporaries(folder: Path, names: str = "*") -> None:
-    """Remove what killed writers of `durable` left in `folder`; `names` is a glob for some of them."""
+    """Remove what killed writers of `atomic_write` left in `folder`; `names` is a glob for some of them."""
     for path in sorted(folder.glob(f".{names}.tmp")):
         path.unlink(missing_ok=True)
 

@@ -45,7 +45,7 @@ class Holder(msgspec.Struct, frozen=True):
 
 
 @contextlib.contextmanager
-def lease(path: Path, what: str) -> Iterator[None]:
+def run_lock(path: Path, what: str) -> Iterator[None]:
     """Hold the lease at `path` while in the block.
 
     Raises EmbedkitError naming the holder if another process has it and is not known to be gone.

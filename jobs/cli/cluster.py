@@ -52,8 +52,8 @@ def submit(
     from jobs.cli.output import print_resubmission
     from jobs.profiles.values import load_profile
     from jobs.submit.limits import check_new_run
-    from jobs.submit.rerun import last_profile, submit_what_is_left
-    from jobs.submit.state import refuse_living
+    from jobs.submit.rerun import last_profile, submit_missing
+    from jobs.submit.state import refuse_if_active
 
     if profile_name is None and not given["resume"]:
         _need_profile()
@@ -66,14 +66,14 @@ def submit(
     if profile is None:
         profile = load_profile(last_profile(folder)[0])
     if folder.config.exists():
-        refuse_living(folder)
+        refuse_if_active(folder)
     parallel = given["num_gpus"] or config.num_gpus
     if dry_run:
         from jobs.cli.forecast import print_forecast
 
         print_forecast(folder, config, profile, parallel, new_console(), scripts, preflight, analyze)
         return
-    done = submit_what_is_left(folder, config, profile, parallel, "submit", preflight=preflight, analyze=analyze)
+    done = submit_missing(folder, config, profile, parallel, "submit", preflight=preflight, analyze=analyze)
     print_resubmission(folder, done, new_console())
 
 
@@ -82,9 +82,9 @@ def _need_profile(*_: object) -> None:
 
 
 def _need_analysis() -> None:
-    from embedkit.analysis.stage import Options, need_libraries
+    from embedkit.analysis.stage import Options, require_libraries
 
-    need_libraries(Options())
+    require_libraries(Options())
 
 
 @click.command()
@@ -124,13 +124,13 @@ def rerun(
     from embedkit.run import find_run
     from jobs.cli.output import print_resubmission
     from jobs.profiles.values import load_profile, with_overrides
-    from jobs.submit.rerun import last_profile, submit_what_is_left
+    from jobs.submit.rerun import last_profile, submit_missing
 
     folder = find_run(run_name_or_path, output_dir)
     config = read(folder.config, RunConfig)
     before, parallel = last_profile(folder)
     profile = with_overrides(load_profile(profile_name or before), time=time_limit, mem=mem)
-    done = submit_what_is_left(
+    done = submit_missing(
         *(folder, config, profile, num_gpus or parallel or config.num_gpus, "rerun"),
         only=shards,
         more_memory=mem is None,
@@ -139,9 +139,9 @@ def rerun(
         analyze=analyze,
     )
     print_resubmission(folder, done, new_console())
-    left = set(done.standing.poison) - set(shards)
+    left = set(done.state.repeat_failures) - set(shards)
     if left:
-        lines = [f"  shard {shard}: {done.standing.poison[shard]}" for shard in sorted(left)]
+        lines = [f"  shard {shard}: {done.state.repeat_failures[shard]}" for shard in sorted(left)]
         raise EmbedkitError(
             "these failed the same way three times without a new chunk, and are not run again by themselves:\n"
             + "\n".join(lines)

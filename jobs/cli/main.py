@@ -55,7 +55,7 @@ def fetch(context: click.Context, /, **given: Any) -> None:
     from jobs.cli.output import print_fetched
 
     given["resume"] = not given["overwrite"]
-    folder, config = open_run(context, given, for_what="fetch")
+    folder, config = open_run(context, given, mode="fetch")
     print_fetched(folder, config, new_console())
 
 
@@ -65,18 +65,18 @@ def fetch(context: click.Context, /, **given: Any) -> None:
 def run(context: click.Context, /, **given: Any) -> None:
     """Prepare, embed and merge on this machine."""
     from embedkit.documents.schema import Success, read
-    from embedkit.storage.lock import lease
+    from embedkit.storage.lock import run_lock
     from jobs.cli.output import print_summary
     from jobs.local.queue import make_slots
     from jobs.local.stages import run_stages
-    from jobs.submit.state import refuse_living
+    from jobs.submit.state import refuse_if_active
 
     console = new_console()
     folder, config = open_run(context, given)
-    refuse_living(folder)
+    refuse_if_active(folder)
     slots = make_slots(*slots_of(config, given["num_gpus"]))
     console.print(f"run {folder.path}", highlight=False, soft_wrap=True)
-    with resumable(folder), lease(folder.path / "run.lease", "running this run"):
+    with resumable(folder), run_lock(folder.path / "run.lease", "running this run"):
         run_stages(folder, slots, console)
         print_summary(folder, read(folder.success, Success), console)
 

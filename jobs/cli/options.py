@@ -26,7 +26,7 @@ CLUSTER_GPUS = 8
 UNFOLDED = 1000
 """Columns of what is no terminal."""
 
-ForWhat = Literal["here", "fetch", "submit", "plan"]
+OpenMode = Literal["here", "fetch", "submit", "plan"]
 """What a run is opened for: to work on it here, to fetch its files, to submit it, or only to say what it would be."""
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -115,7 +115,7 @@ def new_console() -> "Console":
 def open_run(
     context: click.Context,
     given: dict[str, Any],
-    for_what: ForWhat = "here",
+    mode: OpenMode = "here",
     on_gpus: bool = True,
     check: "Callable[[RunConfig], None] | None" = None,
 ) -> tuple["RunFolder", "RunConfig"]:
@@ -124,7 +124,7 @@ def open_run(
     Args:
         context: the command, which knows what was typed.
         given: the values of REQUEST_OPTIONS.
-        for_what: `fetch` has the files from the Hub again; `submit` and `fetch` decide the number of shards now,
+        mode: `fetch` has the files from the Hub again; `submit` and `fetch` plan_submission the number of shards now,
             and `plan` does so too but makes no folder.
         on_gpus: whether jobs on the cluster get GPUs.
         check: raises before a new run is made, and an old one deleted, if it cannot be done.
@@ -148,11 +148,11 @@ def open_run(
     else:
         folder = RunFolder((given["output_dir"] / _run_name(given)).resolve())
     resumed = read(folder.config, RunConfig) if given["resume"] and folder.config.exists() else None
-    if resumed is not None and for_what != "fetch" and not given["dataset"] and not given["model"]:
+    if resumed is not None and mode != "fetch" and not given["dataset"] and not given["model"]:
         require_fetched(folder, resumed)
     if resumed is None and not given["overwrite"]:
         refuse_existing(folder)
-    config = make_config(_options(context, given, resumed, for_what, on_gpus), sys.argv)
+    config = make_config(_options(context, given, resumed, mode, on_gpus), sys.argv)
     if resumed is not None:
         config = _with_revisions(context, config, resumed)
         check_same_request(folder, config)
@@ -160,9 +160,9 @@ def open_run(
         if config.locations != resumed.locations:
             write(folder.config, msgspec.structs.replace(resumed, locations=config.locations))
         return folder, config
-    if for_what != "here":
+    if mode != "here":
         config = _with_shards(config)
-    if for_what == "plan":
+    if mode == "plan":
         return folder, config
     if check is not None:
         check(config)
@@ -206,9 +206,9 @@ def _delete(folder: "RunFolder") -> None:
     import secrets
     import shutil
 
-    from jobs.submit.state import refuse_living
+    from jobs.submit.state import refuse_if_active
 
-    refuse_living(folder)
+    refuse_if_active(folder)
     shutil.rmtree(folder.path.rename(folder.path.with_name(f".deleting-{folder.name}-{secrets.token_hex(4)}")))
 
 
@@ -245,7 +245,7 @@ def is_given(context: click.Context, name: str) -> bool:
 
 
 def _options(
-    context: click.Context, given: dict[str, Any], resumed: "RunConfig | None", for_what: ForWhat, on_gpus: bool
+    context: click.Context, given: dict[str, Any], resumed: "RunConfig | None", mode: OpenMode, on_gpus: bool
 ) -> "Options":
     """The options given; when a run is resumed, those not given are the run's: fetching, its ids on the Hub too."""
     import dataclasses
@@ -261,7 +261,7 @@ def _options(
         asked, where = resumed.request, resumed.locations
         there = {name: getattr(asked, name) for name in names if hasattr(asked, name)}
         there |= {"dataset": where.data, "model": where.model, "num_gpus": resumed.num_gpus}
-        if for_what == "fetch":
+        if mode == "fetch":
             there |= {"dataset": (where.data_repo,)} if where.data_repo else {}
             there |= {"model": where.model_repo} if where.model_repo else {}
         # A branch may have moved on; the run stays where it is. Located files are of its commits already.
@@ -278,11 +278,11 @@ def _options(
     for name in ("dataset", "model"):
         if not values[name]:
             raise UsageError(f"--{name} is needed")
-    gpus = [] if for_what in ("submit", "plan") else visible_gpus()
+    gpus = [] if mode in ("submit", "plan") else visible_gpus()
     if values["device"] is None:
         on_cuda = gpus or (_vllm_is_for_gpus() and on_gpus)
         values["device"] = "cuda" if on_cuda else "cpu"
     if values["num_gpus"] is None:
-        elsewhere = CLUSTER_GPUS if for_what in ("submit", "plan") or values["device"] == "cuda" else 1
+        elsewhere = CLUSTER_GPUS if mode in ("submit", "plan") or values["device"] == "cuda" else 1
         values["num_gpus"] = (len(gpus) if values["device"] == "cuda" else 0) or elsewhere
     return Options(**values)

@@ -77,16 +77,16 @@ def print_summary(run: RunFolder, success: Success, console: "Console") -> None:
 
 def print_resubmission(run: RunFolder, done: "Resubmission", console: "Console") -> None:
     """What was submitted, or would be, and what comes next."""
-    standing, decision = done.standing, done.decision
+    state, decision = done.state, done.decision
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     say(f"run {run.path}")
-    if standing.planned:
-        say(f"{standing.shards - len(standing.problems)} of {standing.shards} shards are finished")
-    if standing.live:
-        busy = Counter((live.stage, live.task.state.lower()) for live in standing.live)
+    if state.planned:
+        say(f"{state.shards - len(state.problems)} of {state.shards} shards are finished")
+    if state.live:
+        busy = Counter((live.stage, live.task.state.lower()) for live in state.live)
         say(
             "on the cluster already: " + ", ".join(f"{n} {stage} {state}" for (stage, state), n in sorted(busy.items()))
         )
@@ -105,7 +105,7 @@ def print_resubmission(run: RunFolder, done: "Resubmission", console: "Console")
         after = f" (after {ready.dependency})" if ready.dependency else ""
         say(f"job {jobs[job.stage]}: {what}{after}" if job.stage in jobs else f"would submit {what}{after}")
     if not decision.submit:
-        say("merged: nothing to do" if standing.merged else "nothing to submit")
+        say("merged: nothing to do" if state.merged else "nothing to submit")
     elif done.submitted:
         say(f"Next: {shlex.join([program(), 'status', run.name, '--output-dir', str(run.path.parent)])}")
 

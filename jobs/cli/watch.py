@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from embedkit.run import RunFolder
-    from jobs.monitor.collect import Lookout
+    from jobs.monitor.collect import StatusCollector
     from jobs.monitor.overview import Overview
 
 REFRESH_SECONDS = 5.0
@@ -41,12 +41,12 @@ def status(
     """
     from embedkit.run import find_run
     from jobs.cli.output import print_json
-    from jobs.monitor.collect import Lookout
+    from jobs.monitor.collect import StatusCollector
     from jobs.monitor.screen import print_overview
 
     folder, console = find_run(run_name_or_path, output_dir), new_console()
-    lookout = Lookout(folder, hung_after)
-    found = _watch(folder, lookout, console) if watch and not as_json else lookout.look()
+    collector = StatusCollector(folder, hung_after)
+    found = _watch(folder, collector, console) if watch and not as_json else collector.collect()
     if as_json:
         print_json(found)
     elif not (watch and console.is_terminal):
@@ -54,22 +54,22 @@ def status(
     sys.exit(0 if found.stage == "done" else 1)
 
 
-def _watch(folder: "RunFolder", lookout: "Lookout", console: "Console") -> "Overview":
+def _watch(folder: "RunFolder", collector: "StatusCollector", console: "Console") -> "Overview":
     """Show the screen again and again; off a terminal, sparse lines."""
     from jobs.local.progress import follow
 
     if not console.is_terminal:
-        follow(folder, console, lambda: lookout.look().is_alive)
-        return lookout.look()
+        follow(folder, console, lambda: collector.collect().is_alive)
+        return collector.collect()
     from rich.live import Live
 
     from jobs.monitor.screen import screen
 
-    found = lookout.look()
+    found = collector.collect()
     with Live(screen(found, folder, console), console=console, auto_refresh=False) as live:
         while found.stage != "done" and found.is_alive:
             time.sleep(REFRESH_SECONDS)
-            found = lookout.look()
+            found = collector.collect()
             live.update(screen(found, folder, console), refresh=True)
     return found
 
@@ -97,16 +97,18 @@ def logs(
     Of all of them, unless some are asked for. The whole logs are in the run's folder, logs/.
     """
     from embedkit.run import find_run
-    from jobs.monitor.collect import Lookout
+    from jobs.monitor.collect import StatusCollector
     from jobs.monitor.logs import follow as follow_logs
     from jobs.monitor.logs import newest_start, selected
     from jobs.records.log_names import log_name
 
     folder = find_run(run_name_or_path, output_dir)
-    lookout = Lookout(folder)
+    collector = StatusCollector(folder)
     wanted = [log_name("embed", shard) for shard in shards]
     if failed:
-        found = [(name, newest_start(folder.logs / f"{name}.log")) for name in _failed(lookout.look(), wanted, stages)]
+        found = [
+            (name, newest_start(folder.logs / f"{name}.log")) for name in _failed(collector.collect(), wanted, stages)
+        ]
         for name, said in found:
             click.echo(f"==> {folder.logs / name}.log <==")
             click.echo("\n".join(said[max(len(said) - lines, 0) :]))
@@ -119,7 +121,7 @@ def logs(
 
     if not paths() and not follow:
         raise EmbedkitError(f"{folder.logs}: no such log yet; `embedkit status {folder.name}` says what there is")
-    _print_lines(follow_logs(paths, lines, _settled(lookout) if follow else lambda: True), prefixed=follow)
+    _print_lines(follow_logs(paths, lines, _settled(collector) if follow else lambda: True), prefixed=follow)
 
 
 def _failed(overview: "Overview", wanted: list[str], stages: tuple[str, ...]) -> list[str]:
@@ -130,14 +132,14 @@ def _failed(overview: "Overview", wanted: list[str], stages: tuple[str, ...]) ->
     return [name for stage, name in names if (not wanted or name in wanted) and (not stages or stage in stages)]
 
 
-def _settled(lookout: "Lookout") -> Callable[[], bool]:
+def _settled(collector: "StatusCollector") -> Callable[[], bool]:
     """Whether nothing is at work on a run any more; looks every few seconds, however often it is asked."""
     looked, alive = 0.0, True
 
     def is_settled() -> bool:
         nonlocal looked, alive
         if time.monotonic() - looked > REFRESH_SECONDS:
-            alive = lookout.look().is_alive
+            alive = collector.collect().is_alive
             looked = time.monotonic()
         return not alive
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from embedkit.check.status import ShardStatus
-from jobs.records.attempts import WORDLESS, Start
+from jobs.records.attempts import NO_EXIT_RECORD, Start
 from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
 from jobs.slurm.accounting import JobRecord
 
@@ -60,14 +60,14 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TaskState:
     """What became of a task, and why in one line if it is not well."""
 
     state: State
     why: str = ""
 
 
-def judge(task: Task, now: float, queue: Queue) -> Verdict:
+def classify(task: Task, now: float, queue: Queue) -> TaskState:
     """What became of a task, by all that is known of it.
 
     Args:
@@ -76,45 +76,45 @@ def judge(task: Task, now: float, queue: Queue) -> Verdict:
         queue: whether squeue answered; "none" for a run of which nothing was submitted.
     """
     if task.is_done:
-        return Verdict("done")
+        return TaskState("done")
     if task.live is not None:
-        return Verdict("pending" if task.live.task.state == "PENDING" else "running")
+        return TaskState("pending" if task.live.task.state == "PENDING" else "running")
     if task.runs_here:
-        return Verdict("running")
+        return TaskState("running")
     if task.submission is None:
         why = task.error or task.problem
         if why is not None:
-            return Verdict("failed", why)
-        return Verdict("pending" if queue == "none" else "unsubmitted")
-    return _judge_gone(task, task.submission, now, queue == "answered")
+            return TaskState("failed", why)
+        return TaskState("pending" if queue == "none" else "unsubmitted")
+    return _classify_gone(task, task.submission, now, queue == "answered")
 
 
-def _judge_gone(task: Task, submission: Submission, now: float, queue_is_known: bool) -> Verdict:
+def _classify_gone(task: Task, submission: Submission, now: float, queue_is_known: bool) -> TaskState:
     """A task that was submitted, is not done, and is neither queued nor running as far as Slurm says."""
     record = task.records[-1] if task.records else None
     start = task.starts[-1] if task.starts else None
     last = start.last if start is not None else None
     has_ended = record is not None and record.is_over and not _may_be_requeued(record, now)
     if last is not None and last.what == "finished":
-        return Verdict("failed", task.problem or "it finished, and what it wrote is gone or damaged")
+        return TaskState("failed", task.problem or "it finished, and what it wrote is gone or damaged")
     if last is not None and last.what == "failed":
-        return Verdict("failed", _one_line(last.why) or task.error or WORDLESS)
+        return TaskState("failed", _one_line(last.why) or task.error or NO_EXIT_RECORD)
     if last is not None and last.what == "cancelled":
-        return Verdict("cancelled", _cancelled(start))
+        return TaskState("cancelled", _cancelled(start))
     if record.state == "CANCELLED" if record is not None and has_ended else task.was_cancelled:
-        return Verdict("cancelled", _cancelled(start))
+        return TaskState("cancelled", _cancelled(start))
     if not has_ended and not queue_is_known:
-        return Verdict("unsettled", "Slurm does not say whether it is queued or running")
+        return TaskState("unsettled", "Slurm does not say whether it is queued or running")
     if not has_ended and _is_young(submission, record, start, now):
-        return Verdict("unsettled", "it left the queue just now; what became of it does not show yet")
+        return TaskState("unsettled", "it left the queue just now; what became of it does not show yet")
     if last is not None:
-        return Verdict("failed", f"told to stop ({_one_line(last.why)}), and not queued again")
+        return TaskState("failed", f"told to stop ({_one_line(last.why)}), and not queued again")
     if start is None and task.error is None:
         began = record is not None and record.started is not None
         before = "it ended before its first word (killed from outside?)"
         never = "it left the queue without a start: cancelled, or what it waits for failed"
-        return Verdict("failed", before if began else never)
-    return Verdict("failed", task.error or WORDLESS)
+        return TaskState("failed", before if began else never)
+    return TaskState("failed", task.error or NO_EXIT_RECORD)
 
 
 def _cancelled(start: Start | None) -> str:

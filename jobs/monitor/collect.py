@@ -11,7 +11,7 @@ from embedkit.documents.schema import Preflight, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage.lock import holder_of
-from jobs.monitor.logs import local_process, newest_start, own_error, telling_line
+from jobs.monitor.logs import error_line, local_process, newest_start, own_error
 from jobs.monitor.overview import Overview, Seen, make_overview, names_of
 from jobs.records.attempts import Attempts, Start
 from jobs.records.log_names import log_name
@@ -20,7 +20,7 @@ from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import has_slurm, queue
 
 
-class Lookout:
+class StatusCollector:
     """Looks at a run again and again; what cannot change any more is read once.
 
     `hung_after`: seconds without anything new after which a running shard hangs; by the medians of the run if None.
@@ -32,7 +32,7 @@ class Lookout:
         self._files = StatusReader(run)
         self._ended: dict[str, list[Start]] = {}
 
-    def look(self) -> Overview:
+    def collect(self) -> Overview:
         """How it is now. Slurm is asked twice, whatever the number of shards; not at all if nothing was submitted."""
         notes: list[str] = []
         submissions = Submissions(self._run).read()
@@ -123,7 +123,7 @@ class Lookout:
         errors = {}
         for name, written in logs.items():
             if name not in well and written >= asked.get(name, 0.0):
-                tell = telling_line if submissions else own_error  # here, who interrupts a run knows it
+                tell = error_line if submissions else own_error  # here, who interrupts a run knows it
                 line = tell(newest_start(self._run.logs / f"{name}.log"))
                 if line is not None:
                     errors[name] = line
@@ -134,7 +134,7 @@ class Lookout:
         stages = {
             "prepare": self._run.parts / "prepare.lease",
             "merge": self._run.embeddings / "merge.lease",
-            "analyze": self._run.analysis_lease,
+            "analyze": self._run.analysis_lock,
         }
         here = {stage for stage, path in stages.items() if (holder := holder_of(path)) is not None and not holder.job}
         begun = [shard for shard in status.shards if shard.state == "started"]

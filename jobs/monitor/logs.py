@@ -50,7 +50,7 @@ def local_process(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def telling_line(lines: Sequence[str]) -> str | None:
+def error_line(lines: Sequence[str]) -> str | None:
     """The line that says why a job failed, without its time; None if no line does.
 
     embedkit's own error before Slurm's word, that before the last exception, that before whatever looks like an error.

@@ -13,7 +13,19 @@ import msgspec
 
 from embedkit.check.status import ShardStatus, Status
 from embedkit.run import RunFolder
-from jobs.monitor.classify import STATES, Mark, Queue, State, Task, Typical, Verdict, judge, mark_of, speed_of, typical
+from jobs.monitor.classify import (
+    STATES,
+    Mark,
+    Queue,
+    State,
+    Task,
+    TaskState,
+    Typical,
+    classify,
+    mark_of,
+    speed_of,
+    typical,
+)
 from jobs.monitor.prediction import seconds_until_done
 from jobs.profiles.values import Stage
 from jobs.records.attempts import Start
@@ -257,7 +269,7 @@ def names_of(line: Submission) -> list[str]:
 
 def _shard_view(seen: Seen, known: Known, shard: ShardStatus, usual: Typical) -> ShardView:
     task = known.task("embed", shard.shard, shard.state == "done", shard.problem)
-    verdict = judge(task, seen.now, seen.answer)
+    verdict = classify(task, seen.now, seen.answer)
     runs = verdict.state == "running"
     quiet = _quiet_seconds(seen.now, task, shard) if runs else None
     mark: Mark = mark_of(shard, quiet, usual, seen.hung_after) if runs else ""
@@ -298,7 +310,7 @@ class About:
     job: str
 
 
-def _about(task: Task, verdict: Verdict) -> About:
+def _about(task: Task, verdict: TaskState) -> About:
     record = task.records[-1] if task.records else None
     start = task.starts[-1] if task.starts else None
     live = task.live.task if task.live is not None else None
@@ -373,7 +385,7 @@ def _stage_views(seen: Seen, known: Known, shards: Sequence[ShardView]) -> list[
 
 def _single(seen: Seen, known: Known, stage: Stage, is_done: bool) -> StageView:
     task = known.task(stage, None, is_done)
-    verdict = judge(task, seen.now, seen.answer)
+    verdict = classify(task, seen.now, seen.answer)
     about = _about(task, verdict)
     return StageView(
         stage=stage,
@@ -394,7 +406,7 @@ def _embed_view(seen: Seen, known: Known, shards: Sequence[ShardView]) -> StageV
     if not shards:
         for name in known.names("embed"):
             task = known.task("embed", int(name.rpartition("-")[2]), False)
-            states[judge(task, seen.now, seen.answer).state] += 1
+            states[classify(task, seen.now, seen.answer).state] += 1
             if task.live is not None:
                 reasons[task.live.task.reason] += 1
     return StageView(

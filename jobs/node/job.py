@@ -17,9 +17,9 @@ from embedkit.storage.atomic import job_name
 from embedkit.storage.lock import release_ended
 from jobs.local.queue import Job, LocalQueue, make_slots, visible_gpus
 from jobs.node.scratch import node_scratch, pack_compiled
-from jobs.node.signals import Stopping, requeue, was_cancelled
+from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.profiles.values import STAGES, Stage
-from jobs.records.attempts import LIMIT, Attempts, Happening, failed_preflight, node_name
+from jobs.records.attempts import LIMIT, AttemptEvent, Attempts, failed_preflight, node_name
 from jobs.records.groups import group_of
 from jobs.records.log_names import log_name
 from jobs.slurm.client import array_indices, state_of
@@ -36,7 +36,7 @@ class SlurmJob:
         self._run = run
         self._shard = int(os.environ["SLURM_ARRAY_TASK_ID"]) if stage == "embed" else None
         self._attempts = Attempts(run, stage, self._shard)
-        self._stopping = Stopping(self._stop)
+        self._stopping = SignalWatcher(self._stop)
 
     def run(self) -> int:
         """Do the job's work; returns the exit code. A job that is told to stop ends in here."""
@@ -46,7 +46,7 @@ class SlurmJob:
             try:
                 self._work()
             except Exception as error:
-                self._stopping.settle()
+                self._stopping.wait_if_signalled()
                 code = exit_code_of(error)
                 kind = "" if isinstance(error, EmbedkitError) else f"{type(error).__name__}: "
                 self._note("failed", f"{kind}{error}")
@@ -54,11 +54,11 @@ class SlurmJob:
         self._note("finished", "")
         return 0
 
-    def _note(self, what: Happening, why: str) -> None:
+    def _note(self, what: AttemptEvent, why: str) -> None:
         self._attempts.add(what, self._done(), why)
 
-    def _stops_in_vain(self) -> int:
-        return self._attempts.stops_in_vain(self._done())
+    def _stops_without_progress(self) -> int:
+        return self._attempts.stops_without_progress(self._done())
 
     def _work(self) -> None:
         path = self._run.path
@@ -69,7 +69,7 @@ class SlurmJob:
             merge_task(path)
             return
         if self._stage == "analyze":
-            self._release(self._run.analysis_lease)
+            self._release(self._run.analysis_lock)
             analyze_task(path)
             return
         if self._stage == "prepare":
@@ -90,7 +90,7 @@ class SlurmJob:
             self._note("cancelled", "")
             log.error("cancelled; to run it again: %s", self._run.resume_command)
             return
-        in_vain = self._stops_in_vain()
+        in_vain = self._stops_without_progress()
         why = f"stopped {in_vain + 1} times with nothing new done" if in_vain + 1 >= LIMIT else None
         # Noted before Slurm is asked, which may kill this process at once.
         self._note("stopped" if why is None else "failed", why or told.name)
@@ -120,13 +120,15 @@ class GroupJob(SlurmJob):
         self._open = {shard: Attempts(run, "embed", shard) for shard in shards}
         """Shards that have not ended."""
 
-    def _note(self, what: Happening, why: str) -> None:
+    def _note(self, what: AttemptEvent, why: str) -> None:
         for shard, attempts in self._open.items():
             attempts.add(what, durable_chunks(self._run.shard(shard)), why, with_use=False)  # it is all workers'
 
-    def _stops_in_vain(self) -> int:
-        """A stop is in vain if none of the shards got on."""
-        counts = [own.stops_in_vain(durable_chunks(self._run.shard(shard))) for shard, own in self._open.items()]
+    def _stops_without_progress(self) -> int:
+        """How many stops in a row no shard made progress before."""
+        counts = [
+            own.stops_without_progress(durable_chunks(self._run.shard(shard))) for shard, own in self._open.items()
+        ]
         return min(counts, default=0)
 
     def _work(self) -> None:
@@ -135,10 +137,10 @@ class GroupJob(SlurmJob):
 
         def on_end(name: str, why: str | None) -> None:
             if why is not None:
-                self._stopping.settle()  # a signal that ends the job may have reached the worker first
+                self._stopping.wait_if_signalled()  # a signal that ends the job may have reached the worker first
                 failed.append(names[name])
                 log.error("%s failed: %s", name, why)
-            what: Happening = "finished" if why is None else "failed"
+            what: AttemptEvent = "finished" if why is None else "failed"
             shard = names[name]
             self._open.pop(shard).add(what, durable_chunks(self._run.shard(shard)), why or "", with_use=False)
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import durable, private_folder
+from embedkit.storage.atomic import atomic_write, private_folder
 from embedkit.storage.processes import process_start
 
 log = logging.getLogger("embedkit")
@@ -96,7 +96,7 @@ def _compiled_folder(run: RunFolder) -> Iterator[Path]:
 
 def pack_compiled(run: RunFolder, compiled: Path) -> None:
     """Pack what the engine compiled here into the run's one file, and where it has to be unpacked."""
-    with durable(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w") as where:
+    with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w") as where:
         where.write(str(compiled))
         where.flush()
         temporary.touch(mode=0o600)

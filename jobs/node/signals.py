@@ -28,7 +28,7 @@ SETTLE_SECONDS = 1.0
 """Slurm tells all processes of a task one after another, so a child may die of it before its parent hears."""
 
 
-class Stopping:
+class SignalWatcher:
     """While in the block, USR2 and SIGTERM end this process."""
 
     def __init__(self, on_stop: Callable[[signal.Signals], None]) -> None:
@@ -52,7 +52,7 @@ class Stopping:
         signal.set_wakeup_fd(-1)
         self._write.close()
 
-    def settle(self) -> None:
+    def wait_if_signalled(self) -> None:
         """Returns only if this process is not being ended: else what failed is no failure of the work."""
         if self._told.wait(SETTLE_SECONDS):
             self._thread.join()

@@ -25,10 +25,10 @@ from jobs.records.submissions import now
 
 LIMIT = 3
 """Starts without progress before a job is left alone."""
-WORDLESS = "it ended without a word (killed from outside?)"
+NO_EXIT_RECORD = "it ended without a word (killed from outside?)"
 
 
-Happening = Literal["started", "finished", "stopped", "cancelled", "failed"]
+AttemptEvent = Literal["started", "finished", "stopped", "cancelled", "failed"]
 
 
 class Attempt(Document, frozen=True):
@@ -38,7 +38,7 @@ class Attempt(Document, frozen=True):
     """
 
     format: int
-    what: Happening
+    what: AttemptEvent
     at: str
     job: str
     restart: int
@@ -64,7 +64,7 @@ class Start:
     @property
     def why(self) -> str:
         """Why it failed, so that the same failure reads the same: the first line, without addresses."""
-        text = WORDLESS if self.last is None else self.last.why
+        text = NO_EXIT_RECORD if self.last is None else self.last.why
         return re.sub(r"0x[0-9a-f]+", "0x", text.partition("\n")[0])
 
 
@@ -74,7 +74,7 @@ class Attempts:
     def __init__(self, run: RunFolder, stage: Stage, shard: int | None = None) -> None:
         self._path: Path = run.logs / f"{log_name(stage, shard)}.attempts.jsonl"
 
-    def add(self, what: Happening, done: int, why: str, with_use: bool = True) -> None:
+    def add(self, what: AttemptEvent, done: int, why: str, with_use: bool = True) -> None:
         """Append a line. It explains and decides nothing that counts, so a disk that is full is no reason to fail.
 
         `with_use`: what this process used was for this alone.
@@ -115,7 +115,7 @@ class Attempts:
                 starts[key] = Start(starts[key].first, attempt)
         return list(starts.values())
 
-    def stops_in_vain(self, done: int) -> int:
+    def stops_without_progress(self, done: int) -> int:
         """How many starts right before this one were told to stop, one after another, with no more done than now."""
         count = 0
         for start in reversed(self.starts()[:-1]):
@@ -124,7 +124,7 @@ class Attempts:
             count += 1
         return count
 
-    def poison(self) -> str | None:
+    def repeat_failure(self) -> str | None:
         """Why the last starts failed if they failed the same way LIMIT times and got nothing done; else None."""
         newest = [start for start in self.starts() if start.outcome not in ("stopped", "cancelled")][-LIMIT:]
         same = len({(start.outcome, start.why, start.first.done) for start in newest}) == 1

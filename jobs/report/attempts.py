@@ -15,7 +15,7 @@ import msgspec
 
 from embedkit.documents.schema import Device
 from jobs.profiles.values import Stage
-from jobs.records.attempts import WORDLESS, Start
+from jobs.records.attempts import NO_EXIT_RECORD, Start
 from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
 from jobs.slurm.accounting import JobRecord
 from jobs.slurm.client import job_id
@@ -400,8 +400,8 @@ def _node(draft: _Draft) -> str | None:
 def _why(draft: _Draft) -> str | None:
     if draft.outcome not in ("stopped", "cancelled", "failed"):
         return None
-    said = draft.start.why if draft.start is not None else WORDLESS
+    said = draft.start.why if draft.start is not None else NO_EXIT_RECORD
     state = draft.record.state if draft.record is not None else ""
-    if said == WORDLESS and state and draft.record is not None and draft.record.is_over:
-        return f"{WORDLESS}; Slurm says {state}"
+    if said == NO_EXIT_RECORD and state and draft.record is not None and draft.record.is_over:
+        return f"{NO_EXIT_RECORD}; Slurm says {state}"
     return re.sub(r"\s+", " ", said).strip() or None

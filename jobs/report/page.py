@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from embedkit.errors import UsageError
-from embedkit.storage.atomic import write_durably
+from embedkit.storage.atomic import atomic_write_bytes
 from jobs.profiles.values import STAGES
 from jobs.report import text
 from jobs.report.attempts import AttemptReport, Place
@@ -97,7 +97,7 @@ def write_page(report: Report, path: Path) -> None:
     """Write the report as one HTML file, whole or not at all. Raises UsageError if its folder is not there."""
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--html {path}: there is no folder {path.absolute().parent}")
-    write_durably(path.absolute(), page(report).encode(errors="replace"))
+    atomic_write_bytes(path.absolute(), page(report).encode(errors="replace"))
 
 
 def page(report: Report) -> str:

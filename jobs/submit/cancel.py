@@ -10,7 +10,7 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.lock import holder_of, lease
+from embedkit.storage.lock import holder_of, run_lock
 from jobs.profiles.values import STAGES
 from jobs.records.submissions import LiveTask, Submissions, now
 from jobs.slurm.client import array_spec, cancel, queue, require_slurm
@@ -44,7 +44,7 @@ def cancel_run(run: RunFolder) -> Cancelled:
 
 def _cancel_jobs(run: RunFolder) -> Cancelled:
     require_slurm()
-    with lease(run.path / "submit.lease", "submitting this run"):
+    with run_lock(run.path / "submit.lease", "submitting this run"):
         record = Submissions(run)
         live = record.live(queue())
         # Last stages first: merge starts as soon as embed is gone.

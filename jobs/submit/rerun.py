@@ -8,7 +8,7 @@ import msgspec
 from embedkit.documents.schema import RunConfig, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
-from embedkit.storage.lock import lease
+from embedkit.storage.lock import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.monitor.logs import says_out_of_memory
 from jobs.profiles.values import Profile
@@ -18,27 +18,27 @@ from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import array_spec, cancel, queue, require_slurm
 from jobs.submit.limits import check_limits
 from jobs.submit.sbatch import submit
-from jobs.submit.state import Decision, Standing, decide, look
+from jobs.submit.state import SubmissionPlan, SubmissionState, plan_submission, read_state
 
 MORE_MEMORY = 1.5
 
 
 @dataclass(frozen=True)
 class Resubmission:
-    """What was, or would be, done: the standing before, the decision, the profile as it was adapted and why.
+    """What was, or would be, done: the state before, the decision, the profile as it was adapted and why.
 
     `failed` has a line for each way in which shards that are run again failed.
     """
 
-    standing: Standing
-    decision: Decision
+    state: SubmissionState
+    decision: SubmissionPlan
     profile: Profile
     adapted: tuple[str, ...]
     failed: tuple[str, ...]
     submitted: tuple[Submission, ...] = ()
 
 
-def submit_what_is_left(
+def submit_missing(
     run: RunFolder,
     config: RunConfig,
     profile: Profile,
@@ -60,7 +60,7 @@ def submit_what_is_left(
         why: why it is submitted, for `submissions.jsonl`.
         only: shards to run, also those that failed the same way again and again; all that need it if empty.
         more_memory: whether shards that ran out of memory get more by themselves.
-        dry_run: look and decide only.
+        dry_run: look and plan_submission only.
         preflight: whether there is to be one before shards; None as it was the last time.
         analyze: whether the run is to be analyzed once it is merged; None as it was the last time.
 
@@ -71,23 +71,23 @@ def submit_what_is_left(
     require_slurm()
     if "\\" in str(run.path) or not str(run.path).isprintable():
         raise UsageError(f"{str(run.path)!a}: Slurm takes no path with a backslash or an invisible character")
-    with lease(run.path / "submit.lease", "submitting this run"):
-        standing = look(run, config, _planned_shards(run, config), preflight, analyze)
-        beyond = [shard for shard in only if not 0 <= shard < standing.shards]
+    with run_lock(run.path / "submit.lease", "submitting this run"):
+        state = read_state(run, config, _planned_shards(run, config), preflight, analyze)
+        beyond = [shard for shard in only if not 0 <= shard < state.shards]
         if beyond:
-            raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {standing.shards - 1}")
-        decision = decide(standing, parallel, only, profile.stages["embed"].gpus_per_job)
+            raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
+        decision = plan_submission(state, parallel, only, profile.stages["embed"].gpus_per_job)
         indices = [index for job in decision.submit for index in job.indices or ()]
         profile, adapted = _adapt(run, profile, indices, more_memory)
         failed = _failures(run, indices)
         if dry_run:
-            return Resubmission(standing, decision, profile, adapted, failed)
+            return Resubmission(state, decision, profile, adapted, failed)
         check_limits(profile, decision.submit, [task for task in queue() if task.name not in decision.cancel])
         cancel(decision.cancel)
         if any(job.stage == "preflight" for job in decision.submit):
             _note_environment(run, config)
         lines = submit(run, profile, decision.submit, why)
-        return Resubmission(standing, decision, profile, adapted, failed, tuple(lines))
+        return Resubmission(state, decision, profile, adapted, failed, tuple(lines))
 
 
 def _note_environment(run: RunFolder, config: RunConfig) -> None:

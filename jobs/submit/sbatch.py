@@ -30,7 +30,7 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
             ready = job.after({stage: line.job for stage, line in done.items() if line.job is not None})
             done[job.stage] = _submit_one(run, record, profile, ready, why)
     except BaseException as error:
-        said = _take_back(record, list(done.values()))
+        said = _rollback(record, list(done.values()))
         if isinstance(error, FailedJobError | FailedSubmissionError | OSError):
             raise EmbedkitError(f"{job.stage} was not submitted: {_reason(error)}\n{said}") from None
         log.error(said)
@@ -59,7 +59,7 @@ def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: Chai
     return submitted
 
 
-def _take_back(record: Submissions, lines: Sequence[Submission]) -> str:
+def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
     """Cancel what was submitted just now; what to say of it."""
     jobs = [line.job for line in lines if line.job is not None]
     if not jobs:

@@ -24,12 +24,12 @@ SECOND_LOOK_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
-class Standing:
+class SubmissionState:
     """A run at one moment.
 
-    `problems` are the shards without a manifest that holds, and why; `poison` those of them that failed the same
-    way again and again. `waits_for` are the ids that the newest merge waits for. `analyze_wanted`: the run is to be
-    analyzed, and was not since it was merged.
+    `problems`: why each shard without a manifest that counts has none. `repeat_failures`: those of them that failed
+    the same way again and again. `waits_for`: ids that the newest merge waits for. `analyze_wanted`: the run is to
+    be analyzed, and was not since it was merged.
     """
 
     shards: int
@@ -37,7 +37,7 @@ class Standing:
     merged: bool
     preflight_wanted: bool
     problems: Mapping[int, str]
-    poison: Mapping[int, str] = field(default_factory=dict)
+    repeat_failures: Mapping[int, str] = field(default_factory=dict)
     live: tuple[LiveTask, ...] = ()
     waits_for: frozenset[str] = frozenset()
     analyze_wanted: bool = False
@@ -48,58 +48,60 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Decision:
+class SubmissionPlan:
     """What to cancel, by the names that scancel takes, and what to submit then."""
 
     cancel: tuple[str, ...] = ()
     submit: tuple[ChainJob, ...] = ()
 
 
-def decide(standing: Standing, parallel: int, only: Collection[int] = (), per_job: int = 1) -> Decision:
+def plan_submission(
+    state: SubmissionState, parallel: int, only: Collection[int] = (), per_job: int = 1
+) -> SubmissionPlan:
     """What is left to submit, so that the run gets merged.
 
     Args:
-        standing: where the run stands.
+        state: where the run stands.
         parallel: how many shards may be embedded at once.
-        only: shards to run, also if they are poison; all that need it if empty.
+        only: shards to run, also if they are repeat_failures; all that need it if empty.
         per_job: how many shards a task embeds side by side.
     """
-    cancel = {task.task.name for task in standing.live if task.task.is_stuck}
-    preparing = _ids(standing.live_of("prepare"))
-    running_embed, merging = standing.live_of("embed"), standing.live_of("merge")
+    cancel = {task.task.name for task in state.live if task.task.is_stuck}
+    preparing = _ids(state.live_of("prepare"))
+    running_embed, merging = state.live_of("embed"), state.live_of("merge")
     jobs: list[ChainJob] = []
-    if not standing.planned and not preparing:
+    if not state.planned and not preparing:
         # Whatever waits for an earlier prepare waits for nothing.
         cancel |= {task.task.name for task in (*running_embed, *merging)}
         running_embed, merging = [], []
         jobs.append(ChainJob("prepare"))
         preparing = ("prepare",)
     embedding = {shard for task in running_embed for shard in task.shards}
-    wanted = only or [shard for shard in standing.problems if shard not in standing.poison]
-    missing = tuple(sorted(shard for shard in wanted if shard in standing.problems and shard not in embedding))
+    wanted = only or [shard for shard in state.problems if shard not in state.repeat_failures]
+    missing = tuple(sorted(shard for shard in wanted if shard in state.problems and shard not in embedding))
     if missing:
-        before = () if standing.planned else preparing
-        if standing.preflight_wanted:
-            trying = _ids(standing.live_of("preflight"))
+        before = () if state.planned else preparing
+        if state.preflight_wanted:
+            trying = _ids(state.live_of("preflight"))
             jobs += [] if trying else [ChainJob("preflight")]
             before += trying or ("preflight",)
         jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job))
     still = _ids(running_embed)
     # One that has begun waits for nothing any more.
     following = [task for task in merging if task.task.state == "PENDING"] if still else merging
-    covered = bool(following) and not missing and set(still) <= standing.waits_for
-    if not covered and (missing or still or not (standing.merged or standing.problems)):
+    covered = bool(following) and not missing and set(still) <= state.waits_for
+    if not covered and (missing or still or not (state.merged or state.problems)):
         cancel |= {task.task.name for task in merging if task.task.state == "PENDING"}
         ending = _ids([task for task in merging if task.task.state != "PENDING"])
         jobs.append(ChainJob("merge", after_any=(*(("embed",) if missing else ()), *still, *ending)))
         merging = []
-    analyzing = standing.live_of("analyze")
+    analyzing = state.live_of("analyze")
     stages = {job.stage for job in jobs}
     if stages & {"prepare", "merge"}:  # what waits for an earlier merge would never start
         cancel |= {task.task.name for task in analyzing if task.task.state == "PENDING"}
-    if standing.analyze_wanted and ("merge" in stages or (not analyzing and (merging or standing.merged))):
+    if state.analyze_wanted and ("merge" in stages or (not analyzing and (merging or state.merged))):
         jobs.append(ChainJob("analyze", after_ok=("merge",) if "merge" in stages else _ids(merging)))
-    return Decision(tuple(sorted(cancel)), tuple(jobs))
+    return SubmissionPlan(tuple(sorted(cancel)), tuple(jobs))
 
 
 def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:
@@ -125,9 +127,9 @@ def had_analyze(run: RunFolder) -> bool:
     return lines[-1:] == ["analyze"]
 
 
-def look(
+def read_state(
     run: RunFolder, config: RunConfig, shards: int, preflight: bool | None = None, analyze: bool | None = None
-) -> Standing:
+) -> SubmissionState:
     """Read where a run stands; twice, some seconds apart, if a shard is missing that is not queued or running.
 
     Args:
@@ -138,17 +140,17 @@ def look(
             shard is whole.
         analyze: whether the run is to be analyzed once it is merged; None for the run's way.
     """
-    standing = _look_once(run, config, shards, preflight, analyze)
-    lost = set(standing.problems) - {task.task.index for task in standing.live_of("embed")}
+    state = _read_once(run, config, shards, preflight, analyze)
+    lost = set(state.problems) - {task.task.index for task in state.live_of("embed")}
     if not (lost and Submissions(run).read()):
-        return standing
+        return state
     time.sleep(SECOND_LOOK_SECONDS)
-    return _look_once(run, config, shards, preflight, analyze)
+    return _read_once(run, config, shards, preflight, analyze)
 
 
-def _look_once(
+def _read_once(
     run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None
-) -> Standing:
+) -> SubmissionState:
     submissions = Submissions(run)
     live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has left its own
     plan = read_plan(run, config) if run.plan.exists() else None
@@ -157,13 +159,15 @@ def _look_once(
     if preflight is None:
         preflight = not manifests and not run.preflight.exists() and had_preflight(run, config)
     merged = plan is not None and not problems and _is_merged(run, plan, manifests)
-    return Standing(
+    return SubmissionState(
         shards=shards if plan is None else len(plan.shards),
         planned=plan is not None,
         merged=merged,
         preflight_wanted=preflight,
         problems=problems,
-        poison={shard: why for shard in problems if (why := Attempts(run, "embed", shard).poison()) is not None},
+        repeat_failures={
+            shard: why for shard in problems if (why := Attempts(run, "embed", shard).repeat_failure()) is not None
+        },
         live=live,
         waits_for=frozenset(last_merge.waits_for if last_merge is not None else ()),
         analyze_wanted=(had_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
@@ -201,7 +205,7 @@ def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bo
         return False
 
 
-def refuse_living(run: RunFolder) -> None:
+def refuse_if_active(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
     if not run.submissions.exists() or not has_slurm():
         return

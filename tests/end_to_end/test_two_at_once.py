@@ -18,7 +18,7 @@ from embedkit.documents.schema import RunConfig, read
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import create_run
 from embedkit.run import RunFolder
-from embedkit.storage.lock import Holder, lease, require_held
+from embedkit.storage.lock import Holder, require_held, run_lock
 from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
 
 
@@ -93,8 +93,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_lease_is_refused_while_its_holder_lives(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
-    with lease(path, "testing"), pytest.raises(EmbedkitError, match=f"process {os.getpid()} on .* is testing"):
-        with lease(path, "testing"):
+    with run_lock(path, "testing"), pytest.raises(EmbedkitError, match=f"process {os.getpid()} on .* is testing"):
+        with run_lock(path, "testing"):
             pass
     assert list(tmp_path.iterdir()) == []
 
@@ -108,7 +108,7 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
         Holder(socket.gethostname(), os.getpid(), "some boot 1", "b"),  # this process's id, but not this process
     ):
         path.write_bytes(msgspec.json.encode(holder))
-        with lease(path, "testing"):
+        with run_lock(path, "testing"):
             assert path.exists()
     assert list(tmp_path.iterdir()) == []
 
@@ -117,7 +117,7 @@ def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, "some boot 1", "a")))
     with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\. If that process is gone, delete"):
-        with lease(path, "testing"):
+        with run_lock(path, "testing"):
             pass
     assert path.exists()
 
@@ -125,7 +125,7 @@ def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
 def test_a_lease_that_another_took_over_is_noticed(tmp_path: Path) -> None:
     """A process that stood still was thought dead; before it changes anything, it asks."""
     path = tmp_path / "x.lease"
-    with lease(path, "testing"):
+    with run_lock(path, "testing"):
         require_held(path)
         mine = path.read_bytes()
         path.write_bytes(msgspec.json.encode(Holder(socket.gethostname(), os.getpid(), "some boot 1", "a")))

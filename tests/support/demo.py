@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.errors import UsageError
-from embedkit.storage.atomic import durable
+from embedkit.storage.atomic import atomic_write
 
 DATA = "evals/registry/data/"
 ROW_GROUP = 4096
@@ -51,7 +51,7 @@ def write_demo(wheel: Path, out: Path, all_sources: bool = False) -> int:
     """Write the demo data set; returns its rows. Samples of another shape are skipped."""
     rows = 0
     batch: list[dict[str, Any]] = []
-    with durable(out) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+    with atomic_write(out) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
         for chat in _chats(wheel, None if all_sources else SOURCES):
             batch.append(chat)
             if len(batch) == ROW_GROUP:

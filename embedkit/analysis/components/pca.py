@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.optional_import import need
+from embedkit.analysis.optional_import import optional_import
 from embedkit.errors import EmbedkitError
 
 Floats = npt.NDArray[np.float64]
@@ -177,8 +177,8 @@ def one_blas_thread() -> AbstractContextManager[object]:
 
     Of 1,024 dimensions it takes 0.5 s so, and up to 5 s on two threads of a machine that others use, too.
     """
-    need("scipy.linalg")  # brings a BLAS of its own, which must be there to be told
-    limits: AbstractContextManager[object] = need("threadpoolctl").threadpool_limits(1)
+    optional_import("scipy.linalg")  # brings a BLAS of its own, which must be there to be told
+    limits: AbstractContextManager[object] = optional_import("threadpoolctl").threadpool_limits(1)
     return limits
 
 
@@ -187,7 +187,7 @@ def _largest(covariance: Floats, count: int) -> tuple[Floats, Floats]:
     dim = len(covariance)
     if not count:
         return np.zeros(0), np.zeros((dim, 0))
-    eigh = need("scipy.linalg").eigh
+    eigh = optional_import("scipy.linalg").eigh
     values, vectors = eigh(covariance, subset_by_index=(dim - count, dim - 1), overwrite_a=True, check_finite=False)
     return values, vectors
 

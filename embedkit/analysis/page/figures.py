@@ -15,7 +15,7 @@ from embedkit.analysis.components.by_source import Alike, BySource
 from embedkit.analysis.components.health import Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
-from embedkit.analysis.optional_import import need
+from embedkit.analysis.optional_import import optional_import
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -61,7 +61,7 @@ def stratified(sources: npt.NDArray[np.integer], most: int, seed: int = 0) -> np
 
 def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Figure":
     """Rows on two components, a colour a source; `points` has id, dataset_source, pc<x> and pc<y>; all are drawn."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     figure = go.Figure()
     _add_points(figure, points, f"pc{x}", f"pc{y}")
     figure.update_xaxes(title=_axis(found, x))
@@ -71,7 +71,7 @@ def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Fi
 
 def map_scatter(points: pl.DataFrame) -> "Figure":
     """Rows on the map; `points` has id, dataset_source, x, y, placed: rings are rows that were placed afterwards."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     figure = go.Figure()
     _add_points(figure, points, "x", "y")
     figure.update_xaxes(showticklabels=False)
@@ -81,7 +81,7 @@ def map_scatter(points: pl.DataFrame) -> "Figure":
 
 def scree(found: PCA) -> "Figure":
     """The share of the variance of each component, and the shares added up."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     share = found.spectrum / found.total_variance if found.total_variance > 0 else np.zeros(0)
     cumulative = np.cumsum(share)[:MOST_SCREE]
     share = share[:MOST_SCREE]
@@ -103,7 +103,7 @@ def scree(found: PCA) -> "Figure":
 
 def pc1_share(found: BySource) -> "Figure":
     """The share of each source's own variance that its first component has, of the largest sources."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     table = found.table.drop_nulls("pc1_share").sort("rows", descending=True, maintain_order=True).head(MOST_BARS)
     table = table.sort("pc1_share", maintain_order=True)
     figure = go.Figure(
@@ -122,7 +122,7 @@ def pc1_share(found: BySource) -> "Figure":
 
 def alike_heatmap(found: Alike) -> "Figure":
     """|cosine| between the sources' directions."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     several = any(pc > 1 for _, pc in found.labels)
     labels = [f"{escape(source)} PC{pc}" if several else escape(source) for source, pc in found.labels]
     figure = go.Figure(
@@ -144,7 +144,7 @@ def alike_heatmap(found: Alike) -> "Figure":
 
 def cosine_by_length(health: Health) -> "Figure":
     """Mean cosine of all pairs within each decile of length."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     table = health.deciles
     names = [f"{low:,} to {high:,}" for low, high in table.select("tokens_min", "tokens_max").iter_rows()]
     figure = go.Figure(go.Bar(x=names, y=table["mean_cosine"].to_list()))
@@ -157,7 +157,7 @@ def cosine_by_length(health: Health) -> "Figure":
 
 def length_correlations(health: Health) -> "Figure":
     """Pearson and Spearman of each component with tokens and turns."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     figure = go.Figure()
     for measure in health.correlations["measure"].unique(maintain_order=True):
         table = health.correlations.filter(measure=measure)
@@ -169,7 +169,7 @@ def length_correlations(health: Health) -> "Figure":
 
 def views_scatter(found: Views, points: pl.DataFrame) -> "Figure":
     """Think and response side by side on the first two components of both together; `points`: some of `found.rows`."""
-    subplots = need("plotly.subplots")
+    subplots = optional_import("plotly.subplots")
     figure = subplots.make_subplots(
         1, 2, subplot_titles=("think", "response"), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.04
     )
@@ -182,7 +182,7 @@ def views_scatter(found: Views, points: pl.DataFrame) -> "Figure":
 
 def views_cosine(found: Views) -> "Figure":
     """The cosine between a row's think and response, by source: median, quartiles, and 5 and 95 in a hundred."""
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     table = found.by_source.sort("rows", descending=True, maintain_order=True).head(MOST_BARS)
     table = table.sort("p50", maintain_order=True)
     figure = go.Figure(
@@ -203,7 +203,7 @@ def views_cosine(found: Views) -> "Figure":
 
 
 def _add_points(figure: "Figure", points: pl.DataFrame, x: str, y: str, column: int | None = None) -> None:
-    go = need("plotly.graph_objects")
+    go = optional_import("plotly.graph_objects")
     counts = points["dataset_source"].value_counts().sort(["count", "dataset_source"], descending=[True, False])
     named = counts["dataset_source"].head(MOST_NAMED).to_list()
     groups = [(name, points.filter(dataset_source=name), COLOURS[at]) for at, name in enumerate(named)]

@@ -99,7 +99,7 @@ def pack(layers: Sequence[Layer], most_bytes: int = MOST_BYTES) -> Packed:
             if pc < layer.scores.shape[1]:
                 _add_component(found, at, layer, pc)
         if pc >= 2 and found.bytes > most_bytes:
-            _take_back(found, layers, pc)
+            _without_component(found, layers, pc)
             break
     return found
 
@@ -155,7 +155,7 @@ def _add_component(found: Packed, at: int, layer: Layer, pc: int) -> None:
     found.layers[at]["axes"].append({"label": f"PC{pc + 1} ({share:.1%} of the variance)", "low": low, "high": high})
 
 
-def _take_back(found: Packed, layers: Sequence[Layer], pc: int) -> None:
+def _without_component(found: Packed, layers: Sequence[Layer], pc: int) -> None:
     """Without this component in all layers."""
     for at, layer in enumerate(layers):
         if found.blocks.pop(f"{at}-pc{pc + 1}", None) is not None:

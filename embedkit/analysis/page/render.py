@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embedkit.analysis.components.extremes import printable
-from embedkit.analysis.optional_import import need
+from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.page.pack import Packed
 from embedkit.analysis.page.sections import Section
 
@@ -42,7 +42,11 @@ def render(
         assets.joinpath(f"{part}.js").read_text(encoding="utf-8").replace('"use strict";', "") for part in SCRIPTS
     )
     script = '"use strict";\n' + script
-    plotly_js = need("plotly.offline").get_plotlyjs().replace("\r\n", "\n") if any(s.figures for s in sections) else ""
+    plotly_js = (
+        optional_import("plotly.offline").get_plotlyjs().replace("\r\n", "\n")
+        if any(s.figures for s in sections)
+        else ""
+    )
     meta = {
         "run": printable(name),
         "types": data.types | {"texts": "JSON"},
@@ -90,7 +94,7 @@ def _in_order(data: Packed, texts: str) -> tuple[list[tuple[str, str]], list[tup
 
 def _tabs(sections: Sequence[Section]) -> list[dict[str, Any]]:
     """Tabs by title; of a section its figures as JSON."""
-    plotly = need("plotly.io")
+    plotly = optional_import("plotly.io")
     tabs: dict[str, dict[str, Any]] = {}
     for at, section in enumerate(sections):
         tab = tabs.setdefault(section.title, {"title": section.title, "sections": []})

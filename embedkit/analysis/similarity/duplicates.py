@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.optional_import import need
+from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.similarity.neighbors import advise, cosines_of, norms, read_ahead, rounding, units
 from embedkit.data.sampling import row_hash
 from embedkit.errors import UsageError
@@ -140,7 +140,7 @@ class _OnTorch:
     """In full float32: the shorter TF32, which torch leaves off unless told, would miss by a thousandth."""
 
     def __init__(self, device: str) -> None:
-        self._torch = need("torch")
+        self._torch = optional_import("torch")
         self._device = device
 
     def put(self, vectors: Floats) -> Any:
@@ -350,7 +350,7 @@ def _compare_in_cells(
 
 def _nearest_cells(merged: Merged, ids: Ids, cells: int, probes: int, seed: int) -> npt.NDArray[np.int32]:
     """Each row's nearest cells, the nearest first, int32 (n, probes)."""
-    faiss = need("faiss")
+    faiss = optional_import("faiss")
     faiss.omp_set_num_threads(available_cpus())
     cells = min(cells, len(ids))
     learn = np.sort(ids[np.argsort(row_hash(seed, ids), kind="stable")[: CELL_TRAINING * cells]])

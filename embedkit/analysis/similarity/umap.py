@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.optional_import import need
+from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.similarity.neighbors import read_ahead, top_k
 from embedkit.analysis.stratified_sample import stratified
 
@@ -89,7 +89,7 @@ def _lay_out(vectors: npt.NDArray[np.float32], seed: int, neighbors: int, min_di
     if len(vectors) < FEWEST:
         angles = np.arange(len(vectors)) * (2 * np.pi / max(len(vectors), 1))
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    umap = need("umap")
+    umap = optional_import("umap")
     reducer = umap.UMAP(
         n_neighbors=neighbors,
         min_dist=min_dist,

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedkit.documents.file_set import NewFiles
+from embedkit.documents.file_set import FileSet
 
 
 @given(
@@ -19,7 +19,7 @@ def test_files_are_what_was_written_and_so_are_their_digests(written: list[tuple
     wanted = [b"", b"", b"", b""]
     with TemporaryDirectory() as folder:
         paths = [Path(folder, f"{i % 2}", f"file {i}") for i in range(4)]
-        with NewFiles(expected) as files:
+        with FileSet(expected) as files:
             sinks = [files.add(path) for path in paths]
             for i, data in written:
                 assert sinks[i].write(data) == len(data)
@@ -39,7 +39,7 @@ def test_what_is_not_published_leaves_what_was_there_and_nothing_else(tmp_path: 
     old = tmp_path / "old"
     old.write_bytes(b"old")
     (tmp_path / ".old.12345678.tmp").write_bytes(b"a killed writer's")
-    with NewFiles(2) as files:
+    with FileSet(2) as files:
         files.add(old).write(b"new")
         files.add(tmp_path / "other").write(b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
@@ -50,7 +50,7 @@ def test_more_files_than_a_process_may_have_open_are_written_all_the_same(tmp_pa
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
     try:
-        with NewFiles(expected=300) as files:
+        with FileSet(expected=300) as files:
             sinks = [files.add(tmp_path / f"{i}") for i in range(300)]
             for _ in range(2):
                 for i, sink in enumerate(sinks):

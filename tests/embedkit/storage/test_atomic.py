@@ -19,15 +19,22 @@ from embedkit.documents.matrix_file import check_matrix, matrix_header, open_mat
 from embedkit.documents.schema import FORMAT, FileRecord, Plan, RunConfig, decode, encode, read, sealed
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import durable, hidden_seconds, private_folder, still_missing, write_durably, write_once
+from embedkit.storage.atomic import (
+    atomic_write,
+    atomic_write_bytes,
+    hidden_seconds,
+    private_folder,
+    still_missing,
+    write_once,
+)
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_durably(path, b"old")
+    atomic_write_bytes(path, b"old")
 
     def fail_half_way() -> None:
-        with durable(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(b"new")
             raise RuntimeError("half-way")
 

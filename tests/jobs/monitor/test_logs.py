@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.run import RunFolder
-from jobs.monitor.logs import follow, newest_start, own_error, says_out_of_memory, selected, telling_line
+from jobs.monitor.logs import error_line, follow, newest_start, own_error, says_out_of_memory, selected
 
 FIRST = "2026-11-22 10:00:00,001 INFO job 5_1 on n1, start 0"
 SECOND = "2026-11-22 11:00:00,001 INFO job 5_1 on n2, start 1"
@@ -35,14 +35,14 @@ RAISED = "ModuleNotFoundError: No module named 'vllm'"
     ],
 )
 def test_the_line_that_matters_is_found(lines: list[str], said: str | None) -> None:
-    assert telling_line([FIRST, *lines]) == said
+    assert error_line([FIRST, *lines]) == said
 
 
 def test_only_the_newest_start_counts(tmp_path: Path) -> None:
     log = tmp_path / "embed-00001.log"
     log.write_text("\n".join([FIRST, ERROR, "slurmstepd: error: Exceeded job memory limit", SECOND, "INFO well", ""]))
     assert newest_start(log) == [SECOND, "INFO well"]
-    assert telling_line(newest_start(log)) is None
+    assert error_line(newest_start(log)) is None
     assert own_error(newest_start(log)) is None
     assert not says_out_of_memory(log)
     assert newest_start(tmp_path / "none.log") == []
@@ -51,7 +51,7 @@ def test_only_the_newest_start_counts(tmp_path: Path) -> None:
 def test_what_slurm_wrote_before_python_began_is_read_where_nothing_else_is(tmp_path: Path) -> None:
     log = tmp_path / "prepare.log"
     log.write_bytes(b"slurm_script: line 4: module: command not found\n\xff\xfe\n")
-    assert "command not found" in (telling_line(newest_start(log)) or "")
+    assert "command not found" in (error_line(newest_start(log)) or "")
 
 
 def test_logs_are_chosen_by_name_and_stage(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from rich.console import Console
 
 from embedkit.check.status import ShardStatus, Status
 from embedkit.run import RunFolder
-from jobs.monitor.classify import Queue, State, Task, Typical, judge, mark_of, typical
+from jobs.monitor.classify import Queue, State, Task, Typical, classify, mark_of, typical
 from jobs.monitor.overview import Overview, Seen, make_overview
 from jobs.monitor.screen import LEAST_ROWS, screen, whole
 from jobs.profiles.values import Resources
-from jobs.records.attempts import WORDLESS, Attempt, Start
+from jobs.records.attempts import NO_EXIT_RECORD, Attempt, Start
 from jobs.records.submissions import LiveTask, Submission, new_submission
 from jobs.slurm.accounting import JobRecord
 from jobs.slurm.client import Task as QueueTask
@@ -56,7 +56,7 @@ def in_queue(state: str, index: int = 1, reason: str = "None") -> LiveTask:
 
 
 def verdict(queue: Queue = "answered", **known: Any) -> tuple[State, str]:
-    found = judge(Task(name="embed-00001", **known), NOW, queue)
+    found = classify(Task(name="embed-00001", **known), NOW, queue)
     return found.state, found.why
 
 
@@ -101,14 +101,14 @@ def test_what_files_say_is_done_is_done_and_what_the_queue_has_is_there(queue: Q
         ({"starts": [start("stopped", "SIGUSR2", NOW - 3)]}, ("unsettled", "just now")),
         ({"starts": [start("finished")]}, ("failed", "gone or damaged")),
         ({"starts": [start("finished")], "problem": "merge refused it: x"}, ("failed", "merge refused it: x")),
-        ({"starts": [start(None)], "records": [record("NODE_FAIL")]}, ("failed", WORDLESS)),
+        ({"starts": [start(None)], "records": [record("NODE_FAIL")]}, ("failed", NO_EXIT_RECORD)),
         ({"starts": [start(None)], "records": [record("FAILED")], "error": "Killed"}, ("failed", "Killed")),
-        ({"starts": [start(None)]}, ("failed", WORDLESS)),
+        ({"starts": [start(None)]}, ("failed", NO_EXIT_RECORD)),
         ({"starts": [start(None, when=NOW - 5)]}, ("unsettled", "just now")),
         ({"starts": [start(None)], "records": [record("CANCELLED")]}, ("cancelled", "while it ran")),
         ({"records": [record("CANCELLED")]}, ("cancelled", "before it started")),
         ({"was_cancelled": True}, ("cancelled", "before it started")),
-        ({"was_cancelled": True, "starts": [start(None)], "records": [record("FAILED")]}, ("failed", WORDLESS)),
+        ({"was_cancelled": True, "starts": [start(None)], "records": [record("FAILED")]}, ("failed", NO_EXIT_RECORD)),
         ({"error": "module: command not found"}, ("failed", "module: command not found")),
         ({"records": [record("FAILED")]}, ("failed", "before its first word")),
         (

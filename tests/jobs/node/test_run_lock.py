@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from embedkit.errors import EmbedkitError
-from embedkit.storage.lock import Holder, lease, release_ended
+from embedkit.storage.lock import Holder, release_ended, run_lock
 from jobs.node.job import ALIVE
 from jobs.slurm.client import state_of
 
@@ -46,10 +46,10 @@ def test_an_earlier_start_of_the_same_job_on_another_node_holds_nothing(
     held_elsewhere(path, "7", "0")
     monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.1)
     monkeypatch.setenv("SLURM_JOB_ID", "8")
-    with pytest.raises(EmbedkitError, match="job 7, is preparing"), lease(path, "preparing this run"):
+    with pytest.raises(EmbedkitError, match="job 7, is preparing"), run_lock(path, "preparing this run"):
         pass
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    with lease(path, "preparing this run"):
+    with run_lock(path, "preparing this run"):
         assert path.exists()
     assert not path.exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedkit.errors import EmbedkitError
-from jobs.monitor.logs import newest_start, says_out_of_memory, telling_line
+from jobs.monitor.logs import error_line, newest_start, says_out_of_memory
 from jobs.node import signals
 from jobs.profiles.values import Resources
 from jobs.slurm import cluster
@@ -249,7 +249,7 @@ def test_logs_tell_a_lack_of_memory_and_nothing_else_does(version: str) -> None:
 
 def test_the_line_that_says_why_is_found_in_every_log_of_what_slurm_ended(version: str) -> None:
     folder = RECORDED / version / "logs"
-    said = {path.stem: telling_line(newest_start(path)) or "" for path in sorted(folder.glob("*.log"))}
+    said = {path.stem: error_line(newest_start(path)) or "" for path in sorted(folder.glob("*.log"))}
     for name in ("array-3", "cancelled", "lost_once", "preempted_once", "time"):
         assert "CANCELLED AT 2026-11-" in said[name]
     assert "DUE TO TIME LIMIT" in said["time"].upper()

@@ -15,7 +15,7 @@ from embedkit.documents.schema import RunConfig, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.profiles.values import Resources, Stage
-from jobs.records.attempts import LIMIT, WORDLESS, Attempts
+from jobs.records.attempts import LIMIT, NO_EXIT_RECORD, Attempts
 from jobs.records.groups import group_of, groups
 from jobs.records.submissions import COMMENT, LiveTask, Submissions, new_submission
 from jobs.slurm.client import (
@@ -27,7 +27,7 @@ from jobs.slurm.client import (
     parse_queue,
 )
 from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.state import Decision, Standing, decide, look
+from jobs.submit.state import SubmissionPlan, SubmissionState, plan_submission, read_state
 from tests.support.fuzzing import tries
 
 PARALLEL = 4
@@ -64,13 +64,13 @@ STATES = st.sampled_from(
 
 
 @st.composite
-def standings(draw: st.DrawFn) -> Standing:
+def standings(draw: st.DrawFn) -> SubmissionState:
     """Any: shards finished, lost, poisoned; jobs of every stage in any state; merges that wait for some of them."""
     shards = draw(st.integers(1, 6))
     planned = draw(st.booleans())
     everything = set(range(shards))
     problems = draw(st.sets(st.sampled_from(sorted(everything)))) if planned else everything
-    poison = draw(st.sets(st.sampled_from(sorted(problems)))) if problems else set()
+    repeat_failures = draw(st.sets(st.sampled_from(sorted(problems)))) if problems else set()
     tasks: list[LiveTask] = []
     for number, stage in enumerate(("prepare", "preflight", "embed", "embed", "merge", "merge", "analyze")):
         if not draw(st.booleans()):
@@ -82,13 +82,13 @@ def standings(draw: st.DrawFn) -> Standing:
         for group in groups(asked, draw(PER_JOB)):
             tasks.append(live("embed", str(10 + number), group[0], *draw(STATES), shards=group))
     embedding = sorted({task.task.job for task in tasks if task.stage == "embed"})
-    return Standing(
+    return SubmissionState(
         shards=shards,
         planned=planned,
         merged=planned and not problems and draw(st.booleans()),
         preflight_wanted=draw(st.booleans()),
         problems=dict.fromkeys(sorted(problems), "not finished"),
-        poison=dict.fromkeys(sorted(poison), "RuntimeError: boom"),
+        repeat_failures=dict.fromkeys(sorted(repeat_failures), "RuntimeError: boom"),
         live=tuple(tasks),
         waits_for=frozenset(draw(st.sets(st.sampled_from([*embedding, "3"])))),
         analyze_wanted=draw(st.booleans()),
@@ -99,14 +99,14 @@ def standings(draw: st.DrawFn) -> Standing:
 class Slurm:
     """What Slurm would show once a decision was followed."""
 
-    standing: Standing
+    state: SubmissionState
     waits: dict[str, frozenset[str]] = field(default_factory=dict)
     submitted: int = 0
 
-    def follow(self, decision: Decision) -> None:
-        tasks = [task for task in self.standing.live if task.task.name not in decision.cancel]
+    def follow(self, decision: SubmissionPlan) -> None:
+        tasks = [task for task in self.state.live if task.task.name not in decision.cancel]
         ids: dict[str, str] = {}
-        waits_for = self.standing.waits_for
+        waits_for = self.state.waits_for
         for job in decision.submit:
             self.submitted += 1
             ids[job.stage] = str(100 + self.submitted)
@@ -118,11 +118,11 @@ class Slurm:
             self.waits[ids[job.stage]] = frozenset((*ready.after_ok, *ready.after_any))
             if job.stage == "merge":
                 waits_for = self.waits[ids["merge"]]
-        self.standing = replace(self.standing, live=tuple(tasks), waits_for=waits_for)
+        self.state = replace(self.state, live=tuple(tasks), waits_for=waits_for)
 
     def all_goes_well(self) -> None:
         """Every task that can still run does so and succeeds; a merge that began earlier comes too early."""
-        at = self.standing
+        at = self.state
         planned = at.planned or bool(at.live_of("prepare"))
         before = any(task.task.state != "PENDING" for task in at.live_of("merge")) and planned and not at.problems
         done = shards_of(at.live_of("embed")) if planned else set()
@@ -130,10 +130,10 @@ class Slurm:
         after = any(task.task.state == "PENDING" for task in at.live_of("merge")) and planned and not problems
         merged = at.merged or before or after
         stuck = tuple(task for task in at.live if task.task.is_stuck)
-        self.standing = replace(at, planned=planned, problems=problems, poison={}, merged=merged, live=stuck)
+        self.state = replace(at, planned=planned, problems=problems, repeat_failures={}, merged=merged, live=stuck)
 
 
-def submitted(decision: Decision, stage: Stage) -> ChainJob | None:
+def submitted(decision: SubmissionPlan, stage: Stage) -> ChainJob | None:
     found = [job for job in decision.submit if job.stage == stage]
     assert len(found) <= 1
     return found[0] if found else None
@@ -141,135 +141,135 @@ def submitted(decision: Decision, stage: Stage) -> ChainJob | None:
 
 @tries(100)
 @given(standings(), PER_JOB)
-def test_only_shards_that_are_lost_are_submitted(standing: Standing, per_job: int) -> None:
-    """Neither finished ones, nor those that are queued or running, nor poison."""
-    decision = decide(standing, PARALLEL, per_job=per_job)
+def test_only_shards_that_are_lost_are_submitted(state: SubmissionState, per_job: int) -> None:
+    """Neither finished ones, nor those that are queued or running, nor repeat_failures."""
+    decision = plan_submission(state, PARALLEL, per_job=per_job)
     embed = submitted(decision, "embed")
     if embed is None:
         return
     assert embed.indices
     assert embed.parallel == PARALLEL
     assert list(embed.indices) == sorted(set(embed.indices))
-    assert set(embed.indices) <= set(standing.problems) - set(standing.poison)
-    left = shards_of(task for task in standing.live_of("embed") if task.task.name not in decision.cancel)
+    assert set(embed.indices) <= set(state.problems) - set(state.repeat_failures)
+    left = shards_of(task for task in state.live_of("embed") if task.task.name not in decision.cancel)
     assert not set(embed.indices) & left
 
 
 @tries(100)
 @given(standings(), PER_JOB)
-def test_no_shard_that_is_lost_is_forgotten(standing: Standing, per_job: int) -> None:
-    decision = decide(standing, PARALLEL, per_job=per_job)
-    after = Slurm(standing)
+def test_no_shard_that_is_lost_is_forgotten(state: SubmissionState, per_job: int) -> None:
+    decision = plan_submission(state, PARALLEL, per_job=per_job)
+    after = Slurm(state)
     after.follow(decision)
-    covered = shards_of(after.standing.live_of("embed"))
-    assert set(standing.problems) - set(standing.poison) <= covered
+    covered = shards_of(after.state.live_of("embed"))
+    assert set(state.problems) - set(state.repeat_failures) <= covered
 
 
 @tries(80)
 @given(standings(), st.data())
 def test_shards_that_are_asked_for_are_run_though_they_are_poison_and_no_others(
-    standing: Standing, data: st.DataObject
+    state: SubmissionState, data: st.DataObject
 ) -> None:
-    only = data.draw(st.sets(st.integers(0, standing.shards - 1), min_size=1))
-    decision = decide(standing, PARALLEL, only)
+    only = data.draw(st.sets(st.integers(0, state.shards - 1), min_size=1))
+    decision = plan_submission(state, PARALLEL, only)
     again = submitted(decision, "prepare") is not None
-    living = set() if again else shards_of(standing.live_of("embed"))
+    living = set() if again else shards_of(state.live_of("embed"))
     embed = submitted(decision, "embed")
-    assert set(embed.indices or () if embed else ()) == (only & set(standing.problems)) - living
+    assert set(embed.indices or () if embed else ()) == (only & set(state.problems)) - living
 
 
 @tries(200)
-@example(Standing(1, True, False, False, {0: "lost"}, live=(live("embed", "5", 0), live("merge", "6"))), 1)
+@example(SubmissionState(1, True, False, False, {0: "lost"}, live=(live("embed", "5", 0), live("merge", "6"))), 1)
 @given(standings(), PER_JOB)
-def test_a_decision_that_was_followed_leaves_nothing_to_decide(standing: Standing, per_job: int) -> None:
-    slurm = Slurm(standing)
-    slurm.follow(decide(standing, PARALLEL, per_job=per_job))
-    assert decide(slurm.standing, PARALLEL, per_job=per_job) == Decision()
+def test_a_decision_that_was_followed_leaves_nothing_to_decide(state: SubmissionState, per_job: int) -> None:
+    slurm = Slurm(state)
+    slurm.follow(plan_submission(state, PARALLEL, per_job=per_job))
+    assert plan_submission(slurm.state, PARALLEL, per_job=per_job) == SubmissionPlan()
 
 
 @tries(80)
 @given(standings(), st.data())
-def test_asking_for_the_same_shards_again_gives_nothing(standing: Standing, data: st.DataObject) -> None:
-    only = data.draw(st.sets(st.integers(0, standing.shards - 1), min_size=1))
-    slurm = Slurm(standing)
-    slurm.follow(decide(standing, PARALLEL, only))
-    assert decide(slurm.standing, PARALLEL, only) == Decision()
+def test_asking_for_the_same_shards_again_gives_nothing(state: SubmissionState, data: st.DataObject) -> None:
+    only = data.draw(st.sets(st.integers(0, state.shards - 1), min_size=1))
+    slurm = Slurm(state)
+    slurm.follow(plan_submission(state, PARALLEL, only))
+    assert plan_submission(slurm.state, PARALLEL, only) == SubmissionPlan()
 
 
 @tries(200)
 @given(standings())
-def test_a_merge_follows_all_that_embeds(standing: Standing) -> None:
+def test_a_merge_follows_all_that_embeds(state: SubmissionState) -> None:
     """With an embed comes a merge that waits for it and for every array that is alive."""
-    decision = decide(standing, PARALLEL)
-    slurm = Slurm(standing)
+    decision = plan_submission(state, PARALLEL)
+    slurm = Slurm(state)
     slurm.follow(decision)
-    embedding = {task.task.job for task in slurm.standing.live_of("embed")}
+    embedding = {task.task.job for task in slurm.state.live_of("embed")}
     if submitted(decision, "embed"):
         assert submitted(decision, "merge")
-    merges = [task.task for task in slurm.standing.live_of("merge")]
-    waits = [slurm.waits.get(merge.job, standing.waits_for) for merge in merges if merge.state == "PENDING"]
+    merges = [task.task for task in slurm.state.live_of("merge")]
+    waits = [slurm.waits.get(merge.job, state.waits_for) for merge in merges if merge.state == "PENDING"]
     assert not embedding or any(embedding <= jobs for jobs in waits)
 
 
 @tries(200)
 @given(standings())
-def test_a_merge_takes_its_analysis_with_it_where_one_is_wanted(standing: Standing) -> None:
-    decision = decide(standing, PARALLEL)
+def test_a_merge_takes_its_analysis_with_it_where_one_is_wanted(state: SubmissionState) -> None:
+    decision = plan_submission(state, PARALLEL)
     analysis = submitted(decision, "analyze")
-    assert analysis is None or standing.analyze_wanted
+    assert analysis is None or state.analyze_wanted
     if submitted(decision, "merge"):
-        assert (analysis is not None) == standing.analyze_wanted
+        assert (analysis is not None) == state.analyze_wanted
         assert analysis is None or analysis.after_ok == ("merge",)
-        waiting = {task.task.name for task in standing.live_of("analyze") if task.task.state == "PENDING"}
+        waiting = {task.task.name for task in state.live_of("analyze") if task.task.state == "PENDING"}
         assert waiting <= set(decision.cancel)
-    kept = [task for task in standing.live_of("merge") if task.task.name not in decision.cancel]
-    if standing.analyze_wanted and (standing.merged or kept):
-        assert analysis is not None or standing.live_of("analyze")
+    kept = [task for task in state.live_of("merge") if task.task.name not in decision.cancel]
+    if state.analyze_wanted and (state.merged or kept):
+        assert analysis is not None or state.live_of("analyze")
 
 
 @tries(100)
 @given(standings())
-def test_two_merges_never_run_at_once(standing: Standing) -> None:
-    decision = decide(standing, PARALLEL)
+def test_two_merges_never_run_at_once(state: SubmissionState) -> None:
+    decision = plan_submission(state, PARALLEL)
     merge = submitted(decision, "merge")
     if merge is None:
         return
-    for task in standing.live_of("merge"):
+    for task in state.live_of("merge"):
         assert task.task.name in decision.cancel or task.task.job in merge.after_any
 
 
 @tries(100)
 @given(standings())
-def test_nothing_is_submitted_twice_nor_cancelled_that_may_succeed(standing: Standing) -> None:
-    decision = decide(standing, PARALLEL)
+def test_nothing_is_submitted_twice_nor_cancelled_that_may_succeed(state: SubmissionState) -> None:
+    decision = plan_submission(state, PARALLEL)
     stages = [job.stage for job in decision.submit]
     assert len(set(stages)) == len(stages)
     assert stages == sorted(stages, key=("prepare", "preflight", "embed", "merge", "analyze").index)
     for stage in ("prepare", "preflight"):
-        if standing.live_of(stage):
+        if state.live_of(stage):
             assert stage not in stages
     if "prepare" not in stages:
-        wanted = {task.task.name for stage in ("prepare", "preflight", "embed") for task in standing.live_of(stage)}
+        wanted = {task.task.name for stage in ("prepare", "preflight", "embed") for task in state.live_of(stage)}
         assert not wanted & set(decision.cancel)
-        running = {task.task.name for task in standing.live_of("merge") if task.task.state != "PENDING"}
+        running = {task.task.name for task in state.live_of("merge") if task.task.state != "PENDING"}
         assert not running & set(decision.cancel)
 
 
 @tries(100)
 @given(standings())
-def test_what_waits_in_vain_is_cancelled(standing: Standing) -> None:
-    decision = decide(standing, PARALLEL)
-    assert {task.task.name for task in standing.live if task.task.is_stuck} <= set(decision.cancel)
+def test_what_waits_in_vain_is_cancelled(state: SubmissionState) -> None:
+    decision = plan_submission(state, PARALLEL)
+    assert {task.task.name for task in state.live if task.task.is_stuck} <= set(decision.cancel)
 
 
 @tries(100)
 @given(standings())
-def test_prepare_again_takes_with_it_all_that_waited_for_the_old_one(standing: Standing) -> None:
-    decision = decide(standing, PARALLEL)
-    assert (submitted(decision, "prepare") is not None) == (not standing.planned and not standing.live_of("prepare"))
+def test_prepare_again_takes_with_it_all_that_waited_for_the_old_one(state: SubmissionState) -> None:
+    decision = plan_submission(state, PARALLEL)
+    assert (submitted(decision, "prepare") is not None) == (not state.planned and not state.live_of("prepare"))
     if submitted(decision, "prepare"):
-        waiting = {task.task.name for task in standing.live if task.stage in ("embed", "merge")}
-        waiting |= {task.task.name for task in standing.live_of("analyze") if task.task.state == "PENDING"}
+        waiting = {task.task.name for task in state.live if task.stage in ("embed", "merge")}
+        waiting |= {task.task.name for task in state.live_of("analyze") if task.task.state == "PENDING"}
         assert waiting <= set(decision.cancel)
         embed = submitted(decision, "embed")
         assert embed is None or "prepare" in embed.after_ok
@@ -277,48 +277,48 @@ def test_prepare_again_takes_with_it_all_that_waited_for_the_old_one(standing: S
 
 @tries(100)
 @given(standings())
-def test_an_embed_waits_for_the_prepare_and_the_preflight_that_it_needs(standing: Standing) -> None:
-    embed = submitted(decide(standing, PARALLEL), "embed")
+def test_an_embed_waits_for_the_prepare_and_the_preflight_that_it_needs(state: SubmissionState) -> None:
+    embed = submitted(plan_submission(state, PARALLEL), "embed")
     if embed is None:
         return
-    preparing = {task.task.job for task in standing.live_of("prepare")} or {"prepare"}
-    trying = {task.task.job for task in standing.live_of("preflight")} or {"preflight"}
-    assert set(embed.after_ok) == (set() if standing.planned else preparing) | (
-        trying if standing.preflight_wanted else set()
+    preparing = {task.task.job for task in state.live_of("prepare")} or {"prepare"}
+    trying = {task.task.job for task in state.live_of("preflight")} or {"preflight"}
+    assert set(embed.after_ok) == (set() if state.planned else preparing) | (
+        trying if state.preflight_wanted else set()
     )
 
 
 @tries(200)
 @given(standings(), PER_JOB)
-def test_if_all_goes_well_the_run_is_merged(standing: Standing, per_job: int) -> None:
-    """After one decision; poison aside, which waits for somebody to look at it."""
-    slurm = Slurm(replace(standing, poison={}))
-    slurm.follow(decide(slurm.standing, PARALLEL, per_job=per_job))
+def test_if_all_goes_well_the_run_is_merged(state: SubmissionState, per_job: int) -> None:
+    """After one decision; repeat_failures aside, which waits for somebody to look at it."""
+    slurm = Slurm(replace(state, repeat_failures={}))
+    slurm.follow(plan_submission(slurm.state, PARALLEL, per_job=per_job))
     slurm.all_goes_well()
-    assert slurm.standing.merged
-    left = decide(replace(slurm.standing, analyze_wanted=False), PARALLEL, per_job=per_job)
-    assert left == Decision()
+    assert slurm.state.merged
+    left = plan_submission(replace(slurm.state, analyze_wanted=False), PARALLEL, per_job=per_job)
+    assert left == SubmissionPlan()
 
 
 @pytest.mark.parametrize("preflight", [True, False])
 def test_a_new_run_is_the_whole_chain_and_a_merged_one_nothing(preflight: bool) -> None:
-    new = Standing(3, False, False, preflight, dict.fromkeys(range(3), "not prepared"))
-    assert list(decide(new, PARALLEL).submit) == whole_chain(3, PARALLEL, preflight)
+    new = SubmissionState(3, False, False, preflight, dict.fromkeys(range(3), "not prepared"))
+    assert list(plan_submission(new, PARALLEL).submit) == whole_chain(3, PARALLEL, preflight)
     wanted = replace(new, analyze_wanted=True)
-    assert list(decide(wanted, PARALLEL).submit) == whole_chain(3, PARALLEL, preflight, analyze=True)
-    merged = Standing(3, True, True, False, {})
-    assert decide(merged, PARALLEL) == Decision()
-    assert decide(replace(merged, analyze_wanted=True), PARALLEL).submit == (ChainJob("analyze"),)
+    assert list(plan_submission(wanted, PARALLEL).submit) == whole_chain(3, PARALLEL, preflight, analyze=True)
+    merged = SubmissionState(3, True, True, False, {})
+    assert plan_submission(merged, PARALLEL) == SubmissionPlan()
+    assert plan_submission(replace(merged, analyze_wanted=True), PARALLEL).submit == (ChainJob("analyze"),)
 
 
 def test_a_merge_that_began_too_early_is_no_merge_of_what_still_runs() -> None:
     """The newest merge was cancelled by hand; the one before it runs, and waited for other arrays."""
-    standing = Standing(
+    state = SubmissionState(
         *(2, True, False, False, {1: "lost"}),
         live=(live("embed", "20", 1), live("merge", "9")),
         waits_for=frozenset(("20", "9")),
     )
-    assert decide(standing, PARALLEL).submit == (ChainJob("merge", after_any=("20", "9")),)
+    assert plan_submission(state, PARALLEL).submit == (ChainJob("merge", after_any=("20", "9")),)
 
 
 # Arrays
@@ -515,29 +515,29 @@ def shard(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Shard:
 def test_poison_is_a_shard_that_failed_the_same_way_three_times(shard: Shard) -> None:
     for _ in range(LIMIT - 1):
         shard.failed("RuntimeError: bad at 0x7f12\nmore")
-        assert shard.attempts.poison() is None
+        assert shard.attempts.repeat_failure() is None
     shard.failed("RuntimeError: bad at 0xdead\nother lines")
-    assert shard.attempts.poison() == "RuntimeError: bad at 0x"
+    assert shard.attempts.repeat_failure() == "RuntimeError: bad at 0x"
 
 
 def test_starts_that_ended_without_a_word_are_alike(shard: Shard) -> None:
     for _ in range(LIMIT):
-        assert shard.attempts.poison() is None
+        assert shard.attempts.repeat_failure() is None
         shard.died()
-    assert shard.attempts.poison() == WORDLESS
+    assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
 
 
 def test_another_failure_or_progress_is_no_poison(shard: Shard) -> None:
     shard.failed("one")
     shard.failed("one")
     shard.failed("another")
-    assert shard.attempts.poison() is None
+    assert shard.attempts.repeat_failure() is None
     shard.failed("another")
     shard.failed("another", done=1)
-    assert shard.attempts.poison() is None
+    assert shard.attempts.repeat_failure() is None
     for _ in range(2):
         shard.failed("another", done=1)
-    assert shard.attempts.poison() == "another"
+    assert shard.attempts.repeat_failure() == "another"
 
 
 def test_stops_and_cancellations_are_no_failures_but_do_not_excuse_them(shard: Shard) -> None:
@@ -547,20 +547,20 @@ def test_stops_and_cancellations_are_no_failures_but_do_not_excuse_them(shard: S
     shard.stopped()
     shard.failed("one")
     shard.cancelled()
-    assert shard.attempts.poison() is None
+    assert shard.attempts.repeat_failure() is None
     shard.failed("one")
-    assert shard.attempts.poison() == "one"
+    assert shard.attempts.repeat_failure() == "one"
 
 
 def test_stops_are_in_vain_as_long_as_nothing_more_is_done(shard: Shard) -> None:
     shard.stopped(0, then=2)
     shard.start(2)
-    assert shard.attempts.stops_in_vain(5) == 0
+    assert shard.attempts.stops_without_progress(5) == 0
     shard.attempts.add("stopped", 2, "SIGUSR2")
     shard.stopped(2)
     shard.start(2)
-    assert shard.attempts.stops_in_vain(2) == 2
-    assert shard.attempts.stops_in_vain(3) == 0
+    assert shard.attempts.stops_without_progress(2) == 2
+    assert shard.attempts.stops_without_progress(3) == 0
 
 
 def test_a_failure_in_between_ends_the_count_of_stops(shard: Shard) -> None:
@@ -568,7 +568,7 @@ def test_a_failure_in_between_ends_the_count_of_stops(shard: Shard) -> None:
     shard.failed("one")
     shard.stopped()
     shard.start(0)
-    assert shard.attempts.stops_in_vain(0) == 1
+    assert shard.attempts.stops_without_progress(0) == 1
 
 
 def test_requeued_starts_of_one_job_are_told_apart_and_damaged_lines_left_out(run: RunFolder, shard: Shard) -> None:
@@ -596,5 +596,5 @@ def test_a_task_that_a_stand_in_queue_shows_at_the_second_look_alone_is_not_lost
     ]
     monkeypatch.setattr("jobs.submit.state.queue", lambda: looks.pop(0))
     monkeypatch.setattr("jobs.submit.state.SECOND_LOOK_SECONDS", 0.0)
-    standing = look(prepared_run, read(prepared_run.config, RunConfig), 3)
-    assert [job.stage for job in decide(standing, 4).submit] == ["merge"]
+    state = read_state(prepared_run, read(prepared_run.config, RunConfig), 3)
+    assert [job.stage for job in plan_submission(state, 4).submit] == ["merge"]
