@@ -21,7 +21,7 @@ from benchmarks.fabricate import (
     lengths_of,
 )
 from benchmarks.measure import PYTHON, Figure, timed
-from embedkit.documents.schema import write
+from embedkit.documents.codec import write
 from embedkit.prepare.plan import cut_shards
 from embedkit.prepare.stage import make_plan
 

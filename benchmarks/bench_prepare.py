@@ -6,7 +6,8 @@ from pathlib import Path
 
 from benchmarks.corpus import FOLDER, demo, long_rows, model, text_bytes, tokenizer_only
 from benchmarks.measure import PYTHON, Figure, Took, timed
-from embedkit.documents.schema import Plan, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Plan
 
 OUT = FOLDER / "runs"
 ONE, TWO = {0}, {0, 1}

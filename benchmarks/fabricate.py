@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
+from embedkit.documents.codec import digest, encode, file_record, write
 from embedkit.documents.matrix_file import ITEM_BYTES, matrix_header
 from embedkit.documents.schema import (
     FORMAT,
@@ -36,10 +37,6 @@ from embedkit.documents.schema import (
     ShardManifest,
     ShardMatrix,
     Vectors,
-    digest,
-    encode,
-    file_record,
-    write,
 )
 from embedkit.prepare.cost import CostModel
 from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema, gather_dropped

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 import embedkit.embed.stage
-from embedkit.documents.schema import EngineName, EngineRecord, EngineSettings, ShardManifest, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import EngineName, EngineRecord, EngineSettings, ShardManifest
 from embedkit.run import RunFolder
 
 DIM = 1024

@@ -16,6 +16,7 @@ import msgspec
 
 from embedkit.data.dataset import check_columns, find_files, identify
 from embedkit.data.hub import DataSource, fetch_dataset, fetch_model, is_hub_id
+from embedkit.documents.codec import encode, read
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -27,8 +28,6 @@ from embedkit.documents.schema import (
     RunConfig,
     Texts,
     View,
-    encode,
-    read,
 )
 from embedkit.errors import UsageError
 from embedkit.model.folder import model_files, model_limit, read_json, read_pooling, weight_folders

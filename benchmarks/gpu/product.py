@@ -71,7 +71,8 @@ def main() -> None:
     import vllm
 
     phases["import vllm"] = time.perf_counter() - began
-    from embedkit.documents.schema import RunConfig, ShardManifest, read
+    from embedkit.documents.codec import read
+    from embedkit.documents.schema import RunConfig, ShardManifest
     from embedkit.embed.batch import InputReader
     from embedkit.embed.canary import embed_canary
     from embedkit.embed.stage import Clock, ShardTask, Worker, start_worker

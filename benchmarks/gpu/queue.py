@@ -16,7 +16,8 @@ import polars as pl
 
 from benchmarks.gpu.corpus import RUNS, SHAPES, Shape, cut_chats, equal_rows, prepare, python_sources, with_plan
 from benchmarks.gpu.model import random_model
-from embedkit.documents.schema import ShardManifest, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import ShardManifest
 from embedkit.run import RunFolder
 
 TOKENS = 12_000_000

@@ -11,8 +11,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from embedkit.documents.codec import read
 from embedkit.documents.matrix_file import open_matrix
-from embedkit.documents.schema import Plan, RunConfig, Success, View, read
+from embedkit.documents.schema import Plan, RunConfig, Success, View
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.prepare.extract import TEXT_COLUMNS, count_column, empty_column
 from embedkit.prepare.kept_rows import KeptRows

@@ -27,7 +27,8 @@ from embedkit.analysis.page import figures, neighborhood, sections
 from embedkit.analysis.page.pack import layer_of, pack, pack_texts
 from embedkit.analysis.page.render import render
 from embedkit.data.source_folders import source_folders
-from embedkit.documents.schema import RunConfig, View, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig, View
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.prepare.extract import TEXT_COLUMNS

@@ -13,16 +13,18 @@ from pathlib import Path
 
 from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, look, version_problems
 from embedkit.data.hub import require_fetched
-from embedkit.documents.schema import FORMAT, Preflight, RunConfig, digest, read, write
+from embedkit.documents.codec import digest, read, write
+from embedkit.documents.schema import FORMAT, Preflight, RunConfig
 from embedkit.embed.canary import canary_inputs, distance, embed_canary, to_bytes, tolerance
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
+from embedkit.job import current_job
 from embedkit.model.folder import require_same_model
 from embedkit.model.tokenizer import load_tokenizer
 from embedkit.prepare.plan import engine_settings
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import atomic_write_bytes, job_name
+from embedkit.storage.atomic import atomic_write_bytes
 from embedkit.versions import environment, package_folder
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Checks:
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
-        self._node = os.environ.get("SLURMD_NODENAME", socket.gethostname())
+        self._node = current_job().node
         self.found: dict[str, str] = {}
 
     def ok(self, name: str, found: str) -> None:
@@ -96,7 +98,7 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
         format=FORMAT,
         request_sha256=digest(config.request),
         engine=engine.record,
-        job=job_name(),
+        job=current_job().name,
         host=socket.gethostname(),
         start_seconds=round(seconds, 3),
         checks=tuple(checks.found.items()),
@@ -107,7 +109,7 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
 
 def _check_files(run: RunFolder, checks: Checks) -> None:
     """A small file goes the way of all others: written, flushed, renamed, read again."""
-    path, data = run.path / f".preflight-{job_name()}", os.urandom(4096)
+    path, data = run.path / f".preflight-{current_job().name}", os.urandom(4096)
     began = time.monotonic()
     with checks.named("files"):
         try:

@@ -6,17 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.documents.schema import (
-    DataIndex,
-    PartManifest,
-    Plan,
-    PlanShard,
-    RejectedShard,
-    RunConfig,
-    ShardManifest,
-    digest,
-    read,
-)
+from embedkit.documents.codec import digest, read
+from embedkit.documents.schema import DataIndex, PartManifest, Plan, PlanShard, RejectedShard, RunConfig, ShardManifest
 from embedkit.embed.manifests import rejected_shards
 from embedkit.embed.shard_file import JOURNAL, journals
 from embedkit.errors import EmbedkitError

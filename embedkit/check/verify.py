@@ -17,21 +17,10 @@ import pyarrow.parquet as pq
 
 from embedkit.data.hub import require_fetched
 from embedkit.data.sampling import row_hash
+from embedkit.documents.codec import digest, file_problem, read
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, open_matrix
 from embedkit.documents.read_back import ReadBack
-from embedkit.documents.schema import (
-    Chunk,
-    DataIndex,
-    PartManifest,
-    Plan,
-    RunConfig,
-    ShardManifest,
-    Success,
-    View,
-    digest,
-    file_problem,
-    read,
-)
+from embedkit.documents.schema import Chunk, DataIndex, PartManifest, Plan, RunConfig, ShardManifest, Success, View
 from embedkit.embed.batch import ChunkInput, InputReader, ViewVectors, differing_rows, embed_chunk, inputs_digest
 from embedkit.embed.canary import canary_problems
 from embedkit.embed.manifests import manifest_problem

@@ -20,7 +20,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents.schema import UNREADABLE, DataFile
+from embedkit.documents.codec import UNREADABLE
+from embedkit.documents.schema import DataFile
 from embedkit.errors import EmbedkitError, UsageError
 
 JSONL_BLOCK_LINES = 1024

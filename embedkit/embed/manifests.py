@@ -4,19 +4,8 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedkit.documents.schema import (
-    FORMAT,
-    NewerFormat,
-    Plan,
-    Rejected,
-    RejectedShard,
-    ShardManifest,
-    digest,
-    encode,
-    file_problem,
-    read,
-    write,
-)
+from embedkit.documents.codec import NewerFormat, digest, encode, file_problem, read, write
+from embedkit.documents.schema import FORMAT, Plan, Rejected, RejectedShard, ShardManifest
 from embedkit.embed.shard_file import JOURNAL, MATRIX
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder

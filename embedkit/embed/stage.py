@@ -5,6 +5,7 @@ last is written. The manifest, written last, is what makes the shard exist.
 import errno
 import hashlib
 import logging
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.data.hub import require_fetched
+from embedkit.documents.codec import digest, file_record, read
 from embedkit.documents.schema import (
     FORMAT,
     Canary,
@@ -29,9 +31,6 @@ from embedkit.documents.schema import (
     ShardManifest,
     ShardMatrix,
     View,
-    digest,
-    file_record,
-    read,
 )
 from embedkit.embed.batch import (
     ChunkInput,
@@ -51,11 +50,12 @@ from embedkit.embed.shard_file import ShardFile
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
+from embedkit.job import current_job
 from embedkit.log_progress import LogProgress
 from embedkit.model.folder import require_same_model
 from embedkit.prepare.plan import read_plan, shard_of
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import job_name, new_attempt, still_missing
+from embedkit.storage.atomic import still_missing
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class ShardTask:
         self._engine = worker.engine
         self._worker = worker
         self._clock = clock
-        self._attempt = new_attempt()
+        self._attempt = _new_attempt()
 
     def run(self) -> None:
         """Adopt what earlier attempts made durable, embed the rest, write the manifest."""
@@ -272,7 +272,7 @@ class ShardTask:
             format=FORMAT,
             shard=self._shard,
             attempt=self._attempt,
-            job=job_name(),
+            job=current_job().name,
             host=socket.gethostname(),
             request_sha256=digest(self._config.request),
             request=self._config.request,
@@ -301,6 +301,12 @@ class ShardTask:
             norm_max=max((v.norm_max for v in vectors if v.norm_max is not None), default=None),
             non_finite=0,
         )
+
+
+def _new_attempt() -> str:
+    """A name for one attempt: job, restart, and what makes it unique everywhere."""
+    job = current_job()
+    return f"{job.name}-{job.restart}-{secrets.token_hex(4)}"
 
 
 def _read(reader: InputReader, start: int, stop: int) -> tuple[ChunkInput, EngineBatch]:

@@ -13,20 +13,9 @@ from itertools import chain
 from typing import TypeVar
 
 from embedkit.data.source_index import SourceIndex
+from embedkit.documents.codec import NewerFormat, digest, file_problem, read, write
 from embedkit.documents.file_set import FileSet
-from embedkit.documents.schema import (
-    FORMAT,
-    EngineRecord,
-    NewerFormat,
-    Plan,
-    RunConfig,
-    ShardManifest,
-    Success,
-    digest,
-    file_problem,
-    read,
-    write,
-)
+from embedkit.documents.schema import FORMAT, EngineRecord, Plan, RunConfig, ShardManifest, Success
 from embedkit.embed.canary import canary_problems
 from embedkit.embed.manifests import files_problem, read_manifests, reject
 from embedkit.errors import EmbedkitError

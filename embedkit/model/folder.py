@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from embedkit.documents.schema import UNREADABLE, FileRecord, RunConfig
+from embedkit.documents.codec import UNREADABLE
+from embedkit.documents.schema import FileRecord, RunConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.storage.atomic import sha256_file
 

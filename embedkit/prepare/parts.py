@@ -23,19 +23,8 @@ import pyarrow.parquet as pq
 
 from embedkit.data.dataset import Dataset, read_rows
 from embedkit.data.sampling import row_hash
-from embedkit.documents.schema import (
-    FORMAT,
-    DataIndex,
-    PartManifest,
-    Reason,
-    RunConfig,
-    View,
-    digest,
-    file_problem,
-    file_record,
-    read,
-    write,
-)
+from embedkit.documents.codec import digest, file_problem, file_record, read, write
+from embedkit.documents.schema import FORMAT, DataIndex, PartManifest, Reason, RunConfig, View
 from embedkit.errors import EmbedkitError
 from embedkit.model.tokenizer import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
 from embedkit.prepare.extract import count_column, empty_column, extract, view_text

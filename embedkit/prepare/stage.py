@@ -12,22 +12,17 @@ import pyarrow.parquet as pq
 from embedkit.data.dataset import Dataset, identify, open_dataset, read_sources, row_bytes
 from embedkit.data.hub import require_fetched
 from embedkit.data.sampling import sample_rows
+from embedkit.documents.codec import D, NewerFormat, digest, file_record, read, write
 from embedkit.documents.schema import (
     FORMAT,
-    D,
     DataIndex,
     FileRecord,
-    NewerFormat,
     PartManifest,
     Plan,
     PlanPart,
     Reason,
     RunConfig,
     View,
-    digest,
-    file_record,
-    read,
-    write,
 )
 from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress

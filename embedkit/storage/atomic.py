@@ -42,17 +42,6 @@ COHERENT = {
 """File systems of one host, where nothing is hidden."""
 
 
-def job_name() -> str:
-    """This job as people name it: under Slurm its id, with the index in an array (`123_17`); else "local"."""
-    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID", "local")
-
-
-def new_attempt() -> str:
-    """A name for one start of a task: job and restart under Slurm, unique everywhere."""
-    return f"{job_name()}-{os.environ.get('SLURM_RESTART_COUNT', '0')}-{secrets.token_hex(4)}"
-
-
 def follow_mode(folder: Path) -> None:
     """Make what this process and its children create from now on as open as `folder`: to its group, to others.
 

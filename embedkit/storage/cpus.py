@@ -4,12 +4,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from embedkit.job import current_job
+
 
 def available_cpus() -> int:
-    """CPUs that this process may use: those of its Slurm task or its affinity mask."""
-    asked = os.environ.get("SLURM_CPUS_PER_TASK")
-    if asked:
-        return int(asked)
+    """CPUs that this process may use: those of its job, else those of its affinity mask."""
+    cpus = current_job().cpus
+    if cpus is not None:
+        return cpus
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from embedkit.errors import EmbedkitError
+from embedkit.job import current_job
 from embedkit.storage.atomic import remove_temporaries
 from embedkit.storage.processes import process_start
 
@@ -88,9 +89,9 @@ def require_held(path: Path) -> None:
 
 
 def _job() -> tuple[str, str]:
-    """This process's job and which start of it, as new_attempt names them; ("", "") outside of a job."""
-    job = os.environ.get("SLURM_JOB_ID", "")
-    return job, os.environ.get("SLURM_RESTART_COUNT", "0") if job else ""
+    """Id of this process's job and which start of it; ("", "") outside of a job."""
+    job = current_job()
+    return job.id, str(job.restart) if job.id else ""
 
 
 def _create(path: Path, holder: Holder) -> bool:

@@ -120,7 +120,8 @@ def rerun(
 
     Finished shards are never touched. Exits 0 if that is nothing.
     """
-    from embedkit.documents.schema import RunConfig, read
+    from embedkit.documents.codec import read
+    from embedkit.documents.schema import RunConfig
     from embedkit.run import find_run
     from jobs.cli.output import print_resubmission
     from jobs.profiles.values import load_profile, with_overrides

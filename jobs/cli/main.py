@@ -11,6 +11,7 @@ import click
 
 import embedkit
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.job import enter_job
 from jobs.cli.analyze import analyze
 from jobs.cli.cluster import profile, rerun, submit
 from jobs.cli.options import (
@@ -25,6 +26,7 @@ from jobs.cli.options import (
 from jobs.cli.report import report
 from jobs.cli.search import neighbors, search
 from jobs.cli.watch import cancel, logs, status
+from jobs.slurm.environment import job_of_this_process
 
 if TYPE_CHECKING:
     from embedkit.documents.schema import RunConfig
@@ -64,7 +66,8 @@ def fetch(context: click.Context, /, **given: Any) -> None:
 @click.pass_context
 def run(context: click.Context, /, **given: Any) -> None:
     """Prepare, embed and merge on this machine."""
-    from embedkit.documents.schema import Success, read
+    from embedkit.documents.codec import read
+    from embedkit.documents.schema import Success
     from embedkit.storage.lock import run_lock
     from jobs.cli.output import print_summary
     from jobs.local.queue import make_slots
@@ -112,7 +115,8 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
 
     One after another, in this process, with one engine.
     """
-    from embedkit.documents.schema import RunConfig, read
+    from embedkit.documents.codec import read
+    from embedkit.documents.schema import RunConfig
     from embedkit.embed.stage import embed_shards
     from embedkit.prepare.plan import read_plan
     from embedkit.run import find_run, program
@@ -176,6 +180,7 @@ def main() -> None:
     """Entry point of the console script."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     os.environ["EMBEDKIT_PROGRAM"] = _program()
+    enter_job(job_of_this_process())
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:

@@ -132,7 +132,8 @@ def open_run(
     import msgspec
 
     from embedkit.data.hub import require_fetched
-    from embedkit.documents.schema import RunConfig, read, write
+    from embedkit.documents.codec import read, write
+    from embedkit.documents.schema import RunConfig
     from embedkit.request import check_same_request, create_run, make_config, refuse_existing
     from embedkit.run import RunFolder, find_run
     from embedkit.storage.atomic import follow_mode

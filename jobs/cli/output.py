@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from embedkit.check.verify import Report
-from embedkit.documents.schema import VIEWS, RunConfig, ShardManifest, Success, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import VIEWS, RunConfig, ShardManifest, Success
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder, program
 

@@ -107,7 +107,8 @@ def neighbors(run_name_or_path: str, row_id: int | None, row: int | None, **give
 
 def _open(run_name_or_path: str, /, output_dir: Path, view: Any, sources: str, **_: Any) -> "Merged":
     from embedkit.analysis.merged import open_merged
-    from embedkit.documents.schema import RunConfig, read
+    from embedkit.documents.codec import read
+    from embedkit.documents.schema import RunConfig
     from embedkit.run import find_run
 
     folder = find_run(run_name_or_path, output_dir)

@@ -20,10 +20,12 @@ from typing import Any
 import psutil
 import submitit
 
+from embedkit.job import enter_job
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import new_private_folder
 from embedkit.storage.cpus import available_cpus
 from embedkit.storage.processes import exit_with, ignore_interrupts
+from jobs.slurm.environment import job_of_this_process
 from jobs.tasks import exit_code_of, log_to_file
 
 TIMEOUT_MINUTES = 60 * 24 * 30
@@ -150,6 +152,7 @@ def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], a
     ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's handler ignores it
     log_to_file(log_file)
+    enter_job(job_of_this_process())
     os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, slot.cpus)

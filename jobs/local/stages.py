@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import psutil
 
 from embedkit.check.status import Status, StatusReader
-from embedkit.documents.schema import Preflight, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Preflight
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage.lock import holder_of

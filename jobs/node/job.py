@@ -2,27 +2,28 @@
 
 import argparse
 import logging
-import os
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 from embedkit.embed.shard_file import durable_chunks
 from embedkit.errors import EmbedkitError
+from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import job_name
 from embedkit.storage.lock import release_ended
 from jobs.local.queue import Job, LocalQueue, make_slots, visible_gpus
 from jobs.node.scratch import node_scratch, pack_compiled
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.profiles.values import STAGES, Stage
-from jobs.records.attempts import LIMIT, AttemptEvent, Attempts, failed_preflight, node_name
+from jobs.records.attempts import LIMIT, AttemptEvent, Attempts, failed_preflight
 from jobs.records.groups import group_of
 from jobs.records.log_names import log_name
 from jobs.slurm.client import array_indices, state_of
+from jobs.slurm.environment import array_index, job_of_this_process
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
 log = logging.getLogger("embedkit")
@@ -34,13 +35,14 @@ class SlurmJob:
     def __init__(self, stage: Stage, run: RunFolder) -> None:
         self._stage = stage
         self._run = run
-        self._shard = int(os.environ["SLURM_ARRAY_TASK_ID"]) if stage == "embed" else None
+        self._shard = array_index() if stage == "embed" else None
         self._attempts = Attempts(run, stage, self._shard)
         self._stopping = SignalWatcher(self._stop)
 
     def run(self) -> int:
         """Do the job's work; returns the exit code. A job that is told to stop ends in here."""
-        log.info("job %s on %s, start %s", job_name(), node_name(), os.environ.get("SLURM_RESTART_COUNT", "0"))
+        job = current_job()
+        log.info("job %s on %s, start %d", job.name, job.node, job.restart)
         self._note("started", "")
         with self._stopping:
             try:
@@ -108,7 +110,7 @@ class SlurmJob:
 
     def _release(self, lease: Path) -> None:
         """Take away the lease of a job that a lost node or a kill ended before it could."""
-        release_ended(lease, lambda job: job != os.environ.get("SLURM_JOB_ID") and state_of(job)[0] not in ALIVE)
+        release_ended(lease, lambda job: job != current_job().id and state_of(job)[0] not in ALIVE)
 
 
 class GroupJob(SlurmJob):
@@ -156,8 +158,8 @@ class GroupJob(SlurmJob):
         gpus = visible_gpus()
         if read(self._run.config, RunConfig).request.device == "cuda" and len(gpus) < self._workers:
             raise EmbedkitError(
-                f"gpus_per_job = {self._workers} workers, and this task sees {len(gpus)} GPUs on {node_name()}: see "
-                "gpus or gres in the profile"
+                f"gpus_per_job = {self._workers} workers, and this task sees {len(gpus)} GPUs on "
+                f"{current_job().node}: see gpus or gres in the profile"
             )
         return gpus[: self._workers] if len(gpus) >= self._workers else []
 
@@ -175,11 +177,15 @@ def main() -> None:
     parser.add_argument("--per-job", type=int, default=1)
     given = parser.parse_args()
     log_to_stderr()
+    enter_job(job_of_this_process())
     run = RunFolder(given.run)
-    if given.shards is None:
+    index = array_index()
+    if index is None and given.stage == "embed":
+        parser.error("embed is a task of a job array, which sbatch --array starts")
+    job: SlurmJob
+    if given.shards is None or index is None:
         job = SlurmJob(given.stage, run)
     else:
-        index = int(os.environ["SLURM_ARRAY_TASK_ID"])
         job = GroupJob(run, group_of(index, array_indices(given.shards), given.per_job), given.per_job)
     sys.exit(job.run())
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from embedkit.storage.atomic import job_name
+from embedkit.job import current_job
 from embedkit.storage.processes import kill_children
 from jobs.slurm.client import state_of
 
@@ -70,7 +70,7 @@ class SignalWatcher:
 
 def was_cancelled() -> bool:
     """Whether this job is being ended because somebody cancelled it, or because its work is no longer wanted."""
-    state, reason = state_of(job_name())
+    state, reason = state_of(current_job().name)
     return state in ("CANCELLED", "COMPLETING") and reason != "TimeLimit"
 
 
@@ -78,7 +78,7 @@ def requeue() -> str | None:
     """Ask Slurm to start this job again later; returns why it refused, None if it agreed."""
     try:
         done = subprocess.run(
-            ["scontrol", "requeue", job_name()], capture_output=True, text=True, timeout=REQUEUE_SECONDS
+            ["scontrol", "requeue", current_job().name], capture_output=True, text=True, timeout=REQUEUE_SECONDS
         )
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)

@@ -7,7 +7,6 @@ anything done is not started for ever, and a shard that fails the same way three
 import os
 import re
 import resource
-import socket
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,11 @@ from typing import Literal
 
 import psutil
 
-from embedkit.documents.schema import FORMAT, Document, decode_line, encode_line
+from embedkit.documents.codec import decode_line, encode_line
+from embedkit.documents.schema import FORMAT, Document
 from embedkit.errors import EmbedkitError
+from embedkit.job import current_job
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import job_name
 from jobs.profiles.values import Stage
 from jobs.records.log_names import log_name
 from jobs.records.submissions import now
@@ -80,14 +80,15 @@ class Attempts:
         `with_use`: what this process used was for this alone.
         """
         cpu_seconds, peak_bytes = used() if with_use and what != "started" else (None, None)
+        job = current_job()
         line = encode_line(
             Attempt(
                 format=FORMAT,
                 what=what,
                 at=now(),
-                job=job_name(),
-                restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
-                node=node_name(),
+                job=job.name,
+                restart=job.restart,
+                node=job.node,
                 done=done,
                 why=why,
                 cpu_seconds=cpu_seconds,
@@ -135,11 +136,6 @@ def failed_preflight(run: RunFolder) -> str | None:
     """Why the newest preflight failed, if one did and none went well."""
     starts = [] if run.preflight.exists() else Attempts(run, "preflight").starts()
     return starts[-1].why if starts and starts[-1].outcome == "failed" and starts[-1].last is not None else None
-
-
-def node_name() -> str:
-    """This node as Slurm names it."""
-    return os.environ.get("SLURMD_NODENAME", socket.gethostname())
 
 
 def used() -> tuple[float, int]:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from embedkit.documents.schema import FORMAT, Document, decode_line, encode_line
+from embedkit.documents.codec import decode_line, encode_line
+from embedkit.documents.schema import FORMAT, Document
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import fsync_folder

@@ -9,7 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from embedkit.documents.schema import JournalHeader, Plan, RunConfig, ShardManifest, Success, decode_line, digest, read
+from embedkit.documents.codec import decode_line, digest, read
+from embedkit.documents.schema import JournalHeader, Plan, RunConfig, ShardManifest, Success
 from embedkit.embed.manifests import rejected_shards
 from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, read_journal
 from embedkit.errors import EmbedkitError

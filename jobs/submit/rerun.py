@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from embedkit.documents.schema import RunConfig, write
+from embedkit.documents.codec import write
+from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
 from embedkit.storage.lock import run_lock

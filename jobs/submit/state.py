@@ -7,7 +7,8 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from embedkit.documents.schema import Plan, RunConfig, ShardManifest, Success, digest, read
+from embedkit.documents.codec import digest, read
+from embedkit.documents.schema import Plan, RunConfig, ShardManifest, Success
 from embedkit.embed.manifests import read_manifests, rejected_shards
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merge.stage import is_merge_of

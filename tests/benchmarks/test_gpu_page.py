@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.gpu import corpus, page
 from benchmarks.gpu.corpus import equal_rows, small_chunks, with_plan
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, write_chats

@@ -13,19 +13,9 @@ import polars as pl
 import pytest
 
 from embedkit.check.verify import verify
+from embedkit.documents.codec import digest, file_problem, read, sealed, write
 from embedkit.documents.matrix_file import check_matrix
-from embedkit.documents.schema import (
-    FORMAT,
-    Chunk,
-    Request,
-    ShardManifest,
-    Success,
-    digest,
-    file_problem,
-    read,
-    sealed,
-    write,
-)
+from embedkit.documents.schema import FORMAT, Chunk, Request, ShardManifest, Success
 from embedkit.errors import EmbedkitError
 from embedkit.merge.stage import merge
 from embedkit.run import RunFolder

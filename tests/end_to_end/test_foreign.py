@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from embedkit.check.verify import verify
-from embedkit.documents.schema import ShardManifest, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import ShardManifest
 from embedkit.errors import EmbedkitError
 from embedkit.merge.stage import merge
 from embedkit.run import RunFolder

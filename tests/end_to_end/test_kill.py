@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from embedkit.check.verify import verify
-from embedkit.documents.schema import ShardManifest, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import ShardManifest
 from embedkit.embed.shard_file import journals
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, embedkit, hash_request, needs_vllm, snapshot

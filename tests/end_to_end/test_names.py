@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from embedkit.check.verify import verify
 from embedkit.data.source_folders import source_folders
-from embedkit.documents.schema import JournalHeader, ShardManifest, Success, decode_line, encode_line, read
+from embedkit.documents.codec import decode_line, encode_line, read
+from embedkit.documents.schema import JournalHeader, ShardManifest, Success
 from embedkit.embed.shard_file import JOURNAL, journals
 from embedkit.errors import EmbedkitError
 from embedkit.merge.stage import merge

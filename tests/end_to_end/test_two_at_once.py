@@ -14,7 +14,8 @@ import pytest
 
 import embedkit.storage.lock
 from embedkit.check.verify import verify
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import create_run
 from embedkit.run import RunFolder

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from embedkit.check.verify import verify
-from embedkit.documents.schema import Plan, ShardManifest, Success, View, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Plan, ShardManifest, Success, View
 from embedkit.embed.shard_file import journals
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, needs_vllm, snapshot, write_chats

@@ -9,7 +9,8 @@ import pytest
 from safetensors import safe_open
 
 from embedkit.data.source_folders import source_folders
-from embedkit.documents.schema import Plan, ShardManifest, Success, View, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Plan, ShardManifest, Success, View
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, snapshot, write_chats
 from tests.support.naive import hash_vectors, naive_rows

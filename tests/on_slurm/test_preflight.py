@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.documents.schema import Preflight, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Preflight
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, embedkit, hash_request, snapshot
 from tests.on_slurm.test_submit import cancel, held, lines_of, profile

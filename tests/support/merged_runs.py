@@ -10,8 +10,9 @@ import polars as pl
 
 from benchmarks.fabricate import Shape, fabricate
 from embedkit.analysis.merged import Merged, open_merged
+from embedkit.documents.codec import read, write
 from embedkit.documents.matrix_file import matrix_header
-from embedkit.documents.schema import Success, read, write
+from embedkit.documents.schema import Success
 from embedkit.merge.stage import merge
 from embedkit.run import RunFolder
 

@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from embedkit.documents.codec import read
 from embedkit.documents.matrix_file import check_matrix
-from embedkit.documents.schema import Success, View, read
+from embedkit.documents.schema import Success, View
 from embedkit.run import RunFolder
 
 

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from embedkit.check.node import Probe, gpu_problem, import_problem, look, read_answer, version_problems
-from embedkit.documents.schema import Preflight, RunConfig, read, write
+from embedkit.documents.codec import read, write
+from embedkit.documents.schema import Preflight, RunConfig
 from embedkit.run import RunFolder
 from embedkit.versions import environment
 from tests.conftest import ROOT, embedkit

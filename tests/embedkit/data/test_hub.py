@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from embedkit.data.hub import _explaining
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from tests.conftest import chat as chat_of

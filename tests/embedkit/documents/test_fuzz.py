@@ -10,6 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from embedkit.documents.codec import decode, encode, read, sealed
 from embedkit.documents.matrix_file import check_matrix, matrix_header
 from embedkit.documents.schema import (
     Chunk,
@@ -21,10 +22,6 @@ from embedkit.documents.schema import (
     RunConfig,
     ShardManifest,
     Success,
-    decode,
-    encode,
-    read,
-    sealed,
 )
 from embedkit.embed.shard_file import journals, read_journal
 from embedkit.errors import EmbedkitError

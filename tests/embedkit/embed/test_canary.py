@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from embedkit.check.verify import verify
-from embedkit.documents.schema import Canary, EngineSettings, Plan, RunConfig, ShardManifest, read, write
+from embedkit.documents.codec import read, write
+from embedkit.documents.schema import Canary, EngineSettings, Plan, RunConfig, ShardManifest
 from embedkit.embed.canary import canary_inputs, canary_problems
 from embedkit.embed.shard_file import journals
 from embedkit.model.tokenizer import load_tokenizer

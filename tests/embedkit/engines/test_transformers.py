@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from embedkit.documents.schema import Dtype, EngineSettings, ShardManifest, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Dtype, EngineSettings, ShardManifest
 from embedkit.engines.transformers import TransformersEngine
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model.folder import Pooling, read_pooling

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedkit.data.dataset import open_dataset, read_rows
-from embedkit.documents.schema import Plan, RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Plan, RunConfig
 from embedkit.forecast.estimate import default_shards, estimate_rows
 from embedkit.forecast.footprint import embedding_dim, footprint
 from embedkit.model.tokenizer import load_tokenizer
@@ -163,7 +164,8 @@ import sys, time
 from pathlib import Path
 from embedkit.forecast.estimate import estimate_rows
 from embedkit.forecast.footprint import footprint
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 started = time.monotonic()
 estimate = estimate_rows(read(Path(sys.argv[1]), RunConfig), probes=8)
 peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]  # unlike maxrss not a parent's

@@ -9,8 +9,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from embedkit.check.verify import verify
+from embedkit.documents.codec import file_record, read, write
 from embedkit.documents.matrix_file import ITEM_BYTES
-from embedkit.documents.schema import ShardManifest, Success, file_record, read, write
+from embedkit.documents.schema import ShardManifest, Success
 from embedkit.errors import EmbedkitError
 from embedkit.merge import rows as merge_rows
 from embedkit.merge import vectors as merge_vectors

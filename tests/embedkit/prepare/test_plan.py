@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
 from embedkit.prepare.plan import chunk_borders, cut_shards, engine_settings, read_plan, shard_borders

@@ -12,7 +12,8 @@ import msgspec
 import psutil
 import pytest
 
-from embedkit.documents.schema import RunConfig, ShardManifest, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig, ShardManifest
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.cli.main import slots_of

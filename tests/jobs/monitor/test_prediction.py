@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.check.status import ShardStatus, StatusReader
-from embedkit.documents.schema import FORMAT, Chunk, EngineRecord, JournalHeader, RunConfig, digest, encode_line, read
+from embedkit.documents.codec import digest, encode_line, read
+from embedkit.documents.schema import FORMAT, Chunk, EngineRecord, JournalHeader, RunConfig
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from jobs.monitor.overview import Seen, make_overview

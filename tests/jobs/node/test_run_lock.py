@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from embedkit.errors import EmbedkitError
+from embedkit.job import JobContext
 from embedkit.storage.lock import Holder, release_ended, run_lock
 from jobs.node.job import ALIVE
 from jobs.slurm.client import state_of
@@ -45,11 +46,10 @@ def test_an_earlier_start_of_the_same_job_on_another_node_holds_nothing(
     path = tmp_path / "prepare.lease"
     held_elsewhere(path, "7", "0")
     monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.1)
-    monkeypatch.setenv("SLURM_JOB_ID", "8")
+    monkeypatch.setattr("embedkit.job._current", JobContext(name="8", id="8"))
     with pytest.raises(EmbedkitError, match="job 7, is preparing"), run_lock(path, "preparing this run"):
         pass
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setattr("embedkit.job._current", JobContext(name="7", id="7", restart=1))
     with run_lock(path, "preparing this run"):
         assert path.exists()
     assert not path.exists()

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
-from embedkit.documents.schema import ShardManifest, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import ShardManifest
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import sha256_file
 from jobs.report.compute import Report

@@ -11,8 +11,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace as replace_fields
 
-from embedkit.documents.schema import RunConfig, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
+from embedkit.job import JobContext
 from embedkit.run import RunFolder
 from jobs.profiles.values import Resources, Stage
 from jobs.records.attempts import LIMIT, NO_EXIT_RECORD, Attempts
@@ -486,7 +488,7 @@ class Shard:
 
     def start(self, done: int) -> None:
         self.started += 1
-        self.monkeypatch.setenv("SLURM_JOB_ID", str(self.started))
+        self.monkeypatch.setattr("embedkit.job._current", JobContext(name=str(self.started), id=str(self.started)))
         self.attempts.add("started", done, "")
 
     def failed(self, why: str, done: int = 0) -> None:
@@ -507,8 +509,6 @@ class Shard:
 
 @pytest.fixture
 def shard(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Shard:
-    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"):
-        monkeypatch.delenv(name, raising=False)
     return Shard(Attempts(run, "embed", 17), monkeypatch)
 
 
@@ -572,9 +572,8 @@ def test_a_failure_in_between_ends_the_count_of_stops(shard: Shard) -> None:
 
 
 def test_requeued_starts_of_one_job_are_told_apart_and_damaged_lines_left_out(run: RunFolder, shard: Shard) -> None:
-    shard.monkeypatch.setenv("SLURM_JOB_ID", "7")
     for restart in range(3):
-        shard.monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+        shard.monkeypatch.setattr("embedkit.job._current", JobContext(name="7", id="7", restart=restart))
         shard.attempts.add("started", 0, "")
         shard.attempts.add("stopped", 0, "SIGTERM")
     path = run.logs / "embed-00017.attempts.jsonl"

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.check.verify import verify
-from embedkit.documents.schema import Success, file_problem, read
+from embedkit.documents.codec import file_problem, read
+from embedkit.documents.schema import Success
 from embedkit.run import RunFolder
 from tests.support.faults.case import Case, Ended
 from tests.support.faults.world import is_promised

@@ -15,7 +15,8 @@ import numpy as np
 from safetensors.numpy import load
 
 from embedkit.check.verify import verify
-from embedkit.documents.schema import Success, read
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Success
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from tests.conftest import EMBEDKIT, ROOT, chat, snapshot, write_chats

@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 
 from embedkit.analysis.similarity.search import compare
-from embedkit.documents.schema import EngineRecord, Plan, RunConfig, Success, digest, read, write
+from embedkit.documents.codec import digest, read, write
+from embedkit.documents.schema import EngineRecord, Plan, RunConfig, Success
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.extract import view_text
 from embedkit.run import RunFolder

@@ -1,0 +1,27 @@
+"""What Slurm tells a process about its job: the only place that reads the variables which describe it."""
+
+import os
+import socket
+
+from embedkit.job import JobContext
+
+
+def job_of_this_process() -> JobContext:
+    """The job that Slurm started this process in; the default context outside of Slurm."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job:
+        return JobContext()
+    index, cpus = array_index(), os.environ.get("SLURM_CPUS_PER_TASK")
+    return JobContext(
+        name=job if index is None else f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}",
+        id=job,
+        restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+        node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
+        cpus=int(cpus) if cpus else None,
+    )
+
+
+def array_index() -> int | None:
+    """This process's index in a job array; None if its job is no task of one."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return int(index) if array and index else None
