@@ -80,7 +80,7 @@ def test_the_hash_engine_needs_neither_gpu_nor_packages(prepared_run: RunFolder)
 
 
 def test_a_quota_that_is_used_up_by_a_stand_in_for_fsync_is_named(prepared_run: RunFolder) -> None:
-    quota = {"PYTHONPATH": str(ROOT / "tests" / "quota"), "EMBEDKIT_TEST_QUOTA_AT": "1"}
+    quota = {"PYTHONPATH": str(ROOT / "tests" / "support" / "quota"), "EMBEDKIT_TEST_QUOTA_AT": "1"}
     assert "preflight on n7: files: Disk quota exceeded" in failed(prepared_run, **quota)
 
 
