@@ -39,7 +39,7 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
         target=10,
         at_most=True,
         measured=f"{took.wall:.0f} s ({took.cpu:.0f} s of CPU); {how}",
-        rival="none: the rivals below do a part of it on a tenth of the rows",
+        rival="none: the rivals below do part of it on a tenth of the rows",
     )
     yield Figure(
         work=f"{what}, memory",

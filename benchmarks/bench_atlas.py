@@ -91,7 +91,7 @@ def bench(rows: int = ROWS) -> Iterator[Figure]:
     )
     # The median would count frames in which a page had not begun to draw.
     yield Figure(
-        work=f"{what}: the longest waits for a frame while it is moved",
+        work=f"{what}: longest waits for a frame while moving",
         value=slowest(rival) / slowest(seen),
         target=1.0,
         measured=f"{slowest(seen):.0f} ms, the 95 % quantile; the median is {median(seen.frames):.0f} ms",

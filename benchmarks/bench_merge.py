@@ -15,8 +15,8 @@ from embedkit.run import RunFolder
 ROWS = 2_268_178
 COPY = FOLDER / "copy"
 TEXTS_ARE_PACKED_TWICE = (
-    "The texts are unpacked and packed again, for metadata.parquet and by source, at some 300 MB/s on a core each; cp "
-    "copies them as they are packed. `--texts none` leaves them out of both"
+    "The texts are unpacked and packed again, for metadata.parquet and by source, at some 300 MB/s per core each; cp "
+    "copies them packed. `--texts none` leaves them out of both"
 )
 GIB = 2**30
 

@@ -46,7 +46,7 @@ def bench() -> Iterator[Figure]:
         target=10.0,
         at_most=True,
         measured=f"{seconds:.1f} s from {len(parts):,} parts to plan.json",
-        rival=f"numpy alone, cumulative sum and search of as many costs: {least:.2f} s",
+        rival=f"numpy alone, cumulative sum and search over as many costs: {least:.2f} s",
     )
 
 

@@ -12,12 +12,12 @@ from embedkit.documents.schema import Plan
 OUT = FOLDER / "runs"
 ONE, TWO = {0}, {0, 1}
 H200_TOKENS = 233_000
-"""Tokens a second that one H200 takes of long rows (vLLM 0.24.0, bf16, Qwen3-Embedding-0.6B's shapes)."""
+"""Tokens per second of one H200 on long rows (vLLM 0.24.0, bf16, Qwen3-Embedding-0.6B's shapes)."""
 RIVAL_ROWS = {"long": 300, "demo": 20_000}
 BOUND_ROWS = {"long": 1_500, "demo": 200_000}
 GIB = 2**30
 WHY_NOT_TWICE = (
-    "Each worker loads two tokenizers, 2.5 s on a core, and parts of 128 MB do not share out evenly among few workers"
+    "Each worker loads two tokenizers, 2.5 s on a core, and parts of 128 MB do not divide evenly among few workers"
 )
 
 
@@ -49,8 +49,8 @@ def bench() -> Iterator[Figure]:
         rows = read(OUT / f"{name}-1" / "plan.json", Plan).rows
         what = f"prepare, {rows:,} {'long rows' if name == 'long' else 'rows of the demo'}"
         for said, options, count in (
-            ("every text encoded one at a time", (), RIVAL_ROWS[name]),
-            ("only texts over 2 characters a token encoded", ("--bound",), BOUND_ROWS[name]),
+            ("each text encoded alone", (), RIVAL_ROWS[name]),
+            ("only texts over 2 characters per token encoded", ("--bound",), BOUND_ROWS[name]),
         ):
             theirs = rival(data, count, *options)
             speed = theirs["bytes"] / 1e6 / theirs["seconds"]
@@ -60,7 +60,7 @@ def bench() -> Iterator[Figure]:
                 target=25.0 if name == "long" and not options else None,
                 measured=f"{megabytes / one.wall:.1f} MB/s: {megabytes:,.0f} MB of text in {one.wall:.1f} s",
                 rival=f"the replaced way, {said}: {speed:.2f} MB/s on the first {count:,} rows",
-                note="it takes wrong rows in: digits, Chinese, emoji" if options else "",
+                note="the rival keeps rows that are too long: digits, Chinese, emoji" if options else "",
             )
         yield Figure(
             work=f"{what}, memory of the largest process",
@@ -105,10 +105,10 @@ def bench_embed() -> Iterator[Figure]:
         told = took.json
         speed = told["tokens"] / told["seconds"]
         yield Figure(
-            work=f"embed without the GPU, {told['rows']:,} {name} rows, a core",
+            work=f"embed without the GPU, {told['rows']:,} {name} rows, per core",
             value=speed / H200_TOKENS,
             target=20.0 if name == "long" else None,
             measured=f"{speed / 1e6:.1f} million tokens/s: {told['tokens']:,} in {told['seconds']:.1f} s",
-            rival=f"what one H200 takes of long rows: {H200_TOKENS:,} tokens/s",
-            note="" if name == "long" else "of rows this short an H200 takes more, about 350,000 tokens/s",
+            rival=f"one H200 on long rows: {H200_TOKENS:,} tokens/s",
+            note="" if name == "long" else "on rows this short an H200 is faster, about 350,000 tokens/s",
         )

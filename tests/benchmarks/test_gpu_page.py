@@ -22,7 +22,7 @@ def product(seconds: float) -> dict[str, Any]:
         "between_chunks": [0.01, 0.03],
         "cpu_seconds_a_million_tokens": 2.0,
     }
-    corpora = dict.fromkeys(page.WANTED, one)
+    corpora = dict.fromkeys(page.TARGETS, one)
     start = {"python": 1.0, "all": 20.0}
     of_machine = {"gpu": "a GPU", "vllm": "1", "torch": "2", "host_gib": 3.0, "gpu_gib": 4.0, "has_kernels": True}
     return {"corpora": corpora, "start": start, **of_machine}
@@ -33,17 +33,17 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
 ) -> None:
     monkeypatch.setattr(page, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(page, "PAGE", tmp_path / "gpu.md")
-    rival = dict.fromkeys(page.WANTED, 8.0)
+    rival = dict.fromkeys(page.TARGETS, 8.0)
     rounds = {
         "day": "today",
         "product": [product(seconds) for seconds in (9.0, 4.0, 3.0)],
         "replaced": [{"seconds": rival}] * 3,
-        "packed": [{"seconds": dict.fromkeys(page.WANTED, 3.86)}] * 3,
+        "packed": [{"seconds": dict.fromkeys(page.TARGETS, 3.86)}] * 3,
         "borders": product(4.0),
     }
-    variant = {"tokens_a_second": dict.fromkeys(page.WANTED, 100), "least_cosine": {"tiny": 0.5}, "gpu_gib": 1.0}
+    variant = {"tokens_a_second": dict.fromkeys(page.TARGETS, 100), "least_cosine": {"tiny": 0.5}, "gpu_gib": 1.0}
     base = {**variant, "name": "defaults", "said": "the defaults", "start_seconds": 1.0, "gpu": "a GPU"}
-    half = {**base, "said": "half", "tokens_a_second": dict.fromkeys(page.WANTED, 50)}
+    half = {**base, "said": "half", "tokens_a_second": dict.fromkeys(page.TARGETS, 50)}
     shard = {"tokens": 100, "embed_seconds": 2.0, "gpu": "a GPU", "compile": "eager"}
     alone, even, uneven = [shard], [shard, shard], [shard, {**shard, "embed_seconds": 4.0}]
     ways = {name: {"shards": shards} for name, shards in (("one", alone), ("cost", even), ("rows", uneven))}
