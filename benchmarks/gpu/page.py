@@ -35,8 +35,8 @@ TAIL = """## What follows from it
 - **Loading the tokenizer in a thread** while the engine starts saves the second at the end, but the engine's own start took
   1.5 to 3.5 s longer (on a different machine). So the tokenizer is loaded after the engine.
 - **CUDA graphs** double the start and are never used: batches have more tokens than any graph.
-- **FP8** is faster, most on short texts. Its vectors are off by a cosine of 0.02, two hundred times as much as bfloat16. So
-  embedkit does not offer it.
+- **FP8** is faster, most on short texts. Its vectors are off by a cosine of 0.02, two hundred times as much as bfloat16. It
+  is not offered.
 - **Two engines on one GPU** are slower than one. An engine in its own process is up to 7 % slower on the shortest texts,
   and can outlive its task.
 - **1,024 texts per batch** fill the budget of tokens. With 256, texts of 200 tokens do not fill it, which costs 5 %.
