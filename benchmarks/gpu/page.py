@@ -219,7 +219,7 @@ def _sweep(found: dict[str, Any]) -> str:
             continue
         rates = " | ".join(_rate(one, base, corpus) for corpus in ("tiny", "short", "long"))
         cosine = min(one["least_cosine"].values())
-        lines.append(f"| {one['said']} | {rates} | {cosine:.5f} | {one['gpu_gib']:.0f} | {one['start_seconds']:.0f} |")
+        lines.append(f"| {one['label']} | {rates} | {cosine:.5f} | {one['gpu_gib']:.0f} | {one['start_seconds']:.0f} |")
     return "\n".join([*lines, ""])
 
 

@@ -1,4 +1,4 @@
-"""The page of what a GPU does, from figures that are made up here: no GPU is where tests run."""
+"""The page docs/gpu.md, from made-up figures, since tests run without a GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
         "borders": product(4.0),
     }
     variant = {"tokens_a_second": dict.fromkeys(page.TARGETS, 100), "least_cosine": {"tiny": 0.5}, "gpu_gib": 1.0}
-    base = {**variant, "name": "defaults", "said": "the defaults", "start_seconds": 1.0, "gpu": "a GPU"}
-    half = {**base, "said": "half", "tokens_a_second": dict.fromkeys(page.TARGETS, 50)}
+    base = {**variant, "name": "defaults", "label": "the defaults", "start_seconds": 1.0, "gpu": "a GPU"}
+    half = {**base, "label": "half", "tokens_a_second": dict.fromkeys(page.TARGETS, 50)}
     shard = {"tokens": 100, "embed_seconds": 2.0, "gpu": "a GPU", "compile": "eager"}
     alone, even, uneven = [shard], [shard, shard], [shard, {**shard, "embed_seconds": 4.0}]
     ways = {name: {"shards": shards} for name, shards in (("one", alone), ("cost", even), ("rows", uneven))}
@@ -95,7 +95,8 @@ def test_another_plan_for_a_prepared_run_is_one_that_embed_takes(tmp_path: Path,
             assert sum(len(shard.chunks) - 1 for shard in plan.shards) > 4
 
 
-def test_chats_of_the_machines_own_sources_have_the_lengths_that_are_asked_for(tiny_qwen: Path) -> None:
+def test_chats_cut_from_sources_have_the_requested_lengths(tiny_qwen: Path) -> None:
+    """Chats that are cut from the machine's Python sources have the requested lengths."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tiny_qwen / "tokenizer.json"))
