@@ -26,7 +26,7 @@ PYTHON = sys.executable
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the page: a measurement, its rival and its target.
 
-    `value` is a ratio to the rival unless `unit` says otherwise. `target` None: no target. `at_most`: smaller is better.
+    `value` is a ratio to the rival unless `unit` says otherwise. `at_most`: smaller is better. `target` None: none.
     """
 
     work: str
