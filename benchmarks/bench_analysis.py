@@ -1,5 +1,7 @@
-"""`embedkit analyze` on a run as large as the first user's; on a tenth of it the map and near-duplicates, and the
-principal components beside rivals."""
+"""`embedkit analyze` on a run as large as the first user's.
+
+On a tenth of it: the map, near-duplicates, and the principal components beside rivals.
+"""
 
 import shutil
 import sys
@@ -24,7 +26,7 @@ RIVALS = {"cov": "np.cov of all rows as float64, then eigh", "incremental": "skl
 
 
 def bench(most: int = ROWS) -> Iterator[Figure]:
-    """The command without map and near-duplicates on the whole run; with them, and the components alone, on a tenth."""
+    """Measure the command on the whole run without map and near-duplicates, and on a tenth with them."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     texts = demo_texts()[:TEXT_BYTES]
     rows = min(most, _rows_that_fit())
@@ -39,7 +41,7 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
         target=10,
         at_most=True,
         measured=f"{took.wall:.0f} s ({took.cpu:.0f} s of CPU); {how}",
-        rival="none: the rivals below do a part of it on a tenth of the rows",
+        rival="none: the rivals below do part of it on a tenth of the rows",
     )
     yield Figure(
         work=f"{what}, memory",
@@ -84,13 +86,13 @@ def _merged(rows: int, texts: str) -> RunFolder:
 
 
 def _rows_that_fit() -> int:
-    """All rows, or as many as the disk holds three times: shards, both merged kinds."""
+    """Rows of the run: all, or as many as the disk can store three times (shards and both merged kinds)."""
     free = shutil.disk_usage(FOLDER).free - 4 * GIB
     return min(ROWS, int(free / (3.2 * DIM * ITEM_BYTES)))
 
 
 def main() -> None:
-    """The principal components of a run, in one of three ways."""
+    """Compute the principal components of a run in one of three ways."""
     way, path = sys.argv[1:]
     merged = open_merged(RunFolder(Path(path)))
     if way == "ours":

@@ -35,30 +35,33 @@ requestAnimationFrame(tick); }"""
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Of one page: bytes of the file, seconds until the points were drawn and until all could be used, milliseconds
-    between frames while the map was dragged."""
+class PageTiming:
+    """Measurements of one page.
+
+    Bytes of the file; seconds until the points were drawn and until all could be used; milliseconds between frames
+    while the map was dragged.
+    """
 
     size: int
     drawn: float
     ready: float
     frames: list[float]
 
-    def said(self) -> str:
-        """All of it."""
+    def describe(self) -> str:
+        """Every measurement as text."""
         return (
             f"{self.size / 1e6:.1f} MB, points after {self.drawn:.1f} s, all after {self.ready:.1f} s, frames of "
             f"{median(self.frames):.0f} ms (95 %: {slowest(self):.0f} ms)"
         )
 
 
-def slowest(seen: Seen) -> float:
-    """Milliseconds that one frame of twenty takes longer than."""
-    return quantiles(seen.frames, n=20)[-1]
+def slowest(timing: PageTiming) -> float:
+    """The 95 % quantile of milliseconds per frame."""
+    return quantiles(timing.frames, n=20)[-1]
 
 
 def bench(rows: int = ROWS) -> Iterator[Figure]:
-    """Both pages, each opened once, in a browser that has shown a page before."""
+    """Measure both pages, each opened once in a warm browser."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     source, xy = made(rows)
     ours, theirs = FOLDER / "atlas.html", FOLDER / "plotly.html"
@@ -67,34 +70,34 @@ def bench(rows: int = ROWS) -> Iterator[Figure]:
     writing = time.monotonic() - began
     theirs.write_text(plotly_page(source, xy))
     with browser.chromium() as chromium:
-        see(chromium, ours, "#stage[data-points]", "#stage[data-ready]", "#points")
-        seen = see(chromium, ours, "#stage[data-points]", "#stage[data-ready]", "#points")
-        rival = see(chromium, theirs, "#drawn", "#drawn", ".nsewdrag")
+        measure_page(chromium, ours, "#stage[data-points]", "#stage[data-ready]", "#points")
+        timing = measure_page(chromium, ours, "#stage[data-points]", "#stage[data-ready]", "#points")
+        rival = measure_page(chromium, theirs, "#drawn", "#drawn", ".nsewdrag")
     what = f"the page of {rows:,} rows, {SOURCES} sources, in Chromium with WebGL by software"
     yield Figure(
         work=f"{what}: its file",
-        value=seen.size / 1e6,
+        value=timing.size / 1e6,
         unit="MB",
         target=80,
         at_most=True,
-        measured=f"{seen.said()}; written in {writing:.0f} s",
-        rival=f"plotly's scattergl, two coordinates and no texts: {rival.said()}",
+        measured=f"{timing.describe()}; written in {writing:.0f} s",
+        rival=f"plotly's scattergl, two coordinates and no texts: {rival.describe()}",
     )
     yield Figure(
         work=f"{what}: points drawn",
-        value=seen.drawn,
+        value=timing.drawn,
         unit="seconds",
         target=10,
         at_most=True,
-        measured=seen.said(),
+        measured=timing.describe(),
         rival=f"plotly: {rival.drawn:.1f} s",
     )
     # The median would count frames in which a page had not begun to draw.
     yield Figure(
-        work=f"{what}: the longest waits for a frame while it is moved",
-        value=slowest(rival) / slowest(seen),
+        work=f"{what}: longest waits for a frame while moving",
+        value=slowest(rival) / slowest(timing),
         target=1.0,
-        measured=f"{slowest(seen):.0f} ms, the 95 % quantile; the median is {median(seen.frames):.0f} ms",
+        measured=f"{slowest(timing):.0f} ms, the 95 % quantile; the median is {median(timing.frames):.0f} ms",
         rival=f"plotly: {slowest(rival):.0f} ms; the median is {median(rival.frames):.0f} ms",
     )
     for page in (ours, theirs):
@@ -102,7 +105,7 @@ def bench(rows: int = ROWS) -> Iterator[Figure]:
 
 
 def made(rows: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Codes of sources of uneven sizes, int32 (rows,), and places around each source's own, float32 (rows, 2)."""
+    """Make codes of sources of uneven sizes, int32 (rows,), and places around the centre of each, float32 (rows, 2)."""
     rng = np.random.default_rng(0)
     weights = rng.pareto(1.2, SOURCES) + 0.05
     source = rng.choice(SOURCES, rows, p=weights / weights.sum()).astype(np.int32)
@@ -112,7 +115,7 @@ def made(rows: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
 
 
 def our_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
-    """The page as `analyze` writes it, of made rows."""
+    """Write the page as `analyze` does, from made-up rows."""
     rng = np.random.default_rng(1)
     rows = len(source)
     names = tuple(f"source {code}" for code in range(SOURCES))
@@ -127,7 +130,7 @@ def our_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
     scores = (rng.normal(size=(rows, COMPONENTS)) / np.arange(1, COMPONENTS + 1)).astype(np.float32)
     share = np.linspace(0.1, 0.01, COMPONENTS)
     found = cast("PCA", type("Found", (), {"explained_variance_ratio": share}))
-    # Nothing but these is asked of a merged run for the map.
+    # The map needs nothing else of a merged run.
     merged = cast(
         "Merged",
         type("Rows", (), {"rows": frame, "has_text": np.ones(rows, bool), "sources": names, "view": "combined"}),
@@ -149,7 +152,7 @@ def our_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
 
 
 def plotly_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
-    """The same points by plotly: one WebGL trace, coloured by source, in one file."""
+    """Write the same points with plotly: one WebGL trace, coloured by source, in one file."""
     marker = {"size": 2, "color": source, "colorscale": "Turbo"}
     figure = go.Figure(go.Scattergl(x=xy[:, 0], y=xy[:, 1], mode="markers", marker=marker))
     figure.update_layout(dragmode="pan", width=WINDOW["width"], height=WINDOW["height"], uirevision=1)
@@ -159,8 +162,8 @@ def plotly_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> s
     return plotly.io.to_html(figure, include_plotlyjs=True, post_script=done)
 
 
-def see(chromium: Any, page: Path, drawn: str, ready: str, handle: str) -> Seen:
-    """Open a page and drag its map."""
+def measure_page(chromium: Any, page: Path, drawn: str, ready: str, handle: str) -> PageTiming:
+    """Open a page, drag its map and measure."""
     context = chromium.new_context(offline=True, viewport=WINDOW)
     tab = context.new_page()
     tab.set_default_timeout(180_000)
@@ -181,7 +184,7 @@ def see(chromium: Any, page: Path, drawn: str, ready: str, handle: str) -> Seen:
     tab.mouse.up()
     frames = np.diff(tab.evaluate("frames_")).tolist()
     context.close()
-    return Seen(page.stat().st_size, points, whole, frames)
+    return PageTiming(page.stat().st_size, points, whole, frames)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""merge and verify, on runs as large as the first user's, beside copying and hashing the very same bytes."""
+"""merge and verify on runs as large as the first user's, beside copying and hashing the same bytes."""
 
 import hashlib
 import shutil
@@ -15,14 +15,14 @@ from embedkit.run import RunFolder
 ROWS = 2_268_178
 COPY = FOLDER / "copy"
 TEXTS_ARE_PACKED_TWICE = (
-    "The texts are unpacked and packed again, for metadata.parquet and by source, at some 300 MB/s on a core each; cp "
-    "copies them as they are packed. `--texts none` leaves them out of both"
+    "The texts are unpacked and packed again, for metadata.parquet and by source, at some 300 MB/s per core each; cp "
+    "copies them packed. `--texts none` leaves them out of both"
 )
 GIB = 2**30
 
 
 def bench() -> Iterator[Figure]:
-    """The whole run with 16 and with 445 sources, a tenth with long texts, and the replaced way on a tenth."""
+    """Measure the whole run with 16 and with 445 sources, a tenth with long texts, and the replaced way on a tenth."""
     texts = demo_texts()[:TEXT_BYTES]
     rows = _rows_that_fit()
     for sources in (16, 445):
@@ -41,7 +41,7 @@ def bench() -> Iterator[Figure]:
 
 
 def _rows_that_fit() -> int:
-    """All rows, or as many as the disk holds four times: shards, both merged kinds, half a copy."""
+    """Rows of the run: all, or as many as the disk can store four times (shards, both merged kinds, half a copy)."""
     free = shutil.disk_usage(FOLDER).free - 4 * GIB
     return min(ROWS, int(free / (5.2 * DIM * ITEM_BYTES)))
 
@@ -110,7 +110,7 @@ def _verify_beside_sha256(run: RunFolder) -> Figure:
 
 
 def main() -> None:
-    """sha256 of every file of a run on all cores, the largest first."""
+    """Hash every file of a run with sha256 on all cores, the largest first."""
     from concurrent.futures import ThreadPoolExecutor
 
     from embedkit.storage.cpus import available_cpus

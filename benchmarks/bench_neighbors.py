@@ -1,4 +1,4 @@
-"""The ten nearest rows to one, over a merged run as large as the first user's, beside faiss on the same vectors."""
+"""The ten nearest rows to one row in a merged run as large as the first user's, beside faiss on the same vectors."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ K = 10
 
 
 def bench() -> Iterator[Figure]:
-    """The command cold; the search in a process cold and again; faiss' exact index, which is filled first."""
+    """Measure the command cold, the search in a process cold and warm, and faiss' exact index, filled first."""
     rows = min(ROWS, int((shutil.disk_usage(FOLDER.parent).free - 4 * GIB) / (3.2 * DIM * ITEM_BYTES)))
     shape = Shape(rows=rows, sources=16, text_bytes=2000, shards=8)
     run = fabricate(FOLDER / "neighbors", shape, demo_texts()[:TEXT_BYTES])
@@ -69,7 +69,7 @@ def _measured(which: str, run: RunFolder) -> Took:
 
 
 def main() -> None:
-    """Measure one of the two in this process; prints seconds and the most memory that was held."""
+    """Measure one of the two in this process. Prints seconds and peak memory."""
     which, run = sys.argv[1], RunFolder(Path(sys.argv[2]))
     peak = _Peak()
     took = (_ours if which == "ours" else _faiss)(run)
@@ -108,7 +108,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 class _Peak:
-    """The most resident memory of this process while it worked, looked at every 5 ms."""
+    """Peak resident memory of this process during its work, sampled every 5 ms."""
 
     def __init__(self) -> None:
         self._most = 0

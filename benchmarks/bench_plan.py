@@ -1,4 +1,4 @@
-"""The plan of ten million rows, how evenly shards are cut, and what a person waits for on a login node."""
+"""The plan of ten million rows, the balance of shards, and the commands of a login node."""
 
 import shutil
 import time
@@ -30,7 +30,7 @@ MODEL_COST = COST
 
 
 def bench() -> Iterator[Figure]:
-    """plan.json of 10 million rows, their parts being there."""
+    """Measure plan.json of 10 million rows whose parts exist."""
     shape = Shape(rows=10_000_000, sources=16, text_bytes=0, shards=1000)
     run, config = fabricate_config(FOLDER / "plan", shape)
     parts = fabricate_parts(run, config, shape, TEXTS)
@@ -46,7 +46,7 @@ def bench() -> Iterator[Figure]:
         target=10.0,
         at_most=True,
         measured=f"{seconds:.1f} s from {len(parts):,} parts to plan.json",
-        rival=f"numpy alone, cumulative sum and search of as many costs: {least:.2f} s",
+        rival=f"numpy alone, cumulative sum and search over as many costs: {least:.2f} s",
     )
 
 
@@ -59,7 +59,7 @@ def _read_counts(shape: Shape) -> float:
 
 
 def bench_balance() -> Iterator[Figure]:
-    """The heaviest shard over the mean, by predicted cost; equal row counts beside it."""
+    """Measure the heaviest shard over the mean by predicted cost, beside equal row counts."""
     data = FOLDER / "runs" / "embed-demo" / "extracted_data.parquet"
     if not data.exists():
         timed(
@@ -90,13 +90,13 @@ def bench_balance() -> Iterator[Figure]:
 
 
 def heaviest(seconds: npt.NDArray[np.float64], borders: list[int]) -> float:
-    """The largest sum between two borders, over their mean."""
+    """Divide the largest sum between two borders by their mean."""
     sums = np.array([seconds[start:stop].sum() for start, stop in pairwise(borders)])
     return float(sums.max() / sums.mean())
 
 
 def bench_commands() -> Iterator[Figure]:
-    """submit --dry-run and status of 1,000 shards, import and --help: the quickest of five each."""
+    """Measure submit --dry-run and status of 1,000 shards, import and --help: the fastest of five each."""
     empty = _quickest([PYTHON, "-c", "pass"])
     dry = _quickest(
         [

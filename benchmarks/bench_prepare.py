@@ -1,4 +1,4 @@
-"""prepare, end to end: read, extract, count with the genuine tokenizer, write; and the embed side without a GPU."""
+"""prepare end to end (read, extract, count with the genuine tokenizer, write), and embed without a GPU."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from embedkit.documents.schema import Plan
 OUT = FOLDER / "runs"
 ONE, TWO = {0}, {0, 1}
 H200_TOKENS = 233_000
-"""Tokens a second that one H200 takes of long rows (vLLM 0.24.0, bf16, Qwen3-Embedding-0.6B's shapes)."""
+"""Tokens per second of one H200 on long rows (vLLM 0.24.0, bf16, Qwen3-Embedding-0.6B's shapes)."""
 RIVAL_ROWS = {"long": 300, "demo": 20_000}
 BOUND_ROWS = {"long": 1_500, "demo": 200_000}
 GIB = 2**30
 WHY_NOT_TWICE = (
-    "Each worker loads two tokenizers, 2.5 s on a core, and parts of 128 MB do not share out evenly among few workers"
+    "Each worker loads two tokenizers, 2.5 s on a core, and parts of 128 MB do not divide evenly among few workers"
 )
 
 
 def prepare(data: Path, cpus: set[int], name: str) -> Took:
-    """One whole `embedkit prepare` on some CPUs."""
+    """Run one whole `embedkit prepare` on some CPUs."""
     shutil.rmtree(OUT / name, ignore_errors=True)
     return timed(
         [
@@ -34,23 +34,23 @@ def prepare(data: Path, cpus: set[int], name: str) -> Took:
 
 
 def rival(data: Path, rows: int, *options: str) -> dict[str, float]:
-    """The replaced filter on the first rows, on one core."""
+    """Run the replaced filter on the first rows, on one core."""
     tokenizer = tokenizer_only() / "tokenizer.json"
     command = [PYTHON, "-m", "benchmarks.replaced", "filter", data, tokenizer, "--rows", rows, *options]
     return timed(command, ONE).json
 
 
 def bench() -> Iterator[Figure]:
-    """prepare on both corpora, on one core and two."""
+    """Measure prepare on both corpora, on one core and two."""
     small = long_rows(300_000_000)
     for name, data in (("long", long_rows()), ("demo", demo())):
         megabytes = text_bytes(data) / 1e6
         one, two = prepare(data, ONE, f"{name}-1"), prepare(data, TWO, f"{name}-2")
         rows = read(OUT / f"{name}-1" / "plan.json", Plan).rows
         what = f"prepare, {rows:,} {'long rows' if name == 'long' else 'rows of the demo'}"
-        for said, options, count in (
-            ("every text encoded one at a time", (), RIVAL_ROWS[name]),
-            ("only texts over 2 characters a token encoded", ("--bound",), BOUND_ROWS[name]),
+        for label, options, count in (
+            ("each text encoded alone", (), RIVAL_ROWS[name]),
+            ("only texts over 2 characters per token encoded", ("--bound",), BOUND_ROWS[name]),
         ):
             theirs = rival(data, count, *options)
             speed = theirs["bytes"] / 1e6 / theirs["seconds"]
@@ -59,8 +59,8 @@ def bench() -> Iterator[Figure]:
                 value=megabytes / one.wall / speed,
                 target=25.0 if name == "long" and not options else None,
                 measured=f"{megabytes / one.wall:.1f} MB/s: {megabytes:,.0f} MB of text in {one.wall:.1f} s",
-                rival=f"the replaced way, {said}: {speed:.2f} MB/s on the first {count:,} rows",
-                note="it takes wrong rows in: digits, Chinese, emoji" if options else "",
+                rival=f"the replaced way, {label}: {speed:.2f} MB/s on the first {count:,} rows",
+                note="the rival keeps rows that are too long: digits, Chinese, emoji" if options else "",
             )
         yield Figure(
             work=f"{what}, memory of the largest process",
@@ -92,7 +92,7 @@ def bench() -> Iterator[Figure]:
 
 
 def bench_embed() -> Iterator[Figure]:
-    """embed with an engine that takes no time, on one core."""
+    """Measure embed with an engine that takes no time, on one core."""
     for name, data in (("long", long_rows(300_000_000)), ("demo", demo())):
         shutil.rmtree(OUT / f"embed-{name}", ignore_errors=True)
         command = [
@@ -102,13 +102,13 @@ def bench_embed() -> Iterator[Figure]:
         timed(command)
         shards = range(8) if name == "long" else range(1)
         took = timed([PYTHON, "-m", "benchmarks.null_embed", OUT / f"embed-{name}", *shards], ONE)
-        told = took.json
-        speed = told["tokens"] / told["seconds"]
+        output = took.json
+        speed = output["tokens"] / output["seconds"]
         yield Figure(
-            work=f"embed without the GPU, {told['rows']:,} {name} rows, a core",
+            work=f"embed without the GPU, {output['rows']:,} {name} rows, per core",
             value=speed / H200_TOKENS,
             target=20.0 if name == "long" else None,
-            measured=f"{speed / 1e6:.1f} million tokens/s: {told['tokens']:,} in {told['seconds']:.1f} s",
-            rival=f"what one H200 takes of long rows: {H200_TOKENS:,} tokens/s",
-            note="" if name == "long" else "of rows this short an H200 takes more, about 350,000 tokens/s",
+            measured=f"{speed / 1e6:.1f} million tokens/s: {output['tokens']:,} in {output['seconds']:.1f} s",
+            rival=f"one H200 on long rows: {H200_TOKENS:,} tokens/s",
+            note="" if name == "long" else "on rows this short an H200 is faster, about 350,000 tokens/s",
         )

@@ -1,4 +1,4 @@
-"""What is measured on: all 937,292 rows of the demo, and long rows made of them.
+"""The corpora: all 937,292 rows of the demo, and long rows made from them.
 
 A long row is a user's turn and an answer with thoughts, cut one after the other from the demo's texts in an order
 drawn at random; lengths are log-normal, 2,048 to 32,000 tokens, about 9,700 in the mean, as in reasoning data sets.
@@ -38,7 +38,7 @@ ROW_GROUP = 1000
 
 
 def demo() -> Path:
-    """All rows of the demo; made if need be."""
+    """All rows of the demo. Made on first use."""
     path = Path(".venv/demo/chats-all.parquet")
     if not path.exists():
         subprocess.run(["make", "--no-print-directory", str(path)], check=True)
@@ -46,7 +46,7 @@ def demo() -> Path:
 
 
 def model() -> Path:
-    """A model folder of the shapes of Qwen3-Embedding-0.6B with its genuine tokenizer; the weights are a hole."""
+    """A model folder with the shapes and the genuine tokenizer of Qwen3-Embedding-0.6B. Its weights are sparse."""
     folder = FOLDER / "qwen3-embedding-0.6b"
     if (folder / "tokenizer.json").exists():
         return folder
@@ -62,7 +62,7 @@ def model() -> Path:
 
 
 def tokenizer_only() -> Path:
-    """A model folder with the genuine tokenizer alone, for the hash engine: nothing else is to be hashed."""
+    """A model folder with only the genuine tokenizer, for the hash engine, so that nothing else is hashed."""
     folder = FOLDER / "qwen3-tokenizer"
     if not (folder / "tokenizer.json").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _weights_header() -> tuple[bytes, int]:
 
 
 def demo_texts() -> str:
-    """The texts of the demo's messages, rows in an order drawn at random, joined by blank lines."""
+    """The texts of the demo's messages in random order of rows, joined by blank lines."""
     messages = pl.read_parquet(demo(), columns=["messages"])["messages"]
     order = np.random.default_rng(0).permutation(len(messages))
     contents = messages.gather(order).explode().struct.field("content").drop_nulls()
@@ -104,7 +104,7 @@ def demo_texts() -> str:
 
 
 def long_rows(size: int = LONG_BYTES) -> Path:
-    """A Parquet file of long rows with about so many bytes of text; made if need be."""
+    """A Parquet file of long rows with about this many bytes of text. Made on first use."""
     path = FOLDER / f"long-{size // 1_000_000}.parquet"
     if path.exists():
         return path

@@ -1,4 +1,4 @@
-"""Runs as prepare and embed would have left them, made in seconds: for measuring what comes after.
+"""Make runs in seconds as prepare and embed would leave them, to measure the later stages.
 
 The vectors are noise and the texts pieces of real ones; every digest, manifest and count is true, so that merge,
 verify, status and submit read these runs as they read any other.
@@ -55,7 +55,7 @@ COST = CostModel("cuda", linear_flops=2 * 28 * 15.728e6, attention_flops=2.0 * 1
 
 @dataclass(frozen=True)
 class Shape:
-    """What a fabricated run looks like; `text_bytes` is of each row's response, the other texts are empty."""
+    """The shape of a fabricated run. `text_bytes` is the size of each row's response; the other texts are empty."""
 
     rows: int
     sources: int
@@ -66,14 +66,14 @@ class Shape:
 
 
 def lengths_of(rows: int, seed: int = 0, mean: float = 9_700.0, spread: float = 0.75) -> np.ndarray:
-    """Token counts, int64 (rows,): log-normal about a mean, cut at 32,768."""
+    """Token counts, int64 (rows,): log-normal around a mean, cut at 32,768."""
     sigma = np.sqrt(np.log(1 + spread**2))
     lengths = np.random.default_rng(seed).lognormal(np.log(mean) - sigma**2 / 2, sigma, rows)
     return np.clip(lengths, 1, 32768).astype(np.int64)
 
 
 def fabricate_config(path: Path, shape: Shape) -> tuple[RunFolder, RunConfig]:
-    """A new run folder with its request."""
+    """Make a run folder with its request."""
     run = RunFolder(path)
     shutil.rmtree(path, ignore_errors=True)
     for folder in (run.parts, run.extracted, run.embeddings / "shards"):
@@ -111,7 +111,7 @@ def fabricate_config(path: Path, shape: Shape) -> tuple[RunFolder, RunConfig]:
 
 
 def fabricate_parts(run: RunFolder, config: RunConfig, shape: Shape, texts: str) -> list[PartManifest]:
-    """The parts of a data set whose rows were all kept; `texts` is what responses are cut from."""
+    """Make the parts of a data set whose rows are all kept. Responses are cut from `texts`."""
     rng = np.random.default_rng(shape.seed)
     raw = texts[:TEXT_BYTES].encode()
     schema = extracted_schema(("combined",))
@@ -165,7 +165,7 @@ def fabricate_parts(run: RunFolder, config: RunConfig, shape: Shape, texts: str)
 
 
 def fabricate_plan(run: RunFolder, config: RunConfig, shape: Shape, parts: list[PartManifest]) -> Plan:
-    """The plan of the parts."""
+    """Make the plan of the parts."""
     gather_dropped([]).write_parquet(run.dropped)
     tokens = lengths_of(shape.rows, shape.seed)
     first_ids = np.cumsum([0, *(part.kept for part in parts)])
@@ -193,7 +193,7 @@ def fabricate_plan(run: RunFolder, config: RunConfig, shape: Shape, parts: list[
 
 
 def fabricate_shards(run: RunFolder, config: RunConfig, shape: Shape, plan: Plan, data: bool = True) -> None:
-    """Finished shards; without `data` only their manifests, for what never reads a vector."""
+    """Make finished shards. Without `data`, make only manifests, for stages that never read a vector."""
     record = EngineRecord(
         engine="hash",
         engine_version="1",
@@ -217,7 +217,7 @@ def fabricate_shards(run: RunFolder, config: RunConfig, shape: Shape, plan: Plan
 
 
 class _Vectors:
-    """Rows of noise, each id's the same for ever, hashed for file and chunk at a time."""
+    """Rows of noise, the same for the same id, hashed per file and per chunk."""
 
     def __init__(self, noise: np.ndarray, beside: ThreadPoolExecutor) -> None:
         self._noise = noise
@@ -301,7 +301,7 @@ def _write_shard(
 
 
 def fabricate(path: Path, shape: Shape, texts: str) -> RunFolder:
-    """A run that is ready to be merged."""
+    """Make a run that is ready to merge."""
     started = time.monotonic()
     run, config = fabricate_config(path, shape)
     parts = fabricate_parts(run, config, shape, texts)

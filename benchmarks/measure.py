@@ -1,4 +1,4 @@
-"""Timing commands as whole processes, cold where that matters, and keeping what was measured."""
+"""Time commands as whole processes, cold where that matters, and keep the results."""
 
 import contextlib
 import json
@@ -24,10 +24,9 @@ PYTHON = sys.executable
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the page: what was measured beside which rival, and what is wanted.
+    """One line of the page: a measurement, its rival and its target.
 
-    value is a ratio to the rival unless `unit` says otherwise; `at_most` tells which side of `target` is good; None
-    for a figure that is only told.
+    `value` is a ratio to the rival unless `unit` says otherwise. `at_most`: smaller is better. `target` None: none.
     """
 
     work: str
@@ -44,7 +43,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_met(self) -> bool:
-        """Whether the target is reached; True where there is none."""
+        """Whether the target is reached. True if there is none."""
         if self.target is None:
             return True
         return self.value <= self.target if self.at_most else self.value >= self.target
@@ -52,7 +51,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Took:
-    """What a command took: wall and CPU seconds of all its processes, and the largest one's peak memory in bytes."""
+    """Wall and CPU seconds of a command's processes, and the peak memory of the largest one in bytes."""
 
     wall: float
     cpu: float
@@ -66,7 +65,7 @@ class Took:
 
 
 def timed(command: Sequence[object], cpus: set[int] | None = None, ok: tuple[int, ...] = (0,)) -> Took:
-    """Run a command to its end, on some CPUs only if asked. Raises RuntimeError with what it printed if it fails."""
+    """Run a command to its end, optionally on some CPUs only. Raises RuntimeError with its output if it fails."""
     before = os.times()
     started = time.perf_counter()
     with tempfile.TemporaryFile("w+") as printed:
@@ -106,7 +105,7 @@ def _look_at_memory(pid: int, peaks: dict[int, int]) -> None:
 
 
 def cold(*folders: Path) -> str:
-    """Make nothing of these folders stay in memory; returns how: all caches where root may, else file by file."""
+    """Drop these folders from the page cache. Returns how: all caches as root, else file by file."""
     os.sync()
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -120,7 +119,7 @@ def cold(*folders: Path) -> str:
 
 
 def machine() -> str:
-    """CPU, cores and memory, as the page names them."""
+    """Describe CPU, cores and memory for the page."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -131,7 +130,7 @@ def machine() -> str:
 
 
 def keep(name: str, figures: Sequence[Figure], command: str) -> None:
-    """Put the figures of one benchmark in the place of its earlier ones."""
+    """Replace the kept figures of one benchmark."""
     kept = read_results()
     stamp = {"day": date.today().isoformat(), "machine": machine(), "command": command}
     kept[name] = [msgspec.structs.replace(figure, **stamp) for figure in figures]
@@ -139,12 +138,12 @@ def keep(name: str, figures: Sequence[Figure], command: str) -> None:
 
 
 def read_results() -> dict[str, list[Figure]]:
-    """Figures by benchmark, as last measured."""
+    """Read the kept figures, by benchmark."""
     if not RESULTS.exists():
         return {}
     return msgspec.json.decode(RESULTS.read_bytes(), type=dict[str, list[Figure]])
 
 
 def library_versions() -> str:
-    """The versions that decide the figures."""
+    """The versions of the packages that determine the figures."""
     return ", ".join(f"{name} {version}" for name, version in sorted(versions().items()))

@@ -1,4 +1,4 @@
-"""embed with an engine that takes no time: what is left is reading, tokenizing, checking, hashing and writing.
+"""embed with an engine that takes no time. It still reads, tokenizes, checks, hashes and writes.
 
 python -m benchmarks.null_embed RUN [SHARD ...]
 """
@@ -21,7 +21,7 @@ DIM = 1024
 
 
 class NullEngine:
-    """The same unit vector for every text, of the width of Qwen3-Embedding-0.6B's."""
+    """Returns the same unit vector for every text, as wide as Qwen3-Embedding-0.6B's."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.record = EngineRecord(
@@ -43,11 +43,11 @@ class NullEngine:
         return np.broadcast_to(self._vector, (len(token_ids), DIM))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing."""
 
 
 def start(name: EngineName, model: Path, settings: EngineSettings) -> NullEngine:
-    """In the place of `start_engine`."""
+    """Replace `start_engine`."""
     return NullEngine(settings)
 
 

@@ -1,4 +1,4 @@
-"""The rivals: what was done before, as it was done, on one core.
+"""The rivals: the replaced scripts' way, unchanged, on one core.
 
     python -m benchmarks.replaced filter DATA TOKENIZER --rows N           every text encoded, one at a time
     python -m benchmarks.replaced filter DATA TOKENIZER --rows N --bound   only texts of over 2 characters a token
@@ -39,7 +39,7 @@ def filter_rows(data: Path, tokenizer_file: Path, rows: int, bound: bool) -> dic
 
 
 def extract(messages: list[dict[str, str]]) -> str:
-    """Prompt, thoughts and answer joined by blank lines."""
+    """Join prompt, think text and answer by blank lines."""
     last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
     prompt = "\n\n".join(message["content"] or "" for message in messages[:last])
     answer = messages[last]["content"] or ""
@@ -51,7 +51,7 @@ def extract(messages: list[dict[str, str]]) -> str:
 
 
 def merge(run: Path, out: Path) -> dict[str, float]:
-    """Load all, concatenate, look every source's rows up in a list."""
+    """Load all, concatenate, and look up the rows of every source in a list."""
     import numpy as np
     import polars as pl
     from safetensors.numpy import load_file, save_file
@@ -75,7 +75,7 @@ def merge(run: Path, out: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Run one of the two and print what it took."""
+    """Run one of the two and print its time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     of_filter = commands.add_parser("filter")

@@ -1,9 +1,9 @@
-"""Two whole runs of the first user, computed: the tables of docs/estimate.md.
+"""Compute two whole runs of the first user: the tables of docs/estimate.md.
 
     python -m benchmarks.where_time_goes
 
 Nothing is measured here. Seconds of embedding come from the curves of `embedkit/prepare/cost.py`, shards from the real
-cut, the rest from the rates below; queueing is left out.
+cut, and the rest from the rates below. Queueing is left out.
 """
 
 import math
@@ -21,21 +21,21 @@ from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, cut_shards
 from jobs.monitor.prediction import seconds_until_done
 
 ROWS, MEAN, LIMIT, TOO_LONG = 2_268_178, 9_700.0, 32_768, 0.002
-"""allenai/Dolci-Think-SFT-7B: rows, tokens a row, the model's limit, the share of rows over it (they are dropped)."""
+"""allenai/Dolci-Think-SFT-7B: rows, mean tokens per row, the model's limit, the share of rows over it (dropped)."""
 
 PREPARE_BYTES, PREPARE_RATE = 80e9, 38e6
-"""Text, and bytes of it a second a core, as `make bench` measures it on long rows."""
+"""Bytes of text, and bytes per second and core, as `make bench` measures it on long rows."""
 MERGE_BYTES, MERGE_RATE = 28e9, 0.3e9
-"""Matrices and texts, and bytes a second."""
+"""Bytes of matrices and texts, and bytes per second."""
 PREFLIGHT, START, COLD_START = 118.0, 41.0, 90.0
-"""Seconds: preflight, the start of an engine that finds preflight's kernels, of one that finds none."""
+"""Seconds of preflight, of an engine's start with preflight's kernels, and of a start without kernels."""
 CANARY = (8, 2048, 8192)
-"""Tokens of its texts, about; twice a shard."""
+"""Tokens of the canary's texts, about. It runs twice per shard."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a run is given; `shards` None for as many as a plan would have."""
+    """The setup of a run. `shards` None: as many as a plan would have."""
 
     gpu: GpuModel
     gpus: int
@@ -47,7 +47,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of each phase. Those from start to write are of the busiest GPU; `shards` are all of each shard's."""
+    """Seconds per phase. Those from start to write are of the busiest GPU; `shards` has the total of each shard."""
 
     prepare: float
     preflight: float
@@ -63,22 +63,22 @@ class Run:
 
     @property
     def before(self) -> float:
-        """Until shards may start: prepare and preflight run side by side."""
+        """Seconds until shards may start. Prepare and preflight run side by side."""
         return max(self.prepare, self.preflight)
 
     @property
     def on_gpus(self) -> float:
-        """From the first shard's start to the last shard's end."""
+        """Seconds from the first shard's start to the last shard's end."""
         return seconds_until_done((), self.shards, self.gpus)
 
     @property
     def wall(self) -> float:
-        """All of it."""
+        """Seconds of the whole run."""
         return self.before + self.on_gpus + self.merge
 
     @property
     def gpu_hours(self) -> float:
-        """Of the shards' tasks and preflight."""
+        """GPU hours of the shards' tasks and preflight."""
         return (sum(self.shards) + self.preflight) / 3600
 
 
@@ -91,7 +91,7 @@ def lengths() -> npt.NDArray[np.int64]:
 
 
 def computed(setup: Setup, tokens: npt.NDArray[np.int64]) -> Run:
-    """The run, phase by phase."""
+    """Compute the run, phase by phase."""
     cost = replace(COST, gpu=setup.gpu)
     count = setup.shards
     if count is None:
@@ -103,7 +103,7 @@ def computed(setup: Setup, tokens: npt.NDArray[np.int64]) -> Run:
     write = [(shard.stop - shard.start) * DIM * ITEM_BYTES / MERGE_RATE for shard in shards]
     waves = math.ceil(len(shards) / setup.gpus)
     start = START if setup.preflight else COLD_START
-    busiest = slice(0, None, setup.gpus)  # shards are alike: the GPUs take them in turn
+    busiest = slice(0, None, setup.gpus)  # shards have equal cost, so the GPUs take them in turn
     return Run(
         prepare=PREPARE_BYTES / PREPARE_RATE / setup.cores,
         preflight=PREFLIGHT if setup.preflight else 0.0,
@@ -120,20 +120,20 @@ def computed(setup: Setup, tokens: npt.NDArray[np.int64]) -> Run:
 
 
 def print_run(setup: Setup, run: Run) -> None:
-    """A run's phases as a Markdown table, with when each begins."""
+    """Print a run's phases as a Markdown table with the minute when each begins."""
     each = run.embed / run.on_busiest / 60
     gpus = f"{setup.gpus} {setup.gpu.upper()}s"
-    print(f"\n**{gpus}**: {len(run.shards)} shards, {run.on_busiest} a GPU, of {each:.1f} minutes")
-    print(f"of embedding each; the heaviest has {100 * run.imbalance:.2f} % more than the mean.\n")
-    print("| from minute | what | minutes | of all |\n| ---: | --- | ---: | ---: |")
+    print(f"\n**{gpus}**: {len(run.shards)} shards, {run.on_busiest} per GPU, of {each:.1f} minutes")
+    print(f"of embedding each; the heaviest takes {100 * run.imbalance:.2f} % more than the mean.\n")
+    print("| from minute | phase | minutes | share |\n| ---: | --- | ---: | ---: |")
     at = 0.0
     phases = [
-        (f"prepare, one job of {setup.cores} cores; preflight beside it, {PREFLIGHT / 60:.1f} minutes", run.before),
-        (f"starts of the engine, {run.on_busiest} of {START:.0f} s: the kernels are preflight's", run.start),
+        (f"prepare, one job on {setup.cores} cores; preflight beside it, {PREFLIGHT / 60:.1f} minutes", run.before),
+        (f"engine starts, {run.on_busiest} of {START:.0f} s, with preflight's kernels", run.start),
         ("canary, before and after each shard", run.canary),
         ("embedding", run.embed),
-        ("writing the ends of the shards", run.write),
-        ("waiting for the GPU that ends last", max(run.on_gpus - run.start - run.canary - run.embed - run.write, 0.0)),
+        ("writing the last vectors of each shard", run.write),
+        ("waiting for the last GPU", max(run.on_gpus - run.start - run.canary - run.embed - run.write, 0.0)),
         ("merge, one job", run.merge),
     ]
     for what, seconds in phases:
@@ -143,11 +143,11 @@ def print_run(setup: Setup, run: Run) -> None:
 
 
 def print_others(setups: Sequence[tuple[str, Setup]], tokens: npt.NDArray[np.int64]) -> None:
-    """What other choices would do, against the first."""
+    """Print what different choices would change."""
     print("\n| | shards | minutes | GPU hours |\n| --- | ---: | ---: | ---: |")
-    for said, setup in setups:
+    for label, setup in setups:
         run = computed(setup, tokens)
-        print(f"| {said} | {len(run.shards)} | {run.wall / 60:.1f} | {run.gpu_hours:.1f} |")
+        print(f"| {label} | {len(run.shards)} | {run.wall / 60:.1f} | {run.gpu_hours:.1f} |")
 
 
 def main() -> None:
@@ -156,7 +156,7 @@ def main() -> None:
     hours = {gpu: float(replace(COST, gpu=gpu).seconds(tokens).sum()) / 3600 for gpu in GPU_MODELS}
     print(
         f"{len(tokens):,} rows are kept and {ROWS - len(tokens):,} dropped: {tokens.sum() / 1e9:.1f} billion tokens, "
-        f"{tokens.mean():,.0f} a row.\nEmbedding alone takes "
+        f"{tokens.mean():,.0f} per row.\nEmbedding alone takes "
         + " and ".join(f"{taken:.1f} hours of one {gpu.upper()}" for gpu, taken in hours.items())
         + "."
     )
@@ -170,12 +170,12 @@ def main() -> None:
             ("shards of 10 minutes", replace(eight, shard_seconds=600.0)),
             ("shards of 2 hours", replace(eight, shard_seconds=7200.0)),
             (f"{plan + 1} shards, one too many", replace(eight, shards=plan + 1)),
-            ("no preflight: every engine compiles for itself", replace(eight, preflight=False)),
+            ("no preflight: every engine compiles its kernels", replace(eight, preflight=False)),
             ("prepare on 4 cores", replace(eight, cores=4)),
             ("64 H200s, as above", many),
             ("shards of 10 minutes", replace(many, shard_seconds=600.0)),
             ("65 shards, one too many", replace(many, shards=65)),
-            ("no preflight: every engine compiles for itself", replace(many, preflight=False)),
+            ("no preflight: every engine compiles its kernels", replace(many, preflight=False)),
             ("prepare on 4 cores", replace(many, cores=4)),
             ("prepare on 64 cores", replace(many, cores=64)),
         ],

@@ -1,1 +1,1 @@
-"""What needs a GPU: `python -m benchmarks.gpu` runs all of it but the curve, and writes docs/gpu.md."""
+"""Benchmarks that need a GPU: `python -m benchmarks.gpu` runs all except the curve, and writes docs/gpu.md."""

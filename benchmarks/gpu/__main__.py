@@ -1,4 +1,4 @@
-"""All that is measured on a GPU, and its page: one command on a GPU machine.
+"""Measure everything on a GPU and write the page, with one command on a GPU machine.
 
     python -m benchmarks.gpu [rounds] [start] [checks] [curve] [sweep] [queue] [page]
 
@@ -20,7 +20,7 @@ from jobs.local.queue import visible_gpus
 
 ROUNDS = 3
 SMALL_CHUNK_TOKENS = 300_000
-"""Small enough for a few borders between chunks, to see what the GPU does there."""
+"""Small enough for a few borders between chunks, to measure the GPU's idle time there."""
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def rounds() -> dict[str, Any]:
-    """The product and its rivals in turn, each in a process of its own, three times over; the order changes."""
+    """Measure the product and its rivals in turn, each in its own process, three times in changing order."""
     runs = make_corpora()
     model = random_model()
     of_all = [str(run.path) for run in runs.values()]
@@ -69,47 +69,47 @@ def rounds() -> dict[str, Any]:
 
 
 def seconds_of(found: dict[str, Any]) -> dict[str, float]:
-    """Seconds by corpus of one process."""
+    """Seconds of one process, by corpus."""
     if "corpora" in found:
         return {name: corpus["seconds"] for name, corpus in found["corpora"].items()}
     return dict(found["seconds"])
 
 
 def start() -> dict[str, Any]:
-    """The start alone, once with whatever is compiled already and twice more."""
+    """Measure the start alone, three times; the first one with whatever is compiled already."""
     tiny = make_corpora(("tiny",))["tiny"]
     return {"runs": [json_of(["benchmarks.gpu.product", str(tiny.path)]) for _ in range(3)]}
 
 
 def checks() -> dict[str, Any]:
-    """Edges, truth, little memory."""
+    """Check edges, truth and little memory."""
     return json_of(["benchmarks.gpu.checks"], ok=(0, 1))
 
 
 def curve() -> dict[str, Any]:
-    """Speed by length."""
+    """Measure speed by length."""
     return json_of(["benchmarks.gpu.curve", str(random_model())])
 
 
 def sweep() -> dict[str, Any]:
-    """Every variant of the engine's settings."""
+    """Measure every variant of the engine's settings."""
     lines = output_of(["benchmarks.gpu.sweep"], (0,)).strip().splitlines()
     return {"variants": [json.loads(line) for line in lines]}
 
 
 def queue() -> dict[str, Any]:
-    """The local queue on all GPUs of this machine."""
+    """Measure the local queue on all GPUs of this machine."""
     return json_of(["benchmarks.gpu.queue", str(len(visible_gpus()))])
 
 
 def json_of(module: Sequence[str], ok: Sequence[int] = (0,)) -> dict[str, Any]:
-    """The last JSON object that a module prints on a line; vLLM's own processes print lines beside it."""
+    """Read the last JSON object that a module prints on a line. vLLM's own processes print lines, too."""
     lines = [line for line in output_of(module, ok).splitlines() if line.startswith("{")]
     return dict(json.loads(lines[-1]))
 
 
 def output_of(module: Sequence[str], ok: Sequence[int]) -> str:
-    """What a module prints; exits with the end of its errors if it fails."""
+    """Run a module and return its output. Exits with the end of its errors if it fails."""
     done = subprocess.run([sys.executable, "-m", *module], capture_output=True, text=True)
     if done.returncode not in ok:
         sys.exit(f"{' '.join(module)} ended with {done.returncode}:\n{done.stderr[-4000:]}")

@@ -28,10 +28,10 @@ EDGES = {
     "one token each, 5,000 at once": [1] * 5000,
 }
 TRUTH = (1, 2, 5, 16, 40, 100, 200, 400, 800, 1500, 2500, 4000, 8000, 12_000, 16_000, 24_000, 32_767, LIMIT)
-"""Lengths of the texts that a float32 forward embeds, too: two of each."""
+"""Lengths of the texts that a float32 forward embeds, too. Two texts of each."""
 LEAST_COSINE = 0.999
 FREE_GIB = 18
-"""Left free on the GPU for a start that has to make do with less than it was asked to take."""
+"""Memory left free on the GPU for a start with too little memory."""
 
 Ids = list[npt.NDArray[np.uint32]]
 
@@ -58,35 +58,35 @@ def main() -> None:
 
 
 def draw(rng: np.random.Generator, lengths: Sequence[int]) -> Ids:
-    """Random ids of these lengths."""
+    """Make random ids of these lengths."""
     return [rng.integers(0, 50_000, length, dtype=np.uint32) for length in lengths]
 
 
 def _edges(engine: Engine, rng: np.random.Generator, found: dict[str, Any]) -> None:
-    """Every edge finishes, with the vectors that its first and last text have alone; what cannot is refused."""
+    """Check that every edge finishes with the vectors that its first and last text have alone, or is refused."""
     found["edges"] = {}
-    for said, lengths in EDGES.items():
+    for label, lengths in EDGES.items():
         texts = draw(rng, lengths)
         began = time.monotonic()
         vectors = engine.embed(texts)
         seconds = time.monotonic() - began
         alone = np.concatenate([engine.embed([texts[0]]), engine.embed([texts[-1]])])
         cosines = (alone * vectors[[0, -1]]).sum(axis=1)
-        found["edges"][said] = {"seconds": round(seconds, 2), "least_cosine_to_alone": float(cosines.min())}
+        found["edges"][label] = {"seconds": round(seconds, 2), "least_cosine_to_alone": float(cosines.min())}
         if not np.isfinite(vectors).all() or cosines.min() < LEAST_COSINE:
-            found["problems"].append(said)
-    for said, length in (("one over the limit", LIMIT + 1), ("no tokens", 0)):
+            found["problems"].append(label)
+    for label, length in (("one over the limit", LIMIT + 1), ("no tokens", 0)):
         try:
             engine.embed(draw(rng, [3, length, 4]))
-            found["problems"].append(f"{said}: not refused")
+            found["problems"].append(f"{label}: not refused")
         except Exception as error:
-            found["edges"][said] = f"{type(error).__name__}: {str(error)[:120]}"
+            found["edges"][label] = f"{type(error).__name__}: {str(error)[:120]}"
         if not np.isfinite(engine.embed(draw(rng, [3, 4]))).all():
-            found["problems"].append(f"{said}: the engine is of no use after it")
+            found["problems"].append(f"{label}: the engine is of no use after it")
 
 
 def _truth(model: Path, texts: Ids, vectors: npt.NDArray[np.float32], found: dict[str, Any]) -> None:
-    """Cosines to a float32 forward of the same weights, of the engine and of a plain bfloat16 forward."""
+    """Cosines of the engine, and of a plain bfloat16 forward, to a float32 forward of the same weights."""
     import torch
     from transformers import AttentionInterface, AutoModel
 
@@ -140,7 +140,7 @@ engine.close()
 
 
 def _little_memory(model: Path, found: dict[str, Any]) -> None:
-    """A start where another process holds most of the GPU takes a smaller token budget and records it."""
+    """Check that a start takes and records a smaller token budget while another process holds most of the GPU."""
     hog = subprocess.Popen(
         [sys.executable, "-c", HOG, str(FREE_GIB)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

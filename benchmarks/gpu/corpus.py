@@ -34,7 +34,7 @@ RUNS = FOLDER / "gpu"
 
 @dataclass(frozen=True)
 class Shape:
-    """Lengths: mean and spread of their logarithm; tokens in all."""
+    """Lengths of a corpus: mean and spread of their logarithm, and total tokens."""
 
     mean: float
     spread: float
@@ -44,12 +44,12 @@ class Shape:
 SHAPES = {"long": Shape(8.8, 0.85, 2_400_000), "short": Shape(7.3, 0.9, 1_600_000), "tiny": Shape(5.0, 0.8, 1_200_000)}
 SHORTEST, LONGEST = 16, 32_700
 CHARACTERS = 5
-"""Of a text for each token that is wanted: more than Python sources have."""
+"""Characters of text per token, more than Python sources need."""
 CUT_AT_ONCE = 512
 
 
 def make_corpora(names: tuple[str, ...] = tuple(SHAPES)) -> dict[str, RunFolder]:
-    """Runs that are prepared, by corpus; made if need be. Beside each lies `rival.npz` and `rival.json`."""
+    """Prepared runs, by corpus. Made on first use, with `rival.npz` and `rival.json` beside each."""
     model = random_model()
     sources = python_sources()
     runs = {}
@@ -70,7 +70,7 @@ def make_corpora(names: tuple[str, ...] = tuple(SHAPES)) -> dict[str, RunFolder]
 
 
 def prepare(data: Path, model: Path, name: str, shards: int, num_gpus: int = 1) -> None:
-    """`embedkit prepare` as a person would type it."""
+    """Run `embedkit prepare` as a person would type it."""
     command = [
         *(sys.executable, "-m", "jobs", "prepare", "--dataset", data, "--model", model, "--engine", "vllm"),
         *("--device", "cuda", "--full", "--shards", shards, "--num-gpus", num_gpus),
@@ -80,7 +80,7 @@ def prepare(data: Path, model: Path, name: str, shards: int, num_gpus: int = 1) 
 
 
 def python_sources() -> str:
-    """Python sources of this machine's packages in an order drawn at random, joined."""
+    """Python sources of this machine's packages, joined in random order."""
     files = sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.py"))
     files = [files[i] for i in np.random.default_rng(1).permutation(len(files))]
     wanted = CHARACTERS * max(shape.tokens for shape in SHAPES.values())
@@ -96,7 +96,7 @@ def python_sources() -> str:
 
 
 def cut_chats(sources: str, tokenizer_file: Path, shape: Shape) -> list[list[dict[str, str]]]:
-    """Chats with about the tokens that are wanted: a twentieth of the text asks, the rest answers."""
+    """Cut chats of about the given tokens: a twentieth of the text is the prompt, the rest the answer."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
@@ -126,7 +126,7 @@ def cut_chats(sources: str, tokenizer_file: Path, shape: Shape) -> list[list[dic
 
 
 def write_rivals(run: RunFolder) -> None:
-    """The run's texts and token ids, in the order of the rows, as rivals take them."""
+    """The run's texts and token ids in row order, as rivals take them."""
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
     chunk = InputReader(run, config, plan).read(0, plan.rows_kept)
@@ -137,7 +137,7 @@ def write_rivals(run: RunFolder) -> None:
 
 
 def with_plan(run: RunFolder, name: str, change: Callable[[Plan, npt.NDArray[np.int64]], Plan]) -> RunFolder:
-    """A copy of a prepared run with another plan; `change` gets the plan and the rows' tokens, int64 (n,)."""
+    """Copy a prepared run with a different plan. `change` gets the plan and the rows' tokens, int64 (n,)."""
     copy = RunFolder(run.path.with_name(name))
     shutil.rmtree(copy.path, ignore_errors=True)
     shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("embeddings", "logs"))
@@ -148,7 +148,7 @@ def with_plan(run: RunFolder, name: str, change: Callable[[Plan, npt.NDArray[np.
 
 
 def small_chunks(chunk_tokens: int) -> Callable[[Plan, npt.NDArray[np.int64]], Plan]:
-    """Change a plan to chunks of at most so many tokens."""
+    """Change a plan to chunks of at most this many tokens."""
 
     def change(plan: Plan, tokens: npt.NDArray[np.int64]) -> Plan:
         sums = np.concatenate([np.zeros(1, np.int64), tokens.cumsum()])

@@ -1,4 +1,4 @@
-"""Seconds a flop over length on one GPU: the curve that `embedkit/prepare/cost.py` predicts with.
+"""Seconds per flop over length on one GPU: the curve that `embedkit/prepare/cost.py` predicts with.
 
     python -m benchmarks.gpu.curve MODEL > curve.json
 
@@ -21,7 +21,7 @@ from embedkit.engines import Engine, start_engine
 from embedkit.prepare.cost import LENGTHS, model_cost
 
 TOKENS = 600_000
-"""At least so many of one length: two seconds or more on an H200."""
+"""At least this many texts of one length: two seconds or more on an H200."""
 
 
 def main(model: Path) -> None:
@@ -86,7 +86,7 @@ def timed(engine: Engine, rng: np.random.Generator, lengths: npt.NDArray[np.int6
 
 
 def matrix_rate() -> float:
-    """Flops a second of a bf16 product of two 8192 x 8192 matrices, best of 20."""
+    """Flops per second of a bf16 product of two 8192 x 8192 matrices, best of 20."""
     import torch
 
     a, b = (torch.randn(8192, 8192, dtype=torch.bfloat16, device="cuda") for _ in range(2))

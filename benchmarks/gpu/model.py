@@ -1,4 +1,4 @@
-"""A model folder of the shapes of Qwen3-Embedding-0.6B with random bf16 weights and the genuine tokenizer.
+"""A model folder with the shapes of Qwen3-Embedding-0.6B, random bf16 weights and the genuine tokenizer.
 
 Speed does not depend on the weights, and no hub is needed. Weights are drawn with a fixed seed on the GPU.
 """
@@ -36,7 +36,7 @@ MODULES = ("Transformer", "Pooling", "Normalize")
 
 
 def random_model() -> Path:
-    """The folder; made if need be."""
+    """The folder. Made on first use."""
     folder = FOLDER / "qwen3-embedding-0.6b-random"
     if (folder / "modules.json").exists():
         return folder

@@ -1,4 +1,4 @@
-"""docs/gpu.md, from what was last measured on GPUs."""
+"""Write docs/gpu.md from the last measurements on GPUs."""
 
 import json
 from pathlib import Path
@@ -7,61 +7,62 @@ from typing import Any
 
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = Path("docs/gpu.md")
-WANTED = {"long": (1.75, 0.97), "short": (2.0, 0.96), "tiny": (2.5, 0.93)}
-"""At least so many times the replaced way, and so much of the packed ceiling."""
+TARGETS = {"long": (1.75, 0.97), "short": (2.0, 0.96), "tiny": (2.5, 0.93)}
+"""Targets per corpus: at least this many times the replaced way, and at least this share of the packed ceiling."""
 CHUNK_TOKENS = 8_000_000
 
 HEAD = """# What the GPU does
 
-`python -m benchmarks.gpu` on a machine with a GPU measures all of this again and writes this page (about half an hour
-on an H200; `python -m benchmarks.gpu checks` and the like do one part). It needs vLLM
-(`pip install '.[gpu]' -c requirements/gpu.txt`), and no network: the model has the shapes and the dtype of
-Qwen3-Embedding-0.6B with random weights, on which speed does not depend, its genuine tokenizer, and texts cut from the
-Python sources of the machine's own packages.
+`python -m benchmarks.gpu` measures all of this again on a machine with a GPU and writes this page, in about half an hour on
+an H200. `python -m benchmarks.gpu checks` and the like do one part. It needs vLLM
+(`pip install '.[gpu]' -c requirements/gpu.txt`) and no network. The model has the shapes and the dtype of
+Qwen3-Embedding-0.6B and its genuine tokenizer. Its weights are random; speed does not depend on them. The texts are cut
+from the Python sources of the machine's own packages.
 """
 
 TAIL = """## What follows from it
 
-- **Batches of 65,536 tokens** take 28 GiB of an H200's memory, batches of 32,768 tokens 17 GiB: an engine falls back to
-  them by itself where memory is short. 131,072 tokens take twice the memory for a per cent at most.
-- **Compiled** where shards last a minute or more: what compiling adds to a start is earned back within that. Shorter
-  shards run eager; the plan says which, for the whole run.
-- **Scheduled ahead**: without it the GPU waits a sixth of the time on texts of 200 tokens. It needs no more than three
-  batches in vLLM's hands; with all texts there at once, short ones are slower.
-- **Blocks of 128 tokens** for keys and values on Hopper: 4 % on long texts.
-- **Longest first** is as fast as a random order, since the budget is in tokens, and frees the memory of the longest at
-  once; shortest first is slower where texts are short.
-- **The tokenizer loaded in a thread** while the engine starts saves the second at the end; the engine's own start took
-  1.5 to 3.5 s longer meanwhile (on another machine). It is loaded after the engine.
-- **CUDA graphs** double the start and are never hit: batches have more tokens than any graph.
-- **FP8** is quicker, most on short texts, and its vectors are off by a cosine of 0.02, two hundred times what bfloat16 is:
-  it is not offered.
-- **Two engines on one GPU** are slower than one; an engine in a process of its own is up to 7 % slower on the shortest
-  texts, and can outlive its task.
-- **1,024 texts a batch**: with 256 the budget of tokens is not filled by texts of 200 tokens, which costs 5 %.
-- **Chunks of millions of tokens**: with 64 texts a call the engine drains at every border, which costs a third on texts
-  of 200 tokens.
-- The ceiling of matrix products and attention alone would be 0.85 of the matrix rate on long texts. What lies between is
-  small kernels; vLLM's pass that fuses the norms of queries and keys with rotary moved nothing beyond noise.
+- **Batches of 65,536 tokens** take 28 GiB of an H200's memory, batches of 32,768 tokens 17 GiB. An engine falls back to
+  the smaller ones by itself where memory is short. Batches of 131,072 tokens take twice the memory for one per cent at
+  most.
+- **Compiled** kernels are used where shards last a minute or more: within that time they earn back what compiling adds to
+  a start. Shorter shards run eager. The plan decides for the whole run.
+- **Scheduling ahead** keeps the GPU busy. Without it the GPU waits a sixth of the time on texts of 200 tokens. It needs no
+  more than three batches in vLLM's hands. If all texts are there at once, short ones are slower.
+- **Blocks of 128 tokens** for keys and values give 4 % on long texts, on Hopper.
+- **Longest first** is as fast as a random order, since the budget is in tokens, and it frees the memory of the longest
+  texts at once. Shortest first is slower where texts are short.
+- **Loading the tokenizer in a thread** while the engine starts saves the second at the end, but the engine's own start took
+  1.5 to 3.5 s longer (on a different machine). So the tokenizer is loaded after the engine.
+- **CUDA graphs** double the start and are never used: batches have more tokens than any graph.
+- **FP8** is faster, most on short texts. Its vectors are off by a cosine of 0.02, two hundred times as much as bfloat16. It
+  is not offered.
+- **Two engines on one GPU** are slower than one. An engine in its own process is up to 7 % slower on the shortest texts,
+  and can outlive its task.
+- **1,024 texts per batch** fill the budget of tokens. With 256, texts of 200 tokens do not fill it, which costs 5 %.
+- **Chunks of millions of tokens** keep the engine full. With 64 texts per call it drains at every border, which costs a
+  third on texts of 200 tokens.
+- **The ceiling** of matrix products and attention alone would be 0.85 of the matrix rate on long texts. Small kernels take
+  the rest. vLLM's pass that fuses the norms of queries and keys with rotary changed nothing beyond noise.
 """
 
 
-EAGER_SHARDS = """Costs are predicted for a compiled engine. An eager one, which shards of seconds get, loses twice as much on short rows
-(16 %) as on long ones (8 %), so the shard with the short rows takes longer than was predicted."""
+EAGER_SHARDS = """Costs are predicted for a compiled engine. Shards of seconds get an eager engine. It loses twice as much on short rows (16 %)
+as on long ones (8 %), so the shard with the short rows takes longer than predicted."""
 
 
 def read_results() -> dict[str, Any]:
-    """What was measured, by part."""
+    """Read the measurements, by part."""
     return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
 
 
 def write_results(results: dict[str, Any]) -> None:
-    """Keep what was measured."""
+    """Keep the measurements."""
     RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def write_page() -> None:
-    """Write the page anew."""
+    """Write the page from all kept results."""
     results = read_results()
     sections = [HEAD]
     for part, section in (
@@ -87,32 +88,34 @@ def _rounds(found: dict[str, Any]) -> str:
         "## One GPU, end to end",
         "",
         f"{first['gpu']}, vLLM {first['vllm']}, torch {first['torch']}, {found['day']}.",
-        "The product's own path: Parquet in, safetensors and manifest out, the clock from the first chunk given to a warm",
-        "engine to the manifest's fsync. Rivals: the replaced way (`LLM.embed` of texts with vLLM's defaults, floats",
-        "through lists) and a ceiling (the same network in plain torch, compiled, packed without padding, FlashAttention",
-        f"3; nothing read, checked or written). Medians of {len(product)} interleaved rounds, each in a process of its own.",
         "",
-        "| corpus | tokens a row | tokens/s | of the replaced way | wanted | of the ceiling | wanted |",
+        "This is the product's own path: Parquet in, safetensors and manifest out. The clock runs from the first chunk given",
+        "to a warm engine to the manifest's fsync. The rivals are the replaced way (`LLM.embed` of texts with vLLM's",
+        "defaults, floats through lists) and a ceiling (the same network in plain torch, compiled, packed without padding,",
+        f"FlashAttention 3; nothing read, checked or written). Figures are medians of {len(product)} interleaved rounds, each",
+        "in its own process.",
+        "",
+        "| corpus | tokens per row | tokens/s | of the replaced way | target | of the ceiling | target |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, (times, share) in WANTED.items():
+    for name, (times, share) in TARGETS.items():
         corpus = first["corpora"][name]
         ours = median(one["corpora"][name]["seconds"] for one in product)
         theirs, ceiling = (median(one["seconds"][name] for one in rival) for rival in (replaced, packed))
         lines.append(
             f"| `{name}` | {corpus['tokens'] / corpus['rows']:,.0f} | {corpus['tokens'] / ours:,.0f} "
-            f"| {_judged(theirs / ours, times)}x | {times:g}x | {_judged(ceiling / ours, share)} | {share:g} |"
+            f"| {_against_target(theirs / ours, times)}x | {times:g}x | {_against_target(ceiling / ours, share)} | {share:g} |"
         )
     cpu = ", ".join(
         f"{median(one['corpora'][name]['cpu_seconds_a_million_tokens'] for one in product):.2f} on `{name}`"
-        for name in WANTED
+        for name in TARGETS
     )
     lines += [
         "",
-        f"CPU seconds a million tokens: {cpu}. Peak memory: {max(one['host_gib'] for one in product):.1f} GiB of the host,",
+        f"CPU seconds per million tokens: {cpu}. Peak memory: {max(one['host_gib'] for one in product):.1f} GiB of the host,",
         f"{max(one['gpu_gib'] for one in product):.1f} GiB of the GPU.",
         "",
-        "Between two chunks the GPU has nothing to do for",
+        "Between two chunks the GPU is idle for",
         *(f"{_idle(name, corpus)}," for name, corpus in found["borders"]["corpora"].items()),
         "from the end of a chunk's last step until the next chunk's first batch is launched.",
         "",
@@ -122,8 +125,8 @@ def _rounds(found: dict[str, Any]) -> str:
 
 
 def _start(found: dict[str, Any]) -> str:
-    said = f"### Start{found.get('title', ' alone')}\n\n{found['runs'][0]['gpu']}, {found['day']}."
-    return "\n".join([*_start_table(said, found["runs"]), ""])
+    title = f"### Start{found.get('title', ' alone')}\n\n{found['runs'][0]['gpu']}, {found['day']}."
+    return "\n".join([*_start_table(title, found["runs"]), ""])
 
 
 def _start_table(title: str, runs: list[dict[str, Any]]) -> list[str]:
@@ -131,14 +134,14 @@ def _start_table(title: str, runs: list[dict[str, Any]]) -> list[str]:
     lines = [
         title,
         "",
-        "From the start of the process to the first vectors of the canary, seconds.",
+        "Seconds from the start of the process to the first vectors of the canary.",
         "",
         "| | " + " | ".join(names) + " |",
         "| --- |" + " ---: |" * len(names),
     ]
     for one in runs:
         seconds = " | ".join(f"{one['start'][name]:.1f}" for name in names)
-        lines.append(f"| {'kernels are there' if one['has_kernels'] else 'all is compiled'} | {seconds} |")
+        lines.append(f"| {'kernels cached' if one['has_kernels'] else 'kernels compiled'} | {seconds} |")
     return lines
 
 
@@ -148,8 +151,8 @@ def _idle(name: str, corpus: dict[str, Any]) -> str:
     return f"{1000 * idle:.0f} ms on `{name.removesuffix('-chunks')}` ({100 * idle / chunk:.2f} % of a chunk of {CHUNK_TOKENS / 1e6:.0f} M tokens)"
 
 
-def _judged(ratio: float, wanted: float) -> str:
-    return f"{ratio:.3g}" if ratio >= wanted else f"**{ratio:.3g}, missed** "
+def _against_target(ratio: float, target: float) -> str:
+    return f"{ratio:.3g}" if ratio >= target else f"**{ratio:.3g}, missed** "
 
 
 def _checks(found: dict[str, Any]) -> str:
@@ -162,17 +165,17 @@ def _checks(found: dict[str, Any]) -> str:
         "| texts in one call | |",
         "| --- | --- |",
     ]
-    for said, edge in found["edges"].items():
+    for label, edge in found["edges"].items():
         if not isinstance(edge, str):
             edge = f"{edge['seconds']} s, cosine to the same text alone {edge['least_cosine_to_alone']:.5f}"
-        lines.append(f"| {said} | {edge} |")
+        lines.append(f"| {label} | {edge} |")
     lines += [
         "",
         f"Least cosine to a float32 forward of the same weights, {len(truth['lengths'])} texts of 1 to 32,768 tokens:",
         f"{truth['least']['vllm_bfloat16']:.6f}; of a plain bfloat16 forward by transformers:",
-        f"{truth['least']['transformers_bfloat16']:.6f}. The canary's vectors moved by {found['canary_moved']:.2g} meanwhile.",
+        f"{truth['least']['transformers_bfloat16']:.6f}. The canary's vectors moved by {found['canary_moved']:.2g} during this.",
         "",
-        "A start where another process holds nearly all of the GPU's memory: "
+        "A start while another process holds nearly all of the GPU's memory: "
         + (little if isinstance(little, str) else f"batches of {little['token_budget']:,} tokens, recorded."),
         "",
     ]
@@ -184,10 +187,10 @@ def _curve(found: dict[str, Any]) -> str:
     lines = [
         "## By length",
         "",
-        f"{found['engine']['gpu']}, {found['day']}. Texts of one length at a time: flops a second as a share of what a",
-        f"product of two matrices of 8,192 x 8,192 reached in the same process ({matrix / 1e12:.0f} Tflops a second).",
+        f"{found['engine']['gpu']}, {found['day']}. Texts of one length at a time. The last column is flops per second as a share of what a",
+        f"product of two matrices of 8,192 x 8,192 reached in the same process ({matrix / 1e12:.0f} Tflops per second).",
         "",
-        "| tokens a text | tokens/s | of the matrix rate |",
+        "| tokens per text | tokens/s | of the matrix rate |",
         "| ---: | ---: | ---: |",
     ]
     lines += [
@@ -203,9 +206,9 @@ def _sweep(found: dict[str, Any]) -> str:
     lines = [
         f"## What each setting does{found.get('title', '')}",
         "",
-        f"{base['gpu']}, {found['day']}. Each changed alone against the defaults (first line), in a process of its own:",
-        "tokens a second of random ids with the corpora's lengths, the least cosine to the defaults' vectors, memory of",
-        "the GPU, and seconds of the engine's start, which may have had to compile.",
+        f"{base['gpu']}, {found['day']}. Each setting is changed alone against the defaults (first line), in its own",
+        "process. Columns: tokens per second of random ids with the corpora's lengths, the least cosine to the defaults'",
+        "vectors, memory of the GPU, and seconds of the engine's start, which may include compiling.",
         "",
         "| | tiny | short | long | least cosine | GiB | start |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -216,7 +219,7 @@ def _sweep(found: dict[str, Any]) -> str:
             continue
         rates = " | ".join(_rate(one, base, corpus) for corpus in ("tiny", "short", "long"))
         cosine = min(one["least_cosine"].values())
-        lines.append(f"| {one['said']} | {rates} | {cosine:.5f} | {one['gpu_gib']:.0f} | {one['start_seconds']:.0f} |")
+        lines.append(f"| {one['label']} | {rates} | {cosine:.5f} | {one['gpu_gib']:.0f} | {one['start_seconds']:.0f} |")
     return "\n".join([*lines, ""])
 
 
@@ -232,20 +235,20 @@ def _queue(found: dict[str, Any]) -> str:
         f"## {gpus} GPUs of one machine",
         "",
         f"{gpus} x {found['one']['shards'][0]['gpu']}, {found['day']}. `embedkit run` by the local queue on a corpus",
-        "whose first half is `tiny` rows and whose second half `long` ones, in that order; one shard a GPU. One GPU with",
-        f"all of it, {found['one']['shards'][0]['tokens'] / 1e6:.1f} M tokens: {alone:,.0f} tokens a second; its engine is"
+        "whose first half is `tiny` rows and whose second half `long` ones, in that order; one shard per GPU. One GPU with",
+        f"all of it, {found['one']['shards'][0]['tokens'] / 1e6:.1f} M tokens: {alone:,.0f} tokens per second; its engine is"
         f" {found['one']['shards'][0]['compile']}, as the plan says.",
         "",
-        "| shards of equal | slowest shard | quickest | apart | speed a GPU, of one alone |",
+        "| shards of equal | slowest shard | fastest | apart | speed per GPU, of one alone |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for name, said in (("cost", "predicted cost"), ("rows", "row counts")):
+    for name, label in (("cost", "predicted cost"), ("rows", "row counts")):
         shards = found[name]["shards"]
         seconds = [shard["embed_seconds"] for shard in shards]
         tokens = sum(shard["tokens"] for shard in shards)
         speed = tokens / max(seconds) / gpus
         lines.append(
-            f"| {said} | {max(seconds):.1f} s | {min(seconds):.1f} s | {100 * (max(seconds) / min(seconds) - 1):.1f} % "
+            f"| {label} | {max(seconds):.1f} s | {min(seconds):.1f} s | {100 * (max(seconds) / min(seconds) - 1):.1f} % "
             f"| {speed / alone:.3f} |"
         )
     if found["cost"]["shards"][0]["compile"] == "eager":

@@ -24,13 +24,13 @@ Ids = list[npt.NDArray[np.uint32]]
 
 
 def token_ids(run: Path) -> Ids:
-    """Token ids of a prepared corpus, a row each."""
+    """Token ids of a prepared corpus, one array per row."""
     flat = np.load(run / "rival.npz")
     return np.split(flat["ids"], flat["offsets"][1:-1])
 
 
 def texts(run: Path) -> list[str]:
-    """Texts of a prepared corpus, a row each."""
+    """Texts of a prepared corpus, one per row."""
     return list(json.loads((run / "rival.json").read_text()))
 
 

@@ -35,13 +35,13 @@ REFERENCE = FOLDER / "sweep"
 class Variant:
     """What is changed: engine settings, arguments of vLLM, constants of the engine's module, environment."""
 
-    said: str
+    label: str
     settings: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     constants: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     order: Literal["longest", "shortest", "random"] = "longest"
-    texts_a_call: int | None = None
+    texts_per_call: int | None = None
     engines: int = 1
 
 
@@ -50,18 +50,18 @@ VARIANTS = {
     "defaults": Variant("the defaults"),
     "block16": Variant("keys and values in blocks of 16", {}, {"block_size": 16}),
     "block256": Variant("keys and values in blocks of 256", {}, {"block_size": 256}),
-    "budget32k": Variant("32,768 tokens a batch", {"token_budget": 32_768}),
-    "budget128k": Variant("131,072 tokens a batch", {"token_budget": 131_072}),
-    "seqs256": Variant("256 texts a batch", {"max_sequences": 256}),
-    "seqs4096": Variant("4,096 texts a batch", {"max_sequences": 4096}),
+    "budget32k": Variant("32,768 tokens per batch", {"token_budget": 32_768}),
+    "budget128k": Variant("131,072 tokens per batch", {"token_budget": 131_072}),
+    "seqs256": Variant("256 texts per batch", {"max_sequences": 256}),
+    "seqs4096": Variant("4,096 texts per batch", {"max_sequences": 4096}),
     "sync": Variant("no scheduling ahead", {}, {"async_scheduling": False}),
-    "all_at_once": Variant("all texts handed over at first", {}, {}, {"BATCHES_AHEAD": 1_000_000}),
+    "all_at_once": Variant("all texts handed over at once", {}, {}, {"BATCHES_AHEAD": 1_000_000}),
     "eager": Variant("eager", {"eager": True}),
     "graphs": Variant("CUDA graphs for small batches", {}, {"compilation_config": {}}),
-    "process": Variant("the engine in a process of its own", {}, {}, {}, {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}),
+    "process": Variant("the engine in its own process", {}, {}, {}, {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}),
     "shortest": Variant("shortest first", order="shortest"),
     "random": Variant("random order", order="random"),
-    "chunks": Variant("64 texts a call: chunks far too small", texts_a_call=64),
+    "chunks": Variant("64 texts per call: chunks far too small", texts_per_call=64),
     "two": Variant("two engines on one GPU", engines=2),
     "qknorm": Variant("norms of queries and keys fused with rotary", {}, {"compilation_config": QK_FUSION}),
     "fp8": Variant("FP8 weights and activations", {}, {"quantization": "fp8"}),
@@ -132,7 +132,7 @@ def one(name: str, model: Path, barrier: Path) -> None:
 
     free, total = torch.cuda.mem_get_info()
     figures = {
-        "said": variant.said,
+        "label": variant.label,
         "start_seconds": round(start_seconds, 1),
         "tokens_a_second": rates,
         "least_cosine": cosines,
@@ -158,7 +158,7 @@ def embed(engine: Engine, ids: list[npt.NDArray[np.uint32]], variant: Variant) -
     if variant.order != "random":
         order = np.argsort(lengths if variant.order == "shortest" else -lengths, kind="stable")
     vectors = np.empty((len(ids), 1024), np.float32)
-    step = variant.texts_a_call or len(ids)
+    step = variant.texts_per_call or len(ids)
     for start in range(0, len(ids), step):
         at = order[start : start + step]
         vectors[at] = engine.embed([ids[i] for i in at])

@@ -1,4 +1,4 @@
-"""What the benchmarks measure on is what it says: fabricated runs are whole, corpora are long, figures are judged."""
+"""The benchmarks' inputs and figures: fabricated runs are whole, corpora are long, missed targets are marked."""
 
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from tests.conftest import chat, embedkit, write_chats
 TEXT = "The river runs past the old mill and the stone bridge. " * 2000
 
 
-def test_a_fabricated_run_merges_and_verifies_and_the_replaced_way_makes_the_same_vectors(tmp_path: Path) -> None:
+def test_fabricated_run_merges_as_the_replaced_way_does(tmp_path: Path) -> None:
+    """A fabricated run merges and verifies, and the replaced way makes the same vectors."""
     run = fabricate(tmp_path / "run", Shape(rows=9_000, sources=5, text_bytes=300, shards=4, dim=64), TEXT)
     embedkit("merge", run.path)
     report = verify(run)

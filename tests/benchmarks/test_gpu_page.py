@@ -1,4 +1,4 @@
-"""The page of what a GPU does, from figures that are made up here: no GPU is where tests run."""
+"""The page docs/gpu.md, from made-up figures, since tests run without a GPU."""
 
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ def product(seconds: float) -> dict[str, Any]:
         "between_chunks": [0.01, 0.03],
         "cpu_seconds_a_million_tokens": 2.0,
     }
-    corpora = dict.fromkeys(page.WANTED, one)
+    corpora = dict.fromkeys(page.TARGETS, one)
     start = {"python": 1.0, "all": 20.0}
     of_machine = {"gpu": "a GPU", "vllm": "1", "torch": "2", "host_gib": 3.0, "gpu_gib": 4.0, "has_kernels": True}
     return {"corpora": corpora, "start": start, **of_machine}
@@ -33,17 +33,17 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
 ) -> None:
     monkeypatch.setattr(page, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(page, "PAGE", tmp_path / "gpu.md")
-    rival = dict.fromkeys(page.WANTED, 8.0)
+    rival = dict.fromkeys(page.TARGETS, 8.0)
     rounds = {
         "day": "today",
         "product": [product(seconds) for seconds in (9.0, 4.0, 3.0)],
         "replaced": [{"seconds": rival}] * 3,
-        "packed": [{"seconds": dict.fromkeys(page.WANTED, 3.86)}] * 3,
+        "packed": [{"seconds": dict.fromkeys(page.TARGETS, 3.86)}] * 3,
         "borders": product(4.0),
     }
-    variant = {"tokens_a_second": dict.fromkeys(page.WANTED, 100), "least_cosine": {"tiny": 0.5}, "gpu_gib": 1.0}
-    base = {**variant, "name": "defaults", "said": "the defaults", "start_seconds": 1.0, "gpu": "a GPU"}
-    half = {**base, "said": "half", "tokens_a_second": dict.fromkeys(page.WANTED, 50)}
+    variant = {"tokens_a_second": dict.fromkeys(page.TARGETS, 100), "least_cosine": {"tiny": 0.5}, "gpu_gib": 1.0}
+    base = {**variant, "name": "defaults", "label": "the defaults", "start_seconds": 1.0, "gpu": "a GPU"}
+    half = {**base, "label": "half", "tokens_a_second": dict.fromkeys(page.TARGETS, 50)}
     shard = {"tokens": 100, "embed_seconds": 2.0, "gpu": "a GPU", "compile": "eager"}
     alone, even, uneven = [shard], [shard, shard], [shard, {**shard, "embed_seconds": 4.0}]
     ways = {name: {"shards": shards} for name, shards in (("one", alone), ("cost", even), ("rows", uneven))}
@@ -95,7 +95,8 @@ def test_another_plan_for_a_prepared_run_is_one_that_embed_takes(tmp_path: Path,
             assert sum(len(shard.chunks) - 1 for shard in plan.shards) > 4
 
 
-def test_chats_of_the_machines_own_sources_have_the_lengths_that_are_asked_for(tiny_qwen: Path) -> None:
+def test_chats_cut_from_sources_have_the_requested_lengths(tiny_qwen: Path) -> None:
+    """Chats that are cut from the machine's Python sources have the requested lengths."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(tiny_qwen / "tokenizer.json"))
