@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import embedkit.data.dataset
+import embedkit.data.jsonl
 from embedkit.data.dataset import check_columns, open_dataset, read_rows, read_sources
 from embedkit.errors import EmbedkitError
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
@@ -159,7 +159,7 @@ def test_blocks_of_any_size_give_the_same_rows(tmp_path: Path, monkeypatch: pyte
     whole = read_all(path)
     assert len(whole) == 51
     for size in (1, 2, 7, 50, 51):
-        monkeypatch.setattr(embedkit.data.dataset, "JSONL_BLOCK_LINES", size)
+        monkeypatch.setattr(embedkit.data.jsonl, "BLOCK_LINES", size)
         assert read_all(path) == whole
         path.write_bytes(data.replace(b'"40"', b"40"))
         with pytest.raises(EmbedkitError, match=r"line 81: "):

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from embedkit.data.hub import _explaining
+from embedkit.data.hub_errors import explain_hub_errors
 from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
@@ -223,7 +223,7 @@ def test_when_the_stand_in_hub_keeps_failing_the_fetch_gives_up(repos: dict[str,
             done = fetch(tmp_path, check=False, **env)
             assert done.returncode == 1
             later = "in 7,200 s" if more else "later"
-            assert f"{hub.url} still answers {status}. Type the same again {later}" in done.stderr
+            assert f"{hub.url} still answers {status}. Run the same command again {later}" in done.stderr
     assert not (tmp_path / "output").exists()
 
 
@@ -237,7 +237,7 @@ def test_a_locked_repository_wants_a_token_that_goes_to_the_stand_in_hub_alone_a
         hub.commit(DATA), storage.commit(DATA)
         env = environment(hub, tmp_path)
         for repo, kind, asked in (
-            (DATA, "gated", f"Ask for it at {hub.url}/{DATA}"),
+            (DATA, "gated", f"Request it at {hub.url}/{DATA}"),
             (MODEL, "private", "has no such"),
         ):
             hub.locks = {repo: Lock(token, kind)}  # type: ignore[arg-type]
@@ -247,7 +247,7 @@ def test_a_locked_repository_wants_a_token_that_goes_to_the_stand_in_hub_alone_a
             assert asked in none.stderr
             assert "set HF_TOKEN to a token of an account that has access (none is set" in none.stderr
             wrong = fetch(tmp_path, check=False, **env | {"HF_TOKEN": "hf_wrong"})
-            assert "(the one that is set has not)" in wrong.stderr
+            assert "(the one that is set has none)" in wrong.stderr
         hub.locks |= {DATA: Lock(token, "gated")}
         done = fetch(tmp_path, **env | {"HF_TOKEN": token})
         embedkit(
@@ -279,7 +279,7 @@ def test_a_half_file_is_never_taken_for_a_whole_one(repos: dict[str, Path], smal
         cut = fetch(tmp_path, check=False, **env)
         assert cut.returncode == 1
         assert "dataset lab/chats at" in cut.stderr
-        assert "Type the same again; files that are whole are kept" in cut.stderr
+        assert "Run the same command again; complete files are kept" in cut.stderr
         assert not cached(tmp_path, Path(TRAIN).name)
         assert not (tmp_path / "output").exists()
 
@@ -309,14 +309,15 @@ def test_a_run_whose_files_are_gone_from_the_cache_says_what_brings_them_back(
         data.resolve().unlink()
         refused = embedkit("run", *resume, check=False, **env)
         assert refused.returncode == 1
-        assert f"{data}: gone from the Hub's cache; to have it again: {command}" in refused.stderr
+        assert f"{data}: missing from the Hub's cache; to fetch again: {command}" in refused.stderr
         write_chats(repos[DATA] / TRAIN, [chat_of("moved", "on")])
         embedkit("fetch", *resume[1:], **env)
         shutil.rmtree(tmp_path / "hf" / "hub" / "models--lab--model")
         refused = embedkit("embed", run.path, check=False, **env)
         assert refused.returncode == 1
         assert (
-            f"tokenizer.json and 1 more files: gone from the Hub's cache; to have it again: {command}" in refused.stderr
+            f"tokenizer.json and 1 more files: missing from the Hub's cache; to fetch again: {command}"
+            in refused.stderr
         )
         embedkit("fetch", *resume[1:], **env)
     embedkit("run", *resume, **env)
@@ -325,5 +326,5 @@ def test_a_run_whose_files_are_gone_from_the_cache_says_what_brings_them_back(
 def test_a_full_disk_is_told_made_up_since_a_real_one_needs_a_mount() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/cache/blob")
     with pytest.raises(EmbedkitError, match=r"the disk is full at .*set HF_HOME to a folder on a larger disk"):
-        with _explaining("lab/chats", "dataset", None):
+        with explain_hub_errors("lab/chats", "dataset", None):
             raise full
