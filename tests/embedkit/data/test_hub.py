@@ -315,10 +315,8 @@ def test_a_run_whose_files_are_gone_from_the_cache_says_what_brings_them_back(
         shutil.rmtree(tmp_path / "hf" / "hub" / "models--lab--model")
         refused = embedkit("embed", run.path, check=False, **env)
         assert refused.returncode == 1
-        assert (
-            f"tokenizer.json and 1 more files: missing from the Hub's cache; to fetch again: {command}"
-            in refused.stderr
-        )
+        missing = "tokenizer.json and 1 more files: missing from the Hub's cache"
+        assert f"{missing}; to fetch again: {command}" in refused.stderr
         embedkit("fetch", *resume[1:], **env)
     embedkit("run", *resume, **env)
 
