@@ -232,5 +232,5 @@ def test_more_shards_than_rows_is_an_error(tokenizer_only: Path, tmp_path: Path)
     data = write_chats(tmp_path / "d.parquet", [chat("q", "a"), chat("r", "b")])
     failed = embedkit("run", *hash_request(data, tokenizer_only, tmp_path), check=False)
     assert failed.returncode == 1
-    assert "--shards 3, but only 2 rows were kept; ask for 2 at most" in failed.stderr
+    assert "--shards 3, but only 2 rows were kept; choose at most 2 shards" in failed.stderr
     assert not (tmp_path / "run" / "plan.json").exists()
