@@ -33,7 +33,7 @@ from embedkit.errors import UsageError
 from embedkit.model.folder import model_files, model_limit, read_json, read_pooling, weight_folders
 from embedkit.model.tokenizer import tokenizer_file
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import follow_mode, remove_temporaries, write_once
+from embedkit.storage.atomic import match_umask, remove_temporaries, write_once
 from embedkit.versions import environment, package_folder
 
 
@@ -127,7 +127,7 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
     """Make the run folder and write its configuration. Raises UsageError if there is a run already."""
     refuse_existing(run)
     run.path.mkdir(parents=True, exist_ok=True)
-    follow_mode(run.path)
+    match_umask(run.path)
     remove_temporaries(run.path, f"{run.config.name}.*")  # somebody was killed right here
     if any(run.config.name not in path.name for path in run.path.iterdir()):
         raise UsageError(
