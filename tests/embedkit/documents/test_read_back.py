@@ -25,8 +25,8 @@ def test_digests_are_those_of_the_file_and_of_what_lies_between_borders(sizes: l
         matrix, alone = Path(folder, "matrix"), Path(folder, "alone")
         matrix.write_bytes(data)
         alone.write_bytes(data[:3])
-        read_back.ask_in_pieces(matrix, borders)
-        read_back.ask([alone, matrix, Path(folder, "gone")])
+        read_back.submit_in_pieces(matrix, borders)
+        read_back.submit([alone, matrix, Path(folder, "gone")])
         for path in (matrix, alone):
             assert read_back.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
         wanted = tuple(hashlib.sha256(data[first:last]).hexdigest() for first, last in pairwise(borders))
