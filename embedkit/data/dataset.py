@@ -106,7 +106,7 @@ def read_sources(dataset: Dataset) -> Iterator[pl.DataFrame]:
 def read_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Iterator[pl.DataFrame]:
     """Stream (row: Int64, messages, dataset_source: String) of the given ascending rows.
 
-    Blocks without a wanted row are not read. A frame holds about 32 MB of data at most.
+    Blocks without a wanted row are not read. A frame has about 32 MB of data at most.
     """
     for file in dataset.files:
         for block in file.blocks:

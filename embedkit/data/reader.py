@@ -15,7 +15,7 @@ from embedkit.documents.schema import DataFile
 from embedkit.errors import UsageError
 
 BATCH_BYTES = 8 << 20
-"""About how much data a reader holds at a time."""
+"""About how many bytes of data a reader keeps in memory at a time."""
 
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 """Type of the messages column after reading. Further fields of a message are ignored."""

@@ -35,7 +35,7 @@ def sample_rows(sources: Iterable[pl.DataFrame], size: int, seed: int | None) ->
         seed: None to choose the first rows; otherwise the rows with the smallest `row_hash` are chosen.
 
     Returns:
-        The chosen rows, ascending, int64 (n,). Memory holds the chosen rows, PRUNE_ROWS candidates and one frame.
+        The chosen rows, ascending, int64 (n,). Memory grows with the chosen rows, not with the data set.
     """
     empty = pl.DataFrame(schema={"row": pl.Int64, "dataset_source": pl.String, "rank": pl.UInt64})
     chosen, pending, waiting = empty, [empty], 0

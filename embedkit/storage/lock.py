@@ -26,7 +26,7 @@ PATIENCE_SECONDS = 5.0
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lock. `started` tells the process from a later one with the same pid.
+    """Who holds a lock. `started` distinguishes the process from a later one with the same pid.
 
     `job` is the scheduler's id of the holder's job and `restart` counts that job's starts; both are "" outside a job.
     `token` is unique per holding.

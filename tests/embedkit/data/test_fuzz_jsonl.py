@@ -113,7 +113,7 @@ def is_the_same(line: bytes, row: Row) -> bool:
 @example(b"\n\n \n")
 @example(b'{"dataset_source": "a"}\r\n\r\n{"dataset_source": 1}')
 @tries(200)
-def test_jsonl_is_read_as_json_loads_reads_it_or_the_line_is_named(tmp_path: Path, data: bytes) -> None:
+def test_jsonl_reads_as_json_loads_or_names_the_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(data)
     numbered = [(i, line) for i, line in enumerate(data.split(b"\n"), 1) if line.strip()]
