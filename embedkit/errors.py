@@ -1,13 +1,13 @@
-"""Errors for the person who reads them at 2 a.m.: what is wrong, where, and what to type next."""
+"""Errors for people. A message says what is wrong, where, and what to do next."""
 
 
 class EmbedkitError(Exception):
-    """Something failed or is incomplete. The command line prints the text alone and exits 1."""
+    """Something failed or is incomplete. The command line prints only the message and exits 1."""
 
     exit_code = 1
 
 
 class UsageError(EmbedkitError):
-    """Something was asked that cannot be done as asked. The command line exits 2."""
+    """The options or files given cannot be used as they are. The command line exits 2."""
 
     exit_code = 2

@@ -1,6 +1,6 @@
-"""The job that this process belongs to: one small object, filled in by whoever starts the process.
+"""The job that this process belongs to: one small object, filled in by the caller.
 
-embedkit reads no variable of a scheduler. `jobs` does, once per process, and calls `enter_job`.
+embedkit reads no variables of a scheduler. `jobs` does, once per process, and calls `enter_job`.
 """
 
 import socket
@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class JobContext:
-    """A job of a scheduler; the defaults describe a process outside of one.
+    """A job of a scheduler. The defaults describe a process outside a job.
 
-    `name` is how people call it (under Slurm `123_17` for a task of an array), `id` the scheduler's own, `restart`
-    counts its starts from 0, `cpus` is how many it may use, None if the scheduler sets no number.
+    name: the name for people (under Slurm `123_17` for a task of an array); id: the scheduler's own id;
+    restart: number of earlier starts of the job; node: host name; cpus: CPUs that the job may use, None if the
+    scheduler sets no number.
     """
 
     name: str = "local"
@@ -26,7 +27,7 @@ _current = JobContext()
 
 
 def enter_job(job: JobContext) -> None:
-    """Say which job this process belongs to, before it does any work."""
+    """Set the job that this process belongs to. Call it before any work."""
     global _current
     _current = job
 

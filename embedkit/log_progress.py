@@ -1,4 +1,4 @@
-"""Progress for a log file: a line every half minute, however often something is reported."""
+"""Progress for a log file: one line every half minute, however often progress is added."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ LINE_SECONDS = 30.0
 
 
 class LogProgress:
-    """Lets the first line through, then one every LINE_SECONDS, with the rate and the time left."""
+    """Logs the first progress at once, then one line every LINE_SECONDS, with the rate and the time left."""
 
     def __init__(self, log: logging.Logger, what: str, total: int, unit: str) -> None:
         self._log = log
@@ -19,7 +19,7 @@ class LogProgress:
         self._done = 0
 
     def add(self, amount: int) -> None:
-        """So much more is done."""
+        """Add to the amount done."""
         self._done += amount
         now = time.monotonic()
         if now - self._last < LINE_SECONDS and self._done < self._total:

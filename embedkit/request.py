@@ -1,4 +1,4 @@
-"""Asking for a run: options become a frozen request, and a request is compared with an earlier one."""
+"""Turns options into a frozen request, creates runs, and compares a request with that of an existing run."""
 
 import getpass
 import importlib.util
@@ -33,13 +33,13 @@ from embedkit.errors import UsageError
 from embedkit.model.folder import model_files, model_limit, read_json, read_pooling, weight_folders
 from embedkit.model.tokenizer import tokenizer_file
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import follow_mode, remove_temporaries, write_once
+from embedkit.storage.atomic import match_umask, remove_temporaries, write_once
 from embedkit.versions import environment, package_folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a person asks for; the defaults are the command line's."""
+    """Options of a new run. The defaults are those of the command line."""
 
     dataset: tuple[str, ...]
     model: str
@@ -62,9 +62,9 @@ class Options:
 
 
 def make_config(options: Options, command: Sequence[str]) -> RunConfig:
-    """Resolve options into a run's configuration: files found and identified, defaults decided.
+    """Resolve options into a run's configuration: find and identify the files, decide the defaults.
 
-    Raises UsageError for anything that cannot be done as asked.
+    `command` is the command line, for the record. Raises UsageError if the options cannot be used as they are.
     """
     _check_installed(options.engine)
     model, model_commit = _model_folder(options)  # before the data, which may take hours to fetch
@@ -115,50 +115,50 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
 
 
 def refuse_existing(run: RunFolder) -> None:
-    """Raise UsageError if there is a run already."""
+    """Raise UsageError if the run exists."""
     if run.config.exists():
         raise UsageError(
-            f"{run.path} is a run already. Continue it with --resume, name another with --run-name, or delete it "
+            f"{run.path} is a run already. Continue it with --resume, choose a new name with --run-name, or delete it "
             "with --overwrite"
         )
 
 
 def create_run(run: RunFolder, config: RunConfig) -> None:
-    """Make the run folder and write its configuration. Raises UsageError if there is a run already."""
+    """Make the run folder and write its configuration. Raises UsageError if the run exists or the folder is in use."""
     refuse_existing(run)
     run.path.mkdir(parents=True, exist_ok=True)
-    follow_mode(run.path)
-    remove_temporaries(run.path, f"{run.config.name}.*")  # somebody was killed right here
+    match_umask(run.path)
+    remove_temporaries(run.path, f"{run.config.name}.*")  # of a command that was killed here
     if any(run.config.name not in path.name for path in run.path.iterdir()):
         raise UsageError(
-            f"{run.path} is not empty and no run: it has no {run.config.name}. Name another with --run-name, or put "
-            "the file back"
+            f"{run.path} is not empty and not a run: it has no {run.config.name}. Choose a new name with --run-name, "
+            "or put the file back"
         )
     try:
         made = write_once(run.config, encode(config))
-    except FileNotFoundError:  # ours was removed as a killed one's, by a command that comes after this one
+    except FileNotFoundError:  # a later command removed our temporary file as that of a killed one
         made = False
     if not made:
         raise UsageError(f"{run.path} was made by another command just now; continue it with --resume")
 
 
-def check_same_request(run: RunFolder, asked: RunConfig) -> None:
-    """Raise UsageError with the differing settings side by side if the run was asked for otherwise."""
+def check_same_request(run: RunFolder, config: RunConfig) -> None:
+    """Raise UsageError if the run's request differs from that of `config`; the error lists the settings that differ."""
     there = read(run.config, RunConfig)
-    if there.request != asked.request:
-        differences = request_differences(there.request, asked.request)
+    if there.request != config.request:
+        differences = request_differences(there.request, config.request)
         width = max(len(name) for name, _, _ in differences)
         lines = [f"  {name:<{width}}  {old}  ->  {new}" for name, old, new in differences]
         raise UsageError(
-            f"{run.path} was asked for with other settings (the run's -> yours):\n"
+            f"{run.path} was created with different settings (the run's -> yours):\n"
             + "\n".join(lines)
-            + "\nask as before, or name another run with --run-name"
+            + "\nuse the run's settings, or choose a new name with --run-name"
         )
 
 
-def request_differences(there: Request, asked: Request) -> list[tuple[str, str, str]]:
-    """(setting, value there, value asked) for each setting that differs; files are compared one by one."""
-    old, new = _flatten(there), _flatten(asked)
+def request_differences(there: Request, requested: Request) -> list[tuple[str, str, str]]:
+    """(setting, value there, requested value) for each setting that differs. Files are compared one by one."""
+    old, new = _flatten(there), _flatten(requested)
     return [
         (name, old.get(name, "-"), new.get(name, "-"))
         for name in sorted(old.keys() | new.keys())
@@ -167,6 +167,7 @@ def request_differences(there: Request, asked: Request) -> list[tuple[str, str, 
 
 
 def _flatten(request: Request) -> dict[str, str]:
+    """Each setting as text; one entry per file."""
     flat: dict[str, str] = {}
     for name, value in msgspec.to_builtins(request).items():
         if name in ("data", "model_files"):
@@ -189,28 +190,28 @@ def _user() -> str:
 
 
 def _data_files(options: Options) -> DataSource:
-    """The data files, and what they are of if they come from the Hub."""
+    """Find or fetch the data files."""
     repos = [dataset for dataset in options.dataset if is_hub_id(dataset)]
     if not repos:
-        if any(asked is not None for asked in (options.config, options.split, options.revision)):
+        if any(option is not None for option in (options.config, options.split, options.revision)):
             raise UsageError(
-                "--config, --split and --revision are for data sets of the Hub; of local data name the files"
+                "--config, --split and --revision are for data sets of the Hub; for local data, name the files"
             )
         return DataSource(find_files(options.dataset))
     if len(options.dataset) > 1:
-        raise UsageError(f"--dataset {repos[0]}: a data set of the Hub is read alone")
+        raise UsageError(f"--dataset {repos[0]}: a data set of the Hub must be the only --dataset")
     return fetch_dataset(repos[0], options.revision, options.config, options.split)
 
 
 def _model_folder(options: Options) -> tuple[Path, str | None]:
-    """The model's folder, and the commit it is of if it comes from the Hub."""
+    """Find or fetch the model. Returns its folder and, if it comes from the Hub, its commit."""
     commit = None
     if is_hub_id(options.model):
         model, commit = fetch_model(options.model, options.model_revision)
     else:
         model = Path(options.model)
         if not model.is_dir():
-            raise UsageError(f"--model {options.model}: no such folder; it must hold the model's files")
+            raise UsageError(f"--model {options.model}: no such folder; it must contain the model's files")
         if options.model_revision is not None:
             raise UsageError("--model-revision is for models of the Hub; a local folder has none")
     tokenizer_file(model)
@@ -220,18 +221,18 @@ def _model_folder(options: Options) -> tuple[Path, str | None]:
 
 
 def _check_installed(engine: EngineName) -> None:
-    """Raise UsageError if the engine is not installed here."""
+    """Raise UsageError if the engine's package is not installed."""
     if engine == "vllm" and importlib.util.find_spec("vllm") is None:
         raise UsageError(
             "--engine vllm: vLLM is not installed here. Install embedkit[gpu] on a GPU machine; on a CPU `make setup` "
-            "brings it on Linux with Python 3.11. --engine transformers gives the same vectors without it, more slowly"
+            "installs it on Linux with Python 3.11. --engine transformers gives the same vectors without it, but slower"
         )
     if engine == "transformers" and importlib.util.find_spec("transformers") is None:
         raise UsageError("--engine transformers: it is not installed here; install embedkit[transformers]")
 
 
 def _check_engine(engine: EngineName, model: Path) -> None:
-    """Raise UsageError now for what would fail only after prepare."""
+    """Raise UsageError now for models that would fail only after prepare."""
     if not (model / "config.json").is_file():
         raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
     for folder in weight_folders(model):
@@ -242,14 +243,15 @@ def _check_engine(engine: EngineName, model: Path) -> None:
     if engine == "transformers":
         read_pooling(model)
         if "auto_map" in read_json(model, "config.json"):
-            raise UsageError(f"--model {model}: it comes with code of its own, which is not run; use --engine vllm")
+            raise UsageError(f"--model {model}: it comes with its own code, which is not run; use --engine vllm")
 
 
 def _max_length(options: Options, model: Path) -> int:
+    """The length limit of the request. Raises UsageError if it exceeds the model's, or if there is none."""
     limit = model_limit(model)
     if options.max_length is None:
         if limit is None:
-            raise UsageError(f"--max-length: {model} does not say how many tokens the model takes; give it")
+            raise UsageError(f"--max-length: {model} does not say how many tokens the model takes; set --max-length")
         return limit
     if limit is not None and options.max_length > limit:
         raise UsageError(f"--max-length {options.max_length}: the model takes {limit} tokens at most")

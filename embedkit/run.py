@@ -1,4 +1,4 @@
-"""The run folder: where each file of a run is. The layout is the README's; paths are made here alone."""
+"""The run folder: where each file of a run is. No other module builds these paths."""
 
 import os
 import shlex
@@ -21,7 +21,7 @@ class RunFolder:
 
     @property
     def resume_command(self) -> str:
-        """What to type to continue the run and mend what is damaged: there, where it was begun."""
+        """Command that continues the run and repairs damage, on the cluster or here, wherever the run was started."""
         if self.submissions.exists():
             return shlex.join([program(), "rerun", str(self.path)])
         return shlex.join(
@@ -30,7 +30,7 @@ class RunFolder:
 
     @property
     def fetch_command(self) -> str:
-        """What to type to have the run's files from the Hub again."""
+        """Command that fetches the run's files from the Hub again."""
         return shlex.join([program(), "fetch", "--run-name", self.name, "--output-dir", str(self.path.parent)])
 
     @property
@@ -131,7 +131,7 @@ class RunFolder:
         return self.path / "analysis.lease"
 
     def is_analyzed(self) -> bool:
-        """Whether there is a page of all rows, and it is no older than the merge."""
+        """Whether the page of all rows exists and is no older than the merge."""
         try:
             return self.analysis_page.stat().st_mtime_ns >= self.success.stat().st_mtime_ns
         except FileNotFoundError:
@@ -143,14 +143,14 @@ class RunFolder:
 
 
 def program() -> str:
-    """How embedkit was called, for commands that are printed to be typed; its jobs learn it by environment."""
+    """The name by which the user called embedkit, for printed commands. Jobs get it from the environment."""
     return os.environ.get("EMBEDKIT_PROGRAM", "embedkit")
 
 
 def find_run(run: str, output_dir: Path) -> RunFolder:
-    """The run of that name below output_dir, or at that path.
+    """Find a run by its path, or by its name in output_dir.
 
-    Raises UsageError if there is none; it lists the runs that there are.
+    Raises UsageError if there is none; the error lists the existing runs.
     """
     for path in (Path(run), output_dir / run):
         if (path / "run_config.json").is_file():

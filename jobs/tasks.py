@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import follow_mode
+from embedkit.storage.atomic import match_umask
 
 log = logging.getLogger("embedkit")
 
@@ -23,7 +23,7 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
     os.environ.update(OFFLINE)
     from embedkit.prepare.stage import prepare
 
-    follow_mode(run)
+    match_umask(run)
     prepare(RunFolder(run), workers)
 
 
@@ -32,7 +32,7 @@ def embed_task(run: Path, shard: int) -> None:
     os.environ.update(OFFLINE)
     from embedkit.embed.stage import embed_shards
 
-    follow_mode(run)
+    match_umask(run)
     embed_shards(RunFolder(run), [shard])
 
 
@@ -42,7 +42,7 @@ def preflight_task(run: Path) -> None:
     from embedkit.check.preflight import preflight
     from jobs.records.submissions import Submissions
 
-    follow_mode(run)
+    match_umask(run)
     asked = Submissions(RunFolder(run)).last("preflight")
     preflight(RunFolder(run), None if asked is None else asked.gpus)
 
@@ -52,7 +52,7 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
     os.environ.update(OFFLINE)
     from embedkit.merge.stage import merge
 
-    follow_mode(run)
+    match_umask(run)
     merge(RunFolder(run), allow_mixed)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from embedkit.data.dataset import MESSAGES
+from embedkit.data.reader import MESSAGES
 from embedkit.documents.schema import View
 from embedkit.run import RunFolder
 from tests.support.slurm.cluster import stop_clusters_of

@@ -33,7 +33,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.prepare.extract import TEXT_COLUMNS
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import atomic_write, atomic_write_bytes, follow_mode, remove_temporaries
+from embedkit.storage.atomic import atomic_write, atomic_write_bytes, match_umask, remove_temporaries
 from embedkit.storage.lock import run_lock
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
     asked = read(run.config, RunConfig).request.views
     opened = [open_merged(run, view, options.sources) for view in options.views or asked]
-    follow_mode(run.path)
+    match_umask(run.path)
     folder = run.analysis / _folder(options.sources)
     with run_lock(run.analysis_lock, "analyzing this run"):
         folder.mkdir(parents=True, exist_ok=True)

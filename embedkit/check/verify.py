@@ -271,7 +271,7 @@ class _Checker:
                     self._ask_in_chunks(shard, [manifest], view, manifest.start, manifest.stop - manifest.start)
         data = (run.extracted.glob("*.parquet"), run.parts.glob("*.parquet"), run.path.glob("*.parquet"))
         merged = (run.embeddings.glob("**/*.safetensors"), run.embeddings.glob("**/*.parquet"))
-        self._read_back.ask(sorted(chain(*data, *merged)))
+        self._read_back.submit(sorted(chain(*data, *merged)))
 
     def _ask_in_chunks(self, path: Path, manifests: list[ShardManifest], view: View, first: int, rows: int) -> bool:
         """Begin to read a matrix whose first row has the id `first`, chunk by chunk, if it is one of all those rows."""
@@ -284,7 +284,7 @@ class _Checker:
         except (EmbedkitError, OSError):
             return False  # then it is read as any other, and reported if it counts
         borders = [chunk.start - first for chunk in chunks]
-        self._read_back.ask_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*borders, rows)])
+        self._read_back.submit_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*borders, rows)])
         return True
 
     def _check_shard(self, manifest: ShardManifest) -> None:

@@ -1,1 +1,1 @@
-"""The data set as a sequence of rows: files, the Hub, sampling, sources."""
+"""The data set as a sequence of rows: files, formats, the Hub, sampling, sources."""

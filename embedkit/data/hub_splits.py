@@ -1,7 +1,7 @@
-"""Which files of a data set's repository are its split, as `load_dataset` finds them.
+"""Finds the files of a split in a data set's repository, as `load_dataset` finds them.
 
-`datasets` decides it, by the README's configurations or by the files' names, on a folder of empty files with
-the repository's names: so it neither calls out nor fetches, converts or runs anything.
+`datasets` decides, from the README's configurations or from file names. It sees a folder of empty files with the
+repository's names, so it uses no network and fetches, converts and runs nothing.
 """
 
 import shutil
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from embedkit.data.dataset import SUFFIXES
 from embedkit.errors import EmbedkitError, UsageError
 
 README, STANDALONE = "README.md", ".huggingface.yaml"
 CARD_FILES = (README, STANDALONE, "dataset_infos.json")
-"""What `datasets` reads of a repository to find its configurations."""
-READ_SUFFIXES = (".parquet", ".jsonl")
+"""Files that `datasets` reads to find the configurations of a repository."""
 ALL = "all"
 
 
 @dataclass(frozen=True)
 class ChosenFiles:
-    """A split's files, in the order in which load_dataset reads them."""
+    """Files of a split, in the order in which load_dataset reads them."""
 
     config: str
     split: str
@@ -31,39 +31,41 @@ class ChosenFiles:
 
 
 def choose_files(repo: str, names: Collection[str], cards: Path, config: str | None, split: str | None) -> ChosenFiles:
-    """The files of a configuration's split.
+    """Choose the files of one split of a configuration.
 
     Args:
         repo: the data set's id.
         names: all files of the repository.
-        cards: a folder with those of CARD_FILES that the repository has.
+        cards: a folder with the files of CARD_FILES that the repository has.
         config: None for the only or the default configuration.
-        split: None for `train`, or the only one; `all` for all splits', in the data set's order of splits.
+        split: None for `train`, or the only split; `all` for all splits, in the data set's order.
 
     Raises:
-        UsageError: no such configuration or split, or several and none named; files that are not read here.
+        UsageError: there is no such configuration or split; there are several and none is named; a file has a
+            format that embedkit does not read.
     """
     with tempfile.TemporaryDirectory(prefix="embedkit-") as temporary:
         folder = Path(temporary).resolve() / PurePosixPath(repo).name
-        _lay_out(folder, names, cards)
+        _make_skeleton(folder, names, cards)
         try:
             config, splits = _read_splits(repo, folder, config)
         except EmbedkitError:
             raise
         except Exception as error:
-            raise UsageError(_why_not(repo, error)) from error
+            raise UsageError(_explained(repo, error)) from error
     chosen = _split_of(repo, splits, split)
     files = tuple(dict.fromkeys(file for name in chosen for file in splits[name]))
     for file in files:
-        if not file.endswith(READ_SUFFIXES):
+        if not file.endswith(SUFFIXES):
             raise UsageError(
                 f"--dataset {repo}: config {config}, split {', '.join(chosen)} has {file}; only "
-                f"{' and '.join(READ_SUFFIXES)} files are read"
+                f"{' and '.join(SUFFIXES)} files are read"
             )
     return ChosenFiles(config, split or chosen[0], files, tuple(name for name in splits if name not in chosen))
 
 
-def _lay_out(folder: Path, names: Collection[str], cards: Path) -> None:
+def _make_skeleton(folder: Path, names: Collection[str], cards: Path) -> None:
+    """Make the folder of empty files, with the real files of CARD_FILES."""
     for name in names:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
@@ -71,12 +73,12 @@ def _lay_out(folder: Path, names: Collection[str], cards: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         if name not in CARD_FILES:
             (folder / path).touch()
-        elif name != README or (cards / name).read_bytes().startswith(b"---"):  # else it has nothing for programs
+        elif name != README or (cards / name).read_bytes().startswith(b"---"):  # else it has no metadata
             shutil.copyfile(cards / name, folder / path)
 
 
 def _read_splits(repo: str, folder: Path, config: str | None) -> tuple[str, dict[str, list[str]]]:
-    """The configuration that is meant, and its files by split."""
+    """The configuration to read, and its files by split."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -96,7 +98,10 @@ def _read_splits(repo: str, folder: Path, config: str | None) -> tuple[str, dict
 
 
 def _require_own_files(repo: str, folder: Path) -> None:
-    """Raise UsageError if the README takes files from elsewhere, which no commit pins and no token is meant for."""
+    """Raise UsageError if the README names files outside the repository.
+
+    No commit pins such files, and the user's token must not go there.
+    """
     from huggingface_hub import DatasetCard
 
     readme, standalone = folder / README, folder / STANDALONE
@@ -113,6 +118,7 @@ def _require_own_files(repo: str, folder: Path) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
+    """All texts in a YAML value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, (list, dict)):
@@ -121,7 +127,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _split_of(repo: str, splits: dict[str, list[str]], split: str | None) -> list[str]:
-    """The names of the splits that are meant."""
+    """Names of the splits to read."""
     if split is None and ("train" in splits or len(splits) == 1):
         return ["train"] if "train" in splits else list(splits)
     if split in splits:
@@ -134,7 +140,8 @@ def _split_of(repo: str, splits: dict[str, list[str]], split: str | None) -> lis
     raise UsageError(f"--split {split}: {repo} has no such split; there are: {there}")
 
 
-def _why_not(repo: str, error: Exception) -> str:
+def _explained(repo: str, error: Exception) -> str:
+    """The message for an error of `datasets`."""
     lines = str(error).strip().splitlines()
     if "scripts are no longer supported" in str(error):
         return (
@@ -142,6 +149,6 @@ def _why_not(repo: str, error: Exception) -> str:
             "--revision refs/convert/parquet, where the Hub keeps many data sets as Parquet"
         )
     if isinstance(error, FileNotFoundError):
-        return f"--dataset {repo}: no data files in it; only {' and '.join(READ_SUFFIXES)} files are read"
+        return f"--dataset {repo}: no data files in it; only {' and '.join(SUFFIXES)} files are read"
     reason = lines[0] if lines else type(error).__name__
     return f"--dataset {repo}: `datasets` cannot tell which files are its rows: {reason}"

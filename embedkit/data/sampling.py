@@ -1,4 +1,4 @@
-"""Which rows: the first N of each source, or N at random, the same on every machine and version."""
+"""Chooses rows: the first N of each source, or N at random. The same rows on every machine and in every version."""
 
 from collections.abc import Iterable
 
@@ -7,14 +7,14 @@ import numpy.typing as npt
 import polars as pl
 
 PRUNE_ROWS = 100_000
-"""Candidates to gather before the losers among them are let go."""
+"""Collect at least this many candidates before dropping those that cannot be chosen."""
 
 
 def row_hash(seed: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     """A 64-bit hash of (seed, row), uint64 (n,): the finalizer of SplitMix64 over both.
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014. Any integer
-    is a seed; it counts modulo 2**64.
+    may be the seed; it is taken modulo 2**64.
     """
     return _mix(_mix(np.array([seed % 2**64], np.uint64)) + rows.astype(np.uint64))
 
@@ -31,11 +31,11 @@ def sample_rows(sources: Iterable[pl.DataFrame], size: int, seed: int | None) ->
 
     Args:
         sources: frames of (row, dataset_source) that together are the data set, in order.
-        size: rows a source.
-        seed: None for the first rows in order; else the rows with the smallest `row_hash`.
+        size: rows per source.
+        seed: None to choose the first rows; otherwise the rows with the smallest `row_hash` are chosen.
 
     Returns:
-        The chosen rows, ascending, int64 (n,). Memory is that of the chosen rows and one frame.
+        The chosen rows, ascending, int64 (n,). Memory grows with the chosen rows, not with the data set.
     """
     empty = pl.DataFrame(schema={"row": pl.Int64, "dataset_source": pl.String, "rank": pl.UInt64})
     chosen, pending, waiting = empty, [empty], 0
@@ -44,7 +44,7 @@ def sample_rows(sources: Iterable[pl.DataFrame], size: int, seed: int | None) ->
         rank = rows.astype(np.uint64) if seed is None else row_hash(seed, rows)
         pending.append(frame.with_columns(pl.Series("rank", rank)))
         waiting += frame.height
-        if waiting > max(PRUNE_ROWS, chosen.height):  # so each row is ranked a few times at most
+        if waiting > max(PRUNE_ROWS, chosen.height):  # then each row is ranked only a few times
             chosen, pending, waiting = _smallest(chosen, pending, size), [empty], 0
     return _smallest(chosen, pending, size)["row"].sort().to_numpy()
 

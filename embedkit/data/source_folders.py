@@ -1,4 +1,4 @@
-"""Source names as folder names: safe on any file system, and never two sources in one folder."""
+"""Turns source names into folder names: safe on any file system, and different for different sources."""
 
 import hashlib
 import unicodedata
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 MAX_BYTES = 200
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
-"""Devices on Windows, whatever follows the first dot."""
+"""Names of devices on Windows, which ignores what follows the first dot."""
 
 
 def source_folders(sources: Iterable[str]) -> dict[str, str]:
-    """A folder name for each source.
+    """Folder name by source.
 
-    The plain name replaces "/" and space by "_". A source whose plain name is unsafe, or taken by a source
-    that sorts before it (case and Unicode form aside), gets a name that ends in a hash of the source.
+    The plain name has "_" in place of "/" and space. If it is unsafe, or equal to the name of a source that sorts
+    earlier (case and Unicode form ignored), the name ends in a hash of the source instead.
     """
     folders: dict[str, str] = {}
     taken: set[str] = set()

@@ -1,4 +1,4 @@
-"""Which source each row of the row index has."""
+"""The source of each kept row."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,10 @@ from embedkit.run import RunFolder
 
 
 class SourceIndex:
-    """Sources by row: codes int32 (rows,), into `names` (sorted); counts int64 (names,) of rows."""
+    """Sources of the kept rows.
+
+    codes: int32 (rows,), index into `names`; names: sorted; counts: int64 (names,), rows per source.
+    """
 
     def __init__(self, run: RunFolder, plan: Plan) -> None:
         check_parts(run, plan)
@@ -27,11 +30,11 @@ class SourceIndex:
         self.folders = source_folders(self.names)
 
     def folder(self, code: int) -> str:
-        """The name of the folder of a source's files."""
+        """Name of the folder with a source's files."""
         return self.folders[self.names[code]]
 
     def records(self) -> dict[str, SourceRecord]:
-        """Folder and rows by source, for `_SUCCESS.json`."""
+        """Folder and number of rows by source, for `_SUCCESS.json`."""
         return {
             name: SourceRecord(folder=self.folders[name], rows=int(count))
             for name, count in zip(self.names, self.counts, strict=True)
@@ -39,7 +42,7 @@ class SourceIndex:
 
 
 def check_parts(run: RunFolder, plan: Plan) -> None:
-    """Raise EmbedkitError naming a part whose bytes are not those that the plan names; before any is read."""
+    """Raise EmbedkitError naming the first part whose bytes differ from the plan's record."""
     for part in plan.parts:
         problem = file_problem(run.extracted / part.file.name, part.file)
         if problem is not None:

@@ -1,6 +1,6 @@
-"""How documents are written and read: canonical JSON, checked strictly, sealed against damage and edits.
+"""Writes and reads documents: canonical JSON, checked strictly, sealed against damage and edits.
 
-A document begins with its seal, the sha256 of the rest of its bytes. One whose bytes do not match its seal is refused.
+A document begins with its seal, the sha256 of its other bytes. A document whose bytes do not match its seal is refused.
 """
 
 import hashlib
@@ -16,36 +16,36 @@ from embedkit.errors import EmbedkitError
 from embedkit.storage.atomic import atomic_write_bytes, sha256_file
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What msgspec raises for JSON that is broken, of another type or too deep."""
+"""Exceptions that msgspec raises for JSON that is broken, has a wrong type or is nested too deeply."""
 
 D = TypeVar("D", bound=Document)
 
-# Later formats keep the seal as it is, so that a newer document can be told from a damaged one.
+# Later formats must keep this seal, so that a newer document can be distinguished from a damaged one.
 SEAL = b'\n "seal": "%s",'
 LINE_SEAL = b'"seal":"%s",'
 
 
 class NewerFormat(EmbedkitError):
-    """A document of another version of embedkit: nothing is wrong with it, and it is not to be replaced."""
+    """A document of another version of embedkit. It is not damaged, and must not be replaced."""
 
 
 def encode(document: Document) -> bytes:
-    """A document's file: canonical JSON (sorted keys, a line a field for human eyes), sealed."""
+    """Bytes of a document's file: canonical JSON (sorted keys, one line per field for people), sealed."""
     return sealed(_canonical(document))
 
 
 def encode_line(document: Document) -> bytes:
-    """Canonical JSON on one line, sealed, for journals."""
+    """Bytes of a line of a journal: canonical JSON on one line, sealed."""
     return sealed(msgspec.json.encode(document, order="sorted") + b"\n", LINE_SEAL)
 
 
 def sealed(body: bytes, seal: bytes = SEAL) -> bytes:
-    """A JSON object with the sha256 of its bytes as the first field."""
+    """Add the sha256 of a JSON object's bytes as its first field."""
     return body[:1] + seal % hashlib.sha256(body).hexdigest().encode() + body[1:]
 
 
 def _unsealed(data: bytes, seal: bytes) -> bytes | None:
-    """What was sealed; None if a single byte of it or of the seal is another."""
+    """Remove the seal; None if any byte of the document or of the seal has changed."""
     end = 1 + len(seal % bytes(64))
     body = data[:1] + data[end:]
     return body if sealed(body, seal) == data else None
@@ -56,15 +56,15 @@ def _canonical(document: Document) -> bytes:
 
 
 def decode(data: bytes, kind: type[D], where: Path) -> D:
-    """Decode and check one document; `where` is named in the error.
+    """Decode and check one document. `where` is the file to name in the error.
 
-    Raises NewerFormat for a document of another version, EmbedkitError for anything else but a valid one.
+    Raises NewerFormat for a document of another version, EmbedkitError if it is not valid for any other reason.
     """
     return _decode(data, kind, where, SEAL)
 
 
 def decode_line(line: bytes, kind: type[D], where: Path) -> D:
-    """Decode and check one line of a journal, its newline included; raises as `decode` does."""
+    """Decode and check one line of a journal, its newline included. Raises as `decode` does."""
     return _decode(line, kind, where, LINE_SEAL)
 
 
@@ -85,7 +85,7 @@ def _decode(data: bytes, kind: type[D], where: Path, seal: bytes) -> D:
 
 
 def _check_format(data: bytes, where: Path) -> None:
-    """Raise NewerFormat if the document says that it has another format than this program's."""
+    """Raise NewerFormat if the document has a format different from FORMAT."""
     try:
         raw: Any = msgspec.json.decode(data)
     except UNREADABLE:
@@ -98,7 +98,7 @@ def _check_format(data: bytes, where: Path) -> None:
 
 
 def read(path: Path, kind: type[D]) -> D:
-    """Read one document. Raises EmbedkitError naming the file if it is missing, damaged or newer."""
+    """Read one document. Raises EmbedkitError naming the file if it is missing, damaged or of another version."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -107,22 +107,22 @@ def read(path: Path, kind: type[D]) -> D:
 
 
 def write(path: Path, document: Document) -> None:
-    """Write one document durably."""
+    """Write one document durably; readers see all of it or none."""
     atomic_write_bytes(path, encode(document))
 
 
 def digest(document: Document) -> str:
-    """sha256 of the canonical JSON: a document's seal, and the name by which other documents refer to it."""
+    """sha256 of the canonical JSON: the document's seal, by which other documents refer to it."""
     return hashlib.sha256(_canonical(document)).hexdigest()
 
 
 def file_record(path: Path) -> FileRecord:
-    """Name, size and sha256 of a finished file."""
+    """Name, size and sha256 of a complete file."""
     return FileRecord(name=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def file_problem(path: Path, record: FileRecord, sha256: Callable[[Path], str] = sha256_file) -> str | None:
-    """What is wrong with a file against its record; None if nothing is. `sha256` reads the file's bytes."""
+    """Compare a file with its record. Returns what is wrong, None if nothing is. `sha256` digests the file's bytes."""
     if not path.is_file():
         return f"{path}: missing"
     size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Many files written at once: hashed on the way, and put in place together, durably, once all are whole."""
+"""Writes many files at once: hashes them while writing, and publishes them together once all are complete."""
 
 import hashlib
 import resource
@@ -13,13 +13,13 @@ from embedkit.documents.schema import FileRecord
 from embedkit.storage.atomic import fsync_file, fsync_folder, remove_temporaries
 
 SPARE_FILES = 100
-"""Open files that are left to the rest of the process."""
+"""File descriptors to leave for the rest of the process."""
 SYNCS_AT_ONCE = 16
-"""A file system makes several files durable in little more time than one."""
+"""Number of fsyncs at a time: several take a file system little longer than one."""
 
 
 class HashedFile:
-    """A file that grows at its end under a temporary name. A sink for pyarrow, too."""
+    """A file under a temporary name that is written by appending. pyarrow can write to it, too."""
 
     def __init__(self, path: Path, keep_open: bool) -> None:
         self.path = path
@@ -33,16 +33,16 @@ class HashedFile:
 
     @property
     def sha256(self) -> str:
-        """The sha256 of what was written so far, hexadecimal."""
+        """sha256 of the bytes written so far, hexadecimal."""
         return self._sha256.hexdigest()
 
     @property
     def closed(self) -> bool:
-        """Never: it opens itself again."""
+        """Always False: a write opens the file again."""
         return False
 
     def write(self, data: bytes | memoryview) -> int:
-        """Append bytes, all of them."""
+        """Append all the bytes."""
         view = memoryview(data).cast("B")
         file = self._file or self.temporary.open("ab", buffering=0)
         written = 0
@@ -57,24 +57,25 @@ class HashedFile:
         return written
 
     def tell(self) -> int:
-        """Where the next byte goes."""
+        """Position of the next byte."""
         return self.bytes
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: writes are not buffered."""
 
     def close(self) -> None:
-        """Close the file until more is written."""
+        """Close the file until the next write."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 class FileSet:
-    """Files that `publish` puts in place together; those that it did not are removed when the block ends.
+    """Files that `publish` puts in place together. Files not published are removed when the block ends.
 
     Args:
-        expected: about how many there will be; more than the process may have open are opened for each write.
+        expected: about how many files there will be. If the process may not keep so many open, each file is opened
+            for every write.
     """
 
     def __init__(self, expected: int) -> None:
@@ -85,7 +86,7 @@ class FileSet:
         return self
 
     def add(self, path: Path) -> HashedFile:
-        """Begin a file; its folder is made, and what a killed writer left of it there is removed."""
+        """Begin a file. Makes its folder, and removes temporary files of it that a killed writer left."""
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_temporaries(path.parent, f"{path.name}.*")
         file = HashedFile(path, self._keep_open)
@@ -93,14 +94,14 @@ class FileSet:
         return file
 
     def records(self, folder: Path) -> list[FileRecord]:
-        """Name below `folder`, size and sha256 of each file."""
+        """Name relative to `folder`, size and sha256 of each file."""
         return [
             FileRecord(name=file.path.relative_to(folder).as_posix(), bytes=file.bytes, sha256=file.sha256)
             for file in self._files
         ]
 
     def publish(self) -> None:
-        """fsync all, rename all, fsync their folders."""
+        """fsync all files, rename them to their final names, fsync their folders."""
         for file in self._files:
             file.close()
         with ThreadPoolExecutor(SYNCS_AT_ONCE, "fsync") as pool:
@@ -118,6 +119,6 @@ class FileSet:
 
 
 def _wait(results: Iterable[None]) -> None:
-    """Until all are done; raises what the first that failed raised."""
+    """Wait for all results. Raises the error of the first that failed."""
     for _ in results:
         pass

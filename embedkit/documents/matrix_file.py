@@ -1,7 +1,7 @@
-"""A safetensors file with one float32 matrix, written and read as a stream.
+"""Matrix files: safetensors files with one float32 matrix, which can be written and read as a stream.
 
 Source: the safetensors format: 8 bytes little-endian header length, a JSON header padded with spaces to a
-multiple of 8, then the tensors' bytes, little-endian, row after row.
+multiple of 8, then the tensors' bytes, little-endian, row by row.
 """
 
 import json
@@ -25,7 +25,7 @@ def matrix_header(rows: int, dim: int) -> bytes:
 
 
 def check_matrix(path: Path, rows: int, dim: int) -> int:
-    """Check header and size of a matrix file; returns the offset of the data in bytes.
+    """Check header and size of a matrix file. Returns the offset of the data in bytes.
 
     Raises EmbedkitError naming the file if it is not a (rows, dim) float32 matrix.
     """
@@ -39,6 +39,6 @@ def check_matrix(path: Path, rows: int, dim: int) -> int:
 
 
 def open_matrix(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
-    """The matrix, memory-mapped: float32 (rows, dim)."""
+    """Memory-map the matrix: float32 (rows, dim). Raises as check_matrix."""
     offset = check_matrix(path, rows, dim)
     return np.memmap(path, np.dtype("<f4"), "r", offset, (rows, dim))

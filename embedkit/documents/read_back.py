@@ -1,4 +1,4 @@
-"""Reading a run back: sha256 of many files at once, each byte read once; of a merged matrix, of its pieces too."""
+"""Reads a run back: sha256 of many files in parallel, and of the pieces of a merged matrix. Each byte is read once."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,11 @@ class Digests(NamedTuple):
 
 
 class ReadBack:
-    """Digests of files, made by as many threads as there are CPUs."""
+    """Computes digests of files with one thread per CPU."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(available_cpus(), "read")
-        self._asked: dict[Path, Future[Digests]] = {}
+        self._futures: dict[Path, Future[Digests]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -34,25 +34,25 @@ class ReadBack:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def ask_in_pieces(self, path: Path, borders: Sequence[int]) -> None:
-        """Begin to read a file; its pieces lie between ascending borders, in bytes."""
-        self._asked[path] = self._pool.submit(_digests_in_pieces, path, borders)
+    def submit_in_pieces(self, path: Path, borders: Sequence[int]) -> None:
+        """Start to read a file and digest its pieces, which lie between ascending borders in bytes."""
+        self._futures[path] = self._pool.submit(_digests_in_pieces, path, borders)
 
-    def ask(self, paths: Iterable[Path]) -> None:
-        """Begin to read files, the largest first; those that were asked for already, or are gone, are left out."""
-        there = [path for path in paths if path not in self._asked and path.is_file()]
+    def submit(self, paths: Iterable[Path]) -> None:
+        """Start to read files, the largest first. Skips files that are missing or already submitted."""
+        there = [path for path in paths if path not in self._futures and path.is_file()]
         for path in sorted(there, key=lambda path: (-path.stat().st_size, path)):
-            self._asked[path] = self._pool.submit(_digest, path)
+            self._futures[path] = self._pool.submit(_digest, path)
 
     def sha256(self, path: Path) -> str:
-        """The digest of a file, hexadecimal, when it is read. Raises OSError if that failed."""
-        asked = self._asked.get(path)
-        return sha256_file(path) if asked is None else asked.result().whole
+        """Digest of a file, hexadecimal; waits until it is read. Raises OSError if it cannot be read."""
+        future = self._futures.get(path)
+        return sha256_file(path) if future is None else future.result().whole
 
     def pieces(self, path: Path) -> tuple[str, ...]:
-        """The digests of a file's pieces, when it is read; none if it was not asked for in pieces."""
-        asked = self._asked.get(path)
-        return () if asked is None else asked.result().pieces
+        """Digests of a file's pieces; waits until it is read. Empty if it was not submitted in pieces."""
+        future = self._futures.get(path)
+        return () if future is None else future.result().pieces
 
 
 def _digest(path: Path) -> Digests:
@@ -63,7 +63,7 @@ def _digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
     whole = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK_BYTES))
     pieces = _Pieces(borders)
-    # Each digest is one chain, so a thread for the whole's: nothing else would keep up with the file.
+    # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
         while count := read_into(file, buffer):
             update = beside.submit(whole.update, buffer[:count])
@@ -73,7 +73,7 @@ def _digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
 
 
 class _Pieces:
-    """The digests of what lies between borders in a stream of bytes."""
+    """Digests of the pieces between borders in a stream of bytes."""
 
     def __init__(self, borders: Sequence[int]) -> None:
         self._spans = list(pairwise(borders))
@@ -82,7 +82,7 @@ class _Pieces:
         self._at = 0
 
     def update(self, data: memoryview) -> None:
-        """Take the next bytes."""
+        """Add the next bytes of the stream."""
         stop = self._at + len(data)
         while self._now < len(self._spans):
             first, last = self._spans[self._now]
@@ -94,5 +94,5 @@ class _Pieces:
         self._at = stop
 
     def digests(self) -> tuple[str, ...]:
-        """Of each piece, as far as it was there."""
+        """Digest of each piece; an incomplete piece counts as far as the stream went."""
         return tuple(digest.hexdigest() for digest in self._digests)

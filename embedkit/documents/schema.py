@@ -6,7 +6,7 @@ from typing import Literal
 import msgspec
 
 FORMAT = 2
-"""Version of all documents here; a run with another one is refused."""
+"""Version of all these documents. Documents of a different version are refused."""
 
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -15,29 +15,29 @@ Reason = Literal["no_assistant", "empty", "too_long"]
 Texts = Literal["all", "none"]
 View = Literal["combined", "think", "response"]
 VIEWS: tuple[View, ...] = ("combined", "think", "response")
-"""All views, in the order in which a run has them."""
+"""All views, in the order in which a run stores them."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of all documents: frozen, and an unknown field is an error."""
+    """Base of all documents: frozen; an unknown field is an error."""
 
 
 class FileRecord(Document, frozen=True):
-    """One written file: name relative to the document's folder, size in bytes, sha256 of the bytes."""
+    """One complete file: name relative to the document's folder, size in bytes, sha256 of the bytes."""
 
     name: str
     bytes: int
     sha256: str
 
     def __post_init__(self) -> None:
-        """A name that was edited must not lead a reader out of the folder."""
+        """Refuse names outside the folder, which an edited document may have."""
         path = PurePosixPath(self.name)
         if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in self.name:
             raise ValueError(f"{self.name!r} is a file outside its folder")
 
 
 class DataFile(Document, frozen=True):
-    """Identity of one data file as asked. Parquet: rows and sha256 of the footer. JSONL: size alone."""
+    """Identity of one data file in a request. Parquet: size, rows, sha256 of the footer. JSONL: size only."""
 
     name: str
     bytes: int
@@ -46,7 +46,7 @@ class DataFile(Document, frozen=True):
 
 
 class Request(Document, frozen=True):
-    """What was asked: everything that decides the rows and vectors of a run, and nothing else."""
+    """The request: everything that decides the rows and vectors of a run, and nothing else."""
 
     data: tuple[DataFile, ...]
     data_revision: str | None
@@ -69,9 +69,9 @@ class Request(Document, frozen=True):
 
 
 class Locations(Document, frozen=True):
-    """Where the request's files are; they may move without changing what was asked.
+    """Where the request's files are. They may move without changing the request.
 
-    data_repo and model_repo: ids on the Hub, if they are of there.
+    data_repo and model_repo: ids on the Hub, if the files come from there.
     """
 
     data: tuple[str, ...]
@@ -81,7 +81,7 @@ class Locations(Document, frozen=True):
 
 
 class RunConfig(Document, frozen=True):
-    """`run_config.json`: the request, where its files are, and who asked."""
+    """`run_config.json`: the request, where its files are, and who made it (`asked`)."""
 
     format: int
     request: Request
@@ -92,9 +92,9 @@ class RunConfig(Document, frozen=True):
 
 
 class DataIndex(Document, frozen=True):
-    """`parts/index.json`: the data as prepare found it, written before the first part.
+    """`parts/index.json`: the data as prepare found them, written before the first part.
 
-    jsonl_sha256 has one entry a data file, None for Parquet (whose footer is in the request).
+    jsonl_sha256 has one entry per data file, None for Parquet (the request has the footer's sha256).
     """
 
     format: int
@@ -123,7 +123,7 @@ class PartManifest(Document, frozen=True):
 
 
 class EngineSettings(Document, frozen=True):
-    """How every task of the run sets up its engine. Tokens are counted with special tokens, over all views."""
+    """How every task of the run sets up its engine. Token counts include special tokens, and sum over all views."""
 
     device: Device
     dtype: Dtype
@@ -135,7 +135,7 @@ class EngineSettings(Document, frozen=True):
 
 
 class PlanPart(Document, frozen=True):
-    """A part's rows that were kept and the id of the first."""
+    """The kept rows of a part: their number and the id of the first."""
 
     file: FileRecord
     first_id: int
@@ -143,7 +143,7 @@ class PlanPart(Document, frozen=True):
 
 
 class PlanShard(Document, frozen=True):
-    """Rows [start, stop) of the row index; chunks are the ids at which chunks begin, then stop."""
+    """Kept rows [start, stop), by id. `chunks` are the ids at which chunks begin, then stop."""
 
     start: int
     stop: int
@@ -153,7 +153,7 @@ class PlanShard(Document, frozen=True):
 
 
 class Plan(Document, frozen=True):
-    """`plan.json`: what every embed task and the merge go by."""
+    """`plan.json`: the kept rows cut into shards and chunks. Every embed task and the merge follow it."""
 
     format: int
     request_sha256: str
@@ -170,7 +170,7 @@ class Plan(Document, frozen=True):
 
 
 class EngineRecord(Document, frozen=True):
-    """What a task found itself running on. Shards whose records differ are not merged unasked."""
+    """The engine and hardware that a task ran on. Merge refuses shards with different records by default."""
 
     engine: str
     engine_version: str
@@ -185,9 +185,9 @@ class EngineRecord(Document, frozen=True):
 
 
 class Vectors(Document, frozen=True):
-    """What is known of some vectors of one view: sha256 of the bytes, rows without text (their vectors are zeros).
+    """Facts about some vectors of one view: sha256 of the bytes; `empty`: rows without text, whose vectors are zeros.
 
-    norm_min and norm_max are over the others, None if there are none.
+    norm_min and norm_max are over the rows with a text, None if there are none.
     """
 
     sha256: str
@@ -197,7 +197,7 @@ class Vectors(Document, frozen=True):
 
 
 class Chunk(Document, frozen=True):
-    """One durable chunk: rows [start, stop) in every view, and the sha256 of what was fed."""
+    """One durable chunk: rows [start, stop) in every view, and the sha256 of the engine's inputs."""
 
     start: int
     stop: int
@@ -210,7 +210,7 @@ class Chunk(Document, frozen=True):
 class Canary(Document, frozen=True):
     """Vectors of the canary's texts before the first and after the last chunk.
 
-    float32, little-endian, (texts, dim of the engine record), in base64; tokens has a text's number of tokens each.
+    float32, little-endian, (texts, dim of the engine record), in base64. `tokens`: number of tokens of each text.
     """
 
     tokens: tuple[int, ...]
@@ -219,7 +219,7 @@ class Canary(Document, frozen=True):
 
 
 class JournalHeader(Document, frozen=True):
-    """First line of an attempt's journal; chunks count only under the same plan, engine record and canary."""
+    """First line of an attempt's journal. Its chunks count only for the same plan, engine record and canary."""
 
     format: int
     shard: int
@@ -244,7 +244,7 @@ class ShardMatrix(Document, frozen=True):
 
 
 class ShardManifest(Document, frozen=True):
-    """`manifest.json` of a shard, written last: the files that count and what is known of them."""
+    """`manifest.json` of a shard, written last: the files that count, and facts about them."""
 
     format: int
     shard: int
@@ -268,9 +268,9 @@ class ShardManifest(Document, frozen=True):
 
 
 class Preflight(Document, frozen=True):
-    """`preflight.json`: what the first start of the engine found, before the shards.
+    """`preflight.json`: results of the first start of the engine, before the shards.
 
-    `checks` has each check's name and what it found, in order; empty in files of before there were any.
+    `checks` has the name and the result of each check, in order. It is empty in files of earlier versions.
     """
 
     format: int
@@ -283,7 +283,7 @@ class Preflight(Document, frozen=True):
 
 
 class RejectedShard(Document, frozen=True):
-    """A manifest that merge refused. `remake`: its bytes are those that were written, and yet it is not to count."""
+    """A manifest that merge refused. `remake`: it is undamaged, and the shard must be embedded again all the same."""
 
     manifest_sha256: str
     what: str
@@ -291,26 +291,26 @@ class RejectedShard(Document, frozen=True):
 
 
 class Rejected(Document, frozen=True):
-    """`embeddings/rejected.json`: what the last merge refused, by shard; a merge that succeeds removes it."""
+    """`embeddings/rejected.json`: manifests that the last merge refused, by shard. A successful merge removes it."""
 
     format: int
     shards: dict[str, RejectedShard]
 
 
 class SourceRecord(Document, frozen=True):
-    """One data source in the merged output: its folder below by_source/ and its rows."""
+    """One data source in the merged output: its folder in by_source/ and its number of rows."""
 
     folder: str
     rows: int
 
     def __post_init__(self) -> None:
-        """A name that was edited must not lead a reader out of by_source/."""
+        """Refuse names outside by_source/, which an edited document may have."""
         if self.folder in ("", ".", "..") or "/" in self.folder or "\0" in self.folder:
             raise ValueError(f"{self.folder!r} is a folder outside by_source/")
 
 
 class Success(Document, frozen=True):
-    """`embeddings/_SUCCESS.json`, written last of all."""
+    """`embeddings/_SUCCESS.json`: the merged run, written last of all files."""
 
     format: int
     request_sha256: str

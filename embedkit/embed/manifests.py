@@ -9,7 +9,7 @@ from embedkit.documents.schema import FORMAT, Plan, Rejected, RejectedShard, Sha
 from embedkit.embed.shard_file import JOURNAL, MATRIX
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import still_missing, write_once
+from embedkit.storage.atomic import wait_for_files, write_once
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest |
     except EmbedkitError as error:
         problem = str(error)
     if problem is None:
-        still_missing([path.parent / matrix.file.name for matrix in manifest.matrices.values()])
+        wait_for_files([path.parent / matrix.file.name for matrix in manifest.matrices.values()])
         problem = files_problem(path.parent, manifest)
     if problem is None:
         return manifest

@@ -55,7 +55,7 @@ from embedkit.log_progress import LogProgress
 from embedkit.model.folder import require_same_model
 from embedkit.prepare.plan import read_plan, shard_of
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import still_missing
+from embedkit.storage.atomic import wait_for_files
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class Clock:
 def embed_shards(run: RunFolder, shards: list[int]) -> None:
     """Embed shards one after another with one engine. Finished shards are checked and left alone."""
     config = read(run.config, RunConfig)
-    still_missing([run.plan])
+    wait_for_files([run.plan])
     plan = read_plan(run, config)
     require_fetched(run, config, data=False)
     require_same_model(config)

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from embedkit.errors import UsageError
-from embedkit.storage.processes import kill_children
+from embedkit.storage.processes import kill_descendants
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class Watchdog:
             "another node, or give it longer with %s",
             *(self._seconds, self._doing, OVERRIDE),
         )
-        kill_children()
+        kill_descendants()
         os._exit(1)
 
 

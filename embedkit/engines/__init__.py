@@ -1,4 +1,4 @@
-"""Engines turn token ids into vectors. Importing this package loads none of them."""
+"""Engines, which turn token ids into vectors. Importing this package loads none of them."""
 
 from embedkit.engines.base import Engine, start_engine
 

@@ -1,4 +1,4 @@
-"""What an engine is, and how the one that was asked for is started."""
+"""The interface of an engine, and how to start one by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +11,21 @@ from embedkit.documents.schema import EngineName, EngineRecord, EngineSettings
 
 
 class Engine(Protocol):
-    """Turns token ids into vectors, as the model folder's pooling and normalization say."""
+    """Turns token ids into vectors, with the pooling and normalization of the model folder."""
 
     record: EngineRecord
 
     def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
-        """Vectors in the order given, float32 (n, dim). A prompt has 1 to max_length ids."""
+        """Vectors in the given order, float32 (n, dim). A text has 1 to max_length ids, uint32."""
         ...
 
     def close(self) -> None:
-        """Free what the engine holds; its processes are gone when this returns."""
+        """Free the engine's memory. Its processes have ended when this returns."""
         ...
 
 
 def start_engine(name: EngineName, model: Path, settings: EngineSettings) -> Engine:
-    """Load and start an engine; torch and vLLM are imported here and nowhere earlier.
+    """Load and start an engine. torch, transformers and vLLM are imported only here, because that takes seconds.
 
     Raises UsageError if the engine is not installed.
     """

@@ -1,4 +1,4 @@
-"""The hash engine: a vector that depends on the token ids alone, to the bit, on any machine. For tests."""
+"""The hash engine, for tests: its vectors depend only on the token ids, and are the same bits on any machine."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ DIM = 64
 
 
 class HashEngine:
-    """Unit vectors from a hash of the token ids; needs no model and no torch."""
+    """Makes unit vectors from a hash of the token ids. Needs no model and no torch."""
 
     def __init__(self, settings: EngineSettings) -> None:
         self.record = EngineRecord(
@@ -30,7 +30,7 @@ class HashEngine:
         )
 
     def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
-        """Unit vectors in the order given, float32 (n, 64)."""
+        """Unit vectors in the given order, float32 (n, 64)."""
         seeds = [
             int.from_bytes(hashlib.blake2b(ids.astype("<u4").tobytes(), digest_size=8).digest(), "little")
             for ids in token_ids
@@ -42,4 +42,4 @@ class HashEngine:
         return vectors
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to free."""

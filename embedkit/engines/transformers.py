@@ -1,7 +1,7 @@
-"""Hugging Face transformers: the fallback where vLLM is not. Plain batches, sorted by length.
+"""The transformers engine: the fallback where vLLM is not installed. Plain batches, sorted by length.
 
-Token ids come in, so no tokenizer pads anything: batches are padded here, on the right, and each row is pooled by
-its own length. Causal models do not see what follows a token, and encoders get a mask.
+Its inputs are token ids, so no tokenizer pads them. Batches are padded here, on the right, and each row is pooled by
+its own length. Padding changes nothing: causal models do not see later tokens, and encoders get a mask.
 """
 
 import logging
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 UNUSED_WEIGHTS = ("pooler.", "embeddings.position_ids")
-"""What may be missing in a checkpoint: BERT's own pooling layer, which sentence-transformers does not use."""
+"""Weights that a checkpoint may lack: those of BERT's own pooling layer, which sentence-transformers does not use."""
 
 
 class TransformersEngine:
-    """The model's forward pass, batch after batch."""
+    """Runs the model's forward pass batch by batch."""
 
     def __init__(self, model: Path, settings: EngineSettings) -> None:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files were resolved when the run was asked for
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files were fetched when the run was created
         try:
             import torch
             import transformers
@@ -60,7 +60,7 @@ class TransformersEngine:
         )
 
     def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
-        """Vectors in the order given, float32 (n, dim)."""
+        """Vectors in the given order, float32 (n, dim)."""
         order = sorted(range(len(token_ids)), key=lambda i: -len(token_ids[i]))
         vectors: list[npt.NDArray[np.float32]] = []
         while len(vectors) < len(order):
@@ -80,11 +80,11 @@ class TransformersEngine:
             self._torch.cuda.empty_cache()
 
     def _next_batch(self, rest: list[npt.NDArray[np.uint32]]) -> list[npt.NDArray[np.uint32]]:
-        """As many rows as fit the token budget when padded to the first, which is the longest; at least one."""
+        """The next rows that fit the token budget when padded to the first and longest of them; at least one."""
         return rest[: max(self._token_budget // len(rest[0]), 1)]
 
     def _halve(self, batch: list[npt.NDArray[np.uint32]], error: Exception) -> None:
-        """After a batch that did not fit the memory: this and later ones are half as large. Other errors are raised."""
+        """Halve this batch and all later ones if the error says that memory ran out; raise any other error."""
         if not _is_out_of_memory(self._torch, error):
             raise error
         if len(batch) == 1:
@@ -111,7 +111,10 @@ class TransformersEngine:
 
 
 def _load(transformers: Any, model: Path, dtype: Any) -> Any:
-    """The network without a language model's head. Raises EmbedkitError if a weight would be made up."""
+    """Load the network without a language model's head.
+
+    Raises EmbedkitError if a weight is missing: transformers would fill it with random numbers.
+    """
     try:
         network, loaded = transformers.AutoModel.from_pretrained(
             str(model), dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
@@ -128,7 +131,7 @@ def _load(transformers: Any, model: Path, dtype: Any) -> Any:
 
 
 def _pool(hidden: "Tensor", mask: "Tensor", lengths: "Tensor", mode: str) -> "Tensor":
-    """(n, tokens, dim) hidden states to (n, dim); the padding is on the right."""
+    """Pool hidden states (n, tokens, dim) to (n, dim). Padding is on the right."""
     if mode == "cls":
         return hidden[:, 0]
     if mode == "last":
@@ -137,5 +140,5 @@ def _pool(hidden: "Tensor", mask: "Tensor", lengths: "Tensor", mode: str) -> "Te
 
 
 def _is_out_of_memory(torch: Any, error: Exception) -> bool:
-    """Whether an error says that memory ran out; on a CPU torch raises a plain RuntimeError for it."""
+    """Whether an error says that memory ran out. On a CPU torch raises a plain RuntimeError then."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

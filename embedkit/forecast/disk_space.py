@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from embedkit.forecast.footprint import Footprint
+from embedkit.storage.mounts import mount_of
 
 TIMEOUT_SECONDS = 5.0
 KIB = 1024
@@ -43,7 +44,7 @@ def free_bytes(folder: Path) -> Space:
     folder = folder.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.is_dir())
     disk = os.statvfs(existing)
-    device, mount, kind = mount_of(existing.resolve(), Path("/proc/self/mounts"))
+    device, mount, kind = mount_of(existing)
     return Space(
         folder=str(existing),
         bytes=disk.f_bavail * disk.f_frsize,
@@ -68,21 +69,6 @@ def shortfall(footprint: Footprint, space: Space) -> str | None:
         if files is not None and footprint.peak_files > files:
             return f"the run needs about {footprint.peak_files:,} files (inodes), and {what} has {files:,} left"
     return None
-
-
-def mount_of(folder: Path, mounts: Path) -> tuple[str, str, str]:
-    """(device, mount point, type) of a folder, from a file like /proc/self/mounts; three empty strings if not there."""
-    try:
-        lines = mounts.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return "", "", ""
-    found = "", "", ""
-    for line in lines:
-        # Spaces and the like are written in octal there.
-        device, mount, kind = (re.sub(r"\\(\d{3})", lambda m: chr(int(m[1], 8)), word) for word in line.split()[:3])
-        if folder.is_relative_to(mount) and len(mount) >= len(found[1]):
-            found = device, mount, kind
-    return found
 
 
 def _quotas(device: str) -> tuple[Quota, ...] | None:

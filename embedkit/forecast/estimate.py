@@ -16,7 +16,7 @@ import polars as pl
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedkit.data.dataset import open_parquet
+from embedkit.data.parquet import open_parquet
 from embedkit.documents.schema import Plan, RunConfig
 from embedkit.prepare.cost import GPU_MODELS, GpuModel, model_cost
 from embedkit.prepare.parts import PART_BYTES, PART_ROWS

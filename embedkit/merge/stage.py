@@ -23,7 +23,7 @@ from embedkit.merge.rows import merge_rows
 from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder, program
-from embedkit.storage.atomic import remove_temporaries, still_missing
+from embedkit.storage.atomic import remove_temporaries, wait_for_files
 from embedkit.storage.lock import require_held, run_lock
 from embedkit.versions import versions
 
@@ -41,9 +41,9 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
         EmbedkitError: a shard is missing or contradicts the plan, its bytes or the others.
     """
     config = read(run.config, RunConfig)
-    still_missing([run.plan])
+    wait_for_files([run.plan])
     plan = read_plan(run, config)
-    still_missing([run.shard_manifest(shard) for shard in range(len(plan.shards))])
+    wait_for_files([run.shard_manifest(shard) for shard in range(len(plan.shards))])
     manifests, problems = read_manifests(run, plan)
     if problems:
         raise shards_error(run, problems, len(plan.shards))

@@ -1,4 +1,4 @@
-"""What a model folder says of itself: identity, limit, size. Nothing here loads weights."""
+"""Reads a model folder: identity, limit, pooling, shapes of the weights. Nothing here loads weights."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -16,11 +16,11 @@ from embedkit.storage.atomic import sha256_file
 IDENTITY_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors"}
 OTHER_RUNTIMES = {"onnx", "openvino"}
 NO_LIMIT = 10**9
-"""Tokenizers write about 1e30 for "no limit"."""
+"""Limits from here on mean "no limit", for which tokenizers write about 1e30."""
 
 
 def model_files(model: Path) -> tuple[FileRecord, ...]:
-    """Name, size and sha256 of each file that decides the model's numbers, sorted by name."""
+    """Name, size and sha256 of each file that decides the model's vectors, sorted by name."""
     paths = [
         path
         for path in sorted(model.rglob("*"))
@@ -35,13 +35,13 @@ def model_files(model: Path) -> tuple[FileRecord, ...]:
 
 
 def is_identity(path: PurePosixPath) -> bool:
-    """Whether a file of a model folder decides its numbers, by its path there: not another runtime's, nor hidden."""
+    """Whether the file at a path in the folder decides the vectors. Hidden files and other runtimes' do not."""
     is_ours = not any(part in OTHER_RUNTIMES or part.startswith(".") for part in path.parts)
     return is_ours and path.suffix in IDENTITY_SUFFIXES
 
 
 def model_limit(model: Path) -> int | None:
-    """The most tokens, special ones counted, that the model takes; None if the folder says nothing."""
+    """Most tokens of a text that the model takes, special tokens included; None if the folder does not say."""
     limits = [
         read_json(model, "sentence_bert_config.json").get("max_seq_length"),
         read_json(model, "config.json").get("max_position_embeddings"),
@@ -52,14 +52,14 @@ def model_limit(model: Path) -> int | None:
 
 
 def vocabulary_size(model: Path) -> int | None:
-    """Rows of the embedding table, from config.json; None if there is none."""
+    """Rows of the embedding table, from config.json; None if it does not say."""
     size = read_json(model, "config.json").get("vocab_size")
     return None if size is None else int(size)
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a text's vector is made of its tokens' hidden states, and whether it is scaled to unit norm."""
+    """How a text's vector is computed from its tokens' hidden states, and whether it is scaled to unit norm."""
 
     mode: Literal["last", "mean", "cls"]
     normalize: bool
@@ -73,14 +73,14 @@ POOLING_MODES: dict[str, Literal["last", "mean", "cls"]] = {
     "mean": "mean",
     "cls": "cls",
 }
-"""Names in a pooling module's config.json: a flag a mode, or (newer folders) one `pooling_mode`."""
+"""Names in a pooling module's config.json: one flag per mode, or (newer folders) one `pooling_mode`."""
 
 
 WITHOUT_WEIGHTS = {"Pooling", "Normalize"}
 
 
 def read_modules(model: Path) -> dict[str, str]:
-    """Folder of each sentence-transformers module by its kind; empty if there is no modules.json."""
+    """Folder of each sentence-transformers module, by its kind; empty if there is no modules.json."""
     path = model / "modules.json"
     if not path.is_file():
         return {}
@@ -97,7 +97,7 @@ def weight_folders(model: Path) -> list[Path]:
 
 
 def read_pooling(model: Path) -> Pooling:
-    """The pooling that a sentence-transformers folder asks for.
+    """Pooling of a sentence-transformers folder.
 
     Source: `modules.json` lists the modules in order with their folders; the pooling module's folder has a config.json.
 
@@ -115,18 +115,18 @@ def read_pooling(model: Path) -> Pooling:
         wrong = f"the module {foreign[0]} is not known" if foreign else "there is no Pooling module"
         raise UsageError(f"{path}: {wrong} to the transformers engine; use --engine vllm")
     config = read_json(model, f"{modules['Pooling']}/config.json")
-    asked = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
-    asked = [str(config["pooling_mode"])] if "pooling_mode" in config else asked
-    if len(asked) != 1 or asked[0] not in POOLING_MODES:
+    modes = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
+    modes = [str(config["pooling_mode"])] if "pooling_mode" in config else modes
+    if len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise UsageError(
-            f"{model / modules['Pooling'] / 'config.json'}: pooling {' + '.join(asked) or 'of no kind'} is not known "
+            f"{model / modules['Pooling'] / 'config.json'}: pooling {' + '.join(modes) or 'of no kind'} is not known "
             "to the transformers engine (last token, mean, cls); use --engine vllm"
         )
-    return Pooling(POOLING_MODES[asked[0]], "Normalize" in modules)
+    return Pooling(POOLING_MODES[modes[0]], "Normalize" in modules)
 
 
 def read_json(model: Path, name: str) -> dict[str, Any]:
-    """One JSON object of the model folder; empty if there is no such file."""
+    """Read a JSON object of the model folder; empty if there is no such file. Raises UsageError if it is not one."""
     path = model / name
     if not path.is_file():
         return {}
@@ -144,10 +144,10 @@ class _Tensor(msgspec.Struct):
 
 
 def weight_shapes(model: Path) -> dict[str, list[int]]:
-    """Tensor names and shapes, read from the headers of the safetensors files.
+    """Shape of each tensor by name, read from the headers of the safetensors files.
 
-    Source: the safetensors format (8 bytes little-endian length, then a JSON header). Raises UsageError naming a
-    file that is not one.
+    Source: the safetensors format (8 bytes little-endian length, then a JSON header). Raises UsageError naming the
+    file if one is not in that format.
     """
     shapes: dict[str, list[int]] = {}
     for path in sorted(model.glob("*.safetensors")):
@@ -167,6 +167,6 @@ def require_same_model(config: RunConfig) -> None:
     """Raise EmbedkitError if the model's files are no longer those of the request."""
     model = Path(config.locations.model)
     if not model.is_dir():
-        raise EmbedkitError(f"{model}: the model's folder is gone")
+        raise EmbedkitError(f"{model}: the model's folder is missing; put it back, or start a new run")
     if model_files(model) != config.request.model_files:
-        raise EmbedkitError(f"{model}: its files are no longer those that the run was asked for; start a new run")
+        raise EmbedkitError(f"{model}: its files are no longer those of the run's request; start a new run")

@@ -1,10 +1,11 @@
-"""Texts to token ids, exactly as the model's own tokenizer makes them.
+"""Turns texts into token ids, exactly as the model's own tokenizer does.
 
-The reference is Hugging Face `tokenizers` on the model's tokenizer.json, special tokens added, nothing
-truncated or padded. fastokens gives the same ids some fifty times faster where it can load the tokenizer;
-it is young, so a sample of every part is audited against the reference.
+The reference is Hugging Face `tokenizers` with the model's tokenizer.json: special tokens added, nothing truncated or
+padded. fastokens gives the same ids about fifty times faster, if it can load the tokenizer. It is a young library, so
+a sample of every part is audited against the reference.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -39,12 +40,12 @@ class TokenIds:
         return (self[i] for i in range(len(self)))
 
     def take(self, texts: Sequence[int]) -> "TokenIds":
-        """These texts alone, in the order given."""
+        """The ids of these texts only, in the given order."""
         picked = [self[i] for i in texts]
         return _flat(picked, [np.array([len(ids) for ids in picked], np.int64)])
 
     def without(self, emptied: npt.NDArray[np.bool_]) -> "TokenIds":
-        """The same texts, but those marked have no ids; emptied: bool (n,)."""
+        """The same texts; those marked in `emptied`, bool (n,), get no ids."""
         if not emptied.any():
             return self
         kept = ~emptied
@@ -52,12 +53,12 @@ class TokenIds:
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Tokens a text, int64 (n,)."""
+        """Number of tokens of each text, int64 (n,)."""
         return np.diff(self.offsets)
 
 
 class Tokenizer(Protocol):
-    """What turns texts into token ids; `name` says which library and version did."""
+    """Turns texts into token ids. `name` is the library and its version."""
 
     name: str
 
@@ -66,7 +67,7 @@ class Tokenizer(Protocol):
         ...
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """How many ids each text has, int64 (n,)."""
+        """Number of ids of each text, int64 (n,)."""
         ...
 
 
@@ -74,7 +75,7 @@ class HfTokenizer:
     """The reference: Hugging Face tokenizers."""
 
     def __init__(self, file: Path) -> None:
-        from tokenizers import Tokenizer as Backend
+        from tokenizers import Tokenizer as Backend  # a large library, which most commands do not need
 
         self.name = f"tokenizers {version('tokenizers')}"
         try:
@@ -89,15 +90,15 @@ class HfTokenizer:
         return _join([[e.ids for e in self._backend.encode_batch_fast(list(b))] for b in _batches(texts)])
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """How many ids each text has, int64 (n,)."""
+        """Number of ids of each text, int64 (n,)."""
         return self.encode(texts).lengths
 
 
 class FastTokenizer:
-    """fastokens: byte-pair encodings only; raises ValueError for a tokenizer that it cannot load."""
+    """fastokens: byte-pair encodings only. Raises ValueError for a tokenizer that it cannot load."""
 
     def __init__(self, file: Path) -> None:
-        from fastokens._native import Tokenizer as Backend
+        from fastokens._native import Tokenizer as Backend  # a large library; not installed everywhere
 
         self.name = f"fastokens {version('fastokens')}"
         self._backend: Any = Backend.from_file(str(file))
@@ -108,33 +109,33 @@ class FastTokenizer:
         return _flat([ids for ids, _ in batches], [lengths for _, lengths in batches])
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """How many ids each text has, int64 (n,)."""
+        """Number of ids of each text, int64 (n,)."""
         return np.concatenate([np.zeros(0, np.int64), *(self._encode(batch)[1] for batch in _batches(texts))])
 
     def _encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        """Ids of all texts, and how many are each one's."""
+        """Ids of all texts, flat, and the number of ids of each text."""
         flat, offsets = self._backend.encode_batch_flat(list(texts), add_special_tokens=True)
         return np.frombuffer(flat, np.uint32), np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64))
 
 
 def load_tokenizer(model: Path) -> Tokenizer:
-    """The fastest tokenizer for the model folder that gives the reference's ids."""
+    """Load the fastest tokenizer for the model folder that gives the reference's ids."""
     file = tokenizer_file(model)
     if _has_fastokens():
         try:
             return FastTokenizer(file)
         except ValueError:
-            pass  # a kind of tokenizer that fastokens does not know
+            pass  # a kind of tokenizer that fastokens does not support
     return HfTokenizer(file)
 
 
 def load_reference(model: Path) -> HfTokenizer:
-    """The reference tokenizer of the model folder."""
+    """Load the reference tokenizer of the model folder."""
     return HfTokenizer(tokenizer_file(model))
 
 
 def tokenizer_file(model: Path) -> Path:
-    """The model's tokenizer.json. Raises UsageError if the folder has none."""
+    """Path of the model's tokenizer.json. Raises UsageError if the folder has none."""
     file = model / "tokenizer.json"
     if not file.is_file():
         raise UsageError(f"--model {model}: no tokenizer.json there; embedkit needs the model's fast tokenizer")
@@ -142,7 +143,7 @@ def tokenizer_file(model: Path) -> Path:
 
 
 def audit(tokenizer: Tokenizer, reference: Tokenizer, texts: Sequence[str], rows: Sequence[int]) -> None:
-    """Compare ids on some texts; raises EmbedkitError naming the first row that differs."""
+    """Compare the ids of some texts. Raises EmbedkitError naming the first row whose ids differ."""
     if not texts:
         return
     got, wanted = tokenizer.encode(texts), reference.encode(texts)
@@ -155,8 +156,6 @@ def audit(tokenizer: Tokenizer, reference: Tokenizer, texts: Sequence[str], rows
 
 
 def _has_fastokens() -> bool:
-    import os
-
     if os.environ.get("EMBEDKIT_TOKENIZER") == "hf":
         return False
     try:

@@ -1,1 +1,1 @@
-"""Choose rows, extract texts, count tokens, drop what does not fit, and plan the shards."""
+"""The prepare stage: choose rows, extract texts, count tokens, drop rows that do not fit, and plan the shards."""

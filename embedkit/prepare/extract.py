@@ -1,14 +1,14 @@
-"""From a chat to its texts: prompt, think, response, and the combined text that is embedded.
+"""Splits a chat into its texts: prompt, think, response, and the combined text that is embedded.
 
-The rules, held to the letter (tests/support/reference.py is the plain form of them):
+The rules (tests/support/reference.py states them as plain Python):
 - The answer is the last message whose role is assistant. If there is none, or its content is null or "",
   the row is dropped as no_assistant.
 - user_prompt: the contents of all messages before it, joined by a blank line. A null content is "".
 - num_turns: the number of assistant messages in the row.
-- If the answer holds both <think> and </think>: think_text is what stands between the first of each,
-  stripped (empty if they stand the wrong way round); response_text is what follows the first </think>,
+- If the answer contains both <think> and </think>: think_text is the text between the first of each,
+  stripped (empty if </think> comes first); response_text is the text after the first </think>,
   stripped. Otherwise think_text is empty and response_text is the whole answer.
-The text of a view, of which an empty one has no vector:
+The text of a view (an empty one gets no vector):
 - combined: prompt, think and response joined by a blank line each, stripped.
 - think, response: that text alone, stripped.
 """
@@ -20,7 +20,7 @@ import pyarrow as pa
 from embedkit.documents.schema import View
 
 PYTHON_WHITESPACE = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
-"""What str.strip() takes away. Polars' own strip leaves \\x1c to \\x1f, so the set is given."""
+"""Characters that str.strip() removes. Polars' default leaves \\x1c to \\x1f, so the set is passed explicitly."""
 
 SEPARATOR = "\n\n"
 
@@ -53,31 +53,37 @@ VIEW_COLUMNS: dict[View, tuple[str, ...]] = {
 
 
 def view_text(view: View) -> pl.Expr:
-    """The text of a view, from the columns that `extract` makes; the expression is named after the view."""
+    """Expression for the text of a view over the columns of `extract`, named after the view."""
     return pl.concat_str(VIEW_COLUMNS[view], separator=SEPARATOR).str.strip_chars(PYTHON_WHITESPACE).alias(view)
 
 
 def count_column(view: View) -> str:
-    """The column of extracted_data.parquet with a view's token counts, Int32, 0 for an empty text."""
+    """Name of the column of extracted_data.parquet with a view's token counts, Int32, 0 for an empty text."""
     return "num_tokens" if view == "combined" else f"num_tokens_{view}"
 
 
 def empty_column(view: View) -> str:
-    """The column that says whether a view's text is empty. `combined` has none: a row is kept if any text is."""
+    """Name of the column that says whether a view's text is empty. Files have no such column for `combined`."""
     return f"empty_{view}"
 
 
 def _answers(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add user_prompt, answer (null: none) and num_turns; drop messages."""
+    """Add user_prompt, answer (null if there is none) and num_turns; drop messages.
+
+    Works on one flat list of the messages of all chats: `chat` maps each message to its chat, by position in `rows`.
+    """
+    # Flatten: one row per message, in order. Null and empty chats have none.
     lengths = rows["messages"].list.len().fill_null(0).cast(pl.Int64).to_numpy()
     messages = rows.select("messages").filter(pl.Series(lengths > 0)).explode("messages").unnest("messages")
     chat = np.repeat(np.arange(rows.height), lengths)
     is_assistant = (messages["role"] == "assistant").fill_null(False).to_numpy()
 
+    # Per chat: the number of assistant messages, and the flat position of the last one, -1 without any.
     num_turns = np.bincount(chat[is_assistant], minlength=rows.height)
     last = np.full(rows.height, -1)
     np.maximum.at(last, chat[is_assistant], np.flatnonzero(is_assistant))
 
+    # The prompt: the contents of all messages before the answer, as one list per chat, then joined.
     in_prompt = np.arange(len(chat)) < last[chat]
     prompt_ends = np.bincount(chat[in_prompt], minlength=rows.height).cumsum()
     prompts = pa.LargeListArray.from_arrays(
@@ -85,6 +91,8 @@ def _answers(rows: pl.DataFrame) -> pl.DataFrame:
         messages["content"].filter(pl.Series(in_prompt)).fill_null("").to_arrow(),
     )
     user_prompt = pl.Series("user_prompt", prompts, dtype=pl.List(pl.String)).list.join(SEPARATOR)
+
+    # The answer: the content at `last`. Chats without one gather any content, which `when` replaces by null.
     answer_index = pl.Series(np.where(last >= 0, last, 0)).cast(pl.UInt32)
     contents = messages["content"] if messages.height else pl.Series("content", [None], dtype=pl.String)
     return rows.drop("messages").with_columns(
@@ -95,11 +103,11 @@ def _answers(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _split_answer() -> list[pl.Expr]:
-    """think_text and response_text from `answer`."""
+    """Expressions for think_text and response_text, from `answer`."""
     at_close = pl.col("answer").str.splitn("</think>", 2)
     before, after = at_close.struct.field("field_0"), at_close.struct.field("field_1")
     has_tags = pl.col("answer").str.contains("<think>", literal=True) & after.is_not_null()
-    # The first <think> stands before the first </think>, or the tags are the wrong way round.
+    # Looks for <think> only before the first </think>; null, so "", if the tags are in the wrong order.
     think = before.str.splitn("<think>", 2).struct.field("field_1").fill_null("")
     return [
         pl.when(has_tags).then(think.str.strip_chars(PYTHON_WHITESPACE)).otherwise(pl.lit("")).alias("think_text"),

@@ -1,4 +1,4 @@
-"""The row index: the kept rows by id, read back from the parts."""
+"""The kept rows by id, read from the parts. `id` is the 0-based position among the kept rows."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from embedkit.run import RunFolder
 
 
 class KeptRows:
-    """Reads any range of ids; only the row groups that hold them."""
+    """Reads any range of ids. Only the row groups with these rows are read."""
 
     def __init__(self, run: RunFolder, parts: Sequence[PlanPart]) -> None:
         self._folder = run.extracted
@@ -25,7 +25,10 @@ class KeptRows:
         self._first_ids = [part.first_id for part in parts]
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
-        """Rows with start <= id < stop, in order, with the given columns of extracted_data.parquet."""
+        """Rows with start <= id < stop, in order, with the given columns of extracted_data.parquet.
+
+        Raises EmbedkitError if a part is damaged or missing.
+        """
         frames = list(self._pieces(start, stop, list(columns)))
         frame = pl.concat(frames) if frames else pl.DataFrame()
         if frame.height != stop - start:
@@ -35,6 +38,7 @@ class KeptRows:
         return frame
 
     def _pieces(self, start: int, stop: int, columns: list[str]) -> Iterator[pl.DataFrame]:
+        """The rows part by part."""
         first = max(bisect_right(self._first_ids, start) - 1, 0)
         for part in self._parts[first:]:
             if part.first_id >= stop:
@@ -62,7 +66,7 @@ def _read_part(path: Path, record: FileRecord, low: int, high: int, columns: lis
 
 @lru_cache(maxsize=4)
 def _open_part(path: Path, record: FileRecord) -> pq.ParquetFile:
-    """Open a part once all its bytes are those that the plan names: a damaged text may have as many tokens."""
+    """Open a part after its sha256 was compared with the plan's: token counts alone would not show a damaged text."""
     problem = file_problem(path, record)
     if problem is not None:
         raise EmbedkitError(f"{problem}; run `embedkit verify`")

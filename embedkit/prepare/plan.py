@@ -1,4 +1,4 @@
-"""From token counts to shards and chunks: contiguous, of equal predicted cost, the same every time."""
+"""Cuts the kept rows into shards and chunks: contiguous, of equal predicted cost, the same every time."""
 
 import math
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ from embedkit.prepare.cost import CostModel
 from embedkit.run import RunFolder
 
 SHARD_SECONDS = 30 * 60.0
-"""Predicted seconds of a shard when the number of shards is not asked for."""
+"""Predicted seconds of a shard when the request sets no number of shards."""
 
 CHUNK_TOKENS = {"cuda": 8_000_000, "cpu": 16_384}
 TOKEN_BUDGET = {"cuda": 65_536, "cpu": 8_192}
 MAX_SEQUENCES = {"cuda": 1024, "cpu": 256}
 
 EAGER_BELOW_SECONDS = 60.0
-"""Shards of fewer seconds run uncompiled. On an H200 compiled ones are 9 to 18 % faster (long to short rows), and the
-engine's start takes 4 s longer where the kernels are in the cache, 13 to 30 s where they are not."""
+"""Shards predicted to take less run uncompiled. On an H200 a compiled model is 9 to 18 % faster (long to short rows).
+But the engine takes 4 s longer to start with the kernels in the cache, and 13 to 30 s longer without."""
 
 
 def engine_settings(request: Request, shard_seconds: float = math.inf) -> EngineSettings:
-    """The engine's settings for the whole run; shard_seconds: what a shard is predicted to take.
+    """The engine's settings for the whole run. shard_seconds: predicted seconds of a shard.
 
-    A prompt must fit the token budget whole: vLLM's chunked prefill is off, since with it a prompt of
-    exactly the model's limit hangs for ever (vllm-project/vllm #29496).
+    Each prompt must fit the token budget, because vLLM's chunked prefill is off: with it a prompt of exactly the
+    model's limit hangs forever (vllm-project/vllm #29496).
     """
     return EngineSettings(
         device=request.device,
@@ -46,25 +46,34 @@ def engine_settings(request: Request, shard_seconds: float = math.inf) -> Engine
 def cut_shards(
     tokens: npt.NDArray[np.int64], cost: CostModel, shards: int | None, num_gpus: int, chunk_tokens: int
 ) -> tuple[PlanShard, ...]:
-    """Cut the row index into contiguous shards of equal predicted cost.
+    """Cut the kept rows into contiguous shards of equal predicted cost, and each shard into chunks.
 
     Args:
-        tokens: token counts of the kept rows in order, a column a view, 0 for an empty text, int64 (n, views).
-        shards: how many; None for predicted time over half an hour, rounded up to a multiple of num_gpus
-            (and at most one a row).
-        chunk_tokens: the most tokens of a chunk, unless one row alone has more.
+        tokens: token counts of the kept rows in order, one column per view, 0 for an empty text, int64 (n, views).
+        cost: predicts seconds from token counts.
+        shards: number of shards. None: one per half hour of predicted time, rounded up to a multiple of num_gpus,
+            but at most one per row.
+        num_gpus: GPUs that embed at the same time.
+        chunk_tokens: the most tokens of a chunk, except a chunk of one row.
 
     Raises:
         EmbedkitError: more shards than rows.
     """
+    # Predicted seconds per row, over all views. An empty text costs nothing.
     seconds = np.where(tokens > 0, cost.seconds(tokens), 0.0).sum(axis=1)
+    # The number of shards.
     if shards is None:
         shards = min(math.ceil(seconds.sum() / SHARD_SECONDS / num_gpus) * num_gpus, len(tokens))
     if shards > len(tokens):
-        raise EmbedkitError(f"--shards {shards}, but only {len(tokens)} rows were kept; ask for {len(tokens)} at most")
+        raise EmbedkitError(
+            f"--shards {shards}, but only {len(tokens)} rows were kept; choose at most {len(tokens)} shards"
+        )
+    # The ids at which shards begin.
     borders = shard_borders(seconds, shards)
+    # Sums over the first k rows, k = 0..n: differences of two give the sums of a shard or chunk.
     token_sums = np.concatenate([np.zeros(1, np.int64), tokens.sum(axis=1).cumsum()])
     cost_sums = np.concatenate([np.zeros(1), seconds.cumsum()])
+    # Each shard with its sums and its chunks.
     return tuple(
         PlanShard(
             start=start,
@@ -78,21 +87,28 @@ def cut_shards(
 
 
 def shard_borders(seconds: npt.NDArray[np.float64], shards: int) -> list[int]:
-    """Borders [0, ..., n] so that every shard has at least a row and the heaviest costs as little as any cut allows.
+    """Borders [0, ..., n] of shards with at least one row each; the costliest shard is as cheap as any cut allows.
 
-    Under that, each border is where the rows before it come nearest to their equal share.
+    Among such cuts, each border lies where the rows before it come nearest to their equal share.
+
+    Args:
+        seconds: predicted seconds per row, float64 (n,).
+        shards: number of shards, at most n.
     """
     sums = np.concatenate([np.zeros(1), seconds.cumsum()])
     rows = len(seconds)
+    # Borders at the nearest equal shares. They are the wish, and their costliest shard is an upper bound.
     nearest = _nearest_borders(sums, shards)
+    # Bisect for the lowest limit: the cost per shard at which filling shards greedily still reaches the last row.
     rounding = 1e-12 * sums[-1]
     low, high = sums[-1] / shards, float(np.diff(sums[nearest]).max()) + rounding
     while high - low > rounding:
         middle = (low + high) / 2
         low, high = (low, middle) if _farthest_borders(sums, shards, middle)[-1] == rows else (middle, high)
     high += rounding
-    # The same cut from behind gives how far back each border may lie, so that the rows after it fit the other shards.
+    # The earliest place of each border: fill shards from the end, so that the rows after the border still fit.
     earliest = [rows - border for border in reversed(_farthest_borders(sums[-1] - sums[::-1], shards, high))]
+    # From left to right, put each border at its wish, but no later than this shard's limit and no earlier than that.
     borders = [0]
     for k in range(1, shards):
         latest = min(_reach(sums, borders[-1], high), rows - shards + k)
@@ -101,53 +117,62 @@ def shard_borders(seconds: npt.NDArray[np.float64], shards: int) -> list[int]:
 
 
 def _nearest_borders(sums: npt.NDArray[np.float64], shards: int) -> list[int]:
-    """Borders where the sums come nearest to equal shares, each shard with at least a row."""
+    """Borders where the sums come nearest to equal shares, with at least one row per shard."""
     rows = len(sums) - 1
+    # For each share, the nearer of the two borders around it.
     wanted = sums[-1] * np.arange(1, shards) / shards
     after = np.searchsorted(sums, wanted).clip(1, rows)
     inner = np.where(sums[after] - wanted < wanted - sums[after - 1], after, after - 1)
+    # Move borders right until they ascend strictly, then left until each shard after them has a row.
     inner = np.maximum.accumulate(inner - np.arange(shards - 1)) + np.arange(shards - 1)
     inner = np.clip(inner, np.arange(1, shards), rows - np.arange(shards - 1, 0, -1))
     return [0, *(int(border) for border in inner), rows]
 
 
-def _farthest_borders(sums: npt.NDArray[np.float64], shards: int, most: float) -> list[int]:
-    """Borders of shards that each take all rows that cost no more than `most` together (or one row)."""
+def _farthest_borders(sums: npt.NDArray[np.float64], shards: int, limit: float) -> list[int]:
+    """Borders of shards that each take as many rows as cost at most `limit`, and leave a row for each later shard."""
     borders = [0]
     for k in range(1, shards + 1):
-        borders.append(min(_reach(sums, borders[-1], most), len(sums) - 1 - shards + k))
+        borders.append(min(_reach(sums, borders[-1], limit), len(sums) - 1 - shards + k))
     return borders
 
 
-def _reach(sums: npt.NDArray[np.float64], start: int, most: float) -> int:
-    """Where a shard from `start` that costs at most `most` ends; a start beyond which no row fits is its own end."""
-    return int(np.searchsorted(sums, sums[start] + most, side="right")) - 1
+def _reach(sums: npt.NDArray[np.float64], start: int, limit: float) -> int:
+    """End of the longest shard from `start` that costs at most `limit`; `start` itself if not even one row fits."""
+    return int(np.searchsorted(sums, sums[start] + limit, side="right")) - 1
 
 
 def chunk_borders(token_sums: npt.NDArray[np.int64], start: int, stop: int, chunk_tokens: int) -> tuple[int, ...]:
-    """Ids at which the chunks of [start, stop) begin, then stop; each holds at most chunk_tokens or one row."""
+    """Ids at which the chunks of [start, stop) begin, then stop. A chunk has at most chunk_tokens tokens, or one row.
+
+    token_sums: tokens of the first k rows, k = 0..n, int64 (n + 1,).
+    """
     borders = [start]
     while borders[-1] < stop:
+        # The last row that still fits; at least one row, at most the rest of the shard.
         fits = int(np.searchsorted(token_sums, token_sums[borders[-1]] + chunk_tokens, side="right")) - 1
         borders.append(min(max(fits, borders[-1] + 1), stop))
     return tuple(borders)
 
 
 def shard_of(shards: Sequence[PlanShard], shard: int, plan: Path) -> PlanShard:
-    """The plan's entry of a shard. Raises EmbedkitError if there is no such shard."""
+    """A shard of the plan, by number. `plan` is the file to name in the error.
+
+    Raises EmbedkitError if there is no such shard.
+    """
     if not 0 <= shard < len(shards):
         raise EmbedkitError(f"no shard {shard}: {plan} has shards 0 to {len(shards) - 1}")
     return shards[shard]
 
 
 def read_plan(run: RunFolder, config: RunConfig) -> Plan:
-    """The run's plan. Raises EmbedkitError if it is missing or made for another request."""
+    """Read the run's plan. Raises EmbedkitError if it is missing, damaged or made for another request."""
     if not run.plan.exists():
         raise EmbedkitError(f"{run.plan}: no plan yet, prepare has not finished: {run.resume_command}")
     plan = read(run.plan, Plan)
     if plan.request_sha256 != digest(config.request):
         raise EmbedkitError(
-            f"{run.plan}: made for another request than {run.config}; was one of them edited, or copied here? Put it "
+            f"{run.plan}: made for another request than {run.config}. Was one of them edited, or copied here? Put it "
             "back; a plan may also be removed: a resume makes it again"
         )
     return plan

@@ -1,4 +1,4 @@
-"""prepare: choose rows, make the parts, then number the kept rows and cut the plan."""
+"""The prepare stage: choose rows, make the parts, then number the kept rows and cut the plan."""
 
 import logging
 from collections.abc import Sequence
@@ -28,9 +28,11 @@ from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.model.folder import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
+from embedkit.prepare.dropped_rows import gather_dropped
 from embedkit.prepare.extract import count_column
-from embedkit.prepare.parts import gather_dropped, make_parts, part_borders
+from embedkit.prepare.parts import part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
+from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import atomic_write, remove_temporaries
 from embedkit.storage.cpus import available_cpus
@@ -40,16 +42,16 @@ log = logging.getLogger(__name__)
 
 
 def prepare(run: RunFolder, workers: int | None = None) -> Plan:
-    """Make `extracted_data.parquet/`, `dropped_rows.parquet` and `plan.json`; continue where a kill fell.
+    """Make `extracted_data.parquet/`, `dropped_rows.parquet` and `plan.json`, or finish an interrupted prepare.
 
-    What is there already is read whole and kept if it is sound; the rest is made again.
+    Existing parts are read completely. Sound parts are kept, the others are made again.
 
     Args:
         run: a run folder with its `run_config.json`.
-        workers: processes; None for one a CPU that this process may use.
+        workers: number of processes; None for one per CPU that this process may use.
 
     Raises:
-        EmbedkitError: the data changed since the run was asked for, a row cannot be read, no row was kept.
+        EmbedkitError: the data changed since the run was created, a row cannot be read, or no row was kept.
     """
     config = read(run.config, RunConfig)
     require_fetched(run, config)
@@ -61,10 +63,12 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
 
 
 def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
+    # Choose the rows and cut them into parts.
     dataset = open_checked(config)
     rows = choose_rows(dataset, config)
     index = _write_index(run, config, dataset, rows)
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
+    # Make the parts that are missing.
     progress = LogProgress(log, "prepare", len(rows), "rows")
     parts: list[PartManifest] = []
     for part in make_parts(run, config, dataset, rows, index, workers):
@@ -74,6 +78,7 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
+    # Number the kept rows, cut the plan, and write it or compare it with the one on disk.
     cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
     plan = make_plan(run, config, dataset.rows, len(rows), parts, cost)
     if _readable(run.plan, Plan) is None:
@@ -81,13 +86,13 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     elif read_plan(run, config) != plan:
         raise EmbedkitError(
             f"{run.plan}: not the plan that this request and data give. If it was edited, remove it: a resume makes it "
-            "again, and shards that fit it are kept. If another version of embedkit made it, go on with that one"
+            "again, and shards that fit it are kept. If another version of embedkit made it, continue with that version"
         )
     return plan
 
 
 def _readable(path: Path, kind: type[D]) -> D | None:
-    """A document that can be made again, or None if it is missing or damaged."""
+    """Read a document that can be made again; None if it is missing or damaged."""
     try:
         return read(path, kind)
     except NewerFormat:
@@ -101,23 +106,23 @@ def _readable(path: Path, kind: type[D]) -> D | None:
 def open_checked(config: RunConfig) -> Dataset:
     """Open the run's data files. Raises EmbedkitError naming a file that is missing or has changed."""
     paths = [Path(path) for path in config.locations.data]
-    for path, asked in zip(paths, config.request.data, strict=True):
+    for path, identity in zip(paths, config.request.data, strict=True):
         if not path.is_file():
-            raise EmbedkitError(f"{path}: the data file is gone; put it back, or start a new run")
-        if identify(path) != asked:
-            raise EmbedkitError(f"{path}: not the file that the run was asked for (it changed); start a new run")
+            raise EmbedkitError(f"{path}: the data file is missing; put it back, or start a new run")
+        if identify(path) != identity:
+            raise EmbedkitError(f"{path}: the data file changed since the run was created; start a new run")
     return open_dataset(paths, config.request.messages_column, config.request.source_column)
 
 
 def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:
-    """The rows that the request asks for, ascending, int64 (n,)."""
+    """The requested rows, ascending, int64 (n,)."""
     if config.request.sample_size is None:
         return np.arange(dataset.rows)
     return sample_rows(read_sources(dataset), config.request.sample_size, config.request.random_seed)
 
 
 def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.NDArray[np.int64]) -> DataIndex:
-    """Write `parts/index.json`, or check that it is what an earlier start found."""
+    """Write `parts/index.json`, or check that the data still give the same one."""
     index = DataIndex(
         format=FORMAT,
         request_sha256=digest(config.request),
@@ -144,15 +149,17 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
 def make_plan(
     run: RunFolder, config: RunConfig, rows: int, rows_chosen: int, parts: list[PartManifest], cost: CostModel
 ) -> Plan:
-    """Number the kept rows and cut them into shards; writes `dropped_rows.parquet`, too.
+    """Number the kept rows and cut them into shards. Also writes `dropped_rows.parquet`.
 
     Args:
-        run: the run; its parts are there.
-        config: the run's.
-        rows: rows of the data set.
-        rows_chosen: those of them that the request asks for.
-        parts: all parts' manifests in order.
-        cost: what a row is predicted to cost.
+        run: the run, with all its parts.
+        config: the run's configuration.
+        rows: number of rows of the data set.
+        rows_chosen: number of requested rows.
+        parts: manifests of all parts, in order.
+        cost: predicts the cost of a row.
+
+    Raises EmbedkitError if no row was kept.
     """
     request = config.request
     dropped_rows = _write_dropped(run, parts)
@@ -192,7 +199,7 @@ def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
 
 
 def _token_counts(run: RunFolder, part: PartManifest, views: Sequence[View]) -> npt.NDArray[np.int64]:
-    """A part's token counts, a column a view, int64 (rows, views)."""
+    """Token counts of a part's rows, one column per view, int64 (rows, views)."""
     columns = [count_column(view) for view in views]
     with pq.ParquetFile(run.part_data(part.part), pre_buffer=False) as parquet:
         table = parquet.read(columns, use_threads=False)

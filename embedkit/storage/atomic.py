@@ -1,7 +1,7 @@
-"""Durable files: a reader sees a whole file or none, and a file that was seen survives a crash.
+"""Durable files: a reader sees a complete file or none, and a file that was seen survives a crash.
 
-The order is the one that works on local disks, NFS and Lustre alike: write under a temporary name on the
-same file system, flush, fsync, rename, fsync the folder.
+The order of steps works on local disks, NFS and Lustre alike: write under a temporary name on the same file system,
+flush, fsync, rename, fsync the folder.
 """
 
 import contextlib
@@ -16,15 +16,14 @@ from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
-import psutil
-
 from embedkit.errors import EmbedkitError
+from embedkit.storage.mounts import mount_of
 
 BLOCK_BYTES = 8 << 20
 
-HIDDEN_SECONDS = 90.0
-"""NFS may hide for so long from one host what another has written (acdirmax is 60 s by default)."""
-COHERENT = {
+VISIBILITY_DELAY_SECONDS = 90.0
+"""NFS may take this long to show one host a file that another host wrote (acdirmax is 60 s by default)."""
+LOCAL_FILE_SYSTEMS = {
     "apfs",
     "bcachefs",
     "btrfs",
@@ -39,31 +38,31 @@ COHERENT = {
     "xfs",
     "zfs",
 }
-"""File systems of one host, where nothing is hidden."""
+"""File systems of a single host, which show new files at once."""
 
 
-def follow_mode(folder: Path) -> None:
-    """Make what this process and its children create from now on as open as `folder`: to its group, to others.
+def match_umask(folder: Path) -> None:
+    """Make files that this process and its children create as accessible to group and others as `folder` is.
 
-    Only the umask is set; the group itself is handed down by the folder's setgid bit.
+    This sets only the umask. New files get the folder's group from its setgid bit.
     """
     os.umask(~folder.stat().st_mode & 0o077)
 
 
 def private_folder(folder: Path) -> Path:
-    """Make a folder this user's alone, so that what is in it can be trusted, pickles included; returns it.
+    """Make a folder, or an existing one, accessible to this user only. Returns the folder.
 
-    Raises EmbedkitError if it is another user's.
+    Its files, pickles included, can then be trusted. Raises EmbedkitError if another user owns the folder.
     """
     _make_folder(folder)
     if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
-        raise EmbedkitError(f"{folder} is not yours, so what is in it cannot be trusted; move it away, and resume")
+        raise EmbedkitError(f"{folder} is not yours, so its files cannot be trusted; move it away, and resume")
     folder.chmod(0o700)
     return folder
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder unless it is there; `mkdir` alone fails where somebody removes it at that moment."""
+    """Make a folder unless it exists. `mkdir` alone fails if another process removes the folder at that moment."""
     while True:
         try:
             return folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,12 +73,12 @@ def _make_folder(folder: Path) -> None:
 
 
 def new_private_folder(parent: Path) -> Path:
-    """A new folder in `parent`, which becomes private too; raises as private_folder."""
+    """Make a new folder in `parent`, which becomes private too. Raises as private_folder."""
     return Path(tempfile.mkdtemp(dir=private_folder(parent), prefix=""))
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the folder's names durable; file systems that cannot fsync a folder (EINVAL) are tolerated."""
+    """Make the names in a folder durable. Ignores file systems that cannot fsync a folder (EINVAL)."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -91,7 +90,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
-    """Flush the bytes of a file that a library wrote."""
+    """Make the bytes of a file durable, whoever wrote them."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -108,10 +107,10 @@ def durable_rename(temporary: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def atomic_write(path: Path, temporary_folder: Path | None = None) -> Iterator[Path]:
-    """Yield a temporary path to write to; on success it becomes `path`, on an error it is removed.
+    """Yield a temporary path to write to. On success it becomes `path`, on an error it is removed.
 
-    `temporary_folder` is for folders that may hold nothing foreign even for a moment; it must be on the
-    same file system.
+    `temporary_folder` is for a folder in which no temporary file may appear (readers take all files there for data).
+    It must be on the same file system as `path`.
     """
     folder = path.parent if temporary_folder is None else temporary_folder
     temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -123,15 +122,15 @@ def atomic_write(path: Path, temporary_folder: Path | None = None) -> Iterator[P
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
-    """Write a small file so that readers see all of it or none."""
+    """Write a small file. Readers see all of it or none."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Write a small file whole unless it is there already; returns whether this call wrote it.
+    """Write a small complete file unless it exists. Returns whether this call wrote it.
 
-    Of several writers at once, on several hosts, exactly one wins: link(2) is atomic, on NFS too.
+    Of several writers at once, on several hosts, exactly one succeeds: link(2) is atomic, also on NFS.
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
@@ -147,36 +146,40 @@ def write_once(path: Path, data: bytes) -> bool:
 
 
 def remove_temporaries(folder: Path, names: str = "*") -> None:
-    """Remove what killed writers of `atomic_write` left in `folder`; `names` is a glob for some of them."""
+    """Remove temporary files of killed writers from `folder`. `names` is a glob of the final names."""
     for path in sorted(folder.glob(f".{names}.tmp")):
         path.unlink(missing_ok=True)
 
 
-def still_missing(paths: Sequence[Path], seconds: float | None = None) -> list[Path]:
-    """Those of the paths that are not there, looked for again and again for `seconds`, by default hidden_seconds."""
+def wait_for_files(paths: Sequence[Path], seconds: float | None = None) -> list[Path]:
+    """Wait until the files exist, `seconds` at most. Returns those that are still missing.
+
+    By default waits for visibility_delay: on a network file system another host may have written them already.
+    """
     missing = [path for path in paths if not path.exists()]
     if not missing:
         return []
-    deadline = time.monotonic() + (hidden_seconds(missing[0]) if seconds is None else seconds)
+    deadline = time.monotonic() + (visibility_delay(missing[0]) if seconds is None else seconds)
     while missing and time.monotonic() < deadline:
         time.sleep(1.0)
         for folder in sorted({path.parent for path in missing}):
             with contextlib.suppress(OSError):
-                os.listdir(folder)  # listing a folder asks the server; looking a name up may not  # noqa: PTH208
+                os.listdir(folder)  # listing a folder asks the server; looking up a name may not  # noqa: PTH208
         missing = [path for path in missing if not path.exists()]
     return missing
 
 
-def hidden_seconds(path: Path) -> float:
-    """How long a file there may be hidden from this host after another wrote it: 0 on a local file system."""
-    path = path.resolve()
-    mounts = {partition.mountpoint: partition.fstype for partition in psutil.disk_partitions(all=True)}
-    fstype = next((mounts[str(parent)] for parent in (path, *path.parents) if str(parent) in mounts), "overlay")
-    return 0.0 if fstype in COHERENT else HIDDEN_SECONDS
+def visibility_delay(path: Path) -> float:
+    """Seconds until this host is sure to see a file at `path` that another host wrote: 0 on a local file system.
+
+    Also 0 if the type of the file system is not known.
+    """
+    kind = mount_of(path).kind
+    return 0.0 if kind in LOCAL_FILE_SYSTEMS or not kind else VISIBILITY_DELAY_SECONDS
 
 
 def sha256_file(path: Path) -> str:
-    """The sha256 of a file's bytes, hexadecimal."""
+    """sha256 of a file's bytes, hexadecimal."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK_BYTES))
     with path.open("rb", buffering=0) as file:
@@ -186,9 +189,9 @@ def sha256_file(path: Path) -> str:
 
 
 def read_into(file: FileIO, buffer: memoryview) -> int:
-    """Fill a buffer of bytes from where the file stands, or as far as it goes; returns how many bytes.
+    """Fill a buffer from the file's position, or up to the end of the file. Returns the number of bytes.
 
-    The system is asked to fetch as much again meanwhile: disks are slow to first byte, and what follows is hashing.
+    Also requests that the system read the next block ahead, while the caller hashes this one.
     """
     filled = 0
     while filled < len(buffer) and (count := file.readinto(buffer[filled:])):

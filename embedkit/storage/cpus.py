@@ -1,4 +1,4 @@
-"""How many CPUs this process may use, and keeping libraries to one thread where there is a process for each."""
+"""How many CPUs this process may use, and how to limit libraries to one thread per process."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from embedkit.job import current_job
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: those of its job, else those of its affinity mask."""
+    """Number of CPUs that this process may use: those of its job, otherwise those of its affinity mask."""
     cpus = current_job().cpus
     if cpus is not None:
         return cpus
@@ -17,7 +17,7 @@ def available_cpus() -> int:
 
 @contextmanager
 def single_threads() -> Iterator[None]:
-    """Processes started in here run one thread in each library: there is a process for each CPU."""
+    """In the block, start processes whose libraries use one thread each, for callers with one process per CPU."""
     names = ("RAYON_NUM_THREADS", "FASTOKENS_BPE_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))

@@ -1,7 +1,9 @@
-"""One process at a time does a stage of a run: a file created with O_EXCL that names its holder.
+"""The run lock: lets one process at a time work on a stage of a run. It is a file that names its holder.
 
-Nothing rests on flock, which network file systems do not all keep. A holder on this host that is gone is
-recognised, and an earlier start of this very job on another; any other holder elsewhere is believed.
+The files keep their old name `*.lease`, so that different versions of embedkit respect each other's locks.
+The file appears complete by link(2), which is atomic on network file systems; flock is not available on all of them.
+A lock is taken over if its holder ended: a process of this host that is gone, or an earlier start of this same job on
+another host. Any other holder on another host counts as alive.
 """
 
 import contextlib
@@ -20,13 +22,14 @@ from embedkit.storage.atomic import remove_temporaries
 from embedkit.storage.processes import process_start
 
 PATIENCE_SECONDS = 5.0
-"""Jobs of a killed queue take a moment to notice that it is gone."""
+"""How long to wait for a lock: jobs of a killed queue take a moment to notice that it ended."""
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """Who holds a lease. `started` is when the process began, since process ids are used again.
+    """Who holds a lock. `started` distinguishes the process from a later one with the same pid.
 
-    `job` is the scheduler's id of its job and `restart` which start of that job it was; "" outside of one.
+    `job` is the scheduler's id of the holder's job and `restart` counts that job's starts; both are "" outside a job.
+    `token` is unique per holding.
     """
 
     host: str
@@ -41,15 +44,15 @@ class Holder(msgspec.Struct, frozen=True):
         """Whether the holder is known to have ended."""
         if self.host == socket.gethostname():
             return process_start(self.pid) != self.started
-        job, restart = _job()  # a job starts again once its earlier start is over
+        job, restart = _job()  # a scheduler restarts a job only after its earlier start ended
         return bool(job) and job == self.job and restart != self.restart
 
 
 @contextlib.contextmanager
 def run_lock(path: Path, what: str) -> Iterator[None]:
-    """Hold the lease at `path` while in the block.
+    """Hold the lock at `path` while in the block. `what` completes the error's sentence: "preparing this run".
 
-    Raises EmbedkitError naming the holder if another process has it and is not known to be gone.
+    Raises EmbedkitError naming the holder if another process holds the lock and may be alive.
     """
     me = Holder(socket.gethostname(), os.getpid(), process_start(os.getpid()), secrets.token_hex(8), *_job())
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -69,38 +72,41 @@ def run_lock(path: Path, what: str) -> Iterator[None]:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds the lease at `path`; None if nobody does, or one who is known to have ended."""
+    """Holder of the lock at `path`; None if nobody holds it, or if the holder is known to have ended."""
     holder = _read(path)
     return None if holder is None or holder.is_gone else holder
 
 
 def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
-    """Remove the lease at `path` if its holder was a job that has ended; `has_ended` is asked with the job's id."""
+    """Remove the lock at `path` if its holder is a job that has ended; `has_ended` decides from the job's id."""
     holder = _read(path)
     if holder is not None and holder.job and has_ended(holder.job):
         _remove(path, holder)
 
 
 def require_held(path: Path) -> None:
-    """Raise EmbedkitError unless this process holds the lease at `path`: it may have been thought dead, and removed."""
+    """Raise EmbedkitError unless this process still holds the lock at `path`.
+
+    Another process may have taken this one for dead, and removed its lock.
+    """
     holder, pid = _read(path), os.getpid()
     if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), pid, process_start(pid)):
-        raise EmbedkitError(f"{path}: another process took over while this one stood still; nothing was changed")
+        raise EmbedkitError(f"{path}: another process took over while this one was suspended; nothing was changed")
 
 
 def _job() -> tuple[str, str]:
-    """Id of this process's job and which start of it; ("", "") outside of a job."""
+    """Id of this process's job and the number of its start; ("", "") outside a job."""
     job = current_job()
     return job.id, str(job.restart) if job.id else ""
 
 
 def _create(path: Path, holder: Holder) -> bool:
-    """Create the lease whole or not at all; whether this call did."""
+    """Create a complete lock file unless one exists. Returns whether this call created it."""
     temporary = path.with_name(f".{path.name}.{holder.token}.new.tmp")
     try:
         temporary.write_bytes(msgspec.json.encode(holder))
         os.link(temporary, path)
-    except (FileExistsError, FileNotFoundError):  # a holder removes what others, killed or not, were about to link
+    except (FileExistsError, FileNotFoundError):  # the new holder removes the temporary files of all others
         return False
     finally:
         temporary.unlink(missing_ok=True)
@@ -115,7 +121,7 @@ def _read(path: Path) -> Holder | None:
 
 
 def _remove(path: Path, holder: Holder) -> None:
-    """Remove the lease if it is still that holder's; a fresh one that came in between is put back."""
+    """Remove the lock if `holder` still holds it. If it has a new holder by now, the file is put back."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     with contextlib.suppress(FileNotFoundError):
         path.rename(aside)
@@ -127,4 +133,4 @@ def _remove(path: Path, holder: Holder) -> None:
 
 def _describe(path: Path, holder: Holder | None) -> str:
     job = f", job {holder.job}," if holder and holder.job else ""
-    return f"process {holder.pid} on {holder.host}{job} is" if holder else f"somebody ({path} cannot be read) is"
+    return f"process {holder.pid} on {holder.host}{job} is" if holder else f"another process ({path} cannot be read) is"

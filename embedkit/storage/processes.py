@@ -1,4 +1,4 @@
-"""Processes: children do not outlive their parent, even one that was killed with -9; one is told from the next."""
+"""Processes: children that end with their parent, even one killed with SIGKILL, and how to identify a process."""
 
 import multiprocessing
 import os
@@ -11,28 +11,31 @@ import psutil
 
 
 def exit_with_parent() -> None:
-    """In a process started by multiprocessing: exit as soon as the parent is gone."""
+    """Make this process, started by multiprocessing, exit as soon as its parent ends."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        _when_ended(parent.join)
+        _exit_after(parent.join)
 
 
-def exit_with(pid: int) -> None:
-    """Exit, children and all, as soon as the process `pid` is gone."""
+def exit_with_process(pid: int) -> None:
+    """Make this process and its descendants exit as soon as the process `pid` ends."""
     try:
         owner = psutil.Process(pid)
     except psutil.NoSuchProcess:
         os._exit(1)
-    _when_ended(owner.wait)
+    _exit_after(owner.wait)
 
 
 def ignore_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to all, to the parent. Call it once polars is imported, which undoes it."""
+    """Ignore SIGINT: a terminal sends Ctrl-C to every process, and the parent handles it.
+
+    Call this after polars is imported, because its import undoes it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def kill_children() -> None:
-    """Kill every descendant of this process; engines fork workers that ignore SIGTERM."""
+def kill_descendants() -> None:
+    """Kill every descendant of this process. Some ignore SIGTERM: engines fork such workers."""
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()
@@ -41,9 +44,10 @@ def kill_children() -> None:
 
 
 def process_start(pid: int) -> str:
-    """When a process began, "" if there is none: clock ticks since the boot, which no change of the clock moves.
+    """When a process started, as a text to compare; "" if there is none. With the pid it identifies a process.
 
-    Source: proc(5), field 22 of /proc/PID/stat. psutil adds the boot time, which moves when the clock is set.
+    The text is the boot id and the clock ticks since boot (proc(5), field 22 of /proc/PID/stat). psutil gives a time
+    of day instead, which changes when the clock is set.
     """
     try:
         if not Path("/proc/self/stat").exists():  # not Linux
@@ -54,10 +58,12 @@ def process_start(pid: int) -> str:
         return ""
 
 
-def _when_ended(wait: Callable[[], object]) -> None:
+def _exit_after(wait: Callable[[], object]) -> None:
+    """Exit, with all descendants, when `wait` returns. Waits in a thread."""
+
     def watch() -> None:
         wait()
-        kill_children()
+        kill_descendants()
         os._exit(1)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()

@@ -120,7 +120,7 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
     from embedkit.embed.stage import embed_shards
     from embedkit.prepare.plan import read_plan
     from embedkit.run import find_run, program
-    from embedkit.storage.atomic import follow_mode
+    from embedkit.storage.atomic import match_umask
     from jobs.local.progress import watching
 
     console = new_console()
@@ -129,7 +129,7 @@ def embed(run_name_or_path: str, output_dir: Path, shards: tuple[int, ...]) -> N
     for shard in shards:
         if shard >= len(plan.shards):
             raise UsageError(f"--shard {shard}: the run has shards 0 to {len(plan.shards) - 1}")
-    follow_mode(folder.path)
+    match_umask(folder.path)
     with watching(folder, console), resumable(folder):
         embed_shards(folder, list(shards) or list(range(len(plan.shards))))
     next_command = shlex.join([program(), "merge", str(folder.path)])
@@ -144,11 +144,11 @@ def merge(run_name_or_path: str, output_dir: Path, allow_mixed: bool) -> None:
     """Check all shards and stream them together."""
     from embedkit.merge.stage import merge as merge_run
     from embedkit.run import find_run
-    from embedkit.storage.atomic import follow_mode
+    from embedkit.storage.atomic import match_umask
     from jobs.cli.output import print_summary
 
     folder = find_run(run_name_or_path, output_dir)
-    follow_mode(folder.path)
+    match_umask(folder.path)
     with resumable(folder):
         print_summary(folder, merge_run(folder, allow_mixed), new_console())
 

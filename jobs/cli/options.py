@@ -136,7 +136,7 @@ def open_run(
     from embedkit.documents.schema import RunConfig
     from embedkit.request import check_same_request, create_run, make_config, refuse_existing
     from embedkit.run import RunFolder, find_run
-    from embedkit.storage.atomic import follow_mode
+    from embedkit.storage.atomic import match_umask
 
     logging.getLogger("embedkit.data.hub").setLevel(logging.INFO)  # says what it fetches
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
@@ -157,7 +157,7 @@ def open_run(
     if resumed is not None:
         config = _with_revisions(context, config, resumed)
         check_same_request(folder, config)
-        follow_mode(folder.path)
+        match_umask(folder.path)
         if config.locations != resumed.locations:
             write(folder.config, msgspec.structs.replace(resumed, locations=config.locations))
         return folder, config

@@ -24,7 +24,7 @@ from embedkit.job import enter_job
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import new_private_folder
 from embedkit.storage.cpus import available_cpus
-from embedkit.storage.processes import exit_with, ignore_interrupts
+from embedkit.storage.processes import exit_with_process, ignore_interrupts
 from jobs.slurm.environment import job_of_this_process
 from jobs.tasks import exit_code_of, log_to_file
 
@@ -148,7 +148,7 @@ class LocalQueue:
 
 def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     """Runs in the job's process: its surroundings, then the call. A failure is logged and exits non-zero."""
-    exit_with(owner)
+    exit_with_process(owner)
     ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's handler ignores it
     log_to_file(log_file)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from embedkit.job import current_job
-from embedkit.storage.processes import kill_children
+from embedkit.storage.processes import kill_descendants
 from jobs.slurm.client import state_of
 
 log = logging.getLogger("embedkit")
@@ -64,7 +64,7 @@ class SignalWatcher:
                 try:
                     self._on_stop(signal.Signals(data[0]))
                 finally:
-                    kill_children()  # an engine's own may ignore SIGTERM
+                    kill_descendants()  # an engine's own may ignore SIGTERM
                     os._exit(STOPPED)
 
 

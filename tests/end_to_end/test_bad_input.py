@@ -100,7 +100,7 @@ def test_parquet_text_that_is_not_utf8_is_named_by_its_row(where: str, bad: byte
     sources = fine if where in ("role", "content") else broken
     path = tmp_path / "a.parquet"
     columns(path, messages, sources.dictionary_encode() if "dictionary" in where else sources)
-    named = f"row {at}: not UTF-8: .*; mend or" if rows == 2000 else "row group 0 cannot be read: .*Invalid UTF8"
+    named = f"row {at}: not UTF-8: .*; fix or" if rows == 2000 else "row group 0 cannot be read: .*Invalid UTF8"
     with pytest.raises(EmbedkitError, match=rf"a\.parquet: {named}"):
         read_whole(path)
 
@@ -161,7 +161,7 @@ LINES = {
 def test_a_bad_line_is_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join([GOOD, b"", GOOD, LINES[name], GOOD]))
-    with pytest.raises(EmbedkitError, match=r"a\.jsonl: line 4: not a readable row: .*; mend or remove the line"):
+    with pytest.raises(EmbedkitError, match=r"a\.jsonl: line 4: not a readable row: .*; fix or remove the line"):
         read_whole(path)
 
 
@@ -232,5 +232,5 @@ def test_more_shards_than_rows_is_an_error(tokenizer_only: Path, tmp_path: Path)
     data = write_chats(tmp_path / "d.parquet", [chat("q", "a"), chat("r", "b")])
     failed = embedkit("run", *hash_request(data, tokenizer_only, tmp_path), check=False)
     assert failed.returncode == 1
-    assert "--shards 3, but only 2 rows were kept; ask for 2 at most" in failed.stderr
+    assert "--shards 3, but only 2 rows were kept; choose at most 2 shards" in failed.stderr
     assert not (tmp_path / "run" / "plan.json").exists()

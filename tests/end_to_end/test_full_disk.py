@@ -110,7 +110,7 @@ def test_a_run_whose_disk_grows_goes_on(
 
 
 @needs_root
-def test_a_full_disk_under_dropped_rows_is_told(disk: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+def test_a_full_disk_under_dropped_rows_is_reported(disk: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     """Polars writes them, and raises errors of its own."""
     sources = [hashlib.sha256(b"%d" % i).hexdigest() for i in range(4000)]
     data = write_chats(tmp_path / "d.parquet", [chat("q", "")] * 3999 + [chat("q", "a")], sources)
@@ -146,7 +146,7 @@ def test_a_fake_quota_loses_nothing(
 
 @needs_root
 @pytest.mark.parametrize("stage", ["prepare", "embed", "merge", "run"])
-def test_a_read_only_disk_is_told_and_can_be_read(stage: str, disk: Path, hash_run: RunFolder) -> None:
+def test_a_read_only_disk_is_reported_and_can_be_read(stage: str, disk: Path, hash_run: RunFolder) -> None:
     run = RunFolder(disk / "run")
     shutil.copytree(hash_run.path, run.path)
     run.success.unlink()
@@ -163,7 +163,7 @@ def test_a_read_only_disk_is_told_and_can_be_read(stage: str, disk: Path, hash_r
 
 
 @needs_root
-def test_a_read_only_output_folder_is_told(disk: Path, small_chats: Path, tokenizer_only: Path) -> None:
+def test_a_read_only_output_folder_is_reported(disk: Path, small_chats: Path, tokenizer_only: Path) -> None:
     mount("-o", "remount,ro", disk)
     done = embedkit("run", *hash_request(small_chats, tokenizer_only, disk), check=False)
     assert done.returncode == 1

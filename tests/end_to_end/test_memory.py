@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from embedkit.check.verify import verify
-from embedkit.data.dataset import MESSAGES
+from embedkit.data.reader import MESSAGES
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, hash_request
 

@@ -92,7 +92,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedkit.storage.lock, "PATIENCE_SECONDS", 0.3)
 
 
-def test_a_lease_is_refused_while_its_holder_lives(tmp_path: Path) -> None:
+def test_a_lock_is_refused_while_its_holder_lives(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     with run_lock(path, "testing"), pytest.raises(EmbedkitError, match=f"process {os.getpid()} on .* is testing"):
         with run_lock(path, "testing"):
@@ -114,7 +114,7 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
+def test_a_holder_on_another_host_counts_as_alive(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, "some boot 1", "a")))
     with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\. If that process is gone, delete"):
@@ -123,14 +123,14 @@ def test_a_holder_on_another_host_is_believed(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_lease_that_another_took_over_is_noticed(tmp_path: Path) -> None:
-    """A process that stood still was thought dead; before it changes anything, it asks."""
+def test_a_lock_that_another_process_took_is_noticed(tmp_path: Path) -> None:
+    """A suspended process may lose its lock; it checks before it changes anything."""
     path = tmp_path / "x.lease"
     with run_lock(path, "testing"):
         require_held(path)
         mine = path.read_bytes()
         path.write_bytes(msgspec.json.encode(Holder(socket.gethostname(), os.getpid(), "some boot 1", "a")))
-        with pytest.raises(EmbedkitError, match="another process took over while this one stood still"):
+        with pytest.raises(EmbedkitError, match="another process took over while this one was suspended"):
             require_held(path)
         path.unlink()
         with pytest.raises(EmbedkitError, match="another process took over"):

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import embedkit.data.dataset
+import embedkit.data.jsonl
 from embedkit.data.dataset import check_columns, open_dataset, read_rows, read_sources
 from embedkit.errors import EmbedkitError
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
@@ -113,7 +113,7 @@ def is_the_same(line: bytes, row: Row) -> bool:
 @example(b"\n\n \n")
 @example(b'{"dataset_source": "a"}\r\n\r\n{"dataset_source": 1}')
 @tries(200)
-def test_jsonl_is_read_as_json_loads_reads_it_or_the_line_is_named(tmp_path: Path, data: bytes) -> None:
+def test_jsonl_reads_as_json_loads_or_names_the_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(data)
     numbered = [(i, line) for i, line in enumerate(data.split(b"\n"), 1) if line.strip()]
@@ -159,7 +159,7 @@ def test_blocks_of_any_size_give_the_same_rows(tmp_path: Path, monkeypatch: pyte
     whole = read_all(path)
     assert len(whole) == 51
     for size in (1, 2, 7, 50, 51):
-        monkeypatch.setattr(embedkit.data.dataset, "JSONL_BLOCK_LINES", size)
+        monkeypatch.setattr(embedkit.data.jsonl, "BLOCK_LINES", size)
         assert read_all(path) == whole
         path.write_bytes(data.replace(b'"40"', b"40"))
         with pytest.raises(EmbedkitError, match=r"line 81: "):

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from embedkit.data.hub import _explaining
+from embedkit.data.hub_errors import explain_hub_errors
 from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
@@ -59,7 +59,7 @@ def same_but_for_the_request(theirs: dict[str, bytes], ours: dict[str, bytes]) -
     return {**theirs, "plan.json": b""} == {**ours, "plan.json": b""}
 
 
-def test_fetched_from_the_stand_in_hub_everything_else_works_without_it(
+def test_after_a_fetch_nothing_calls_the_stand_in_hub(
     repos: dict[str, Path], hash_run: RunFolder, tmp_path: Path
 ) -> None:
     run = RunFolder(tmp_path / "output" / "run")
@@ -107,9 +107,8 @@ def test_stage_by_stage_with_a_hub_that_does_not_answer(repos: dict[str, Path], 
 
 @pytest.mark.slow
 @needs_vllm
-def test_a_sentence_transformers_model_comes_whole_and_vllm_runs_without_the_stand_in_hub(
-    repos: dict[str, Path], tiny_qwen: Path, tmp_path: Path
-) -> None:
+def test_vllm_runs_a_model_of_the_stand_in_hub_offline(repos: dict[str, Path], tiny_qwen: Path, tmp_path: Path) -> None:
+    """A sentence-transformers model of the stand-in hub is fetched completely, and vLLM runs it without the hub."""
     write_chats(repos[DATA] / TRAIN, [chat_of(f"{i}", "a") for i in range(20)])
     repos[MODEL] = tmp_path / "hub" / "qwen"
     shutil.copytree(tiny_qwen, repos[MODEL])
@@ -165,7 +164,7 @@ def test_a_run_stays_at_its_commit_while_the_branch_moves_on(repos: dict[str, Pa
         assert read(tmp_path / "output" / "new" / "run_config.json", RunConfig).request.data_revision == second
 
 
-def test_what_the_stand_in_hub_does_not_have_is_told(repos: dict[str, Path], tmp_path: Path) -> None:
+def test_what_the_stand_in_hub_does_not_have_is_named(repos: dict[str, Path], tmp_path: Path) -> None:
     with stand_in_hub(repos) as hub:
         env = environment(hub, tmp_path)
         for asked, message in (
@@ -201,9 +200,8 @@ def test_what_the_stand_in_hub_does_not_have_is_told(repos: dict[str, Path], tmp
     "where",
     ["GET /api/datasets/lab/chats/revision", "GET /api/datasets/lab/chats/tree", f"HEAD /{DATA}", f"GET /{DATA}"],
 )
-def test_when_the_stand_in_hub_says_not_now_the_call_is_made_again_when_it_says(
-    where: str, repos: dict[str, Path], tmp_path: Path
-) -> None:
+def test_calls_wait_as_long_as_the_stand_in_hub_requests(where: str, repos: dict[str, Path], tmp_path: Path) -> None:
+    """The stand-in hub refuses a call for now; the call is made again after the time that its answer names."""
     with stand_in_hub(repos) as hub:
         # huggingface_hub makes a HEAD call again at once, and only then waits.
         hub.faults = [Fault(where, 429, {"Retry-After": "3"}, times=2 if "HEAD" in where else 1), Fault(where, 503)]
@@ -223,21 +221,20 @@ def test_when_the_stand_in_hub_keeps_failing_the_fetch_gives_up(repos: dict[str,
             done = fetch(tmp_path, check=False, **env)
             assert done.returncode == 1
             later = "in 7,200 s" if more else "later"
-            assert f"{hub.url} still answers {status}. Type the same again {later}" in done.stderr
+            assert f"{hub.url} still answers {status}. Run the same command again {later}" in done.stderr
     assert not (tmp_path / "output").exists()
 
 
 @pytest.mark.slow
-def test_a_locked_repository_wants_a_token_that_goes_to_the_stand_in_hub_alone_and_is_kept_nowhere(
-    repos: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_token_goes_to_the_stand_in_hub_only(repos: dict[str, Path], tmp_path: Path) -> None:
+    """A locked repository needs a token. The token goes to the stand-in hub only, and is written nowhere."""
     token = "hf_abcdefghijklmnopqrstuvwxyz"
     with stand_in_hub(repos) as hub, stand_in_hub(repos) as storage:
         hub.store = storage.url
         hub.commit(DATA), storage.commit(DATA)
         env = environment(hub, tmp_path)
         for repo, kind, asked in (
-            (DATA, "gated", f"Ask for it at {hub.url}/{DATA}"),
+            (DATA, "gated", f"Request it at {hub.url}/{DATA}"),
             (MODEL, "private", "has no such"),
         ):
             hub.locks = {repo: Lock(token, kind)}  # type: ignore[arg-type]
@@ -247,7 +244,7 @@ def test_a_locked_repository_wants_a_token_that_goes_to_the_stand_in_hub_alone_a
             assert asked in none.stderr
             assert "set HF_TOKEN to a token of an account that has access (none is set" in none.stderr
             wrong = fetch(tmp_path, check=False, **env | {"HF_TOKEN": "hf_wrong"})
-            assert "(the one that is set has not)" in wrong.stderr
+            assert "(the one that is set has none)" in wrong.stderr
         hub.locks |= {DATA: Lock(token, "gated")}
         done = fetch(tmp_path, **env | {"HF_TOKEN": token})
         embedkit(
@@ -279,7 +276,7 @@ def test_a_half_file_is_never_taken_for_a_whole_one(repos: dict[str, Path], smal
         cut = fetch(tmp_path, check=False, **env)
         assert cut.returncode == 1
         assert "dataset lab/chats at" in cut.stderr
-        assert "Type the same again; files that are whole are kept" in cut.stderr
+        assert "Run the same command again; complete files are kept" in cut.stderr
         assert not cached(tmp_path, Path(TRAIN).name)
         assert not (tmp_path / "output").exists()
 
@@ -295,9 +292,8 @@ def test_a_half_file_is_never_taken_for_a_whole_one(repos: dict[str, Path], smal
 
 
 @pytest.mark.slow
-def test_a_run_whose_files_are_gone_from_the_cache_says_what_brings_them_back(
-    repos: dict[str, Path], tmp_path: Path
-) -> None:
+def test_files_missing_from_the_cache_name_the_fetch_command(repos: dict[str, Path], tmp_path: Path) -> None:
+    """A run whose files are missing from the cache names the command that fetches them again."""
     run = RunFolder(tmp_path / "output" / "run")
     resume = ["--resume", "--run-name", "run", "--output-dir", tmp_path / "output"]
     command = f"embedkit fetch --run-name run --output-dir {tmp_path / 'output'}"
@@ -309,21 +305,21 @@ def test_a_run_whose_files_are_gone_from_the_cache_says_what_brings_them_back(
         data.resolve().unlink()
         refused = embedkit("run", *resume, check=False, **env)
         assert refused.returncode == 1
-        assert f"{data}: gone from the Hub's cache; to have it again: {command}" in refused.stderr
+        assert f"{data}: missing from the Hub's cache; to fetch again: {command}" in refused.stderr
         write_chats(repos[DATA] / TRAIN, [chat_of("moved", "on")])
         embedkit("fetch", *resume[1:], **env)
         shutil.rmtree(tmp_path / "hf" / "hub" / "models--lab--model")
         refused = embedkit("embed", run.path, check=False, **env)
         assert refused.returncode == 1
-        assert (
-            f"tokenizer.json and 1 more files: gone from the Hub's cache; to have it again: {command}" in refused.stderr
-        )
+        missing = "tokenizer.json and 1 more files: missing from the Hub's cache"
+        assert f"{missing}; to fetch again: {command}" in refused.stderr
         embedkit("fetch", *resume[1:], **env)
     embedkit("run", *resume, **env)
 
 
-def test_a_full_disk_is_told_made_up_since_a_real_one_needs_a_mount() -> None:
+def test_a_made_up_full_disk_is_reported() -> None:
+    """The error is made up, because a real full disk needs a mount."""
     full = OSError(errno.ENOSPC, "No space left on device", "/cache/blob")
     with pytest.raises(EmbedkitError, match=r"the disk is full at .*set HF_HOME to a folder on a larger disk"):
-        with _explaining("lab/chats", "dataset", None):
+        with explain_hub_errors("lab/chats", "dataset", None):
             raise full

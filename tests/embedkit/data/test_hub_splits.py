@@ -101,7 +101,7 @@ def test_what_is_not_named_is_the_default_and_train(tmp_path: Path) -> None:
         (["../x.parquet"], "", (None, None), "a file that no repository can have: '../x.parquet'"),
     ],
 )
-def test_what_cannot_be_chosen_is_told(
+def test_what_cannot_be_chosen_is_reported(
     files: list[str], readme: str, asked: tuple[str | None, str | None], message: str, tmp_path: Path
 ) -> None:
     names = repository(tmp_path, [], readme) + files if readme else files

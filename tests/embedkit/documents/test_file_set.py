@@ -35,7 +35,7 @@ def test_files_are_what_was_written_and_so_are_their_digests(written: list[tuple
         assert not list(Path(folder).rglob(".*"))
 
 
-def test_what_is_not_published_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+def test_unpublished_files_leave_the_old_ones_untouched(tmp_path: Path) -> None:
     old = tmp_path / "old"
     old.write_bytes(b"old")
     (tmp_path / ".old.12345678.tmp").write_bytes(b"a killed writer's")
@@ -46,7 +46,7 @@ def test_what_is_not_published_leaves_what_was_there_and_nothing_else(tmp_path: 
     assert old.read_bytes() == b"old"
 
 
-def test_more_files_than_a_process_may_have_open_are_written_all_the_same(tmp_path: Path) -> None:
+def test_more_files_than_may_be_open_are_written(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (200, limits[1]))
     try:

@@ -81,9 +81,10 @@ def test_a_damaged_document_is_refused(valid: dict[type[Document], Document], da
 
 @given(st.data())
 @tries(120)
-def test_an_edited_and_sealed_document_is_refused_or_means_what_it_says(
+def test_an_edited_and_sealed_document_is_refused_or_valid(
     valid: dict[type[Document], Document], data: st.DataObject
 ) -> None:
+    """A document that was edited and sealed again is refused, or it is valid and encodes to itself."""
     kind = data.draw(kinds)
     value = msgspec.json.decode(msgspec.json.encode(valid[kind]))
     edit(value, data)

@@ -19,14 +19,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=6), data=st.binary(max_size=150))
-def test_digests_are_those_of_the_file_and_of_what_lies_between_borders(sizes: list[int], data: bytes) -> None:
+def test_digests_are_those_of_the_file_and_its_pieces(sizes: list[int], data: bytes) -> None:
     borders = list(accumulate(sizes))
     with TemporaryDirectory() as folder, ReadBack() as read_back:
         matrix, alone = Path(folder, "matrix"), Path(folder, "alone")
         matrix.write_bytes(data)
         alone.write_bytes(data[:3])
-        read_back.ask_in_pieces(matrix, borders)
-        read_back.ask([alone, matrix, Path(folder, "gone")])
+        read_back.submit_in_pieces(matrix, borders)
+        read_back.submit([alone, matrix, Path(folder, "gone")])
         for path in (matrix, alone):
             assert read_back.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
         wanted = tuple(hashlib.sha256(data[first:last]).hexdigest() for first, last in pairwise(borders))
@@ -34,7 +34,7 @@ def test_digests_are_those_of_the_file_and_of_what_lies_between_borders(sizes: l
         assert read_back.pieces(alone) == ()
 
 
-def test_a_file_that_nobody_asked_for_is_read_when_it_is_wanted(tmp_path: Path) -> None:
+def test_a_file_not_submitted_is_read_on_demand(tmp_path: Path) -> None:
     (tmp_path / "late").write_bytes(b"abc")
     with ReadBack() as read_back:
         assert read_back.sha256(tmp_path / "late") == hashlib.sha256(b"abc").hexdigest()

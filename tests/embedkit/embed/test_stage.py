@@ -118,7 +118,7 @@ def test_a_model_that_changed_is_noticed(small_chats: Path, tokenizer_only: Path
     (model / "tokenizer_config.json").write_text("{}")
     failed = command("embed", tmp_path / "run", check=False)
     assert failed.returncode == 1
-    assert "its files are no longer those that the run was asked for" in failed.stderr
+    assert "its files are no longer those of the run's request" in failed.stderr
 
 
 def test_the_first_of_two_attempts_wins(hash_run: RunFolder, tmp_path: Path) -> None:

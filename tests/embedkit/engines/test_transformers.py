@@ -60,9 +60,7 @@ def variant(model: Path, folder: Path, pooling: str, normalize: bool) -> Path:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_fault_8_the_last_token_is_the_rows_own_whatever_the_padding_side(
-    side: str, tiny_qwen: Path, tmp_path: Path
-) -> None:
+def test_fault_8_rows_are_pooled_at_their_own_last_token(side: str, tiny_qwen: Path, tmp_path: Path) -> None:
     """Fault 8 of the replaced scripts: they padded on the left and indexed as if on the right."""
     shutil.copytree(tiny_qwen, tmp_path / "model")
     edit(tmp_path / "model" / "tokenizer_config.json", padding_side=side)
@@ -135,7 +133,7 @@ def test_a_stand_in_for_a_full_memory_halves_the_batch_for_good(error: Exception
     assert all(rows * tokens <= 1000 for rows, tokens in memory.batches)
 
 
-def test_a_row_that_alone_does_not_fit_a_stand_in_memory_is_an_error(minilm: Path) -> None:
+def test_a_row_too_large_for_a_stand_in_memory_is_an_error(minilm: Path) -> None:
     engine = engine_of(minilm)
     engine._network = SmallMemory(engine._network, 50, torch.OutOfMemoryError("CUDA out of memory"))
     with pytest.raises(EmbedkitError, match=r"a row of \d+ tokens alone does not fit the memory: CUDA out of memory"):

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from embedkit.forecast.disk_space import Quota, Space, free_bytes, mount_of, parse_lfs_quota, parse_quota, shortfall
+from embedkit.forecast.disk_space import Quota, Space, free_bytes, parse_lfs_quota, parse_quota, shortfall
 from embedkit.forecast.footprint import Footprint
 
 QUOTA = """\
@@ -94,14 +94,3 @@ def test_what_does_not_fit_is_said_in_a_sentence() -> None:
     assert "the quota of group lab at /scratch has 5.0 GB left" in str(
         shortfall(RUN, msgspec.structs.replace(roomy, quotas=quotas))
     )
-
-
-def test_the_mount_is_the_innermost_one(tmp_path: Path) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(
-        "10.0.0.1@o2ib:/fs /lustre lustre rw 0 0\n/dev/b /lustre\\040two xfs rw 0 0\n/dev/a / ext4 rw 0 0\n"
-    )
-    assert mount_of(Path("/lustre/me/runs"), mounts) == ("10.0.0.1@o2ib:/fs", "/lustre", "lustre")
-    assert mount_of(Path("/lustre two/x"), mounts)[2] == "xfs"
-    assert mount_of(Path("/home"), mounts) == ("/dev/a", "/", "ext4")
-    assert mount_of(Path("/home"), tmp_path / "none") == ("", "", "")

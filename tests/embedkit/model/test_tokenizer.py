@@ -30,7 +30,7 @@ def ids_of(tokens: TokenIds) -> list[list[int]]:
     return [tokens[i].tolist() for i in range(len(tokens))]
 
 
-def test_fastokens_is_used_where_it_can_and_gives_the_references_ids(tiny_qwen: Path) -> None:
+def test_fastokens_is_used_and_gives_the_references_ids(tiny_qwen: Path) -> None:
     fast, reference = load_tokenizer(tiny_qwen), load_reference(tiny_qwen)
     assert isinstance(fast, FastTokenizer)
     assert ids_of(fast.encode(TEXTS)) == ids_of(reference.encode(TEXTS))

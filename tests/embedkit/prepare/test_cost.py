@@ -45,7 +45,7 @@ def mixtures(gpu: GpuModel) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("gpu", GPU_MODELS)
-def test_at_the_measured_lengths_the_prediction_is_what_was_measured(gpu: GpuModel) -> None:
+def test_predictions_at_measured_lengths_are_the_measurements(gpu: GpuModel) -> None:
     predicted = replace(COST, gpu=gpu).seconds(np.array(LENGTHS)) * 1e6
     np.testing.assert_allclose(predicted, MICROSECONDS[gpu], rtol=1e-3)
 
@@ -59,14 +59,16 @@ def test_seconds_are_positive_and_grow_with_the_length(gpu: GpuModel) -> None:
 
 
 @pytest.mark.parametrize("gpu", GPU_MODELS)
-def test_mixtures_are_predicted_within_5_percent_but_for_short_ones_on_an_h100_within_10(gpu: GpuModel) -> None:
+def test_mixtures_are_predicted_within_5_percent(gpu: GpuModel) -> None:
+    """Within 10 percent for short texts on an H100."""
     for lengths, (mean, measured) in zip(mixtures(gpu), MIXTURES[gpu], strict=True):
         assert lengths.mean() == pytest.approx(mean), "other lengths than those measured: does numpy draw otherwise?"
         near = 0.10 if gpu == "h100" and mean < 1000 else 0.05
         assert replace(COST, gpu=gpu).seconds(lengths).sum() == pytest.approx(measured, rel=near)
 
 
-def test_a_plan_goes_by_the_reference_and_an_h100_takes_longer_at_every_length() -> None:
+def test_a_plan_uses_the_reference_and_an_h100_is_slower() -> None:
+    """The H100 is slower than the reference GPU at every length."""
     lengths = np.arange(1, 32_769)
     assert COST.gpu == REFERENCE == "h200"
     ratio = replace(COST, gpu="h100").seconds(lengths) / COST.seconds(lengths)
@@ -91,7 +93,6 @@ def test_a_plan_goes_by_the_reference_and_an_h100_takes_longer_at_every_length()
         ("", None),
     ],
 )
-def test_a_gpu_is_known_by_its_name_and_slices_and_slower_cards_are_not_taken_for_it(
-    name: str, model: GpuModel | None
-) -> None:
+def test_a_gpu_is_recognised_by_its_name(name: str, model: GpuModel | None) -> None:
+    """Slices of a GPU, and slower cards of the same name, are not taken for it."""
     assert gpu_model(name) == model

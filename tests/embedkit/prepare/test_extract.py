@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedkit.data.dataset import MESSAGES
+from embedkit.data.reader import MESSAGES
 from embedkit.prepare.extract import PYTHON_WHITESPACE, extract, view_text
 from tests.support.fuzzing import tries
 from tests.support.reference import extract_row

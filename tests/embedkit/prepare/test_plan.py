@@ -96,7 +96,7 @@ def test_equal_rows_are_worse_than_equal_cost() -> None:
     assert by_rows > 1.5 * by_cost
 
 
-def test_on_a_gpu_short_shards_run_uncompiled_and_long_ones_compiled(tmp_path: Path, tiny_qwen: Path) -> None:
+def test_only_long_shards_are_compiled_on_a_gpu(tmp_path: Path, tiny_qwen: Path) -> None:
     """What is decided is in the plan, so that all tasks of a run do the same."""
     data = write_chats(tmp_path / "d.parquet", [chat("river", "stone " * 50) for _ in range(40)])
     asked = ("--dataset", data, "--model", tiny_qwen, "--engine", "vllm", "--device", "cuda", "--output-dir", tmp_path)

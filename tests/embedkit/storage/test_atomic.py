@@ -23,9 +23,9 @@ from embedkit.run import RunFolder
 from embedkit.storage.atomic import (
     atomic_write,
     atomic_write_bytes,
-    hidden_seconds,
     private_folder,
-    still_missing,
+    visibility_delay,
+    wait_for_files,
     write_once,
 )
 
@@ -138,7 +138,7 @@ def test_a_file_that_another_host_wrote_late_is_waited_for(tmp_path: Path) -> No
     """As on NFS, which shows new files late; on a local disk nothing is waited for."""
     late = tmp_path / "late"
     threading.Timer(0.5, late.touch).start()
-    assert hidden_seconds(late) == 0
-    assert still_missing([late]) == [late]
-    assert still_missing([late], seconds=30) == []
-    assert still_missing([late, tmp_path / "never"], seconds=1) == [tmp_path / "never"]
+    assert visibility_delay(late) == 0
+    assert wait_for_files([late]) == [late]
+    assert wait_for_files([late], seconds=30) == []
+    assert wait_for_files([late, tmp_path / "never"], seconds=1) == [tmp_path / "never"]

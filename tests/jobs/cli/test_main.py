@@ -59,7 +59,7 @@ def test_a_folder_that_is_no_run_is_never_deleted(small_chats: Path, tokenizer_o
     for extra in ([], ["--overwrite"], ["--resume"]):
         refused = embedkit("prepare", *hash_request(small_chats, tokenizer_only, tmp_path), *extra, check=False)
         assert refused.returncode == 2
-        assert "is not empty and no run" in refused.stderr
+        assert "is not empty and not a run" in refused.stderr
     assert (tmp_path / "run" / "thesis.tex").exists()
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import psutil
 
-from embedkit.data.dataset import MESSAGES
+from embedkit.data.reader import MESSAGES
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from tests.conftest import DEMO, ROOT, embedkit

@@ -97,7 +97,7 @@ def test_a_model_that_was_changed_is_refused(real_run: RunFolder, minilm: Path, 
     assert found("search", run.path, "cards", "-k", 1)["neighbors"]
     with (tmp_path / "model" / "config.json").open("a") as file:
         file.write(" ")
-    assert "no longer those that the run was asked for" in refused("search", run.path, "cards")
+    assert "no longer those of the run's request" in refused("search", run.path, "cards")
 
 
 @pytest.fixture

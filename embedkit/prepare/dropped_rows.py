@@ -1,0 +1,54 @@
+"""Where a row is dropped, and why. Every chosen row is either kept or recorded here; no text is truncated.
+
+- no_assistant: the chat has no answer (extract.py finds these rows);
+- empty: no view of the row has a text with tokens;
+- too_long: a view of the row has more tokens than max_length.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from embedkit.documents.schema import Reason, View
+from embedkit.prepare.extract import count_column
+
+DROPPED_SCHEMA = {
+    "row": pl.Int64(),
+    "dataset_source": pl.String(),
+    "reason": pl.String(),
+    "token_count": pl.Int32(),
+}
+"""Columns of dropped_rows.parquet. `token_count` is that of the longest view, null without tokens."""
+
+
+def drop_unanswered(no_assistant: pl.DataFrame) -> pl.DataFrame:
+    """Dropped rows (row, dataset_source, reason) of the chats without an answer."""
+    return no_assistant.select("row", "dataset_source", reason=pl.lit("no_assistant"))
+
+
+def split_kept(counted: pl.DataFrame, views: Sequence[View], max_length: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Split rows with token counts into (kept, dropped); dropped has reason and token_count.
+
+    A row is empty if all its views are. It is too long if one view is. Its token_count is that of its longest view.
+    """
+    longest = pl.max_horizontal(count_column(view) for view in views)
+    dropped = counted.filter((longest == 0) | (longest > max_length)).select(
+        "row",
+        "dataset_source",
+        pl.when(longest == 0).then(pl.lit("empty")).otherwise(pl.lit("too_long")).alias("reason"),
+        pl.when(longest > 0).then(longest).alias("token_count"),
+    )
+    return counted.filter((longest > 0) & (longest <= max_length)), dropped
+
+
+def gather_dropped(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Join frames of dropped rows into one with DROPPED_SCHEMA, in the order of the data set."""
+    empty = pl.DataFrame(schema=DROPPED_SCHEMA)
+    return pl.concat([empty, *frames], how="diagonal").select(*DROPPED_SCHEMA).sort("row")
+
+
+def count_reasons(dropped: pl.DataFrame) -> dict[Reason, int]:
+    """Number of rows dropped for each reason, 0 included."""
+    counts = dict(dropped.group_by("reason").len().iter_rows())
+    reasons: tuple[Reason, ...] = ("no_assistant", "empty", "too_long")
+    return {reason: counts.get(reason, 0) for reason in reasons}
