@@ -18,7 +18,7 @@ from embedkit.documents.schema import FORMAT, Preflight, RunConfig
 from embedkit.embed.canary import canary_inputs, distance, embed_canary, to_bytes, tolerance
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import Engine, start_engine
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, PreflightFailed
 from embedkit.job import current_job
 from embedkit.model.folder import require_same_model
 from embedkit.model.tokenizer import load_tokenizer
@@ -59,8 +59,8 @@ class Checks:
             first = str(error).strip().partition("\n")[0]
             raise self._failed(name, f"{type(error).__name__}: {first}; the lines above say where") from error
 
-    def _failed(self, name: str, what: str) -> EmbedkitError:
-        return EmbedkitError(f"preflight on {self._node}: {name}: {what}\nthen type: {self._run.resume_command}")
+    def _failed(self, name: str, what: str) -> PreflightFailed:
+        return PreflightFailed(f"preflight on {self._node}: {name}: {what}\nthen type: {self._run.resume_command}")
 
 
 def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
@@ -71,7 +71,7 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
         gpus: how many GPUs this task was to get, for what is said where there are none.
 
     Raises:
-        EmbedkitError: something is not as the shards will need it; it says which check, the node, and what mends it.
+        PreflightFailed: something is not as the shards will need it; it says which check, the node, and what mends it.
     """
     config = read(run.config, RunConfig)
     checks = Checks(run)

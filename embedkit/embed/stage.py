@@ -49,7 +49,7 @@ from embedkit.embed.manifests import finished_manifest, publish_manifest, remove
 from embedkit.embed.shard_file import ShardFile
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import Engine, start_engine
-from embedkit.errors import EmbedkitError
+from embedkit.errors import CanaryMoved
 from embedkit.job import current_job
 from embedkit.log_progress import LogProgress
 from embedkit.model.folder import require_same_model
@@ -201,14 +201,14 @@ class ShardTask:
         return not differing_rows(picked, embed_chunk(self._engine, picked), stored, self._config.request.dtype)
 
     def _check_canary_drift(self, before: bytes, shard_file: ShardFile) -> Canary:
-        """The canary after the last chunk. Raises EmbedkitError, and discards the attempt, if its vectors changed."""
+        """The canary after the last chunk. Raises CanaryMoved, and discards the attempt, if its vectors changed."""
         self._feed("embedding the canary again")
         after = to_bytes(embed_canary(self._engine, self._worker.canary))
         record = self._engine.record
         moved = distance(after, before, record)
         if moved > tolerance(record):
             shard_file.discard()
-            raise EmbedkitError(
+            raise CanaryMoved(
                 f"shard {self._shard}: the canary's vectors moved by {moved:.2g} while it was embedded (tolerance "
                 f"{tolerance(record):g}): {record.gpu or 'the engine'} on {socket.gethostname()} does not give the "
                 "same vectors for the same texts. Nothing of this attempt is kept; run the shard on another node"
