@@ -5,6 +5,7 @@ verify, status and submit read these runs as they read any other.
 """
 
 import hashlib
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -193,7 +194,7 @@ def fabricate_plan(run: RunFolder, config: RunConfig, shape: Shape, parts: list[
 
 
 def fabricate_shards(run: RunFolder, config: RunConfig, shape: Shape, plan: Plan, data: bool = True) -> None:
-    """Finished shards; without `data` only their manifests, for what never reads a vector."""
+    """Finished shards; without `data` their matrices are sparse files, for what never reads a vector."""
     record = EngineRecord(
         engine="hash",
         engine_version="1",
@@ -271,7 +272,7 @@ def _write_shard(
     size = len(header) + rows * shape.dim * ITEM_BYTES
     matrix = FileRecord(name=path.name, bytes=size, sha256=whole.hexdigest())
     if vectors is None:
-        path.unlink()
+        os.truncate(path, size)  # a sparse file: status compares sizes
     manifest = ShardManifest(
         format=FORMAT,
         shard=shard,

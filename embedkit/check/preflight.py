@@ -76,23 +76,23 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
     config = read(run.config, RunConfig)
     checks = Checks(run)
     with Watchdog() as watchdog:
-        watchdog.feed("looking at the node", START_SECONDS)
+        watchdog.heartbeat("looking at the node", START_SECONDS)
         _check_files(run, checks)
         _check_versions(config, checks)
         _check_packages(config, checks, gpus)
         with checks.named("model"):
             require_fetched(run, config, data=False)
             require_same_model(config)
-            watchdog.feed("starting the engine", START_SECONDS)
+            watchdog.heartbeat("starting the engine", START_SECONDS)
             began = time.monotonic()
             engine = start_engine(config.request.engine, Path(config.locations.model), engine_settings(config.request))
             seconds = time.monotonic() - began
         try:
             checks.ok("model", f"engine started in {seconds:.0f} s: {engine.record}")
-            watchdog.feed("embedding the canary", QUIET_SECONDS)
+            watchdog.heartbeat("embedding the canary", QUIET_SECONDS)
             _check_canary(config, engine, checks)
         finally:
-            watchdog.feed("closing the engine", QUIET_SECONDS)
+            watchdog.heartbeat("closing the engine", QUIET_SECONDS)
             engine.close()
     report = Preflight(
         format=FORMAT,

@@ -232,7 +232,7 @@ def test_fault_6_a_missing_shard_is_named(damaged_run: RunFolder) -> None:
     shutil.rmtree(damaged_run.shard(1))
     failed = embedkit("merge", damaged_run.path, check=False)
     assert failed.returncode == 1
-    assert "1 of 3 shards are not whole:\n  shard 1: not finished" in failed.stderr
+    assert "1 of 3 shards are missing or damaged:\n  shard 1: not finished" in failed.stderr
     embedkit("embed", damaged_run.path)
     data = shard_data(damaged_run, 1)
     manifest = read(damaged_run.shard_manifest(1), ShardManifest)
@@ -303,7 +303,7 @@ def test_a_shard_of_another_engine_is_made_again_once_merge_refused_it(
     assert embedkit("merge", damaged_run.path, check=False).returncode == 1
     kept = damaged_run.shard_manifest(1).stat()
     again = embedkit("embed", damaged_run.path)
-    assert "shard 2 is made again: made on another engine than most" in again.stderr
+    assert "shard 2 is made again: merge refused it: made on another engine than most" in again.stderr
     assert damaged_run.shard_manifest(1).stat() == kept
     embedkit("merge", damaged_run.path)
     assert not damaged_run.rejected.exists()

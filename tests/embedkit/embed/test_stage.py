@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import embedkit.embed.batch
+import embedkit.embed.inputs
 import embedkit.embed.stage
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
@@ -44,7 +44,7 @@ def prepared(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.T
     [
         (set_to(float("nan")), r"row \d+: NaN or infinity in its vector"),
         (set_to(float("inf")), r"row \d+: NaN or infinity in its vector"),
-        (set_to(0.0), r"row \d+: nothing but zeros in its vector"),
+        (set_to(0.0), r"row \d+: only zeros in its vector"),
         (lambda vectors: vectors[:, :5], r"shape \(\d+, 5\) for rows \d+ to \d+"),
         (lambda vectors: vectors[1:], r"shape \(\d+, 64\) for rows \d+ to \d+"),
     ],
@@ -104,7 +104,7 @@ def test_a_tokenizer_that_changed_is_noticed(prepared: RunFolder, monkeypatch: p
             ids = self._inner.encode(texts)
             return TokenIds(np.append(ids.ids, ids.ids[-1:]), np.append(ids.offsets[:-1], ids.offsets[-1] + 1))
 
-    monkeypatch.setattr(embedkit.embed.batch, "load_tokenizer", Longer)
+    monkeypatch.setattr(embedkit.embed.inputs, "load_tokenizer", Longer)
     with pytest.raises(EmbedkitError, match=r"row \d+: \d+ tokens now, \d+ when it was prepared"):
         embed_shards(prepared, [1])
 

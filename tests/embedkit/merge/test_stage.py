@@ -58,7 +58,7 @@ def test_every_damaged_shard_is_named_at_once(unmerged_run: RunFolder, monkeypat
     second.unlink()
     with pytest.raises(EmbedkitError) as error:
         merge(unmerged_run)
-    assert "2 of 3 shards are not whole" in str(error.value)
+    assert "2 of 3 shards are missing or damaged" in str(error.value)
     assert "shard 0: " in str(error.value)
     assert "shard 2: " in str(error.value)
     assert "is missing" in str(error.value)

@@ -94,7 +94,8 @@ def _do_kill(case: Case, run: RunFolder, kill: Kill) -> None:
 
 def _is_too_early(stderr: str) -> bool:
     """Whether a command said that an earlier stage is not done: what a person may type all the same."""
-    return any(text in stderr for text in ("no run named", "no plan yet", "are not whole", "not empty and no run"))
+    texts = ("no run named", "no plan yet", "shards are missing or damaged", "not empty and no run")
+    return any(text in stderr for text in texts)
 
 
 def _strike(pid: int, kill: Kill) -> None:
