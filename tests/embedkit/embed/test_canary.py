@@ -52,7 +52,7 @@ def test_chunks_of_a_stand_in_for_a_gpu_that_went_bad_and_died_are_not_taken_ove
     assert "the engine failed on rows" in failed.stderr
     assert len(journals(prepared_run.shard(1))[0].chunks) == 2
     done = embedkit("embed", prepared_run.path)
-    assert "have other vectors now; its chunks are computed again" in done.stderr
+    assert "have different vectors now; its chunks are embedded again" in done.stderr
     assert read(prepared_run.shard_manifest(1), ShardManifest).chunks_adopted == 0
     embedkit("merge", prepared_run.path)
     assert snapshot(prepared_run) == snapshot(hash_run)
