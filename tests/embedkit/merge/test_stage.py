@@ -35,7 +35,7 @@ def test_windows_of_any_size_give_the_same_files(
     monkeypatch.setattr(merge_vectors, "WINDOW_BYTES", rows * DIM * ITEM_BYTES)
     monkeypatch.setattr(merge_rows, "WINDOW_BYTES", rows * 100)
     monkeypatch.setattr(merge_rows, "PENDING_BYTES", rows * 200)
-    monkeypatch.setattr(merge_rows, "SOURCES_A_PASS", rows)
+    monkeypatch.setattr(merge_rows, "SOURCES_PER_PASS", rows)
     success = merge(unmerged_run)
     assert unmerged_run.matrix.read_bytes() == hash_run.matrix.read_bytes()
     whole = pl.read_parquet(unmerged_run.metadata)
