@@ -8,12 +8,9 @@ from embedkit.job import JobContext
 
 def job_of_this_process() -> JobContext:
     """The job that Slurm started this process in; the default context outside of Slurm."""
-    job = os.environ.get("SLURM_JOB_ID", "")
-    if not job:
-        return JobContext()
-    index, cpus = array_index(), os.environ.get("SLURM_CPUS_PER_TASK")
+    job, index, cpus = os.environ.get("SLURM_JOB_ID", ""), array_index(), os.environ.get("SLURM_CPUS_PER_TASK")
     return JobContext(
-        name=job if index is None else f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}",
+        name=(job or "local") if index is None else f"{os.environ['SLURM_ARRAY_JOB_ID']}_{index}",
         id=job,
         restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),

@@ -137,7 +137,7 @@ def stand_in_scontrol(folder: Path, does: str) -> str:
 
 def stop_at(step: int) -> str:
     """A line of shell: a job's processes stand still at that durable step of theirs, in its first start."""
-    crash = ROOT / "tests" / "crash"
+    crash = ROOT / "tests" / "support" / "crash"
     return f'[ "${{SLURM_RESTART_COUNT:-0}}" != 0 ] || export PYTHONPATH={crash} EMBEDKIT_TEST_STOP_AT={step}'
 
 

@@ -12,7 +12,7 @@ ARRAY = {"SLURM_JOB_ID": "130", "SLURM_ARRAY_JOB_ID": "123", "SLURM_ARRAY_TASK_I
     ("variables", "job", "index"),
     [
         ({}, JobContext("local", "", 0, socket.gethostname(), None), None),
-        ({"SLURM_CPUS_PER_TASK": "8"}, JobContext("local", "", 0, socket.gethostname(), None), None),
+        ({"SLURM_CPUS_PER_TASK": "8"}, JobContext("local", "", 0, socket.gethostname(), 8), None),
         ({"SLURM_JOB_ID": "12"}, JobContext("12", "12", 0, socket.gethostname(), None), None),
         (ARRAY, JobContext("123_7", "130", 0, "n4", None), 7),
         (ARRAY | {"SLURM_RESTART_COUNT": "2", "SLURM_CPUS_PER_TASK": "8"}, JobContext("123_7", "130", 2, "n4", 8), 7),
