@@ -1,4 +1,4 @@
-"""Vectors that cannot be are never written; the row is named. The engines here are fakes that misbehave."""
+"""Impossible vectors are never written, and the row is named. The engines are fakes that misbehave."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_a_fake_engine_with_bad_vectors_fails_the_task(
     assert verify(prepared).ok
 
 
-def test_an_engine_that_raises_is_told_with_its_rows(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_raises_is_reported_with_its_rows(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     class RaisingEngine(HashEngine):
         def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
             if len(token_ids) == 1:  # one of the canary's
@@ -76,7 +76,7 @@ def test_an_engine_that_raises_is_told_with_its_rows(prepared: RunFolder, monkey
         embed_shards(prepared, [0])
 
 
-def test_rows_are_fed_longest_first(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_embedded_longest_first(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[int]] = []
 
     class SpyEngine(HashEngine):
