@@ -8,7 +8,7 @@ import msgspec
 
 from embedkit.documents.codec import read
 from embedkit.documents.schema import DataIndex, PartManifest, Plan, PlanShard, RunConfig
-from embedkit.embed.shard_file import JOURNAL, journals
+from embedkit.embed.shard_file import JOURNAL, has_matrices, journals
 from embedkit.embed.shard_state import NOT_FINISHED, ShardStates
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.plan import read_plan
@@ -156,7 +156,8 @@ class StatusReader:
     def _unfinished(self, shard: int, planned: PlanShard, problem: str | None) -> ShardStatus:
         folder = self._run.shard(shard)
         attempts = journals(folder) if folder.is_dir() else []
-        chunks = {chunk.start: chunk for journal in attempts for chunk in journal.chunks}.values()
+        durable = [journal for journal in attempts if has_matrices(folder, journal)]
+        chunks = {chunk.start: chunk for journal in durable for chunk in journal.chunks}.values()
         return ShardStatus(
             shard=shard,
             state="started" if attempts else "pending",

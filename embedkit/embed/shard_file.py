@@ -76,6 +76,18 @@ def durable_chunks(folder: Path) -> int:
     return len({chunk.start for journal in journals(folder) for chunk in journal.chunks})
 
 
+def matrix_path(folder: Path, attempt: str, view: View) -> Path | None:
+    """The matrix of an attempt, finished or not; None if it is gone."""
+    paths = (folder / f"{attempt}.{view}{ending}" for ending in (PARTIAL, MATRIX))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def has_matrices(folder: Path, journal: Journal) -> bool:
+    """Whether the matrices of a journal exist. Without one of them, none of its chunks can be adopted."""
+    views = {view for chunk in journal.chunks[:1] for view in chunk.views}
+    return all(matrix_path(folder, journal.header.attempt, view) is not None for view in views)
+
+
 class ShardFile:
     """The matrices and journal of one attempt, open for writing."""
 
@@ -211,8 +223,7 @@ class ShardFile:
         with ExitStack() as stack:
             files: dict[View, BinaryIO] = {}
             for view in self._matrices:
-                names = [f"{journal.header.attempt}.{view}{ending}" for ending in (PARTIAL, MATRIX)]
-                path = next((self._folder / name for name in names if (self._folder / name).is_file()), None)
+                path = matrix_path(self._folder, journal.header.attempt, view)
                 if path is None:
                     return
                 files[view] = stack.enter_context(path.open("rb"))

@@ -74,6 +74,7 @@ def test_all_commands_agree_that_a_shard_is_not_done(
     status = StatusReader(run).read()
     assert [shard.state == "done" for shard in status.shards] == [True, False, True]
     assert status.stage == "embed"
+    assert (status.shards[1].rows_done == 0) == (fault == "matrix deleted")  # what can be adopted still counts
     problems = read_state(run, config, 3).problems
     assert problems == {1: status.shards[1].problem}
     assert reason in problems[1]

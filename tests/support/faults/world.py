@@ -32,9 +32,7 @@ ROWS = {"hash": 12_400, "vllm": 600}
 NOT_PROMISED = {
     "logs": re.compile(r"logs/.*"),  # for people; no step reads them, except to quote an error
     "lease": re.compile(r".*\.lease"),  # names a living process; means nothing once it has ended
-    "journal": re.compile(
-        r".*\.journal\.jsonl"
-    ),  # read up to the first damaged line; of a finished shard never
+    "journal": re.compile(r".*\.journal\.jsonl"),  # read up to the first damaged line; of a finished shard never
     "partial matrix": re.compile(r".*\.safetensors\.partial"),  # chunks count one by one, by the hashes in the journal
 }
 """Files whose damage verify may miss. Whatever happens to them, the end state must be right."""
