@@ -54,7 +54,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[tuple[str, int, int], ...] = ()
 
 
-def look(packages: Sequence[str], device: Literal["cuda", "cpu"], environment: Mapping[str, str]) -> Probe:
+def run_probe(packages: Sequence[str], device: Literal["cuda", "cpu"], environment: Mapping[str, str]) -> Probe:
     """Import packages and query the GPUs (device cuda) in a separate process. Failures are in the result."""
     command = [sys.executable, "-P", probe.__file__, ",".join(packages), device]
     try:

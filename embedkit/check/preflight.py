@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, look, version_problems
+from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, run_probe, version_problems
 from embedkit.data.hub import require_fetched
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import FORMAT, Preflight, RunConfig
@@ -152,7 +152,7 @@ def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None
     if not packages:
         return
     device = config.request.device
-    found = look(packages, device, {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"})
+    found = run_probe(packages, device, {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"})
     if device == "cuda":
         with checks.named("gpu"):
             problem = gpu_problem(found, gpus)

@@ -14,34 +14,34 @@ from collections.abc import Sequence
 MARK = "embedkit-probe "
 
 
-def _look(packages: Sequence[str], device: str) -> None:
+def _probe(packages: Sequence[str], device: str) -> None:
     known: dict[str, object] = {"versions": {}}
     versions: dict[str, str] = {}
 
-    def say(doing: str, **more: object) -> None:
+    def report(doing: str, **more: object) -> None:
         known.update(more, doing=doing)
         print(MARK + json.dumps(known), flush=True)
 
     if device == "cuda":
-        say("querying the driver", visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+        report("querying the driver", visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
         known.update(_driver())
     for package in packages:
-        say(f"importing {package}")
+        report(f"importing {package}")
         try:
             module = __import__(package)
             if package == "vllm":
                 from vllm import LLM  # noqa: F401  (vllm alone imports next to nothing)
         except BaseException as error:
-            say("", error=[package, type(error).__name__, str(error)])
+            report("", error=[package, type(error).__name__, str(error)])
             return
         versions[package] = str(getattr(module, "__version__", ""))
-        say("", versions=versions)
+        report("", versions=versions)
         if package == "torch":
             known["torch_cuda"] = module.version.cuda or ""
             if device == "cuda" and known["torch_cuda"]:
-                say("starting CUDA")
+                report("starting CUDA")
                 known.update(_gpus(module))
-    say("")
+    report("")
 
 
 def _driver() -> dict[str, object]:
@@ -71,6 +71,6 @@ def _gpus(torch: object) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    _look([package for package in sys.argv[1].split(",") if package], sys.argv[2])
+    _probe([package for package in sys.argv[1].split(",") if package], sys.argv[2])
     sys.stdout.flush()
     os._exit(0)  # do not wait for threads and exit handlers of libraries

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from embedkit.check.node import Probe, gpu_problem, import_problem, look, read_answer, version_problems
+from embedkit.check.node import Probe, gpu_problem, import_problem, read_answer, run_probe, version_problems
 from embedkit.documents.codec import read, write
 from embedkit.documents.schema import Preflight, RunConfig
 from embedkit.run import RunFolder
@@ -145,7 +145,7 @@ def test_a_failed_import_is_named_with_its_fix(text: str, said: str, real_run: R
 
 def test_a_torch_for_cpus_is_not_a_missing_gpu(real_run: RunFolder) -> None:
     """The real torch here, in the real subprocess."""
-    found = look(("torch",), "cuda", {})
+    found = run_probe(("torch",), "cuda", {})
     if found.torch_cuda:
         pytest.skip("torch here is a build for GPUs")
     assert (found.doing, found.exit, found.error) == ("", 0, None)
