@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.forecast.estimate import BYTES_A_TOKEN
+from embedkit.forecast.estimate import BYTES_PER_TOKEN
 from embedkit.storage.atomic import atomic_write
 from tests.support.demo import SCHEMA
 
@@ -115,7 +115,7 @@ def long_rows(size: int = LONG_BYTES) -> Path:
     batch: list[dict[str, object]] = []
     with atomic_write(path) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
         while written < size:
-            length = int(np.clip(rng.lognormal(9.0, 0.6), 2048, 32_000) * BYTES_A_TOKEN)
+            length = int(np.clip(rng.lognormal(9.0, 0.6), 2048, 32_000) * BYTES_PER_TOKEN)
             if at + length > len(texts):
                 at = int(rng.integers(0, 10_000))  # another cut through the same texts
             text = texts[at : at + length]

@@ -1,10 +1,11 @@
-"""Make runs in seconds as prepare and embed would leave them, to measure the later stages.
+"""Runs as prepare and embed would have left them, made in seconds: for measuring what comes after.
 
 The vectors are noise and the texts pieces of real ones; every digest, manifest and count is true, so that merge,
 verify, status and submit read these runs as they read any other.
 """
 
 import hashlib
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +40,7 @@ from embedkit.documents.schema import (
     Vectors,
 )
 from embedkit.prepare.cost import CostModel
-from embedkit.prepare.dropped_rows import gather_dropped
-from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema
+from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema, gather_dropped
 from embedkit.prepare.plan import cut_shards, engine_settings
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import write_once
@@ -56,7 +56,7 @@ COST = CostModel("cuda", linear_flops=2 * 28 * 15.728e6, attention_flops=2.0 * 1
 
 @dataclass(frozen=True)
 class Shape:
-    """The shape of a fabricated run. `text_bytes` is the size of each row's response; the other texts are empty."""
+    """What a fabricated run looks like; `text_bytes` is of each row's response, the other texts are empty."""
 
     rows: int
     sources: int
@@ -67,14 +67,14 @@ class Shape:
 
 
 def lengths_of(rows: int, seed: int = 0, mean: float = 9_700.0, spread: float = 0.75) -> np.ndarray:
-    """Token counts, int64 (rows,): log-normal around a mean, cut at 32,768."""
+    """Token counts, int64 (rows,): log-normal about a mean, cut at 32,768."""
     sigma = np.sqrt(np.log(1 + spread**2))
     lengths = np.random.default_rng(seed).lognormal(np.log(mean) - sigma**2 / 2, sigma, rows)
     return np.clip(lengths, 1, 32768).astype(np.int64)
 
 
 def fabricate_config(path: Path, shape: Shape) -> tuple[RunFolder, RunConfig]:
-    """Make a run folder with its request."""
+    """A new run folder with its request."""
     run = RunFolder(path)
     shutil.rmtree(path, ignore_errors=True)
     for folder in (run.parts, run.extracted, run.embeddings / "shards"):
@@ -112,7 +112,7 @@ def fabricate_config(path: Path, shape: Shape) -> tuple[RunFolder, RunConfig]:
 
 
 def fabricate_parts(run: RunFolder, config: RunConfig, shape: Shape, texts: str) -> list[PartManifest]:
-    """Make the parts of a data set whose rows are all kept. Responses are cut from `texts`."""
+    """The parts of a data set whose rows were all kept; `texts` is what responses are cut from."""
     rng = np.random.default_rng(shape.seed)
     raw = texts[:TEXT_BYTES].encode()
     schema = extracted_schema(("combined",))
@@ -166,7 +166,7 @@ def fabricate_parts(run: RunFolder, config: RunConfig, shape: Shape, texts: str)
 
 
 def fabricate_plan(run: RunFolder, config: RunConfig, shape: Shape, parts: list[PartManifest]) -> Plan:
-    """Make the plan of the parts."""
+    """The plan of the parts."""
     gather_dropped([]).write_parquet(run.dropped)
     tokens = lengths_of(shape.rows, shape.seed)
     first_ids = np.cumsum([0, *(part.kept for part in parts)])
@@ -194,7 +194,7 @@ def fabricate_plan(run: RunFolder, config: RunConfig, shape: Shape, parts: list[
 
 
 def fabricate_shards(run: RunFolder, config: RunConfig, shape: Shape, plan: Plan, data: bool = True) -> None:
-    """Make finished shards. Without `data`, make only manifests, for stages that never read a vector."""
+    """Finished shards; without `data` their matrices are sparse files, for what never reads a vector."""
     record = EngineRecord(
         engine="hash",
         engine_version="1",
@@ -218,7 +218,7 @@ def fabricate_shards(run: RunFolder, config: RunConfig, shape: Shape, plan: Plan
 
 
 class _Vectors:
-    """Rows of noise, the same for the same id, hashed per file and per chunk."""
+    """Rows of noise, each id's the same for ever, hashed for file and chunk at a time."""
 
     def __init__(self, noise: np.ndarray, beside: ThreadPoolExecutor) -> None:
         self._noise = noise
@@ -272,7 +272,7 @@ def _write_shard(
     size = len(header) + rows * shape.dim * ITEM_BYTES
     matrix = FileRecord(name=path.name, bytes=size, sha256=whole.hexdigest())
     if vectors is None:
-        path.unlink()
+        os.truncate(path, size)  # a sparse file: status compares sizes
     manifest = ShardManifest(
         format=FORMAT,
         shard=shard,
@@ -302,7 +302,7 @@ def _write_shard(
 
 
 def fabricate(path: Path, shape: Shape, texts: str) -> RunFolder:
-    """Make a run that is ready to merge."""
+    """A run that is ready to be merged."""
     started = time.monotonic()
     run, config = fabricate_config(path, shape)
     parts = fabricate_parts(run, config, shape, texts)

@@ -23,7 +23,7 @@ from benchmarks.corpus import FOLDER
 from benchmarks.gpu.model import random_model
 from embedkit.documents.codec import read, write
 from embedkit.documents.schema import Plan, PlanShard, RunConfig
-from embedkit.embed.batch import InputReader
+from embedkit.embed.inputs import InputReader
 from embedkit.prepare.extract import TEXT_COLUMNS, view_text
 from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.plan import chunk_borders, read_plan

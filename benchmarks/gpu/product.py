@@ -73,9 +73,10 @@ def main() -> None:
     phases["import vllm"] = time.perf_counter() - began
     from embedkit.documents.codec import read
     from embedkit.documents.schema import RunConfig, ShardManifest
-    from embedkit.embed.batch import InputReader
     from embedkit.embed.canary import embed_canary
-    from embedkit.embed.stage import Clock, ShardTask, Worker, start_worker
+    from embedkit.embed.inputs import InputReader
+    from embedkit.embed.shard_task import Clock, ShardTask, Worker
+    from embedkit.embed.stage import start_worker
     from embedkit.engines.vllm import CACHE
     from embedkit.prepare.plan import read_plan
     from embedkit.run import RunFolder

@@ -1,1 +1,1 @@
-"""Whether a run, a shard or a node is right: status, verify, preflight."""
+"""Check a run or a node: status, verify, preflight."""

@@ -1,6 +1,6 @@
-"""Is this node fit for the run's engine? What a probe (probe.py) found out, and what of it is wrong and how to mend it.
+"""Is this node fit for the run's engine? Run the probe (probe.py), and derive problems and fixes from its result.
 
-The probe is a process of its own: CUDA stays out of this one. Judging its answer is pure.
+The probe is a separate process, so that this one never loads CUDA. Deriving problems is pure.
 """
 
 import os
@@ -23,21 +23,22 @@ PACKAGES: Mapping[EngineName, tuple[str, ...]] = {
     "hash": (),
 }
 SECONDS = 600.0
-"""For the probe, which reads thousands of small files, over a slow network maybe."""
+"""Limit for the probe, which reads thousands of small files, possibly over a slow network."""
 CONTEXT_BYTES = 1 << 30
-"""What the probe itself may hold of a GPU's memory."""
+"""GPU memory that the probe itself may use."""
 HELD_SHARE = 0.08
-"""Of a GPU's memory, held by others; vLLM wants nine tenths of it."""
+"""Largest acceptable share of a GPU's memory that other processes use; vLLM needs nine tenths."""
 PROFILE = "`modules`, `before` or `environment` in the profile's [embed]"
 DECIDING = ("embedkit", "tokenizers")
-"""Packages of which another version gives other files."""
+"""Packages whose version decides the bytes of a run's files."""
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probe said last. `doing` is the step that it did not come back from, "" if it came to its end.
+    """The probe's last message.
 
-    `torch_cuda` is None if torch was not reached, "" for a build without CUDA; `driver_cuda` is 12020 for CUDA 12.2, 0
-    without a driver; `gpus` are name, free and total bytes; `error` is a failed import's package, class and text.
+    doing: the step in which it ended, "" if it finished. error: a failed import's package, class and message.
+    torch_cuda: None if torch was not reached, "" for a build without CUDA. driver_cuda: 12020 for CUDA 12.2, 0 without
+    a driver. visible: CUDA_VISIBLE_DEVICES, None if unset. gpus: name, free and total bytes of each.
     """
 
     doing: str = "starting"
@@ -53,8 +54,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[tuple[str, int, int], ...] = ()
 
 
-def look(packages: Sequence[str], device: Literal["cuda", "cpu"], environment: Mapping[str, str]) -> Probe:
-    """Import packages, and look at the GPUs if the device is cuda, in another process; raises nothing of what fails."""
+def run_probe(packages: Sequence[str], device: Literal["cuda", "cpu"], environment: Mapping[str, str]) -> Probe:
+    """Import packages and query the GPUs (device cuda) in a separate process. Failures are in the result."""
     command = [sys.executable, "-P", probe.__file__, ",".join(packages), device]
     try:
         done = subprocess.run(
@@ -66,7 +67,7 @@ def look(packages: Sequence[str], device: Literal["cuda", "cpu"], environment: M
 
 
 def read_answer(stdout: bytes, code: int, stderr: bytes) -> Probe:
-    """The probe's last whole line among whatever libraries print, and how the process ended."""
+    """Parse the probe's last complete message, among whatever libraries print, and how the process ended."""
     found = Probe()
     for line in stdout.decode(errors="replace").splitlines():
         if line.startswith(probe.MARK):
@@ -74,70 +75,71 @@ def read_answer(stdout: bytes, code: int, stderr: bytes) -> Probe:
                 found = msgspec.json.decode(line.removeprefix(probe.MARK), type=Probe)
             except msgspec.DecodeError:
                 continue
-    said = stderr.decode(errors="replace").strip()[-500:]
-    return msgspec.structs.replace(found, exit=code, stderr=said)
+    tail = stderr.decode(errors="replace").strip()[-500:]
+    return msgspec.structs.replace(found, exit=code, stderr=tail)
 
 
-def gpu_problem(found: Probe, asked: int | None) -> str | None:
-    """What keeps torch from the GPUs of this node, and what mends it; None if nothing does.
+def gpu_problem(found: Probe, requested: int | None) -> str | None:
+    """Why torch cannot use this node's GPUs, and the fix; None if it can.
 
-    `asked` is how many GPUs the task asked for, None if nobody knows.
+    `requested` is how many GPUs the task requested, None if unknown.
     """
     if found.torch_cuda is None or found.doing:
-        return None  # torch failed, or the probe died, which import_problem says
+        return None  # torch failed or the probe died: import_problem reports that
     torch = f"torch {found.versions.get('torch', '')}"
     if not found.torch_cuda:
         return (
-            f"{torch} is a build for CPUs, and the run is asked for on GPUs (--device cuda): install embedkit[gpu] "
-            f"for {sys.executable}, or ask for a run with --device cpu"
+            f"{torch} is a build for CPUs, but the run needs GPUs (--device cuda): install embedkit[gpu] for "
+            f"{sys.executable}, or make a run with --device cpu"
         )
-    for_task = "" if asked is None else f"; the profile asks for {asked} GPUs a task"
+    for_task = "" if requested is None else f"; the profile requests {requested} GPUs per task"
     if not found.driver_cuda:
         return (
-            f"no NVIDIA driver here (no libcuda.so.1){for_task}: a partition with GPUs and gpus = 1 in the profile's "
-            "[embed]; in a container, let it see the driver (--nv)"
+            f"no NVIDIA driver here (no libcuda.so.1){for_task}: set a partition with GPUs and gpus = 1 in the "
+            "profile's [embed]; in a container, make the driver visible (--nv)"
         )
     if _major(found.torch_cuda) > found.driver_cuda // 1000 and (found.cuda_error or not found.gpus):
         return (
-            f"the driver {found.driver} speaks CUDA {_dotted(found.driver_cuda)} at most, and {torch} is built for "
-            f"CUDA {found.torch_cuda}: nodes with a newer driver (constraint or exclude in the profile's [embed]), or "
-            f"a torch that is built for CUDA {found.driver_cuda // 1000}"
+            f"the driver {found.driver} supports CUDA up to {_dotted(found.driver_cuda)}, but {torch} is built for "
+            f"CUDA {found.torch_cuda}: use nodes with a newer driver (constraint or exclude in the profile's [embed]), "
+            f"or a torch built for CUDA {found.driver_cuda // 1000}"
         )
     visible = "not set" if found.visible is None else repr(found.visible)
     if not found.gpus:
-        said = f" ({found.cuda_error})" if found.cuda_error else ""
+        error = f" ({found.cuda_error})" if found.cuda_error else ""
         return (
-            f"no GPU can be used{said}: CUDA_VISIBLE_DEVICES is {visible}{for_task}. gpus = 1 in the profile's [embed] "
-            "asks for one; if it does, the node is at fault: exclude it"
+            f"no GPU can be used{error}: CUDA_VISIBLE_DEVICES is {visible}{for_task}. Set gpus = 1 in the profile's "
+            "[embed]; if it is set, the node is at fault: exclude it"
         )
     return _held(found)
 
 
 def import_problem(found: Probe) -> str | None:
-    """Which package cannot be imported, why, and where that is mended; None if all can."""
+    """Which package cannot be imported, why, and the fix; None if all can."""
     if found.error is not None:
         package, kind, text = found.error
         first = text.strip().partition("\n")[0]
         library = re.search(r"(\S+\.so[\w.]*): cannot open shared object file", text)
         if library:
-            return f"{package} cannot be imported: it finds no {Path(library[1]).name}; load it by {PROFILE}"
+            return f"{package} cannot be imported: {Path(library[1]).name} is missing; load it with {PROFILE}"
         if kind == "ModuleNotFoundError":
             return (
-                f"{package} cannot be imported: {first}. Install it for {sys.executable}, or mend what hides it: "
+                f"{package} cannot be imported: {first}. Install it for {sys.executable}, or fix what hides it: "
                 f"{PROFILE}; PYTHONPATH is {os.environ.get('PYTHONPATH', 'not set')}"
             )
-        return f"{package} cannot be imported: {kind}: {first}. Mend {PROFILE}, or install it again"
+        return f"{package} cannot be imported: {kind}: {first}. Fix {PROFILE}, or install the package again"
     if found.exit == 124:
-        return f"{found.doing} took longer than {SECONDS:.0f} s: is the file system of {sys.executable} at fault?"
+        return f"{found.doing} took longer than {SECONDS:.0f} s: check the file system of {sys.executable}"
     if found.exit:
         how = f"signal {signal.strsignal(-found.exit)}" if found.exit < 0 else f"exit code {found.exit}"
         last = found.stderr.splitlines()[-1] if found.stderr else "nothing"
-        return f"{found.doing or 'the probe'} ended by {how}, saying: {last}. Are libraries mixed? Look at {PROFILE}"
+        step = found.doing or "the probe"
+        return f"{step} ended with {how}; its last line: {last}. Libraries may be mixed: check {PROFILE}"
     return None
 
 
 def version_problems(recorded: Mapping[str, str], here: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Differences of versions where the run was submitted and here: those that fail, and the others."""
+    """Versions that differ between where the run was submitted and here: those that fail, and the others."""
     fatal: list[str] = []
     others: list[str] = []
     for name in sorted(recorded.keys() & here.keys()):
@@ -151,19 +153,20 @@ def version_problems(recorded: Mapping[str, str], here: Mapping[str, str]) -> tu
 
 
 def describe_gpus(found: Probe) -> str:
-    """The GPUs and the driver, in a line."""
+    """The GPUs and the driver, in one line."""
     gpus = ", ".join(f"{name} ({free / 2**30:.0f} of {total / 2**30:.0f} GiB free)" for name, free, total in found.gpus)
     return f"{gpus}; driver {found.driver} (CUDA {_dotted(found.driver_cuda)}), torch for CUDA {found.torch_cuda}"
 
 
 def _held(found: Probe) -> str | None:
+    """The problem of the first GPU whose memory other processes use; None if there is none."""
     for number, (name, free, total) in enumerate(found.gpus):
         held = total - free - CONTEXT_BYTES
         if held > HELD_SHARE * total:
             return (
-                f"another process holds {held / 2**30:.1f} GiB of GPU {number} ({name}; {free / 2**30:.1f} of "
-                f"{total / 2**30:.1f} GiB are free): `nvidia-smi` there says which; exclude this node in the profile's "
-                "[embed] until it is gone, and tell the site: GPUs are not shared by jobs"
+                f"another process uses {held / 2**30:.1f} GiB of GPU {number} ({name}; {free / 2**30:.1f} of "
+                f"{total / 2**30:.1f} GiB are free): `nvidia-smi` there shows which; exclude this node in the "
+                "profile's [embed] until that process has ended, and tell the site that jobs here share GPUs"
             )
     return None
 

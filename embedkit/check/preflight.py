@@ -1,6 +1,7 @@
-"""preflight: one short task before many long ones. Checks of the node in order, the quick ones first, then the engine
-once: the model loads offline, and the same texts give the same vectors twice. Fails in minutes, where the shards would
-fail one by one.
+"""preflight: one short task before many long ones, so that a bad setup fails in minutes and not once per shard.
+
+It checks the node, the quick checks first. Then it starts the engine: the model must load offline, and the same texts
+must give the same vectors twice.
 """
 
 import logging
@@ -11,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, look, version_problems
+from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, run_probe, version_problems
 from embedkit.data.hub import require_fetched
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import FORMAT, Preflight, RunConfig
 from embedkit.embed.canary import canary_inputs, distance, embed_canary, to_bytes, tolerance
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import Engine, start_engine
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, PreflightFailed
 from embedkit.job import current_job
 from embedkit.model.folder import require_same_model
 from embedkit.model.tokenizer import load_tokenizer
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Checks:
-    """Runs named checks of one node; keeps what each found, and gives each failure the node and what to type then."""
+    """Named checks of one node. Keeps each result, and adds the node and the next command to each failure."""
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
@@ -39,13 +40,13 @@ class Checks:
         self.found: dict[str, str] = {}
 
     def ok(self, name: str, found: str) -> None:
-        """Note that a check went well."""
+        """Record that a check passed, and its result."""
         self.found[name] = found
         log.info("ok: %s: %s", name, found)
 
     @contextmanager
     def named(self, name: str) -> Iterator[None]:
-        """What goes wrong in the block is an EmbedkitError of this check."""
+        """Turn any error in the block into a PreflightFailed of this check."""
         try:
             yield
         except EmbedkitError as error:
@@ -53,14 +54,14 @@ class Checks:
         except OSError as error:
             what = os.strerror(error.errno) if error.errno else str(error)
             place = f" at {error.filename}" if error.filename else ""
-            raise self._failed(name, f"{what}{place}; mend that, or see that the node mounts it") from error
+            raise self._failed(name, f"{what}{place}; fix that, or check that the node mounts it") from error
         except Exception as error:
             log.exception("%s", name)
             first = str(error).strip().partition("\n")[0]
-            raise self._failed(name, f"{type(error).__name__}: {first}; the lines above say where") from error
+            raise self._failed(name, f"{type(error).__name__}: {first}; the lines above show where") from error
 
-    def _failed(self, name: str, what: str) -> EmbedkitError:
-        return EmbedkitError(f"preflight on {self._node}: {name}: {what}\nthen type: {self._run.resume_command}")
+    def _failed(self, name: str, what: str) -> PreflightFailed:
+        return PreflightFailed(f"preflight on {self._node}: {name}: {what}\nthen type: {self._run.resume_command}")
 
 
 def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
@@ -68,31 +69,31 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
 
     Args:
         run: the run.
-        gpus: how many GPUs this task was to get, for what is said where there are none.
+        gpus: how many GPUs this task requested, for the message if there are none.
 
     Raises:
-        EmbedkitError: something is not as the shards will need it; it says which check, the node, and what mends it.
+        PreflightFailed: a check failed. The message names the check, the node and the fix.
     """
     config = read(run.config, RunConfig)
     checks = Checks(run)
     with Watchdog() as watchdog:
-        watchdog.feed("looking at the node", START_SECONDS)
+        watchdog.heartbeat("checking the node", START_SECONDS)
         _check_files(run, checks)
         _check_versions(config, checks)
         _check_packages(config, checks, gpus)
         with checks.named("model"):
             require_fetched(run, config, data=False)
             require_same_model(config)
-            watchdog.feed("starting the engine", START_SECONDS)
+            watchdog.heartbeat("starting the engine", START_SECONDS)
             began = time.monotonic()
             engine = start_engine(config.request.engine, Path(config.locations.model), engine_settings(config.request))
             seconds = time.monotonic() - began
         try:
             checks.ok("model", f"engine started in {seconds:.0f} s: {engine.record}")
-            watchdog.feed("embedding the canary", QUIET_SECONDS)
+            watchdog.heartbeat("embedding the canary", QUIET_SECONDS)
             _check_canary(config, engine, checks)
         finally:
-            watchdog.feed("closing the engine", QUIET_SECONDS)
+            watchdog.heartbeat("closing the engine", QUIET_SECONDS)
             engine.close()
     report = Preflight(
         format=FORMAT,
@@ -108,7 +109,7 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
 
 
 def _check_files(run: RunFolder, checks: Checks) -> None:
-    """A small file goes the way of all others: written, flushed, renamed, read again."""
+    """A small file in the run folder can be written, flushed, renamed and read again."""
     path, data = run.path / f".preflight-{current_job().name}", os.urandom(4096)
     began = time.monotonic()
     with checks.named("files"):
@@ -118,24 +119,24 @@ def _check_files(run: RunFolder, checks: Checks) -> None:
         finally:
             path.unlink(missing_ok=True)
         if not same:
-            raise EmbedkitError(f"{path}: other bytes are read than were written; the file system is at fault")
+            raise EmbedkitError(f"{path}: the bytes read differ from those written; the file system is at fault")
     checks.ok("files", f"written, flushed and read again in {time.monotonic() - began:.2f} s in {run.path}")
 
 
 def _check_versions(config: RunConfig, checks: Checks) -> None:
-    """The same embedkit and Python as where the run was submitted; other differences are told."""
+    """embedkit and Python are those of the node that submitted the run. Other differences are only reported."""
     here, folder = environment(), package_folder()
     there = config.asked.get("package")
     with checks.named("versions"):
         if there is not None and there != folder and not _same_folder(there, folder):
             raise EmbedkitError(
                 f"embedkit is imported from {folder} here, and from {there} where the run was submitted. PYTHONPATH is "
-                f"{os.environ.get('PYTHONPATH', 'not set')}: mend `modules`, `before` or `environment` in the profile"
+                f"{os.environ.get('PYTHONPATH', 'not set')}: fix `modules`, `before` or `environment` in the profile"
             )
         fatal, others = version_problems(config.versions, here)
         if fatal:
             raise EmbedkitError(
-                f"{'; '.join(fatal)}. Mend `modules`, `before` or `environment` in the profile, so that jobs have the "
+                f"{'; '.join(fatal)}. Fix `modules`, `before` or `environment` in the profile, so that jobs have the "
                 "same Python"
             )
     for text in others:
@@ -146,12 +147,12 @@ def _check_versions(config: RunConfig, checks: Checks) -> None:
 
 
 def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None:
-    """The GPU, the driver and the engine's packages, in a process of its own."""
+    """The GPU, the driver and the engine's packages work, in a separate process."""
     packages = PACKAGES[config.request.engine]
     if not packages:
         return
     device = config.request.device
-    found = look(packages, device, {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"})
+    found = run_probe(packages, device, {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"})
     if device == "cuda":
         with checks.named("gpu"):
             problem = gpu_problem(found, gpus)
@@ -167,6 +168,7 @@ def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None
 
 
 def _check_canary(config: RunConfig, engine: Engine, checks: Checks) -> None:
+    """The canary gives the same vectors twice."""
     with checks.named("canary"):
         canary = canary_inputs(load_tokenizer(Path(config.locations.model)), engine_settings(config.request))
         first, again = (to_bytes(embed_canary(engine, canary)) for _ in range(2))
@@ -174,13 +176,13 @@ def _check_canary(config: RunConfig, engine: Engine, checks: Checks) -> None:
         if moved > most:
             raise EmbedkitError(
                 f"the same texts gave vectors that are {moved:.2g} apart (tolerance {most:g}): "
-                f"{engine.record.gpu or 'the engine'} is not to be trusted; exclude this node in the profile's [embed]"
+                f"{engine.record.gpu or 'the engine'} cannot be trusted; exclude this node in the profile's [embed]"
             )
-    checks.ok("canary", f"{len(canary)} texts, twice the same to {moved:.2g} (tolerance {most:g})")
+    checks.ok("canary", f"{len(canary)} texts embedded twice, {moved:.2g} apart (tolerance {most:g})")
 
 
 def _same_folder(one: str, other: str) -> bool:
-    """Whether two paths are one folder, as an automounter makes them."""
+    """Whether two paths are one folder: an automounter gives one folder several paths."""
     try:
         return Path(one).samefile(other)
     except OSError:

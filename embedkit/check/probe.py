@@ -1,7 +1,7 @@
-"""`python -P embedkit/check/probe.py torch,vllm cuda`: what this node has for an engine; node.py runs it.
+"""`python -P embedkit/check/probe.py torch,vllm cuda`: report what this node has for an engine. node.py runs it.
 
-It imports packages and looks at the GPUs, one step after another, and prints what it knows before each: so a step that
-ends the process is known, too. It is run as a file, and imports nothing of embedkit.
+It imports packages and queries the GPUs, step by step, and prints its results before each step. So a step that ends the
+process is known as well. It runs as a file and imports nothing of embedkit.
 """
 
 import ctypes
@@ -14,38 +14,38 @@ from collections.abc import Sequence
 MARK = "embedkit-probe "
 
 
-def _look(packages: Sequence[str], device: str) -> None:
+def _probe(packages: Sequence[str], device: str) -> None:
     known: dict[str, object] = {"versions": {}}
     versions: dict[str, str] = {}
 
-    def say(doing: str, **more: object) -> None:
+    def report(doing: str, **more: object) -> None:
         known.update(more, doing=doing)
         print(MARK + json.dumps(known), flush=True)
 
     if device == "cuda":
-        say("asking the driver", visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
+        report("querying the driver", visible=os.environ.get("CUDA_VISIBLE_DEVICES"))
         known.update(_driver())
     for package in packages:
-        say(f"importing {package}")
+        report(f"importing {package}")
         try:
             module = __import__(package)
             if package == "vllm":
                 from vllm import LLM  # noqa: F401  (vllm alone imports next to nothing)
         except BaseException as error:
-            say("", error=[package, type(error).__name__, str(error)])
+            report("", error=[package, type(error).__name__, str(error)])
             return
         versions[package] = str(getattr(module, "__version__", ""))
-        say("", versions=versions)
+        report("", versions=versions)
         if package == "torch":
             known["torch_cuda"] = module.version.cuda or ""
             if device == "cuda" and known["torch_cuda"]:
-                say("starting CUDA")
+                report("starting CUDA")
                 known.update(_gpus(module))
-    say("")
+    report("")
 
 
 def _driver() -> dict[str, object]:
-    """The driver's version and the newest CUDA that it speaks (12020 is 12.2), 0 without a driver."""
+    """The driver's version and the newest CUDA it supports (12020 is 12.2); "" and 0 without a driver."""
     number = ctypes.c_int(0)
     try:
         ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(number))
@@ -71,6 +71,6 @@ def _gpus(torch: object) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    _look([package for package in sys.argv[1].split(",") if package], sys.argv[2])
+    _probe([package for package in sys.argv[1].split(",") if package], sys.argv[2])
     sys.stdout.flush()
-    os._exit(0)  # libraries' threads and handlers have nothing to say
+    os._exit(0)  # do not wait for threads and exit handlers of libraries

@@ -1,4 +1,4 @@
-"""How far a run is, from its files alone: manifests are the truth, journals say what is under way."""
+"""status: how far a run is, from its files alone. Manifests say what is done, journals what is in progress."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.documents.codec import digest, read
-from embedkit.documents.schema import DataIndex, PartManifest, Plan, PlanShard, RejectedShard, RunConfig, ShardManifest
-from embedkit.embed.manifests import rejected_shards
-from embedkit.embed.shard_file import JOURNAL, journals
+from embedkit.documents.codec import read
+from embedkit.documents.schema import DataIndex, PartManifest, Plan, PlanShard, RunConfig
+from embedkit.embed.shard_file import JOURNAL, has_matrices, journals
+from embedkit.embed.shard_state import NOT_FINISHED, ShardStates
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
@@ -18,13 +18,12 @@ State = Literal["pending", "started", "done"]
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One shard by its files: what is durable, of how much.
+    """One shard's progress, from its files. The `*_done` fields count what is durable.
 
-    `embed_seconds` is the engine's time for what is durable and `predicted_seconds` what the plan gives the whole
-    shard. `start_seconds` is what starting the engine and the first canary took the attempt that finished it, None
-    before. `gpu` is what the engine calls the GPU that it ran on last, "" on a CPU or before a start. `changed` is when
-    an attempt's journal last grew, seconds since the epoch; None if there is none. `problem` is what is wrong with a
-    manifest that is there and does not count.
+    embed_seconds: the engine's time for what is durable. predicted_seconds: the plan's time for the whole shard.
+    start_seconds: time for starting the engine and the first canary in the attempt that finished; None before.
+    gpu: the engine's name of the GPU it last ran on, "" on a CPU or before a start. changed: when a journal last grew,
+    in seconds since the epoch; None without a journal. problem: why a manifest that exists does not count.
     """
 
     shard: int
@@ -44,12 +43,12 @@ class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tokens_per_second(self) -> float:
-        """While embedding, start-up aside; 0 as long as nothing is durable."""
+        """Speed while embedding, without the engine's start; 0 before anything is durable."""
         return self.tokens_done / max(self.embed_seconds, 1e-9) if self.tokens_done else 0.0
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """A run at one moment. rows_* count chosen rows in prepare and kept rows in embed."""
+    """A run's progress at one moment. rows_* count chosen rows in prepare and kept rows in embed."""
 
     run: str
     stage: Literal["prepare", "embed", "merge", "done"]
@@ -63,20 +62,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def shards_done(self) -> int:
-        """Shards with a manifest."""
+        """How many shards have a manifest that counts."""
         return sum(shard.state == "done" for shard in self.shards)
 
 
 class StatusReader:
-    """Reads a run's status again and again; what cannot change any more is read once."""
+    """Reads a run's status as often as needed. A plan, part or finished shard is read once and then remembered."""
 
     def __init__(self, run: RunFolder) -> None:
         self._run = run
         self._parts: dict[Path, PartManifest] = {}
         self._plan: Plan | None = None
-        self._plan_sha256 = ""
+        self._states: ShardStates | None = None
         self._finished: dict[int, ShardStatus] = {}
-        self._rejected: dict[str, RejectedShard] = {}
 
     def read(self) -> Status:
         """The status now."""
@@ -84,15 +82,15 @@ class StatusReader:
         if self._plan is None:
             with suppress(EmbedkitError):
                 self._plan = read_plan(self._run, config)
-                self._plan_sha256 = digest(self._plan)
         if self._plan is None:
             return self._preparing()
         plan = self._plan
-        rejected = rejected_shards(self._run)
-        if rejected != self._rejected:
-            self._finished.clear()
-            self._rejected = rejected
-        shards = tuple(self._shard(plan, shard) for shard in range(len(plan.shards)))
+        if self._states is None:
+            self._states = ShardStates(self._run, plan)
+        elif self._states.reload_rejected():
+            self._finished.clear()  # merge refused a finished shard, or no longer refuses one
+        states = self._states
+        shards = tuple(self._shard(plan, states, shard) for shard in range(len(plan.shards)))
         all_done = all(shard.state == "done" for shard in shards)
         stage: Literal["embed", "merge", "done"] = "embed"
         if all_done:
@@ -111,11 +109,11 @@ class StatusReader:
 
     def _preparing(self) -> Status:
         chosen = None
-        with suppress(EmbedkitError):  # not there yet, or damaged and to be made again
+        with suppress(EmbedkitError):  # missing so far, or damaged: prepare makes it again
             chosen = read(self._run.data_index, DataIndex).rows_chosen
         for path in sorted(self._run.parts.glob("part-*.json")):
             if path not in self._parts:
-                with suppress(EmbedkitError):  # damaged: the part will be made again
+                with suppress(EmbedkitError):  # damaged: prepare makes the part again
                     self._parts[path] = read(path, PartManifest)
         parts = self._parts.values()
         reasons = sorted({reason for part in parts for reason in part.dropped})
@@ -131,20 +129,14 @@ class StatusReader:
             shards=(),
         )
 
-    def _shard(self, plan: Plan, shard: int) -> ShardStatus:
+    def _shard(self, plan: Plan, states: ShardStates, shard: int) -> ShardStatus:
         if shard in self._finished:
             return self._finished[shard]
         planned = plan.shards[shard]
-        path = self._run.shard_manifest(shard)
-        try:
-            manifest = read(path, ShardManifest) if path.exists() else None
-        except EmbedkitError as error:
-            return self._unfinished(shard, planned, str(error))
+        state = states.state(shard, "sizes")
+        manifest = state.manifest
         if manifest is None:
-            return self._unfinished(shard, planned, None)
-        problem = self._problem(manifest, shard)
-        if problem is not None:
-            return self._unfinished(shard, planned, problem)
+            return self._unfinished(shard, planned, None if state.problem == NOT_FINISHED else state.problem)
         self._finished[shard] = ShardStatus(
             shard=shard,
             state="done",
@@ -161,17 +153,11 @@ class StatusReader:
         )
         return self._finished[shard]
 
-    def _problem(self, manifest: ShardManifest, shard: int) -> str | None:
-        """Why a manifest does not count, as far as it shows without reading the data."""
-        if manifest.plan_sha256 != self._plan_sha256 or manifest.shard != shard:
-            return f"{self._run.shard_manifest(shard)}: belongs to another plan or shard"
-        refused = self._rejected.get(digest(manifest)) if self._rejected else None
-        return None if refused is None else f"merge refused it: {refused.what}"
-
     def _unfinished(self, shard: int, planned: PlanShard, problem: str | None) -> ShardStatus:
         folder = self._run.shard(shard)
         attempts = journals(folder) if folder.is_dir() else []
-        chunks = {chunk.start: chunk for journal in attempts for chunk in journal.chunks}.values()
+        durable = [journal for journal in attempts if has_matrices(folder, journal)]
+        chunks = {chunk.start: chunk for journal in durable for chunk in journal.chunks}.values()
         return ShardStatus(
             shard=shard,
             state="started" if attempts else "pending",
@@ -190,9 +176,9 @@ class StatusReader:
 
 
 def _changed(folder: Path) -> float | None:
-    """When a file in the folder was last written; a matrix that a writer still fills counts by its journal."""
+    """When a journal in the folder last grew, in seconds since the epoch; None without a journal."""
     newest = None
     for path in sorted(folder.glob(f"*{JOURNAL}")):
-        with suppress(FileNotFoundError):  # removed just now, by an attempt that finished
+        with suppress(FileNotFoundError):  # an attempt that finished just removed it
             newest = max(newest or 0.0, path.stat().st_mtime)
     return newest

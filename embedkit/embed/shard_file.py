@@ -1,9 +1,9 @@
-"""What one attempt at a shard leaves on disk: a matrix a view that fills up chunk by chunk, and a journal.
+"""The files of one attempt at a shard: one matrix per view, filled chunk by chunk, and a journal.
 
-An attempt writes `<attempt>.<view>.safetensors.partial`, sized for the whole shard from the start, and appends
-a line to `<attempt>.journal.jsonl` once a chunk's bytes are durable in every view. A later attempt copies every
-chunk that any journal of the same plan and engine record vouches for and whose bytes still hash to it, and
-computes the rest. So a kill costs the chunk in hand, attempts never share a file, and a shard has few files.
+An attempt writes `<attempt>.<view>.safetensors.partial`, sized for the whole shard from the start. Once a chunk's bytes
+are durable in every view, it appends a line with their sha256 to `<attempt>.journal.jsonl`. A later attempt copies the
+chunks of earlier journals, if plan and engine are the same and the bytes still match, and embeds the rest. So a kill
+loses at most the chunk in progress, attempts never share a file, and a shard has few files.
 """
 
 import hashlib
@@ -38,14 +38,14 @@ PARTIAL = ".safetensors.partial"
 
 @dataclass(frozen=True)
 class Journal:
-    """A journal as far as it is whole; a line that is damaged or that a kill cut short ends it."""
+    """A journal up to its first damaged or incomplete line."""
 
     header: JournalHeader
     chunks: tuple[Chunk, ...]
 
 
 def read_journal(path: Path) -> Journal | None:
-    """Read a journal; None if not even its header is whole."""
+    """Read a journal; None if it is missing or its header is damaged."""
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -55,7 +55,7 @@ def read_journal(path: Path) -> Journal | None:
     except (IndexError, EmbedkitError):
         return None
     if f"{header.attempt}{JOURNAL}" != path.name:
-        return None  # files are found, and removed, by the attempt's name
+        return None  # an attempt's files are found and removed by its name
     chunks = []
     for line in lines[1:]:
         try:
@@ -66,14 +66,26 @@ def read_journal(path: Path) -> Journal | None:
 
 
 def journals(folder: Path) -> list[Journal]:
-    """All readable journals of a shard's folder, oldest attempt first."""
+    """The readable journals in a shard's folder, oldest attempt first."""
     found = [journal for path in folder.glob(f"*{JOURNAL}") if (journal := read_journal(path)) is not None]
     return sorted(found, key=lambda journal: (journal.header.started, journal.header.attempt))
 
 
 def durable_chunks(folder: Path) -> int:
-    """How many chunks of a shard some attempt made durable."""
+    """How many chunks of a shard are durable, in whichever attempt's files."""
     return len({chunk.start for journal in journals(folder) for chunk in journal.chunks})
+
+
+def matrix_path(folder: Path, attempt: str, view: View) -> Path | None:
+    """The matrix of an attempt, finished or not; None if it is gone."""
+    paths = (folder / f"{attempt}.{view}{ending}" for ending in (PARTIAL, MATRIX))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def has_matrices(folder: Path, journal: Journal) -> bool:
+    """Whether the matrices of a journal exist. Without one of them, none of its chunks can be adopted."""
+    views = {view for chunk in journal.chunks[:1] for view in chunk.views}
+    return all(matrix_path(folder, journal.header.attempt, view) is not None for view in views)
 
 
 class ShardFile:
@@ -126,59 +138,78 @@ class ShardFile:
         for file in (*self._matrices.values(), self._journal):
             file.close()
 
-    def adopt(self, is_right: Callable[[Chunk, dict[View, bytes]], bool]) -> None:
+    def adopt(self, gives_same_vectors: Callable[[Chunk, dict[View, bytes]], bool]) -> None:
         """Copy the durable chunks of earlier attempts that fit this plan, engine record and canary.
 
-        An attempt that was killed had no second canary, so `is_right` is asked about the last chunk that each made;
-        if it is not, none of that attempt's chunks is copied.
+        An attempt that was killed has no second canary. So `gives_same_vectors` checks the last chunk of each attempt,
+        and if it returns False, none of that attempt's chunks are copied.
 
-        The files of attempts that are of no more use are removed, so that a shard that is stopped again and again
-        does not fill the disk; but not the newest: it may be alive, on a node that was thought dead.
+        Then the files of attempts that are not needed any more are removed, so that a shard that is stopped again and
+        again does not fill the disk. The newest attempt's files stay: it may still run, on a node that seemed dead.
         """
         wanted = set(pairwise(self._plan_shard.chunks))
-        useless: list[Journal] = []
         others = [journal for journal in journals(self._folder) if journal.header.attempt != self._attempt]
+        useless: list[Journal] = []
         for journal in others:
             header = journal.header
+            # 1. A journal of another plan or shard is of no use to any attempt.
             if (header.shard, header.plan_sha256) != (self._header.shard, self._header.plan_sha256):
-                log.warning("attempt %s was made for another plan; its chunks are computed again", header.attempt)
+                log.warning("attempt %s was made for another plan; its chunks are embedded again", header.attempt)
                 useless.append(journal)
                 continue
-            if header.engine != self._header.engine:
-                log.warning("attempt %s ran on another engine; its chunks are computed again", header.attempt)
+            # 2. Engine and canary must be this attempt's. Its files stay: a later attempt may run on that engine.
+            # 3. Its last chunk must give the same vectors today.
+            if not self._same_engine(header) or not self._last_chunk_agrees(journal, wanted, gives_same_vectors):
                 continue
-            if distance(header.canary, self._header.canary, header.engine) > tolerance(header.engine):
-                log.warning(
-                    "attempt %s had another canary (%s); its chunks are computed again", *(header.attempt, header.host)
-                )
-                continue
-            last = next(self._whole_chunks(journal, wanted, newest_first=True), None)
-            if last is not None and not is_right(*last):
-                log.warning(
-                    "attempt %s on %s: ids %d to %d have other vectors now; its chunks are computed again",
-                    *(header.attempt, header.host, last[0].start, last[0].stop - 1),
-                )
-                continue
+            # 4. Copy each chunk that is still missing and whose bytes match the journal.
             for chunk, data in self._whole_chunks(journal, wanted):
                 self._write(chunk, data)
                 wanted.discard((chunk.start, chunk.stop))
             useless.append(journal)
         self.adopted = len(self.chunks)
+        # 5. Remove files whose chunks are copied or useless, except the newest attempt's.
         for journal in [journal for journal in useless if journal is not others[-1]]:
-            for path in sorted(self._folder.glob(f"{journal.header.attempt}.*")):
-                path.unlink(missing_ok=True)
+            self._remove(journal.header.attempt)
+
+    def _same_engine(self, header: JournalHeader) -> bool:
+        """Whether an earlier attempt ran on this attempt's engine and got the same canary."""
+        if header.engine != self._header.engine:
+            log.warning("attempt %s ran on a different engine; its chunks are embedded again", header.attempt)
+            return False
+        if distance(header.canary, self._header.canary, header.engine) > tolerance(header.engine):
+            log.warning(
+                "attempt %s on %s had a different canary; its chunks are embedded again",
+                *(header.attempt, header.host),
+            )
+            return False
+        return True
+
+    def _last_chunk_agrees(
+        self,
+        journal: Journal,
+        wanted: set[tuple[int, int]],
+        gives_same_vectors: Callable[[Chunk, dict[View, bytes]], bool],
+    ) -> bool:
+        """Whether the last wanted chunk of an earlier attempt gives the same vectors; True if it has none."""
+        last = next(self._whole_chunks(journal, wanted, newest_first=True), None)
+        if last is None or gives_same_vectors(*last):
+            return True
+        log.warning(
+            "attempt %s on %s: ids %d to %d have different vectors now; its chunks are embedded again",
+            *(journal.header.attempt, journal.header.host, last[0].start, last[0].stop - 1),
+        )
+        return False
 
     def discard(self) -> None:
-        """Remove what this attempt wrote: it is not to be trusted."""
-        for path in sorted(self._folder.glob(f"{self._attempt}.*")):
-            path.unlink(missing_ok=True)
+        """Remove the files of this attempt: its vectors cannot be trusted."""
+        self._remove(self._attempt)
 
     def append(self, chunk: Chunk, vectors: Mapping[View, npt.NDArray[np.float32]]) -> None:
-        """Make a chunk durable: its bytes first, then the journal line that vouches for them."""
+        """Make a chunk durable: its bytes first, then the journal line with their sha256."""
         self._write(chunk, {view: array.astype("<f4", copy=False).tobytes() for view, array in vectors.items()})
 
     def finish(self) -> dict[View, Path]:
-        """Flush the matrices and give them their final names, which are returned."""
+        """Flush the matrices and rename them to their final names. Returns these paths."""
         paths = {view: self._folder / f"{self._attempt}.{view}{MATRIX}" for view in self._matrices}
         for view, path in paths.items():
             self._matrices[view].flush()
@@ -188,12 +219,11 @@ class ShardFile:
     def _whole_chunks(
         self, journal: Journal, wanted: set[tuple[int, int]], newest_first: bool = False
     ) -> Iterator[tuple[Chunk, dict[View, bytes]]]:
-        """The journal's chunks with wanted borders whose bytes are still what the journal says."""
+        """The journal's chunks that have wanted borders and whose bytes still match it, with these bytes per view."""
         with ExitStack() as stack:
             files: dict[View, BinaryIO] = {}
             for view in self._matrices:
-                names = [f"{journal.header.attempt}.{view}{ending}" for ending in (PARTIAL, MATRIX)]
-                path = next((self._folder / name for name in names if (self._folder / name).is_file()), None)
+                path = matrix_path(self._folder, journal.header.attempt, view)
                 if path is None:
                     return
                 files[view] = stack.enter_context(path.open("rb"))
@@ -206,8 +236,8 @@ class ShardFile:
                     yield chunk, data
                 else:
                     log.warning(
-                        "attempt %s: rows %d to %d are damaged; computed again",
-                        *(journal.header.attempt, chunk.start, chunk.stop),
+                        "attempt %s: ids %d to %d are damaged and are embedded again",
+                        *(journal.header.attempt, chunk.start, chunk.stop - 1),
                     )
 
     def _read(self, file: BinaryIO, chunk: Chunk) -> bytes:
@@ -222,6 +252,10 @@ class ShardFile:
             os.fsync(matrix.fileno())
         self._append_line(encode_line(chunk))
         self.chunks[chunk.start] = chunk
+
+    def _remove(self, attempt: str) -> None:
+        for path in sorted(self._folder.glob(f"{attempt}.*")):
+            path.unlink(missing_ok=True)
 
     def _append_line(self, line: bytes) -> None:
         self._journal.write(line)

@@ -1,7 +1,7 @@
-"""The watchdog: a task that makes no progress ends, non-zero, so that a scheduler sees it and it can be started again.
+"""The watchdog: ends a task that stopped making progress, with a non-zero exit code, so that it can be started again.
 
-A hung engine may hold the interpreter for ever, so behind the thread that ends the process with a message stands
-faulthandler's timer, which needs no interpreter.
+A thread ends the process with a message. A hung engine may hold the interpreter for ever, so faulthandler's timer,
+which needs no interpreter, ends the process a little later in any case.
 """
 
 import faulthandler
@@ -18,26 +18,27 @@ from embedkit.storage.processes import kill_descendants
 log = logging.getLogger(__name__)
 
 START_SECONDS = 30 * 60.0
-"""For an engine to start: files over a slow network, kernels to compile."""
+"""Limit for an engine to start: it may read files over a slow network and compile kernels."""
 QUIET_SECONDS = 10 * 60.0
-"""For a chunk, or twenty times what the plan predicts for one, if that is more."""
+"""Limit for a chunk, unless twenty times the plan's prediction for it is more."""
 GRACE_SECONDS = 30.0
+"""How much later than the thread faulthandler's timer ends the process."""
 STDERR = 2
 
 OVERRIDE = "EMBEDKIT_WATCHDOG_SECONDS"
-"""An environment variable that sets all limits; 0 takes the watchdog away."""
+"""Environment variable that sets all limits, in seconds; 0 turns the watchdog off."""
 
 
 class Watchdog:
-    """Ends this process unless it is fed in time. One a process."""
+    """Ends this process unless a heartbeat comes in time. At most one per process."""
 
     def __init__(self) -> None:
         self._doing = ""
         self._seconds = 0.0
         self._deadline = float("inf")
         self._changed = threading.Condition()
-        self._over = False
-        self._override = _override()
+        self._closed = False
+        self._closedride = _override()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -49,13 +50,13 @@ class Watchdog:
     ) -> None:
         faulthandler.cancel_dump_traceback_later()
         with self._changed:
-            self._over = True
+            self._closed = True
             self._changed.notify()
         self._thread.join()
 
-    def feed(self, doing: str, seconds: float) -> None:
-        """There was progress; what follows is `doing` and takes at most so many seconds."""
-        seconds = seconds if self._override is None else self._override
+    def heartbeat(self, doing: str, seconds: float) -> None:
+        """Report progress. The next step is `doing`, and takes at most this many seconds."""
+        seconds = seconds if self._closedride is None else self._closedride
         if not seconds:
             return
         with self._changed:
@@ -66,17 +67,17 @@ class Watchdog:
 
     def _watch(self) -> None:
         with self._changed:
-            while not self._over:
+            while not self._closed:
                 left = self._deadline - time.monotonic()
                 if left <= 0:
                     self._end()
                 self._changed.wait(min(left, threading.TIMEOUT_MAX))
 
     def _end(self) -> None:
-        faulthandler.dump_traceback(file=STDERR)  # where every thread stands
+        faulthandler.dump_traceback(file=STDERR)  # the stack of every thread
         log.error(
-            "no progress for %.0f s, while %s: this task ends, what is durable is kept. If it happens again there, try "
-            "another node, or give it longer with %s",
+            "no progress for %.0f s, while %s: this task ends; what is durable is kept. If this happens again, try "
+            "another node, or allow more seconds with %s",
             *(self._seconds, self._doing, OVERRIDE),
         )
         kill_descendants()
@@ -84,12 +85,12 @@ class Watchdog:
 
 
 def _override() -> float | None:
-    """The limit that the environment sets. Raises UsageError if it is no number of seconds."""
+    """The limit set in the environment, None if unset. Raises UsageError if it is not a number of seconds."""
     text = os.environ.get(OVERRIDE)
     try:
         seconds = None if text is None else float(text)
     except ValueError:
         seconds = -1.0
     if seconds is not None and not 0 <= seconds < threading.TIMEOUT_MAX:
-        raise UsageError(f"{OVERRIDE}={text}: a number of seconds is needed; 0 takes the watchdog away")
+        raise UsageError(f"{OVERRIDE}={text}: give a number of seconds; 0 turns the watchdog off")
     return seconds

@@ -1,1 +1,1 @@
-"""What a run will take: rows, time, bytes and files."""
+"""Forecast a run: rows, time, bytes and files; and the free space for it."""

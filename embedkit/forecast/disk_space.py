@@ -1,7 +1,7 @@
-"""What is free for this user where a run is to be: the disk, and the quota if it can be known.
+"""Find the free space for a run: of the disk, and of the user's quota if it is known.
 
-A quota is asked of the site's own tools, `quota` and on Lustre `lfs quota`. Where they are not installed, say nothing
-or take long, it is recorded as unknown: nothing fails for it.
+Quotas are read with the site's own tools, `quota` and on Lustre `lfs quota`. If a tool is missing, prints nothing or
+takes too long, the quota is unknown, and nothing fails.
 """
 
 import os
@@ -20,7 +20,7 @@ KIB = 1024
 
 
 class Quota(msgspec.Struct, frozen=True):
-    """What a quota leaves of bytes and files; None where it sets no limit. Never below zero."""
+    """Bytes and files left in a quota; None where it sets no limit. Never below zero."""
 
     of: str
     bytes: int | None
@@ -28,9 +28,10 @@ class Quota(msgspec.Struct, frozen=True):
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
-    """Free on the file system of `folder` (files: inodes, None if it has no fixed number), and by quota.
+    """Free space on the file system of `folder`, and in the user's quotas there.
 
-    quotas: None if none is known: the tools say nothing of it both where there is none and where they cannot ask.
+    files: free inodes; None if the file system has no fixed number. quotas: None if none is known; the tools print
+    nothing both where there is no quota and where they cannot find out.
     """
 
     folder: str
@@ -40,7 +41,7 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def free_bytes(folder: Path) -> Space:
-    """What is free for this user in `folder`, or in its nearest parent that exists."""
+    """The free space for this user in `folder`, or in its nearest parent that exists."""
     folder = folder.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.is_dir())
     disk = os.statvfs(existing)
@@ -54,9 +55,9 @@ def free_bytes(folder: Path) -> Space:
 
 
 def shortfall(footprint: Footprint, space: Space) -> str | None:
-    """The sentence that says what does not fit, first the disk's bytes; None if all does as far as is known.
+    """A sentence about the first limit that is too small; None if everything fits as far as is known.
 
-    A run that has begun holds some of its bytes already; they are not taken off.
+    Bytes that a started run has already written are not subtracted.
     """
     limits: list[tuple[str, int | None, int | None]] = [(f"the disk at {space.folder}", space.bytes, space.files)]
     limits += [(f"the quota of {quota.of} at {space.folder}", quota.bytes, quota.files) for quota in space.quotas or ()]
@@ -87,7 +88,7 @@ def _lustre_quotas(folder: Path, mount: str) -> tuple[Quota, ...] | None:
 
 
 def _ask(command: Sequence[str]) -> str | None:
-    """What a tool prints; None if it is not there, prints nothing or takes long. `quota` exits 1 if one is used up."""
+    """A tool's output; None if it is missing, prints nothing or takes too long. `quota` exits 1 if one is used up."""
     environment = os.environ | {"LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -99,7 +100,7 @@ def _ask(command: Sequence[str]) -> str | None:
 
 
 def parse_quota(output: str, device: str) -> tuple[Quota, ...]:
-    """The quotas on a device, of what `quota -w -p -u -g` prints: KiB, then files, each with limits and grace."""
+    """The quotas on a device, parsed from `quota -w -p -u -g`: KiB, then files, each with limits and grace."""
     found: list[Quota] = []
     of = ""
     for line in output.splitlines():
@@ -113,19 +114,19 @@ def parse_quota(output: str, device: str) -> tuple[Quota, ...]:
 
 
 def parse_lfs_quota(output: str, of: str, mount: str) -> Quota | None:
-    """The quota of what `lfs quota -q` prints; None if it is not there. A long mount point has a line of its own."""
+    """The quota, parsed from `lfs quota -q`; None if it has none. A long mount point is on a line of its own."""
     words = output.split(mount, 1)[-1].split()[:8]
     return _quota(of, words) if len(words) == 8 and _is_number(words[0]) else None
 
 
 def _quota(of: str, words: Sequence[str]) -> Quota:
-    """From used, soft limit, hard limit, grace of KiB, then of files."""
+    """A quota from eight words: used, soft limit, hard limit, grace; first of KiB, then of files."""
     kib, files = _left(words[:3]), _left(words[4:7])
     return Quota(of, None if kib is None else kib * KIB, files)
 
 
 def _left(words: Sequence[str]) -> int | None:
-    """What the hard limit leaves, or the soft one if it is the only one; None without limit."""
+    """What is left of the hard limit, or of the soft limit if there is no hard one; None without a limit."""
     used, soft, hard = (int(word.strip("*[]")) for word in words)
     limit = hard or soft
     return max(limit - used, 0) if limit else None

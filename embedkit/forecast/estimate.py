@@ -1,6 +1,7 @@
-"""What a run will take, said before it starts: rows, tokens, seconds, shards.
+"""Estimate a run before it starts: rows, tokens, seconds, shards.
 
-Read are footers of Parquet files (for a sample their source column, too) and sizes of JSONL files, never the chats.
+It reads the footers of Parquet files (for a sample also the source column) and the sizes of JSONL files. It does not
+read all chats.
 """
 
 import math
@@ -24,34 +25,35 @@ from embedkit.prepare.plan import SHARD_SECONDS
 
 Floats = npt.NDArray[np.float64]
 
-BYTES_A_TOKEN = 3.7
-"""UTF-8 bytes of text a token. Measured: 3.71 (Qwen3's) and 3.55 (BERT's tokenizer) on 445 sources, 4.1 on 16."""
+BYTES_PER_TOKEN = 3.7
+"""UTF-8 bytes of text per token. Measured: 3.71 (Qwen3's) and 3.55 (BERT's tokenizer) on 445 sources, 4.1 on 16."""
 
 SPREAD = 0.75
-"""Assumed standard deviation of a row's length over the mean of its row group: the footer has only the mean."""
+"""Assumed standard deviation of a row's length, relative to the mean of its row group: the footer has only the mean."""
 
 STORED = {"ZSTD": 1.03, "GZIP": 1.0, "BROTLI": 1.1, "SNAPPY": 0.75, "LZ4": 0.75, "UNCOMPRESSED": 0.3}
 """Size in extracted_data (zstd, level 1) over the size in the data's codec. Measured on 110 MB of prose and code."""
 STORED_JSONL = 0.3
 
 DICTIONARY_BYTES = 3 << 19
-"""A column chunk of at most so many bytes may be a dictionary alone: a text that repeats counts once in the footer."""
+"""A column chunk of at most this size may be only a dictionary: then the footer counts a repeated text once."""
 
 PROBES = 8
-"""Enough for what measured best; a few MB to read."""
+"""How many row groups are read where footers are unclear: more did not measure better; a few MB in all."""
 BUCKETS = 1024
 JSONL_PEEKS, JSONL_PEEK_BYTES = 8, 256 << 10
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request asks for.
+    """What a request will take.
 
-    rows and tokens are of the kept rows (in an estimate: of those that are probably not too long), rows_chosen of all
-    chosen ones; text_bytes are as stored in extracted_data. seconds are of one GPU of the reference model, as a plan
-    has them, or of one CPU job; gpu_ratios how many times as many a GPU of each known model takes for rows of these
-    lengths (empty on CPUs). `basis` says how well they are known: `plan`: exactly; `footers`, `sizes` (of JSONL
-    files): about. at_most: of views other than combined, and of samples of JSONL files, only the upper limit is known.
-    sources are exact for a sample of Parquet files; else those that begin or end a row group's range, at least 1.
+    basis: `plan`: exact; `footers` and `sizes` (of JSONL files): approximate.
+    at_most: the numbers are upper limits, for views other than combined and for samples of JSONL files.
+    rows_chosen: all chosen rows. rows, tokens: of the kept rows; in an estimate, of those probably not too long.
+    seconds: on one GPU of the reference model, as in a plan, or in one CPU job.
+    gpu_ratios: per known GPU model, its time for rows of these lengths over the reference's; empty on CPUs.
+    text_bytes: as stored in extracted_data.
+    sources: exact for a sample of Parquet files; else the number of distinct least and greatest names of row groups.
     """
 
     basis: Literal["plan", "footers", "sizes"]
@@ -68,7 +70,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Rows(NamedTuple):
-    """Rows by row group, or by what stands for one: how many, mean bytes of text, stored and read. float64 (n,)."""
+    """Per row group or similar range: number of rows, and their mean bytes of text, stored and read. float64 (n,)."""
 
     rows: Floats
     text: Floats
@@ -77,20 +79,20 @@ class _Rows(NamedTuple):
 
 
 def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) -> Estimate:
-    """What the request will choose and what embedding it costs; exact if there is a plan.
+    """Estimate which rows the request chooses and what embedding them costs. Exact if there is a plan.
 
     Args:
-        config: the run's.
-        plan: the run's, once it is there.
-        probes: 0 for footers alone. Else so many small row groups are read where the footer cannot tell how often a
-            text repeats in one (at most 1.5 MB each as stored, so short chats only).
+        config: the run's configuration.
+        plan: the run's plan, if prepare is done.
+        probes: 0 reads footers only. Else this many small row groups are read where a footer does not show how often
+            texts repeat (at most 1.5 MB each as stored, so only short chats).
 
-    Wrong by, tokens and seconds alike (predicted over what the plan then had; 937,292 chats of 445 sources and 611,812
-    of 16, samples of 200 and 1,000 a source, limits of 256 and 32,768 tokens, two tokenizers): 0.43 to 0.73 from
-    footers alone, 0.88 to 1.02 with 8 probes: these chats are short and repeat their prompts, and a row group's
-    dictionary hides that. Texts of more than 1.5 MB a row group are hardly hidden. There the spread of lengths is what
-    is not known: attention costs the square, so where half of the cost is attention at the mean length, a spread of
-    0.5 makes it 12 % less, one of 1 makes it 17 % more (computed).
+    Accuracy, as predicted over planned, for tokens and seconds alike: 0.43 to 0.73 from footers only, 0.88 to 1.02 with
+    8 probes. Measured on 937,292 chats of 445 sources and 611,812 of 16, with samples of 200 and 1,000 per source,
+    limits of 256 and 32,768 tokens and two tokenizers. These chats are short and repeat their prompts, which a row
+    group's dictionary hides. Where a row group has more than 1.5 MB of text, little is hidden, and the unknown is the
+    spread of lengths. The cost of attention grows with the square: where half of the cost is attention at the mean
+    length, a spread of 0.5 makes the cost 12 % less and a spread of 1 makes it 17 % more (computed).
     """
     request = config.request
     found = _read_all(config, probes)
@@ -111,7 +113,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         if request.device == "cuda" and seconds:
             on_each = {gpu: replace(cost, gpu=gpu).seconds(lengths) for gpu in GPU_MODELS}
             ratios = {gpu: float((counts * each).sum()) / seconds for gpu, each in on_each.items()}
-    # think and response are pieces of combined: no longer together than it.
+    # think and response are pieces of combined: together they are at most as long.
     pieces = min(len([view for view in request.views if view != "combined"]), 1)
     times = ("combined" in request.views) + pieces
     part_rows = np.minimum(PART_ROWS, PART_BYTES / np.maximum(rows.read, 1))
@@ -133,7 +135,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
 
 
 def _exact(estimate: Estimate, config: RunConfig, plan: Plan) -> Estimate:
-    """The estimate with the plan's numbers in place of guessed ones."""
+    """The estimate with the plan's exact numbers."""
     is_hash = config.request.engine == "hash"
     return msgspec.structs.replace(
         estimate,
@@ -150,10 +152,7 @@ def _exact(estimate: Estimate, config: RunConfig, plan: Plan) -> Estimate:
 
 
 def default_shards(estimate: Estimate, num_gpus: int) -> int:
-    """How many shards: as `plan.cut_shards` with shards=None, but at most one for two chosen rows.
-
-    Of a plan: those that it has.
-    """
+    """The number of shards: the plan's, else as `plan.cut_shards` by default, but at least two rows per shard."""
     if estimate.shards is not None:
         return estimate.shards
     shards = max(math.ceil(estimate.seconds / SHARD_SECONDS / num_gpus), 1) * num_gpus
@@ -182,7 +181,7 @@ def _read_all(config: RunConfig, probes: int) -> _Rows:
 
 
 class _Unclear(NamedTuple):
-    """A row group that may repeat texts: its place in the table of all, its file and number there, the leaf column."""
+    """A row group that may repeat texts: its index in the table, its file, its number there, the leaf column."""
 
     row: int
     path: Path
@@ -193,11 +192,11 @@ class _Unclear(NamedTuple):
 def _read_footer(
     path: Path, column: str, found: list[tuple[float, float, float, float]], unclear: list[_Unclear]
 ) -> None:
-    """Append (rows, bytes of the messages' contents, of them in extracted_data, of all columns) of each row group."""
+    """Append, per row group: rows, bytes of the messages' text, of that text as stored, of all columns as read."""
     metadata = open_parquet(path).metadata
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     contents = [name for name in names if name.startswith(f"{column}.") and name.endswith(".content")]
-    leaf = names.index(min(contents, key=len))  # further fields of a message may have one of their own
+    leaf = names.index(min(contents, key=len))  # a message may have further fields with a `content` of their own
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         chunk = group.column(leaf)
@@ -208,7 +207,7 @@ def _read_footer(
 
 
 def _written_out(place: _Unclear) -> int:
-    """Bytes of the texts with every repetition; the texts themselves are held once."""
+    """Bytes of a row group's texts, every repetition counted. Each distinct text is in memory once."""
     parquet = pq.ParquetFile(place.path, read_dictionary=[place.leaf])
     total = 0
     for batch in parquet.iter_batches(4096, row_groups=[place.group], columns=[place.leaf]):
@@ -219,7 +218,7 @@ def _written_out(place: _Unclear) -> int:
 
 
 def _sources_seen(config: RunConfig) -> int:
-    """Sources that the footers name as least or greatest of a row group; at least 1."""
+    """How many sources the footers name as least or greatest of a row group; at least 1."""
     seen: set[str] = set()
     for path in filter(_is_parquet, config.locations.data):
         metadata = open_parquet(Path(path)).metadata
@@ -233,7 +232,7 @@ def _sources_seen(config: RunConfig) -> int:
 
 
 def _peek(path: Path) -> tuple[float, float, float, float]:
-    """The same of a JSONL file, its rows guessed from the lines in a few places."""
+    """As `_read_footer`, for a JSONL file. Its rows are estimated from the lines in a few places."""
     size = path.stat().st_size
     lines = seen = 0
     with path.open("rb") as file:
@@ -246,7 +245,7 @@ def _peek(path: Path) -> tuple[float, float, float, float]:
 
 
 def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
-    """(sources, the rows of a sample): each source's are counted by place, and so get the mean length there."""
+    """Number of sources, and the sample's rows: each source's rows are counted per range, and get its mean length."""
     request = config.request
     assert request.sample_size is not None
     total = int(found.rows.sum())
@@ -254,7 +253,7 @@ def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
     source = pl.col(request.source_column).cast(pl.String).fill_null("").alias("source")
     counts: list[pl.DataFrame] = []
     first_row = 0
-    for path in config.locations.data:  # one by one: files may differ in columns that nobody asked for
+    for path in config.locations.data:  # one by one: files may differ in columns that are not read
         frame = pl.scan_parquet(path, row_index_name="_row_", glob=False)
         bucket = ((pl.col("_row_") + first_row) // size).alias("bucket")
         counts.append(frame.group_by(source, bucket).len().collect(engine="streaming"))
@@ -279,8 +278,8 @@ def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
 
 
 def _lengths(text: Floats, max_length: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Token counts of 16 rows that stand for each group, lognormal about its mean, and whether they are kept."""
+    """Token counts of 16 rows per group, lognormal around its mean, float64 (n, 16); and which of them are kept."""
     sigma = math.sqrt(math.log(1 + SPREAD**2))
     steps = np.exp([sigma * NormalDist().inv_cdf((i + 0.5) / 16) for i in range(16)])
-    lengths = (text / BYTES_A_TOKEN)[:, None] * (steps / steps.mean())
+    lengths = (text / BYTES_PER_TOKEN)[:, None] * (steps / steps.mean())
     return lengths, lengths <= max_length

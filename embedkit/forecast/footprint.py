@@ -1,4 +1,4 @@
-"""Bytes and files that a run will write, from an estimate of its rows."""
+"""Estimate the bytes and files that a run will write."""
 
 from pathlib import Path
 
@@ -13,21 +13,21 @@ from embedkit.prepare.plan import CHUNK_TOKENS
 
 UNKNOWN_DIM = 4096
 
-# Bytes beside texts and vectors, measured on finished runs.
+# Bytes in addition to texts and vectors, measured on finished runs.
 PART_DOCUMENTS, SHARD_DOCUMENTS, CHUNK_LINES, SOURCE_FOOTER, LOG = 3_500, 6_000, 1_100, 3_000, 20_000
 ROW_COLUMNS = 8
-"""Compressed bytes of a row's numbers in extracted_data."""
+"""Compressed bytes of the numbers in one row of extracted_data."""
 
 
 class Footprint(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished run holds, and the most that one holds on the way; folders count as files (inodes).
+    """Bytes and files of a finished run, and the peak on the way. Folders count as files (inodes).
 
-    The peak is that of a run that is mended after its merge: shards there twice, then the merged matrices of one view.
-    A first pass, attempts that were killed included, needs `bytes` alone: what is twice is gone before the merge.
+    The peak is that of a run that is repaired after its merge: first some shards exist twice, then the merged matrices
+    of one view. A first pass needs only `bytes`, even if attempts are killed: duplicates are gone before the merge.
 
-    Predicted over found on finished runs of 3 to 856 MB: bytes 0.95 to 1.08 before prepare and 0.99 to 1.02 with the
-    plan; files 1.01 to 1.35, but 853 of 1,781 where 445 sources were not all seen. The texts, small in those runs, are
-    known to a factor of 0.6 to 1.4 only.
+    Accuracy, as predicted over actual, on finished runs of 3 to 856 MB: bytes 0.95 to 1.08 before prepare and 0.99 to
+    1.02 with the plan; files 1.01 to 1.35, but 853 of 1,781 where not all of 445 sources were seen. The texts, which
+    were small in those runs, are only known to a factor of 0.6 to 1.4.
     """
 
     bytes: int
@@ -38,7 +38,7 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def embedding_dim(model: Path, engine: str) -> int:
-    """Numbers a vector: a Dense module's, the pooling's or the hidden size; 4,096 if the folder says nothing."""
+    """Numbers per vector: the size of a Dense module, the pooling or the hidden layers; 4,096 if it is not stated."""
     if engine == "hash":
         return DIM
     modules = read_modules(model)
@@ -55,7 +55,7 @@ def embedding_dim(model: Path, engine: str) -> int:
 
 
 def footprint(estimate: Estimate, config: RunConfig) -> Footprint:
-    """Bytes and files of the run, with the request's shards or the default."""
+    """Estimate bytes and files of the run, with the request's number of shards or the default."""
     request = config.request
     shards = request.shards or default_shards(estimate, config.num_gpus)
     views, sources = len(request.views), estimate.sources
@@ -75,13 +75,13 @@ def footprint(estimate: Estimate, config: RunConfig) -> Footprint:
         "logs": ((shards + 2) * LOG, 5 + 2 * shards),
     }
     total, files = (sum(kind[i] for kind in kinds.values()) for i in (0, 1))
-    # A finished run that is mended has a shard twice for each GPU, then a view's merged matrices twice.
+    # A repair of a finished run has one shard per GPU twice, then one view's merged matrices twice.
     again = min(config.num_gpus, shards)
-    mending = max(again * kinds["shards"][0] // shards, 2 * matrix // views)
+    repair = max(again * kinds["shards"][0] // shards, 2 * matrix // views)
     return Footprint(
         bytes=total,
         files=files,
         by_kind={name: kind[0] for name, kind in kinds.items()},
-        peak_bytes=total + mending,
+        peak_bytes=total + repair,
         peak_files=files + max(again * (1 + views), 1 + sources),
     )

@@ -1,6 +1,6 @@
-"""merge's rows: the parts into `metadata.parquet` and one file a source, in windows of rows.
+"""Merge rows: the parts into `metadata.parquet` and one such file per source, in windows of rows.
 
-While a window is compressed, whole and by source, the next is read.
+While one window is compressed into both, the next is read.
 """
 
 import logging
@@ -27,20 +27,20 @@ log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 32 << 20
 PENDING_BYTES = 128 << 20
-"""What is held back of the sources' rows, so that their row groups do not get small."""
-SOURCES_A_PASS = 1000
-"""A Parquet file that is being written takes memory; for more sources the rows are read again."""
+"""Sources' rows that are kept in memory, so that their row groups do not become small."""
+SOURCES_PER_PASS = 1000
+"""Every open Parquet file takes memory. For more sources, the rows are read once more per pass."""
 
 
 def metadata_schema(request: Request) -> pa.Schema:
-    """Columns of metadata.parquet: id, then those of extracted_data.parquet (texts if they are asked for)."""
+    """Columns of metadata.parquet: id, then those of extracted_data.parquet, without texts for `--texts none`."""
     columns = extracted_schema(request.views)
     fields = [field for field in columns if request.texts == "all" or field.name not in TEXT_COLUMNS]
     return pa.schema([pa.field("id", pa.int64()), *fields])
 
 
 def merge_rows(run: RunFolder, request: Request, plan: Plan, sources: SourceIndex, files: FileSet) -> None:
-    """Write `metadata.parquet` and the sources' own into `files`."""
+    """Write `metadata.parquet` and one per source into `files`."""
     schema = metadata_schema(request)
     progress = LogProgress(log, "merge rows", plan.rows_kept, "rows")
     for codes in _passes(len(sources.names)):
@@ -65,7 +65,7 @@ def merge_rows(run: RunFolder, request: Request, plan: Plan, sources: SourceInde
 
 
 def _passes(sources: int) -> list[range]:
-    return [range(sources)[i : i + SOURCES_A_PASS] for i in range(0, sources, SOURCES_A_PASS)]
+    return [range(sources)[i : i + SOURCES_PER_PASS] for i in range(0, sources, SOURCES_PER_PASS)]
 
 
 def _windows(run: RunFolder, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -92,7 +92,7 @@ def _window(tables: list[pa.Table], first: int, schema: pa.Schema) -> pa.Table:
 
 
 class _BySource:
-    """The files of the sources with some codes; a source's rows are held back until they are many."""
+    """The files of the sources with these codes. A source's rows wait in memory until they fill a row group."""
 
     def __init__(self, run: RunFolder, sources: SourceIndex, codes: range, schema: pa.Schema, files: FileSet) -> None:
         self._source_codes = sources.codes
@@ -103,13 +103,13 @@ class _BySource:
         self._pending_bytes: Counter[int] = Counter()
 
     def write(self, first: int, window: pa.Table) -> None:
-        """Take each row, of ids first, first + 1, ..., to its source."""
+        """Add each row of a window, ids first, first + 1, ..., to its source."""
         codes = self._source_codes[first : first + window.num_rows]
         order = np.argsort(codes, kind="stable")
         present, starts = np.unique(codes[order], return_index=True)
         for code, at in zip(present.tolist(), np.split(order, starts[1:]), strict=True):
             if code in self._sinks:
-                rows = window.take(pa.array(at))  # a copy: a slice would hold the whole window
+                rows = window.take(pa.array(at))  # a copy: a slice would keep the whole window in memory
                 self._pending.setdefault(code, []).append(rows)
                 self._pending_bytes[code] += rows.nbytes
         while self._pending_bytes.total() > PENDING_BYTES:

@@ -1,7 +1,7 @@
-"""merge's vectors: the shards of a view into one matrix and one a source, in windows of rows.
+"""Merge vectors: a view's shards into one matrix of all rows and one matrix per source, in windows of rows.
 
-While a window is written, whole and by source, the next is read; every byte is checked against the shard's
-manifest on the way in, and hashed on the way out.
+While one window is written to both, the next is read. Every byte is checked against the shard's manifest when it is
+read, and hashed when it is written.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from embedkit.storage.atomic import BLOCK_BYTES, read_into
 log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 64 << 20
-"""Three such buffers are held: one is read into, one is written from, one holds the latter's rows by source."""
+"""Three buffers of this size are in memory: one is read into, one is written, one has the latter's rows by source."""
 
 Matrix = npt.NDArray[np.float32]
 
@@ -33,7 +33,7 @@ Matrix = npt.NDArray[np.float32]
 def merge_vectors(
     run: RunFolder, manifests: Sequence[ShardManifest], sources: SourceIndex, view: View, files: FileSet
 ) -> dict[int, str]:
-    """Write a view's matrices into `files`; returns what is wrong, by shard: then they are not to be kept."""
+    """Write a view's matrices into `files`. Returns the problems by shard; if there are any, discard the files."""
     rows, dim = manifests[-1].stop, manifests[0].engine.dim
     window_rows = max(min(WINDOW_BYTES // (dim * ITEM_BYTES), rows), 1)
     buffers = [np.empty((window_rows, dim), "<f4") for _ in range(2)]
@@ -66,7 +66,7 @@ def _write(file: HashedFile, rows: Matrix) -> None:
 
 
 class _Shards:
-    """The shards' rows in order of their ids; `problems` has what was found wrong so far, by shard."""
+    """The shards' rows in order of their ids. `problems` has the problem of each damaged shard so far."""
 
     def __init__(self, run: RunFolder, manifests: Sequence[ShardManifest], view: View) -> None:
         self.problems: dict[int, str] = {}
@@ -77,7 +77,7 @@ class _Shards:
         self._shard: _OpenShard | None = None
 
     def read(self, first: int, window: Matrix) -> None:
-        """Fill a window with the next rows, first, first + 1, ...; those of a damaged shard may be anything."""
+        """Fill a window, (n, dim), with the rows of ids first, first + 1, ...; undefined for a damaged shard."""
         at, stop = first, first + len(window)
         while at < stop:
             if at == self._stop:
@@ -130,12 +130,12 @@ class _OpenShard:
         while data:
             count = read_into(self._file, data[:BLOCK_BYTES])
             if not count:
-                raise EmbedkitError(f"{self._path}: became shorter while it was read")
+                raise EmbedkitError(f"{self._path}: shrank while it was read")
             self._sha256.update(data[:count])
             data = data[count:]
 
     def check(self) -> None:
-        """Raise EmbedkitError if the bytes, all read now, are not the manifest's."""
+        """Raise EmbedkitError if the bytes, all of which were read, differ from the manifest's."""
         if self._sha256.hexdigest() != self._wanted:
             raise EmbedkitError(f"{self._path}: its bytes are not those that were written (sha256 differs)")
 
@@ -145,7 +145,7 @@ class _OpenShard:
 
 
 class _BySource:
-    """One matrix file a source."""
+    """One matrix file per source."""
 
     def __init__(
         self, run: RunFolder, sources: SourceIndex, window_rows: int, dim: int, view: View, files: FileSet
@@ -158,10 +158,10 @@ class _BySource:
         self._sorted = np.empty((window_rows, dim), "<f4")
 
     def write(self, first: int, window: Matrix) -> None:
-        """Append each row, of ids first, first + 1, ..., to its source's file."""
+        """Append each row of a window, ids first, first + 1, ..., to its source's file."""
         codes = self._codes[first : first + len(window)]
         order = np.argsort(codes, kind="stable")
-        # With mode="raise" numpy would gather into a buffer of its own first.
+        # With mode="raise", numpy would copy into a buffer of its own first.
         by_source = np.take(window, order, axis=0, out=self._sorted[: len(window)], mode="clip")
         present, starts = np.unique(codes[order], return_index=True)
         for code, rows in zip(present, np.split(by_source, starts[1:]), strict=True):

@@ -130,5 +130,5 @@ def print_report(report: Report, console: "Console") -> None:
     again = f", {report.reembedded} rows embedded again (seed {report.reembed_seed})" if report.reembedded else ""
     verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
     console.print(f"{verdict}: stage {report.stage}, {reached} read{again}", highlight=False, soft_wrap=True)
-    for mend in dict.fromkeys(problem.mend for problem in report.problems):
+    for mend in dict.fromkeys(problem.fix for problem in report.problems):
         console.print(f"to mend it: {mend}", highlight=False, soft_wrap=True, markup=False)

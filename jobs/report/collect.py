@@ -11,8 +11,8 @@ from pathlib import Path
 
 from embedkit.documents.codec import decode_line, digest, read
 from embedkit.documents.schema import JournalHeader, Plan, RunConfig, ShardManifest, Success
-from embedkit.embed.manifests import rejected_shards
 from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, read_journal
+from embedkit.embed.shard_state import ShardStates
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
@@ -95,21 +95,9 @@ def _seconds(at: str | None) -> float | None:
 
 
 def _manifests(run: RunFolder, plan: Plan) -> dict[int, ShardManifest]:
-    """The manifests that count, as far as it shows in themselves."""
-    plan_sha256 = digest(plan)
-    rejected = rejected_shards(run) if run.rejected.exists() else {}
-    found = {}
-    for shard, planned in enumerate(plan.shards):
-        path = run.shard_manifest(shard)
-        if not path.exists():
-            continue
-        with suppress(EmbedkitError):
-            manifest = read(path, ShardManifest)
-            place = (manifest.plan_sha256, manifest.shard, manifest.start, manifest.stop)
-            fits = place == (plan_sha256, shard, planned.start, planned.stop)
-            if fits and not (rejected and digest(manifest) in rejected):
-                found[shard] = manifest
-    return found
+    """The manifests that count, by shard."""
+    manifests, _ = ShardStates(run, plan).read_all("sizes")
+    return {manifest.shard: manifest for manifest in manifests}
 
 
 def _success(run: RunFolder, plan: Plan | None) -> Success | None:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from embedkit.documents.codec import digest, read
+from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan, RunConfig, ShardManifest, Success
-from embedkit.embed.manifests import read_manifests, rejected_shards
+from embedkit.embed.shard_state import ShardStates
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merge.stage import is_merge_of
 from embedkit.prepare.plan import read_plan
@@ -176,25 +176,10 @@ def _read_once(
 
 
 def _manifests(run: RunFolder, plan: Plan | None, shards: int) -> tuple[list[ShardManifest], dict[int, str]]:
-    """The manifests that hold, as far as it shows without reading the data, and what is wrong with the others."""
+    """The manifests that count, and why each other shard has none. Compares files' sizes and reads no vectors."""
     if plan is None:
         return [], dict.fromkeys(range(shards), "not prepared")
-    manifests, problems = read_manifests(run, plan)
-    rejected = rejected_shards(run)
-    for manifest in manifests:
-        refused = rejected.get(digest(manifest))
-        problem = refused.what if refused is not None else _size_problem(run, manifest)
-        if problem is not None:
-            problems[manifest.shard] = problem
-    return [manifest for manifest in manifests if manifest.shard not in problems], problems
-
-
-def _size_problem(run: RunFolder, manifest: ShardManifest) -> str | None:
-    for matrix in manifest.matrices.values():
-        path = run.shard(manifest.shard) / matrix.file.name
-        if not path.is_file() or path.stat().st_size != matrix.file.bytes:
-            return f"{path}: missing, or of another size than was written"
-    return None
+    return ShardStates(run, plan).read_all("sizes")
 
 
 def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bool:

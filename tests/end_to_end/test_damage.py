@@ -1,4 +1,4 @@
-"""Whatever is wrong with a run's files is found and named, by verify and by merge, and mended by a resume."""
+"""verify and merge find and name any damage to a run's files, and a resume repairs it."""
 
 import hashlib
 import json
@@ -165,7 +165,7 @@ def test_a_damaged_small_document_is_made_again(which: str, damaged_run: RunFold
 
 
 def test_a_part_manifest_in_the_place_of_another_is_made_again(damaged_run: RunFolder) -> None:
-    """Else one part's rows would count twice and the other's not at all."""
+    """Otherwise one part's rows would count twice and the other's not at all."""
     before = snapshot(damaged_run)
     shutil.copy(damaged_run.part_manifest(0), damaged_run.part_manifest(1))
     damaged_run.plan.unlink()
@@ -188,7 +188,7 @@ def test_a_document_of_a_newer_version_is_not_replaced(which: str, damaged_run: 
 @pytest.mark.parametrize(
     "name", ["flipped byte in a shard", "shard file gone", "half a manifest", "flipped byte in a part"]
 )
-def test_merge_names_it_and_resume_mends_it(name: str, damaged_run: RunFolder) -> None:
+def test_merge_names_it_and_resume_repairs_it(name: str, damaged_run: RunFolder) -> None:
     before = snapshot(damaged_run)
     DAMAGE[name][0](damaged_run)
     failed = embedkit("merge", damaged_run.path, check=False)
@@ -196,7 +196,7 @@ def test_merge_names_it_and_resume_mends_it(name: str, damaged_run: RunFolder) -
     assert "embedkit run --resume --run-name run --output-dir" in failed.stderr
     if (shard := DAMAGE[name][2]) is not None:
         assert f"shard {shard}: " in failed.stderr
-    if damaged_run.success.exists():  # then it is still true of the merged files
+    if damaged_run.success.exists():  # then # it still describes the merged files
         success = read(damaged_run.success, Success)
         assert all(file_problem(damaged_run.embeddings / file.name, file) is None for file in success.files)
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", damaged_run.path.parent)
@@ -211,8 +211,8 @@ def test_resume_embeds_only_the_damaged_chunk(damaged_run: RunFolder) -> None:
     assert manifest.chunks_adopted == len(manifest.chunks) - 1
 
 
-def test_embed_refuses_a_part_whose_texts_are_others_of_as_many_tokens(damaged_run: RunFolder) -> None:
-    """Else the shard holds vectors of other texts, and nothing later would tell."""
+def test_embed_refuses_a_part_with_swapped_texts_of_one_length(damaged_run: RunFolder) -> None:
+    """Otherwise the shard would have vectors of the wrong texts, and nothing later would notice."""
     shutil.rmtree(damaged_run.embeddings)
     part = damaged_run.part_data(0)
     rows = pl.read_parquet(part)
@@ -232,7 +232,7 @@ def test_fault_6_a_missing_shard_is_named(damaged_run: RunFolder) -> None:
     shutil.rmtree(damaged_run.shard(1))
     failed = embedkit("merge", damaged_run.path, check=False)
     assert failed.returncode == 1
-    assert "1 of 3 shards are not whole:\n  shard 1: not finished" in failed.stderr
+    assert "1 of 3 shards are missing or damaged:\n  shard 1: not finished" in failed.stderr
     embedkit("embed", damaged_run.path)
     data = shard_data(damaged_run, 1)
     manifest = read(damaged_run.shard_manifest(1), ShardManifest)
@@ -293,7 +293,7 @@ def test_shards_of_different_engines_are_not_merged_unasked(damaged_run: RunFold
     assert not damaged_run.rejected.exists()
 
 
-def test_a_shard_of_another_engine_is_made_again_once_merge_refused_it(
+def test_a_shard_of_another_engine_that_merge_refused_is_made_again(
     damaged_run: RunFolder, hash_run: RunFolder
 ) -> None:
     path = damaged_run.shard_manifest(2)
@@ -303,7 +303,7 @@ def test_a_shard_of_another_engine_is_made_again_once_merge_refused_it(
     assert embedkit("merge", damaged_run.path, check=False).returncode == 1
     kept = damaged_run.shard_manifest(1).stat()
     again = embedkit("embed", damaged_run.path)
-    assert "shard 2 is made again: made on another engine than most" in again.stderr
+    assert "shard 2 is made again: merge refused it: made on another engine than most" in again.stderr
     assert damaged_run.shard_manifest(1).stat() == kept
     embedkit("merge", damaged_run.path)
     assert not damaged_run.rejected.exists()
@@ -311,7 +311,7 @@ def test_a_shard_of_another_engine_is_made_again_once_merge_refused_it(
 
 
 def test_fault_1_a_shard_of_another_request_is_refused(damaged_run: RunFolder) -> None:
-    """Fault 1 of the replaced scripts: a shard of another --max-length was merged all the same."""
+    """Fault 1 of the replaced scripts: a shard of a different --max-length was merged anyway."""
     path = damaged_run.shard_manifest(0)
     manifest = read(path, ShardManifest)
     other: Request = msgspec.structs.replace(manifest.request, max_length=99)

@@ -1,4 +1,4 @@
-"""A dozen cases of the fault harness in CI; `make faults` plays hundreds."""
+"""Twelve cases of the fault harness, for CI; `make faults` plays hundreds."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Files of another run among a run's own, and documents edited by hand: named, mended where that can be, no work lost.
+"""Files of another run among a run's own, and edited documents, are named and, if possible, repaired.
 
-The other run is a real one: the same data, another limit and seed.
+No work is lost. The other run is a real one, of the same data with a different limit and seed.
 """
 
 import json
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow  # whole runs, again and again
 
 @pytest.fixture(scope="session")
 def other_run(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run of the same data with other rows and another limit. Read only."""
+    """A finished run of the same data with different rows and a different limit. Read only."""
     output = tmp_path_factory.mktemp("others")
     request = hash_request(small_chats, tokenizer_only, output)
     request.remove("--full")
@@ -62,7 +62,7 @@ def edit_limit(run: RunFolder, _: RunFolder) -> None:
 
 Change = Callable[[RunFolder, RunFolder], object]
 
-MENDED: dict[str, tuple[Change, str, str]] = {
+REPAIRED: dict[str, tuple[Change, str, str]] = {
     "a shard's folder": (
         lambda run, other: copy_folder(other.shard(1), run.shard(1)),
         "shard 1: its manifest belongs to another plan",
@@ -115,9 +115,9 @@ def resume(run: RunFolder, check: bool = True) -> "tuple[int, str]":
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("name", MENDED)
-def test_what_another_run_left_is_named_and_mended(name: str, damaged_run: RunFolder, other_run: RunFolder) -> None:
-    change, merge_says, verify_says = MENDED[name]
+@pytest.mark.parametrize("name", REPAIRED)
+def test_files_of_another_run_are_named_and_repaired(name: str, damaged_run: RunFolder, other_run: RunFolder) -> None:
+    change, merge_says, verify_says = REPAIRED[name]
     before = snapshot(damaged_run)
     good = [damaged_run.shard_manifest(shard).read_bytes() for shard in (0, 2)]
     change(damaged_run, other_run)
@@ -153,7 +153,7 @@ def test_a_plan_or_configuration_of_another_kind_is_refused_and_kept(
     assert "Traceback" not in error
     for said in ("\n".join(problem.what for problem in problems), error):
         assert any(part in said for part in says.split("|")), said
-    assert snapshot(damaged_run) == changed  # nothing was touched, so that it can be put back
+    assert snapshot(damaged_run) == changed  # nothing was changed, so that the file can be put back
     if "plan" in name:
         damaged_run.plan.unlink()
     else:

@@ -1,6 +1,6 @@
-"""kill -9 at every durable step of every stage: the next start continues, and ends where it would have ended.
+"""kill -9 at every durable step of every stage: the next start continues, and the result is the same.
 
-Real processes are really killed; tests/support/crash/sitecustomize.py does it at the K-th fsync, rename or link.
+Real processes are killed: tests/support/crash/sitecustomize.py does it at the K-th fsync, rename or link.
 """
 
 import signal
@@ -22,20 +22,20 @@ CRASH = str(ROOT / "tests" / "support" / "crash")
 
 
 def killed(*arguments: object, at: int) -> bool:
-    """Run a command that dies at its K-th durable step; whether it died."""
+    """Run a command that is killed at its K-th durable step. Returns whether it was."""
     done = embedkit(*arguments, check=False, PYTHONPATH=CRASH, EMBEDKIT_TEST_KILL_AT=str(at))
-    # 1: a worker process died and prepare said so.
+    # 1: a worker process died and prepare reported it.
     assert done.returncode in (0, 1, -signal.SIGKILL), done.stderr
     return done.returncode != 0
 
 
 def growing() -> Iterator[int]:
-    """1, 2, 3, 4, 5, 7, 9, 12, ...: every early step, and later ones ever more sparsely."""
+    """1, 2, 3, 4, 5, 7, 9, 12, ...: every early step, and ever fewer of the later ones."""
     at = 1
     while at < 500:
         yield at
         at += 1 + at // 4
-    raise AssertionError("it never came through")
+    raise AssertionError("it was killed every time")
 
 
 def test_kills_in_prepare(small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path) -> None:

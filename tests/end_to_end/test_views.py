@@ -1,4 +1,4 @@
-"""Think and response apart, one run: a matrix a view, one id space."""
+"""A run with separate think and response views: one matrix per view, the same ids in all."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ BOTH: list[object] = ["--view", "response", "--view", "think"]
 
 @pytest.fixture(scope="module")
 def both(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished run with think and response apart. Read only."""
+    """A finished run with separate think and response views. Read only."""
     output = tmp_path_factory.mktemp("views")
     embedkit("run", *hash_request(small_chats, tokenizer_only, output), *BOTH)
     return RunFolder(output / "run")

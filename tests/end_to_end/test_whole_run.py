@@ -1,4 +1,4 @@
-"""A whole run against an independent naive one; what comes out, and that it comes out again the same."""
+"""A whole run against an independent, naive implementation; its files; and that a second run gives the same bytes."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a preflight finds on a node, and how it says what is wrong. There is no GPU here: answers of one are made up."""
+"""What a preflight finds on a node, and its messages. There is no GPU here: results of nodes with GPUs are made up."""
 
 import os
 import shutil
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from embedkit.check.node import Probe, gpu_problem, import_problem, look, read_answer, version_problems
+from embedkit.check.node import Probe, gpu_problem, import_problem, read_answer, run_probe, version_problems
 from embedkit.documents.codec import read, write
 from embedkit.documents.schema import Preflight, RunConfig
 from embedkit.run import RunFolder
@@ -22,7 +22,7 @@ H100 = ("NVIDIA H100 80GB HBM3", 78 * GIB, 80 * GIB)
 
 
 def preflight(run: RunFolder, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What the job runs, in a process of its own."""
+    """Run the job's command in a separate process."""
     return subprocess.run(
         [sys.executable, "-m", "jobs.node.job", "preflight", str(run.path)],
         capture_output=True,
@@ -34,7 +34,7 @@ def preflight(run: RunFolder, **environment: str) -> subprocess.CompletedProcess
 
 
 def failed(run: RunFolder, **environment: str) -> str:
-    """What a preflight that fails says; nothing is left of it."""
+    """The messages of a preflight that fails and leaves no file."""
     done = preflight(run, **environment)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr
@@ -48,7 +48,7 @@ def change(run: RunFolder, **changes: Any) -> None:
 
 
 def shadow(folder: Path, package: str, text: str) -> dict[str, str]:
-    """An environment in which a package is another one, as a module of the site's may have it."""
+    """An environment in which a different package has this name, as an environment module of the site may do."""
     (folder / package).mkdir(parents=True)
     (folder / package / "__init__.py").write_text(text)
     return {"PYTHONPATH": str(folder)}
@@ -56,7 +56,7 @@ def shadow(folder: Path, package: str, text: str) -> dict[str, str]:
 
 @pytest.fixture
 def real_run(tmp_path: Path, small_chats: Path, tiny_qwen: Path) -> RunFolder:
-    """A run of the transformers engine that was asked for, and of which nothing is done."""
+    """A requested run of the transformers engine; no stage has run."""
     options = ("--engine", "transformers", "--device", "cpu", "--max-length", 512, "--shards", 1, "--run-name", "real")
     embedkit("fetch", "--dataset", small_chats, "--model", tiny_qwen, *options, "--output-dir", tmp_path)
     return RunFolder(tmp_path / "real")
@@ -70,7 +70,7 @@ def test_each_check_is_logged_and_recorded(real_run: RunFolder) -> None:
     for name, found in checks.items():
         assert f"ok: {name}: {found}" in done.stderr
     assert "transformers" in checks["imports"]
-    assert checks["canary"].startswith("3 texts, twice the same")
+    assert checks["canary"].startswith("3 texts embedded twice")
     assert not list(real_run.path.glob(".preflight*"))
 
 
@@ -79,7 +79,7 @@ def test_the_hash_engine_needs_neither_gpu_nor_packages(prepared_run: RunFolder)
     assert list(dict(read(prepared_run.preflight, Preflight).checks)) == ["files", "versions", "model", "canary"]
 
 
-def test_a_quota_that_is_used_up_by_a_stand_in_for_fsync_is_named(prepared_run: RunFolder) -> None:
+def test_a_full_quota_is_named_with_a_stand_in_for_fsync(prepared_run: RunFolder) -> None:
     quota = {"PYTHONPATH": str(ROOT / "tests" / "support" / "quota"), "EMBEDKIT_TEST_QUOTA_AT": "1"}
     assert "preflight on n7: files: Disk quota exceeded" in failed(prepared_run, **quota)
 
@@ -105,7 +105,7 @@ def test_embedkit_from_another_folder_fails_and_names_both(prepared_run: RunFold
     assert preflight(prepared_run).returncode == 0
 
 
-def test_a_difference_that_decides_fails_and_another_is_told(prepared_run: RunFolder) -> None:
+def test_a_version_that_decides_fails_and_others_only_warn(prepared_run: RunFolder) -> None:
     config = read(prepared_run.config, RunConfig)
     change(prepared_run, versions=config.versions | {"tokenizers": "0.1.0"})
     said = failed(prepared_run)
@@ -117,7 +117,7 @@ def test_a_difference_that_decides_fails_and_another_is_told(prepared_run: RunFo
     assert "0.1.0 where it was submitted" in dict(read(prepared_run.preflight, Preflight).checks)["versions"]
 
 
-def test_versions_of_python_that_differ_in_the_last_number_only_do_not_fail() -> None:
+def test_pythons_that_differ_in_the_last_number_pass() -> None:
     assert version_problems({"python": "3.11.2"}, {"python": "3.11.9"})[0] == []
     fatal, _ = version_problems({"python": "3.11.2"}, {"python": "3.12.2"})
     assert fatal == ["python 3.12.2 here, 3.11.2 where it was submitted"]
@@ -131,23 +131,21 @@ def test_versions_of_python_that_differ_in_the_last_number_only_do_not_fail() ->
     [
         (
             "raise ImportError('libcudart.so.12: cannot open shared object file: No such file or directory')",
-            "torch cannot be imported: it finds no libcudart.so.12; load it by `modules`, `before` or `environment`",
+            "torch cannot be imported: libcudart.so.12 is missing; load it with `modules`, `before` or `environment`",
         ),
         ("import nothing_of_that_name", "torch cannot be imported: No module named 'nothing_of_that_name'. Install it"),
-        ("import os; os.kill(os.getpid(), 11)", "importing torch ended by signal Segmentation fault"),
-        ("raise RuntimeError('odd\\nmore')", "torch cannot be imported: RuntimeError: odd. Mend"),
+        ("import os; os.kill(os.getpid(), 11)", "importing torch ended with signal Segmentation fault"),
+        ("raise RuntimeError('odd\\nmore')", "torch cannot be imported: RuntimeError: odd. Fix"),
     ],
 )
-def test_a_package_that_cannot_be_imported_is_named_with_where_to_mend_it(
-    text: str, said: str, real_run: RunFolder, tmp_path: Path
-) -> None:
+def test_a_failed_import_is_named_with_its_fix(text: str, said: str, real_run: RunFolder, tmp_path: Path) -> None:
     found = failed(real_run, **shadow(tmp_path / "shadow", "torch", text))
     assert f"preflight on n7: imports: {said}" in found
 
 
-def test_a_torch_for_cpus_is_told_from_a_missing_gpu(real_run: RunFolder) -> None:
+def test_a_torch_for_cpus_is_not_a_missing_gpu(real_run: RunFolder) -> None:
     """The real torch here, in the real subprocess."""
-    found = look(("torch",), "cuda", {})
+    found = run_probe(("torch",), "cuda", {})
     if found.torch_cuda:
         pytest.skip("torch here is a build for GPUs")
     assert (found.doing, found.exit, found.error) == ("", 0, None)
@@ -167,7 +165,7 @@ def test_a_model_that_does_not_load_fails_the_check_of_that_name(real_run: RunFo
     assert "preflight on n7: model: " in failed(real_run)
 
 
-# Answers of a node with GPUs, made up
+# Made-up results of a node with GPUs
 
 
 ON_GPUS = Probe(
@@ -193,28 +191,30 @@ def test_made_up_gpus_that_can_be_used_are_no_problem() -> None:
 
 def test_a_made_up_driver_that_is_too_old_is_named_with_both_versions() -> None:
     said = changed(driver="470.57", driver_cuda=11040, gpus=(), cuda_error="driver too old", torch_cuda="13.0")
-    assert "the driver 470.57 speaks CUDA 11.4 at most, and torch 2.9.0 is built for CUDA 13.0" in said
-    assert "a torch that is built for CUDA 11" in said
+    assert "the driver 470.57 supports CUDA up to 11.4, but torch 2.9.0 is built for CUDA 13.0" in said
+    assert "a torch built for CUDA 11" in said
 
 
-def test_made_up_nodes_without_a_driver_or_a_gpu_say_what_was_asked_for() -> None:
-    assert "no NVIDIA driver here (no libcuda.so.1); the profile asks for 1 GPUs a task" in changed(driver_cuda=0)
+def test_made_up_nodes_without_a_gpu_name_the_request() -> None:
+    assert "no NVIDIA driver here (no libcuda.so.1); the profile requests 1 GPUs per task" in changed(driver_cuda=0)
     said = changed(gpus=(), visible="", cuda_error="No CUDA GPUs are available")
-    assert "no GPU can be used (No CUDA GPUs are available): CUDA_VISIBLE_DEVICES is ''; the profile asks for 1" in said
+    assert "no GPU can be used (No CUDA GPUs are available): CUDA_VISIBLE_DEVICES is ''; the profile requests 1" in said
     assert "CUDA_VISIBLE_DEVICES is not set" in changed(gpus=(), visible=None)
 
 
-def test_a_made_up_gpu_that_another_process_holds_is_named_with_its_free_memory() -> None:
+def test_a_made_up_gpu_in_use_is_named_with_its_free_memory() -> None:
     assert changed(gpus=(("H100", 75 * GIB, 80 * GIB),)) == ""
     said = changed(gpus=(H100, ("H100", 40 * GIB, 80 * GIB)))
-    assert "another process holds 39.0 GiB of GPU 1 (H100; 40.0 of 80.0 GiB are free)" in said
+    assert "another process uses 39.0 GiB of GPU 1 (H100; 40.0 of 80.0 GiB are free)" in said
 
 
-def test_a_made_up_probe_that_dies_while_cuda_starts_says_so_once() -> None:
+def test_a_made_up_probe_that_dies_is_reported_once() -> None:
     said = b'{"versions": {"torch": "2.9"}, "torch_cuda": "12.8", "doing": "starting CUDA"}'
     answer = b"noise\nembedkit-probe " + said + b"\nembedkit-pr"
     found = read_answer(answer, -11, b"noise\nfatal: libnccl\n")
     assert gpu_problem(found, 1) is None
-    assert "starting CUDA ended by signal Segmentation fault, saying: fatal: libnccl" in (import_problem(found) or "")
+    assert "starting CUDA ended with signal Segmentation fault; its last line: fatal: libnccl" in (
+        import_problem(found) or ""
+    )
     assert "starting CUDA took longer than 600 s" in (import_problem(read_answer(answer, 124, b"")) or "")
-    assert "starting ended by exit code 1" in (import_problem(read_answer(b"", 1, b"")) or "")
+    assert "starting ended with exit code 1" in (import_problem(read_answer(b"", 1, b"")) or "")

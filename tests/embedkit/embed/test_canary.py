@@ -1,6 +1,6 @@
-"""Engines that misbehave in real processes are caught and named, with an exit code that is not zero.
+"""Engines that misbehave in real processes are detected and named, with a non-zero exit code.
 
-The misbehaviour itself is played by the hash engine, see tests/support/misbehave/: a bad GPU cannot be had in a test.
+The hash engine plays the misbehaviour, see tests/support/misbehave/: a test cannot have a bad GPU.
 """
 
 import time
@@ -43,16 +43,14 @@ def test_a_stand_in_for_a_gpu_with_noise_fails_its_task(prepared_run: RunFolder,
     assert snapshot(prepared_run) == snapshot(hash_run)
 
 
-def test_chunks_of_a_stand_in_for_a_gpu_that_went_bad_and_died_are_not_taken_over(
-    prepared_run: RunFolder, hash_run: RunFolder
-) -> None:
-    """Its canary was right before the first chunk, and there was none after the last."""
+def test_chunks_of_a_stand_in_for_a_bad_gpu_are_not_adopted(prepared_run: RunFolder, hash_run: RunFolder) -> None:
+    """The GPU went bad and the task died: the first canary was right, and there was no second."""
     failed = misbehaving("goes-bad", "embed", prepared_run.path, "--shard", 1)
     assert failed.returncode == 1
     assert "the engine failed on rows" in failed.stderr
     assert len(journals(prepared_run.shard(1))[0].chunks) == 2
     done = embedkit("embed", prepared_run.path)
-    assert "have other vectors now; its chunks are computed again" in done.stderr
+    assert "have different vectors now; its chunks are embedded again" in done.stderr
     assert read(prepared_run.shard_manifest(1), ShardManifest).chunks_adopted == 0
     embedkit("merge", prepared_run.path)
     assert snapshot(prepared_run) == snapshot(hash_run)
@@ -77,7 +75,7 @@ def test_a_stand_in_for_another_model_is_named_by_merge_and_verify(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hang", "hang-holding"])
 def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared_run: RunFolder, hash_run: RunFolder) -> None:
-    """Held interpreter or not; what was durable before is kept."""
+    """Whether or not it holds the interpreter, and what was durable is kept."""
     resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared_run.path.parent]
     began = time.monotonic()
     failed = misbehaving(kind, *resume, EMBEDKIT_WATCHDOG_SECONDS="2")
@@ -87,7 +85,7 @@ def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared_run: Run
         assert "embed-00000 failed: no progress for 2 s, while embedding ids " in failed.stderr
         assert "(shard 0)" in failed.stderr
     log = (prepared_run.logs / "embed-00000.log").read_text()
-    assert "tests/support/misbehave/sitecustomize.py" in log  # where it stood still
+    assert "tests/support/misbehave/sitecustomize.py" in log  # where it hung
     embedkit(*resume)
     assert snapshot(prepared_run) == snapshot(hash_run)
 
@@ -134,7 +132,7 @@ def test_which_shard_disagrees(hash_run: RunFolder) -> None:
     assert canary_problems([]) == {}
     elsewhere = msgspec.structs.replace(one.engine, gpu="other")
     others = [msgspec.structs.replace(m, engine=elsewhere) if m.shard == 3 else m for m in shards(after=b"")]
-    assert list(canary_problems(others)) == [3]  # alone on its engine, but not one with itself
+    assert list(canary_problems(others)) == [3]  # alone on its engine, but its two canaries differ
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Attempts at a shard: what one made durable, the next one keeps, and nothing else."""
+"""Attempts at a shard: the next one keeps what an earlier one made durable, and nothing else."""
 
 import dataclasses
 import hashlib
@@ -135,9 +135,9 @@ def test_an_attempt_whose_last_chunk_is_not_right_is_not_adopted(attempts: Attem
     with attempts.start() as second:
         second.append(chunk(110), {"combined": vectors(110)})
     with attempts.start(wrong=(110,)) as third:
-        assert set(third.chunks) == {100}  # the first attempt's own
+        assert set(third.chunks) == {100}  # of the first attempt
     with attempts.start(wrong=(100,)) as fourth:
-        assert set(fourth.chunks) == {100, 110}  # covered by a later one of the same attempt
+        assert set(fourth.chunks) == {100, 110}  # a later chunk of the same attempt agrees
 
 
 def test_chunks_wait_for_their_engine(attempts: Attempts) -> None:

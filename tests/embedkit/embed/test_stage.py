@@ -1,4 +1,4 @@
-"""Vectors that cannot be are never written; the row is named. The engines here are fakes that misbehave."""
+"""Impossible vectors are never written, and the row is named. The engines are fakes that misbehave."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import embedkit.embed.batch
+import embedkit.embed.inputs
 import embedkit.embed.stage
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
@@ -44,7 +44,7 @@ def prepared(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.T
     [
         (set_to(float("nan")), r"row \d+: NaN or infinity in its vector"),
         (set_to(float("inf")), r"row \d+: NaN or infinity in its vector"),
-        (set_to(0.0), r"row \d+: nothing but zeros in its vector"),
+        (set_to(0.0), r"row \d+: only zeros in its vector"),
         (lambda vectors: vectors[:, :5], r"shape \(\d+, 5\) for rows \d+ to \d+"),
         (lambda vectors: vectors[1:], r"shape \(\d+, 64\) for rows \d+ to \d+"),
     ],
@@ -64,7 +64,7 @@ def test_a_fake_engine_with_bad_vectors_fails_the_task(
     assert verify(prepared).ok
 
 
-def test_an_engine_that_raises_is_told_with_its_rows(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_raises_is_reported_with_its_rows(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     class RaisingEngine(HashEngine):
         def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
             if len(token_ids) == 1:  # one of the canary's
@@ -76,7 +76,7 @@ def test_an_engine_that_raises_is_told_with_its_rows(prepared: RunFolder, monkey
         embed_shards(prepared, [0])
 
 
-def test_rows_are_fed_longest_first(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_embedded_longest_first(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[int]] = []
 
     class SpyEngine(HashEngine):
@@ -104,7 +104,7 @@ def test_a_tokenizer_that_changed_is_noticed(prepared: RunFolder, monkeypatch: p
             ids = self._inner.encode(texts)
             return TokenIds(np.append(ids.ids, ids.ids[-1:]), np.append(ids.offsets[:-1], ids.offsets[-1] + 1))
 
-    monkeypatch.setattr(embedkit.embed.batch, "load_tokenizer", Longer)
+    monkeypatch.setattr(embedkit.embed.inputs, "load_tokenizer", Longer)
     with pytest.raises(EmbedkitError, match=r"row \d+: \d+ tokens now, \d+ when it was prepared"):
         embed_shards(prepared, [1])
 

@@ -1,7 +1,7 @@
-"""A process that stood still and was thought dead, or an orphan of a killed parent: it goes on and damages nothing.
+"""A process that was suspended and seemed dead, or an orphan of a killed parent, continues and damages nothing.
 
-Real processes stop themselves with SIGSTOP at their K-th durable step (tests/support/crash/); another does their
-work meanwhile; then they go on.
+Real processes stop themselves with SIGSTOP at their K-th durable step (tests/support/crash/). Another process does
+their work meanwhile. Then they continue.
 """
 
 import os
@@ -36,8 +36,8 @@ def start(*arguments: object, stop_at: int) -> Started:
     )
 
 
-def standing(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of the processes that are stopped."""
+def stopped(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """The processes among these that are stopped."""
     found = []
     for process in processes:
         try:
@@ -53,30 +53,30 @@ def tree(started: Started) -> list[psutil.Process]:
     return [process, *process.children(recursive=True)]
 
 
-def wait_until_one_stands(started: Started) -> list[psutil.Process]:
+def wait_until_one_stops(started: Started) -> list[psutil.Process]:
     """The process and its descendants, once one of them is stopped."""
     deadline = time.monotonic() + 120
     while started.poll() is None and time.monotonic() < deadline:
         processes = tree(started)
-        if standing(processes):
+        if stopped(processes):
             return processes
         time.sleep(0.05)
     raise AssertionError(f"nothing stopped: {started.poll()}")
 
 
-def go_on(started: Started) -> tuple[int, str]:
-    """Let all its processes go on, each time that one stops, to the end."""
+def resume(started: Started) -> tuple[int, str]:
+    """Continue its processes, as often as one stops, until all have ended."""
     deadline = time.monotonic() + 120
     while started.poll() is None:
         assert time.monotonic() < deadline
-        for process in standing(tree(started)):
+        for process in stopped(tree(started)):
             process.send_signal(signal.SIGCONT)
         time.sleep(0.05)
     return started.returncode, started.communicate()[1]
 
 
 def is_clean(run: RunFolder) -> bool:
-    """Nothing stands in the run that no manifest names."""
+    """Whether the run has no file that no manifest names."""
     shards = [len(list(shard.iterdir())) for shard in (run.embeddings / "shards").iterdir()]
     return shards == [3, 3, 3] and not list(run.path.rglob("*.tmp")) and not list(run.path.rglob("*.lease"))
 
@@ -94,15 +94,15 @@ def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
 
 
 @pytest.mark.parametrize("step", [1, 12, 29, 31, 32])
-def test_an_embed_that_was_thought_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
-    """A second attempt finishes the shard and the run is merged before the first goes on."""
+def test_an_embed_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
+    """A second attempt finishes the shard, and the run is merged, before the first continues."""
     first = start("embed", prepared.path, "--shard", 1, stop_at=step)
-    wait_until_one_stands(first)
+    wait_until_one_stops(first)
     assert not prepared.shard_manifest(1).exists()
     embedkit("embed", prepared.path)
     embedkit("merge", prepared.path)
     success = prepared.success.read_bytes()
-    code, error = go_on(first)
+    code, error = resume(first)
     assert code == 0, error
     assert snapshot(prepared) == snapshot(hash_run)
     assert prepared.success.read_bytes() == success
@@ -111,20 +111,20 @@ def test_an_embed_that_was_thought_dead(step: int, prepared: RunFolder, hash_run
 
 
 @pytest.mark.parametrize("step", [2, 5, 8])
-def test_a_prepare_that_was_thought_dead(
+def test_a_prepare_that_seemed_dead(
     step: int, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
-    """Two processes make the same part; the lease of the first was removed by hand."""
+    """Two processes make the same part: the lock of the first was removed by hand."""
     request = hash_request(small_chats, tokenizer_only, tmp_path)
     run = RunFolder(tmp_path / "run")
     first = start("prepare", *request, "--workers", 1, stop_at=step)
-    wait_until_one_stands(first)
+    wait_until_one_stops(first)
     for lease in run.parts.glob("*.lease"):
         lease.unlink()
     embedkit("prepare", *request, "--resume", "--workers", 1)
     embedkit("embed", run.path)
     embedkit("merge", run.path)
-    code, error = go_on(first)
+    code, error = resume(first)
     assert code in (0, 1, 2)
     assert "Traceback" not in error
     assert snapshot(run) == snapshot(hash_run)
@@ -133,17 +133,17 @@ def test_a_prepare_that_was_thought_dead(
 
 
 @pytest.mark.parametrize("step", [1, 2, 9, 20])
-def test_a_merge_that_was_thought_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
+def test_a_merge_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
     embedkit("embed", prepared.path)
     first = start("merge", prepared.path, stop_at=step)
-    wait_until_one_stands(first)
+    wait_until_one_stops(first)
     (prepared.embeddings / "merge.lease").unlink()
     embedkit("merge", prepared.path)
     success = prepared.success.read_bytes()
-    code, error = go_on(first)
+    code, error = resume(first)
     assert code in (0, 1)
     assert "Traceback" not in error
-    if step == 1:  # it had not begun, and finds that all is done
+    if step == 1:  # it had not started, and finds everything done
         assert prepared.success.read_bytes() == success
     assert snapshot(prepared) == snapshot(hash_run)
     assert verify(prepared).ok
@@ -152,11 +152,11 @@ def test_a_merge_that_was_thought_dead(step: int, prepared: RunFolder, hash_run:
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_an_orphan_of_a_killed_run(at_once: bool, prepared: RunFolder, hash_run: RunFolder) -> None:
-    """The queue is killed in embed and a new one is started; the orphan goes on at once, or when all is done."""
+    """The queue is killed during embed and a new one starts. The orphan continues at once, or when all is done."""
     resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared.path.parent]
     killed = start(*resume, stop_at=12)
-    processes = wait_until_one_stands(killed)
-    orphans = standing(processes)
+    processes = wait_until_one_stops(killed)
+    orphans = stopped(processes)
     assert any("embed" in path.name for path in prepared.logs.iterdir())
     killed.kill()
     killed.wait()

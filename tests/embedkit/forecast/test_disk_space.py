@@ -1,4 +1,4 @@
-"""What is free, and the sentence that says what does not fit."""
+"""Free space and quotas, and the sentence about what does not fit."""
 
 import os
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_free_space_is_that_of_the_nearest_folder_that_exists(tmp_path: Path) ->
 @pytest.mark.parametrize(
     "script", [None, "exit 1", "echo no such thing >&2", "echo gibberish; exit 3", "exec sleep 60"]
 )
-def test_a_quota_that_cannot_be_asked_is_unknown_by_a_stand_in_for_quota(
+def test_a_quota_that_cannot_be_read_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None
 ) -> None:
     monkeypatch.setattr("embedkit.forecast.disk_space.TIMEOUT_SECONDS", 0.5)

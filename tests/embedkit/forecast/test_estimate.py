@@ -1,4 +1,4 @@
-"""What is said of a run before it starts, against what prepare and a whole run then make of it."""
+"""Estimates of a run, compared with what prepare and the whole run then produce."""
 
 import json
 import subprocess
@@ -29,13 +29,13 @@ from tests.conftest import embedkit as run_embedkit
 
 
 def config_of(data: Path, model: Path, cost: str = "hash", **options: object) -> RunConfig:
-    """A request of the hash engine; `cost` names the engine whose seconds are asked for."""
+    """A request of the hash engine; `cost` names the engine whose seconds are estimated."""
     config = make_config(Options(dataset=(str(data),), model=str(model), engine="hash", **options), [])  # type: ignore[arg-type]
     return msgspec.structs.replace(config, request=msgspec.structs.replace(config.request, engine=cost))  # type: ignore[arg-type]
 
 
 def exact_tokens(config: RunConfig) -> np.ndarray:
-    """Token counts of the rows that would be kept, counted."""
+    """Token counts of the rows that would be kept, int64 (n,), by tokenizing them."""
     dataset = open_dataset([Path(path) for path in config.locations.data], "messages", "dataset_source")
     texts = pl.concat([extract(frame)[0] for frame in read_rows(dataset, choose_rows(dataset, config))])
     lengths = load_tokenizer(Path(config.locations.model)).encode(
@@ -63,7 +63,7 @@ def test_tokens_and_seconds_of_a_sample_of_real_chats(demo_chats: Path, minilm: 
     probed = estimate_rows(config, probes=8)
     assert probed.tokens == pytest.approx(counts.sum(), rel=0.2)
     assert probed.seconds == pytest.approx(seconds, rel=0.2)
-    # These chats repeat their prompts, so the footers alone say less; never more than there is.
+    # These chats repeat their prompts, so footers alone give less, but never more than the true number.
     assert 0.35 * counts.sum() < estimate_rows(config).tokens < counts.sum()
 
 

@@ -1,4 +1,4 @@
-"""What merge writes does not depend on its windows, and holds what the shards and parts hold."""
+"""The merged files do not depend on the windows, and have the rows of the shards and parts."""
 
 import re
 
@@ -23,7 +23,7 @@ DIM = 64
 
 @pytest.fixture
 def unmerged_run(damaged_run: RunFolder) -> RunFolder:
-    """A copy of a finished run, not merged yet."""
+    """A copy of a finished run that is not merged yet."""
     damaged_run.success.unlink()
     return damaged_run
 
@@ -35,7 +35,7 @@ def test_windows_of_any_size_give_the_same_files(
     monkeypatch.setattr(merge_vectors, "WINDOW_BYTES", rows * DIM * ITEM_BYTES)
     monkeypatch.setattr(merge_rows, "WINDOW_BYTES", rows * 100)
     monkeypatch.setattr(merge_rows, "PENDING_BYTES", rows * 200)
-    monkeypatch.setattr(merge_rows, "SOURCES_A_PASS", rows)
+    monkeypatch.setattr(merge_rows, "SOURCES_PER_PASS", rows)
     success = merge(unmerged_run)
     assert unmerged_run.matrix.read_bytes() == hash_run.matrix.read_bytes()
     whole = pl.read_parquet(unmerged_run.metadata)
@@ -58,7 +58,7 @@ def test_every_damaged_shard_is_named_at_once(unmerged_run: RunFolder, monkeypat
     second.unlink()
     with pytest.raises(EmbedkitError) as error:
         merge(unmerged_run)
-    assert "2 of 3 shards are not whole" in str(error.value)
+    assert "2 of 3 shards are missing or damaged" in str(error.value)
     assert "shard 0: " in str(error.value)
     assert "shard 2: " in str(error.value)
     assert "is missing" in str(error.value)
@@ -66,7 +66,7 @@ def test_every_damaged_shard_is_named_at_once(unmerged_run: RunFolder, monkeypat
 
 @pytest.mark.parametrize("is_merged", [False, True])
 def test_chunk_digests_that_are_not_the_files_are_found(is_merged: bool, damaged_run: RunFolder) -> None:
-    """The manifest is sealed and its file is whole, but one chunk's digest is another's."""
+    """The manifest is sealed and its file is intact, but one chunk's digest is wrong."""
     if not is_merged:
         damaged_run.success.unlink()
     path = damaged_run.shard_manifest(1)
@@ -80,7 +80,7 @@ def test_chunk_digests_that_are_not_the_files_are_found(is_merged: bool, damaged
 
 
 def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: RunFolder) -> None:
-    """As a merge with a fault would leave them: each file is what `_SUCCESS.json` says, and yet rows are exchanged."""
+    """As a faulty merge would leave them: each file is as `_SUCCESS.json` records, but two rows are swapped."""
     run = damaged_run
     data = bytearray(run.matrix.read_bytes())
     row = DIM * ITEM_BYTES

@@ -1,6 +1,6 @@
 """The fault harness: python -m tests.support.faults --kills 200 --bytes 100 --seed 7
 
-Every case ends in the state of the undisturbed run, or refuses and names what is damaged. A case is (seed, name):
+Every case must end in the state of the undisturbed run, or refuse and name what is damaged. A case is (seed, name):
 python -m tests.support.faults --seed 7 --case kill-17 plays it again. Exit code 1 if any case failed.
 """
 
@@ -27,7 +27,7 @@ LINE_SECONDS = 20.0
 
 
 def play(world: World, name: str, seed: int, keep: bool) -> Result:
-    """Play one case; its folder stays if it failed or is to be kept."""
+    """Play one case. Its folder stays if the case failed or `keep` is set."""
     case = Case(world, name, seed)
     began = time.monotonic()
     try:
@@ -45,9 +45,9 @@ def play(world: World, name: str, seed: int, keep: bool) -> Result:
 def play_all(
     world: World, names: Sequence[str], seed: int, jobs: int, keep: bool = False, report: Path | None = None
 ) -> list[Result]:
-    """Play cases side by side, with a line of progress and the report's lines as they end."""
+    """Play cases in parallel; print progress, and write each result to the report when it ends."""
     results: list[Result] = []
-    began = told = time.monotonic()
+    began = printed = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(play, world, name, seed, keep) for name in names]
         for future in as_completed(futures):
@@ -61,12 +61,12 @@ def play_all(
             if result.failures:
                 print(f"  again: {reproduce(result, seed, world)}; {world.folder / 'cases' / result.case}", flush=True)
             now = time.monotonic()
-            if now - told > LINE_SECONDS or len(results) == len(names):
-                told, rate = now, len(results) / (now - began)
+            if now - printed > LINE_SECONDS or len(results) == len(names):
+                printed, rate = now, len(results) / (now - began)
                 failed = sum(bool(r.failures) for r in results)
                 left = (len(names) - len(results)) / rate
                 print(
-                    f"{len(results)}/{len(names)} cases, {rate * 60:.1f} a minute, {left / 60:.1f} min left, "
+                    f"{len(results)}/{len(names)} cases, {rate * 60:.1f} per minute, {left / 60:.1f} min left, "
                     f"{failed} failed",
                     flush=True,
                 )
@@ -80,7 +80,7 @@ def reproduce(result: Result, seed: int, world: World) -> str:
 
 
 def table(results: Sequence[Result]) -> Table:
-    """Cases by kind and stage: how they ended."""
+    """Outcomes of the cases, by kind and stage."""
     outcomes = sorted({result.outcome for result in results if result.outcome})
     shown = Table("kind", "stage", "cases", *outcomes, "failed", box=None)
     for kind in PLAYS:
@@ -102,10 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bytes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="cases at a time")
-    parser.add_argument("--case", action="append", help="play this case alone, as kill-17 or byte-3; repeatable")
+    parser.add_argument("--case", action="append", help="play only this case, such as kill-17 or byte-3; repeatable")
     parser.add_argument("--engine", choices=["hash", "vllm"], default="hash")
     parser.add_argument("--keep", action="store_true", help="keep the folders of all cases")
-    parser.add_argument("--report", type=Path, help="write a JSON line a case here")
+    parser.add_argument("--report", type=Path, help="write one JSON line per case to this file")
     given = parser.parse_args(arguments)
     if given.report is not None:
         given.report.write_bytes(b"")
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Console().print(table(results))
     fell = [kill["killed"] for result in results for kill in result.facts.get("fell", [])]
     failed = sum(bool(result.failures) for result in results)
-    print(f"{len(results)} cases, {sum(fell)} kills that fell, {failed} failed")
+    print(f"{len(results)} cases, {sum(fell)} kills that hit, {failed} failed")
     if not failed and not given.keep:
         shutil.rmtree(folder)
     return 1 if failed else 0

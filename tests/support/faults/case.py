@@ -1,4 +1,4 @@
-"""What all cases share: commands that are watched, what came of a case, and how it is told."""
+"""What all cases share: commands and their processes, the result of a case, the checks at its end."""
 
 import os
 import random
@@ -22,14 +22,14 @@ ORPHAN_SECONDS = 15.0
 
 
 def tracebacks(text: str) -> list[str]:
-    """Last lines of the tracebacks in a text, but for those of the resource tracker of Python, which is killed too."""
+    """Last lines of the tracebacks in a text, except those of Python's resource tracker, which is killed as well."""
     found = re.findall(r"^(Traceback.*?)^(\w[^\n]*)", text, flags=re.M | re.S)
     return [error for frames, error in found if "multiprocessing/resource_tracker.py" not in frames]
 
 
 @dataclass
 class Result:
-    """What came of a case. `facts` say what was done and seen."""
+    """The result of a case. `facts` record what was done and observed."""
 
     case: str
     stage: str
@@ -52,7 +52,7 @@ class Ended:
 
 
 class Case:
-    """One case at work: a folder of its own, and the mark that its processes carry."""
+    """One case while it is played. It has its own folder, and a mark in the environment of its processes."""
 
     def __init__(self, world: World, name: str, seed: int) -> None:
         self.world = world
@@ -70,11 +70,11 @@ class Case:
         return self.folder / "run"
 
     def fail(self, what: str) -> None:
-        """Note a failure."""
+        """Record a failure."""
         self.result.failures.append(what)
 
     def start(self, command: str, run: Path, **environment: str) -> tuple["subprocess.Popen[bytes]", Path]:
-        """Start a command; its output goes to a file, which no orphan can hold up."""
+        """Start a command; its output goes to a file, so that no orphan can block it."""
         self._commands += 1
         output = self.folder / f"{self._commands:02d}-{command}.txt"
         with output.open("wb") as file:
@@ -108,7 +108,7 @@ class Case:
         return self.ended(*self.start(command, run or self.run_path, **environment))
 
     def kill_all(self) -> None:
-        """End whatever the case left alive."""
+        """Kill all processes that the case left."""
         for pid in processes_of(self.mark):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -124,7 +124,7 @@ class Case:
             time.sleep(0.05)
 
     def check_logs(self, run: RunFolder) -> None:
-        """A traceback in a job's log is one that nobody foresaw."""
+        """Record every traceback in a job's log: it is an error that nobody expected."""
         for log in sorted(run.logs.glob("*.log")):
             for error in tracebacks(log.read_text(errors="replace")):
                 self.fail(f"logs/{log.name}: a traceback: {error}")
@@ -132,9 +132,9 @@ class Case:
     def check_end(self, run: RunFolder, stage_by_stage: bool = False, removed: str = "") -> None:
         """The finished run equals the undisturbed one, and nothing is left over.
 
-        removed: a file that nobody reads again, and that may stay away.
-        stage_by_stage: the lease of a killed `embedkit run` and submitit's files of its jobs may be there; the next
-        `embedkit run` removes them, and a stage's own command cannot know that no other is at work.
+        removed: a file that may stay missing, because nothing reads it again.
+        stage_by_stage: the run lock of a killed `embedkit run` and submitit's files of its jobs may exist. The next
+        `embedkit run` removes them; the command of a stage cannot know whether another one is running.
         """
         away = f"missing: {without_attempt(removed)}"
         may_stay = (

@@ -1,8 +1,8 @@
 """Damage: a byte flipped, a file cut, removed or swapped with another of its kind, at a random border of a run.
 
-verify names the file; merge by itself makes nothing wrong of it; a resume mends it, or refuses, names it and changes
-nothing. In documents with timings, the byte that is hit may differ by a few places from one world to another; which
-one it was stands in the report.
+verify must name the file. merge alone must not write a wrong result. A resume must repair it, or refuse, name it and
+change nothing. In documents with timings, the damaged byte may differ by a few places from one world to another; the
+report has the byte.
 """
 
 import hashlib
@@ -35,23 +35,23 @@ KINDS: dict[str, tuple[float, str]] = {
     "merged file": (3, r"embeddings/(all\.safetensors|metadata\.parquet|by_source/.*)"),
     "log": (0.3, r"logs/.*"),
 }
-"""Kinds of files, by name, and how often each is hit; small documents more than their bytes are worth."""
+"""Kinds of files, by name, with the weight of each; small documents weigh more than their bytes."""
 
 STATES = {"prepared": 2, "begun": 3, "embedded": 2, "merged": 4}
 WAYS = [["run"], ["prepare", "embed", "merge"], ["embed", "prepare", "embed", "merge"], ["embed", "merge", "run"]]
-"""What is typed after the damage: a resume, at once or after stages that do not look at all that came before."""
+"""Commands after the damage: a resume, at once or after stages that do not check all earlier files."""
 LAST = {
     "prepared": r"plan\.json",
     "begun": r"embeddings/shards/\d+/.*",
     "embedded": r"embeddings/shards/\d+/.*",
     "merged": r"embeddings/_SUCCESS\.json",
 }
-"""Documents that nothing later rests on in a state: without one, the run is in an earlier state and sound."""
+"""Documents that no later file depends on, per state: without one, the run is sound, in an earlier state."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to a file: how, where in it (a share of its length), and a flipped byte's bits or the other file."""
+    """Damage to a file: how, where (as a share of its length), and the flipped bits or the file it is swapped with."""
 
     how: str
     name: str
@@ -61,7 +61,7 @@ class Damage:
 
 
 def draw_damage(rng: random.Random, run: RunFolder) -> tuple[str, Damage]:
-    """A random damage to one of the run's files, and the kind of that file."""
+    """Random damage to one of the run's files, and the kind of that file."""
     names = sorted(path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())
     by_kind = {kind: [n for n in names if re.fullmatch(pattern, n)] for kind, (_, pattern) in KINDS.items()}
     kinds = [kind for kind, members in by_kind.items() if members]
@@ -77,7 +77,7 @@ def draw_damage(rng: random.Random, run: RunFolder) -> tuple[str, Damage]:
 
 
 def apply(run: RunFolder, damage: Damage) -> str:
-    """Do it; returns what was done, in words."""
+    """Damage the file. Returns a description."""
     path = run.path / damage.name
     data = path.read_bytes()
     at = int(damage.place * len(data))
@@ -115,32 +115,32 @@ def damage_case(case: Case) -> None:
         ended = case.do(command)
         if command == "merge":
             _check_merge_end(case, run, ended)
-        # embed typed before the resume may be refused, and merge after it; then the resume has the last word.
+        # embed typed before the resume may be refused, and merge after it; then only the resume at the end counts.
         if ended.code and not (way[0] == "embed" and i < len(way) - (1 if way[-1] == "run" else 3)):
             _check_refusal(case, ended, damage, before if i == 0 else None, _digests(run))
             return
     case.wait_for_orphans()
     case.check_end(run, removed="" if is_promised(damage.name) else damage.name)
     case.check_logs(run)
-    case.result.outcome = "mended" if is_named else "harmless"
+    case.result.outcome = "repaired" if is_named else "harmless"
 
 
 def _check_verify(case: Case, run: RunFolder, damage: Damage, state: str) -> bool:
-    """verify names the file; returns whether it did."""
+    """Check that verify names the file. Returns whether it did."""
     report = verify(run)
-    told = " ".join(f"{problem.file} {problem.what}" for problem in report.problems)
-    is_named = any(name and name in told for name in (damage.name, damage.other))
+    reported = " ".join(f"{problem.file} {problem.what}" for problem in report.problems)
+    is_named = any(name and name in reported for name in (damage.name, damage.other))
     case.result.facts["verify"] = [f"{problem.file}: {problem.what}" for problem in report.problems]
     if is_named or not is_promised(damage.name):
         return is_named
     if damage.how == "remove" and re.fullmatch(LAST[state], damage.name) and report.ok:
         return False
-    case.fail(f"verify does not name {damage.name}: {told or 'all is well'}")
+    case.fail(f"verify does not name {damage.name}: {reported or 'all is well'}")
     return False
 
 
 def _check_merge(case: Case, run: RunFolder) -> None:
-    """merge on a copy makes a right _SUCCESS.json or none."""
+    """Check that merge on a copy writes a correct _SUCCESS.json or none."""
     copy = RunFolder(case.folder / "merged-alone")
     shutil.copytree(run.path, copy.path)
     _check_merge_end(case, copy, case.do("merge", copy.path))
@@ -158,7 +158,7 @@ def _check_merge_end(case: Case, run: RunFolder, ended: Ended) -> None:
 
 
 def is_readable(run: RunFolder) -> bool:
-    """Whether all files that _SUCCESS.json names are what it says."""
+    """Whether all files that _SUCCESS.json names are as recorded."""
     try:
         success = read(run.success, Success)
     except Exception:
@@ -169,7 +169,7 @@ def is_readable(run: RunFolder) -> bool:
 def _check_refusal(
     case: Case, ended: Ended, damage: Damage, before: dict[str, str] | None, after: dict[str, str]
 ) -> None:
-    """A refusal names the file and changes nothing."""
+    """Check that a refusal names the file and changed nothing."""
     case.result.facts["refusal"] = ended.stderr.strip()[-500:]
     case.result.outcome = "refused and named"
     if not any(name and name in ended.stderr for name in (damage.name, damage.other)):
@@ -180,7 +180,7 @@ def _check_refusal(
 
 
 def _digests(run: RunFolder) -> dict[str, str]:
-    """sha256 of each file whose change counts."""
+    """The sha256 of each file for which verify promises to find damage."""
     paths: list[Path] = [path for path in run.path.rglob("*") if path.is_file()]
     names = {path.relative_to(run.path).as_posix(): path for path in paths}
     return {n: hashlib.sha256(path.read_bytes()).hexdigest() for n, path in names.items() if is_promised(n)}

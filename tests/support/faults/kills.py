@@ -1,7 +1,7 @@
 """Kills: SIGKILL at a random moment of a random stage, again while it resumes, then a resume to the end.
 
-All is drawn from the seed and the case's name. Where a kill by time falls also depends on the machine; what was there
-after it stands in the report.
+Everything is drawn from the seed and the case's name. When a kill by time happens also depends on the machine; the
+report has the files that existed after it.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from tests.support.faults.world import CRASH, files_of, without_attempt
 
 BEGINS = {"prepare": "nothing", "embed": "prepared", "merge": "embedded", "run": "nothing"}
 STEPS = {"prepare": 30, "embed": 80, "merge": 34, "run": 34}
-"""About as many durable steps as one process of the stage makes."""
+"""Approximate number of durable steps that one process of the stage makes."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def kill_case(case: Case) -> None:
     case.wait_for_orphans()
     case.check_end(run, stage_by_stage=finish != ["run"])
     case.check_logs(run)
-    case.result.outcome = "mended" if any(fell["killed"] for fell in case.result.facts["fell"]) else "came too late"
+    case.result.outcome = "repaired" if any(fell["killed"] for fell in case.result.facts["fell"]) else "came too late"
 
 
 def _do_kill(case: Case, run: RunFolder, kill: Kill) -> None:
@@ -93,12 +93,13 @@ def _do_kill(case: Case, run: RunFolder, kill: Kill) -> None:
 
 
 def _is_too_early(stderr: str) -> bool:
-    """Whether a command said that an earlier stage is not done: what a person may type all the same."""
-    return any(text in stderr for text in ("no run named", "no plan yet", "are not whole", "not empty and not a run"))
+    """Whether a command failed because an earlier stage is not done, which a person may cause as well."""
+    texts = ("no run named", "no plan yet", "shards are missing or damaged", "not empty and not a run")
+    return any(text in stderr for text in texts)
 
 
 def _strike(pid: int, kill: Kill) -> None:
-    """SIGKILL to the victims among a command's processes."""
+    """Send SIGKILL to the victims among a command's processes."""
     try:
         parent = psutil.Process(pid)
         children = parent.children(recursive=True)

@@ -1,4 +1,4 @@
-"""What the cases work on: data, a model, an undisturbed run and copies of it at each stage's border."""
+"""What the cases use: data, a model, an undisturbed run, and copies of it after each stage."""
 
 import os
 import random
@@ -30,12 +30,12 @@ ROWS = {"hash": 12_400, "vllm": 600}
 """Rows of the data: with the hash engine four parts, and four shards of six chunks."""
 
 NOT_PROMISED = {
-    "logs": re.compile(r"logs/.*"),  # for people to read; no step reads them but to quote an error
-    "lease": re.compile(r".*\.lease"),  # names a process that is alive; of no meaning once that ended
-    "journal": re.compile(r".*\.journal\.jsonl"),  # of a finished shard history; else a damaged line ends it
-    "partial matrix": re.compile(r".*\.safetensors\.partial"),  # counts chunk by chunk, by the journal's hashes
+    "logs": re.compile(r"logs/.*"),  # for people; no step reads them, except to quote an error
+    "lease": re.compile(r".*\.lease"),  # names a living process; means nothing once it has ended
+    "journal": re.compile(r".*\.journal\.jsonl"),  # read up to the first damaged line; of a finished shard never
+    "partial matrix": re.compile(r".*\.safetensors\.partial"),  # chunks count one by one, by the hashes in the journal
 }
-"""Files about which verify may be silent. Whatever happens to them, the end state must be right."""
+"""Files whose damage verify may miss. Whatever happens to them, the end state must be right."""
 
 _ATTEMPT = re.compile(r"(shards/\d+/)[^/]+?(\.journal\.jsonl|\.safetensors|\.safetensors\.partial)$")
 
@@ -46,12 +46,12 @@ def is_promised(name: str) -> bool:
 
 
 def without_attempt(name: str) -> str:
-    """A file's name with its attempt's random part left out."""
+    """A file's name without the attempt's random part."""
     return _ATTEMPT.sub(r"\1*\2", name)
 
 
 def files_of(run: RunFolder) -> list[str]:
-    """All files of a run but its logs, relative to it, sorted."""
+    """All files of a run except its logs, relative to it, sorted."""
     names = (path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file())
     return sorted(name for name in names if not re.fullmatch(r"logs/[^/]+\.log", name))
 
@@ -75,7 +75,7 @@ def make_chats(path: Path, rows: int) -> Path:
 
 
 class World:
-    """The undisturbed run, what a request for it is, and copies of it."""
+    """The undisturbed run, its request, and copies of it."""
 
     def __init__(self, folder: Path, engine: str = "hash") -> None:
         self.folder = folder
@@ -96,14 +96,14 @@ class World:
         self.files = sorted(map(without_attempt, files_of(self.undisturbed)))
 
     def request(self, run: Path) -> list[object]:
-        """Options that ask for the run at that path, or continue it."""
+        """Options that request the run at that path, or resume it."""
         return [
             *("--dataset", self._data, "--model", self._model, "--engine", self.engine, "--max-length", 512, "--full"),
             *("--shards", 4, "--output-dir", run.parent, "--run-name", run.name, "--resume"),
         ]
 
     def command(self, name: str, run: Path) -> list[str]:
-        """A stage's command for a run, whatever is there of it."""
+        """A stage's command for a run, whatever exists of it."""
         arguments = {
             "prepare": ["prepare", *self.request(run), "--workers", 2],
             "embed": ["embed", run],
@@ -113,35 +113,35 @@ class World:
         return [*EMBEDKIT, *map(str, arguments[name])]
 
     def seconds(self, name: str) -> float:
-        """How long a stage takes undisturbed."""
+        """How many seconds a stage takes undisturbed."""
         with self._lock:
             if name not in self._seconds:
                 self._timed(name, self.folder / "timed")
             return self._seconds[name]
 
     def copy(self, state: str, to: Path) -> RunFolder:
-        """A fresh copy of the run as it was at a border; of the state "nothing" there is no file."""
+        """A fresh copy of the run in a state; the state "nothing" has no file."""
         if state != "nothing":
             shutil.copytree(self.states[state], to)
         return RunFolder(to)
 
     def difference(self, run: RunFolder) -> list[str]:
-        """How a finished run differs from the undisturbed one; empty if it does not."""
+        """How a finished run differs from the undisturbed one; empty if they are equal."""
         try:
             found = snapshot(run)
             success, expected = read(run.success, Success), read(self.undisturbed.success, Success)
         except (OSError, EmbedkitError) as error:
-            return [f"not whole: {error}"]
+            return [f"incomplete: {error}"]
         names = sorted(found.keys() ^ self._snapshot.keys())
-        wrong = [f"{name}: there in only one of the two" for name in names]
+        wrong = [f"{name}: exists in only one of the two" for name in names]
         wrong += [
-            f"{name}: other bytes than undisturbed"
+            f"{name}: bytes differ from the undisturbed run's"
             for name in sorted(found.keys() & self._snapshot.keys())
             if not self._same(name, found[name], self._snapshot[name])
         ]
         fields = ["request_sha256", "plan_sha256", "rows", "dim", "dropped", "tokens", "sources", "engines"]
         fields += ["files"] if self.engine == "hash" else []
-        wrong += [f"_SUCCESS.json: another {f}" for f in fields if getattr(success, f) != getattr(expected, f)]
+        wrong += [f"_SUCCESS.json: a different {f}" for f in fields if getattr(success, f) != getattr(expected, f)]
         report = verify(run)
         wrong += [f"verify: {problem.file}: {problem.what}" for problem in report.problems]
         if report.stage != "done":
@@ -149,7 +149,7 @@ class World:
         return wrong
 
     def leftovers(self, run: RunFolder) -> list[str]:
-        """Files of a finished run that the undisturbed one does not have, or the other way round."""
+        """Files that only one of a finished run and the undisturbed run has."""
         expected = list(self.files)
         extra = []
         for name in files_of(run):
@@ -192,7 +192,7 @@ class World:
 
 
 def processes_of(mark: str) -> list[int]:
-    """Process ids of everything that a case started and that is alive; zombies aside."""
+    """Ids of the living processes that a case started, without zombies."""
     return list(_marked(f"{MARK}={mark}".encode()))
 
 

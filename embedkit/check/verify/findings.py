@@ -1,0 +1,88 @@
+"""What verify found and how much it checked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import polars as pl
+import pyarrow as pa
+
+from embedkit.documents.codec import file_problem
+from embedkit.documents.read_back import ReadBack
+from embedkit.documents.schema import FileRecord
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+
+T = TypeVar("T")
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong: the file, the shard it belongs to if any, what is wrong, and how to fix it."""
+
+    file: str
+    what: str
+    shard: int | None = None
+    fix: str = ""
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of verify. `stage` is how far the run is: prepare, embed, merge or done."""
+
+    run: str
+    stage: str
+    rows: int
+    shards_finished: int
+    shards: int
+    bytes_read: int
+    reembedded: int
+    reembed_seed: int
+    problems: tuple[Problem, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+class Findings:
+    """Collects problems, and counts bytes read and rows embedded again.
+
+    Files are checked with digests that `read_back` computes.
+    """
+
+    def __init__(self, run: RunFolder, read_back: ReadBack) -> None:
+        self.problems: list[Problem] = []
+        self.bytes_read = 0
+        self.reembedded = 0
+        self._run = run
+        self._read_back = read_back
+
+    @property
+    def remake(self) -> str:
+        """How to make a shard again whose files are intact but whose vectors are wrong."""
+        return f"remove the shard's folder in {self._run.embeddings / 'shards'}, then {self._run.resume_command}"
+
+    def add(self, path: Path, what: str, shard: int | None = None, fix: str = "") -> None:
+        """Add a problem of a file. The fix is by default to resume the run."""
+        name = path.relative_to(self._run.path).as_posix() if path.is_relative_to(self._run.path) else str(path)
+        self.problems.append(Problem(file=name, shard=shard, what=what, fix=fix or self._run.resume_command))
+
+    def attempt(self, path: Path, check: Callable[[], T], shard: int | None = None) -> T | None:
+        """Do one check. If it cannot read something, that becomes a problem of `path`, and the other checks go on."""
+        try:
+            return check()
+        except (EmbedkitError, OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            self.add(path, str(error), shard)
+            return None
+
+    def file_problem(self, path: Path, record: FileRecord) -> str | None:
+        """What is wrong with a file against its record; None if nothing is."""
+        return file_problem(path, record, self._read_back.sha256)
+
+    def check_file(self, path: Path, record: FileRecord) -> bool:
+        """Add a problem unless a file is as recorded. Returns whether it is."""
+        problem = self.file_problem(path, record)
+        if problem is not None:
+            self.add(path, problem)
+        return problem is None

@@ -1,0 +1,119 @@
+"""verify's checks of shards: every byte against the manifests, one engine, one canary."""
+
+import hashlib
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from embedkit.check.verify.findings import Findings
+from embedkit.documents.codec import read
+from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix
+from embedkit.documents.read_back import ReadBack
+from embedkit.documents.schema import Chunk, Plan, ShardManifest, Success, View
+from embedkit.embed.canary import canary_problems
+from embedkit.embed.shard_state import NOT_FINISHED, ShardStates, rejected_shards
+from embedkit.errors import EmbedkitError
+from embedkit.merge.checks import engine_groups
+from embedkit.run import RunFolder
+
+
+def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[ShardManifest]:
+    """The manifests that count; each one that exists and does not count is a problem. Shards' files are not read.
+
+    A shard that merge refused for damaged bytes counts here: verify reads its bytes itself.
+    """
+    refused = {sha256: shard for sha256, shard in rejected_shards(run).items() if shard.remake}
+    manifests, problems = ShardStates(run, plan, refused).read_all("manifest")
+    for shard, problem in problems.items():
+        if problem != NOT_FINISHED:
+            findings.add(run.shard_manifest(shard), problem, shard)
+    return manifests
+
+
+def request_chunks(run: RunFolder, plan: Plan, manifests: Sequence[ShardManifest], read_back: ReadBack) -> None:
+    """Start reading the shards' chunks: from the merged matrix if there is a whole one, else from the shards."""
+    views = list(manifests[0].matrices) if manifests else []
+    for view in views:
+        merged = run.view_matrix(view)
+        if run.success.exists() and _request_matrix(merged, manifests, 0, plan.rows_kept, read_back):
+            continue
+        for manifest in manifests:
+            path = run.shard(manifest.shard) / manifest.matrices[view].file.name
+            _request_matrix(path, [manifest], manifest.start, manifest.stop - manifest.start, read_back)
+
+
+def _request_matrix(path: Path, manifests: Sequence[ShardManifest], first: int, rows: int, read_back: ReadBack) -> bool:
+    """Start reading a matrix chunk by chunk, if it has exactly these shards' rows. `first` is its first row's id."""
+    dim = manifests[0].engine.dim
+    chunks = [chunk for manifest in manifests for chunk in manifest.chunks]
+    if sum(chunk.stop - chunk.start for chunk in chunks) != rows:
+        return False
+    try:
+        offset = check_matrix(path, rows, dim)
+    except (EmbedkitError, OSError):
+        return False  # it is read as one piece, and reported if a manifest names it
+    borders = [chunk.start - first for chunk in chunks]
+    read_back.submit_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*borders, rows)])
+    return True
+
+
+def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, findings: Findings) -> None:
+    """Check every byte of a shard's files against its manifest."""
+    for view, matrix in manifest.matrices.items():
+        data = run.shard(manifest.shard) / matrix.file.name
+        findings.bytes_read += matrix.file.bytes
+        problem = findings.file_problem(data, matrix.file)
+        if problem is not None:
+            findings.add(data, f"{problem}{_damaged_ids(data, manifest, view)}", manifest.shard)
+        elif differing_chunks([manifest], view, read_back.pieces(data)):
+            what = f"its chunk digests are not those of its file (view {view})"
+            findings.add(run.shard_manifest(manifest.shard), what, manifest.shard)
+
+
+def differing_chunks(manifests: Sequence[ShardManifest], view: View, pieces: Sequence[str]) -> dict[int, Chunk]:
+    """By shard, the first chunk whose digest differs from the one that was read.
+
+    `pieces` has the sha256 of every chunk of these shards, in order; if it is empty, nothing differs.
+    """
+    found = iter(pieces)
+    differing: dict[int, Chunk] = {}
+    for manifest in manifests:
+        for chunk, sha256 in zip(manifest.chunks, islice(found, len(manifest.chunks)), strict=False):
+            if sha256 != chunk.views[view].sha256:
+                differing.setdefault(manifest.shard, chunk)
+    return differing
+
+
+def check_agreement(run: RunFolder, manifests: Sequence[ShardManifest], findings: Findings) -> None:
+    """Check that all shards have one engine, unless the merge allowed several, and one canary per engine."""
+    groups = engine_groups(manifests)
+    if len(groups) > 1:
+        success = findings.attempt(run.success, lambda: read(run.success, Success))
+        if success is None or not success.mixed_engines_allowed:
+            shards = ", ".join(str(group) for group in groups.values())
+            findings.add(run.embeddings, f"shards were made on different engines: {shards}", fix=findings.remake)
+    for shard, problem in canary_problems(manifests).items():
+        what = f"{problem}, although the engine is the same"
+        findings.add(run.shard_manifest(shard), what, shard, findings.remake)
+
+
+def _damaged_ids(path: Path, manifest: ShardManifest, view: View) -> str:
+    """Which ids a damaged shard file has wrong, as the end of a message; "" if its size is wrong as well."""
+    try:
+        chunk = _damaged_chunk(path, manifest, view)
+    except (EmbedkitError, FileNotFoundError):
+        return ""
+    return "" if chunk is None else f"; first damaged ids: {chunk.start} to {chunk.stop - 1}"
+
+
+def _damaged_chunk(path: Path, manifest: ShardManifest, view: View) -> Chunk | None:
+    """The first chunk whose bytes in the shard's matrix file differ from its digest."""
+    rows, dim = manifest.matrices[view].shape
+    offset = check_matrix(path, rows, dim)
+    with path.open("rb") as file:
+        for chunk in manifest.chunks:
+            file.seek(offset + (chunk.start - manifest.start) * dim * ITEM_BYTES)
+            data = file.read((chunk.stop - chunk.start) * dim * ITEM_BYTES)
+            if hashlib.sha256(data).hexdigest() != chunk.views[view].sha256:
+                return chunk
+    return None

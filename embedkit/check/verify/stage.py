@@ -1,0 +1,112 @@
+"""verify: the checks in order. Each adds its problems, and the next goes on."""
+
+import secrets
+from functools import partial
+from itertools import chain
+
+from embedkit.check.verify.findings import Findings, Report
+from embedkit.check.verify.merged import check_merged
+from embedkit.check.verify.parts import check_parts, check_rows
+from embedkit.check.verify.reembed import reembed_rows
+from embedkit.check.verify.shards import check_agreement, check_shard, finished_shards, request_chunks
+from embedkit.documents.codec import read
+from embedkit.documents.read_back import ReadBack
+from embedkit.documents.schema import Plan, RunConfig, ShardManifest
+from embedkit.errors import EmbedkitError
+from embedkit.prepare.plan import read_plan
+from embedkit.run import RunFolder
+
+
+def verify(run: RunFolder, reembed: int = 0, seed: int | None = None) -> Report:
+    """Check a run.
+
+    Args:
+        run: the run; what it does not have yet is not a problem.
+        reembed: rows of each finished shard to embed again and compare.
+        seed: chooses those rows; None for different ones each time. The report has the seed that was used.
+    """
+    with ReadBack() as read_back:
+        verifier = _Verifier(run, secrets.randbits(32) if seed is None else seed, read_back)
+        try:
+            verifier.check(reembed)
+        except EmbedkitError as error:
+            verifier.findings.add(run.path, str(error))
+        return verifier.report()
+
+
+class _Verifier:
+    """One verify of a run: what it has read so far, and what it found."""
+
+    def __init__(self, run: RunFolder, seed: int, read_back: ReadBack) -> None:
+        self.findings = Findings(run, read_back)
+        self._run = run
+        self._read_back = read_back
+        self._seed = seed
+        self._plan: Plan | None = None
+        self._manifests: list[ShardManifest] = []
+        self._stage = "prepare"
+
+    def check(self, rows_to_reembed: int) -> None:
+        """Do all checks that the run is ready for."""
+        run, findings = self._run, self.findings
+        config = read(run.config, RunConfig)
+        self._check_order()
+        if run.plan.exists():
+            self._plan = findings.attempt(run.plan, lambda: read_plan(run, config))
+        if self._plan is not None:
+            self._manifests = finished_shards(run, self._plan, findings)
+        self._request_bytes()
+        check_parts(run, self._plan, findings)
+        if self._plan is None:
+            return
+        self._stage = "embed"
+        plan, manifests = self._plan, self._manifests
+        check_rows(run, config.request.views, plan, findings)
+        for manifest in manifests:
+            path = run.shard_manifest(manifest.shard)
+            check = partial(check_shard, run, manifest, self._read_back, findings)
+            findings.attempt(path, check, manifest.shard)
+        check_agreement(run, manifests, findings)
+        if len(manifests) == len(plan.shards):
+            self._stage = "merge"
+        if run.success.exists():
+            self._stage = "done"
+            check = partial(check_merged, run, plan, manifests, self._read_back, findings)
+            findings.attempt(run.success, check)
+        if rows_to_reembed:
+            reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
+
+    def _check_order(self) -> None:
+        """Check that no earlier document is missing: where a later one exists, that is a loss."""
+        run = self._run
+        has_shards = any(run.embeddings.glob("shards/*/manifest.json"))
+        documents = [
+            (run.data_index, run.plan.exists() or has_shards or run.success.exists()),
+            (run.plan, has_shards or run.success.exists()),
+        ]
+        for path, is_needed in documents:
+            if is_needed and not path.exists():
+                self.findings.add(path, "missing, though later stages were done")
+
+    def _request_bytes(self) -> None:
+        """Start reading every file in the background, matrices chunk by chunk."""
+        run = self._run
+        if self._plan is not None:
+            request_chunks(run, self._plan, self._manifests, self._read_back)
+        data = (run.extracted.glob("*.parquet"), run.parts.glob("*.parquet"), run.path.glob("*.parquet"))
+        merged = (run.embeddings.glob("**/*.safetensors"), run.embeddings.glob("**/*.parquet"))
+        self._read_back.submit(sorted(chain(*data, *merged)))
+
+    def report(self) -> Report:
+        """The result so far."""
+        return Report(
+            run=str(self._run.path),
+            stage=self._stage,
+            rows=self._plan.rows_kept if self._plan else 0,
+            shards_finished=len(self._manifests),
+            shards=len(self._plan.shards) if self._plan else 0,
+            bytes_read=self.findings.bytes_read,
+            reembedded=self.findings.reembedded,
+            reembed_seed=self._seed,
+            problems=tuple(self.findings.problems),
+        )

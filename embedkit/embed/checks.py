@@ -1,0 +1,70 @@
+"""Checks of vectors: finite and not zero when they are made, the same when a row is embedded again."""
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.documents.schema import Dtype, Vectors, View
+from embedkit.embed.batch import ViewVectors
+from embedkit.embed.inputs import ChunkInput
+from embedkit.errors import EmbedkitError
+
+ZERO_NORM = 1e-12
+"""A vector shorter than this is a zero vector."""
+
+REEMBED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 5e-4}
+"""Largest 1 - cosine between a stored vector and the same row embedded again in a different batch, by dtype."""
+
+
+def check_vectors(chunk: ChunkInput, vectors: ViewVectors) -> dict[View, Vectors]:
+    """The journal's summary of a chunk's vectors, per view.
+
+    Raises:
+        EmbedkitError: a vector has NaN or infinity, or only zeros although its row has a text. Names the first row.
+    """
+    return {view: _check_view(chunk, view, view_vectors) for view, view_vectors in vectors.items()}
+
+
+def _check_view(chunk: ChunkInput, view: View, vectors: npt.NDArray[np.float32]) -> Vectors:
+    has_text = chunk.token_ids[view].lengths > 0
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    for what, bad in (
+        ("NaN or infinity in", ~np.isfinite(norms)),
+        ("only zeros in", has_text & (norms < ZERO_NORM)),
+    ):
+        if bad.any():
+            row = chunk.rows[int(np.flatnonzero(bad)[0])]
+            raise EmbedkitError(f"row {row}: {what} its vector (view {view}, {bad.sum()} such rows)")
+    of_texts = norms[has_text]
+    return Vectors(
+        sha256=hashlib.sha256(np.ascontiguousarray(vectors, "<f4").data).hexdigest(),
+        empty=int((~has_text).sum()),
+        norm_min=float(of_texts.min()) if len(of_texts) else None,
+        norm_max=float(of_texts.max()) if len(of_texts) else None,
+    )
+
+
+def differing_rows(
+    chunk: ChunkInput, again: ViewVectors, stored: ViewVectors, dtype: Dtype
+) -> list[tuple[View, int, float]]:
+    """Rows whose stored vector differs from the one made again: view, position in the chunk, 1 - cosine.
+
+    The stored vector of a row without text must be zeros.
+    """
+    found: list[tuple[View, int, float]] = []
+    for view, vectors in again.items():
+        distances = _cosine_distances(vectors, stored[view])
+        is_close = distances <= REEMBED_TOLERANCE[dtype]
+        same = np.where(chunk.token_ids[view].lengths > 0, is_close, (stored[view] == 0).all(axis=1))
+        found += [(view, int(i), float(distances[i])) for i in np.flatnonzero(~same)]
+    return found
+
+
+def _cosine_distances(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """1 - cosine of each pair of rows, float64 (n,); NaN where a row is zero or not finite."""
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines = (a64 * b64).sum(axis=1) / (np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1))
+    distances: npt.NDArray[np.float64] = 1.0 - cosines
+    return distances

@@ -1,0 +1,255 @@
+"""One attempt at one shard: adopt, embed, check, publish."""
+
+import hashlib
+import logging
+import secrets
+import socket
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.documents.codec import digest, file_record
+from embedkit.documents.schema import (
+    FORMAT,
+    Canary,
+    Chunk,
+    EngineName,
+    Plan,
+    PlanShard,
+    RunConfig,
+    ShardManifest,
+    ShardMatrix,
+    View,
+)
+from embedkit.embed.batch import EngineBatch, embed_batch, embed_chunk, in_row_order, make_batch
+from embedkit.embed.canary import TokenIdList, distance, embed_canary, to_bytes, tolerance
+from embedkit.embed.checks import check_vectors, differing_rows
+from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
+from embedkit.embed.manifests import publish_manifest
+from embedkit.embed.shard_file import ShardFile
+from embedkit.embed.watchdog import QUIET_SECONDS, Watchdog
+from embedkit.engines import Engine
+from embedkit.errors import CanaryMoved
+from embedkit.job import current_job
+from embedkit.log_progress import LogProgress
+from embedkit.prepare.plan import shard_of
+from embedkit.run import RunFolder
+
+log = logging.getLogger(__name__)
+
+SLOWER: dict[EngineName, float] = {"vllm": 1.0, "transformers": 5.0, "hash": 1.0}
+"""How many times longer than the plan's prediction, which is for vLLM, an engine may take."""
+
+
+@dataclass
+class Clock:
+    """Seconds per phase of an attempt, measured in the thread that runs the engine."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.monotonic)
+
+    def lap(self, phase: str) -> float:
+        """Add the time since the last lap to a phase; returns that time in seconds."""
+        now = time.monotonic()
+        passed, self._last = now - self._last, now
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + passed
+        return passed
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What one process keeps from shard to shard: the engine, the reader of rows, the canary's inputs, the watchdog."""
+
+    engine: Engine
+    reader: InputReader
+    canary: TokenIdList
+    watchdog: Watchdog
+
+
+class ShardTask:
+    """One attempt at one shard.
+
+    Reads the next chunk and writes the previous one while the engine works. Embeds the canary before and after.
+    """
+
+    def __init__(self, run: RunFolder, config: RunConfig, plan: Plan, shard: int, worker: Worker, clock: Clock) -> None:
+        self._run = run
+        self._config = config
+        self._plan = plan
+        self._shard = shard
+        self._planned: PlanShard = shard_of(plan.shards, shard, run.plan)
+        self._engine = worker.engine
+        self._worker = worker
+        self._clock = clock
+        self._attempt = _new_attempt()
+
+    def run(self) -> None:
+        """Adopt the durable chunks of earlier attempts, embed the others, publish the manifest."""
+        plan_sha256 = digest(self._plan)
+        self._heartbeat("embedding the canary")
+        before = to_bytes(embed_canary(self._engine, self._worker.canary))
+        self._clock.lap("canary")
+        with ShardFile(
+            self._run.shard(self._shard),
+            self._shard,
+            self._planned,
+            self._config.request.views,
+            plan_sha256,
+            self._engine.record,
+            before,
+            self._attempt,
+        ) as shard_file:
+            self._heartbeat("reading the chunks of earlier attempts")
+            shard_file.adopt(self._gives_same_vectors)
+            self._clock.lap("adopt")
+            if shard_file.adopted:
+                log.info("%d of %d chunks are durable already", shard_file.adopted, len(self._planned.chunks) - 1)
+            self._embed_missing(shard_file)
+            canary = self._check_canary_drift(before, shard_file)
+            paths = shard_file.finish()
+            self._clock.lap("write")
+            manifest = self._manifest(shard_file, paths, canary, plan_sha256)
+        publish_manifest(self._run.shard_manifest(self._shard), manifest)
+        log.info("shard %d is finished: %.0f tokens a second", self._shard, manifest.tokens_per_second)
+
+    def _heartbeat(self, doing: str) -> None:
+        """Report progress to the watchdog, and the next step; its limit follows from the plan's prediction."""
+        tokens = max(self._plan.settings.chunk_tokens, self._plan.settings.max_length * len(self._config.request.views))
+        predicted = self._planned.cost_seconds * min(tokens / self._planned.tokens, 1.0)
+        limit = SLOWER[self._config.request.engine] * max(QUIET_SECONDS, 20 * predicted)
+        self._worker.watchdog.heartbeat(f"{doing} (shard {self._shard})", limit)
+
+    def _gives_same_vectors(self, chunk: Chunk, data: dict[View, bytes]) -> bool:
+        """Whether a chunk of an earlier attempt has today's inputs, and its shortest row today's vectors."""
+        self._heartbeat(f"embedding a row of ids {chunk.start} to {chunk.stop - 1} again")
+        whole = self._worker.reader.read(chunk.start, chunk.stop)
+        if inputs_digest(whole) != chunk.inputs_sha256:
+            return False
+        # One short row is quick, and enough to see a GPU that went bad.
+        at = int(np.argmin(sum(token_ids.lengths for token_ids in whole.token_ids.values())))
+        picked = whole.take([chunk.start + at])
+        dim = self._engine.record.dim
+        stored = {view: np.frombuffer(raw, "<f4").reshape(-1, dim)[[at]] for view, raw in data.items()}
+        return not differing_rows(picked, embed_chunk(self._engine, picked), stored, self._config.request.dtype)
+
+    def _check_canary_drift(self, before: bytes, shard_file: ShardFile) -> Canary:
+        """Embed the canary again. If its vectors changed, discard the attempt and raise CanaryMoved."""
+        self._heartbeat("embedding the canary again")
+        after = to_bytes(embed_canary(self._engine, self._worker.canary))
+        record = self._engine.record
+        moved = distance(after, before, record)
+        if moved > tolerance(record):
+            shard_file.discard()
+            raise CanaryMoved(
+                f"shard {self._shard}: the canary's vectors moved by {moved:.2g} while it was embedded (tolerance "
+                f"{tolerance(record):g}): {record.gpu or 'the engine'} on {socket.gethostname()} does not give the "
+                "same vectors for the same texts. This attempt is discarded; run the shard on another node"
+            )
+        self._clock.lap("canary")
+        return Canary(tokens=tuple(len(ids) for ids in self._worker.canary), before=before, after=after)
+
+    def _embed_missing(self, shard_file: ShardFile) -> None:
+        """Embed the chunks that were not adopted. One thread reads a chunk ahead, one writes a chunk behind."""
+        missing = [border for border in pairwise(self._planned.chunks) if border[0] not in shard_file.chunks]
+        if not missing:
+            return
+        reader = self._worker.reader
+        tokens = self._planned.tokens - sum(chunk.tokens for chunk in shard_file.chunks.values())
+        progress = LogProgress(log, f"shard {self._shard}", tokens, "tokens")
+        with ThreadPoolExecutor(1, "read") as read_ahead, ThreadPoolExecutor(1, "write") as write_behind:
+            ahead = read_ahead.submit(_read, reader, *missing[0])
+            behind: Future[None] | None = None
+            for i, (start, stop) in enumerate(missing):
+                self._heartbeat(f"embedding ids {start} to {stop - 1}")
+                chunk_input, batch = ahead.result()
+                if i + 1 < len(missing):
+                    ahead = read_ahead.submit(_read, reader, *missing[i + 1])
+                self._clock.lap("wait")
+                embedded = embed_batch(self._engine, chunk_input, batch)
+                seconds = self._clock.lap("embed")
+                if behind is not None:
+                    behind.result()
+                behind = write_behind.submit(self._write, shard_file, chunk_input, batch, embedded, seconds, progress)
+            if behind is not None:
+                self._heartbeat("writing the last chunk")
+                behind.result()
+        self._clock.lap("write")
+
+    def _write(
+        self,
+        shard_file: ShardFile,
+        chunk_input: ChunkInput,
+        batch: EngineBatch,
+        embedded: npt.NDArray[np.float32],
+        seconds: float,
+        progress: LogProgress,
+    ) -> None:
+        """Check a chunk's vectors and make them durable."""
+        vectors = in_row_order(chunk_input, batch, embedded)
+        chunk = Chunk(
+            start=chunk_input.start,
+            stop=chunk_input.stop,
+            tokens=chunk_input.tokens,
+            inputs_sha256=inputs_digest(chunk_input),
+            views=check_vectors(chunk_input, vectors),
+            seconds=seconds,
+        )
+        shard_file.append(chunk, vectors)
+        progress.add(chunk.tokens)
+
+    def _manifest(
+        self, shard_file: ShardFile, paths: dict[View, Path], canary: Canary, plan_sha256: str
+    ) -> ShardManifest:
+        """The manifest of the finished shard."""
+        chunks = tuple(shard_file.chunks[start] for start in self._planned.chunks[:-1])
+        embedded = sum(chunk.seconds for chunk in chunks)
+        return ShardManifest(
+            format=FORMAT,
+            shard=self._shard,
+            attempt=self._attempt,
+            job=current_job().name,
+            host=socket.gethostname(),
+            request_sha256=digest(self._config.request),
+            request=self._config.request,
+            plan_sha256=plan_sha256,
+            engine=self._engine.record,
+            start=self._planned.start,
+            stop=self._planned.stop,
+            tokens=sum(chunk.tokens for chunk in chunks),
+            inputs_sha256=hashlib.sha256("".join(c.inputs_sha256 for c in chunks).encode()).hexdigest(),
+            matrices={view: self._matrix(view, path, chunks) for view, path in paths.items()},
+            canary=canary,
+            chunks=chunks,
+            chunks_adopted=shard_file.adopted,
+            seconds=self._clock.seconds,
+            tokens_per_second=sum(chunk.tokens for chunk in chunks) / max(embedded, 1e-9),
+        )
+
+    def _matrix(self, view: View, path: Path, chunks: tuple[Chunk, ...]) -> ShardMatrix:
+        vectors = [chunk.views[view] for chunk in chunks]
+        return ShardMatrix(
+            file=file_record(path),
+            shape=(self._planned.stop - self._planned.start, self._engine.record.dim),
+            dtype="F32",
+            empty=sum(v.empty for v in vectors),
+            norm_min=min((v.norm_min for v in vectors if v.norm_min is not None), default=None),
+            norm_max=max((v.norm_max for v in vectors if v.norm_max is not None), default=None),
+            non_finite=0,
+        )
+
+
+def _new_attempt() -> str:
+    """A unique name for one attempt: job, restart, random part."""
+    job = current_job()
+    return f"{job.name}-{job.restart}-{secrets.token_hex(4)}"
+
+
+def _read(reader: InputReader, start: int, stop: int) -> tuple[ChunkInput, EngineBatch]:
+    """A chunk's rows and its batch; runs in the thread that reads ahead."""
+    chunk_input = reader.read(start, stop)
+    return chunk_input, make_batch(chunk_input)

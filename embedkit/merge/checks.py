@@ -1,0 +1,82 @@
+"""merge's checks before it writes: one engine, one canary. Refused shards are recorded, and embed makes them again."""
+
+import shlex
+from collections.abc import Sequence
+
+from embedkit.documents.codec import digest, write
+from embedkit.documents.schema import FORMAT, EngineRecord, Rejected, RejectedShard, ShardManifest
+from embedkit.embed.canary import canary_problems
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder, program
+
+
+def engine_groups(manifests: Sequence[ShardManifest]) -> dict[EngineRecord, list[int]]:
+    """Shards by the engine record they were embedded with."""
+    groups: dict[EngineRecord, list[int]] = {}
+    for manifest in manifests:
+        groups.setdefault(manifest.engine, []).append(manifest.shard)
+    return groups
+
+
+def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixed: bool) -> None:
+    """Raise EmbedkitError if the shards were made on different engines and that is not allowed."""
+    groups = engine_groups(manifests)
+    dims = {record.dim for record in groups}
+    if len(groups) == 1 or (allow_mixed and len(dims) == 1):
+        return
+    lines = [f"  shards {', '.join(map(str, shards))}: {record}" for record, shards in groups.items()]
+    largest = max(groups.values(), key=len)
+    others = {
+        shard: "made on another engine than most"
+        for group in groups.values()
+        if group is not largest
+        for shard in group
+    }
+    reject(run, others, manifests, remake=True)
+    raise EmbedkitError(
+        "the shards were made on different engines, whose vectors differ slightly:\n"
+        + "\n".join(lines)
+        + f"\nto accept this: {shlex.join([program(), 'merge', str(run.path), '--allow-mixed'])}\nto make shards "
+        f"{', '.join(map(str, sorted(others)))} again, on the engine of the others: {run.resume_command}"
+    )
+
+
+def check_canaries(run: RunFolder, manifests: Sequence[ShardManifest]) -> None:
+    """Raise EmbedkitError naming the shards whose canary differs from the others' on the same engine."""
+    problems = canary_problems(manifests)
+    if not problems:
+        return
+    lines = [f"  shard {shard}: {problem}" for shard, problem in sorted(problems.items())]
+    reject(run, problems, manifests, remake=True)
+    raise EmbedkitError(
+        "the canary (the same texts in every task) has different vectors in these shards, although the engine is the "
+        "same. The cause may be a bad GPU or a different model:\n" + "\n".join(lines) + f"\nto make them again: "
+        f"{run.resume_command}"
+    )
+
+
+def reject(run: RunFolder, problems: dict[int, str], manifests: Sequence[ShardManifest], *, remake: bool) -> None:
+    """Write `rejected.json`: which shards' manifests are refused and why. embed then makes those shards again.
+
+    Args:
+        run: the run.
+        problems: what is wrong, by shard.
+        manifests: manifests that were read; those of other shards are ignored.
+        remake: whether to make the shards again even if their bytes are those that were written.
+    """
+    refused = {
+        str(m.shard): RejectedShard(manifest_sha256=digest(m), what=problems[m.shard], remake=remake)
+        for m in manifests
+        if m.shard in problems
+    }
+    write(run.rejected, Rejected(format=FORMAT, shards=refused))
+
+
+def shards_error(run: RunFolder, problems: dict[int, str], total: int) -> EmbedkitError:
+    """The error that names the shards that do not count, and the command that makes them again."""
+    lines = [f"  shard {shard}: {problem}" for shard, problem in sorted(problems.items())]
+    return EmbedkitError(
+        f"{len(problems)} of {total} shards are missing or damaged:\n"
+        + "\n".join(lines)
+        + f"\nto make them again: {run.resume_command}"
+    )
