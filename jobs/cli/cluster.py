@@ -50,7 +50,7 @@ def submit(
     Returns at once; the jobs wait for each other. --num-gpus is how many shards are embedded at once.
     """
     from jobs.cli.output import print_resubmission
-    from jobs.profiles.values import load_profile
+    from jobs.profiles.load import load_profile
     from jobs.submit.limits import check_new_run
     from jobs.submit.rerun import last_profile, submit_missing
     from jobs.submit.state import refuse_if_active
@@ -124,7 +124,7 @@ def rerun(
     from embedkit.documents.schema import RunConfig
     from embedkit.run import find_run
     from jobs.cli.output import print_resubmission
-    from jobs.profiles.values import load_profile, with_overrides
+    from jobs.profiles.load import load_profile, with_overrides
     from jobs.submit.rerun import last_profile, submit_missing
 
     folder = find_run(run_name_or_path, output_dir)
@@ -167,7 +167,7 @@ def check(name_or_path: str, as_json: bool) -> None:
     import sys
 
     from jobs.cli.output import print_json
-    from jobs.profiles.values import load_profile
+    from jobs.profiles.load import load_profile
     from jobs.submit.check_profile import check_profile
 
     report = check_profile(load_profile(name_or_path))

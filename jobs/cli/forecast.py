@@ -12,7 +12,7 @@ from embedkit.forecast.footprint import footprint
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
-from jobs.profiles.values import Profile, Resources
+from jobs.profiles.schema import Profile, Resources
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.sbatch import script
 from jobs.submit.state import had_analyze, had_preflight

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from embedkit.documents.schema import Device
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 from jobs.records.attempts import NO_EXIT_RECORD, Start
 from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
 from jobs.slurm.accounting import JobRecord

@@ -1,4 +1,4 @@
-"""What Slurm tells a process about its job: the only place that reads the variables which describe it."""
+"""Read the job of this process from SLURM_* variables; no other module reads those that describe a job."""
 
 import os
 import socket
@@ -7,7 +7,7 @@ from embedkit.job import JobContext
 
 
 def job_of_this_process() -> JobContext:
-    """The job that Slurm started this process in; the default context outside of Slurm."""
+    """The Slurm job of this process; the default context outside of Slurm."""
     job = os.environ.get("SLURM_JOB_ID", "")
     if not job:
         return JobContext()
@@ -22,6 +22,6 @@ def job_of_this_process() -> JobContext:
 
 
 def array_index() -> int | None:
-    """This process's index in a job array; None if its job is no task of one."""
+    """The array index of this process; None if its job is not an array task."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return int(index) if array and index else None

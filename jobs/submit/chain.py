@@ -18,7 +18,8 @@ from submitit.core.utils import CommandFunction
 
 from embedkit.run import RunFolder
 from jobs.node.scratch import SCRATCH
-from jobs.profiles.values import Resources, Stage, sbatch_parameters, setup_lines
+from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
+from jobs.profiles.schema import Resources, Stage
 from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG
 from jobs.records.submissions import COMMENT

@@ -12,7 +12,7 @@ from embedkit.run import RunFolder
 from embedkit.storage.lock import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.monitor.logs import says_out_of_memory
-from jobs.profiles.values import Profile
+from jobs.profiles.schema import Profile
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submission, Submissions
 from jobs.slurm.accounting import JobRecord, history

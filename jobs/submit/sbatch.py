@@ -8,7 +8,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.profiles.values import Profile, Resources, Stage
+from jobs.profiles.schema import Profile, Resources, Stage
 from jobs.records.submissions import Submission, Submissions, new_submission, now
 from jobs.slurm.client import array_spec, cancel, own_environment
 from jobs.submit.chain import ChainJob, JobExecutor

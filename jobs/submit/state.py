@@ -14,7 +14,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merge.stage import is_merge_of
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import has_slurm, queue
@@ -45,7 +45,7 @@ class SubmissionState:
 
     def live_of(self, stage: Stage) -> list[LiveTask]:
         """Tasks of a stage that are running, or queued for something that can happen."""
-        return [task for task in self.live if task.stage == stage and not task.task.is_stuck]
+        return [task for task in self.live if task.stage == stage and not task.task.never_starts]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def plan_submission(
         only: shards to run, also if they are repeat_failures; all that need it if empty.
         per_job: how many shards a task embeds side by side.
     """
-    cancel = {task.task.name for task in state.live if task.task.is_stuck}
+    cancel = {task.task.name for task in state.live if task.task.never_starts}
     preparing = _ids(state.live_of("prepare"))
     running_embed, merging = state.live_of("embed"), state.live_of("merge")
     jobs: list[ChainJob] = []

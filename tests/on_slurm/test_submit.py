@@ -21,7 +21,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from embedkit.run import RunFolder
-from jobs.profiles.values import TEMPLATES, load_profile, shipped
+from jobs.profiles.load import TEMPLATES, load_profile, shipped
 from jobs.records.submissions import Submission, Submissions
 from jobs.submit.chain import whole_chain
 from jobs.submit.sbatch import script
@@ -232,7 +232,7 @@ def test_more_shards_than_an_array_may_have_are_refused_and_nothing_is_made(
     refused = embedkit("submit", *request, "--shards", 1002, check=False, **cluster.environment)
     assert refused.returncode == 2
     assert "MaxArraySize is 1001" in refused.stderr
-    assert "1001 shards at most" in refused.stderr
+    assert "at most 1001 shards fit" in refused.stderr
     assert not (tmp_path / "run").exists()
     embedkit("submit", *request, "--shards", 1001, **cluster.environment)
     run = RunFolder(tmp_path / "run")
@@ -251,13 +251,13 @@ def test_an_accounts_limit_is_named_with_how_many_shards_fit_and_so_many_do(
     refused = embedkit("submit", *request, "--shards", 19, check=False, **cluster.environment)
     assert refused.returncode == 2, refused.stderr
     assert "MaxSubmit of account small is 20" in refused.stderr
-    assert "and 0 of yours are queued or running: 18 shards at most" in refused.stderr
+    assert "and 0 of yours are queued or running: at most 18 shards fit" in refused.stderr
     assert not (tmp_path / "run").exists()
     embedkit("submit", *request, "--shards", 18, **cluster.environment)
     run = RunFolder(tmp_path / "run")
     assert len(live(cluster, run)) == 20
     full = embedkit("submit", *request, "--run-name", "two", "--shards", 1, check=False, **cluster.environment)
-    assert "20 of yours are queued or running: 0 shards at most" in full.stderr
+    assert "20 of yours are queued or running: at most 0 shards fit" in full.stderr
     cluster.run("scancel", other)
     cancel(cluster, run)
 

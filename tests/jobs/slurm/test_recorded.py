@@ -9,16 +9,20 @@ import pytest
 from embedkit.errors import EmbedkitError
 from jobs.monitor.logs import error_line, newest_start, says_out_of_memory
 from jobs.node import signals
-from jobs.profiles.values import Resources
-from jobs.slurm import cluster
+from jobs.profiles.schema import Resources
+from jobs.slurm import read_cluster
 from jobs.slurm.accounting import FIELDS, JobRecord, history, parse_history
 from jobs.slurm.client import Task, parse_configuration, parse_queue, parse_state, state_of
-from jobs.submit import limits
+from jobs.slurm.cluster import Site
+from jobs.slurm.read_cluster import with_accounts
+from jobs.submit.limits import submit_limits
 from tests.conftest import ROOT
+from tests.support.slurm.record import ASSOC_FIELDS, QOS_FIELDS
 
 RECORDED = ROOT / "tests" / "data" / "slurm"
 VERSIONS = sorted(path.parent.name for path in RECORDED.glob("*/jobs.json"))
 MIB = 1 << 20
+RECORDED_FIELDS = {"assoc": ASSOC_FIELDS, "qos": QOS_FIELDS, "user": ("DefaultAccount",)}
 
 pytestmark = pytest.mark.parametrize("version", VERSIONS)
 
@@ -92,7 +96,7 @@ def test_the_queue_is_read_and_a_comment_of_two_lines_makes_no_task(version: str
         "never": "DependencyNeverSatisfied",
         "later": "BeginTime",
     }
-    assert [name for name, task in tasks.items() if task.is_stuck] == [("never", None)]
+    assert [name for name, task in tasks.items() if task.never_starts] == [("never", None)]
     assert tasks["lines", None].comment == "embedkit-two"
     begin, now = tasks["later", None].start, array[0].start
     assert begin is not None
@@ -182,16 +186,24 @@ def test_the_configuration_is_read(version: str) -> None:
 
 
 def test_limits_of_accounts_are_read(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"assoc": "assoc.txt", "qos": "qos.txt", "user": "user.txt"}
-    for module in (limits, cluster):
-        monkeypatch.setattr(module, "ask", lambda *command: said(version, files[command[4]]))
-    monkeypatch.setattr(limits.getpass, "getuser", lambda: "user")
-    found = limits.account_limits(Resources(account="small"), "embedkit")
+    """The recordings have only some of the fields; the stand-in refuses the rest as an older sacctmgr does."""
+
+    def recorded_rows(*command: str) -> str:
+        fields = command[-1].removeprefix("format=").split(",")
+        unknown = [field for field in fields if field not in RECORDED_FIELDS[command[4]]]
+        if unknown:
+            raise EmbedkitError(f"sacctmgr failed: Unknown field '{unknown[0]}'")
+        return said(version, f"{command[4]}.txt")
+
+    monkeypatch.setattr(read_cluster, "run_slurm", recorded_rows)
+    site = with_accounts(Site(user="user", settings=parse_configuration(said(version, "config.txt"))))
+    _, *found = submit_limits(Resources(account="small"), site)
     assert [(limit.name, limit.most) for limit in found] == [
-        ("MaxSubmit of account small", 20),
         ("MaxSubmit of account small, user user", 20),
+        ("MaxSubmit of account small", 20),
     ]
-    assert limits.account_limits(Resources(), "embedkit") == []  # lab, the default account, has none
+    _, *found = submit_limits(Resources(), site)
+    assert found == []  # lab, the default account, has none
 
 
 @pytest.mark.parametrize(
@@ -218,7 +230,7 @@ def test_a_job_that_slurm_no_longer_knows(version: str, job: str, monkeypatch: p
     def refuse(*_: str) -> str:
         raise EmbedkitError(f"scontrol failed: {said(version, f'{job}.txt')}")
 
-    monkeypatch.setattr("jobs.slurm.client.ask", refuse)
+    monkeypatch.setattr("jobs.slurm.client.run_slurm", refuse)
     assert state_of("99999") == ("", "")
 
 
@@ -229,7 +241,7 @@ def test_a_job_that_is_being_ended_sees_what_for(
     version: str, job: str, cancelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What scontrol said of a job to the job itself, as it got SIGTERM."""
-    monkeypatch.setattr("jobs.slurm.client.ask", lambda *_: said(version, f"ending-{job}.txt"))
+    monkeypatch.setattr("jobs.slurm.client.run_slurm", lambda *_: said(version, f"ending-{job}.txt"))
     assert signals.was_cancelled() is cancelled
 
 

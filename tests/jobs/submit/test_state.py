@@ -16,7 +16,7 @@ from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
-from jobs.profiles.values import Resources, Stage
+from jobs.profiles.schema import Resources, Stage
 from jobs.records.attempts import LIMIT, NO_EXIT_RECORD, Attempts
 from jobs.records.groups import group_of, groups
 from jobs.records.submissions import COMMENT, LiveTask, Submissions, new_submission
@@ -131,7 +131,7 @@ class Slurm:
         problems = {shard: why for shard, why in at.problems.items() if shard not in done}
         after = any(task.task.state == "PENDING" for task in at.live_of("merge")) and planned and not problems
         merged = at.merged or before or after
-        stuck = tuple(task for task in at.live if task.task.is_stuck)
+        stuck = tuple(task for task in at.live if task.task.never_starts)
         self.state = replace(at, planned=planned, problems=problems, repeat_failures={}, merged=merged, live=stuck)
 
 
@@ -261,7 +261,7 @@ def test_nothing_is_submitted_twice_nor_cancelled_that_may_succeed(state: Submis
 @given(standings())
 def test_what_waits_in_vain_is_cancelled(state: SubmissionState) -> None:
     decision = plan_submission(state, PARALLEL)
-    assert {task.task.name for task in state.live if task.task.is_stuck} <= set(decision.cancel)
+    assert {task.task.name for task in state.live if task.task.never_starts} <= set(decision.cancel)
 
 
 @tries(100)
@@ -384,14 +384,14 @@ def test_the_queue_is_read_whatever_others_wrote_into_their_comments() -> None:
         *(f"1_{index}" for index in range(2, 10)),
         "13",
     ]
-    assert [task.job for task in tasks if task.is_stuck] == ["6"]
+    assert [task.job for task in tasks if task.never_starts] == ["6"]
     assert parse_queue("") == []
 
 
 def test_states_of_later_versions_are_kept_as_they_are() -> None:
     """Made up."""
     (task,) = parse_queue("5|1|STATE_OF_TOMORROW|a reason|n[1-2]|lab|normal|N/A|x\n")
-    assert (task.state, task.reason, task.is_stuck) == ("STATE_OF_TOMORROW", "a reason", False)
+    assert (task.state, task.reason, task.never_starts) == ("STATE_OF_TOMORROW", "a reason", False)
 
 
 def test_the_configuration_is_read() -> None:

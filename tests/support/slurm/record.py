@@ -22,8 +22,10 @@ from pathlib import Path
 
 from jobs.slurm.accounting import FIELDS
 from jobs.slurm.client import OUTPUT_VARIABLES, QUEUE_FORMAT
-from jobs.submit.limits import ASSOC_FIELDS, QOS_FIELDS
 
+ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
+QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
+"""The fields of the recordings of sacctmgr: those that limit how much may be submitted."""
 HERE = Path(__file__).parents[2] / "data" / "slurm"
 SECONDS = 200
 """How long to wait for something; a job's smallest time limit is a minute, and so are the steps in which it is kept."""
@@ -91,7 +93,7 @@ def main() -> None:
 
 
 def ask(*command: str, **more: str) -> tuple[int, str]:
-    """Exit code, and what one of Slurm's commands printed, as jobs.slurm.client.ask lets it print."""
+    """Exit code, and what one of Slurm's commands printed, as jobs.slurm.client.run_slurm lets it print."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=plain | {"TZ": "UTC"} | more)
     return done.returncode, done.stdout + done.stderr

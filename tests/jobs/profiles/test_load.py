@@ -1,4 +1,4 @@
-"""Site profiles: what a stage gets of them, and what is said of a file that cannot be used."""
+"""Site profiles: the resources of each stage, and the errors for a file that cannot be used."""
 
 import json
 import os
@@ -17,22 +17,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedkit.errors import UsageError
-from jobs.profiles.values import (
-    KEY_OF,
-    KEYS,
-    MOST_MINUTES,
-    OURS,
-    TEMPLATES,
-    Profile,
-    Resources,
-    load_profile,
-    megabytes,
-    minutes,
-    sbatch_parameters,
-    setup_lines,
-    shipped,
-    with_overrides,
-)
+from jobs.profiles.load import TEMPLATES, load_profile, shipped, with_overrides
+from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
+from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, Profile, Resources
+from jobs.profiles.values import MAX_MINUTES, megabytes, minutes
 from tests.conftest import ROOT
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
 
@@ -97,7 +85,7 @@ def test_an_installed_wheel_finds_the_shipped_profiles(tmp_path: Path) -> None:
     options = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     installed = tmp_path / "installed"
     subprocess.run([*pip, "install", *options, "--target", installed, ROOT], check=True)
-    code = "from jobs.profiles import values; print(values.__file__, values.load_profile('h100').path)"
+    code = "from jobs.profiles import load; print(load.__file__, load.load_profile('h100').path)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
@@ -106,7 +94,7 @@ def test_an_installed_wheel_finds_the_shipped_profiles(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert done.stdout.split() == [f"{installed}/jobs/profiles/values.py", f"{installed}/slurm_templates/h100.toml"]
+    assert done.stdout.split() == [f"{installed}/jobs/profiles/load.py", f"{installed}/slurm_templates/h100.toml"]
 
 
 # What a stage gets
@@ -317,7 +305,7 @@ def test_a_rerun_overrides_time_and_memory_of_embed_alone() -> None:
     [
         ("soon", None, r"--time: 'soon' is no time"),
         (None, "much", r"--mem: 'much' is no memory"),
-        ("1", None, r"--time: 1 minutes are over before .*signal_seconds = 120"),
+        ("1", None, r"--time: 1 minutes end before .*signal_seconds = 120"),
     ],
 )
 def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, said: str) -> None:
@@ -342,8 +330,8 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ('[embed]\nmail-user = "a"', "other options of sbatch go into sbatch"),
         ("[embed]\npartition = 3", "[embed]: partition: expected `str`, got `int`"),
         ('[embed]\npartition = ""', "[embed]: partition: expected `str` of length >= 1"),
-        ('[embed]\naccount = "a\\nrm -rf /"', "[embed]: account: 'a\\nrm -rf /' holds a line break"),
-        ('[all]\nbefore = ["a\\u00A0b"]', "[all]: before: 'a\\xa0b' holds a line break or a character that does not"),
+        ('[embed]\naccount = "a\\nrm -rf /"', "[embed]: account: 'a\\nrm -rf /' has a line break"),
+        ('[all]\nbefore = ["a\\u00A0b"]', "[all]: before: 'a\\xa0b' has a line break or an invisible character"),
         ('[embed]\nmodules = "cuda"', "[embed]: modules: expected `array`, got `str`"),
         ('[embed]\nmodules = ["a", 1]', "[embed]: modules: expected `str`, got `int` - at `[1]`"),
         ('[embed]\ncpus = "8"', "[embed]: cpus: expected `int`, got `str`"),
@@ -354,28 +342,31 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ("[embed]\ntime = 0", "[embed]: time: 0 is 0 minutes; it must be at least one minute"),
         ("[embed]\ntime = 12:00:00", "[embed]: time: expected `int | str`, got `time`; put it in quotes"),
         ('[embed]\ntime = "UNLIMITED"', "[embed]: time: 'UNLIMITED' is no time"),
-        ("[embed]\ntime = 2", "[embed]: time: 2 minutes are over before a task is told"),
+        ("[embed]\ntime = 2", "[embed]: time: 2 minutes end before Slurm signals the task"),
         ('[embed]\nmem = "1.5G"', "[embed]: mem: '1.5G' is no memory"),
         ("[embed]\nmem = -1", "[embed]: mem: -1 is no memory"),
         ("[embed]\nsignal_seconds = 59", "[embed]: signal_seconds: expected `int` >= 60"),
         (
             '[embed]\ngpu_model = "H100"',
-            "[embed]: gpu_model: the speed of 'H100' is not known; known: h100, h200; leave it out for another GPU",
+            "[embed]: gpu_model: the speed of 'H100' is not known; known: h100, h200; leave it out for a different GPU",
         ),
         ("[embed]\ngpus_per_job = 0", "[embed]: gpus_per_job: expected `int` >= 1"),
-        ("[embed]\ngpus = 8", "[embed]: the task asks for 8 GPUs, and 1 would be used: add gpus_per_job = 8"),
-        ("[embed]\ngpus = 1\ngpus_per_job = 8", "gpus_per_job = 8 needs as many GPUs, and the task asks for 1"),
-        ('[embed]\ngres = "gpu:h100:4"\ngpus_per_job = 8', "as many GPUs, and the task asks for 4: write gpus = 8"),
+        ("[embed]\ngpus = 8", "[embed]: the task requests 8 GPUs, but would use 1: add gpus_per_job = 8"),
+        ("[embed]\ngpus = 1\ngpus_per_job = 8", "gpus_per_job = 8 needs as many GPUs, but the task requests 1"),
+        ('[embed]\ngres = "gpu:h100:4"\ngpus_per_job = 8', "as many GPUs, but the task requests 4: write gpus = 8"),
         ('[embed]\nscratch = "tmp"', "[embed]: scratch: 'tmp' is neither an absolute path nor a variable"),
         ('[embed]\ngpus = 1\ngres = "gpu:1"', "[embed]: gpus and gres exclude each other"),
         ("[embed]\nenvironment = []", "[embed]: environment: is a table of names and values, not a list"),
         ("[embed.environment]\nA = 1", "[embed]: environment: A: expected `str`, got `int`"),
         ('[embed.environment]\n"A B" = "1"', "[embed]: environment: 'A B': is no name of a variable"),
-        ('[embed.environment]\nA = "$HOME/x"', "[embed]: environment: A: '$HOME/x' would stay as it is written"),
-        ('[embed.environment]\nCUDA_VISIBLE_DEVICES = "0"', "CUDA_VISIBLE_DEVICES: Slurm gives each task its GPU"),
+        ('[embed.environment]\nA = "$HOME/x"', "[embed]: environment: A: '$HOME/x' would stay as it is"),
+        (
+            '[embed.environment]\nCUDA_VISIBLE_DEVICES = "0"',
+            "CUDA_VISIBLE_DEVICES: Slurm sets it to the GPUs of each task",
+        ),
         ("[embed.sbatch]\nnice = 1.5", "[embed]: sbatch: nice: expected `bool | int | str`, got `float`"),
         ('[embed.sbatch]\nmail-user = ""', "[embed]: sbatch: mail-user: is empty"),
-        ('[embed.sbatch]\nmail-user = "a\\nb"', "[embed]: sbatch: mail-user: 'a\\nb' holds a line break"),
+        ('[embed.sbatch]\nmail-user = "a\\nb"', "[embed]: sbatch: mail-user: 'a\\nb' has a line break"),
         ('[embed.sbatch]\nmail_user = "a"', "sbatch: mail_user: is no long option of sbatch ... as in mail-user"),
         ('[embed.sbatch]\n--mail-user = "a"', "sbatch: --mail-user: is no long option of sbatch ... as in mail-user"),
         ('[embed.sbatch]\n"a b\\n" = "a"', r"sbatch: 'a b\n': is no long option"),
@@ -390,17 +381,17 @@ def test_what_cannot_be_used_is_refused_with_its_place(text: str, said: str, tmp
     assert caught.value.exit_code == 2
 
 
-@pytest.mark.parametrize("option", sorted(OURS))
+@pytest.mark.parametrize("option", sorted(SET_BY_EMBEDKIT))
 def test_an_option_that_embedkit_sets_is_refused_with_the_reason(option: str, tmp_path: Path) -> None:
     with pytest.raises(
-        UsageError, match=f"sbatch: {option}: embedkit sets --{option} itself: {re.escape(OURS[option])}"
+        UsageError, match=f"sbatch: {option}: embedkit sets --{option} itself: {re.escape(SET_BY_EMBEDKIT[option])}"
     ):
         profile(tmp_path, f"[all.sbatch]\n{option} = true")
 
 
-@pytest.mark.parametrize("option", sorted(KEY_OF))
+@pytest.mark.parametrize("option", sorted(KEY_OF_OPTION))
 def test_an_option_with_a_key_is_refused_and_the_key_named(option: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"sbatch: {option}: has a key of its own: {KEY_OF[option]}$"):
+    with pytest.raises(UsageError, match=f"sbatch: {option}: has a key of its own: {KEY_OF_OPTION[option]}$"):
         profile(tmp_path, f"[all.sbatch]\n{option} = 1")
 
 
@@ -487,7 +478,7 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         ("1-12:30", 36 * 60 + 30),
         ("1-12:30:01", 36 * 60 + 31),
         ("0-0:0:1", 1),
-        ("366-0", MOST_MINUTES),
+        ("366-0", MAX_MINUTES),
     ],
 )
 def test_times_are_as_slurm_reads_them(time: str | int, expected: int) -> None:
@@ -594,7 +585,8 @@ values = (
     | json_values
     | st.lists(plausible | json_values, max_size=2)
     | st.dictionaries(
-        st.sampled_from([*OURS, *KEY_OF, "nice", "mail-user", "HF_HOME"]) | st.text(max_size=5), plausible | json_values
+        st.sampled_from([*SET_BY_EMBEDKIT, *KEY_OF_OPTION, "nice", "mail-user", "HF_HOME"]) | st.text(max_size=5),
+        plausible | json_values,
     )
 )
 known_tables = st.dictionaries(st.sampled_from(KEYS), values, max_size=2)
