@@ -14,7 +14,7 @@ from embedkit.run import RunFolder
 from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
 from jobs.profiles.schema import Profile, Resources
 from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.sbatch import script
+from jobs.submit.script import make_script
 from jobs.submit.state import had_analyze, had_preflight
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def print_forecast(
         say(f"WARNING  {short}")
     if scripts:
         for job in jobs:
-            say(f"\n--- {job.stage}\n{script(run, profile, job)}")
+            say(f"\n--- {job.stage}\n{make_script(run, profile, job)}")
 
 
 def _describe(space: Space) -> str:

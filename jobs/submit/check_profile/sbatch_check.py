@@ -10,13 +10,15 @@ from jobs.profiles.schema import Profile, Stage
 from jobs.slurm.client import TIMEOUT_SECONDS, own_environment
 from jobs.submit.chain import ChainJob
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
-from jobs.submit.sbatch import script
+from jobs.submit.script import make_script
 
 
 def run_test_only(profile: Profile, stage: Stage) -> Finding:
     """Run sbatch --test-only on a stage's script. It submits nothing and waits for nothing."""
     indices = (0,) if stage == "embed" else None
-    text = script(RunFolder(Path.cwd() / "output" / "check"), profile, ChainJob(stage, indices=indices, parallel=1))
+    text = make_script(
+        RunFolder(Path.cwd() / "output" / "check"), profile, ChainJob(stage, indices=indices, parallel=1)
+    )
     with tempfile.TemporaryDirectory() as folder, own_environment():
         path = Path(folder) / f"{stage}.sh"
         path.write_text(text)
