@@ -140,7 +140,7 @@ def test_a_folder_that_slurm_cannot_name_is_refused(
     request = hash_request(small_chats, tokenizer_only, tmp_path / "a\\b")
     refused = embedkit("submit", *request, "--profile", "test", check=False, **cluster.environment)
     assert refused.returncode == 2
-    assert "Slurm takes no path with a backslash" in refused.stderr
+    assert "Slurm accepts no path with a backslash" in refused.stderr
 
 
 @pytest.mark.slow
@@ -206,7 +206,7 @@ def test_jobs_take_embedkit_from_where_it_was_submitted_and_leave_home_alone(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_alive_is_neither_submitted_again_nor_deleted(
+def test_an_active_run_is_neither_submitted_again_nor_deleted(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     site = held(tmp_path)
@@ -216,7 +216,7 @@ def test_a_run_that_is_alive_is_neither_submitted_again_nor_deleted(
     for option in ("--resume", "--overwrite"):
         refused = embedkit("submit", *request, option, check=False, **cluster.environment)
         assert refused.returncode == 2, refused.stderr
-        assert f"{run.path} is alive on the cluster" in refused.stderr
+        assert f"{run.path} is active on the cluster" in refused.stderr
         for job in jobs_of(run):
             assert job in refused.stderr
         assert files(run.path) == before
