@@ -105,9 +105,7 @@ def test_without_accounting_it_says_so_and_checks_the_rest(plain_cluster: Cluste
     assert "gpu has no GPUs of type h100; [embed] gres: " in refused(plain_cluster, wrong, "embed")["gpus"]
 
 
-def test_where_stand_ins_for_sinfo_and_sacctmgr_know_no_field_the_rest_is_checked(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_the_rest_is_checked_where_sinfo_and_sacctmgr_fail(cluster: Cluster, tmp_path: Path) -> None:
     for name in ("sinfo", "sacctmgr"):
         (tmp_path / name).write_text("#!/bin/sh\necho \"Unknown field 'everything'\" >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
@@ -124,7 +122,7 @@ def test_fields_that_sacctmgr_does_not_know_are_left_out(cluster: Cluster, monke
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_one_gpu_a_task_on_whole_nodes_is_refused_by_check_and_submit_and_nothing_is_made(
+def test_one_gpu_per_task_on_whole_nodes_is_refused(
     exclusive: bool, cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     """By the partition, or by the profile itself."""
@@ -141,7 +139,7 @@ def test_one_gpu_a_task_on_whole_nodes_is_refused_by_check_and_submit_and_nothin
     assert not (tmp_path / "output").exists()
 
 
-def test_a_rerun_on_whole_nodes_is_refused_too_and_a_run_without_gpus_is_not(
+def test_a_rerun_on_whole_nodes_is_refused_unless_without_gpus(
     cluster: Cluster, prepared_run: Any, tmp_path: Path
 ) -> None:
     before = files(prepared_run.path)

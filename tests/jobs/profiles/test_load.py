@@ -51,7 +51,7 @@ def test_the_shipped_profiles_load_by_name() -> None:
         assert f"`{name}`" in README
 
 
-def test_an_h100_site_embeds_on_one_gpu_a_task() -> None:
+def test_an_h100_site_embeds_on_one_gpu_per_task() -> None:
     stages = load_profile("h100").stages
     assert sbatch_parameters(stages["embed"]) == {
         "partition": "gpu",
@@ -65,7 +65,7 @@ def test_an_h100_site_embeds_on_one_gpu_a_task() -> None:
     assert "gres" not in sbatch_parameters(stages["prepare"])
 
 
-def test_the_page_on_profiles_has_each_key_once_and_an_example_that_loads(tmp_path: Path) -> None:
+def test_the_page_on_profiles_has_each_key_and_a_valid_example(tmp_path: Path) -> None:
     table = README[README.index("## Keys") : README.index("## What embedkit sets")]
     assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == field_names()
     text = README.split("```toml\n")[1].split("```")[0]
@@ -216,9 +216,7 @@ def test_every_key_reaches_sbatch_or_the_script(tmp_path: Path) -> None:
         ("gpus = 1", None),
     ],
 )
-def test_a_profile_says_which_gpu_hours_are_predicted_for_and_slurm_hears_nothing_of_it(
-    text: str, model: str | None, tmp_path: Path
-) -> None:
+def test_the_gpu_of_predictions_is_not_requested_from_slurm(text: str, model: str | None, tmp_path: Path) -> None:
     resources = embed(tmp_path, f"[embed]\n{text}")
     assert resources.predicted_gpu == model
     assert "h200" not in str(sbatch_parameters(resources))
@@ -406,7 +404,7 @@ def test_a_refused_option_cannot_be_shortened_as_sbatch_allows(option: str, said
 @pytest.mark.parametrize(
     "option", ["mail-type", "begin", "nice", "gres-flags", "time-min", "mem-bind", "ntasks-per-core"]
 )
-def test_other_options_pass_though_their_names_begin_like_refused_ones(option: str, tmp_path: Path) -> None:
+def test_options_that_begin_like_refused_ones_pass(option: str, tmp_path: Path) -> None:
     assert sbatch_parameters(embed(tmp_path, f'[all.sbatch]\n{option} = "x"')) == {option: "x"}
 
 
@@ -426,7 +424,7 @@ def test_what_is_no_toml_is_refused_with_its_line(text: bytes, said: str, tmp_pa
     assert str(caught.value).startswith(f"{tmp_path}/site.toml: is no ")
 
 
-def test_workers_have_a_gpu_each_and_preflight_asks_for_the_same_nodes(tmp_path: Path) -> None:
+def test_each_worker_has_a_gpu_and_preflight_requests_the_same(tmp_path: Path) -> None:
     for text in ("gpus_per_job = 8", "gpus_per_job = 8\ngpus = 8", 'gpus_per_job = 8\ngres = "gpu:h100:8"'):
         stages = profile(tmp_path, f"[embed]\n{text}").stages
         assert (stages["embed"].gpus_per_job, stages["embed"].gpu_count) == (8, 8)
@@ -441,7 +439,7 @@ def test_a_number_of_thousands_of_digits_is_refused(tmp_path: Path) -> None:
             profile(tmp_path, f"[all]\n{key} = 0x{'f' * 9000}")
 
 
-def test_an_unknown_name_lists_the_shipped_ones_and_says_that_a_path_works() -> None:
+def test_an_unknown_name_lists_the_shipped_profiles() -> None:
     with pytest.raises(
         UsageError, match=r"no profile 'h10' \(did you mean h100\?\); there are cpu, h100, .*a path works"
     ):

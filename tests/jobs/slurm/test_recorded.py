@@ -259,7 +259,7 @@ def test_logs_tell_a_lack_of_memory_and_nothing_else_does(version: str) -> None:
     assert {path.stem for path in logs if says_out_of_memory(path)} == {"memory", "polled"}
 
 
-def test_the_line_that_says_why_is_found_in_every_log_of_what_slurm_ended(version: str) -> None:
+def test_the_error_line_is_found_in_every_log_that_slurm_ended(version: str) -> None:
     folder = RECORDED / version / "logs"
     said = {path.stem: error_line(newest_start(path)) or "" for path in sorted(folder.glob("*.log"))}
     for name in ("array-3", "cancelled", "lost_once", "preempted_once", "time"):

@@ -118,11 +118,11 @@ def test_cpus_and_states_of_nodes_are_read() -> None:
         ({"reservation": "curse"}, "reservation", 'no reservation of this name -> reservation: did you mean "course"?'),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_what_to_write(changes: dict[str, Any], what: str, found: str) -> None:
+def test_what_the_cluster_lacks_is_refused_with_the_fix(changes: dict[str, Any], what: str, found: str) -> None:
     assert found in refused(replace(FITS, **changes))[what]
 
 
-def test_a_partition_that_is_down_or_for_others_is_refused_with_who_may() -> None:
+def test_a_partition_that_is_down_or_not_allowed_is_refused() -> None:
     found = [one.actual for one in findings(Resources(partition="cpu", time=10)) if one.level == "refused"]
     assert found == ["cpu is DOWN", "cpu has AllowQos=long", "cpu has AllowAccounts=rich", "only for groups staff"]
     there = site(groups=frozenset({"staff"}), settings={"AccountingStorageEnforce": "none"})
@@ -138,23 +138,23 @@ def test_of_two_partitions_one_that_takes_the_job_is_enough() -> None:
     assert not [level for _, level in levels if level == "refused"]
 
 
-def test_a_gpu_in_a_partition_without_any_is_refused_with_partitions_that_have_some() -> None:
+def test_a_partition_without_gpus_is_refused_naming_others() -> None:
     assert "cpu has no GPUs -> partition: one of gpu, whole" in refused(Resources(partition="cpu", gpus=1))["gpus"]
 
 
-def test_a_profile_without_a_time_is_told_which_it_will_be() -> None:
+def test_a_profile_without_a_time_gets_the_partitions() -> None:
     found = {one.actual for one in findings(Resources(partition="gpu")) if one.what == "time"}
     assert found == {"the limit is 2:00:00, gpu's DefaultTime"}
     found = {one.actual for one in findings(Resources(partition="cpu")) if one.what == "time"}
     assert found == {"the limit is 0:10:00, cpu's MaxTime"}
 
 
-def test_gpus_of_two_types_are_a_warning_since_their_shards_are_not_merged() -> None:
+def test_gpus_of_two_types_are_a_warning() -> None:
     (found,) = [one for one in findings(Resources(partition="gpu", gpus=1)) if one.what == "gpus"]
     assert (found.level, found.fix) == ("warning", '"gpu:a100:1" or "gpu:h100:1"')
 
 
-def test_memory_over_the_limit_a_cpu_says_how_many_cpus_it_takes() -> None:
+def test_memory_over_the_limit_per_cpu_names_the_cpus_needed() -> None:
     found = {
         one.level: one.fix for one in findings(Resources(partition="cpu", cpus=2, mem=12_000)) if one.what == "mem"
     }
@@ -198,7 +198,7 @@ def test_one_gpu_on_whole_nodes_is_refused_naming_gpus_per_job() -> None:
     assert "gpus_per_job: gpus_per_job = 8 with gpus = 8 makes one allocation feed 8 workers" in found
 
 
-def test_limits_say_how_many_shards_can_be_submitted_and_run() -> None:
+def test_limits_give_the_shards_that_can_be_submitted_and_run() -> None:
     found = {one.what: one.actual for one in findings(FITS)}
     assert found["shards"] == "at most 47, with nothing else queued (MaxSubmit 50 of account lab, user ada)"
     assert found["at once"].startswith("at most 4 shards (MaxTRESPU gres/gpu=4 of QOS normal)")
@@ -224,7 +224,7 @@ def test_where_sinfo_and_sacctmgr_say_nothing_the_rest_is_checked() -> None:
     assert list(refused(Resources(partition="gpu", time=3000, gpus=99), there=bare)) == ["time"]
 
 
-def test_a_wckey_is_wanted_where_it_is_enforced() -> None:
+def test_a_wckey_is_required_where_it_is_enforced() -> None:
     settings = {"TrackWCKey": "Yes", "AccountingStorageEnforce": "associations,wckeys"}
     there = site(settings=settings, wckeys=frozenset({"mine"}))
     (found,) = [one for one in findings(FITS, there) if one.what == "wckey"]
@@ -251,6 +251,6 @@ def test_a_wckey_is_wanted_where_it_is_enforced() -> None:
         (0, "", "note", "sbatch accepts it without a message"),
     ],
 )
-def test_what_sbatch_says_of_a_test_is_read(code: int, text: str, level: str, found: str) -> None:
+def test_the_output_of_test_only_is_read(code: int, text: str, level: str, found: str) -> None:
     one = parse_test_only(code, text)
     assert (one.level, one.actual) == (level, found)
