@@ -1,4 +1,4 @@
-"""A run through Slurm gives the very files of a local one; what was killed is run again, and nothing else."""
+"""A run through Slurm gives the same files as a local one; only what was killed runs again."""
 
 import json
 from pathlib import Path

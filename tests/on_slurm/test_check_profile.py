@@ -1,4 +1,4 @@
-"""`embedkit profile check` on a real cluster, and what submit refuses of the same."""
+"""`embedkit profile check` on a real cluster, and the same refusals by submit."""
 
 import json
 import os

@@ -1,7 +1,7 @@
-"""Submitting on a real cluster: what Slurm is given, what is refused, and what becomes of a submit that fails half-way.
+"""Submit on a real cluster: the scripts for sbatch, what is refused, and a submit that fails half-way.
 
-The scripts for sbatch are kept in golden/. After a change that is wanted: `EMBEDKIT_RENEW_GOLDEN=1 pytest
-tests/on_slurm/test_submit.py -k golden`, and look at the difference before it is committed.
+The expected scripts are in tests/data/sbatch. After an intended change run `EMBEDKIT_RENEW_GOLDEN=1 pytest
+tests/on_slurm/test_submit.py -k golden`, and review the difference before it is committed.
 """
 
 import os
@@ -35,7 +35,7 @@ REAL_SBATCH = shutil.which("sbatch")
 
 
 def profile(folder: Path, *changes: str, text: str = TEST_PROFILE) -> Path:
-    """The test cluster's profile with more lines in [all]."""
+    """The profile of the test cluster with more lines in [all]."""
     path = folder / "site.toml"
     path.write_text(text.replace("[all]\n", "[all]\n" + "".join(f"{line}\n" for line in changes), 1))
     return path
@@ -244,7 +244,7 @@ def test_more_shards_than_an_array_may_have_are_refused(
 def test_an_accounts_limit_is_named_with_how_many_shards_fit(
     cluster: Cluster, small_account: str, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
-    """Jobs of other accounts, and there are some, do not count."""
+    """Jobs of other accounts do not count."""
     other = cluster.run("sbatch", "--parsable", "--hold", "--array=1-30", "--output=/dev/null", "--wrap", "true")
     request = [*hash_request(small_chats, tokenizer_only, tmp_path)]
     request += ["--profile", held(tmp_path, f'account = "{small_account}"')]
@@ -319,7 +319,7 @@ def test_a_dry_run_says_all_and_does_nothing(
 
 
 def stand_in(folder: Path, text: str) -> dict[str, str]:
-    """An sbatch in PATH before the real one; `$N` is which call it is, `real` calls Slurm's."""
+    """A stand-in for sbatch in PATH: `$N` is the number of the call, `real` calls Slurm's."""
     folder.mkdir()
     path = folder / "sbatch"
     count = f'echo >> {folder}/calls; N=$(wc -l < {folder}/calls)\nreal() {{ {REAL_SBATCH} "$@"; }}\n'
@@ -357,7 +357,7 @@ def test_if_sbatch_refuses_the_third_job_the_others_are_cancelled(
 def test_rerun_completes_a_submit_killed_after_sbatch(
     call: int, cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
-    """The job's id was never written down; it is found by the tag in its comment."""
+    """The job's id was never recorded; the tag in the job's comment finds it."""
     name = f"killed-at-{call}"
     text = f'real "$@"; CODE=$?\nif [ $N = {call} ]; then kill -9 $PPID; fi\nexit $CODE'
     environment = {**cluster.environment, **stand_in(tmp_path / "bin", text)}
@@ -371,7 +371,7 @@ def test_rerun_completes_a_submit_killed_after_sbatch(
     assert snapshot(run) == snapshot(hash_run)
     wait_until(lambda: "merged: nothing to do" in rerun(cluster, run).stdout, 30)
     submitted = tasks_of(cluster, name)
-    # A merge of which nobody noted what it waits for is replaced.
+    # A merge whose dependencies were not recorded is replaced.
     assert submitted.pop(f"{name}.merge N/A") <= (2 if call == 3 else 1)
     assert submitted == Counter([f"{name}.prepare N/A", *(f"{name}.embed {shard}" for shard in range(3))])
 
@@ -394,7 +394,7 @@ def test_of_two_reruns_at_once_one_submits(
     assert (tasks_of(cluster, "twice") - before).total() == 5
 
 
-# What rerun mends
+# What rerun repairs
 
 
 @pytest.mark.slow
