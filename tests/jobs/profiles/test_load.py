@@ -7,21 +7,20 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.errors import UsageError
 from jobs.profiles.load import TEMPLATES, load_profile, shipped, with_overrides
 from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
 from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, Profile, Resources
-from jobs.profiles.values import MAX_MINUTES, megabytes, minutes
 from tests.conftest import ROOT
+from tests.jobs.profiles.test_values import attempt
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
 
 README = (TEMPLATES / "README.md").read_text()
@@ -37,7 +36,7 @@ def embed(folder: Path, text: str) -> Resources:
     return profile(folder, text).stages["embed"]
 
 
-# What ships
+# Shipped profiles
 
 
 def test_the_shipped_profiles_load_by_name() -> None:
@@ -97,7 +96,7 @@ def test_an_installed_wheel_finds_the_shipped_profiles(tmp_path: Path) -> None:
     assert done.stdout.split() == [f"{installed}/jobs/profiles/load.py", f"{installed}/slurm_templates/h100.toml"]
 
 
-# What a stage gets
+# Resources of a stage
 
 
 def test_a_stage_overrides_key_by_key_tables_too_but_replaces_lists(tmp_path: Path) -> None:
@@ -238,55 +237,6 @@ def test_a_file_from_an_editor_that_marks_utf8_loads(tmp_path: Path) -> None:
     assert profile(tmp_path, '\ufeff[embed]\naccount = "a"\n').stages["embed"].account == "a"
 
 
-def bash(lines: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash"], input="\n".join(lines), capture_output=True, text=True, env=os.environ | environment
-    )
-
-
-MODULE = 'module() { echo "module $*"; [ "$2" != missing ]; }'
-"""What a site's shell has; "missing" is not there."""
-
-
-def test_modules_come_first_then_the_environment_then_the_sites_lines(tmp_path: Path) -> None:
-    text = """
-        [embed]
-        modules = ["gcc/12", "cuda/12.4"]
-        environment = { A = "it's \\"quoted\\" #1" }
-        before = ["if true", "then echo \\"A is $A\\"", "fi"]
-    """
-    done = bash([MODULE, *setup_lines(embed(tmp_path, text)), "echo started"])
-    assert done.stdout.splitlines() == [
-        "module load gcc/12",
-        "module load cuda/12.4",
-        'A is it\'s "quoted" #1',
-        "started",
-    ]
-
-
-def test_a_module_that_is_not_there_ends_the_task(tmp_path: Path) -> None:
-    lines = setup_lines(embed(tmp_path, '[embed]\nmodules = ["missing", "cuda"]'))
-    done = bash([MODULE, *lines, "echo started"])
-    assert (done.returncode, done.stdout) == (1, "module load missing\n")
-
-
-def test_variables_reach_the_task_though_sbatch_exports_none(tmp_path: Path) -> None:
-    # With --export=NONE Slurm sets SLURM_EXPORT_ENV, and srun then hands nothing of the script's environment on.
-    lines = setup_lines(embed(tmp_path, '[embed]\nsbatch = { export = "NONE" }'))
-    assert bash([*lines, "echo ${SLURM_EXPORT_ENV-unset}"], SLURM_EXPORT_ENV="NONE").stdout == "unset\n"
-
-
-printable = st.text(st.characters(codec="utf-8")).filter(str.isprintable)
-
-
-@given(value=printable)
-@example(value="a'b\"c\\d `e` !f * ; & | > #")
-@tries(30)
-def test_a_variable_is_in_the_task_as_it_is_in_the_file(value: str) -> None:
-    done = bash([*setup_lines(Resources(environment={"A": value})), 'printf %s "$A"'])
-    assert done.stdout == value
-
-
 # Overrides of a rerun
 
 
@@ -311,7 +261,7 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         with_overrides(load_profile("h100"), time=time, mem=mem)
 
 
-# What is refused
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -459,110 +409,6 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
     assert load_profile("mine.toml").stages["merge"].account == "here"
 
 
-# Times and sizes
-
-
-@pytest.mark.parametrize(
-    ("time", "expected"),
-    [
-        (90, 90),
-        ("90", 90),
-        ("90:30", 91),
-        ("12:00", 12),
-        ("1:30:00", 90),
-        ("01:30:01", 91),
-        ("100:00:00", 6000),
-        ("1-12", 36 * 60),
-        ("1-12:30", 36 * 60 + 30),
-        ("1-12:30:01", 36 * 60 + 31),
-        ("0-0:0:1", 1),
-        ("366-0", MAX_MINUTES),
-    ],
-)
-def test_times_are_as_slurm_reads_them(time: str | int, expected: int) -> None:
-    assert minutes(time) == expected
-
-
-@pytest.mark.parametrize(
-    "time", ["", "0", "0:00", "-1", "1-", "1:2:3:4", "1-1:2:3:4", " 5", "5\n", "1.5", "1d", "٣", "366-0:1", 10**13]
-)
-def test_other_times_are_refused(time: str | int) -> None:
-    with pytest.raises(UsageError):
-        minutes(time)
-
-
-@pytest.mark.parametrize(
-    ("mem", "expected"),
-    [
-        (1500, 1500),
-        ("1500", 1500),
-        ("500M", 500),
-        ("64G", 65536),
-        ("64GB", 65536),
-        ("2t", 2**21),
-        ("1K", 1),
-        ("1025k", 2),
-        (0, 0),
-        ("0", 0),
-    ],
-)
-def test_sizes_are_as_slurm_reads_them(mem: str | int, expected: int) -> None:
-    assert megabytes(mem) == expected
-
-
-@pytest.mark.parametrize("mem", ["", "G", "1.5G", "64B", "64GiB", "64 G", "-1", -1, "1e3", "٣G", "2000T", 10**13])
-def test_other_sizes_are_refused(mem: str | int) -> None:
-    with pytest.raises(UsageError):
-        megabytes(mem)
-
-
-clocks = st.tuples(st.integers(0, 364), st.integers(0, 23), st.integers(0, 59), st.integers(0, 59)).filter(any)
-
-
-@given(a=clocks, b=clocks)
-@tries(200)
-def test_the_forms_of_a_time_agree_and_more_is_never_less(a: Any, b: Any) -> None:
-    def of(clock: tuple[int, ...]) -> int:
-        return minutes("{}-{}:{:02}:{:02}".format(*clock))
-
-    days, hours, whole, seconds = a
-    total = of(a)
-    assert 0 <= total * 60 - (((days * 24 + hours) * 60 + whole) * 60 + seconds) < 60
-    assert total == minutes(f"{days * 24 + hours}:{whole}:{seconds}") == minutes(total) == minutes(str(total))
-    assert total == minutes(f"{(days * 24 + hours) * 60 + whole}:{seconds:02}")
-    assert (a <= b) <= (of(a) <= of(b))
-
-
-@given(a=st.integers(0, 2**20), b=st.integers(0, 2**20))
-@tries(200)
-def test_the_forms_of_a_size_agree_and_more_is_never_less(a: int, b: int) -> None:
-    assert megabytes(f"{a}G") == megabytes(f"{a * 1024}M") == megabytes(a * 1024) == megabytes(f"{a * 2**20}K")
-    assert 0 <= megabytes(f"{a}K") * 1024 - a < 1024
-    assert (a <= b) <= (megabytes(f"{a}K") <= megabytes(f"{b}K"))
-
-
-def attempt(parse: Callable[[Any], Any], value: Any) -> tuple[Any, str | None]:
-    """What comes out, or the error's text. Any other exception is the test's failure."""
-    try:
-        return parse(value), None
-    except UsageError as error:
-        return None, str(error)
-
-
-texts = st.text() | st.text("0123456789-:. KMGTBkmgt", max_size=14) | st.integers()
-
-
-@given(value=texts)
-@example(value="9" * 5000)
-@example(value=10**5000)
-@tries(500)
-def test_any_text_is_a_time_and_a_size_or_refused(value: str | int) -> None:
-    for parse, least in ((minutes, 1), (megabytes, 0)):
-        read, refused = attempt(parse, value)
-        assert refused is None or len(refused) < 300
-        assert read is None or read >= least
-
-
 # Any file
 
 
@@ -596,7 +442,7 @@ profiles = st.dictionaries(stage_names, known_tables, max_size=3) | st.dictionar
 
 
 def check_loads_or_is_refused(data: bytes, folder: Path) -> None:
-    """A profile whose every string stays on its line, or a UsageError on one line that shows."""
+    """A profile whose every string stays on one line, or a UsageError on one printable line."""
     loaded, refused = attempt(lambda data: profile(folder, data), data)
     if refused is not None:
         assert refused.startswith(f"{folder}/site.toml: ")
