@@ -95,7 +95,8 @@ def submit_limits(resources: Resources, site: Site) -> list[Limit]:
 
 
 def _account_limits(resources: Resources, site: Site) -> Iterator[Limit]:
-    for row in limit_rows(resources, site):
+    # A user's row repeats the limits that the account sets, so the account's row comes first: the message names it.
+    for row in sorted(limit_rows(resources, site), key=lambda limit: bool(limit.row.get("User"))):
         for field, most in row.numbers(SUBMIT_FIELDS):
             yield Limit(f"{field} of {row.name}", most, row.accounts, row.qos)
 

@@ -18,8 +18,9 @@ from jobs.records.submissions import Submission, Submissions
 from jobs.slurm.client import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt import adapt_profile
 from jobs.submit.limits import check_limits
+from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
-from jobs.submit.state import SubmissionPlan, SubmissionState, plan_submission, read_state
+from jobs.submit.state import SubmissionState, read_state
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,7 @@
-"""The state of a run (finished work, queued and running tasks), and the plan of what to submit.
-
-The plan is a pure function of the state. Once it is carried out, planning again gives nothing to do.
-"""
+"""Read the state of a run: finished work, problems of shards, queued and running tasks."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from embedkit.documents.codec import digest, read
@@ -18,7 +15,6 @@ from jobs.profiles.schema import Stage
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import has_slurm, queue
-from jobs.submit.chain import ChainJob
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""
@@ -46,67 +42,6 @@ class SubmissionState:
     def live_of(self, stage: Stage) -> list[LiveTask]:
         """Tasks of a stage that are running, or queued and able to start."""
         return [task for task in self.live if task.stage == stage and not task.task.never_starts]
-
-
-@dataclass(frozen=True)
-class SubmissionPlan:
-    """What to cancel first, by the names that scancel takes, and what to submit then."""
-
-    cancel: tuple[str, ...] = ()
-    submit: tuple[ChainJob, ...] = ()
-
-
-def plan_submission(
-    state: SubmissionState, parallel: int, only: Collection[int] = (), per_job: int = 1
-) -> SubmissionPlan:
-    """Plan the jobs that are missing until the run is merged.
-
-    Args:
-        state: the run now.
-        parallel: how many shards may be embedded at once.
-        only: shards to run, even if they are repeat_failures; empty for all with problems that are not.
-        per_job: how many shards a task embeds side by side.
-    """
-    cancel = {task.task.name for task in state.live if task.task.never_starts}
-    preparing = _ids(state.live_of("prepare"))
-    running_embed, merging = state.live_of("embed"), state.live_of("merge")
-    jobs: list[ChainJob] = []
-    if not state.planned and not preparing:
-        # What waits for an earlier prepare could never start.
-        cancel |= {task.task.name for task in (*running_embed, *merging)}
-        running_embed, merging = [], []
-        jobs.append(ChainJob("prepare"))
-        preparing = ("prepare",)
-    embedding = {shard for task in running_embed for shard in task.shards}
-    wanted = only or [shard for shard in state.problems if shard not in state.repeat_failures]
-    missing = tuple(sorted(shard for shard in wanted if shard in state.problems and shard not in embedding))
-    if missing:
-        before = () if state.planned else preparing
-        if state.preflight_wanted:
-            preflights = _ids(state.live_of("preflight"))
-            jobs += [] if preflights else [ChainJob("preflight")]
-            before += preflights or ("preflight",)
-        jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job))
-    still = _ids(running_embed)
-    # A merge that has started no longer waits for these shards.
-    following = [task for task in merging if task.task.state == "PENDING"] if still else merging
-    covered = bool(following) and not missing and set(still) <= state.merge_dependencies
-    if not covered and (missing or still or not (state.merged or state.problems)):
-        cancel |= {task.task.name for task in merging if task.task.state == "PENDING"}
-        ending = _ids([task for task in merging if task.task.state != "PENDING"])
-        jobs.append(ChainJob("merge", after_any=(*(("embed",) if missing else ()), *still, *ending)))
-        merging = []
-    analyzing = state.live_of("analyze")
-    stages = {job.stage for job in jobs}
-    if stages & {"prepare", "merge"}:  # an analysis of an earlier merge would never start
-        cancel |= {task.task.name for task in analyzing if task.task.state == "PENDING"}
-    if state.analyze_wanted and ("merge" in stages or (not analyzing and (merging or state.merged))):
-        jobs.append(ChainJob("analyze", after_ok=("merge",) if "merge" in stages else _ids(merging)))
-    return SubmissionPlan(tuple(sorted(cancel)), tuple(jobs))
-
-
-def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:
-    return tuple(sorted({task.task.job for task in tasks}))
 
 
 def default_preflight(run: RunFolder, config: RunConfig) -> bool:

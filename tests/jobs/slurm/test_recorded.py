@@ -199,8 +199,8 @@ def test_limits_of_accounts_are_read(version: str, monkeypatch: pytest.MonkeyPat
     site = with_accounts(Site(user="user", settings=parse_configuration(recorded(version, "config.txt"))))
     _, *found = submit_limits(Resources(account="small"), site)
     assert [(limit.name, limit.most) for limit in found] == [
-        ("MaxSubmit of account small, user user", 20),
         ("MaxSubmit of account small", 20),
+        ("MaxSubmit of account small, user user", 20),
     ]
     _, *found = submit_limits(Resources(), site)
     assert found == []  # lab, the default account, has none

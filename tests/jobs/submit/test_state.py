@@ -24,7 +24,8 @@ from jobs.slurm.client import (
     array_indices,
 )
 from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.state import SubmissionPlan, SubmissionState, plan_submission, read_state
+from jobs.submit.plan import SubmissionPlan, plan_submission
+from jobs.submit.state import SubmissionState, read_state
 from tests.support.fuzzing import tries
 
 PARALLEL = 4
