@@ -73,8 +73,8 @@ class Submission(Document, frozen=True):
         return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
 
     @property
-    def waits_for(self) -> tuple[str, ...]:
-        """Ids of the jobs that it waits for."""
+    def dependency_ids(self) -> tuple[str, ...]:
+        """Ids of the jobs that it waits for, from `dependency`."""
         return tuple(re.findall(r":(\d+)", self.dependency))
 
 

@@ -54,7 +54,7 @@ def default_preflight(run: RunFolder, config: RunConfig) -> bool:
     preflights = {line.job for line in lines if line.stage == "preflight" and line.job is not None}
     embeds = [line for line in lines if line.stage == "embed"]
     if embeds:
-        return bool(preflights & set(embeds[-1].waits_for))
+        return bool(preflights & set(embeds[-1].dependency_ids))
     return bool(preflights) or config.request.engine != "hash"
 
 
@@ -106,7 +106,7 @@ def _read_once(
             shard: why for shard in problems if (why := Attempts(run, "embed", shard).repeat_failure()) is not None
         },
         live=live,
-        merge_dependencies=frozenset(last_merge.waits_for if last_merge is not None else ()),
+        merge_dependencies=frozenset(last_merge.dependency_ids if last_merge is not None else ()),
         analyze_wanted=(default_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
     )
 

@@ -339,7 +339,7 @@ def test_tasks_are_found_by_their_job_or_by_the_tag_in_their_comment(run: RunFol
     assert record.live(queue) == [LiveTask(queue[0], "embed", (0,))]
     assert record.last("embed") is None
     assert asked.indices == (0, 1, 2)
-    assert asked.waits_for == ("4",)
+    assert asked.dependency_ids == ("4",)
 
 
 def test_a_task_with_several_shards_is_known_by_the_first_of_them(run: RunFolder) -> None:
