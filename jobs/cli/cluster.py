@@ -50,9 +50,9 @@ def submit(
     Returns at once; the jobs wait for each other. --num-gpus is how many shards are embedded at once.
     """
     from jobs.cli.output import print_resubmission
-    from jobs.profiles.values import load_profile
+    from jobs.profiles.load import load_profile
     from jobs.submit.limits import check_new_run
-    from jobs.submit.rerun import last_profile, submit_missing
+    from jobs.submit.rerun import SubmitOptions, last_profile, submit_missing
     from jobs.submit.state import refuse_if_active
 
     if profile_name is None and not given["resume"]:
@@ -73,7 +73,8 @@ def submit(
 
         print_forecast(folder, config, profile, parallel, new_console(), scripts, preflight, analyze)
         return
-    done = submit_missing(folder, config, profile, parallel, "submit", preflight=preflight, analyze=analyze)
+    options = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
+    done = submit_missing(folder, config, profile, options)
     print_resubmission(folder, done, new_console())
 
 
@@ -124,21 +125,23 @@ def rerun(
     from embedkit.documents.schema import RunConfig
     from embedkit.run import find_run
     from jobs.cli.output import print_resubmission
-    from jobs.profiles.values import load_profile, with_overrides
-    from jobs.submit.rerun import last_profile, submit_missing
+    from jobs.profiles.load import load_profile, with_overrides
+    from jobs.submit.rerun import SubmitOptions, last_profile, submit_missing
 
     folder = find_run(run_name_or_path, output_dir)
     config = read(folder.config, RunConfig)
     before, parallel = last_profile(folder)
     profile = with_overrides(load_profile(profile_name or before), time=time_limit, mem=mem)
-    done = submit_missing(
-        *(folder, config, profile, num_gpus or parallel or config.num_gpus, "rerun"),
+    options = SubmitOptions(
+        parallel=num_gpus or parallel or config.num_gpus,
+        why="rerun",
         only=shards,
         more_memory=mem is None,
         dry_run=dry_run,
         preflight=preflight,
         analyze=analyze,
     )
+    done = submit_missing(folder, config, profile, options)
     print_resubmission(folder, done, new_console())
     left = set(done.state.repeat_failures) - set(shards)
     if left:
@@ -167,7 +170,7 @@ def check(name_or_path: str, as_json: bool) -> None:
     import sys
 
     from jobs.cli.output import print_json
-    from jobs.profiles.values import load_profile
+    from jobs.profiles.load import load_profile
     from jobs.submit.check_profile import check_profile
 
     report = check_profile(load_profile(name_or_path))

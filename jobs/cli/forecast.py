@@ -12,10 +12,10 @@ from embedkit.forecast.footprint import footprint
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
-from jobs.profiles.values import Profile, Resources
+from jobs.profiles.schema import Profile, Resources
 from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.sbatch import script
-from jobs.submit.state import had_analyze, had_preflight
+from jobs.submit.script import make_script
+from jobs.submit.state import default_analyze, default_preflight
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,8 +40,8 @@ def print_forecast(
     plan = read_plan(run, config) if run.plan.exists() else None
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
-    wanted = had_preflight(run, config) if preflight is None else preflight
-    analyzed = had_analyze(run) if analyze is None else analyze
+    wanted = default_preflight(run, config) if preflight is None else preflight
+    analyzed = default_analyze(run) if analyze is None else analyze
     jobs = whole_chain(shards, parallel, wanted, profile.stages["embed"].gpus_per_job, analyzed)
 
     def say(text: str) -> None:
@@ -68,7 +68,7 @@ def print_forecast(
         say(f"WARNING  {short}")
     if scripts:
         for job in jobs:
-            say(f"\n--- {job.stage}\n{script(run, profile, job)}")
+            say(f"\n--- {job.stage}\n{make_script(run, profile, job)}")
 
 
 def _describe(space: Space) -> str:

@@ -78,7 +78,7 @@ def print_summary(run: RunFolder, success: Success, console: "Console") -> None:
 
 def print_resubmission(run: RunFolder, done: "Resubmission", console: "Console") -> None:
     """What was submitted, or would be, and what comes next."""
-    state, decision = done.state, done.decision
+    state, plan = done.state, done.plan
 
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True, markup=False)
@@ -97,15 +97,15 @@ def print_resubmission(run: RunFolder, done: "Resubmission", console: "Console")
         say(f"and {len(done.failed) - MOST_FAILURES} more ways; logs/embed-*.log say more")
     for change in done.adapted:
         say(f"asked for: {change}")
-    if decision.cancel:
-        say(f"cancelled: {', '.join(decision.cancel)}, which waited in vain or are replaced")
+    if plan.cancel:
+        say(f"cancelled: {', '.join(plan.cancel)}, which could never start or are replaced")
     jobs = {line.stage: line.job for line in done.submitted}
-    for job in decision.submit:
+    for job in plan.submit:
         ready = job.after({stage: name for stage, name in jobs.items() if name})
         what = f"{job.stage} {f'shards {ready.array}' if job.array else ''}".strip()
         after = f" (after {ready.dependency})" if ready.dependency else ""
         say(f"job {jobs[job.stage]}: {what}{after}" if job.stage in jobs else f"would submit {what}{after}")
-    if not decision.submit:
+    if not plan.submit:
         say("merged: nothing to do" if state.merged else "nothing to submit")
     elif done.submitted:
         say(f"Next: {shlex.join([program(), 'status', run.name, '--output-dir', str(run.path.parent)])}")

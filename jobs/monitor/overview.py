@@ -27,7 +27,7 @@ from jobs.monitor.classify import (
     typical,
 )
 from jobs.monitor.prediction import seconds_until_done
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 from jobs.records.attempts import Start
 from jobs.records.log_names import log_name
 from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
@@ -139,7 +139,7 @@ def make_overview(seen: Seen) -> Overview:
     shards = tuple(_shard_view(seen, known, shard, usual) for shard in status.shards)
     running = [shard for shard in shards if shard.state == "running" and shard.mark != "hung"]
     hours = [shard.gpu_hours for shard in shards if shard.gpu_hours is not None]
-    live = [task for task in seen.queue or () if not task.task.is_stuck]
+    live = [task for task in seen.queue or () if not task.task.never_starts]
     return Overview(
         run=status.run,
         stage=status.stage,

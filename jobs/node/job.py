@@ -18,12 +18,13 @@ from embedkit.storage.lock import release_ended
 from jobs.local.queue import Job, LocalQueue, make_slots, visible_gpus
 from jobs.node.scratch import node_scratch, pack_compiled
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
-from jobs.profiles.values import STAGES, Stage
+from jobs.profiles.schema import STAGES, Stage
 from jobs.records.attempts import LIMIT, AttemptEvent, Attempts, failed_preflight
 from jobs.records.groups import group_of
 from jobs.records.log_names import log_name
 from jobs.slurm.client import array_indices, state_of
 from jobs.slurm.environment import array_index, job_of_this_process
+from jobs.slurm.states import may_run
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
 log = logging.getLogger("embedkit")
@@ -110,7 +111,7 @@ class SlurmJob:
 
     def _release(self, lease: Path) -> None:
         """Take away the lease of a job that a lost node or a kill ended before it could."""
-        release_ended(lease, lambda job: job != current_job().id and state_of(job)[0] not in ALIVE)
+        release_ended(lease, lambda job: job != current_job().id and not may_run(state_of(job)[0]))
 
 
 class GroupJob(SlurmJob):
@@ -162,10 +163,6 @@ class GroupJob(SlurmJob):
                 f"{current_job().node}: see gpus or gres in the profile"
             )
         return gpus[: self._workers] if len(gpus) >= self._workers else []
-
-
-ALIVE = ("RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "UNKNOWN")
-"""States in which a job may still be at work; where Slurm does not answer, it is believed to be."""
 
 
 def main() -> None:

@@ -1,1 +1,1 @@
-"""Site profiles: what each stage asks a cluster for."""
+"""Site profiles: the resources that each stage requests from a cluster (`load` reads and validates the TOML file)."""

@@ -19,7 +19,7 @@ from embedkit.documents.schema import FORMAT, Document
 from embedkit.errors import EmbedkitError
 from embedkit.job import current_job
 from embedkit.run import RunFolder
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 from jobs.records.log_names import log_name
 from jobs.records.submissions import now
 

@@ -1,6 +1,6 @@
 """Names of logs, without their ending, in a run's `logs/`."""
 
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 
 GROUP_LOG = "embed-job-"
 """What the log of an array task that embeds several shards begins with; its first shard follows."""

@@ -17,7 +17,7 @@ from embedkit.documents.schema import FORMAT, Document
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import fsync_folder
-from jobs.profiles.values import Resources, Stage
+from jobs.profiles.schema import Resources, Stage
 from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG, log_name
 from jobs.slurm.client import Task, array_indices
@@ -73,8 +73,8 @@ class Submission(Document, frozen=True):
         return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
 
     @property
-    def waits_for(self) -> tuple[str, ...]:
-        """Ids of the jobs that it waits for."""
+    def dependency_ids(self) -> tuple[str, ...]:
+        """Ids of the jobs that it waits for, from `dependency`."""
         return tuple(re.findall(r":(\d+)", self.dependency))
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from embedkit.documents.schema import Device
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 from jobs.records.attempts import NO_EXIT_RECORD, Start
 from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
 from jobs.slurm.accounting import JobRecord
@@ -330,7 +330,7 @@ def _queued(draft: _Draft, task: Sequence[_Draft], ends: Mapping[str, float], he
         before = [other.ended for other in task if other.ended is not None and _is_before(other, draft)]
         if draft.submission is None or (draft.restart and not before):
             return None
-        waited = [ends[job] for job in draft.submission.waits_for if job in ends]
+        waited = [ends[job] for job in draft.submission.dependency_ids if job in ends]
         held = [] if held_back is None else [held_back]
         since = max([seconds_since_epoch(draft.submission.at), *before, *waited, *held])
     return max(draft.started - since, 0.0)

@@ -16,7 +16,7 @@ from embedkit.embed.shard_state import ShardStates
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
-from jobs.profiles.values import STAGES, Stage
+from jobs.profiles.schema import STAGES, Stage
 from jobs.records.attempts import Attempts, Start
 from jobs.records.log_names import log_name
 from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch

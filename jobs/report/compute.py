@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from embedkit.documents.schema import EngineName, Plan, ShardManifest
-from jobs.profiles.values import STAGES, Stage
+from jobs.profiles.schema import STAGES, Stage
 from jobs.report.attempts import LOCAL, AttemptReport, Evidence, Trace, Unit, attempts_of, unit_of
 
 ALWAYS: tuple[Stage, ...] = ("prepare", "embed", "merge")
@@ -187,7 +187,7 @@ def make_report(inputs: Inputs) -> Report:
         if attempt.shard is not None:
             of_shard[attempt.shard].append(attempt)
     count = len(inputs.plan.shards) if inputs.plan is not None else 0
-    queued = {shard for live in evidence.live or () if not live.task.is_stuck for shard in live.shards}
+    queued = {shard for live in evidence.live or () if not live.task.never_starts for shard in live.shards}
     shards = tuple(_shard(inputs, shard, of_shard[shard], queued) for shard in range(count))
     stages = tuple(_stage(stage, attempts, inputs, shards) for stage in STAGES if _is_there(stage, attempts))
     done = [shard for shard in shards if shard.state == "finished" and shard.predicted_seconds]

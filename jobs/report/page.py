@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from embedkit.errors import UsageError
 from embedkit.storage.atomic import atomic_write_bytes
-from jobs.profiles.values import STAGES
+from jobs.profiles.schema import STAGES
 from jobs.report import text
 from jobs.report.attempts import AttemptReport, Place
 from jobs.report.compute import Report

@@ -1,8 +1,8 @@
-"""Asking Slurm's accounting what became of jobs: one sacct call, text fields by name.
+"""Ask Slurm's accounting how jobs ended: one sacct call, text fields by name.
 
-They are the same from 20.11 to 26.05, as tests/data/slurm has them, but for what is said where they are read.
+The fields are the same from Slurm 20.11 to 26.05; comments name the exceptions. tests/data/slurm has recordings.
 
-What sacct says lags some seconds, may be purged, or is not there at all: it explains, and decides nothing.
+Records arrive some seconds late, and may be purged or missing. They explain a failure; they decide nothing.
 """
 
 import re
@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from embedkit.errors import EmbedkitError
-from jobs.slurm.client import ask, seconds_of
+from jobs.gres import gpus_in_tres
+from jobs.slurm.client import run_slurm, seconds_of
+from jobs.slurm.states import is_active
 
 FIELDS = (
     *("JobID", "State", "ExitCode", "NodeList", "Submit", "Eligible", "Start", "End"),
@@ -18,26 +20,13 @@ FIELDS = (
 )
 
 
-ALIVE = (
-    "PENDING",
-    "CONFIGURING",
-    "RUNNING",
-    "COMPLETING",
-    "SUSPENDED",
-    "RESIZING",
-    "STOPPED",
-    "SIGNALING",
-    "STAGE_OUT",
-)
-"""States of a start that is not over."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class JobRecord:
-    """One start of a job or array task, as the accounting has it. Times are seconds since the epoch, None if unknown.
+    """One start of a job or array task in the accounting.
 
-    `state` is the first word: `CANCELLED`, not `CANCELLED by 1000`. Memory is in bytes. `cpu_seconds` and `memory`,
-    what was used, are known only if steps were asked for; `gpus` is 0 where the site does not account for them.
+    Times are seconds since the epoch, None if unknown. `state` is the first word: `CANCELLED`, not `CANCELLED by
+    1000`. Memory is in bytes. `memory_asked` was requested; `cpu_seconds` and `memory` were used, and are known only
+    if the steps were read too. `gpus` is 0 where the site does not account for GPUs.
     """
 
     job: str
@@ -57,48 +46,48 @@ class JobRecord:
 
     @property
     def is_over(self) -> bool:
-        """Whether this start has ended; a state that is not known here is taken for an end."""
-        return self.state not in ALIVE
+        """Whether this start has ended; an unknown state counts as an end."""
+        return not is_active(self.state)
 
     @property
     def name(self) -> str:
-        """As people and scancel name it: `123`, `123_17`."""
+        """The name that scancel takes: `123`, `123_17`."""
         return self.job if self.index is None else f"{self.job}_{self.index}"
 
 
 def history(jobs: Iterable[str], steps: bool = False) -> list[JobRecord] | None:
-    """Every start of these jobs that the accounting knows, a task's oldest first; None if there is no accounting.
+    """Every start of these jobs that the accounting knows, oldest first per task; None if there is no accounting.
 
     Args:
-        jobs: ids, not those of single tasks.
-        steps: read what their steps used, too; more rows to read.
+        jobs: ids of whole jobs or arrays, not of single tasks.
+        steps: also read what the steps used, which takes more rows.
     """
     ids = ",".join(sorted(set(jobs), key=int))
     if not ids:
         return []
-    which = () if steps else ("-X",)
+    rows = () if steps else ("-X",)
     try:
-        return parse_history(ask("sacct", *which, "-n", "-P", "-D", "-j", ids, "-o", ",".join(FIELDS)))
+        return parse_history(run_slurm("sacct", *rows, "-n", "-P", "-D", "-j", ids, "-o", ",".join(FIELDS)))
     except EmbedkitError:
         return None
 
 
 def parse_history(text: str) -> list[JobRecord]:
-    """Read what sacct prints for FIELDS; what has not started, such as `123_[4-9]`, is left out."""
+    """Read the output of sacct for FIELDS. Tasks that have not started, such as `123_[4-9]`, are left out."""
     records: list[JobRecord] = []
     for line in text.splitlines():
         if line.count("|") != len(FIELDS) - 1:
             continue
         row = dict(zip(FIELDS, line.split("|"), strict=True))
-        found = re.fullmatch(r"(\d+)(?:_(\d+))?(\..+)?", row["JobID"])
-        if found is None:
+        job_id = re.fullmatch(r"(\d+)(?:_(\d+))?(\..+)?", row["JobID"])
+        if job_id is None:
             continue
-        index = None if found[2] is None else int(found[2])
-        if found[3] is None and row["NodeList"] == "None assigned":
-            continue  # 24.11 has a row for each task that was cancelled before; 20.11 says it started when it ended
-        if found[3] is None:
-            records.append(_record(found[1], index, row))
-        elif records and (records[-1].job, records[-1].index) == (found[1], index):
+        index = None if job_id[2] is None else int(job_id[2])
+        if job_id[3] is None and row["NodeList"] == "None assigned":
+            continue  # cancelled before its start: 24.11 has a row for it, and 20.11 gives its end as its start
+        if job_id[3] is None:
+            records.append(_record(job_id[1], index, row))
+        elif records and (records[-1].job, records[-1].index) == (job_id[1], index):
             records[-1] = _with_step(records[-1], row)
     return records
 
@@ -116,16 +105,16 @@ def _record(job: str, index: int | None, row: dict[str, str]) -> JobRecord:
         started=seconds_of(row["Start"]),
         ended=seconds_of(row["End"]),
         cpus=cpus,
-        memory_asked=_asked(row["ReqMem"], cpus),
-        gpus=_gpus(row["AllocTRES"]),
-        cpu_seconds=_duration(row["TotalCPU"]) if row["MaxRSS"] else None,
+        memory_asked=_requested_bytes(row["ReqMem"], cpus),
+        gpus=gpus_in_tres(row["AllocTRES"]),
+        cpu_seconds=_seconds(row["TotalCPU"]) if row["MaxRSS"] else None,
         memory=bytes_of(row["MaxRSS"]),
     )
 
 
 def _with_step(record: JobRecord, step: dict[str, str]) -> JobRecord:
-    """The record with what one more of its steps used: CPU time adds up, memory is the largest step's."""
-    spent, memory = _duration(step["TotalCPU"]), bytes_of(step["MaxRSS"])
+    """Add what one step used: CPU time is a sum, memory is that of the largest step."""
+    spent, memory = _seconds(step["TotalCPU"]), bytes_of(step["MaxRSS"])
     return replace(
         record,
         cpu_seconds=record.cpu_seconds if spent is None else (record.cpu_seconds or 0.0) + spent,
@@ -134,25 +123,18 @@ def _with_step(record: JobRecord, step: dict[str, str]) -> JobRecord:
 
 
 def bytes_of(amount: str) -> int | None:
-    """Bytes of an amount of memory as Slurm prints it: `4000M`, `1.5G`, `120K`; None if it is none."""
+    """Bytes of memory as Slurm prints it: `4000M`, `1.5G`, `120K`; None if it is no amount."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGTP]?)", amount)
     return int(float(found[1]) * 1024 ** " KMGTP".index(found[2] or " ")) if found else None
 
 
-def _asked(memory: str, cpus: int) -> int | None:
-    """ReqMem in bytes; before 21.08 it ends in `n`, for a node, or in `c`, for a CPU."""
+def _requested_bytes(memory: str, cpus: int) -> int | None:
+    """ReqMem in bytes. Before 21.08 it ends in `n` (per node) or `c` (per CPU)."""
     amount = bytes_of(memory.rstrip("nc"))
     return amount * cpus if amount is not None and memory.endswith("c") else amount
 
 
-def _gpus(tres: str) -> int:
-    """GPUs in AllocTRES: `billing=8,cpu=8,gres/gpu=1,gres/gpu:h100=1,mem=64G,node=1`."""
-    counts = re.findall(r"\bgres/gpu(:[^=,]+)?=(\d+)", tres)
-    untyped = [int(count) for kind, count in counts if not kind]
-    return untyped[0] if untyped else sum(int(count) for _, count in counts)
-
-
-def _duration(time: str) -> float | None:
+def _seconds(time: str) -> float | None:
     """Seconds of `[DD-[HH:]]MM:SS[.mmm]`."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)", time)
     if found is None:

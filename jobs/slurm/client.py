@@ -1,7 +1,7 @@
-"""Asking Slurm: what is queued or running, what became of a job, which limits there are.
+"""Run Slurm's commands: the queue, the state of a job, cancelling, the cluster's settings.
 
-Only text output with named fields, which Slurm has kept from 20.11 to 26.05, as tests/data/slurm has it; states that
-are not known here are kept as they are. Slurm explains what is missing; what is finished, manifests alone say.
+Only text output with named fields is read; it is the same from Slurm 20.11 to 26.05 (recorded in tests/data/slurm).
+Unknown states are kept as they are. Slurm explains why work is missing; only manifests say what is finished.
 """
 
 import os
@@ -14,20 +14,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
+from jobs.slurm.states import UNKNOWN
 
 TIMEOUT_SECONDS = 60
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
-"""Where the cluster is; everything else that a surrounding job set would leak into the jobs."""
+"""Where the cluster is. All other variables of a surrounding job would leak into the jobs."""
 SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
 OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
-"""What people set to have these commands print otherwise."""
+"""Variables that change what these commands print."""
 
 
 @dataclass(frozen=True)
 class Task:
     """A job, or one task of an array, that is queued or running.
 
-    `start` is when it started or, while it is pending, may start, in seconds since the epoch; None if unknown.
+    `start` is when it started, or is expected to start while it is pending: seconds since the epoch, None if unknown.
     """
 
     job: str
@@ -42,12 +43,12 @@ class Task:
 
     @property
     def name(self) -> str:
-        """As people and scancel name it: `123`, `123_17`."""
+        """The name that scancel takes: `123`, `123_17`."""
         return self.job if self.index is None else f"{self.job}_{self.index}"
 
     @property
-    def is_stuck(self) -> bool:
-        """Whether it waits for something that cannot happen any more."""
+    def never_starts(self) -> bool:
+        """Whether it waits for a dependency that can no longer be satisfied."""
         return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
 
 
@@ -60,12 +61,12 @@ def require_slurm() -> None:
     """Raise EmbedkitError if there is no Slurm here."""
     if shutil.which("sbatch") is None:
         raise EmbedkitError(
-            "there is no Slurm here (no sbatch in PATH); type this on a login node of a cluster, or take `embedkit run`"
+            "there is no Slurm here (no sbatch in PATH); type this on a login node of a cluster, or use `embedkit run`"
         )
 
 
-def ask(*command: str) -> str:
-    """The output of one of Slurm's commands, times in UTC. Raises EmbedkitError with what it said if it fails."""
+def run_slurm(*command: str) -> str:
+    """Run one of Slurm's commands; returns its output, times in UTC. Raises EmbedkitError with its message."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     try:
         done = subprocess.run(
@@ -74,7 +75,7 @@ def ask(*command: str) -> str:
             text=True,
             errors="replace",
             timeout=TIMEOUT_SECONDS,
-            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: arrays' indices are printed whole
+            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: array indices are not shortened
         )
     except FileNotFoundError:
         raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
@@ -87,7 +88,7 @@ def ask(*command: str) -> str:
 
 @contextmanager
 def own_environment() -> Iterator[None]:
-    """Hide what Slurm set for a job around this process, and the Hub's token, from the jobs that are submitted."""
+    """Hide the variables of a surrounding job, and the Hub's token, from the jobs that are submitted."""
     hidden = {
         name: os.environ.pop(name)
         for name in list(os.environ)
@@ -101,23 +102,23 @@ def own_environment() -> Iterator[None]:
 
 ARRAY = re.compile(r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?")
 QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%S|%k"
-"""Array's id, index, state, reason, nodes, account, QOS, start (expected, if it is pending), comment."""
+"""Array id, index, state, reason, nodes, account, QOS, start (expected start if pending), comment."""
 
 
 def queue() -> list[Task]:
     """All tasks of this user that are queued or running.
 
-    Not with `-r`, a line a task: Slurm 22.05 leaves out the last of `0-34:2`.
+    Not with `-r` (one line per task): Slurm 22.05 then leaves out the last task of `0-34:2`.
     """
-    return parse_queue(ask("squeue", "-h", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
+    return parse_queue(run_slurm("squeue", "-h", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
 
 
 def parse_queue(text: str) -> list[Task]:
-    """Read what squeue prints in QUEUE_FORMAT; the tasks of an array that wait share a line (`2-9%2`)."""
+    """Read the output of squeue in QUEUE_FORMAT; waiting tasks of an array share a line (`2-9%2`)."""
     tasks = []
     for line in text.splitlines():
         if line.count("|") < 8 or not line.partition("|")[0].isdecimal():
-            continue  # the comment of another job may have a line break
+            continue  # part of a comment with a line break
         job, index, state, reason, node, account, qos, start, comment = line.split("|", 8)
         indices = array_indices(index) if ARRAY.fullmatch(index) else (None,)
         begin = seconds_of(start)
@@ -134,32 +135,32 @@ def seconds_of(time: str) -> float | None:
 
 
 def state_of(task: str) -> tuple[str, str]:
-    """State and reason of one job or array task, by the name that people give it.
+    """State and reason of one job or array task, named as in `123` or `123_17`.
 
-    ("", "") if Slurm no longer knows it, ("UNKNOWN", "") if it does not answer.
+    ("", "") if Slurm no longer knows it, ("UNKNOWN", "") if Slurm does not answer.
     """
     try:
-        text = ask("scontrol", "show", "job", "-o", task)
+        text = run_slurm("scontrol", "show", "job", "-o", task)
     except EmbedkitError as error:
-        return ("" if "Invalid job id" in str(error) else "UNKNOWN"), ""
+        return ("" if "Invalid job id" in str(error) else UNKNOWN), ""
     return parse_state(text)
 
 
 def parse_state(text: str) -> tuple[str, str]:
-    """State and reason in what `scontrol show job -o` prints; of an array that is not split, its pending rest's."""
+    """State and reason in `scontrol show job -o`; for an array with pending tasks, those of the pending tasks."""
     state, reason = re.search(r"\bJobState=(\S+)", text), re.search(r"\bReason=(\S+)", text)
     return (state[1] if state else ""), (reason[1] if reason else "")
 
 
 def cancel(tasks: Sequence[str]) -> None:
-    """Cancel jobs or array tasks; those that are over already are no error."""
+    """Cancel jobs or array tasks. A task that has already ended is no error."""
     if tasks:
-        ask("scancel", *tasks)
+        run_slurm("scancel", *tasks)
 
 
 def configuration() -> dict[str, str]:
     """The cluster's settings, by name."""
-    return parse_configuration(ask("scontrol", "show", "config"))
+    return parse_configuration(run_slurm("scontrol", "show", "config"))
 
 
 def parse_configuration(text: str) -> dict[str, str]:
@@ -174,7 +175,7 @@ def job_id(job: str) -> str:
 
 
 def array_spec(indices: Sequence[int]) -> str:
-    """Ascending indices as sbatch takes them: `0-2,17`."""
+    """Write ascending indices as an array specification: `0-2,17`."""
     runs: list[list[int]] = []
     for index in indices:
         if runs and index == runs[-1][-1] + 1:
@@ -185,7 +186,7 @@ def array_spec(indices: Sequence[int]) -> str:
 
 
 def array_indices(spec: str) -> tuple[int, ...]:
-    """The indices of an array specification, `0-2,17` or `0-34:2`; a `%N` behind it is no part of them."""
+    """The indices of an array specification, `0-2,17` or `0-34:2`; a limit `%N` at its end is ignored."""
     indices: list[int] = []
     for run in spec.partition("%")[0].split(","):
         ends, _, step = run.partition(":")

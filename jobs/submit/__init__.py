@@ -1,1 +1,1 @@
-"""Hand a run to Slurm: which jobs, what is missing, limits, sbatch, rerun, cancel."""
+"""Submit a run to Slurm: plan its jobs, check limits and profile, call sbatch, rerun what is missing, cancel."""

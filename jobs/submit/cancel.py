@@ -1,4 +1,4 @@
-"""`embedkit cancel`: end all that is queued or running of a run, on the cluster or here; what is durable stays."""
+"""`embedkit cancel`: end all jobs of a run, on the cluster or on this machine. Finished work stays."""
 
 import os
 import signal
@@ -11,14 +11,14 @@ import msgspec
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage.lock import holder_of, run_lock
-from jobs.profiles.values import STAGES
+from jobs.profiles.schema import STAGES
 from jobs.records.submissions import LiveTask, Submissions, now
 from jobs.slurm.client import array_spec, cancel, queue, require_slurm
 
 
 @dataclass(frozen=True)
 class Cancelled:
-    """What was told to end: jobs of Slurm, tasks by stage and state, and a process here."""
+    """What was cancelled: ids of Slurm jobs, their tasks as (stage, state, count), and a process on this machine."""
 
     jobs: tuple[str, ...] = ()
     tasks: tuple[tuple[str, str, int], ...] = ()
@@ -26,18 +26,18 @@ class Cancelled:
 
 
 def cancel_run(run: RunFolder) -> Cancelled:
-    """Cancel all jobs of a run, and interrupt the `embedkit run` that is at it on this machine.
+    """Cancel all jobs of a run, and interrupt the `embedkit run` that works on it on this machine.
 
     Raises:
-        EmbedkitError: another command submits this run right now, Slurm does not answer, or the run is at work on
-            another machine without a scheduler.
+        EmbedkitError: another command is submitting this run, Slurm does not answer, or `embedkit run` works on it on
+            another machine.
     """
     found = _cancel_jobs(run) if run.submissions.exists() else Cancelled()
     holder = holder_of(run.path / "run.lease")
     if holder is None:
         return found
     if holder.host != socket.gethostname():
-        raise EmbedkitError(f"{run.path}: process {holder.pid} on {holder.host} runs it; interrupt that one there")
+        raise EmbedkitError(f"{run.path}: process {holder.pid} on {holder.host} works on this run; interrupt it there")
     os.kill(holder.pid, signal.SIGINT)
     return Cancelled(found.jobs, found.tasks, holder.pid)
 
@@ -47,8 +47,8 @@ def _cancel_jobs(run: RunFolder) -> Cancelled:
     with run_lock(run.path / "submit.lease", "submitting this run"):
         record = Submissions(run)
         live = record.live(queue())
-        # Last stages first: merge starts as soon as embed is gone.
-        jobs = list(dict.fromkeys(task.task.job for task in sorted(live, key=_from_the_end)))
+        # Last stages first: merge would start as soon as embed is gone.
+        jobs = list(dict.fromkeys(task.task.job for task in sorted(live, key=_last_stage_first)))
         cancel(jobs)
         for line in record.read():
             if line.what == "submitted" and line.job in jobs:
@@ -58,9 +58,9 @@ def _cancel_jobs(run: RunFolder) -> Cancelled:
 
 
 def _array(live: list[LiveTask], job: str) -> str:
-    """The indices of a job's tasks that were there, so that one which failed before is not called cancelled."""
+    """The indices of the tasks that were active: a task that failed before does not count as cancelled."""
     return array_spec(sorted(task.task.index for task in live if task.task.job == job and task.task.index is not None))
 
 
-def _from_the_end(task: LiveTask) -> tuple[int, str]:
+def _last_stage_first(task: LiveTask) -> tuple[int, str]:
     return -STAGES.index(task.stage), task.task.job

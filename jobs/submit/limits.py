@@ -1,112 +1,112 @@
-"""How large an array the cluster takes: asked for before anything is submitted, so that a refusal names what fits."""
+"""Check before submitting that the cluster and the account take so many jobs; the error says how many shards fit."""
 
-import getpass
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from embedkit.documents.schema import RunConfig
-from embedkit.errors import EmbedkitError, UsageError
-from jobs.profiles.values import Profile, Resources
-from jobs.slurm.client import Task, ask, configuration, queue, require_slurm
-from jobs.slurm.cluster import accounting_rows
+from embedkit.errors import UsageError
+from jobs.profiles.schema import Profile, Resources
+from jobs.slurm.client import Task, queue, require_slurm
+from jobs.slurm.cluster import Site
+from jobs.slurm.read_cluster import read_site, with_accounts
+from jobs.submit.account_limits import SUBMIT_FIELDS, limit_rows
 from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.check_profile import refuse_idle_gpus
-
-ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
-QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
+from jobs.submit.check_profile.whole_nodes import refuse_idle_gpus
 
 
 @dataclass(frozen=True)
 class Limit:
-    """At most so many jobs; each task of an array counts as one, and so do those that are queued already.
+    """At most so many jobs, queued or running; each task of an array counts as one.
 
-    `account` and `qos`: only jobs of that account or QOS count; "" for any.
+    Only jobs of these accounts or of this QOS count; empty: all jobs.
     """
 
     name: str
     most: int
-    account: str = ""
+    accounts: frozenset[str] = frozenset()
     qos: str = ""
 
     def counted(self, queued: Sequence[Task]) -> int:
         """How many of this user's tasks count."""
-        return sum(self.account in ("", task.account) and self.qos in ("", task.qos) for task in queued)
+        in_accounts = [task for task in queued if not self.accounts or task.account in self.accounts]
+        return sum(self.qos in ("", task.qos) for task in in_accounts)
 
 
 def check_new_run(profile: Profile, preflight: bool | None, analyze: bool | None, config: RunConfig) -> None:
-    """Raise before a run is made that could not be submitted: UsageError as check_limits, or there is no Slurm.
+    """Raise before a run is created that could not be submitted.
 
-    `preflight` and `analyze` as they were asked for, None if they were not.
+    Args:
+        profile: the site's.
+        preflight: --preflight or --no-preflight; None if neither was given.
+        analyze: --analyze or --no-analyze; None if neither was given.
+        config: the run's.
+
+    Raises:
+        UsageError: as check_limits.
+        EmbedkitError: there is no Slurm here, or it does not answer.
     """
     require_slurm()
-    wanted = config.request.engine != "hash" if preflight is None else preflight
-    chain = whole_chain(config.request.shards or 1, 1, wanted, profile.stages["embed"].gpus_per_job, bool(analyze))
-    check_limits(profile, chain, queue())
+    with_preflight = config.request.engine != "hash" if preflight is None else preflight
+    workers = profile.stages["embed"].gpus_per_job
+    check_limits(profile, whole_chain(config.request.shards or 1, 1, with_preflight, workers, bool(analyze)), queue())
 
 
 def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Task]) -> None:
-    """Raise UsageError naming the limit and the largest number of shards that fits, if the jobs do not.
+    """Check that jobs fit into the limits of the cluster and the account.
 
-    UsageError, too, if each shard's task would hold a whole node and use some of its GPUs.
+    Args:
+        profile: the site's.
+        jobs: what is to be submitted.
+        queued: the user's tasks that are queued or running and will stay.
+
+    Raises:
+        UsageError: they do not fit: the error names the limit and the number of shards that fits. Or each task of
+            embed would hold a whole node and use only some of its GPUs.
+        EmbedkitError: Slurm does not answer.
     """
-    settings = configuration()
+    site = read_site()
+    embed = profile.stages["embed"]
     arrays = [job for job in jobs if job.indices]
     if arrays:
-        refuse_idle_gpus(profile.stages["embed"])
-    most = int(settings.get("MaxArraySize", "1001"))
-    # Not the highest index, which is lower where a task has several shards: alone, the last one would not fit.
-    highest = max((job.indices[-1] for job in arrays if job.indices), default=0)
-    if highest >= most:
-        raise UsageError(
-            f"--shards {highest + 1}: the cluster's MaxArraySize is {most}, and the array's index is the shard; "
-            f"{most} shards at most"
-        )
+        refuse_idle_gpus(embed, site)
+    _check_array_size(arrays, site)
+    if "limits" in site.enforced:
+        site = with_accounts(site)
     count = sum(job.tasks for job in jobs)
-    each = max((job.per_job for job in arrays), default=1)
-    limits = [Limit("the cluster's MaxJobCount", int(settings.get("MaxJobCount", "10000")))]
-    if "limits" in settings.get("AccountingStorageEnforce", ""):
-        limits += account_limits(profile.stages["embed"], settings.get("ClusterName", ""))
-    for limit in limits:
-        there = limit.counted(queued)
-        room = limit.most - there
+    for limit in submit_limits(embed, site):
+        used = limit.counted(queued)
+        room = limit.most - used
         if count > room:
+            per_job = max((job.per_job for job in arrays), default=1)
             others = count - sum(job.tasks for job in arrays)
-            fits = max(room - others, 0) * each
-            of_each = f" in tasks of {each}" if each > 1 else ""
+            in_tasks = f" in tasks of {per_job}" if per_job > 1 else ""
             shards = sum(len(job.indices or ()) for job in arrays)
             raise UsageError(
-                f"{count} jobs are to be submitted ({shards} shards{of_each} and {others} more), but {limit.name} is "
-                f"{limit.most} and {there} of yours are queued or running: {fits} shards at most"
+                f"{count} jobs would be submitted ({shards} shards{in_tasks} and {others} more), but {limit.name} is "
+                f"{limit.most} and {used} of yours are queued or running: at most {max(room - others, 0) * per_job} "
+                "shards fit"
             )
 
 
-def account_limits(resources: Resources, cluster: str) -> list[Limit]:
-    """The limits on submitted jobs of this user's account and QOS on a cluster; none if nobody answers for them."""
-    user = getpass.getuser()
-    account = resources.account or _default_account(user)
-    limits: list[Limit] = []
-    # A database may serve several clusters.
-    for row in accounting_rows("assoc", ASSOC_FIELDS, *([f"cluster={cluster}"] if cluster else [])) or []:
-        if row["Account"] == account and row["User"] in ("", user):
-            whose = f"account {account}" + (f", user {user}" if row["User"] else "")
-            limits += _limits(row, ("MaxSubmit", "GrpSubmit"), whose, account=account)
-    for row in accounting_rows("qos", QOS_FIELDS) or []:
-        if row["Name"] == (resources.qos or "normal"):
-            limits += _limits(row, ("MaxSubmitPU", "MaxSubmitPA", "GrpSubmit"), f"QOS {row['Name']}", qos=row["Name"])
-    return sorted(limits, key=lambda limit: limit.most)
+def submit_limits(resources: Resources, site: Site) -> list[Limit]:
+    """The limits on jobs of these resources that are queued or running: the cluster's, then the account's by size."""
+    limits = sorted(_account_limits(resources, site), key=lambda limit: limit.most)
+    return [Limit("the cluster's MaxJobCount", int(site.settings.get("MaxJobCount", "10000"))), *limits]
 
 
-def _limits(
-    row: Mapping[str, str], names: Sequence[str], whose: str, account: str = "", qos: str = ""
-) -> Iterator[Limit]:
-    for name in names:
-        if re.fullmatch(r"\d+", row.get(name, "")):
-            yield Limit(f"{name} of {whose}", int(row[name]), account, qos)
+def _account_limits(resources: Resources, site: Site) -> Iterator[Limit]:
+    # A user's row repeats the limits that the account sets, so the account's row comes first: the message names it.
+    for row in sorted(limit_rows(resources, site), key=lambda limit: bool(limit.row.get("User"))):
+        for field, most in row.numbers(SUBMIT_FIELDS):
+            yield Limit(f"{field} of {row.name}", most, row.accounts, row.qos)
 
 
-def _default_account(user: str) -> str:
-    try:
-        return ask("sacctmgr", "-n", "-P", "show", "user", user, "format=DefaultAccount").strip()
-    except EmbedkitError:
-        return ""
+def _check_array_size(arrays: Sequence[ChainJob], site: Site) -> None:
+    most = int(site.settings.get("MaxArraySize", "1001"))
+    # The last shard, not the highest index: with several shards per task the last shard could not be rerun alone.
+    highest = max((job.indices[-1] for job in arrays if job.indices), default=0)
+    if highest >= most:
+        raise UsageError(
+            f"--shards {highest + 1}: the cluster's MaxArraySize is {most}, and the array index is the shard; "
+            f"at most {most} shards fit"
+        )

@@ -1,7 +1,8 @@
-"""Submitting a run to Slurm, for the first time or again: what is left to do, as the run folder and the queue say."""
+"""Submit a run to Slurm, for the first time or again: only the jobs that are missing."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
@@ -11,184 +12,125 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
 from embedkit.storage.lock import run_lock
 from embedkit.versions import environment, package_folder
-from jobs.monitor.logs import says_out_of_memory
-from jobs.profiles.values import Profile
+from jobs.profiles.schema import Profile
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submission, Submissions
-from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import array_spec, cancel, queue, require_slurm
+from jobs.submit.adapt import adapt_profile
 from jobs.submit.limits import check_limits
+from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
-from jobs.submit.state import SubmissionPlan, SubmissionState, plan_submission, read_state
-
-MORE_MEMORY = 1.5
+from jobs.submit.state import SubmissionState, read_state
 
 
 @dataclass(frozen=True)
 class Resubmission:
-    """What was, or would be, done: the state before, the decision, the profile as it was adapted and why.
+    """What was submitted, or would be.
 
-    `failed` has a line for each way in which shards that are run again failed.
+    `state` is the run before, `plan` what to cancel and submit. `profile` was adapted as the lines of `adapted` say.
+    `failed` has one line per cause of failure of the shards that run again.
     """
 
     state: SubmissionState
-    decision: SubmissionPlan
+    plan: SubmissionPlan
     profile: Profile
     adapted: tuple[str, ...]
     failed: tuple[str, ...]
     submitted: tuple[Submission, ...] = ()
 
 
-def submit_missing(
-    run: RunFolder,
-    config: RunConfig,
-    profile: Profile,
-    parallel: int,
-    why: str,
-    only: Collection[int] = (),
-    more_memory: bool = True,
-    dry_run: bool = False,
-    preflight: bool | None = None,
-    analyze: bool | None = None,
-) -> Resubmission:
-    """Cancel what waits in vain, and submit what is neither whole nor queued nor running, with all that follows it.
+@dataclass(frozen=True, kw_only=True)
+class SubmitOptions:
+    """How to submit a run."""
 
-    Args:
-        run: the run.
-        config: its configuration.
-        profile: the site's.
-        parallel: how many tasks of embed may run at once.
-        why: why it is submitted, for `submissions.jsonl`.
-        only: shards to run, also those that failed the same way again and again; all that need it if empty.
-        more_memory: whether shards that ran out of memory get more by themselves.
-        dry_run: look and plan_submission only.
-        preflight: whether there is to be one before shards; None as it was the last time.
-        analyze: whether the run is to be analyzed once it is merged; None as it was the last time.
+    parallel: int
+    """Shards that may be embedded at once."""
+    why: Literal["submit", "rerun"]
+    """The command, for `submissions.jsonl`."""
+    only: Collection[int] = ()
+    """Shards to run, even those that failed the same way repeatedly. Empty: all unfinished shards except those."""
+    more_memory: bool = True
+    """Give more memory to shards that ran out of it."""
+    dry_run: bool = False
+    """Plan, but submit nothing."""
+    preflight: bool | None = None
+    """Run a preflight before the shards; None: as before."""
+    analyze: bool | None = None
+    """Analyze the run after its merge; None: as before."""
+
+
+def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options: SubmitOptions) -> Resubmission:
+    """Submit every job that is neither finished nor queued nor running, and all jobs that depend on it.
+
+    Jobs whose dependency can no longer be satisfied are cancelled first.
 
     Raises:
-        UsageError: a limit of the cluster or the account is too small; a shard that does not exist.
-        EmbedkitError: another command submits this run right now; Slurm does not answer or refuses.
+        UsageError: a limit of the cluster or the account is too small, or a shard does not exist.
+        EmbedkitError: another command is submitting this run, or Slurm does not answer or refuses.
     """
     require_slurm()
     if "\\" in str(run.path) or not str(run.path).isprintable():
-        raise UsageError(f"{str(run.path)!a}: Slurm takes no path with a backslash or an invisible character")
+        raise UsageError(f"{str(run.path)!a}: Slurm accepts no path with a backslash or an invisible character")
     with run_lock(run.path / "submit.lease", "submitting this run"):
-        state = read_state(run, config, _planned_shards(run, config), preflight, analyze)
-        beyond = [shard for shard in only if not 0 <= shard < state.shards]
+        state = read_state(run, config, _shard_count(run, config), options.preflight, options.analyze)
+        beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
-        decision = plan_submission(state, parallel, only, profile.stages["embed"].gpus_per_job)
-        indices = [index for job in decision.submit for index in job.indices or ()]
-        profile, adapted = _adapt(run, profile, indices, more_memory)
+        plan = plan_submission(state, options.parallel, options.only, profile.stages["embed"].gpus_per_job)
+        indices = [index for job in plan.submit for index in job.indices or ()]
+        profile, adapted = adapt_profile(run, profile, indices, options.more_memory)
         failed = _failures(run, indices)
-        if dry_run:
-            return Resubmission(state, decision, profile, adapted, failed)
-        check_limits(profile, decision.submit, [task for task in queue() if task.name not in decision.cancel])
-        cancel(decision.cancel)
-        if any(job.stage == "preflight" for job in decision.submit):
-            _note_environment(run, config)
-        lines = submit(run, profile, decision.submit, why)
-        return Resubmission(state, decision, profile, adapted, failed, tuple(lines))
+        if options.dry_run:
+            return Resubmission(state, plan, profile, adapted, failed)
+        check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel])
+        cancel(plan.cancel)
+        if any(job.stage == "preflight" for job in plan.submit):
+            _record_environment(run, config)
+        lines = submit(run, profile, plan.submit, options.why)
+        return Resubmission(state, plan, profile, adapted, failed, tuple(lines))
 
 
-def _note_environment(run: RunFolder, config: RunConfig) -> None:
-    """Record which packages submit the run, and from where, for preflight to compare with: they may be newer now."""
+def _record_environment(run: RunFolder, config: RunConfig) -> None:
+    """Record which packages submit the run, and from where. They may be newer now; preflight compares with them."""
     asked = config.asked | {"package": package_folder()}
     if (config.versions, config.asked) != (environment(), asked):
         write(run.config, msgspec.structs.replace(config, versions=environment(), asked=asked))
 
 
-def _planned_shards(run: RunFolder, config: RunConfig) -> int:
+def _shard_count(run: RunFolder, config: RunConfig) -> int:
     if config.request.shards is not None:
         return config.request.shards
     if not run.plan.exists():
         raise UsageError(
-            f"{run.path}: this run was asked for without --shards, which prepare decides; an array's size must be "
-            f"known before: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run of another "
-            "name"
+            f"{run.path}: the request has no --shards, so prepare decides their number, but the size of an array must "
+            f"be known before: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run with a "
+            "different name"
         )
     return 0
 
 
 def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
-    """How the newest start of each of these shards failed, shards that failed the same way in one line."""
-    ways: dict[str, list[int]] = {}
+    """How the newest start of each shard failed: one line per cause."""
+    by_cause: dict[str, list[int]] = {}
     for shard in sorted(shards):
         starts = Attempts(run, "embed", shard).starts()
         if starts and starts[-1].outcome == "failed":
-            ways.setdefault(starts[-1].why, []).append(shard)
-    return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in ways.items())
-
-
-def _adapt(
-    run: RunFolder, profile: Profile, shards: Collection[int], more_memory: bool
-) -> tuple[Profile, tuple[str, ...]]:
-    """The profile with more memory where it ran out, without the nodes that failed; and what was changed."""
-    before = Submissions(run)
-    jobs = before.jobs("embed")
-    if not shards or not jobs:
-        return profile, ()
-    ended = _by_shard(before.read(), history(jobs) or [], shards)
-    embed = profile.stages["embed"]
-    adapted: list[str] = []
-    short = _short_of_memory(run, shards, ended) if more_memory else []
-    mems = [line.mem for line in before.read() if line.mem and line.index_of.keys() & set(short)]
-    if short and mems and embed.mem is not None and (mem := int(max(mems) * MORE_MEMORY)) > embed.mem:
-        named = ", ".join(map(str, short))
-        adapted.append(f"{mem} MB of memory a task instead of {embed.mem}: shards {named} ran out of it")
-        embed = replace(embed, mem=mem)
-    lost = sorted(
-        {end.node for ends in ended.values() for end in ends if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node}
-        | _not_to_be_trusted(run, shards)
-    )
-    if lost:
-        adapted.append(f"without nodes {', '.join(lost)}, which failed")
-        embed = replace(embed, exclude=",".join([*([embed.exclude] if embed.exclude else []), *lost]))
-    return replace(profile, stages={**profile.stages, "embed": embed}), tuple(adapted)
-
-
-def _by_shard(
-    lines: Collection[Submission], records: Collection[JobRecord], shards: Collection[int]
-) -> dict[int, list[JobRecord]]:
-    """What the accounting has of each of these shards, oldest first."""
-    groups = {(line.job, index): group for line in lines for index, group in line.groups.items()}
-    found: dict[int, list[JobRecord]] = {}
-    for record in records:
-        for shard in groups.get((record.job, record.index or 0), ()):
-            if shard in shards:
-                found.setdefault(shard, []).append(record)
-    return found
-
-
-def _not_to_be_trusted(run: RunFolder, shards: Collection[int]) -> set[str]:
-    """Nodes on which the canary's vectors changed while a shard was embedded."""
-    newest = [starts[-1] for shard in shards if (starts := Attempts(run, "embed", shard).starts())]
-    return {start.first.node for start in newest if start.outcome == "failed" and "canary's vectors moved" in start.why}
-
-
-def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Mapping[int, list[JobRecord]]) -> list[int]:
-    """Shards whose newest start ended for its memory, as the accounting or the end of its log says."""
-    short = []
-    written_by_slurm: dict[int, str] = {}
-    for line in Submissions(run).read():
-        written_by_slurm |= {shard: line.log_of(index) for shard, index in line.index_of.items()}
-    for shard in sorted(shards):
-        state = ended[shard][-1].state if shard in ended else ""
-        log = run.logs / f"{written_by_slurm.get(shard, '')}.log"
-        if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and says_out_of_memory(log)):
-            short.append(shard)
-    return short
+            by_cause.setdefault(starts[-1].why, []).append(shard)
+    return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in by_cause.items())
 
 
 def last_profile(run: RunFolder) -> tuple[str, int | None]:
-    """The profile that the run was last submitted with, and how many tasks at once; raises if it never was."""
+    """The profile of the last submission, and how many shards could run at once (None: no limit).
+
+    Raises EmbedkitError if the run was never submitted.
+    """
     record = Submissions(run)
     lines = record.read()
     if not lines:
         raise EmbedkitError(
-            f"{run.path}: nothing of it was submitted to Slurm; "
-            f"`embedkit submit --resume --run-name {run.name} --profile NAME` does that"
+            f"{run.path}: this run was never submitted to Slurm; submit it with "
+            f"`embedkit submit --resume --run-name {run.name} --profile NAME`"
         )
-    line = record.last("embed") or lines[-1]  # a submit that was killed may not have come to embed
+    line = record.last("embed") or lines[-1]  # a submit may have been killed before embed
     limit = line.array.partition("%")[2]
     return line.profile, int(limit) * line.per_job if limit else None

@@ -1,26 +1,34 @@
-"""Submitting jobs of a chain, in order, each written down; what was submitted is taken back if the next one fails."""
+"""Call sbatch for the jobs of a chain, in order, and record each. If one fails, the earlier ones are cancelled."""
 
 import logging
+import os
+import re
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
-from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.profiles.values import Profile, Resources, Stage
+from jobs.profiles.schema import Profile, Stage
 from jobs.records.submissions import Submission, Submissions, new_submission, now
 from jobs.slurm.client import array_spec, cancel, own_environment
-from jobs.submit.chain import ChainJob, JobExecutor
+from jobs.submit.chain import ChainJob
+from jobs.submit.script import make_script
 
 log = logging.getLogger("embedkit")
 
 
+class SbatchError(Exception):
+    """sbatch refused a job; the text is its message."""
+
+
 def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str) -> list[Submission]:
-    """Submit jobs of a chain in their order; returns the lines that were written to `submissions.jsonl`.
+    """Submit the jobs of a chain in their order; returns the lines added to `submissions.jsonl`.
 
     Raises:
-        EmbedkitError: sbatch refused one; those before it were cancelled, or the error says which were not.
+        EmbedkitError: sbatch refused a job. The jobs before it were cancelled, or the error names those that were not.
     """
     record = Submissions(run)
     (run.logs / "slurm").mkdir(parents=True, exist_ok=True)
@@ -30,27 +38,24 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
             ready = job.after({stage: line.job for stage, line in done.items() if line.job is not None})
             done[job.stage] = _submit_one(run, record, profile, ready, why)
     except BaseException as error:
-        said = _rollback(record, list(done.values()))
-        if isinstance(error, FailedJobError | FailedSubmissionError | OSError):
-            raise EmbedkitError(f"{job.stage} was not submitted: {_reason(error)}\n{said}") from None
-        log.error(said)
+        outcome = _rollback(record, list(done.values()))
+        if isinstance(error, SbatchError | OSError):
+            raise EmbedkitError(f"{job.stage} was not submitted: {error}\n{outcome}") from None
+        log.error(outcome)
         raise
     return list(done.values())
 
 
-def script(run: RunFolder, profile: Profile, job: ChainJob) -> str:
-    """What would be given to sbatch for a job."""
-    return JobExecutor(run, job, profile.stages[job.stage], "TAG").text()
-
-
 def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: ChainJob, why: str) -> Submission:
-    resources: Resources = profile.stages[job.stage]
+    resources = profile.stages[job.stage]
     shards = array_spec(job.indices) if job.indices is not None and job.per_job > 1 else ""
-    asked = new_submission(job.stage, job.array, job.dependency, why, str(profile.path), resources, shards)
-    record.add(asked)
+    intent = new_submission(job.stage, job.array, job.dependency, why, str(profile.path), resources, shards)
+    record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
+    path = run.logs / "slurm" / f"{job.stage}-{intent.tag}.sh"
+    path.write_bytes(os.fsencode(make_script(run, profile, job, intent.tag)))
     with own_environment():
-        job_id = JobExecutor(run, job, resources, asked.tag).start()
-    submitted = msgspec.structs.replace(asked, what="submitted", at=now(), job=job_id)
+        job_id = _sbatch(path)
+    submitted = msgspec.structs.replace(intent, what="submitted", at=now(), job=job_id)
     try:
         record.add(submitted)
     except OSError:
@@ -59,8 +64,21 @@ def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: Chai
     return submitted
 
 
+def _sbatch(path: Path) -> str:
+    """Submit a script; returns the job's id. Raises SbatchError, or OSError if sbatch cannot be started."""
+    done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, errors="replace")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        errors = [line for line in lines if "sbatch: error" in line]
+        raise SbatchError("\n".join(errors or lines) or f"sbatch exited with {done.returncode}")
+    job = re.search(r"job (\d+)", done.stdout)
+    if job is None:
+        raise SbatchError(f"sbatch printed no job id: {done.stdout.strip()!r}")
+    return job[1]
+
+
 def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
-    """Cancel what was submitted just now; what to say of it."""
+    """Cancel the jobs that were just submitted; returns what became of them."""
     jobs = [line.job for line in lines if line.job is not None]
     if not jobs:
         return "nothing was submitted"
@@ -71,10 +89,3 @@ def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
     except (EmbedkitError, OSError) as error:
         return f"jobs {', '.join(jobs)} were submitted and could not be cancelled ({error}): scancel {' '.join(jobs)}"
     return f"jobs {', '.join(jobs)}, submitted before it, are cancelled; nothing of this chain is left"
-
-
-def _reason(error: Exception) -> str:
-    """What sbatch said, without the trace that submitit wraps it in."""
-    text = str(error)
-    said = [line for line in text.splitlines() if "sbatch: error" in line]
-    return "\n".join(said) or text

@@ -1,10 +1,7 @@
-"""Where a run stands: what is whole in its folder, what Slurm has queued or running, and so what is left to submit.
-
-The deciding is a pure function of that; asking it again after it was followed gives nothing to do.
-"""
+"""Read the state of a run: finished work, problems of shards, queued and running tasks."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from embedkit.documents.codec import read
@@ -14,23 +11,22 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merge.stage import is_merge_of
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import has_slurm, queue
-from jobs.submit.chain import ChainJob
 
 SECOND_LOOK_SECONDS = 6.0
-"""For about five seconds a task that is being requeued is neither queued nor running."""
+"""A task that is being requeued is neither queued nor running for about five seconds."""
 
 
 @dataclass(frozen=True)
 class SubmissionState:
     """A run at one moment.
 
-    `problems`: why each shard without a manifest that counts has none. `repeat_failures`: those of them that failed
-    the same way again and again. `waits_for`: ids that the newest merge waits for. `analyze_wanted`: the run is to
-    be analyzed, and was not since it was merged.
+    `problems`: for each shard without a valid manifest, the reason. `repeat_failures`: the shards among them that
+    failed the same way repeatedly, each with that failure. `merge_dependencies`: ids of the jobs that the newest merge
+    waits for. `analyze_wanted`: an analysis is requested, and none was made since the merge.
     """
 
     shards: int
@@ -40,90 +36,30 @@ class SubmissionState:
     problems: Mapping[int, str]
     repeat_failures: Mapping[int, str] = field(default_factory=dict)
     live: tuple[LiveTask, ...] = ()
-    waits_for: frozenset[str] = frozenset()
+    merge_dependencies: frozenset[str] = frozenset()
     analyze_wanted: bool = False
 
     def live_of(self, stage: Stage) -> list[LiveTask]:
-        """Tasks of a stage that are running, or queued for something that can happen."""
-        return [task for task in self.live if task.stage == stage and not task.task.is_stuck]
+        """Tasks of a stage that are running, or queued and able to start."""
+        return [task for task in self.live if task.stage == stage and not task.task.never_starts]
 
 
-@dataclass(frozen=True)
-class SubmissionPlan:
-    """What to cancel, by the names that scancel takes, and what to submit then."""
+def default_preflight(run: RunFolder, config: RunConfig) -> bool:
+    """Whether to run a preflight where the command line does not say: as with the last embed that was submitted.
 
-    cancel: tuple[str, ...] = ()
-    submit: tuple[ChainJob, ...] = ()
-
-
-def plan_submission(
-    state: SubmissionState, parallel: int, only: Collection[int] = (), per_job: int = 1
-) -> SubmissionPlan:
-    """What is left to submit, so that the run gets merged.
-
-    Args:
-        state: where the run stands.
-        parallel: how many shards may be embedded at once.
-        only: shards to run, also if they are repeat_failures; all that need it if empty.
-        per_job: how many shards a task embeds side by side.
-    """
-    cancel = {task.task.name for task in state.live if task.task.is_stuck}
-    preparing = _ids(state.live_of("prepare"))
-    running_embed, merging = state.live_of("embed"), state.live_of("merge")
-    jobs: list[ChainJob] = []
-    if not state.planned and not preparing:
-        # Whatever waits for an earlier prepare waits for nothing.
-        cancel |= {task.task.name for task in (*running_embed, *merging)}
-        running_embed, merging = [], []
-        jobs.append(ChainJob("prepare"))
-        preparing = ("prepare",)
-    embedding = {shard for task in running_embed for shard in task.shards}
-    wanted = only or [shard for shard in state.problems if shard not in state.repeat_failures]
-    missing = tuple(sorted(shard for shard in wanted if shard in state.problems and shard not in embedding))
-    if missing:
-        before = () if state.planned else preparing
-        if state.preflight_wanted:
-            trying = _ids(state.live_of("preflight"))
-            jobs += [] if trying else [ChainJob("preflight")]
-            before += trying or ("preflight",)
-        jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job))
-    still = _ids(running_embed)
-    # One that has begun waits for nothing any more.
-    following = [task for task in merging if task.task.state == "PENDING"] if still else merging
-    covered = bool(following) and not missing and set(still) <= state.waits_for
-    if not covered and (missing or still or not (state.merged or state.problems)):
-        cancel |= {task.task.name for task in merging if task.task.state == "PENDING"}
-        ending = _ids([task for task in merging if task.task.state != "PENDING"])
-        jobs.append(ChainJob("merge", after_any=(*(("embed",) if missing else ()), *still, *ending)))
-        merging = []
-    analyzing = state.live_of("analyze")
-    stages = {job.stage for job in jobs}
-    if stages & {"prepare", "merge"}:  # what waits for an earlier merge would never start
-        cancel |= {task.task.name for task in analyzing if task.task.state == "PENDING"}
-    if state.analyze_wanted and ("merge" in stages or (not analyzing and (merging or state.merged))):
-        jobs.append(ChainJob("analyze", after_ok=("merge",) if "merge" in stages else _ids(merging)))
-    return SubmissionPlan(tuple(sorted(cancel)), tuple(jobs))
-
-
-def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:
-    return tuple(sorted({task.task.job for task in tasks}))
-
-
-def had_preflight(run: RunFolder, config: RunConfig) -> bool:
-    """Whether a preflight is the run's way: as it was when embed was submitted last; by default, but for hash.
-
-    An embed that was submitted later, once there was a preflight.json, needed none, and needs none again.
+    A first submission runs one, except for the hash engine. An embed that was submitted without one, because
+    preflight.json existed, needs none again.
     """
     lines = Submissions(run).read()
-    tries = {line.job for line in lines if line.stage == "preflight" and line.job is not None}
+    preflights = {line.job for line in lines if line.stage == "preflight" and line.job is not None}
     embeds = [line for line in lines if line.stage == "embed"]
     if embeds:
-        return bool(tries & set(embeds[-1].waits_for))
-    return bool(tries) or config.request.engine != "hash"
+        return bool(preflights & set(embeds[-1].dependency_ids))
+    return bool(preflights) or config.request.engine != "hash"
 
 
-def had_analyze(run: RunFolder) -> bool:
-    """Whether the run was to be analyzed when merge was submitted last."""
+def default_analyze(run: RunFolder) -> bool:
+    """Whether to analyze where the command line does not say: as with the last merge that was submitted."""
     lines = [line.stage for line in Submissions(run).read() if line.stage in ("merge", "analyze")]
     return lines[-1:] == ["analyze"]
 
@@ -131,19 +67,19 @@ def had_analyze(run: RunFolder) -> bool:
 def read_state(
     run: RunFolder, config: RunConfig, shards: int, preflight: bool | None = None, analyze: bool | None = None
 ) -> SubmissionState:
-    """Read where a run stands; twice, some seconds apart, if a shard is missing that is not queued or running.
+    """Read the state of a run. Reads again after some seconds if an unfinished shard is neither queued nor running.
 
     Args:
         run: the run.
         config: its configuration.
-        shards: how many there will be, where prepare has not said so yet.
-        preflight: whether there is to be one before shards; None for the run's way, unless one went well or a
-            shard is whole.
-        analyze: whether the run is to be analyzed once it is merged; None for the run's way.
+        shards: the number of shards if there is no plan yet.
+        preflight: run a preflight before the shards; None for default_preflight, unless a preflight succeeded or a
+            shard is finished.
+        analyze: analyze the run after its merge; None for default_analyze.
     """
     state = _read_once(run, config, shards, preflight, analyze)
-    lost = set(state.problems) - {task.task.index for task in state.live_of("embed")}
-    if not (lost and Submissions(run).read()):
+    missing = set(state.problems) - {task.task.index for task in state.live_of("embed")}
+    if not (missing and Submissions(run).read()):
         return state
     time.sleep(SECOND_LOOK_SECONDS)
     return _read_once(run, config, shards, preflight, analyze)
@@ -153,12 +89,12 @@ def _read_once(
     run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None
 ) -> SubmissionState:
     submissions = Submissions(run)
-    live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has left its own
+    live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has written its own
     plan = read_plan(run, config) if run.plan.exists() else None
     manifests, problems = _manifests(run, plan, shards)
     last_merge = submissions.last("merge")
     if preflight is None:
-        preflight = not manifests and not run.preflight.exists() and had_preflight(run, config)
+        preflight = not manifests and not run.preflight.exists() and default_preflight(run, config)
     merged = plan is not None and not problems and _is_merged(run, plan, manifests)
     return SubmissionState(
         shards=shards if plan is None else len(plan.shards),
@@ -170,8 +106,8 @@ def _read_once(
             shard: why for shard in problems if (why := Attempts(run, "embed", shard).repeat_failure()) is not None
         },
         live=live,
-        waits_for=frozenset(last_merge.waits_for if last_merge is not None else ()),
-        analyze_wanted=(had_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
+        merge_dependencies=frozenset(last_merge.dependency_ids if last_merge is not None else ()),
+        analyze_wanted=(default_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
     )
 
 
@@ -199,6 +135,6 @@ def refuse_if_active(run: RunFolder) -> None:
     if live:
         jobs = sorted({f"{task.task.job} ({task.stage})" for task in live})
         raise UsageError(
-            f"{run.path} is alive on the cluster: jobs {', '.join(jobs)}. Wait for it, see after it with "
-            f"`embedkit status {run.name}`, or cancel those jobs first"
+            f"{run.path} is active on the cluster: jobs {', '.join(jobs)}. Wait for it, watch it with "
+            f"`embedkit status {run.name}`, or cancel these jobs first"
         )

@@ -1,4 +1,4 @@
-"""Two clusters that all tests share: started by the first that wants one, stopped when the last has run."""
+"""Two clusters that all tests share: the first test that needs one starts it, and it stops after the last test."""
 
 import os
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def plain_cluster(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture
 def small_account(cluster: Cluster) -> Iterator[str]:
-    """The account with room for 20 jobs, which one test at a time may fill."""
+    """The account with room for 20 jobs; one test at a time may use it."""
     lock = cluster.folder / "small.lock"
 
     def locked() -> bool:
@@ -48,7 +48,7 @@ def small_account(cluster: Cluster) -> Iterator[str]:
 
 
 def shared(config: pytest.Config, name: str, accounting: bool) -> Cluster:
-    """The cluster of the process that started all tests, which stops it at its end (tests/conftest.py)."""
+    """The cluster of the process that started all tests; that process stops it at its end (tests/conftest.py)."""
     if missing := missing_programs(accounting):
         pytest.skip(
             f"Slurm is not complete here, missing: {', '.join(missing)}; `make slurm-up` says how to install it"
@@ -58,7 +58,7 @@ def shared(config: pytest.Config, name: str, accounting: bool) -> Cluster:
         stop_stale()
         try:
             return start(folder, accounting=accounting)
-        except FileExistsError:  # another worker is at it
+        except FileExistsError:  # another worker is starting it
             if not wait_for(lambda: (folder / "cluster.json").exists() or not folder.exists(), 3 * SECONDS):
-                raise ClusterError(f"whoever starts the cluster in {folder} does not come to an end") from None
+                raise ClusterError(f"the process that starts the cluster in {folder} does not finish") from None
     return cluster

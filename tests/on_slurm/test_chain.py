@@ -1,4 +1,4 @@
-"""A run through Slurm gives the very files of a local one; what was killed is run again, and nothing else."""
+"""A run through Slurm gives the same files as a local one; only what was killed runs again."""
 
 import json
 from pathlib import Path
@@ -24,9 +24,7 @@ def test_a_submitted_run_gives_the_files_of_a_local_one(
 
 
 @pytest.mark.slow
-def test_an_analysis_that_is_asked_for_follows_the_merge_and_again_where_it_failed(
-    cluster: Cluster, tokenizer_only: Path, tmp_path: Path
-) -> None:
+def test_a_requested_analysis_follows_the_merge(cluster: Cluster, tokenizer_only: Path, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "chats.parquet", [chat(f"prompt {i}", f"answer {i}") for i in range(4)])
     run = submit(cluster, data, tokenizer_only, tmp_path, "--analyze")
     wait_ended(cluster, run)

@@ -1,4 +1,4 @@
-"""`embedkit profile check` on a real cluster, and what submit refuses of the same."""
+"""`embedkit profile check` on a real cluster, and the same refusals by submit."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs.slurm.cluster import accounting_rows
+from jobs.slurm.read_cluster import accounting_rows
 from tests.conftest import embedkit, hash_request
 from tests.on_slurm.test_submit import TEST_PROFILE, files, profile, tasks_of
 from tests.support.slurm.cluster import Cluster
@@ -28,9 +28,9 @@ def check(cluster: Cluster, name: object, ok: bool, **environment: str) -> list[
 
 
 def refused(cluster: Cluster, name: object, stage: str, **environment: str) -> dict[str, str]:
-    """What is refused of a stage, with what to write."""
+    """What is refused in a stage, each with its fix."""
     return {
-        one["what"]: f"{one['found']}; {one['mend']}"
+        one["what"]: f"{one['actual']}; {one['fix']}"
         for one in check(cluster, name, ok=False, **environment)
         if one["stage"] == stage and one["level"] == "refused"
     }
@@ -38,7 +38,7 @@ def refused(cluster: Cluster, name: object, stage: str, **environment: str) -> d
 
 @pytest.fixture
 def tight_qos(cluster: Cluster) -> Iterator[str]:
-    """A QOS of two GPUs a user and twenty minutes, which the account lab may use."""
+    """A QOS of two GPUs per user and twenty minutes, which the account lab may use."""
     limits = ("MaxTRESPerUser=gres/gpu=2", "MaxWall=20", "MaxSubmitJobsPerUser=10")
     cluster.run("sacctmgr", "-i", "add", "qos", "tight")
     cluster.run("sacctmgr", "-i", "modify", "qos", "tight", "set", *limits)
@@ -55,7 +55,7 @@ def test_a_profile_that_fits_is_ok_in_every_stage_and_submits_nothing(cluster: C
     assert [one["stage"] for one in tested] == ["prepare", "preflight", "embed", "merge", "analyze"]
     for one in tested:
         assert one["level"] == "ok"
-        assert "to start at 20" in one["found"]
+        assert "to start at 20" in one["actual"]
     assert tasks_of(cluster, "check") == before
     said = embedkit("profile", "check", "test", **cluster.environment).stdout
     assert "nothing is refused" in said
@@ -64,8 +64,8 @@ def test_a_profile_that_fits_is_ok_in_every_stage_and_submits_nothing(cluster: C
 
 def test_a_shipped_profile_of_another_site_is_refused_line_by_line(cluster: Cluster) -> None:
     found = refused(cluster, "h100", "embed")
-    assert found["cpus"].endswith("[embed] cpus: 4 at most")
-    assert found["mem"].endswith("[embed] mem: 8000 at most")
+    assert found["cpus"].endswith("[embed] cpus: at most 4")
+    assert found["mem"].endswith("[embed] mem: at most 8000")
     assert found["account"] == "there is no such account; [all] account: one of lab, root, small"
     assert "Invalid account" in found["sbatch"]
 
@@ -73,9 +73,9 @@ def test_a_shipped_profile_of_another_site_is_refused_line_by_line(cluster: Clus
 def test_limits_of_a_partition_are_named_with_the_table_to_change(cluster: Cluster, tmp_path: Path) -> None:
     text = TEST_PROFILE.replace('partition = "gpu"', 'partition = "short"').replace("time = 60", 'time = "1:00:00"')
     found = refused(cluster, profile(tmp_path, text=text), "embed")
-    assert "short has MaxTime 00:10:00; [all] time: 10 at most" in found["time"]
-    assert "MaxMemPerNode is 2000 MB in short; [embed] mem: 2000 at most" in found["mem"]
-    assert found["account"] == "short has AllowAccounts=small; [embed] account: one of small, or another partition"
+    assert "short has MaxTime 00:10:00; [all] time: at most 10" in found["time"]
+    assert "MaxMemPerNode is 2000 MB in short; [embed] mem: at most 2000" in found["mem"]
+    assert found["account"] == "short has AllowAccounts=small; [embed] account: one of small, or a different partition"
     text = text.replace("mem = 4000", 'mem = 2000\naccount = "small"\ntime = 8')
     text += "\n[preflight]\ntime = 8\n"
     assert check(cluster, profile(tmp_path, text=text), ok=True)
@@ -90,30 +90,28 @@ def test_a_qos_says_what_is_too_much_and_how_many_shards_run_at_once(
     cluster: Cluster, tight_qos: str, tmp_path: Path
 ) -> None:
     site = profile(tmp_path, f'qos = "{tight_qos}"')
-    assert "QOS tight has MaxWall 00:20:00; [all] time: 20 at most" in refused(cluster, site, "embed")["time"]
+    assert "QOS tight has MaxWall 00:20:00; [all] time: at most 20" in refused(cluster, site, "embed")["time"]
     site.write_text(site.read_text().replace("time = 60", "time = 15") + "\n[preflight]\ntime = 10\n")
-    found = {one["what"]: one["found"] for one in check(cluster, site, ok=True) if one["stage"] == "embed"}
-    assert found["shards"] == "7 at most, with nothing else queued (MaxSubmitPU 10 of QOS tight)"
-    assert found["at once"].startswith("2 shards at most (MaxTRESPU gres/gpu=2 of QOS tight)")
+    found = {one["what"]: one["actual"] for one in check(cluster, site, ok=True) if one["stage"] == "embed"}
+    assert found["shards"] == "at most 7, with nothing else queued (MaxSubmitPU 10 of QOS tight)"
+    assert found["at once"].startswith("at most 2 shards (MaxTRESPU gres/gpu=2 of QOS tight)")
 
 
 def test_without_accounting_it_says_so_and_checks_the_rest(plain_cluster: Cluster, tmp_path: Path) -> None:
     text = TEST_PROFILE.replace('"cpu"', '"gpu"')
     found = check(plain_cluster, profile(tmp_path, 'account = "any"', text=text), ok=True)
-    assert any("there is no accounting" in one["found"] for one in found)
+    assert any("there is no accounting" in one["actual"] for one in found)
     wrong = profile(tmp_path, text=text.replace("gpus = 1", 'gres = "gpu:h100:1"'))
     assert "gpu has no GPUs of type h100; [embed] gres: " in refused(plain_cluster, wrong, "embed")["gpus"]
 
 
-def test_where_stand_ins_for_sinfo_and_sacctmgr_know_no_field_the_rest_is_checked(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_the_rest_is_checked_where_sinfo_and_sacctmgr_fail(cluster: Cluster, tmp_path: Path) -> None:
     for name in ("sinfo", "sacctmgr"):
         (tmp_path / name).write_text("#!/bin/sh\necho \"Unknown field 'everything'\" >&2\nexit 1\n")
         (tmp_path / name).chmod(0o755)
     path = f"{tmp_path}:{os.environ['PATH']}"
     found = check(cluster, "test", ok=True, PATH=path)
-    assert "sinfo shows no nodes of gpu; sbatch has the last word" in {one["found"] for one in found}
+    assert "sinfo shows no nodes of gpu; only sbatch --test-only checks them" in {one["actual"] for one in found}
 
 
 def test_fields_that_sacctmgr_does_not_know_are_left_out(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +122,7 @@ def test_fields_that_sacctmgr_does_not_know_are_left_out(cluster: Cluster, monke
 
 
 @pytest.mark.parametrize("exclusive", [True, False])
-def test_one_gpu_a_task_on_whole_nodes_is_refused_by_check_and_submit_and_nothing_is_made(
+def test_one_gpu_per_task_on_whole_nodes_is_refused(
     exclusive: bool, cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     """By the partition, or by the profile itself."""
@@ -141,7 +139,7 @@ def test_one_gpu_a_task_on_whole_nodes_is_refused_by_check_and_submit_and_nothin
     assert not (tmp_path / "output").exists()
 
 
-def test_a_rerun_on_whole_nodes_is_refused_too_and_a_run_without_gpus_is_not(
+def test_a_rerun_on_whole_nodes_is_refused_unless_without_gpus(
     cluster: Cluster, prepared_run: Any, tmp_path: Path
 ) -> None:
     before = files(prepared_run.path)

@@ -223,7 +223,7 @@ def test_a_task_that_its_time_limit_ends_is_run_again(trial: Trial) -> None:
 def test_a_task_over_its_memory_is_run_again_with_half_as_much_again(trial: Trial) -> None:
     run = trial.submit(*trial.profile(mem=700), seconds=0, shards={"1": ["memory", 1]})
     said = trial.mend(run)
-    assert "1050 MB of memory a task instead of 700: shards 1 ran out of it" in said
+    assert "1050 MB of memory per task instead of 700: shards 1 ran out of it" in said
     asked = trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
     assert "mem=1050M" in asked
 

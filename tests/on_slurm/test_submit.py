@@ -1,7 +1,7 @@
-"""Submitting on a real cluster: what Slurm is given, what is refused, and what becomes of a submit that fails half-way.
+"""Submit on a real cluster: the scripts for sbatch, what is refused, and a submit that fails half-way.
 
-The scripts for sbatch are kept in golden/. After a change that is wanted: `EMBEDKIT_RENEW_GOLDEN=1 pytest
-tests/on_slurm/test_submit.py -k golden`, and look at the difference before it is committed.
+The expected scripts are in tests/data/sbatch. After an intended change run `EMBEDKIT_RENEW_GOLDEN=1 pytest
+tests/on_slurm/test_submit.py -k golden`, and review the difference before it is committed.
 """
 
 import os
@@ -21,10 +21,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from embedkit.run import RunFolder
-from jobs.profiles.values import TEMPLATES, load_profile, shipped
+from jobs.profiles.load import TEMPLATES, load_profile, shipped
 from jobs.records.submissions import Submission, Submissions
 from jobs.submit.chain import whole_chain
-from jobs.submit.sbatch import script
+from jobs.submit.script import make_script
 from tests.conftest import EMBEDKIT, ROOT, chat, embedkit, hash_request, needs_vllm, snapshot, write_chats
 from tests.support.slurm.chains import faults, file_times, jobs_of, live, logs, rerun, submit, wait_ended, wait_until
 from tests.support.slurm.cluster import Cluster
@@ -35,7 +35,7 @@ REAL_SBATCH = shutil.which("sbatch")
 
 
 def profile(folder: Path, *changes: str, text: str = TEST_PROFILE) -> Path:
-    """The test cluster's profile with more lines in [all]."""
+    """The profile of the test cluster with more lines in [all]."""
     path = folder / "site.toml"
     path.write_text(text.replace("[all]\n", "[all]\n" + "".join(f"{line}\n" for line in changes), 1))
     return path
@@ -72,7 +72,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_the_scripts_for_sbatch_are_the_golden_ones(name: str) -> None:
     run, site = RunFolder(Path("/runs/demo")), load_profile(name)
     chain = whole_chain(100, 8, preflight=True)
-    texts = [script(run, site, job).replace(shlex.quote(sys.executable), "PYTHON") for job in chain]
+    texts = [make_script(run, site, job).replace(shlex.quote(sys.executable), "PYTHON") for job in chain]
     text = "\n".join(f"--- {job.stage}\n{text}" for job, text in zip(chain, texts, strict=True))
     golden = GOLDEN / f"{name}.txt"
     if os.environ.get("EMBEDKIT_RENEW_GOLDEN"):
@@ -85,7 +85,7 @@ def test_the_scripts_for_sbatch_are_the_golden_ones(name: str) -> None:
 def test_a_wckey_is_asked_for_only_if_the_profile_has_one(tmp_path: Path) -> None:
     site = load_profile(str(profile(tmp_path, 'wckey = "mine"')))
     for job in whole_chain(2, 1, preflight=True):
-        assert "#SBATCH --wckey=mine\n" in script(RunFolder(Path("/runs/demo")), site, job)
+        assert "#SBATCH --wckey=mine\n" in make_script(RunFolder(Path("/runs/demo")), site, job)
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ def test_slurm_has_the_very_script_that_is_shown(
         assert line.job is not None
         got = cluster.run("scontrol", "write", "batch_script", line.job, "-")
         ready = job.after(ids)
-        assert got == script(run, load_profile(str(site)), ready).replace("TAG", line.tag).strip()
+        assert got == make_script(run, load_profile(str(site)), ready).replace("TAG", line.tag).strip()
         assert f"\nexec {sys.executable} -u -m jobs.node.job {job.stage} {run.path}\n" in got + "\n"
         assert "\nexport PYTHONSAFEPATH=1\n" in got
         about = cluster.run("scontrol", "show", "job", "-o", line.job).splitlines()[0]
@@ -140,7 +140,7 @@ def test_a_folder_that_slurm_cannot_name_is_refused(
     request = hash_request(small_chats, tokenizer_only, tmp_path / "a\\b")
     refused = embedkit("submit", *request, "--profile", "test", check=False, **cluster.environment)
     assert refused.returncode == 2
-    assert "Slurm takes no path with a backslash" in refused.stderr
+    assert "Slurm accepts no path with a backslash" in refused.stderr
 
 
 @pytest.mark.slow
@@ -174,7 +174,7 @@ def test_nothing_of_a_surrounding_job_leaks_into_the_jobs_of_a_run(
 
 
 @pytest.mark.slow
-def test_jobs_take_embedkit_from_where_it_was_submitted_and_leave_home_alone(
+def test_jobs_use_the_embedkit_that_submitted_them(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
     """The run folder, the folder of the submit and HOME have modules of the same names."""
@@ -206,7 +206,7 @@ def test_jobs_take_embedkit_from_where_it_was_submitted_and_leave_home_alone(
 
 
 @pytest.mark.slow
-def test_a_run_that_is_alive_is_neither_submitted_again_nor_deleted(
+def test_an_active_run_is_neither_submitted_again_nor_deleted(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     site = held(tmp_path)
@@ -216,7 +216,7 @@ def test_a_run_that_is_alive_is_neither_submitted_again_nor_deleted(
     for option in ("--resume", "--overwrite"):
         refused = embedkit("submit", *request, option, check=False, **cluster.environment)
         assert refused.returncode == 2, refused.stderr
-        assert f"{run.path} is alive on the cluster" in refused.stderr
+        assert f"{run.path} is active on the cluster" in refused.stderr
         for job in jobs_of(run):
             assert job in refused.stderr
         assert files(run.path) == before
@@ -225,14 +225,14 @@ def test_a_run_that_is_alive_is_neither_submitted_again_nor_deleted(
 
 
 @pytest.mark.slow
-def test_more_shards_than_an_array_may_have_are_refused_and_nothing_is_made(
+def test_more_shards_than_an_array_may_have_are_refused(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     request = [*hash_request(small_chats, tokenizer_only, tmp_path), "--profile", held(tmp_path)]
     refused = embedkit("submit", *request, "--shards", 1002, check=False, **cluster.environment)
     assert refused.returncode == 2
     assert "MaxArraySize is 1001" in refused.stderr
-    assert "1001 shards at most" in refused.stderr
+    assert "at most 1001 shards fit" in refused.stderr
     assert not (tmp_path / "run").exists()
     embedkit("submit", *request, "--shards", 1001, **cluster.environment)
     run = RunFolder(tmp_path / "run")
@@ -241,23 +241,23 @@ def test_more_shards_than_an_array_may_have_are_refused_and_nothing_is_made(
 
 
 @pytest.mark.slow
-def test_an_accounts_limit_is_named_with_how_many_shards_fit_and_so_many_do(
+def test_an_accounts_limit_is_named_with_how_many_shards_fit(
     cluster: Cluster, small_account: str, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
-    """Jobs of other accounts, and there are some, do not count."""
+    """Jobs of other accounts do not count."""
     other = cluster.run("sbatch", "--parsable", "--hold", "--array=1-30", "--output=/dev/null", "--wrap", "true")
     request = [*hash_request(small_chats, tokenizer_only, tmp_path)]
     request += ["--profile", held(tmp_path, f'account = "{small_account}"')]
     refused = embedkit("submit", *request, "--shards", 19, check=False, **cluster.environment)
     assert refused.returncode == 2, refused.stderr
     assert "MaxSubmit of account small is 20" in refused.stderr
-    assert "and 0 of yours are queued or running: 18 shards at most" in refused.stderr
+    assert "and 0 of yours are queued or running: at most 18 shards fit" in refused.stderr
     assert not (tmp_path / "run").exists()
     embedkit("submit", *request, "--shards", 18, **cluster.environment)
     run = RunFolder(tmp_path / "run")
     assert len(live(cluster, run)) == 20
     full = embedkit("submit", *request, "--run-name", "two", "--shards", 1, check=False, **cluster.environment)
-    assert "20 of yours are queued or running: 0 shards at most" in full.stderr
+    assert "20 of yours are queued or running: at most 0 shards fit" in full.stderr
     cluster.run("scancel", other)
     cancel(cluster, run)
 
@@ -319,7 +319,7 @@ def test_a_dry_run_says_all_and_does_nothing(
 
 
 def stand_in(folder: Path, text: str) -> dict[str, str]:
-    """An sbatch in PATH before the real one; `$N` is which call it is, `real` calls Slurm's."""
+    """A stand-in for sbatch in PATH: `$N` is the number of the call, `real` calls Slurm's."""
     folder.mkdir()
     path = folder / "sbatch"
     count = f'echo >> {folder}/calls; N=$(wc -l < {folder}/calls)\nreal() {{ {REAL_SBATCH} "$@"; }}\n'
@@ -329,7 +329,7 @@ def stand_in(folder: Path, text: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_if_a_stand_in_sbatch_refuses_the_third_job_the_others_are_cancelled(
+def test_if_sbatch_refuses_the_third_job_the_others_are_cancelled(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
     text = 'if [ $N = 3 ]; then echo "sbatch: error: Batch job submission failed: not today" >&2; exit 1; fi\nreal "$@"'
@@ -354,10 +354,10 @@ def test_if_a_stand_in_sbatch_refuses_the_third_job_the_others_are_cancelled(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_a_submit_that_a_stand_in_sbatch_kills_after_the_real_call_is_completed_by_rerun(
+def test_rerun_completes_a_submit_killed_after_sbatch(
     call: int, cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
-    """The job's id was never written down; it is found by the tag in its comment."""
+    """The job's id was never recorded; the tag in the job's comment finds it."""
     name = f"killed-at-{call}"
     text = f'real "$@"; CODE=$?\nif [ $N = {call} ]; then kill -9 $PPID; fi\nexit $CODE'
     environment = {**cluster.environment, **stand_in(tmp_path / "bin", text)}
@@ -371,7 +371,7 @@ def test_a_submit_that_a_stand_in_sbatch_kills_after_the_real_call_is_completed_
     assert snapshot(run) == snapshot(hash_run)
     wait_until(lambda: "merged: nothing to do" in rerun(cluster, run).stdout, 30)
     submitted = tasks_of(cluster, name)
-    # A merge of which nobody noted what it waits for is replaced.
+    # A merge whose dependencies were not recorded is replaced.
     assert submitted.pop(f"{name}.merge N/A") <= (2 if call == 3 else 1)
     assert submitted == Counter([f"{name}.prepare N/A", *(f"{name}.embed {shard}" for shard in range(3))])
 
@@ -394,11 +394,11 @@ def test_of_two_reruns_at_once_one_submits(
     assert (tasks_of(cluster, "twice") - before).total() == 5
 
 
-# What rerun mends
+# What rerun repairs
 
 
 @pytest.mark.slow
-def test_a_shard_that_is_damaged_before_the_merge_is_named_and_alone_run_again(
+def test_a_shard_damaged_before_the_merge_is_the_only_one_rerun(
     cluster: Cluster, damaged_run: RunFolder, hash_run: RunFolder
 ) -> None:
     run = damaged_run
@@ -444,9 +444,7 @@ def test_without_accounting_all_works_the_same(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_hundred_shards_in_one_array_are_as_one_process_makes_them(
-    cluster: Cluster, tokenizer_only: Path, tmp_path: Path
-) -> None:
+def test_an_array_of_200_shards_equals_a_local_run(cluster: Cluster, tokenizer_only: Path, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "tiny.parquet", [chat(f"{i} river", f"stone {i % 7}") for i in range(2000)])
     local = tmp_path / "local"
     embedkit("prepare", *hash_request(data, tokenizer_only, local), "--shards", 200)

@@ -19,7 +19,7 @@ from embedkit.documents.schema import (
     Request,
     ShardManifest,
 )
-from jobs.profiles.values import Stage
+from jobs.profiles.schema import Stage
 from jobs.records.attempts import Attempt, Start
 from jobs.records.submissions import Submission
 from jobs.report.attempts import Evidence, Trace

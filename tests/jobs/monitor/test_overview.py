@@ -17,7 +17,7 @@ from embedkit.run import RunFolder
 from jobs.monitor.classify import Queue, State, Task, Typical, classify, mark_of, typical
 from jobs.monitor.overview import Overview, Seen, make_overview
 from jobs.monitor.screen import LEAST_ROWS, screen, whole
-from jobs.profiles.values import Resources
+from jobs.profiles.schema import Resources
 from jobs.records.attempts import NO_EXIT_RECORD, Attempt, Start
 from jobs.records.submissions import LiveTask, Submission, new_submission
 from jobs.slurm.accounting import JobRecord

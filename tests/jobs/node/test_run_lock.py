@@ -9,8 +9,8 @@ import pytest
 from embedkit.errors import EmbedkitError
 from embedkit.job import JobContext
 from embedkit.storage.lock import Holder, release_ended, run_lock
-from jobs.node.job import ALIVE
 from jobs.slurm.client import state_of
+from jobs.slurm.states import may_run
 
 
 def held_elsewhere(path: Path, job: str, restart: str = "0") -> None:
@@ -36,7 +36,7 @@ def test_a_lease_is_released_when_a_stand_in_scontrol_says_that_its_job_ended(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     path = tmp_path / "prepare.lease"
     held_elsewhere(path, "7")
-    release_ended(path, lambda job: state_of(job)[0] not in ALIVE)
+    release_ended(path, lambda job: not may_run(state_of(job)[0]))
     assert path.exists() is not ended
 
 

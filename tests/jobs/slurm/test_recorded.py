@@ -1,4 +1,4 @@
-"""What several versions of Slurm printed for one and the same scenario, read; tests/data/slurm/README.md says how."""
+"""The parsers on recorded output of several versions of Slurm; tests/data/slurm/README.md describes it."""
 
 import json
 from dataclasses import replace
@@ -9,16 +9,20 @@ import pytest
 from embedkit.errors import EmbedkitError
 from jobs.monitor.logs import error_line, newest_start, says_out_of_memory
 from jobs.node import signals
-from jobs.profiles.values import Resources
-from jobs.slurm import cluster
+from jobs.profiles.schema import Resources
+from jobs.slurm import read_cluster
 from jobs.slurm.accounting import FIELDS, JobRecord, history, parse_history
 from jobs.slurm.client import Task, parse_configuration, parse_queue, parse_state, state_of
-from jobs.submit import limits
+from jobs.slurm.cluster import Site
+from jobs.slurm.read_cluster import with_accounts
+from jobs.submit.limits import submit_limits
 from tests.conftest import ROOT
+from tests.support.slurm.record import ASSOC_FIELDS, QOS_FIELDS
 
 RECORDED = ROOT / "tests" / "data" / "slurm"
 VERSIONS = sorted(path.parent.name for path in RECORDED.glob("*/jobs.json"))
 MIB = 1 << 20
+RECORDED_FIELDS = {"assoc": ASSOC_FIELDS, "qos": QOS_FIELDS, "user": ("DefaultAccount",)}
 
 pytestmark = pytest.mark.parametrize("version", VERSIONS)
 
@@ -41,37 +45,37 @@ STARTS = {
     ("preempted_once", None): ["PREEMPTED"],
     ("high", None): ["COMPLETED 0:0"],
 }
-"""How each start ended; jobs that were cancelled before they started are not there. Exit codes where they are one."""
-# 24.11.5 took the end of a start that came after a preemption for one more, and ran the job a third time.
+"""How each start ended, with its exit code where all versions agree. Jobs cancelled before a start have none."""
+# 24.11.5 took the late end of a start as a second preemption, and ran the job a third time.
 STARTS_OF = {"24.11": STARTS | {("preempted", None): ["PREEMPTED", "PREEMPTED 0:0", "COMPLETED 0:0"]}}
 
 
-def said(version: str, name: str) -> str:
+def recorded(version: str, name: str) -> str:
     return (RECORDED / version / name).read_text()
 
 
 def names(version: str) -> dict[str, str]:
-    """The scenario's name of each job."""
-    return {job: name for name, job in json.loads(said(version, "jobs.json")).items()}
+    """The name in the scenario of each job id."""
+    return {job: name for name, job in json.loads(recorded(version, "jobs.json")).items()}
 
 
 def starts(version: str, what: str) -> dict[tuple[str, int | None], list[JobRecord]]:
     found: dict[tuple[str, int | None], list[JobRecord]] = {}
-    for record in parse_history(said(version, f"{what}.txt")):
+    for record in parse_history(recorded(version, f"{what}.txt")):
         found.setdefault((names(version)[record.job], record.index), []).append(record)
     return found
 
 
 def queued(version: str) -> dict[tuple[str, int | None], Task]:
-    tasks = parse_queue(said(version, "squeue-running.txt"))
+    tasks = parse_queue(recorded(version, "squeue-running.txt"))
     found = {(names(version)[task.job], task.index): task for task in tasks}
     assert len(found) == len(tasks)
     return found
 
 
 def test_the_recordings_are_of_their_version(version: str) -> None:
-    assert said(version, "version.txt").startswith(f"slurm-wlm {version}.")
-    assert parse_configuration(said(version, "config.txt"))["SLURM_VERSION"].startswith(version)
+    assert recorded(version, "version.txt").startswith(f"slurm-wlm {version}.")
+    assert parse_configuration(recorded(version, "config.txt"))["SLURM_VERSION"].startswith(version)
 
 
 def test_the_queue_is_read_and_a_comment_of_two_lines_makes_no_task(version: str) -> None:
@@ -92,7 +96,7 @@ def test_the_queue_is_read_and_a_comment_of_two_lines_makes_no_task(version: str
         "never": "DependencyNeverSatisfied",
         "later": "BeginTime",
     }
-    assert [name for name, task in tasks.items() if task.is_stuck] == [("never", None)]
+    assert [name for name, task in tasks.items() if task.never_starts] == [("never", None)]
     assert tasks["lines", None].comment == "embedkit-two"
     begin, now = tasks["later", None].start, array[0].start
     assert begin is not None
@@ -130,18 +134,18 @@ def test_cpus_gpus_and_the_memory_that_was_asked_for(version: str, what: str) ->
     found = starts(version, what)
     asked = {task: (record.cpus, record.gpus, record.memory_asked) for task, (record, *_) in found.items()}
     assert asked["array", 0] == (1, 1, 100 * MIB)
-    assert asked["steps", None] == (2, 1, 200 * MIB)  # 100 MB a CPU, which 20.11 writes as 100Mc
+    assert asked["steps", None] == (2, 1, 200 * MIB)  # 100 MB per CPU, which 20.11 writes as 100Mc
     assert asked["fails", None] == (1, 0, 200 * MIB)
     assert asked["memory", None] == (1, 0, 30 * MIB)
     assert asked["lost", 7] == (1, 1, 200 * MIB)
-    assert asked["high", None] == (4, 2, 200 * MIB)  # --exclusive: all that the node has
+    assert asked["high", None] == (4, 2, 200 * MIB)  # --exclusive: the whole node
 
 
-def test_steps_tell_what_was_used_and_change_nothing_else(version: str) -> None:
+def test_steps_add_what_was_used_and_change_nothing_else(version: str) -> None:
     without, found = starts(version, "sacct-X-ended"), starts(version, "sacct-ended")
     plain = {task: [replace(r, cpu_seconds=None, memory=None) for r in records] for task, records in found.items()}
     assert plain == without
-    lines = said(version, "sacct-ended.txt").splitlines()
+    lines = recorded(version, "sacct-ended.txt").splitlines()
     rows = [dict(zip(FIELDS, line.split("|"), strict=True)) for line in lines]
     (steps,) = found["steps", None]
     spent = [row["TotalCPU"] for row in rows if row["JobID"].startswith(f"{steps.job}.")]
@@ -149,13 +153,13 @@ def test_steps_tell_what_was_used_and_change_nothing_else(version: str) -> None:
     assert steps.cpu_seconds == pytest.approx(sum(float(time.removeprefix("00:")) for time in spent))
     assert steps.cpu_seconds > 0.5
     assert steps.memory is not None
-    assert 30 * MIB < steps.memory < 60 * MIB  # what its largest step held
+    assert 30 * MIB < steps.memory < 60 * MIB  # that of its largest step
     (array,) = found["array", 0]
     assert array.memory is not None
     assert 20 * MIB < array.memory < 50 * MIB
 
 
-def test_what_runs_has_no_end_and_what_waits_is_not_there(version: str) -> None:
+def test_a_running_start_has_no_end_and_a_waiting_one_no_record(version: str) -> None:
     for what in ("sacct-X-running", "sacct-running"):
         found = starts(version, what)
         running = {task for task, (record, *_) in found.items() if record.state == "RUNNING"}
@@ -167,31 +171,39 @@ def test_what_runs_has_no_end_and_what_waits_is_not_there(version: str) -> None:
 
 
 def test_memory_that_was_polled_is_in_the_accounting(version: str) -> None:
-    """OverMemoryKill: the job just FAILED, but its log and what it used tell."""
-    (record,) = parse_history(said(version, "sacct-polled.txt"))
+    """OverMemoryKill: the state is only FAILED; the log and the memory used show the cause."""
+    (record,) = parse_history(recorded(version, "sacct-polled.txt"))
     assert (record.state, record.memory_asked) == ("FAILED", 30 * MIB)
     assert record.memory is not None
     assert record.memory > 30 * MIB
 
 
 def test_the_configuration_is_read(version: str) -> None:
-    found = parse_configuration(said(version, "config.txt"))
+    found = parse_configuration(recorded(version, "config.txt"))
     assert (found["MaxArraySize"], found["MaxJobCount"]) == ("1001", "10000")
     assert found["AccountingStorageEnforce"] == "associations,limits"
     assert found["ClusterName"] == "embedkit"
 
 
 def test_limits_of_accounts_are_read(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"assoc": "assoc.txt", "qos": "qos.txt", "user": "user.txt"}
-    for module in (limits, cluster):
-        monkeypatch.setattr(module, "ask", lambda *command: said(version, files[command[4]]))
-    monkeypatch.setattr(limits.getpass, "getuser", lambda: "user")
-    found = limits.account_limits(Resources(account="small"), "embedkit")
+    """The recordings have only some of the fields; the stand-in refuses the rest as an older sacctmgr does."""
+
+    def recorded_rows(*command: str) -> str:
+        fields = command[-1].removeprefix("format=").split(",")
+        unknown = [field for field in fields if field not in RECORDED_FIELDS[command[4]]]
+        if unknown:
+            raise EmbedkitError(f"sacctmgr failed: Unknown field '{unknown[0]}'")
+        return recorded(version, f"{command[4]}.txt")
+
+    monkeypatch.setattr(read_cluster, "run_slurm", recorded_rows)
+    site = with_accounts(Site(user="user", settings=parse_configuration(recorded(version, "config.txt"))))
+    _, *found = submit_limits(Resources(account="small"), site)
     assert [(limit.name, limit.most) for limit in found] == [
         ("MaxSubmit of account small", 20),
         ("MaxSubmit of account small, user user", 20),
     ]
-    assert limits.account_limits(Resources(), "embedkit") == []  # lab, the default account, has none
+    _, *found = submit_limits(Resources(), site)
+    assert found == []  # lab, the default account, has none
 
 
 @pytest.mark.parametrize(
@@ -210,44 +222,44 @@ def test_limits_of_accounts_are_read(version: str, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_jobs_state_is_read(version: str, job: str, state: str, reason: str) -> None:
-    assert parse_state(said(version, f"job-{job}.txt")) == (state, reason)
+    assert parse_state(recorded(version, f"job-{job}.txt")) == (state, reason)
 
 
 @pytest.mark.parametrize("job", ["unknown-job", "unknown-array-task"])
 def test_a_job_that_slurm_no_longer_knows(version: str, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: str) -> str:
-        raise EmbedkitError(f"scontrol failed: {said(version, f'{job}.txt')}")
+        raise EmbedkitError(f"scontrol failed: {recorded(version, f'{job}.txt')}")
 
-    monkeypatch.setattr("jobs.slurm.client.ask", refuse)
+    monkeypatch.setattr("jobs.slurm.client.run_slurm", refuse)
     assert state_of("99999") == ("", "")
 
 
 @pytest.mark.parametrize(
     ("job", "cancelled"), [("cancelled", True), ("time", False), ("lost", False), ("lost_once", False)]
 )
-def test_a_job_that_is_being_ended_sees_what_for(
+def test_a_job_that_is_being_ended_sees_why(
     version: str, job: str, cancelled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What scontrol said of a job to the job itself, as it got SIGTERM."""
-    monkeypatch.setattr("jobs.slurm.client.ask", lambda *_: said(version, f"ending-{job}.txt"))
+    """The output of scontrol in the job itself, as it got SIGTERM."""
+    monkeypatch.setattr("jobs.slurm.client.run_slurm", lambda *_: recorded(version, f"ending-{job}.txt"))
     assert signals.was_cancelled() is cancelled
 
 
 def test_without_accounting_there_is_no_history(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in sacct says, and exits, as the real one did."""
-    text, _, code = said(version, "sacct-none.txt").strip().rpartition("\nexit ")
+    """A stand-in for sacct prints and exits as the real one did."""
+    text, _, code = recorded(version, "sacct-none.txt").strip().rpartition("\nexit ")
     (tmp_path / "sacct").write_text(f"#!/bin/sh\necho '{text}' >&2\nexit {code}\n")
     (tmp_path / "sacct").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     assert history(["1"]) is None
 
 
-def test_logs_tell_a_lack_of_memory_and_nothing_else_does(version: str) -> None:
+def test_only_logs_of_jobs_without_memory_say_so(version: str) -> None:
     logs = sorted((RECORDED / version / "logs").glob("*.log"))
     assert {path.stem for path in logs if says_out_of_memory(path)} == {"memory", "polled"}
 
 
-def test_the_line_that_says_why_is_found_in_every_log_of_what_slurm_ended(version: str) -> None:
+def test_the_error_line_is_found_in_every_log_that_slurm_ended(version: str) -> None:
     folder = RECORDED / version / "logs"
     said = {path.stem: error_line(newest_start(path)) or "" for path in sorted(folder.glob("*.log"))}
     for name in ("array-3", "cancelled", "lost_once", "preempted_once", "time"):

@@ -1,4 +1,4 @@
-"""Checks of a profile against what a cluster says of itself; Slurm's text is as 22.05 and 23.11 print it."""
+"""Checks of a profile against a cluster. Slurm's text is as 22.05 and 23.11 print it."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 
-from jobs.profiles.values import Resources
+from jobs.profiles.schema import Resources
 from jobs.slurm.cluster import (
     ASSOC_FIELDS,
     QOS_FIELDS,
     Partition,
     Site,
-    gpus_of,
     parse_nodes,
     parse_partitions,
     parse_rows,
-    tres_of,
 )
-from jobs.submit.check_profile import Said, check_stage, idle_gpus, parse_tested
+from jobs.submit.check_profile import Finding, check_stage
+from jobs.submit.check_profile.sbatch_check import parse_test_only
+from jobs.submit.check_profile.whole_nodes import idle_gpus
 
 PARTITIONS = """\
 PartitionName=gpu AllowGroups=ALL AllowAccounts=ALL AllowQos=ALL Default=YES QoS=N/A DefaultTime=02:00:00 \
@@ -66,18 +66,18 @@ def site(**changes: Any) -> Site:
     return Site(**known | changes)
 
 
-def said(
+def findings(
     resources: Resources, there: Site | None = None, hosts: Mapping[str, frozenset[str] | None] | None = None
-) -> list[Said]:
+) -> list[Finding]:
     return list(check_stage("embed", resources, there or site(), hosts or {}))
 
 
 def refused(resources: Resources, **more: Any) -> dict[str, str]:
     """What is refused: the findings and what to write instead."""
     found = defaultdict(str)
-    for one in said(resources, **more):
+    for one in findings(resources, **more):
         if one.level == "refused":
-            found[one.what] += f"{one.found} -> {one.key}: {one.mend}\n"
+            found[one.what] += f"{one.actual} -> {one.key}: {one.fix}\n"
     return found
 
 
@@ -85,20 +85,12 @@ FITS = Resources(partition="gpu", gres="gpu:h100:1", cpus=8, mem=60_000, time=60
 
 
 def test_a_profile_that_fits_has_nothing_refused() -> None:
-    found = said(FITS)
+    found = findings(FITS)
     assert {one.level for one in found} <= {"ok", "note"}
-    assert [one.found for one in found if one.what == "nodes"] == ["2 of 3 nodes of gpu fit"]
+    assert [one.actual for one in found if one.what == "nodes"] == ["2 of 3 nodes of gpu fit"]
 
 
-def test_what_slurm_prints_of_gres_and_tres_is_read() -> None:
-    assert gpus_of("gpu:h100:8(S:0,1),lscratch:900") == {"h100": 8}
-    assert gpus_of("gpu:2") == {"": 2}
-    assert gpus_of("gpu") == {"": 1}
-    assert gpus_of("gpu:a100:3,gpu:2g.10gb:4(S:0)") == {"a100": 3, "2g.10gb": 4}
-    assert gpus_of("(null)") == gpus_of("N/A") == {}
-    assert tres_of("cpu=64,gres/gpu=8,gres/gpu:h100=8,mem=2G,node=1") == {
-        **{"cpu": 64, "gres/gpu": 8, "gres/gpu:h100": 8, "mem": 2048, "node": 1}
-    }
+def test_cpus_and_states_of_nodes_are_read() -> None:
     assert [node.cpus for node in parse_nodes(NODES)] == [64, 64, 32, 64, 64, 128]
     assert [node.takes_jobs for node in parse_nodes(NODES)][:3] == [True, True, False]
 
@@ -106,72 +98,74 @@ def test_what_slurm_prints_of_gres_and_tres_is_read() -> None:
 @pytest.mark.parametrize(
     ("changes", "what", "found"),
     [
-        ({"partition": "gpx"}, "partition", 'there is none of that name -> partition: did you mean "gpu"? there are'),
-        ({"time": 2000}, "time", "gpu has MaxTime 1-00:00:00 -> time: 1440 at most"),
-        ({"gres": "gpu:h100:9"}, "gpus", "nodes of gpu have 8 at most -> gres: 8 at most"),
+        ({"partition": "gpx"}, "partition", 'no partition of this name -> partition: did you mean "gpu"? there are'),
+        ({"time": 2000}, "time", "gpu has MaxTime 1-00:00:00 -> time: at most 1440"),
+        ({"gres": "gpu:h100:9"}, "gpus", "nodes of gpu have at most 8 -> gres: at most 8"),
         ({"gres": "gpu:h200:1"}, "gpus", 'no GPUs of type h200 -> gres: gres = "gpu:a100:1" or "gpu:h100:1"'),
         ({"gres": "gpu:h100:1,disk:5"}, "gres", "no node of gpu has disk"),
-        ({"gres": "gpu:a100:1,lscratch:5"}, "nodes", "no node of gpu has all of it at once"),
-        ({"cpus": 65}, "cpus", "nodes have 64 at most in gpu -> cpus: 64 at most"),
-        ({"mem": 500_001}, "mem", "the largest node has 500000 MB in gpu -> mem: 500000 at most"),
+        ({"gres": "gpu:a100:1,lscratch:5"}, "nodes", "no node of gpu has all of it -> "),
+        ({"cpus": 65}, "cpus", "nodes have at most 64 in gpu -> cpus: at most 64"),
+        ({"mem": 500_001}, "mem", "the largest node has 500000 MB in gpu -> mem: at most 500000"),
         ({"constraint": "h200"}, "constraint", "no node of gpu has h200 -> constraint: features there: a100, h100, ib"),
-        ({"constraint": "h100&a100"}, "constraint", "no node of gpu has them together"),
-        ({"account": "rich"}, "account", "ada is not in it -> account: one of lab"),
+        ({"constraint": "h100&a100"}, "constraint", "no node of gpu has all of them"),
+        ({"account": "rich"}, "account", "ada does not belong to it -> account: one of lab"),
         ({"account": "none"}, "account", "there is no such account -> account: one of lab"),
         ({"qos": "urgent"}, "qos", "there is no such QOS"),
-        ({"qos": "partqos"}, "qos", "not lab's -> qos: one of long, normal"),
-        ({"time": 721}, "time", "account lab, user ada has MaxWall 12:00:00 -> time: 720 at most"),
-        ({"cpus": 33}, "cpus", "account lab, user ada has MaxTRES cpu=32 -> cpus: 32 at most"),
-        ({"gres": "gpu:h100:5"}, "gpus", "QOS normal has MaxTRESPU gres/gpu=4 -> gpus: 4 at most"),
-        ({"reservation": "curse"}, "reservation", 'there is none of that name -> reservation: did you mean "course"?'),
+        ({"qos": "partqos"}, "qos", "account lab may not use it -> qos: one of long, normal"),
+        ({"time": 721}, "time", "account lab, user ada has MaxWall 12:00:00 -> time: at most 720"),
+        ({"cpus": 33}, "cpus", "account lab, user ada has MaxTRES cpu=32 -> cpus: at most 32"),
+        ({"gres": "gpu:h100:5"}, "gpus", "QOS normal has MaxTRESPU gres/gpu=4 -> gpus: at most 4"),
+        ({"reservation": "curse"}, "reservation", 'no reservation of this name -> reservation: did you mean "course"?'),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_what_to_write(changes: dict[str, Any], what: str, found: str) -> None:
+def test_what_the_cluster_lacks_is_refused_with_the_fix(changes: dict[str, Any], what: str, found: str) -> None:
     assert found in refused(replace(FITS, **changes))[what]
 
 
-def test_a_partition_that_is_down_or_for_others_is_refused_with_who_may() -> None:
-    found = [one.found for one in said(Resources(partition="cpu", time=10)) if one.level == "refused"]
+def test_a_partition_that_is_down_or_not_allowed_is_refused() -> None:
+    found = [one.actual for one in findings(Resources(partition="cpu", time=10)) if one.level == "refused"]
     assert found == ["cpu is DOWN", "cpu has AllowQos=long", "cpu has AllowAccounts=rich", "only for groups staff"]
     there = site(groups=frozenset({"staff"}), settings={"AccountingStorageEnforce": "none"})
     found = [
-        one.found for one in said(Resources(partition="cpu", qos="long", time=10), there) if one.level == "refused"
+        one.actual for one in findings(Resources(partition="cpu", qos="long", time=10), there) if one.level == "refused"
     ]
     assert found == ["cpu is DOWN"]
 
 
 def test_of_two_partitions_one_that_takes_the_job_is_enough() -> None:
-    levels = {(one.found, one.level) for one in said(Resources(partition="cpu,gpu", cpus=1, mem=100, time=10))}
+    levels = {(one.actual, one.level) for one in findings(Resources(partition="cpu,gpu", cpus=1, mem=100, time=10))}
     assert ("cpu is DOWN", "warning") in levels
     assert not [level for _, level in levels if level == "refused"]
 
 
-def test_a_gpu_in_a_partition_without_any_is_refused_with_partitions_that_have_some() -> None:
-    assert "cpu has no GPUs -> partition: of gpu, whole" in refused(Resources(partition="cpu", gpus=1))["gpus"]
+def test_a_partition_without_gpus_is_refused_naming_others() -> None:
+    assert "cpu has no GPUs -> partition: one of gpu, whole" in refused(Resources(partition="cpu", gpus=1))["gpus"]
 
 
-def test_a_profile_without_a_time_is_told_which_it_will_be() -> None:
-    found = {one.found for one in said(Resources(partition="gpu")) if one.what == "time"}
-    assert found == {"it will be 2:00:00, gpu's DefaultTime"}
-    found = {one.found for one in said(Resources(partition="cpu")) if one.what == "time"}
-    assert found == {"it will be 0:10:00, cpu's MaxTime"}
+def test_a_profile_without_a_time_gets_the_partitions() -> None:
+    found = {one.actual for one in findings(Resources(partition="gpu")) if one.what == "time"}
+    assert found == {"the limit is 2:00:00, gpu's DefaultTime"}
+    found = {one.actual for one in findings(Resources(partition="cpu")) if one.what == "time"}
+    assert found == {"the limit is 0:10:00, cpu's MaxTime"}
 
 
-def test_gpus_of_two_types_are_a_warning_since_their_shards_are_not_merged() -> None:
-    (found,) = [one for one in said(Resources(partition="gpu", gpus=1)) if one.what == "gpus"]
-    assert (found.level, found.mend) == ("warning", '"gpu:a100:1" or "gpu:h100:1"')
+def test_gpus_of_two_types_are_a_warning() -> None:
+    (found,) = [one for one in findings(Resources(partition="gpu", gpus=1)) if one.what == "gpus"]
+    assert (found.level, found.fix) == ("warning", '"gpu:a100:1" or "gpu:h100:1"')
 
 
-def test_memory_over_the_limit_a_cpu_says_how_many_cpus_it_takes() -> None:
-    found = {one.level: one.mend for one in said(Resources(partition="cpu", cpus=2, mem=12_000)) if one.what == "mem"}
-    assert found == {"warning": "Slurm takes 3 CPUs for it: 8000 at most, or cpus = 3"}
+def test_memory_over_the_limit_per_cpu_names_the_cpus_needed() -> None:
+    found = {
+        one.level: one.fix for one in findings(Resources(partition="cpu", cpus=2, mem=12_000)) if one.what == "mem"
+    }
+    assert found == {"warning": "at most 8000, or cpus = 3: Slurm would allocate 3 CPUs for it"}
 
 
 def test_nodes_of_a_list_must_be_there_and_be_one() -> None:
     wanted = Resources(partition="gpu", nodelist="g[1-2]", exclude="g9")
     hosts = {"g[1-2]": frozenset({"g1", "g2"}), "g9": frozenset({"g9"})}
     found = refused(wanted, hosts=hosts)
-    assert "Slurm wants all 2 of them for each task" in found["nodelist"]
+    assert "Slurm gives each task all 2 of these nodes" in found["nodelist"]
     assert "no such nodes: g9" in found["exclude"]
     assert (
         "c1 not in gpu"
@@ -180,21 +174,21 @@ def test_nodes_of_a_list_must_be_there_and_be_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "exclusive", "idle"),
+    ("resources", "exclusive", "idle"),
     [
         (Resources(gpus=1), True, "7 of 8 GPUs would idle in every task of 1"),
         (Resources(gpus=4), True, "4 of 8"),
         (Resources(gpus=8), True, None),
         (Resources(gpus=1), False, None),
-        (Resources(gpus=1, exclusive=True), False, "exclusive = true takes them whole"),
+        (Resources(gpus=1, exclusive=True), False, "exclusive = true takes whole nodes"),
         (Resources(), True, None),
     ],
 )
 def test_gpus_that_a_whole_node_would_leave_idle_are_counted(
-    asked: Resources, exclusive: bool, idle: str | None
+    resources: Resources, exclusive: bool, idle: str | None
 ) -> None:
     partition = Partition("p", {"OverSubscribe": "EXCLUSIVE" if exclusive else "NO"})
-    found = idle_gpus(asked, partition, [node for node in parse_nodes(NODES) if node.partition == "whole"])
+    found = idle_gpus(resources, partition, [node for node in parse_nodes(NODES) if node.partition == "whole"])
     assert (idle in (found or "")) if idle else found is None
 
 
@@ -204,25 +198,25 @@ def test_one_gpu_on_whole_nodes_is_refused_naming_gpus_per_job() -> None:
     assert "gpus_per_job: gpus_per_job = 8 with gpus = 8 makes one allocation feed 8 workers" in found
 
 
-def test_limits_say_how_many_shards_can_be_submitted_and_run() -> None:
-    found = {one.what: one.found for one in said(FITS)}
-    assert found["shards"] == "47 at most, with nothing else queued (MaxSubmit 50 of account lab, user ada)"
-    assert found["at once"].startswith("4 shards at most (MaxTRESPU gres/gpu=4 of QOS normal)")
-    found = {one.what: one.found for one in said(replace(FITS, qos="long"))}
-    assert "27 at most" in found["shards"]
-    assert found["at once"].startswith("5 shards at most (MaxJobs 5 of account lab, user ada)")
+def test_limits_give_the_shards_that_can_be_submitted_and_run() -> None:
+    found = {one.what: one.actual for one in findings(FITS)}
+    assert found["shards"] == "at most 47, with nothing else queued (MaxSubmit 50 of account lab, user ada)"
+    assert found["at once"].startswith("at most 4 shards (MaxTRESPU gres/gpu=4 of QOS normal)")
+    found = {one.what: one.actual for one in findings(replace(FITS, qos="long"))}
+    assert "at most 27" in found["shards"]
+    assert found["at once"].startswith("at most 5 shards (MaxJobs 5 of account lab, user ada)")
 
 
 def test_tasks_that_cannot_fill_a_node_are_noted() -> None:
     (found,) = [
-        one for one in said(Resources(partition="gpu", gres="gpu:h100:1", cpus=16, mem=1)) if one.what == "cpus"
+        one for one in findings(Resources(partition="gpu", gres="gpu:h100:1", cpus=16, mem=1)) if one.what == "cpus"
     ]
-    assert (found.level, found.found) == ("note", "a node of 8 GPUs has 64, enough for 4 tasks")
+    assert (found.level, found.actual) == ("note", "a node of 8 GPUs has 64, enough for 4 tasks")
 
 
 def test_without_accounting_nothing_is_refused_for_it() -> None:
     bare = site(associations=None, qos=None, default_account="", settings={})
-    assert {one.level for one in said(FITS, bare)} <= {"ok", "note"}
+    assert {one.level for one in findings(FITS, bare)} <= {"ok", "note"}
 
 
 def test_where_sinfo_and_sacctmgr_say_nothing_the_rest_is_checked() -> None:
@@ -230,14 +224,14 @@ def test_where_sinfo_and_sacctmgr_say_nothing_the_rest_is_checked() -> None:
     assert list(refused(Resources(partition="gpu", time=3000, gpus=99), there=bare)) == ["time"]
 
 
-def test_a_wckey_is_wanted_where_it_is_enforced() -> None:
+def test_a_wckey_is_required_where_it_is_enforced() -> None:
     settings = {"TrackWCKey": "Yes", "AccountingStorageEnforce": "associations,wckeys"}
     there = site(settings=settings, wckeys=frozenset({"mine"}))
-    (found,) = [one for one in said(FITS, there) if one.what == "wckey"]
+    (found,) = [one for one in findings(FITS, there) if one.what == "wckey"]
     assert found.level == "warning"
     assert "did you mean" in refused(replace(FITS, wckey="mines"), there=there)["wckey"]
-    (found,) = [one for one in said(replace(FITS, wckey="x"), site()) if one.what == "wckey"]
-    assert "TrackWCKey" in found.found
+    (found,) = [one for one in findings(replace(FITS, wckey="x"), site()) if one.what == "wckey"]
+    assert "TrackWCKey" in found.actual
 
 
 @pytest.mark.parametrize(
@@ -253,10 +247,10 @@ def test_a_wckey_is_wanted_where_it_is_enforced() -> None:
             "sbatch: error: invalid partition specified: gpx\nallocation failure: Invalid partition name specified\n",
             *("refused", "invalid partition specified: gpx; allocation failure: Invalid partition name specified"),
         ),
-        (1, "", "refused", "it exited 1"),
-        (0, "", "note", "it said nothing, and would take it"),
+        (1, "", "refused", "sbatch exited with 1"),
+        (0, "", "note", "sbatch accepts it without a message"),
     ],
 )
-def test_what_sbatch_says_of_a_test_is_read(code: int, text: str, level: str, found: str) -> None:
-    one = parse_tested(code, text)
-    assert (one.level, one.found) == (level, found)
+def test_the_output_of_test_only_is_read(code: int, text: str, level: str, found: str) -> None:
+    one = parse_test_only(code, text)
+    assert (one.level, one.actual) == (level, found)

@@ -25,25 +25,25 @@ PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge", "slurmdbd", "mariadb
 
 
 def install() -> None:
-    """Install Debian's Slurm if it is missing and we may."""
+    """Install Debian's Slurm if it is missing and this user may."""
     debian.install("Slurm", PACKAGES, missing_programs)
 
 
 def up() -> None:
-    """Start the cluster of this checkout, and say how to use it."""
+    """Start the cluster of this checkout, and print how to use it."""
     install()
     cluster = attach(FOLDER)
     if cluster is not None and daemon(FOLDER, "slurmctld"):
         print(f"the cluster is up already, in {FOLDER}")
     else:
-        if cluster is not None:  # the machine was started again, or the daemons were killed
+        if cluster is not None:  # the machine was rebooted, or the daemons were killed
             stop(FOLDER)
         began = time.monotonic()
         try:
             cluster = start(FOLDER)
         except FileExistsError:
             raise ClusterError(
-                f"{FOLDER} is there: another make slurm-up is at it, or was killed. Try make slurm-down first"
+                f"{FOLDER} exists: another make slurm-up is running, or was killed. Try make slurm-down first"
             ) from None
         print(f"a cluster is up after {time.monotonic() - began:.1f} s, in {FOLDER}")
     explain(cluster)
@@ -72,9 +72,9 @@ def down() -> None:
     stale = stop_stale()
     shutil.rmtree(NOTES, ignore_errors=True)
     if was_up:
-        print(f"the cluster is down after {time.monotonic() - began:.1f} s; nothing of it is left")
+        print(f"the cluster is down after {time.monotonic() - began:.1f} s; nothing is left")
     for folder in stale:
-        print(f"tests that were killed had left {folder}; it is gone, too")
+        print(f"removed {folder}, left by tests that were killed")
     if not was_up and not stale:
         print("no cluster is up")
 

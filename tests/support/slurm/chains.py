@@ -16,10 +16,10 @@ WAIT_SECONDS = 240
 
 
 def faults(folder: Path, seconds: float = 0.0, **kinds: dict[str, Any]) -> dict[str, str]:
-    """Environment for jobs that fail as tests/support/faulty/ says."""
+    """Environment for jobs that fail as tests/support/faulty/ describes."""
     folder.mkdir(exist_ok=True)
-    said = {"folder": str(folder), "seconds": seconds, **kinds}
-    return {"PYTHONPATH": FAULTY, "EMBEDKIT_TEST_FAULTS": json.dumps(said)}
+    plan = {"folder": str(folder), "seconds": seconds, **kinds}
+    return {"PYTHONPATH": FAULTY, "EMBEDKIT_TEST_FAULTS": json.dumps(plan)}
 
 
 def submit(
@@ -54,7 +54,7 @@ def live(cluster: Cluster, run: RunFolder) -> list[str]:
 
 
 def wait_ended(cluster: Cluster, run: RunFolder, seconds: float = WAIT_SECONDS) -> None:
-    """Wait until nothing of the run is queued or running."""
+    """Wait until no job of the run is queued or running."""
     wait_until(lambda: not live(cluster, run), seconds, lambda: f"still there: {live(cluster, run)}\n{logs(run)}")
 
 
@@ -72,6 +72,6 @@ def logs(run: RunFolder, names: Sequence[str] = ("*.log",)) -> str:
 
 
 def file_times(run: RunFolder, shards: Sequence[int]) -> dict[str, int]:
-    """When each file of some shards was last written, ns."""
+    """The time of the last write of each file of some shards, in ns."""
     paths = [path for shard in shards for path in sorted(run.shard(shard).iterdir())]
     return {str(path): path.stat().st_mtime_ns for path in paths}

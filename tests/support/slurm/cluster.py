@@ -1,11 +1,13 @@
-"""A real Slurm cluster on one machine: munge, MariaDB, slurmdbd, slurmctld and a slurmd a node, as the current user.
+"""A real Slurm cluster on one machine: munge, MariaDB, slurmdbd, slurmctld and one slurmd per node.
+
+All daemons run as the current user.
 
     cluster = start()
     cluster.run("sinfo")
     cluster.stop()
 
-A cluster is a folder under /tmp with its settings, logs, state and the pid of every daemon, and nothing else: whoever
-knows the folder can use, break, mend or stop it. Such a folder is named after the process that it is for.
+A cluster is a folder under /tmp with its settings, logs, state and the pid of every daemon. Any process that knows the
+folder can use, break, repair or stop the cluster. The folder is named after the process that needs it.
 """
 
 import getpass
@@ -25,11 +27,11 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.slurm.processes import is_alive, kill_all, of_cluster, signal_all, wait_for
+from tests.support.slurm.processes import is_running, kill_all, of_cluster, signal_all, wait_for
 from tests.support.slurm.settings import CLUSTER, write_settings
 
 ROOT = Path(__file__).parents[3]
-# Not TMPDIR: its path may be too long for a unix socket, and all look for clusters in one place.
+# Not TMPDIR: its path may be too long for a unix socket, and every process must find the clusters in one place.
 TEMPORARY = Path("/tmp")
 PREFIX = "ekslurm-" + hashlib.sha256(f"{ROOT} {os.getuid()}".encode()).hexdigest()[:8] + "-"
 NODES = tuple(f"n{i}" for i in range(1, 9))
@@ -37,33 +39,32 @@ PLAIN = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinf
 ACCOUNTING = ("mariadbd", "slurmdbd", "sacct", "sacctmgr")
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 SECONDS = 60.0
-"""How long a daemon may take to answer before it is given up."""
+"""How long to wait for a daemon to answer."""
 
 
 class ClusterError(Exception):
-    """The cluster does not do what it should; the message has the ends of its logs."""
+    """The cluster does not work; the message has the ends of its logs."""
 
 
 class PortTakenError(ClusterError):
-    """Somebody took one of the ports between choosing and using it."""
+    """Another process took one of the ports before the cluster could."""
 
 
 def missing_programs(accounting: bool = True) -> list[str]:
-    """What a cluster needs and this machine has not; empty if all is there."""
+    """The programs that a cluster needs and this machine lacks."""
     missing = [name for name in PLAIN + ACCOUNTING * accounting if not shutil.which(name, path=SEARCH)]
     return missing + ["mariadb_system_tables.sql"] * (accounting and not system_tables())
 
 
 def system_tables() -> list[Path]:
-    """Statements that make MariaDB's own tables, where Debian and others keep them. Looked up anew: they may have just
-    been installed."""
+    """Files of SQL that create MariaDB's own tables. Searched each time, since they may have just been installed."""
     share = Path("/usr/share")
     return [*share.glob("mysql/mysql_system_tables.sql"), *share.glob("*/mariadb_system_tables.sql")]
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A running cluster. Any process may make one of these from the folder, by `attach`."""
+    """A running cluster. Any process can create this object from the folder, with `attach`."""
 
     folder: Path
     nodes: Sequence[str]
@@ -71,7 +72,7 @@ class Cluster:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What Slurm's commands need in their environment to find this cluster."""
+        """The variables with which Slurm's commands find this cluster."""
         return {"SLURM_CONF": f"{self.folder}/slurm.conf"}
 
     def run(self, *command: str, check: bool = True) -> str:
@@ -82,7 +83,7 @@ class Cluster:
         return done.stdout.strip()
 
     def lose_node(self, node: str) -> None:
-        """Crash a node: slurmd, its steps and their processes die by SIGKILL, and the controller is told."""
+        """Crash a node: SIGKILL for slurmd, its steps and their processes, and the node is set DOWN."""
         self._kill(f"slurmd-{node}", signal.SIGKILL)
         kill_all(self.folder, node)
         self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=lost")
@@ -93,9 +94,9 @@ class Cluster:
         self._wait(f"node {node}", lambda: self._usable([node]))
 
     def stop_controller(self, hard: bool = False) -> None:
-        """End slurmctld: in order, or (hard) as a crash would.
+        """End slurmctld, properly or (hard) as in a crash.
 
-        A crash forgets what state/job_state does not have yet: jobs of the last seconds, and that jobs have started.
+        A crash loses what is not yet in state/job_state: jobs of the last seconds, and starts of jobs.
         """
         self._kill("slurmctld", signal.SIGKILL if hard else signal.SIGTERM)
 
@@ -105,16 +106,16 @@ class Cluster:
         self._wait("slurmctld", lambda: "UP" in self.run("scontrol", "ping", check=False))
 
     def stop(self) -> None:
-        """Cancel all jobs, end every process, remove the folder. Once more does no harm."""
+        """Cancel all jobs, end every process, remove the folder. May be called again."""
         stop(self.folder)
 
     def _clean(self) -> dict[str, str]:
-        """Our environment with this cluster, and nothing of one that we may run on."""
+        """Our environment with this cluster's variables, and without those of a surrounding cluster."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "SBATCH", "SQUEUE"))}
         return own | {"PATH": SEARCH} | dict(self.environment)
 
     def _spawn(self, name: str, *arguments: str, program: str | None = None, **more: str) -> None:
-        """Start a daemon that stays in the foreground, of a session of its own, so that no Ctrl-C finds it."""
+        """Start a daemon in the foreground, in a session of its own so that Ctrl-C does not reach it."""
         with (self.folder / "log" / f"{name}.log").open("ab") as log:
             process = psutil.Popen(
                 [shutil.which(program or name, path=SEARCH) or name, *arguments],
@@ -135,9 +136,9 @@ class Cluster:
         process = daemon(self.folder, name)
         if process is None:
             raise ClusterError(f"{name} does not run; was it stopped before?")
-        (self.folder / "pid" / name).unlink()  # first, that nobody takes this for an accident
+        (self.folder / "pid" / name).unlink()  # first: a missing daemon with a pid file counts as a failure
         process.send_signal(number)
-        if not wait_for(lambda: not is_alive(process), SECONDS):
+        if not wait_for(lambda: not is_running(process), SECONDS):
             raise ClusterError(f"{name} outlived signal {number} for {SECONDS:.0f} s")
 
     def _usable(self, nodes: Sequence[str]) -> bool:
@@ -146,7 +147,7 @@ class Cluster:
         return usable == set(nodes)
 
     def _wait(self, what: str, condition: Callable[[], bool]) -> None:
-        """Wait for a condition, as long as every daemon that was started runs."""
+        """Wait for a condition; fail as soon as a daemon has ended."""
         ended: list[str] = []
 
         def settled() -> bool:
@@ -196,7 +197,7 @@ class Cluster:
     def _spawn_database(self) -> None:
         options = [
             *("--no-defaults", f"--datadir={self.folder}/mariadb", "--innodb-log-file-size=4M"),
-            f"--tmpdir={self.folder}/run",  # a server that starts removes what it finds of others in a shared one
+            f"--tmpdir={self.folder}/run",  # in a shared one, a starting server removes the files of others
             *("--innodb-buffer-pool-size=32M", "--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0"),
             *("--skip-innodb-doublewrite", "--skip-log-bin", "--skip-networking", "--skip-grant-tables"),
             *(["--user=root"] if os.getuid() == 0 else []),
@@ -217,17 +218,17 @@ class Cluster:
         self.run("sacctmgr", "-i", "add", "cluster", CLUSTER)
         self.run("sacctmgr", "-i", "add", "account", "lab")
         self.run("sacctmgr", "-i", "add", "account", "small", "MaxSubmitJobs=20")
-        # slurmdbd knows its own user, but in no account.
+        # slurmdbd knows its own user, but without an account.
         self.run("sacctmgr", "-i", "add", "user", user, "account=lab,small", "DefaultAccount=lab")
         self.run("sacctmgr", "-i", "modify", "user", user, "set", "DefaultAccount=lab", check=False)
 
 
 _STARTED: list[psutil.Popen] = []
-"""Kept, since Python complains of children that are forgotten while they run."""
+"""Kept, since Python warns about children that are garbage-collected while they run."""
 
 
 def start(folder: Path | None = None, *, accounting: bool = True) -> Cluster:
-    """Start a cluster and wait until all its nodes are idle: some 5 s, 0.5 s without accounting.
+    """Start a cluster and wait until all its nodes are idle: about 5 s, 0.5 s without accounting.
 
     folder: must not exist; by default one named after this process. FileExistsError if it does.
     accounting=False: two nodes in the partition gpu, and no slurmdbd.
@@ -249,7 +250,7 @@ def start(folder: Path | None = None, *, accounting: bool = True) -> Cluster:
 
 
 def attach(folder: Path) -> Cluster | None:
-    """The cluster that runs in a folder, started by whomever; None if none does (yet)."""
+    """The cluster that runs in a folder, whichever process started it; None if none runs (yet)."""
     try:
         about = json.loads((folder / "cluster.json").read_bytes())
         ours = folder.lstat().st_uid == os.getuid()
@@ -259,7 +260,7 @@ def attach(folder: Path) -> Cluster | None:
 
 
 def stop(folder: Path) -> None:
-    """End the cluster of a folder in whatever state it is, and remove the folder."""
+    """End the cluster of a folder, whatever its state, and remove the folder."""
     cluster = attach(folder)
     if cluster is not None and daemon(folder, "slurmctld"):
         with suppress(subprocess.TimeoutExpired):
@@ -270,7 +271,7 @@ def stop(folder: Path) -> None:
     kill_all(folder)
     for process in _STARTED:
         process.poll()
-    # Another process may be at the same.
+    # Another process may be removing it too.
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise ClusterError(f"{folder} cannot be removed; look at what is in it, and remove it by hand")
@@ -280,20 +281,20 @@ def daemon(folder: Path, name: str) -> psutil.Process | None:
     """The daemon of that name, if it runs."""
     try:
         process = psutil.Process(int((folder / "pid" / name).read_text()))
-        alive = is_alive(process) and process.name() == name.split("-")[0]
+        runs = is_running(process) and process.name() == name.split("-")[0]
     except (OSError, ValueError, psutil.Error):
         return None
-    return process if alive else None
+    return process if runs else None
 
 
 def answers(path: Path) -> bool:
-    """Whether somebody listens on a unix socket."""
+    """Whether a process listens on a unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports that nobody listens on, below those that connections get from the kernel."""
+    """Unused ports, below those that the kernel gives to connections."""
     found: list[int] = []
     with ExitStack() as stack:
         for port in random.SystemRandom().sample(range(20000, 32000), 1000):
@@ -309,12 +310,12 @@ def free_ports(number: int) -> list[int]:
 
 
 def folder_of(pid: int, name: str = "") -> Path:
-    """Where the clusters of this checkout are that are for a process; it is known by its pid and its start."""
+    """The folder of a cluster of this checkout for a process, which its pid and start time identify."""
     return TEMPORARY / f"{PREFIX}{pid}.{start_ticks(pid)}-{name or secrets.token_hex(3)}"
 
 
 def start_ticks(pid: int) -> int:
-    """When a process was started, in clock ticks since boot; -1 if there is none."""
+    """The start of a process in clock ticks since boot; -1 if there is no such process."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
@@ -322,13 +323,13 @@ def start_ticks(pid: int) -> int:
 
 
 def stop_clusters_of(pid: int) -> None:
-    """Stop the clusters of this checkout that are for a process."""
+    """Stop the clusters of this checkout that a process needed."""
     for folder in TEMPORARY.glob(f"{PREFIX}{pid}.*-*"):
         stop(folder)
 
 
 def stop_stale() -> list[Path]:
-    """Stop the clusters of this checkout whose process is gone, killed before it could stop them; return which."""
+    """Stop the clusters of this checkout whose process was killed before it could stop them; returns their folders."""
     stale = []
     for folder in TEMPORARY.glob(f"{PREFIX}*.*-*"):
         pid, ticks = folder.name.removeprefix(PREFIX).split("-")[0].split(".")

@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.support.slurm.full_size [--rows 2268178] [--shards 64] [--folder FOLDER]
 
-Short made-up chats and the hash engine: what is tried is everything but the model. It prints what each stage took, and
-fails if the merged run is not whole. Some ten minutes on two cores, and 4 GB in the folder, which is removed.
+Uses short made-up chats and the hash engine, so it tests everything except the model. Prints what each stage took, and
+fails if the merged run is incomplete. Takes about ten minutes on two cores, and 4 GB in the folder, which is removed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ PATIENCE = 1800
 
 
 def write_rows(folder: Path, rows: int) -> None:
-    """Chats of some words, in Parquet files, the same each time."""
+    """Write Parquet files of short chats, the same each time."""
     generator = np.random.default_rng(7)
     words = np.array([f"{stem}{end}" for stem in ("re", "un", "lo", "ma", "ti", "so") for end in ("cal", "rin", "de")])
     for number, part in enumerate(np.array_split(np.arange(rows), FILES)):
@@ -56,7 +56,7 @@ def write_rows(folder: Path, rows: int) -> None:
 
 
 class Trial:
-    """A run on a cluster, and somebody who disturbs it."""
+    """A run on a cluster, and ways to disturb it."""
 
     def __init__(self, cluster: Cluster, run: RunFolder) -> None:
         self._cluster, self._run = cluster, run
@@ -70,7 +70,7 @@ class Trial:
         wait_until(condition, PATIENCE, lambda: logs(self._run))
 
     def kill(self, stage: str) -> None:
-        """kill -9 of a process that does a stage, once one has run for a moment."""
+        """Kill a process of a stage with SIGKILL shortly after it has started."""
         self.wait(lambda: bool(self._tasks(stage)))
         time.sleep(self._random.uniform(0.5, 2.0))
         with suppress(psutil.NoSuchProcess):
@@ -92,7 +92,7 @@ class Trial:
         return found
 
     def lose_node(self) -> None:
-        """A node with tasks of embed on it crashes, and comes back later."""
+        """Crash a node that runs embed tasks, and restore it later."""
 
         def nodes() -> list[str]:
             text = self._cluster.run("squeue", "-h", "-r", "-t", "running", "-p", "gpu", "-o", "%N")
@@ -120,7 +120,7 @@ class Trial:
 
 
 def disturb(trial: Trial) -> None:
-    """Six kills and a lost node, over all stages; what is left over is run again until it is merged."""
+    """Kill six processes and lose a node, over all stages; rerun until the run is merged."""
     trial.kill("prepare")
     trial.wait_ended()
     trial.rerun()
@@ -140,8 +140,8 @@ def disturb(trial: Trial) -> None:
     trial.status()
 
 
-def tell(run: RunFolder) -> None:
-    """What each stage took, by its jobs' own notes."""
+def print_usage(run: RunFolder) -> None:
+    """Print what each stage used, from the records of its jobs."""
     names = {path.name.partition(".")[0] for path in run.logs.glob("*.attempts.jsonl")}
     for stage in ("prepare", "embed", "merge"):
         mine = [name for name in names if name.partition("-")[0] == stage]
@@ -153,7 +153,7 @@ def tell(run: RunFolder) -> None:
         ended = [start.last for start in starts if start.last is not None]
         peak = max((last.peak_bytes or 0 for last in ended), default=0)
         cpu = sum(last.cpu_seconds or 0.0 for last in ended)
-        print(f"{stage:<8} {len(starts):>3} starts, {cpu:,.0f} CPU s, peak {peak / 1e6:,.0f} MB a task")
+        print(f"{stage:<8} {len(starts):>3} starts, {cpu:,.0f} CPU s, peak {peak / 1e6:,.0f} MB per task")
     files = [path for path in run.path.rglob("*") if path.is_file()]
     sizes: dict[str, list[int]] = {}
     for path in files:
@@ -193,7 +193,7 @@ def main() -> None:
         began = time.monotonic()
         print(embedkit("verify", run.path).stdout.strip())
         print(f"verified in {time.monotonic() - began:.0f} s")
-        tell(run)
+        print_usage(run)
         kept = pl.scan_parquet(run.metadata).select(pl.len(), pl.col("row").n_unique().alias("rows")).collect()
         assert kept.row(0) == (given.rows, given.rows), kept
         print(f"load average {os.getloadavg()}")

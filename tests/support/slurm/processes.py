@@ -1,4 +1,4 @@
-"""Which processes belong to a cluster, and how they end."""
+"""Find the processes of a cluster, and end them."""
 
 import os
 import signal
@@ -11,8 +11,8 @@ import psutil
 SLURM = {"munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "slurmstepd", "srun", "sbatch", "salloc"}
 
 
-def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs; in a container, nobody may reap the dead."""
+def is_running(process: psutil.Process) -> bool:
+    """Whether a process runs. A zombie does not: in a container, no process may reap it."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -20,25 +20,25 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def of_cluster(folder: Path, node: str | None = None) -> list[psutil.Process]:
-    """The daemons, steps and jobs' processes of the cluster in `folder`; of one node of it only.
+    """The daemons, steps and job processes of the cluster in `folder`, or of one of its nodes.
 
-    A shell where somebody exported SLURM_CONF, and what was started there, does not belong to it.
+    A shell with SLURM_CONF exported, and its children, do not belong to it.
     """
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         try:
             if process.pid not in spared and belongs(process, folder, node):
-                # What a job started with an empty environment is known by its parents.
+                # A process that a job started with an empty environment is found through its parents.
                 found |= {p.pid: p for p in [process, *process.children(recursive=True)] if p.pid not in spared}
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return [process for process in found.values() if is_alive(process)]
+    return [process for process in found.values() if is_running(process)]
 
 
 def belongs(process: psutil.Process, folder: Path, node: str | None) -> bool:
     if process.name() == "slurmstepd":
-        # Its title overwrites its command line and its environment; its log tells where it is from.
+        # Its title overwrites its command line and its environment; its log file identifies it.
         logs = {file.path for file in process.open_files()}
         if logs:
             return bool(logs & {str(log) for log in (folder / "log").glob(f"steps-{node or '*'}.log")})
@@ -57,14 +57,14 @@ def signal_all(processes: Iterable[psutil.Process], number: int) -> None:
 
 
 def kill_all(folder: Path, node: str | None = None) -> None:
-    """Kill what belongs to a cluster, or to one node of it, until nothing is found."""
+    """Kill the processes of a cluster, or of one of its nodes, until none is found."""
     while left := of_cluster(folder, node):
         signal_all(left, signal.SIGKILL)
         time.sleep(0.02)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Look again and again; False if it has not come true in that time."""
+    """Poll a condition; False if it is not true within that time."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:

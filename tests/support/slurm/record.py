@@ -1,9 +1,9 @@
-"""Records what the Slurm of this machine prints, as tests/jobs/slurm/test_recorded.py reads it: README.md says how.
+"""Record the output of this machine's Slurm for tests/jobs/slurm/test_recorded.py; tests/data/slurm/README.md says how.
 
     SLURM_CONF=... python -m tests.support.slurm.record --lose fragile:n5 --preempt scavenge:urgent:n7
 
-Jobs of a plain shell end in every way that the cluster can do, and Slurm is asked as embedkit asks it. It takes some
-two minutes. Names of hosts, users and folders are replaced; numbers of users are not.
+Submits shell jobs that end in every way possible on the cluster, and runs Slurm's commands as embedkit does. Takes
+about two minutes. Names of hosts, users and folders are replaced; numbers of users are not.
 """
 
 import argparse
@@ -22,13 +22,15 @@ from pathlib import Path
 
 from jobs.slurm.accounting import FIELDS
 from jobs.slurm.client import OUTPUT_VARIABLES, QUEUE_FORMAT
-from jobs.submit.limits import ASSOC_FIELDS, QOS_FIELDS
 
+ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
+QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
+"""The fields of the recordings of sacctmgr: those that limit how much may be submitted."""
 HERE = Path(__file__).parents[2] / "data" / "slurm"
 SECONDS = 200
-"""How long to wait for something; a job's smallest time limit is a minute, and so are the steps in which it is kept."""
+"""How long to wait. The smallest time limit of a job is a minute, and Slurm checks it once per minute."""
 JOB = r"""#!/bin/bash
-# What a job of the scenario does: the first argument says it, as a stage's name would.
+# What a job of the scenario does: the first argument, in the place of a stage's name.
 trap '' USR2
 start=${SLURM_RESTART_COUNT:-0} name=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
 name+=${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}
@@ -38,7 +40,7 @@ hold() { head -c "$1" /dev/zero | tail -c "$1" | { sleep "$2"; wc -c >/dev/null;
 grow() { held=$(head -c "$1" /dev/zero | tr '\0' x); sleep 20; }  # of this shell itself, as of Python in a job
 burn() { timeout "$1" sh -c 'while :; do :; done'; }
 what=$1 folder=$2
-# What a job sees that asks what it is ended for, as jobs.node.signals does.
+# What a job sees when it reads why it is being ended, as jobs.node.signals does.
 [ "$what" = array ] || trap 'scontrol show job -o "$name" >"$folder/${SLURM_JOB_NAME#demo.}.ending" 2>&1; exit 9' TERM
 case $what in
 array)
@@ -75,12 +77,12 @@ def main() -> None:
     parser.add_argument(
         "--polled", action="store_true", help="only a job that OverMemoryKill ends, which excludes cgroups"
     )
-    parser.add_argument("--packages", default="", help="said in version.txt: which packages were recorded")
+    parser.add_argument("--packages", default="", help="the recorded packages, for version.txt")
     options = parser.parse_args()
-    _, version = ask("sbatch", "-V")
+    _, version = run("sbatch", "-V")
     found = re.search(r"(\d\d\.\d\d)\.\d+", version)
     if found is None:
-        sys.exit(f"what version is {version!r}?")
+        sys.exit(f"{version!r} has no version of Slurm")
     with tempfile.TemporaryDirectory(prefix="record-", dir=Path.home() if os.getuid() else "/tmp") as folder:
         recorder = Recorder(HERE / found[1], Path(folder), options)
         if options.polled:
@@ -90,15 +92,15 @@ def main() -> None:
             recorder.record()
 
 
-def ask(*command: str, **more: str) -> tuple[int, str]:
-    """Exit code, and what one of Slurm's commands printed, as jobs.slurm.client.ask lets it print."""
+def run(*command: str, **more: str) -> tuple[int, str]:
+    """Exit code and output of one of Slurm's commands, run as by jobs.slurm.client.run_slurm."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=plain | {"TZ": "UTC"} | more)
     return done.returncode, done.stdout + done.stderr
 
 
 class Recorder:
-    """The jobs of one scenario, and where what Slurm says of them is written."""
+    """The jobs of one scenario, and the folder of the recording."""
 
     def __init__(self, into: Path, folder: Path, options: argparse.Namespace) -> None:
         self.into, self.folder, self.options = into, folder, options
@@ -116,56 +118,56 @@ class Recorder:
         }
 
     def note(self, name: str, text: str) -> None:
-        """Write what was said, without names of this place."""
+        """Write output, with the names of this machine replaced."""
         for real, neutral in self.names.items():
             text = re.sub(rf"(?<![\w]){re.escape(real)}(?!\w)", neutral, text)
         text = re.sub(r"\bOS=Linux .*?(?= RealMemory=|$)", "OS=Linux 6.1.0 ", text, flags=re.MULTILINE)
         (self.into / f"{name}.txt").write_text(text)
 
-    def say(self, name: str, *command: str, **more: str) -> None:
-        """Ask and write down; of what fails, the exit code is the last line."""
-        code, text = ask(*command, **more)
+    def record_output(self, name: str, *command: str, **more: str) -> None:
+        """Run a command and record its output; if it fails, its exit code is the last line."""
+        code, text = run(*command, **more)
         self.note(name, text if code == 0 else f"{text}exit {code}\n")
 
     def submit(self, name: str, what: str, *options: str, comment: str = "") -> None:
-        """Submit a job that does `what`, known from now on as `name`."""
+        """Submit a job that does `what`, and keep its id under `name`."""
         where = ("-p", self.options.partition) if self.options.partition and "-p" not in options else ()
         log = f"{self.folder}/{name}{'-%a' if any(o.startswith('--array') for o in options) else ''}.log"
         given = ("-o", log, "--open-mode=append", "-D", str(self.folder), "-J", f"demo.{name}", f"--comment={comment}")
         script = (f"{self.folder}/job.sh", what, str(self.folder))
         memory = () if any(option.startswith("--mem") for option in options) else ("--mem=200",)
-        code, text = ask("sbatch", "--parsable", *where, *memory, "--requeue", *given, *options, *script)
+        code, text = run("sbatch", "--parsable", *where, *memory, "--requeue", *given, *options, *script)
         if code:
             sys.exit(f"{name} was refused: {text}")
         self.jobs[name] = text.split("\n")[0].split(";")[0]
 
     def record(self) -> None:
-        """The whole scenario."""
-        self.say_settings()
+        """Record the whole scenario."""
+        self.record_settings()
         self.submit_all()
         try:
-            self.wait("the jobs that wait for a word", lambda: self.runs("array-0", "array-1", "steps", "again-3"))
-            self.wait("a dependency that fails", lambda: "DependencyNeverSatisfied" in ask("squeue", "-h", "-o%r")[1])
+            self.wait("the jobs that wait for a file", lambda: self.runs("array-0", "array-1", "steps", "again-3"))
+            self.wait("a dependency that fails", lambda: "DependencyNeverSatisfied" in run("squeue", "-h", "-o%r")[1])
             self.wait("the second step", lambda: f"{self.jobs['steps']}.1|COMPLETED" in self.states())
-            self.say_queue("running")
+            self.record_queue("running")
             self.disturb()
             kept = {self.jobs[name] for name in ("held", "lines", "dependency", "never")}
-            self.wait("all to end", lambda: set(ask("squeue", "-h", "-o%F")[1].split()) <= kept)
-            self.say_queue("waiting")
+            self.wait("all to end", lambda: set(run("squeue", "-h", "-o%F")[1].split()) <= kept)
+            self.record_queue("waiting")
         finally:
-            ask("scancel", *self.jobs.values())
+            run("scancel", *self.jobs.values())
         self.wait("the accounting", lambda: not re.search(r"\|(RUNNING|PENDING|COMPLETING|REQUEUED?)\|?$", self.last()))
         time.sleep(5)
-        self.say_queue("ended")
+        self.record_queue("ended")
         (self.into / "jobs.json").write_text(json.dumps(self.jobs, indent=1) + "\n")
         self.keep_logs()
 
     def record_polled(self) -> None:
-        """A job that the polling of its memory ends, where cgroups do not."""
+        """Record a job that Slurm ends by polling its memory, without cgroups."""
         self.submit("polled", "polled", "--mem=30")
-        self.wait("the job to end", lambda: not ask("squeue", "-h", "-j", self.jobs["polled"])[1])
+        self.wait("the job to end", lambda: not run("squeue", "-h", "-j", self.jobs["polled"])[1])
         time.sleep(5)
-        self.say("sacct-polled", *self.sacct(self.jobs["polled"]))
+        self.record_output("sacct-polled", *self.sacct(self.jobs["polled"]))
         self.keep_logs()
 
     def keep_logs(self) -> None:
@@ -202,9 +204,9 @@ class Recorder:
             self.submit("preempted_once", "runs", "--no-requeue", "-p", low, "-w", node)
 
     def disturb(self) -> None:
-        """All that happens to jobs from outside."""
+        """Cancel, requeue and preempt jobs, and lose a node."""
         (self.folder / "go").touch()
-        ask("scancel", self.jobs["cancelled"], self.jobs["unstarted"], self.jobs["later"])
+        run("scancel", self.jobs["cancelled"], self.jobs["unstarted"], self.jobs["later"])
         self.do("scontrol", "requeue", f"{self.jobs['again']}_3")
         if self.options.preempt:
             _, high, node = self.options.preempt.split(":")
@@ -214,71 +216,73 @@ class Recorder:
             self.wait("the lost node's jobs", lambda: self.runs("lost-7", "lost_once"))
             self.do("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=recorded")
             self.wait("the loss", lambda: "NODE_FAIL" in self.states())
-            self.say("nodes-one-down", "scontrol", "show", "node", "-o")
-            self.say("sinfo-one-down", *SINFO)
-            ask("scontrol", "update", f"NodeName={node}", "State=RESUME")  # refused if it is back by itself
+            self.record_output("nodes-one-down", "scontrol", "show", "node", "-o")
+            self.record_output("sinfo-one-down", *SINFO)
+            run("scontrol", "update", f"NodeName={node}", "State=RESUME")  # refused if the node has returned by itself
         self.wait("the array's last tasks", lambda: self.runs("array-3", "array-4"))
-        ask("scancel", f"{self.jobs['array']}_5")
+        run("scancel", f"{self.jobs['array']}_5")
         time.sleep(2)
-        ask("scancel", f"{self.jobs['array']}_3")
+        run("scancel", f"{self.jobs['array']}_3")
         (self.folder / "later").touch()
 
     def do(self, *command: str) -> None:
-        code, text = ask(*command)
+        code, text = run(*command)
         if code:
             print(f"{shlex.join(command)}: {text}", file=sys.stderr)
 
-    def say_settings(self) -> None:
-        """What a cluster says of itself, and what it says when something is not there."""
+    def record_settings(self) -> None:
+        """Record the description of the cluster, and the errors for what does not exist."""
         user = getpass.getuser()
-        self.say("config", "scontrol", "show", "config")
-        self.say("partitions", "scontrol", "show", "partition", "-o")
-        self.say("nodes", "scontrol", "show", "node", "-o")
-        self.say("sinfo", *SINFO)
-        self.say("user", "sacctmgr", "-n", "-P", "show", "user", user, "format=DefaultAccount")
-        self.say("assoc", "sacctmgr", "-n", "-P", "show", "assoc", f"format={','.join(ASSOC_FIELDS)}")
-        self.say("qos", "sacctmgr", "-n", "-P", "show", "qos", f"format={','.join(QOS_FIELDS)}")
-        self.say("test-only", "sbatch", "--test-only", "--mem=200", f"{self.folder}/job.sh", "quick")
-        self.say("test-only-refused", "sbatch", "--test-only", "--mem=99T", f"{self.folder}/job.sh", "quick")
-        self.say("test-only-no-partition", "sbatch", "--test-only", "-pnowhere", f"{self.folder}/job.sh", "quick")
-        self.say("unknown-job", "scontrol", "show", "job", "-o", "99999")
-        self.say("unknown-array-task", "scontrol", "show", "job", "-o", "99999_3")
+        self.record_output("config", "scontrol", "show", "config")
+        self.record_output("partitions", "scontrol", "show", "partition", "-o")
+        self.record_output("nodes", "scontrol", "show", "node", "-o")
+        self.record_output("sinfo", *SINFO)
+        self.record_output("user", "sacctmgr", "-n", "-P", "show", "user", user, "format=DefaultAccount")
+        self.record_output("assoc", "sacctmgr", "-n", "-P", "show", "assoc", f"format={','.join(ASSOC_FIELDS)}")
+        self.record_output("qos", "sacctmgr", "-n", "-P", "show", "qos", f"format={','.join(QOS_FIELDS)}")
+        self.record_output("test-only", "sbatch", "--test-only", "--mem=200", f"{self.folder}/job.sh", "quick")
+        self.record_output("test-only-refused", "sbatch", "--test-only", "--mem=99T", f"{self.folder}/job.sh", "quick")
+        self.record_output(
+            "test-only-no-partition", "sbatch", "--test-only", "-pnowhere", f"{self.folder}/job.sh", "quick"
+        )
+        self.record_output("unknown-job", "scontrol", "show", "job", "-o", "99999")
+        self.record_output("unknown-array-task", "scontrol", "show", "job", "-o", "99999_3")
         conf = Path(os.environ.get("SLURM_CONF", "/etc/slurm/slurm.conf"))
         plain = re.sub(r"^AccountingStorage.*\n", "", conf.read_text(), flags=re.MULTILINE)
         (self.folder / "slurm.conf").write_text(plain)
-        self.say("sacct-none", *self.sacct("1", "-X"), SLURM_CONF=f"{self.folder}/slurm.conf")
+        self.record_output("sacct-none", *self.sacct("1", "-X"), SLURM_CONF=f"{self.folder}/slurm.conf")
 
-    def say_queue(self, when: str) -> None:
-        """What is said of the jobs."""
+    def record_queue(self, when: str) -> None:
+        """Record squeue and sacct for the jobs."""
         ids = ",".join(self.jobs.values())
-        self.say(f"squeue-{when}", "squeue", "-h", "-r", "-u", str(os.getuid()), "-o", QUEUE_FORMAT)
-        self.say(f"sacct-X-{when}", *self.sacct(ids, "-X"))
-        self.say(f"sacct-{when}", *self.sacct(ids))
+        self.record_output(f"squeue-{when}", "squeue", "-h", "-r", "-u", str(os.getuid()), "-o", QUEUE_FORMAT)
+        self.record_output(f"sacct-X-{when}", *self.sacct(ids, "-X"))
+        self.record_output(f"sacct-{when}", *self.sacct(ids))
         if when == "running":
             for name in ("array", "steps", "held", "lines", "dependency", "never", "fails", "again", "later"):
-                self.say(f"job-{name}", "scontrol", "show", "job", "-o", self.jobs[name])
-            self.say("job-array-0", "scontrol", "show", "job", "-o", f"{self.jobs['array']}_0")
-            self.say("job-array-4", "scontrol", "show", "job", "-o", f"{self.jobs['array']}_4")
+                self.record_output(f"job-{name}", "scontrol", "show", "job", "-o", self.jobs[name])
+            self.record_output("job-array-0", "scontrol", "show", "job", "-o", f"{self.jobs['array']}_0")
+            self.record_output("job-array-4", "scontrol", "show", "job", "-o", f"{self.jobs['array']}_4")
 
     def sacct(self, ids: str, *which: str) -> tuple[str, ...]:
         return ("sacct", *which, "-n", "-P", "-D", "-j", ids, "-o", ",".join(FIELDS))
 
     def states(self) -> str:
-        return ask("sacct", "-n", "-P", "-D", "-j", ",".join(self.jobs.values()), "-o", "JobID,State")[1]
+        return run("sacct", "-n", "-P", "-D", "-j", ",".join(self.jobs.values()), "-o", "JobID,State")[1]
 
     def last(self) -> str:
         """The states of the newest start of each job."""
-        return "\n".join(ask("sacct", "-X", "-n", "-P", "-j", i, "-o", "State")[1] for i in self.jobs.values())
+        return "\n".join(run("sacct", "-X", "-n", "-P", "-j", i, "-o", "State")[1] for i in self.jobs.values())
 
     def runs(self, *names: str) -> bool:
         ids = {f"{self.jobs[job]}{dash and '_'}{index}" for job, dash, index in (n.partition("-") for n in names)}
-        return ids <= set(ask("squeue", "-h", "-r", "-t", "R", "-o", "%i")[1].split())
+        return ids <= set(run("squeue", "-h", "-r", "-t", "R", "-o", "%i")[1].split())
 
     def wait(self, what: str, condition: Callable[[], bool]) -> None:
         until = time.monotonic() + SECONDS
         while not condition():
             if time.monotonic() > until:
-                sys.exit(f"waited {SECONDS} s for {what}:\n{ask('squeue', '-r')[1]}{self.states()}")
+                sys.exit(f"waited {SECONDS} s for {what}:\n{run('squeue', '-r')[1]}{self.states()}")
             time.sleep(1)
 
 

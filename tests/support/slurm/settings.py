@@ -14,7 +14,7 @@ PartitionName=fragile Nodes=n[5-6] PreemptMode=OFF
 # Jobs of urgent preempt those of scavenge.
 PartitionName=scavenge Nodes=n[7-8] PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
 PartitionName=urgent Nodes=n[7-8] PriorityTier=10 PreemptMode=OFF
-# For what a profile may get wrong; no job runs there.
+# For mistakes in profiles; no job runs there.
 PartitionName=whole Nodes=n[1-4] OverSubscribe=EXCLUSIVE PreemptMode=OFF
 PartitionName=short Nodes=n[1-4] MaxTime=10 DefaultTime=5 MaxMemPerNode=2000 AllowAccounts=small PreemptMode=OFF
 PartitionName=closed Nodes=n[1-4] State=DOWN PreemptMode=OFF
@@ -25,7 +25,7 @@ PLAIN_PARTITIONS = "PartitionName=gpu Nodes=n[1-2] Default=YES\n"
 def write_settings(folder: Path, nodes: Sequence[str], ports: Sequence[int], accounting: bool) -> None:
     """Write slurm.conf, gres.conf and, with accounting, slurmdbd.conf into the folder.
 
-    ports: one for each node, then slurmctld's and slurmdbd's.
+    ports: one per node, then those of slurmctld and slurmdbd.
     """
     controller, database = ports[len(nodes) :]
     host, user = socket.gethostname().split(".")[0], getpass.getuser()
@@ -84,7 +84,7 @@ AccountingStorageEnforce=associations,limits
 """
         write_database_settings(folder, host, user, database)
     (folder / "slurm.conf").write_text(text)
-    # Slurm refuses a count without files, and files that are no devices.
+    # Slurm requires files for a count of GPUs, and they must be devices.
     (folder / "gpu").mkdir()
     for gpu in ("nvidia0", "nvidia1"):
         (folder / "gpu" / gpu).symlink_to("/dev/null")

@@ -1,0 +1,129 @@
+"""Load and validate a site profile. slurm_templates/README.md describes how to write one.
+
+A profile is one TOML file: `[all]`, and one table per stage that overrides it key by key.
+"""
+
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jobs
+from embedkit.errors import UsageError
+from jobs.profiles.schema import KEYS, STAGES, TABLE_TYPES, Profile, Resources, Stage
+from jobs.profiles.values import at, checked_table, megabytes, minutes, nearest, shortened, unknown
+
+TEMPLATES = Path(jobs.__file__).parent.parent / "slurm_templates"
+PREFLIGHT_MINUTES = 30
+
+
+def load_profile(name_or_path: str) -> Profile:
+    """Read a profile: a shipped one by its name, or any TOML file by its path ("/" or ".toml" in it).
+
+    Raises UsageError, which names file, table and key, if anything in it is wrong.
+    """
+    path = _find(name_or_path)
+    try:
+        return Profile(path.stem, path, _resolve(_read(path)))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def with_overrides(profile: Profile, *, time: str | None, mem: str | None) -> Profile:
+    """The profile with --time and --mem of a rerun, which apply to embed only. Raises UsageError."""
+    embed = profile.stages["embed"]
+    if time is not None:
+        embed = replace(embed, time=at("--time", minutes, time))
+        at("--time", _check_signal, embed)
+    if mem is not None:
+        embed = replace(embed, mem=at("--mem", megabytes, mem))
+    return replace(profile, stages={**profile.stages, "embed": embed})
+
+
+def shipped() -> list[str]:
+    """The names of the profiles that come with embedkit."""
+    return sorted(path.stem for path in TEMPLATES.glob("*.toml"))
+
+
+def _find(name_or_path: str) -> Path:
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    known = shipped()
+    if name_or_path not in known:
+        raise UsageError(
+            f"no profile {shortened(name_or_path)}{nearest(name_or_path, known)}; there are {', '.join(known)}; "
+            "a path works too, such as ./mysite.toml"
+        )
+    return TEMPLATES / f"{name_or_path}.toml"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UsageError with the line that is no TOML."""
+    try:
+        data = path.read_bytes()
+        return tomllib.loads(data.decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}; shipped profiles: {', '.join(shipped())}") from None
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UsageError(f"is no TOML: not UTF-8 (at line {line})") from None
+    except RecursionError:
+        raise UsageError("is no profile: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError; also Python's, for a number that is too long or \0 in a path
+        raise UsageError(f"is no TOML: {error}") from None
+
+
+def _resolve(tables: dict[str, Any]) -> dict[Stage, Resources]:
+    """Check every table, and let each stage inherit: from [all], and preflight from embed except for its time."""
+    for name, table in tables.items():
+        if name not in ("all", *STAGES):
+            if name in KEYS:
+                raise UsageError(f"{name} stands outside of a table; put it under [all] or under a stage")
+            raise UsageError(unknown("no table", name, ("all", *STAGES)))
+        if not isinstance(table, dict):
+            raise UsageError(f"{name} is a table: write [{name}] on a line of its own")
+    own = {name: at(f"[{name}]", checked_table, table) for name, table in tables.items()}
+    merged = {stage: _merge(own.get("all", {}), own.get(stage, {})) for stage in STAGES}
+    merged["preflight"] = _merge(merged["embed"] | {"time": PREFLIGHT_MINUTES}, own.get("preflight", {}))
+    stages = {stage: _with_gpus_for_workers(stage, Resources(**merged[stage])) for stage in STAGES}
+    for stage, resources in stages.items():
+        at(f"[{stage}]: time", _check_signal, resources)
+    return stages
+
+
+def _with_gpus_for_workers(stage: Stage, resources: Resources) -> Resources:
+    """Give each worker of an embed task a GPU. preflight runs on the same kind of node, so it requests as many."""
+    workers = resources.gpus_per_job
+    if stage not in ("preflight", "embed"):
+        return replace(resources, gpus_per_job=1)
+    if workers > 1 and resources.gpus is None and resources.gres is None:
+        resources = replace(resources, gpus=workers)
+    if stage == "preflight":
+        return replace(resources, gpus_per_job=1)
+    if workers > 1 and resources.gpu_count < workers:
+        raise UsageError(
+            f"[embed]: gpus_per_job = {workers} needs as many GPUs, but the task requests {resources.gpu_count}: write "
+            f"gpus = {workers}"
+        )
+    if resources.gpu_count > workers:
+        raise UsageError(
+            f"[embed]: the task requests {resources.gpu_count} GPUs, but would use {workers}: add gpus_per_job = "
+            f"{resources.gpu_count}"
+        )
+    return resources
+
+
+def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Put a stage's settings over the inherited ones, key by key, inside of tables too."""
+    if own.keys() & {"gpus", "gres"}:
+        base = {key: value for key, value in base.items() if key not in ("gpus", "gres")}
+    tables = {key: {**base.get(key, {}), **own.get(key, {})} for key in TABLE_TYPES}
+    return base | own | tables
+
+
+def _check_signal(resources: Resources) -> None:
+    if resources.time is not None and resources.time * 60 <= resources.signal_seconds:
+        raise UsageError(
+            f"{resources.time} minutes end before Slurm signals the task (signal_seconds = "
+            f"{resources.signal_seconds}): allow more time"
+        )

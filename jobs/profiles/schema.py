@@ -1,0 +1,125 @@
+"""What a site profile is: the resources of each stage, the keys of its file, and the options it may not set."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+
+from embedkit.prepare.cost import GpuModel, gpu_model
+from jobs.gres import gpus_in_gres, gres_names
+
+Stage = Literal["prepare", "preflight", "embed", "merge", "analyze"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a task of one stage requests from Slurm, and how its shell is set up. None: the site's default."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    reservation: str | None = None
+    constraint: str | None = None
+    nodelist: str | None = None
+    exclude: str | None = None
+    wckey: str | None = None
+    time: int | None = None
+    """Minutes."""
+    mem: int | None = None
+    """MB (2^20 bytes); 0 is all memory of the node, as in Slurm."""
+    cpus: int | None = None
+    gpus: int | None = None
+    gres: str | None = None
+    """Excludes gpus."""
+    exclusive: bool = False
+    modules: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()
+    """Lines of shell."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    scratch: str | None = None
+    """A folder on the node; shell variables in it are expanded there."""
+    gpu_model: GpuModel | None = None
+    """The GPU that predictions assume. It is not requested from Slurm."""
+    gpus_per_job: int = 1
+    """Workers of one embed task. Each has one GPU and embeds one shard at a time."""
+    signal_seconds: int = 120
+    """Seconds before the time limit at which Slurm signals a task."""
+    sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
+    """Further long options of sbatch: true for an option without a value, false to leave out an inherited one."""
+
+    @property
+    def gpus_by_type(self) -> dict[str, int]:
+        """GPUs of a task by type, "" for any type, from `gpus` or `gres`."""
+        requested = {"": self.gpus} if self.gpus is not None else gpus_in_gres(self.gres or "")
+        return {kind: count for kind, count in requested.items() if count}
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs of a task, of all types."""
+        return sum(self.gpus_by_type.values())
+
+    @property
+    def gres_without_gpus(self) -> frozenset[str]:
+        """Names of the generic resources of a task other than GPUs."""
+        return gres_names(self.gres or "") - {"", "gpu", "none"}
+
+    @property
+    def predicted_gpu(self) -> GpuModel | None:
+        """The GPU that predictions assume: gpu_model, else the type in gres; None if neither is a known model."""
+        return self.gpu_model or gpu_model(self.gres or "")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One site's file, validated: the resources of every stage."""
+
+    name: str
+    path: Path
+    stages: Mapping[Stage, Resources]
+
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=1, le=65_535)]
+Number = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)]
+
+VALUE_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("partition", "account", "qos", "reservation", "constraint"), Text),
+    **dict.fromkeys(("nodelist", "exclude", "wckey", "gres", "scratch"), Text),
+    **dict.fromkeys(("time", "mem"), Number | str),
+    "cpus": Count,
+    "gpus": Annotated[int, msgspec.Meta(ge=0, le=1024)],
+    "exclusive": bool,
+    **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
+    "gpu_model": Text,
+    "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
+    "signal_seconds": Annotated[int, msgspec.Meta(ge=60, le=65_535)],
+}
+"""The type of each key's value in the file."""
+TABLE_TYPES: dict[str, Any] = {"environment": str, "sbatch": Number | str | bool}
+"""The type of the values in each key that is a table."""
+KEYS = (*VALUE_TYPES, *TABLE_TYPES)
+
+KEY_OF_OPTION = {
+    **{key: key for key in ("partition", "account", "qos", "reservation", "constraint", "nodelist", "exclude")},
+    **{key: key for key in ("wckey", "time", "gres", "exclusive")},
+    **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "mem"),
+    **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
+    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "tres-per-task"), "gpus"),
+}
+"""Options of sbatch that a key of the profile sets."""
+
+SET_BY_EMBEDKIT = {
+    "array": "the tasks of the array are the shards",
+    **dict.fromkeys(("dependency", "kill-on-invalid-dep"), "a stage waits for the one before it"),
+    **dict.fromkeys(("output", "error", "open-mode"), "logs are in the run's folder, and a restart appends to them"),
+    **dict.fromkeys(("job-name", "comment", "clusters"), "embedkit uses it to find its jobs again"),
+    "signal": "signal_seconds sets when Slurm signals a task before its time limit",
+    **dict.fromkeys(("requeue", "no-requeue"), "embedkit's tasks can always be started again"),
+    **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node", "ntasks-per-gpu"), "a task is one process on one node"),
+    **dict.fromkeys(("wrap", "chdir"), "embedkit writes the script and sets its folder"),
+    **dict.fromkeys(("parsable", "wait", "test-only", "quiet", "verbose"), "embedkit reads the output of sbatch"),
+}
+"""Options of sbatch that embedkit sets itself, each with the reason why a profile may not."""

@@ -1,0 +1,83 @@
+"""Adapt a profile to how earlier starts failed: more memory, and without the nodes that failed."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from embedkit.run import RunFolder
+from jobs.monitor.logs import says_out_of_memory
+from jobs.profiles.schema import Profile
+from jobs.records.attempts import Attempts
+from jobs.records.submissions import Submission, Submissions
+from jobs.slurm.accounting import JobRecord, history
+
+MORE_MEMORY = 1.5
+
+
+def adapt_profile(
+    run: RunFolder, profile: Profile, shards: Collection[int], more_memory: bool
+) -> tuple[Profile, tuple[str, ...]]:
+    """Give embed more memory if shards ran out of it, and exclude nodes that failed.
+
+    Args:
+        run: the run.
+        profile: the site's.
+        shards: the shards that are to run again.
+        more_memory: whether to raise the memory.
+
+    Returns:
+        The adapted profile, and one line per change.
+    """
+    before = Submissions(run)
+    jobs = before.jobs("embed")
+    if not shards or not jobs:
+        return profile, ()
+    ended = _by_shard(before.read(), history(jobs) or [], shards)
+    embed = profile.stages["embed"]
+    adapted: list[str] = []
+    short = _out_of_memory(run, shards, ended) if more_memory else []
+    mems = [line.mem for line in before.read() if line.mem and line.index_of.keys() & set(short)]
+    if short and mems and embed.mem is not None and (mem := int(max(mems) * MORE_MEMORY)) > embed.mem:
+        named = ", ".join(map(str, short))
+        adapted.append(f"{mem} MB of memory per task instead of {embed.mem}: shards {named} ran out of it")
+        embed = replace(embed, mem=mem)
+    lost = sorted(
+        {end.node for ends in ended.values() for end in ends if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node}
+        | _nodes_with_moved_canary(run, shards)
+    )
+    if lost:
+        adapted.append(f"without nodes {', '.join(lost)}, which failed")
+        embed = replace(embed, exclude=",".join([*([embed.exclude] if embed.exclude else []), *lost]))
+    return replace(profile, stages={**profile.stages, "embed": embed}), tuple(adapted)
+
+
+def _by_shard(
+    lines: Collection[Submission], records: Collection[JobRecord], shards: Collection[int]
+) -> dict[int, list[JobRecord]]:
+    """The accounting's records of each shard, oldest first."""
+    groups = {(line.job, index): group for line in lines for index, group in line.groups.items()}
+    found: dict[int, list[JobRecord]] = {}
+    for record in records:
+        for shard in groups.get((record.job, record.index or 0), ()):
+            if shard in shards:
+                found.setdefault(shard, []).append(record)
+    return found
+
+
+def _nodes_with_moved_canary(run: RunFolder, shards: Collection[int]) -> set[str]:
+    """Nodes on which the canary's vectors changed while a shard was embedded: their results cannot be trusted."""
+    newest = [starts[-1] for shard in shards if (starts := Attempts(run, "embed", shard).starts())]
+    return {start.first.node for start in newest if start.outcome == "failed" and "canary's vectors moved" in start.why}
+
+
+def _out_of_memory(run: RunFolder, shards: Collection[int], ended: Mapping[int, list[JobRecord]]) -> list[int]:
+    """Shards whose newest start ran out of memory, according to the accounting or the end of the log."""
+    found = []
+    log_names: dict[int, str] = {}
+    for line in Submissions(run).read():
+        log_names |= {shard: line.log_of(index) for shard, index in line.index_of.items()}
+    for shard in sorted(shards):
+        state = ended[shard][-1].state if shard in ended else ""
+        log = run.logs / f"{log_names.get(shard, '')}.log"
+        if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and says_out_of_memory(log)):
+            found.append(shard)
+    return found

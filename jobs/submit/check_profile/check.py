@@ -1,0 +1,119 @@
+"""Check every stage of a profile against the cluster. The checks are pure functions of a Site."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from jobs.profiles.schema import STAGES, Profile, Resources, Stage
+from jobs.slurm.client import require_slurm
+from jobs.slurm.cluster import Site
+from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
+from jobs.submit.check_profile import accounts, limits, nodes, partition, whole_nodes
+from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
+from jobs.submit.check_profile.sbatch_check import run_test_only
+
+Tables = Mapping[str, Mapping[str, object]]
+
+
+def check_profile(profile: Profile) -> ProfileReport:
+    """Check every stage against this cluster; nothing is submitted. Raises EmbedkitError if Slurm does not answer."""
+    require_slurm()
+    stages = profile.stages.values()
+    site = with_accounts(read_site())
+    if any(resources.wckey for resources in stages):
+        site = with_wckeys(site)
+    if any(resources.reservation for resources in stages):
+        site = with_reservations(site)
+    hosts = {text: host_names(text) for one in stages for text in (one.nodelist, one.exclude) if text}
+    tables = _tables(profile.path)
+    report: list[StageFinding] = []
+    for stage in STAGES:
+        findings = [*check_stage(stage, profile.stages[stage], site, hosts), run_test_only(profile, stage)]
+        report += [_of_stage(stage, finding, tables) for finding in findings]
+    has_refused = any(finding.level == "refused" for finding in report)
+    return ProfileReport(profile=str(profile.path), ok=not has_refused, findings=tuple(report))
+
+
+def check_stage(stage: Stage, resources: Resources, site: Site, hosts: nodes.Hosts) -> Iterator[Finding]:
+    """Check the resources of one stage.
+
+    A job that requests several partitions starts in the first that can run it. So a problem in one of them is only
+    a warning if another one can run it.
+
+    Args:
+        stage: the stage.
+        resources: what its tasks request.
+        site: the cluster.
+        hosts: the node names of each nodelist and exclude.
+    """
+    names = site.partition_names(resources.partition)
+    if not names:
+        yield refused(
+            "partition",
+            requested="none",
+            actual="the cluster has no default partition",
+            key="partition",
+            fix='set it: "NAME"',
+        )
+    by_partition = [list(_check_partition(stage, resources, site, name, hosts)) for name in names]
+    can_run = any(all(finding.level != "refused" for finding in findings) for findings in by_partition)
+    for findings in by_partition:
+        for finding in findings:
+            yield replace(finding, level="warning") if can_run and finding.level == "refused" else finding
+    yield from accounts.check_account(resources, site)
+    yield from accounts.check_qos(resources, site)
+    yield from accounts.check_wckey(resources, site)
+    yield from accounts.check_reservation(resources, site)
+    yield from limits.check_job_limits(resources, site)
+    if stage == "embed":
+        yield limits.check_shards(resources, site)
+        yield from limits.check_running_shards(resources, site)
+
+
+def _check_partition(
+    stage: Stage, resources: Resources, site: Site, name: str, hosts: nodes.Hosts
+) -> Iterator[Finding]:
+    found = site.partitions.get(name)
+    if found is None:
+        yield partition.missing(resources, site, name)
+        return
+    yield partition.check_state(resources, found)
+    yield from partition.check_access(resources, site, found)
+    yield partition.check_time(resources, found)
+    in_partition = site.nodes_of(name)
+    if not in_partition:
+        yield note("nodes", actual=f"sinfo shows no nodes of {name}; only sbatch --test-only checks them")
+        return
+    yield from nodes.check_nodes(resources, found, site, hosts)
+    eligible = nodes.eligible_nodes(resources, in_partition, hosts)
+    yield from whole_nodes.check_whole_nodes(stage, resources, found, eligible)
+    if stage == "embed" and eligible:
+        yield from whole_nodes.check_node_is_filled(resources, found, eligible)
+
+
+def _of_stage(stage: Stage, finding: Finding, tables: Tables) -> StageFinding:
+    fix = finding.fix
+    if finding.key and fix:
+        fix = f"{_table_of(stage, finding.key, tables)} {finding.key}: {fix}"
+    return StageFinding(
+        stage=stage,
+        level=finding.level,
+        what=finding.what,
+        requested=finding.requested,
+        actual=finding.actual,
+        fix=fix,
+    )
+
+
+def _table_of(stage: Stage, key: str, tables: Tables) -> str:
+    """The table of the file that sets a key for a stage; the stage's own table if none does."""
+    own = [stage, "embed"] if stage == "preflight" and key != "time" else [stage]
+    found = next((name for name in (*own, "all") if key in tables.get(name, {})), own[-1])
+    return f"[{found}]"
+
+
+def _tables(path: Path) -> Tables:
+    """The tables as the file has them; the file was validated a moment ago."""
+    tables: Tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    return tables

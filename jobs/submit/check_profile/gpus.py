@@ -1,0 +1,44 @@
+"""Check the GPUs and other generic resources of a task against the nodes of a partition."""
+
+from collections.abc import Iterator, Sequence
+
+from jobs.profiles.schema import Resources
+from jobs.slurm.cluster import Node, Partition, Site, listed
+from jobs.submit.check_profile.finding import Finding, refused, warning
+
+
+def check_gpus(resources: Resources, partition: Partition, site: Site) -> Iterator[Finding]:
+    """Check the number and the type of the GPUs."""
+    nodes = site.nodes_of(partition.name)
+    types = {kind for node in nodes for kind in node.gpus}
+    key = "gpus" if resources.gpus else "gres"
+    requested = f"gpus = {resources.gpus}" if resources.gpus else f'"{resources.gres}"'
+    for kind, count in resources.gpus_by_type.items():
+        most = max((node.gpus.get(kind, 0) if kind else node.gpu_count for node in nodes), default=0)
+        if not types:
+            elsewhere = {node.partition for node in site.nodes or () if node.gpus}
+            fix = f"one of {listed(elsewhere)}" if elsewhere else "no partition has any"
+            actual = f"{partition.name} has no GPUs"
+            yield refused("gpus", requested=requested, actual=actual, key="partition", fix=fix)
+        elif kind and kind not in types:
+            actual = f"{partition.name} has no GPUs of type {kind}"
+            choices = _choices(types, count) or f'"gpu:{count}"'
+            yield refused("gpus", requested=requested, actual=actual, key=key, fix=f"gres = {choices}")
+        elif most < count:
+            actual = f"nodes of {partition.name} have at most {most}"
+            yield refused("gpus", requested=requested, actual=actual, key=key, fix=f"at most {most}")
+        elif not kind and len(types) > 1:
+            actual = f"{partition.name} has {listed(types)}: shards of different GPUs cannot be merged"
+            yield warning("gpus", requested=requested, actual=actual, key="gres", fix=_choices(types, count))
+
+
+def check_gres(resources: Resources, partition: Partition, nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Check that some node has each generic resource other than GPUs."""
+    available = {name for node in nodes for name in node.gres}
+    for name in sorted(resources.gres_without_gpus - available):
+        actual = f"no node of {partition.name} has {name}"
+        yield refused("gres", requested=f'"{resources.gres}"', actual=actual, key="gres", fix="leave it out")
+
+
+def _choices(types: set[str], count: int) -> str:
+    return " or ".join(f'"gpu:{name}:{count}"' for name in sorted(types) if name)

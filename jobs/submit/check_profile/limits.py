@@ -1,0 +1,74 @@
+"""Check the limits of accounts and QOS: the size of a job, the number of shards, and how many run at once."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from jobs.gres import tres_amounts
+from jobs.profiles.schema import Resources
+from jobs.slurm.cluster import Site, minutes_of, number_of
+from jobs.submit.account_limits import RUNNING_FIELDS, SUBMIT_FIELDS, limit_rows
+from jobs.submit.check_profile.finding import Finding, note, ok, refused
+
+OTHER_JOBS = 3
+"""prepare, preflight and merge, beside the shards."""
+
+
+def check_job_limits(resources: Resources, site: Site) -> Iterator[Finding]:
+    """Check one task against MaxWall and the limits on TRES."""
+    for limit in limit_rows(resources, site):
+        wall = minutes_of(limit.row.get("MaxWall", ""))
+        if wall is not None and resources.time is not None and resources.time > wall:
+            actual = f"{limit.name} has MaxWall {limit.row['MaxWall']}"
+            requested = str(timedelta(minutes=resources.time))
+            yield refused("time", requested=requested, actual=actual, key="time", fix=f"at most {wall}")
+        for field in ("MaxTRES", "MaxTRESPU", "MaxTRESPA", "GrpTRES"):
+            amounts = tres_amounts(limit.row.get(field, ""))
+            for tres, key, amount in _amounts(resources):
+                if tres in amounts and amount > amounts[tres]:
+                    actual = f"{limit.name} has {field} {tres}={amounts[tres]}"
+                    yield refused(key, requested=f"{amount}", actual=actual, key=key, fix=f"at most {amounts[tres]}")
+
+
+def check_shards(resources: Resources, site: Site) -> Finding:
+    """Say how many shards can be submitted at most."""
+    limits = [
+        (number_of(site.settings.get("MaxArraySize", "")) or 1001, "MaxArraySize"),
+        ((number_of(site.settings.get("MaxJobCount", "")) or 10_000) - OTHER_JOBS, "MaxJobCount"),
+    ]
+    for row in limit_rows(resources, site):
+        for field, most in row.numbers(SUBMIT_FIELDS):
+            limits.append((max(most - OTHER_JOBS, 0), f"{field} {most} of {row.name}"))
+    shards, why = min(limits, key=lambda limit: limit[0])
+    actual = f"at most {shards}, with nothing else queued ({why})"
+    if not shards:
+        return refused("shards", actual=actual, key="account", fix="a different account or QOS")
+    return ok("shards", actual=actual)
+
+
+def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
+    """Say how many shards can run at once at most; nothing if no limit is set."""
+    limits: list[tuple[int, str]] = []
+    for row in limit_rows(resources, site):
+        limits += [(most, f"{field} {most} of {row.name}") for field, most in row.numbers(RUNNING_FIELDS)]
+        for field in ("MaxTRESPU", "MaxTRESPA", "GrpTRES"):
+            amounts = tres_amounts(row.row.get(field, ""))
+            limits += [
+                (amounts[tres] // amount, f"{field} {tres}={amounts[tres]} of {row.name}")
+                for tres, _, amount in _amounts(resources)
+                if tres in amounts
+            ]
+    if limits:
+        shards, why = min(limits)
+        level = note if shards else refused
+        yield level("at once", actual=f"at most {shards} shards ({why}); a higher --num-gpus gains nothing")
+
+
+def _amounts(resources: Resources) -> list[tuple[str, str, int]]:
+    """What a task requests: TRES, key of the profile, amount (memory in MB)."""
+    amounts = (
+        ("gres/gpu", "gpus", resources.gpu_count),
+        ("cpu", "cpus", resources.cpus or 1),
+        ("mem", "mem", resources.mem or 0),
+        ("node", "partition", 1),
+    )
+    return [(tres, key, amount) for tres, key, amount in amounts if amount]

@@ -1,0 +1,93 @@
+"""Check a partition: whether it exists and is up, who may use it, and its time limit."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from jobs.profiles.schema import Resources
+from jobs.slurm.cluster import Partition, Site, listed, minutes_of
+from jobs.submit.account_limits import account_of, qos_of
+from jobs.submit.check_profile.finding import Finding, note, ok, refused
+from jobs.submit.check_profile.wording import known_names
+
+
+def missing(resources: Resources, site: Site, name: str) -> Finding:
+    """The finding for a partition that the cluster does not have."""
+    return refused(
+        "partition",
+        requested=_requested(resources, name),
+        actual="there is no partition of this name",
+        key="partition",
+        fix=known_names(name, site.partitions),
+    )
+
+
+def check_state(resources: Resources, partition: Partition) -> Finding:
+    """Check that a partition starts jobs."""
+    requested, actual = _requested(resources, partition.name), f"{partition.name} is {partition.state or 'known'}"
+    if partition.state in ("UP", ""):
+        return ok("partition", requested=requested, actual=actual)
+    fix = "jobs would not start: use a different one, or wait until it is UP"
+    return refused("partition", requested=requested, actual=actual, key="partition", fix=fix)
+
+
+def check_access(resources: Resources, site: Site, partition: Partition) -> Iterator[Finding]:
+    """Check that the account, the QOS and the user may use a partition."""
+    rules = [("qos", qos_of(resources, site), "AllowQos", "DenyQos")]
+    if site.associations is not None and "associations" in site.enforced:
+        rules.append(("account", account_of(resources, site), "AllowAccounts", "DenyAccounts"))
+    for key, value, allow, deny in rules:
+        allowed, denied = partition.names(allow), partition.names(deny) or ()
+        if value and allowed is not None and value not in allowed:
+            actual = f"{partition.name} has {allow}={','.join(allowed)}"
+            fix = f"one of {listed(allowed)}, or a different partition"
+            yield refused(key, requested=f'"{value}"', actual=actual, key=key, fix=fix)
+        elif value and allowed is None and value in denied:
+            actual = f"{partition.name} has {deny}={','.join(denied)}"
+            yield refused(
+                key, requested=f'"{value}"', actual=actual, key=key, fix="a different one, or a different partition"
+            )
+    yield from _check_user(site, partition)
+
+
+def check_time(resources: Resources, partition: Partition) -> Finding:
+    """Check the time limit of a task against the partition's; without one, say which limit applies."""
+    if resources.time is None:
+        return _check_default_time(resources, partition)
+    limit = minutes_of(partition.get("MaxTime"))
+    requested = str(timedelta(minutes=resources.time))
+    actual = f"{partition.name} has MaxTime {partition.get('MaxTime') or 'UNLIMITED'}"
+    if limit is not None and resources.time > limit:
+        return refused("time", requested=requested, actual=actual, key="time", fix=f"at most {limit}")
+    return ok("time", requested=requested, actual=actual)
+
+
+def _check_default_time(resources: Resources, partition: Partition) -> Finding:
+    limit, name = minutes_of(partition.get("DefaultTime")), "DefaultTime"
+    if limit is None:
+        limit, name = minutes_of(partition.get("MaxTime")), "MaxTime"
+    if limit is None:
+        return note("time", requested="none", actual="there is no limit")
+    actual = f"the limit is {timedelta(minutes=limit)}, {partition.name}'s {name}"
+    if limit * 60 <= resources.signal_seconds:
+        fix = f"more: Slurm signals a task {resources.signal_seconds} s before its limit"
+        return refused("time", requested="none", actual=actual, key="time", fix=fix)
+    return note("time", requested="none", actual=actual)
+
+
+def _check_user(site: Site, partition: Partition) -> Iterator[Finding]:
+    if site.user == "root":
+        return
+    requested = f'"{partition.name}"'
+    groups = partition.names("AllowGroups")
+    if groups is not None and not site.groups & set(groups):
+        fix = f"a different partition, or ask for access: {site.user} is in none of these groups"
+        actual = f"only for groups {', '.join(groups)}"
+        yield refused("partition", requested=requested, actual=actual, key="partition", fix=fix)
+    if partition.get("RootOnly") == "YES":
+        yield refused(
+            "partition", requested=requested, actual="only for root", key="partition", fix="a different partition"
+        )
+
+
+def _requested(resources: Resources, name: str) -> str:
+    return f'"{name}"' if resources.partition else "the default"

@@ -1,0 +1,42 @@
+"""Let Slurm check a stage itself: `sbatch --test-only` with the script that would be submitted."""
+
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from embedkit.run import RunFolder
+from jobs.profiles.schema import Profile, Stage
+from jobs.slurm.client import TIMEOUT_SECONDS, own_environment
+from jobs.submit.chain import ChainJob
+from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
+from jobs.submit.script import make_script
+
+
+def run_test_only(profile: Profile, stage: Stage) -> Finding:
+    """Run sbatch --test-only on a stage's script. It submits nothing and waits for nothing."""
+    indices = (0,) if stage == "embed" else None
+    text = make_script(
+        RunFolder(Path.cwd() / "output" / "check"), profile, ChainJob(stage, indices=indices, parallel=1)
+    )
+    with tempfile.TemporaryDirectory() as folder, own_environment():
+        path = Path(folder) / f"{stage}.sh"
+        path.write_text(text)
+        command = ("sbatch", "--test-only", str(path))
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            return warning("sbatch", requested="--test-only", actual=f"no answer in {TIMEOUT_SECONDS} s")
+    return parse_test_only(done.returncode, done.stdout + done.stderr)
+
+
+def parse_test_only(code: int, text: str) -> Finding:
+    """Read the output of `sbatch --test-only`: when and where the job would start, or why it is refused."""
+    lines = [re.sub(r"^sbatch: (error: )?", "", line).strip() for line in text.splitlines()]
+    starts = next((line for line in lines if re.search(r"\bto start at\b", line)), None)
+    if code == 0 and starts is not None:
+        return ok("sbatch", requested="--test-only", actual=re.sub(r"^Job \d+ ", "", starts))
+    message = "; ".join(line for line in lines if line)
+    if code == 0:
+        return note("sbatch", requested="--test-only", actual=message or "sbatch accepts it without a message")
+    return refused("sbatch", requested="--test-only", actual=message or f"sbatch exited with {code}")

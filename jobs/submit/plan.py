@@ -1,0 +1,75 @@
+"""Plan which jobs a run still needs: a pure function of its state.
+
+Once the plan is carried out, planning again gives nothing to do.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from jobs.records.submissions import LiveTask
+from jobs.submit.chain import ChainJob
+from jobs.submit.state import SubmissionState
+
+
+@dataclass(frozen=True)
+class SubmissionPlan:
+    """What to cancel first, by the names that scancel takes, and what to submit then."""
+
+    cancel: tuple[str, ...] = ()
+    submit: tuple[ChainJob, ...] = ()
+
+
+def plan_submission(
+    state: SubmissionState, parallel: int, only: Collection[int] = (), per_job: int = 1
+) -> SubmissionPlan:
+    """Plan the jobs that are missing until the run is merged.
+
+    Args:
+        state: the run now.
+        parallel: how many shards may be embedded at once.
+        only: shards to run, even if they are repeat_failures; empty for all with problems that are not.
+        per_job: how many shards a task embeds side by side.
+    """
+    cancel = {task.task.name for task in state.live if task.task.never_starts}
+    jobs: list[ChainJob] = []
+    embeds, merges = state.live_of("embed"), state.live_of("merge")
+    # prepare, unless it is done or active.
+    preparing = _ids(state.live_of("prepare"))
+    if not state.planned and not preparing:
+        # What waits for an earlier prepare could never start.
+        cancel |= {task.task.name for task in (*embeds, *merges)}
+        embeds, merges = [], []
+        jobs.append(ChainJob("prepare"))
+        preparing = ("prepare",)
+    # embed, for the shards that no active task embeds, and preflight before it.
+    embedding = {shard for task in embeds for shard in task.shards}
+    wanted = only or [shard for shard in state.problems if shard not in state.repeat_failures]
+    missing = tuple(sorted(shard for shard in wanted if shard in state.problems and shard not in embedding))
+    if missing:
+        before = () if state.planned else preparing
+        if state.preflight_wanted:
+            preflights = _ids(state.live_of("preflight"))
+            jobs += [] if preflights else [ChainJob("preflight")]
+            before += preflights or ("preflight",)
+        jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job))
+    # merge, unless an active merge follows everything that embeds. One that has started came too early for that.
+    active = _ids(embeds)
+    following = [task for task in merges if task.task.state == "PENDING"] if active else merges
+    covered = bool(following) and not missing and set(active) <= state.merge_dependencies
+    if not covered and (missing or active or not (state.merged or state.problems)):
+        cancel |= {task.task.name for task in merges if task.task.state == "PENDING"}
+        started = _ids([task for task in merges if task.task.state != "PENDING"])
+        jobs.append(ChainJob("merge", after_any=(*(("embed",) if missing else ()), *active, *started)))
+        merges = []
+    # analyze, after the new merge or an active one.
+    analyzing = state.live_of("analyze")
+    stages = {job.stage for job in jobs}
+    if stages & {"prepare", "merge"}:  # an analysis of an earlier merge would never start
+        cancel |= {task.task.name for task in analyzing if task.task.state == "PENDING"}
+    if state.analyze_wanted and ("merge" in stages or (not analyzing and (merges or state.merged))):
+        jobs.append(ChainJob("analyze", after_ok=("merge",) if "merge" in stages else _ids(merges)))
+    return SubmissionPlan(tuple(sorted(cancel)), tuple(jobs))
+
+
+def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:
+    return tuple(sorted({task.task.job for task in tasks}))

@@ -1,0 +1,51 @@
+"""The script that sbatch gets for one job of a chain."""
+
+import shlex
+
+from embedkit.run import RunFolder
+from jobs.node.scratch import SCRATCH
+from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
+from jobs.profiles.schema import Profile, Resources
+from jobs.records.log_names import GROUP_LOG
+from jobs.records.submissions import COMMENT
+from jobs.slurm.client import array_spec
+from jobs.submit.chain import ChainJob
+from jobs.submit.submitit_executor import ScriptExecutor
+
+
+def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG") -> str:
+    """Write the script of a job. `tag` is in its comment: Submissions finds the job by it."""
+    resources = profile.stages[job.stage]
+    options = _options(run, job, resources, tag)
+    executor = ScriptExecutor(run.logs / "slurm", f"{run.name}.{job.stage}", _setup(resources), options)
+    arguments = f"{job.stage} {shlex.quote(str(run.path))}"
+    if job.per_job > 1:
+        arguments += f" --shards {array_spec(job.indices or ())} --per-job {job.per_job}"
+    return executor.text("jobs.node.job", arguments)
+
+
+def _setup(resources: Resources) -> list[str]:
+    """Lines of shell before Python starts."""
+    scratch = [f'export {SCRATCH}="{resources.scratch}"'] if resources.scratch else []  # expanded on the node
+    # The signal before the time limit would kill the shell. The task handles it once Python is up.
+    return ["trap '' USR2", "export PYTHONSAFEPATH=1", *setup_lines(resources), *scratch]
+
+
+def _options(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> dict[str, str | int | bool]:
+    """sbatch's options: those of the profile, and those that every chain needs."""
+    options: dict[str, str | int | bool] = dict(sbatch_parameters(resources))
+    log = job.stage if job.indices is None else "embed-%5a" if job.per_job == 1 else GROUP_LOG + "%5a"
+    options |= {
+        "chdir": str(run.path),
+        "output": f"{str(run.logs).replace('%', '%%')}/{log}.log",  # a single % begins a pattern
+        "open-mode": "append",
+        "comment": COMMENT + tag,
+        "signal": f"B:USR2@{resources.signal_seconds}",
+        "requeue": True,
+    }
+    if job.array:
+        options["array"] = job.array
+    if job.dependency:
+        options["dependency"] = job.dependency
+        options["kill-on-invalid-dep"] = "yes"
+    return options

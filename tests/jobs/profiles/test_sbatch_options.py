@@ -1,0 +1,68 @@
+"""The lines of shell that a profile puts before the task."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from jobs.profiles.load import load_profile
+from jobs.profiles.sbatch_options import setup_lines
+from jobs.profiles.schema import Resources
+from tests.support.fuzzing import tries
+
+
+def embed(folder: Path, text: str) -> Resources:
+    path = folder / "site.toml"
+    path.write_text(text)
+    return load_profile(str(path)).stages["embed"]
+
+
+def bash(lines: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash"], input="\n".join(lines), capture_output=True, text=True, env=os.environ | environment
+    )
+
+
+MODULE = 'module() { echo "module $*"; [ "$2" != missing ]; }'
+"""The `module` of a site's shell; the module "missing" does not exist."""
+
+
+def test_modules_come_first_then_the_environment_then_the_sites_lines(tmp_path: Path) -> None:
+    text = """
+        [embed]
+        modules = ["gcc/12", "cuda/12.4"]
+        environment = { A = "it's \\"quoted\\" #1" }
+        before = ["if true", "then echo \\"A is $A\\"", "fi"]
+    """
+    done = bash([MODULE, *setup_lines(embed(tmp_path, text)), "echo started"])
+    assert done.stdout.splitlines() == [
+        "module load gcc/12",
+        "module load cuda/12.4",
+        'A is it\'s "quoted" #1',
+        "started",
+    ]
+
+
+def test_a_module_that_is_not_there_ends_the_task(tmp_path: Path) -> None:
+    lines = setup_lines(embed(tmp_path, '[embed]\nmodules = ["missing", "cuda"]'))
+    done = bash([MODULE, *lines, "echo started"])
+    assert (done.returncode, done.stdout) == (1, "module load missing\n")
+
+
+def test_variables_reach_the_task_though_sbatch_exports_none(tmp_path: Path) -> None:
+    # With --export=NONE Slurm sets SLURM_EXPORT_ENV, and srun then hands nothing of the script's environment on.
+    lines = setup_lines(embed(tmp_path, '[embed]\nsbatch = { export = "NONE" }'))
+    assert bash([*lines, "echo ${SLURM_EXPORT_ENV-unset}"], SLURM_EXPORT_ENV="NONE").stdout == "unset\n"
+
+
+printable = st.text(st.characters(codec="utf-8")).filter(str.isprintable)
+
+
+@given(value=printable)
+@example(value="a'b\"c\\d `e` !f * ; & | > #")
+@tries(30)
+def test_a_variable_is_in_the_task_as_it_is_in_the_file(value: str) -> None:
+    done = bash([*setup_lines(Resources(environment={"A": value})), 'printf %s "$A"'])
+    assert done.stdout == value
