@@ -1,13 +1,31 @@
-"""Errors for the person who reads them at 2 a.m.: what is wrong, where, and what to type next."""
+"""Errors that a person reads: each says what is wrong, where it is, and what to do next."""
+
+from typing import ClassVar
 
 
 class EmbedkitError(Exception):
-    """Something failed or is incomplete. The command line prints the text alone and exits 1."""
+    """Something failed or is incomplete. The command line prints the message alone and exits 1.
+
+    `code` names the kind of failure for programs, in the record of an attempt. It is empty where no program asks.
+    """
 
     exit_code = 1
+    code: ClassVar[str] = ""
 
 
 class UsageError(EmbedkitError):
-    """Something was asked that cannot be done as asked. The command line exits 2."""
+    """The request cannot be carried out as given. The command line exits 2."""
 
     exit_code = 2
+
+
+class CanaryMoved(EmbedkitError):
+    """The canary's vectors changed while a shard was embedded: the GPU of this node cannot be trusted."""
+
+    code = "canary-moved"
+
+
+class PreflightFailed(EmbedkitError):
+    """A check of the preflight failed: every shard would fail on this node in the same way."""
+
+    code = "preflight-failed"

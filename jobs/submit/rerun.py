@@ -7,13 +7,13 @@ import msgspec
 
 from embedkit.documents.codec import write
 from embedkit.documents.schema import RunConfig
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import CanaryMoved, EmbedkitError, UsageError
 from embedkit.run import RunFolder
 from embedkit.storage.lock import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.monitor.logs import says_out_of_memory
 from jobs.profiles.values import Profile
-from jobs.records.attempts import Attempts
+from jobs.records.attempts import Attempt, Attempts
 from jobs.records.submissions import Submission, Submissions
 from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import array_spec, cancel, queue, require_slurm
@@ -111,12 +111,12 @@ def _planned_shards(run: RunFolder, config: RunConfig) -> int:
 
 
 def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
-    """How the newest start of each of these shards failed, shards that failed the same way in one line."""
+    """How the newest attempt at each of these shards failed, shards that failed the same way in one line."""
     ways: dict[str, list[int]] = {}
     for shard in sorted(shards):
-        starts = Attempts(run, "embed", shard).starts()
-        if starts and starts[-1].outcome == "failed":
-            ways.setdefault(starts[-1].why, []).append(shard)
+        attempts = Attempts(run, "embed", shard).attempts()
+        if attempts and attempts[-1].outcome == "failed":
+            ways.setdefault(attempts[-1].why, []).append(shard)
     return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in ways.items())
 
 
@@ -161,9 +161,16 @@ def _by_shard(
 
 
 def _not_to_be_trusted(run: RunFolder, shards: Collection[int]) -> set[str]:
-    """Nodes on which the canary's vectors changed while a shard was embedded."""
-    newest = [starts[-1] for shard in shards if (starts := Attempts(run, "embed", shard).starts())]
-    return {start.first.node for start in newest if start.outcome == "failed" and "canary's vectors moved" in start.why}
+    """Nodes on which the canary's vectors changed in the newest attempt at a shard."""
+    newest = [attempts[-1] for shard in shards if (attempts := Attempts(run, "embed", shard).attempts())]
+    return {attempt.node for attempt in newest if attempt.outcome == "failed" and _canary_moved(attempt)}
+
+
+def _canary_moved(attempt: Attempt) -> bool:
+    """Whether an attempt failed because the canary's vectors changed; attempts before 0.2.0 have no error code."""
+    if attempt.error_code:
+        return attempt.error_code == CanaryMoved.code
+    return "canary's vectors moved" in attempt.why
 
 
 def _short_of_memory(run: RunFolder, shards: Collection[int], ended: Mapping[int, list[JobRecord]]) -> list[int]:

@@ -580,7 +580,7 @@ def test_requeued_starts_of_one_job_are_told_apart_and_damaged_lines_left_out(ru
     lines = path.read_bytes().splitlines(keepends=True)
     assert [json.loads(line)["restart"] for line in lines] == [0, 0, 1, 1, 2, 2]
     path.write_bytes(b"".join([*lines[:3], lines[3][:-9] + b"\n", *lines[4:]]) + b'{"cut')
-    assert [start.outcome for start in shard.attempts.starts()] == ["stopped", "failed", "stopped"]
+    assert [attempt.outcome for attempt in shard.attempts.attempts()] == ["stopped", "failed", "stopped"]
 
 
 def test_a_task_that_a_stand_in_queue_shows_at_the_second_look_alone_is_not_lost(
