@@ -96,8 +96,8 @@ def wait_chunks(run: RunFolder, shard: int, chunks: int) -> None:
 
 
 def outcomes(run: RunFolder, shard: int) -> list[str]:
-    """How each start of a shard ended, oldest first."""
-    return [start.outcome for start in Attempts(run, "embed", shard).starts()]
+    """How each attempt at a shard ended, oldest first."""
+    return [attempt.outcome for attempt in Attempts(run, "embed", shard).attempts()]
 
 
 def log_of(run: RunFolder, shard: int) -> str:
@@ -195,8 +195,8 @@ def test_a_task_that_ended_with_its_node_is_run_again_without_that_node(trial: T
     trial.cluster.restore_node(fragile_node)
     said = trial.mend(run)
     assert f"without nodes {fragile_node}, which failed" in said
-    assert "it ended without a word" in said
-    assert [start.first.node for start in Attempts(run, "embed", shard).starts()] == [fragile_node, "n6"]
+    assert "it ended without an exit record" in said
+    assert [attempt.node for attempt in Attempts(run, "embed", shard).attempts()] == [fragile_node, "n6"]
 
 
 def test_a_shard_longer_than_its_time_limit_is_finished_over_several_starts(trial: Trial) -> None:

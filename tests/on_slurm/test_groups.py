@@ -61,7 +61,7 @@ def workers(run: RunFolder) -> dict[int, psutil.Process]:
 
 
 def outcomes(run: RunFolder, shard: int) -> list[str]:
-    return [start.outcome for start in Attempts(run, "embed", shard).starts()]
+    return [attempt.outcome for attempt in Attempts(run, "embed", shard).attempts()]
 
 
 def array_of(run: RunFolder) -> str:
@@ -148,7 +148,7 @@ def test_a_group_that_is_told_to_stop_goes_on_with_all_its_shards(
     assert snapshot(run) == snapshot(five_shards)
     for shard in (0, 1):
         assert outcomes(run, shard) == ["stopped", "finished"]
-        assert Attempts(run, "embed", shard).starts()[1].first.done >= 2
+        assert Attempts(run, "embed", shard).attempts()[1].started.done >= 2
     assert not any(process.is_running() for process in left)
 
 

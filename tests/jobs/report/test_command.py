@@ -1,4 +1,4 @@
-"""`embedkit report` on real local runs: what it prints is what JSON says."""
+"""`embedkit report` on real local runs: the text has the numbers of the JSON."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from embedkit.documents.codec import read
 from embedkit.documents.schema import ShardManifest
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import sha256_file
-from jobs.report.compute import Report
+from jobs.report.schema import Report
 from jobs.units import duration, number
 from tests.conftest import embedkit
 
@@ -82,14 +82,14 @@ def test_the_page_is_written_and_the_run_is_left_as_it_was(hash_run: RunFolder, 
     assert {path: sha256_file(path) for path in hash_run.path.rglob("*") if path.is_file()} == before
 
 
-def test_a_folder_that_is_not_there_is_named_and_nothing_is_written(hash_run: RunFolder, tmp_path: Path) -> None:
+def test_missing_folder_is_named_and_nothing_is_written(hash_run: RunFolder, tmp_path: Path) -> None:
     refused = embedkit("report", hash_run.path, "--html", tmp_path / "no" / "r.html", check=False)
     assert refused.returncode == 2
     assert f"there is no folder {tmp_path}/no" in refused.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_was_only_asked_for_or_prepared_has_a_report(prepared_run: RunFolder, tmp_path: Path) -> None:
+def test_requested_or_prepared_run_has_a_report(prepared_run: RunFolder, tmp_path: Path) -> None:
     report = report_of(prepared_run)
     assert (report.merged, report.shards_finished, report.ended) == (False, 0, None)
     assert [(shard.state, shard.attempts, shard.wall_seconds) for shard in report.shards] == [
