@@ -1,4 +1,4 @@
-"""The cluster that other tests rely on: that it is a real one, breaks when it is told to, and leaves nothing behind."""
+"""The practice cluster: it is a real one, it fails when a test makes it fail, and it leaves nothing behind."""
 
 import os
 import signal

@@ -63,7 +63,7 @@ class Trial:
         assert snapshot(run) == snapshot(self.undisturbed)
 
     def finish(self, run: RunFolder, *more: object) -> str:
-        """Wait for the end, then rerun: it completes the run and touches no finished shard. Returns the rerun's output."""
+        """Wait for the end, then rerun, which touches no finished shard. Returns the rerun's output."""
         wait_ended(self.cluster, run)
         assert not run.success.exists()
         finished = [shard for shard in range(3) if run.shard_manifest(shard).exists()]
