@@ -23,7 +23,7 @@ RAISED = "ModuleNotFoundError: No module named 'vllm'"
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         ([ERROR, STEPD + CANCELLED], "row 7: not finite"),
         ([STEPD + CANCELLED], CANCELLED),
@@ -34,8 +34,8 @@ RAISED = "ModuleNotFoundError: No module named 'vllm'"
         ([], None),
     ],
 )
-def test_error_line_is_found(lines: list[str], said: str | None) -> None:
-    assert error_line([FIRST, *lines]) == said
+def test_error_line_is_found(lines: list[str], expected: str | None) -> None:
+    assert error_line([FIRST, *lines]) == expected
 
 
 def test_only_the_newest_attempt_counts(tmp_path: Path) -> None:

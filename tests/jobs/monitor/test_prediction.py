@@ -51,7 +51,7 @@ def test_durable_chunks_are_measured_per_gpu_by_the_prediction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "measured", "ratio", "said"),
+    ("wanted", "measured", "ratio", "basis"),
     [
         (None, (), 1.0, "as on an H200: the profile does not say which GPU it is (gpu_model)"),
         ("h200", (), 1.0, "as on an H200, by its curve"),
@@ -64,18 +64,18 @@ def test_durable_chunks_are_measured_per_gpu_by_the_prediction() -> None:
     ],
 )
 def test_scale_takes_the_best_basis_and_names_it(
-    wanted: str | None, measured: tuple[Measured, ...], ratio: float, said: str
+    wanted: str | None, measured: tuple[Measured, ...], ratio: float, basis: str
 ) -> None:
     found = scale(wanted, CURVES, measured)  # type: ignore[arg-type]
     assert found.ratio == pytest.approx(ratio)
-    assert said in found.basis
+    assert basis in found.basis
 
 
 def test_cpus_have_no_curve_only_measurements() -> None:
     for wanted in (None, "h100"):
         assert scale(wanted, {}, ()) == Scale(1.0, "")  # type: ignore[arg-type]
-    said = scale(None, {}, (Measured("", 1, 4.0),)).basis
-    assert said == "measured: 1 durable chunk took 4.00 of the plan's prediction"
+    basis = scale(None, {}, (Measured("", 1, 4.0),)).basis
+    assert basis == "measured: 1 durable chunk took 4.00 of the plan's prediction"
 
 
 @given(st.lists(st.floats(0, 1e5), max_size=8), st.lists(st.floats(0, 1e5), max_size=30), st.integers(1, 9))
@@ -119,11 +119,11 @@ def test_dry_run_uses_the_runs_own_durable_chunks(demo_chats: Path, minilm: Path
     before = embedkit(*again).stdout
     assert not re.search("speed | left of ", before)
     embedkit("embed", tmp_path / "half", "--shard", 0)
-    said = embedkit(*again).stdout
+    printed = embedkit(*again).stdout
     (found,) = measure(StatusReader(RunFolder(tmp_path / "half")).read().shards)
-    assert "measured: " in said
-    assert re.search(rf"took {found.ratio:.2f} of the plan's prediction", said)
-    assert re.search(r"embed +0\.0 CPU task hours left of 0\.0", said)
+    assert "measured: " in printed
+    assert re.search(rf"took {found.ratio:.2f} of the plan's prediction", printed)
+    assert re.search(r"embed +0\.0 CPU task hours left of 0\.0", printed)
 
 
 def test_dry_run_names_the_profiles_gpu_then_the_journals(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
@@ -137,9 +137,9 @@ def test_dry_run_names_the_profiles_gpu_then_the_journals(demo_chats: Path, mini
         return embedkit("submit", *more, "--dry-run", "--profile", profile).stdout
 
     assert "speed    as on an H200: the profile does not say" in forecast(tmp_path / "site.toml", *request)
-    said = re.search(r"speed    as on an H100, by its curve: (\S+) of an H200's time", forecast("h100", *request))
-    assert said is not None
-    assert 2.0 < float(said[1]) < 2.6  # a small model and short chats: it is the hosts that differ
+    printed = re.search(r"speed    as on an H100, by its curve: (\S+) of an H200's time", forecast("h100", *request))
+    assert printed is not None
+    assert 2.0 < float(printed[1]) < 2.6  # a small model and short chats: it is the hosts that differ
     embedkit("prepare", *request)
     run = RunFolder(tmp_path / "gpu")
     config = read(run.config, RunConfig)

@@ -142,12 +142,12 @@ def test_all_shards_are_printed_when_asked_for(tmp_path: Path) -> None:
     from tests.jobs.report.test_page import history
 
     report = history(100, 2)
-    said: dict[bool, str] = {}
+    output: dict[bool, str] = {}
     for everything in (False, True):
-        with (tmp_path / "said").open("w") as file:
+        with (tmp_path / "output").open("w") as file:
             print_run_report(report, Console(file=file), everything)
-        said[everything] = (tmp_path / "said").read_text()
-    assert len(said[False].splitlines()) < 60
-    assert "median of" in said[False]
-    shards: list[Any] = table(said[True], "shard")
+        output[everything] = (tmp_path / "output").read_text()
+    assert len(output[False].splitlines()) < 60
+    assert "median of" in output[False]
+    shards: list[Any] = table(output[True], "shard")
     assert [row["shard"] for row in shards] == [str(shard) for shard in range(100)]
