@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from embedkit.run import RunFolder
     from jobs.monitor.collect import StatusCollector
-    from jobs.monitor.overview import Overview
+    from jobs.monitor.schema import Overview
 
 REFRESH_SECONDS = 5.0
 """Slurm is asked as often; it has other users."""
@@ -99,7 +99,7 @@ def logs(
     from embedkit.run import find_run
     from jobs.monitor.collect import StatusCollector
     from jobs.monitor.logs import follow as follow_logs
-    from jobs.monitor.logs import newest_start, selected
+    from jobs.monitor.logs import newest_attempt, selected
     from jobs.records.log_names import log_name
 
     folder = find_run(run_name_or_path, output_dir)
@@ -107,7 +107,7 @@ def logs(
     wanted = [log_name("embed", shard) for shard in shards]
     if failed:
         found = [
-            (name, newest_start(folder.logs / f"{name}.log")) for name in _failed(collector.collect(), wanted, stages)
+            (name, newest_attempt(folder.logs / f"{name}.log")) for name in _failed(collector.collect(), wanted, stages)
         ]
         for name, said in found:
             click.echo(f"==> {folder.logs / name}.log <==")

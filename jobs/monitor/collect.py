@@ -1,4 +1,4 @@
-"""Seeing how a run is: its folder, squeue once, sacct once, and the logs of what is neither done nor at work."""
+"""Collect the observations of a run: its folder, squeue once, sacct once, and logs of tasks that may have failed."""
 
 import socket
 import time
@@ -12,9 +12,11 @@ from embedkit.documents.schema import Preflight
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage.lock import holder_of
-from jobs.monitor.logs import error_line, local_process, newest_start, own_error
-from jobs.monitor.overview import Overview, Seen, make_overview, names_of
-from jobs.records.attempts import Attempts, Start
+from jobs.monitor.logs import embedkit_error, error_line, local_process, newest_attempt
+from jobs.monitor.observations import RunObservations, names_of
+from jobs.monitor.overview import make_overview
+from jobs.monitor.schema import Overview
+from jobs.records.attempts import Attempt, Attempts
 from jobs.records.log_names import log_name
 from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
 from jobs.slurm.accounting import JobRecord, history
@@ -22,36 +24,34 @@ from jobs.slurm.client import has_slurm, queue
 
 
 class StatusCollector:
-    """Looks at a run again and again; what cannot change any more is read once.
-
-    `hung_after`: seconds without anything new after which a running shard hangs; by the medians of the run if None.
-    """
+    """Collects the observations of a run, as often as needed. What cannot change any more is read only once."""
 
     def __init__(self, run: RunFolder, hung_after: float | None = None) -> None:
+        """`hung_after`: quiet seconds after which a running shard is hung; None for a limit from the run's medians."""
         self._run = run
         self._hung_after = hung_after
         self._files = StatusReader(run)
-        self._ended: dict[str, list[Start]] = {}
+        self._finished: dict[str, list[Attempt]] = {}
 
     def collect(self) -> Overview:
-        """How it is now. Slurm is asked twice, whatever the number of shards; not at all if nothing was submitted."""
+        """Observe the run now. This calls squeue and sacct once each, or neither if nothing was submitted."""
         notes: list[str] = []
         submissions = Submissions(self._run).read()
-        live = self._live(submissions, notes)  # before the files: what ends in between has left its own
+        live = self._live(submissions, notes)  # before the files: a task that ends in between has written them
         records = self._records(submissions, notes)
         status = self._files.read()
         logs = {path.stem: path.stat().st_mtime for path in sorted(self._run.logs.glob("*.log"))}
-        starts = self._starts(status, submissions)
+        attempts = self._attempts(status, submissions)
         return make_overview(
-            Seen(
+            RunObservations(
                 run=self._run,
                 status=status,
                 now=time.time(),
                 submissions=submissions,
                 queue=live,
                 records=records,
-                starts=starts,
-                errors=self._errors(status, submissions, live or (), starts, logs),
+                attempts=attempts,
+                errors=self._errors(status, submissions, live or (), attempts, logs),
                 logs=frozenset(logs),
                 here=self._here(status),
                 notes=tuple(notes),
@@ -61,7 +61,7 @@ class StatusCollector:
         )
 
     def _start_seconds(self) -> float | None:
-        """What preflight's start of the engine took; None without one, or if it cannot be read."""
+        """Start-up of the engine in the preflight; None if there was none, or its file cannot be read."""
         try:
             return read(self._run.preflight, Preflight).start_seconds if self._run.preflight.exists() else None
         except EmbedkitError:
@@ -71,12 +71,12 @@ class StatusCollector:
         if not submissions:
             return None
         if not has_slurm():
-            notes.append("there is no Slurm on this machine: whether jobs are queued or running is not known")
+            notes.append("there is no Slurm on this machine, so it is not known whether jobs are queued or running")
             return None
         try:
             return Submissions(self._run).live(queue())
         except EmbedkitError as error:
-            notes.append(f"{error}: whether jobs are queued or running is not known")
+            notes.append(f"{error}; it is not known whether jobs are queued or running")
             return None
 
     def _records(self, submissions: Sequence[Submission], notes: list[str]) -> list[JobRecord] | None:
@@ -84,23 +84,23 @@ class StatusCollector:
             return None
         records = history(line.job for line in submissions if line.job is not None)
         if records is None:
-            notes.append("sacct does not answer: causes are told by logs and by the jobs' own notes alone")
+            notes.append("sacct does not answer: causes come from the logs and the jobs' own records alone")
         return records
 
-    def _starts(self, status: Status, submissions: Sequence[Submission]) -> dict[str, list[Start]]:
-        """The notes of every task; those of shards that are done are read once."""
+    def _attempts(self, status: Status, submissions: Sequence[Submission]) -> dict[str, list[Attempt]]:
+        """The attempts of every task. Those of finished shards are read once."""
         if not submissions:
             return {}
         found = {
-            log_name(stage, None): Attempts(self._run, stage).starts()
+            log_name(stage, None): Attempts(self._run, stage).attempts()
             for stage in ("prepare", "preflight", "merge", "analyze")
         }
         done = {shard.shard for shard in status.shards if shard.state == "done"}
         for shard in range(len(status.shards)) or sorted({shard for line in submissions for shard in line.index_of}):
             name = log_name("embed", shard)
-            found[name] = self._ended.get(name) or Attempts(self._run, "embed", shard).starts()
+            found[name] = self._finished.get(name) or Attempts(self._run, "embed", shard).attempts()
             if shard in done and found[name] and found[name][-1].outcome == "finished":
-                self._ended[name] = found[name]
+                self._finished[name] = found[name]
         return found
 
     def _errors(
@@ -108,43 +108,53 @@ class StatusCollector:
         status: Status,
         submissions: Sequence[Submission],
         live: Sequence[LiveTask],
-        starts: Mapping[str, Sequence[Start]],
+        attempts: Mapping[str, Sequence[Attempt]],
         logs: Mapping[str, float],
     ) -> dict[str, str]:
-        """The telling lines of logs, written since they were asked for, of tasks that are not done, not there and did
-        not say themselves how they ended.
+        """The error line of each log whose task needs one.
+
+        These are the tasks that are not done, not in the queue, and have no exit record with a cause. A log counts only
+        if it was written after its task was last submitted.
         """
-        well = {log_name("embed", shard.shard) for shard in status.shards if shard.state == "done"}
-        well |= {name for name, own in starts.items() if own and own[-1].last is not None and own[-1].last.why}
-        well |= {log_name(task.stage, shard) for task in live for shard in task.shards or (None,)}
-        well |= {"prepare"} if status.stage != "prepare" else set()
-        well |= {"merge"} if status.stage == "done" else set()
-        well |= {"analyze"} if self._run.is_analyzed() else set()
-        asked = {name: seconds_since_epoch(line.at) for line in submissions for name in names_of(line)}
+        # Tasks that need no error line.
+        explained = {log_name("embed", shard.shard) for shard in status.shards if shard.state == "done"}
+        for name, own in attempts.items():
+            if own and own[-1].exit_record is not None and own[-1].exit_record.why:
+                explained.add(name)
+        explained |= {log_name(task.stage, shard) for task in live for shard in task.shards or (None,)}
+        explained |= {"prepare"} if status.stage != "prepare" else set()
+        explained |= {"merge"} if status.stage == "done" else set()
+        explained |= {"analyze"} if self._run.is_analyzed() else set()
+
+        submitted = {name: seconds_since_epoch(line.at) for line in submissions for name in names_of(line)}
+        # Outside Slurm only embedkit's own errors count: a person who interrupts a run needs no traceback.
+        find = error_line if submissions else embedkit_error
         errors = {}
         for name, written in logs.items():
-            if name not in well and written >= asked.get(name, 0.0):
-                tell = error_line if submissions else own_error  # here, who interrupts a run knows it
-                line = tell(newest_start(self._run.logs / f"{name}.log"))
+            if name not in explained and written >= submitted.get(name, 0.0):
+                line = find(newest_attempt(self._run.logs / f"{name}.log"))
                 if line is not None:
                     errors[name] = line
         return errors
 
     def _here(self, status: Status) -> frozenset[str]:
-        """Tasks that processes without a scheduler are at."""
-        stages = {
+        """Tasks that processes outside Slurm work on, by their run locks."""
+        locks = {
             "prepare": self._run.parts / "prepare.lease",
             "merge": self._run.embeddings / "merge.lease",
             "analyze": self._run.analysis_lock,
         }
-        here = {stage for stage, path in stages.items() if (holder := holder_of(path)) is not None and not holder.job}
-        begun = [shard for shard in status.shards if shard.state == "started"]
-        queue_is_here = holder_of(self._run.path / "run.lease")
-        if queue_is_here is not None:
-            elsewhere = queue_is_here.host != socket.gethostname()
-            for shard in status.shards if not elsewhere else begun:
-                name = log_name("embed", shard.shard)
-                process = None if elsewhere else local_process(self._run.logs / f"{name}.log")
-                if shard.state != "done" and (elsewhere or (process is not None and psutil.pid_exists(process))):
-                    here.add(name)
+        here = {stage for stage, path in locks.items() if (holder := holder_of(path)) is not None and not holder.job}
+        queue_holder = holder_of(self._run.path / "run.lease")
+        if queue_holder is None:
+            return frozenset(here)
+        if queue_holder.host != socket.gethostname():
+            # Processes of a different machine cannot be checked, so every shard that has begun counts as running.
+            here |= {log_name("embed", shard.shard) for shard in status.shards if shard.state == "started"}
+            return frozenset(here)
+        for shard in status.shards:
+            name = log_name("embed", shard.shard)
+            process = local_process(self._run.logs / f"{name}.log") if shard.state != "done" else None
+            if process is not None and psutil.pid_exists(process):
+                here.add(name)
         return frozenset(here)

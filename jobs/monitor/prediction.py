@@ -1,4 +1,4 @@
-"""Seconds that a run will take: by the curve of its GPU, or by its own durable chunks as soon as there are some."""
+"""How long a run will take: by the curve of its GPU, or by its own durable chunks as soon as there are some."""
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from embedkit.check.status import ShardStatus
 from embedkit.prepare.cost import REFERENCE, GpuModel, gpu_model
-from jobs.monitor.classify import speed_of
+from jobs.monitor.pace import Medians, speed_of
+from jobs.monitor.schema import ShardView
 
 
 @dataclass(frozen=True)
 class Measured:
-    """So many durable chunks on one kind of GPU ("" on CPUs) took `ratio` times the plan's prediction."""
+    """A measurement on one kind of GPU ("" on CPUs): its durable chunks took `ratio` times the plan's prediction."""
 
     gpu: str
     chunks: int
@@ -20,14 +21,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Scale:
-    """What the plan's seconds are to be multiplied with, and how that is known."""
+    """The factor for the plan's predicted seconds, and its basis in words for people."""
 
     ratio: float
     basis: str
 
 
 def measure(shards: Sequence[ShardStatus]) -> tuple[Measured, ...]:
-    """What is durable against what the plan predicted of it, by GPU, most chunks first."""
+    """Compare the durable chunks with the plan's prediction for them, per kind of GPU, most chunks first."""
     by_gpu: dict[str, list[tuple[ShardStatus, float]]] = {}
     for shard in shards:
         speed = speed_of(shard)
@@ -46,19 +47,19 @@ def measure(shards: Sequence[ShardStatus]) -> tuple[Measured, ...]:
 
 
 def scale(wanted: GpuModel | None, curves: Mapping[GpuModel, float], measured: Sequence[Measured]) -> Scale:
-    """The best that is known of a GPU: what was measured on it, then on another, then its curve, then the reference's.
+    """Choose the best basis: a measurement on the GPU, one on a different GPU, its curve, the reference's curve.
 
     Args:
-        wanted: the GPU that the site's profile asks for; None if it does not say.
+        wanted: the GPU that the site's profile requests; None if it does not say.
         curves: how many times the reference's seconds each known GPU takes for the run's lengths; empty on CPUs.
-        measured: what the run itself has measured.
+        measured: the run's own measurements.
     """
     if not measured:
         if not curves:
             return Scale(1.0, "")
         if wanted is None:
-            said = f"as on an {REFERENCE.upper()}: the profile does not say which GPU it is (gpu_model)"
-            return Scale(curves[REFERENCE], said)
+            basis = f"as on an {REFERENCE.upper()}: the profile does not say which GPU it is (gpu_model)"
+            return Scale(curves[REFERENCE], basis)
         of_reference = "" if wanted == REFERENCE else f": {curves[wanted]:.2f} of an {REFERENCE.upper()}'s time"
         return Scale(curves[wanted], f"as on an {wanted.upper()}, by its curve{of_reference}")
     alike = [one for one in measured if wanted is not None and gpu_model(one.gpu) == wanted]
@@ -76,9 +77,14 @@ def scale(wanted: GpuModel | None, curves: Mapping[GpuModel, float], measured: S
 
 
 def seconds_until_done(running: Iterable[float], waiting: Iterable[float], at_once: int) -> float:
-    """Seconds until tasks are done, each place taking the next that waits as soon as it is free.
+    """Seconds until all tasks are done, if each free place takes the next waiting task.
 
-    So the last wave counts whole: nine equal tasks on eight places take twice as long as eight.
+    So the last wave takes its full time: nine equal tasks on eight places take twice as long as eight.
+
+    Args:
+        running: the seconds left of each running task.
+        waiting: the seconds of each waiting task, in order.
+        at_once: how many tasks may run at the same time.
     """
     ends = list(running)
     ends += [0.0] * (at_once - len(ends))
@@ -86,3 +92,44 @@ def seconds_until_done(running: Iterable[float], waiting: Iterable[float], at_on
     for seconds in waiting:
         heapq.heapreplace(ends, ends[0] + seconds)
     return max(ends, default=0.0)
+
+
+def shard_seconds_left(shard: ShardStatus, medians: Medians) -> float | None:
+    """Seconds until a shard is done at its own speed, or at the median speed before its first chunk."""
+    speed = speed_of(shard) or medians.speed
+    share = 1 - shard.tokens_done / max(shard.tokens, 1)
+    return None if not speed else shard.predicted_seconds * share / speed
+
+
+def seconds_left(
+    views: Sequence[ShardView],
+    shards: Sequence[ShardStatus],
+    medians: Medians,
+    preflight_start: float | None,
+    parallel: int,
+) -> float | None:
+    """Seconds until all queued and running shards are done; None if nothing runs, or a shard's time is unknown.
+
+    A waiting shard also needs the start-up of its engine, and a running one without a chunk the rest of it. That is the
+    median start-up of the finished shards, or the preflight's (the longest: it compiles) until one is finished.
+
+    Args:
+        views: the shards with their states.
+        shards: the same shards by their files, in the same order.
+        medians: the medians of the run.
+        preflight_start: start-up of the engine in the preflight; None if there was no preflight.
+        parallel: how many shards may run at the same time.
+    """
+    left = [(view, shard_seconds_left(shard, medians)) for view, shard in zip(views, shards, strict=True)]
+    start = medians.start_seconds if medians.start_seconds is not None else preflight_start or 0.0
+    running = [
+        seconds if seconds is None or view.tokens_done else seconds + max(start - (view.quiet_seconds or 0.0), 0.0)
+        for view, seconds in left
+        if view.state == "running"
+    ]
+    waiting = [None if seconds is None else seconds + start for view, seconds in left if view.state == "pending"]
+    known_running = [seconds for seconds in running if seconds is not None]
+    known_waiting = [seconds for seconds in waiting if seconds is not None]
+    if not running or len(known_running) < len(running) or len(known_waiting) < len(waiting):
+        return None
+    return seconds_until_done(known_running, known_waiting, max(len(running), parallel))

@@ -1,8 +1,8 @@
-"""Node-local scratch: where a task's temporaries and compiled kernels go, and not to a home that is small and slow.
+"""Node-local scratch for a task's temporary files and compiled kernels. A home folder is small and slow.
 
-Many tasks start at once. What an engine compiled is packed once, by the preflight, into one file of the run; the first
-task on each node unpacks it there, and nobody writes anything back. vLLM's cache holds absolute paths, and dies where
-they are others, so compiled kernels have a place of their own that is the same on every node.
+Many tasks start at once. The preflight packs the kernels that the engine compiled into one file of the run. The first
+task on each node unpacks that file, and no task writes anything back. vLLM's cache contains absolute paths and fails if
+they change, so compiled kernels have the same path on every node.
 """
 
 import fcntl
@@ -34,21 +34,23 @@ OWN = {
     "XDG_CONFIG_HOME": "config",
     "TMPDIR": "tmp",
 }
-"""What else would be written below $HOME, by the variable that moves it: a folder of each task."""
+"""Variables that move files out of $HOME, each with its folder in the task's own scratch."""
 COMPILED = {"VLLM_CACHE_ROOT": "vllm", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
-"""Folders of compiled kernels, which a run's tasks on one node share."""
+"""Variables of the folders of compiled kernels, which a run's tasks on one node share."""
 CONSTANT = {"VLLM_CONFIG_ROOT": "/nonexistent/config", "VLLM_XLA_CACHE_PATH": "/nonexistent/xla"}
-"""Paths that vLLM (0.24) takes into the key of its compile cache, and here does not use: the same in every task."""
+"""Paths that are part of the key of vLLM's (0.24) compile cache but are not used here: the same in every task."""
 SCRATCH = "EMBEDKIT_SCRATCH"
 WHERE = "where"
+"""The member of the packed file that says to which path it must be unpacked."""
 
 
 @contextmanager
 def node_scratch(run: RunFolder) -> Iterator[Path]:
-    """The environment of a task that starts an engine; yields the folder of the run's compiled kernels on this node.
+    """Set the environment of a task that starts an engine; yields the folder of the compiled kernels on this node.
 
-    The task's own folder is in $EMBEDKIT_SCRATCH (a profile's `scratch`), else $SLURM_TMPDIR, else $TMPDIR, else where
-    temporaries go; the compiled kernels are in the first of these or in /tmp. Both are removed by who leaves last.
+    The task's own folder is in $EMBEDKIT_SCRATCH (a profile's `scratch`), else in $SLURM_TMPDIR, $TMPDIR, or the
+    system's folder for temporary files. The compiled kernels are in $EMBEDKIT_SCRATCH or in /tmp. The task removes its
+    own folder at the end, and the last task on the node removes the kernels.
     """
     with _own_folder(_root()) as own, _compiled_folder(run) as compiled:
         for variable, name in (*OWN.items(), *COMPILED.items()):
@@ -56,7 +58,7 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             os.environ[variable] = str(folder)
         os.environ.update(CONSTANT)
-        tempfile.tempdir = None  # it remembers where temporaries went
+        tempfile.tempdir = None  # it caches the folder
         log.info("scratch: %s, compiled kernels: %s", own, compiled)
         try:
             yield compiled
@@ -66,7 +68,7 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
 
 @contextmanager
 def _own_folder(root: Path) -> Iterator[Path]:
-    """This task's own folder on the node; what killed tasks left beside it is removed."""
+    """This task's own folder on the node. Folders that killed tasks left beside it are removed."""
     _remove_abandoned(root)
     own = root / f"{_prefix()}task-{_process(os.getpid())}"
     own.mkdir(mode=0o700)
@@ -78,7 +80,7 @@ def _own_folder(root: Path) -> Iterator[Path]:
 
 @contextmanager
 def _compiled_folder(run: RunFolder) -> Iterator[Path]:
-    """The folder of compiled kernels that the run's tasks on this node share, unpacked by the first of them."""
+    """The folder of compiled kernels that the run's tasks on this node share. The first task unpacks it."""
     shared = _compiled_root() / f"{_prefix()}{hashlib.sha256(str(run.path).encode()).hexdigest()[:12]}"
     compiled, user = shared / "compiled", shared / _process(os.getpid())
     with _locked(shared):
@@ -95,7 +97,7 @@ def _compiled_folder(run: RunFolder) -> Iterator[Path]:
 
 
 def pack_compiled(run: RunFolder, compiled: Path) -> None:
-    """Pack what the engine compiled here into the run's one file, and where it has to be unpacked."""
+    """Pack the kernels that the engine compiled here, and their path, into one file of the run."""
     with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w") as where:
         where.write(str(compiled))
         where.flush()
@@ -108,39 +110,41 @@ def pack_compiled(run: RunFolder, compiled: Path) -> None:
 
 
 def _unpack(run: RunFolder, compiled: Path) -> None:
-    """Unpack what the preflight compiled, all of it or nothing.
+    """Unpack the kernels that the preflight compiled, all of them or none.
 
-    It holds pickles that engines load, so only a file that nobody but this user can write is taken.
+    They include pickles that engines load, so a file that a different user can write is not used.
     """
     unpacked = compiled.with_name("unpacking")
-    shutil.rmtree(unpacked, ignore_errors=True)  # of one that was killed
+    shutil.rmtree(unpacked, ignore_errors=True)  # left by a killed task
     try:
         stat = run.compile_cache.stat()
         if stat.st_uid != os.getuid() or stat.st_mode & 0o022:
-            log.warning("%s: others can write it, so it is not used; kernels are compiled anew", run.compile_cache)
+            log.warning("%s: not used, since other users can write it; kernels are compiled again", run.compile_cache)
             return
         with tarfile.open(run.compile_cache) as tar:
             tar.extractall(unpacked, filter="data")
         where = (unpacked / WHERE).read_text()
         if where != str(compiled):
-            log.warning("kernels were compiled for %s, which is elsewhere on this node; compiled anew", where)
+            log.warning(
+                "kernels were compiled for the path %s, which is different on this node; they are compiled again", where
+            )
             return
         unpacked.rename(compiled)
     except FileNotFoundError:
         return
     except (OSError, tarfile.TarError) as error:
-        log.warning("%s: %s; kernels are compiled anew", run.compile_cache, error)
+        log.warning("%s: %s; kernels are compiled again", run.compile_cache, error)
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Have a node's folder to oneself; it is made if it is not there, or was just removed by who left last."""
+    """Lock a folder of the node; it is created if it does not exist, or if the last task has just removed it."""
     while True:
         with suppress(FileNotFoundError):
             fd = os.open(private_folder(folder), os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(fd, fcntl.LOCK_EX)  # node-local file systems have it
+            fcntl.flock(fd, fcntl.LOCK_EX)  # node-local file systems support it
             if folder.exists() and folder.stat().st_ino == os.fstat(fd).st_ino:
                 break
             os.close(fd)
@@ -151,7 +155,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _remove_abandoned(root: Path) -> None:
-    """Remove the folders of this user's tasks that were killed on this node."""
+    """Remove the folders that this user's killed tasks left on this node."""
     before = f"{_prefix()}task-"
     for folder in sorted(root.glob(f"{before}*")):
         with suppress(OSError):
@@ -160,13 +164,13 @@ def _remove_abandoned(root: Path) -> None:
 
 
 def _process(pid: int) -> str:
-    """A name for a process of this host that no other ever has; a folder that is named so says whose it is."""
+    """A unique name for a process of this host, also among past processes. A folder with this name belongs to it."""
     started = hashlib.sha256(process_start(pid).encode()).hexdigest()[:12]
     return f"{socket.gethostname()}+{pid}+{started}"
 
 
 def _is_alive(name: str) -> bool:
-    """Whether a name is that of a process that is alive, or of another host; anything else names nobody."""
+    """Whether a name is that of a live process, or of a process on a different host. Other names count as dead."""
     found = re.fullmatch(r"(.+)\+(\d+)\+[0-9a-f]{12}", name)
     return found is not None and (found[1] != socket.gethostname() or _process(int(found[2])) == name)
 

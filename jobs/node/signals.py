@@ -1,7 +1,7 @@
-"""Told to stop: before a time limit or a preemption a task is requeued, and goes on where it is now.
+"""Signals that end a job: before a time limit or a preemption the job is requeued, and continues where it was.
 
-What is in hand is dropped, since everything else is durable already. The telling is watched by a thread of its own,
-because the main thread may be deep in an engine's call and Python runs handlers there only between its own steps.
+The work in hand is dropped, since everything else is durable already. A thread of its own waits for the signals: the
+main thread may be inside a call of the engine, and Python runs handlers in the main thread only between its own steps.
 """
 
 import logging
@@ -20,29 +20,31 @@ from jobs.slurm.client import state_of
 
 log = logging.getLogger("embedkit")
 
-TOLD = (signal.SIGUSR2, signal.SIGTERM)
+SIGNALS = (signal.SIGUSR2, signal.SIGTERM)
+"""SIGUSR2 is the warning that a profile requests from Slurm; SIGTERM comes with scancel and preemption."""
 STOPPED = 75
-"""The exit code of a task that was told to stop: EX_TEMPFAIL of sysexits.h, try again."""
+"""The exit code of a job that a signal stopped: EX_TEMPFAIL of sysexits.h, try again."""
 REQUEUE_SECONDS = 60
-SETTLE_SECONDS = 1.0
-"""Slurm tells all processes of a task one after another, so a child may die of it before its parent hears."""
+"""How long scontrol may take."""
+WAIT_SECONDS = 1.0
+"""Slurm signals the processes of a task one after another, so a child may die of a signal before its parent gets it."""
 
 
 class SignalWatcher:
-    """While in the block, USR2 and SIGTERM end this process."""
+    """A context in which SIGUSR2 and SIGTERM end this process."""
 
     def __init__(self, on_stop: Callable[[signal.Signals], None]) -> None:
-        """`on_stop` decides what becomes of the task and notes it; the process ends when it returns."""
+        """`on_stop` decides what happens to the job and records it. The process ends when it returns."""
         self._on_stop = on_stop
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
-        self._told = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="stopping", daemon=True)
+        self._received = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
 
     def __enter__(self) -> Self:
         signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
-        for told in TOLD:
-            signal.signal(told, lambda *_: None)  # the wake-up is the point
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)  # a handler must exist for Python to write to the wake-up fd
         self._thread.start()
         return self
 
@@ -53,14 +55,14 @@ class SignalWatcher:
         self._write.close()
 
     def wait_if_signalled(self) -> None:
-        """Returns only if this process is not being ended: else what failed is no failure of the work."""
-        if self._told.wait(SETTLE_SECONDS):
+        """Return only if no signal is ending this process. If one is, the error at hand is a result of that signal."""
+        if self._received.wait(WAIT_SECONDS):
             self._thread.join()
 
     def _watch(self) -> None:
         while data := self._read.recv(1):
-            if data[0] in TOLD:
-                self._told.set()
+            if data[0] in SIGNALS:
+                self._received.set()
                 try:
                     self._on_stop(signal.Signals(data[0]))
                 finally:
@@ -69,13 +71,13 @@ class SignalWatcher:
 
 
 def was_cancelled() -> bool:
-    """Whether this job is being ended because somebody cancelled it, or because its work is no longer wanted."""
+    """Whether this job is being ended by a person, or because its work is no longer wanted."""
     state, reason = state_of(current_job().name)
     return state in ("CANCELLED", "COMPLETING") and reason != "TimeLimit"
 
 
 def requeue() -> str | None:
-    """Ask Slurm to start this job again later; returns why it refused, None if it agreed."""
+    """Request that Slurm runs this job again later. Returns why Slurm refused, or None if it agreed."""
     try:
         done = subprocess.run(
             ["scontrol", "requeue", current_job().name], capture_output=True, text=True, timeout=REQUEUE_SECONDS

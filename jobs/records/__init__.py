@@ -1,1 +1,1 @@
-"""What jobs write down: submissions, attempts, log names, groups of shards."""
+"""The records that jobs keep in a run: submissions, attempts, names of logs, groups of shards."""

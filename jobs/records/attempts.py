@@ -1,7 +1,7 @@
-"""How each start of a job on a cluster went: one line when it starts, one when it ends, if it still could.
+"""The attempts of each job: one line in a file when an attempt starts, one when it ends, if it can still write it.
 
-From these lines come two limits that need no accounting: a job that is told to stop again and again without getting
-anything done is not started for ever, and a shard that fails the same way three times is not run again by itself.
+These lines give two limits that need no accounting. A job that is stopped again and again without progress is not
+requeued for ever, and a shard that fails three times in the same way is not submitted again without being named.
 """
 
 import os
@@ -24,21 +24,22 @@ from jobs.records.log_names import log_name
 from jobs.records.submissions import now
 
 LIMIT = 3
-"""Starts without progress before a job is left alone."""
-NO_EXIT_RECORD = "it ended without a word (killed from outside?)"
+"""Attempts without progress after which a job is left alone."""
+NO_EXIT_RECORD = "it ended without an exit record (killed from outside?)"
+
+EventKind = Literal["started", "finished", "stopped", "cancelled", "failed"]
 
 
-AttemptEvent = Literal["started", "finished", "stopped", "cancelled", "failed"]
+class AttemptEvent(Document, frozen=True):
+    """One line of an attempts file.
 
-
-class Attempt(Document, frozen=True):
-    """One line: `done` counts what is durable, chunks of a shard or parts; `why` is set where it failed or stopped.
-
-    `cpu_seconds` and `peak_bytes` are what the process and its children used until then; None in `started`.
+    `done` counts durable chunks of a shard, or parts of prepare. `why` is set if the attempt failed or was stopped, and
+    `error_code` is the `code` of the error that ended it, "" if that error has none or an older version wrote the line.
+    `cpu_seconds` and `peak_bytes` are what the process and its children used until then; None in a `started` event.
     """
 
     format: int
-    what: AttemptEvent
+    what: EventKind
     at: str
     job: str
     restart: int
@@ -47,42 +48,71 @@ class Attempt(Document, frozen=True):
     why: str
     cpu_seconds: float | None = None
     peak_bytes: int | None = None
+    error_code: str = ""
 
 
 @dataclass(frozen=True)
-class Start:
-    """One start of a job, and how it ended; a start without a last word has ended "failed" once it is over."""
+class Attempt:
+    """One attempt at a job: the event of its start, and its exit record, the event of its end.
 
-    first: Attempt
-    last: Attempt | None
+    `exit_record` is None while the attempt runs, and for good if it was killed before it could write one.
+    """
+
+    started: AttemptEvent
+    exit_record: AttemptEvent | None
 
     @property
-    def outcome(self) -> str:
-        """The last word's kind."""
-        return "failed" if self.last is None else self.last.what
+    def job(self) -> str:
+        """The job's name: `123`, `123_17`."""
+        return self.started.job
+
+    @property
+    def restart(self) -> int:
+        """How often Slurm had requeued the job before this attempt."""
+        return self.started.restart
+
+    @property
+    def node(self) -> str:
+        """The node it ran on."""
+        return self.started.node
+
+    @property
+    def outcome(self) -> EventKind:
+        """How it ended; "failed" if it wrote no exit record. Meaningless while it runs."""
+        return "failed" if self.exit_record is None else self.exit_record.what
 
     @property
     def why(self) -> str:
-        """Why it failed, so that the same failure reads the same: the first line, without addresses."""
-        text = NO_EXIT_RECORD if self.last is None else self.last.why
+        """Why it ended: the first line, without memory addresses, so that equal failures have equal texts."""
+        text = NO_EXIT_RECORD if self.exit_record is None else self.exit_record.why
         return re.sub(r"0x[0-9a-f]+", "0x", text.partition("\n")[0])
+
+    @property
+    def error_code(self) -> str:
+        """The `code` of the error that ended it; "" if there is none."""
+        return "" if self.exit_record is None else self.exit_record.error_code
 
 
 class Attempts:
-    """The lines of one job or shard, `logs/embed-00017.attempts.jsonl`."""
+    """The attempts file of one job or shard, `logs/embed-00017.attempts.jsonl`."""
 
     def __init__(self, run: RunFolder, stage: Stage, shard: int | None = None) -> None:
         self._path: Path = run.logs / f"{log_name(stage, shard)}.attempts.jsonl"
 
-    def add(self, what: AttemptEvent, done: int, why: str, with_use: bool = True) -> None:
-        """Append a line. It explains and decides nothing that counts, so a disk that is full is no reason to fail.
+    def add(self, what: EventKind, done: int, why: str, error_code: str = "", with_usage: bool = True) -> None:
+        """Append an event. An error of the file system is ignored: the event explains, and no decision needs it.
 
-        `with_use`: what this process used was for this alone.
+        Args:
+            what: the kind of event.
+            done: durable chunks of the shard, or parts of prepare.
+            why: why the attempt failed or was stopped; else "".
+            error_code: the code of the error that ended it.
+            with_usage: whether to add the CPU time and memory of this process: only if it worked for this job alone.
         """
-        cpu_seconds, peak_bytes = used() if with_use and what != "started" else (None, None)
+        cpu_seconds, peak_bytes = usage() if with_usage and what != "started" else (None, None)
         job = current_job()
         line = encode_line(
-            Attempt(
+            AttemptEvent(
                 format=FORMAT,
                 what=what,
                 at=now(),
@@ -93,6 +123,7 @@ class Attempts:
                 why=why,
                 cpu_seconds=cpu_seconds,
                 peak_bytes=peak_bytes,
+                error_code=error_code,
             )
         )
         try:
@@ -101,47 +132,48 @@ class Attempts:
         except OSError:
             return
 
-    def starts(self) -> list[Start]:
-        """Every start, oldest first; lines that cannot be read are left out."""
-        starts: dict[tuple[str, int], Start] = {}
+    def attempts(self) -> list[Attempt]:
+        """All attempts, oldest first. Lines that cannot be read are skipped."""
+        found: dict[tuple[str, int], Attempt] = {}
         for line in self._path.read_bytes().splitlines(keepends=True) if self._path.exists() else []:
             try:
-                attempt = decode_line(line, Attempt, self._path)
+                event = decode_line(line, AttemptEvent, self._path)
             except EmbedkitError:
                 continue
-            key = (attempt.job, attempt.restart)
-            if attempt.what == "started":
-                starts[key] = Start(attempt, None)
-            elif key in starts:
-                starts[key] = Start(starts[key].first, attempt)
-        return list(starts.values())
+            key = (event.job, event.restart)
+            if event.what == "started":
+                found[key] = Attempt(event, None)
+            elif key in found:
+                found[key] = Attempt(found[key].started, event)
+        return list(found.values())
 
     def stops_without_progress(self, done: int) -> int:
-        """How many starts right before this one were told to stop, one after another, with no more done than now."""
+        """Count the attempts directly before the current one that were stopped, with no more done then than now."""
         count = 0
-        for start in reversed(self.starts()[:-1]):
-            if start.outcome != "stopped" or start.first.done != done:
+        for attempt in reversed(self.attempts()[:-1]):
+            if attempt.outcome != "stopped" or attempt.started.done != done:
                 break
             count += 1
         return count
 
     def repeat_failure(self) -> str | None:
-        """Why the last starts failed if they failed the same way LIMIT times and got nothing done; else None."""
-        newest = [start for start in self.starts() if start.outcome not in ("stopped", "cancelled")][-LIMIT:]
-        same = len({(start.outcome, start.why, start.first.done) for start in newest}) == 1
+        """Why the last LIMIT attempts failed, if all failed in the same way without progress; else None."""
+        newest = [attempt for attempt in self.attempts() if attempt.outcome not in ("stopped", "cancelled")][-LIMIT:]
+        same = len({(attempt.outcome, attempt.why, attempt.started.done) for attempt in newest}) == 1
         return newest[-1].why if len(newest) == LIMIT and same and newest[-1].outcome == "failed" else None
 
 
 def failed_preflight(run: RunFolder) -> str | None:
-    """Why the newest preflight failed, if one did and none went well."""
-    starts = [] if run.preflight.exists() else Attempts(run, "preflight").starts()
-    return starts[-1].why if starts and starts[-1].outcome == "failed" and starts[-1].last is not None else None
+    """Why the newest preflight failed; None if it did not, or if any preflight of the run succeeded."""
+    attempts = [] if run.preflight.exists() else Attempts(run, "preflight").attempts()
+    newest = attempts[-1] if attempts else None
+    return newest.why if newest is not None and newest.exit_record is not None and newest.outcome == "failed" else None
 
 
-def used() -> tuple[float, int]:
-    """CPU seconds of this process and the children it has waited for, and bytes of memory at the peak.
+def usage() -> tuple[float, int]:
+    """CPU seconds of this process and of the children it has waited for, and peak memory in bytes.
 
-    The peak is this process's and its largest child's, added up: no less than what was used at once by the two.
+    The peak is the sum of this process's and its largest child's: at least what these two used at the same time.
     """
     times = os.times()
     own = psutil.Process().memory_info().rss  # ru_maxrss begins at the parent's

@@ -1,11 +1,11 @@
-"""Names of logs, without their ending, in a run's `logs/`."""
+"""Names of the logs in a run's `logs/`, without their suffix."""
 
 from jobs.profiles.schema import Stage
 
 GROUP_LOG = "embed-job-"
-"""What the log of an array task that embeds several shards begins with; its first shard follows."""
+"""Prefix of the log of an array task with several shards; the number of its first shard follows."""
 
 
 def log_name(stage: Stage, shard: int | None) -> str:
-    """The name of a job's log without its ending: `embed-00017`, `merge`."""
+    """The name of a job's log without its suffix: `embed-00017`, `merge`."""
     return stage if shard is None else f"{stage}-{shard:05d}"

@@ -1,7 +1,7 @@
-"""`submissions.jsonl`: every sbatch of a run, written down before it is called and after.
+"""`submissions.jsonl`: every sbatch of a run, recorded before the call and after it.
 
-A line before the call holds the tag that the job carries in its comment. So a job is found again, by its tag, though
-the command that submitted it was killed before it could note the job's id.
+The line before the call has a tag, which the job carries in its comment. So a job is found again by its tag even if the
+command that submitted it was killed before it could record the job's id.
 """
 
 import os
@@ -26,11 +26,16 @@ COMMENT = "embedkit-"
 
 
 class Submission(Document, frozen=True):
-    """One line. `asked` comes before sbatch, `submitted` after, `cancelled` where embedkit took back those tasks.
+    """One line: `asked` before sbatch, `submitted` after it, `cancelled` if embedkit cancelled these tasks.
 
-    `job` is None in `asked`. `array` is as sbatch took it, "" for a job that is no array; `time` is in minutes and
-    `mem` in MB, None where the site's default holds; `cpus` and `gpus` are a task's.
-    `shards` is set where a task has several: all of the array's, in groups of `per_job`.
+    Attributes:
+        job: the job's id; None in `asked`.
+        array: sbatch's --array; "" for a job that is no array.
+        time: minutes; None for the site's default.
+        mem: MB per task; None for the site's default.
+        cpus: CPUs per task.
+        gpus: GPUs per task.
+        shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
     """
 
     format: int
@@ -52,12 +57,12 @@ class Submission(Document, frozen=True):
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """The array's indices; empty for a job that is no array."""
+        """The indices of the array; empty for a job that is no array."""
         return array_indices(self.array) if self.array else ()
 
     @property
     def groups(self) -> dict[int, tuple[int, ...]]:
-        """The shards of each task of the array, by its index; empty for a job that is no array."""
+        """The shards of each task of the array, by array index; empty for a job that is no array."""
         if not self.shards:
             return {index: (index,) for index in self.indices}
         found = {group[0]: group for group in groups(array_indices(self.shards), self.per_job)}
@@ -65,11 +70,11 @@ class Submission(Document, frozen=True):
 
     @property
     def index_of(self) -> dict[int, int]:
-        """The array's index of each shard."""
+        """The array index of each shard."""
         return {shard: index for index, group in self.groups.items() for shard in group}
 
     def log_of(self, index: int | None) -> str:
-        """The name of the log to which Slurm itself writes for a task."""
+        """The name of the log that Slurm itself writes for a task."""
         return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
 
     @property
@@ -80,7 +85,7 @@ class Submission(Document, frozen=True):
 
 @dataclass(frozen=True)
 class LiveTask:
-    """A queued or running task of a run, the stage that it does, and the shards that it embeds."""
+    """A queued or running task of a run, with its stage and the shards that it embeds."""
 
     task: Task
     stage: Stage
@@ -94,7 +99,7 @@ class Submissions:
         self._path: Path = run.submissions
 
     def read(self) -> list[Submission]:
-        """All lines, in order; what a kill cut short is left out. Raises EmbedkitError naming any other bad line."""
+        """All lines, in order. A line that a kill cut short is skipped; EmbedkitError names any other damaged line."""
         try:
             lines = self._path.read_bytes().splitlines(keepends=True)
         except FileNotFoundError:
@@ -106,9 +111,11 @@ class Submissions:
             try:
                 found.append(decode_line(line, Submission, self._path))
             except EmbedkitError as error:
-                if number < len(lines) and lines[number] == b"\n":  # cut short, and closed by a later start
+                if number < len(lines) and lines[number] == b"\n":  # cut short, and closed by a later command
                     continue
-                raise EmbedkitError(f"line {number}: {error}; take the line out, its jobs are found no more") from None
+                raise EmbedkitError(
+                    f"line {number}: {error}; remove the line; jobs that it names are not found any more"
+                ) from None
         return found
 
     def add(self, submission: Submission) -> None:
@@ -116,7 +123,7 @@ class Submissions:
         is_new = not self._path.exists()
         with self._path.open("ab") as file:
             if file.tell() and not self._path.read_bytes().endswith(b"\n"):
-                file.write(b"\n\n")  # closes what a kill cut short
+                file.write(b"\n\n")  # closes a line that a kill cut short
             file.write(encode_line(submission))
             file.flush()
             os.fsync(file.fileno())
@@ -124,16 +131,16 @@ class Submissions:
             fsync_folder(self._path.parent)
 
     def live(self, queue: list[Task]) -> list[LiveTask]:
-        """Those of the queue's tasks that are this run's, found by job id or by the tag in their comment."""
+        """The tasks of the queue that belong to this run, by their job id or by the tag in their comment."""
         lines = self.read()
-        lines = [line for line in lines if line.what != "cancelled"]  # which may name some of the tasks alone
+        lines = [line for line in lines if line.what != "cancelled"]  # which may include only some of the tasks
         by_job = {line.job: line for line in lines if line.job is not None}
         by_tag = {COMMENT + line.tag: line for line in lines}
         found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
         return [LiveTask(task, line.stage, _shards(task, line)) for task, line in found if line is not None]
 
     def jobs(self, stage: Stage) -> list[str]:
-        """Ids of all jobs that were submitted for a stage, oldest first."""
+        """The ids of all jobs submitted for a stage, oldest first."""
         return [line.job for line in self.read() if line.stage == stage and line.what == "submitted" and line.job]
 
     def last(self, stage: Stage) -> Submission | None:
@@ -143,7 +150,7 @@ class Submissions:
 
 
 def _shards(task: Task, line: Submission) -> tuple[int, ...]:
-    """The shards of a task in the queue; all of its array's if squeue does not tell which it is."""
+    """The shards of a task in the queue; all shards of the array if squeue does not report the task's index."""
     if task.index is None:
         return tuple(line.index_of)
     return line.groups.get(task.index, (task.index,))
@@ -152,7 +159,7 @@ def _shards(task: Task, line: Submission) -> tuple[int, ...]:
 def new_submission(
     stage: Stage, array: str, dependency: str, why: str, profile: str, resources: Resources, shards: str = ""
 ) -> Submission:
-    """The line before an sbatch; `shards` are those of an array whose tasks have several."""
+    """The line before an sbatch; `shards` is set for an array whose tasks have several."""
     return Submission(
         format=FORMAT,
         what="asked",
@@ -174,10 +181,10 @@ def new_submission(
 
 
 def now() -> str:
-    """This moment, ISO 8601 in UTC to the second."""
+    """The current time, ISO 8601 in UTC, in whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def seconds_since_epoch(at: str) -> float:
-    """A moment as `now` writes it, in seconds since the epoch."""
+    """A time as `now` writes it, in seconds since the epoch."""
     return datetime.fromisoformat(at).timestamp()

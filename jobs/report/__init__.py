@@ -1,1 +1,1 @@
-"""What a run has cost and how each attempt went."""
+"""The report of a run: what it cost, and how each attempt went."""

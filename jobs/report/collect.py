@@ -1,4 +1,4 @@
-"""Reading what a report is made of: the run's folder, one question to the accounting, one to the queue."""
+"""Read what a report is made of: the run's folder, sacct once, squeue once."""
 
 import os
 import re
@@ -17,11 +17,10 @@ from embedkit.errors import EmbedkitError
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles.schema import STAGES, Stage
-from jobs.records.attempts import Attempts, Start
+from jobs.records.attempts import Attempt, Attempts
 from jobs.records.log_names import log_name
 from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
-from jobs.report.attempts import LOCAL, Evidence, Place, Trace
-from jobs.report.compute import Inputs
+from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Inputs, Place
 from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import has_slurm, job_id, queue
 
@@ -29,23 +28,28 @@ ATTEMPTS = ".attempts.jsonl"
 
 
 def read_inputs(run: RunFolder) -> Inputs:
-    """All that a report needs. Raises EmbedkitError if run_config.json, plan or submissions.jsonl is damaged."""
+    """Read all that a report needs.
+
+    Raises EmbedkitError if run_config.json, the plan or submissions.jsonl is damaged.
+    """
     config = read(run.config, RunConfig)
     plan = read_plan(run, config) if run.plan.exists() else None
     submissions = Submissions(run).read()
     manifests = _manifests(run, plan) if plan is not None else {}
-    starts = read_starts(run)
-    traces = {shard: _traces(run, shard, manifests.get(shard)) for shard in range(len(plan.shards) if plan else 0)}
+    attempts = read_attempts(run)
+    files = {
+        shard: _attempt_files(run, shard, manifests.get(shard)) for shard in range(len(plan.shards) if plan else 0)
+    }
     success = _success(run, plan)
     jobs = {job_id(line.job) for line in submissions if line.job is not None}
-    jobs |= {job_id(start.first.job) for lane in starts.values() for start in lane}
-    evidence = Evidence(
+    jobs |= {job_id(attempt.job) for lane in attempts.values() for attempt in lane}
+    observed = AttemptObservations(
         now=time.time(),
         device=config.request.device,
-        starts=starts,
-        last_signs=_last_signs(run, starts),
-        traces=traces,
-        local_stages=_local_stages(run, starts, success),
+        attempts=attempts,
+        last_writes=_last_writes(run, attempts),
+        files=files,
+        local_stages=_local_stages(run, attempts, success),
         submissions=submissions,
         records=_records(jobs),
         live=_live(run, submissions),
@@ -57,25 +61,25 @@ def read_inputs(run: RunFolder) -> Inputs:
         engine=config.request.engine,
         asked=_seconds(asked),
         merged=success is not None,
-        evidence=evidence,
+        observed=observed,
         plan=plan,
         manifests=manifests,
         merge_timings=success.timings if success is not None else {},
     )
 
 
-def read_starts(run: RunFolder) -> dict[Place, Sequence[Start]]:
-    """The lines of every job that kept any, by stage and shard, as the files' names say."""
-    found: dict[Place, Sequence[Start]] = {}
+def read_attempts(run: RunFolder) -> dict[Place, Sequence[Attempt]]:
+    """Read all attempts files, by the stage and shard in their names."""
+    found: dict[Place, Sequence[Attempt]] = {}
     for path in sorted(run.logs.glob(f"*{ATTEMPTS}")):
         place = place_of(path.name.removesuffix(ATTEMPTS))
         if place is not None:
-            found[place] = Attempts(run, *place).starts()
+            found[place] = Attempts(run, *place).attempts()
     return found
 
 
 def place_of(name: str) -> Place | None:
-    """The stage and shard of a log's name; None if it is none of ours."""
+    """The stage and shard in a log's name; None if embedkit does not name logs so."""
     stage, dash, number = name.partition("-")
     known = {str(known): known for known in STAGES}
     if stage not in known or bool(dash) != number.isdecimal():
@@ -84,7 +88,7 @@ def place_of(name: str) -> Place | None:
 
 
 def _readable(name: str) -> str:
-    """A name whose bytes may be no UTF-8, so that it can be written in JSON."""
+    """A name that can be written as JSON: bytes that are not UTF-8 are replaced."""
     return os.fsencode(name).decode(errors="replace")
 
 
@@ -109,22 +113,22 @@ def _success(run: RunFolder, plan: Plan | None) -> Success | None:
 
 
 def attempt_names(attempt: str) -> tuple[str, int]:
-    """Job and restart of an attempt's name, `123_17-0-8a2f1706`."""
+    """The job and the restart in an attempt's name, `123_17-0-8a2f1706`."""
     found = re.fullmatch(r"(.+)-(\d+)-[0-9a-f]+", attempt)
     return (found[1], int(found[2])) if found is not None else (attempt, 0)
 
 
-def _traces(run: RunFolder, shard: int, manifest: ShardManifest | None) -> list[Trace]:
-    """What attempts left in a shard's folder, oldest first; the one that finished knows its phases."""
+def _attempt_files(run: RunFolder, shard: int, manifest: ShardManifest | None) -> list[AttemptFiles]:
+    """What attempts left in a shard's folder, oldest first; once the shard is finished, of the last attempt alone."""
     folder = run.shard(shard)
     if manifest is not None:
         return [_finished(folder, manifest)]
-    traces = []
+    found = []
     for path in sorted(folder.glob(f"*{JOURNAL}")):
         journal = read_journal(path)
         if journal is not None:
             job, restart = attempt_names(journal.header.attempt)
-            trace = Trace(
+            files = AttemptFiles(
                 job=job,
                 restart=restart,
                 node=journal.header.host,
@@ -133,21 +137,21 @@ def _traces(run: RunFolder, shard: int, manifest: ShardManifest | None) -> list[
                 finished=False,
                 chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in journal.chunks},
             )
-            traces.append(trace)
-    return sorted(traces, key=lambda trace: trace.started or 0.0)
+            found.append(files)
+    return sorted(found, key=lambda files: files.started or 0.0)
 
 
-def _finished(folder: Path, manifest: ShardManifest) -> Trace:
+def _finished(folder: Path, manifest: ShardManifest) -> AttemptFiles:
     job, restart = attempt_names(manifest.attempt)
-    # The journal begins once the engine is up and has sung.
-    began = _began(folder / f"{manifest.attempt}{JOURNAL}")
-    started = None if began is None else began - manifest.seconds.get("start", 0.0)
+    # The journal begins after the engine has started and embedded the canary.
+    begun = _journal_start(folder / f"{manifest.attempt}{JOURNAL}")
+    started = None if begun is None else begun - manifest.seconds.get("start", 0.0)
     worked = sum(manifest.seconds.values())
     ended = _newest([folder / "manifest.json"]) if started is None else started + worked
     if started is None and ended is not None:
         started = ended - worked
     adopted = sum(chunk.seconds for chunk in manifest.chunks) - manifest.seconds.get("embed", 0.0)
-    return Trace(
+    return AttemptFiles(
         job=job,
         restart=restart,
         node=manifest.host,
@@ -158,14 +162,14 @@ def _finished(folder: Path, manifest: ShardManifest) -> Trace:
     )
 
 
-def _began(journal: Path) -> float | None:
+def _journal_start(journal: Path) -> float | None:
     with suppress(OSError, EmbedkitError), journal.open("rb") as file:
         return decode_line(file.readline(), JournalHeader, journal).started
     return None
 
 
 def _newest(paths: Iterable[Path]) -> float | None:
-    """When the newest of some files was written; None if there are none."""
+    """When the newest of some files was written, seconds since the epoch; None if there are none."""
     times = []
     for path in paths:
         if path.name.endswith((JOURNAL, MATRIX, PARTIAL, ".json", ".log")):
@@ -174,23 +178,26 @@ def _newest(paths: Iterable[Path]) -> float | None:
     return max(times, default=None)
 
 
-def _last_signs(run: RunFolder, starts: Mapping[Place, Sequence[Start]]) -> dict[tuple[Place, str, int], float]:
-    """When starts without a last word last wrote to their logs."""
-    signs: dict[tuple[Place, str, int], float] = {}
-    for place, lane in starts.items():
-        silent = [start for start in lane if start.last is None]
-        if not silent:
+def _last_writes(run: RunFolder, attempts: Mapping[Place, Sequence[Attempt]]) -> dict[tuple[Place, str, int], float]:
+    """When attempts without an exit record last wrote to their logs, seconds since the epoch."""
+    found: dict[tuple[Place, str, int], float] = {}
+    for place, lane in attempts.items():
+        killed = [attempt for attempt in lane if attempt.exit_record is None]
+        if not killed:
             continue
         path = run.logs / f"{log_name(*place)}.log"
-        if silent[-1] is lane[-1] and (written := _newest([path])) is not None:
-            signs[place, silent[-1].first.job, silent[-1].first.restart] = written
-        passed = seconds_logged(path) if silent[:-1] or silent[-1] is not lane[-1] else {}
-        for start in silent:
-            key = (start.first.job, start.first.restart)
-            if key in passed:
-                sign = seconds_since_epoch(start.first.at) + passed[key]
-                signs[place, *key] = max(sign, signs.get((place, *key), sign))
-    return signs
+        # The log's own time is the newest attempt's last write.
+        newest_was_killed = killed[-1] is lane[-1]
+        if newest_was_killed and (written := _newest([path])) is not None:
+            found[place, killed[-1].job, killed[-1].restart] = written
+        # Times inside the log tell the last write of earlier attempts.
+        spans = seconds_logged(path) if killed[:-1] or not newest_was_killed else {}
+        for attempt in killed:
+            key = (attempt.job, attempt.restart)
+            if key in spans:
+                last = seconds_since_epoch(attempt.started.at) + spans[key]
+                found[place, *key] = max(last, found.get((place, *key), last))
+    return found
 
 
 START_LINE = re.compile(r"^(\S+ \S+) INFO job (\S+) on \S+, start (\d+)$")
@@ -198,31 +205,31 @@ TIME = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)[,.]\d+ ")
 
 
 def seconds_logged(log: Path) -> dict[tuple[str, int], float]:
-    """From the first to the last line of each start in a log, by job and restart.
+    """Seconds from the first to the last line of each attempt in a log, by job and restart.
 
-    A log has the node's local time, so only what passed between two lines is taken from it.
+    A log has the local time of its node, so only the time between two lines is used.
     """
     spans: dict[tuple[str, int], list[datetime]] = defaultdict(list)
-    now: tuple[str, int] | None = None
+    attempt: tuple[str, int] | None = None
     with suppress(OSError), log.open(errors="replace") as lines:
         for line in lines:
             if begins := START_LINE.match(line):
-                now = (begins[2], int(begins[3]))
-            if now is not None and (said := TIME.match(line)):
-                spans[now] = [*spans[now][:1], datetime.fromisoformat(said[1])]
+                attempt = (begins[2], int(begins[3]))
+            if attempt is not None and (stamp := TIME.match(line)):
+                spans[attempt] = [*spans[attempt][:1], datetime.fromisoformat(stamp[1])]
     return {key: max((times[-1] - times[0]).total_seconds(), 0.0) for key, times in spans.items()}
 
 
 def _local_stages(
-    run: RunFolder, starts: Mapping[Place, Sequence[Start]], success: Success | None
+    run: RunFolder, attempts: Mapping[Place, Sequence[Attempt]], success: Success | None
 ) -> dict[Stage, tuple[float, float]]:
-    """First and last sign of prepare and merge where no job kept lines of them."""
+    """Start and end of prepare and merge, if they have no attempts file, by the times of their files."""
     found: dict[Stage, tuple[float, float]] = {}
-    began, planned = _newest([run.data_index]), _newest([run.plan])
-    if ("prepare", None) not in starts and began is not None and planned is not None:
-        found["prepare"] = (min(began, planned), planned)
+    begun, planned = _newest([run.data_index]), _newest([run.plan])
+    if ("prepare", None) not in attempts and begun is not None and planned is not None:
+        found["prepare"] = (min(begun, planned), planned)
     merged = _newest([run.success])
-    if ("merge", None) not in starts and success is not None and merged is not None:
+    if ("merge", None) not in attempts and success is not None and merged is not None:
         found["merge"] = (merged - sum(success.timings.values()), merged)
     return found
 
@@ -233,7 +240,7 @@ def _records(jobs: Iterable[str]) -> list[JobRecord] | None:
 
 
 def _live(run: RunFolder, submissions: Sequence[Submission]) -> list[LiveTask] | None:
-    """What of this run is queued or running; None where Slurm cannot say: it is asked for one's own jobs only."""
+    """The run's tasks in the queue; None if Slurm does not answer, or the run is a different user's."""
     if not submissions or not has_slurm() or run.submissions.stat().st_uid != os.getuid():
         return None
     try:

@@ -11,8 +11,8 @@ from embedkit.errors import UsageError
 from embedkit.storage.atomic import atomic_write_bytes
 from jobs.profiles.schema import STAGES
 from jobs.report import text
-from jobs.report.attempts import AttemptReport, Place
-from jobs.report.compute import Report
+from jobs.report.observations import Place
+from jobs.report.schema import AttemptReport, Report
 from jobs.units import clock, duration, percent, zone
 
 NOT_IN_XML = re.compile("[^\t\n -\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -111,7 +111,7 @@ def page(report: Report) -> str:
         finalize=_printable,
     )
     picked, rest = text.notable(report)
-    shown, left = text.starts_to_show(report, everything=False)
+    shown, left = text.attempts_to_show(report, everything=False)
     unit = text.unit_name(report)
     return environment.get_template(TEMPLATE).render(
         report=report,
@@ -124,8 +124,8 @@ def page(report: Report) -> str:
         picked=[text.shard_row(shard) for shard in picked],
         quantiles=text.quantile_rows(rest) if rest else [],
         every=[text.shard_row(shard) for shard in report.shards] if rest else [],
-        start_columns=text.START_COLUMNS,
-        starts=[text.start_row(attempt) for attempt in shown],
+        start_columns=text.ATTEMPT_COLUMNS,
+        starts=[text.attempt_row(attempt) for attempt in shown],
         starts_left=left,
         reasons=[(f"{count:,}", how, duration(seconds), why) for count, how, why, seconds in text.reasons(report)],
         made=clock(report.made),

@@ -1,43 +1,42 @@
-"""A report as people read it: numbers with units, one screen of tables. The page takes its words from here, too."""
+"""A report as text: numbers with units, one screen of tables. The page uses the same words."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from jobs.report.attempts import AttemptReport
-from jobs.report.compute import Report, ShardReport, StageReport
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.report.schema import AttemptReport, Report, ShardReport, StageReport
 from jobs.units import UNKNOWN, clock, duration, gibibytes, number, percent
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 MOST_SLOWEST = 6
-MOST_AGAIN = 8
-MOST_STARTS = 12
+MOST_REPEATED = 8
+MOST_ATTEMPTS = 12
 MOST_REASONS = 5
 PIPE_WIDTH = 150
-"""Columns where there is no terminal to ask."""
+"""Columns of the output if it is not a terminal."""
 
 SHARD_COLUMNS = (
-    *("shard", "state", "starts", "wall", "queued", "{unit} time", "embed", "tokens/s"),
+    *("shard", "state", "attempts", "wall", "queued", "{unit} time", "embed", "tokens/s"),
     *("predicted", "embedded", "lost", "CPUs", "memory"),
 )
-STAGE_COLUMNS = ("stage", "starts", "lost", "elapsed", "wall", "queued", "{unit} time", "CPUs", "memory")
-START_COLUMNS = ("start of", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
+STAGE_COLUMNS = ("stage", "attempts", "lost", "elapsed", "wall", "queued", "{unit} time", "CPUs", "memory")
+ATTEMPT_COLUMNS = ("attempt at", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
 
 
 def cpus(used: float | None, asked: float | None) -> str:
-    """CPUs that were busy, of those asked for."""
+    """CPUs that were busy, of the CPUs requested."""
     return UNKNOWN if used is None and asked is None else f"{number(used, 1)} of {_plain(asked)}"
 
 
 def memory(peak: int | None, asked: int | None) -> str:
-    """Memory at the peak, of what was asked for, in GiB."""
+    """Peak memory, of the memory requested, in GiB."""
     return UNKNOWN if peak is None and asked is None else f"{gibibytes(peak)} of {gibibytes(asked)} GiB"
 
 
-def starts(count: int, at_least: bool) -> str:
-    """How many starts there were."""
+def attempts_text(count: int, at_least: bool) -> str:
+    """The number of attempts."""
     return f">={count}" if at_least else str(count)
 
 
@@ -46,19 +45,19 @@ def _plain(value: float | None) -> str:
 
 
 def unit_name(report: Report) -> str:
-    """What time is counted by."""
+    """The unit of device time, in words."""
     return "GPU" if report.unit == "gpu" else "worker"
 
 
 def headline(report: Report) -> list[tuple[str, str]]:
-    """What matters most, in lines of a name and what is to say."""
+    """The most important lines, each a name and a text."""
     unit, of = unit_name(report), len(report.shards)
     state = "merged" if report.merged else "not finished"
     took = "took" if report.merged else "so far"
     lines = [
         ("run", report.run),
         ("state", f"{state}; {report.shards_finished} of {of} shards finished" if of else f"{state}; not prepared yet"),
-        ("asked", f"{clock(report.asked)}, {took} {duration(report.elapsed_seconds)}"),
+        ("requested", f"{clock(report.asked)}, {took} {duration(report.elapsed_seconds)}"),
         (f"{unit} time", _device_time(report)),
     ]
     if report.tokens is not None:
@@ -79,18 +78,18 @@ def _shares(report: Report) -> str:
 
 
 PARTS = (
-    ("embedding", "embedded", "in chunks that count"),
+    ("embedding", "embedded", "chunks that are kept"),
     ("starting the engine", "starting", "loading, compiling"),
     ("waiting for texts", "waiting", "reading and tokenizing"),
     ("checking, writing", "checking", "canary, adopting, writing"),
-    ("lost", "lost", "in starts that failed or were stopped, without their chunks that count"),
-    ("other", "other", "a task's start and end; what runs now"),
+    ("lost", "lost", "attempts that failed or were stopped, without their chunks that are kept"),
+    ("other", "other", "a task's start and end; attempts that run now"),
 )
-"""Name, field of Spent, what it is."""
+"""Each part of the device time: its name, its field of Spent, an explanation."""
 
 
 def parts(report: Report) -> list[tuple[str, float, float]]:
-    """Where embed's device time went: name, seconds, share; empty if unknown."""
+    """How embed's device time was spent: name, seconds, share; empty if unknown."""
     spent = report.spent
     if spent is None or not spent.total:
         return []
@@ -101,7 +100,7 @@ def _prediction(report: Report) -> str:
     text = f"{duration(report.predicted_seconds)} in all"
     if report.cost_ratio is None:
         return text
-    whole = "" if report.device_ratio is None else f", took {report.device_ratio:.2f} times with all that goes with it"
+    whole = "" if report.device_ratio is None else f", and took {report.device_ratio:.2f} times with everything else"
     return f"{text}; finished shards embedded for {report.cost_ratio:.2f} times what was predicted{whole}"
 
 
@@ -109,7 +108,7 @@ def stage_row(stage: StageReport) -> tuple[str, ...]:
     """Cells for STAGE_COLUMNS."""
     return (
         stage.stage,
-        starts(stage.attempts, stage.attempts_at_least),
+        attempts_text(stage.attempts, stage.attempts_at_least),
         str(stage.attempts_lost),
         duration(stage.elapsed_seconds),
         duration(stage.wall_seconds),
@@ -125,7 +124,7 @@ def shard_row(shard: ShardReport) -> tuple[str, ...]:
     return (
         str(shard.shard),
         shard.state,
-        starts(shard.attempts, shard.attempts_at_least),
+        attempts_text(shard.attempts, shard.attempts_at_least),
         duration(shard.wall_seconds),
         duration(shard.queue_seconds),
         duration(shard.device_seconds),
@@ -139,8 +138,8 @@ def shard_row(shard: ShardReport) -> tuple[str, ...]:
     )
 
 
-def start_row(attempt: AttemptReport) -> tuple[str, ...]:
-    """Cells for START_COLUMNS."""
+def attempt_row(attempt: AttemptReport) -> tuple[str, ...]:
+    """Cells for ATTEMPT_COLUMNS."""
     used = (
         attempt.cpu_seconds / attempt.wall_seconds if attempt.cpu_seconds is not None and attempt.wall_seconds else None
     )
@@ -159,23 +158,23 @@ def start_row(attempt: AttemptReport) -> tuple[str, ...]:
 
 
 def job_text(attempt: AttemptReport) -> str:
-    """The job, and which of its starts it was if it was not the first."""
-    return f"{attempt.job} start {attempt.restart}" if attempt.restart else attempt.job
+    """The job, and the number of its restart if it was requeued."""
+    return f"{attempt.job} restart {attempt.restart}" if attempt.restart else attempt.job
 
 
 def notable(report: Report) -> tuple[list[ShardReport], list[ShardReport]]:
-    """Shards to show one by one, and the rest: the slowest, those with several starts, those at work."""
+    """Shards to show one by one, and the rest. Shown are the slowest and those with the most attempts."""
     everything = list(report.shards)
     if len(everything) <= 2 * MOST_SLOWEST:
         return everything, []
     slowest = sorted(everything, key=lambda shard: -(shard.wall_seconds or 0.0))[:MOST_SLOWEST]
-    again = sorted((shard for shard in everything if shard.attempts > 1), key=lambda shard: -shard.attempts)
-    picked = {shard.shard for shard in (*slowest, *again[:MOST_AGAIN])}
+    repeated = sorted((shard for shard in everything if shard.attempts > 1), key=lambda shard: -shard.attempts)
+    picked = {shard.shard for shard in (*slowest, *repeated[:MOST_REPEATED])}
     return [s for s in everything if s.shard in picked], [s for s in everything if s.shard not in picked]
 
 
 def quantile_rows(shards: Sequence[ShardReport]) -> list[tuple[str, ...]]:
-    """Cells for SHARD_COLUMNS: the least, the median, nine tenths and the most of each column, over these shards."""
+    """Cells for SHARD_COLUMNS: minimum, median, 90th percentile and maximum of each column, over these shards."""
 
     def column(of: Callable[[ShardReport], float | None]) -> list[float]:
         return sorted(value for shard in shards if (value := of(shard)) is not None)
@@ -202,7 +201,7 @@ def quantile_rows(shards: Sequence[ShardReport]) -> list[tuple[str, ...]]:
 
 
 def reasons(report: Report) -> list[tuple[int, str, str, float | None]]:
-    """Why starts ended without having finished: how many, how, why, wall seconds; the most frequent first."""
+    """Why attempts ended without finishing: number, outcome, cause, wall seconds; the most frequent first."""
     found: Counter[tuple[str, str]] = Counter()
     seconds: dict[tuple[str, str], float] = {}
     for attempt in report.attempts:
@@ -213,18 +212,16 @@ def reasons(report: Report) -> list[tuple[int, str, str, float | None]]:
     return [(count, *key, seconds[key]) for key, count in found.most_common()]
 
 
-def starts_to_show(report: Report, everything: bool) -> tuple[list[AttemptReport], int]:
-    """Starts of what was started more than once or did not finish, and how many of them are left out."""
+def attempts_to_show(report: Report, everything: bool) -> tuple[list[AttemptReport], int]:
+    """Attempts that did not finish or were repeated, and how many of them are left out."""
     lanes = Counter((attempt.stage, attempt.shard) for attempt in report.attempts)
     found = [a for a in report.attempts if a.is_lost or lanes[a.stage, a.shard] > 1]
-    shown = found if everything else found[:MOST_STARTS]
+    shown = found if everything else found[:MOST_ATTEMPTS]
     return shown, len(found) - len(shown)
 
 
-def print_run_report(report: Report, console: "Console", all_shards: bool = False) -> None:
-    """One screen: what the run cost, by stage, by shard, and how it went; with `all_shards`, each shard and start."""
-    from rich.console import Console
-
+def print_run_report(report: Report, console: Console, all_shards: bool = False) -> None:
+    """Print one screen: the cost by stage and by shard, and the attempts; with `all_shards`, each shard and attempt."""
     if not console.is_terminal:
         console = Console(file=console.file, width=PIPE_WIDTH)
 
@@ -241,29 +238,26 @@ def print_run_report(report: Report, console: "Console", all_shards: bool = Fals
         say()
         rows = [shard_row(shard) for shard in picked] + (quantile_rows(rest) if rest else [])
         _table(console, [column.format(unit=unit) for column in SHARD_COLUMNS], rows)
-    shown, left = starts_to_show(report, all_shards)
+    shown, left = attempts_to_show(report, all_shards)
     if shown:
         say()
-        _table(console, START_COLUMNS, [start_row(attempt) for attempt in shown])
+        _table(console, ATTEMPT_COLUMNS, [attempt_row(attempt) for attempt in shown])
         if left:
-            say(f"and {left:,} more starts: --all-shards")
+            say(f"and {left:,} more attempts: --all-shards shows them")
     whys = reasons(report)
     if whys:
         say()
     for count, outcome, why, seconds in whys[:MOST_REASONS]:
         say(f"{count:,} {outcome}, {duration(seconds)}: {why[:200]}")
     if len(whys) > MOST_REASONS:
-        say(f"and {len(whys) - MOST_REASONS} more reasons: --json has all")
+        say(f"and {len(whys) - MOST_REASONS} more causes: --json has all")
     for note in report.notes:
         say(f"note: {note}")
 
 
-def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    words = ("stage", "state", "shard", "start of", "job", "node", "how", "started", "ended")
+    words = ("stage", "state", "shard", "attempt at", "job", "node", "how", "started", "ended")
     for column in columns:
         table.add_column(column, justify="left" if column in words else "right", no_wrap=True)
     for row in rows:

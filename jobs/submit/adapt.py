@@ -1,12 +1,13 @@
-"""Adapt a profile to how earlier starts failed: more memory, and without the nodes that failed."""
+"""Adapt a profile to how earlier attempts failed: more memory, and without the nodes that failed."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from embedkit.errors import CanaryMoved
 from embedkit.run import RunFolder
 from jobs.monitor.logs import says_out_of_memory
 from jobs.profiles.schema import Profile
-from jobs.records.attempts import Attempts
+from jobs.records.attempts import Attempt, Attempts
 from jobs.records.submissions import Submission, Submissions
 from jobs.slurm.accounting import JobRecord, history
 
@@ -64,13 +65,20 @@ def _by_shard(
 
 
 def _nodes_with_moved_canary(run: RunFolder, shards: Collection[int]) -> set[str]:
-    """Nodes on which the canary's vectors changed while a shard was embedded: their results cannot be trusted."""
-    newest = [starts[-1] for shard in shards if (starts := Attempts(run, "embed", shard).starts())]
-    return {start.first.node for start in newest if start.outcome == "failed" and "canary's vectors moved" in start.why}
+    """Nodes on which the canary's vectors changed in the newest attempt at a shard: their results cannot be trusted."""
+    newest = [attempts[-1] for shard in shards if (attempts := Attempts(run, "embed", shard).attempts())]
+    return {attempt.node for attempt in newest if attempt.outcome == "failed" and _canary_moved(attempt)}
+
+
+def _canary_moved(attempt: Attempt) -> bool:
+    """Whether an attempt failed because the canary's vectors changed. Attempts before 0.2.0 have no error code."""
+    if attempt.error_code:
+        return attempt.error_code == CanaryMoved.code
+    return "canary's vectors moved" in attempt.why
 
 
 def _out_of_memory(run: RunFolder, shards: Collection[int], ended: Mapping[int, list[JobRecord]]) -> list[int]:
-    """Shards whose newest start ran out of memory, according to the accounting or the end of the log."""
+    """Shards whose newest attempt ran out of memory, according to the accounting or the end of the log."""
     found = []
     log_names: dict[int, str] = {}
     for line in Submissions(run).read():

@@ -110,12 +110,12 @@ def _shard_count(run: RunFolder, config: RunConfig) -> int:
 
 
 def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
-    """How the newest start of each shard failed: one line per cause."""
+    """How the newest attempt at each shard failed: one line per cause."""
     by_cause: dict[str, list[int]] = {}
     for shard in sorted(shards):
-        starts = Attempts(run, "embed", shard).starts()
-        if starts and starts[-1].outcome == "failed":
-            by_cause.setdefault(starts[-1].why, []).append(shard)
+        attempts = Attempts(run, "embed", shard).attempts()
+        if attempts and attempts[-1].outcome == "failed":
+            by_cause.setdefault(attempts[-1].why, []).append(shard)
     return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in by_cause.items())
 
 

@@ -12,7 +12,8 @@ import pytest
 from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig
 from embedkit.run import RunFolder
-from jobs.submit.state import plan_submission, read_state
+from jobs.submit.plan import plan_submission
+from jobs.submit.state import read_state
 from tests.conftest import ROOT, embedkit, snapshot
 
 ARCHIVE = ROOT / "tests" / "data" / "runs" / "e73790c.tar.xz"

@@ -1,4 +1,4 @@
-"""The cluster that other tests rely on: that it is a real one, breaks when it is told to, and leaves nothing behind."""
+"""The practice cluster: it is a real one, it fails when a test makes it fail, and it leaves nothing behind."""
 
 import os
 import signal
@@ -53,7 +53,7 @@ def own_cluster() -> Iterator[Cluster]:
         cluster.stop()
 
 
-def test_it_has_the_nodes_partitions_accounts_and_limits_that_tests_rely_on(cluster: Cluster) -> None:
+def test_cluster_has_the_nodes_and_limits_that_tests_need(cluster: Cluster) -> None:
     partitions = cluster.run("sinfo", "-h", "-o", "%R %N").splitlines()
     assert sorted(partitions) == [
         *("closed n[1-4]", "cpu n[1-4]", "fragile n[5-6]", "gpu n[1-4]", "scavenge n[7-8]", "short n[1-4]"),
@@ -65,7 +65,7 @@ def test_it_has_the_nodes_partitions_accounts_and_limits_that_tests_rely_on(clus
     assert cluster.run("sacctmgr", "-n", "-P", "show", "user", me, "format=defaultaccount") == "lab"
 
 
-def test_a_limit_of_an_account_is_enforced_and_an_unknown_account_refused(cluster: Cluster, small_account: str) -> None:
+def test_account_limit_is_enforced_unknown_account_refused(cluster: Cluster, small_account: str) -> None:
     job = submit(cluster, "true", f"--account={small_account}", "--hold", "--array=1-20")
     with pytest.raises(ClusterError, match=r"[Ll]imit"):
         submit(cluster, "true", f"--account={small_account}", "--hold")
@@ -191,9 +191,7 @@ def test_ports_that_somebody_took_meanwhile_are_replaced(monkeypatch: pytest.Mon
 
 
 @needs_slurm
-def test_a_cluster_that_does_not_come_up_says_what_its_logs_say_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_failed_cluster_start_shows_its_logs_and_cleans_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     written = module.write_settings
 
     def write(folder: Path, *rest: object) -> None:

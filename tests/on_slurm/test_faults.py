@@ -1,4 +1,4 @@
-"""Faults on a real cluster: whatever ends a task, the merged run is the one that nothing disturbed."""
+"""Faults on a real cluster: whatever ends a task, the merged run equals an undisturbed one."""
 
 import fcntl
 import json
@@ -23,14 +23,14 @@ from tests.support.slurm.processes import of_cluster
 pytestmark = pytest.mark.slow
 
 SLOW = 0.7
-"""Seconds a chunk; a shard has 13."""
+"""Seconds per chunk; a shard has 13 chunks."""
 
 Settings = dict[str, str | int | list[str]]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run to be disturbed, and the one that it must equal in the end."""
+    """A run to disturb, and the undisturbed run that it must equal in the end."""
 
     cluster: Cluster
     data: Path
@@ -46,7 +46,7 @@ class Trial:
     def profile(
         self, prepare: Settings | None = None, merge: Settings | None = None, **embed: str | int | list[str]
     ) -> tuple[object, ...]:
-        """Options for a site profile like `test`, with other settings."""
+        """Options for a site profile like `test`, with these settings."""
         base: Settings = {"partition": "cpu", "cpus": 1, "mem": 1500, "time": 60}
         tables = {"all": base, "prepare": prepare, "embed": {"partition": "gpu", "gpus": 1, **embed}, "merge": merge}
         site = self.folder / "site.toml"
@@ -62,8 +62,8 @@ class Trial:
         assert run.success.exists(), logs(run)
         assert snapshot(run) == snapshot(self.undisturbed)
 
-    def mend(self, run: RunFolder, *more: object) -> str:
-        """Once all has ended: rerun, which makes the run whole and touches no finished shard; returns what it said."""
+    def finish(self, run: RunFolder, *more: object) -> str:
+        """Wait for the end, then rerun, which touches no finished shard. Returns the rerun's output."""
         wait_ended(self.cluster, run)
         assert not run.success.exists()
         finished = [shard for shard in range(3) if run.shard_manifest(shard).exists()]
@@ -82,7 +82,7 @@ def trial(cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: R
 
 @pytest.fixture
 def fragile_node(cluster: Cluster) -> Iterator[str]:
-    """A node to lose, this test's alone; given back whole."""
+    """A node to lose, used by this test alone; restored at the end."""
     with (cluster.folder / "n5.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield "n5"
@@ -91,13 +91,13 @@ def fragile_node(cluster: Cluster) -> Iterator[str]:
 
 
 def wait_chunks(run: RunFolder, shard: int, chunks: int) -> None:
-    """Wait until so many chunks of a shard are durable."""
+    """Wait until at least `chunks` chunks of a shard are durable."""
     wait_until(lambda: durable_chunks(run.shard(shard)) >= chunks, 60, lambda: logs(run))
 
 
 def outcomes(run: RunFolder, shard: int) -> list[str]:
-    """How each start of a shard ended, oldest first."""
-    return [start.outcome for start in Attempts(run, "embed", shard).starts()]
+    """How each attempt at a shard ended, oldest first."""
+    return [attempt.outcome for attempt in Attempts(run, "embed", shard).attempts()]
 
 
 def log_of(run: RunFolder, shard: int) -> str:
@@ -115,20 +115,20 @@ def embed_job(run: RunFolder) -> str:
 
 
 def shard_on(cluster: Cluster, run: RunFolder, node: str) -> int:
-    """A shard that is embedded on a node, with two chunks done."""
+    """Wait for a shard that runs on a node and has two chunks done."""
     wait_until(lambda: node in running(cluster, run).values(), 60, lambda: f"{live(cluster, run)}\n{logs(run)}")
     shard = next(int(index) for index, where in running(cluster, run).items() if where == node)
     wait_chunks(run, shard, 2)
     return shard
 
 
-def tell(cluster: Cluster, run: RunFolder, signal: str, index: int = 1) -> None:
+def send_signal(cluster: Cluster, run: RunFolder, signal: str, index: int = 1) -> None:
     """Send a signal to the process of a task of embed."""
     cluster.run("scancel", "--batch", f"--signal={signal}", f"{embed_job(run)}_{index}")
 
 
 def stand_in_scontrol(folder: Path, does: str) -> str:
-    """PATH with an scontrol that does something first, and then what the real one does."""
+    """PATH with a stand-in scontrol that runs a line of shell first, then the real scontrol."""
     stand_in = folder / "scontrol"
     stand_in.write_text(f'#!/bin/sh\n{does}\nexec {shutil.which("scontrol")} "$@"\n')
     stand_in.chmod(0o755)
@@ -136,29 +136,29 @@ def stand_in_scontrol(folder: Path, does: str) -> str:
 
 
 def stop_at(step: int) -> str:
-    """A line of shell: a job's processes stand still at that durable step of theirs, in its first start."""
+    """A line of shell that stops a job's processes at a durable step, in its first attempt only."""
     crash = ROOT / "tests" / "support" / "crash"
     return f'[ "${{SLURM_RESTART_COUNT:-0}}" != 0 ] || export PYTHONPATH={crash} EMBEDKIT_TEST_STOP_AT={step}'
 
 
-def stands_still(cluster: Cluster, job: str) -> bool:
+def is_stopped(cluster: Cluster, job: str) -> bool:
     """Whether a process of a job was stopped."""
     ours = [process for process in of_cluster(cluster.folder) if process.status() == psutil.STATUS_STOPPED]
     return any(process.environ().get("SLURM_JOB_ID") == job for process in ours)
 
 
-def test_a_task_that_somebody_cancels_stays_ended_until_it_is_run_again(trial: Trial) -> None:
+def test_cancelled_task_stays_ended_until_a_rerun(trial: Trial) -> None:
     run = trial.submit(seconds=0.4)
     wait_chunks(run, 1, 2)
     trial.cluster.run("scancel", f"{embed_job(run)}_1")
     wait_ended(trial.cluster, run)
     assert outcomes(run, 1) == ["cancelled"]
     assert f"cancelled; to run it again: embedkit rerun {run.path}" in log_of(run, 1)
-    assert "embed shards 1" in trial.mend(run)
+    assert "embed shards 1" in trial.finish(run)
     assert "chunks are durable already" in log_of(run, 1)
 
 
-def test_preempted_tasks_are_requeued_and_go_on_where_they_were(trial: Trial) -> None:
+def test_preempted_tasks_are_requeued_and_continue(trial: Trial) -> None:
     run = trial.submit(*trial.profile(partition="scavenge", nodelist="n8"))
     wait_chunks(run, 0, 2)
     wait_chunks(run, 1, 2)
@@ -173,7 +173,7 @@ def test_preempted_tasks_are_requeued_and_go_on_where_they_were(trial: Trial) ->
     assert len(jobs_of(run)) == 3
 
 
-def test_tasks_of_a_lost_node_go_on_elsewhere_and_rerun_leaves_that_to_slurm(trial: Trial, fragile_node: str) -> None:
+def test_tasks_of_a_lost_node_continue_on_a_different_node(trial: Trial, fragile_node: str) -> None:
     run = trial.submit(*trial.profile(partition="fragile"))
     shard = shard_on(trial.cluster, run, fragile_node)
     trial.cluster.lose_node(fragile_node)
@@ -184,8 +184,8 @@ def test_tasks_of_a_lost_node_go_on_elsewhere_and_rerun_leaves_that_to_slurm(tri
     assert len(jobs_of(run)) == 3
 
 
-def test_a_task_that_ended_with_its_node_is_run_again_without_that_node(trial: Trial, fragile_node: str) -> None:
-    """Slurm requeues by itself; where a site or a person forbids that, the task is NODE_FAIL for good."""
+def test_rerun_excludes_the_node_with_which_a_task_ended(trial: Trial, fragile_node: str) -> None:
+    """Slurm requeues by itself. If a site or a person forbids that, the task ends in the state NODE_FAIL."""
     run = trial.submit(*trial.profile(partition="fragile"))
     shard = shard_on(trial.cluster, run, fragile_node)
     for index in running(trial.cluster, run):
@@ -193,14 +193,14 @@ def test_a_task_that_ended_with_its_node_is_run_again_without_that_node(trial: T
     trial.cluster.lose_node(fragile_node)
     wait_ended(trial.cluster, run)
     trial.cluster.restore_node(fragile_node)
-    said = trial.mend(run)
+    said = trial.finish(run)
     assert f"without nodes {fragile_node}, which failed" in said
-    assert "it ended without a word" in said
-    assert [start.first.node for start in Attempts(run, "embed", shard).starts()] == [fragile_node, "n6"]
+    assert "it ended without an exit record" in said
+    assert [attempt.node for attempt in Attempts(run, "embed", shard).attempts()] == [fragile_node, "n6"]
 
 
-def test_a_shard_longer_than_its_time_limit_is_finished_over_several_starts(trial: Trial) -> None:
-    """Slurm tells 60 to 90 s before the limit of two minutes; a shard takes 80 s."""
+def test_shard_longer_than_the_time_limit_takes_more_attempts(trial: Trial) -> None:
+    """Slurm sends the warning 60 to 90 s before the limit of two minutes; a shard takes 80 s."""
     run = trial.submit(*trial.profile(time=2, signal_seconds=60), seconds=6)
     trial.wait_whole(run)
     for shard in range(3):
@@ -211,18 +211,18 @@ def test_a_shard_longer_than_its_time_limit_is_finished_over_several_starts(tria
 
 
 def test_a_task_that_its_time_limit_ends_is_run_again(trial: Trial) -> None:
-    """Its node's set-up hangs, so that nobody does as the warning says."""
+    """The set-up of its node hangs, so nothing reacts to the warning."""
     hangs = '[ "$SLURM_ARRAY_TASK_ID" != 1 ] || sleep 300'
     run = trial.submit(*trial.profile(time=2, signal_seconds=60, before=[hangs]), seconds=0)
     wait_ended(trial.cluster, run)
     assert "TIMEOUT" in trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
     assert "DUE TO TIME LIMIT" in log_of(run, 1)
-    assert "embed shards 1" in trial.mend(run, *trial.profile())
+    assert "embed shards 1" in trial.finish(run, *trial.profile())
 
 
 def test_a_task_over_its_memory_is_run_again_with_half_as_much_again(trial: Trial) -> None:
     run = trial.submit(*trial.profile(mem=700), seconds=0, shards={"1": ["memory", 1]})
-    said = trial.mend(run)
+    said = trial.finish(run)
     assert "1050 MB of memory per task instead of 700: shards 1 ran out of it" in said
     asked = trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
     assert "mem=1050M" in asked
@@ -231,12 +231,12 @@ def test_a_task_over_its_memory_is_run_again_with_half_as_much_again(trial: Tria
 def test_a_hanging_task_ends_and_is_run_again(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EMBEDKIT_WATCHDOG_SECONDS", "8")
     run = trial.submit(seconds=0, shards={"1": ["hang", 1]})
-    trial.mend(run)
+    trial.finish(run)
     assert "no progress for 8 s, while embedding ids" in log_of(run, 1)
     assert "chunks are durable already" in log_of(run, 1)
 
 
-def test_a_shard_that_always_fails_the_same_way_is_left_alone_and_named(trial: Trial, tmp_path: Path) -> None:
+def test_repeat_failure_is_named_and_not_submitted_again(trial: Trial, tmp_path: Path) -> None:
     fault = faults(tmp_path / "faults", always={"1": ["raise", 3]})
     run = trial.submit(seconds=0, always={"1": ["raise", 3]})
     for _ in range(2):
@@ -252,7 +252,7 @@ def test_a_shard_that_always_fails_the_same_way_is_left_alone_and_named(trial: T
         assert "CUDA error: an illegal memory access was encountered" in named.stderr
         assert f"embedkit rerun {run.path} --shard 1" in named.stderr
     assert not live(trial.cluster, run)
-    assert "embed shards 1" in trial.mend(run, "--shard", 1)
+    assert "embed shards 1" in trial.finish(run, "--shard", 1)
     assert file_times(run, [0, 2]) == whole
 
 
@@ -264,43 +264,43 @@ def test_a_task_that_fails_is_run_again(trial: Trial, kind: str, said: str) -> N
     wait_ended(trial.cluster, run)
     assert outcomes(run, 1) == ["failed"]
     assert said in log_of(run, 1)
-    assert "embed shards 1" in trial.mend(run)
+    assert "embed shards 1" in trial.finish(run)
     assert "chunks are durable already" in log_of(run, 1)
 
 
-def test_a_task_that_a_stand_in_scontrol_refuses_to_requeue_is_run_again(trial: Trial, tmp_path: Path) -> None:
+def test_task_that_scontrol_refuses_to_requeue_is_rerun(trial: Trial, tmp_path: Path) -> None:
     path = stand_in_scontrol(tmp_path, '[ "$1" = requeue ] && echo "Job is on fire" >&2 && exit 1')
     fault = faults(tmp_path / "faults", SLOW) | {"PATH": path}
     run = submit(trial.cluster, trial.data, trial.model, tmp_path, **fault)
     wait_chunks(run, 1, 2)
-    tell(trial.cluster, run, "USR2")
+    send_signal(trial.cluster, run, "USR2")
     wait_ended(trial.cluster, run)
     assert f"not requeued: Job is on fire; to run it again: embedkit rerun {run.path}" in log_of(run, 1)
     assert "ExitCode=75:0" in trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
-    trial.mend(run)
+    trial.finish(run)
 
 
-def test_a_task_told_to_stop_three_times_with_nothing_done_is_not_requeued(trial: Trial) -> None:
+def test_third_stop_without_progress_is_not_requeued(trial: Trial) -> None:
     run = trial.submit(seconds=0, always={"1": ["hang", 9]})
-    for start in range(3):
-        wait_until(lambda n=start: len(list((trial.folder / "faults").iterdir())) > n, 60, lambda: logs(run))
-        tell(trial.cluster, run, "USR2")
+    for attempt in range(3):
+        wait_until(lambda n=attempt: len(list((trial.folder / "faults").iterdir())) > n, 60, lambda: logs(run))
+        send_signal(trial.cluster, run, "USR2")
     wait_ended(trial.cluster, run)
     assert outcomes(run, 1) == ["stopped", "stopped", "failed"]
     assert "not requeued: stopped 3 times with nothing new done" in log_of(run, 1)
-    assert "shard 1: stopped 3 times with nothing new done" in trial.mend(run)
+    assert "shard 1: stopped 3 times with nothing new done" in trial.finish(run)
 
 
-def test_a_task_told_to_stop_before_it_is_up_goes_on(trial: Trial) -> None:
-    """As where a preemption or a warning comes while modules are loaded."""
+def test_task_stopped_before_it_is_up_continues(trial: Trial) -> None:
+    """A preemption or a warning may come while modules are still being loaded."""
     run = trial.submit(*trial.profile(before=[f"touch {trial.folder}/up", "sleep 3"]), seconds=0)
     wait_until((trial.folder / "up").exists)
-    tell(trial.cluster, run, "USR2")
+    send_signal(trial.cluster, run, "USR2")
     trial.wait_whole(run)
-    assert len(jobs_of(run)) == 3  # by itself: nothing was submitted again
+    assert len(jobs_of(run)) == 3  # requeued, not submitted again
 
 
-def test_tasks_go_on_while_the_controller_is_away(trial: Trial) -> None:
+def test_tasks_continue_while_the_controller_is_down(trial: Trial) -> None:
     cluster = clusters.start()
     try:
         mine = replace(trial, cluster=cluster)
@@ -319,10 +319,10 @@ def test_tasks_go_on_while_the_controller_is_away(trial: Trial) -> None:
 
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
-def test_a_prepare_that_is_ended_is_submitted_again_with_all_that_follows(trial: Trial, signal: str) -> None:
+def test_ended_prepare_is_submitted_again_with_its_successors(trial: Trial, signal: str) -> None:
     run = trial.submit(*trial.profile(prepare={"before": [stop_at(12)]}), seconds=0)
     (prepare,) = jobs_of(run, "prepare")
-    wait_until(lambda: stands_still(trial.cluster, prepare), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, prepare), 60, lambda: logs(run))
     trial.cluster.run("scancel", *(() if signal == "TERM" else ("--batch", "--signal=KILL")), prepare)
     wait_ended(trial.cluster, run)
     assert "CANCELLED" in trial.cluster.run("scontrol", "-o", "show", "job", embed_job(run))
@@ -330,7 +330,7 @@ def test_a_prepare_that_is_ended_is_submitted_again_with_all_that_follows(trial:
     assert "prepare has not finished" in merge_log
     assert f"embedkit rerun {run.path}" in merge_log
     assert ("cancelled; to run it again" in logs(run, ["prepare.log"])) == (signal == "TERM")
-    assert not stands_still(trial.cluster, prepare)
+    assert not is_stopped(trial.cluster, prepare)
     before = part_times(run)
     assert before
     said = rerun(trial.cluster, run, *trial.profile()).stdout
@@ -341,13 +341,11 @@ def test_a_prepare_that_is_ended_is_submitted_again_with_all_that_follows(trial:
     assert before.items() <= part_times(run).items()
 
 
-def test_a_cancelled_prepare_says_so_though_its_workers_die_before_a_slow_stand_in_scontrol_answers(
-    trial: Trial, tmp_path: Path
-) -> None:
+def test_cancelled_prepare_is_not_reported_as_a_failure(trial: Trial, tmp_path: Path) -> None:
     path = stand_in_scontrol(tmp_path, "sleep 0.5")
     run = trial.submit(*trial.profile(prepare={"before": [stop_at(12), f"export PATH={path}"]}), seconds=0)
     (prepare,) = jobs_of(run, "prepare")
-    wait_until(lambda: stands_still(trial.cluster, prepare), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, prepare), 60, lambda: logs(run))
     trial.cluster.run("scancel", prepare)
     wait_ended(trial.cluster, run)
     said = logs(run, ["prepare.log"])
@@ -364,7 +362,7 @@ def part_times(run: RunFolder) -> dict[str, int]:
 def test_a_merge_whose_node_is_lost_is_made_by_its_next_start(trial: Trial, fragile_node: str) -> None:
     merge: Settings = {"partition": "fragile", "nodelist": fragile_node, "before": [stop_at(6)]}
     run = trial.submit(*trial.profile(merge=merge), seconds=0)
-    wait_until(lambda: stands_still(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
     trial.cluster.lose_node(fragile_node)
     assert "nothing to submit" in rerun(trial.cluster, run).stdout
     trial.cluster.restore_node(fragile_node)
@@ -374,7 +372,7 @@ def test_a_merge_whose_node_is_lost_is_made_by_its_next_start(trial: Trial, frag
 
 def test_a_killed_merge_alone_is_run_again(trial: Trial) -> None:
     run = trial.submit(*trial.profile(merge={"before": [stop_at(6)]}), seconds=0)
-    wait_until(lambda: stands_still(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
     trial.cluster.run("scancel", "--batch", "--signal=KILL", jobs_of(run, "merge")[0])
-    assert ": merge" in trial.mend(run, *trial.profile())
+    assert ": merge" in trial.finish(run, *trial.profile())
     assert len(jobs_of(run)) == 4

@@ -1,4 +1,4 @@
-"""gpus_per_job: one array task has several GPUs and embeds as many shards side by side."""
+"""gpus_per_job: one array task has several GPUs and embeds one shard on each, side by side."""
 
 import signal
 from pathlib import Path
@@ -39,14 +39,14 @@ def pairs(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def five_shards(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The same request with five shards, made on this machine."""
+    """The same request with five shards, run on this machine."""
     output = tmp_path_factory.mktemp("five")
     embedkit("run", *hash_request(small_chats, tokenizer_only, output), "--shards", 5)
     return RunFolder(output / "run")
 
 
 def workers(run: RunFolder) -> dict[int, psutil.Process]:
-    """The process that embeds each shard, by the log that it writes to."""
+    """The worker process of each shard, found by the log that it writes."""
     found = {}
     for process in psutil.process_iter():
         try:
@@ -61,7 +61,7 @@ def workers(run: RunFolder) -> dict[int, psutil.Process]:
 
 
 def outcomes(run: RunFolder, shard: int) -> list[str]:
-    return [start.outcome for start in Attempts(run, "embed", shard).starts()]
+    return [attempt.outcome for attempt in Attempts(run, "embed", shard).attempts()]
 
 
 def array_of(run: RunFolder) -> str:
@@ -70,7 +70,7 @@ def array_of(run: RunFolder) -> str:
     return line.array
 
 
-def test_shards_go_in_pairs_each_with_a_gpu_of_its_own_and_give_the_same_files(
+def test_pairs_of_shards_give_the_same_files(
     cluster: Cluster, pairs: Path, small_chats: Path, tokenizer_only: Path, five_shards: RunFolder, tmp_path: Path
 ) -> None:
     environment = faults(tmp_path / "faults", 0.4)
@@ -113,7 +113,7 @@ def test_each_worker_sees_one_gpu(
     assert sorted(path.read_text() for path in noting.glob("*.gpus")) == ["0", "1"]
 
 
-def test_a_killed_worker_ends_its_shard_alone_which_a_rerun_names(
+def test_killed_worker_fails_its_shard_alone(
     cluster: Cluster, pairs: Path, small_chats: Path, tokenizer_only: Path, five_shards: RunFolder, tmp_path: Path
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
@@ -136,7 +136,7 @@ def test_a_killed_worker_ends_its_shard_alone_which_a_rerun_names(
     assert file_times(run, finished) == before
 
 
-def test_a_group_that_is_told_to_stop_goes_on_with_all_its_shards(
+def test_stopped_group_continues_with_all_its_shards(
     cluster: Cluster, pairs: Path, small_chats: Path, tokenizer_only: Path, five_shards: RunFolder, tmp_path: Path
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
@@ -148,7 +148,7 @@ def test_a_group_that_is_told_to_stop_goes_on_with_all_its_shards(
     assert snapshot(run) == snapshot(five_shards)
     for shard in (0, 1):
         assert outcomes(run, shard) == ["stopped", "finished"]
-        assert Attempts(run, "embed", shard).starts()[1].first.done >= 2
+        assert Attempts(run, "embed", shard).attempts()[1].started.done >= 2
     assert not any(process.is_running() for process in left)
 
 

@@ -1,4 +1,4 @@
-"""status, logs and cancel on a real cluster: what an operator sees, and what it rests on."""
+"""status, logs and cancel on a real cluster: what an operator sees."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def screen(cluster: Cluster, run: RunFolder, **environment: str) -> str:
 
 
 def recorder(folder: Path, *programs: str, body: str = 'exec "$real" "$@"') -> dict[str, str]:
-    """A PATH on which these programs note their calls and then do what `body` says, by default the real thing."""
+    """A PATH with stand-ins that record their calls and then run `body`, by default the real program."""
     folder.mkdir()
     for program in programs:
         path = folder / program
@@ -50,7 +50,7 @@ def recorder(folder: Path, *programs: str, body: str = 'exec "$real" "$@"') -> d
 
 
 @pytest.mark.parametrize("which", ["cluster", "plain_cluster"])
-def test_each_way_to_fail_is_told_with_its_cause_node_and_log_with_accounting_or_without(
+def test_failures_are_shown_with_cause_node_and_log(
     which: str,
     request: pytest.FixtureRequest,
     small_chats: Path,
@@ -58,6 +58,7 @@ def test_each_way_to_fail_is_told_with_its_cause_node_and_log_with_accounting_or
     hash_run: RunFolder,
     tmp_path: Path,
 ) -> None:
+    """Each way to fail is shown with its cause, node and log, with accounting or without."""
     cluster: Cluster = request.getfixturevalue(which)
     ways = {"0": ["raise", 1], "1": ["kill", 1], "2": ["hang", 1]}
     profile = ROOT / "slurm_templates" / "test.toml"
@@ -72,16 +73,16 @@ def test_each_way_to_fail_is_told_with_its_cause_node_and_log_with_accounting_or
     assert begin["by_stage"]["merge"]["tasks"] == {"pending": 1}
     assert begin["by_stage"]["merge"]["reason"] == "Dependency"
 
-    def settled() -> bool:
+    def is_expected() -> bool:
         return states(status(cluster, run)) == ["failed", "failed", "running"] and durable_chunks(run.shard(2)) == 2
 
-    wait_until(settled, 90, lambda: f"{screen(cluster, run)}\n{logs(run)}")
+    wait_until(is_expected, 90, lambda: f"{screen(cluster, run)}\n{logs(run)}")
     time.sleep(6)  # sacct lags
     found = status(cluster, run, "--hung-after", 3)
     raised, killed, hangs = found["shards"]
     assert "CUDA error: an illegal memory access" in raised["why"]
-    assert killed["why"].startswith("it ended without a word")
-    assert hangs["mark"] == "hung"
+    assert killed["why"].startswith("it ended without an exit record")
+    assert hangs["alert"] == "hung"
     assert hangs["quiet_seconds"] > 3
     assert hangs["slurm_state"] == "RUNNING"
     for shard in (raised, killed, hangs):
@@ -117,7 +118,7 @@ def test_each_way_to_fail_is_told_with_its_cause_node_and_log_with_accounting_or
     assert "cancelled: 1 embed running" in said
     assert "cancelled: 1 merge pending" in said
     wait_ended(cluster, run)
-    wait_until(lambda: "unsettled" not in states(status(cluster, run)), 60)
+    wait_until(lambda: "unknown" not in states(status(cluster, run)), 60)
     ended = status(cluster, run)
     assert states(ended) == ["failed", "failed", "cancelled"]
     assert ended["by_stage"]["merge"]["tasks"] == {"cancelled": 1}
@@ -127,11 +128,11 @@ def test_each_way_to_fail_is_told_with_its_cause_node_and_log_with_accounting_or
     rerun(cluster, run)
     wait_ended(cluster, run)
     assert status(cluster, run)["stage"] == "done"
-    assert [shard["starts"] for shard in status(cluster, run)["shards"]] == [2, 2, 2]
+    assert [shard["attempts"] for shard in status(cluster, run)["shards"]] == [2, 2, 2]
     assert snapshot(run) == snapshot(hash_run)
 
 
-def test_a_slow_shard_is_marked_against_the_median_of_the_others(
+def test_slow_shard_is_found_by_the_median_of_the_others(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     environment = faults(tmp_path / "faults", 1.5, slow={"3": 4.5})
@@ -139,9 +140,9 @@ def test_a_slow_shard_is_marked_against_the_median_of_the_others(
     marked: set[int] = set()
     lines: list[str] = []
 
-    # Two looks, two moments: the shard may end between them.
+    # JSON and screen are of two moments: the shard may end between them.
     def both_say_so() -> bool:
-        marked.update(shard["shard"] for shard in status(cluster, run)["shards"] if shard["mark"] == "slow")
+        marked.update(shard["shard"] for shard in status(cluster, run)["shards"] if shard["alert"] == "slow")
         lines.extend(line for line in screen(cluster, run).splitlines() if line.split()[:2] == ["3", "slow"])
         return bool(marked and lines)
 
@@ -151,7 +152,7 @@ def test_a_slow_shard_is_marked_against_the_median_of_the_others(
     embedkit("cancel", run.path, **cluster.environment)
 
 
-def test_a_look_asks_squeue_once_and_sacct_once_for_any_number_of_submissions(
+def test_status_calls_squeue_once_and_sacct_once(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     ways = {"0": ["raise", 1]}
@@ -165,9 +166,7 @@ def test_a_look_asks_squeue_once_and_sacct_once_for_any_number_of_submissions(
     wait_ended(cluster, run)
 
 
-def test_status_works_while_the_controller_is_down_and_says_what_is_not_known(
-    small_chats: Path, tokenizer_only: Path, tmp_path: Path
-) -> None:
+def test_status_works_while_the_controller_is_down(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     cluster = clusters.start(accounting=False)
     try:
         profile = tmp_path / "plain.toml"
@@ -180,24 +179,24 @@ def test_status_works_while_the_controller_is_down_and_says_what_is_not_known(
         began = time.monotonic()
         found = status(cluster, run)
         assert time.monotonic() - began < 60
-        assert states(found)[0] == "failed"  # its own word is enough
-        assert "unsettled" in states(found)
+        assert states(found)[0] == "failed"  # its own exit record is enough
+        assert "unknown" in states(found)
         assert "not known" in " ".join(found["notes"])
         assert found["is_alive"]  # as far as one knows: watching goes on
         cluster.start_controller()
-        wait_until(lambda: "unsettled" not in states(status(cluster, run)), 60, lambda: screen(cluster, run))
+        wait_until(lambda: "unknown" not in states(status(cluster, run)), 60, lambda: screen(cluster, run))
     finally:
         cluster.stop()
 
 
-def test_status_stands_an_accounting_that_was_purged_or_lags_as_a_fake_sacct_that_says_nothing(
+def test_status_works_with_an_empty_accounting(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     ways = {"0": ["raise", 1], "1": ["kill", 1]}
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, **faults(tmp_path / "faults", shards=ways))
     wait_ended(cluster, run)
     path = recorder(tmp_path / "calls", "sacct", body="exit 0")
-    wait_until(lambda: "unsettled" not in states(status(cluster, run, **path)), 60)
+    wait_until(lambda: "unknown" not in states(status(cluster, run, **path)), 60)
     found = status(cluster, run, **path)
     assert states(found) == ["failed", "failed", "done"]
     assert "CUDA error" in found["shards"][0]["why"]
@@ -205,7 +204,7 @@ def test_status_stands_an_accounting_that_was_purged_or_lags_as_a_fake_sacct_tha
     assert "shard" in found["by_stage"]["merge"]["why"]
 
 
-def test_a_run_that_is_waited_for_ends_the_wait_with_its_last_word(
+def test_watching_and_following_end_with_the_run(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     environment = faults(tmp_path / "faults", 0.3)
@@ -230,7 +229,7 @@ def test_a_run_that_is_waited_for_ends_the_wait_with_its_last_word(
     ]
 
 
-def test_what_was_cancelled_before_it_began_says_so_and_a_rerun_does_it(
+def test_tasks_cancelled_before_their_start_are_rerun(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
     profile = tmp_path / "held.toml"

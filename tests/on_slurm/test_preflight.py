@@ -1,4 +1,4 @@
-"""Preflight on a real cluster: when there is one, and what becomes of a run where it fails."""
+"""Preflight on a real cluster: when a run has one, and what happens to the run if it fails."""
 
 import re
 import shutil
@@ -23,10 +23,10 @@ def stages(run: RunFolder) -> list[str]:
     return [line.stage for line in lines_of(run)]
 
 
-def test_a_preflight_that_fails_keeps_the_shards_from_starting_and_all_say_why(
+def test_failed_preflight_keeps_the_shards_from_starting(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
-    """A line in `before` puts another embedkit first, as a module of the site's may do."""
+    """A line in `before` puts a different embedkit first, as a site's module may do."""
     other = tmp_path / "other"
     shutil.copytree(ROOT / "embedkit", other / "embedkit", ignore=shutil.ignore_patterns("__pycache__"))
     site = profile(tmp_path)
@@ -53,7 +53,7 @@ def test_a_preflight_that_fails_keeps_the_shards_from_starting_and_all_say_why(
     assert re.search(r"^preflight  done", embedkit("status", run.path).stdout, re.MULTILINE)
 
 
-def test_torch_that_a_line_in_before_hides_fails_the_preflight_and_not_the_shards(
+def test_hidden_torch_fails_the_preflight_and_not_the_shards(
     cluster: Cluster, small_chats: Path, tiny_qwen: Path, tmp_path: Path
 ) -> None:
     hidden = tmp_path / "hidden" / "torch"
@@ -87,7 +87,7 @@ def test_torch_that_a_line_in_before_hides_fails_the_preflight_and_not_the_shard
 
 
 @pytest.mark.parametrize("engine", ["hash", "transformers"])
-def test_a_run_that_was_submitted_without_a_preflight_gets_none_in_a_rerun_unless_asked(
+def test_rerun_has_a_preflight_only_as_before_or_on_request(
     engine: str, cluster: Cluster, small_chats: Path, tiny_qwen: Path, tmp_path: Path
 ) -> None:
     request = [*hash_request(small_chats, tiny_qwen, tmp_path, engine), "--engine", engine, "--device", "cpu"]
@@ -103,11 +103,11 @@ def test_a_run_that_was_submitted_without_a_preflight_gets_none_in_a_rerun_unles
     rerun(cluster, run, "--preflight")
     assert stages(run)[3:] == WITH
     cancel(cluster, run)
-    assert "would submit preflight" in rerun(cluster, run, "--dry-run").stdout  # as the last time
+    assert "would submit preflight" in rerun(cluster, run, "--dry-run").stdout  # as last time
     assert "preflight" not in rerun(cluster, run, "--dry-run", "--no-preflight").stdout
 
 
-def test_a_dry_run_shows_the_preflight_that_is_asked_for(
+def test_dry_run_shows_a_requested_preflight(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     request = [*hash_request(small_chats, tokenizer_only, tmp_path), "--profile", "test", "--dry-run"]

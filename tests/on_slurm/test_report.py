@@ -1,4 +1,4 @@
-"""`embedkit report` on a real cluster: two starts of a shard, the first killed, with and without accounting."""
+"""`embedkit report` on a real cluster: two attempts at a shard, the first killed, with and without accounting."""
 
 from datetime import datetime
 from pathlib import Path
@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from embedkit.run import RunFolder
-from jobs.records.attempts import Attempts, Start
-from jobs.report.attempts import AttemptReport
-from jobs.report.compute import Report
+from jobs.records.attempts import Attempt, Attempts
+from jobs.report.schema import AttemptReport, Report
 from jobs.report.text import clock, cpus, duration, memory
 from tests.conftest import embedkit
 from tests.jobs.report.test_command import report_of, table
@@ -34,8 +33,8 @@ def run_with_a_kill(cluster: Cluster, data: Path, model: Path, folder: Path) -> 
     return run
 
 
-def starts_of(run: RunFolder, shard: int) -> list[Start]:
-    return Attempts(run, "embed", shard).starts()
+def recorded_attempts(run: RunFolder, shard: int) -> list[Attempt]:
+    return Attempts(run, "embed", shard).attempts()
 
 
 def seconds(at: str) -> float:
@@ -43,10 +42,10 @@ def seconds(at: str) -> float:
 
 
 def check_text(report: Report, run: RunFolder, cluster: Cluster) -> None:
-    """The printed rows of the shard's starts have the numbers of the JSON."""
+    """The printed rows of the shard's attempts have the numbers of the JSON."""
     printed = embedkit("report", run.path, **cluster.environment).stdout
     attempts = [attempt for attempt in report.attempts if attempt.shard == 1]
-    rows = [row for row in table(printed, "start of") if row["start of"] == "shard 1"]
+    rows = [row for row in table(printed, "attempt at") if row["attempt at"] == "shard 1"]
     assert len(rows) == len(attempts) == 2
     for row, attempt in zip(rows, attempts, strict=True):
         assert (row["job"], row["node"], row["how"]) == (attempt.job, attempt.node, attempt.outcome)
@@ -58,20 +57,20 @@ def check_text(report: Report, run: RunFolder, cluster: Cluster) -> None:
         used = None if attempt.cpu_seconds is None else attempt.cpu_seconds / (attempt.wall_seconds or 1.0)
         assert row["CPUs"] == cpus(used, attempt.cpus_asked)
     shard = table(printed, "shard")[1]
-    assert (shard["starts"], shard["GPU time"]) == ("2", duration(report.shards[1].device_seconds))
-    assert "it ended without a word" in printed
+    assert (shard["attempts"], shard["GPU time"]) == ("2", duration(report.shards[1].device_seconds))
+    assert "it ended without an exit record" in printed
 
 
-def check_starts(report: Report, run: RunFolder) -> tuple[AttemptReport, AttemptReport]:
-    """What both clusters know of the killed start and the next one."""
+def check_attempts(report: Report, run: RunFolder) -> tuple[AttemptReport, AttemptReport]:
+    """Check what both clusters know of the killed attempt and the next one."""
     first, second = [attempt for attempt in report.attempts if attempt.shard == 1]
-    lines = starts_of(run, 1)
-    assert [start.outcome for start in lines] == ["failed", "finished"]
+    recorded = recorded_attempts(run, 1)
+    assert [attempt.outcome for attempt in recorded] == ["failed", "finished"]
     assert (first.outcome, second.outcome) == ("failed", "finished")
     assert [first.job, second.job] == [f"{job}_1" for job in jobs_of(run, "embed")]
-    assert [first.node, second.node] == [line.first.node for line in lines]
+    assert [first.node, second.node] == [attempt.node for attempt in recorded]
     assert first.ended is not None
-    assert seconds(lines[0].first.at) <= first.ended <= seconds(lines[1].first.at)
+    assert seconds(recorded[0].started.at) <= first.ended <= seconds(recorded[1].started.at)
     assert first.wall_seconds is not None
     assert first.wall_seconds > 0.5  # two chunks of 0.3 s were done
     for attempt in (first, second):
@@ -92,7 +91,7 @@ def check_starts(report: Report, run: RunFolder) -> tuple[AttemptReport, Attempt
     return first, second
 
 
-def test_a_killed_task_and_its_rerun_are_reported_with_what_the_accounting_knows(
+def test_killed_task_and_rerun_are_reported_with_accounting(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     run = run_with_a_kill(cluster, small_chats, tokenizer_only, tmp_path)
@@ -100,11 +99,11 @@ def test_a_killed_task_and_its_rerun_are_reported_with_what_the_accounting_knows
     wait_until(lambda: report_of(run, **cluster.environment).accounting == "complete", 60)
     wait_until(lambda: report_of(run, **cluster.environment).attempts[2].memory_peak is not None, 60)
     report = report_of(run, **cluster.environment)
-    first, second = check_starts(report, run)
+    first, second = check_attempts(report, run)
     assert not any(attempt.ended_at_least for attempt in report.attempts)
     for attempt in (first, second):
-        told = cluster.run("sacct", "-X", "-n", "-P", "-j", attempt.job, "-o", "Start,End,Eligible").split("|")
-        began, ended, eligible = (datetime.fromisoformat(time).timestamp() for time in told)
+        said = cluster.run("sacct", "-X", "-n", "-P", "-j", attempt.job, "-o", "Start,End,Eligible").split("|")
+        began, ended, eligible = (datetime.fromisoformat(time).timestamp() for time in said)
         assert (attempt.started, attempt.queue_seconds) == (began, began - eligible)
         assert attempt.ended == pytest.approx(ended, abs=1.0)
     assert report.shards[1].spent is not None
@@ -118,13 +117,13 @@ def test_a_killed_task_and_its_rerun_are_reported_with_what_the_accounting_knows
     check_text(report, run, cluster)
 
 
-def test_a_killed_task_and_its_rerun_are_reported_without_accounting(
+def test_killed_task_and_rerun_are_reported_without_accounting(
     plain_cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     run = run_with_a_kill(plain_cluster, small_chats, tokenizer_only, tmp_path)
     report = report_of(run, **plain_cluster.environment)
     assert report.accounting == "none"
-    first, second = check_starts(report, run)
+    first, second = check_attempts(report, run)
     assert first.ended_at_least
     assert not second.ended_at_least
     assert (first.cpu_seconds, first.memory_peak) == (None, None)
@@ -132,7 +131,7 @@ def test_a_killed_task_and_its_rerun_are_reported_without_accounting(
     check_text(report, run, plain_cluster)
 
 
-def test_a_run_that_is_under_way_is_reported_with_what_runs_and_what_waits(
+def test_unfinished_run_is_reported_with_running_and_queued(
     plain_cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     fault = faults(tmp_path / "faults", 1.5)

@@ -1,4 +1,4 @@
-"""Histories of runs, made up in memory: what would have been read of starts that went in known ways."""
+"""Made-up histories of runs, in memory: the observations of attempts that went in known ways."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,14 +20,13 @@ from embedkit.documents.schema import (
     ShardManifest,
 )
 from jobs.profiles.schema import Stage
-from jobs.records.attempts import Attempt, Start
+from jobs.records.attempts import Attempt, AttemptEvent
 from jobs.records.submissions import Submission
-from jobs.report.attempts import Evidence, Trace
-from jobs.report.compute import Inputs
+from jobs.report.observations import AttemptFiles, AttemptObservations, Inputs
 from jobs.slurm.accounting import JobRecord
 
 T0 = 1_800_000_000.0
-"""When all of them were asked for."""
+"""When all these runs were submitted, seconds since the epoch."""
 GIB = 1 << 30
 
 
@@ -35,23 +34,23 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
-def start(
+def attempt_of(
     job: str,
-    began: float,
+    started: float,
     ended: float | None = None,
     what: Literal["finished", "stopped", "cancelled", "failed"] = "finished",
     restart: int = 0,
     why: str = "",
     node: str = "n1",
     cpu_seconds: float | None = None,
-) -> Start:
-    """A start with its lines, times in seconds after T0; without `ended` it said no last word."""
+) -> Attempt:
+    """An attempt with its events, times in seconds after T0; without `ended` it has no exit record."""
     base = {"format": FORMAT, "job": job, "restart": restart, "node": node}
-    first = Attempt(**base, what="started", at=iso(T0 + began), done=0, why="")  # type: ignore[arg-type]
+    first = AttemptEvent(**base, what="started", at=iso(T0 + started), done=0, why="")  # type: ignore[arg-type]
     if ended is None:
-        return Start(first, None)
+        return Attempt(first, None)
     used = {"cpu_seconds": cpu_seconds, "peak_bytes": None if cpu_seconds is None else GIB}
-    return Start(first, Attempt(**base, what=what, at=iso(T0 + ended), done=1, why=why, **used))  # type: ignore[arg-type]
+    return Attempt(first, AttemptEvent(**base, what=what, at=iso(T0 + ended), done=1, why=why, **used))  # type: ignore[arg-type]
 
 
 def submission(
@@ -76,7 +75,7 @@ def submission(
 
 
 def record(
-    job: str, index: int | None, began: float, ended: float | None, state: str, eligible: float = 0.0, gpus: int = 0
+    job: str, index: int | None, started: float, ended: float | None, state: str, eligible: float = 0.0, gpus: int = 0
 ) -> JobRecord:
     return JobRecord(
         job=job,
@@ -85,7 +84,7 @@ def record(
         node="n9",
         submitted=T0,
         eligible=T0 + eligible,
-        started=T0 + began,
+        started=T0 + started,
         ended=None if ended is None else T0 + ended,
         cpus=4,
         memory_asked=2 * GIB,
@@ -159,7 +158,7 @@ REQUEST = Request(
 
 
 def manifest(shard: int, attempt: str, chunk_seconds: float = 1.0, adopted: int = 0) -> ShardManifest:
-    """A finished shard of `plan`: five chunks of so many seconds, some of them another attempt's."""
+    """A finished shard of `plan`: five chunks of `chunk_seconds` each, `adopted` of them from an earlier attempt."""
     chunks = tuple(
         Chunk(
             start=10 * shard + at,
@@ -195,7 +194,7 @@ def manifest(shard: int, attempt: str, chunk_seconds: float = 1.0, adopted: int 
 
 
 def inputs(
-    evidence: Evidence,
+    observed: AttemptObservations,
     shards: int = 1,
     manifests: Mapping[int, ShardManifest] | None = None,
     engine: EngineName = "vllm",
@@ -207,30 +206,30 @@ def inputs(
         engine=engine,
         asked=T0,
         merged=merged,
-        evidence=evidence,
+        observed=observed,
         plan=plan(shards),
         manifests=manifests or {},
     )
 
 
-def evidence_of(
-    starts: Mapping[int, Sequence[Start]],
+def observations(
+    attempts: Mapping[int, Sequence[Attempt]],
     submissions: Sequence[Submission] = (),
     records: Sequence[JobRecord] | None = None,
     device: Device = "cuda",
     now: float = 1000.0,
     **more: object,
-) -> Evidence:
-    """Evidence of embed alone: starts by shard."""
-    return Evidence(
+) -> AttemptObservations:
+    """Observations of embed alone: attempts by shard."""
+    return AttemptObservations(
         now=T0 + now,
         device=device,
-        starts={("embed", shard): lane for shard, lane in starts.items()},
+        attempts={("embed", shard): lane for shard, lane in attempts.items()},
         submissions=submissions,
         records=records,
         **more,  # type: ignore[arg-type]
     )
 
 
-def finished_trace(job: str, restart: int, began: float, ended: float) -> Trace:
-    return Trace(job=job, restart=restart, node="n1", started=T0 + began, ended=T0 + ended, finished=True)
+def finished_files(job: str, restart: int, started: float, ended: float) -> AttemptFiles:
+    return AttemptFiles(job=job, restart=restart, node="n1", started=T0 + started, ended=T0 + ended, finished=True)

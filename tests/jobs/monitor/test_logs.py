@@ -1,4 +1,4 @@
-"""The ends of logs: the line that says why, the newest start, lines as they grow."""
+"""Logs: the error line, the newest attempt, and following lines as they are written."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.run import RunFolder
-from jobs.monitor.logs import error_line, follow, newest_start, own_error, says_out_of_memory, selected
+from jobs.monitor.logs import embedkit_error, error_line, follow, newest_attempt, says_out_of_memory, selected
 
 FIRST = "2026-11-22 10:00:00,001 INFO job 5_1 on n1, start 0"
 SECOND = "2026-11-22 11:00:00,001 INFO job 5_1 on n2, start 1"
@@ -23,7 +23,7 @@ RAISED = "ModuleNotFoundError: No module named 'vllm'"
 
 
 @pytest.mark.parametrize(
-    ("lines", "said"),
+    ("lines", "expected"),
     [
         ([ERROR, STEPD + CANCELLED], "row 7: not finite"),
         ([STEPD + CANCELLED], CANCELLED),
@@ -34,27 +34,27 @@ RAISED = "ModuleNotFoundError: No module named 'vllm'"
         ([], None),
     ],
 )
-def test_the_line_that_matters_is_found(lines: list[str], said: str | None) -> None:
-    assert error_line([FIRST, *lines]) == said
+def test_error_line_is_found(lines: list[str], expected: str | None) -> None:
+    assert error_line([FIRST, *lines]) == expected
 
 
-def test_only_the_newest_start_counts(tmp_path: Path) -> None:
+def test_only_the_newest_attempt_counts(tmp_path: Path) -> None:
     log = tmp_path / "embed-00001.log"
     log.write_text("\n".join([FIRST, ERROR, "slurmstepd: error: Exceeded job memory limit", SECOND, "INFO well", ""]))
-    assert newest_start(log) == [SECOND, "INFO well"]
-    assert error_line(newest_start(log)) is None
-    assert own_error(newest_start(log)) is None
+    assert newest_attempt(log) == [SECOND, "INFO well"]
+    assert error_line(newest_attempt(log)) is None
+    assert embedkit_error(newest_attempt(log)) is None
     assert not says_out_of_memory(log)
-    assert newest_start(tmp_path / "none.log") == []
+    assert newest_attempt(tmp_path / "none.log") == []
 
 
-def test_what_slurm_wrote_before_python_began_is_read_where_nothing_else_is(tmp_path: Path) -> None:
+def test_error_line_from_before_python_started_is_found(tmp_path: Path) -> None:
     log = tmp_path / "prepare.log"
     log.write_bytes(b"slurm_script: line 4: module: command not found\n\xff\xfe\n")
-    assert "command not found" in (error_line(newest_start(log)) or "")
+    assert "command not found" in (error_line(newest_attempt(log)) or "")
 
 
-def test_logs_are_chosen_by_name_and_stage(tmp_path: Path) -> None:
+def test_logs_are_selected_by_name_and_stage(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.logs.mkdir()
     for name in ("prepare", "embed-00001", "embed-00002", "merge"):
@@ -71,7 +71,7 @@ def test_logs_are_chosen_by_name_and_stage(tmp_path: Path) -> None:
     st.lists(st.tuples(st.integers(0, 2), st.binary(max_size=20)), max_size=8),
     st.lists(st.binary(max_size=30), min_size=3, max_size=3),
 )
-def test_following_gives_every_whole_line_once_and_in_order_however_it_was_written(
+def test_follow_yields_each_line_once_and_in_order(
     tmp_path_factory: pytest.TempPathFactory, writes: list[tuple[int, bytes]], before: list[bytes]
 ) -> None:
     folder = tmp_path_factory.mktemp("logs")
@@ -101,7 +101,7 @@ def _quickly(called: Callable[..., object], *arguments: object) -> list[tuple[Pa
         return list(called(*arguments))  # type: ignore[call-overload]
 
 
-def test_a_log_that_comes_later_is_followed_from_its_beginning(tmp_path: Path) -> None:
+def test_log_that_appears_later_is_followed_from_its_start(tmp_path: Path) -> None:
     first, later = tmp_path / "a.log", tmp_path / "b.log"
     first.write_text("1\n2\n3\n")
     calls = []

@@ -1,4 +1,4 @@
-"""What became of each task, by files, queue, accounting, notes and logs, any of which may be missing or late."""
+"""The state of each task, by files, queue, accounting, attempts and logs, any of which may be missing or late."""
 
 import re
 from collections.abc import Sequence
@@ -14,11 +14,14 @@ from rich.console import Console
 
 from embedkit.check.status import ShardStatus, Status
 from embedkit.run import RunFolder
-from jobs.monitor.classify import Queue, State, Task, Typical, classify, mark_of, typical
-from jobs.monitor.overview import Overview, Seen, make_overview
-from jobs.monitor.screen import LEAST_ROWS, screen, whole
+from jobs.monitor.classify import Queue, State, TaskObservations, classify
+from jobs.monitor.observations import RunObservations
+from jobs.monitor.overview import make_overview
+from jobs.monitor.pace import Medians, alert_for, medians_of
+from jobs.monitor.schema import Overview
+from jobs.monitor.screen import LEAST_ROWS, all_lines, screen
 from jobs.profiles.schema import Resources
-from jobs.records.attempts import NO_EXIT_RECORD, Attempt, Start
+from jobs.records.attempts import NO_EXIT_RECORD, Attempt, AttemptEvent
 from jobs.records.submissions import LiveTask, Submission, new_submission
 from jobs.slurm.accounting import JobRecord
 from jobs.slurm.client import Task as QueueTask
@@ -39,12 +42,13 @@ def submission(job: str = "5", array: str = "0-2%2", when: float = LONG_AGO) -> 
     return Submission(**(fields | {"what": "submitted", "job": job, "at": at(when)}))
 
 
-def attempt(what: Any, when: float, why: str = "", job: str = "5_1", restart: int = 0) -> Attempt:
-    return Attempt(format=2, what=what, at=at(when), job=job, restart=restart, node="n1", done=0, why=why)
+def event(what: Any, when: float, why: str = "", job: str = "5_1", restart: int = 0) -> AttemptEvent:
+    return AttemptEvent(format=2, what=what, at=at(when), job=job, restart=restart, node="n1", done=0, why=why)
 
 
-def start(what: str | None, why: str = "", when: float = LONG_AGO) -> Start:
-    return Start(attempt("started", when), None if what is None else attempt(what, when, why))
+def attempt(what: str | None, why: str = "", when: float = LONG_AGO) -> Attempt:
+    """An attempt with an exit record of this kind; without one if `what` is None."""
+    return Attempt(event("started", when), None if what is None else event(what, when, why))
 
 
 def record(state: str, when: float = LONG_AGO) -> JobRecord:
@@ -55,19 +59,19 @@ def in_queue(state: str, index: int = 1, reason: str = "None") -> LiveTask:
     return LiveTask(QueueTask("5", index, state, reason, "n1", ""), "embed", (index,))
 
 
-def verdict(queue: Queue = "answered", **known: Any) -> tuple[State, str]:
-    found = classify(Task(name="embed-00001", **known), NOW, queue)
+def classified(queue: Queue = "answered", **observed: Any) -> tuple[State, str]:
+    found = classify(TaskObservations(name="embed-00001", **observed), NOW, queue)
     return found.state, found.why
 
 
-# What became of a task
+# The state of a task
 
 PIECES = {
     "submission": st.sampled_from([None, submission(), submission(when=NOW)]),
     "was_cancelled": st.booleans(),
     "records": st.lists(st.builds(record, st.sampled_from(["FAILED", "RUNNING", "CANCELLED", "ODD"])), max_size=2),
-    "starts": st.lists(
-        st.builds(start, st.sampled_from([None, "finished", "stopped", "cancelled", "failed"]), st.text(max_size=5)),
+    "attempts": st.lists(
+        st.builds(attempt, st.sampled_from([None, "finished", "stopped", "cancelled", "failed"]), st.text(max_size=5)),
         max_size=2,
     ),
     "error": st.sampled_from([None, "CUDA error"]),
@@ -80,67 +84,70 @@ QUEUES: st.SearchStrategy[Queue] = st.sampled_from(["none", "answered", "silent"
 
 @tries(300)
 @given(queue=QUEUES, known=st.fixed_dictionaries(PIECES))
-def test_what_files_say_is_done_is_done_and_what_the_queue_has_is_there(queue: Queue, known: dict[str, Any]) -> None:
-    assert verdict(queue, is_done=True, **known) == ("done", "")
-    state, why = verdict(queue, **known)
+def test_done_comes_from_files_and_running_from_the_queue(queue: Queue, known: dict[str, Any]) -> None:
+    """A shard with a manifest is done; a task in the queue is pending or running, whatever else was observed."""
+    assert classified(queue, is_done=True, **known) == ("done", "")
+    state, why = classified(queue, **known)
     assert state != "done"
     live = known["live"]
     if live is not None:
         assert state == ("pending" if live.task.state == "PENDING" else "running")
     else:
         assert state == "running" or not known["runs_here"]
-    assert bool(why) == (state in ("failed", "cancelled", "unsettled"))
+    assert bool(why) == (state in ("failed", "cancelled", "unknown"))
 
 
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        ({"starts": [start("failed", "no memory\nmore")]}, ("failed", "no memory more")),
-        ({"starts": [start("cancelled")]}, ("cancelled", "cancelled while it ran")),
-        ({"starts": [start("stopped", "SIGUSR2")]}, ("failed", "told to stop (SIGUSR2), and not queued again")),
-        ({"starts": [start("stopped", "SIGUSR2", NOW - 3)]}, ("unsettled", "just now")),
-        ({"starts": [start("finished")]}, ("failed", "gone or damaged")),
-        ({"starts": [start("finished")], "problem": "merge refused it: x"}, ("failed", "merge refused it: x")),
-        ({"starts": [start(None)], "records": [record("NODE_FAIL")]}, ("failed", NO_EXIT_RECORD)),
-        ({"starts": [start(None)], "records": [record("FAILED")], "error": "Killed"}, ("failed", "Killed")),
-        ({"starts": [start(None)]}, ("failed", NO_EXIT_RECORD)),
-        ({"starts": [start(None, when=NOW - 5)]}, ("unsettled", "just now")),
-        ({"starts": [start(None)], "records": [record("CANCELLED")]}, ("cancelled", "while it ran")),
+        ({"attempts": [attempt("failed", "no memory\nmore")]}, ("failed", "no memory more")),
+        ({"attempts": [attempt("cancelled")]}, ("cancelled", "cancelled while it ran")),
+        ({"attempts": [attempt("stopped", "SIGUSR2")]}, ("failed", "stopped by SIGUSR2, and not queued again")),
+        ({"attempts": [attempt("stopped", "SIGUSR2", NOW - 3)]}, ("unknown", "just now")),
+        ({"attempts": [attempt("finished")]}, ("failed", "missing or damaged")),
+        ({"attempts": [attempt("finished")], "problem": "merge refused it: x"}, ("failed", "merge refused it: x")),
+        ({"attempts": [attempt(None)], "records": [record("NODE_FAIL")]}, ("failed", NO_EXIT_RECORD)),
+        ({"attempts": [attempt(None)], "records": [record("FAILED")], "error": "Killed"}, ("failed", "Killed")),
+        ({"attempts": [attempt(None)]}, ("failed", NO_EXIT_RECORD)),
+        ({"attempts": [attempt(None, when=NOW - 5)]}, ("unknown", "just now")),
+        ({"attempts": [attempt(None)], "records": [record("CANCELLED")]}, ("cancelled", "while it ran")),
         ({"records": [record("CANCELLED")]}, ("cancelled", "before it started")),
         ({"was_cancelled": True}, ("cancelled", "before it started")),
-        ({"was_cancelled": True, "starts": [start(None)], "records": [record("FAILED")]}, ("failed", NO_EXIT_RECORD)),
-        ({"error": "module: command not found"}, ("failed", "module: command not found")),
-        ({"records": [record("FAILED")]}, ("failed", "before its first word")),
         (
-            {"starts": [start(None)], "records": [replace(record("NODE_FAIL"), ended=NOW - 3)]},
-            ("unsettled", "just now"),
+            {"was_cancelled": True, "attempts": [attempt(None)], "records": [record("FAILED")]},
+            ("failed", NO_EXIT_RECORD),
         ),
-        ({}, ("failed", "without a start")),
+        ({"error": "module: command not found"}, ("failed", "module: command not found")),
+        ({"records": [record("FAILED")]}, ("failed", "before embedkit started")),
+        (
+            {"attempts": [attempt(None)], "records": [replace(record("NODE_FAIL"), ended=NOW - 3)]},
+            ("unknown", "just now"),
+        ),
+        ({}, ("failed", "without starting")),
     ],
 )
-def test_what_has_left_the_queue_is_told_by_its_notes_then_the_accounting_then_its_log(
-    known: dict[str, Any], expected: tuple[str, str]
-) -> None:
-    state, why = verdict(submission=submission(), **known)
+def test_ended_task_by_exit_record_accounting_log(known: dict[str, Any], expected: tuple[str, str]) -> None:
+    """A task that left the queue is classified by its exit record, then the accounting, then its log."""
+    state, why = classified(submission=submission(), **known)
     assert state == expected[0]
     assert expected[1] in why
 
 
-def test_what_was_submitted_a_moment_ago_and_is_nowhere_yet_is_not_called_failed() -> None:
-    assert verdict(submission=submission(when=NOW - 2))[0] == "unsettled"
+def test_just_submitted_task_is_unknown_not_failed() -> None:
+    assert classified(submission=submission(when=NOW - 2))[0] == "unknown"
 
 
-def test_while_squeue_is_silent_only_what_ended_for_sure_has_failed() -> None:
-    assert verdict("silent", submission=submission(), starts=[start(None)])[0] == "unsettled"
-    assert verdict("silent", submission=submission(), starts=[start("failed", "x")]) == ("failed", "x")
-    assert verdict("silent", submission=submission(), records=[record("TIMEOUT")])[0] == "failed"
+def test_silent_squeue_leaves_only_certain_failures() -> None:
+    assert classified("silent", submission=submission(), attempts=[attempt(None)])[0] == "unknown"
+    assert classified("silent", submission=submission(), attempts=[attempt("failed", "x")]) == ("failed", "x")
+    assert classified("silent", submission=submission(), records=[record("TIMEOUT")])[0] == "failed"
 
 
-def test_without_a_cluster_what_is_not_at_work_waits_and_says_its_own_error() -> None:
-    assert verdict("none") == ("pending", "")
-    assert verdict("none", error="row 7 holds no text") == ("failed", "row 7 holds no text")
-    assert verdict("none", error="of an earlier start", runs_here=True)[0] == "running"
-    assert verdict("answered")[0] == "unsubmitted"
+def test_without_slurm_tasks_wait_or_show_their_own_error() -> None:
+    assert classified("none") == ("pending", "")
+    assert classified("none", error="row 7 holds no text") == ("failed", "row 7 holds no text")
+    assert classified("none", error="of an earlier start", runs_here=True)[0] == "running"
+    assert classified("answered")[0] == "unsubmitted"
 
 
 # Slow and hung
@@ -162,32 +169,32 @@ def shard(number: int = 0, seconds: float = 100.0, done: int = 5, **more: Any) -
     return ShardStatus(**(fields | more))
 
 
-def test_a_shard_is_slow_against_the_median_of_what_the_plan_predicted() -> None:
+def test_shard_is_slow_by_median_of_predicted_speed() -> None:
     shards = [shard(seconds=seconds) for seconds in (100.0, 90.0, 110.0, 250.0)]
-    usual = typical(shards)
-    assert [mark_of(one, 1.0, usual, None) for one in shards] == ["", "", "", "slow"]
-    assert mark_of(shards[3], 1.0, typical(shards[1:]), None) == ""  # too few to say
+    medians = medians_of(shards)
+    assert [alert_for(one, 1.0, medians, None) for one in shards] == ["", "", "", "slow"]
+    assert alert_for(shards[3], 1.0, medians_of(shards[1:]), None) == ""  # too few to say
     # As slow in tokens a second, but its rows are longer, and the plan knows.
-    assert mark_of(shard(seconds=250.0, predicted_seconds=500.0), 1.0, usual, None) == ""
+    assert alert_for(shard(seconds=250.0, predicted_seconds=500.0), 1.0, medians, None) == ""
 
 
-def test_a_shard_hangs_if_nothing_is_new_for_minutes_and_for_many_usual_chunks() -> None:
-    usual = Typical(shards=4, speed=1.0, chunk_seconds=20.0, start_seconds=90.0)
-    assert mark_of(shard(), 290.0, usual, None) == ""
-    assert mark_of(shard(), 310.0, usual, None) == "hung"
-    assert mark_of(shard(), 310.0, Typical(4, 1.0, 100.0, 90.0), None) == ""
-    assert mark_of(shard(done=0), 590.0, usual, None) == ""  # it starts
-    assert mark_of(shard(done=0), 710.0, usual, None) == "hung"
-    assert mark_of(shard(), 31.0, usual, 30.0) == "hung"
-    assert mark_of(shard(), None, usual, 30.0) == ""
+def test_shard_is_hung_after_minutes_and_many_usual_chunks() -> None:
+    medians = Medians(shards=4, speed=1.0, chunk_seconds=20.0, start_seconds=90.0)
+    assert alert_for(shard(), 290.0, medians, None) == ""
+    assert alert_for(shard(), 310.0, medians, None) == "hung"
+    assert alert_for(shard(), 310.0, Medians(4, 1.0, 100.0, 90.0), None) == ""
+    assert alert_for(shard(done=0), 590.0, medians, None) == ""  # it starts
+    assert alert_for(shard(done=0), 710.0, medians, None) == "hung"
+    assert alert_for(shard(), 31.0, medians, 30.0) == "hung"
+    assert alert_for(shard(), None, medians, 30.0) == ""
 
 
 @given(st.lists(st.builds(shard, st.just(0), st.floats(0.01, 1e5), st.integers(0, 10)), max_size=9))
-def test_the_medians_of_any_run_mark_nothing_that_is_as_the_median(shards: list[ShardStatus]) -> None:
-    usual = typical(shards)
+def test_median_speed_is_never_slow(shards: list[ShardStatus]) -> None:
+    medians = medians_of(shards)
     for one in shards:
-        speed = usual.speed
-        if speed is not None and one.chunks_done and mark_of(one, 0.0, usual, None) == "slow":
+        speed = medians.speed
+        if speed is not None and one.chunks_done and alert_for(one, 0.0, medians, None) == "slow":
             assert one.predicted_seconds * one.tokens_done / one.tokens / one.embed_seconds < speed
 
 
@@ -209,31 +216,31 @@ def status(shards: Sequence[ShardStatus], stage: Any = "embed") -> Status:
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> Seen:
+def runs(draw: st.DrawFn) -> RunObservations:
     count = draw(st.integers(1, 6))
     shards = [shard(number, draw(st.floats(1, 1000)), draw(st.integers(0, 10))) for number in range(count)]
     shards = [shard(number, state="done", done=10) if draw(st.booleans()) else one for number, one in enumerate(shards)]
     states = st.sampled_from(["RUNNING", "PENDING", "COMPLETING", "ODD"])
     queue = [in_queue(draw(states), number) for number in range(count) if draw(st.booleans())]
-    starts = {f"embed-{n:05d}": [start(draw(st.sampled_from([None, "failed", "stopped"])))] for n in range(count)}
-    return Seen(
+    attempts = {f"embed-{n:05d}": [attempt(draw(st.sampled_from([None, "failed", "stopped"])))] for n in range(count)}
+    return RunObservations(
         run=RUN,
         status=status(shards),
         now=NOW,
         submissions=draw(st.sampled_from([(), (submission(array=f"0-{count - 1}%3"),)])),
         queue=draw(st.sampled_from([None, queue])),
         records=draw(st.sampled_from([None, [], [record("FAILED")]])),
-        starts=draw(st.sampled_from([{}, starts])),
+        attempts=draw(st.sampled_from([{}, attempts])),
         errors=draw(st.sampled_from([{}, {"embed-00000": "CUDA error [/red]"}])),
     )
 
 
 @tries(60)
 @given(runs(), st.sampled_from([None, 10, 24, 60]))
-def test_any_run_has_every_shard_once_and_fits_its_screen(seen: Seen, height: int | None) -> None:
-    overview = make_overview(seen)
+def test_any_run_shows_each_shard_once_and_fits_the_screen(observed: RunObservations, height: int | None) -> None:
+    overview = make_overview(observed)
     embed = next(stage for stage in overview.stages if stage.stage == "embed")
-    assert sum(embed.tasks.values()) == len(overview.shards) == len(seen.status.shards)
+    assert sum(embed.tasks.values()) == len(overview.shards) == len(observed.status.shards)
     for view in overview.shards:
         assert view.seconds_left is None or view.seconds_left >= 0
         assert view.gpu_hours is None or view.gpu_hours >= 0
@@ -248,18 +255,19 @@ def test_any_run_has_every_shard_once_and_fits_its_screen(seen: Seen, height: in
 def shown(overview: Overview, height: int | None = None, width: int = 200) -> str:
     console = Console(width=width, height=height, force_terminal=height is not None, no_color=True)
     with console.capture() as capture:
-        console.print(whole(overview, RUN) if height is None else screen(overview, RUN, console), highlight=False)
+        console.print(all_lines(overview, RUN) if height is None else screen(overview, RUN, console), highlight=False)
     return re.sub(r"\x1b\[[0-9;]*m", "", capture.get())
 
 
-def test_of_64_shards_one_screen_shows_the_bad_ones_first_with_node_cause_and_log() -> None:
+def test_screen_of_64_shards_shows_trouble_first() -> None:
+    """The failed, hung and slow shards come first, with node, cause and log, and all fits 24 lines."""
     shards = [shard(number, state="done", done=10) for number in range(40)]
     shards += [shard(number, seconds=50.0 + number % 7, changed=NOW - 10) for number in range(40, 56)]
     shards += [shard(number, done=0) for number in range(56, 64)]
     shards[43] = shard(43, seconds=200.0, changed=NOW - 5)
     shards[50] = shard(50, seconds=50.0, changed=NOW - 1500)
-    failed = {"embed-00047": [Start(attempt("started", LONG_AGO, job="5_47"), attempt("failed", NOW, "CUDA error"))]}
-    seen = Seen(
+    failed = {"embed-00047": [Attempt(event("started", LONG_AGO, job="5_47"), event("failed", NOW, "CUDA error"))]}
+    observed = RunObservations(
         run=RUN,
         status=status(shards),
         now=NOW,
@@ -269,11 +277,11 @@ def test_of_64_shards_one_screen_shows_the_bad_ones_first_with_node_cause_and_lo
             *(in_queue("PENDING", number, "JobArrayTaskLimit") for number in range(56, 64)),
         ],
         records=[JobRecord(job="5", index=47, state="FAILED", exit_code="1:0", node="n1")],
-        starts=failed,
+        attempts=failed,
         errors={},
         logs=frozenset({"embed-00047", "embed-00043", "embed-00050"}),
     )
-    lines = shown(make_overview(seen), 24, 150).splitlines()
+    lines = shown(make_overview(observed), 24, 150).splitlines()
     assert len(lines) == 23  # the prompt has one
     table = lines[next(number for number, line in enumerate(lines) if line.startswith("shard")) + 1 :]
     assert [line.split()[:2] for line in table[:4]] == [
@@ -292,30 +300,30 @@ def test_of_64_shards_one_screen_shows_the_bad_ones_first_with_node_cause_and_lo
     assert "embedkit rerun /runs/demo" in text or "to continue:" in text
 
 
-def test_gpu_hours_count_every_start_whatever_became_of_it() -> None:
-    starts = [
-        Start(attempt("started", NOW - 7200), None),  # killed; the accounting knows when
-        Start(attempt("started", NOW - 3600, restart=1), attempt("stopped", NOW - 1800, restart=1)),
-        Start(attempt("started", NOW - 900, restart=2), None),  # it runs
+def test_gpu_hours_count_every_attempt_however_it_ended() -> None:
+    attempts = [
+        Attempt(event("started", NOW - 7200), None),  # killed; the accounting knows when
+        Attempt(event("started", NOW - 3600, restart=1), event("stopped", NOW - 1800, restart=1)),
+        Attempt(event("started", NOW - 900, restart=2), None),  # it runs
     ]
-    seen = Seen(
+    observed = RunObservations(
         run=RUN,
         status=status([shard(0, done=0), shard(1, changed=NOW - 10), shard(2, done=0)]),
         now=NOW,
         submissions=[submission()],
         queue=[in_queue("RUNNING")],
         records=[JobRecord(job="5", index=1, state="NODE_FAIL", ended=NOW - 5400)],
-        starts={"embed-00001": starts},
+        attempts={"embed-00001": attempts},
         errors={},
     )
-    overview = make_overview(seen)
+    overview = make_overview(observed)
     assert overview.shards[1].gpu_hours == pytest.approx((1800 + 1800 + 900) / 3600)
-    assert overview.shards[1].starts == 3
+    assert overview.shards[1].attempts == 3
     assert overview.shards[0].gpu_hours is None
 
 
-def test_a_lost_node_is_named_with_the_shards_that_slurm_starts_again() -> None:
-    seen = Seen(
+def test_lost_node_is_named_with_its_requeued_shards() -> None:
+    observed = RunObservations(
         run=RUN,
         status=status([shard(number, done=0) for number in range(3)]),
         now=NOW,
@@ -325,9 +333,9 @@ def test_a_lost_node_is_named_with_the_shards_that_slurm_starts_again() -> None:
             JobRecord(job="5", index=index, state=state, node="n2")
             for index, state in ((0, "NODE_FAIL"), (1, "NODE_FAIL"), (2, "RUNNING"))
         ],
-        starts={},
+        attempts={},
         errors={},
     )
-    overview = make_overview(seen)
+    overview = make_overview(observed)
     assert overview.notes == ("node n2 was lost; Slurm starts its tasks again by itself: shards 1",)
     assert "note: node n2 was lost" in shown(overview)

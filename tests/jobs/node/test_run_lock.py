@@ -1,4 +1,4 @@
-"""The lease of a job that a lost node ended is taken over by the next job, and only then."""
+"""A job takes over the run lock of a job that has ended, and only then."""
 
 import socket
 from pathlib import Path
@@ -26,10 +26,10 @@ def held_elsewhere(path: Path, job: str, restart: str = "0") -> None:
         ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", 1, False),
     ],
 )
-def test_a_lease_is_released_when_a_stand_in_scontrol_says_that_its_job_ended(
+def test_run_lock_is_released_once_scontrol_says_its_job_ended(
     says: str, code: int, ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it says is as the real one says it."""
+    """The stand-in prints what the real scontrol prints."""
     scontrol = tmp_path / "scontrol"
     scontrol.write_text(f"#!/bin/sh\necho '{says}' >&{1 if code == 0 else 2}\nexit {code}\n")
     scontrol.chmod(0o755)
@@ -40,9 +40,7 @@ def test_a_lease_is_released_when_a_stand_in_scontrol_says_that_its_job_ended(
     assert path.exists() is not ended
 
 
-def test_an_earlier_start_of_the_same_job_on_another_node_holds_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_earlier_attempt_of_the_same_job_holds_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "prepare.lease"
     held_elsewhere(path, "7", "0")
     monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""Scratch on a node: private, shared where it must be, removed by who leaves last; kernels are taken whole or not."""
+"""Scratch on a node: private, except for the shared kernels, and removed at the end by the last task."""
 
 import os
 import subprocess
@@ -48,7 +48,7 @@ def test_what_was_compiled_is_in_the_same_place_for_the_next_task(run: RunFolder
 def test_kernels_that_were_compiled_for_another_place_are_not_taken(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Measured: vLLM 0.24 fails on a cache whose files are not where they were written."""
+    """Measured: vLLM 0.24 fails on a cache whose files were moved."""
     pack(run)
     (tmp_path / "other").mkdir()
     monkeypatch.setenv(SCRATCH, str(tmp_path / "other"))
@@ -100,7 +100,7 @@ def test_what_a_killed_task_left_is_removed_by_the_next(run: RunFolder, tmp_path
 
 
 def test_many_tasks_that_come_and_go_take_nothing_from_each_other(run: RunFolder, tmp_path: Path) -> None:
-    """Found with 200 tasks on one node: a folder was removed between its making and the note of whose it is."""
+    """Found with 200 tasks on one node: a folder was removed after its creation, before its owner was recorded."""
     pack(run)
     again = (
         "import os, sys; from pathlib import Path; from embedkit.run import RunFolder\n"

@@ -1,4 +1,4 @@
-"""`embedkit report` on real local runs: what it prints is what JSON says."""
+"""`embedkit report` on real local runs: the text has the numbers of the JSON."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from embedkit.documents.codec import read
 from embedkit.documents.schema import ShardManifest
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import sha256_file
-from jobs.report.compute import Report
+from jobs.report.schema import Report
 from jobs.units import duration, number
 from tests.conftest import embedkit
 
@@ -82,14 +82,14 @@ def test_the_page_is_written_and_the_run_is_left_as_it_was(hash_run: RunFolder, 
     assert {path: sha256_file(path) for path in hash_run.path.rglob("*") if path.is_file()} == before
 
 
-def test_a_folder_that_is_not_there_is_named_and_nothing_is_written(hash_run: RunFolder, tmp_path: Path) -> None:
+def test_missing_folder_is_named_and_nothing_is_written(hash_run: RunFolder, tmp_path: Path) -> None:
     refused = embedkit("report", hash_run.path, "--html", tmp_path / "no" / "r.html", check=False)
     assert refused.returncode == 2
     assert f"there is no folder {tmp_path}/no" in refused.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_was_only_asked_for_or_prepared_has_a_report(prepared_run: RunFolder, tmp_path: Path) -> None:
+def test_requested_or_prepared_run_has_a_report(prepared_run: RunFolder, tmp_path: Path) -> None:
     report = report_of(prepared_run)
     assert (report.merged, report.shards_finished, report.ended) == (False, 0, None)
     assert [(shard.state, shard.attempts, shard.wall_seconds) for shard in report.shards] == [
@@ -142,12 +142,12 @@ def test_all_shards_are_printed_when_asked_for(tmp_path: Path) -> None:
     from tests.jobs.report.test_page import history
 
     report = history(100, 2)
-    said: dict[bool, str] = {}
+    output: dict[bool, str] = {}
     for everything in (False, True):
-        with (tmp_path / "said").open("w") as file:
+        with (tmp_path / "output").open("w") as file:
             print_run_report(report, Console(file=file), everything)
-        said[everything] = (tmp_path / "said").read_text()
-    assert len(said[False].splitlines()) < 60
-    assert "median of" in said[False]
-    shards: list[Any] = table(said[True], "shard")
+        output[everything] = (tmp_path / "output").read_text()
+    assert len(output[False].splitlines()) < 60
+    assert "median of" in output[False]
+    shards: list[Any] = table(output[True], "shard")
     assert [row["shard"] for row in shards] == [str(shard) for shard in range(100)]

@@ -1,4 +1,4 @@
-"""What a report says of starts that went in known ways; and what holds whatever happened."""
+"""Reports of attempts that went in known ways, and properties that every report has."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,32 +10,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.records.submissions import LiveTask
-from jobs.report.attempts import Evidence, Trace
 from jobs.report.collect import attempt_names, place_of, seconds_logged
-from jobs.report.compute import Report, Spent, make_report
+from jobs.report.compute import make_report
+from jobs.report.observations import AttemptFiles, AttemptObservations
+from jobs.report.schema import Report, Spent
 from jobs.slurm.client import Task
 from tests.support.fuzzing import tries
 from tests.support.histories import (
     GIB,
     T0,
-    evidence_of,
-    finished_trace,
+    attempt_of,
+    finished_files,
     inputs,
     manifest,
+    observations,
     record,
-    start,
     submission,
 )
 
 EMBED = submission("embed", "7", array="0-3%2", gpus=1)
 
 
-def report_of(evidence: Evidence, **more: Any) -> Report:
-    return make_report(inputs(evidence, **more))
+def report_of(observed: AttemptObservations, **more: Any) -> Report:
+    return make_report(inputs(observed, **more))
 
 
-def test_an_attempt_that_said_how_it_ended_needs_no_accounting() -> None:
-    report = report_of(evidence_of({0: [start("7_0", 10, 40, cpu_seconds=60.0)]}, [EMBED]))
+def test_attempt_with_exit_record_needs_no_accounting() -> None:
+    report = report_of(observations({0: [attempt_of("7_0", 10, 40, cpu_seconds=60.0)]}, [EMBED]))
     (attempt,) = report.attempts
     assert (attempt.outcome, attempt.wall_seconds, attempt.queue_seconds, attempt.device_seconds) == (
         *("finished", 30.0, 10.0),
@@ -48,44 +49,44 @@ def test_an_attempt_that_said_how_it_ended_needs_no_accounting() -> None:
     assert report.accounting == "none"
 
 
-def test_the_accounting_widens_a_start_to_what_was_allocated() -> None:
-    evidence = evidence_of(
-        {0: [start("7_0", 10, 40)]}, [EMBED], [record("7", 0, 5, 42, "COMPLETED", eligible=3, gpus=2)]
+def test_accounting_widens_an_attempt_to_its_allocation() -> None:
+    observed = observations(
+        {0: [attempt_of("7_0", 10, 40)]}, [EMBED], [record("7", 0, 5, 42, "COMPLETED", eligible=3, gpus=2)]
     )
-    (attempt,) = report_of(evidence).attempts
+    (attempt,) = report_of(observed).attempts
     assert (attempt.wall_seconds, attempt.queue_seconds, attempt.gpus) == (37.0, 2.0, 2)
     assert (attempt.cpu_seconds, attempt.memory_peak) == (3.0, GIB // 2)  # where the line has none
 
 
-def test_a_killed_start_ends_when_the_accounting_says() -> None:
-    evidence = evidence_of({0: [start("7_0", 10)]}, [EMBED], [record("7", 0, 8, 30, "NODE_FAIL")])
-    (attempt,) = report_of(evidence).attempts
+def test_killed_attempt_ends_when_the_accounting_says() -> None:
+    observed = observations({0: [attempt_of("7_0", 10)]}, [EMBED], [record("7", 0, 8, 30, "NODE_FAIL")])
+    (attempt,) = report_of(observed).attempts
     assert (attempt.outcome, attempt.wall_seconds, attempt.ended_at_least) == ("failed", 22.0, False)
     assert attempt.why is not None
     assert "NODE_FAIL" in attempt.why
 
 
-def test_without_accounting_a_killed_start_outlived_its_last_sign_and_not_the_next_start() -> None:
-    lane = [start("7_0", 10), start("8_0", 50, 60)]
-    signs = {(("embed", 0), "7_0", 0): T0 + 25.0}
-    first, second = report_of(evidence_of({0: lane}, [EMBED], last_signs=signs)).attempts
+def test_killed_attempt_ends_between_last_write_and_next_start() -> None:
+    lane = [attempt_of("7_0", 10), attempt_of("8_0", 50, 60)]
+    writes = {(("embed", 0), "7_0", 0): T0 + 25.0}
+    first, second = report_of(observations({0: lane}, [EMBED], last_writes=writes)).attempts
     assert (first.outcome, first.ended, first.ended_at_least) == ("failed", T0 + 25, True)
     late = {(("embed", 0), "7_0", 0): T0 + 55.0}  # the next start's own writing
-    assert report_of(evidence_of({0: lane}, [EMBED], last_signs=late)).attempts[0].ended == T0 + 50
+    assert report_of(observations({0: lane}, [EMBED], last_writes=late)).attempts[0].ended == T0 + 50
     assert (second.outcome, second.ended_at_least) == ("finished", False)
 
 
-def test_a_killed_start_lived_as_long_as_its_chunks_took_that_the_next_took_over() -> None:
-    lane = [start("7_0", 10), start("8_0", 50, 60)]
-    trace = replace(finished_trace("8_0", 0, 50, 60), adopted_seconds=7.0)
-    first, _ = report_of(evidence_of({0: lane}, [EMBED], traces={0: [trace]})).attempts
+def test_killed_attempt_ran_as_long_as_its_adopted_chunks() -> None:
+    lane = [attempt_of("7_0", 10), attempt_of("8_0", 50, 60)]
+    files = replace(finished_files("8_0", 0, 50, 60), adopted_seconds=7.0)
+    first, _ = report_of(observations({0: lane}, [EMBED], files={0: [files]})).attempts
     assert (first.wall_seconds, first.ended_at_least) == (7.0, True)
-    long = replace(trace, adopted_seconds=70.0)
-    assert report_of(evidence_of({0: lane}, [EMBED], traces={0: [long]})).attempts[0].wall_seconds == 40.0
+    long = replace(files, adopted_seconds=70.0)
+    assert report_of(observations({0: lane}, [EMBED], files={0: [long]})).attempts[0].wall_seconds == 40.0
 
 
-def test_what_nothing_tells_is_none_and_not_0() -> None:
-    report = report_of(evidence_of({0: [start("9_0", 10), start("9_0", 70, 80, restart=1)]}))
+def test_unknown_numbers_are_none_and_not_0() -> None:
+    report = report_of(observations({0: [attempt_of("9_0", 10), attempt_of("9_0", 70, 80, restart=1)]}))
     first = report.attempts[0]
     assert (first.ended, first.wall_seconds, first.queue_seconds, first.cpu_seconds) == (None,) * 4
     assert (first.cpus_asked, first.memory_asked, first.memory_peak, first.device_seconds) == (None,) * 4
@@ -93,10 +94,10 @@ def test_what_nothing_tells_is_none_and_not_0() -> None:
     assert (shard.embedded_seconds, shard.tokens_per_second, shard.cpus_used) == (None,) * 3
 
 
-def test_a_start_that_only_the_accounting_knows_counts() -> None:
-    """Its node's set-up hung, and Python never ran."""
+def test_attempt_that_only_the_accounting_knows_counts() -> None:
+    """The set-up of its node hung, and Python never ran."""
     records = [record("7", 1, 10, 20, "TIMEOUT"), record("7", 1, 40, 60, "COMPLETED")]
-    report = report_of(evidence_of({1: [start("7_1", 43, 59, restart=1)]}, [EMBED], records), shards=2)
+    report = report_of(observations({1: [attempt_of("7_1", 43, 59, restart=1)]}, [EMBED], records), shards=2)
     first, second = report.attempts
     assert (first.shard, first.restart, first.outcome, first.wall_seconds, first.node) == (
         1,
@@ -109,52 +110,59 @@ def test_a_start_that_only_the_accounting_knows_counts() -> None:
     assert report.shards[1].attempts == 2
 
 
-def test_a_purged_record_is_not_taken_from_a_later_start() -> None:
-    lane = [start("7_0", 10, 20, "stopped"), start("7_0", 130, 150, restart=1)]
-    first, second = report_of(evidence_of({0: lane}, [EMBED], [record("7", 0, 128, 151, "COMPLETED")])).attempts
+def test_purged_record_is_not_replaced_by_a_later_one() -> None:
+    lane = [attempt_of("7_0", 10, 20, "stopped"), attempt_of("7_0", 130, 150, restart=1)]
+    first, second = report_of(observations({0: lane}, [EMBED], [record("7", 0, 128, 151, "COMPLETED")])).attempts
     assert (first.wall_seconds, second.wall_seconds) == (10.0, 23.0)
-    assert report_of(evidence_of({0: lane}, [EMBED], [record("7", 0, 128, 151, "COMPLETED")])).accounting == "partial"
+    assert report_of(observations({0: lane}, [EMBED], [record("7", 0, 128, 151, "COMPLETED")])).accounting == "partial"
 
 
-def test_queue_time_without_accounting_begins_when_what_it_waited_for_had_ended() -> None:
+def test_queue_time_begins_when_the_awaited_job_ended() -> None:
     prepared = replace(
-        evidence_of({0: [start("7_0", 100, 130)]}, [submission("prepare", "6"), submission("embed", "7", after=["6"])])
+        observations(
+            {0: [attempt_of("7_0", 100, 130)]}, [submission("prepare", "6"), submission("embed", "7", after=["6"])]
+        )
     )
-    prepared.starts[("prepare", None)] = [start("6", 5, 90)]  # type: ignore[index]
+    prepared.attempts[("prepare", None)] = [attempt_of("6", 5, 90)]  # type: ignore[index]
     queue = {attempt.stage: attempt.queue_seconds for attempt in report_of(prepared).attempts}
     assert queue == {"prepare": 5.0, "embed": 10.0}
 
 
-def test_queue_time_of_a_requeued_start_begins_when_the_one_before_ended() -> None:
-    lane = [start("7_0", 10, 20, "stopped"), start("7_0", 130, 150, restart=1)]
-    assert [attempt.queue_seconds for attempt in report_of(evidence_of({0: lane}, [EMBED])).attempts] == [10.0, 110.0]
+def test_queue_time_of_a_requeue_begins_at_the_previous_end() -> None:
+    lane = [attempt_of("7_0", 10, 20, "stopped"), attempt_of("7_0", 130, 150, restart=1)]
+    assert [attempt.queue_seconds for attempt in report_of(observations({0: lane}, [EMBED])).attempts] == [10.0, 110.0]
 
 
-def test_what_the_arrays_own_limit_held_back_is_no_queue_time() -> None:
-    lanes = {0: [start("7_0", 1, 50)], 1: [start("7_1", 1, 40)], 2: [start("7_2", 43, 90)], 3: [start("7_3", 51, 90)]}
-    report = report_of(evidence_of(lanes, [EMBED]), shards=4)
+def test_waiting_for_the_arrays_own_limit_is_no_queue_time() -> None:
+    lanes = {
+        0: [attempt_of("7_0", 1, 50)],
+        1: [attempt_of("7_1", 1, 40)],
+        2: [attempt_of("7_2", 43, 90)],
+        3: [attempt_of("7_3", 51, 90)],
+    }
+    report = report_of(observations(lanes, [EMBED]), shards=4)
     assert [shard.queue_seconds for shard in report.shards] == [1.0, 1.0, 3.0, 1.0]
 
 
 def test_shards_that_share_a_task_share_its_gpus() -> None:
-    lanes = {shard: [start("7_0", 10, 40)] for shard in range(4)}
-    evidence = evidence_of(lanes, [submission("embed", "7", array="0", gpus=4)])
-    report = report_of(evidence, shards=4)
+    lanes = {shard: [attempt_of("7_0", 10, 40)] for shard in range(4)}
+    observed = observations(lanes, [submission("embed", "7", array="0", gpus=4)])
+    report = report_of(observed, shards=4)
     assert [attempt.gpus for attempt in report.attempts] == [1.0] * 4
     assert report.device_seconds == 4 * 30.0
     assert [attempt.cpus_asked for attempt in report.attempts] == [1.0] * 4
 
 
-def test_on_cpus_time_is_counted_by_workers_that_embed() -> None:
-    evidence = evidence_of({0: [start("7_0", 10, 40)]}, [submission("embed", "7", array="0")], device="cpu")
-    report = report_of(evidence)
+def test_unit_of_device_time_on_cpus_is_the_worker() -> None:
+    observed = observations({0: [attempt_of("7_0", 10, 40)]}, [submission("embed", "7", array="0")], device="cpu")
+    report = report_of(observed)
     assert (report.unit, report.device_seconds, report.attempts[0].gpus) == ("worker", 30.0, None)
 
 
-def test_a_local_run_has_what_its_manifest_says() -> None:
-    traces = {0: [finished_trace("local", 0, 10, 17)]}
+def test_local_run_is_reported_from_its_manifest() -> None:
+    files = {0: [finished_files("local", 0, 10, 17)]}
     report = report_of(
-        evidence_of({}, device="cuda", traces=traces), manifests={0: manifest(0, "local-0-ab")}, merged=True
+        observations({}, device="cuda", files=files), manifests={0: manifest(0, "local-0-ab")}, merged=True
     )
     (shard,) = report.shards
     assert (shard.wall_seconds, shard.device_seconds, shard.embedded_seconds) == (7.0, 7.0, 5.0)
@@ -164,18 +172,18 @@ def test_a_local_run_has_what_its_manifest_says() -> None:
     assert any("without Slurm" in note for note in report.notes)
 
 
-def test_earlier_attempts_that_left_no_trace_make_cost_unknown_and_are_told() -> None:
-    traces = {0: [finished_trace("local", 0, 10, 17)]}
-    report = report_of(evidence_of({}, traces=traces), manifests={0: manifest(0, "local-0-ab", adopted=3)})
+def test_unknown_earlier_attempts_make_the_cost_unknown() -> None:
+    files = {0: [finished_files("local", 0, 10, 17)]}
+    report = report_of(observations({}, files=files), manifests={0: manifest(0, "local-0-ab", adopted=3)})
     assert report.shards[0].attempts_at_least
     assert report.shards[0].spent is None
     assert any("left chunks but no times" in note for note in report.notes)
 
 
-def test_lost_is_what_ended_attempts_took_without_the_chunks_that_count() -> None:
-    lane = [start("7_0", 10, 20, "failed", why="boom"), start("8_0", 30, 36)]
+def test_lost_time_excludes_chunks_that_are_kept() -> None:
+    lane = [attempt_of("7_0", 10, 20, "failed", why="boom"), attempt_of("8_0", 30, 36)]
     report = report_of(
-        evidence_of({0: lane}, [EMBED, submission("embed", "8", array="0", gpus=1)]),
+        observations({0: lane}, [EMBED, submission("embed", "8", array="0", gpus=1)]),
         manifests={0: manifest(0, "8_0-0-ab", adopted=3)},
     )
     spent = report.shards[0].spent
@@ -185,16 +193,16 @@ def test_lost_is_what_ended_attempts_took_without_the_chunks_that_count() -> Non
 
 
 def test_a_prediction_of_the_hash_engine_is_left_out() -> None:
-    evidence = evidence_of({0: [start("7_0", 10, 40)]}, [EMBED])
-    report = report_of(evidence, manifests={0: manifest(0, "7_0-0-ab")}, engine="hash")
+    observed = observations({0: [attempt_of("7_0", 10, 40)]}, [EMBED])
+    report = report_of(observed, manifests={0: manifest(0, "7_0-0-ab")}, engine="hash")
     assert (report.predicted_seconds, report.cost_ratio, report.shards[0].predicted_seconds) == (None,) * 3
-    assert report_of(evidence, manifests={0: manifest(0, "7_0-0-ab")}).cost_ratio == 0.5
+    assert report_of(observed, manifests={0: manifest(0, "7_0-0-ab")}).cost_ratio == 0.5
 
 
 @pytest.mark.parametrize(("live", "outcome"), [((), "failed"), (("7_0",), "running"), (None, "unknown")])
-def test_whether_a_silent_start_runs_the_queue_says(live: tuple[str, ...] | None, outcome: str) -> None:
+def test_queue_says_whether_an_attempt_still_runs(live: tuple[str, ...] | None, outcome: str) -> None:
     tasks = None if live is None else [LiveTask(Task("7", 0, "RUNNING", "", "n1", ""), "embed", (0,)) for _ in live]
-    report = report_of(evidence_of({0: [start("7_0", 10)]}, [EMBED], live=tasks, now=100.0))
+    report = report_of(observations({0: [attempt_of("7_0", 10)]}, [EMBED], live=tasks, now=100.0))
     (attempt,) = report.attempts
     assert attempt.outcome == outcome
     assert attempt.ended == (T0 + 100 if outcome == "running" else None)
@@ -203,11 +211,11 @@ def test_whether_a_silent_start_runs_the_queue_says(live: tuple[str, ...] | None
 
 def test_shards_that_wait_are_queued() -> None:
     tasks = [LiveTask(Task("7", 1, "PENDING", "Priority", "", ""), "embed", (1,))]
-    report = report_of(evidence_of({}, [EMBED], live=tasks), shards=2)
+    report = report_of(observations({}, [EMBED], live=tasks), shards=2)
     assert [shard.state for shard in report.shards] == ["unfinished", "queued"]
 
 
-def test_seconds_between_the_lines_of_a_start_do_not_depend_on_its_nodes_zone(tmp_path: Path) -> None:
+def test_seconds_in_a_log_do_not_depend_on_the_time_zone(tmp_path: Path) -> None:
     (tmp_path / "log").write_text(
         "module loaded\n"
         "2026-11-23 14:00:00,100 INFO job 7_0 on n1, start 0\n"
@@ -232,11 +240,11 @@ STATES = st.sampled_from(["COMPLETED", "FAILED", "CANCELLED", "NODE_FAIL", "TIME
 
 
 @st.composite
-def evidences(draw: st.DrawFn) -> tuple[Evidence, int, dict[int, Any]]:
-    """Any: shards started again and again, requeued or resubmitted, lines and records lost, clocks that differ."""
+def any_observations(draw: st.DrawFn) -> tuple[AttemptObservations, int, dict[int, Any]]:
+    """Any history: shards requeued or resubmitted many times, events and records lost, clocks that differ."""
     shards = draw(st.integers(1, 4))
     seconds = st.floats(0, 500, allow_nan=False)
-    lanes, records, manifests, traces, signs = {}, [], {}, {}, {}
+    lanes, records, manifests, left, writes = {}, [], {}, {}, {}
     for shard in range(shards):
         lane, at, restart = [], draw(seconds), 0
         for _ in range(draw(st.integers(0, 4))):
@@ -249,12 +257,12 @@ def evidences(draw: st.DrawFn) -> tuple[Evidence, int, dict[int, Any]]:
                 index = int(name.partition("_")[2])
                 records.append(record(job, index, at + skew, end, draw(STATES), draw(seconds), draw(st.integers(0, 2))))
             if draw(st.booleans()):
-                lane.append(start(name, at, None if word is None else ended, word or "failed", restart))
+                lane.append(attempt_of(name, at, None if word is None else ended, word or "failed", restart))
             if draw(st.booleans()):
-                signs[("embed", shard), name, restart] = T0 + draw(seconds)
+                writes[("embed", shard), name, restart] = T0 + draw(seconds)
             if draw(st.booleans()):
                 chunks = {10 * shard + 2 * n: (200, draw(st.floats(0, 200))) for n in range(draw(st.integers(0, 5)))}
-                trace = Trace(
+                files = AttemptFiles(
                     job=draw(st.sampled_from([name, "local"])),
                     restart=restart,
                     node="n1",
@@ -263,14 +271,14 @@ def evidences(draw: st.DrawFn) -> tuple[Evidence, int, dict[int, Any]]:
                     finished=False,
                     chunks=chunks,
                 )
-                traces.setdefault(shard, []).append(trace)
+                left.setdefault(shard, []).append(files)
             at, restart = ended + draw(seconds) - draw(st.sampled_from([0, 300])), restart + 1
         lanes[shard] = lane
         if lane and draw(st.booleans()):
-            first = lane[-1].first
+            first = lane[-1]
             name = f"{first.job}-{first.restart}-ab"
             manifests[shard] = manifest(shard, name, draw(st.floats(0, 100)), draw(st.integers(0, 5)))
-            traces[shard] = [finished_trace(first.job, first.restart, at, at + 5)]
+            left[shard] = [finished_files(first.job, first.restart, at, at + 5)]
     submissions = [
         submission(
             "embed",
@@ -283,21 +291,21 @@ def evidences(draw: st.DrawFn) -> tuple[Evidence, int, dict[int, Any]]:
         for job, after, gpus in (("7", [], draw(st.integers(0, 2))), ("8", ["7"], 0), ("9", ["8", "5"], 1))
         if draw(st.booleans())
     ]
-    evidence = evidence_of(
+    observed = observations(
         lanes,
         submissions,
         draw(st.sampled_from([None, records])),
         draw(st.sampled_from(["cpu", "cuda"])),
         now=draw(st.floats(0, 5000)),
-        traces=traces,
-        last_signs=signs,
+        files=left,
+        last_writes=writes,
         live=draw(st.sampled_from([None, ()])),
     )
-    return evidence, shards, manifests
+    return observed, shards, manifests
 
 
 def numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
-    """Every number of a report as JSON has it."""
+    """Every number of a report's JSON, with its key."""
     if isinstance(value, dict):
         return [found for key, inner in value.items() for found in numbers(inner, key)]
     if isinstance(value, list | tuple):
@@ -305,11 +313,13 @@ def numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
     return [(name, value)] if isinstance(value, int | float) else []
 
 
-@given(evidences())
+@given(any_observations())
 @tries(300)
-def test_times_add_up_shares_are_shares_and_nothing_is_negative(given_: tuple[Evidence, int, dict[int, Any]]) -> None:
-    evidence, shards, manifests = given_
-    report = report_of(evidence, shards=shards, manifests=manifests)
+def test_times_add_up_and_nothing_is_negative(
+    given_: tuple[AttemptObservations, int, dict[int, Any]],
+) -> None:
+    observed, shards, manifests = given_
+    report = report_of(observed, shards=shards, manifests=manifests)
     for name, value in numbers(msgspec.to_builtins(report)):
         assert value >= 0, name
         assert not name.endswith("_share") or value <= 1, name
@@ -320,7 +330,7 @@ def test_times_add_up_shares_are_shares_and_nothing_is_negative(given_: tuple[Ev
         assert (whole is None) == (not known)
         assert whole is None or whole == pytest.approx(sum(known))
     assert embed.attempts == len(report.attempts) == sum(shard.attempts for shard in report.shards)
-    assert embed.attempts >= sum(len(lane) for lane in evidence.starts.values())
+    assert embed.attempts >= sum(len(lane) for lane in observed.attempts.values())
     for shard in report.shards:
         if shard.spent is not None:
             assert shard.spent.total == pytest.approx(shard.device_seconds)
@@ -332,16 +342,16 @@ def test_times_add_up_shares_are_shares_and_nothing_is_negative(given_: tuple[Ev
         assert (
             attempt.outcome != "running"
             or attempt.ended is None
-            or attempt.ended <= max(evidence.now, attempt.started or 0)
+            or attempt.ended <= max(observed.now, attempt.started or 0)
         )
 
 
-@given(evidences())
+@given(any_observations())
 @tries(50)
-def test_the_same_evidence_gives_the_same_report_and_json_holds_all_of_it(
-    given_: tuple[Evidence, int, dict[int, Any]],
+def test_report_is_deterministic_and_survives_json(
+    given_: tuple[AttemptObservations, int, dict[int, Any]],
 ) -> None:
-    evidence, shards, manifests = given_
-    report = report_of(evidence, shards=shards, manifests=manifests)
-    assert report == report_of(evidence, shards=shards, manifests=manifests)
+    observed, shards, manifests = given_
+    report = report_of(observed, shards=shards, manifests=manifests)
+    assert report == report_of(observed, shards=shards, manifests=manifests)
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report

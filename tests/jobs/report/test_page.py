@@ -10,29 +10,30 @@ from xml.etree import ElementTree
 
 import pytest
 
-from jobs.report.compute import Report, make_report
+from jobs.report.compute import make_report
 from jobs.report.page import page, timeline, write_page
+from jobs.report.schema import Report
 from tests.support import browser
-from tests.support.histories import evidence_of, inputs, manifest, record, start, submission
+from tests.support.histories import attempt_of, inputs, manifest, observations, record, submission
 
 NASTY = "<b>a&b\"c'</b></title></svg><script>alert(1)</script>\x00\x1b[31m ]]> {{ 7*7 }} é 漢 \ud83d"
 XHTML = "{http://www.w3.org/1999/xhtml}"
 
 
-def history(shards: int, starts: int = 3, why: str = "boom") -> Report:
-    """Every shard failed, but for its last start, which is 100 s long like the others."""
+def history(shards: int, attempts: int = 3, why: str = "boom") -> Report:
+    """All attempts take 100 s; of each shard, all but the last failed."""
     embed = submission("embed", "7", array=f"0-{shards - 1}", gpus=1)
     lanes, records = {}, []
     for shard in range(shards):
         lanes[shard] = []
-        for n in range(starts):
-            began, last = 20.0 + shard + 150 * n, n == starts - 1
+        for n in range(attempts):
+            began, last = 20.0 + shard + 150 * n, n == attempts - 1
             lanes[shard].append(
-                start(f"7_{shard}", began, began + 100, "finished" if last else "failed", n, "" if last else why)
+                attempt_of(f"7_{shard}", began, began + 100, "finished" if last else "failed", n, "" if last else why)
             )
             records.append(record("7", shard, began - 1, began + 101, "COMPLETED", began - 15, gpus=1))
-    manifests = {shard: manifest(shard, f"7_{shard}-{starts - 1}-ab", 10.0) for shard in range(shards)}
-    return make_report(inputs(evidence_of(lanes, [embed], records), shards, manifests, merged=True))
+    manifests = {shard: manifest(shard, f"7_{shard}-{attempts - 1}-ab", 10.0) for shard in range(shards)}
+    return make_report(inputs(observations(lanes, [embed], records), shards, manifests, merged=True))
 
 
 class Reader(HTMLParser):
@@ -61,10 +62,10 @@ def bars(root: ElementTree.Element) -> list[ElementTree.Element]:
     return [g for g in root.iter(f"{XHTML}g") if g.get("class", "").startswith("bar ")]
 
 
-@pytest.mark.parametrize(("shards", "starts"), [(1, 1), (6, 3), (30, 2), (300, 1)])
-def test_the_page_is_well_formed_and_has_a_bar_a_start(shards: int, starts: int) -> None:
-    root = ElementTree.fromstring(page(history(shards, starts)))
-    assert len(bars(root)) == shards * starts
+@pytest.mark.parametrize(("shards", "attempts"), [(1, 1), (6, 3), (30, 2), (300, 1)])
+def test_page_is_well_formed_and_has_one_bar_per_attempt(shards: int, attempts: int) -> None:
+    root = ElementTree.fromstring(page(history(shards, attempts)))
+    assert len(bars(root)) == shards * attempts
     for bar in bars(root):
         title, queued, ran = bar
         assert "job 7_" in (title.text or "")
@@ -77,7 +78,7 @@ def test_the_page_is_well_formed_and_has_a_bar_a_start(shards: int, starts: int)
         assert float(queued.get("x", "")[:-1]) < float(ran.get("x", "")[:-1])
 
 
-def test_a_bar_is_as_long_as_its_start_and_coloured_by_its_end() -> None:
+def test_bar_has_the_length_and_outcome_of_its_attempt() -> None:
     drawn = timeline(history(1, 2))
     assert drawn is not None
     first, second = drawn.lanes[0].bars
@@ -131,8 +132,8 @@ def test_the_page_needs_nothing_else() -> None:
     assert "default-src 'none'" in html
 
 
-def test_a_page_is_written_whole_and_a_run_without_starts_has_one_too(tmp_path: Path) -> None:
-    write_page(make_report(inputs(evidence_of({}))), tmp_path / "r.html")
+def test_run_without_attempts_has_a_page_too(tmp_path: Path) -> None:
+    write_page(make_report(inputs(observations({}))), tmp_path / "r.html")
     root = ElementTree.fromstring((tmp_path / "r.html").read_bytes())
     assert not bars(root)
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
@@ -180,9 +181,7 @@ def measure(html: str, folder: Path, width: int, *options: str) -> dict[str, Any
 @pytest.mark.skipif(browser.program() is None, reason="there is no Chromium here; `make browser` installs it")
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("shards", [6, 1000])
-def test_in_a_browser_all_bars_show_nothing_is_fetched_and_nothing_is_too_wide(
-    shards: int, width: int, tmp_path: Path
-) -> None:
+def test_browser_shows_all_bars_and_fetches_nothing(shards: int, width: int, tmp_path: Path) -> None:
     found = measure(page(history(shards, why="no progress for 600 s " + "x" * 400)), tmp_path, width)
     assert found["inner"] == width
     assert found["scroll"] <= width
@@ -193,7 +192,7 @@ def test_in_a_browser_all_bars_show_nothing_is_fetched_and_nothing_is_too_wide(
 
 @pytest.mark.slow
 @pytest.mark.skipif(browser.program() is None, reason="there is no Chromium here; `make browser` installs it")
-def test_in_a_browser_the_page_is_light_or_dark_as_its_reader_likes(tmp_path: Path) -> None:
+def test_browser_page_is_light_or_dark_by_preference(tmp_path: Path) -> None:
     html = page(history(6))
     light = measure(html, tmp_path, 1280, "--blink-settings=preferredColorScheme=1")
     dark = measure(html, tmp_path, 1280, "--blink-settings=preferredColorScheme=0")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedkit.errors import EmbedkitError
-from jobs.monitor.logs import error_line, newest_start, says_out_of_memory
+from jobs.monitor.logs import error_line, newest_attempt, says_out_of_memory
 from jobs.node import signals
 from jobs.profiles.schema import Resources
 from jobs.slurm import read_cluster
@@ -261,7 +261,7 @@ def test_only_logs_of_jobs_without_memory_say_so(version: str) -> None:
 
 def test_the_error_line_is_found_in_every_log_that_slurm_ended(version: str) -> None:
     folder = RECORDED / version / "logs"
-    said = {path.stem: error_line(newest_start(path)) or "" for path in sorted(folder.glob("*.log"))}
+    said = {path.stem: error_line(newest_attempt(path)) or "" for path in sorted(folder.glob("*.log"))}
     for name in ("array-3", "cancelled", "lost_once", "preempted_once", "time"):
         assert "CANCELLED AT 2026-11-" in said[name]
     assert "DUE TO TIME LIMIT" in said["time"].upper()

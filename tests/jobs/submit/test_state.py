@@ -483,7 +483,7 @@ def test_requeued_starts_are_told_apart_without_damaged_lines(run: RunFolder, sh
     lines = path.read_bytes().splitlines(keepends=True)
     assert [json.loads(line)["restart"] for line in lines] == [0, 0, 1, 1, 2, 2]
     path.write_bytes(b"".join([*lines[:3], lines[3][:-9] + b"\n", *lines[4:]]) + b'{"cut')
-    assert [start.outcome for start in shard.attempts.starts()] == ["stopped", "failed", "stopped"]
+    assert [attempt.outcome for attempt in shard.attempts.attempts()] == ["stopped", "failed", "stopped"]
 
 
 def test_a_task_that_only_the_second_look_shows_is_not_lost(

@@ -145,15 +145,15 @@ def print_usage(run: RunFolder) -> None:
     names = {path.name.partition(".")[0] for path in run.logs.glob("*.attempts.jsonl")}
     for stage in ("prepare", "embed", "merge"):
         mine = [name for name in names if name.partition("-")[0] == stage]
-        starts = [
-            start
+        attempts = [
+            attempt
             for name in mine
-            for start in Attempts(run, stage, int(name.rpartition("-")[2]) if "-" in name else None).starts()  # type: ignore[arg-type]
+            for attempt in Attempts(run, stage, int(name.rpartition("-")[2]) if "-" in name else None).attempts()  # type: ignore[arg-type]
         ]
-        ended = [start.last for start in starts if start.last is not None]
+        ended = [attempt.exit_record for attempt in attempts if attempt.exit_record is not None]
         peak = max((last.peak_bytes or 0 for last in ended), default=0)
         cpu = sum(last.cpu_seconds or 0.0 for last in ended)
-        print(f"{stage:<8} {len(starts):>3} starts, {cpu:,.0f} CPU s, peak {peak / 1e6:,.0f} MB per task")
+        print(f"{stage:<8} {len(attempts):>3} attempts, {cpu:,.0f} CPU s, peak {peak / 1e6:,.0f} MB per task")
     files = [path for path in run.path.rglob("*") if path.is_file()]
     sizes: dict[str, list[int]] = {}
     for path in files:

@@ -1,0 +1,151 @@
+"""What was observed of a run at one moment, and the same sorted by task."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from embedkit.check.status import Status
+from embedkit.run import RunFolder
+from jobs.monitor.classify import Queue, TaskObservations
+from jobs.profiles.schema import Stage
+from jobs.records.attempts import Attempt
+from jobs.records.log_names import log_name
+from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
+from jobs.slurm.accounting import JobRecord
+from jobs.slurm.client import job_id
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunObservations:
+    """All that was observed of a run. Tasks are named as their logs (`embed-00017`).
+
+    Attributes:
+        now: seconds since the epoch.
+        queue: the run's tasks in squeue; None if Slurm was not asked or did not answer.
+        records: the run's records in sacct; None if there is no accounting.
+        attempts: the attempts of each task, oldest first.
+        errors: the error line of each log that has one.
+        logs: the logs that exist.
+        here: tasks that processes outside Slurm work on, such as those of `embedkit run`.
+        notes: what could not be observed, for people.
+        hung_after: quiet seconds after which a shard is hung; None for a limit from the medians.
+        start_seconds: start-up of the engine in the preflight; None if there was no preflight.
+    """
+
+    run: RunFolder
+    status: Status
+    now: float
+    submissions: Sequence[Submission] = ()
+    queue: Sequence[LiveTask] | None = None
+    records: Sequence[JobRecord] | None = None
+    attempts: Mapping[str, Sequence[Attempt]]
+    errors: Mapping[str, str]
+    logs: frozenset[str] = frozenset()
+    here: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+    hung_after: float | None = None
+    start_seconds: float | None = None
+
+    @property
+    def queue_state(self) -> Queue:
+        """Whether squeue answered."""
+        return "none" if not self.submissions else "answered" if self.queue is not None else "silent"
+
+
+class ObservationsByTask:
+    """The observations of a run, sorted by task."""
+
+    def __init__(self, observed: RunObservations) -> None:
+        self._observed = observed
+        self._newest: dict[str, Submission] = {}
+        """The newest submission of each task."""
+        self._by_job: dict[str, Submission] = {}
+        self._index_of: dict[str, dict[int, int]] = {}
+        """The array index of each shard, by job."""
+        cancelled = [line for line in observed.submissions if line.what == "cancelled"]
+        self._cancelled = {(line.job, name) for line in cancelled for name in names_of(line)}
+        self._records: dict[tuple[str, int | None], list[JobRecord]] = {}
+        self._live: dict[str, LiveTask] = {}
+        self.parallel = 1
+        """How many shards may run at once."""
+        for line in observed.submissions:
+            if line.what == "submitted" and line.job is not None:
+                self._by_job[line.job] = line
+                self._index_of[line.job] = line.index_of
+                self._newest |= dict.fromkeys(names_of(line), line)
+                if line.stage == "embed":
+                    self.parallel = int(line.array.partition("%")[2] or 1) * line.per_job
+        for record in observed.records or ():
+            self._records.setdefault((record.job, record.index), []).append(record)
+        for live in observed.queue or ():
+            for name in [log_name(live.stage, shard) for shard in live.shards or (None,)]:
+                # A task may be queued again while it still runs: then it counts as running.
+                if name not in self._live or live.task.state != "PENDING":
+                    self._live[name] = live
+
+    def names(self, stage: Stage) -> list[str]:
+        """The tasks of a stage that were ever submitted."""
+        return sorted(name for name, line in self._newest.items() if line.stage == stage)
+
+    def task(self, stage: Stage, shard: int | None, is_done: bool, problem: str | None = None) -> TaskObservations:
+        """Join all that was observed of one task."""
+        name = log_name(stage, shard)
+        submission = self._newest.get(name)
+        job = submission.job if submission is not None and submission.job is not None else ""
+        return TaskObservations(
+            name=name,
+            is_done=is_done,
+            problem=problem,
+            error=self._observed.errors.get(name),
+            submission=submission,
+            was_cancelled=(job, name) in self._cancelled,
+            live=self._live.get(name),
+            records=self._records_of(job, shard),
+            attempts=[attempt for attempt in self._observed.attempts.get(name, ()) if job_id(attempt.job) == job],
+            runs_here=name in self._observed.here,
+        )
+
+    def _records_of(self, job: str, shard: int | None) -> list[JobRecord]:
+        """The accounting's records of the task of a job that embeds a shard."""
+        index = None if shard is None else self._index_of.get(job, {}).get(shard)
+        return self._records.get((job, index), [])
+
+    def gpu_hours(self, name: str, shard: int, changed: float | None, runs: bool) -> float | None:
+        """GPU hours of all attempts at a shard; None if there were none, or they had no GPUs.
+
+        An attempt without an exit record ended when the accounting says, or else not before its last write.
+
+        Args:
+            name: the task's name.
+            shard: the shard.
+            changed: when the shard's newest attempt last wrote a chunk, seconds since the epoch.
+            runs: whether the newest attempt is running.
+        """
+        hours, gpus = 0.0, 0
+        attempts = self._observed.attempts.get(name, ())
+        counts: Counter[str] = Counter()
+        for number, attempt in enumerate(attempts):
+            job = job_id(attempt.job)
+            line = self._by_job.get(job)
+            # sacct has one record per attempt of a job, in the same order.
+            records = self._records_of(job, shard)
+            record = records[counts[job]] if counts[job] < len(records) else None
+            counts[job] += 1
+            count = line.gpus // line.per_job if line is not None else 0
+            started, is_newest = seconds_since_epoch(attempt.started.at), number == len(attempts) - 1
+            if attempt.exit_record is not None:
+                ended = seconds_since_epoch(attempt.exit_record.at)
+            elif is_newest and runs:
+                ended = self._observed.now
+            else:
+                # The accounting has whole seconds, cut off: an attempt may seem to end before it started.
+                recorded = record.ended if record is not None else None
+                ended = max(started, recorded or 0.0, (changed if is_newest else None) or 0.0)
+            gpus += count
+            hours += count * max(ended - started, 0.0) / 3600
+        return hours if gpus else None
+
+
+def names_of(line: Submission) -> list[str]:
+    """The names of the tasks that a submission includes, as their logs are named."""
+    return [log_name(line.stage, shard) for shard in line.index_of] if line.array else [log_name(line.stage, None)]

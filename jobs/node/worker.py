@@ -1,0 +1,34 @@
+"""The worker of one shard where an array task has several: it passes the code of its error to the task's process."""
+
+from contextlib import suppress
+from pathlib import Path
+
+from embedkit.errors import EmbedkitError
+from jobs.tasks import embed_task
+
+
+def embed_in_worker(run: Path, shard: int, scratch: Path) -> None:
+    """Embed one shard. If that raises an error with a code, write the code to the task's scratch folder first.
+
+    Args:
+        run: the run's folder.
+        shard: the shard.
+        scratch: a folder of this array task alone, for the file that `error_code_of` reads.
+    """
+    try:
+        embed_task(run, shard)
+    except EmbedkitError as error:
+        if error.code:
+            with suppress(OSError):  # without the file, the shard's event has no code
+                _code_file(scratch, shard).write_text(error.code)
+        raise
+
+
+def error_code_of(scratch: Path, shard: int) -> str:
+    """The code of the error that ended a shard's worker; "" if it has none, or the worker was killed."""
+    path = _code_file(scratch, shard)
+    return path.read_text() if path.exists() else ""
+
+
+def _code_file(scratch: Path, shard: int) -> Path:
+    return scratch / f"error-code-{shard:05d}"

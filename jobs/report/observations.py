@@ -1,0 +1,83 @@
+"""What was observed of a run and its attempts, before it is put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from embedkit.documents.schema import Device, EngineName, Plan, ShardManifest
+from jobs.profiles.schema import Stage
+from jobs.records.attempts import Attempt
+from jobs.records.submissions import LiveTask, Submission
+from jobs.slurm.accounting import JobRecord
+
+LOCAL = "local"
+"""The job of an attempt outside Slurm."""
+
+Place = tuple[Stage, int | None]
+"""A stage, and a shard or None: what one attempts file, and one lane of the timeline, belong to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptFiles:
+    """What one attempt at a shard left in the shard's folder. Times are seconds since the epoch.
+
+    Attributes:
+        ended: when it last wrote a file; if it finished, when it published its manifest.
+        finished: whether it published the shard's manifest.
+        chunks: tokens and seconds of its durable chunks, by first id.
+        adopted_seconds: seconds of the chunks that it adopted from earlier attempts.
+    """
+
+    job: str
+    restart: int
+    node: str
+    started: float | None
+    ended: float | None
+    finished: bool
+    chunks: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    adopted_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptObservations:
+    """All that was observed of the attempts of a run. Times are seconds since the epoch.
+
+    Attributes:
+        attempts: from the attempts files, oldest first.
+        last_writes: when an attempt without an exit record last wrote to its log, by place, job and restart.
+        files: what attempts left in the shards' folders, by shard.
+        local_stages: start and end of stages that ran outside Slurm and have no attempts file.
+        records: the run's records in the accounting; None if there is no accounting.
+        live: the run's tasks in the queue; None if Slurm was not asked or did not answer.
+    """
+
+    now: float
+    device: Device
+    attempts: Mapping[Place, Sequence[Attempt]] = field(default_factory=dict)
+    last_writes: Mapping[tuple[Place, str, int], float] = field(default_factory=dict)
+    files: Mapping[int, Sequence[AttemptFiles]] = field(default_factory=dict)
+    local_stages: Mapping[Stage, tuple[float, float]] = field(default_factory=dict)
+    submissions: Sequence[Submission] = ()
+    records: Sequence[JobRecord] | None = None
+    live: Sequence[LiveTask] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All that was read of a run.
+
+    Attributes:
+        asked: when it was submitted; if it never was, when it was requested. Seconds since the epoch.
+        observed: what was observed of its attempts.
+        manifests: the manifests of its finished shards.
+        merge_timings: seconds of merge by phase.
+    """
+
+    run: str
+    name: str
+    engine: EngineName
+    asked: float | None
+    merged: bool
+    observed: AttemptObservations
+    plan: Plan | None = None
+    manifests: Mapping[int, ShardManifest] = field(default_factory=dict)
+    merge_timings: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,51 @@
+"""What a job records of its end: an exit record with the error's code, also where a worker raised the error."""
+
+from pathlib import Path
+
+import pytest
+
+from embedkit.errors import CanaryMoved, EmbedkitError, PreflightFailed
+from embedkit.run import RunFolder
+from jobs.node import job as job_module
+from jobs.node.job import SlurmJob
+from jobs.node.worker import embed_in_worker, error_code_of
+from jobs.records.attempts import Attempts
+
+
+@pytest.mark.parametrize(
+    ("error", "why", "code"),
+    [
+        (EmbedkitError("row 7"), "row 7", ""),
+        (PreflightFailed("model: x"), "model: x", "preflight-failed"),
+        (RuntimeError("CUDA error"), "RuntimeError: CUDA error", ""),
+    ],
+)
+def test_exit_record_has_the_errors_code(
+    error: Exception, why: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path)
+    run.logs.mkdir()
+    (tmp_path / "analysis").mkdir()
+    monkeypatch.setattr("jobs.node.signals.WAIT_SECONDS", 0.0)
+
+    def fail(path: Path) -> None:
+        raise error
+
+    monkeypatch.setattr(job_module, "analyze_task", fail)
+    assert SlurmJob("analyze", run).run() == 1
+    (attempt,) = Attempts(run, "analyze").attempts()
+    assert (attempt.outcome, attempt.why, attempt.error_code) == ("failed", why, code)
+
+
+@pytest.mark.parametrize(("error", "code"), [(CanaryMoved("moved"), "canary-moved"), (EmbedkitError("row 7"), "")])
+def test_worker_passes_on_its_error_code(
+    error: Exception, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run: Path, shard: int) -> None:
+        raise error
+
+    monkeypatch.setattr("jobs.node.worker.embed_task", fail)
+    with pytest.raises(type(error)):
+        embed_in_worker(tmp_path, 3, tmp_path)
+    assert error_code_of(tmp_path, 3) == code
+    assert error_code_of(tmp_path, 4) == ""
