@@ -103,7 +103,7 @@ class Atlas {
     }
     $("colour").value = state.colour;
     $("search").value = state.q;
-    $("said").textContent = [...(state.map === "umap" ? layer.map.said : []), ...layer.said].join(" ");
+    $("notes").textContent = [...(state.map === "umap" ? layer.map.notes : []), ...layer.notes].join(" ");
     this.legend.show(layer, state.hidden, state.colour === "source");
   }
 
