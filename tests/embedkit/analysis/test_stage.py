@@ -187,7 +187,7 @@ def test_rows_with_one_of_the_two_texts_are_not_compared(tokenizer_only: Path, t
     rows = pl.read_parquet(tmp_path / "run" / "analysis" / "views.parquet")
     assert rows["id"].to_list() == [0, 1, 2, 3, 4]
     assert rows["cosine"].is_between(-1, 1).all()
-    assert "5 rows have both texts, 2 have not" in page_of(tmp_path / "run" / "analysis" / "index.html")[1].text
+    assert "5 rows have both texts, 2 do not" in page_of(tmp_path / "run" / "analysis" / "index.html")[1].text
 
 
 @pytest.mark.parametrize(
@@ -247,8 +247,8 @@ def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: Ru
     assert rows.filter(~pl.col("placed")).height == pytest.approx(300, abs=20)
     assert np.isfinite(rows.select("x", "y").to_numpy()).all()
     page, _ = page_of(run.analysis / "index.html")
-    assert '"map":{"said":["UMAP of ' in page
-    assert "further rows stand among their nearest ones" in page
+    assert '"map":{"notes":["UMAP is fitted on ' in page
+    assert "other rows are placed by their nearest fitted rows" in page
     assert 'id="data-0-placed"' in (run.analysis / "index.html").read_text()
     analyze(run, Options(map_rows=300))
     assert files_of(run.analysis) == before

@@ -18,9 +18,9 @@ import pytest
 from embedkit.analysis import stage as analyze_module
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import open_merged
-from embedkit.analysis.page.pack import layer_of, pack, pack_texts
+from embedkit.analysis.page.pack import choose_layer, pack, pack_texts
 from embedkit.analysis.page.render import render
-from embedkit.analysis.similarity.umap import UmapMap
+from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stage import Options, analyze
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
@@ -470,7 +470,7 @@ def test_of_a_row_whose_texts_are_not_there_the_command_is(
 ) -> None:
     few = RunFolder(tmp_path / "run")
     shutil.copytree(run.path, few.path)
-    monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, most_rows=0))
+    monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, max_rows=0))
     analyze(few, Options(map_rows=0, components=1, extremes=2, duplicates=0))
     carried = set(pl.read_parquet(few.analysis / "pc_extremes.parquet")["id"])
     missing = next(i for i in range(ROWS) if i not in carried)
@@ -487,13 +487,13 @@ def test_a_umap_has_one_scale_and_tells_placed_rows(chromium: Any, run: RunFolde
     merged = open_merged(run)
     found = pca(merged, 2)
     xy = np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32) * [1, 3]
-    laid = UmapMap(np.arange(ROWS), xy.astype(np.float32), np.arange(ROWS) % 2 == 1, 0, 15, 0.1)
-    layer = layer_of(merged, found, project(merged, found), laid, ["said of the map"])
+    umap_layout = UmapLayout(np.arange(ROWS), xy.astype(np.float32), np.arange(ROWS) % 2 == 1, 0, 15, 0.1)
+    layer = choose_layer(merged, found, project(merged, found), umap_layout, ["a note about the map"])
     page = tmp_path / "index.html"
     page.write_text(render("run", "lead", [], [], pack([layer]), pack_texts(merged)))
     with browser.opened(chromium, page, viewport={"width": WIDTH, "height": HEIGHT}) as tab:
         tab.wait_for_selector("#stage[data-ready=mapx]")
-        assert tab.inner_text("#said") == "said of the map"
+        assert tab.inner_text("#notes") == "a note about the map"
         at = np.array([tab.evaluate(f"atlas.toScreen(atlas.x[{i}] / 65535, atlas.y[{i}] / 65535)") for i in (0, 1, 2)])
         pixels = np.linalg.norm(at[1:] - at[:1], axis=1)
         units = np.linalg.norm(xy[1:3] - xy[:1], axis=1)

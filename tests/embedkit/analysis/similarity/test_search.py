@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from embedkit.analysis.similarity.search import compare
+from embedkit.analysis.similarity.search import engine_differences
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import EngineRecord, Plan, RunConfig, Success
 from embedkit.errors import EmbedkitError
@@ -135,15 +135,15 @@ def test_records_are_compared_with_the_likest_of_the_runs_engines(real_run: RunF
     own = read(real_run.success, Success).engines[0]
     replace = msgspec.structs.replace
     older = replace(own, engine_version="1", torch="1")
-    assert compare(own, (older, own)) == ()
-    assert compare(replace(own, gpu="H200"), (older, own)) == ("gpu: H200 here, none in the run",)
-    assert compare(replace(own, token_budget=1), (own,)) == ()
+    assert engine_differences(own, (older, own)) == ()
+    assert engine_differences(replace(own, gpu="H200"), (older, own)) == ("gpu: H200 here, none in the run",)
+    assert engine_differences(replace(own, token_budget=1), (own,)) == ()
     other: EngineRecord = replace(own, dtype="bfloat16")
-    assert compare(other, (own,), allow_dtype=True) == ("dtype: bfloat16 here, float32 in the run",)
-    with pytest.raises(EmbedkitError, match="computes in bfloat16 here, the run's rows were in float32"):
-        compare(other, (own,))
-    with pytest.raises(EmbedkitError, match="7 numbers a text"):
-        compare(replace(own, dim=7), (own,), allow_dtype=True)
+    assert engine_differences(other, (own,), allow_dtype=True) == ("dtype: bfloat16 here, float32 in the run",)
+    with pytest.raises(EmbedkitError, match="computes in bfloat16 here, the run's rows were computed in float32"):
+        engine_differences(other, (own,))
+    with pytest.raises(EmbedkitError, match="7 numbers per text"):
+        engine_differences(replace(own, dim=7), (own,), allow_dtype=True)
 
 
 def test_the_neighbours_of_a_row_are_exact_and_never_the_row(hash_run: RunFolder) -> None:

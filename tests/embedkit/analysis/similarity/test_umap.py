@@ -8,8 +8,8 @@ import pytest
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.agreement import source_agreement
-from embedkit.analysis.similarity.umap import make_map
-from embedkit.analysis.stratified_sample import stratified
+from embedkit.analysis.similarity.umap import UmapOptions, make_umap_layout
+from embedkit.analysis.stratified_sample import sample_rows_with_text
 from embedkit.errors import UsageError
 from tests.support.merged_runs import cosines_between, merged_of
 
@@ -28,17 +28,6 @@ def clustered(noise: float = 0.3) -> np.ndarray:
 @pytest.fixture(scope="module")
 def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     return merged_of(tmp_path_factory.mktemp("clusters"), clustered(), SOURCES)
-
-
-def test_a_sample_has_each_source_in_its_share_and_no_empty_row(merged: Merged) -> None:
-    at = stratified(merged, 100, seed=3)
-    names = [SOURCES[i] for i in at]
-    assert [names.count(name) for name in ("big", "middle", "small", "tiny")] == [71, 27, 5, 2]
-    assert 3 not in at
-    assert (np.diff(at) > 0).all()
-    assert (at == stratified(merged, 100, seed=3)).all()
-    assert (at != stratified(merged, 100, seed=4)).any()
-    assert len(stratified(merged, 559)) == 559
 
 
 def naive_agreement(vectors: np.ndarray, positions: np.ndarray, k: int) -> np.ndarray:
@@ -86,19 +75,19 @@ def test_one_row_has_no_neighbours_to_agree_with(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_planted_clusters_stay_together_on_the_map_and_the_rest_is_placed_in_them(merged: Merged) -> None:
-    found = make_map(merged, size=200, seed=5)
+    found = make_umap_layout(merged, UmapOptions(size=200, seed=5))
     assert found.xy.dtype == np.float32
     assert found.xy.shape == (559, 2)
     assert (found.positions == np.flatnonzero(merged.has_text)).all()
-    assert (found.positions[~found.placed] == stratified(merged, 200, seed=5)).all()
+    assert (found.positions[~found.placed] == sample_rows_with_text(merged, 200, seed=5)).all()
     names = np.array(SOURCES)[found.positions]
     centres = {name: found.xy[(names == name) & ~found.placed].mean(axis=0) for name in ("big", "middle")}
     placed = np.flatnonzero(found.placed & np.isin(names, ["big", "middle"]))
     nearest = [min(centres, key=lambda name: np.linalg.norm(found.xy[i] - centres[name])) for i in placed]
     assert (np.array(nearest) == names[placed]).mean() > 0.99
-    again = make_map(merged, size=200, seed=5)
+    again = make_umap_layout(merged, UmapOptions(size=200, seed=5))
     assert np.array_equal(found.xy, again.xy)
-    only = make_map(merged, size=200, seed=5, place=False)
+    only = make_umap_layout(merged, UmapOptions(size=200, seed=5, place=False))
     assert np.array_equal(only.xy, found.xy[~found.placed])
 
 
@@ -107,7 +96,7 @@ def test_planted_clusters_stay_together_on_the_map_and_the_rest_is_placed_in_the
 def test_a_row_that_equals_a_sampled_one_is_placed_on_it(tmp_path: Path) -> None:
     vectors = np.tile(clustered()[10:110], (2, 1))
     merged = merged_of(tmp_path, vectors)
-    found = make_map(merged, size=60)
+    found = make_umap_layout(merged, UmapOptions(size=60))
     sampled = {int(i) % 100: found.xy[i] for i in np.flatnonzero(~found.placed)}
     twins = [i for i in np.flatnonzero(found.placed) if int(i) % 100 in sampled]
     spread = found.xy.std()
@@ -120,7 +109,7 @@ def test_a_row_that_equals_a_sampled_one_is_placed_on_it(tmp_path: Path) -> None
 def test_runs_of_a_few_rows_have_a_map(rows: int, tmp_path: Path) -> None:
     vectors = np.zeros((rows + 1, 20), np.float32)
     vectors[:rows] = clustered()[10 : 10 + rows]
-    found = make_map(merged_of(tmp_path, vectors))
+    found = make_umap_layout(merged_of(tmp_path, vectors))
     assert found.xy.shape == (rows, 2)
     assert np.isfinite(found.xy).all()
     assert not found.placed.any()
@@ -129,4 +118,4 @@ def test_runs_of_a_few_rows_have_a_map(rows: int, tmp_path: Path) -> None:
 def test_a_missing_library_is_said_with_what_to_install(merged: Merged, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(UsageError, match=r"umap cannot be imported here .*install embedkit\[analysis\]"):
-        make_map(merged, size=50)
+        make_umap_layout(merged, UmapOptions(size=50))
