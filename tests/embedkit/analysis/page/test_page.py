@@ -298,7 +298,9 @@ def test_what_the_prompts_of_a_source_begin_with_is_left_out(chromium: Any, run:
     prompts = [f"{shared}{what}" for what in ("burger", "bread", "stone")]
     texts = {"id": [1, 2, 3, 4], "columns": {"prompt": [*prompts, "alone"]}}
     with opened(chromium, run) as tab:
-        make = "([texts, at]) => new Beginnings(texts, (id) => id === 4).start(texts.columns.prompt[at], at === 3, 20)"
+        make = (
+            "([texts, at]) => new SharedPrefixes(texts, (id) => id === 4).start(texts.columns.prompt[at], at === 3, 20)"
+        )
         starts = [tab.evaluate(make, [texts, at]) for at in range(4)]
     assert starts == ["... burger", "... bread", "... stone", "alone"]
 
