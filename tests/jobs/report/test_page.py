@@ -180,9 +180,8 @@ def measure(html: str, folder: Path, width: int, *options: str) -> dict[str, Any
 @pytest.mark.skipif(browser.program() is None, reason="there is no Chromium here; `make browser` installs it")
 @pytest.mark.parametrize("width", [400, 1280])
 @pytest.mark.parametrize("shards", [6, 1000])
-def test_in_a_browser_all_bars_show_nothing_is_fetched_and_nothing_is_too_wide(
-    shards: int, width: int, tmp_path: Path
-) -> None:
+def test_in_a_browser_all_bars_show_and_fit(shards: int, width: int, tmp_path: Path) -> None:
+    """All bars show, nothing is fetched, and nothing is wider than the window."""
     found = measure(page(history(shards, why="no progress for 600 s " + "x" * 400)), tmp_path, width)
     assert found["inner"] == width
     assert found["scroll"] <= width

@@ -1,4 +1,4 @@
-"""Health: exact averages without pairs, and a direction that follows length is named."""
+"""Health: exact mean cosines without pairs, and directions that follow length are named."""
 
 import numpy as np
 import polars as pl
@@ -37,7 +37,7 @@ def test_a_direction_that_follows_length_is_named_and_noise_is_not(damaged_run: 
     assert "PC2" not in said
 
 
-def test_correlations_are_scipys() -> None:
+def test_correlations_agree_with_scipy() -> None:
     rng = np.random.default_rng(0)
     scores = rng.standard_normal((500, 2)).astype(np.float32)
     tokens = (np.exp(scores[:, 0]) * 50).astype(np.int64)
@@ -54,7 +54,7 @@ def test_correlations_are_scipys() -> None:
 
 def test_the_mean_cosine_is_that_of_all_pairs(damaged_run: RunFolder) -> None:
     scale = np.random.default_rng(3).uniform(0.5, 2, (open_merged(damaged_run).rows.height, 1))
-    plant(damaged_run, np.asarray(open_merged(damaged_run).matrix) * scale)  # the cosine asks for no norm
+    plant(damaged_run, np.asarray(open_merged(damaged_run).matrix) * scale)  # cosines do not depend on norms
     merged = open_merged(damaged_run, sources=["a/b"])
     check, _, health = checked(merged)
     vectors = np.asarray(merged.matrix[merged.ids], np.float64)

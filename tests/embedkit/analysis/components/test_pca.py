@@ -1,4 +1,4 @@
-"""Principal components: those of scikit-learn, whatever the blocks and the order of rows; none where nothing varies."""
+"""Principal components equal scikit-learn's for any blocks and order of rows. Without variance there are none."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests.support.planted import plant, unit
 
 
 def skewed(rows: int, dim: int, seed: int = 0, far: float = 0.0) -> np.ndarray:
-    """Vectors with a different variance in every direction, float32 (rows, dim), about a mean that may be far away."""
+    """Vectors with a different variance in each direction, float32 (rows, dim), about a mean that may be far from 0."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
     spread = rng.standard_normal((rows, dim)) * 0.8 ** np.arange(dim)
@@ -26,7 +26,7 @@ def blocks_of(vectors: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("rows", "dim", "far"), [(3000, 64, 0.0), (3000, 64, 100.0), (40, 64, 0.0), (20_000, 8, 1.0)])
-def test_all_of_it_is_scikit_learns(rows: int, dim: int, far: float) -> None:
+def test_everything_agrees_with_scikit_learn(rows: int, dim: int, far: float) -> None:
     vectors = skewed(rows, dim, far=far)
     few = 6
     theirs = SklearnPCA(few, svd_solver="full").fit(vectors.astype(np.float64))
@@ -40,7 +40,7 @@ def test_all_of_it_is_scikit_learns(rows: int, dim: int, far: float) -> None:
     assert len(ours.spectrum) == dim
 
 
-def test_the_largest_directions_alone_are_those_of_the_whole_spectrum() -> None:
+def test_largest_directions_equal_those_of_the_spectrum() -> None:
     found = moments([skewed(500, 32)], 32)
     whole, few = pca_from_moments(found, 5), pca_from_moments(found, 5, whole_spectrum=False)
     assert np.allclose(whole.components, few.components, atol=1e-9)
@@ -71,7 +71,7 @@ def test_blocks_and_order_of_rows_change_nothing_but_rounding(
         assert np.abs(found.scatter - expected).max() <= tolerance
 
 
-def test_nothing_that_varies_is_no_direction() -> None:
+def test_without_variance_there_is_no_direction() -> None:
     none: list[PCA] = [
         pca_from_moments(Moments.empty(5), 3),
         pca_from_moments(moments([skewed(1, 5)], 5), 3),
@@ -95,7 +95,8 @@ def test_fewer_rows_than_components_have_one_direction_less_than_rows() -> None:
     assert np.allclose(along_one.components, 8**-0.5)
 
 
-def test_the_sum_of_the_sources_is_the_run_and_each_source_is_scikit_learns(damaged_run: RunFolder) -> None:
+def test_run_and_each_source_agree_with_scikit_learn(damaged_run: RunFolder) -> None:
+    """The sum of the sources is the run, and each source has the components that scikit-learn finds."""
     merged = open_merged(damaged_run)
     sources = merged.rows["source"].to_numpy()
     rng = np.random.default_rng(1)
@@ -114,7 +115,7 @@ def test_the_sum_of_the_sources_is_the_run_and_each_source_is_scikit_learns(dama
         assert by_source.table["pc1_share"][code] == pytest.approx(theirs.explained_variance_ratio_[0], rel=1e-6)
 
 
-def test_chosen_sources_and_rows_with_a_text_alone_take_part(damaged_run: RunFolder) -> None:
+def test_only_chosen_sources_and_rows_with_a_text_count(damaged_run: RunFolder) -> None:
     import dataclasses
 
     merged = open_merged(damaged_run, sources=["source 1", "a/b"])
@@ -130,7 +131,7 @@ def test_chosen_sources_and_rows_with_a_text_alone_take_part(damaged_run: RunFol
     assert not np.isnan(scores[has_text]).any()
 
 
-def test_directions_are_alike_whatever_their_sign() -> None:
+def test_similarity_of_directions_ignores_their_sign() -> None:
     along = np.eye(4)
     lines = [np.outer([-1.0, 0, 1], v).astype(np.float32) for v in (along[0], -along[0], along[1], along[0] + along[1])]
     found = BySource(tuple("abcd"), tuple(pca_from_moments(moments([line], 4), 2) for line in lines))
@@ -144,7 +145,7 @@ def test_directions_are_alike_whatever_their_sign() -> None:
     assert np.allclose(square.cosine, expected)
 
 
-def test_the_largest_sources_are_compared_and_one_without_a_direction_is_left_out() -> None:
+def test_only_the_largest_sources_with_a_direction_are_compared() -> None:
     sizes = {"a": 5, "b": 1, "c": 90, "d": 30}
     pcas = tuple(pca_from_moments(moments([skewed(size, 8, seed)], 8), 2) for seed, size in enumerate(sizes.values()))
     found = BySource(tuple(sizes), pcas)

@@ -1,4 +1,4 @@
-"""What the page's map carries: quantized, packed, within its room."""
+"""The data of the page's map: quantized, packed, within its limits."""
 
 import gzip
 import json
@@ -39,7 +39,8 @@ def test_packed_bytes_come_back_and_are_the_same_again(data: bytes) -> None:
     assert packed(data) == packed(data)
 
 
-def test_every_source_has_a_colour_of_its_own_and_the_largest_those_of_the_figures() -> None:
+def test_every_source_has_its_own_colour() -> None:
+    """Every source has its own colour; the largest sources have those of the figures."""
     counts = np.array([1, 500, 20] + [3] * 442)
     colours = source_colours(counts)
     assert colours[1] == [0x1F, 0x77, 0xB4]
@@ -75,7 +76,7 @@ def test_a_layer_has_every_row_with_a_text(merged: Merged) -> None:
     assert data.layers[0]["notes"] == []
 
 
-def test_what_does_not_fit_is_said(merged: Merged) -> None:
+def test_the_page_notes_what_does_not_fit(merged: Merged) -> None:
     found = pca(merged, 8)
     scores = project(merged, found)
     layout = UmapLayout(

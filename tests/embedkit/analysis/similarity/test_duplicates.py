@@ -1,4 +1,4 @@
-"""Near-duplicates: those of a naive comparison, and planted ones, within and across sources."""
+"""Near-duplicates equal those of a naive comparison, within and across sources."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ SOURCES = [["math", "code", "chat/é"][i * i % 7 % 3] for i in range(600)]
 
 
 def planted(seed: int = 0, rows: int = 600, dim: int = 32) -> np.ndarray:
-    """Noise with groups of near-duplicates of one to nine rows, of any lengths, and a few empty rows."""
+    """Noise with groups of near-duplicates of one to nine rows, of any norm, and a few empty rows."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((rows // 3, dim))
     vectors = centres[rng.integers(0, len(centres), rows)] + 0.15 * rng.standard_normal((rows, dim))
@@ -48,7 +48,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
 
 @pytest.fixture(params=["numpy", "torch"])
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Tiles multiplied by NumPy, or by what a GPU runs, here on a CPU."""
+    """Tiles multiplied by NumPy, or by the code for GPUs, here on a CPU."""
     if request.param == "torch":
         monkeypatch.setattr(find_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
     return str(request.param)
@@ -110,7 +110,7 @@ def test_neither_tiles_nor_the_order_of_rows_change_the_pairs(
     assert pairs_of(one) == {(min(order[a], order[b]), max(order[a], order[b])) for a, b in pairs_of(two)}
 
 
-def test_the_approximate_search_finds_planted_pairs_and_its_recall_is_what_it_says(merged: Merged) -> None:
+def test_the_approximate_search_reports_its_true_recall(merged: Merged) -> None:
     exact = pairs_of(find_duplicates(merged, DuplicateOptions(0.95)))
     found = find_duplicates(merged, DuplicateOptions(0.95, exact_rows=10, sample=600))
     assert (found.method, found.sampled_rows, found.sampled_pairs) == ("approximate", found.rows, len(exact))
@@ -123,7 +123,7 @@ def test_the_approximate_search_finds_planted_pairs_and_its_recall_is_what_it_sa
     assert 0 < part.sampled_pairs < len(exact)
 
 
-def test_a_coarse_search_misses_pairs_and_says_how_many(merged: Merged) -> None:
+def test_a_coarse_search_misses_pairs_and_reports_them(merged: Merged) -> None:
     exact = pairs_of(find_duplicates(merged, DuplicateOptions(0.8)))
     found = find_duplicates(merged, DuplicateOptions(0.8, exact_rows=10, cells=300, probes=1, sample=600))
     assert found.recall == pytest.approx(len(pairs_of(found)) / len(exact))
@@ -149,7 +149,8 @@ def test_a_threshold_that_is_no_cosine_is_refused(merged: Merged) -> None:
         find_duplicates(merged, DuplicateOptions(1.5))
 
 
-def test_a_pair_is_found_once_if_either_row_is_compared_in_the_others_cell(merged: Merged) -> None:
+def test_a_pair_that_meets_in_any_cell_is_found_once(merged: Merged) -> None:
+    """A pair is found once if either row is compared in the other's cell."""
     exact = pairs_of(find_duplicates(merged, DuplicateOptions(0.4)))
     ids = merged.ids[merged.has_text]
     near = dict(zip(ids.tolist(), nearest_cells(merged, ids, 100, 2, 0).tolist(), strict=True))
