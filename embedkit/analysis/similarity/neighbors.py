@@ -89,20 +89,20 @@ def advise(merged: Merged, ids: Ids, drop: bool = False) -> None:
 def top_k(queries: Floats, blocks: Iterable[tuple[Ids, Floats]], k: int) -> Neighbors:
     """Find the k rows with the largest cosine to each query in blocks of ids (ascending over all) and vectors."""
     queries = np.ascontiguousarray(queries, np.float32)
-    pieces = [_Best(queries[start : start + QUERIES], k) for start in range(0, len(queries), QUERIES)]
+    query_groups = [_NearestSoFar(queries[start : start + QUERIES], k) for start in range(0, len(queries), QUERIES)]
     for ids, vectors in blocks:
         row_norms = norms(vectors)
-        for best in pieces:
-            best.offer(ids, vectors, row_norms)
+        for group in query_groups:
+            group.search(ids, vectors, row_norms)
     shape = (0, k)
-    results = [best.result() for best in pieces]
+    results = [group.result() for group in query_groups]
     return Neighbors(
         np.concatenate([np.empty(shape, np.int64), *(ids for ids, _ in results)]),
         np.concatenate([np.empty(shape, np.float64), *(cosines for _, cosines in results)]),
     )
 
 
-class _Best:
+class _NearestSoFar:
     """The nearest rows so far of some queries: (query, id, cosine), sorted by query, at most k per query."""
 
     def __init__(self, queries: Floats, k: int) -> None:
@@ -114,7 +114,7 @@ class _Best:
         self._ids = np.empty(0, np.int64)
         self._cosines = np.empty(0, np.float64)
 
-    def offer(self, ids: Ids, vectors: Floats, row_norms: Floats) -> None:
+    def search(self, ids: Ids, vectors: Floats, row_norms: Floats) -> None:
         """Search the rows of one block."""
         with np.errstate(invalid="ignore", divide="ignore"):
             scores = (self._units @ vectors.T) / row_norms

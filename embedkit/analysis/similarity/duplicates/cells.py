@@ -67,7 +67,7 @@ def compare_in_cells(
             rows = product.put(merged.vectors(ids[members[tile]]))
             for other in tiles(visitors, tile_rows):
                 others = product.put(merged.vectors(ids[visitors[other]]))
-                i, j, scores = product.above(rows, others, found.least)
+                i, j, scores = product.above(rows, others, found.min_cosine)
                 a, b = members[tile][i], visitors[other][j]
                 # If a also visits b's cell, the pair is met there, too: keep it once.
                 is_met_twice = (near[a] == home[b][:, None]).any(axis=1)

@@ -35,7 +35,7 @@ def compare_all(
             for row_ids, rows in held:
                 if row_ids[0] > other_ids[-1]:
                     break  # these two tiles are compared the other way round
-                i, j, scores = product.above(rows, others, found.least)
+                i, j, scores = product.above(rows, others, found.min_cosine)
                 once = row_ids[i] < other_ids[j]
                 found.add(row_ids[i[once]], other_ids[j[once]], scores[once])
             advise(merged, other_ids, drop=True)
@@ -46,7 +46,7 @@ def compare_sample(merged: Merged, sampled: Ids, product: TileProduct, found: Pa
     """Compare the sampled rows with all rows."""
     rows = product.put(merged.vectors(sampled))
     for ids, vectors in read_ahead(merged, tile_rows):
-        i, j, scores = product.above(rows, product.put(vectors), found.least)
+        i, j, scores = product.above(rows, product.put(vectors), found.min_cosine)
         a, b = sampled[i], ids[j]
         # A pair of two sampled rows appears twice; keep the one with a < b.
         once = (a < b) | ((a > b) & ~np.isin(b, sampled))

@@ -64,7 +64,7 @@ class PairCollector:
         self.sampled_pairs = 0
 
     @property
-    def least(self) -> float:
+    def min_cosine(self) -> float:
         """The smallest float32 cosine of a pair whose exact cosine may reach the threshold."""
         return self._threshold - self._slack
 
@@ -78,7 +78,7 @@ class PairCollector:
         self._sampled = ids
 
     def add(self, a: Ids, b: Ids, scores: Floats) -> None:
-        """Add pairs of ids with a float32 cosine of at least `least`, each pair once, its ids in any order.
+        """Add pairs of ids with a float32 cosine of at least `min_cosine`, each pair once, its ids in any order.
 
         The cosine is computed again in float64 where it decides something: whether the pair reaches the threshold, or
         whether it is listed.

@@ -25,8 +25,8 @@ class TileProduct(Protocol):
         """Scale vectors to norm 1 and place them where they are multiplied."""
         ...
 
-    def above(self, a: Any, b: Any, least: float) -> tuple[Ids, Ids, Floats]:
-        """Rows i of a and j of b whose product is at least `least`, and the products."""
+    def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
+        """Rows i of a and j of b whose product is at least `min_cosine`, and the products."""
         ...
 
     def stripe_rows(self, dim: int, tile_rows: int) -> int:
@@ -41,10 +41,10 @@ class NumpyTileProduct:
         """Scale vectors to norm 1."""
         return units(vectors, norms(vectors))
 
-    def above(self, a: Floats, b: Floats, least: float) -> tuple[Ids, Ids, Floats]:
+    def above(self, a: Floats, b: Floats, min_cosine: float) -> tuple[Ids, Ids, Floats]:
         """As in TileProduct."""
         products = a @ b.T
-        i, j = np.nonzero(products >= np.float32(least))
+        i, j = np.nonzero(products >= np.float32(min_cosine))
         return i, j, products[i, j]
 
     def stripe_rows(self, dim: int, tile_rows: int) -> int:
@@ -63,14 +63,14 @@ class TorchTileProduct:
         """Scale vectors to norm 1 and copy them to the device."""
         return self._torch.from_numpy(units(vectors, norms(vectors))).to(self._device)
 
-    def above(self, a: Any, b: Any, least: float) -> tuple[Ids, Ids, Floats]:
+    def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
         """As in TileProduct."""
         torch = self._torch
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         products = a @ b.T
         torch.set_float32_matmul_precision(before)
-        i, j = torch.nonzero(products >= least, as_tuple=True)
+        i, j = torch.nonzero(products >= min_cosine, as_tuple=True)
         return i.cpu().numpy(), j.cpu().numpy(), products[i, j].cpu().numpy()
 
     def stripe_rows(self, dim: int, tile_rows: int) -> int:
