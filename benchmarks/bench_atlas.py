@@ -19,10 +19,10 @@ from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.measure import Figure
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.pack import MOST_TEXT_ROWS, SHOWN_CHARACTERS, TEXT_NAMES, layer_of, pack, texts_block
+from embedkit.analysis.page.pack import MAX_TEXT_ROWS, SHOWN_CHARACTERS, TEXT_NAMES, choose_layer, pack, texts_block
 from embedkit.analysis.page.render import render
 from embedkit.analysis.page.sections import Section
-from embedkit.analysis.similarity.umap import UmapMap
+from embedkit.analysis.similarity.umap import UmapLayout
 from tests.support import browser
 
 ROWS = 2_268_178
@@ -137,16 +137,16 @@ def our_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
     )
     placed = np.ones(rows, bool)
     placed[rng.choice(rows, min(rows, 20_000), replace=False)] = False
-    laid = UmapMap(np.arange(rows), xy, placed, 0, 15, 0.1)
+    umap_layout = UmapLayout(np.arange(rows), xy, placed, 0, 15, 0.1)
     text = demo_texts()
-    starts = rng.integers(0, len(text) - 20_000, MOST_TEXT_ROWS)
+    starts = rng.integers(0, len(text) - 20_000, MAX_TEXT_ROWS)
     texts = {
         name: [text[at : at + SHOWN_CHARACTERS] for at in starts + 2500 * n]
         for n, name in enumerate(TEXT_NAMES.values())
     }
-    lines = pl.DataFrame({"id": np.sort(rng.choice(rows, MOST_TEXT_ROWS, replace=False)), **texts})
+    lines = pl.DataFrame({"id": np.sort(rng.choice(rows, MAX_TEXT_ROWS, replace=False)), **texts})
     lines = lines.with_columns([pl.lit(20_000).alias(f"{name} length") for name in texts])
-    data = pack([layer_of(merged, found, scores, laid)])
+    data = pack([choose_layer(merged, found, scores, umap_layout)])
     figure = Section("A figure", figures=[("so that plotly.js is there", go.Figure(go.Scatter(y=[1, 2])))])
     return render("made", "made rows", [], [figure], data, (texts_block(lines), lines.height))
 

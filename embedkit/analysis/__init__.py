@@ -1,1 +1,1 @@
-"""What a merged run looks like: functions that return arrays, frames and figures."""
+"""Analysis of a merged run: functions that return arrays, frames and figures, and the page made of them."""

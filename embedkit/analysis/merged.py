@@ -1,4 +1,4 @@
-"""A merged run, opened for looking at: the memory-mapped matrix of one view, and the rows that were chosen."""
+"""A merged run opened for analysis: the memory-mapped matrix of one view and the chosen rows."""
 
 import mmap
 from collections.abc import Iterator, Sequence
@@ -21,20 +21,20 @@ from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 
 BLOCK_ROWS = 65_536
-"""Rows of a block: 256 MB of 1,024 float32."""
+"""Rows of a block: 256 MB of 1,024 float32 each."""
 GATHERED_ROWS = 256
-"""Rows read here and there before the pages around them are let go: a row touched in a mapped file counts for a
-megabyte and more, since the kernel maps what it had read ahead."""
+"""Scattered rows to read before their pages are released. Each row touched in a mapped file can count as a megabyte or
+more, because the kernel also maps what it read ahead."""
 
 
 @dataclass(frozen=True)
 class Merged:
     """One view of a merged run, and the rows of the chosen sources.
 
-    rows: a line a chosen row, by id: id, row, dataset_source, num_tokens (of the view's text), num_turns, source (its
-    code, from 0, in the order of `sources`). matrix: of all rows of the run, float32 (N, D), memory-mapped: index it by
-    id. has_text, bool (n,): False for chosen rows without a text in this view, whose vectors are zeros and take part in
-    nothing.
+    rows: one line per chosen row, by id: id, row, dataset_source, num_tokens (of the view's text), num_turns, source
+    (its code, from 0, in the order of `sources`). matrix: the vectors of all rows of the run, float32 (N, D),
+    memory-mapped; index it by id. has_text: bool (n,), False for chosen rows without a text in this view. Their vectors
+    are zeros, and the analysis leaves them out.
     """
 
     run: RunFolder
@@ -54,11 +54,11 @@ class Merged:
 
     @property
     def dim(self) -> int:
-        """Numbers of a vector."""
+        """Numbers in a vector."""
         return int(self.matrix.shape[1])
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """Chosen rows with a text, at most so many at a time: their positions in `rows`, int64, and their vectors."""
+        """Yield chosen rows with a text in blocks of at most `rows`: positions in `self.rows`, int64, and vectors."""
         positions = np.flatnonzero(self.has_text)
         ids = self.ids
         for start in range(0, len(positions), rows):
@@ -69,22 +69,22 @@ class Merged:
     def source_blocks(
         self, source: int, rows: int = BLOCK_ROWS
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """As `blocks`, of one source by its code: read from its own file, where its vectors stand together."""
+        """As `blocks`, for one source by its code. Reads the source's own file, where its vectors are contiguous."""
         matrix = _open(self.source_path(source), self.success.sources[self.sources[source]].rows, self.dim)
         of_source = np.flatnonzero(self.rows["source"].to_numpy() == source)
         kept = np.flatnonzero(self.has_text[of_source])
         for start in range(0, len(kept), rows):
             at = kept[start : start + rows]
-            whole = at[-1] - at[0] + 1 == len(at)
-            yield of_source[at], matrix[at[0] : at[-1] + 1] if whole else matrix[at]
+            is_contiguous = at[-1] - at[0] + 1 == len(at)
+            yield of_source[at], matrix[at[0] : at[-1] + 1] if is_contiguous else matrix[at]
             _release(matrix)
 
     def source_path(self, source: int) -> Path:
-        """The file of one source's vectors, by its code."""
+        """The file with the vectors of one source, by its code."""
         return self.run.source_matrix(self.success.sources[self.sources[source]].folder, self.view)
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        """Vectors of some ids, float32 (n, D), read from the file now."""
+        """Vectors of some ids, float32 (n, D)."""
         if len(ids) and ids[-1] - ids[0] + 1 == len(ids) and (np.diff(ids) == 1).all():
             return self.matrix[ids[0] : ids[-1] + 1]
         found = np.empty((len(ids), self.dim), np.float32)
@@ -95,59 +95,63 @@ class Merged:
         return found
 
     def texts(self, ids: Sequence[int]) -> pl.DataFrame:
-        """Lines with id, user_prompt, think_text and response_text, in the order given."""
-        wanted = pl.DataFrame({"id": list(ids)}, schema={"id": pl.Int64})
+        """Texts of some ids, in the order given: id, user_prompt, think_text, response_text."""
+        requested = pl.DataFrame({"id": list(ids)}, schema={"id": pl.Int64})
         columns = ["id", *TEXT_COLUMNS]
-        each = sorted(set(ids))  # in order, so that every file and row group is read once
+        distinct = sorted(set(ids))  # in order, so that every file and row group is read once
         if self.config.request.texts == "all":
-            lines = _read_lines(self.run.metadata, each, columns)
+            lines = _read_lines(self.run.metadata, distinct, columns)
         else:
-            index = KeptRows(self.run, self.plan.parts)
-            read_one = [index.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in each]
-            lines = pl.concat(
-                read_one or [pl.DataFrame(schema=dict.fromkeys(TEXT_COLUMNS, pl.String) | {"id": pl.Int64})]
-            )
-        return wanted.join(lines, on="id", how="left", maintain_order="left").select(columns)
+            kept = KeptRows(self.run, self.plan.parts)
+            frames = [kept.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in distinct]
+            empty = pl.DataFrame(schema=dict.fromkeys(TEXT_COLUMNS, pl.String) | {"id": pl.Int64})
+            lines = pl.concat(frames or [empty])
+        return requested.join(lines, on="id", how="left", maintain_order="left").select(columns)
 
 
 def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] = ()) -> Merged:
-    """Open what merge wrote; of all rows, or of sources whose names contain one of `sources`.
+    """Open one view of a merged run: all rows, or the sources whose names contain one of `sources`.
 
     Raises:
-        EmbedkitError: the run is not merged, or its files are not as `_SUCCESS.json` says.
-        UsageError: no such view, or no such source.
+        EmbedkitError: the run is not merged, or its files do not agree with `_SUCCESS.json`.
+        UsageError: there is no such view, or no such source.
     """
-    if not run.success.exists():
-        raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
+    require_merged(run)
     config, success = read(run.config, RunConfig), read(run.success, Success)
     if view not in config.request.views:
         raise UsageError(f"--view {view}: the run has {', '.join(config.request.views)}")
     matrix = _open(run.view_matrix(view), success.rows, success.dim)
     rows = _rows(run.metadata, success.rows, view)
-    names = _chosen(sorted(success.sources), sources)
+    names = _matching(sorted(success.sources), sources)
     codes = pl.DataFrame({"dataset_source": names, "source": np.arange(len(names), dtype=np.int32)})
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
     has_text = _has_text(run, view, rows)
     return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
 
 
+def require_merged(run: RunFolder) -> None:
+    """Raise EmbedkitError if the run is not merged, with the command that finishes it."""
+    if not run.success.exists():
+        raise EmbedkitError(f"{run.success}: missing: the run is not merged; to finish it: {run.resume_command}")
+
+
 def _open(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
     if not path.is_file():
         raise EmbedkitError(
-            f"{path}: missing, though the run is merged; run `embedkit verify`, which says how to mend it"
+            f"{path}: missing, though the run is merged; run `embedkit verify`, which says how to fix it"
         )
     return open_matrix(path, rows, dim)
 
 
 def _release(matrix: npt.NDArray[np.float32]) -> None:
-    """Let go of the pages read so far; they come back from the file when touched. Else the whole file piles up."""
+    """Release the pages read so far, or the whole file would stay in memory. Touched again, they are read again."""
     mapped = getattr(matrix, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _read_lines(metadata: Path, ids: Sequence[int], columns: Sequence[str]) -> pl.DataFrame:
-    """Lines of metadata.parquet by ascending id, row group after row group: line i has id i."""
+    """Lines of metadata.parquet by ascending id, one row group after the other. Line i has id i."""
     with pq.ParquetFile(metadata) as parquet:
         sizes = [parquet.metadata.row_group(i).num_rows for i in range(parquet.metadata.num_row_groups)]
         ends = np.cumsum(sizes)
@@ -169,11 +173,11 @@ def _rows(metadata: Path, count: int, view: View) -> pl.DataFrame:
     return rows
 
 
-def _chosen(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Names that contain one of the wanted substrings, whatever their case; all if none is wanted."""
-    found = [name for name in names if not wanted or any(part.lower() in name.lower() for part in wanted)]
+def _matching(names: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """Names that contain one of the parts, in any case; all names if there are no parts."""
+    found = [name for name in names if not parts or any(part.lower() in name.lower() for part in parts)]
     if not found:
-        raise UsageError(f"--sources {','.join(wanted)}: no source has that in its name; there are: {', '.join(names)}")
+        raise UsageError(f"--sources {','.join(parts)}: no source has that in its name; there are: {', '.join(names)}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What is loaded only where it is needed, and said plainly if it is not installed."""
+"""Import libraries of `embedkit[analysis]` only where they are needed, with a clear error if one is not installed."""
 
 import importlib
 from typing import Any
@@ -7,7 +7,11 @@ from embedkit.errors import UsageError
 
 
 def optional_import(module: str) -> Any:
-    """Import a module. Raises UsageError that says what to install."""
+    """Import a module by name.
+
+    Raises:
+        UsageError: it cannot be imported; the message says what to install.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

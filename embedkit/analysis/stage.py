@@ -1,7 +1,8 @@
-"""Everything about a merged run that can be computed from its files, written into its `analysis/` folder.
+"""The analyze stage: everything that can be computed from the files of a merged run, written to its `analysis/` folder.
 
-The vectors are read a few times a view: by source for the moments, in order for scores and health, again for what is
-near what. Files appear whole, and are the same to the byte for the same run and settings; the page comes last.
+The vectors are read a few times per view: by source for the moments, in order for scores and health, and again for
+neighbours, map and near-duplicates. Files are written atomically. The same run and settings give the same bytes. The
+page is written last.
 """
 
 import logging
@@ -21,15 +22,20 @@ from embedkit.analysis.components.extremes import as_text, extremes
 from embedkit.analysis.components.health import Health, HealthCheck
 from embedkit.analysis.components.pca import PCA, Block, project
 from embedkit.analysis.components.views import Views, compare_views
-from embedkit.analysis.merged import Merged, open_merged
+from embedkit.analysis.merged import Merged, open_merged, require_merged
 from embedkit.analysis.optional_import import optional_import
-from embedkit.analysis.page import figures, neighborhood, sections
-from embedkit.analysis.page.pack import layer_of, pack, pack_texts
+from embedkit.analysis.page.figures import MAX_POINTS
+from embedkit.analysis.page.neighborhood_sections import map_notes
+from embedkit.analysis.page.pack import Layer, choose_layer, pack, pack_texts
 from embedkit.analysis.page.render import render
+from embedkit.analysis.page.run_facts import facts, lead
+from embedkit.analysis.page.view_results import ViewResults, page_sections
+from embedkit.analysis.similarity.neighborhood import Neighborhood, find_neighborhood, rows_on_map, summary
+from embedkit.analysis.stratified_sample import stratified_sample
 from embedkit.data.source_folders import source_folders
 from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig, View
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.prepare.extract import TEXT_COLUMNS
 from embedkit.run import RunFolder
@@ -41,18 +47,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What is asked.
+    """Settings of an analysis.
 
-    views: all of the run's if none. sources: parts of names, all if none. extremes: rows an end. points: most of the
-    scatter of both views. map_rows: rows that UMAP lays out, 0 for no map. duplicates: least cosine of a pair, 0 for no
-    search.
+    views: the run's views if empty. sources: parts of source names, all sources if empty. components: principal
+    components to compute. extremes: rows per end of a component. points: most points of the scatter of both views.
+    map_rows: rows on which UMAP is fitted, 0 for no map. duplicates: smallest cosine of near-duplicates, 0 for none.
     """
 
     views: tuple[View, ...] = ()
     sources: tuple[str, ...] = ()
     components: int = 10
     extremes: int = 10
-    points: int = figures.MOST_POINTS
+    points: int = MAX_POINTS
     map_rows: int = 20_000
     duplicates: float = 0.95
     seed: int = 0
@@ -60,32 +66,49 @@ class Options:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found, and the folder that has it."""
+    """The results, and the folder that has their files."""
 
     folder: Path
-    results: tuple[sections.ViewResults, ...]
+    results: tuple[ViewResults, ...]
     views: Views | None
+
+
+def check_options(options: Options) -> None:
+    """Raise UsageError for options that are wrong for any run."""
+    if any(not part.strip() for part in options.sources):
+        raise UsageError("--sources: expected names, or parts of names, separated by commas")
+    if not 0 <= options.duplicates <= 1:
+        raise UsageError(f"--duplicates {options.duplicates}: expected a cosine from 0 (for none) to 1")
+
+
+def require_libraries(options: Options) -> None:
+    """Raise UsageError if a library that the options need is not installed."""
+    for module in ("plotly.graph_objects", "scipy.linalg"):
+        optional_import(module)
+    if options.map_rows:
+        optional_import("umap")
+    if options.duplicates:
+        optional_import("faiss")
 
 
 def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
     """Analyze a merged run into `analysis/`, or with `sources` into `analysis/only-<sources>/`.
 
     Raises:
-        EmbedkitError: it is not merged, or its files are not as `_SUCCESS.json` says.
-        UsageError: no such view or source, or a library of `embedkit[analysis]` is not installed.
+        EmbedkitError: the run is not merged, or its files do not agree with `_SUCCESS.json`.
+        UsageError: there is no such view or source, or a library of `embedkit[analysis]` is not installed.
     """
     options = options or Options()
-    require_libraries(options)  # said before the work, not after it
-    if not run.success.exists():
-        raise EmbedkitError(f"{run.success}: not there: the run is not merged; to finish it: {run.resume_command}")
-    asked = read(run.config, RunConfig).request.views
-    opened = [open_merged(run, view, options.sources) for view in options.views or asked]
+    require_libraries(options)  # before the work, not after it
+    require_merged(run)
+    run_views = read(run.config, RunConfig).request.views
+    opened = [open_merged(run, view, options.sources) for view in options.views or run_views]
     match_umask(run.path)
-    folder = run.analysis / _folder(options.sources)
+    folder = run.analysis / _folder_name(options.sources)
     with run_lock(run.analysis_lock, "analyzing this run"):
         folder.mkdir(parents=True, exist_ok=True)
         remove_temporaries(folder)
-        results = tuple(_view(merged, folder, options) for merged in opened)
+        results = tuple(_analyze_view(merged, folder, options) for merged in opened)
         views = points = None
         if {"think", "response"} <= {merged.view for merged in opened}:
             log.info("analyze think beside response")
@@ -97,36 +120,8 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
     return Analysis(folder, results, views)
 
 
-def require_libraries(options: Options) -> None:
-    """Raise UsageError if a library that is needed is not installed."""
-    for module in ("plotly.graph_objects", "scipy.linalg"):
-        optional_import(module)
-    if options.map_rows:
-        optional_import("umap")
-    if options.duplicates:
-        optional_import("faiss")
-
-
-def _page(
-    results: Sequence[sections.ViewResults], views: Views | None, points: pl.DataFrame | None, options: Options
-) -> str:
-    """The page, with texts of the rows that its tables show and of each source's share of the others."""
-    merged = results[0].merged
-    log.info("analyze page")
-    layers = [layer_of(one.merged, one.pca, one.scores, one.laid, one.said, options.seed) for one in results]
-    shown = sorted({id_ for one in results for id_ in one.extremes["id"]})
-    return render(
-        merged.run.name,
-        sections.lead(merged),
-        sections.facts(merged),
-        sections.sections_of(results, views, points),
-        pack(layers),
-        pack_texts(merged, shown, options.seed),
-    )
-
-
-def _view(merged: Merged, folder: Path, options: Options) -> sections.ViewResults:
-    """Everything of one view, its files written."""
+def _analyze_view(merged: Merged, folder: Path, options: Options) -> ViewResults:
+    """Compute everything for one view and write its files."""
     rows = int(merged.has_text.sum())
     progress = LogProgress(log, f"analyze moments ({merged.view})", rows, "rows")
     found, by_source = pca_by_source(merged, options.components, progress.add)
@@ -145,42 +140,50 @@ def _view(merged: Merged, folder: Path, options: Options) -> sections.ViewResult
     _write_npz(folder / f"pca{suffix}.npz", _arrays(found))
     _write_npz(folder / f"by_source{suffix}.npz", by_source.arrays())
     _write_parquet(folder / f"by_source{suffix}.parquet", by_source.table)
-    _write_parquet(folder / f"pca{suffix}.parquet", _projected(merged, scores))
+    _write_parquet(folder / f"pca{suffix}.parquet", _scores_frame(merged, scores))
     _write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
     atomic_write_bytes(folder / f"pc_extremes{suffix}.txt", as_text(ends).encode(errors="replace"))
-    atomic_write_bytes(folder / f"health{suffix}.json", _health_json(health))
-    close = _near(merged, folder, suffix, options)
-    return sections.ViewResults(
-        merged,
-        found,
-        scores,
-        by_source,
-        health,
-        ends.with_columns(_shown()),
-        close.map,
-        neighborhood.map_said(close.map) if close.map is not None else (),
-        neighborhood.sections(merged, close),
-    )
+    _write_json(folder / f"health{suffix}.json", _health_as_dict(health))
+    neighborhood = _analyze_neighborhood(merged, folder, suffix, options)
+    without_nulls = ends.with_columns([pl.col(name).fill_null("") for name in TEXT_COLUMNS])
+    return ViewResults(merged, found, scores, by_source, health, without_nulls, neighborhood)
 
 
-def _near(merged: Merged, folder: Path, suffix: str, options: Options) -> neighborhood.Near:
-    """The map, neighbours and near-duplicates, their files written."""
-    found = neighborhood.find_near(merged, options.map_rows, options.duplicates, options.seed)
-    if found.map is not None:
-        _write_parquet(folder / f"map{suffix}.parquet", neighborhood.rows_on_map(merged, found.map))
+def _analyze_neighborhood(merged: Merged, folder: Path, suffix: str, options: Options) -> Neighborhood:
+    """Compute neighbours, map and near-duplicates, and write their files."""
+    found = find_neighborhood(merged, options.map_rows, options.duplicates, options.seed)
+    if found.umap_layout is not None:
+        _write_parquet(folder / f"map{suffix}.parquet", rows_on_map(merged, found.umap_layout))
     if found.duplicates is not None:
         _write_parquet(folder / f"near_duplicates{suffix}.parquet", found.duplicates.pairs)
         _write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
     _write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
-    atomic_write_bytes(folder / f"near{suffix}.json", _json(neighborhood.summary(found)))
+    _write_json(folder / f"near{suffix}.json", summary(found))
     return found
 
 
-def _shown() -> list[pl.Expr]:
-    return [pl.col(name).fill_null("") for name in TEXT_COLUMNS]
+def _page(results: Sequence[ViewResults], views: Views | None, points: pl.DataFrame | None, options: Options) -> str:
+    """The page. It carries the texts of the rows in its tables, and of a sample of the other rows."""
+    merged = results[0].merged
+    log.info("analyze page")
+    layers = [_layer(result, options) for result in results]
+    ids_in_tables = sorted({id_ for result in results for id_ in result.extremes["id"]})
+    return render(
+        merged.run.name,
+        lead(merged),
+        facts(merged),
+        page_sections(results, views, points),
+        pack(layers),
+        pack_texts(merged, ids_in_tables, options.seed),
+    )
 
 
-def _projected(merged: Merged, scores: npt.NDArray[np.float32]) -> pl.DataFrame:
+def _layer(result: ViewResults, options: Options) -> Layer:
+    umap_layout = result.neighborhood.umap_layout
+    return choose_layer(result.merged, result.pca, result.scores, umap_layout, map_notes(umap_layout), options.seed)
+
+
+def _scores_frame(merged: Merged, scores: npt.NDArray[np.float32]) -> pl.DataFrame:
     columns = [pl.Series(f"pc{pc + 1}", np.ascontiguousarray(scores[:, pc])) for pc in range(scores.shape[1])]
     frame = merged.rows.select("id", "row", "dataset_source", "num_tokens", "num_turns").with_columns(columns)
     return frame.filter(pl.Series(merged.has_text))
@@ -188,11 +191,11 @@ def _projected(merged: Merged, scores: npt.NDArray[np.float32]) -> pl.DataFrame:
 
 def _sample(sources: pl.Series, options: Options) -> npt.NDArray[np.int64]:
     codes = sources.rank("dense").to_numpy() if len(sources) else np.zeros(0, np.int64)
-    return figures.stratified(codes, options.points, options.seed)
+    return stratified_sample(codes, options.points, options.seed)
 
 
-def _folder(sources: Sequence[str]) -> str:
-    """The folder below analysis/ of some sources, "" for all: what is asked of a few overwrites nothing of all."""
+def _folder_name(sources: Sequence[str]) -> str:
+    """The folder below analysis/, "" for all sources: an analysis of some sources overwrites nothing of the others."""
     if not sources:
         return ""
     name = f"only-{'+'.join(sorted({part.lower() for part in sources}))}"
@@ -204,7 +207,7 @@ def _arrays(found: PCA) -> dict[str, npt.NDArray[np.generic]]:
 
 
 def _write_npz(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
-    """As numpy.savez, which gives every member the date 1980, so that the bytes are the same again."""
+    """Write as numpy.savez does. It dates every member 1980, so that the bytes are reproducible."""
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     atomic_write_bytes(path, buffer.getvalue())
@@ -215,26 +218,17 @@ def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
         frame.write_parquet(temporary)
 
 
+def _write_json(path: Path, plain: dict[str, Any]) -> None:
+    """Write JSON with sorted keys. Numbers that are not finite become null."""
+    atomic_write_bytes(path, msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=1) + b"\n")
+
+
 def _write_views(views: Views, folder: Path) -> None:
     _write_npz(folder / "views_pca.npz", _arrays(views.pca))
     _write_parquet(folder / "views.parquet", views.rows)
     _write_parquet(folder / "views_by_source.parquet", views.by_source)
 
 
-def _health_json(health: Health) -> bytes:
-    """Health as JSON; frames as lists of objects, what is not finite as null."""
-    return _json(
-        asdict(health) | {"deciles": health.deciles.to_dicts(), "correlations": health.correlations.to_dicts()}
-    )
-
-
-def _json(plain: dict[str, Any]) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=1) + b"\n"
-
-
-def check_options(options: Options) -> None:
-    """Raise UsageError for what can be seen to be wrong without the run."""
-    if any(not part.strip() for part in options.sources):
-        raise UsageError("--sources: names, or parts of names, with a comma between each two")
-    if not 0 <= options.duplicates <= 1:
-        raise UsageError(f"--duplicates {options.duplicates}: a cosine, from 0 (for none) to 1")
+def _health_as_dict(health: Health) -> dict[str, Any]:
+    """Health for JSON, with frames as lists of objects."""
+    return asdict(health) | {"deciles": health.deciles.to_dicts(), "correlations": health.correlations.to_dicts()}

@@ -1,4 +1,6 @@
-"""A sample of the rows with a text, by source: the same on every machine and version, whatever the order of rows."""
+"""Samples stratified by source: each source gets its share of the rows, and small sources are not lost."""
+
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -6,24 +8,86 @@ import numpy.typing as npt
 from embedkit.analysis.merged import Merged
 from embedkit.data.sampling import row_hash
 
-LEAST = 5
-"""Rows of a source that a sample has at least, if there are so many."""
+FLOOR_ROWS = 5
+"""Rows that the rule "floor" takes of each source, if the source has that many."""
+
+Ids = npt.NDArray[np.int64]
+Rule = Literal["cap", "floor"]
 
 
-def stratified(merged: Merged, size: int, seed: int = 0, least: int = LEAST) -> npt.NDArray[np.int64]:
+def stratified_sample(
+    sources: npt.NDArray[np.integer], size: int, seed: int = 0, rule: Rule = "cap", rows: Ids | None = None
+) -> Ids:
+    """Choose a sample in which each source has its share of the rows.
+
+    Args:
+        sources: source code of each row, int (n,).
+        size: rows of the sample. If there are no more than that, all rows are taken.
+        seed: the same seed gives the same sample.
+        rule: how a source's quota is computed. "cap" never exceeds `size` and takes at least one row per source while
+            there is room. "floor" takes at least FLOOR_ROWS of each source, so the sample may be a little larger.
+        rows: row number in the data set of each row, int64 (n,). With it, a source's rows with the smallest hash are
+            taken: the same on every machine and in any order of rows. Without it, NumPy's generator draws them.
+
+    Returns:
+        Positions in `sources`, ascending, int64 (m,).
+    """
+    if len(sources) <= size:
+        return np.arange(len(sources))
+    codes, stratum, counts = np.unique(sources, return_inverse=True, return_counts=True)
+    quota = _quota_with_cap(counts, size) if rule == "cap" else _quota_with_floor(counts, size)
+    if rows is not None:
+        return _smallest_hashes(stratum, counts, quota, row_hash(seed, rows))
+    rng = np.random.default_rng(seed)
+    chosen = [
+        rng.choice(np.flatnonzero(stratum == code), quota[code], replace=False)  # in the order of the codes
+        for code in range(len(codes))
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def sample_rows_with_text(merged: Merged, size: int, seed: int = 0) -> Ids:
     """Positions in `merged.rows` of about `size` rows with a text, ascending, int64 (m,).
 
-    Each source has its share, rounded, but at least `least` rows; in a source, those with the smallest hash of their
-    row number are taken.
+    Each source has its share, and at least FLOOR_ROWS rows. The sample is the same on every machine.
     """
-    at = np.flatnonzero(merged.has_text)
-    if len(at) <= size:
-        return at
-    sources = merged.rows["source"].to_numpy()[at]
-    counts = np.bincount(sources, minlength=len(merged.sources))
-    take = np.minimum(np.maximum(np.rint(counts * (size / len(at))).astype(np.int64), least), counts)
-    hashes = row_hash(seed, merged.rows["row"].to_numpy()[at])
-    order = np.lexsort((hashes, sources))
-    starts = np.concatenate([np.zeros(1, np.int64), counts.cumsum()[:-1]])
-    rank = np.arange(len(at)) - starts[sources[order]]
-    return np.sort(at[order[rank < take[sources[order]]]])
+    with_text = np.flatnonzero(merged.has_text)
+    sources, rows = (merged.rows[name].to_numpy()[with_text] for name in ("source", "row"))
+    return with_text[stratified_sample(sources, size, seed, "floor", rows)]
+
+
+def _quota_with_floor(counts: Ids, size: int) -> Ids:
+    """Rows to take of each source: its share, rounded, at least FLOOR_ROWS, at most all. Sums to about `size`."""
+    share = np.rint(counts * (size / counts.sum())).astype(np.int64)
+    quota: Ids = np.minimum(np.maximum(share, FLOOR_ROWS), counts)
+    return quota
+
+
+def _quota_with_cap(counts: Ids, size: int) -> Ids:
+    """Rows to take of each source: its share, and at least one while there is room. Sums to `size` exactly."""
+    share = counts * (size / counts.sum())
+    # Start from the share rounded down, but one row for each source.
+    quota: Ids = np.maximum(share.astype(np.int64), 1)
+    # Too few: one more row for the sources that rounding cost most.
+    while (missing := size - int(quota.sum())) > 0:
+        not_full = np.flatnonzero(quota < counts)
+        quota[not_full[np.argsort(quota[not_full] - share[not_full], kind="stable")[:missing]]] += 1
+    # Too many, because small sources were raised to one row.
+    while (excess := int(quota.sum()) - size) > 0:
+        # Take the excess from the largest quotas. If every quota is one row, drop the smallest sources.
+        has_spare = quota.max() > 1
+        order = np.argsort(-quota, kind="stable") if has_spare else np.argsort(counts, kind="stable")
+        quota[order[quota[order] > has_spare][:excess]] -= 1
+    return quota
+
+
+def _smallest_hashes(stratum: Ids, counts: Ids, quota: Ids, hashes: npt.NDArray[np.uint64]) -> Ids:
+    """Positions of each source's `quota` rows with the smallest hashes, ascending."""
+    # Sort by source, then by hash.
+    order = np.lexsort((hashes, stratum))
+    # Number the rows of each source from 0.
+    first_of_source = np.concatenate([np.zeros(1, np.int64), counts.cumsum()[:-1]])
+    rank = np.arange(len(stratum)) - first_of_source[stratum[order]]
+    # Keep the first ones of each source.
+    chosen: Ids = np.sort(order[rank < quota[stratum[order]]])
+    return chosen

@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from embedkit.errors import UsageError
+from embedkit.page_shell import page_environment
 from embedkit.storage.atomic import atomic_write_bytes
 from jobs.profiles.schema import STAGES
 from jobs.report import text
@@ -102,14 +101,7 @@ def write_page(report: Report, path: Path) -> None:
 
 def page(report: Report) -> str:
     """The report as HTML that is well-formed XML, too."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
+    environment = page_environment("jobs.report", finalize=_printable)
     picked, rest = text.notable(report)
     shown, left = text.attempts_to_show(report, everything=False)
     unit = text.unit_name(report)

@@ -1,6 +1,6 @@
-"""A real browser for pages: Chromium without a window. `make browser` installs it.
+"""Chromium without a window, to test pages. `make browser` installs it.
 
-`browse` opens a page and prints; `opened` has a page at hand, by Playwright.
+`browse` opens a page and returns what Chromium prints. `opened` controls a page with Playwright.
 """
 
 import shutil
@@ -17,23 +17,24 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def program() -> str | None:
-    """Chromium, by any of its names; None if it is not installed."""
+    """The path of Chromium under any of its names; None if it is not installed."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
 def missing() -> list[str]:
+    """Names of Debian packages to install."""
     return [] if program() else ["chromium"]
 
 
 def browse(page: Path, profile: Path, *options: str, width: int = 1280, height: int = 900) -> str:
-    """Open a file in a window of that size; returns what the options have it print.
+    """Open a file in a window of the given size, and return what the options make Chromium print.
 
     profile: a folder for the browser's own files.
     """
     done = subprocess.run(
         [
             *(program() or "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
-            # What Chromium does by itself calls nobody.
+            # Chromium itself contacts no server.
             *("--disable-background-networking", "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND"),
             *(f"--user-data-dir={profile}", f"--window-size={width},{height}", *options, page.absolute().as_uri()),
         ],
@@ -46,7 +47,7 @@ def browse(page: Path, profile: Path, *options: str, width: int = 1280, height: 
     return done.stdout
 
 
-# WebGL by SwiftShader, without a GPU, is still WebGL.
+# WebGL without a GPU, rendered by SwiftShader.
 SOFTWARE = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 
 
@@ -63,9 +64,9 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, page: Path, link: str = "", **options: Any) -> Iterator[Any]:
-    """A Playwright page of a file, without a network; options: of its context, such as viewport and color_scheme.
+    """Open a file in Playwright without a network. options: of the context, such as viewport and color_scheme.
 
-    Fails in the end if the page said anything in the console, asked for anything but itself, or opened a dialog.
+    Fails at the end if the page wrote to the console, requested anything except itself, or opened a dialog.
     """
     context = browser.new_context(offline=True, accept_downloads=True, **options)
     tab = context.new_page()

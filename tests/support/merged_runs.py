@@ -1,4 +1,4 @@
-"""Merged runs of any vectors, as merge leaves them: real files, opened by the real `open_merged`."""
+"""Merged runs with any vectors: real files as merge writes them, opened by the real `open_merged`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,16 +22,14 @@ TEXT = "a river, a mill " * 99
 def merged_of(
     folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str] | None = None, only: Sequence[str] = ()
 ) -> Merged:
-    """A merged run with these vectors, float32 (n, D), a row each; sources: each row's, or all of one."""
+    """Open a merged run with these vectors, float32 (n, D). sources: of each row; None for a single source."""
     return open_merged(run_of(folder, vectors, sources), sources=only)
 
 
 def run_of(folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str] | None = None) -> RunFolder:
-    """Merge a fabricated run, then put the vectors and sources in the place of its own; zeros are empty texts."""
+    """Merge a fabricated run, then replace its vectors and sources. A vector of zeros is an empty text."""
     rows, dim = vectors.shape
-    run = fabricate(
-        folder / "run", Shape(rows=rows, sources=1, text_bytes=20, shards=1, dim=dim), "a river, a mill " * 99
-    )
+    run = fabricate(folder / "run", Shape(rows=rows, sources=1, text_bytes=20, shards=1, dim=dim), TEXT)
     merge(run)
     names = list(sources) if sources is not None else ["s"] * rows
     run.matrix.write_bytes(matrix_header(rows, dim) + np.ascontiguousarray(vectors, "<f4").tobytes())
@@ -45,7 +43,7 @@ def run_of(folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str
 
 
 def cosines_between(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """The naive way, float64 (len(a), len(b)); NaN for zeros."""
+    """Cosines computed naively, float64 (len(a), len(b)); NaN for zeros."""
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
         return (a64 @ b64.T) / np.outer(np.linalg.norm(a64, axis=1), np.linalg.norm(b64, axis=1))

@@ -1,4 +1,4 @@
-"""The README's picture of the demo's page: `make picture` is python -m tests.support.picture RUN_FOLDER."""
+"""Make the README's picture of the demo's page. `make picture` runs python -m tests.support.picture RUN_FOLDER."""
 
 import sys
 from pathlib import Path
@@ -11,10 +11,10 @@ WINDOW = {"width": 1280, "height": 800}
 
 
 def main() -> None:
-    """Open the page with a search typed and the first row that it finds open, and photograph it."""
+    """Open the page with a search typed, open the first row found, and take a screenshot."""
     page = Path(sys.argv[1]) / "analysis" / "index.html"
     if not page.exists():
-        sys.exit(f"{page} is not there; type make run first")
+        sys.exit(f"{page} is missing; run `make run` first")
     with browser.chromium() as chromium, browser.opened(chromium, page, LINK, viewport=WINDOW) as tab:
         tab.wait_for_selector("#stage[data-ready]")
         tab.locator("#rows button").first.click()

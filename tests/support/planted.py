@@ -1,4 +1,4 @@
-"""A merged run whose vectors are known: real files and rows, the vectors in them overwritten."""
+"""Merged runs with known vectors: real files and rows, with the vectors overwritten."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from embedkit.run import RunFolder
 
 
 def plant(run: RunFolder, vectors: npt.NDArray[np.floating], view: View = "combined") -> None:
-    """Put vectors (N, D) in place of a run's, in the matrix and by source."""
+    """Replace the vectors of a run by others, (N, D), in the matrix and in the files by source."""
     success = read(run.success, Success)
     sources = pl.read_parquet(run.metadata, columns=["dataset_source"])["dataset_source"].to_numpy()
     assert vectors.shape == (success.rows, success.dim)
@@ -26,4 +26,5 @@ def plant(run: RunFolder, vectors: npt.NDArray[np.floating], view: View = "combi
 
 
 def unit(vectors: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Scale vectors to norm 1, float32."""
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)

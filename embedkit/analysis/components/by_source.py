@@ -1,7 +1,7 @@
-"""Principal components of each source, and how alike the directions of two sources are.
+"""Principal components of each source, and the similarity of directions between sources.
 
-Each source is read from its own file under by_source/, so that one scatter matrix is held at a time, however many
-sources there are; their sum is the whole run's.
+Each source is read from its own file under by_source/, so that only one scatter matrix is in memory at a time, for any
+number of sources. Their sum is the scatter matrix of the whole run.
 """
 
 from collections import deque
@@ -19,27 +19,27 @@ from embedkit.analysis.components.pca import (
     Floats,
     Moments,
     moments,
-    not_finite,
+    not_finite_error,
     one_blas_thread,
-    pca_of,
+    pca_from_moments,
 )
 from embedkit.analysis.merged import Merged
 from embedkit.storage.cpus import available_cpus
 
-MOST_THREADS = 8
-"""Each has up to 64 MB of vectors as float64 in hand, and two blocks ahead: with their moments, 40 MB each."""
+MAX_THREADS = 8
+"""Each thread has up to 64 MB of vectors as float64, and two blocks ahead with their moments, 40 MB each."""
 
 
 @dataclass(frozen=True)
 class BySource:
-    """Principal components of sources, in the order of `sources` (sorted by name); one without a text has none."""
+    """Principal components of each source, in the order of `sources` (sorted by name). Without a text it has none."""
 
     sources: tuple[str, ...]
     pcas: tuple[PCA, ...]
 
     @property
     def table(self) -> pl.DataFrame:
-        """A line a source: dataset_source, rows (with a text), components, total_variance, pc1_share (null: none)."""
+        """One line per source: dataset_source, rows (with a text), components, total_variance, pc1_share or null."""
         return pl.DataFrame(
             {
                 "dataset_source": list(self.sources),
@@ -60,15 +60,15 @@ class BySource:
         )
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """All of it as arrays for `numpy.savez`; what a source has not is NaN.
+        """Everything as arrays for `numpy.savez`. Where a source has fewer components, values are NaN.
 
         sources (S,), count (S,), mean (S, D), components (S, K, D), explained_variance and explained_variance_ratio
         (S, K), total_variance (S,).
         """
         dim = len(self.pcas[0].mean) if self.pcas else 0
-        most = max((len(found.components) for found in self.pcas), default=0)
-        components = np.full((len(self.pcas), most, dim), np.nan, np.float32)
-        variance = np.full((len(self.pcas), most), np.nan)
+        max_components = max((len(found.components) for found in self.pcas), default=0)
+        components = np.full((len(self.pcas), max_components, dim), np.nan, np.float32)
+        variance = np.full((len(self.pcas), max_components), np.nan)
         ratio = variance.copy()
         for at, found in enumerate(self.pcas):
             count = len(found.components)
@@ -87,8 +87,8 @@ class BySource:
 
 
 @dataclass(frozen=True)
-class Alike:
-    """|cosine| between directions, float64 (m, m): 1 the same line, 0 at right angles. `labels`: source, PC from 1."""
+class DirectionSimilarity:
+    """|cosine| between directions, float64 (m, m): 1 if they are parallel, 0 at right angles. labels: source, PC."""
 
     labels: tuple[tuple[str, int], ...]
     cosine: Floats
@@ -97,37 +97,40 @@ class Alike:
 def pca_by_source(
     merged: Merged, components: int, progress: Callable[[int], None] | None = None
 ) -> tuple[PCA, BySource]:
-    """Principal components of the whole and of each source, all vectors read once.
+    """Compute the principal components of the whole run and of each source, reading all vectors once.
 
-    Returns the whole's, with its whole spectrum, and the sources', with `components` each or as many as they have.
+    progress: called with the rows of each block that is done.
+
+    Returns:
+        Those of the run, with the whole spectrum, and those of the sources: `components` each, or as many as they have.
 
     Raises:
-        EmbedkitError: a source's file is missing, or not whole, or holds numbers that are not finite.
+        EmbedkitError: a source's file is missing or incomplete, or contains numbers that are not finite.
     """
-    threads = min(available_cpus(), MOST_THREADS)
-    whole = Moments.none(merged.dim)
+    threads = min(available_cpus(), MAX_THREADS)
+    whole = Moments.empty(merged.dim)
     pcas: list[Future[PCA]] = []
     with one_blas_thread(), ThreadPoolExecutor(threads, "pca") as pool:
         of_blocks = _in_order(pool, 2 * threads, merged, progress)
         block = next(of_blocks, None)
         for source in range(len(merged.sources)):
-            found = Moments.none(merged.dim)
+            found = Moments.empty(merged.dim)
             while block is not None and block[0] == source:
                 found += block[1]
                 block = next(of_blocks, None)
             if not np.isfinite(found.mean).all():
-                raise not_finite(merged.source_path(source))
+                raise not_finite_error(merged.source_path(source))
             whole += found
-            pcas.append(pool.submit(pca_of, found, components, whole_spectrum=False))
-        return pca_of(whole, components), BySource(merged.sources, tuple(one.result() for one in pcas))
+            pcas.append(pool.submit(pca_from_moments, found, components, whole_spectrum=False))
+        return pca_from_moments(whole, components), BySource(merged.sources, tuple(one.result() for one in pcas))
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, most: int, merged: Merged, progress: Callable[[int], None] | None
+    pool: ThreadPoolExecutor, max_ahead: int, merged: Merged, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[int, Moments]]:
-    """Source and moments of each block, at most so many computed ahead.
+    """Yield source and moments of each block, with at most `max_ahead` blocks computed ahead.
 
-    What is summed, and in which order, is the same on any number of CPUs.
+    The blocks and the order of their sum are the same on any number of CPUs.
     """
     ahead: deque[tuple[int, Future[Moments]]] = deque()
 
@@ -141,22 +144,22 @@ def _in_order(
     for source in range(len(merged.sources)):
         for _, block in merged.source_blocks(source, PIECE_ROWS):
             ahead.append((source, pool.submit(moments, [block], merged.dim)))
-            if len(ahead) > most:
+            if len(ahead) > max_ahead:
                 yield done()
     while ahead:
         yield done()
 
 
-def alike(found: BySource, components: int = 1, most: int | None = None) -> Alike:
-    """How alike the first `components` directions of the sources are.
+def direction_similarity(found: BySource, components: int = 1, max_sources: int | None = None) -> DirectionSimilarity:
+    """Compare the first `components` directions of the sources by absolute cosine, since a direction has no sign.
 
-    By absolute cosine, since a direction has no sign. Of `most` of the largest sources, in the order of their names.
+    max_sources: only the largest sources. They are in the order of their names.
     """
-    largest = sorted(range(len(found.sources)), key=lambda at: (-found.pcas[at].count, at))[:most]
+    largest = sorted(range(len(found.sources)), key=lambda at: (-found.pcas[at].count, at))[:max_sources]
     labels, rows = [], []
     for at in sorted(largest):
         for pc, row in enumerate(found.pcas[at].components[:components], start=1):
             labels.append((found.sources[at], pc))
             rows.append(row)
     directions = np.array(rows) if rows else np.zeros((0, 0))
-    return Alike(tuple(labels), np.minimum(np.abs(directions @ directions.T), 1.0))
+    return DirectionSimilarity(tuple(labels), np.minimum(np.abs(directions @ directions.T), 1.0))

@@ -1,4 +1,4 @@
-"""The rows at both ends of each principal component, with their texts: what a direction is about."""
+"""The rows at both ends of each principal component, with their texts, to see what a direction means."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,21 +9,21 @@ import polars as pl
 from embedkit.analysis.merged import Merged
 from embedkit.prepare.extract import TEXT_COLUMNS
 
-SHOWN = 400
-"""Characters of a text that the readable file and the page show; the Parquet file has all."""
+SHOWN_CHARACTERS = 400
+"""Characters of a text that the text file and the page show. The Parquet file has the whole texts."""
 
 
 def extremes(merged: Merged, scores: npt.NDArray[np.float32], count: int) -> pl.DataFrame:
-    """The `count` rows with the highest and the lowest scores on each component.
+    """Find the `count` rows with the highest and the lowest scores on each component.
 
     Args:
         merged: the run.
-        scores: of its chosen rows by position, float32 (n, K); NaN takes no part.
-        count: rows an end; fewer if there are not as many.
+        scores: of its chosen rows by position, float32 (n, K); rows with NaN are left out.
+        count: rows per end; fewer if the run has fewer.
 
     Returns:
-        A line a row: pc (from 1), end (top or bottom), rank (from 1), score, id, row, dataset_source, num_tokens,
-        num_turns, user_prompt, think_text, response_text. Of equal scores the lower id comes first.
+        One line per row: pc (from 1), end (top or bottom), rank (from 1), score, id, row, dataset_source, num_tokens,
+        num_turns, user_prompt, think_text, response_text. If scores are equal, the lower id comes first.
     """
     found = [
         merged.rows[at]
@@ -47,16 +47,16 @@ def extremes(merged: Merged, scores: npt.NDArray[np.float32], count: int) -> pl.
 
 
 def _first(values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:
-    """Positions of the smallest values, NaN aside; of equal ones the earlier. No sorting of all of them."""
-    there = np.flatnonzero(~np.isnan(values))
-    some = values[there]
-    if len(some) > count:
-        there = there[some <= np.partition(some, count - 1)[count - 1]]
-    return there[np.argsort(values[there], kind="stable")][:count]
+    """Positions of the smallest values without NaN, the earlier first if equal. Does not sort all values."""
+    at = np.flatnonzero(~np.isnan(values))
+    numbers = values[at]
+    if len(numbers) > count:
+        at = at[numbers <= np.partition(numbers, count - 1)[count - 1]]
+    return at[np.argsort(values[at], kind="stable")][:count]
 
 
 def as_text(found: pl.DataFrame) -> str:
-    """`extremes` for reading: texts cut to SHOWN characters, on one line each, without control characters."""
+    """`extremes` as readable text: each text on one line, cut to SHOWN_CHARACTERS, without control characters."""
     return "".join(_lines(found))
 
 
@@ -75,19 +75,19 @@ def _lines(found: pl.DataFrame) -> Iterator[str]:
 
 
 def shown_texts(line: dict[str, object]) -> Sequence[tuple[str, str]]:
-    """The texts of a line that are not empty, cut: (prompt | think | response, text)."""
+    """The texts of a line that are not empty, cut: pairs of (prompt, think or response; text)."""
     named = [(name.split("_")[-1 if name == "user_prompt" else 0], str(line[name] or "")) for name in TEXT_COLUMNS]
     return [(name, cut(text)) for name, text in named if text.strip()]
 
 
-def cut(text: str, most: int = SHOWN) -> str:
-    """A text on one line, printable, with how long it was if it was longer."""
-    line = " ".join(printable(text[: 4 * most]).split())
-    if len(text) <= most:
+def cut(text: str, max_characters: int = SHOWN_CHARACTERS) -> str:
+    """Cut a text to one printable line. A longer text ends with its length."""
+    line = " ".join(printable(text[: 4 * max_characters]).split())
+    if len(text) <= max_characters:
         return line
-    return f"{line[:most]} [... {len(text):,} characters]"
+    return f"{line[:max_characters]} [... {len(text):,} characters]"
 
 
 def printable(text: str) -> str:
-    """Without what would move a terminal's cursor; line breaks become spaces."""
+    """Replace characters that would move a terminal's cursor, and line breaks, by spaces."""
     return "".join(c if c.isprintable() else " " for c in text)

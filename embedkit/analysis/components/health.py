@@ -1,4 +1,4 @@
-"""Whether the vectors are sound, and whether length, not meaning, drives a direction."""
+"""Health of the vectors: norms, mean cosines, and whether the length of a text drives a direction."""
 
 import math
 from dataclasses import dataclass
@@ -11,21 +11,22 @@ from embedkit.analysis.components.pca import PCA, Block, Floats
 from embedkit.analysis.merged import Merged
 
 FOLLOWS = 0.5
-"""|r| from which a direction is said to follow length."""
+"""|r| at or above which a direction follows length."""
 OFF_UNIT = 1e-3
-"""How far a norm may be from 1."""
+"""Largest difference of a norm from 1."""
 QUANTILES = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 DECILES = 10
 
 
 @dataclass(frozen=True)
 class Health:
-    """What `HealthCheck` found of the rows that have a text.
+    """Results of `HealthCheck` for the rows with a text.
 
-    norm_quantiles: (quantile, norm). off_unit: norms further than OFF_UNIT from 1. mean_norm: of the mean vector.
-    mean_cosine: of all pairs, None with fewer than two rows. deciles: by length in tokens: decile, rows, tokens_min,
-    tokens_max, mean_cosine (of all pairs within). correlations: a line a component and measure: pc, measure (num_tokens
-    or num_turns), pearson, spearman (null where one of the two does not vary). verdict: what that means.
+    norm_quantiles: (quantile, norm). off_unit: norms that differ from 1 by more than OFF_UNIT. mean_norm: norm of the
+    mean vector. mean_cosine: of all pairs, None with fewer than two rows. deciles: by length in tokens: decile, rows,
+    tokens_min, tokens_max, mean_cosine (of all pairs in the decile). correlations: one line per component and measure:
+    pc, measure (num_tokens or num_turns), pearson, spearman (null if either does not vary). verdict: the correlations
+    in words.
     """
 
     rows: int
@@ -42,9 +43,9 @@ class Health:
 
 
 class HealthCheck:
-    """Sees every block of vectors once (`add`, a visitor of `project`), then judges them with their scores.
+    """Takes every block of vectors once (`add`, a visitor of `project`), then computes the health with the scores.
 
-    The mean cosine of all pairs of n unit vectors is exact without any pair: (|sum|^2 - n) / (n (n - 1)).
+    The mean cosine of all pairs of n unit vectors needs no pairs; it is exactly (|sum|^2 - n) / (n (n - 1)).
     """
 
     def __init__(self, merged: Merged) -> None:
@@ -55,7 +56,7 @@ class HealthCheck:
         self._sums = np.zeros((DECILES, merged.dim))
 
     def add(self, at: npt.NDArray[np.int64], block: Block) -> None:
-        """Positions and vectors of some rows, none of them zero."""
+        """Add positions and vectors of some rows, none of them zero."""
         norms = np.sqrt(np.einsum("ij,ij->i", block, block, dtype=np.float64))
         self._norms[at] = norms
         weights = np.zeros((DECILES, len(block)), np.float32)
@@ -64,30 +65,30 @@ class HealthCheck:
             self._sums += weights[:, start : start + 1024] @ block[start : start + 1024]
 
     def result(self, found: PCA, scores: npt.NDArray[np.float32]) -> Health:
-        """All of it, once every block was added."""
-        there = self._merged.has_text
-        norms = self._norms[there]
-        spread = np.quantile(norms, QUANTILES) if len(norms) else np.full(len(QUANTILES), np.nan)
+        """Compute the health, after every block was added."""
+        has_text = self._merged.has_text
+        norms = self._norms[has_text]
+        quantiles = np.quantile(norms, QUANTILES) if len(norms) else np.full(len(QUANTILES), np.nan)
         turns = self._merged.rows["num_turns"].to_numpy()
-        correlations = correlate(scores[there], {"num_tokens": self.tokens[there], "num_turns": turns[there]})
+        correlations = correlate(scores[has_text], {"num_tokens": self.tokens[has_text], "num_turns": turns[has_text]})
         return Health(
             rows=len(norms),
-            rows_without_text=int((~there).sum()),
+            rows_without_text=int((~has_text).sum()),
             norm_min=float(norms.min(initial=np.inf)),
             norm_max=float(norms.max(initial=-np.inf)),
-            norm_quantiles=tuple((q, float(norm)) for q, norm in zip(QUANTILES, spread, strict=True)),
+            norm_quantiles=tuple((q, float(norm)) for q, norm in zip(QUANTILES, quantiles, strict=True)),
             off_unit=int((np.abs(norms - 1) > OFF_UNIT).sum()),
             mean_norm=float(np.linalg.norm(found.mean)),
             mean_cosine=mean_cosine(self._sums.sum(axis=0), len(norms)),
-            deciles=self._deciles(there),
+            deciles=self._deciles(has_text),
             correlations=correlations,
-            verdict=verdict(correlations),
+            verdict=describe_correlations(correlations),
         )
 
-    def _deciles(self, there: npt.NDArray[np.bool_]) -> pl.DataFrame:
+    def _deciles(self, has_text: npt.NDArray[np.bool_]) -> pl.DataFrame:
         lines = []
         for decile in range(DECILES):
-            tokens = self.tokens[there & (self._decile == decile)]
+            tokens = self.tokens[has_text & (self._decile == decile)]
             if len(tokens):
                 cosine = mean_cosine(self._sums[decile], len(tokens))
                 lines.append((decile + 1, len(tokens), int(tokens.min()), int(tokens.max()), cosine))
@@ -101,11 +102,11 @@ class HealthCheck:
         return pl.DataFrame(lines, schema=schema, orient="row")
 
 
-def deciles_of(tokens: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Decile by length, from 0, of each row; equal lengths are in one decile, so that some may be empty."""
-    if not there.any():
+def deciles_of(tokens: npt.NDArray[np.int64], has_text: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Decile by length of each row, from 0. Equal lengths share a decile, so that some deciles may be empty."""
+    if not has_text.any():
         return np.zeros(len(tokens), np.int64)
-    borders = np.quantile(tokens[there], np.arange(1, DECILES) / DECILES)
+    borders = np.quantile(tokens[has_text], np.arange(1, DECILES) / DECILES)
     return np.searchsorted(borders, tokens, "left")
 
 
@@ -142,24 +143,24 @@ def _pearson(a: npt.NDArray[np.generic], b: npt.NDArray[np.generic]) -> float | 
     return None if r is None or not math.isfinite(r) else float(r)
 
 
-def verdict(correlations: pl.DataFrame) -> str:
-    """One plain sentence or more: which directions follow length."""
+def describe_correlations(correlations: pl.DataFrame) -> str:
+    """Say in a sentence which directions follow length. correlations: as `correlate` returns them."""
     strongest = []
     for line in correlations.iter_rows(named=True):
         named = [(abs(line[kind]), kind, line[kind]) for kind in ("pearson", "spearman") if line[kind] is not None]
         if named:
             strongest.append((*max(named), line["pc"], line["measure"]))
     if not strongest:
-        return "Nothing to say of length: scores or lengths do not vary."
+        return "Length cannot be compared: scores or lengths do not vary."
     following = [entry for entry in strongest if entry[0] >= FOLLOWS]
     if following:
-        told = "; ".join(
+        directions = "; ".join(
             f"PC{pc} follows {measure} ({kind} {r:+.2f})"
             for _, kind, r, pc, measure in sorted(following, key=lambda entry: (entry[3], entry[4] != "num_tokens"))
         )
-        return f"Length drives a direction (|r| of {FOLLOWS} or more): {told}."
+        return f"Length drives a direction (|r| of {FOLLOWS} or more): {directions}."
     _, kind, r, pc, measure = max(strongest)
     return (
         f"Length drives none of these directions: the largest correlation is PC{pc} with {measure} "
-        f"({kind} {r:+.2f}; it would be said from |r| of {FOLLOWS})."
+        f"({kind} {r:+.2f}; the threshold is |r| of {FOLLOWS})."
     )

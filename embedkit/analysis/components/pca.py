@@ -1,9 +1,10 @@
 """Exact principal components of any number of vectors: moments in one pass, in float64, then one eigenproblem.
 
-The covariance is accumulated about the first vectors' mean, so that a mean far from zero costs no digits, and moments
-of disjoint rows can be added: a run's are the sum of its sources'. No row is sampled and none is kept.
+The covariance is accumulated about the mean of the first vectors, so that a mean far from zero costs no precision.
+Moments of disjoint rows can be added: those of a run are the sum of those of its sources. No row is sampled, and no row
+is kept in memory.
 
-Signs: a direction has none. As in scikit-learn, the entry of a component that is largest in absolute value is positive.
+Signs: a direction has none. As in scikit-learn, the entry of a component with the largest absolute value is positive.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,22 +24,22 @@ Block = npt.NDArray[np.float32]
 Visit = Callable[[npt.NDArray[np.int64], Block], None]
 
 PIECE_ROWS = 8_192
-"""Rows that are float64 at a time: 64 MB of 1,024."""
+"""Rows converted to float64 at a time: 64 MB of 1,024 numbers each."""
 NO_VARIANCE = 1e-12
-"""A direction with less of the vectors' mean square is rounding, not variance: float64 has 16 digits, float32 7."""
+"""A direction with a smaller share of the mean square is rounding, not variance: float64 has 16 digits, float32 7."""
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Count, mean float64 (D,), and scatter float64 (D, D): the sum of outer products about the mean."""
+    """Count, mean, float64 (D,), and scatter, float64 (D, D): the sum of outer products about the mean."""
 
     count: int
     mean: Floats
     scatter: Floats
 
     @classmethod
-    def none(cls, dim: int) -> Self:
-        """Those of no rows."""
+    def empty(cls, dim: int) -> Self:
+        """Moments of no rows."""
         return cls(0, np.zeros(dim), np.zeros((dim, dim)))
 
     def __add__(self, other: "Moments") -> "Moments":
@@ -46,20 +47,20 @@ class Moments:
         if not self.count or not other.count:
             return self if self.count else other
         count = self.count + other.count
-        apart = other.mean - self.mean
+        delta = other.mean - self.mean
         scatter = self.scatter + other.scatter
-        scatter += np.outer(apart, apart * (self.count * other.count / count))
-        return Moments(count, self.mean + apart * (other.count / count), scatter)
+        scatter += np.outer(delta, delta * (self.count * other.count / count))
+        return Moments(count, self.mean + delta * (other.count / count), scatter)
 
 
 @dataclass(frozen=True)
 class PCA:
-    """Principal components of `count` vectors, those of largest variance first.
+    """Principal components of `count` vectors, the largest variance first.
 
-    mean float64 (D,); components float64 (K, D), unit rows; explained_variance and explained_variance_ratio float64
-    (K,), with n - 1 as in scikit-learn; total_variance of all D directions; spectrum: the variances of all directions,
-    descending, float64 (D,), or those of the components alone where no more were asked for. K may be smaller than
-    asked: n vectors vary in n - 1 directions at most, and a direction without variance is none.
+    mean: float64 (D,). components: float64 (K, D), rows of norm 1. explained_variance, explained_variance_ratio:
+    float64 (K,), divided by n - 1 as in scikit-learn. total_variance: of all D directions. spectrum: the variances of
+    all directions, descending, float64 (D,), or only of the components if the whole spectrum was not requested. K may
+    be smaller than requested: n vectors vary in n - 1 directions at most, and directions without variance are left out.
     """
 
     count: int
@@ -81,7 +82,7 @@ class PCA:
 
 
 def moments(blocks: Iterable[npt.NDArray[np.floating]], dim: int) -> Moments:
-    """Moments of vectors that come in blocks (n, dim), each seen once."""
+    """Compute the moments of vectors that arrive in blocks (n, dim), in one pass."""
     shift, count = np.zeros(dim), 0
     total, scatter = np.zeros(dim), np.zeros((dim, dim))
     buffer = np.empty((0, dim))
@@ -97,7 +98,7 @@ def moments(blocks: Iterable[npt.NDArray[np.floating]], dim: int) -> Moments:
             piece = buffer[: len(rows)]
             np.subtract(rows, shift, out=piece)
             total += piece.sum(axis=0)
-            scatter += piece.T @ piece  # numpy takes syrk for this, half the work of a product
+            scatter += piece.T @ piece  # NumPy uses syrk for this, half the work of a general product
         count += len(block)
     if count:
         scatter -= np.outer(total, total / count)
@@ -105,19 +106,19 @@ def moments(blocks: Iterable[npt.NDArray[np.floating]], dim: int) -> Moments:
     return Moments(count, shift, scatter)
 
 
-def pca_of(found: Moments, components: int | None = None, whole_spectrum: bool = True) -> PCA:
-    """Principal components from moments: `components` of them, or all that there are.
+def pca_from_moments(found: Moments, components: int | None = None, whole_spectrum: bool = True) -> PCA:
+    """Compute principal components from moments: `components` of them, or all.
 
-    whole_spectrum: have the variances of all directions too; without, it takes a third of the time.
+    whole_spectrum: also compute the variances of all directions. Without them it takes a third of the time.
 
     Raises:
-        EmbedkitError: the vectors held numbers that are not finite.
+        EmbedkitError: the vectors contain numbers that are not finite.
     """
     if not np.isfinite(found.scatter).all():
-        raise not_finite("the vectors")
+        raise not_finite_error("the vectors")
     dim = len(found.mean)
-    most = min(dim, max(found.count - 1, 0))
-    wanted = most if components is None else min(components, most)
+    max_components = min(dim, max(found.count - 1, 0))
+    wanted = max_components if components is None else min(components, max_components)
     covariance = found.scatter / max(found.count - 1, 1)
     total = float(np.trace(covariance))
     with one_blas_thread():
@@ -139,7 +140,7 @@ def pca_of(found: Moments, components: int | None = None, whole_spectrum: bool =
 
 
 def pca(merged: Merged, components: int | None = None, visit: Visit | None = None) -> PCA:
-    """Principal components of a run's chosen rows that have a text, in one pass; `visit` sees each block, too."""
+    """Principal components of the chosen rows with a text, in one pass. `visit` is called with each block, too."""
 
     def blocks() -> Iterable[Block]:
         for at, block in merged.blocks():
@@ -147,37 +148,40 @@ def pca(merged: Merged, components: int | None = None, visit: Visit | None = Non
             if visit is not None:
                 visit(at, block)
 
-    return pca_of(moments(blocks(), merged.dim), components)
+    return pca_from_moments(moments(blocks(), merged.dim), components)
 
 
 def project(merged: Merged, found: PCA, visit: Visit | None = None) -> npt.NDArray[np.float32]:
-    """Scores of all chosen rows, float32 (n, K), by position; NaN for a row without a text.
+    """Scores of all chosen rows, float32 (n, K), by position; NaN for rows without a text.
 
-    visit: sees each block (positions, vectors) in the same pass.
+    visit: called with each block (positions, vectors) in the same pass.
+
+    Raises:
+        EmbedkitError: the matrix contains numbers that are not finite.
     """
     scores = np.full((merged.rows.height, len(found.components)), np.nan, np.float32)
     for at, block in merged.blocks():
         scores[at] = found.transform(block)
         if len(found.components) and not np.isfinite(scores[at]).all():
-            raise not_finite(merged.run.view_matrix(merged.view))
+            raise not_finite_error(merged.run.view_matrix(merged.view))
         if visit is not None:
             visit(at, block)
     return scores
 
 
-def not_finite(where: object) -> EmbedkitError:
-    """What to say of a matrix with NaN or infinity in it: embed refuses such vectors, so that its file was damaged."""
+def not_finite_error(where: object) -> EmbedkitError:
+    """The error for a matrix with NaN or infinity. Embed refuses such vectors, so the file must be damaged."""
     return EmbedkitError(
-        f"{where}: holds numbers that are not finite; run `embedkit verify`, which says how to mend it"
+        f"{where}: contains numbers that are not finite; run `embedkit verify`, which says how to fix it"
     )
 
 
 def one_blas_thread() -> AbstractContextManager[object]:
-    """BLAS on one thread while in the block: an eigenproblem's many small steps wait for each other on several.
+    """Limit BLAS to one thread inside the block. On several, the small steps of an eigenproblem wait for each other.
 
-    Of 1,024 dimensions it takes 0.5 s so, and up to 5 s on two threads of a machine that others use, too.
+    For 1,024 dimensions it takes 0.5 s with one thread, and up to 5 s with two threads on a shared machine.
     """
-    optional_import("scipy.linalg")  # brings a BLAS of its own, which must be there to be told
+    optional_import("scipy.linalg")  # brings its own BLAS, which must be loaded to be limited
     limits: AbstractContextManager[object] = optional_import("threadpoolctl").threadpool_limits(1)
     return limits
 
@@ -193,7 +197,7 @@ def _largest(covariance: Floats, count: int) -> tuple[Floats, Floats]:
 
 
 def _signs(rows: Floats) -> Floats:
-    """1 or -1 a row, so that its largest entry in absolute value becomes positive."""
+    """1 or -1 per row, which makes its entry with the largest absolute value positive."""
     if not rows.size:
         return np.ones(len(rows))
     largest = rows[np.arange(len(rows)), np.abs(rows).argmax(axis=1)]

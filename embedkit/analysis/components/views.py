@@ -1,4 +1,4 @@
-"""Think beside response: both texts of a row in one shared basis, and the cosine between a row's two vectors."""
+"""Think and response compared: both in one shared basis, and the cosine between the two vectors of a row."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.analysis.components.pca import PCA, Block, moments, pca_of
+from embedkit.analysis.components.pca import PCA, Block, moments, pca_from_moments
 from embedkit.analysis.merged import BLOCK_ROWS, Merged, open_merged
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
@@ -16,10 +16,11 @@ NAMES = ("think", "response")
 
 @dataclass(frozen=True)
 class Views:
-    """The rows that have both texts, in one basis: the principal components of all their vectors of both views.
+    """The rows with both texts, in one basis: the principal components of all their vectors of both views.
 
     rows: id, row, dataset_source, cosine, think_pc1 ... think_pcK, response_pc1 ... response_pcK. by_source:
-    dataset_source, rows, mean, and the quantiles p05, p25, p50, p75, p95 of the cosine. left_out: rows without both.
+    dataset_source, rows, mean, and the quantiles p05, p25, p50, p75, p95 of the cosine. left_out: number of rows that
+    do not have both texts.
     """
 
     pca: PCA
@@ -29,27 +30,27 @@ class Views:
 
 
 def compare_views(run: RunFolder, sources: tuple[str, ...] = (), components: int = 2) -> Views:
-    """Think and response of a run that has both views.
+    """Compare think and response of a run.
 
     Raises:
-        UsageError: it has not.
+        UsageError: the run does not have both views.
         EmbedkitError: as open_merged.
     """
     think, response = open_merged(run, "think", sources), open_merged(run, "response", sources)
-    return compare(think, response, components)
+    return compare_open_views(think, response, components)
 
 
-def compare(think: Merged, response: Merged, components: int = 2) -> Views:
-    """As compare_views, of views that are open; they must be of the same rows."""
+def compare_open_views(think: Merged, response: Merged, components: int = 2) -> Views:
+    """As compare_views, for views that are open already. Raises UsageError if they have different rows."""
     if not np.array_equal(think.ids, response.ids):
-        raise UsageError("the two views are not of the same rows; open both with the same sources")
+        raise UsageError("the two views have different rows; open both with the same sources")
     both = np.flatnonzero(think.has_text & response.has_text)
     pieces = [both[start : start + BLOCK_ROWS] for start in range(0, len(both), BLOCK_ROWS)]
     found = sum(
         (moments([block], merged.dim) for at in pieces for merged in (think, response) for block in [_at(merged, at)]),
         start=moments([], think.dim),
     )
-    basis = pca_of(found, components)
+    basis = pca_from_moments(found, components)
     cosine = np.zeros(len(both))
     scores = np.zeros((2, len(both), len(basis.components)), np.float32)
     for at in pieces:
@@ -72,7 +73,7 @@ def _at(merged: Merged, positions: npt.NDArray[np.int64]) -> Block:
 
 
 def _cosine(a: Block, b: Block) -> npt.NDArray[np.float64]:
-    """Of each row's two vectors, none of them zero."""
+    """Cosine between the two vectors of each row, none of them zero."""
     dot, aa, bb = (np.einsum("ij,ij->i", x, y, dtype=np.float64) for x, y in ((a, b), (a, a), (b, b)))
     return np.asarray(dot / np.sqrt(aa * bb))
 

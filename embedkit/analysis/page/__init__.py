@@ -1,1 +1,1 @@
-"""The page of an analyzed run: figures, sections, the packed map and its scripts."""
+"""The page of an analyzed run: figures, sections, the packed map, and the page's scripts."""

@@ -1,6 +1,6 @@
-"""Plotly figures of the results: for the page, and for a notebook, where each shows itself.
+"""Plotly figures of the results, for the page and for notebooks.
 
-Names that come from data are escaped, since plotly reads tags in them.
+Names from the data are escaped, since plotly interprets tags in them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.analysis.components.by_source import Alike, BySource
+from embedkit.analysis.components.by_source import BySource, DirectionSimilarity
 from embedkit.analysis.components.health import Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
@@ -20,14 +20,14 @@ from embedkit.analysis.optional_import import optional_import
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-MOST_POINTS = 5_000
-"""Points of a scatter: more are slow to draw as SVG, and WebGL is not everywhere."""
-MOST_NAMED = 20
-"""Sources with a colour of their own; the smaller ones share grey."""
-MOST_BARS = 60
-MOST_DIRECTIONS = 200
+MAX_POINTS = 5_000
+"""Points of a scatter. More are slow to draw as SVG, and not every browser has WebGL."""
+MAX_COLOURED_SOURCES = 20
+"""Sources with their own colour. The smaller ones are grey."""
+MAX_BARS = 60
+MAX_DIRECTIONS = 200
 """Rows of the heat map."""
-MOST_SCREE = 50
+MAX_SCREE_BARS = 50
 COLOURS = (
     *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#393b79"),
     *("#637939", "#8c6d31", "#843c39", "#7b4173", "#3182bd", "#e6550d", "#31a354", "#756bb1", "#aec7e8", "#ffbb78"),
@@ -35,32 +35,8 @@ COLOURS = (
 GREY = "#b5bac0"
 
 
-def stratified(sources: npt.NDArray[np.integer], most: int, seed: int = 0) -> npt.NDArray[np.int64]:
-    """Positions of at most `most` rows, ascending: of each source its share, and at least one while there is room.
-
-    sources: code of each row, int (n,). All rows if they are not more; else the same for the same seed.
-    """
-    if len(sources) <= most:
-        return np.arange(len(sources))
-    codes, counts = np.unique(sources, return_counts=True)
-    share = counts * (most / len(sources))
-    quota = np.maximum(share.astype(np.int64), 1)
-    while (left := most - int(quota.sum())) > 0:  # rounded down: the largest remainders get one more
-        open_ = np.flatnonzero(quota < counts)
-        quota[open_[np.argsort(quota[open_] - share[open_], kind="stable")[:left]]] += 1
-    while (over := int(quota.sum()) - most) > 0:  # many got their one: the largest pay for it, or else the smallest go
-        payers = np.argsort(-quota, kind="stable") if quota.max() > 1 else np.argsort(counts, kind="stable")
-        quota[payers[quota[payers] > (quota.max() > 1)][:over]] -= 1
-    rng = np.random.default_rng(seed)
-    chosen = [
-        rng.choice(np.flatnonzero(sources == code), count, replace=False)
-        for code, count in zip(codes, quota, strict=True)
-    ]
-    return np.sort(np.concatenate(chosen))
-
-
 def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Figure":
-    """Rows on two components, a colour a source; `points` has id, dataset_source, pc<x> and pc<y>; all are drawn."""
+    """Rows on two components, one colour per source. points: id, dataset_source, pc<x>, pc<y> of the rows to draw."""
     go = optional_import("plotly.graph_objects")
     figure = go.Figure()
     _add_points(figure, points, f"pc{x}", f"pc{y}")
@@ -70,7 +46,7 @@ def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Fi
 
 
 def map_scatter(points: pl.DataFrame) -> "Figure":
-    """Rows on the map; `points` has id, dataset_source, x, y, placed: rings are rows that were placed afterwards."""
+    """Rows on the map. points: id, dataset_source, x, y, placed. Rings are rows outside UMAP's sample."""
     go = optional_import("plotly.graph_objects")
     figure = go.Figure()
     _add_points(figure, points, "x", "y")
@@ -80,11 +56,11 @@ def map_scatter(points: pl.DataFrame) -> "Figure":
 
 
 def scree(found: PCA) -> "Figure":
-    """The share of the variance of each component, and the shares added up."""
+    """The share of the variance of each component, and the cumulative share."""
     go = optional_import("plotly.graph_objects")
     share = found.spectrum / found.total_variance if found.total_variance > 0 else np.zeros(0)
-    cumulative = np.cumsum(share)[:MOST_SCREE]
-    share = share[:MOST_SCREE]
+    cumulative = np.cumsum(share)[:MAX_SCREE_BARS]
+    share = share[:MAX_SCREE_BARS]
     numbers = np.arange(1, len(share) + 1).tolist()
     figure = go.Figure(
         [
@@ -102,9 +78,9 @@ def scree(found: PCA) -> "Figure":
 
 
 def pc1_share(found: BySource) -> "Figure":
-    """The share of each source's own variance that its first component has, of the largest sources."""
+    """The share of each source's variance on its own first component, for the largest sources."""
     go = optional_import("plotly.graph_objects")
-    table = found.table.drop_nulls("pc1_share").sort("rows", descending=True, maintain_order=True).head(MOST_BARS)
+    table = found.table.drop_nulls("pc1_share").sort("rows", descending=True, maintain_order=True).head(MAX_BARS)
     table = table.sort("pc1_share", maintain_order=True)
     figure = go.Figure(
         go.Bar(
@@ -120,11 +96,11 @@ def pc1_share(found: BySource) -> "Figure":
     return _finish(figure, 140 + 18 * table.height)
 
 
-def alike_heatmap(found: Alike) -> "Figure":
-    """|cosine| between the sources' directions."""
+def direction_similarity_heatmap(found: DirectionSimilarity) -> "Figure":
+    """|cosine| between the directions of the sources."""
     go = optional_import("plotly.graph_objects")
-    several = any(pc > 1 for _, pc in found.labels)
-    labels = [f"{escape(source)} PC{pc}" if several else escape(source) for source, pc in found.labels]
+    has_several_pcs = any(pc > 1 for _, pc in found.labels)
+    labels = [f"{escape(source)} PC{pc}" if has_several_pcs else escape(source) for source, pc in found.labels]
     figure = go.Figure(
         go.Heatmap(
             z=np.round(found.cosine, 3).tolist(),
@@ -150,13 +126,13 @@ def cosine_by_length(health: Health) -> "Figure":
     figure = go.Figure(go.Bar(x=names, y=table["mean_cosine"].to_list()))
     if health.mean_cosine is not None:
         figure.add_hline(y=health.mean_cosine, line_dash="dot", annotation_text="all pairs")
-    figure.update_xaxes(title="tokens of the decile's rows", type="category")
+    figure.update_xaxes(title="tokens of the rows in the decile", type="category")
     figure.update_yaxes(title="mean cosine within the decile")
     return _finish(figure, 360)
 
 
 def length_correlations(health: Health) -> "Figure":
-    """Pearson and Spearman of each component with tokens and turns."""
+    """Pearson and Spearman correlations of each component with tokens and turns."""
     go = optional_import("plotly.graph_objects")
     figure = go.Figure()
     for measure in health.correlations["measure"].unique(maintain_order=True):
@@ -168,7 +144,7 @@ def length_correlations(health: Health) -> "Figure":
 
 
 def views_scatter(found: Views, points: pl.DataFrame) -> "Figure":
-    """Think and response side by side on the first two components of both together; `points`: some of `found.rows`."""
+    """Think and response side by side on the first two shared components. points: the rows of `found.rows` to draw."""
     subplots = optional_import("plotly.subplots")
     figure = subplots.make_subplots(
         1, 2, subplot_titles=("think", "response"), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.04
@@ -181,9 +157,9 @@ def views_scatter(found: Views, points: pl.DataFrame) -> "Figure":
 
 
 def views_cosine(found: Views) -> "Figure":
-    """The cosine between a row's think and response, by source: median, quartiles, and 5 and 95 in a hundred."""
+    """The cosine between think and response of a row, by source: median, quartiles, 5th and 95th percentiles."""
     go = optional_import("plotly.graph_objects")
-    table = found.by_source.sort("rows", descending=True, maintain_order=True).head(MOST_BARS)
+    table = found.by_source.sort("rows", descending=True, maintain_order=True).head(MAX_BARS)
     table = table.sort("p50", maintain_order=True)
     figure = go.Figure(
         go.Box(
@@ -197,7 +173,7 @@ def views_cosine(found: Views) -> "Figure":
             orientation="h",
         )
     )
-    figure.update_xaxes(title="cosine between a row's think and response")
+    figure.update_xaxes(title="cosine between think and response of a row")
     figure.update_yaxes(type="category", automargin=True)
     return _finish(figure, 140 + 22 * table.height)
 
@@ -205,11 +181,11 @@ def views_cosine(found: Views) -> "Figure":
 def _add_points(figure: "Figure", points: pl.DataFrame, x: str, y: str, column: int | None = None) -> None:
     go = optional_import("plotly.graph_objects")
     counts = points["dataset_source"].value_counts().sort(["count", "dataset_source"], descending=[True, False])
-    named = counts["dataset_source"].head(MOST_NAMED).to_list()
-    groups = [(name, points.filter(dataset_source=name), COLOURS[at]) for at, name in enumerate(named)]
-    rest = points.filter(~pl.col("dataset_source").is_in(named))
+    coloured = counts["dataset_source"].head(MAX_COLOURED_SOURCES).to_list()
+    groups = [(name, points.filter(dataset_source=name), COLOURS[at]) for at, name in enumerate(coloured)]
+    rest = points.filter(~pl.col("dataset_source").is_in(coloured))
     if rest.height:
-        groups.insert(0, (f"{counts.height - len(named)} smaller sources", rest, GREY))
+        groups.insert(0, (f"{counts.height - len(coloured)} smaller sources", rest, GREY))
     for name, group, colour in groups:
         trace = go.Scatter(
             x=_rounded(group[x].to_numpy()) if x in group.columns else [0] * group.height,
@@ -244,7 +220,7 @@ def _names(names: pl.Series) -> list[str]:
 
 
 def _rounded(values: npt.NDArray[np.floating] | Sequence[float]) -> list[float]:
-    """Five digits: what a screen can show, in half the bytes."""
+    """Round to five digits: enough for a screen, in half the bytes."""
     return [float(f"{value:.5g}") for value in values]
 
 

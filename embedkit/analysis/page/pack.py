@@ -1,4 +1,7 @@
-"""What the map carries: each row's places, quantized to 16 bits, and some rows' texts; gzip in base64, for one file."""
+"""The data of the page's map: coordinates of each row, quantized to 16 bits, and the texts of some rows.
+
+Everything is gzip in base64, so that the page is one file.
+"""
 
 import gzip
 import json
@@ -13,27 +16,29 @@ import polars as pl
 
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.figures import COLOURS, stratified
-from embedkit.analysis.similarity.umap import UmapMap
+from embedkit.analysis.page.figures import COLOURS
+from embedkit.analysis.similarity.umap import UmapLayout
+from embedkit.analysis.stratified_sample import stratified_sample
 from embedkit.prepare.extract import TEXT_COLUMNS
 
 LEVELS = 65_535
-MOST_ROWS = 3_000_000
-MOST_BYTES = 68_000_000
-"""Of all blocks: with plotly.js the file stays under 80 MB. Components that do not fit are left to pca.parquet."""
-MOST_TEXT_ROWS = 4_000
-MOST_TEXT_BYTES = 9_000_000
+"""The largest quantized value."""
+MAX_ROWS = 3_000_000
+MAX_BYTES = 68_000_000
+"""Bytes of all blocks. With plotly.js the file stays under 80 MB. Components that do not fit are in pca.parquet."""
+MAX_TEXT_ROWS = 4_000
+MAX_TEXT_BYTES = 9_000_000
 SHOWN_CHARACTERS = 2_500
-"""Of a text; the page says how long it is."""
+"""Characters of a text that the page carries. The page shows the length of the whole text, too."""
 TEXT_NAMES = dict(zip(TEXT_COLUMNS, ("prompt", "think", "response"), strict=True))
 TYPES = {"uint8": "Uint8Array", "uint16": "Uint16Array", "uint32": "Uint32Array"}
 GOLDEN_ANGLE = 137.508
-"""Degrees between the hues of sources beyond those with a colour of their own: neighbours in rank look unlike."""
+"""Degrees between the hues of consecutive smaller sources, so that neighbours in rank look different."""
 
 
 @dataclass
 class Packed:
-    """Blocks of the page by name, and what the page's scripts must know of them."""
+    """Blocks of the page by name, the JavaScript type of each, and a description of each layer for the scripts."""
 
     blocks: dict[str, str] = field(default_factory=dict)
     types: dict[str, str] = field(default_factory=dict)
@@ -51,55 +56,55 @@ class Packed:
 
 
 def packed(data: bytes) -> str:
-    """Gzip in base64; the same bytes give the same text."""
+    """Gzip in base64. The same bytes give the same text."""
     return b64encode(gzip.compress(data, 6, mtime=0)).decode()
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One view's rows for the map.
+    """The rows of one view on the map.
 
-    positions: of rows with a text in `merged.rows`, int64 (n,), ascending; all of them, or a sample. scores: float32
-    (rows, K) by position in `merged.rows`.
+    scores: float32 (rows, K) by position in `merged.rows`. notes: sentences about the UMAP layout. positions: the rows
+    of the layer in `merged.rows`, int64 (n,), ascending: all rows with a text, or a sample.
     """
 
     merged: Merged
     pca: PCA
     scores: npt.NDArray[np.float32]
-    laid: UmapMap | None
-    said: Sequence[str]
+    umap_layout: UmapLayout | None
+    notes: Sequence[str]
     positions: npt.NDArray[np.int64]
 
 
-def layer_of(
+def choose_layer(
     merged: Merged,
     pca: PCA,
     scores: npt.NDArray[np.float32],
-    laid: UmapMap | None,
-    said: Sequence[str] = (),
+    umap_layout: UmapLayout | None,
+    notes: Sequence[str] = (),
     seed: int = 0,
-    most_rows: int = MOST_ROWS,
+    max_rows: int = MAX_ROWS,
 ) -> Layer:
-    """All rows with a text of one view, or each source's share of `most_rows`. said: sentences about the map."""
+    """The layer of one view: all its rows with a text, or if there are more than `max_rows`, a stratified sample."""
     positions = np.flatnonzero(merged.has_text)
-    chosen = stratified(merged.rows["source"].to_numpy()[positions], most_rows, seed)
-    return Layer(merged, pca, scores, laid, said, positions[chosen])
+    chosen = stratified_sample(merged.rows["source"].to_numpy()[positions], max_rows, seed)
+    return Layer(merged, pca, scores, umap_layout, notes, positions[chosen])
 
 
-def pack(layers: Sequence[Layer], most_bytes: int = MOST_BYTES) -> Packed:
-    """Pack all layers: maps and facts, and of each as many components, two at least, as `most_bytes` holds."""
+def pack(layers: Sequence[Layer], max_bytes: int = MAX_BYTES) -> Packed:
+    """Pack all layers: UMAP coordinates, facts, and as many components as `max_bytes` allows, at least two."""
     found = Packed()
     for at, layer in enumerate(layers):
         found.layers.append(_describe(layer))
         _add_facts(found, at, layer)
-        if layer.laid is not None:
-            _add_map(found, at, layer, layer.laid)
+        if layer.umap_layout is not None:
+            _add_map(found, at, layer, layer.umap_layout)
     for pc in range(max((layer.scores.shape[1] for layer in layers), default=0)):
         for at, layer in enumerate(layers):
             if pc < layer.scores.shape[1]:
                 _add_component(found, at, layer, pc)
-        if pc >= 2 and found.bytes > most_bytes:
-            _without_component(found, layers, pc)
+        if pc >= 2 and found.bytes > max_bytes:
+            _remove_component(found, layers, pc)
             break
     return found
 
@@ -108,7 +113,7 @@ def _describe(layer: Layer) -> dict[str, Any]:
     merged, rows = layer.merged, len(layer.positions)
     all_rows = int(merged.has_text.sum())
     counts = np.bincount(merged.rows["source"].to_numpy()[layer.positions], minlength=len(merged.sources))
-    of = [] if rows == all_rows else [f"{rows:,} of {all_rows:,} rows are on this map, each source's share."]
+    notes = [] if rows == all_rows else [f"{rows:,} of {all_rows:,} rows are on this map, a share of each source."]
     return {
         "view": merged.view,
         "rows": rows,
@@ -116,8 +121,8 @@ def _describe(layer: Layer) -> dict[str, Any]:
         "counts": counts.tolist(),
         "colours": source_colours(counts),
         "axes": [],
-        "map": {"said": list(layer.said)} if layer.laid is not None else None,
-        "said": of,
+        "map": {"notes": list(layer.notes)} if layer.umap_layout is not None else None,
+        "notes": notes,
     }
 
 
@@ -134,17 +139,17 @@ def _add_facts(found: Packed, at: int, layer: Layer) -> None:
         found.layers[at][name] = [int(numbers.min()), int(numbers.max())] if len(numbers) else [0, 0]
 
 
-def _add_map(found: Packed, at: int, layer: Layer, laid: UmapMap) -> None:
-    of_layer = np.searchsorted(laid.positions, layer.positions)
-    low, high = np.min(laid.xy, axis=0), np.max(laid.xy, axis=0)
-    span = float(np.max(high - low))  # of both: distances mean the same either way
+def _add_map(found: Packed, at: int, layer: Layer, umap_layout: UmapLayout) -> None:
+    of_layer = np.searchsorted(umap_layout.positions, layer.positions)
+    xy = umap_layout.xy
+    low, high = np.min(xy, axis=0), np.max(xy, axis=0)
+    span = float(np.max(high - low))  # the same for both axes, so that distances are comparable
     start = (low + high) / 2 - span / 2
     for name, column in (("mapx", 0), ("mapy", 1)):
-        found.add(
-            f"{at}-{name}", quantized(laid.xy[of_layer, column], float(start[column]), float(start[column]) + span)
-        )
-    if laid.placed.any():
-        found.add(f"{at}-placed", laid.placed[of_layer].astype(np.uint8))
+        first = float(start[column])
+        found.add(f"{at}-{name}", quantized(xy[of_layer, column], first, first + span))
+    if umap_layout.placed.any():
+        found.add(f"{at}-placed", umap_layout.placed[of_layer].astype(np.uint8))
 
 
 def _add_component(found: Packed, at: int, layer: Layer, pc: int) -> None:
@@ -155,26 +160,26 @@ def _add_component(found: Packed, at: int, layer: Layer, pc: int) -> None:
     found.layers[at]["axes"].append({"label": f"PC{pc + 1} ({share:.1%} of the variance)", "low": low, "high": high})
 
 
-def _without_component(found: Packed, layers: Sequence[Layer], pc: int) -> None:
-    """Without this component in all layers."""
+def _remove_component(found: Packed, layers: Sequence[Layer], pc: int) -> None:
+    """Remove one component from all layers, and note that."""
     for at, layer in enumerate(layers):
         if found.blocks.pop(f"{at}-pc{pc + 1}", None) is not None:
             del found.types[f"{at}-pc{pc + 1}"]
             found.layers[at]["axes"].pop()
-            found.layers[at]["said"].append(
+            found.layers[at]["notes"].append(
                 f"The file has room for {pc} of {layer.scores.shape[1]} components; pca.parquet has all."
             )
 
 
 def quantized(values: npt.NDArray[np.float32], low: float, high: float) -> npt.NDArray[np.uint16]:
-    """Values from low to high as 0 to 65,535, uint16 (n,), to the nearest level; all of one value in the middle."""
+    """Map values from low to high to 0 to 65,535, uint16 (n,), rounded. If all are equal, they go to the middle."""
     if not high > low:
         return np.full(len(values), LEVELS // 2, np.uint16)
     return np.clip(np.rint((values.astype(np.float64) - low) * (LEVELS / (high - low))), 0, LEVELS).astype(np.uint16)
 
 
 def source_colours(counts: npt.NDArray[np.integer]) -> list[list[int]]:
-    """Red, green and blue from 0 to 255 of each source: the largest have those of the figures, the others hues."""
+    """Red, green and blue, 0 to 255, of each source: the figures' colours for the largest ones, hues for the others."""
     ranks = np.empty(len(counts), np.int64)
     ranks[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
     return [_colour(int(rank)) for rank in ranks]
@@ -184,7 +189,7 @@ def _colour(rank: int) -> list[int]:
     if rank < len(COLOURS):
         return list(bytes.fromhex(COLOURS[rank][1:]))
     hue = (rank * GOLDEN_ANGLE / 60) % 6
-    # A hue of saturation 0.5 and lightness 0.55 (CSS Color 4, hsl to rgb).
+    # HSL with saturation 0.5 and lightness 0.55 to RGB (CSS Color 4).
     chroma = 0.45
     weights = [
         max(0.0, min(1.0, abs(hue - 3) - 1)),
@@ -198,32 +203,32 @@ def pack_texts(
     merged: Merged,
     first: Sequence[int] = (),
     seed: int = 0,
-    most_rows: int = MOST_TEXT_ROWS,
-    most_bytes: int = MOST_TEXT_BYTES,
+    max_rows: int = MAX_TEXT_ROWS,
+    max_bytes: int = MAX_TEXT_BYTES,
 ) -> tuple[str, int]:
-    """Texts of some rows, cut, as a block: those of the ids in `first`, and each source's share of the others.
+    """Pack the texts, cut, of the rows with the ids in `first` and of a stratified sample of `max_rows` rows.
 
     Returns:
-        The block, of about `most_bytes` at most, and how many rows it has. It holds JSON: id, columns (texts by name),
-        lengths (characters of the whole texts by name).
+        The block, of about `max_bytes` at most, and the number of its rows. The block is JSON: id, columns (texts by
+        name), lengths (characters of the whole texts by name).
     """
     codes = merged.rows["source"].to_numpy()
     ids = merged.ids
-    wanted = np.union1d(np.array(first, np.int64), ids[stratified(codes, most_rows, seed)])
+    wanted = np.union1d(np.array(first, np.int64), ids[stratified_sample(codes, max_rows, seed)])
     lines = cut_texts(merged, wanted)
     while True:
         block = texts_block(lines)
-        if len(block) <= most_bytes or lines.height <= len(set(first)) + 1:
+        if len(block) <= max_bytes or lines.height <= len(set(first)) + 1:
             return block, lines.height
-        most_rows = int(most_rows * min(0.9, most_bytes / len(block)))
-        kept = np.union1d(np.array(first, np.int64), ids[stratified(codes, most_rows, seed)])
-        known = lines["id"].to_numpy()
-        more = cut_texts(merged, np.setdiff1d(kept, known))
-        lines = pl.concat([lines.filter(pl.col("id").is_in(kept.tolist())), more]).sort("id")
+        # Too large: take a smaller sample, and read only the texts that are new in it.
+        max_rows = int(max_rows * min(0.9, max_bytes / len(block)))
+        wanted = np.union1d(np.array(first, np.int64), ids[stratified_sample(codes, max_rows, seed)])
+        more = cut_texts(merged, np.setdiff1d(wanted, lines["id"].to_numpy()))
+        lines = pl.concat([lines.filter(pl.col("id").is_in(wanted.tolist())), more]).sort("id")
 
 
 def cut_texts(merged: Merged, ids: npt.NDArray[np.int64]) -> pl.DataFrame:
-    """Texts of rows, cut to what is shown: id, the texts by their names on the page, and each one's whole length."""
+    """Texts of rows, cut to SHOWN_CHARACTERS: id, the texts by their names on the page, and "<name> length"."""
     lengths = [
         pl.col(column).str.len_chars().fill_null(0).alias(f"{name} length") for column, name in TEXT_NAMES.items()
     ]
@@ -232,7 +237,7 @@ def cut_texts(merged: Merged, ids: npt.NDArray[np.int64]) -> pl.DataFrame:
 
 
 def texts_block(lines: pl.DataFrame) -> str:
-    """Pack lines as cut_texts gives them."""
+    """Pack lines as `cut_texts` returns them."""
     names = TEXT_NAMES.values()
     plain = {
         "id": lines["id"].to_list(),

@@ -1,1 +1,1 @@
-"""What compares rows with each other: neighbors, search, duplicates, UMAP."""
+"""Comparisons between rows: nearest neighbours, search, near-duplicates, neighbourhoods, UMAP."""

@@ -1,4 +1,4 @@
-"""Do a row's nearest neighbours come from its own source? Shares of a sample, beside what chance would give."""
+"""Do a row's nearest neighbours come from its own source? Measured on a sample, and compared with chance."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ import polars as pl
 
 from embedkit.analysis.merged import BLOCK_ROWS, Merged
 from embedkit.analysis.similarity.neighbors import nearest
-from embedkit.analysis.stratified_sample import stratified
+from embedkit.analysis.stratified_sample import sample_rows_with_text
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Shares of neighbours that have their row's source, all between 0 and 1.
+    """Shares of neighbours that have the source of their row, all from 0 to 1.
 
-    overall: each source weighted by its rows, whatever its share of the sample. chance: of neighbours drawn from all
-    other rows. by_source: a line a source with a text, by name: dataset_source, rows, sampled, agreement, chance.
-    positions: of the sampled rows in `Merged.rows`, int64 (m,). shares: each one's, float64 (m,). k: neighbours a row.
-    NaN where there is only one row.
+    overall: mean over the sources, each weighted by its rows in the run, not in the sample. chance: the expected value
+    if neighbours were drawn from all other rows. by_source: one row per source with a text, by name: dataset_source,
+    rows, sampled, agreement, chance. positions: the sampled rows in `Merged.rows`, int64 (m,). shares: of each sampled
+    row, float64 (m,). k: neighbours per row. Shares are NaN where there is only one row.
     """
 
     overall: float
@@ -32,33 +32,33 @@ class Agreement:
 def source_agreement(
     merged: Merged, sample: int = 2000, k: int = 10, seed: int = 0, block_rows: int = BLOCK_ROWS
 ) -> Agreement:
-    """For a sample stratified by source: the share of a row's k nearest neighbours that have its source.
+    """Measure the share of the k nearest neighbours that have the row's source, on a sample stratified by source.
 
-    Neighbours are exact, among all chosen rows with a text. Chance for a source with n of N rows is (n - 1) / (N - 1):
-    the row itself is not drawn; overall, the sum over sources of n / N times that.
+    Neighbours are exact, among all chosen rows with a text. For a source with n of N rows, chance is (n - 1) / (N - 1),
+    since a row is not its own neighbour; overall, chance is the mean of that weighted by n / N.
     """
-    at = stratified(merged, sample, seed)
+    at = sample_rows_with_text(merged, sample, seed)
     ids, codes = merged.ids, merged.rows["source"].to_numpy()
     found = nearest(merged, merged.vectors(ids[at]), k, ids[at], block_rows).ids
-    is_there = found >= 0
-    theirs = codes[np.searchsorted(ids, np.where(is_there, found, ids[:1]))]
-    same = (theirs == codes[at][:, None]) & is_there
+    is_row = found >= 0
+    neighbor_codes = codes[np.searchsorted(ids, np.where(is_row, found, ids[:1]))]
+    same = (neighbor_codes == codes[at][:, None]) & is_row
     with np.errstate(invalid="ignore"):
-        shares = same.sum(axis=1) / is_there.sum(axis=1)
+        shares = same.sum(axis=1) / is_row.sum(axis=1)
     rows = np.bincount(codes[merged.has_text], minlength=len(merged.sources))
     sampled = np.bincount(codes[at], minlength=len(merged.sources))
     total = int(rows.sum())
     with np.errstate(invalid="ignore", divide="ignore"):
         agreement = np.bincount(codes[at], shares, minlength=len(merged.sources)) / sampled
         chance = (rows - 1) / np.float64(total - 1)
-    some = rows > 0
+    has_rows = rows > 0
     by_source = pl.DataFrame(
         {"dataset_source": merged.sources, "rows": rows, "sampled": sampled, "agreement": agreement, "chance": chance}
-    ).filter(pl.Series(some))
-    weights = rows[some] / max(total, 1)
+    ).filter(pl.Series(has_rows))
+    weights = rows[has_rows] / max(total, 1)
     return Agreement(
-        overall=float(weights @ agreement[some]) if total else np.nan,
-        chance=float(weights @ chance[some]) if total else np.nan,
+        overall=float(weights @ agreement[has_rows]) if total else np.nan,
+        chance=float(weights @ chance[has_rows]) if total else np.nan,
         by_source=by_source,
         positions=at,
         shares=shares,

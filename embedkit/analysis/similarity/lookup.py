@@ -1,4 +1,4 @@
-"""One row of a merged run: by id, or by its place in the data set; and what became of a row that is not there."""
+"""Look up one row of a merged run by id or by its row number in the data set, or say why it is missing."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +9,10 @@ from embedkit.errors import UsageError
 
 
 def id_of_row(merged: Merged, row: int) -> int:
-    """The id of a row of the data set, of whatever source.
+    """The id of a row of the data set, in any source.
 
-    Raises UsageError: out of range, not chosen for the run, or dropped, and why.
+    Raises:
+        UsageError: the row is out of range, not chosen for the run, or dropped; the message gives the reason.
     """
     plan, run = merged.plan, merged.run
     if not 0 <= row < plan.rows:
@@ -21,39 +22,42 @@ def id_of_row(merged: Merged, row: int) -> int:
         return int(found["id"][0])
     dropped = pl.scan_parquet(run.dropped).filter(pl.col("row") == row).collect()
     if not dropped.height:
-        raise UsageError(f"--row {row}: not among the {plan.rows_chosen:,} rows that the run chose of {plan.rows:,}")
+        raise UsageError(f"--row {row}: not among the {plan.rows_chosen:,} of {plan.rows:,} rows chosen for the run")
     line = dropped.row(0, named=True)
     tokens = f", {line['token_count']:,} tokens" if line["reason"] == "too_long" else ""
-    raise UsageError(f"--row {row}: dropped as {line['reason']}{tokens} (source {line['dataset_source']!r}); no vector")
+    raise UsageError(
+        f"--row {row}: dropped as {line['reason']}{tokens} (source {line['dataset_source']!r}), so it has no vector"
+    )
 
 
 def vector_of(merged: Merged, row_id: int) -> npt.NDArray[np.float32]:
-    """The vector of an id, of whatever source, float32 (D,).
+    """The vector of an id, in any source, float32 (D,).
 
-    Raises UsageError: no such id, or the row has no text in this view.
+    Raises:
+        UsageError: there is no such id, or the row has no text in this view.
     """
     count = len(merged.matrix)
     if not 0 <= row_id < count:
-        raise UsageError(f"--id {row_id}: the run has ids 0 to {count - 1}; --row takes a row of the data set")
+        raise UsageError(f"--id {row_id}: the run has ids 0 to {count - 1}; use --row for a row of the data set")
     vector = np.array(merged.matrix[row_id])
     if not vector.any():
         others = [view for view in merged.config.request.views if view != merged.view]
-        there = f"; the run has --view {', '.join(others)}, too" if others else ""
-        raise UsageError(f"--id {row_id}: its {merged.view} text is empty, so that it has no vector there{there}")
+        hint = f"; the run has --view {', '.join(others)}, too" if others else ""
+        raise UsageError(f"--id {row_id}: its {merged.view} text is empty, so it has no vector in this view{hint}")
     return vector
 
 
 def described(merged: Merged, ids: npt.NDArray[np.int64], cosines: npt.NDArray[np.float64]) -> pl.DataFrame:
-    """What was found, a line each, the nearest first, with all that is known of a row.
+    """One line per row found, the nearest first.
 
     Columns: rank (from 1), cosine, id, row, dataset_source, num_tokens, num_turns, user_prompt, think_text,
-    response_text. ids: int64 (k,), -1 for none.
+    response_text. ids: int64 (k,), -1 for none. cosines: float64 (k,).
     """
-    there = ids >= 0
-    found = pl.DataFrame({"id": ids[there], "cosine": cosines[there]}).with_row_index("rank", 1)
+    is_row = ids >= 0
+    found = pl.DataFrame({"id": ids[is_row], "cosine": cosines[is_row]}).with_row_index("rank", 1)
     rows = merged.rows.select("id", "row", "dataset_source", "num_tokens", "num_turns")
     lines = found.join(rows, on="id", how="left", maintain_order="left")
-    if there.any():
-        texts = merged.texts(ids[there].tolist())
+    if is_row.any():
+        texts = merged.texts(ids[is_row].tolist())
         lines = lines.join(texts, on="id", how="left", maintain_order="left")
     return lines.select("rank", "cosine", "id", pl.exclude("rank", "cosine", "id"))

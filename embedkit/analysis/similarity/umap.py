@@ -1,4 +1,4 @@
-"""A map of the rows: UMAP on a sample stratified by source, the other rows placed among their nearest sampled ones.
+"""UMAP layout of the rows: fitted on a sample stratified by source; the other rows go to their nearest sampled rows.
 
 Source: McInnes, Healy, Melville, UMAP, arXiv 1802.03426; umap-learn.
 """
@@ -13,20 +13,21 @@ import numpy.typing as npt
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.similarity.neighbors import read_ahead, top_k
-from embedkit.analysis.stratified_sample import stratified
+from embedkit.analysis.stratified_sample import sample_rows_with_text
 
 PLACED_ROWS = 1024
-"""Rows that are placed at once: 200 MB of cosines with a sample of 50,000."""
-FEWEST = 5
-"""Rows under which there is nothing to lay out."""
+"""Rows placed at once: 200 MB of cosines with a sample of 50,000."""
+MIN_ROWS = 5
+"""UMAP needs at least so many rows. Fewer are put on a circle."""
 
 
 @dataclass(frozen=True)
-class UmapMap:
-    """Where the rows with a text are on the map.
+class UmapLayout:
+    """Coordinates of the rows with a text.
 
-    positions: in `Merged.rows`, ascending, int64 (n,). xy: float32 (n, 2), in no unit. placed: bool (n,): True for
-    rows that were not in the sample but put among their nearest sampled rows. seed, neighbors, min_dist: as used.
+    positions: rows in `Merged.rows`, ascending, int64 (n,). xy: float32 (n, 2), without a unit. placed: bool (n,): True
+    for rows outside the sample, which were placed among their nearest sampled rows. seed, neighbors, min_dist: the
+    settings used.
     """
 
     positions: npt.NDArray[np.int64]
@@ -37,56 +38,63 @@ class UmapMap:
     min_dist: float
 
 
-def make_map(
-    merged: Merged,
-    size: int = 50_000,
-    seed: int = 0,
-    neighbors: int = 15,
-    min_dist: float = 0.1,
-    place_among: int = 5,
-    place: bool = True,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> UmapMap:
-    """Lay out a sample by UMAP (cosine), and place the rest.
+@dataclass(frozen=True)
+class UmapOptions:
+    """Settings of the layout.
+
+    size: rows of the sample; each source has its share, and at least a few. seed: of the sample and of UMAP. With a
+    seed UMAP uses one thread, so that the result can be reproduced. neighbors: UMAP's n_neighbors, less if the sample
+    is smaller. min_dist: UMAP's min_dist. place_among: a row outside the sample goes to the mean of so many nearest
+    sampled rows (exact, by cosine), weighted by 1 / (1 - cosine), so that a row equal to a sampled one goes to the same
+    place. place: whether to place the rows outside the sample at all.
+    """
+
+    size: int = 50_000
+    seed: int = 0
+    neighbors: int = 15
+    min_dist: float = 0.1
+    place_among: int = 5
+    place: bool = True
+
+
+def make_umap_layout(
+    merged: Merged, options: UmapOptions | None = None, progress: Callable[[int], None] = lambda rows: None
+) -> UmapLayout:
+    """Fit UMAP (cosine) on a sample and place the other rows.
 
     Args:
         merged: the rows.
-        size: rows of the sample, each source with its share and at least a few.
-        seed: of sample and layout. With a seed UMAP uses one thread, so that its result can be had again.
-        neighbors: UMAP's n_neighbors; fewer where the sample is smaller.
-        min_dist: UMAP's min_dist.
-        place_among: a row outside the sample goes to the mean of so many nearest sampled rows (exact, by cosine),
-            weighted by 1 / (1 - cosine): one that is equal to a sampled row goes to its place.
-        place: False leaves the rest out.
-        progress: is told how many rows were placed since it was last called, those of the sample included.
+        options: settings; the defaults if None.
+        progress: called with the number of further rows that are done, sampled ones included.
     """
-    at = stratified(merged, size, seed)
+    options = options or UmapOptions()
+    seed, min_dist = options.seed, options.min_dist
+    at = sample_rows_with_text(merged, options.size, seed)
     sample = np.array(merged.vectors(merged.ids[at]))
-    neighbors = max(min(neighbors, len(at) - 1), 1)
-    laid = _lay_out(sample, seed, neighbors, min_dist)
-    if not place or len(at) == merged.has_text.sum():
-        return UmapMap(at, laid, np.zeros(len(at), bool), seed, neighbors, min_dist)
+    neighbors = max(min(options.neighbors, len(at) - 1), 1)
+    sample_xy = _fit(sample, seed, neighbors, min_dist)
+    if not options.place or len(at) == merged.has_text.sum():
+        return UmapLayout(at, sample_xy, np.zeros(len(at), bool), seed, neighbors, min_dist)
     positions = np.flatnonzero(merged.has_text)
     placed = ~np.isin(positions, at)
     xy = np.empty((len(positions), 2), np.float32)
-    xy[~placed] = laid
+    xy[~placed] = sample_xy
     done = 0
     numbers = np.arange(len(at))
     for ids, vectors in read_ahead(merged, PLACED_ROWS):
-        here = slice(done, done + len(ids))
-        rest = placed[here]
-        found = top_k(vectors[rest], [(numbers, sample)], min(place_among, len(at)))
+        rest = placed[done : done + len(ids)]
+        found = top_k(vectors[rest], [(numbers, sample)], min(options.place_among, len(at)))
         weights = 1 / (1 - found.cosines + 1e-6)
         weights /= weights.sum(axis=1, keepdims=True)
-        xy[done + np.flatnonzero(rest)] = (laid[found.ids] * weights[:, :, None]).sum(axis=1)
+        xy[done + np.flatnonzero(rest)] = (sample_xy[found.ids] * weights[:, :, None]).sum(axis=1)
         done += len(ids)
         progress(len(ids))
-    return UmapMap(positions, xy, placed, seed, neighbors, min_dist)
+    return UmapLayout(positions, xy, placed, seed, neighbors, min_dist)
 
 
-def _lay_out(vectors: npt.NDArray[np.float32], seed: int, neighbors: int, min_dist: float) -> npt.NDArray[np.float32]:
-    """UMAP's coordinates, float32 (n, 2); a few rows stand on a circle."""
-    if len(vectors) < FEWEST:
+def _fit(vectors: npt.NDArray[np.float32], seed: int, neighbors: int, min_dist: float) -> npt.NDArray[np.float32]:
+    """UMAP's coordinates, float32 (n, 2); points of a circle for fewer than MIN_ROWS rows."""
+    if len(vectors) < MIN_ROWS:
         angles = np.arange(len(vectors)) * (2 * np.pi / max(len(vectors), 1))
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     umap = optional_import("umap")
@@ -96,9 +104,9 @@ def _lay_out(vectors: npt.NDArray[np.float32], seed: int, neighbors: int, min_di
         metric="cosine",
         random_state=seed % 2**32,
         n_jobs=1,
-        init="spectral" if len(vectors) > 4 * FEWEST else "random",  # a spectral start fails on a handful
+        init="spectral" if len(vectors) > 4 * MIN_ROWS else "random",  # a spectral start fails on a few rows
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the one thread that a seed asks for, and graphs in several pieces
-        laid: npt.NDArray[np.float32] = np.asarray(reducer.fit_transform(vectors), np.float32)
-    return laid
+        warnings.simplefilter("ignore")  # about the single thread with a seed, and graphs in several pieces
+        xy: npt.NDArray[np.float32] = np.asarray(reducer.fit_transform(vectors), np.float32)
+    return xy

@@ -1,4 +1,4 @@
-"""`embedkit analyze`: its files, its page, what it refuses."""
+"""`embedkit analyze`: its files, its page, and its errors."""
 
 import json
 import re
@@ -20,11 +20,11 @@ from tests.conftest import chat, embedkit, hash_request, write_chats
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
 
 NO_MAP = Options(map_rows=0)
-"""UMAP compiles itself for half a minute."""
+"""Without UMAP, which compiles for half a minute."""
 
 
 class Reader(HTMLParser):
-    """Tags with their attributes, and what is text."""
+    """Collects tags with their attributes, and the text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Reader(HTMLParser):
 
 
 def page_of(path: Path) -> tuple[str, Reader]:
-    """The page before its own scripts, and what a browser's parser makes of all of it."""
+    """The page before its own scripts, and the whole page as an HTML parser reads it."""
     page = path.read_text()
     reader = Reader()
     reader.feed(page)
@@ -103,7 +103,7 @@ def test_the_page_needs_nothing_else(analyzed: RunFolder) -> None:
     assert "unsafe-eval" not in head
 
 
-def test_the_page_says_what_the_run_was_and_has_every_section(analyzed: RunFolder) -> None:
+def test_the_page_has_facts_and_every_section(analyzed: RunFolder) -> None:
     page, reader = page_of(analyzed.analysis / "index.html")
     for said in ("9,000", "no_assistant", "hash 1, float32", "not known here; `embedkit verify run`"):
         assert said in reader.text, said
@@ -118,7 +118,8 @@ def test_the_page_says_what_the_run_was_and_has_every_section(analyzed: RunFolde
     assert verify(analyzed).ok
 
 
-def test_again_gives_the_same_bytes_and_leaves_nothing_behind(analyzed: RunFolder, tmp_path: Path) -> None:
+def test_a_second_analysis_gives_the_same_bytes(analyzed: RunFolder, tmp_path: Path) -> None:
+    """A second analysis gives the same bytes, and removes temporaries of a killed one."""
     run = RunFolder(tmp_path / "run")
     shutil.copytree(analyzed.path, run.path)
     before = files_of(run.analysis)
@@ -128,7 +129,7 @@ def test_again_gives_the_same_bytes_and_leaves_nothing_behind(analyzed: RunFolde
     assert not (run.path / "analysis.lease").exists()
 
 
-def test_some_sources_have_a_folder_of_their_own(analyzed: RunFolder, tmp_path: Path) -> None:
+def test_some_sources_have_their_own_folder(analyzed: RunFolder, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     shutil.copytree(analyzed.path, run.path)
     before = files_of(run.analysis)
@@ -140,9 +141,8 @@ def test_some_sources_have_a_folder_of_their_own(analyzed: RunFolder, tmp_path: 
 
 
 @pytest.mark.slow
-def test_think_and_response_stand_side_by_side_and_texts_come_from_the_parts(
-    small_chats: Path, tokenizer_only: Path, tmp_path: Path
-) -> None:
+def test_think_and_response_share_a_basis(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+    """Think and response share a basis; with --texts none the texts come from the parts."""
     views = ["--view", "response", "--view", "think", "--texts", "none"]
     embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), *views)
     run = RunFolder(tmp_path / "run")
@@ -187,7 +187,7 @@ def test_rows_with_one_of_the_two_texts_are_not_compared(tokenizer_only: Path, t
     rows = pl.read_parquet(tmp_path / "run" / "analysis" / "views.parquet")
     assert rows["id"].to_list() == [0, 1, 2, 3, 4]
     assert rows["cosine"].is_between(-1, 1).all()
-    assert "5 rows have both texts, 2 have not" in page_of(tmp_path / "run" / "analysis" / "index.html")[1].text
+    assert "5 rows have both texts, 2 do not" in page_of(tmp_path / "run" / "analysis" / "index.html")[1].text
 
 
 @pytest.mark.parametrize(
@@ -247,14 +247,14 @@ def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: Ru
     assert rows.filter(~pl.col("placed")).height == pytest.approx(300, abs=20)
     assert np.isfinite(rows.select("x", "y").to_numpy()).all()
     page, _ = page_of(run.analysis / "index.html")
-    assert '"map":{"said":["UMAP of ' in page
-    assert "further rows stand among their nearest ones" in page
+    assert '"map":{"notes":["UMAP is fitted on ' in page
+    assert "other rows are placed by their nearest fitted rows" in page
     assert 'id="data-0-placed"' in (run.analysis / "index.html").read_text()
     analyze(run, Options(map_rows=300))
     assert files_of(run.analysis) == before
 
 
-def test_what_cannot_be_analyzed_is_said(prepared_run: RunFolder, hash_run: RunFolder) -> None:
+def test_what_cannot_be_analyzed_is_refused(prepared_run: RunFolder, hash_run: RunFolder) -> None:
     refused = embedkit("analyze", prepared_run.path, check=False)
     assert refused.returncode == 1
     assert "the run is not merged; to finish it: " in refused.stderr

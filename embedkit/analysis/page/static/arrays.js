@@ -1,11 +1,11 @@
 "use strict";
-// The page's data. Each array is gzip in base64, in an element of its own, and is unpacked when it is first wanted.
+// The page's data. Each array is gzip in base64 in its own element, and is unpacked when it is first needed.
 
 const META = JSON.parse(document.getElementById("meta").textContent);
 const LEVELS = 65535;
 const unpacked = new Map();
 
-/** The typed array of that name; `META.types` says of what type. */
+/** The typed array with a name. `META.types` has its type. */
 function arrayOf(name) {
   if (!unpacked.has(name)) {
     unpacked.set(name, unpack(name).then((buffer) => new globalThis[META.types[name]](buffer)));
@@ -13,7 +13,7 @@ function arrayOf(name) {
   return unpacked.get(name);
 }
 
-/** {id, source-less texts} of the rows whose texts the page carries: position in `id` by id, and columns of strings. */
+/** The rows whose texts the page carries: `id`, `columns` of strings, `lengths`, and `at`, the position in `id` by id. */
 function carriedTexts() {
   if (!unpacked.has("texts")) {
     unpacked.set("texts", unpack("texts").then((buffer) => {
@@ -28,12 +28,12 @@ function carriedTexts() {
 async function unpack(name) {
   const element = await elementOf(`data-${name}`);
   const packed = fromBase64(element.textContent);
-  element.textContent = "";  // so that the page does not hold it twice
+  element.textContent = "";  // so that the data is not in memory twice
   const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(plain).arrayBuffer();
 }
 
-/** The element, once the parser is past it: scripts run before the page is whole, and an element before its text is. */
+/** The element, once it is complete. Scripts run while the page loads, and an element exists before its text does. */
 async function elementOf(id) {
   if (!document.getElementById(id)?.nextSibling && document.readyState === "loading") {
     await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));

@@ -1,6 +1,6 @@
 "use strict";
-// Which points are where: a grid over the unit square, filled by a counting sort, so that picking one of millions takes no
-// longer than one of a few.
+// A spatial index of the points: a grid over the unit square, filled by a counting sort. Picking one of millions of points
+// is as fast as picking one of a few.
 
 const CELLS = 512;
 const CELL_SHIFT = 7;  // 65,536 levels in 512 cells
@@ -18,8 +18,8 @@ class Grid {
     for (let i = 0; i < x.length; i++) this.order[next[cellOf(x[i], y[i])]++] = i;
   }
 
-  /** Call `visit` with each point of the cells that touch a box in units of the data. */
-  around(left, bottom, right, top, visit) {
+  /** Call `visit` with each point of the cells that touch a box in data units. */
+  visitBox(left, bottom, right, top, visit) {
     const [x0, x1, y0, y1] = [left, right, bottom, top].map((u) => Math.min(Math.max(Math.floor(u * CELLS), 0), CELLS - 1));
     for (let row = y0; row <= y1; row++) {
       const from = this.starts[row * CELLS + x0], to = this.starts[row * CELLS + x1 + 1];
@@ -27,23 +27,23 @@ class Grid {
     }
   }
 
-  /** The point nearest to (u, v) within `reach` of `scale`d units that is accepted, or -1. Of equal ones the first. */
+  /** The accepted point nearest to (u, v) within `reach` pixels, the first of equal ones, or -1. scale: pixels per unit. */
   nearest(u, v, scale, reach, accept) {
-    let best = -1, least = reach * reach;
+    let best = -1, bestDistance = reach * reach;
     const [du, dv] = [reach / scale[0], reach / scale[1]];
-    this.around(u - du, v - dv, u + du, v + dv, (i) => {
+    this.visitBox(u - du, v - dv, u + du, v + dv, (i) => {
       const dx = (this.x[i] / LEVELS - u) * scale[0], dy = (this.y[i] / LEVELS - v) * scale[1];
-      const far = dx * dx + dy * dy;
-      if ((far < least || (far === least && i < best)) && accept(i)) [best, least] = [i, far];
+      const distance = dx * dx + dy * dy;
+      if ((distance < bestDistance || (distance === bestDistance && i < best)) && accept(i)) [best, bestDistance] = [i, distance];
     });
     return best;
   }
 
-  /** Accepted points within a polygon [[u, v], ...], ascending. */
+  /** The accepted points inside a polygon [[u, v], ...], ascending. */
   within(polygon, accept) {
     const us = polygon.map(([u]) => u), vs = polygon.map(([, v]) => v);
     const found = [];
-    this.around(Math.min(...us), Math.min(...vs), Math.max(...us), Math.max(...vs), (i) => {
+    this.visitBox(Math.min(...us), Math.min(...vs), Math.max(...us), Math.max(...vs), (i) => {
       if (accept(i) && isInside(this.x[i] / LEVELS, this.y[i] / LEVELS, polygon)) found.push(i);
     });
     return Uint32Array.from(found).sort();

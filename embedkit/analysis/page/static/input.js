@@ -1,21 +1,21 @@
 "use strict";
 // Pointer, wheel, touch and keys.
 
-const CLICK = 4;  // pixels that a pointer may move in a click
+const CLICK_PIXELS = 4;  // pixels that the pointer may move during a click
 
-function listen(atlas) {
+function addListeners(atlas) {
   const change = (id, set) => $(id).addEventListener("change", () => { set($(id).value); atlas.save(); });
-  const again = (name, value, further = {}) => { Object.assign(atlas.state, { [name]: value, ...further }); atlas.show(); };
-  change("view", (value) => again("view", Number(value), { ...firstOf(Number(value)), at: null, hidden: new Set() }));
-  change("map", (value) => again("map", value, { at: null }));
-  for (const axis of ["x", "y"]) change(axis, (value) => again(axis, Number(value), { at: null }));
+  const setAndShow = (name, value, others = {}) => { Object.assign(atlas.state, { [name]: value, ...others }); atlas.show(); };
+  change("view", (value) => setAndShow("view", Number(value), { ...defaultsOfView(Number(value)), at: null, hidden: new Set() }));
+  change("map", (value) => setAndShow("map", value, { at: null }));
+  for (const axis of ["x", "y"]) change(axis, (value) => setAndShow(axis, Number(value), { at: null }));
   change("colour", async (value) => {
     atlas.state.colour = value;
     atlas.legend.show(atlas.layer, atlas.state.hidden, value === "source");
     await atlas.colours();
     atlas.draw();
   });
-  const click = (id, act) => $(id).addEventListener("click", act);
+  const click = (id, action) => $(id).addEventListener("click", action);
   click("all", () => atlas.legend.setAll(() => true));
   click("none", () => atlas.legend.setAll(() => false));
   click("csv", () => atlas.saveRows());
@@ -42,12 +42,12 @@ function listen(atlas) {
   addEventListener("hashchange", () => atlas.follow());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => atlas.theme());
   new ResizeObserver(() => atlas.draw()).observe($("stage"));
-  pointers(atlas, $("points"));
-  keys(atlas, $("points"));
+  addPointerListeners(atlas, $("points"));
+  addKeyListeners(atlas, $("points"));
 }
 
-/** What of the state depends on the view. */
-function firstOf(view) {
+/** The parts of the state that depend on the view. */
+function defaultsOfView(view) {
   const { map, axes } = META.layers[view];
   return { map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length) };
 }
@@ -58,19 +58,19 @@ function setMode(atlas, mode) {
   $("stage").dataset.mode = mode;
 }
 
-function pointers(atlas, canvas) {
-  const down = new Map();  // by pointer: where it was last
-  let path = null, moved = 0, spread = 0;
-  const here = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
+function addPointerListeners(atlas, canvas) {
+  const down = new Map();  // last position of each pointer
+  let path = null, moved = 0, fingerDistance = 0;
+  const pixelOf = (event) => { const box = canvas.getBoundingClientRect(); return [event.clientX - box.left, event.clientY - box.top]; };
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
-    down.set(event.pointerId, here(event));
-    [moved, spread] = [0, distance(down)];
-    path = down.size === 1 && (atlas.mode !== "pan" || event.shiftKey) ? [atlas.toData(...here(event))] : null;
+    down.set(event.pointerId, pixelOf(event));
+    [moved, fingerDistance] = [0, distance(down)];
+    path = down.size === 1 && (atlas.mode !== "pan" || event.shiftKey) ? [atlas.toData(...pixelOf(event))] : null;
     atlas.hoverAt(null);
   });
   canvas.addEventListener("pointermove", (event) => {
-    const at = here(event), before = down.get(event.pointerId);
+    const at = pixelOf(event), before = down.get(event.pointerId);
     if (!before) { if (event.pointerType === "mouse") atlas.hoverAt(...at); return; }
     moved += Math.hypot(at[0] - before[0], at[1] - before[1]);
     down.set(event.pointerId, at);
@@ -82,18 +82,18 @@ function pointers(atlas, canvas) {
       return;
     }
     const window = atlas.window();
-    const share = 1 / down.size;  // two fingers each move it by half
+    const share = 1 / down.size;  // each of two fingers moves the map by half
     atlas.move(window.u - ((at[0] - before[0]) * share) / window.scale[0], window.v + ((at[1] - before[1]) * share) / window.scale[1], window.zoom);
     if (down.size === 2) {
       const now = distance(down);
-      if (spread && now) atlas.zoomAt(...middle(down), now / spread);
-      spread = now;
+      if (fingerDistance && now) atlas.zoomAt(...middle(down), now / fingerDistance);
+      fingerDistance = now;
     }
   });
   const up = (event) => {
     if (!down.delete(event.pointerId) || event.type === "pointercancel") return;
-    if (moved <= CLICK) {
-      const found = atlas.pick(...here(event));
+    if (moved <= CLICK_PIXELS) {
+      const found = atlas.pick(...pixelOf(event));
       if (path) { path = null; atlas.outline = null; }
       if (found >= 0) atlas.open(atlas.ids[found], false); else atlas.close();
     } else if (path && path.length > 2) {
@@ -107,9 +107,9 @@ function pointers(atlas, canvas) {
   canvas.addEventListener("pointerleave", () => atlas.hoverAt(null));
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
-    atlas.zoomAt(...here(event), Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)));
+    atlas.zoomAt(...pixelOf(event), Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)));
   }, { passive: false });
-  canvas.addEventListener("dblclick", (event) => atlas.zoomAt(...here(event), 2));
+  canvas.addEventListener("dblclick", (event) => atlas.zoomAt(...pixelOf(event), 2));
   canvas.addEventListener("webglcontextlost", () => setTimeout(() => location.reload(), 1000));  // the address keeps the view
 }
 
@@ -123,22 +123,22 @@ function middle(down) {
   return [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2];
 }
 
-function keys(atlas, canvas) {
+function addKeyListeners(atlas, canvas) {
   const pan = (right, up) => () => { const { u, v, zoom, scale } = atlas.window(); atlas.move(u + right / scale[0], v + up / scale[1], zoom); };
-  const zoom = (times) => () => { const { width, height } = atlas.window(); atlas.zoomAt(width / 2, height / 2, times); };
-  const acts = {
+  const zoom = (factor) => () => { const { width, height } = atlas.window(); atlas.zoomAt(width / 2, height / 2, factor); };
+  const actions = {
     ArrowLeft: pan(-80, 0), ArrowRight: pan(80, 0), ArrowUp: pan(0, 80), ArrowDown: pan(0, -80), "+": zoom(1.5), "=": zoom(1.5), "-": zoom(1 / 1.5),
     0: () => $("fit").click(), v: () => atlas.inView(), Escape: () => { setMode(atlas, "pan"); atlas.close(); },
     Enter: () => {
       const window = atlas.window();
-      const found = atlas.grid ? atlas.grid.nearest(window.u, window.v, window.scale, window.width, (i) => atlas.shows(i)) : -1;
+      const found = atlas.grid ? atlas.grid.nearest(window.u, window.v, window.scale, window.width, (i) => atlas.isShown(i)) : -1;
       if (found >= 0) atlas.open(atlas.ids[found], false);
     },
   };
   canvas.addEventListener("keydown", (event) => {
-    if (!acts[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!actions[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    acts[event.key]();
+    actions[event.key]();
   });
   for (const event of ["focus", "blur"]) canvas.addEventListener(event, () => atlas.draw());
 }

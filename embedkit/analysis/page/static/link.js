@@ -1,16 +1,16 @@
 "use strict";
-// What is looked at, as the part of the address behind #, so that a link or a bookmark brings it back.
+// The state of the page as the fragment of its address (after #), so that a link or a bookmark restores it.
 
-/** What a page without # shows. at: [u, v, zoom] or null for everything; hidden: codes of sources. */
-function firstState() {
+/** The state of a page without a fragment. at: [u, v, zoom], or null to show everything. hidden: codes of sources. */
+function defaultState() {
   const { map, axes } = META.layers[0];
   return { view: 0, map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length), colour: "source", at: null, hidden: new Set(), row: null, tab: "map", theme: "", q: "" };
 }
 
 function toLink(state) {
-  const first = firstState(), link = new URLSearchParams();
+  const defaults = defaultState(), link = new URLSearchParams();
   for (const name of ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q"]) {
-    if (state[name] !== first[name]) link.set(name, state[name]);
+    if (state[name] !== defaults[name]) link.set(name, state[name]);
   }
   if (state.at) link.set("at", state.at.join(","));
   const all = META.layers[state.view].sources.length;
@@ -22,13 +22,13 @@ function toLink(state) {
   return `#${link}`;
 }
 
-/** The state of an address; what it does not name, or names wrongly, is as at first. */
+/** The state of an address. Missing and invalid parts get their defaults. */
 function fromLink(hash) {
-  const state = firstState(), link = new URLSearchParams(hash.replace(/^#/, ""));
+  const state = defaultState(), link = new URLSearchParams(hash.replace(/^#/, ""));
   const oneOf = (name, allowed) => { if (allowed.includes(link.get(name))) state[name] = link.get(name); };
-  const number = (name, least, most) => {
-    const given = Number(link.get(name));
-    if (link.has(name) && Number.isInteger(given) && given >= least && given <= most) state[name] = given;
+  const number = (name, min, max) => {
+    const value = Number(link.get(name));
+    if (link.has(name) && Number.isInteger(value) && value >= min && value <= max) state[name] = value;
   };
   number("view", 0, META.layers.length - 1);
   const layer = META.layers[state.view];
@@ -49,7 +49,7 @@ function fromLink(hash) {
   return state;
 }
 
-/** The row of an address that names nothing else, as the tables' links do; else null. */
+/** The row of an address that names only a row, as links in tables do; else null. */
 function onlyRow(hash) {
   const match = /^#row=(\d+)$/.exec(hash);
   return match ? Number(match[1]) : null;

@@ -1,6 +1,6 @@
 "use strict";
-// Points on a WebGL 2 canvas: one draw call, two bytes a coordinate. Which sources show is a texture, so that a click in
-// the legend uploads a few bytes and no points.
+// Points on a WebGL 2 canvas: one draw call, two bytes per coordinate. A texture says which sources are shown, so that a
+// click in the legend uploads a few bytes and no points.
 
 const VERTEX = `#version 300 es
 precision highp float;
@@ -11,7 +11,7 @@ layout(location = 3) in uint shade;
 layout(location = 4) in uint placed;
 uniform vec2 centre, scale;
 uniform float size, alpha;
-uniform int lit;
+uniform int highlighted;
 uniform sampler2D shown, colours;
 flat out vec4 colour;
 flat out float hollow;
@@ -20,7 +20,7 @@ void main() {
   bool on = texelFetch(shown, cell(source), 0).r > 0.5;
   gl_Position = on ? vec4((vec2(x, y) - centre) * scale, 0.0, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
   gl_PointSize = size;
-  float dim = lit >= 0 && int(source) != lit ? 0.06 : 1.0;
+  float dim = highlighted >= 0 && int(source) != highlighted ? 0.06 : 1.0;
   hollow = placed > 0u && size >= 4.0 ? 1.0 : 0.0;
   colour = vec4(texelFetch(colours, cell(shade), 0).rgb, alpha * dim);
 }`;
@@ -37,7 +37,7 @@ void main() {
 }`;
 const X = 0, Y = 1, SOURCE = 2, SHADE = 3, PLACED = 4;
 const GL_TYPES = { Uint8Array: "UNSIGNED_BYTE", Uint16Array: "UNSIGNED_SHORT", Uint32Array: "UNSIGNED_INT" };
-const MOST_SKIPPED = 60;  // WebGL's strides end at 255 bytes
+const MAX_SKIP = 60;  // WebGL allows strides of at most 255 bytes
 
 class Scatter {
   /** Throws if the browser has no WebGL 2. */
@@ -50,7 +50,7 @@ class Scatter {
     this.count = 0;
     this.program = this.link();
     this.uniforms = Object.fromEntries(
-      ["centre", "scale", "size", "alpha", "lit", "shown", "colours"].map((n) => [n, gl.getUniformLocation(this.program, n)]));
+      ["centre", "scale", "size", "alpha", "highlighted", "shown", "colours"].map((n) => [n, gl.getUniformLocation(this.program, n)]));
     this.textures = [gl.createTexture(), gl.createTexture()];
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
@@ -71,7 +71,7 @@ class Scatter {
     return program;
   }
 
-  /** Give one of X, Y, SOURCE, SHADE, PLACED its array, one element a point; null for zeros. */
+  /** Upload the array of X, Y, SOURCE, SHADE or PLACED, one element per point; null for zeros. */
   upload(location, array) {
     const { gl } = this;
     if (this.buffers[location]) gl.deleteBuffer(this.buffers[location].buffer);
@@ -84,11 +84,11 @@ class Scatter {
     if (location === X) this.count = array.length;
   }
 
-  /** Colours by shade, [r, g, b] each from 0 to 255. */
+  /** Set the colours by shade: [r, g, b], each from 0 to 255. */
   setColours(colours) { this.texture(1, colours); }
 
-  /** Whether each source shows. */
-  setShown(shown) { this.texture(0, shown.map((on) => [on ? 255 : 0, 0, 0])); }
+  /** Set whether each source is shown. */
+  setShown(shown) { this.texture(0, shown.map((isShown) => [isShown ? 255 : 0, 0, 0])); }
 
   texture(unit, cells) {
     const { gl } = this;
@@ -102,8 +102,8 @@ class Scatter {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
   }
 
-  /** Draw every `skip`-th point. centre: of the window, in units of the data (0 to 1); scale: of clip space a unit. */
-  draw({ centre, scale, size, alpha, lit, skip }) {
+  /** Draw every `skip`-th point. centre: of the window, in data units (0 to 1). scale: clip space per data unit. */
+  draw({ centre, scale, size, alpha, highlighted, skip }) {
     const { gl, canvas, uniforms } = this;
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.clearColor(0, 0, 0, 0);
@@ -112,25 +112,25 @@ class Scatter {
     gl.uniform2fv(uniforms.scale, scale);
     gl.uniform1f(uniforms.size, size);
     gl.uniform1f(uniforms.alpha, alpha);
-    gl.uniform1i(uniforms.lit, lit);
+    gl.uniform1i(uniforms.highlighted, highlighted);
     gl.uniform1i(uniforms.shown, 0);
     gl.uniform1i(uniforms.colours, 1);
-    for (let location = X; location <= PLACED; location++) this.point(location, skip);
+    for (let location = X; location <= PLACED; location++) this.bindAttribute(location, skip);
     gl.drawArrays(gl.POINTS, 0, Math.ceil(this.count / skip));
   }
 
-  point(location, skip) {
+  bindAttribute(location, skip) {
     const { gl } = this;
-    const found = this.buffers[location];
-    if (!found) {
+    const attribute = this.buffers[location];
+    if (!attribute) {
       gl.disableVertexAttribArray(location);
       gl.vertexAttribI4ui(location, 0, 0, 0, 0);
       return;
     }
-    gl.bindBuffer(gl.ARRAY_BUFFER, found.buffer);
+    gl.bindBuffer(gl.ARRAY_BUFFER, attribute.buffer);
     gl.enableVertexAttribArray(location);
-    if (location <= Y) gl.vertexAttribPointer(location, 1, found.type, true, skip * found.bytes, 0);
-    else gl.vertexAttribIPointer(location, 1, found.type, skip * found.bytes, 0);
+    if (location <= Y) gl.vertexAttribPointer(location, 1, attribute.type, true, skip * attribute.bytes, 0);
+    else gl.vertexAttribIPointer(location, 1, attribute.type, skip * attribute.bytes, 0);
   }
 
   /** Wait until everything is drawn. */

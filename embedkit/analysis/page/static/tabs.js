@@ -1,9 +1,9 @@
 "use strict";
-// The other tabs: figures are drawn by plotly when their tab is first shown, since it measures the place they get.
+// The other tabs. Plotly draws a figure when its tab is first shown, since it measures the space available.
 
-function showTab(wanted) {
+function showTab(title) {
   const tabs = [...document.querySelectorAll("[role=tab]")];
-  const shown = tabs.find((tab) => tab.dataset.tab === wanted) ?? tabs[0];
+  const shown = tabs.find((tab) => tab.dataset.tab === title) ?? tabs[0];
   for (const tab of tabs) {
     tab.setAttribute("aria-selected", tab === shown);
     tab.tabIndex = tab === shown ? 0 : -1;
@@ -14,18 +14,18 @@ function showTab(wanted) {
 }
 
 function drawFigures(panel) {
-  for (const place of panel.querySelectorAll(".figure:not(.js-plotly-plot)")) {
-    const { data, layout } = JSON.parse(document.getElementById(place.dataset.figure).textContent);
-    Plotly.newPlot(place, data, { ...layout, ...inTheme(layout) }, { displaylogo: false, responsive: true });
+  for (const figure of panel.querySelectorAll(".figure:not(.js-plotly-plot)")) {
+    const { data, layout } = JSON.parse(document.getElementById(figure.dataset.figure).textContent);
+    Plotly.newPlot(figure, data, { ...layout, ...themedLayout(layout) }, { displaylogo: false, responsive: true });
   }
 }
 
 function restyleFigures() {
-  for (const place of document.querySelectorAll(".figure.js-plotly-plot")) Plotly.relayout(place, inTheme(place.layout, "."));
+  for (const figure of document.querySelectorAll(".figure.js-plotly-plot")) Plotly.relayout(figure, themedLayout(figure.layout, "."));
 }
 
-/** The parts of a layout that depend on light and dark. */
-function inTheme(layout, separator) {
+/** The parts of a layout that depend on the theme. */
+function themedLayout(layout, separator) {
   const style = getComputedStyle(document.documentElement);
   const [ink, line] = [style.getPropertyValue("--ink").trim(), style.getPropertyValue("--line").trim()];
   const changed = { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" };

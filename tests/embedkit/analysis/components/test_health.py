@@ -1,4 +1,4 @@
-"""Health: exact averages without pairs, and a direction that follows length is named."""
+"""Health: exact mean cosines without pairs, and directions that follow length are named."""
 
 import numpy as np
 import polars as pl
@@ -6,10 +6,9 @@ import pytest
 from scipy import stats
 
 from embedkit.analysis.components.extremes import as_text, cut, extremes
-from embedkit.analysis.components.health import HealthCheck, correlate, deciles_of, mean_cosine, verdict
+from embedkit.analysis.components.health import HealthCheck, correlate, deciles_of, describe_correlations, mean_cosine
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import Merged, open_merged
-from embedkit.analysis.page.figures import stratified
 from embedkit.run import RunFolder
 from tests.support.planted import plant, unit
 
@@ -38,7 +37,7 @@ def test_a_direction_that_follows_length_is_named_and_noise_is_not(damaged_run: 
     assert "PC2" not in said
 
 
-def test_correlations_are_scipys() -> None:
+def test_correlations_agree_with_scipy() -> None:
     rng = np.random.default_rng(0)
     scores = rng.standard_normal((500, 2)).astype(np.float32)
     tokens = (np.exp(scores[:, 0]) * 50).astype(np.int64)
@@ -49,13 +48,13 @@ def test_correlations_are_scipys() -> None:
         assert line["pearson"] == pytest.approx(stats.pearsonr(scores[:, pc], tokens)[0], abs=1e-6)
         assert line["spearman"] == pytest.approx(stats.spearmanr(scores[:, pc], tokens)[0], abs=1e-6)
     assert found.filter(measure="num_turns")["pearson"].to_list() == [None, None]
-    assert "PC1 follows num_tokens (spearman +1.00)" in verdict(found)
-    assert "do not vary" in verdict(found.filter(measure="num_turns"))
+    assert "PC1 follows num_tokens (spearman +1.00)" in describe_correlations(found)
+    assert "do not vary" in describe_correlations(found.filter(measure="num_turns"))
 
 
 def test_the_mean_cosine_is_that_of_all_pairs(damaged_run: RunFolder) -> None:
     scale = np.random.default_rng(3).uniform(0.5, 2, (open_merged(damaged_run).rows.height, 1))
-    plant(damaged_run, np.asarray(open_merged(damaged_run).matrix) * scale)  # the cosine asks for no norm
+    plant(damaged_run, np.asarray(open_merged(damaged_run).matrix) * scale)  # cosines do not depend on norms
     merged = open_merged(damaged_run, sources=["a/b"])
     check, _, health = checked(merged)
     vectors = np.asarray(merged.matrix[merged.ids], np.float64)
@@ -123,16 +122,3 @@ def test_the_readable_file_is_cut_and_cannot_move_a_cursor(damaged_run: RunFolde
     assert text.count("=== PC1") == 2
     assert "score +" in text
     assert "prompt: " in text
-
-
-def test_a_sample_has_each_sources_share_and_is_the_same_again() -> None:
-    sources = np.repeat([0, 1, 2], [9000, 900, 3])
-    chosen = stratified(sources, 1000, seed=4)
-    counts = np.bincount(sources[chosen])
-    assert counts.sum() == 1000
-    assert counts[0] == pytest.approx(909, abs=2)
-    assert counts[2] == 1
-    assert np.array_equal(chosen, stratified(sources, 1000, seed=4))
-    assert not np.array_equal(chosen, stratified(sources, 1000, seed=5))
-    assert len(stratified(np.arange(500), 40)) == 40
-    assert len(stratified(sources, 10**6)) == len(sources)

@@ -1,4 +1,4 @@
-"""Principal components: those of scikit-learn, whatever the blocks and the order of rows; none where nothing varies."""
+"""Principal components equal scikit-learn's for any blocks and order of rows. Without variance there are none."""
 
 import numpy as np
 import pytest
@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA as SklearnPCA
 
-from embedkit.analysis.components.by_source import BySource, alike, pca_by_source
-from embedkit.analysis.components.pca import PCA, Moments, moments, pca, pca_of, project
+from embedkit.analysis.components.by_source import BySource, direction_similarity, pca_by_source
+from embedkit.analysis.components.pca import PCA, Moments, moments, pca, pca_from_moments, project
 from embedkit.analysis.merged import open_merged
 from embedkit.run import RunFolder
 from tests.support.planted import plant, unit
 
 
 def skewed(rows: int, dim: int, seed: int = 0, far: float = 0.0) -> np.ndarray:
-    """Vectors with a different variance in every direction, float32 (rows, dim), about a mean that may be far away."""
+    """Vectors with a different variance in each direction, float32 (rows, dim), about a mean that may be far from 0."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
     spread = rng.standard_normal((rows, dim)) * 0.8 ** np.arange(dim)
@@ -26,11 +26,11 @@ def blocks_of(vectors: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("rows", "dim", "far"), [(3000, 64, 0.0), (3000, 64, 100.0), (40, 64, 0.0), (20_000, 8, 1.0)])
-def test_all_of_it_is_scikit_learns(rows: int, dim: int, far: float) -> None:
+def test_everything_agrees_with_scikit_learn(rows: int, dim: int, far: float) -> None:
     vectors = skewed(rows, dim, far=far)
     few = 6
     theirs = SklearnPCA(few, svd_solver="full").fit(vectors.astype(np.float64))
-    ours = pca_of(moments(blocks_of(vectors, 777), dim), few)
+    ours = pca_from_moments(moments(blocks_of(vectors, 777), dim), few)
     assert np.abs(ours.components - theirs.components_).max() < 1e-6  # signs included
     assert np.allclose(ours.mean, theirs.mean_, rtol=0, atol=1e-6)
     assert np.allclose(ours.explained_variance, theirs.explained_variance_, rtol=1e-6, atol=0)
@@ -40,9 +40,9 @@ def test_all_of_it_is_scikit_learns(rows: int, dim: int, far: float) -> None:
     assert len(ours.spectrum) == dim
 
 
-def test_the_largest_directions_alone_are_those_of_the_whole_spectrum() -> None:
+def test_largest_directions_equal_those_of_the_spectrum() -> None:
     found = moments([skewed(500, 32)], 32)
-    whole, few = pca_of(found, 5), pca_of(found, 5, whole_spectrum=False)
+    whole, few = pca_from_moments(found, 5), pca_from_moments(found, 5, whole_spectrum=False)
     assert np.allclose(whole.components, few.components, atol=1e-9)
     assert np.allclose(whole.explained_variance_ratio, few.explained_variance_ratio, atol=1e-12)
     assert whole.total_variance == few.total_variance
@@ -71,13 +71,13 @@ def test_blocks_and_order_of_rows_change_nothing_but_rounding(
         assert np.abs(found.scatter - expected).max() <= tolerance
 
 
-def test_nothing_that_varies_is_no_direction() -> None:
+def test_without_variance_there_is_no_direction() -> None:
     none: list[PCA] = [
-        pca_of(Moments.none(5), 3),
-        pca_of(moments([skewed(1, 5)], 5), 3),
-        pca_of(moments([np.tile(skewed(1, 5, far=9), (700, 1))], 5), 3),
-        pca_of(moments([np.zeros((9, 5), np.float32)], 5), 3),
-        pca_of(moments([np.tile(skewed(1, 5), (700, 1))], 5), 3, whole_spectrum=False),
+        pca_from_moments(Moments.empty(5), 3),
+        pca_from_moments(moments([skewed(1, 5)], 5), 3),
+        pca_from_moments(moments([np.tile(skewed(1, 5, far=9), (700, 1))], 5), 3),
+        pca_from_moments(moments([np.zeros((9, 5), np.float32)], 5), 3),
+        pca_from_moments(moments([np.tile(skewed(1, 5), (700, 1))], 5), 3, whole_spectrum=False),
     ]
     for found in none:
         assert found.components.shape == (0, 5)
@@ -87,15 +87,16 @@ def test_nothing_that_varies_is_no_direction() -> None:
 
 
 def test_fewer_rows_than_components_have_one_direction_less_than_rows() -> None:
-    found = pca_of(moments([skewed(4, 64)], 64), 10)
+    found = pca_from_moments(moments([skewed(4, 64)], 64), 10)
     assert len(found.components) == 3
     assert found.explained_variance_ratio.sum() == pytest.approx(1)
-    along_one = pca_of(moments([np.outer(np.arange(50), np.ones(8)).astype(np.float32)], 8), 5)
+    along_one = pca_from_moments(moments([np.outer(np.arange(50), np.ones(8)).astype(np.float32)], 8), 5)
     assert len(along_one.components) == 1
     assert np.allclose(along_one.components, 8**-0.5)
 
 
-def test_the_sum_of_the_sources_is_the_run_and_each_source_is_scikit_learns(damaged_run: RunFolder) -> None:
+def test_run_and_each_source_agree_with_scikit_learn(damaged_run: RunFolder) -> None:
+    """The sum of the sources is the run, and each source has the components that scikit-learn finds."""
     merged = open_merged(damaged_run)
     sources = merged.rows["source"].to_numpy()
     rng = np.random.default_rng(1)
@@ -114,7 +115,7 @@ def test_the_sum_of_the_sources_is_the_run_and_each_source_is_scikit_learns(dama
         assert by_source.table["pc1_share"][code] == pytest.approx(theirs.explained_variance_ratio_[0], rel=1e-6)
 
 
-def test_chosen_sources_and_rows_with_a_text_alone_take_part(damaged_run: RunFolder) -> None:
+def test_only_chosen_sources_and_rows_with_a_text_count(damaged_run: RunFolder) -> None:
     import dataclasses
 
     merged = open_merged(damaged_run, sources=["source 1", "a/b"])
@@ -130,26 +131,26 @@ def test_chosen_sources_and_rows_with_a_text_alone_take_part(damaged_run: RunFol
     assert not np.isnan(scores[has_text]).any()
 
 
-def test_directions_are_alike_whatever_their_sign() -> None:
+def test_similarity_of_directions_ignores_their_sign() -> None:
     along = np.eye(4)
     lines = [np.outer([-1.0, 0, 1], v).astype(np.float32) for v in (along[0], -along[0], along[1], along[0] + along[1])]
-    found = BySource(tuple("abcd"), tuple(pca_of(moments([line], 4), 2) for line in lines))
-    square = alike(found)
+    found = BySource(tuple("abcd"), tuple(pca_from_moments(moments([line], 4), 2) for line in lines))
+    square = direction_similarity(found)
     assert square.labels == (("a", 1), ("b", 1), ("c", 1), ("d", 1))
     against = [np.array([1.0, -0.9, 0, 0]), np.array([-0.9, 1.0, 0, 0])]  # each with its largest entry positive
-    pcas = tuple(pca_of(moments([np.outer([-1.0, 0, 1], v).astype(np.float32)], 4), 1) for v in against)
-    assert alike(BySource(("a", "b"), pcas)).cosine[0, 1] == pytest.approx(1.8 / 1.81)
+    pcas = tuple(pca_from_moments(moments([np.outer([-1.0, 0, 1], v).astype(np.float32)], 4), 1) for v in against)
+    assert direction_similarity(BySource(("a", "b"), pcas)).cosine[0, 1] == pytest.approx(1.8 / 1.81)
     half = 0.5**0.5
     expected = [[1, 1, 0, half], [1, 1, 0, half], [0, 0, 1, half], [half, half, half, 1]]
     assert np.allclose(square.cosine, expected)
 
 
-def test_the_largest_sources_are_compared_and_one_without_a_direction_is_left_out() -> None:
+def test_only_the_largest_sources_with_a_direction_are_compared() -> None:
     sizes = {"a": 5, "b": 1, "c": 90, "d": 30}
-    pcas = tuple(pca_of(moments([skewed(size, 8, seed)], 8), 2) for seed, size in enumerate(sizes.values()))
+    pcas = tuple(pca_from_moments(moments([skewed(size, 8, seed)], 8), 2) for seed, size in enumerate(sizes.values()))
     found = BySource(tuple(sizes), pcas)
-    assert {source for source, _ in alike(found).labels} == {"a", "c", "d"}
-    assert alike(found, 2, most=2).labels == (("c", 1), ("c", 2), ("d", 1), ("d", 2))
+    assert {source for source, _ in direction_similarity(found).labels} == {"a", "c", "d"}
+    assert direction_similarity(found, 2, max_sources=2).labels == (("c", 1), ("c", 2), ("d", 1), ("d", 2))
     assert found.table["pc1_share"].is_null().to_list() == [False, True, False, False]
     arrays = found.arrays()
     assert arrays["components"].shape == (4, 2, 8)

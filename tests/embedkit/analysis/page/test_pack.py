@@ -1,4 +1,4 @@
-"""What the page's map carries: quantized, packed, within its room."""
+"""The data of the page's map: quantized, packed, within its limits."""
 
 import gzip
 import json
@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.pack import LEVELS, layer_of, pack, pack_texts, packed, quantized, source_colours
-from embedkit.analysis.similarity.umap import UmapMap
+from embedkit.analysis.page.pack import LEVELS, choose_layer, pack, pack_texts, packed, quantized, source_colours
+from embedkit.analysis.similarity.umap import UmapLayout
 from tests.support.merged_runs import merged_of
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
@@ -39,7 +39,8 @@ def test_packed_bytes_come_back_and_are_the_same_again(data: bytes) -> None:
     assert packed(data) == packed(data)
 
 
-def test_every_source_has_a_colour_of_its_own_and_the_largest_those_of_the_figures() -> None:
+def test_every_source_has_its_own_colour() -> None:
+    """Every source has its own colour; the largest sources have those of the figures."""
     counts = np.array([1, 500, 20] + [3] * 442)
     colours = source_colours(counts)
     assert colours[1] == [0x1F, 0x77, 0xB4]
@@ -62,7 +63,7 @@ def array_of(blocks: dict[str, str], name: str, dtype: str) -> np.ndarray:
 def test_a_layer_has_every_row_with_a_text(merged: Merged) -> None:
     found = pca(merged, 4)
     scores = project(merged, found)
-    data = pack([layer_of(merged, found, scores, None)])
+    data = pack([choose_layer(merged, found, scores, None)])
     ids = array_of(data.blocks, "0-id", "<u4").cumsum()
     assert ids.tolist() == [i for i in range(300) if i != 7]
     codes = array_of(data.blocks, "0-source", "<u2")
@@ -72,30 +73,33 @@ def test_a_layer_has_every_row_with_a_text(merged: Merged) -> None:
         back = axis["low"] + levels * (axis["high"] - axis["low"]) / LEVELS
         assert np.allclose(back, scores[ids, pc], atol=(axis["high"] - axis["low"]) / LEVELS)
     assert sum(data.layers[0]["counts"]) == 299
-    assert data.layers[0]["said"] == []
+    assert data.layers[0]["notes"] == []
 
 
-def test_what_does_not_fit_is_said(merged: Merged) -> None:
+def test_the_page_notes_what_does_not_fit(merged: Merged) -> None:
     found = pca(merged, 8)
     scores = project(merged, found)
-    laid = UmapMap(np.flatnonzero(merged.has_text), scores[merged.has_text][:, :2], np.zeros(299, bool), 0, 15, 0.1)
-    whole = pack([layer_of(merged, found, scores, laid)])
-    data = pack([layer_of(merged, found, scores, laid)], most_bytes=whole.bytes - 1)
+    layout = UmapLayout(
+        np.flatnonzero(merged.has_text), scores[merged.has_text][:, :2], np.zeros(299, bool), 0, 15, 0.1
+    )
+    whole = pack([choose_layer(merged, found, scores, layout)])
+    data = pack([choose_layer(merged, found, scores, layout)], max_bytes=whole.bytes - 1)
     assert len(data.layers[0]["axes"]) == 7
     assert "0-pc8" not in data.blocks.keys() | data.types.keys()
-    assert data.layers[0]["said"] == ["The file has room for 7 of 8 components; pca.parquet has all."]
-    assert len(pack([layer_of(merged, found, scores, laid)], most_bytes=0).layers[0]["axes"]) == 2
-    few = layer_of(merged, found, scores, laid, most_rows=70)
-    assert pack([few]).layers[0]["said"] == ["70 of 299 rows are on this map, each source's share."]
+    assert data.layers[0]["notes"] == ["The file has room for 7 of 8 components; pca.parquet has all."]
+    assert len(pack([choose_layer(merged, found, scores, layout)], max_bytes=0).layers[0]["axes"]) == 2
+    few = choose_layer(merged, found, scores, layout, max_rows=70)
+    assert pack([few]).layers[0]["notes"] == ["70 of 299 rows are on this map, a share of each source."]
     xs = array_of(pack([few]).blocks, "0-mapx", "<u2")
     assert len(xs) == 70
     assert (
-        xs.tolist() == array_of(whole.blocks, "0-mapx", "<u2")[np.searchsorted(laid.positions, few.positions)].tolist()
+        xs.tolist()
+        == array_of(whole.blocks, "0-mapx", "<u2")[np.searchsorted(layout.positions, few.positions)].tolist()
     )
 
 
 def test_texts_stay_within_their_room_and_hold_the_first_ones(merged: Merged) -> None:
-    block, rows = pack_texts(merged, [3, 299], most_rows=100)
+    block, rows = pack_texts(merged, [3, 299], max_rows=100)
     texts = json.loads(gzip.decompress(b64decode(block)))
     assert rows == len(texts["id"]) == len(set(texts["id"])) <= 102
     assert {3, 299} <= set(texts["id"])
@@ -105,7 +109,7 @@ def test_texts_stay_within_their_room_and_hold_the_first_ones(merged: Merged) ->
     assert texts["lengths"]["response"] == whole["response_text"].str.len_chars().to_list()
     sources = merged.rows.filter(pl.col("id").is_in(texts["id"]))["dataset_source"]
     assert sources.n_unique() == 7
-    small, fewer = pack_texts(merged, [3, 299], most_rows=300, most_bytes=len(block) // 2)
+    small, fewer = pack_texts(merged, [3, 299], max_rows=300, max_bytes=len(block) // 2)
     assert len(small) <= len(block) // 2
     assert 2 <= fewer < rows
-    assert pack_texts(merged, [3, 299], most_rows=100) == (block, rows)
+    assert pack_texts(merged, [3, 299], max_rows=100) == (block, rows)

@@ -1,4 +1,4 @@
-"""The page in a real browser: the map and what is done with it, without a network."""
+"""The page in a real browser without a network: the map and its controls."""
 
 import csv
 import io
@@ -18,9 +18,9 @@ import pytest
 from embedkit.analysis import stage as analyze_module
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import open_merged
-from embedkit.analysis.page.pack import layer_of, pack, pack_texts
+from embedkit.analysis.page.pack import choose_layer, pack, pack_texts
 from embedkit.analysis.page.render import render
-from embedkit.analysis.similarity.umap import UmapMap
+from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stage import Options, analyze
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
@@ -50,7 +50,7 @@ LONG = "long " * 1800 + "end"
 
 
 def made(data: Path, model: Path, folder: Path) -> RunFolder:
-    """A run of rows whose texts say which they are; the last has tags wherever a row can have any."""
+    """A run whose texts name their rows. The last row has HTML tags wherever a row can have text."""
     words = ("river", "stone", "lamp", "engine")
     chats = [
         chat(f"prompt {i} of the {words[i % 4]}", f"<think>thought {i}</think>answer {i}") for i in range(ROWS - 2)
@@ -77,7 +77,7 @@ def chromium() -> Iterator[Any]:
 
 
 class Look:
-    """A page at hand, and where its rows must be by the Parquet file alone."""
+    """An open page, and the places of its rows computed from the Parquet file alone."""
 
     def __init__(self, tab: Any, run: RunFolder) -> None:
         self.tab = tab
@@ -86,14 +86,14 @@ class Look:
         self.box = tab.locator("#points").bounding_box()
 
     def places(self, x: str = "pc1", y: str = "pc2") -> npt.NDArray[np.float64]:
-        """Pixels of the page of each row by id, while the map shows everything."""
+        """Pixel of each row on the page by id, while the map shows everything."""
         us = [(self.rows[pc] - self.rows[pc].min()) / (self.rows[pc].max() - self.rows[pc].min()) for pc in (x, y)]
         across, up = (u.to_numpy().astype(np.float64) - 0.5 for u in us)
         left, top, width, height = (self.box[part] for part in ("x", "y", "width", "height"))
         return np.column_stack([left + width * (0.5 + FILL * across), top + height * (0.5 - FILL * up)])
 
     def lonely(self, count: int) -> list[int]:
-        """Ids of the rows that are furthest from all others."""
+        """Ids of the rows that are farthest from all others."""
         places = self.places()
         apart = np.hypot(*(places[:, None] - places[None]).transpose(2, 0, 1)) + 1e9 * np.eye(len(places))
         return [int(i) for i in np.argsort(-apart.min(axis=1))[:count]]
@@ -103,7 +103,7 @@ class Look:
         return str(self.tab.evaluate("location.hash"))
 
     def pixels(self) -> npt.NDArray[np.uint8]:
-        """How opaque each pixel of the map is: (height, width)."""
+        """Opacity of each pixel of the map: (height, width)."""
         height, width, alpha = self.tab.evaluate(
             """() => { const {gl, canvas} = atlas.scatter; atlas.paint(1);
             const bytes = new Uint8Array(canvas.width * canvas.height * 4), text = [];
@@ -252,14 +252,14 @@ def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, ru
 
 
 def middle_of_widest_gap(values: npt.NDArray[np.float64]) -> int:
-    """A place that no value is near, with a quarter of them or more on either side."""
+    """The middle of the widest gap between values, with at least a quarter of them on either side."""
     middle = np.sort(values)[len(values) // 4 : -len(values) // 4]
     widest = int(np.diff(middle).argmax())
     return round(float(middle[widest : widest + 2].mean()))
 
 
 def until(tab: Any, said: str) -> None:
-    """Wait for an expression to be true; Playwright's own way is `eval`, which the page forbids."""
+    """Wait until an expression is true. Playwright's own wait uses `eval`, which the page forbids."""
     for _ in range(100):
         if tab.evaluate(said):
             return
@@ -293,12 +293,13 @@ def test_search_finds_rows_by_their_words(chromium: Any, run: RunFolder) -> None
         assert tab.inner_text("#chosen").startswith("0 of")
 
 
-def test_what_the_prompts_of_a_source_begin_with_is_left_out(chromium: Any, run: RunFolder) -> None:
+def test_the_shared_prefix_of_prompts_is_left_out(chromium: Any, run: RunFolder) -> None:
     shared = "You are a cook. Answer yes or no, and nothing else. Is it food? "
     prompts = [f"{shared}{what}" for what in ("burger", "bread", "stone")]
     texts = {"id": [1, 2, 3, 4], "columns": {"prompt": [*prompts, "alone"]}}
     with opened(chromium, run) as tab:
-        make = "([texts, at]) => new Beginnings(texts, (id) => id === 4).start(texts.columns.prompt[at], at === 3, 20)"
+        prefixes = "new SharedPrefixes(texts, (id) => id === 4)"
+        make = f"([texts, at]) => {prefixes}.start(texts.columns.prompt[at], at === 3, 20)"
         starts = [tab.evaluate(make, [texts, at]) for at in range(4)]
     assert starts == ["... burger", "... bread", "... stone", "alone"]
 
@@ -371,7 +372,7 @@ def test_tags_in_texts_and_names_are_inert(chromium: Any, run: RunFolder) -> Non
         assert tab.evaluate("window.hacked") is None
 
 
-def test_nothing_but_the_page_s_own_scripts_runs_and_nothing_is_fetched(chromium: Any, run: RunFolder) -> None:
+def test_only_own_scripts_run_and_nothing_is_fetched(chromium: Any, run: RunFolder) -> None:
     context = chromium.new_context(offline=False)
     tab = context.new_page()
     tab.goto((run.analysis / "index.html").absolute().as_uri())
@@ -409,7 +410,7 @@ def test_everything_can_be_done_by_keys(chromium: Any, run: RunFolder) -> None:
             assert control.evaluate("e => e.ariaLabel || e.labels?.length || e.innerText || e.title || e.placeholder")
 
 
-def test_a_drag_moves_the_map_and_the_wheel_zooms_where_the_pointer_is(chromium: Any, run: RunFolder) -> None:
+def test_a_drag_moves_and_the_wheel_zooms_at_the_pointer(chromium: Any, run: RunFolder) -> None:
     with opened(chromium, run) as tab:
         look = Look(tab, run)
         id_ = look.lonely(1)[0]
@@ -465,12 +466,12 @@ def test_nothing_is_wider_than_the_window(chromium: Any, run: RunFolder, width: 
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_of_a_row_whose_texts_are_not_there_the_command_is(
+def test_a_row_without_texts_shows_the_command(
     chromium: Any, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = RunFolder(tmp_path / "run")
     shutil.copytree(run.path, few.path)
-    monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, most_rows=0))
+    monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, max_rows=0))
     analyze(few, Options(map_rows=0, components=1, extremes=2, duplicates=0))
     carried = set(pl.read_parquet(few.analysis / "pc_extremes.parquet")["id"])
     missing = next(i for i in range(ROWS) if i not in carried)
@@ -483,17 +484,17 @@ def test_of_a_row_whose_texts_are_not_there_the_command_is(
         assert f"of {len(carried)} rows with texts" in tab.inner_text("#chosen")
 
 
-def test_a_umap_has_one_scale_and_tells_placed_rows(chromium: Any, run: RunFolder, tmp_path: Path) -> None:
+def test_a_umap_has_one_scale_and_marks_placed_rows(chromium: Any, run: RunFolder, tmp_path: Path) -> None:
     merged = open_merged(run)
     found = pca(merged, 2)
     xy = np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32) * [1, 3]
-    laid = UmapMap(np.arange(ROWS), xy.astype(np.float32), np.arange(ROWS) % 2 == 1, 0, 15, 0.1)
-    layer = layer_of(merged, found, project(merged, found), laid, ["said of the map"])
+    umap_layout = UmapLayout(np.arange(ROWS), xy.astype(np.float32), np.arange(ROWS) % 2 == 1, 0, 15, 0.1)
+    layer = choose_layer(merged, found, project(merged, found), umap_layout, ["a note about the map"])
     page = tmp_path / "index.html"
     page.write_text(render("run", "lead", [], [], pack([layer]), pack_texts(merged)))
     with browser.opened(chromium, page, viewport={"width": WIDTH, "height": HEIGHT}) as tab:
         tab.wait_for_selector("#stage[data-ready=mapx]")
-        assert tab.inner_text("#said") == "said of the map"
+        assert tab.inner_text("#notes") == "a note about the map"
         at = np.array([tab.evaluate(f"atlas.toScreen(atlas.x[{i}] / 65535, atlas.y[{i}] / 65535)") for i in (0, 1, 2)])
         pixels = np.linalg.norm(at[1:] - at[:1], axis=1)
         units = np.linalg.norm(xy[1:3] - xy[:1], axis=1)

@@ -1,4 +1,4 @@
-"""Near-duplicates: those of a naive comparison, and planted ones, within and across sources."""
+"""Near-duplicates equal those of a naive comparison, within and across sources."""
 
 from pathlib import Path
 
@@ -9,8 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.similarity import duplicates
-from embedkit.analysis.similarity.duplicates import Duplicates, find_duplicates
+from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates
+from embedkit.analysis.similarity.duplicates import find as find_module
+from embedkit.analysis.similarity.duplicates.cells import nearest_cells
+from embedkit.analysis.similarity.duplicates.pairs import PairCollector
+from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct
 from embedkit.errors import UsageError
 from tests.support.merged_runs import cosines_between, merged_of
 
@@ -18,7 +21,7 @@ SOURCES = [["math", "code", "chat/é"][i * i % 7 % 3] for i in range(600)]
 
 
 def planted(seed: int = 0, rows: int = 600, dim: int = 32) -> np.ndarray:
-    """Noise with groups of near-duplicates of one to nine rows, of any lengths, and a few empty rows."""
+    """Noise with groups of near-duplicates of one to nine rows, of any norm, and a few empty rows."""
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((rows // 3, dim))
     vectors = centres[rng.integers(0, len(centres), rows)] + 0.15 * rng.standard_normal((rows, dim))
@@ -45,9 +48,9 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
 
 @pytest.fixture(params=["numpy", "torch"])
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Tiles multiplied by NumPy, or by what a GPU runs, here on a CPU."""
+    """Tiles multiplied by NumPy, or by the code for GPUs, here on a CPU."""
     if request.param == "torch":
-        monkeypatch.setattr(duplicates, "_arithmetic", lambda: duplicates._OnTorch("cpu"))
+        monkeypatch.setattr(find_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
     return str(request.param)
 
 
@@ -57,7 +60,7 @@ def test_all_pairs_are_found_and_counted_by_sources(
     merged: Merged, threshold: float, tile_rows: int, arithmetic: str
 ) -> None:
     a, b, cosines = naive(planted(), threshold)
-    found = find_duplicates(merged, threshold, tile_rows=tile_rows)
+    found = find_duplicates(merged, DuplicateOptions(threshold, tile_rows=tile_rows))
     assert found.method == "exact"
     assert len(a) > 300
     by_ids = found.pairs.sort("id_a", "id_b")
@@ -78,16 +81,16 @@ def test_all_pairs_are_found_and_counted_by_sources(
 def test_a_cap_keeps_the_nearest_pairs_and_counts_all(
     merged: Merged, most: int, arithmetic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = find_duplicates(merged, 0.8)
-    prune = duplicates._Pairs._prune
-    add = duplicates._Pairs.add
+    whole = find_duplicates(merged, DuplicateOptions(0.8))
+    prune = PairCollector._prune
+    add = PairCollector.add
 
-    def add_and_prune(pairs: duplicates._Pairs, *arguments: np.ndarray) -> None:
+    def add_and_prune(pairs: PairCollector, *arguments: np.ndarray) -> None:
         add(pairs, *arguments)
         prune(pairs)
 
-    monkeypatch.setattr(duplicates._Pairs, "add", add_and_prune)
-    found = find_duplicates(merged, 0.8, max_pairs=most, tile_rows=50)
+    monkeypatch.setattr(PairCollector, "add", add_and_prune)
+    found = find_duplicates(merged, DuplicateOptions(0.8, max_pairs=most, tile_rows=50))
     assert found.is_capped
     assert found.total == whole.total
     assert found.by_source.equals(whole.by_source)
@@ -101,58 +104,59 @@ def test_neither_tiles_nor_the_order_of_rows_change_the_pairs(
 ) -> None:
     vectors = planted(seed, 80)
     order = np.random.default_rng(seed).permutation(80)
-    one = find_duplicates(merged_of(tmp_path_factory.mktemp("a"), vectors), 0.9, tile_rows=tile_rows)
-    two = find_duplicates(merged_of(tmp_path_factory.mktemp("b"), vectors[order]), 0.9)
+    one = find_duplicates(merged_of(tmp_path_factory.mktemp("a"), vectors), DuplicateOptions(0.9, tile_rows=tile_rows))
+    two = find_duplicates(merged_of(tmp_path_factory.mktemp("b"), vectors[order]), DuplicateOptions(0.9))
     assert np.array_equal(one.pairs["cosine"], two.pairs["cosine"])
     assert pairs_of(one) == {(min(order[a], order[b]), max(order[a], order[b])) for a, b in pairs_of(two)}
 
 
-def test_the_approximate_search_finds_planted_pairs_and_its_recall_is_what_it_says(merged: Merged) -> None:
-    exact = pairs_of(find_duplicates(merged, 0.95))
-    found = find_duplicates(merged, 0.95, exact_rows=10, sample=600)
+def test_the_approximate_search_reports_its_true_recall(merged: Merged) -> None:
+    exact = pairs_of(find_duplicates(merged, DuplicateOptions(0.95)))
+    found = find_duplicates(merged, DuplicateOptions(0.95, exact_rows=10, sample=600))
     assert (found.method, found.sampled_rows, found.sampled_pairs) == ("approximate", found.rows, len(exact))
     assert pairs_of(found) <= exact
     assert len(pairs_of(found)) == found.total  # none twice
     assert found.recall == pytest.approx(found.total / len(exact))
     assert found.recall > 0.99
-    assert found.pairs.equals(find_duplicates(merged, 0.95, exact_rows=10, sample=7).pairs)
-    part = find_duplicates(merged, 0.95, exact_rows=10, sample=100)
+    assert found.pairs.equals(find_duplicates(merged, DuplicateOptions(0.95, exact_rows=10, sample=7)).pairs)
+    part = find_duplicates(merged, DuplicateOptions(0.95, exact_rows=10, sample=100))
     assert 0 < part.sampled_pairs < len(exact)
 
 
-def test_a_coarse_search_misses_pairs_and_says_how_many(merged: Merged) -> None:
-    exact = pairs_of(find_duplicates(merged, 0.8))
-    found = find_duplicates(merged, 0.8, exact_rows=10, cells=300, probes=1, sample=600)
+def test_a_coarse_search_misses_pairs_and_reports_them(merged: Merged) -> None:
+    exact = pairs_of(find_duplicates(merged, DuplicateOptions(0.8)))
+    found = find_duplicates(merged, DuplicateOptions(0.8, exact_rows=10, cells=300, probes=1, sample=600))
     assert found.recall == pytest.approx(len(pairs_of(found)) / len(exact))
     assert 0.05 < found.recall < 0.95
-    every = find_duplicates(merged, 0.8, exact_rows=10, cells=4, probes=9, tile_rows=29)
+    every = find_duplicates(merged, DuplicateOptions(0.8, exact_rows=10, cells=4, probes=9, tile_rows=29))
     assert pairs_of(every) == exact
     assert every.recall == 1
 
 
 def test_runs_with_no_pairs_no_rows_or_one_row(tmp_path: Path) -> None:
-    lone = find_duplicates(merged_of(tmp_path / "a", np.eye(3, dtype=np.float32)), 0.5)
+    lone = find_duplicates(merged_of(tmp_path / "a", np.eye(3, dtype=np.float32)), DuplicateOptions(0.5))
     assert (lone.total, lone.pairs.height, lone.by_source.height) == (0, 0, 0)
     assert lone.pairs.schema["source_a"] == pl.String
     vectors = np.zeros((3, 4), np.float32)
-    assert find_duplicates(merged_of(tmp_path / "b", vectors), 0.5).rows == 0
+    assert find_duplicates(merged_of(tmp_path / "b", vectors), DuplicateOptions(0.5)).rows == 0
     vectors[1] = 1
-    one = find_duplicates(merged_of(tmp_path / "c", vectors), 0.5, exact_rows=0)
+    one = find_duplicates(merged_of(tmp_path / "c", vectors), DuplicateOptions(0.5, exact_rows=0))
     assert (one.total, one.recall) == (0, None)
 
 
 def test_a_threshold_that_is_no_cosine_is_refused(merged: Merged) -> None:
     with pytest.raises(UsageError, match="at most 1"):
-        find_duplicates(merged, 1.5)
+        find_duplicates(merged, DuplicateOptions(1.5))
 
 
-def test_a_pair_is_found_once_if_either_row_is_compared_in_the_others_cell(merged: Merged) -> None:
-    exact = pairs_of(find_duplicates(merged, 0.4))
+def test_a_pair_that_meets_in_any_cell_is_found_once(merged: Merged) -> None:
+    """A pair is found once if either row is compared in the other's cell."""
+    exact = pairs_of(find_duplicates(merged, DuplicateOptions(0.4)))
     ids = merged.ids[merged.has_text]
-    near = dict(zip(ids.tolist(), duplicates._nearest_cells(merged, ids, 100, 2, 0).tolist(), strict=True))
+    near = dict(zip(ids.tolist(), nearest_cells(merged, ids, 100, 2, 0).tolist(), strict=True))
     one_way = {(a, b) for a, b in exact if (near[a][0] in near[b]) != (near[b][0] in near[a])}
     met = {(a, b) for a, b in exact if near[a][0] in near[b] or near[b][0] in near[a]}
     assert len(one_way) > 50
-    found = find_duplicates(merged, 0.4, exact_rows=10, cells=100, probes=2, tile_rows=31)
+    found = find_duplicates(merged, DuplicateOptions(0.4, exact_rows=10, cells=100, probes=2, tile_rows=31))
     assert pairs_of(found) == met
     assert found.total == len(met)

@@ -1,4 +1,4 @@
-"""Nearest rows: those of a naive search, whatever the blocks, the order and the lengths of vectors."""
+"""Nearest rows equal those of a naive search for any blocks, order and norms of vectors."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def test_neither_blocks_nor_the_order_of_rows_change_a_bit(seed: int, rows: int,
 
 def test_equal_rows_come_by_id_however_many() -> None:
     vectors = np.tile(VECTORS[:2], (300, 1))
-    vectors[::2] *= np.float32(4)  # as a power of two, which no rounding touches
+    vectors[::2] *= np.float32(4)  # a power of two, which causes no rounding
     found = top_k(VECTORS[:1], in_blocks(vectors, 64), 50)
     assert found.ids[0].tolist() == list(range(0, 100, 2))
     assert (found.cosines == 1).all()
@@ -77,7 +77,8 @@ def test_vectors_of_any_length_are_compared_by_direction() -> None:
     assert (top_k(scaled[:9], in_blocks(scaled, 100), 5).ids == wanted).all()
 
 
-def test_rows_without_a_text_are_never_found_and_a_run_has_only_so_many(tmp_path: Path) -> None:
+def test_rows_without_a_text_are_never_found(tmp_path: Path) -> None:
+    """Rows without a text are never found; if k exceeds the rows, the rest is filled with -1."""
     vectors = VECTORS[:40].copy()
     vectors[[0, 3, 17, 39]] = 0
     merged = merged_of(tmp_path, vectors)
@@ -89,7 +90,8 @@ def test_rows_without_a_text_are_never_found_and_a_run_has_only_so_many(tmp_path
     assert np.isnan(found.cosines[0]).all()
 
 
-def test_a_row_is_left_out_of_its_own_neighbours_and_other_rows_are_not(tmp_path: Path) -> None:
+def test_only_the_excluded_row_is_left_out(tmp_path: Path) -> None:
+    """A row is left out of its own neighbours; an equal row is not."""
     vectors = VECTORS[:50].copy()
     vectors[30] = vectors[7]
     merged = merged_of(tmp_path, vectors)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from embedkit.analysis.similarity.search import compare
+from embedkit.analysis.similarity.search import engine_differences
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import EngineRecord, Plan, RunConfig, Success
 from embedkit.errors import EmbedkitError
@@ -59,7 +59,8 @@ def test_a_text_of_the_run_finds_its_own_row_first(real_run: RunFolder) -> None:
 
 
 @pytest.mark.slow
-def test_a_query_finds_what_it_means_and_a_prefix_and_spaces_are_part_of_what_is_fed(real_run: RunFolder) -> None:
+def test_a_query_is_embedded_with_prefix_and_inner_spaces(real_run: RunFolder) -> None:
+    """A query finds rows by meaning. The prefix and spaces inside the text are part of it."""
     said = found(
         "search", real_run.path, "  a texas holdem hand of playing cards\n", "--prefix", r"Instruct: find\nQuery: "
     )
@@ -71,7 +72,7 @@ def test_a_query_finds_what_it_means_and_a_prefix_and_spaces_are_part_of_what_is
 
 
 @pytest.mark.slow
-def test_only_the_sources_that_are_asked_for_and_texts_whole_when_asked(real_run: RunFolder) -> None:
+def test_only_requested_sources_and_whole_texts_on_request(real_run: RunFolder) -> None:
     said = found("search", real_run.path, "playing cards", "--sources", "FINANCE, logi", "-k", 50)
     assert {n["dataset_source"] for n in said["neighbors"]} == {"ner_finance", "formal_logic"}
     longest = pl.read_parquet(real_run.metadata).sort(pl.col("user_prompt").str.len_chars())[-1].row(0, named=True)
@@ -102,7 +103,7 @@ def test_a_model_that_was_changed_is_refused(real_run: RunFolder, minilm: Path, 
 
 @pytest.fixture
 def gpu_run(real_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """The run as if vLLM had made it on a GPU in bfloat16."""
+    """The run as if vLLM had embedded it on a GPU in bfloat16."""
     run = RunFolder(tmp_path / "run")
     shutil.copytree(real_run.path, run.path)
     config, success = read(run.config, RunConfig), read(run.success, Success)
@@ -118,7 +119,8 @@ def gpu_run(real_run: RunFolder, tmp_path: Path) -> RunFolder:
 
 
 @pytest.mark.slow
-def test_a_run_of_a_gpu_is_searched_without_one_when_asked_and_what_differs_is_told(gpu_run: RunFolder) -> None:
+def test_a_gpu_run_is_searched_on_a_cpu_with_notes(gpu_run: RunFolder) -> None:
+    """A run of a GPU is searched without one on request, and the differences are reported."""
     said = refused("search", gpu_run.path, "cards", CUDA_VISIBLE_DEVICES="")
     assert "embedded on a GPU in bfloat16, and this machine shows none. `--device cpu`" in said
     asked = ["search", gpu_run.path, "a texas holdem hand", "--device", "cpu", "--engine", "transformers"]
@@ -131,19 +133,19 @@ def test_a_run_of_a_gpu_is_searched_without_one_when_asked_and_what_differs_is_t
 
 
 @pytest.mark.slow
-def test_records_are_compared_with_the_likest_of_the_runs_engines(real_run: RunFolder) -> None:
+def test_the_most_similar_engine_of_the_run_is_compared(real_run: RunFolder) -> None:
     own = read(real_run.success, Success).engines[0]
     replace = msgspec.structs.replace
     older = replace(own, engine_version="1", torch="1")
-    assert compare(own, (older, own)) == ()
-    assert compare(replace(own, gpu="H200"), (older, own)) == ("gpu: H200 here, none in the run",)
-    assert compare(replace(own, token_budget=1), (own,)) == ()
+    assert engine_differences(own, (older, own)) == ()
+    assert engine_differences(replace(own, gpu="H200"), (older, own)) == ("gpu: H200 here, none in the run",)
+    assert engine_differences(replace(own, token_budget=1), (own,)) == ()
     other: EngineRecord = replace(own, dtype="bfloat16")
-    assert compare(other, (own,), allow_dtype=True) == ("dtype: bfloat16 here, float32 in the run",)
-    with pytest.raises(EmbedkitError, match="computes in bfloat16 here, the run's rows were in float32"):
-        compare(other, (own,))
-    with pytest.raises(EmbedkitError, match="7 numbers a text"):
-        compare(replace(own, dim=7), (own,), allow_dtype=True)
+    assert engine_differences(other, (own,), allow_dtype=True) == ("dtype: bfloat16 here, float32 in the run",)
+    with pytest.raises(EmbedkitError, match="computes in bfloat16 here, the run's rows were computed in float32"):
+        engine_differences(other, (own,))
+    with pytest.raises(EmbedkitError, match="7 numbers per text"):
+        engine_differences(replace(own, dim=7), (own,), allow_dtype=True)
 
 
 def test_the_neighbours_of_a_row_are_exact_and_never_the_row(hash_run: RunFolder) -> None:
@@ -162,7 +164,7 @@ def test_the_neighbours_of_a_row_are_exact_and_never_the_row(hash_run: RunFolder
     )
 
 
-def test_a_row_that_is_not_there_is_told_why(hash_run: RunFolder) -> None:
+def test_a_missing_row_is_refused_with_the_reason(hash_run: RunFolder) -> None:
     dropped = pl.read_parquet(hash_run.dropped)
     for reason in ("no_assistant", "empty", "too_long"):
         row = dropped.filter(pl.col("reason") == reason)["row"][0]
@@ -179,7 +181,7 @@ def test_a_row_that_is_not_there_is_told_why(hash_run: RunFolder) -> None:
 
 @pytest.fixture(scope="session")
 def views_run(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Two views, texts only in the parts, a part of the rows. Read only."""
+    """Two views of a sample of the rows, with texts only in the parts. Read only."""
 
     def make(folder: Path) -> None:
         asked = ["--dataset", small_chats, "--model", tokenizer_only, "--engine", "hash", "--max-length", 512]
@@ -189,7 +191,7 @@ def views_run(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.
     return RunFolder(made_once(tmp_path_factory, "two-views", make) / "run")
 
 
-def test_an_empty_view_has_no_neighbours_and_is_nobodys(views_run: RunFolder) -> None:
+def test_a_row_with_an_empty_view_has_no_neighbours(views_run: RunFolder) -> None:
     metadata = pl.read_parquet(views_run.metadata)
     empty, full = (int(metadata.filter(pl.col("empty_think") == value)["id"][0]) for value in (True, False))
     said = refused("neighbors", views_run.path, "--id", empty, "--view", "think")
@@ -200,7 +202,7 @@ def test_an_empty_view_has_no_neighbours_and_is_nobodys(views_run: RunFolder) ->
     assert found("neighbors", views_run.path, "--id", empty, "--view", "response", "-k", 1)["neighbors"]
 
 
-def test_a_row_that_was_not_chosen_is_told_and_texts_come_from_the_parts(views_run: RunFolder) -> None:
+def test_unchosen_row_is_refused_and_texts_come_from_parts(views_run: RunFolder) -> None:
     chosen = set(pl.read_parquet(views_run.metadata)["row"]) | set(pl.read_parquet(views_run.dropped)["row"])
     other = min(set(range(9000)) - chosen)
     assert f"--row {other}: not among the" in refused("neighbors", views_run.path, "--row", other)

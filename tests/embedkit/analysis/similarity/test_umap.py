@@ -1,4 +1,4 @@
-"""Samples by source, source agreement and the map: against naive ones, with planted clusters."""
+"""Source agreement and UMAP layout, compared with naive computations on planted clusters."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.agreement import source_agreement
-from embedkit.analysis.similarity.umap import make_map
-from embedkit.analysis.stratified_sample import stratified
+from embedkit.analysis.similarity.umap import UmapOptions, make_umap_layout
+from embedkit.analysis.stratified_sample import sample_rows_with_text
 from embedkit.errors import UsageError
 from tests.support.merged_runs import cosines_between, merged_of
 
@@ -17,7 +17,7 @@ SOURCES = ["big"] * 400 + ["middle"] * 150 + ["small"] * 8 + ["tiny"] * 2
 
 
 def clustered(noise: float = 0.3) -> np.ndarray:
-    """A cluster a source, and one empty row in the first."""
+    """One cluster per source, and one empty row in the first."""
     rng = np.random.default_rng(1)
     centres = dict(zip(dict.fromkeys(SOURCES), rng.standard_normal((4, 20)), strict=True))
     vectors = np.stack([centres[name] for name in SOURCES]) + noise * rng.standard_normal((560, 20))
@@ -30,17 +30,6 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     return merged_of(tmp_path_factory.mktemp("clusters"), clustered(), SOURCES)
 
 
-def test_a_sample_has_each_source_in_its_share_and_no_empty_row(merged: Merged) -> None:
-    at = stratified(merged, 100, seed=3)
-    names = [SOURCES[i] for i in at]
-    assert [names.count(name) for name in ("big", "middle", "small", "tiny")] == [71, 27, 5, 2]
-    assert 3 not in at
-    assert (np.diff(at) > 0).all()
-    assert (at == stratified(merged, 100, seed=3)).all()
-    assert (at != stratified(merged, 100, seed=4)).any()
-    assert len(stratified(merged, 559)) == 559
-
-
 def naive_agreement(vectors: np.ndarray, positions: np.ndarray, k: int) -> np.ndarray:
     cosines = np.nan_to_num(cosines_between(vectors, vectors), nan=-2)
     np.fill_diagonal(cosines, -3)
@@ -49,7 +38,7 @@ def naive_agreement(vectors: np.ndarray, positions: np.ndarray, k: int) -> np.nd
 
 
 @pytest.mark.parametrize("noise", [0.3, 3.0])
-def test_agreement_is_that_of_a_naive_count_and_chance_is_what_shuffling_gives(noise: float, tmp_path: Path) -> None:
+def test_agreement_and_chance_equal_a_naive_count(noise: float, tmp_path: Path) -> None:
     vectors = clustered(noise)
     merged = merged_of(tmp_path / "a", vectors, SOURCES)
     found = source_agreement(merged, sample=10_000, block_rows=61)
@@ -64,10 +53,11 @@ def test_agreement_is_that_of_a_naive_count_and_chance_is_what_shuffling_gives(n
     )
     if noise < 1:
         assert found.overall > 0.95
-        assert by_source["small"][2] == pytest.approx(0.7)  # seven others of ten
+        assert by_source["small"][2] == pytest.approx(0.7)  # 7 of its 10 neighbours
 
 
-def test_without_structure_agreement_is_chance_and_a_sample_is_weighted_by_source(tmp_path: Path) -> None:
+def test_without_structure_agreement_is_chance(tmp_path: Path) -> None:
+    """Without structure agreement is chance, and a sample is weighted by the sources' rows."""
     vectors = np.random.default_rng(0).standard_normal((560, 64)).astype(np.float32)
     merged = merged_of(tmp_path, vectors, SOURCES)
     every = source_agreement(merged, sample=560)
@@ -85,20 +75,21 @@ def test_one_row_has_no_neighbours_to_agree_with(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_planted_clusters_stay_together_on_the_map_and_the_rest_is_placed_in_them(merged: Merged) -> None:
-    found = make_map(merged, size=200, seed=5)
+def test_planted_clusters_stay_together_on_the_map(merged: Merged) -> None:
+    """Clusters stay together, and rows outside the sample are placed in their cluster."""
+    found = make_umap_layout(merged, UmapOptions(size=200, seed=5))
     assert found.xy.dtype == np.float32
     assert found.xy.shape == (559, 2)
     assert (found.positions == np.flatnonzero(merged.has_text)).all()
-    assert (found.positions[~found.placed] == stratified(merged, 200, seed=5)).all()
+    assert (found.positions[~found.placed] == sample_rows_with_text(merged, 200, seed=5)).all()
     names = np.array(SOURCES)[found.positions]
     centres = {name: found.xy[(names == name) & ~found.placed].mean(axis=0) for name in ("big", "middle")}
     placed = np.flatnonzero(found.placed & np.isin(names, ["big", "middle"]))
     nearest = [min(centres, key=lambda name: np.linalg.norm(found.xy[i] - centres[name])) for i in placed]
     assert (np.array(nearest) == names[placed]).mean() > 0.99
-    again = make_map(merged, size=200, seed=5)
+    again = make_umap_layout(merged, UmapOptions(size=200, seed=5))
     assert np.array_equal(found.xy, again.xy)
-    only = make_map(merged, size=200, seed=5, place=False)
+    only = make_umap_layout(merged, UmapOptions(size=200, seed=5, place=False))
     assert np.array_equal(only.xy, found.xy[~found.placed])
 
 
@@ -107,7 +98,7 @@ def test_planted_clusters_stay_together_on_the_map_and_the_rest_is_placed_in_the
 def test_a_row_that_equals_a_sampled_one_is_placed_on_it(tmp_path: Path) -> None:
     vectors = np.tile(clustered()[10:110], (2, 1))
     merged = merged_of(tmp_path, vectors)
-    found = make_map(merged, size=60)
+    found = make_umap_layout(merged, UmapOptions(size=60))
     sampled = {int(i) % 100: found.xy[i] for i in np.flatnonzero(~found.placed)}
     twins = [i for i in np.flatnonzero(found.placed) if int(i) % 100 in sampled]
     spread = found.xy.std()
@@ -117,16 +108,16 @@ def test_a_row_that_equals_a_sampled_one_is_placed_on_it(tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("rows", [0, 1, 4, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (5, 7, 14, 30))])
-def test_runs_of_a_few_rows_have_a_map(rows: int, tmp_path: Path) -> None:
+def test_runs_of_a_few_rows_have_a_layout(rows: int, tmp_path: Path) -> None:
     vectors = np.zeros((rows + 1, 20), np.float32)
     vectors[:rows] = clustered()[10 : 10 + rows]
-    found = make_map(merged_of(tmp_path, vectors))
+    found = make_umap_layout(merged_of(tmp_path, vectors))
     assert found.xy.shape == (rows, 2)
     assert np.isfinite(found.xy).all()
     assert not found.placed.any()
 
 
-def test_a_missing_library_is_said_with_what_to_install(merged: Merged, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named_with_what_to_install(merged: Merged, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(UsageError, match=r"umap cannot be imported here .*install embedkit\[analysis\]"):
-        make_map(merged, size=50)
+        make_umap_layout(merged, UmapOptions(size=50))

@@ -1,0 +1,117 @@
+"""Sections about the components: principal components, extremes, sources, health, think and response."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from embedkit.analysis.components.by_source import BySource, direction_similarity
+from embedkit.analysis.components.extremes import printable, shown_texts
+from embedkit.analysis.components.health import OFF_UNIT, Health
+from embedkit.analysis.components.pca import PCA
+from embedkit.analysis.components.views import Views
+from embedkit.analysis.page import figures
+from embedkit.analysis.page.sections import Cell, Section, Table
+
+PCS_PER_SOURCE = 3
+"""Directions of each source in the heat map, or one if there would be too many."""
+
+
+def pca_section(found: PCA) -> Section:
+    """The shares of the variance."""
+    if not len(found.components):
+        return Section(
+            "Principal components",
+            [f"{found.count:,} rows with a text, and nothing varies among them: there is no direction."],
+        )
+    return Section(
+        "Principal components",
+        [
+            f"Exact, from all {found.count:,} rows. The sign of a component is arbitrary: its largest entry is made "
+            "positive. The map shows any two."
+        ],
+        [("Share of the variance", figures.scree(found))],
+    )
+
+
+def extremes_section(extremes: pl.DataFrame) -> Section:
+    """The rows at both ends of each component. extremes: as `components.extremes` returns them."""
+    tables = []
+    for (pc, end), lines in extremes.group_by("pc", "end", maintain_order=True):
+        cells: list[list[Cell]] = [
+            [
+                f"{line['score']:+.4f}",
+                f"{line['id']}",
+                f"{line['row']}",
+                printable(line["dataset_source"]),
+                f"{line['num_tokens']:,}",
+                shown_texts(line),
+            ]
+            for line in lines.iter_rows(named=True)
+        ]
+        tables.append((f"PC{pc}, {end}", Table(["score", "id", "row", "source", "tokens", "texts"], cells)))
+    return Section("Extremes", ["The rows at both ends of each component. Texts are cut here."], (), tables)
+
+
+def sources_section(found: BySource) -> Section:
+    """The components of each source, and the similarity of their directions."""
+    shown = [found.sources[at] for at, one in enumerate(found.pcas) if len(one.components)]
+    if not shown:
+        return Section("Sources", ["No source has rows that vary."])
+    per_source = PCS_PER_SOURCE if len(shown) * PCS_PER_SOURCE <= figures.MAX_DIRECTIONS else 1
+    directions = direction_similarity(found, per_source, figures.MAX_DIRECTIONS // per_source)
+    drawn = [("Share of each source's variance on its own PC1", figures.pc1_share(found))]
+    if len(shown) > 1:
+        drawn.append(
+            (
+                "Similarity of directions between sources: absolute cosine, since a direction has no sign",
+                figures.direction_similarity_heatmap(directions),
+            )
+        )
+    notes = []
+    if len(shown) > figures.MAX_BARS:
+        notes.append(f"Of {len(shown):,} sources the {figures.MAX_BARS} largest have bars.")
+    left_out = len(shown) - len({source for source, _ in directions.labels})
+    if left_out > 0:
+        notes.append(f"{left_out:,} smaller sources are not in the heat map; by_source.npz has all.")
+    return Section("Sources", notes, drawn)
+
+
+def health_section(health: Health) -> Section:
+    """Norms, mean cosines, and correlations with length."""
+    if not health.rows:
+        return Section("Health", [f"None of {health.rows_without_text:,} rows has a text in this view."])
+    lines = [
+        health.verdict,
+        f"Norms are from {health.norm_min:.6f} to {health.norm_max:.6f}; {health.off_unit:,} of {health.rows:,} differ "
+        f"from 1 by more than {OFF_UNIT}. The norm of the mean vector is {health.mean_norm:.4f}.",
+    ]
+    if health.mean_cosine is not None:
+        lines.append(f"Mean cosine of all pairs of rows: {health.mean_cosine:.4f}.")
+    if health.rows_without_text:
+        lines.append(f"{health.rows_without_text:,} rows have no text in this view and are left out of the analysis.")
+    drawn = [("Mean cosine of all pairs within each decile of length", figures.cosine_by_length(health))]
+    if health.correlations.height:
+        drawn.append(("Correlation of scores with length", figures.length_correlations(health)))
+    quantiles = [[f"{quantile:g}", f"{norm:.6f}"] for quantile, norm in health.norm_quantiles]
+    return Section("Health", lines, drawn, [("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
+
+
+def views_section(found: Views, points: pl.DataFrame) -> Section:
+    """Think and response of the same rows. points: the rows of `found.rows` to draw."""
+    title = "Think beside response"
+    if not found.rows.height:
+        return Section(title, ["No row has both texts."])
+    counts: Sequence[int] = (points.height, found.rows.height)
+    drawn = " of ".join(f"{count:,}" for count in dict.fromkeys(counts))
+    return Section(
+        title,
+        [
+            f"{found.rows.height:,} rows have both texts, {found.left_out:,} do not. Both views share one basis: the "
+            "principal components of the vectors of both views.",
+            f"Mean cosine between the two vectors of a row: {found.rows['cosine'].to_numpy().mean():.4f}.",
+        ],
+        [
+            (f"PC1 and PC2 of both: {drawn} rows", figures.views_scatter(found, points)),
+            ("Cosine between think and response of a row, by source", figures.views_cosine(found)),
+        ],
+    )

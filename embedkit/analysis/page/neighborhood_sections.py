@@ -1,0 +1,107 @@
+"""Sections about the neighbourhood of rows: neighbours by source, near-duplicates; and notes about the map."""
+
+import numpy as np
+
+from embedkit.analysis.components.extremes import printable, shown_texts
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.page.sections import Cell, Section, Table
+from embedkit.analysis.similarity.agreement import Agreement
+from embedkit.analysis.similarity.duplicates import Duplicates
+from embedkit.analysis.similarity.neighborhood import Neighborhood
+from embedkit.analysis.similarity.umap import UmapLayout
+
+SHOWN_PAIRS = 20
+"""Pairs shown with their texts."""
+SHOWN_SOURCES = 60
+"""Lines of a table by source, or by pair of sources."""
+
+
+def neighborhood_sections(merged: Merged, found: Neighborhood) -> list[Section]:
+    """Sections about neighbours and, if they were requested, near-duplicates."""
+    duplicates = [_duplicates_section(merged, found.duplicates)] if found.duplicates is not None else []
+    return [_agreement_section(found.agreement), *duplicates]
+
+
+def map_notes(umap_layout: UmapLayout | None) -> list[str]:
+    """Sentences about the map: its settings, and how many rows were fitted and placed."""
+    if umap_layout is None:
+        return []
+    rows, placed = len(umap_layout.positions), int(umap_layout.placed.sum())
+    notes = [
+        f"UMAP is fitted on {rows - placed:,} rows by cosine ({umap_layout.neighbors} neighbours, min_dist "
+        f"{umap_layout.min_dist:g}, seed {umap_layout.seed}). Rows close together are similar; distances between "
+        "groups and sizes of groups mean little."
+    ]
+    if placed:
+        notes.append(f"{placed:,} other rows are placed by their nearest fitted rows; zoomed in, they are rings.")
+    return notes
+
+
+def _agreement_section(found: Agreement) -> Section:
+    if np.isnan(found.overall):
+        return Section("Neighbours", ["Fewer than two rows have a text, so no row has a neighbour."])
+    lines = found.by_source.sort("rows", "dataset_source", descending=[True, False]).head(SHOWN_SOURCES)
+    cells = [
+        [printable(name), f"{rows:,}", f"{sampled:,}", f"{agreement:.3f}", f"{chance:.3f}"]
+        for name, rows, sampled, agreement, chance in lines.iter_rows()
+    ]
+    header = ["source", "rows", "rows sampled", f"share of the {found.k} nearest from its source", "by chance"]
+    is_cut = found.by_source.height > len(cells)
+    summary = "By source" + (f", the largest {len(cells)} of {found.by_source.height}" if is_cut else "")
+    return Section(
+        "Neighbours",
+        [
+            f"Of the {found.k} nearest neighbours of a row, {found.overall:.1%} have its source; by chance it would be "
+            f"{found.chance:.1%}. Neighbours are exact, among all rows, computed for a sample of "
+            f"{len(found.positions):,} rows.",
+        ],
+        (),
+        [(summary, Table(header, cells))],
+    )
+
+
+def _duplicates_section(merged: Merged, found: Duplicates) -> Section:
+    notes = [
+        f"{found.total:,} pairs of {found.rows:,} rows have a cosine of {found.threshold:g} or more"
+        + (f"; the nearest {found.pairs.height:,} are listed in the file." if found.is_capped else ".")
+    ]
+    if found.method == "approximate":
+        share = (
+            f"{found.recall:.3f} of their {found.sampled_pairs:,} pairs" if found.sampled_pairs else "none of 0 pairs"
+        )
+        notes.append(
+            f"The search is approximate, by cells. {found.sampled_rows:,} rows were also compared with all rows: the "
+            f"search found {share}."
+        )
+    if not found.total:
+        return Section("Near-duplicates", notes)
+    by_source = found.by_source.sort(["pairs", "source_a", "source_b"], descending=[True, False, False])
+    counted = [
+        [printable(a), printable(b) if b != a else "the same", f"{pairs:,}"]
+        for a, b, pairs in by_source.head(SHOWN_SOURCES).iter_rows()
+    ]
+    return Section(
+        "Near-duplicates",
+        notes,
+        (),
+        [
+            ("Pairs by source", Table(["source", "and", "pairs"], counted)),
+            ("The nearest pairs", Table(["cosine", "ids", "sources", "one", "other"], _pair_cells(merged, found))),
+        ],
+    )
+
+
+def _pair_cells(merged: Merged, found: Duplicates) -> list[list[Cell]]:
+    shown = found.pairs.head(SHOWN_PAIRS)
+    ids = [*shown["id_a"], *shown["id_b"]]
+    texts = list(merged.texts(ids).iter_rows(named=True))
+    return [
+        [
+            f"{line['cosine']:.6f}",
+            f"{line['id_a']}, {line['id_b']}",
+            ", ".join(dict.fromkeys(printable(line[name]) for name in ("source_a", "source_b"))),
+            shown_texts(texts[at]),
+            shown_texts(texts[at + shown.height]),
+        ]
+        for at, line in enumerate(shown.iter_rows(named=True))
+    ]

@@ -1,0 +1,45 @@
+"""What the page's head says about the run."""
+
+from embedkit import __version__
+from embedkit.analysis.components.extremes import printable
+from embedkit.analysis.merged import Merged
+
+
+def lead(merged: Merged) -> str:
+    """The run in one line."""
+    success, locations = merged.success, merged.config.locations
+    dropped = _dropped(merged)
+    model = printable(locations.model_repo or locations.model.rstrip("/").split("/")[-1])
+    return (
+        f"{success.rows:,} of {merged.plan.rows_chosen:,} rows{f' (dropped: {dropped})' if dropped else ''} from "
+        f"{len(success.sources):,} sources, {success.tokens:,} tokens, embedded with {model} "
+        f"({merged.config.request.engine}); verified: not known here"
+    )
+
+
+def facts(merged: Merged) -> list[tuple[str, str]]:
+    """Name and value of each fact about the run."""
+    request, success, plan = merged.config.request, merged.success, merged.plan
+    chosen = "all" if len(merged.sources) == len(success.sources) else f"of {', '.join(merged.sources)}"
+    model = merged.config.locations.model_repo or merged.config.locations.model
+    revision = f" at {request.model_revision}" if request.model_revision else ""
+    engines = "; ".join(
+        ", ".join(f"{part}" for part in (f"{e.engine} {e.engine_version}", e.dtype, e.gpu, e.attention) if part)
+        for e in success.engines
+    )
+    return [
+        ("rows in the data set", f"{plan.rows:,}"),
+        ("rows chosen", f"{plan.rows_chosen:,}"),
+        ("rows dropped", _dropped(merged) or "0"),
+        ("rows embedded", f"{success.rows:,} from {len(success.sources):,} sources, {success.tokens:,} tokens"),
+        ("rows analyzed here", f"{merged.rows.height:,} ({chosen})"),
+        ("vectors", f"{success.dim} numbers each; views: {', '.join(request.views)}"),
+        ("model", f"{printable(model)}{revision}"),
+        ("engine", engines + (" (mixed, as was allowed)" if success.mixed_engines_allowed else "")),
+        ("verified", f"not known here; `embedkit verify {printable(merged.run.name)}` reads every byte"),
+        ("made with", f"embedkit {__version__}"),
+    ]
+
+
+def _dropped(merged: Merged) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in merged.success.dropped.items() if count)

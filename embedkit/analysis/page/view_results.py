@@ -1,0 +1,66 @@
+"""The results of each view, and the sections that the page makes of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.analysis.components.by_source import BySource
+from embedkit.analysis.components.health import Health
+from embedkit.analysis.components.pca import PCA
+from embedkit.analysis.components.views import Views
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.page.component_sections import (
+    extremes_section,
+    health_section,
+    pca_section,
+    sources_section,
+    views_section,
+)
+from embedkit.analysis.page.neighborhood_sections import neighborhood_sections
+from embedkit.analysis.page.sections import Section
+from embedkit.analysis.similarity.neighborhood import Neighborhood
+
+
+@dataclass(frozen=True)
+class ViewResults:
+    """Everything computed for one view.
+
+    scores: float32 (rows, K) by position in `merged.rows`, NaN for rows without a text. extremes: without nulls in the
+    texts.
+    """
+
+    merged: Merged
+    pca: PCA
+    scores: npt.NDArray[np.float32]
+    by_source: BySource
+    health: Health
+    extremes: pl.DataFrame
+    neighborhood: Neighborhood
+
+
+def page_sections(
+    results: Sequence[ViewResults], views: Views | None = None, view_points: pl.DataFrame | None = None
+) -> list[Section]:
+    """All sections of the page. Sections of several views with the same title follow each other.
+
+    views, view_points: think and response compared, and the rows to draw, if the run has both views.
+    """
+    by_view = [_sections_of_view(result, len(results) > 1) for result in results]
+    sections = [section for same_title in zip(*by_view, strict=True) for section in same_title]
+    if views is not None and view_points is not None:
+        sections.append(views_section(views, view_points))
+    return sections
+
+
+def _sections_of_view(result: ViewResults, several_views: bool) -> list[Section]:
+    sections = [
+        pca_section(result.pca),
+        extremes_section(result.extremes),
+        sources_section(result.by_source),
+        health_section(result.health),
+        *neighborhood_sections(result.merged, result.neighborhood),
+    ]
+    return [replace(section, view=result.merged.view if several_views else "") for section in sections]

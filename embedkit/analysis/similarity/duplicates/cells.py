@@ -1,0 +1,76 @@
+"""Approximate comparison: only rows that share one of their nearest k-means cells."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.similarity.duplicates.exact import tiles
+from embedkit.analysis.similarity.duplicates.pairs import PairCollector
+from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
+from embedkit.analysis.similarity.neighbors import norms, read_ahead, units
+from embedkit.data.sampling import row_hash
+from embedkit.storage.cpus import available_cpus
+
+TRAINING_ROWS_PER_CELL = 32
+ASSIGNED_ROWS = 16_384
+"""Rows whose cells are searched at once."""
+
+
+def nearest_cells(merged: Merged, ids: Ids, cells: int, probes: int, seed: int) -> npt.NDArray[np.int32]:
+    """Cells nearest to each row, the nearest first, int32 (n, probes)."""
+    faiss = optional_import("faiss")
+    faiss.omp_set_num_threads(available_cpus())
+    cells = min(cells, len(ids))
+    by_hash = np.argsort(row_hash(seed, ids), kind="stable")
+    training = merged.vectors(np.sort(ids[by_hash[: TRAINING_ROWS_PER_CELL * cells]]))
+    kmeans = faiss.Kmeans(
+        *(merged.dim, cells),
+        niter=8,
+        seed=seed % 2**31,
+        spherical=True,
+        min_points_per_centroid=1,
+        max_points_per_centroid=TRAINING_ROWS_PER_CELL,
+    )
+    kmeans.train(units(training, norms(training)))
+    near = np.empty((len(ids), min(probes, cells)), np.int32)
+    done = 0
+    for block, rows in read_ahead(merged, ASSIGNED_ROWS):
+        near[done : done + len(block)] = kmeans.index.search(units(rows, norms(rows)), near.shape[1])[1]
+        done += len(block)
+    return near
+
+
+def compare_in_cells(
+    merged: Merged,
+    ids: Ids,
+    near: npt.NDArray[np.int32],
+    product: TileProduct,
+    found: PairCollector,
+    tile_rows: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Compare the rows of each cell with all rows that have the cell among their nearest ones.
+
+    near: as `nearest_cells` returns it. A row belongs to its first cell and visits all of its cells.
+    """
+    home = near[:, 0]
+    # Group the entries of `near` by cell: each group holds the visitors of one cell.
+    order = np.argsort(near, axis=None, kind="stable")
+    borders = np.flatnonzero(np.diff(near.ravel()[order])) + 1
+    for entries in np.split(order, borders):
+        visitors = entries // near.shape[1]
+        members = visitors[entries % near.shape[1] == 0]
+        for tile in tiles(members, tile_rows):
+            rows = product.put(merged.vectors(ids[members[tile]]))
+            for other in tiles(visitors, tile_rows):
+                others = product.put(merged.vectors(ids[visitors[other]]))
+                i, j, scores = product.above(rows, others, found.min_cosine)
+                a, b = members[tile][i], visitors[other][j]
+                # If a also visits b's cell, the pair is met there, too: keep it once.
+                is_met_twice = (near[a] == home[b][:, None]).any(axis=1)
+                once = (a != b) & (~is_met_twice | (a < b))
+                found.add(ids[a[once]], ids[b[once]], scores[once])
+        progress(len(members))

@@ -1,0 +1,53 @@
+"""Exact comparison: all rows with all rows, or a sample with all rows."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.similarity.duplicates.pairs import PairCollector
+from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
+from embedkit.analysis.similarity.neighbors import advise, read_ahead
+
+
+def tiles(ids: Ids, rows: int) -> Iterator[slice]:
+    """Slices of `rows` ids each that together cover all ids."""
+    return (slice(start, start + rows) for start in range(0, len(ids), rows))
+
+
+def compare_all(
+    merged: Merged,
+    ids: Ids,
+    product: TileProduct,
+    found: PairCollector,
+    tile_rows: int,
+    progress: Callable[[int], None],
+) -> None:
+    """Compare all pairs: keep a stripe of rows in memory and read all later rows past it, then take the next stripe."""
+    stripe_rows = product.stripe_rows(merged.dim, tile_rows)
+    for stripe in tiles(ids, stripe_rows):
+        held_ids = ids[stripe]
+        held = [(held_ids[tile], product.put(merged.vectors(held_ids[tile]))) for tile in tiles(held_ids, tile_rows)]
+        rest = ids[stripe.start :]
+        for tile in tiles(rest, tile_rows):
+            other_ids = rest[tile]
+            others = product.put(merged.vectors(other_ids))
+            for row_ids, rows in held:
+                if row_ids[0] > other_ids[-1]:
+                    break  # these two tiles are compared the other way round
+                i, j, scores = product.above(rows, others, found.min_cosine)
+                once = row_ids[i] < other_ids[j]
+                found.add(row_ids[i[once]], other_ids[j[once]], scores[once])
+            advise(merged, other_ids, drop=True)
+        progress(len(held_ids))
+
+
+def compare_sample(merged: Merged, sampled: Ids, product: TileProduct, found: PairCollector, tile_rows: int) -> None:
+    """Compare the sampled rows with all rows."""
+    rows = product.put(merged.vectors(sampled))
+    for ids, vectors in read_ahead(merged, tile_rows):
+        i, j, scores = product.above(rows, product.put(vectors), found.min_cosine)
+        a, b = sampled[i], ids[j]
+        # A pair of two sampled rows appears twice; keep the one with a < b.
+        once = (a < b) | ((a > b) & ~np.isin(b, sampled))
+        found.add(a[once], b[once], scores[once])

@@ -1,0 +1,149 @@
+"""The pairs of near-duplicates: all counted by source, the nearest ones listed."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.similarity.neighbors import cosines_of, rounding
+
+PRUNE_PAIRS = 1 << 20
+"""Waiting pairs from which the list is cut to its length."""
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Method = Literal["exact", "approximate"]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Pairs of rows with a cosine of at least `threshold`.
+
+    pairs: id_a < id_b, cosine (float64), source_a, source_b; by falling cosine, then by ids; at most `max_pairs`.
+    by_source: source_a <= source_b, and the number of all their pairs. total: all pairs found, listed or not. rows:
+    number of rows compared. method: exact or approximate. recall, of an approximate search: the share that it found of
+    the `sampled_pairs` pairs which an exact search finds for `sampled_rows` random rows; None if there are no such
+    pairs, or if the search was exact.
+    """
+
+    threshold: float
+    pairs: pl.DataFrame
+    by_source: pl.DataFrame
+    total: int
+    max_pairs: int
+    rows: int
+    method: Method
+    recall: float | None = None
+    sampled_rows: int = 0
+    sampled_pairs: int = 0
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether there are more pairs than are listed."""
+        return self.total > self.pairs.height
+
+
+class PairCollector:
+    """Takes pairs as they are found. Counts all of them by source, and keeps those with the largest cosines."""
+
+    def __init__(self, merged: Merged, threshold: float, max_pairs: int) -> None:
+        self._merged = merged
+        self._threshold = threshold
+        self._max_pairs = max_pairs
+        self._slack = rounding(merged.dim)
+        self._codes = merged.rows["source"].to_numpy().astype(np.int64)
+        self._all_ids = merged.ids
+        self._counts = np.zeros(len(merged.sources) ** 2, np.int64)
+        self._kept = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+        self._waiting = 0
+        self._floor = threshold if max_pairs else np.inf  # a pair with a smaller cosine is not listed
+        self._sampled: Ids = np.empty(0, np.int64)
+        self.sampled_pairs = 0
+
+    @property
+    def min_cosine(self) -> float:
+        """The smallest float32 cosine of a pair whose exact cosine may reach the threshold."""
+        return self._threshold - self._slack
+
+    @property
+    def total(self) -> int:
+        """Pairs found so far."""
+        return int(self._counts.sum())
+
+    def count_pairs_of(self, ids: Ids) -> None:
+        """From now on, count in `sampled_pairs` the pairs that have one of these ids. ids: ascending."""
+        self._sampled = ids
+
+    def add(self, a: Ids, b: Ids, scores: Floats) -> None:
+        """Add pairs of ids with a float32 cosine of at least `min_cosine`, each pair once, its ids in any order.
+
+        The cosine is computed again in float64 where it decides something: whether the pair reaches the threshold, or
+        whether it is listed.
+        """
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        is_uncertain = scores <= self._threshold + self._slack
+        chosen = np.flatnonzero(is_uncertain | (scores >= self._floor - self._slack))
+        cosines = np.full(len(low), np.inf)  # certainly above the threshold
+        matrix = self._merged.matrix
+        cosines[chosen] = cosines_of(matrix, low[chosen], matrix, high[chosen])
+        is_pair = cosines >= self._threshold
+        self._count(low[is_pair], high[is_pair])
+        keep = chosen[is_pair[chosen] & (cosines[chosen] >= self._floor)]
+        if len(keep):
+            self._kept.append((low[keep], high[keep], cosines[keep]))
+            self._waiting += len(keep)
+            if self._waiting > max(2 * self._max_pairs, PRUNE_PAIRS):
+                self._prune()
+
+    def _count(self, low: Ids, high: Ids) -> None:
+        one, two = (self._codes[np.searchsorted(self._all_ids, ids)] for ids in (low, high))
+        sources = len(self._merged.sources)
+        self._counts += np.bincount(np.minimum(one, two) * sources + np.maximum(one, two), minlength=sources**2)
+        if len(self._sampled):
+            self.sampled_pairs += int((np.isin(low, self._sampled) | np.isin(high, self._sampled)).sum())
+
+    def _prune(self) -> tuple[Ids, Ids, npt.NDArray[np.float64]]:
+        """Sort the kept pairs and cut them to `max_pairs`."""
+        a, b, cosines = (np.concatenate(column) for column in zip(*self._kept, strict=True))
+        order = np.lexsort((b, a, -cosines))[: self._max_pairs]
+        self._kept = [(a[order], b[order], cosines[order])]
+        self._waiting = 0
+        if self._max_pairs and len(order) == self._max_pairs:
+            self._floor = float(cosines[order[-1]])
+        return self._kept[0]
+
+    def result(
+        self,
+        rows: int,
+        method: Method,
+        recall: float | None = None,
+        sampled_rows: int = 0,
+        sampled_pairs: int = 0,
+    ) -> Duplicates:
+        """Everything found. Arguments: fields of `Duplicates`."""
+        a, b, cosines = self._prune()
+        names = np.array(self._merged.sources, dtype=object)
+        sources = [names[self._codes[np.searchsorted(self._all_ids, ids)]] for ids in (a, b)]
+        pairs = {"id_a": a, "id_b": b, "cosine": cosines, "source_a": list(sources[0]), "source_b": list(sources[1])}
+        schema = {"source_a": pl.String, "source_b": pl.String}
+        counted = np.flatnonzero(self._counts)
+        by_source = {
+            "source_a": list(names[counted // len(names)]),
+            "source_b": list(names[counted % len(names)]),
+            "pairs": self._counts[counted],
+        }
+        return Duplicates(
+            threshold=self._threshold,
+            pairs=pl.DataFrame(pairs, schema_overrides=schema),
+            by_source=pl.DataFrame(by_source, schema_overrides=schema),
+            total=self.total,
+            max_pairs=self._max_pairs,
+            rows=rows,
+            method=method,
+            recall=recall,
+            sampled_rows=sampled_rows,
+            sampled_pairs=sampled_pairs,
+        )

@@ -1,0 +1,92 @@
+"""Where tiles of vectors are multiplied: NumPy on a CPU, or PyTorch on a GPU."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.similarity.neighbors import norms, units
+
+STRIPE_TILES = 4
+"""Tiles that a CPU keeps in memory while it reads the others."""
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Device files of NVIDIA, AMD and WSL. Without any of them PyTorch has no GPU to use."""
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class TileProduct(Protocol):
+    """Multiplies tiles of unit vectors."""
+
+    def put(self, vectors: Floats) -> Any:
+        """Scale vectors to norm 1 and place them where they are multiplied."""
+        ...
+
+    def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
+        """Rows i of a and j of b whose product is at least `min_cosine`, and the products."""
+        ...
+
+    def stripe_rows(self, dim: int, tile_rows: int) -> int:
+        """Rows to keep in memory while all later rows are read: a multiple of tile_rows."""
+        ...
+
+
+class NumpyTileProduct:
+    """Multiplies on the CPU."""
+
+    def put(self, vectors: Floats) -> Floats:
+        """Scale vectors to norm 1."""
+        return units(vectors, norms(vectors))
+
+    def above(self, a: Floats, b: Floats, min_cosine: float) -> tuple[Ids, Ids, Floats]:
+        """As in TileProduct."""
+        products = a @ b.T
+        i, j = np.nonzero(products >= np.float32(min_cosine))
+        return i, j, products[i, j]
+
+    def stripe_rows(self, dim: int, tile_rows: int) -> int:
+        """As in TileProduct."""
+        return STRIPE_TILES * tile_rows
+
+
+class TorchTileProduct:
+    """Multiplies with PyTorch in full float32. TF32, which is off by default, would be wrong by a thousandth."""
+
+    def __init__(self, device: str) -> None:
+        self._torch = optional_import("torch")
+        self._device = device
+
+    def put(self, vectors: Floats) -> Any:
+        """Scale vectors to norm 1 and copy them to the device."""
+        return self._torch.from_numpy(units(vectors, norms(vectors))).to(self._device)
+
+    def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
+        """As in TileProduct."""
+        torch = self._torch
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        products = a @ b.T
+        torch.set_float32_matmul_precision(before)
+        i, j = torch.nonzero(products >= min_cosine, as_tuple=True)
+        return i.cpu().numpy(), j.cpu().numpy(), products[i, j].cpu().numpy()
+
+    def stripe_rows(self, dim: int, tile_rows: int) -> int:
+        """As in TileProduct: half of the GPU's free memory."""
+        if self._device == "cpu":
+            return tile_rows
+        free, _ = self._torch.cuda.mem_get_info()
+        return max(int(0.5 * free / (4 * dim)) // tile_rows, 1) * tile_rows
+
+
+def choose_tile_product() -> TileProduct:
+    """PyTorch if it sees a GPU, else NumPy."""
+    if not any(Path(device).exists() for device in GPU_DEVICES):
+        return NumpyTileProduct()
+    try:
+        import torch  # takes seconds
+    except ImportError:
+        return NumpyTileProduct()
+    return TorchTileProduct("cuda") if torch.cuda.is_available() else NumpyTileProduct()

@@ -1,0 +1,70 @@
+"""The neighbourhood of the rows in one view: agreement of neighbours with sources, UMAP layout, near-duplicates."""
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.similarity.agreement import Agreement, source_agreement
+from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates
+from embedkit.analysis.similarity.umap import UmapLayout, UmapOptions, make_umap_layout
+from embedkit.log_progress import LogProgress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Neighborhood:
+    """Everything about near rows in one view. umap_layout and duplicates are None if they were not requested."""
+
+    agreement: Agreement
+    umap_layout: UmapLayout | None
+    duplicates: Duplicates | None
+
+
+def find_neighborhood(merged: Merged, map_rows: int, threshold: float, seed: int = 0) -> Neighborhood:
+    """Compute the neighbourhood of one view.
+
+    map_rows: rows on which UMAP is fitted, 0 for no layout. threshold: smallest cosine of near-duplicates, 0 for none.
+    """
+    rows = int(merged.has_text.sum())
+    log.info("analyze neighbours (%s)", merged.view)
+    agreement = source_agreement(merged, seed=seed)
+    umap_layout = duplicates = None
+    if map_rows:
+        log.info("analyze map (%s): UMAP is fitted on %s rows", merged.view, f"{min(map_rows, rows):,}")
+        progress = LogProgress(log, f"analyze map ({merged.view})", rows, "rows")
+        umap_layout = make_umap_layout(merged, UmapOptions(map_rows, seed), progress.add)
+    if threshold:
+        progress = LogProgress(log, f"analyze near-duplicates ({merged.view})", rows, "rows")
+        duplicates = find_duplicates(merged, DuplicateOptions(threshold, seed=seed), progress.add)
+    return Neighborhood(agreement, umap_layout, duplicates)
+
+
+def rows_on_map(merged: Merged, umap_layout: UmapLayout) -> pl.DataFrame:
+    """The layout joined to its rows, by id: id, row, dataset_source, num_tokens, num_turns, x, y, placed."""
+    rows = merged.rows.select("id", "row", "dataset_source", "num_tokens", "num_turns")[umap_layout.positions]
+    x, y = (pl.Series(name, np.ascontiguousarray(umap_layout.xy[:, at])) for at, name in enumerate("xy"))
+    return rows.with_columns(x, y, pl.Series("placed", umap_layout.placed))
+
+
+def summary(found: Neighborhood) -> dict[str, Any]:
+    """All settings and numbers for near.json, without arrays and frames."""
+    parts: dict[str, Any] = {
+        "neighbors": found.agreement,
+        "map": found.umap_layout,
+        "near_duplicates": found.duplicates,
+    }
+    plain = {
+        part: {name: value for name, value in asdict(one).items() if not isinstance(value, np.ndarray | pl.DataFrame)}
+        for part, one in parts.items()
+        if one is not None
+    }
+    plain["neighbors"]["sampled"] = len(found.agreement.positions)
+    if found.umap_layout is not None:
+        layout = found.umap_layout
+        plain["map"] |= {"rows": len(layout.positions), "placed": int(layout.placed.sum())}
+    return plain
