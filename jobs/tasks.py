@@ -1,4 +1,7 @@
-"""The entry of each job: a few lines that call embedkit, the same wherever the job runs."""
+"""The entry point of each job, the same on this machine and on a cluster, and how a job logs and fails.
+
+The stages are imported in the tasks: libraries of the Hub read OFFLINE when they are first imported.
+"""
 
 import errno
 import logging
@@ -15,7 +18,7 @@ log = logging.getLogger("embedkit")
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-"""A job never calls out: its files were fetched when the run was asked for."""
+"""Environment of every job. Jobs never call out: the run's files were fetched when it was created."""
 
 
 def prepare_task(run: Path, workers: int | None = None) -> None:
@@ -37,14 +40,14 @@ def embed_task(run: Path, shard: int) -> None:
 
 
 def preflight_task(run: Path) -> None:
-    """Try the node and the run's engine."""
+    """Test this node and the run's engine."""
     os.environ.update(OFFLINE)
     from embedkit.check.preflight import preflight
     from jobs.records.submissions import Submissions
 
     follow_mode(run)
-    asked = Submissions(RunFolder(run)).last("preflight")
-    preflight(RunFolder(run), None if asked is None else asked.gpus)
+    submission = Submissions(RunFolder(run)).last("preflight")
+    preflight(RunFolder(run), None if submission is None else submission.gpus)
 
 
 def merge_task(run: Path, allow_mixed: bool = False) -> None:
@@ -64,7 +67,7 @@ def analyze_task(run: Path) -> None:
 
 
 def log_to_file(path: Path) -> None:
-    """Send everything this process and its libraries print to a log file, appended to what is there."""
+    """Append everything that this process and its libraries print to a log file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     sys.stdout.flush()
@@ -77,7 +80,7 @@ def log_to_file(path: Path) -> None:
 
 
 def log_to_stderr() -> None:
-    """Send the log lines of this process and its libraries to stderr, which is its log file."""
+    """Log to stderr, which is the log file of a job."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("submitit").propagate = False  # it prints its own lines
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
@@ -88,17 +91,19 @@ FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def errno_of(error: Exception) -> int | None:
-    """The operating system's number for an error, also for one that a library passed on; None for any other error."""
+    """Return the errno of an operating system's error, also of one that a library wrapped; None for all others."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))  # as polars says it, in errors of its own
+    found = re.search(r"\(os error (\d+)\)", str(error))  # polars wraps it in its own exceptions
     return int(found[1]) if found else None
 
 
 def describe_os_error(error: Exception, folder: Path | None = None) -> str | None:
-    """An operating system's error for a person; None for any other error. A quota is a full disk too.
+    """Describe an operating system's error and what to do about it; None for all other errors.
 
-    `folder` is where the work was, for errors that do not name a file.
+    Args:
+        error: the exception. An exceeded quota is described as a full disk.
+        folder: named for errors that name no file.
     """
     number = errno_of(error)
     if number is None:
@@ -106,14 +111,14 @@ def describe_os_error(error: Exception, folder: Path | None = None) -> str | Non
     place = getattr(error, "filename", None) or folder
     what = os.strerror(number) + (f" at {place}" if place else "")
     if number in FULL:
-        return f"the disk is full: {what}; make room and resume: what is done is kept"
+        return f"the disk is full: {what}; free some space and resume: finished work is kept"
     if number in FORBIDDEN:
-        return f"{what}; mend that, or name another folder (--output-dir); what is done is kept"
+        return f"{what}; change that, or choose another folder with --output-dir; finished work is kept"
     return what
 
 
 def exit_code_of(error: Exception) -> int:
-    """Log a failure for the reader of the log, and give the exit code that says it."""
+    """Log a failed job's error and return the exit code of the job."""
     if isinstance(error, EmbedkitError):
         log.error("%s", error)
         return error.exit_code

@@ -3,16 +3,16 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from embedkit.run import RunFolder, program
 from jobs.monitor.overview import Overview, ShardView, StageView
 from jobs.slurm.client import array_spec
 from jobs.units import duration, number
-
-if TYPE_CHECKING:
-    from rich.console import Console, Group, RenderableType
-    from rich.table import Table
 
 TROUBLE = ("failed", "cancelled", "hung", "slow", "unsettled")
 """What is shown first, in this order."""
@@ -23,7 +23,7 @@ MOST_NAMED = 60
 """Characters of a list of shards."""
 
 
-def print_overview(overview: Overview, run: RunFolder, console: "Console", all_shards: bool = False) -> None:
+def print_overview(overview: Overview, run: RunFolder, console: Console, all_shards: bool = False) -> None:
     """Print an overview; off a terminal with every shard at work, and nothing folded."""
     if console.is_terminal:
         console.print(whole(overview, run) if all_shards else screen(overview, run, console), highlight=False)
@@ -33,7 +33,7 @@ def print_overview(overview: Overview, run: RunFolder, console: "Console", all_s
     console.out("\n".join(line.rstrip() for line in capture.get().splitlines()), highlight=False)
 
 
-def screen(overview: Overview, run: RunFolder, console: "Console") -> "Group":
+def screen(overview: Overview, run: RunFolder, console: Console) -> Group:
     """The overview in as many lines as a terminal has.
 
     Shards in trouble come first, one of each cause before others of the same; then those at work, the slowest first.
@@ -48,16 +48,12 @@ def screen(overview: Overview, run: RunFolder, console: "Console") -> "Group":
         shown = shown[: max(len(shown) - too_many, LEAST_ROWS)]
 
 
-def whole(overview: Overview, run: RunFolder) -> "Group":
+def whole(overview: Overview, run: RunFolder) -> Group:
     """The overview with a line for every shard that is not done, waiting or not asked for."""
     return _group(overview, run, _ordered(overview.shards), with_bar=False)
 
 
-def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], with_bar: bool) -> "Group":
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-
+def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], with_bar: bool) -> Group:
     parts: list[RenderableType] = [_stages(overview)]
     if with_bar and overview.tokens and overview.stage == "embed":
         bar = Table.grid()  # alone, it would not end its line
@@ -71,9 +67,7 @@ def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], with_
     return Group(*parts)
 
 
-def _lines(texts: Sequence[str]) -> "list[RenderableType]":
-    from rich.text import Text
-
+def _lines(texts: Sequence[str]) -> list[RenderableType]:
     return [Text(text, overflow="fold") for text in texts]
 
 
@@ -95,10 +89,7 @@ def _ordered(shards: Sequence[ShardView]) -> list[ShardView]:
     return trouble + sorted(running, key=lambda shard: (shard.speed is not None, shard.speed or 0.0, shard.shard))
 
 
-def _stages(overview: Overview) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
+def _stages(overview: Overview) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
@@ -141,10 +132,7 @@ def _ending(slurm_state: str, exit_code: str, why: str) -> str:
     return ": ".join(text for text in (slurm, why) if text)
 
 
-def _shards(shards: Sequence[ShardView], run: RunFolder, median_speed: float | None) -> "Table":
-    from rich.table import Table
-    from rich.text import Text
-
+def _shards(shards: Sequence[ShardView], run: RunFolder, median_speed: float | None) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("shard", "state", "%", "tokens/s", "left", "GPU h", "node", "job"):
         table.add_column(name, justify="left" if name in ("state", "node", "job") else "right", no_wrap=True)

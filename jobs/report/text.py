@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from jobs.report.attempts import AttemptReport
 from jobs.report.compute import Report, ShardReport, StageReport
 from jobs.units import UNKNOWN, clock, duration, gibibytes, number, percent
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 MOST_SLOWEST = 6
 MOST_AGAIN = 8
@@ -221,10 +221,8 @@ def starts_to_show(report: Report, everything: bool) -> tuple[list[AttemptReport
     return shown, len(found) - len(shown)
 
 
-def print_run_report(report: Report, console: "Console", all_shards: bool = False) -> None:
+def print_run_report(report: Report, console: Console, all_shards: bool = False) -> None:
     """One screen: what the run cost, by stage, by shard, and how it went; with `all_shards`, each shard and start."""
-    from rich.console import Console
-
     if not console.is_terminal:
         console = Console(file=console.file, width=PIPE_WIDTH)
 
@@ -258,10 +256,7 @@ def print_run_report(report: Report, console: "Console", all_shards: bool = Fals
         say(f"note: {note}")
 
 
-def _table(console: "Console", columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     words = ("stage", "state", "shard", "start of", "job", "node", "how", "started", "ended")
     for column in columns:

@@ -16,7 +16,7 @@ from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig, ShardManifest
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
-from jobs.cli.main import slots_of
+from jobs.cli.run import slots_of
 from jobs.local.queue import Job, LocalQueue, Slot, make_slots
 from tests.conftest import EMBEDKIT, ROOT, embedkit, needs_vllm
 
@@ -160,7 +160,7 @@ def test_a_run_interrupted_in_prepare_leaves_no_process_and_is_resumed(
     wait_until_gone(tmp_path, 10)
     assert started.stderr is not None
     message = started.stderr.read()
-    assert "interrupted; what is done is kept: embedkit run --resume" in message
+    assert "interrupted; finished work is kept. To continue: embedkit run --resume" in message
     assert "Traceback" not in message
     assert not run.plan.exists()
     made = run.part_data(0).stat().st_mtime_ns
@@ -178,10 +178,10 @@ def test_a_run_takes_the_gpus_of_the_machine_that_it_runs_on(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
     assert slots_of(config, None) == (3, ["4", "5", "7"])
     assert slots_of(config, 2) == (2, ["4", "5"])
-    with pytest.raises(UsageError, match="--num-gpus 4: this machine shows 3 GPUs"):
+    with pytest.raises(UsageError, match="--num-gpus 4: this machine has 3 GPUs"):
         slots_of(config, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(UsageError, match="the run is asked for on GPUs: this machine shows 0 GPUs"):
+    with pytest.raises(UsageError, match="the run needs GPUs: this machine has 0 GPUs"):
         slots_of(config, None)
     assert slots_of(asked, None) == (asked.num_gpus, [])
     assert slots_of(asked, 5) == (5, [])
