@@ -3,16 +3,16 @@
 The stages are imported in the tasks: libraries of the Hub read OFFLINE when they are first imported.
 """
 
-import errno
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import follow_mode
+from jobs.os_errors import FORBIDDEN, FULL, describe_os_error, errno_of
+from jobs.records.submissions import Submissions
 
 log = logging.getLogger("embedkit")
 
@@ -43,7 +43,6 @@ def preflight_task(run: Path) -> None:
     """Test this node and the run's engine."""
     os.environ.update(OFFLINE)
     from embedkit.check.preflight import preflight
-    from jobs.records.submissions import Submissions
 
     follow_mode(run)
     submission = Submissions(RunFolder(run)).last("preflight")
@@ -84,37 +83,6 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
     logging.getLogger("submitit").propagate = False  # it prints its own lines
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
-
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
-FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-def errno_of(error: Exception) -> int | None:
-    """Return the errno of an operating system's error, also of one that a library wrapped; None for all others."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))  # polars wraps it in its own exceptions
-    return int(found[1]) if found else None
-
-
-def describe_os_error(error: Exception, folder: Path | None = None) -> str | None:
-    """Describe an operating system's error and what to do about it; None for all other errors.
-
-    Args:
-        error: the exception. An exceeded quota is described as a full disk.
-        folder: named for errors that name no file.
-    """
-    number = errno_of(error)
-    if number is None:
-        return str(error) if isinstance(error, OSError) else None
-    place = getattr(error, "filename", None) or folder
-    what = os.strerror(number) + (f" at {place}" if place else "")
-    if number in FULL:
-        return f"the disk is full: {what}; free some space and resume: finished work is kept"
-    if number in FORBIDDEN:
-        return f"{what}; change that, or choose another folder with --output-dir; finished work is kept"
-    return what
 
 
 def exit_code_of(error: Exception) -> int:

@@ -66,8 +66,8 @@ from jobs.output import print_lines
 def analyze(folder: RunFolder, options: Options) -> None:
     """Analyze the vectors of a merged run and write a page.
 
-    The page has principal components, a map, extreme rows, sources, health and near-duplicates. All rows count. The
-    files are written to the run's folder analysis/, the page as index.html; with --sources, to a folder in it.
+    The page shows principal components, a map, extreme rows, sources, health and near-duplicates of all rows. The
+    files are written to the run's folder analysis/, the page as index.html. With --sources they have a folder in it.
     """
     check_options(options)
     logging.getLogger("embedkit.analysis").setLevel(logging.INFO)  # reports progress

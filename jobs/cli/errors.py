@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.tasks import describe_os_error
+from jobs.os_errors import describe_os_error
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells use it."""

@@ -13,9 +13,9 @@ from embedkit.errors import EmbedkitError
 from embedkit.job import enter_job
 from jobs.cli.errors import INTERRUPTED
 from jobs.cli.lazy_group import LazyCommand, LazyGroup
+from jobs.os_errors import describe_os_error
 from jobs.output import print_error
 from jobs.slurm.environment import job_of_this_process
-from jobs.tasks import describe_os_error
 
 SECTIONS = {
     "On this machine": (

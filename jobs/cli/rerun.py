@@ -36,7 +36,7 @@ class RerunOptions:
     "shards",
     type=click.IntRange(0),
     multiple=True,
-    help="Only this shard; repeatable. Includes a shard that keeps failing the same way.",
+    help="Only this shard, even if it keeps failing; repeatable.",
 )
 @click.option("--num-gpus", type=click.IntRange(1), help="Shards at once.  [default: as before]")
 @click.option("--time", help="Time limit of each embed task, in Slurm's format.  [default: the profile's]")

@@ -4,6 +4,8 @@
 """
 
 import getpass
+import grp
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -257,9 +259,6 @@ def listed(names: Iterable[str]) -> str:
 
 def this_user() -> tuple[str, frozenset[str]]:
     """Name and groups of who types."""
-    import grp
-    import os
-
     names = set()
     for number in {*os.getgroups(), os.getegid()}:
         try:

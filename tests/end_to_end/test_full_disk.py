@@ -56,9 +56,8 @@ def fails_for_want_of_room(*arguments: object, **environment: str) -> bool:
     if done.returncode == 0:
         return False
     assert done.returncode == 1
-    assert re.search(r"the disk is full: .*; free some space and resume: finished work is kept", done.stderr), (
-        done.stderr
-    )
+    full = r"the disk is full: .*; free some space and resume: finished work is kept"
+    assert re.search(full, done.stderr), done.stderr
     assert "embedkit run --resume --run-name run --output-dir" in done.stderr
     return True
 
