@@ -100,13 +100,12 @@ def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row
 
     Cosines are exact and cover all rows except the row itself.
     """
-    if row_id is None and row is not None:
-        merged = _open(folder, options)
-        row_id = id_of_row(merged, row)
-    elif row_id is not None and row is None:
-        merged = _open(folder, options)
-    else:
+    if (row_id is None) == (row is None):
         raise UsageError("which row? Give either --id (its id in the run) or --row (its position in the data set)")
+    merged = _open(folder, options)
+    if row_id is None:
+        assert row is not None
+        row_id = id_of_row(merged, row)
     vector = vector_of(merged, row_id)
     found = nearest(merged, vector[None], options.count, np.array([row_id]))
     rows = described(merged, found.ids[0], found.cosines[0])
