@@ -101,7 +101,7 @@ def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row
     Cosines are exact and cover all rows except the row itself.
     """
     if (row_id is None) == (row is None):
-        raise UsageError("which row? Give either --id (its id in the run) or --row (its position in the data set)")
+        raise UsageError("which row? --id is its id in the run, --row its position in the data set; type one of them")
     merged = _open(folder, options)
     if row_id is None:
         assert row is not None
