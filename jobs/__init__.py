@@ -1,1 +1,1 @@
-"""How embedkit runs: the command line, the local queue, and what a cluster will need. See embedkit for what."""
+"""How embedkit runs: the command line, the local queue and Slurm jobs. What they compute is in the package embedkit."""

@@ -1,4 +1,4 @@
-"""Numbers as people read them, with their units; what is unknown is `-`, never 0."""
+"""Numbers with units, for people. Unknown is `-`, never 0."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ UNKNOWN = "-"
 
 
 def duration(seconds: float | None, at_least: bool = False) -> str:
-    """`12.3 s`, `4.5 min`, `1.2 h`; three digits are enough for anyone."""
+    """Seconds as `12.3 s`, `4.5 min` or `1.2 h`; `at_least` puts `>=` before it."""
     if seconds is None:
         return UNKNOWN
     sign = ">=" if at_least else ""
@@ -21,7 +21,7 @@ def gibibytes(amount: int | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of 1 as per cent."""
+    """A fraction (0 to 1) as a percentage."""
     return UNKNOWN if share is None else f"{100 * share:.0f} %"
 
 
@@ -31,12 +31,12 @@ def number(value: float | None, digits: int = 0) -> str:
 
 
 def clock(at: float | None, seconds: bool = True) -> str:
-    """Local time of this machine."""
+    """A Unix time as local time of this machine."""
     if at is None:
         return UNKNOWN
     return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
 def zone(at: float) -> str:
-    """The zone of `clock`'s times."""
+    """The time zone that `clock` uses at that time."""
     return datetime.fromtimestamp(at).astimezone().strftime("%Z (UTC%z)")

@@ -1,1 +1,1 @@
-"""The command line: options, one module per group of commands, what they print."""
+"""The command line: one module per command, imported when the command is used."""

@@ -1,8 +1,10 @@
-"""`embedkit submit --dry-run`: the jobs, what they ask for, what the run will take, and if there is room for it."""
+"""`embedkit submit --dry-run`: the jobs, their resources, the expected time, and whether there is enough disk space."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
 
 from embedkit.check.status import ShardStatus, StatusReader
 from embedkit.documents.schema import RunConfig
@@ -12,13 +14,11 @@ from embedkit.forecast.footprint import footprint
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
+from jobs.output import print_lines
 from jobs.profiles.schema import Profile, Resources
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.script import make_script
 from jobs.submit.state import default_analyze, default_preflight
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 def print_forecast(
@@ -26,49 +26,59 @@ def print_forecast(
     config: RunConfig,
     profile: Profile,
     parallel: int,
-    console: "Console",
-    scripts: bool,
+    console: Console,
+    *,
+    scripts: bool = False,
     preflight: bool | None = None,
     analyze: bool | None = None,
 ) -> None:
-    """Print what would be submitted and what it would take; `scripts`: the text for sbatch too.
+    """Print what would be submitted, how long it would take and how much it would write.
 
-    `preflight` and `analyze` as they were asked for, None if they were not.
+    Args:
+        run: the run; its folder may not exist yet.
+        config: its configuration.
+        profile: the site profile.
+        parallel: shards embedded at once.
+        console: for the table of jobs.
+        scripts: print the script of each job too.
+        preflight: whether the run gets a preflight; None: as before.
+        analyze: whether the run is analyzed after merge; None: as before.
     """
-    from rich.table import Table
-
     plan = read_plan(run, config) if run.plan.exists() else None
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
-    wanted = default_preflight(run, config) if preflight is None else preflight
-    analyzed = default_analyze(run) if analyze is None else analyze
-    jobs = whole_chain(shards, parallel, wanted, profile.stages["embed"].gpus_per_job, analyzed)
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-    say(f"run {run.path} (nothing is submitted)")
-    table = Table("stage", "tasks", "at once", "waits for", "asks for", box=None, pad_edge=False)
-    for job in jobs:
-        tasks = f"{job.tasks:,}" + (f" of {job.per_job} shards" if job.per_job > 1 else "")
-        at_once = min(max(parallel // job.per_job, 1), job.tasks) if job.array else 1
-        table.add_row(job.stage, tasks, str(at_once), job.dependency, _asks(profile, job))
-    console.print(table, highlight=False, markup=False)
+    preflight = default_preflight(run, config) if preflight is None else preflight
+    analyze = default_analyze(run) if analyze is None else analyze
+    jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
+    print_lines(f"run {run.path} (nothing is submitted)")
+    console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
     begun = StatusReader(run).read().shards if plan is not None else ()
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
-    for line in _amounts(estimate, shards, parallel, unit, speed, begun):
-        say(line)
-    room = footprint(estimate, config)
-    say(f"writes   {room.bytes / 1e9:,.1f} GB in {room.files:,} files, {room.peak_bytes / 1e9:,.1f} GB on the way")
-    space = free_bytes(run.path)
-    say(f"space    {_describe(space)}")
-    short = shortfall(room, space)
-    if short is not None:
-        say(f"WARNING  {short}")
+    print_lines(*_amounts(estimate, shards, parallel, unit, speed, begun), *_disk(run, config, estimate))
     if scripts:
-        for job in jobs:
-            say(f"\n--- {job.stage}\n{make_script(run, profile, job)}")
+        print_lines(*(f"\n--- {job.stage}\n{make_script(run, profile, job)}" for job in jobs))
+
+
+def _table(jobs: Sequence[ChainJob], profile: Profile, parallel: int) -> Table:
+    """Return one row per job: its stage, tasks, dependency and resources."""
+    table = Table("stage", "tasks", "at once", "waits for", "requests", box=None, pad_edge=False)
+    for job in jobs:
+        tasks = f"{job.tasks:,}" + (f" of {job.per_job} shards" if job.per_job > 1 else "")
+        at_once = min(max(parallel // job.per_job, 1), job.tasks) if job.array else 1
+        table.add_row(job.stage, tasks, str(at_once), job.dependency, _requested(profile, job))
+    return table
+
+
+def _disk(run: RunFolder, config: RunConfig, estimate: Estimate) -> list[str]:
+    """Return lines about the files that the run writes and the space for them."""
+    need, space = footprint(estimate, config), free_bytes(run.path)
+    lines = [
+        f"writes   {need.bytes / 1e9:,.1f} GB in {need.files:,} files, {need.peak_bytes / 1e9:,.1f} GB at the peak",
+        f"space    {_describe(space)}",
+    ]
+    short = shortfall(need, space)
+    return lines if short is None else [*lines, f"WARNING  {short}"]
 
 
 def _describe(space: Space) -> str:
@@ -77,30 +87,30 @@ def _describe(space: Space) -> str:
     if space.quotas is None:
         return f"{free}; no quota is known"
     left = [f"{quota.of}: {quota.bytes / 1e9:,.1f} GB" for quota in space.quotas if quota.bytes is not None]
-    return f"{free}; left of quotas: {', '.join(left) or 'no limit'}"
+    return f"{free}; left in quotas: {', '.join(left) or 'no limit'}"
 
 
-def _asks(profile: Profile, job: ChainJob) -> str:
+def _requested(profile: Profile, job: ChainJob) -> str:
     resources: Resources = profile.stages[job.stage]
     gpus = f"{resources.gpus} GPU" if resources.gpus else resources.gres
-    asked = [
+    requested = [
         f"partition {resources.partition}" if resources.partition else None,
         f"{resources.cpus} CPUs" if resources.cpus else None,
         gpus,
         f"{resources.mem:,} MB" if resources.mem else None,
         f"{timedelta(minutes=resources.time)}" if resources.time else None,
     ]
-    return ", ".join(text for text in asked if text) or "the site's defaults"
+    return ", ".join(text for text in requested if text) or "the site's defaults"
 
 
 def _amounts(
     estimate: Estimate, shards: int, parallel: int, unit: str, speed: Scale, begun: Sequence[ShardStatus]
 ) -> list[str]:
-    """Lines of rows, tokens and hours; `begun` are the shards as they are, if there is a plan."""
+    """Return lines about rows, tokens and hours. `begun`: the state of each shard, empty without a plan."""
     about = "" if estimate.basis == "plan" else "at most " if estimate.at_most else "about "
     lines = [
         f"rows     {about}{estimate.rows:,} kept of {estimate.rows_chosen:,} chosen",
-        f"tokens   {about}{estimate.tokens:,}, {about}{estimate.tokens // max(shards, 1):,} a shard",
+        f"tokens   {about}{estimate.tokens:,}, {about}{estimate.tokens // max(shards, 1):,} per shard",
     ]
     if not estimate.seconds:
         return lines
@@ -116,8 +126,8 @@ def _amounts(
     wall = seconds_until_done((), left, at_once) if left else 0.0
     finish = datetime.now().astimezone() + timedelta(seconds=wall)
     lines.append(
-        f"embed    {about}{hours:,.1f} {unit} hours{of_all}, {wall / 3600:,.1f} hours on {at_once} at once: "
-        f"{finish:%a %d %b %H:%M} if they began now (prepare, starts of engines and merge aside)"
+        f"embed    {about}{hours:,.1f} {unit} hours{of_all}, {wall / 3600:,.1f} hours with {at_once} at once: "
+        f"{finish:%a %d %b %H:%M} if they began now (without prepare, engine starts and merge)"
     )
     if speed.basis:
         lines.append(f"speed    {speed.basis}")

@@ -1,38 +1,34 @@
-"""The command `report`: what a run has cost, and how it went."""
+"""The command `report`: what a run cost and how it went."""
 
 from pathlib import Path
 
 import click
 
-from jobs.cli.options import new_console, output_dir_option, run_argument
+from embedkit.run import RunFolder
+from jobs.cli.options import json_option, run_argument
+from jobs.output import new_console, print_json, print_lines
+from jobs.report.collect import read_inputs
+from jobs.report.compute import make_report
+from jobs.report.page import write_page
+from jobs.report.text import print_run_report
 
 
 @click.command()
 @run_argument
-@output_dir_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, complete.")
+@json_option
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with a timeline.")
-@click.option("--all-shards", is_flag=True, help="Every shard and start, not only those that stand out.")
-def report(run_name_or_path: str, output_dir: Path, as_json: bool, html: Path | None, all_shards: bool) -> None:
-    """What a run has cost, by stage and shard, and how each start went.
+@click.option("--all-shards", is_flag=True, help="Show every shard and attempt, not only the notable ones.")
+def report(folder: RunFolder, as_json: bool, html: Path | None, all_shards: bool) -> None:
+    """Show what a run cost, per stage, shard and attempt.
 
-    The run may be finished or not. Slurm's accounting, where there is one, is asked once; what nothing tells is "-".
+    The run may be unfinished. Slurm's accounting is queried once if it is available. "-" stands for unknown.
     """
-    from embedkit.run import find_run
-    from jobs.cli.output import print_json
-    from jobs.report.collect import read_inputs
-    from jobs.report.compute import make_report
-    from jobs.report.page import write_page
-    from jobs.report.text import print_run_report
-
-    made = make_report(read_inputs(find_run(run_name_or_path, output_dir)))
+    made = make_report(read_inputs(folder))
     if html is not None:
         write_page(made, html)
     if as_json:
         print_json(made)
-        return
-    console = new_console()
-    if html is None:
-        print_run_report(made, console, all_shards)
+    elif html is not None:
+        print_lines(f"written: {html}")
     else:
-        console.print(f"written: {html}", highlight=False, soft_wrap=True, markup=False)
+        print_run_report(made, new_console(), all_shards)

@@ -1,150 +1,148 @@
-"""The commands `search` and `neighbors`: the nearest rows of a merged run, to a text or to one of its rows."""
+"""The commands `search` and `neighbors`: the nearest rows of a merged run to a text, or to one of its rows."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import click
+import numpy as np
+import polars as pl
 
+from embedkit.analysis.merged import Merged, open_merged
+from embedkit.analysis.similarity.lookup import described, id_of_row, vector_of
+from embedkit.analysis.similarity.neighbors import nearest
+from embedkit.analysis.similarity.search import embed_query
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Device, EngineName, RunConfig, View
 from embedkit.errors import UsageError
-from jobs.cli.options import new_console, output_dir_option, run_argument
-
-if TYPE_CHECKING:
-    import polars as pl
-
-    from embedkit.analysis.merged import Merged
+from embedkit.run import RunFolder
+from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, json_option, run_argument, split_names
+from jobs.output import print_json, print_lines
 
 START = 200
-"""Characters of a text that are shown unless all are asked for."""
+"""Characters of a text that are shown without --full-texts."""
 TEXTS = {"user_prompt": "prompt", "think_text": "think", "response_text": "response"}
+CONTROL_CODES = dict.fromkeys((7, 8, 11, 12, 13))
+"""Bell, backspace, vertical tab, form feed and carriage return: a terminal would act on them."""
 
-F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Which rows are searched, and how they are shown. `view`: None for the run's usual one."""
+
+    count: int
+    view: View | None
+    sources: tuple[str, ...]
+    full_texts: bool
+    as_json: bool
+
 
 OPTIONS = [
-    click.option("-k", "count", type=click.IntRange(1), default=10, show_default=True, help="How many."),
-    click.option("--view", type=click.Choice(["combined", "think", "response"]),
-                 help="Whose vectors to look among.  [default: combined, or the run's first]"),
-    click.option("--sources", default="", metavar="NAMES", help="Only sources with one of these in their name, such "
-                 "as math,code.  [default: all]"),
-    click.option("--full-texts", is_flag=True, help="The texts whole, not only their starts."),
-    click.option("--json", "as_json", is_flag=True, help="Print everything, texts whole, as JSON."),
-    output_dir_option,
+    click.option("-k", "count", type=click.IntRange(1), default=10, show_default=True, help="Number of rows to find."),
+    click.option("--view", type=VIEW, help="View whose vectors are searched.  [default: combined, or the run's first]"),
+    click.option("--sources", default="", metavar="A,B", callback=split_names,
+                 help="Only sources whose names contain one of these.  [default: all]"),
+    click.option("--full-texts", is_flag=True, help="Show whole texts, not only how they begin."),
+    json_option,
 ]  # fmt: skip
 
 
-def looking_options(command: F) -> F:
-    """The options of both commands."""
+def search_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command RUN and the options of both commands; it gets a RunFolder and SearchOptions first."""
+    gathered = gathered_into(SearchOptions)(command)
     for option in reversed(OPTIONS):
-        command = option(command)
-    return run_argument(command)
+        gathered = option(gathered)
+    return run_argument(gathered)
 
 
 @click.command()
-@looking_options
+@search_options
 @click.argument("text")
-@click.option("--prefix", default="", help='What stands before the text: "Instruct: ...\\nQuery: " for models '
-              "trained so; \\n is a new line.")  # fmt: skip
-@click.option("--engine", type=click.Choice(["vllm", "transformers", "hash"]), help="To embed the text.  "
-              "[default: the run's]")  # fmt: skip
-@click.option("--device", type=click.Choice(["cuda", "cpu"]), help="To embed the text; cpu computes in float32 if the "
-              "run was on a GPU.  [default: the run's]")  # fmt: skip
-def search(run_name_or_path: str, text: str, prefix: str, engine: Any, device: Any, **given: Any) -> None:
-    """Find the rows nearest to TEXT, which the run's own model embeds.
+@click.option(
+    "--prefix",
+    default="",
+    help='Text put before TEXT, such as "Instruct: ...\\nQuery: " for models trained with it. \\n is a new line.',
+)
+@click.option("--engine", type=click.Choice(ENGINES), help="Engine that embeds TEXT.  [default: the run's]")
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    help="Device that embeds TEXT. cpu computes in float32 if the run was on a GPU.  [default: the run's]",
+)
+def search(
+    folder: RunFolder, options: SearchOptions, text: str, prefix: str, engine: EngineName | None, device: Device | None
+) -> None:
+    """Find the rows nearest to a text.
 
-    Cosines are exact, over all rows. The text is embedded as it stands, like a row's. What is not as it was when the
-    rows were embedded, such as another GPU, is told.
+    The run's own model embeds TEXT as it is, like the text of a row. Cosines are exact and cover all rows. Differences
+    from how the rows were embedded, such as a different GPU, are printed.
     """
-    import msgspec
-
-    from embedkit.analysis.similarity.lookup import described
-    from embedkit.analysis.similarity.neighbors import nearest
-    from embedkit.analysis.similarity.search import embed_query
-
-    merged = _open(run_name_or_path, **given)
+    merged = _open(folder, options)
     query = embed_query(merged, text, prefix.replace("\\n", "\n"), engine, device)
-    found = nearest(merged, query.vector[None], given["count"])
-    lines = described(merged, found.ids[0], found.cosines[0])
-    if given["as_json"]:
-        asked = {"text": query.text, "tokens": query.tokens, "differences": list(query.differences)}
-        _print_json(merged, {"query": asked, "engine": msgspec.structs.asdict(query.engine)}, lines)
+    found = nearest(merged, query.vector[None], options.count)
+    rows = described(merged, found.ids[0], found.cosines[0])
+    if options.as_json:
+        about = {"text": query.text, "tokens": query.tokens, "differences": query.differences}
+        _print_json(merged, {"query": about, "engine": query.engine}, rows)
         return
-    console = new_console()
-    for line in query.differences:
-        console.print(f"note: {line}", highlight=False, soft_wrap=True, markup=False)
-    _print_lines(lines, given["full_texts"])
+    print_lines(*(f"note: {line}" for line in query.differences))
+    _print_rows(rows, options.full_texts)
 
 
 @click.command()
-@looking_options
+@search_options
 @click.option("--id", "row_id", type=int, help="The row, by its id in the run.")
-@click.option("--row", type=int, help="The row, by its place in the data set.")
-def neighbors(run_name_or_path: str, row_id: int | None, row: int | None, **given: Any) -> None:
+@click.option("--row", type=int, help="The row, by its position in the data set.")
+def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row: int | None) -> None:
     """Find the rows nearest to a row of the run.
 
-    Cosines are exact, over all rows but the row itself.
+    Cosines are exact and cover all rows except the row itself.
     """
-    import numpy as np
-
-    from embedkit.analysis.similarity.lookup import described, id_of_row, vector_of
-    from embedkit.analysis.similarity.neighbors import nearest
-
     if (row_id is None) == (row is None):
-        raise UsageError("which row? --id takes an id of the run, --row a row of the data set; type one of them")
-    merged = _open(run_name_or_path, **given)
-    own_id = row_id if row_id is not None else id_of_row(merged, row if row is not None else -1)
-    vector = vector_of(merged, own_id)
-    found = nearest(merged, vector[None], given["count"], np.array([own_id]))
-    lines = described(merged, found.ids[0], found.cosines[0])
-    itself = _itself(merged, own_id)
-    if given["as_json"]:
-        _print_json(merged, {"of": itself}, lines)
+        raise UsageError("which row? --id is its id in the run, --row its position in the data set; type one of them")
+    merged = _open(folder, options)
+    if row_id is None:
+        assert row is not None
+        row_id = id_of_row(merged, row)
+    vector = vector_of(merged, row_id)
+    found = nearest(merged, vector[None], options.count, np.array([row_id]))
+    rows = described(merged, found.ids[0], found.cosines[0])
+    itself = merged.texts([row_id]).row(0, named=True)
+    if options.as_json:
+        _print_json(merged, {"of": itself}, rows)
         return
-    console = new_console()
-    console.print(f"nearest to id {own_id}", highlight=False, soft_wrap=True, markup=False)
-    _print_texts(itself, given["full_texts"], "")
-    _print_lines(lines, given["full_texts"])
+    print_lines(f"nearest to id {row_id}")
+    _print_texts(itself, options.full_texts, "")
+    _print_rows(rows, options.full_texts)
 
 
-def _open(run_name_or_path: str, /, output_dir: Path, view: Any, sources: str, **_: Any) -> "Merged":
-    from embedkit.analysis.merged import open_merged
-    from embedkit.documents.codec import read
-    from embedkit.documents.schema import RunConfig
-    from embedkit.run import find_run
-
-    folder = find_run(run_name_or_path, output_dir)
+def _open(folder: RunFolder, options: SearchOptions) -> Merged:
+    """Open the view and the sources that the options choose."""
+    view = options.view
     if view is None:
         views = read(folder.config, RunConfig).request.views
         view = "combined" if "combined" in views else views[0]
-    return open_merged(folder, view, [part.strip() for part in sources.split(",") if part.strip()])
+    return open_merged(folder, view, [part for part in options.sources if part])
 
 
-def _itself(merged: "Merged", own_id: int) -> dict[str, Any]:
-    """Id and texts of the row that is asked about, whatever its source."""
-    return merged.texts([own_id]).row(0, named=True)
+def _print_json(merged: Merged, about: dict[str, Any], rows: pl.DataFrame) -> None:
+    print_json({"run": merged.run.name, "view": merged.view, **about, "neighbors": rows.to_dicts()})
 
 
-def _print_json(merged: "Merged", about: dict[str, Any], lines: "pl.DataFrame") -> None:
-    import json
-
-    said = {"run": merged.run.name, "view": merged.view, **about, "neighbors": lines.to_dicts()}
-    click.echo(json.dumps(said, indent=1, ensure_ascii=False))
-
-
-def _print_lines(lines: "pl.DataFrame", whole: bool) -> None:
-    console = new_console()
-    if not lines.height:
-        console.print("nothing was found: no other row has a text in this view", highlight=False)
-    for line in lines.iter_rows(named=True):
-        head = f"{line['rank']:>3}  {line['cosine']:.4f}  id {line['id']}  row {line['row']}  {line['dataset_source']}"
-        console.print(head, highlight=False, soft_wrap=True, markup=False)
-        _print_texts(line, whole, "     ")
+def _print_rows(rows: pl.DataFrame, whole: bool) -> None:
+    if not rows.height:
+        print_lines("nothing was found: no other row has a text in this view")
+    for row in rows.iter_rows(named=True):
+        print_lines(f"{row['rank']:>3}  {row['cosine']:.4f}  id {row['id']}  row {row['row']}  {row['dataset_source']}")
+        _print_texts(row, whole, "     ")
 
 
-def _print_texts(line: dict[str, Any], whole: bool, indent: str) -> None:
-    """The texts of a row that are not empty; unless they are wanted whole, the start of each on one line."""
-    console = new_console()
+def _print_texts(row: dict[str, Any], whole: bool, indent: str) -> None:
+    """Print the texts of a row that are not empty: whole, or the start of prompt and response on one line each."""
     for column, name in TEXTS.items():
-        text = line[column] or ""
+        text = row[column] or ""
         if not text or (column == "think_text" and not whole):
             continue
         if whole:
@@ -152,4 +150,4 @@ def _print_texts(line: dict[str, Any], whole: bool, indent: str) -> None:
         else:
             start = " ".join(text[: 4 * START].split())
             shown = start if len(start) <= START and len(text) <= 4 * START else start[:START] + " ..."
-        console.print(f"{indent}{name}: {shown}", highlight=False, soft_wrap=True, markup=False)
+        print_lines(f"{indent}{name}: {shown.translate(CONTROL_CODES)}")

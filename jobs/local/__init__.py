@@ -1,1 +1,1 @@
-"""Run the stages on this machine: one job per GPU."""
+"""Running the stages on this machine, one job per GPU at a time."""

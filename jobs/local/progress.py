@@ -1,29 +1,26 @@
-"""Showing how far a run is: bars on a terminal, sparse lines elsewhere. It only reads the run folder."""
+"""Progress of a run from its files: bars on a terminal, a line now and then elsewhere."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from embedkit.check.status import Status, StatusReader
 from embedkit.log_progress import LINE_SECONDS
 from embedkit.run import RunFolder
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
 TICK_SECONDS = 0.5
 FOLLOW_SECONDS = 5.0
-"""Slurm is asked as often; it has other users."""
+"""Interval between queries to Slurm, which has other users."""
 
 
 class Display:
-    """Bars for prepare and embed, from the run's files; call `update` now and then."""
+    """Progress of prepare and embed. It changes only when `update` is called."""
 
-    def __init__(self, run: RunFolder, console: "Console") -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
+    def __init__(self, run: RunFolder, console: Console) -> None:
         self._reader = StatusReader(run)
         self._console = console
         self._lines = LogLines(console)
@@ -53,7 +50,7 @@ class Display:
         self._progress.stop()
 
     def update(self) -> None:
-        """Read the run's status and show it."""
+        """Read the status of the run and show it."""
         status = self._reader.read()
         self._show("prepare", status.rows_prepared, status.rows_chosen, "rows")
         if status.tokens is not None:
@@ -84,14 +81,14 @@ class Display:
 
 
 class LogLines:
-    """Bars as sparse lines: one every half minute and one when a stage is done."""
+    """Progress as lines of text: one every half minute, and one when a stage is done."""
 
-    def __init__(self, console: "Console") -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._last: dict[str, float] = {}
 
     def show(self, stage: str, done: int, total: int, text: str, seconds_left: float | None) -> None:
-        """Print a line, unless one was printed a moment ago."""
+        """Print a line, unless one was printed less than half a minute ago."""
         last = self._last.get(stage, -LINE_SECONDS)
         if last == float("inf") or (done < total and time.monotonic() - last < LINE_SECONDS):
             return
@@ -101,8 +98,8 @@ class LogLines:
 
 
 @contextmanager
-def watching(run: RunFolder, console: "Console") -> Iterator[None]:
-    """Show the run's progress from a thread while this process works on it."""
+def watching(run: RunFolder, console: Console) -> Iterator[None]:
+    """Show progress from a thread while this process works on the run."""
     stop = threading.Event()
     with Display(run, console) as display:
 
@@ -119,8 +116,8 @@ def watching(run: RunFolder, console: "Console") -> Iterator[None]:
             thread.join()
 
 
-def follow(run: RunFolder, console: "Console", is_alive: Callable[[], bool]) -> None:
-    """Show the run's progress until it is done or nothing is at work on it any more."""
+def follow(run: RunFolder, console: Console, is_alive: Callable[[], bool]) -> None:
+    """Show progress until the run is done or `is_alive` reports that nothing works on it any more."""
     reader = StatusReader(run)
     with Display(run, console) as display:
         while reader.read().stage != "done" and is_alive():

@@ -1,8 +1,8 @@
-"""The local queue: jobs on this machine, one at a time on each GPU (or CPU slot).
+"""The local queue: jobs on this machine, one at a time per GPU (or per CPU slot).
 
-Each job is a submitit local job. submitit starts all it is given at once, so the queue holds jobs back
-until a slot is free. A job never outlives the queue: on an interrupt the queue kills it, and a job whose
-queue was killed with -9 notices and exits by itself. Nothing is lost by that: all work is durable in pieces.
+Each job is a submitit local job. submitit starts every job at once, so the queue holds jobs back until a slot is
+free. A job never outlives the queue: on an interrupt the queue kills it, and a job whose queue was killed with -9
+notices and exits by itself. This loses no finished chunk, because each is durable as soon as it is written.
 """
 
 import os
@@ -29,16 +29,17 @@ from jobs.slurm.environment import job_of_this_process
 from jobs.tasks import exit_code_of, log_to_file
 
 TIMEOUT_MINUTES = 60 * 24 * 30
-"""submitit's local default is two minutes; a stage takes as long as it takes."""
+"""Time limit of a job: none in practice. submitit's default is two minutes."""
 TICK_SECONDS = 0.2
 ERROR_LINES = 20
+"""Most lines of an error that are reported."""
 FULL_DISK_BYTES = 1 << 20
-"""With less than this free, a job that said nothing had no room to say it."""
+"""If less is free, a job that logged no error had no room to log it."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """Where one job runs at a time: a GPU by its CUDA name ("" for none) and the CPUs it may use."""
+    """A place for one job at a time: a GPU by its CUDA name ("" for none) and the CPUs that the job may use."""
 
     gpu: str
     cpus: tuple[int, ...]
@@ -46,7 +47,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Job:
-    """A named call; its log is `logs/<name>.log`."""
+    """A named function call. Its log is `logs/<name>.log`."""
 
     name: str
     call: Callable[..., None]
@@ -54,7 +55,7 @@ class Job:
 
 
 def visible_gpus() -> list[str]:
-    """CUDA names of the GPUs that this process may use, without importing torch."""
+    """CUDA names of the GPUs that this process may use, found without importing torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name not in ("", "-1", "NoDevFiles")]
@@ -66,22 +67,22 @@ def visible_gpus() -> list[str]:
 
 
 def make_slots(count: int, gpus: Sequence[str]) -> list[Slot]:
-    """`count` slots, one a GPU if there are GPUs; the machine's CPUs are shared out among them."""
+    """Make `count` slots, one per GPU if there are GPUs, and share the machine's CPUs among them."""
     cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(available_cpus()))
     shares = [tuple(cpus[i::count]) or (cpus[i % len(cpus)],) for i in range(count)]
     return [Slot(gpus[i] if gpus else "", shares[i]) for i in range(count)]
 
 
 def whole_machine() -> Slot:
-    """A slot with all CPUs and no GPU, for the stages between."""
+    """Make a slot with all CPUs and no GPU, for prepare and merge."""
     return make_slots(1, [])[0]
 
 
 class LocalQueue:
-    """Runs jobs of one run on the given slots."""
+    """Runs the jobs of one run on slots."""
 
     def __init__(self, run: RunFolder, slots: Sequence[Slot], pickles: Path | None = None) -> None:
-        """`pickles`: where submitit keeps its files; by default with the run's logs."""
+        """`pickles`: folder for submitit's files; by default one in the run's logs."""
         self._run = run
         self._pickles = pickles if pickles is not None else _submitit_folder(run)
         self._free = list(slots)
@@ -95,16 +96,21 @@ class LocalQueue:
         on_tick: Callable[[], None],
         on_end: Callable[[str, str | None], None] = lambda *_: None,
     ) -> dict[str, str]:
-        """Run the jobs in order, as slots fall free; a failure stops no other job.
+        """Run the jobs in order, each as soon as a slot is free. A failed job does not stop the rest.
 
-        `on_end` is called with the name of each job that is over, and what went wrong.
+        No job is left running when this returns or raises, even after an interrupt.
 
-        Returns what went wrong, by job name; empty if nothing did. Whatever interrupts this call, no job is
-        left running when it returns.
+        Args:
+            jobs: the jobs.
+            on_tick: called every TICK_SECONDS.
+            on_end: called with the name of each job that ended and its error, None if it succeeded.
+
+        Returns:
+            Errors by the names of the failed jobs.
         """
         waiting = list(jobs)
         failures: dict[str, str] = {}
-        # A new one each time: no job finds what one with the same process id left.
+        # A new folder each time: submitit names files by process id, and those repeat.
         pickles = new_private_folder(self._pickles)
         self._executor = submitit.LocalExecutor(pickles)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
@@ -124,7 +130,7 @@ class LocalQueue:
                 time.sleep(TICK_SECONDS)
         finally:
             self.stop()
-            with suppress(OSError):  # what failed jobs left stays
+            with suppress(OSError):  # not empty: files of failed jobs are kept
                 pickles.rmdir()
         return failures
 
@@ -147,7 +153,18 @@ class LocalQueue:
 
 
 def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """Runs in the job's process: its surroundings, then the call. A failure is logged and exits non-zero."""
+    """Set up the process of a job and call its function. Runs in that process.
+
+    Args:
+        owner: process id of the queue; the job exits when it does.
+        log_file: where all output goes.
+        slot: the GPU and the CPUs.
+        call: the function.
+        arguments: its arguments.
+
+    Raises:
+        SystemExit: the call failed; the error is in the log.
+    """
     exit_with_process(owner)
     ignore_interrupts()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # submitit's handler ignores it
@@ -163,21 +180,21 @@ def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], a
 
 
 def last_error(log_file: Path, begin: int) -> str:
-    """The last error in a log from byte `begin` on, and where the log is."""
+    """Return the last error in a log from byte `begin` on, with the path of the log."""
     text = log_file.read_bytes()[begin:] if log_file.exists() else b""
     lines = text.decode(errors="replace").splitlines()
     begins = [i for i, line in enumerate(lines) if " ERROR " in line]
-    wordless = "it ended without a word (killed?)"
+    unlogged = "it ended without logging an error (killed?)"
     if not begins and shutil.disk_usage(log_file.parent).free < FULL_DISK_BYTES:
-        wordless = "the disk is full: there was no room to log why; make room and resume: what is done is kept"
-    error = lines[begins[-1] :][:ERROR_LINES] if begins else [wordless, *lines[-3:]]
+        unlogged = "the disk is full: the error could not be logged; free some space and resume: finished work is kept"
+    error = lines[begins[-1] :][:ERROR_LINES] if begins else [unlogged, *lines[-3:]]
     first = error[0].split(" ERROR ", 1)[-1]
     return "\n".join([first, *error[1:], f"log: {log_file}"])
 
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """A child started in here ignores Ctrl-C from its first moment; the queue ends jobs itself."""
+    """Make children that start in here ignore Ctrl-C from the beginning: the queue ends its jobs itself."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -200,12 +217,12 @@ def _kill_tree(pid: int) -> None:
 
 
 def _succeeded(job: submitit.Job[None]) -> bool:
-    """Whether a job that is over left a result; asking submitit for one that is not there takes it 15 s."""
+    """Whether a job that ended has a result. The file is checked first: submitit waits 15 s for a missing one."""
     return job.paths.result_pickle.exists() and job.exception() is None
 
 
 def remove_job_files(run: RunFolder) -> None:
-    """Remove what submitit wrote for jobs of queues that were killed; call it when no job of the run is left."""
+    """Remove files of submitit that killed queues left. Call it when no job of the run is left."""
     shutil.rmtree(_submitit_folder(run), ignore_errors=True)
 
 
@@ -214,6 +231,6 @@ def _submitit_folder(run: RunFolder) -> Path:
 
 
 def _remove_files_of(job: submitit.Job[None]) -> None:
-    """submitit's pickles and logs of a job that is over; the job's own log stays."""
+    """Remove submitit's pickles and logs of a job that ended. The job's own log stays."""
     for path in sorted(job.paths.folder.glob(f"{job.job_id}_*")):
         path.unlink(missing_ok=True)

@@ -1,7 +1,8 @@
 """`embedkit run`: every stage on this machine, through the local queue."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig
@@ -12,17 +13,19 @@ from jobs.local.progress import Display
 from jobs.local.queue import Job, LocalQueue, Slot, remove_job_files, whole_machine
 from jobs.tasks import embed_task, merge_task, prepare_task
 
-if TYPE_CHECKING:
-    from rich.console import Console
 
+def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console) -> None:
+    """Run prepare, then embed, then merge, with progress on the console.
 
-def run_stages(run: RunFolder, slots: Sequence[Slot], console: "Console") -> None:
-    """prepare, embed and merge, each once what it needs is there.
+    Every stage keeps what an earlier attempt finished and does only the rest.
 
-    Every stage checks what an earlier start left and does only what is missing.
+    Args:
+        run: the run.
+        slots: where jobs of embed run, one at a time per slot.
+        console: for the progress.
 
     Raises:
-        EmbedkitError: a job failed; the others were finished first.
+        EmbedkitError: a job failed. The stage's remaining jobs were run first.
     """
     machine, gpus = LocalQueue(run, [whole_machine()]), LocalQueue(run, slots)
     with Display(run, console) as display:
@@ -38,4 +41,4 @@ def _run(run: RunFolder, queue: LocalQueue, jobs: list[Job], display: Display) -
     failures = queue.run(jobs, display.update)
     if failures:
         lines = [f"{name} failed: {error}" for name, error in sorted(failures.items())]
-        raise EmbedkitError("\n".join([*lines, f"what is done is kept; to continue: {run.resume_command}"]))
+        raise EmbedkitError("\n".join([*lines, f"finished work is kept; to continue: {run.resume_command}"]))

@@ -56,7 +56,8 @@ def fails_for_want_of_room(*arguments: object, **environment: str) -> bool:
     if done.returncode == 0:
         return False
     assert done.returncode == 1
-    assert re.search(r"the disk is full: .*; make room and resume: what is done is kept", done.stderr), done.stderr
+    full = r"the disk is full: .*; free some space and resume: finished work is kept"
+    assert re.search(full, done.stderr), done.stderr
     assert "embedkit run --resume --run-name run --output-dir" in done.stderr
     return True
 
@@ -118,7 +119,7 @@ def test_a_full_disk_under_dropped_rows_is_reported(disk: Path, tokenizer_only: 
     leave(disk, 120 << 10)
     done = embedkit("prepare", *request, "--shards", 1, check=False)
     assert done.returncode == 1
-    assert f"the disk is full: No space left on device at {disk / 'run'}; make room and resume" in done.stderr
+    assert f"the disk is full: No space left on device at {disk / 'run'}; free some space and resume" in done.stderr
     assert is_sound(RunFolder(disk / "run"))
     leave(disk, 16 << 20)
     resume(RunFolder(disk / "run"))
@@ -155,7 +156,7 @@ def test_a_read_only_disk_is_reported_and_can_be_read(stage: str, disk: Path, ha
     resume = ["--resume", "--run-name", "run", "--output-dir", disk]
     done = embedkit(stage, *(resume if stage in ("prepare", "run") else [run.path]), check=False)
     assert done.returncode == 1
-    assert re.search(rf"Read-only file system at {run.path}.*; mend that, or name another folder", done.stderr)
+    assert re.search(rf"Read-only file system at {run.path}.*; change that, or choose another folder", done.stderr)
     assert "to continue: embedkit run --resume" in done.stderr
     assert "Traceback" not in done.stderr
     assert embedkit("verify", run.path).returncode == 0
@@ -167,4 +168,7 @@ def test_a_read_only_output_folder_is_reported(disk: Path, small_chats: Path, to
     mount("-o", "remount,ro", disk)
     done = embedkit("run", *hash_request(small_chats, tokenizer_only, disk), check=False)
     assert done.returncode == 1
-    assert f"Read-only file system at {disk / 'run'}; mend that, or name another folder (--output-dir)" in done.stderr
+    assert (
+        f"Read-only file system at {disk / 'run'}; change that, or choose another folder with --output-dir"
+        in done.stderr
+    )

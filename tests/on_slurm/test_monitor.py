@@ -123,7 +123,7 @@ def test_failures_are_shown_with_cause_node_and_log(
     assert states(ended) == ["failed", "failed", "cancelled"]
     assert ended["by_stage"]["merge"]["tasks"] == {"cancelled": 1}
     assert not ended["is_alive"]
-    assert "nothing of it is queued or running" in embedkit("cancel", run.path, **cluster.environment).stdout
+    assert "no job of this run is queued or running" in embedkit("cancel", run.path, **cluster.environment).stdout
 
     rerun(cluster, run)
     wait_ended(cluster, run)

@@ -305,7 +305,7 @@ def test_a_dry_run_says_all_and_does_nothing(
     said = " ".join(done.stdout.split())
     assert "(nothing is submitted)" in said
     assert re.search(r"rows .*9,000 chosen", said)
-    assert re.search(r"tokens .*[1-9][0-9,]* a shard", said)
+    assert re.search(r"tokens .*[1-9][0-9,]* per shard", said)
     assert re.search(r"writes .* GB in [0-9,]+ files", said)
     assert re.search(r"GB and [0-9,]+ files are free at ", said)
     assert re.search(r"embed 3 2 afterok:prepare partition gpu, 2 CPUs, 1 GPU, 4,000 MB, 1:00:00", said)

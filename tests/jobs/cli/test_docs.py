@@ -1,4 +1,4 @@
-"""What the documentation says is so: the commands' help, the tests that its table names, links between pages."""
+"""The documentation agrees with the code: help of commands, names of tests, links, options in examples."""
 
 import os
 import re
@@ -18,31 +18,39 @@ COMMANDS = ROOT / "docs" / "commands.md"
 INTRODUCTION = """\
 # Commands
 
-What `--help` says of each command, pasted in by a test that fails where it is not so any more
-(`EMBEDKIT_RENEW_GOLDEN=1 .venv/bin/pytest tests/jobs/cli/test_docs.py` renews it). RUN is a run's name or its path.
+The output of `--help` for every command. A test compares this page with the code;
+`EMBEDKIT_RENEW_GOLDEN=1 .venv/bin/pytest tests/jobs/cli/test_docs.py` writes it again. RUN is the name of a run or the
+path of its folder.
 """
 
 
 def helps(command: click.Command, words: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
-    """`--help` of a command and of all below it, by the words to type."""
-    said = CliRunner().invoke(cli, [*words, "--help"], prog_name="embedkit", terminal_width=110).output
-    found = {words: said.rstrip()}
+    """Output of `--help` for a command and all commands below it, by the words to type."""
+    output = CliRunner().invoke(cli, [*words, "--help"], prog_name="embedkit", terminal_width=110).output
+    found = {words: output.rstrip()}
     if isinstance(command, click.Group):
-        for name in sorted(command.commands):
-            found |= helps(command.commands[name], (*words, name))
+        for name, child in children(command).items():
+            found |= helps(child, (*words, name))
     return found
 
 
-def test_the_help_of_every_command_is_in_the_docs_as_it_is() -> None:
+def children(group: click.Group) -> dict[str, click.Command]:
+    """Commands of a group by name, in the order of its help."""
+    context = click.Context(group)
+    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
+def test_docs_have_the_help_of_every_command() -> None:
     text = INTRODUCTION
-    for words, said in helps(cli).items():
-        text += f"\n## {' '.join(('embedkit', *words))}\n\n```\n{said}\n```\n"
+    for words, output in helps(cli).items():
+        text += f"\n## {' '.join(('embedkit', *words))}\n\n```\n{output}\n```\n"
     if os.environ.get("EMBEDKIT_RENEW_GOLDEN"):
         COMMANDS.write_text(text)
     assert COMMANDS.read_text() == text
 
 
-def test_every_row_of_what_can_go_wrong_names_a_test_that_there_is() -> None:
+def test_what_can_go_wrong_names_existing_tests() -> None:
     table = (ROOT / "docs" / "operating.md").read_text().partition("## What can go wrong")[2].partition("\n## ")[0]
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
     assert len(rows) > 20
@@ -52,11 +60,11 @@ def test_every_row_of_what_can_go_wrong_names_a_test_that_there_is() -> None:
 
 
 @pytest.mark.slow
-def test_the_tables_of_where_time_goes_are_what_the_script_prints() -> None:
+def test_where_time_goes_is_what_the_script_prints() -> None:
     command = [sys.executable, "-m", "benchmarks.where_time_goes"]
-    said = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    printed = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout
     page = (ROOT / "docs" / "estimate.md").read_text()
-    assert page.partition("<!-- where_time_goes -->\n")[2].partition("<!-- -->")[0] == said
+    assert page.partition("<!-- where_time_goes -->\n")[2].partition("<!-- -->")[0] == printed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -71,15 +79,15 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_in_pages_have_options_that_there_are(page: Path) -> None:
+def test_examples_use_options_that_exist(page: Path) -> None:
     for line in re.findall(r"^\s*(?:embedkit|.*`embedkit) .*$", page.read_text(), flags=re.MULTILINE):
         for words in re.findall(r"embedkit ([a-z]+(?: check)?)\b([^`#|&]*)", line):
             command: click.Command = cli
             for word in words[0].split():
                 if not isinstance(command, click.Group):
                     break
-                assert word in command.commands, f"{page.name}: {line}"
-                command = command.commands[word]
+                assert word in children(command), f"{page.name}: {line}"
+                command = children(command)[word]
             known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
             typed = re.findall(r"(?<![\w-])--[a-z][a-z-]*", words[1])
             assert set(typed) <= known | {"--help"}, f"{page.name}: {line}"

@@ -16,7 +16,7 @@ from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig, ShardManifest
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
-from jobs.cli.main import slots_of
+from jobs.cli.run import slots_of
 from jobs.local.queue import Job, LocalQueue, Slot, make_slots
 from tests.conftest import EMBEDKIT, ROOT, embedkit, needs_vllm
 
@@ -61,7 +61,7 @@ def test_each_slot_runs_one_job_at_a_time(run: RunFolder, tmp_path: Path) -> Non
     assert not list((run.logs / "submitit").iterdir())
 
 
-def test_a_failure_is_told_and_stops_no_other_job(run: RunFolder, tmp_path: Path) -> None:
+def test_a_failure_is_reported_and_stops_no_other_job(run: RunFolder, tmp_path: Path) -> None:
     queue = LocalQueue(run, make_slots(1, []))
     jobs = [Job("a", fail, (tmp_path,)), Job("b", die, (tmp_path,)), Job("c", note, (tmp_path / "notes", "c"))]
     failures = queue.run(jobs, lambda: None)
@@ -71,7 +71,7 @@ def test_a_failure_is_told_and_stops_no_other_job(run: RunFolder, tmp_path: Path
     assert (tmp_path / "notes").exists()
 
 
-def test_an_old_error_in_the_log_is_not_told_again(run: RunFolder, tmp_path: Path) -> None:
+def test_an_old_error_in_the_log_is_not_reported_again(run: RunFolder, tmp_path: Path) -> None:
     queue = LocalQueue(run, make_slots(1, []))
     assert "the moon is full" in queue.run([Job("a", fail, (tmp_path,))], lambda: None)["a"]
     assert "killed?" in queue.run([Job("a", die, (tmp_path,))], lambda: None)["a"]
@@ -124,9 +124,7 @@ def wait_for(condition: Callable[[], bool], started: "subprocess.Popen[str]") ->
 
 @pytest.mark.slow
 @needs_vllm
-def test_a_run_killed_in_embed_leaves_no_process_and_is_resumed(
-    tiny_qwen: Path, small_chats: Path, tmp_path: Path
-) -> None:
+def test_a_run_killed_in_embed_leaves_no_process(tiny_qwen: Path, small_chats: Path, tmp_path: Path) -> None:
     request = [
         *("--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 500, "--shards", 1),
         *("--output-dir", tmp_path, "--run-name", "run"),
@@ -145,9 +143,7 @@ def test_a_run_killed_in_embed_leaves_no_process_and_is_resumed(
 
 
 @pytest.mark.slow
-def test_a_run_interrupted_in_prepare_leaves_no_process_and_is_resumed(
-    demo_chats: Path, minilm: Path, tmp_path: Path
-) -> None:
+def test_a_run_interrupted_in_prepare_leaves_no_process(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
     request = [
         *("--dataset", demo_chats, "--model", minilm, "--engine", "hash", "--sample-size", 1000),
         *("--output-dir", tmp_path, "--run-name", "run"),
@@ -160,7 +156,7 @@ def test_a_run_interrupted_in_prepare_leaves_no_process_and_is_resumed(
     wait_until_gone(tmp_path, 10)
     assert started.stderr is not None
     message = started.stderr.read()
-    assert "interrupted; what is done is kept: embedkit run --resume" in message
+    assert "interrupted; finished work is kept. To continue: embedkit run --resume" in message
     assert "Traceback" not in message
     assert not run.plan.exists()
     made = run.part_data(0).stat().st_mtime_ns
@@ -169,19 +165,17 @@ def test_a_run_interrupted_in_prepare_leaves_no_process_and_is_resumed(
     assert embedkit("verify", run.path).returncode == 0
 
 
-def test_a_run_takes_the_gpus_of_the_machine_that_it_runs_on(
-    hash_run: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Not those of the login node where it was asked for."""
-    asked = read(hash_run.config, RunConfig)
-    config = msgspec.structs.replace(asked, request=msgspec.structs.replace(asked.request, device="cuda"))
+def test_a_run_takes_the_gpus_of_its_machine(hash_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not those of the login node where it was created."""
+    on_cpus = read(hash_run.config, RunConfig)
+    config = msgspec.structs.replace(on_cpus, request=msgspec.structs.replace(on_cpus.request, device="cuda"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
     assert slots_of(config, None) == (3, ["4", "5", "7"])
     assert slots_of(config, 2) == (2, ["4", "5"])
-    with pytest.raises(UsageError, match="--num-gpus 4: this machine shows 3 GPUs"):
+    with pytest.raises(UsageError, match="--num-gpus 4: this machine has 3 GPUs"):
         slots_of(config, 4)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(UsageError, match="the run is asked for on GPUs: this machine shows 0 GPUs"):
+    with pytest.raises(UsageError, match="the run needs GPUs: this machine has 0 GPUs"):
         slots_of(config, None)
-    assert slots_of(asked, None) == (asked.num_gpus, [])
-    assert slots_of(asked, 5) == (5, [])
+    assert slots_of(on_cpus, None) == (on_cpus.num_gpus, [])
+    assert slots_of(on_cpus, 5) == (5, [])

@@ -1,0 +1,35 @@
+"""The command `embed`: embed shards in this process."""
+
+import shlex
+
+import click
+
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
+from embedkit.embed.stage import embed_shards
+from embedkit.errors import UsageError
+from embedkit.prepare.plan import read_plan
+from embedkit.run import RunFolder, program
+from embedkit.storage.atomic import match_umask
+from jobs.cli.errors import with_resume_hint
+from jobs.cli.options import run_argument
+from jobs.local.progress import watching
+from jobs.output import new_console, print_lines
+
+
+@click.command()
+@run_argument
+@click.option("--shard", "shards", type=click.IntRange(0), multiple=True, help="Only this shard; repeatable.")
+def embed(folder: RunFolder, shards: tuple[int, ...]) -> None:
+    """Embed the unfinished shards in this process.
+
+    Shards are embedded one after another with one engine.
+    """
+    plan = read_plan(folder, read(folder.config, RunConfig))
+    for shard in shards:
+        if shard >= len(plan.shards):
+            raise UsageError(f"--shard {shard}: the run has shards 0 to {len(plan.shards) - 1}")
+    match_umask(folder.path)
+    with watching(folder, new_console()), with_resume_hint(folder):
+        embed_shards(folder, list(shards) or list(range(len(plan.shards))))
+    print_lines(f"Next, once all shards are done: {shlex.join([program(), 'merge', str(folder.path)])}")

@@ -1,0 +1,26 @@
+"""The command `merge`: check all shards and merge them."""
+
+import click
+
+from embedkit.merge.stage import merge as merge_run
+from embedkit.run import RunFolder
+from embedkit.storage.atomic import match_umask
+from jobs.cli.errors import with_resume_hint
+from jobs.cli.options import run_argument
+from jobs.cli.summary import print_summary
+from jobs.output import new_console
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--allow-mixed", is_flag=True, help="Merge shards that different engines made. The run records that they differ."
+)
+def merge(folder: RunFolder, allow_mixed: bool) -> None:
+    """Check all shards and merge them.
+
+    Shards are streamed, so memory use does not grow with the run.
+    """
+    match_umask(folder.path)
+    with with_resume_hint(folder):
+        print_summary(folder, merge_run(folder, allow_mixed), new_console())

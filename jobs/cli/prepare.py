@@ -1,0 +1,30 @@
+"""The command `prepare`: create a run and prepare it."""
+
+import shlex
+
+import click
+
+from embedkit.prepare.stage import prepare as prepare_run
+from embedkit.run import program
+from jobs.cli.errors import with_resume_hint
+from jobs.cli.open_run import open_run
+from jobs.cli.request_options import RequestOptions, request_options
+from jobs.local.progress import watching
+from jobs.output import new_console, print_lines
+
+
+@click.command()
+@request_options
+@click.option("--workers", type=click.IntRange(1), help="Number of processes.  [default: one per CPU]")
+def prepare(request: RequestOptions, workers: int | None) -> None:
+    """Create a run and prepare it.
+
+    Prepare extracts the texts, counts tokens, drops rows that cannot be embedded and plans the shards.
+    """
+    folder, _ = open_run(request)
+    with watching(folder, new_console()), with_resume_hint(folder):
+        plan = prepare_run(folder, workers)
+    print_lines(
+        f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "
+        f"Next: {shlex.join([program(), 'embed', str(folder.path)])}"
+    )

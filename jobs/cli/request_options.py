@@ -1,0 +1,92 @@
+"""The options that describe a run: which data, which model, and how they are embedded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from embedkit.documents.schema import Device, Dtype, EngineName, Texts, View
+from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, output_dir_option
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestOptions:
+    """The values of the request options.
+
+    typed: names of the options that were typed. A resumed run takes its own settings for all others.
+    """
+
+    dataset: tuple[str, ...]
+    config: str | None
+    split: str | None
+    revision: str | None
+    messages_column: str
+    source_column: str
+    model: str | None
+    model_revision: str | None
+    engine: EngineName
+    views: tuple[View, ...]
+    max_length: int | None
+    sample_size: int
+    full: bool
+    random_seed: int | None
+    shards: int | None
+    num_gpus: int | None
+    texts: Texts
+    device: Device | None
+    dtype: Dtype | None
+    output_dir: Path
+    run_name: str | None
+    resume: bool
+    overwrite: bool
+    typed: frozenset[str] = frozenset()
+
+
+REQUEST_OPTIONS = [
+    click.option("--dataset", multiple=True,
+                 help="Hub id of a data set, or Parquet or JSONL files (path or glob; repeatable)."),
+    click.option("--config", help="Configuration of a Hub data set.  [default: its only or default one]"),
+    click.option("--split", help="Split of a Hub data set; `all` for every split.  [default: train, or the only one]"),
+    click.option("--revision", help="Commit, tag or branch of a Hub data set. The run records the commit."),
+    click.option("--messages-column", default="messages", show_default=True, help="Column with the chats."),
+    click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
+    click.option("--model", help="Hub id or folder of the model. The hash engine needs only its tokenizer."),
+    click.option("--model-revision", help="Commit, tag or branch of a Hub model. The run records the commit."),
+    click.option("--engine", type=click.Choice(ENGINES), default="vllm", show_default=True,
+                 help="transformers: the same vectors without vLLM, but slower. hash: for trials; its vectors have no "
+                 "meaning."),
+    click.option("--view", "views", type=VIEW, multiple=True, default=("combined",), show_default=True,
+                 help="Text to embed; repeatable. One matrix per view."),
+    click.option("--max-length", type=click.IntRange(1),
+                 help="Most tokens per row. Longer rows are dropped, not truncated.  [default: the model's limit]"),
+    click.option("--sample-size", type=click.IntRange(1), default=625, show_default=True, help="Rows per source."),
+    click.option("--full", is_flag=True, help="All rows of all sources. Not with --sample-size."),
+    click.option("--random-seed", type=int, help="Sample at random; the same seed gives the same rows on every "
+                 "machine.  [default: the first rows of each source]"),
+    click.option("--shards", type=click.IntRange(1),
+                 help="Number of shards.  [default: one per half hour of GPU time]"),
+    click.option("--num-gpus", type=click.IntRange(1), help="GPUs to use at once. Without GPUs: worker processes.  "
+                 "[default: all GPUs of this machine, else 1]"),
+    click.option("--texts", type=click.Choice(["all", "none"]), default="all", show_default=True,
+                 help="all: metadata.parquet has the texts too. none: only extracted_data.parquet has them."),
+    click.option("--device", type=click.Choice(DEVICES), help="Device of the engine.  [default: cuda if this machine "
+                 "has a GPU or vLLM's GPU build, else cpu]"),
+    click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Data type the engine computes "
+                 "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
+    output_dir_option,
+    click.option("--run-name", help="Name of the run's folder.  [default: made from data set, model and sample]"),
+    click.option("--resume", is_flag=True, help="Continue an existing run. Settings that are not given are the run's."),
+    click.option("--overwrite", is_flag=True, help="Delete the existing run of this name completely and start again."),
+]  # fmt: skip
+
+
+def request_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the request options; it gets them as RequestOptions, its first argument."""
+    gathered = gathered_into(RequestOptions)(command)
+    for option in reversed(REQUEST_OPTIONS):
+        gathered = option(gathered)
+    return gathered

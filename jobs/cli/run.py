@@ -1,0 +1,54 @@
+"""The command `run`: every stage on this machine."""
+
+import click
+
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig, Success
+from embedkit.errors import UsageError
+from embedkit.storage.lock import run_lock
+from jobs.cli.errors import with_resume_hint
+from jobs.cli.open_run import open_run
+from jobs.cli.request_options import RequestOptions, request_options
+from jobs.cli.summary import print_summary
+from jobs.local.queue import make_slots, visible_gpus
+from jobs.local.stages import run_stages
+from jobs.output import new_console, print_lines
+from jobs.submit.state import refuse_if_active
+
+
+@click.command()
+@request_options
+def run(request: RequestOptions) -> None:
+    """Prepare, embed and merge on this machine.
+
+    It uses all GPUs of the machine unless --num-gpus is given.
+    """
+    console = new_console()
+    folder, config = open_run(request)
+    refuse_if_active(folder)
+    slots = make_slots(*slots_of(config, request.num_gpus))
+    print_lines(f"run {folder.path}")
+    with with_resume_hint(folder), run_lock(folder.path / "run.lease", "running this run"):
+        run_stages(folder, slots, console)
+        print_summary(folder, read(folder.success, Success), console)
+
+
+def slots_of(config: RunConfig, typed: int | None) -> tuple[int, list[str]]:
+    """Return the number of jobs at a time and the CUDA names of their GPUs ([] without GPUs).
+
+    Args:
+        config: of the run.
+        typed: the value of --num-gpus, None if it was not typed.
+
+    Raises:
+        UsageError: this machine has fewer GPUs.
+    """
+    if config.request.device != "cuda":
+        return typed or config.num_gpus, []
+    # config.num_gpus is that of the machine where the run was created, perhaps a login node.
+    found = visible_gpus()
+    count = typed or len(found)
+    if not 0 < count <= len(found):
+        wanted = "the run needs GPUs" if typed is None else f"--num-gpus {typed}"
+        raise UsageError(f"{wanted}: this machine has {len(found)} GPUs")
+    return count, found[:count]

@@ -1,0 +1,64 @@
+"""What `submit` and `rerun` share: options of the jobs, and the summary of what was submitted."""
+
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+from embedkit.run import RunFolder, program
+from jobs.output import print_lines
+from jobs.submit.rerun import Resubmission
+
+R = TypeVar("R")
+MOST_FAILURES = 10
+
+JOB_OPTIONS = [
+    click.option("--profile", "profile_name", metavar="NAME|PATH",
+                 help="Site profile: a name in slurm_templates/ or the path of a TOML file."),
+    click.option("--preflight/--no-preflight", default=None, help="Run a short task that tests node and engine before "
+                 "the shards.  [default: yes, except with --engine hash; in a rerun: as before]"),
+    click.option("--analyze/--no-analyze", default=None, help="Run a job that analyzes the run after merge.  "
+                 "[default: no; in a rerun: as before]"),
+    click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing."),
+]  # fmt: skip
+
+
+def job_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of the jobs that it submits."""
+    for option in reversed(JOB_OPTIONS):
+        command = option(command)
+    return command
+
+
+def print_submission(run: RunFolder, done: Resubmission) -> None:
+    """Print what was submitted, or would be, and the next command."""
+    state, plan = done.state, done.plan
+    print_lines(f"run {run.path}")
+    if state.planned:
+        print_lines(f"{state.shards - len(state.problems)} of {state.shards} shards are finished")
+    if state.live:
+        busy = sorted(Counter((live.stage, live.task.state.lower()) for live in state.live).items())
+        print_lines("already on the cluster: " + ", ".join(f"{n} {stage} {state}" for (stage, state), n in busy))
+    print_lines(*(f"failed before: {line}" for line in done.failed[:MOST_FAILURES]))
+    if len(done.failed) > MOST_FAILURES:
+        print_lines(f"and {len(done.failed) - MOST_FAILURES} more ways to fail; see logs/embed-*.log")
+    print_lines(*(f"requested: {change}" for change in done.adapted))
+    if plan.cancel:
+        print_lines(f"cancelled: {', '.join(plan.cancel)} (could never start, or replaced)")
+    _print_jobs(run, done)
+
+
+def _print_jobs(run: RunFolder, done: Resubmission) -> None:
+    """Print one line per job, with its dependency, and the next command."""
+    jobs = {line.stage: line.job for line in done.submitted}
+    for job in done.plan.submit:
+        ready = job.after({stage: name for stage, name in jobs.items() if name})
+        what = f"{job.stage} {f'shards {ready.array}' if job.array else ''}".strip()
+        after = f" (after {ready.dependency})" if ready.dependency else ""
+        print_lines(f"job {jobs[job.stage]}: {what}{after}" if job.stage in jobs else f"would submit {what}{after}")
+    if not done.plan.submit:
+        print_lines("merged: nothing to do" if done.state.merged else "nothing to submit")
+    elif done.submitted:
+        print_lines(f"Next: {shlex.join([program(), 'status', run.name, '--output-dir', str(run.path.parent)])}")

@@ -1,0 +1,72 @@
+"""The command `submit`: a whole run as Slurm jobs."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import click
+
+from embedkit.analysis.stage import Options, require_libraries
+from embedkit.errors import UsageError
+from jobs.cli.forecast import print_forecast
+from jobs.cli.open_run import open_run
+from jobs.cli.options import gathered_into
+from jobs.cli.request_options import RequestOptions, request_options
+from jobs.cli.submission import job_options, print_submission
+from jobs.output import new_console
+from jobs.profiles.load import load_profile
+from jobs.submit.limits import check_new_run
+from jobs.submit.rerun import SubmitOptions, last_profile, submit_missing
+from jobs.submit.state import refuse_if_active
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitCommandOptions:
+    """The options of `submit` besides the request. `preflight`, `analyze`: None if they were not typed."""
+
+    profile_name: str | None
+    preflight: bool | None
+    analyze: bool | None
+    dry_run: bool
+    scripts: bool
+
+
+@click.command()
+@request_options
+@job_options
+@click.option("--scripts", is_flag=True, help="With --dry-run: print the whole script of each job.")
+@gathered_into(SubmitCommandOptions)
+def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
+    """Submit a whole run to Slurm.
+
+    The jobs are prepare, preflight, embed (an array with one task per shard) and merge. They wait for each other;
+    the command returns at once. --num-gpus is the number of shards embedded at once.
+    """
+    if options.profile_name is None and not request.resume:
+        _refuse_without_profile()
+    profile = load_profile(options.profile_name) if options.profile_name is not None else None
+    on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
+    if options.analyze:
+        require_libraries(Options())
+    check = _refuse_without_profile
+    if profile is not None:
+        check = partial(check_new_run, profile, options.preflight, options.analyze)
+    folder, config = open_run(request, "plan" if options.dry_run else "submit", on_gpus=on_gpus, check=check)
+    if profile is None:
+        profile = load_profile(last_profile(folder)[0])
+    if folder.config.exists():
+        refuse_if_active(folder)
+    parallel = request.num_gpus or config.num_gpus
+    preflight, analyze = options.preflight, options.analyze
+    if options.dry_run:
+        scripts, console = options.scripts, new_console()
+        print_forecast(
+            folder, config, profile, parallel, console, scripts=scripts, preflight=preflight, analyze=analyze
+        )
+        return
+    how = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
+    done = submit_missing(folder, config, profile, how)
+    print_submission(folder, done)
+
+
+def _refuse_without_profile(*_: object) -> None:
+    raise UsageError("--profile is needed: it names the partition, time and memory that jobs request on this cluster")

@@ -1,0 +1,44 @@
+"""The summary of a merged run, printed by `run` and `merge`."""
+
+from rich.console import Console
+from rich.table import Table
+
+from embedkit.documents.codec import read
+from embedkit.documents.schema import VIEWS, RunConfig, ShardManifest, Success
+from embedkit.prepare.plan import read_plan
+from embedkit.run import RunFolder
+from jobs.output import print_lines
+
+
+def print_summary(run: RunFolder, success: Success, console: Console) -> None:
+    """Print rows read, kept and dropped, tokens, speed and files of a merged run."""
+    plan = read_plan(run, read(run.config, RunConfig))
+    manifests = [read(run.shard_manifest(shard), ShardManifest) for shard in range(len(plan.shards))]
+    unit = "GPU" if plan.settings.device == "cuda" else "worker"
+    seconds = sum(chunk.seconds for manifest in manifests for chunk in manifest.chunks)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in plan.dropped.items() if count)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    rows = [
+        ("rows in the data set", f"{plan.rows:,}"),
+        ("rows chosen", f"{plan.rows_chosen:,}"),
+        ("rows kept", f"{plan.rows_kept:,} from {len(success.sources):,} sources"),
+        ("rows dropped", dropped or "0"),
+        ("tokens", f"{plan.tokens:,}"),
+        ("tokens/s", f"{plan.tokens / max(seconds, 1e-9):,.0f} per {unit}, without start-up"),
+        ("vectors", f"{success.rows:,} x {success.dim} float32{_views(success)}"),
+        ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
+        ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
+    ]
+    for name, value in rows:
+        table.add_row(name, value)
+    console.print(table)
+    matrices = [run.view_matrix(view) for view in VIEWS if view in success.empty]
+    print_lines(*(f"  {path}" for path in (*matrices, run.metadata, run.by_source, run.dropped)))
+
+
+def _views(success: Success) -> str:
+    """Return the views and how many of their texts are empty; "" for a run that has only `combined`."""
+    if set(success.empty) == {"combined"}:
+        return ""
+    named = [f"{view} ({success.empty[view]:,} empty)" for view in VIEWS if view in success.empty]
+    return f" each: {', '.join(named)}"

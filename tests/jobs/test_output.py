@@ -1,0 +1,40 @@
+"""What commands print reaches the terminal or the pipe as it is."""
+
+import json
+
+import msgspec
+import pytest
+
+from jobs.output import PIPE_WIDTH, new_console, print_error, print_json, print_lines
+
+
+class Point(msgspec.Struct):
+    x: int
+    name: str
+
+
+def test_lines_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """No wrapping, no markup, no emoji codes, no expanded tabs: a path or a text can be copied."""
+    lines = ["/runs/[red]demo[/red]", ":smile: a\tb", "w " * 800, "Grüße 文"]
+    print_lines(*lines)
+    assert capsys.readouterr().out == "".join(f"{line}\n" for line in lines)
+
+
+def test_json_is_printed_of_structs_and_of_builtins(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    print_json(Point(1, "é"))
+    print_json({"points": [Point(2, "b")], "share": 0.5})
+    printed = capsysbinary.readouterr().out.decode()
+    assert printed.startswith('{\n "x": 1,\n "name": "é"\n}\n')
+    assert json.loads(printed.split("}\n", 1)[1]) == {"points": [{"x": 2, "name": "b"}], "share": 0.5}
+
+
+def test_errors_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    print_error("no run named 'x'")
+    assert capsys.readouterr() == ("", "embedkit: no run named 'x'\n")
+
+
+def test_tables_are_not_wrapped_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    console = new_console()
+    assert console.width == PIPE_WIDTH
+    console.print("w " * 300)
+    assert len(capsys.readouterr().out.splitlines()) == 1
