@@ -10,12 +10,12 @@ from embedkit.analysis.page.render import render
 from embedkit.page_shell import page_environment
 from jobs.report.compute import make_report
 from jobs.report.page import page
-from tests.support.histories import evidence_of, inputs
+from tests.support.histories import inputs, observations
 
 
 def pages() -> dict[str, str]:
     analysis = render("run", "a run", [], [], Packed(), ("", 0))
-    return {"report": page(make_report(inputs(evidence_of({})))), "analysis": analysis}
+    return {"report": page(make_report(inputs(observations({})))), "analysis": analysis}
 
 
 def colours(html: str, selector: str) -> dict[str, str]:
