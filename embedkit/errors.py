@@ -19,6 +19,12 @@ class UsageError(EmbedkitError):
     exit_code = 2
 
 
+class Interrupted(EmbedkitError):
+    """The person pressed Ctrl-C. Nothing is wrong. The exit code is the one that shells use."""
+
+    exit_code = 130
+
+
 class CanaryMoved(EmbedkitError):
     """The canary's vectors changed while a shard was embedded: the GPU of this node cannot be trusted."""
 

@@ -14,10 +14,8 @@ from typing import Any
 
 import msgspec
 
-from embedkit.data.dataset import check_columns, find_files, identify
-from embedkit.data.hub import DataSource, fetch_dataset, fetch_model, is_hub_id
-from embedkit.documents.codec import encode, read
-from embedkit.documents.schema import (
+from embedkit.data import DataSource, check_columns, fetch_dataset, fetch_model, find_files, identify, is_hub_id
+from embedkit.documents import (
     FORMAT,
     VIEWS,
     Device,
@@ -28,12 +26,13 @@ from embedkit.documents.schema import (
     RunConfig,
     Texts,
     View,
+    encode,
+    read,
 )
 from embedkit.errors import UsageError
-from embedkit.model.folder import model_files, model_limit, read_json, read_pooling, weight_folders
-from embedkit.model.tokenizer import tokenizer_file
+from embedkit.model import model_files, model_limit, read_json, read_pooling, tokenizer_file, weight_folders
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import match_umask, remove_temporaries, write_once
+from embedkit.storage import match_umask, remove_temporaries, write_once
 from embedkit.versions import environment, package_folder
 
 

@@ -5,7 +5,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedkit.documents.schema import View
+from embedkit.documents import View
 from embedkit.errors import UsageError
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import match_umask
+from embedkit.storage import match_umask
 from jobs.os_errors import FORBIDDEN, FULL, describe_os_error, errno_of
-from jobs.records.submissions import Submissions
+from jobs.records import Submissions
 
 log = logging.getLogger("embedkit")
 
@@ -24,7 +24,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 def prepare_task(run: Path, workers: int | None = None) -> None:
     """Prepare the run."""
     os.environ.update(OFFLINE)
-    from embedkit.prepare.stage import prepare
+    from embedkit.prepare import prepare
 
     match_umask(run)
     prepare(RunFolder(run), workers)
@@ -33,7 +33,7 @@ def prepare_task(run: Path, workers: int | None = None) -> None:
 def embed_task(run: Path, shard: int) -> None:
     """Embed one shard."""
     os.environ.update(OFFLINE)
-    from embedkit.embed.stage import embed_shards
+    from embedkit.embed import embed_shards
 
     match_umask(run)
     embed_shards(RunFolder(run), [shard])
@@ -52,7 +52,7 @@ def preflight_task(run: Path) -> None:
 def merge_task(run: Path, allow_mixed: bool = False) -> None:
     """Merge the run's shards."""
     os.environ.update(OFFLINE)
-    from embedkit.merge.stage import merge
+    from embedkit.merge import merge
 
     match_umask(run)
     merge(RunFolder(run), allow_mixed)
@@ -60,7 +60,7 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
 
 def analyze_task(run: Path) -> None:
     """Analyze the merged run."""
-    from embedkit.analysis.stage import analyze
+    from embedkit.analysis import analyze
 
     analyze(RunFolder(run))
 

@@ -11,13 +11,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents.codec import read
-from embedkit.documents.matrix_file import open_matrix
-from embedkit.documents.schema import Plan, RunConfig, Success, View
+from embedkit.documents import Plan, RunConfig, Success, View, open_matrix, read
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.prepare.extract import TEXT_COLUMNS, count_column, empty_column
-from embedkit.prepare.kept_rows import KeptRows
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import TEXT_COLUMNS, KeptRows, count_column, empty_column, read_plan
 from embedkit.run import RunFolder
 
 BLOCK_ROWS = 65_536

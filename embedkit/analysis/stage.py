@@ -33,14 +33,12 @@ from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.similarity.neighborhood import Neighborhood, find_neighborhood, rows_on_map, summary
 from embedkit.analysis.stratified_sample import stratified_sample
 from embedkit.data.source_folders import source_folders
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig, View
+from embedkit.documents import RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.log_progress import LogProgress
-from embedkit.prepare.extract import TEXT_COLUMNS
+from embedkit.prepare import TEXT_COLUMNS
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import atomic_write, atomic_write_bytes, match_umask, remove_temporaries
-from embedkit.storage.lock import run_lock
+from embedkit.storage import atomic_write, atomic_write_bytes, match_umask, remove_temporaries, run_lock
 
 log = logging.getLogger(__name__)
 

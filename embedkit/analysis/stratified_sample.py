@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
-from embedkit.data.sampling import row_hash
+from embedkit.data import row_hash
 
 FLOOR_ROWS = 5
 """Rows that the rule "floor" takes of each source, if the source has that many."""

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from embedkit.check import probe
-from embedkit.documents.schema import EngineName
+from embedkit.documents import EngineName
 
 PACKAGES: Mapping[EngineName, tuple[str, ...]] = {
     "vllm": ("torch", "vllm"),

@@ -13,19 +13,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, run_probe, version_problems
-from embedkit.data.hub import require_fetched
-from embedkit.documents.codec import digest, read, write
-from embedkit.documents.schema import FORMAT, Preflight, RunConfig
-from embedkit.embed.canary import canary_inputs, distance, embed_canary, to_bytes, tolerance
-from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
+from embedkit.data import require_fetched
+from embedkit.documents import FORMAT, Preflight, RunConfig, digest, read, write
+from embedkit.embed import (
+    QUIET_SECONDS,
+    START_SECONDS,
+    Watchdog,
+    canary_inputs,
+    distance,
+    embed_canary,
+    to_bytes,
+    tolerance,
+)
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError, PreflightFailed
 from embedkit.job import current_job
-from embedkit.model.folder import require_same_model
-from embedkit.model.tokenizer import load_tokenizer
-from embedkit.prepare.plan import engine_settings
+from embedkit.model import load_tokenizer, require_same_model
+from embedkit.prepare import engine_settings
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import atomic_write_bytes
+from embedkit.storage import atomic_write_bytes
 from embedkit.versions import environment, package_folder
 
 log = logging.getLogger(__name__)

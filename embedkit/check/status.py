@@ -6,12 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import DataIndex, PartManifest, Plan, PlanShard, RunConfig
-from embedkit.embed.shard_file import JOURNAL, has_matrices, journals
-from embedkit.embed.shard_state import NOT_FINISHED, ShardStates
+from embedkit.documents import DataIndex, PartManifest, Plan, PlanShard, RunConfig, read
+from embedkit.embed import JOURNAL, NOT_FINISHED, ShardStates, has_matrices, journals
 from embedkit.errors import EmbedkitError
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 
 State = Literal["pending", "started", "done"]

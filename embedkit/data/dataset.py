@@ -17,7 +17,7 @@ import polars as pl
 
 from embedkit.data import jsonl, parquet
 from embedkit.data.reader import Block, IndexedFile, Reader
-from embedkit.documents.schema import DataFile
+from embedkit.documents import DataFile
 from embedkit.errors import UsageError
 
 READERS: dict[str, Reader] = {".parquet": parquet, ".jsonl": jsonl}

@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 
 from embedkit.data.hub_errors import DamagedFile, Kind, call_with_retries, explain_hub_errors
 from embedkit.data.hub_splits import CARD_FILES, choose_files
-from embedkit.documents.schema import RunConfig
+from embedkit.documents import RunConfig
 from embedkit.errors import EmbedkitError
-from embedkit.model.folder import is_identity
+from embedkit.model import is_identity
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import sha256_file
+from embedkit.storage import sha256_file
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ import msgspec
 import polars as pl
 
 from embedkit.data.reader import BATCH_BYTES, MESSAGES, Block, IndexedFile, require_columns
-from embedkit.documents.codec import UNREADABLE
-from embedkit.documents.schema import DataFile
+from embedkit.documents import UNREADABLE, DataFile
 from embedkit.errors import EmbedkitError
 
 BLOCK_LINES = 1024

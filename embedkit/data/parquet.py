@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns
-from embedkit.documents.schema import DataFile
+from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError, UsageError
 
 BATCH_ROWS = 4096

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import polars as pl
 
-from embedkit.documents.schema import DataFile
+from embedkit.documents import DataFile
 from embedkit.errors import UsageError
 
 BATCH_BYTES = 8 << 20

@@ -5,8 +5,7 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.data.source_folders import source_folders
-from embedkit.documents.codec import file_problem
-from embedkit.documents.schema import Plan, SourceRecord
+from embedkit.documents import Plan, SourceRecord, file_problem
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 

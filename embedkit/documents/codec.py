@@ -13,7 +13,7 @@ import msgspec
 
 from embedkit.documents.schema import FORMAT, Document, FileRecord
 from embedkit.errors import EmbedkitError
-from embedkit.storage.atomic import atomic_write_bytes, sha256_file
+from embedkit.storage import atomic_write_bytes, sha256_file
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """Exceptions that msgspec raises for JSON that is broken, has a wrong type or is nested too deeply."""

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from embedkit.documents.schema import FileRecord
-from embedkit.storage.atomic import fsync_file, fsync_folder, remove_temporaries
+from embedkit.storage import fsync_file, fsync_folder, remove_temporaries
 
 SPARE_FILES = 100
 """File descriptors to leave for the rest of the process."""

@@ -8,8 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from embedkit.storage.atomic import BLOCK_BYTES, read_into, sha256_file
-from embedkit.storage.cpus import available_cpus
+from embedkit.storage import BLOCK_BYTES, available_cpus, read_into, sha256_file
 
 
 class Digests(NamedTuple):

@@ -1,1 +1,38 @@
 """Embed shards chunk by chunk, resumable, with a manifest written last. Also: which manifests count (shard_state)."""
+
+from embedkit.embed.batch import embed_chunk
+from embedkit.embed.canary import canary_inputs, canary_problems, distance, embed_canary, to_bytes, tolerance
+from embedkit.embed.checks import differing_rows
+from embedkit.embed.inputs import InputReader, inputs_digest
+from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
+from embedkit.embed.shard_state import NOT_FINISHED, ShardStates, files_problem, rejected_shards
+from embedkit.embed.stage import embed_shards
+from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
+
+__all__ = [
+    "JOURNAL",
+    "MATRIX",
+    "NOT_FINISHED",
+    "PARTIAL",
+    "QUIET_SECONDS",
+    "START_SECONDS",
+    "InputReader",
+    "ShardStates",
+    "Watchdog",
+    "canary_inputs",
+    "canary_problems",
+    "differing_rows",
+    "distance",
+    "durable_chunks",
+    "embed_canary",
+    "embed_chunk",
+    "embed_shards",
+    "files_problem",
+    "has_matrices",
+    "inputs_digest",
+    "journals",
+    "read_journal",
+    "rejected_shards",
+    "to_bytes",
+    "tolerance",
+]

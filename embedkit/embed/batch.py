@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.schema import View
+from embedkit.documents import View
 from embedkit.embed.inputs import ChunkInput
 from embedkit.engines import Engine
 from embedkit.errors import EmbedkitError

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.data.sampling import row_hash
-from embedkit.documents.schema import EngineRecord, EngineSettings, ShardManifest
+from embedkit.data import row_hash
+from embedkit.documents import EngineRecord, EngineSettings, ShardManifest
 from embedkit.engines import Engine
 from embedkit.errors import EmbedkitError
-from embedkit.model.tokenizer import Tokenizer
+from embedkit.model import Tokenizer
 
 LENGTHS = {"cuda": (2048, 8192), "cpu": (256, 1024)}
 """Tokens of the longer texts, at most the limit: negligible on a GPU, on a CPU less than a tenth of a chunk."""

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.schema import Dtype, Vectors, View
+from embedkit.documents import Dtype, Vectors, View
 from embedkit.embed.batch import ViewVectors
 from embedkit.embed.inputs import ChunkInput
 from embedkit.errors import EmbedkitError

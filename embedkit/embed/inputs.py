@@ -9,12 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.documents.schema import Plan, RunConfig, View
+from embedkit.documents import Plan, RunConfig, View
 from embedkit.errors import EmbedkitError
-from embedkit.model.folder import vocabulary_size
-from embedkit.model.tokenizer import TokenIds, Tokenizer, load_tokenizer
-from embedkit.prepare.extract import TEXT_COLUMNS, count_column, view_text
-from embedkit.prepare.kept_rows import KeptRows
+from embedkit.model import TokenIds, Tokenizer, load_tokenizer, vocabulary_size
+from embedkit.prepare import TEXT_COLUMNS, KeptRows, count_column, view_text
 from embedkit.run import RunFolder
 
 

@@ -3,12 +3,11 @@
 import logging
 from pathlib import Path
 
-from embedkit.documents.codec import encode, read
-from embedkit.documents.schema import Plan, ShardManifest
+from embedkit.documents import Plan, ShardManifest, encode, read
 from embedkit.embed.shard_file import JOURNAL
 from embedkit.embed.shard_state import NOT_FINISHED, shard_state
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import write_once
+from embedkit.storage import write_once
 
 log = logging.getLogger(__name__)
 

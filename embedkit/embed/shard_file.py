@@ -22,12 +22,21 @@ from typing import BinaryIO, Self
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.codec import decode_line, encode_line
-from embedkit.documents.matrix_file import ITEM_BYTES, matrix_header
-from embedkit.documents.schema import FORMAT, Chunk, EngineRecord, JournalHeader, PlanShard, View
+from embedkit.documents import (
+    FORMAT,
+    ITEM_BYTES,
+    Chunk,
+    EngineRecord,
+    JournalHeader,
+    PlanShard,
+    View,
+    decode_line,
+    encode_line,
+    matrix_header,
+)
 from embedkit.embed.canary import distance, tolerance
 from embedkit.errors import EmbedkitError
-from embedkit.storage.atomic import durable_rename, fsync_folder
+from embedkit.storage import durable_rename, fsync_folder
 
 log = logging.getLogger(__name__)
 

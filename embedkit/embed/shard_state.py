@@ -9,12 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from embedkit.documents.codec import NewerFormat, digest, file_problem, read
-from embedkit.documents.schema import FileRecord, Plan, Rejected, RejectedShard, Request, ShardManifest
+from embedkit.documents import (
+    FileRecord,
+    NewerFormat,
+    Plan,
+    Rejected,
+    RejectedShard,
+    Request,
+    ShardManifest,
+    digest,
+    file_problem,
+    read,
+)
 from embedkit.embed.shard_file import MATRIX
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import wait_for_files
+from embedkit.storage import wait_for_files
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.codec import digest, file_record
-from embedkit.documents.schema import (
+from embedkit.documents import (
     FORMAT,
     Canary,
     Chunk,
@@ -25,6 +24,8 @@ from embedkit.documents.schema import (
     ShardManifest,
     ShardMatrix,
     View,
+    digest,
+    file_record,
 )
 from embedkit.embed.batch import EngineBatch, embed_batch, embed_chunk, in_row_order, make_batch
 from embedkit.embed.canary import TokenIdList, distance, embed_canary, to_bytes, tolerance
@@ -37,7 +38,7 @@ from embedkit.engines import Engine
 from embedkit.errors import CanaryMoved
 from embedkit.job import current_job
 from embedkit.log_progress import LogProgress
-from embedkit.prepare.plan import shard_of
+from embedkit.prepare import shard_of
 from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)

@@ -9,19 +9,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from embedkit.data.hub import require_fetched
-from embedkit.documents.codec import read
-from embedkit.documents.schema import Plan, RunConfig
+from embedkit.data import require_fetched
+from embedkit.documents import Plan, RunConfig, read
 from embedkit.embed.canary import canary_inputs
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.manifests import finished_manifest, remove_unnamed
 from embedkit.embed.shard_task import Clock, ShardTask, Worker
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import start_engine
-from embedkit.model.folder import require_same_model
-from embedkit.prepare.plan import read_plan
+from embedkit.model import require_same_model
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import wait_for_files
+from embedkit.storage import wait_for_files
 
 log = logging.getLogger(__name__)
 

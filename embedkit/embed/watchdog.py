@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from embedkit.errors import UsageError
-from embedkit.storage.processes import kill_descendants
+from embedkit.storage import kill_descendants
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.schema import EngineName, EngineRecord, EngineSettings
+from embedkit.documents import EngineName, EngineRecord, EngineSettings
 
 
 class Engine(Protocol):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.data.sampling import row_hash
-from embedkit.documents.schema import EngineRecord, EngineSettings
+from embedkit.data import row_hash
+from embedkit.documents import EngineRecord, EngineSettings
 
 DIM = 64
 

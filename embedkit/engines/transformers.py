@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.schema import EngineRecord, EngineSettings
+from embedkit.documents import EngineRecord, EngineSettings
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model.folder import read_pooling
+from embedkit.model import read_pooling
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.schema import EngineRecord, EngineSettings
+from embedkit.documents import EngineRecord, EngineSettings
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model.folder import read_json
-from embedkit.storage.atomic import private_folder
+from embedkit.model import read_json
+from embedkit.storage import private_folder
 
 log = logging.getLogger(__name__)
 

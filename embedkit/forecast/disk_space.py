@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from embedkit.forecast.footprint import Footprint
-from embedkit.storage.mounts import mount_of
+from embedkit.storage import mount_of
 
 TIMEOUT_SECONDS = 5.0
 KIB = 1024

@@ -17,11 +17,9 @@ import polars as pl
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedkit.data.parquet import open_parquet
-from embedkit.documents.schema import Plan, RunConfig
-from embedkit.prepare.cost import GPU_MODELS, GpuModel, model_cost
-from embedkit.prepare.parts import PART_BYTES, PART_ROWS
-from embedkit.prepare.plan import SHARD_SECONDS
+from embedkit.data import open_parquet
+from embedkit.documents import Plan, RunConfig
+from embedkit.prepare import GPU_MODELS, PART_BYTES, PART_ROWS, SHARD_SECONDS, GpuModel, model_cost
 
 Floats = npt.NDArray[np.float64]
 

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import msgspec
 
-from embedkit.documents.matrix_file import ITEM_BYTES
-from embedkit.documents.schema import RunConfig
+from embedkit.documents import ITEM_BYTES, RunConfig
 from embedkit.engines.hash import DIM
 from embedkit.forecast.estimate import Estimate, default_shards
-from embedkit.model.folder import read_json, read_modules
-from embedkit.prepare.plan import CHUNK_TOKENS
+from embedkit.model import read_json, read_modules
+from embedkit.prepare import CHUNK_TOKENS
 
 UNKNOWN_DIM = 4096
 

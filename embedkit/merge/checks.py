@@ -3,9 +3,8 @@
 import shlex
 from collections.abc import Sequence
 
-from embedkit.documents.codec import digest, write
-from embedkit.documents.schema import FORMAT, EngineRecord, Rejected, RejectedShard, ShardManifest
-from embedkit.embed.canary import canary_problems
+from embedkit.documents import FORMAT, EngineRecord, Rejected, RejectedShard, ShardManifest, digest, write
+from embedkit.embed import canary_problems
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
 

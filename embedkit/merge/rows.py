@@ -15,12 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.data.source_index import SourceIndex
-from embedkit.documents.file_set import FileSet
-from embedkit.documents.schema import Plan, Request
+from embedkit.data import SourceIndex
+from embedkit.documents import FileSet, Plan, Request
 from embedkit.log_progress import LogProgress
-from embedkit.prepare.extract import TEXT_COLUMNS
-from embedkit.prepare.parts import COMPRESSION, extracted_schema
+from embedkit.prepare import COMPRESSION, TEXT_COLUMNS, extracted_schema
 from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)

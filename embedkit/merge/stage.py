@@ -11,19 +11,28 @@ from functools import partial
 from itertools import chain
 from typing import TypeVar
 
-from embedkit.data.source_index import SourceIndex
-from embedkit.documents.codec import NewerFormat, digest, file_problem, read, write
-from embedkit.documents.file_set import FileSet
-from embedkit.documents.schema import FORMAT, Plan, RunConfig, ShardManifest, Success
-from embedkit.embed.shard_state import ShardStates, files_problem
+from embedkit.data import SourceIndex
+from embedkit.documents import (
+    FORMAT,
+    FileSet,
+    NewerFormat,
+    Plan,
+    RunConfig,
+    ShardManifest,
+    Success,
+    digest,
+    file_problem,
+    read,
+    write,
+)
+from embedkit.embed import ShardStates, files_problem
 from embedkit.errors import EmbedkitError
 from embedkit.merge.checks import check_canaries, check_engines, engine_groups, reject, shards_error
 from embedkit.merge.rows import merge_rows
 from embedkit.merge.vectors import merge_vectors
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import remove_temporaries, wait_for_files
-from embedkit.storage.lock import require_held, run_lock
+from embedkit.storage import remove_temporaries, require_held, run_lock, wait_for_files
 from embedkit.versions import versions
 
 log = logging.getLogger(__name__)

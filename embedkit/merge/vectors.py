@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.data.source_index import SourceIndex
-from embedkit.documents.file_set import FileSet, HashedFile
-from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header
-from embedkit.documents.schema import ShardManifest, View
+from embedkit.data import SourceIndex
+from embedkit.documents import ITEM_BYTES, FileSet, HashedFile, ShardManifest, View, check_matrix, matrix_header
 from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import BLOCK_BYTES, read_into
+from embedkit.storage import BLOCK_BYTES, read_into
 
 log = logging.getLogger(__name__)
 

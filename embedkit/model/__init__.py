@@ -1,1 +1,43 @@
 """The model folder: its settings and its tokenizer."""
+
+from embedkit.model.folder import (
+    is_identity,
+    model_files,
+    model_limit,
+    read_json,
+    read_modules,
+    read_pooling,
+    require_same_model,
+    vocabulary_size,
+    weight_folders,
+    weight_shapes,
+)
+from embedkit.model.tokenizer import (
+    HfTokenizer,
+    TokenIds,
+    Tokenizer,
+    audit,
+    load_reference,
+    load_tokenizer,
+    tokenizer_file,
+)
+
+__all__ = [
+    "HfTokenizer",
+    "TokenIds",
+    "Tokenizer",
+    "audit",
+    "is_identity",
+    "load_reference",
+    "load_tokenizer",
+    "model_files",
+    "model_limit",
+    "read_json",
+    "read_modules",
+    "read_pooling",
+    "require_same_model",
+    "tokenizer_file",
+    "vocabulary_size",
+    "weight_folders",
+    "weight_shapes",
+]

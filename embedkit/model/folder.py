@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from embedkit.documents.codec import UNREADABLE
-from embedkit.documents.schema import FileRecord, RunConfig
+from embedkit.documents import UNREADABLE, FileRecord, RunConfig
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.storage.atomic import sha256_file
+from embedkit.storage import sha256_file
 
 IDENTITY_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors"}
 OTHER_RUNTIMES = {"onnx", "openvino"}

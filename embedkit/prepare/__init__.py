@@ -1,1 +1,32 @@
 """The prepare stage: choose rows, extract texts, count tokens, drop rows that do not fit, and plan the shards."""
+
+from embedkit.prepare.cost import GPU_MODELS, REFERENCE, GpuModel, gpu_model, model_cost
+from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
+from embedkit.prepare.kept_rows import KeptRows
+from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
+from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, engine_settings, read_plan, shard_of
+from embedkit.prepare.stage import prepare
+
+__all__ = [
+    "CHUNK_TOKENS",
+    "COMPRESSION",
+    "GPU_MODELS",
+    "PART_BYTES",
+    "PART_ROWS",
+    "PYTHON_WHITESPACE",
+    "REFERENCE",
+    "SHARD_SECONDS",
+    "TEXT_COLUMNS",
+    "GpuModel",
+    "KeptRows",
+    "count_column",
+    "empty_column",
+    "engine_settings",
+    "extracted_schema",
+    "gpu_model",
+    "model_cost",
+    "prepare",
+    "read_plan",
+    "shard_of",
+    "view_text",
+]

@@ -20,8 +20,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.schema import Device
-from embedkit.model.folder import read_json, weight_shapes
+from embedkit.documents import Device
+from embedkit.model import read_json, weight_shapes
 
 GpuModel = Literal["h100", "h200"]
 GPU_MODELS: tuple[GpuModel, ...] = get_args(GpuModel)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from embedkit.documents.schema import Reason, View
+from embedkit.documents import Reason, View
 from embedkit.prepare.extract import count_column
 
 DROPPED_SCHEMA = {

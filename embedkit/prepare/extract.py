@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from embedkit.documents.schema import View
+from embedkit.documents import View
 
 PYTHON_WHITESPACE = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
 """Characters that str.strip() removes. Polars' default leaves \\x1c to \\x1f, so the set is passed explicitly."""

@@ -10,8 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents.codec import file_problem
-from embedkit.documents.schema import FileRecord, PlanPart
+from embedkit.documents import FileRecord, PlanPart, file_problem
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 

@@ -17,15 +17,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.data.sampling import row_hash
-from embedkit.documents.codec import file_problem, file_record, read
-from embedkit.documents.schema import FORMAT, FileRecord, PartManifest, RunConfig, View
+from embedkit.data import row_hash
+from embedkit.documents import FORMAT, FileRecord, PartManifest, RunConfig, View, file_problem, file_record, read
 from embedkit.errors import EmbedkitError
-from embedkit.model.tokenizer import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
+from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
 from embedkit.prepare.dropped_rows import count_reasons, drop_unanswered, gather_dropped, split_kept
 from embedkit.prepare.extract import count_column, empty_column, extract, view_text
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import atomic_write
+from embedkit.storage import atomic_write
 
 log = logging.getLogger(__name__)
 

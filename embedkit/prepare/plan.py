@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents.codec import digest, read
-from embedkit.documents.schema import EngineSettings, Plan, PlanShard, Request, RunConfig
+from embedkit.documents import EngineSettings, Plan, PlanShard, Request, RunConfig, digest, read
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
 from embedkit.run import RunFolder

@@ -9,24 +9,27 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow.parquet as pq
 
-from embedkit.data.dataset import Dataset, identify, open_dataset, read_sources, row_bytes
-from embedkit.data.hub import require_fetched
-from embedkit.data.sampling import sample_rows
-from embedkit.documents.codec import D, NewerFormat, digest, file_record, read, write
-from embedkit.documents.schema import (
+from embedkit.data import Dataset, identify, open_dataset, read_sources, require_fetched, row_bytes, sample_rows
+from embedkit.documents import (
     FORMAT,
+    D,
     DataIndex,
     FileRecord,
+    NewerFormat,
     PartManifest,
     Plan,
     PlanPart,
     Reason,
     RunConfig,
     View,
+    digest,
+    file_record,
+    read,
+    write,
 )
 from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
-from embedkit.model.folder import require_same_model
+from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
 from embedkit.prepare.dropped_rows import gather_dropped
 from embedkit.prepare.extract import count_column
@@ -34,9 +37,7 @@ from embedkit.prepare.parts import part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import atomic_write, remove_temporaries
-from embedkit.storage.cpus import available_cpus
-from embedkit.storage.lock import run_lock
+from embedkit.storage import atomic_write, available_cpus, remove_temporaries, run_lock
 
 log = logging.getLogger(__name__)
 

@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.data.dataset import Dataset, read_rows
-from embedkit.documents.codec import digest, write
-from embedkit.documents.schema import DataIndex, PartManifest, RunConfig
+from embedkit.data import Dataset, read_rows
+from embedkit.documents import DataIndex, PartManifest, RunConfig, digest, write
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.parts import PartMaker, PartRows
 from embedkit.run import RunFolder
-from embedkit.storage.cpus import single_threads
-from embedkit.storage.processes import exit_with_parent, ignore_interrupts
+from embedkit.storage import exit_with_parent, ignore_interrupts, single_threads
 
 
 def make_parts(

@@ -5,7 +5,7 @@ import click
 from embedkit.run import RunFolder
 from jobs.cli.options import run_argument
 from jobs.output import print_lines
-from jobs.submit.cancel import cancel_run
+from jobs.submit import cancel_run
 
 
 @click.command()

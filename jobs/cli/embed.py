@@ -4,16 +4,15 @@ import shlex
 
 import click
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
-from embedkit.embed.stage import embed_shards
+from embedkit.documents import RunConfig, read
+from embedkit.embed import embed_shards
 from embedkit.errors import UsageError
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder, program
-from embedkit.storage.atomic import match_umask
+from embedkit.storage import match_umask
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.options import run_argument
-from jobs.local.progress import watching
+from jobs.local import watching
 from jobs.output import new_console, print_lines
 
 

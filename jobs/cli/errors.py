@@ -3,18 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, Interrupted
 from embedkit.run import RunFolder
 from jobs.os_errors import describe_os_error
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells use it."""
-
-
-class Interrupted(EmbedkitError):
-    """The person pressed Ctrl-C. Nothing is wrong."""
-
-    exit_code = INTERRUPTED
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import click
 
-from embedkit.documents.schema import RunConfig
+from embedkit.documents import RunConfig
 from embedkit.run import RunFolder
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options

@@ -7,18 +7,15 @@ from rich.console import Console
 from rich.table import Table
 
 from embedkit.check.status import ShardStatus, StatusReader
-from embedkit.documents.schema import RunConfig
-from embedkit.forecast.disk_space import Space, free_bytes, shortfall
-from embedkit.forecast.estimate import PROBES, Estimate, estimate_rows
+from embedkit.documents import RunConfig
+from embedkit.forecast import PROBES, Estimate, Space, estimate_rows, free_bytes, shortfall
 from embedkit.forecast.footprint import footprint
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
-from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
+from jobs.monitor import Scale, measure, scale, seconds_until_done
 from jobs.output import print_lines
-from jobs.profiles.schema import Profile, Resources
-from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.script import make_script
-from jobs.submit.state import default_analyze, default_preflight
+from jobs.profiles import Profile, Resources
+from jobs.submit import ChainJob, default_analyze, default_preflight, make_script, whole_chain
 
 
 def print_forecast(

@@ -10,11 +10,9 @@ import click
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.cli.options import gathered_into, run_argument
-from jobs.monitor.collect import StatusCollector
-from jobs.monitor.logs import follow, newest_attempt, selected
-from jobs.monitor.schema import Overview
+from jobs.monitor import Overview, StatusCollector, follow, newest_attempt, selected
 from jobs.output import print_lines
-from jobs.records.log_names import log_name
+from jobs.records import log_name
 
 REFRESH_SECONDS = 5.0
 """Interval between queries to Slurm, which has other users."""

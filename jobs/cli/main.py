@@ -9,13 +9,12 @@ from pathlib import Path
 import click
 
 import embedkit
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, Interrupted
 from embedkit.job import enter_job
-from jobs.cli.errors import INTERRUPTED
 from jobs.cli.lazy_group import LazyCommand, LazyGroup
 from jobs.os_errors import describe_os_error
 from jobs.output import print_error
-from jobs.slurm.environment import job_of_this_process
+from jobs.slurm_environment import job_of_this_process
 
 SECTIONS = {
     "On this machine": (
@@ -76,7 +75,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         print_error("interrupted")
-        sys.exit(INTERRUPTED)
+        sys.exit(Interrupted.exit_code)
     except EmbedkitError as error:
         print_error(str(error))
         sys.exit(error.exit_code)

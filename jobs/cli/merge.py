@@ -2,9 +2,9 @@
 
 import click
 
-from embedkit.merge.stage import merge as merge_run
+from embedkit.merge import merge as merge_run
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import match_umask
+from embedkit.storage import match_umask
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.options import run_argument
 from jobs.cli.summary import print_summary

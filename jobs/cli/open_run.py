@@ -13,17 +13,16 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.data.hub import require_fetched
-from embedkit.documents.codec import read, write
-from embedkit.documents.schema import Device, RunConfig
+from embedkit.data import require_fetched
+from embedkit.documents import Device, RunConfig, read, write
 from embedkit.errors import UsageError
-from embedkit.forecast.estimate import PROBES, default_shards, estimate_rows
+from embedkit.forecast import PROBES, default_shards, estimate_rows
 from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
 from embedkit.run import RunFolder, find_run
-from embedkit.storage.atomic import match_umask
+from embedkit.storage import match_umask
 from jobs.cli.request_options import RequestOptions
-from jobs.local.queue import visible_gpus
-from jobs.submit.state import refuse_if_active
+from jobs.local import visible_gpus
+from jobs.submit import refuse_if_active
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from embedkit.documents.schema import VIEWS
+from embedkit.documents import VIEWS
 from embedkit.run import find_run
 
 R = TypeVar("R")

@@ -4,12 +4,12 @@ import shlex
 
 import click
 
-from embedkit.prepare.stage import prepare as prepare_run
+from embedkit.prepare import prepare as prepare_run
 from embedkit.run import program
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
-from jobs.local.progress import watching
+from jobs.local import watching
 from jobs.output import new_console, print_lines
 
 

@@ -6,7 +6,7 @@ import click
 
 from jobs.cli.options import json_option
 from jobs.output import print_json, print_lines
-from jobs.profiles.load import load_profile
+from jobs.profiles import load_profile
 from jobs.submit.check_profile import check_profile
 
 

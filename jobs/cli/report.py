@@ -7,10 +7,7 @@ import click
 from embedkit.run import RunFolder
 from jobs.cli.options import json_option, run_argument
 from jobs.output import new_console, print_json, print_lines
-from jobs.report.collect import read_inputs
-from jobs.report.compute import make_report
-from jobs.report.page import write_page
-from jobs.report.text import print_run_report
+from jobs.report import make_report, print_run_report, read_inputs, write_page
 
 
 @click.command()

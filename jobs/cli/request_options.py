@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from embedkit.documents.schema import Device, Dtype, EngineName, Texts, View
+from embedkit.documents import Device, Dtype, EngineName, Texts, View
 from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, output_dir_option
 
 R = TypeVar("R")

@@ -4,14 +4,13 @@ from dataclasses import dataclass
 
 import click
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
+from embedkit.documents import RunConfig, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.cli.options import gathered_into, run_argument
 from jobs.cli.submission import job_options, print_submission
-from jobs.profiles.load import load_profile, with_overrides
-from jobs.submit.rerun import Resubmission, SubmitOptions, last_profile, submit_missing
+from jobs.profiles import load_profile, with_overrides
+from jobs.submit import Resubmission, SubmitOptions, last_profile, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,18 +2,16 @@
 
 import click
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig, Success
+from embedkit.documents import RunConfig, Success, read
 from embedkit.errors import UsageError
-from embedkit.storage.lock import run_lock
+from embedkit.storage import run_lock
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.cli.summary import print_summary
-from jobs.local.queue import make_slots, visible_gpus
-from jobs.local.stages import run_stages
+from jobs.local import make_slots, run_stages, visible_gpus
 from jobs.output import new_console, print_lines
-from jobs.submit.state import refuse_if_active
+from jobs.submit import refuse_if_active
 
 
 @click.command()

@@ -8,12 +8,11 @@ import click
 import numpy as np
 import polars as pl
 
-from embedkit.analysis.merged import Merged, open_merged
+from embedkit.analysis import Merged, open_merged
 from embedkit.analysis.similarity.lookup import described, id_of_row, vector_of
 from embedkit.analysis.similarity.neighbors import nearest
 from embedkit.analysis.similarity.search import embed_query
-from embedkit.documents.codec import read
-from embedkit.documents.schema import Device, EngineName, RunConfig, View
+from embedkit.documents import Device, EngineName, RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, json_option, run_argument, split_names

@@ -9,10 +9,9 @@ from rich.live import Live
 
 from embedkit.run import RunFolder
 from jobs.cli.options import json_option, run_argument
-from jobs.local.progress import follow
-from jobs.monitor.collect import StatusCollector
-from jobs.monitor.schema import Overview
-from jobs.monitor.screen import print_overview, screen
+from jobs.local import follow
+from jobs.monitor import Overview, StatusCollector, print_overview
+from jobs.monitor.screen import screen
 from jobs.output import new_console, print_json
 
 REFRESH_SECONDS = 5.0

@@ -9,7 +9,7 @@ import click
 
 from embedkit.run import RunFolder, program
 from jobs.output import print_lines
-from jobs.submit.rerun import Resubmission
+from jobs.submit import Resubmission
 
 R = TypeVar("R")
 MOST_FAILURES = 10

@@ -5,7 +5,7 @@ from functools import partial
 
 import click
 
-from embedkit.analysis.stage import Options, require_libraries
+from embedkit.analysis import Options, require_libraries
 from embedkit.errors import UsageError
 from jobs.cli.forecast import print_forecast
 from jobs.cli.open_run import open_run
@@ -13,10 +13,8 @@ from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.cli.submission import job_options, print_submission
 from jobs.output import new_console
-from jobs.profiles.load import load_profile
-from jobs.submit.limits import check_new_run
-from jobs.submit.rerun import SubmitOptions, last_profile, submit_missing
-from jobs.submit.state import refuse_if_active
+from jobs.profiles import load_profile
+from jobs.submit import SubmitOptions, check_new_run, last_profile, refuse_if_active, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)

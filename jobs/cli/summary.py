@@ -3,9 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import VIEWS, RunConfig, ShardManifest, Success
-from embedkit.prepare.plan import read_plan
+from embedkit.documents import VIEWS, RunConfig, ShardManifest, Success, read
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.output import print_lines
 

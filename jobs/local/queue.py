@@ -22,10 +22,8 @@ import submitit
 
 from embedkit.job import enter_job
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import new_private_folder
-from embedkit.storage.cpus import available_cpus
-from embedkit.storage.processes import exit_with_process, ignore_interrupts
-from jobs.slurm.environment import job_of_this_process
+from embedkit.storage import available_cpus, exit_with_process, ignore_interrupts, new_private_folder
+from jobs.slurm_environment import job_of_this_process
 from jobs.tasks import exit_code_of, log_to_file
 
 TIMEOUT_MINUTES = 60 * 24 * 30

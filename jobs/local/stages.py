@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
+from embedkit.documents import RunConfig, read
 from embedkit.errors import EmbedkitError
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.local.progress import Display
 from jobs.local.queue import Job, LocalQueue, Slot, remove_job_files, whole_machine

@@ -1,1 +1,21 @@
 """The state of a run for the person who watches it: collect observations, classify tasks, show an overview."""
+
+from jobs.monitor.collect import StatusCollector
+from jobs.monitor.logs import follow, newest_attempt, says_out_of_memory, selected
+from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
+from jobs.monitor.schema import Overview
+from jobs.monitor.screen import print_overview
+
+__all__ = [
+    "Overview",
+    "Scale",
+    "StatusCollector",
+    "follow",
+    "measure",
+    "newest_attempt",
+    "print_overview",
+    "says_out_of_memory",
+    "scale",
+    "seconds_until_done",
+    "selected",
+]

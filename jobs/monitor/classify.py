@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from jobs.records.attempts import NO_EXIT_RECORD, Attempt
-from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
-from jobs.slurm.accounting import JobRecord
+from jobs.records import NO_EXIT_RECORD, Attempt, LiveTask, Submission, seconds_since_epoch
+from jobs.slurm import JobRecord
 
 State = Literal["done", "running", "pending", "failed", "cancelled", "unknown", "unsubmitted"]
 """pending: queued, or waiting for its turn in a run without Slurm. unknown: it left the queue a moment ago and its

@@ -7,20 +7,16 @@ from collections.abc import Mapping, Sequence
 import psutil
 
 from embedkit.check.status import Status, StatusReader
-from embedkit.documents.codec import read
-from embedkit.documents.schema import Preflight
+from embedkit.documents import Preflight, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.lock import holder_of
+from embedkit.storage import holder_of
 from jobs.monitor.logs import embedkit_error, error_line, local_process, newest_attempt
 from jobs.monitor.observations import RunObservations, names_of
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
-from jobs.records.attempts import Attempt, Attempts
-from jobs.records.log_names import log_name
-from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
-from jobs.slurm.accounting import JobRecord, history
-from jobs.slurm.client import has_slurm, queue
+from jobs.records import Attempt, Attempts, LiveTask, Submission, Submissions, log_name, seconds_since_epoch
+from jobs.slurm import JobRecord, has_slurm, history, queue
 
 
 class StatusCollector:

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from embedkit.check.status import Status
 from embedkit.run import RunFolder
 from jobs.monitor.classify import Queue, TaskObservations
-from jobs.profiles.schema import Stage
-from jobs.records.attempts import Attempt
-from jobs.records.log_names import log_name
-from jobs.records.submissions import LiveTask, Submission, seconds_since_epoch
-from jobs.slurm.accounting import JobRecord
-from jobs.slurm.client import job_id
+from jobs.profiles import Stage
+from jobs.records import Attempt, LiveTask, Submission, log_name, seconds_since_epoch
+from jobs.slurm import JobRecord, job_id
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,9 @@ from jobs.monitor.observations import ObservationsByTask, RunObservations
 from jobs.monitor.pace import Alert, Medians, alert_for, medians_of, speed_of
 from jobs.monitor.prediction import seconds_left, shard_seconds_left
 from jobs.monitor.schema import Overview, ShardView, StageView
-from jobs.profiles.schema import Stage
-from jobs.records.submissions import seconds_since_epoch
-from jobs.slurm.client import array_spec
+from jobs.profiles import Stage
+from jobs.records import seconds_since_epoch
+from jobs.slurm import array_spec
 
 
 def make_overview(observed: RunObservations) -> Overview:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedkit.check.status import ShardStatus
-from embedkit.prepare.cost import REFERENCE, GpuModel, gpu_model
+from embedkit.prepare import REFERENCE, GpuModel, gpu_model
 from jobs.monitor.pace import Medians, speed_of
 from jobs.monitor.schema import ShardView
 

@@ -6,7 +6,7 @@ import msgspec
 
 from jobs.monitor.classify import State
 from jobs.monitor.pace import Alert
-from jobs.profiles.schema import Stage
+from jobs.profiles import Stage
 
 
 class ShardView(msgspec.Struct, frozen=True, kw_only=True):

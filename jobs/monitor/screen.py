@@ -11,7 +11,7 @@ from rich.text import Text
 
 from embedkit.run import RunFolder, program
 from jobs.monitor.schema import Overview, ShardView, StageView
-from jobs.slurm.client import array_spec
+from jobs.slurm import array_spec
 from jobs.units import duration, number
 
 TROUBLE = ("failed", "cancelled", "hung", "slow", "unknown")

@@ -8,24 +8,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
-from embedkit.embed.shard_file import durable_chunks
+from embedkit.documents import RunConfig, read
+from embedkit.embed import durable_chunks
 from embedkit.errors import EmbedkitError
 from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
-from embedkit.storage.lock import release_ended
-from jobs.local.queue import Job, LocalQueue, make_slots, visible_gpus
+from embedkit.storage import release_ended
+from jobs.local import Job, LocalQueue, make_slots, visible_gpus
 from jobs.node.scratch import node_scratch, pack_compiled
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.node.worker import embed_in_worker, error_code_of
-from jobs.profiles.schema import STAGES, Stage
-from jobs.records.attempts import LIMIT, Attempts, EventKind, failed_preflight
-from jobs.records.groups import group_of
-from jobs.records.log_names import log_name
-from jobs.slurm.client import array_indices, state_of
-from jobs.slurm.environment import array_index, job_of_this_process
-from jobs.slurm.states import may_run
+from jobs.profiles import STAGES, Stage
+from jobs.records import LIMIT, Attempts, EventKind, failed_preflight, group_of, log_name
+from jobs.slurm import array_indices, may_run, state_of
+from jobs.slurm_environment import array_index, job_of_this_process
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
 log = logging.getLogger("embedkit")

@@ -19,8 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import atomic_write, private_folder
-from embedkit.storage.processes import process_start
+from embedkit.storage import atomic_write, private_folder, process_start
 
 log = logging.getLogger("embedkit")
 

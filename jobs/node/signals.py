@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Self
 
 from embedkit.job import current_job
-from embedkit.storage.processes import kill_descendants
-from jobs.slurm.client import state_of
+from embedkit.storage import kill_descendants
+from jobs.slurm import state_of
 
 log = logging.getLogger("embedkit")
 

@@ -1,1 +1,18 @@
 """Site profiles: the resources that each stage requests from a cluster (`load` reads and validates the TOML file)."""
+
+from jobs.profiles.load import load_profile, with_overrides
+from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
+from jobs.profiles.schema import STAGES, Profile, Resources, Stage
+from jobs.profiles.values import minutes
+
+__all__ = [
+    "STAGES",
+    "Profile",
+    "Resources",
+    "Stage",
+    "load_profile",
+    "minutes",
+    "sbatch_parameters",
+    "setup_lines",
+    "with_overrides",
+]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from embedkit.prepare.cost import GpuModel, gpu_model
+from embedkit.prepare import GpuModel, gpu_model
 from jobs.gres import gpus_in_gres, gres_names
 
 Stage = Literal["prepare", "preflight", "embed", "merge", "analyze"]

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from embedkit.errors import UsageError
-from embedkit.prepare.cost import GPU_MODELS
+from embedkit.prepare import GPU_MODELS
 from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, TABLE_TYPES, VALUE_TYPES
 
 MAX_MINUTES = 366 * 24 * 60

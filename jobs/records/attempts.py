@@ -14,12 +14,11 @@ from typing import Literal
 
 import psutil
 
-from embedkit.documents.codec import decode_line, encode_line
-from embedkit.documents.schema import FORMAT, Document
+from embedkit.documents import FORMAT, Document, decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.job import current_job
 from embedkit.run import RunFolder
-from jobs.profiles.schema import Stage
+from jobs.profiles import Stage
 from jobs.records.log_names import log_name
 from jobs.records.submissions import now
 

@@ -1,6 +1,6 @@
 """Names of the logs in a run's `logs/`, without their suffix."""
 
-from jobs.profiles.schema import Stage
+from jobs.profiles import Stage
 
 GROUP_LOG = "embed-job-"
 """Prefix of the log of an array task with several shards; the number of its first shard follows."""

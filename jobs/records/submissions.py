@@ -12,15 +12,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from embedkit.documents.codec import decode_line, encode_line
-from embedkit.documents.schema import FORMAT, Document
+from embedkit.documents import FORMAT, Document, decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import fsync_folder
-from jobs.profiles.schema import Resources, Stage
+from embedkit.storage import fsync_folder
+from jobs.profiles import Resources, Stage
 from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG, log_name
-from jobs.slurm.client import Task, array_indices
+from jobs.slurm import Task, array_indices
 
 COMMENT = "embedkit-"
 

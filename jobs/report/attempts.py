@@ -8,16 +8,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from embedkit.documents.schema import Device
-from jobs.records.attempts import NO_EXIT_RECORD
-from jobs.records.submissions import Submission
+from embedkit.documents import Device
+from jobs.records import NO_EXIT_RECORD, Submission
 from jobs.report.draft import Draft
 from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Place
 from jobs.report.outcome import set_ends
 from jobs.report.schema import AttemptReport, Unit
 from jobs.report.waits import queue_seconds
-from jobs.slurm.accounting import JobRecord
-from jobs.slurm.client import job_id
+from jobs.slurm import JobRecord, job_id
 
 CLOCKS = 5.0
 """Seconds by which the clocks of a node and of the accounting may differ."""

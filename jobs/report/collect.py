@@ -9,20 +9,15 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from embedkit.documents.codec import decode_line, digest, read
-from embedkit.documents.schema import JournalHeader, Plan, RunConfig, ShardManifest, Success
-from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, read_journal
-from embedkit.embed.shard_state import ShardStates
+from embedkit.documents import JournalHeader, Plan, RunConfig, ShardManifest, Success, decode_line, digest, read
+from embedkit.embed import JOURNAL, MATRIX, PARTIAL, ShardStates, read_journal
 from embedkit.errors import EmbedkitError
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
-from jobs.profiles.schema import STAGES, Stage
-from jobs.records.attempts import Attempt, Attempts
-from jobs.records.log_names import log_name
-from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
+from jobs.profiles import STAGES, Stage
+from jobs.records import Attempt, Attempts, LiveTask, Submission, Submissions, log_name, seconds_since_epoch
 from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Inputs, Place
-from jobs.slurm.accounting import JobRecord, history
-from jobs.slurm.client import has_slurm, job_id, queue
+from jobs.slurm import JobRecord, has_slurm, history, job_id, queue
 
 ATTEMPTS = ".attempts.jsonl"
 

@@ -5,7 +5,7 @@ A number that is unknown is None. A sum covers what is known and is None if noth
 
 from collections import defaultdict
 
-from jobs.profiles.schema import STAGES
+from jobs.profiles import STAGES
 from jobs.report.attempts import attempts_of, unit_of
 from jobs.report.device_time import add_up
 from jobs.report.notes import accounting_of, notes_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from embedkit.documents.schema import ShardManifest
+from embedkit.documents import ShardManifest
 from jobs.report.observations import AttemptFiles, Inputs
 from jobs.report.schema import AttemptReport, Spent
 from jobs.report.sums import total

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from jobs.records.attempts import Attempt, AttemptEvent
-from jobs.records.submissions import Submission, seconds_since_epoch
+from jobs.records import Attempt, AttemptEvent, Submission, seconds_since_epoch
 from jobs.report.observations import AttemptFiles, Place
 from jobs.report.schema import Outcome
-from jobs.slurm.accounting import JobRecord
+from jobs.slurm import JobRecord
 
 
 @dataclass(kw_only=True)

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from embedkit.documents.schema import Device, EngineName, Plan, ShardManifest
-from jobs.profiles.schema import Stage
-from jobs.records.attempts import Attempt
-from jobs.records.submissions import LiveTask, Submission
-from jobs.slurm.accounting import JobRecord
+from embedkit.documents import Device, EngineName, Plan, ShardManifest
+from jobs.profiles import Stage
+from jobs.records import Attempt, LiveTask, Submission
+from jobs.slurm import JobRecord
 
 LOCAL = "local"
 """The job of an attempt outside Slurm."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jobs.records.submissions import seconds_since_epoch
+from jobs.records import seconds_since_epoch
 from jobs.report.draft import Draft
 from jobs.report.observations import LOCAL, AttemptObservations
 from jobs.report.schema import Outcome

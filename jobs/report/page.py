@@ -7,8 +7,8 @@ from pathlib import Path
 
 from embedkit.errors import UsageError
 from embedkit.page_shell import page_environment
-from embedkit.storage.atomic import atomic_write_bytes
-from jobs.profiles.schema import STAGES
+from embedkit.storage import atomic_write_bytes
+from jobs.profiles import STAGES
 from jobs.report import text
 from jobs.report.observations import Place
 from jobs.report.schema import AttemptReport, Report

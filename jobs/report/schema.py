@@ -4,8 +4,8 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.documents.schema import EngineName
-from jobs.profiles.schema import Stage
+from embedkit.documents import EngineName
+from jobs.profiles import Stage
 
 Outcome = Literal["finished", "stopped", "cancelled", "failed", "running", "unknown"]
 Unit = Literal["gpu", "worker"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jobs.profiles.schema import Stage
+from jobs.profiles import Stage
 from jobs.report.observations import Inputs
 from jobs.report.schema import AttemptReport, ShardReport, StageReport
 from jobs.report.sums import cpus_used, largest, total

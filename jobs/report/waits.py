@@ -4,9 +4,9 @@ from bisect import insort
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from jobs.records.submissions import seconds_since_epoch
+from jobs.records import seconds_since_epoch
 from jobs.report.draft import Draft
-from jobs.slurm.client import job_id
+from jobs.slurm import job_id
 
 
 def queue_seconds(drafts: Sequence[Draft]) -> list[float | None]:

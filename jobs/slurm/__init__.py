@@ -1,1 +1,48 @@
 """Asking Slurm: the queue, the accounting and the cluster's own description."""
+
+from jobs.slurm.accounting import JobRecord, history
+from jobs.slurm.client import (
+    TIMEOUT_SECONDS,
+    Task,
+    array_indices,
+    array_spec,
+    cancel,
+    has_slurm,
+    job_id,
+    own_environment,
+    queue,
+    require_slurm,
+    state_of,
+)
+from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
+from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
+from jobs.slurm.states import may_run
+
+__all__ = [
+    "TIMEOUT_SECONDS",
+    "JobRecord",
+    "Node",
+    "Partition",
+    "Row",
+    "Site",
+    "Task",
+    "array_indices",
+    "array_spec",
+    "cancel",
+    "has_slurm",
+    "history",
+    "host_names",
+    "job_id",
+    "listed",
+    "may_run",
+    "minutes_of",
+    "number_of",
+    "own_environment",
+    "queue",
+    "read_site",
+    "require_slurm",
+    "state_of",
+    "with_accounts",
+    "with_reservations",
+    "with_wckeys",
+]

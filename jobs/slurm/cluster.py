@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from embedkit.errors import UsageError
 from jobs.gres import gpus_in_gres, gres_names
-from jobs.profiles.values import minutes
+from jobs.profiles import minutes
 
 Row = Mapping[str, str]
 NODE_FORMAT = "%R|%N|%T|%c|%m|%G|%f"

@@ -1,1 +1,23 @@
 """Submit a run to Slurm: plan its jobs, check limits and profile, call sbatch, rerun what is missing, cancel."""
+
+from jobs.submit.cancel import cancel_run
+from jobs.submit.chain import ChainJob, whole_chain
+from jobs.submit.limits import check_new_run
+from jobs.submit.rerun import Resubmission, SubmitOptions, last_profile, submit_missing
+from jobs.submit.script import make_script
+from jobs.submit.state import default_analyze, default_preflight, refuse_if_active
+
+__all__ = [
+    "ChainJob",
+    "Resubmission",
+    "SubmitOptions",
+    "cancel_run",
+    "check_new_run",
+    "default_analyze",
+    "default_preflight",
+    "last_profile",
+    "make_script",
+    "refuse_if_active",
+    "submit_missing",
+    "whole_chain",
+]

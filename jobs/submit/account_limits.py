@@ -6,8 +6,8 @@ The only place that decides which account and which QOS a job gets. `submit` and
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from jobs.profiles.schema import Resources
-from jobs.slurm.cluster import Row, Site, number_of
+from jobs.profiles import Resources
+from jobs.slurm import Row, Site, number_of
 
 SUBMIT_FIELDS = ("MaxSubmit", "GrpSubmit", "MaxSubmitPU", "MaxSubmitPA")
 """Limits on jobs that are queued or running."""

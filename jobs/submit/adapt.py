@@ -5,11 +5,10 @@ from dataclasses import replace
 
 from embedkit.errors import CanaryMoved
 from embedkit.run import RunFolder
-from jobs.monitor.logs import says_out_of_memory
-from jobs.profiles.schema import Profile
-from jobs.records.attempts import Attempt, Attempts
-from jobs.records.submissions import Submission, Submissions
-from jobs.slurm.accounting import JobRecord, history
+from jobs.monitor import says_out_of_memory
+from jobs.profiles import Profile
+from jobs.records import Attempt, Attempts, Submission, Submissions
+from jobs.slurm import JobRecord, history
 
 MORE_MEMORY = 1.5
 

@@ -10,10 +10,10 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage.lock import holder_of, run_lock
-from jobs.profiles.schema import STAGES
-from jobs.records.submissions import LiveTask, Submissions, now
-from jobs.slurm.client import array_spec, cancel, queue, require_slurm
+from embedkit.storage import holder_of, run_lock
+from jobs.profiles import STAGES
+from jobs.records import LiveTask, Submissions, now
+from jobs.slurm import array_spec, cancel, queue, require_slurm
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ and succeeds or reports what is missing.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from jobs.profiles.schema import Stage
+from jobs.profiles import Stage
 from jobs.records.groups import groups
-from jobs.slurm.client import array_spec
+from jobs.slurm import array_spec
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from embedkit.documents.schema import RunConfig
+from embedkit.documents import RunConfig
 from embedkit.errors import UsageError
-from jobs.profiles.schema import Profile, Resources
-from jobs.slurm.client import Task, queue, require_slurm
-from jobs.slurm.cluster import Site
-from jobs.slurm.read_cluster import read_site, with_accounts
+from jobs.profiles import Profile, Resources
+from jobs.slurm import Site, Task, queue, read_site, require_slurm, with_accounts
 from jobs.submit.account_limits import SUBMIT_FIELDS, limit_rows
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.check_profile.whole_nodes import refuse_idle_gpus

@@ -6,7 +6,7 @@ Once the plan is carried out, planning again gives nothing to do.
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from jobs.records.submissions import LiveTask
+from jobs.records import LiveTask
 from jobs.submit.chain import ChainJob
 from jobs.submit.state import SubmissionState
 

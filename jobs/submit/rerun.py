@@ -6,16 +6,14 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.documents.codec import write
-from embedkit.documents.schema import RunConfig
+from embedkit.documents import RunConfig, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
-from embedkit.storage.lock import run_lock
+from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
-from jobs.profiles.schema import Profile
-from jobs.records.attempts import Attempts
-from jobs.records.submissions import Submission, Submissions
-from jobs.slurm.client import array_spec, cancel, queue, require_slurm
+from jobs.profiles import Profile
+from jobs.records import Attempts, Submission, Submissions
+from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt import adapt_profile
 from jobs.submit.limits import check_limits
 from jobs.submit.plan import SubmissionPlan, plan_submission

@@ -11,9 +11,9 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.profiles.schema import Profile, Stage
-from jobs.records.submissions import Submission, Submissions, new_submission, now
-from jobs.slurm.client import array_spec, cancel, own_environment
+from jobs.profiles import Profile, Stage
+from jobs.records import Submission, Submissions, new_submission, now
+from jobs.slurm import array_spec, cancel, own_environment
 from jobs.submit.chain import ChainJob
 from jobs.submit.script import make_script
 

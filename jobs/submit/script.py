@@ -4,11 +4,9 @@ import shlex
 
 from embedkit.run import RunFolder
 from jobs.node.scratch import SCRATCH
-from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
-from jobs.profiles.schema import Profile, Resources
-from jobs.records.log_names import GROUP_LOG
-from jobs.records.submissions import COMMENT
-from jobs.slurm.client import array_spec
+from jobs.profiles import Profile, Resources, sbatch_parameters, setup_lines
+from jobs.records import COMMENT, GROUP_LOG
+from jobs.slurm import array_spec
 from jobs.submit.chain import ChainJob
 from jobs.submit.submitit_executor import ScriptExecutor
 

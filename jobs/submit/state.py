@@ -4,17 +4,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import Plan, RunConfig, ShardManifest, Success
-from embedkit.embed.shard_state import ShardStates
+from embedkit.documents import Plan, RunConfig, ShardManifest, Success, read
+from embedkit.embed import ShardStates
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.merge.stage import is_merge_of
-from embedkit.prepare.plan import read_plan
+from embedkit.merge import is_merge_of
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
-from jobs.profiles.schema import Stage
-from jobs.records.attempts import Attempts
-from jobs.records.submissions import LiveTask, Submissions
-from jobs.slurm.client import has_slurm, queue
+from jobs.profiles import Stage
+from jobs.records import Attempts, LiveTask, Submissions
+from jobs.slurm import has_slurm, queue
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""

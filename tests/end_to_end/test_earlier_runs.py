@@ -49,6 +49,13 @@ def printed(command: str, folder: Path, name: str) -> Any:
     return json.loads(embedkit(command, name, "--output-dir", folder, "--json", check=False).stdout)
 
 
+def data_of(path: Path) -> Any:
+    """A file's bytes; of health.json its numbers."""
+    if not path.name.startswith("health"):
+        return path.read_bytes()
+    return {key: value for key, value in json.loads(path.read_text()).items() if key != "verdict"}
+
+
 @pytest.mark.usefixtures("no_slurm")
 def test_a_finished_run_opens(earlier: Path) -> None:
     assert sums(earlier, "finished") == expected(earlier, "finished")
@@ -61,14 +68,14 @@ def test_a_finished_run_opens(earlier: Path) -> None:
 
 @pytest.mark.usefixtures("no_slurm")
 def test_a_finished_run_is_analyzed(earlier: Path) -> None:
-    """The files that its own version wrote come out the same to the byte."""
+    """The files that its own version wrote come out the same to the byte, except for one sentence in words."""
     analysis = earlier / "finished" / "analysis"
-    before = {path.name: path.read_bytes() for path in analysis.iterdir() if path.is_file()}
-    assert len(before) >= 5
+    before = {path.name: data_of(path) for path in analysis.iterdir() if path.is_file()}
+    assert len(before) >= 20
     shutil.rmtree(analysis)
     small = ("--components", 2, "--extremes", 1, "--points", 50, "--umap", 0)
     embedkit("analyze", "finished", "--output-dir", earlier, *small)
-    assert {name: (analysis / name).read_bytes() for name in before} == before
+    assert {name: data_of(analysis / name) for name in before} == before
     assert (analysis / "index.html").exists()
 
 

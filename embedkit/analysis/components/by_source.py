@@ -24,7 +24,7 @@ from embedkit.analysis.components.pca import (
     pca_from_moments,
 )
 from embedkit.analysis.merged import Merged
-from embedkit.storage.cpus import available_cpus
+from embedkit.storage import available_cpus
 
 MAX_THREADS = 8
 """Each thread has up to 64 MB of vectors as float64, and two blocks ahead with their moments, 40 MB each."""

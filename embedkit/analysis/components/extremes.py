@@ -7,7 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.merged import Merged
-from embedkit.prepare.extract import TEXT_COLUMNS
+from embedkit.prepare import TEXT_COLUMNS
 
 SHOWN_CHARACTERS = 400
 """Characters of a text that the text file and the page show. The Parquet file has the whole texts."""

@@ -19,7 +19,7 @@ from embedkit.analysis.merged import Merged
 from embedkit.analysis.page.figures import COLOURS
 from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stratified_sample import stratified_sample
-from embedkit.prepare.extract import TEXT_COLUMNS
+from embedkit.prepare import TEXT_COLUMNS
 
 LEVELS = 65_535
 """The largest quantized value."""

@@ -8,13 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
-from embedkit.documents.schema import Device, EngineName, EngineRecord, Request, RunConfig
+from embedkit.documents import Device, EngineName, EngineRecord, Request, RunConfig
 from embedkit.engines import start_engine
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model.folder import require_same_model
-from embedkit.model.tokenizer import load_tokenizer
-from embedkit.prepare.extract import PYTHON_WHITESPACE
-from embedkit.prepare.plan import engine_settings
+from embedkit.model import load_tokenizer, require_same_model
+from embedkit.prepare import PYTHON_WHITESPACE, engine_settings
 
 COMPARED_FIELDS = ("engine", "engine_version", "torch", "cuda", "gpu", "attention", "dtype")
 """Fields of an engine record whose differences are reported."""

@@ -8,9 +8,7 @@ import msgspec
 import polars as pl
 import pyarrow as pa
 
-from embedkit.documents.codec import file_problem
-from embedkit.documents.read_back import ReadBack
-from embedkit.documents.schema import FileRecord
+from embedkit.documents import FileRecord, ReadBack, file_problem
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 

@@ -7,10 +7,7 @@ import pyarrow.parquet as pq
 
 from embedkit.check.verify.findings import Findings
 from embedkit.check.verify.shards import differing_chunks
-from embedkit.documents.codec import digest, read
-from embedkit.documents.matrix_file import check_matrix
-from embedkit.documents.read_back import ReadBack
-from embedkit.documents.schema import Plan, ShardManifest, Success
+from embedkit.documents import Plan, ReadBack, ShardManifest, Success, check_matrix, digest, read
 from embedkit.run import RunFolder
 
 

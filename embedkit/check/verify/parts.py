@@ -6,9 +6,8 @@ from functools import partial
 import polars as pl
 
 from embedkit.check.verify.findings import Findings
-from embedkit.documents.codec import digest, read
-from embedkit.documents.schema import DataIndex, PartManifest, Plan, View
-from embedkit.prepare.extract import count_column
+from embedkit.documents import DataIndex, PartManifest, Plan, View, digest, read
+from embedkit.prepare import count_column
 from embedkit.run import RunFolder
 
 

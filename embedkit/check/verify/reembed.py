@@ -6,16 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from embedkit.check.verify.findings import Findings
-from embedkit.data.hub import require_fetched
-from embedkit.data.sampling import row_hash
-from embedkit.documents.matrix_file import open_matrix
-from embedkit.documents.schema import Plan, RunConfig, ShardManifest
-from embedkit.embed.batch import embed_chunk
-from embedkit.embed.checks import differing_rows
-from embedkit.embed.inputs import InputReader, inputs_digest
+from embedkit.data import require_fetched, row_hash
+from embedkit.documents import Plan, RunConfig, ShardManifest, open_matrix
+from embedkit.embed import InputReader, differing_rows, embed_chunk, inputs_digest
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
-from embedkit.model.folder import require_same_model
+from embedkit.model import require_same_model
 from embedkit.run import RunFolder
 
 

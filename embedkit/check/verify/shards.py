@@ -6,14 +6,10 @@ from itertools import islice
 from pathlib import Path
 
 from embedkit.check.verify.findings import Findings
-from embedkit.documents.codec import read
-from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix
-from embedkit.documents.read_back import ReadBack
-from embedkit.documents.schema import Chunk, Plan, ShardManifest, Success, View
-from embedkit.embed.canary import canary_problems
-from embedkit.embed.shard_state import NOT_FINISHED, ShardStates, rejected_shards
+from embedkit.documents import ITEM_BYTES, Chunk, Plan, ReadBack, ShardManifest, Success, View, check_matrix, read
+from embedkit.embed import NOT_FINISHED, ShardStates, canary_problems, rejected_shards
 from embedkit.errors import EmbedkitError
-from embedkit.merge.checks import engine_groups
+from embedkit.merge import engine_groups
 from embedkit.run import RunFolder
 
 

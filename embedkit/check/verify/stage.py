@@ -9,11 +9,9 @@ from embedkit.check.verify.merged import check_merged
 from embedkit.check.verify.parts import check_parts, check_rows
 from embedkit.check.verify.reembed import reembed_rows
 from embedkit.check.verify.shards import check_agreement, check_shard, finished_shards, request_chunks
-from embedkit.documents.codec import read
-from embedkit.documents.read_back import ReadBack
-from embedkit.documents.schema import Plan, RunConfig, ShardManifest
+from embedkit.documents import Plan, ReadBack, RunConfig, ShardManifest, read
 from embedkit.errors import EmbedkitError
-from embedkit.prepare.plan import read_plan
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from jobs.profiles.schema import Resources
-from jobs.slurm.cluster import Site, listed
+from jobs.profiles import Resources
+from jobs.slurm import Site, listed
 from jobs.submit.account_limits import account_of, associations_of
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
 from jobs.submit.check_profile.wording import known_names

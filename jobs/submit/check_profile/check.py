@@ -5,10 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.profiles.schema import STAGES, Profile, Resources, Stage
-from jobs.slurm.client import require_slurm
-from jobs.slurm.cluster import Site
-from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
+from jobs.profiles import STAGES, Profile, Resources, Stage
+from jobs.slurm import Site, host_names, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
 from jobs.submit.check_profile import accounts, limits, nodes, partition, whole_nodes
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only

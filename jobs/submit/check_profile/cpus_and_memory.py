@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from jobs.profiles.schema import Resources
-from jobs.slurm.cluster import Node, Partition, Site, number_of
+from jobs.profiles import Resources
+from jobs.slurm import Node, Partition, Site, number_of
 from jobs.submit.check_profile.finding import Finding, note, refused, warning
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from jobs.profiles.schema import Stage
+from jobs.profiles import Stage
 
 Level = Literal["ok", "note", "warning", "refused"]
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from jobs.gres import tres_amounts
-from jobs.profiles.schema import Resources
-from jobs.slurm.cluster import Site, minutes_of, number_of
+from jobs.profiles import Resources
+from jobs.slurm import Site, minutes_of, number_of
 from jobs.submit.account_limits import RUNNING_FIELDS, SUBMIT_FIELDS, limit_rows
 from jobs.submit.check_profile.finding import Finding, note, ok, refused
 

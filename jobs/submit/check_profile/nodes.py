@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from jobs.profiles.schema import Resources
-from jobs.slurm.cluster import Node, Partition, Site, listed
+from jobs.profiles import Resources
+from jobs.slurm import Node, Partition, Site, listed
 from jobs.submit.check_profile.cpus_and_memory import check_cpus, check_memory
 from jobs.submit.check_profile.finding import Finding, ok, refused, warning
 from jobs.submit.check_profile.gpus import check_gpus, check_gres

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
-from jobs.profiles.schema import Resources
-from jobs.slurm.cluster import Partition, Site, listed, minutes_of
+from jobs.profiles import Resources
+from jobs.slurm import Partition, Site, listed, minutes_of
 from jobs.submit.account_limits import account_of, qos_of
 from jobs.submit.check_profile.finding import Finding, note, ok, refused
 from jobs.submit.check_profile.wording import known_names

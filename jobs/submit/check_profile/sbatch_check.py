@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 
 from embedkit.run import RunFolder
-from jobs.profiles.schema import Profile, Stage
-from jobs.slurm.client import TIMEOUT_SECONDS, own_environment
+from jobs.profiles import Profile, Stage
+from jobs.slurm import TIMEOUT_SECONDS, own_environment
 from jobs.submit.chain import ChainJob
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
 from jobs.submit.script import make_script

@@ -3,9 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from embedkit.errors import UsageError
-from jobs.profiles.schema import Resources, Stage
-from jobs.slurm.cluster import Node, Partition, Site
-from jobs.slurm.read_cluster import host_names
+from jobs.profiles import Resources, Stage
+from jobs.slurm import Node, Partition, Site, host_names
 from jobs.submit.check_profile.finding import Finding, note, ok, refused
 from jobs.submit.check_profile.nodes import eligible_nodes
 

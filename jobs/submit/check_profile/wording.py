@@ -3,8 +3,8 @@
 import difflib
 from collections.abc import Collection
 
-from jobs.profiles.schema import Resources
-from jobs.slurm.cluster import listed
+from jobs.profiles import Resources
+from jobs.slurm import listed
 
 
 def known_names(name: str, known: Collection[str]) -> str:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from embedkit.analysis.stage import Options as AnalysisOptions
 from embedkit.run import RunFolder
 from jobs.cli import analyze as analyze_module
+from jobs.cli.main import cli
 from jobs.cli.options import gathered_into, run_argument
 from jobs.cli.request_options import REQUEST_OPTIONS, RequestOptions, request_options
 
@@ -115,5 +116,5 @@ def test_analyze_takes_its_options_from_the_library(
 
     monkeypatch.setattr(analyze_module, "analyze_run", stop)
     with pytest.raises(Stop):
-        analyze_module.analyze.main([str(hash_run.path), *arguments], standalone_mode=False)
+        cli(["analyze", str(hash_run.path), *arguments], standalone_mode=False)
     assert got == [hash_run, expected]

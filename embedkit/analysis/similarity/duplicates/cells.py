@@ -11,8 +11,8 @@ from embedkit.analysis.similarity.duplicates.exact import tiles
 from embedkit.analysis.similarity.duplicates.pairs import PairCollector
 from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
 from embedkit.analysis.similarity.neighbors import norms, read_ahead, units
-from embedkit.data.sampling import row_hash
-from embedkit.storage.cpus import available_cpus
+from embedkit.data import row_hash
+from embedkit.storage import available_cpus
 
 TRAINING_ROWS_PER_CELL = 32
 ASSIGNED_ROWS = 16_384

@@ -10,7 +10,7 @@ from embedkit.analysis.similarity.duplicates.cells import compare_in_cells, near
 from embedkit.analysis.similarity.duplicates.exact import compare_all, compare_sample
 from embedkit.analysis.similarity.duplicates.pairs import Duplicates, PairCollector
 from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct, choose_tile_product
-from embedkit.data.sampling import row_hash
+from embedkit.data import row_hash
 from embedkit.errors import UsageError
 
 EXACT_ROWS = 200_000

@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from embedkit.job import JobContext
-from jobs.slurm.environment import array_index, job_of_this_process
+from jobs.slurm_environment import array_index, job_of_this_process
 
 ARRAY = {"SLURM_JOB_ID": "130", "SLURM_ARRAY_JOB_ID": "123", "SLURM_ARRAY_TASK_ID": "7", "SLURMD_NODENAME": "n4"}
 
