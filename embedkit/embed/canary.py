@@ -23,7 +23,7 @@ TOLERANCE = {"float32": 1e-5, "bfloat16": 1e-3, "float16": 1e-3}
 """Largest distance between the vectors of two sound tasks, relative to their length.
 
 Measured with vLLM: 0 between four tasks on two H200s, and between four on one, in bfloat16; 0 within a task on a CPU in
-float32. So these are lower bounds: above a changed last bit, and far below the effect of a different batch (6e-3 in
+float32. So these thresholds lie above a changed last bit, and far below the effect of a different batch (6e-3 in
 bfloat16) or model.
 """
 

@@ -150,34 +150,34 @@ class ShardFile:
     def adopt(self, gives_same_vectors: Callable[[Chunk, dict[View, bytes]], bool]) -> None:
         """Copy the durable chunks of earlier attempts that fit this plan, engine record and canary.
 
-        An attempt that was killed has no second canary. So `gives_same_vectors` checks the last chunk of each attempt,
-        and if it returns False, none of that attempt's chunks are copied.
+        An attempt that was killed has no second canary. So `gives_same_vectors` embeds a row of its last chunk again.
+        If the vector differs, none of that attempt's chunks are copied.
 
         Then the files of attempts that are not needed any more are removed, so that a shard that is stopped again and
         again does not fill the disk. The newest attempt's files stay: it may still run, on a node that seemed dead.
         """
         wanted = set(pairwise(self._plan_shard.chunks))
         others = [journal for journal in journals(self._folder) if journal.header.attempt != self._attempt]
-        useless: list[Journal] = []
+        removable: list[Journal] = []
         for journal in others:
             header = journal.header
-            # 1. A journal of another plan or shard is of no use to any attempt.
+            # 1. No attempt can use a journal of another plan or shard.
             if (header.shard, header.plan_sha256) != (self._header.shard, self._header.plan_sha256):
                 log.warning("attempt %s was made for another plan; its chunks are embedded again", header.attempt)
-                useless.append(journal)
+                removable.append(journal)
                 continue
-            # 2. Engine and canary must be this attempt's. Its files stay: a later attempt may run on that engine.
-            # 3. Its last chunk must give the same vectors today.
+            # 2. Its engine and canary must be those of this attempt. If not, its files stay: a later attempt may match.
+            # 3. The shortest row of its last chunk must give the same vector today.
             if not self._same_engine(header) or not self._last_chunk_agrees(journal, wanted, gives_same_vectors):
                 continue
             # 4. Copy each chunk that is still missing and whose bytes match the journal.
             for chunk, data in self._whole_chunks(journal, wanted):
                 self._write(chunk, data)
                 wanted.discard((chunk.start, chunk.stop))
-            useless.append(journal)
+            removable.append(journal)
         self.adopted = len(self.chunks)
-        # 5. Remove files whose chunks are copied or useless, except the newest attempt's.
-        for journal in [journal for journal in useless if journal is not others[-1]]:
+        # 5. Remove the files of these attempts, except the newest one's.
+        for journal in [journal for journal in removable if journal is not others[-1]]:
             self._remove(journal.header.attempt)
 
     def _same_engine(self, header: JournalHeader) -> bool:
@@ -199,7 +199,7 @@ class ShardFile:
         wanted: set[tuple[int, int]],
         gives_same_vectors: Callable[[Chunk, dict[View, bytes]], bool],
     ) -> bool:
-        """Whether the last wanted chunk of an earlier attempt gives the same vectors; True if it has none."""
+        """Whether the last wanted chunk of an earlier attempt passes the check; True if it has none."""
         last = next(self._whole_chunks(journal, wanted, newest_first=True), None)
         if last is None or gives_same_vectors(*last):
             return True

@@ -31,7 +31,7 @@ from embedkit.embed.batch import EngineBatch, embed_batch, embed_chunk, in_row_o
 from embedkit.embed.canary import TokenIdList, distance, embed_canary, to_bytes, tolerance
 from embedkit.embed.checks import check_vectors, differing_rows
 from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
-from embedkit.embed.manifests import publish_manifest
+from embedkit.embed.publish import publish_manifest
 from embedkit.embed.shard_file import ShardFile
 from embedkit.embed.watchdog import QUIET_SECONDS, Watchdog
 from embedkit.engines import Engine

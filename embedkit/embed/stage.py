@@ -13,7 +13,7 @@ from embedkit.data import require_fetched
 from embedkit.documents import Plan, RunConfig, read
 from embedkit.embed.canary import canary_inputs
 from embedkit.embed.inputs import InputReader
-from embedkit.embed.manifests import finished_manifest, remove_unnamed
+from embedkit.embed.publish import finished_manifest, remove_unnamed
 from embedkit.embed.shard_task import Clock, ShardTask, Worker
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import start_engine

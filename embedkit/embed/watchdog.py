@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 START_SECONDS = 30 * 60.0
 """Limit for an engine to start: it may read files over a slow network and compile kernels."""
 QUIET_SECONDS = 10 * 60.0
-"""Limit for a chunk, unless twenty times the plan's prediction for it is more."""
+"""Smallest limit for a chunk. A shard task computes the limit from the plan (ShardTask._heartbeat)."""
 GRACE_SECONDS = 30.0
 """How much later than the thread faulthandler's timer ends the process."""
 STDERR = 2
@@ -38,7 +38,7 @@ class Watchdog:
         self._deadline = float("inf")
         self._changed = threading.Condition()
         self._closed = False
-        self._closedride = _override()
+        self._override = _override()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -56,7 +56,7 @@ class Watchdog:
 
     def heartbeat(self, doing: str, seconds: float) -> None:
         """Report progress. The next step is `doing`, and takes at most this many seconds."""
-        seconds = seconds if self._closedride is None else self._closedride
+        seconds = seconds if self._override is None else self._override
         if not seconds:
             return
         with self._changed:

@@ -10,7 +10,7 @@ from embedkit.run import RunFolder
 from jobs.cli.options import gathered_into, run_argument
 from jobs.cli.submission import job_options, print_submission
 from jobs.profiles import load_profile, with_overrides
-from jobs.submit import Resubmission, SubmitOptions, last_profile, submit_missing
+from jobs.submit import SubmissionResult, SubmitOptions, last_profile, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def rerun(folder: RunFolder, options: RerunOptions) -> None:
     _refuse_repeat_failures(folder, done, options.shards)
 
 
-def _refuse_repeat_failures(folder: RunFolder, done: Resubmission, shards: tuple[int, ...]) -> None:
+def _refuse_repeat_failures(folder: RunFolder, done: SubmissionResult, shards: tuple[int, ...]) -> None:
     """Raise EmbedkitError if shards were left out because they keep failing; `shards`: those that were typed."""
     left = sorted(set(done.state.repeat_failures) - set(shards))
     if left:

@@ -9,7 +9,7 @@ import click
 
 from embedkit.run import RunFolder, program
 from jobs.output import print_lines
-from jobs.submit import Resubmission
+from jobs.submit import SubmissionResult
 
 R = TypeVar("R")
 MOST_FAILURES = 10
@@ -32,7 +32,7 @@ def job_options(command: Callable[..., R]) -> Callable[..., R]:
     return command
 
 
-def print_submission(run: RunFolder, done: Resubmission) -> None:
+def print_submission(run: RunFolder, done: SubmissionResult) -> None:
     """Print what was submitted, or would be, and the next command."""
     state, plan = done.state, done.plan
     print_lines(f"run {run.path}")
@@ -50,11 +50,11 @@ def print_submission(run: RunFolder, done: Resubmission) -> None:
     _print_jobs(run, done)
 
 
-def _print_jobs(run: RunFolder, done: Resubmission) -> None:
+def _print_jobs(run: RunFolder, done: SubmissionResult) -> None:
     """Print one line per job, with its dependency, and the next command."""
     jobs = {line.stage: line.job for line in done.submitted}
     for job in done.plan.submit:
-        ready = job.after({stage: name for stage, name in jobs.items() if name})
+        ready = job.with_job_ids({stage: name for stage, name in jobs.items() if name})
         what = f"{job.stage} {f'shards {ready.array}' if job.array else ''}".strip()
         after = f" (after {ready.dependency})" if ready.dependency else ""
         print_lines(f"job {jobs[job.stage]}: {what}{after}" if job.stage in jobs else f"would submit {what}{after}")

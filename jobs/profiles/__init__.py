@@ -3,7 +3,7 @@
 from jobs.profiles.load import load_profile, with_overrides
 from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
 from jobs.profiles.schema import STAGES, Profile, Resources, Stage
-from jobs.profiles.values import minutes
+from jobs.profiles.validation import minutes
 
 __all__ = [
     "STAGES",

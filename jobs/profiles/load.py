@@ -11,7 +11,7 @@ from typing import Any
 import jobs
 from embedkit.errors import UsageError
 from jobs.profiles.schema import KEYS, STAGES, TABLE_TYPES, Profile, Resources, Stage
-from jobs.profiles.values import at, checked_table, megabytes, minutes, nearest, shortened, unknown
+from jobs.profiles.validation import at, checked_table, megabytes, minutes, nearest, shortened, unknown
 
 TEMPLATES = Path(jobs.__file__).parent.parent / "slurm_templates"
 PREFLIGHT_MINUTES = 30

@@ -27,26 +27,26 @@ def adapt_profile(
     Returns:
         The adapted profile, and one line per change.
     """
-    before = Submissions(run)
-    jobs = before.jobs("embed")
+    submissions = Submissions(run)
+    jobs = submissions.jobs("embed")
     if not shards or not jobs:
         return profile, ()
-    ended = _by_shard(before.read(), history(jobs) or [], shards)
+    ended = _by_shard(submissions.read(), history(jobs) or [], shards)
     embed = profile.stages["embed"]
     adapted: list[str] = []
-    short = _out_of_memory(run, shards, ended) if more_memory else []
-    mems = [line.mem for line in before.read() if line.mem and line.index_of.keys() & set(short)]
-    if short and mems and embed.mem is not None and (mem := int(max(mems) * MORE_MEMORY)) > embed.mem:
-        named = ", ".join(map(str, short))
+    out_of_memory = _out_of_memory(run, shards, ended) if more_memory else []
+    mems = [line.mem for line in submissions.read() if line.mem and line.index_of.keys() & set(out_of_memory)]
+    if out_of_memory and mems and embed.mem is not None and (mem := int(max(mems) * MORE_MEMORY)) > embed.mem:
+        named = ", ".join(map(str, out_of_memory))
         adapted.append(f"{mem} MB of memory per task instead of {embed.mem}: shards {named} ran out of it")
         embed = replace(embed, mem=mem)
-    lost = sorted(
+    bad_nodes = sorted(
         {end.node for ends in ended.values() for end in ends if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node}
         | _nodes_with_moved_canary(run, shards)
     )
-    if lost:
-        adapted.append(f"without nodes {', '.join(lost)}, which failed")
-        embed = replace(embed, exclude=",".join([*([embed.exclude] if embed.exclude else []), *lost]))
+    if bad_nodes:
+        adapted.append(f"without nodes {', '.join(bad_nodes)}, which failed")
+        embed = replace(embed, exclude=",".join([*([embed.exclude] if embed.exclude else []), *bad_nodes]))
     return replace(profile, stages={**profile.stages, "embed": embed}), tuple(adapted)
 
 

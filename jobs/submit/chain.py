@@ -4,8 +4,8 @@
                        embed (array, index = shard) ──afterany── merge
     preflight ─afterok─┘                                        └──afterok── analyze, if requested
 
-Dependencies of type afterok come with --kill-on-invalid-dep: Slurm cancels a job that can no longer start, instead of
-keeping it in the queue for ever. merge starts when embed has ended, even if shards failed. It checks the manifests,
+All dependencies come with --kill-on-invalid-dep: Slurm cancels a job that can no longer start, instead of keeping it
+in the queue for ever. merge starts when embed has ended, even if shards failed. It checks the manifests,
 and succeeds or reports what is missing.
 """
 
@@ -57,7 +57,7 @@ class ChainJob:
         kinds = (("afterok", self.after_ok), ("afterany", self.after_any))
         return ",".join(":".join((kind, *jobs)) for kind, jobs in kinds if jobs)
 
-    def after(self, ids: Mapping[str, str]) -> "ChainJob":
+    def with_job_ids(self, ids: Mapping[str, str]) -> "ChainJob":
         """The same job, with stages in its dependencies replaced by their job ids."""
         return replace(
             self,

@@ -35,7 +35,7 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
     done: dict[Stage, Submission] = {}
     try:
         for job in jobs:
-            ready = job.after({stage: line.job for stage, line in done.items() if line.job is not None})
+            ready = job.with_job_ids({stage: line.job for stage, line in done.items() if line.job is not None})
             done[job.stage] = _submit_one(run, record, profile, ready, why)
     except BaseException as error:
         outcome = _rollback(record, list(done.values()))

@@ -100,7 +100,7 @@ def test_slurm_has_the_very_script_that_is_shown(
     for job, line in zip(whole_chain(3, 4, preflight=False), lines, strict=True):
         assert line.job is not None
         got = cluster.run("scontrol", "write", "batch_script", line.job, "-")
-        ready = job.after(ids)
+        ready = job.with_job_ids(ids)
         assert got == make_script(run, load_profile(str(site)), ready).replace("TAG", line.tag).strip()
         assert f"\nexec {sys.executable} -u -m jobs.node.job {job.stage} {run.path}\n" in got + "\n"
         assert "\nexport PYTHONSAFEPATH=1\n" in got

@@ -10,7 +10,7 @@ from embedkit.check.status import StatusReader
 from embedkit.check.verify import verify
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import FORMAT, RunConfig, ShardManifest
-from embedkit.embed.manifests import finished_manifest
+from embedkit.embed.publish import finished_manifest
 from embedkit.embed.shard_state import NOT_FINISHED, ShardStates, shard_state
 from embedkit.merge.checks import reject
 from embedkit.prepare.plan import read_plan

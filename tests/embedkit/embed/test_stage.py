@@ -13,7 +13,7 @@ import embedkit.embed.stage
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
 from embedkit.documents.schema import EngineSettings, RunConfig, ShardManifest
-from embedkit.embed.manifests import publish_manifest
+from embedkit.embed.publish import publish_manifest
 from embedkit.embed.stage import embed_shards
 from embedkit.engines.hash import HashEngine
 from embedkit.errors import EmbedkitError

@@ -20,7 +20,7 @@ from jobs.profiles.load import TEMPLATES, load_profile, shipped, with_overrides
 from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
 from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, Profile, Resources
 from tests.conftest import ROOT
-from tests.jobs.profiles.test_values import attempt
+from tests.jobs.profiles.test_validation import attempt
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
 
 README = (TEMPLATES / "README.md").read_text()

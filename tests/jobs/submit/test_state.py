@@ -108,7 +108,7 @@ class Slurm:
         for job in plan.submit:
             self.submitted += 1
             ids[job.stage] = str(100 + self.submitted)
-            ready = job.after(ids)
+            ready = job.with_job_ids(ids)
             assert all(name.isdecimal() for name in (*ready.after_ok, *ready.after_any)), ready  # none is yet to come
             for group in job.groups if job.indices is not None else ((),):
                 index = group[0] if group else None

@@ -1,4 +1,4 @@
-"""Finish a shard: reuse the manifest that is there, or publish a new one. A file that no manifest names is ignored."""
+"""Finish a shard: keep the manifest that is there, or publish a new one. Then remove files that it does not name."""
 
 import logging
 from pathlib import Path

@@ -22,7 +22,7 @@ from jobs.submit.state import SubmissionState, read_state
 
 
 @dataclass(frozen=True)
-class Resubmission:
+class SubmissionResult:
     """What was submitted, or would be.
 
     `state` is the run before, `plan` what to cancel and submit. `profile` was adapted as the lines of `adapted` say.
@@ -57,7 +57,7 @@ class SubmitOptions:
     """Analyze the run after its merge; None: as before."""
 
 
-def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options: SubmitOptions) -> Resubmission:
+def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options: SubmitOptions) -> SubmissionResult:
     """Submit every job that is neither finished nor queued nor running, and all jobs that depend on it.
 
     Jobs whose dependency can no longer be satisfied are cancelled first.
@@ -79,13 +79,13 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         profile, adapted = adapt_profile(run, profile, indices, options.more_memory)
         failed = _failures(run, indices)
         if options.dry_run:
-            return Resubmission(state, plan, profile, adapted, failed)
+            return SubmissionResult(state, plan, profile, adapted, failed)
         check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel])
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)
         lines = submit(run, profile, plan.submit, options.why)
-        return Resubmission(state, plan, profile, adapted, failed, tuple(lines))
+        return SubmissionResult(state, plan, profile, adapted, failed, tuple(lines))
 
 
 def _record_environment(run: RunFolder, config: RunConfig) -> None:
@@ -96,6 +96,7 @@ def _record_environment(run: RunFolder, config: RunConfig) -> None:
 
 
 def _shard_count(run: RunFolder, config: RunConfig) -> int:
+    """The number of shards that the request names; 0 if it names none, and then the plan has it."""
     if config.request.shards is not None:
         return config.request.shards
     if not run.plan.exists():

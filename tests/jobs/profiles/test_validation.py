@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedkit.errors import UsageError
-from jobs.profiles.values import MAX_MINUTES, megabytes, minutes
+from jobs.profiles.validation import MAX_MINUTES, megabytes, minutes
 from tests.support.fuzzing import tries
 
 
