@@ -20,10 +20,14 @@ def new_console() -> "Console":
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
+# Bell, backspace, vertical tab, form feed and carriage return would change what the terminal shows.
+_CONTROL = dict.fromkeys((7, 8, 11, 12, 13))
+
+
 def print_lines(*lines: str) -> None:
     """Print lines of plain text as they are, never wrapped."""
     for line in lines:
-        click.echo(line)
+        click.echo(line.translate(_CONTROL))
 
 
 def print_json(value: object) -> None:

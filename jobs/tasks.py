@@ -1,6 +1,6 @@
 """The entry point of each job, the same on this machine and on a cluster, and how a job logs and fails.
 
-The stages are imported in the tasks: libraries of the Hub read OFFLINE when they are first imported.
+Each task imports its stage only after OFFLINE is set: libraries of the Hub read it when they are first imported.
 """
 
 import logging
@@ -60,7 +60,7 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
 
 def analyze_task(run: Path) -> None:
     """Analyze the merged run."""
-    from embedkit.analysis import analyze
+    from embedkit.analysis.stage import analyze
 
     analyze(RunFolder(run))
 

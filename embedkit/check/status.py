@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from embedkit.documents import DataIndex, PartManifest, Plan, PlanShard, RunConfig, read
-from embedkit.embed import JOURNAL, NOT_FINISHED, ShardStates, has_matrices, journals
+from embedkit.embed import JOURNAL, NOT_FINISHED, ShardStates, durable_chunks, journals
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
@@ -154,8 +154,7 @@ class StatusReader:
     def _unfinished(self, shard: int, planned: PlanShard, problem: str | None) -> ShardStatus:
         folder = self._run.shard(shard)
         attempts = journals(folder) if folder.is_dir() else []
-        durable = [journal for journal in attempts if has_matrices(folder, journal)]
-        chunks = {chunk.start: chunk for journal in durable for chunk in journal.chunks}.values()
+        chunks = durable_chunks(folder).values()
         return ShardStatus(
             shard=shard,
             state="started" if attempts else "pending",

@@ -80,9 +80,10 @@ def journals(folder: Path) -> list[Journal]:
     return sorted(found, key=lambda journal: (journal.header.started, journal.header.attempt))
 
 
-def durable_chunks(folder: Path) -> int:
-    """How many chunks of a shard are durable, in whichever attempt's files."""
-    return len({chunk.start for journal in journals(folder) for chunk in journal.chunks})
+def durable_chunks(folder: Path) -> dict[int, Chunk]:
+    """The durable chunks of a shard by first id, from all attempts whose matrices still exist."""
+    found = [journal for journal in journals(folder) if has_matrices(folder, journal)]
+    return {chunk.start: chunk for journal in found for chunk in journal.chunks}
 
 
 def matrix_path(folder: Path, attempt: str, view: View) -> Path | None:

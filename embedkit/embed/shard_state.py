@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 Depth = Literal["manifest", "sizes", "bytes"]
 """How far a manifest is checked.
 
-manifest: against the plan, the request and what the last merge refused. sizes: also that each file it names exists with
-the recorded size. bytes: also the sha256 of each file.
+manifest: against the plan, the request and what the last merge rejected. sizes: also that each file it names exists
+with the recorded size. bytes: also the sha256 of each file.
 """
 
 NOT_FINISHED = "not finished"
@@ -52,11 +52,6 @@ class ShardState:
     problem: str | None
     newer: NewerFormat | None = None
 
-    @property
-    def counts(self) -> bool:
-        """Whether the manifest counts."""
-        return self.manifest is not None
-
 
 def shard_state(run: RunFolder, plan: Plan, shard: int, depth: Depth) -> ShardState:
     """The state of one shard. For many shards use one `ShardStates`."""
@@ -64,12 +59,12 @@ def shard_state(run: RunFolder, plan: Plan, shard: int, depth: Depth) -> ShardSt
 
 
 def rejected_shards(run: RunFolder) -> dict[str, RejectedShard]:
-    """Shards that the last merge refused, by their manifest's digest; empty if the file is missing or damaged."""
+    """Shards that the last merge rejected, by their manifest's digest; empty if the file is missing or damaged."""
     try:
         return {shard.manifest_sha256: shard for shard in read(run.rejected, Rejected).shards.values()}
     except EmbedkitError as error:
         if run.rejected.exists():
-            log.warning("the list of shards that merge refused cannot be read: %s", error)
+            log.warning("the list of shards that merge rejected cannot be read: %s", error)
         return {}
 
 
@@ -79,7 +74,7 @@ class ShardStates:
     Args:
         run: the run.
         plan: its plan.
-        rejected: shards that do not count because merge refused them, by their manifest's digest; by default those of
+        rejected: shards that do not count because merge rejected them, by their manifest's digest; by default those of
             `rejected.json`. A merge passes none, because it decides anew.
     """
 
@@ -101,7 +96,9 @@ class ShardStates:
             return ShardState(shard, None, str(error), error)
         except EmbedkitError as error:
             return ShardState(shard, None, str(error))
-        problem = self._manifest_problem(manifest, shard) or self._refusal(manifest, depth)
+        problem = self._manifest_problem(manifest, shard) or self._rejection(manifest, depth)
+        if problem is None and depth == "bytes":  # a new file may be hidden from this node for a while
+            wait_for_files([path.parent / matrix.file.name for matrix in manifest.matrices.values()])
         if problem is None and depth != "manifest":
             problem = files_problem(path.parent, manifest, depth)
         return ShardState(shard, manifest if problem is None else None, problem)
@@ -117,15 +114,15 @@ class ShardStates:
         before, self._rejected = self._rejected, rejected_shards(self._run)
         return before != self._rejected
 
-    def _refusal(self, manifest: ShardManifest, depth: Depth) -> str | None:
-        """Why merge refused this manifest; None if it did not.
+    def _rejection(self, manifest: ShardManifest, depth: Depth) -> str | None:
+        """Why merge rejected this manifest; None if it did not.
 
-        Where merge refused damaged bytes and not the vectors, reading the bytes again decides.
+        Where merge rejected damaged bytes and not the vectors, reading the bytes again decides.
         """
         rejected = self._rejected.get(digest(manifest)) if self._rejected else None
         if rejected is None or (depth == "bytes" and not rejected.remake):
             return None
-        return f"merge refused it: {rejected.what}"
+        return f"merge rejected it: {rejected.what}"
 
     def _manifest_problem(self, manifest: ShardManifest, shard: int) -> str | None:
         """How a manifest contradicts the plan; None if it does not."""
@@ -145,7 +142,7 @@ class ShardStates:
         if manifest.tokens != planned.tokens:
             return f"its manifest counts {manifest.tokens} tokens, the plan {planned.tokens}"
         if [chunk.start for chunk in manifest.chunks] != list(planned.chunks[:-1]):
-            return "its manifest has other chunks than the plan"
+            return "its manifest has different chunks than the plan"
         return None
 
     def _request_sha256(self, request: Request) -> str:
@@ -159,7 +156,7 @@ def _matrices_problem(manifest: ShardManifest) -> str | None:
     """How a manifest's matrices contradict its rows, request and chunks; None if they do not."""
     views = set(manifest.request.views)
     if set(manifest.matrices) != views or any(set(chunk.views) != views for chunk in manifest.chunks):
-        return "its manifest has other views than the request"
+        return "its manifest has different views than the request"
     for view, matrix in manifest.matrices.items():
         if matrix.shape != (manifest.stop - manifest.start, manifest.engine.dim):
             return f"its manifest says that its matrix is {matrix.shape} (view {view})"
@@ -176,7 +173,6 @@ def files_problem(folder: Path, manifest: ShardManifest, depth: Literal["sizes",
     if depth == "sizes":
         problems = (_size_problem(folder / record.name, record) for record in records)
     else:
-        wait_for_files([folder / record.name for record in records])  # a new file may be hidden from this node
         problems = (file_problem(folder / record.name, record) for record in records)
     return next((problem for problem in problems if problem is not None), None)
 

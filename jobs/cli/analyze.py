@@ -4,8 +4,8 @@ import logging
 
 import click
 
-from embedkit.analysis import Options, check_options
-from embedkit.analysis import analyze as analyze_run
+from embedkit.analysis.stage import Options, check_options
+from embedkit.analysis.stage import analyze as analyze_run
 from embedkit.run import RunFolder
 from jobs.cli.options import VIEW, gathered_into, run_argument, split_names, without_repeats
 from jobs.output import print_lines

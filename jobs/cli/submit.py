@@ -5,7 +5,7 @@ from functools import partial
 
 import click
 
-from embedkit.analysis import Options, require_libraries
+from embedkit.analysis.stage import Options, require_libraries
 from embedkit.errors import UsageError
 from jobs.cli.forecast import print_forecast
 from jobs.cli.open_run import open_run

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +143,7 @@ class LocalQueue:
         slot = self._free.pop(0)
         log_file = self._run.logs / f"{job.name}.log"
         self._log_begins[job.name] = log_file.stat().st_size if log_file.exists() else 0
-        with _interrupts_ignored():
+        with _interrupts_ignored(), _on_cpus(slot.cpus):
             started: submitit.Job[None] = self._executor.submit(
                 run_job, os.getpid(), log_file, slot, job.call, job.arguments
             )
@@ -169,8 +169,6 @@ def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], a
     log_to_file(log_file)
     enter_job(job_of_this_process())
     os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, slot.cpus)
     try:
         call(*arguments)
     except Exception as error:
@@ -188,6 +186,20 @@ def last_error(log_file: Path, begin: int) -> str:
     error = lines[begins[-1] :][:ERROR_LINES] if begins else [unlogged, *lines[-3:]]
     first = error[0].split(" ERROR ", 1)[-1]
     return "\n".join([first, *error[1:], f"log: {log_file}"])
+
+
+@contextmanager
+def _on_cpus(cpus: Collection[int]) -> Iterator[None]:
+    """A child started in here has these CPUs from its first moment, before a library counts them for its threads."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 @contextmanager

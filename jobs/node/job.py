@@ -106,7 +106,7 @@ class SlurmJob:
     def _done(self) -> int:
         """How much is durable: chunks of a shard, parts of prepare, 0 for other stages."""
         if self._shard is not None:
-            return durable_chunks(self._run.shard(self._shard))
+            return len(durable_chunks(self._run.shard(self._shard)))
         return len(list(self._run.parts.glob("part-*.json"))) if self._stage == "prepare" else 0
 
     def _release(self, lock: Path) -> None:
@@ -126,12 +126,12 @@ class GroupJob(SlurmJob):
     def _record(self, what: EventKind, why: str = "", error_code: str = "") -> None:
         for shard, attempts in self._open.items():
             # This process's usage is that of all workers together, so no shard's event has it.
-            attempts.add(what, durable_chunks(self._run.shard(shard)), why, error_code, with_usage=False)
+            attempts.add(what, len(durable_chunks(self._run.shard(shard))), why, error_code, with_usage=False)
 
     def _stops_without_progress(self) -> int:
         """Count the stops in a row during which no shard made progress."""
         counts = [
-            attempts.stops_without_progress(durable_chunks(self._run.shard(shard)))
+            attempts.stops_without_progress(len(durable_chunks(self._run.shard(shard))))
             for shard, attempts in self._open.items()
         ]
         return min(counts, default=0)
@@ -150,7 +150,7 @@ class GroupJob(SlurmJob):
                     failed.append(shard)
                     log.error("%s failed: %s", name, why)
                 what: EventKind = "finished" if why is None else "failed"
-                done, code = durable_chunks(self._run.shard(shard)), error_code_of(scratch, shard)
+                done, code = len(durable_chunks(self._run.shard(shard))), error_code_of(scratch, shard)
                 self._open.pop(shard).add(what, done, why or "", code, with_usage=False)
 
             jobs = [Job(name, embed_in_worker, (self._run.path, shard, scratch)) for name, shard in names.items()]

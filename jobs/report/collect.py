@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from embedkit.documents import JournalHeader, Plan, RunConfig, ShardManifest, Success, decode_line, digest, read
-from embedkit.embed import JOURNAL, MATRIX, PARTIAL, ShardStates, read_journal
+from embedkit.embed import JOURNAL, MATRIX, PARTIAL, ShardStates, has_matrices, read_journal
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
@@ -130,7 +130,9 @@ def _attempt_files(run: RunFolder, shard: int, manifest: ShardManifest | None) -
                 started=journal.header.started,
                 ended=_newest(folder.glob(f"{journal.header.attempt}.*")),
                 finished=False,
-                chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in journal.chunks},
+                chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in journal.chunks}
+                if has_matrices(folder, journal)
+                else {},
             )
             found.append(files)
     return sorted(found, key=lambda files: files.started or 0.0)

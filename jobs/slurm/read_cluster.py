@@ -23,13 +23,26 @@ from jobs.slurm.cluster import (
 )
 
 
-def read_site() -> Site:
-    """Read settings, partitions and nodes, and who the user is. Raises EmbedkitError if slurmctld does not answer."""
+def read_site(*, need_partitions: bool = True) -> Site:
+    """Read settings, partitions and nodes, and who the user is.
+
+    Args:
+        need_partitions: raise if the partitions cannot be read; else the site has none then.
+
+    Raises:
+        EmbedkitError: slurmctld does not answer.
+    """
+    try:
+        partitions = _read_partitions()
+    except EmbedkitError:
+        if need_partitions:
+            raise
+        partitions = {}
     return Site(
         user=getpass.getuser(),
         groups=_groups(),
         settings=configuration(),
-        partitions=_read_partitions(),
+        partitions=partitions,
         nodes=_read_nodes(),
     )
 

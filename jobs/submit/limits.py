@@ -1,4 +1,4 @@
-"""Check before submitting that the cluster and the account take so many jobs; the error says how many shards fit."""
+"""Check before submitting that cluster and account accept that many jobs. The error says how many shards fit."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from embedkit.documents import RunConfig
 from embedkit.errors import UsageError
 from jobs.profiles import Profile, Resources
 from jobs.slurm import Site, Task, queue, read_site, require_slurm, with_accounts
-from jobs.submit.account_limits import SUBMIT_FIELDS, limit_rows
+from jobs.submit.account_limits import SUBMIT_FIELDS, account_of, limit_rows
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.check_profile.whole_nodes import refuse_idle_gpus
 
@@ -62,7 +62,7 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
             embed would hold a whole node and use only some of its GPUs.
         EmbedkitError: Slurm does not answer.
     """
-    site = read_site()
+    site = read_site(need_partitions=False)
     embed = profile.stages["embed"]
     arrays = [job for job in jobs if job.indices]
     if arrays:
@@ -94,9 +94,13 @@ def submit_limits(resources: Resources, site: Site) -> list[Limit]:
 
 def _account_limits(resources: Resources, site: Site) -> Iterator[Limit]:
     # A user's row repeats the limits that the account sets, so the account's row comes first: the message names it.
+    account = account_of(resources, site)
     for row in sorted(limit_rows(resources, site), key=lambda limit: bool(limit.row.get("User"))):
         for field, most in row.numbers(SUBMIT_FIELDS):
-            yield Limit(f"{field} of {row.name}", most, row.accounts, row.qos)
+            if row.qos or field.startswith("Grp"):
+                yield Limit(f"{field} of {row.name}", most, row.accounts, row.qos)
+            elif row.row["Account"] == account:  # Slurm applies Max limits to the job's own association alone
+                yield Limit(f"{field} of {row.name}", most, frozenset({account}))
 
 
 def _check_array_size(arrays: Sequence[ChainJob], site: Site) -> None:

@@ -303,7 +303,7 @@ def test_a_shard_of_another_engine_that_merge_refused_is_made_again(
     assert embedkit("merge", damaged_run.path, check=False).returncode == 1
     kept = damaged_run.shard_manifest(1).stat()
     again = embedkit("embed", damaged_run.path)
-    assert "shard 2 is made again: merge refused it: made on another engine than most" in again.stderr
+    assert "shard 2 is made again: merge rejected it: made on another engine than most" in again.stderr
     assert damaged_run.shard_manifest(1).stat() == kept
     embedkit("merge", damaged_run.path)
     assert not damaged_run.rejected.exists()

@@ -92,7 +92,7 @@ def fragile_node(cluster: Cluster) -> Iterator[str]:
 
 def wait_chunks(run: RunFolder, shard: int, chunks: int) -> None:
     """Wait until at least `chunks` chunks of a shard are durable."""
-    wait_until(lambda: durable_chunks(run.shard(shard)) >= chunks, 60, lambda: logs(run))
+    wait_until(lambda: len(durable_chunks(run.shard(shard))) >= chunks, 60, lambda: logs(run))
 
 
 def outcomes(run: RunFolder, shard: int) -> list[str]:

@@ -118,7 +118,7 @@ def test_killed_worker_fails_its_shard_alone(
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
     run = submit(*asked, **faults(tmp_path / "faults", 0.5))
-    wait_until(lambda: durable_chunks(run.shard(3)) >= 2 and 3 in workers(run), 90, lambda: logs(run))
+    wait_until(lambda: len(durable_chunks(run.shard(3))) >= 2 and 3 in workers(run), 90, lambda: logs(run))
     workers(run)[3].send_signal(signal.SIGKILL)
     wait_ended(cluster, run)
     finished = [shard for shard in range(5) if run.shard_manifest(shard).exists()]
@@ -141,7 +141,7 @@ def test_stopped_group_continues_with_all_its_shards(
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
     run = submit(*asked, **faults(tmp_path / "faults", 0.5))
-    wait_until(lambda: all(durable_chunks(run.shard(shard)) >= 2 for shard in (0, 1)), 90, lambda: logs(run))
+    wait_until(lambda: all(len(durable_chunks(run.shard(shard))) >= 2 for shard in (0, 1)), 90, lambda: logs(run))
     left = list(workers(run).values())
     cluster.run("scancel", "--signal=USR2", "--batch", f"{Submissions(run).jobs('embed')[-1]}_0")
     wait_ended(cluster, run)

@@ -74,7 +74,8 @@ def test_failures_are_shown_with_cause_node_and_log(
     assert begin["by_stage"]["merge"]["reason"] == "Dependency"
 
     def is_expected() -> bool:
-        return states(status(cluster, run)) == ["failed", "failed", "running"] and durable_chunks(run.shard(2)) == 2
+        two_chunks = len(durable_chunks(run.shard(2))) == 2
+        return two_chunks and states(status(cluster, run)) == ["failed", "failed", "running"]
 
     wait_until(is_expected, 90, lambda: f"{screen(cluster, run)}\n{logs(run)}")
     time.sleep(6)  # sacct lags
@@ -174,7 +175,7 @@ def test_status_works_while_the_controller_is_down(small_chats: Path, tokenizer_
         environment = faults(tmp_path / "faults", 4.0, always={"0": ["raise", 1]})
         asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", profile)
         run = submit(*asked, "--num-gpus", 2, **environment)
-        wait_until(lambda: durable_chunks(run.shard(1)) > 0 and "failed" in states(status(cluster, run)), 60)
+        wait_until(lambda: len(durable_chunks(run.shard(1))) > 0 and "failed" in states(status(cluster, run)), 60)
         cluster.stop_controller()
         began = time.monotonic()
         found = status(cluster, run)

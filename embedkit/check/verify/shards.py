@@ -2,11 +2,23 @@
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from embedkit.check.verify.findings import Findings
-from embedkit.documents import ITEM_BYTES, Chunk, Plan, ReadBack, ShardManifest, Success, View, check_matrix, read
+from embedkit.documents import (
+    ITEM_BYTES,
+    Chunk,
+    Plan,
+    ReadBack,
+    ShardManifest,
+    Success,
+    View,
+    check_matrix,
+    digest,
+    read,
+)
 from embedkit.embed import NOT_FINISHED, ShardStates, canary_problems, rejected_shards
 from embedkit.errors import EmbedkitError
 from embedkit.merge import engine_groups
@@ -14,15 +26,24 @@ from embedkit.run import RunFolder
 
 
 def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[ShardManifest]:
-    """The manifests that count; each one that exists and does not count is a problem. Shards' files are not read.
+    """The manifests that fit the plan; each one that exists and does not is a problem. Shards' files are not read.
 
-    A shard that merge refused for damaged bytes counts here: verify reads its bytes itself.
+    A shard that merge rejected is a problem too, and all its bytes are checked like those of the others.
     """
-    refused = {sha256: shard for sha256, shard in rejected_shards(run).items() if shard.remake}
-    manifests, problems = ShardStates(run, plan, refused).read_all("manifest")
-    for shard, problem in problems.items():
-        if problem != NOT_FINISHED:
-            findings.add(run.shard_manifest(shard), problem, shard)
+    states = ShardStates(run, plan, rejected={})
+    rejected = findings.attempt(run.rejected, partial(rejected_shards, run)) or {}
+    manifests = []
+    for shard in range(len(plan.shards)):
+        path = run.shard_manifest(shard)
+        state = findings.attempt(path, partial(states.state, shard, "manifest"), shard)
+        if state is None or state.manifest is None:
+            if state is not None and state.problem not in (None, NOT_FINISHED):
+                findings.add(path, str(state.problem), shard)
+            continue
+        manifests.append(state.manifest)
+        rejection = rejected.get(digest(state.manifest))
+        if rejection is not None and rejection.remake:
+            findings.add(path, f"merge rejected it: {rejection.what}", shard)
     return manifests
 
 

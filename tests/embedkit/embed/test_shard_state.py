@@ -35,7 +35,7 @@ def with_other_chunks(run: RunFolder) -> None:
     change(run, chunks=(joined, *others))
 
 
-def refused_by_merge(run: RunFolder) -> None:
+def rejected_by_merge(run: RunFolder) -> None:
     reject(run, {1: "its canary is far away"}, [read(run.shard_manifest(1), ShardManifest)], remake=True)
 
 
@@ -48,7 +48,7 @@ FAULTS: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "matrix deleted": (lambda run: next(run.shard(1).glob("*.safetensors")).unlink(), ".safetensors: missing"),
     "matrix cut short": (cut_matrix, "bytes, its manifest says"),
     "another request": (of_another_request, "its manifest was made for another request"),
-    "other chunks": (with_other_chunks, "its manifest has other chunks than the plan"),
+    "other chunks": (with_other_chunks, "its manifest has different chunks than the plan"),
     "other tokens": (lambda run: change(run, tokens=1), "its manifest counts 1 tokens, the plan"),
     "another plan": (lambda run: change(run, plan_sha256="0" * 64), "its manifest belongs to another plan"),
     "another shard's": (
@@ -57,7 +57,7 @@ FAULTS: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     ),
     "damaged": (lambda run: run.shard_manifest(1).write_bytes(b"{}"), "not those that were written"),
     "newer": (lambda run: change(run, format=FORMAT + 1), f"it has format {FORMAT + 1}"),
-    "refused by merge": (refused_by_merge, "merge refused it: its canary is far away"),
+    "rejected by merge": (rejected_by_merge, "merge rejected it: its canary is far away"),
 }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_all_commands_agree_that_a_shard_is_not_done(
     assert reason in problems[1]
     assert sorted(read_inputs(run).manifests) == [0, 2]
     assert any(problem.shard == 1 and reason in problem.what for problem in verify(run).problems)
-    assert not shard_state(run, read_plan(run, config), 1, "bytes").counts
+    assert shard_state(run, read_plan(run, config), 1, "bytes").manifest is None
 
 
 def test_a_missing_manifest_is_no_problem_for_status(damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,11 @@ def test_only_the_depth_bytes_sees_a_flipped_byte(damaged_run: RunFolder) -> Non
     path.write_bytes(data)
     plan = read_plan(damaged_run, read(damaged_run.config, RunConfig))
     states = ShardStates(damaged_run, plan)
-    assert [states.state(1, depth).counts for depth in ("manifest", "sizes", "bytes")] == [True, True, False]
+    assert [states.state(1, depth).manifest is not None for depth in ("manifest", "sizes", "bytes")] == [
+        True,
+        True,
+        False,
+    ]
     assert finished_manifest(damaged_run, plan, 1) is None
     assert (damaged_run.shard(1) / "refused.json").exists()
 
@@ -109,7 +113,11 @@ def test_reading_the_bytes_decides_what_merge_refused_for_them(remake: bool, dam
     reject(damaged_run, {1: "sha256 differs"}, [manifest], remake=remake)
     plan = read_plan(damaged_run, read(damaged_run.config, RunConfig))
     states = ShardStates(damaged_run, plan)
-    assert [states.state(1, depth).counts for depth in ("manifest", "sizes", "bytes")] == [False, False, not remake]
+    assert [states.state(1, depth).manifest is not None for depth in ("manifest", "sizes", "bytes")] == [
+        False,
+        False,
+        not remake,
+    ]
     assert verify(damaged_run).ok != remake
 
 
@@ -117,7 +125,7 @@ def test_status_follows_what_merge_refuses(damaged_run: RunFolder) -> None:
     """Also for shards that the same reader saw done before."""
     reader = StatusReader(damaged_run)
     assert reader.read().stage == "done"
-    refused_by_merge(damaged_run)
+    rejected_by_merge(damaged_run)
     assert [shard.state == "done" for shard in reader.read().shards] == [True, False, True]
     damaged_run.rejected.unlink()
     assert reader.read().stage == "done"

@@ -30,6 +30,15 @@ def note(path: Path, name: str, seconds: float = 0.0) -> None:
         file.write(f"{name} {gpu} {begin} {time.time()}\n")
 
 
+def note_threads(path: Path) -> None:
+    """A job for tests: write the CPUs of every thread, and the size of polars' thread pool."""
+    import polars as pl
+
+    pool = pl.thread_pool_size()
+    cpus = {str(sorted(os.sched_getaffinity(int(task.name)))) for task in Path("/proc/self/task").iterdir()}
+    path.write_text(f"{pool} {' '.join(sorted(cpus))}")
+
+
 def fail(path: Path) -> None:
     from embedkit.errors import EmbedkitError
 
@@ -45,6 +54,16 @@ def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "run")
     folder.logs.mkdir(parents=True)
     return folder
+
+
+def test_libraries_of_a_job_see_only_its_cpus(run: RunFolder, tmp_path: Path) -> None:
+    """Thread pools are sized when a library is imported, so the CPUs are set before."""
+    before = os.sched_getaffinity(0)
+    notes = tmp_path / "notes"
+    queue = LocalQueue(run, [Slot("", (min(before),))])
+    assert queue.run([Job("job", note_threads, (notes,))], lambda: None) == {}
+    assert notes.read_text() == f"1 [{min(before)}]"
+    assert os.sched_getaffinity(0) == before
 
 
 def test_each_slot_runs_one_job_at_a_time(run: RunFolder, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ PIECES = {
         max_size=2,
     ),
     "error": st.sampled_from([None, "CUDA error"]),
-    "problem": st.sampled_from([None, "merge refused it"]),
+    "problem": st.sampled_from([None, "merge rejected it"]),
     "runs_here": st.booleans(),
     "live": st.sampled_from([None, in_queue("PENDING"), in_queue("RUNNING"), in_queue("A_STATE_OF_TOMORROW")]),
 }
@@ -105,7 +105,7 @@ def test_done_comes_from_files_and_running_from_the_queue(queue: Queue, known: d
         ({"attempts": [attempt("stopped", "SIGUSR2")]}, ("failed", "stopped by SIGUSR2, and not queued again")),
         ({"attempts": [attempt("stopped", "SIGUSR2", NOW - 3)]}, ("unknown", "just now")),
         ({"attempts": [attempt("finished")]}, ("failed", "missing or damaged")),
-        ({"attempts": [attempt("finished")], "problem": "merge refused it: x"}, ("failed", "merge refused it: x")),
+        ({"attempts": [attempt("finished")], "problem": "merge rejected it: x"}, ("failed", "merge rejected it: x")),
         ({"attempts": [attempt(None)], "records": [record("NODE_FAIL")]}, ("failed", NO_EXIT_RECORD)),
         ({"attempts": [attempt(None)], "records": [record("FAILED")], "error": "Killed"}, ("failed", "Killed")),
         ({"attempts": [attempt(None)]}, ("failed", NO_EXIT_RECORD)),

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from embedkit.errors import UsageError
+from embedkit.errors import EmbedkitError, UsageError
 from jobs.profiles.schema import STAGES, Profile, Resources
+from jobs.slurm import read_cluster
 from jobs.slurm.client import Task
 from jobs.slurm.cluster import ASSOC_FIELDS, QOS_FIELDS, Site, parse_partitions, parse_rows
 from jobs.submit import limits
@@ -58,7 +59,7 @@ def shards_of_profile_check(resources: Resources) -> str:
 
 @pytest.fixture
 def on_site(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "read_site", lambda: replace(SITE, associations=None, qos=None, default_account=""))
+    monkeypatch.setattr(limits, "read_site", lambda **_: replace(SITE, associations=None, qos=None, default_account=""))
     monkeypatch.setattr(limits, "with_accounts", lambda _: SITE)
 
 
@@ -101,3 +102,36 @@ def test_queued_tasks_count_for_their_qos_and_for_accounts_above() -> None:
 def test_where_limits_are_not_enforced_only_the_clusters_counts() -> None:
     site = replace(SITE, settings={"AccountingStorageEnforce": "associations", "MaxJobCount": "5"})
     assert [limit.name for limit in submit_limits(Resources(), site)] == ["the cluster's MaxJobCount"]
+
+
+def test_max_limits_apply_to_the_jobs_own_account_alone() -> None:
+    """Slurm counts a Max limit per association: that of an account above does not add up its accounts."""
+    associations = rows(
+        ASSOC_FIELDS,
+        {"Account": "faculty", "MaxSubmit": 100},
+        {"Account": "lab", "ParentName": "faculty", "MaxSubmit": 100},
+        {"Account": "lab", "User": "ada", "MaxSubmit": 100},
+        {"Account": "other", "ParentName": "faculty", "MaxSubmit": 100},
+    )
+    site = replace(SITE, associations=associations, qos=())
+    queued = [Task(str(job), None, "PENDING", "", "", "", account="other") for job in range(90)]
+    counted = {limit.name: limit.counted(queued) for limit in submit_limits(Resources(), site)}
+    assert counted == {
+        "the cluster's MaxJobCount": 90,
+        "MaxSubmit of account lab": 0,
+        "MaxSubmit of account lab, user ada": 0,
+    }
+
+
+def test_a_cluster_that_hides_its_partitions_takes_a_submit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the partitions are is asked for GPUs that would idle, and nothing else."""
+
+    def refuse() -> None:
+        raise EmbedkitError("scontrol: Access denied")
+
+    monkeypatch.setattr(read_cluster, "_read_partitions", refuse)
+    monkeypatch.setattr(read_cluster, "_read_nodes", lambda: None)
+    monkeypatch.setattr(read_cluster, "configuration", lambda: {"MaxArraySize": "1001"})
+    check_limits(profile(Resources(gpus=1)), whole_chain(3, 1, preflight=True), [])
+    with pytest.raises(EmbedkitError, match="Access denied"):
+        read_cluster.read_site()
