@@ -232,7 +232,7 @@ def test_workers_share_one_cluster_which_ends_with_the_tests(interrupted: bool, 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     options = ("-n", "2", "--dist", "load", "-o", "python_files=two_workers.py")
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, "tests/support/slurm/two_workers.py"],
+        [sys.executable, "-m", "pytest", *options, "tests/on_slurm/two_workers.py"],
         cwd=ROOT,
         env=environment | {"TWO_WORKERS": str(tmp_path), "TWO_WORKERS_WAIT": "1" * interrupted},
         stdout=subprocess.PIPE,

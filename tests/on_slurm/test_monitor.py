@@ -136,7 +136,7 @@ def test_failures_are_shown_with_cause_node_and_log(
 def test_slow_shard_is_found_by_the_median_of_the_others(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
-    environment = faults(tmp_path / "faults", 1.5, slow={"3": 4.5})
+    environment = faults(tmp_path / "faults", 1.5, slow={"3": 6.0})
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--shards", 5, "--num-gpus", 5, **environment)
     marked: set[int] = set()
     lines: list[str] = []

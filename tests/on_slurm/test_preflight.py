@@ -87,7 +87,7 @@ def test_hidden_torch_fails_the_preflight_and_not_the_shards(
 
 
 @pytest.mark.parametrize("engine", ["hash", "transformers"])
-def test_rerun_has_a_preflight_only_as_before_or_on_request(
+def test_a_rerun_tries_nodes_as_before_or_on_request(
     engine: str, cluster: Cluster, small_chats: Path, tiny_qwen: Path, tmp_path: Path
 ) -> None:
     request = [*hash_request(small_chats, tiny_qwen, tmp_path, engine), "--engine", engine, "--device", "cpu"]
