@@ -44,7 +44,7 @@ def make_report(inputs: Inputs) -> Report:
         engine=inputs.engine,
         unit=unit_of(observed),
         accounting=accounting_of(observed, attempts),
-        asked=inputs.asked,
+        requested_at=inputs.asked,
         ended=ended,
         elapsed_seconds=None if started is None else max((observed.now if ended is None else ended) - started, 0.0),
         shards_finished=sum(shard.state == "finished" for shard in shards),

@@ -46,7 +46,7 @@ class AttemptObservations:
         files: what attempts left in the shards' folders, by shard.
         local_stages: start and end of stages that ran outside Slurm and have no attempts file.
         records: the run's records in the accounting; None if there is no accounting.
-        live: the run's tasks in the queue; None if Slurm was not asked or did not answer.
+        live: the run's tasks in the queue; None if Slurm was not queried or did not answer.
     """
 
     now: float

@@ -87,7 +87,7 @@ def record(
         started=T0 + started,
         ended=None if ended is None else T0 + ended,
         cpus=4,
-        memory_asked=2 * GIB,
+        memory_requested=2 * GIB,
         gpus=gpus,
         cpu_seconds=3.0,
         memory=GIB // 2,
