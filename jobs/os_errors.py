@@ -5,7 +5,9 @@ import os
 import re
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from embedkit.storage import DISK_FULL
+
+FULL = DISK_FULL
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 

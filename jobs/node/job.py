@@ -66,7 +66,7 @@ class SlurmJob:
     def _work(self) -> None:
         path = self._run.path
         if self._stage == "merge":
-            self._release(self._run.embeddings / "merge.lease")
+            self._release(self._run.merge_lock)
             if (why := failed_preflight(self._run)) is not None:
                 log.error("the preflight failed, so embed did not start: %s", why)
             merge_task(path)
@@ -76,7 +76,7 @@ class SlurmJob:
             analyze_task(path)
             return
         if self._stage == "prepare":
-            self._release(self._run.parts / "prepare.lease")
+            self._release(self._run.prepare_lock)
             prepare_task(path)
             return
         with node_scratch(self._run) as compiled:
