@@ -53,7 +53,7 @@ def _merge(run: RunFolder) -> Took:
 
 def _merge_beside_copy(run: RunFolder, what: str, note: str = "") -> Iterator[Figure]:
     merged = _merge(run)
-    written = [run.matrix, run.metadata, run.by_source]
+    written = [run.view_matrix("combined"), run.metadata, run.by_source]
     size = sum(file.stat().st_size for path in written for file in (path, *path.rglob("*")) if file.is_file())
     shutil.rmtree(COPY, ignore_errors=True)
     COPY.mkdir(parents=True)

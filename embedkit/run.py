@@ -76,10 +76,6 @@ class RunFolder:
     def shard_manifest(self, shard: int) -> Path:
         return self.shard(shard) / "manifest.json"
 
-    @property
-    def matrix(self) -> Path:
-        return self.view_matrix("combined")
-
     def view_matrix(self, view: View) -> Path:
         return self.embeddings / ("all.safetensors" if view == "combined" else f"all_{view}.safetensors")
 
@@ -125,6 +121,23 @@ class RunFolder:
     @property
     def analysis_page(self) -> Path:
         return self.analysis / "index.html"
+
+    @property
+    def run_lock(self) -> Path:
+        """Held by `embedkit run` while it runs the whole run on one machine."""
+        return self.path / "run.lease"
+
+    @property
+    def submit_lock(self) -> Path:
+        return self.path / "submit.lease"
+
+    @property
+    def prepare_lock(self) -> Path:
+        return self.parts / "prepare.lease"
+
+    @property
+    def merge_lock(self) -> Path:
+        return self.embeddings / "merge.lease"
 
     @property
     def analysis_lock(self) -> Path:

@@ -5,7 +5,8 @@ import os
 import re
 from pathlib import Path
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+from embedkit.storage import DISK_FULL
+
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -29,7 +30,7 @@ def describe_os_error(error: Exception, folder: Path | None = None) -> str | Non
         return str(error) if isinstance(error, OSError) else None
     place = getattr(error, "filename", None) or folder
     what = os.strerror(number) + (f" at {place}" if place else "")
-    if number in FULL:
+    if number in DISK_FULL:
         return f"the disk is full: {what}; free some space and resume: finished work is kept"
     if number in FORBIDDEN:
         return f"{what}; change that, or choose another folder with --output-dir; finished work is kept"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import match_umask
-from jobs.os_errors import FORBIDDEN, FULL, describe_os_error, errno_of
+from embedkit.storage import DISK_FULL, match_umask
+from jobs.os_errors import FORBIDDEN, describe_os_error, errno_of
 from jobs.records import Submissions
 
 log = logging.getLogger("embedkit")
@@ -90,7 +90,7 @@ def exit_code_of(error: Exception) -> int:
     if isinstance(error, EmbedkitError):
         log.error("%s", error)
         return error.exit_code
-    if errno_of(error) in (*FULL, *FORBIDDEN):
+    if errno_of(error) in (*DISK_FULL, *FORBIDDEN):
         log.error("%s", describe_os_error(error))
         return 1
     log.error("%s: %s", type(error).__name__, error, exc_info=error)

@@ -31,7 +31,7 @@ from embedkit.analysis.page.render import render
 from embedkit.analysis.page.run_facts import facts, lead
 from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.similarity.neighborhood import Neighborhood, find_neighborhood, rows_on_map, summary
-from embedkit.analysis.stratified_sample import stratified_sample
+from embedkit.analysis.stratified_sample import sample_with_cap
 from embedkit.data.source_folders import source_folders
 from embedkit.documents import RunConfig, View, read
 from embedkit.errors import UsageError
@@ -189,7 +189,7 @@ def _scores_frame(merged: Merged, scores: npt.NDArray[np.float32]) -> pl.DataFra
 
 def _sample(sources: pl.Series, options: Options) -> npt.NDArray[np.int64]:
     codes = sources.rank("dense").to_numpy() if len(sources) else np.zeros(0, np.int64)
-    return stratified_sample(codes, options.points, options.seed)
+    return sample_with_cap(codes, options.points, options.seed)
 
 
 def _folder_name(sources: Sequence[str]) -> str:

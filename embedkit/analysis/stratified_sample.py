@@ -1,7 +1,5 @@
 """Samples stratified by source: each source gets its share of the rows, and small sources are not lost."""
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
@@ -9,41 +7,51 @@ from embedkit.analysis.merged import Merged
 from embedkit.data import row_hash
 
 FLOOR_ROWS = 5
-"""Rows that the rule "floor" takes of each source, if the source has that many."""
+"""Rows that `sample_with_floor` takes of each source, if the source has that many."""
 
 Ids = npt.NDArray[np.int64]
-Rule = Literal["cap", "floor"]
 
 
-def stratified_sample(
-    sources: npt.NDArray[np.integer], size: int, seed: int = 0, rule: Rule = "cap", rows: Ids | None = None
-) -> Ids:
-    """Choose a sample in which each source has its share of the rows.
+def sample_with_cap(sources: npt.NDArray[np.integer], size: int, seed: int = 0) -> Ids:
+    """Choose at most `size` rows, with at least one row per source while there is room. NumPy's generator draws them.
 
     Args:
         sources: source code of each row, int (n,).
         size: rows of the sample. If there are no more than that, all rows are taken.
-        seed: the same seed gives the same sample.
-        rule: how a source's quota is computed. "cap" never exceeds `size` and takes at least one row per source while
-            there is room. "floor" takes at least FLOOR_ROWS of each source, so the sample may be a little larger.
-        rows: row number in the data set of each row, int64 (n,). With it, a source's rows with the smallest hash are
-            taken: the same on every machine and in any order of rows. Without it, NumPy's generator draws them.
+        seed: the same seed gives the same sample of the same rows in the same order.
 
     Returns:
         Positions in `sources`, ascending, int64 (m,).
     """
     if len(sources) <= size:
         return np.arange(len(sources))
-    codes, stratum, counts = np.unique(sources, return_inverse=True, return_counts=True)
-    quota = _quota_with_cap(counts, size) if rule == "cap" else _quota_with_floor(counts, size)
-    if rows is not None:
-        return _smallest_hashes(stratum, counts, quota, row_hash(seed, rows))
+    codes, stratum, counts = _strata(sources)
+    quota = _quota_with_cap(counts, size)
     rng = np.random.default_rng(seed)
     chosen = [
         rng.choice(np.flatnonzero(stratum == code), quota[code], replace=False)  # in the order of the codes
         for code in range(len(codes))
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def sample_with_floor(sources: npt.NDArray[np.integer], rows: Ids, size: int, seed: int = 0) -> Ids:
+    """Choose about `size` rows, with at least FLOOR_ROWS of each source: those with the smallest hash of their source.
+
+    Args:
+        sources: source code of each row, int (n,).
+        rows: row number in the data set of each row, int64 (n,). Its hash decides, so the sample is the same on every
+            machine and in any order of rows.
+        size: rows of the sample; it may be a little larger. If there are no more than that, all rows are taken.
+        seed: the same seed gives the same sample.
+
+    Returns:
+        Positions in `sources`, ascending, int64 (m,).
+    """
+    if len(sources) <= size:
+        return np.arange(len(sources))
+    _, stratum, counts = _strata(sources)
+    return _smallest_hashes(stratum, counts, _quota_with_floor(counts, size), row_hash(seed, rows))
 
 
 def sample_rows_with_text(merged: Merged, size: int, seed: int = 0) -> Ids:
@@ -53,7 +61,12 @@ def sample_rows_with_text(merged: Merged, size: int, seed: int = 0) -> Ids:
     """
     with_text = np.flatnonzero(merged.has_text)
     sources, rows = (merged.rows[name].to_numpy()[with_text] for name in ("source", "row"))
-    return with_text[stratified_sample(sources, size, seed, "floor", rows)]
+    return with_text[sample_with_floor(sources, rows, size, seed)]
+
+
+def _strata(sources: npt.NDArray[np.integer]) -> tuple[npt.NDArray[np.integer], Ids, Ids]:
+    """Return the distinct source codes, ascending; the position of each row's code among them; and rows per code."""
+    return np.unique(sources, return_inverse=True, return_counts=True)
 
 
 def _quota_with_floor(counts: Ids, size: int) -> Ids:

@@ -19,11 +19,11 @@ from embedkit.embed import (
     QUIET_SECONDS,
     START_SECONDS,
     Watchdog,
+    canary_bytes,
+    canary_distance,
     canary_inputs,
-    distance,
+    canary_tolerance,
     embed_canary,
-    to_bytes,
-    tolerance,
 )
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError, PreflightFailed
@@ -177,8 +177,8 @@ def _check_canary(config: RunConfig, engine: Engine, checks: Checks) -> None:
     """The canary gives the same vectors twice."""
     with checks.named("canary"):
         canary = canary_inputs(load_tokenizer(Path(config.locations.model)), engine_settings(config.request))
-        first, again = (to_bytes(embed_canary(engine, canary)) for _ in range(2))
-        moved, most = distance(again, first, engine.record), tolerance(engine.record)
+        first, again = (canary_bytes(embed_canary(engine, canary)) for _ in range(2))
+        moved, most = canary_distance(again, first, engine.record), canary_tolerance(engine.record)
         if moved > most:
             raise EmbedkitError(
                 f"the same texts gave vectors that are {moved:.2g} apart (tolerance {most:g}): "

@@ -4,7 +4,6 @@ huggingface_hub raises its own errors, or those of the HTTP client below it, oft
 look at the whole chain of causes.
 """
 
-import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from typing import Literal, TypeVar
 
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.storage import DISK_FULL
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,6 @@ WAITS = (1, 2, 4, 8)
 """Seconds to wait before each further try, unless the Hub's answer names a time."""
 LONGEST_WAIT = 600
 TEMPORARY_STATUS = {408, 429, 500, 502, 503, 504}
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class DamagedFile(OSError):

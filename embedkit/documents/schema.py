@@ -1,20 +1,20 @@
 """The JSON documents of a run, field by field: request, plan, manifests. codec.py reads and writes them."""
 
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 FORMAT = 2
 """Version of all these documents. Documents of a different version are refused."""
 
-Device = Literal["cpu", "cuda"]
+Device = Literal["cuda", "cpu"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers", "hash"]
 Reason = Literal["no_assistant", "empty", "too_long"]
 Texts = Literal["all", "none"]
 View = Literal["combined", "think", "response"]
-VIEWS: tuple[View, ...] = ("combined", "think", "response")
+VIEWS: tuple[View, ...] = get_args(View)
 """All views, in the order in which a run stores them."""
 
 

@@ -1,7 +1,14 @@
 """Embed shards chunk by chunk, resumable, with a manifest written last. Also: which manifests count (shard_state)."""
 
 from embedkit.embed.batch import embed_chunk
-from embedkit.embed.canary import canary_inputs, canary_problems, distance, embed_canary, to_bytes, tolerance
+from embedkit.embed.canary import (
+    canary_bytes,
+    canary_distance,
+    canary_inputs,
+    canary_problems,
+    canary_tolerance,
+    embed_canary,
+)
 from embedkit.embed.checks import differing_rows
 from embedkit.embed.inputs import InputReader, inputs_digest
 from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
@@ -19,10 +26,12 @@ __all__ = [
     "InputReader",
     "ShardStates",
     "Watchdog",
+    "canary_bytes",
+    "canary_distance",
     "canary_inputs",
     "canary_problems",
+    "canary_tolerance",
     "differing_rows",
-    "distance",
     "durable_chunks",
     "embed_canary",
     "embed_chunk",
@@ -33,6 +42,4 @@ __all__ = [
     "journals",
     "read_journal",
     "rejected_shards",
-    "to_bytes",
-    "tolerance",
 ]

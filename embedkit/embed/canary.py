@@ -61,12 +61,12 @@ def embed_canary(engine: Engine, inputs: TokenIdList) -> npt.NDArray[np.float32]
     return vectors
 
 
-def to_bytes(vectors: npt.NDArray[np.float32]) -> bytes:
+def canary_bytes(vectors: npt.NDArray[np.float32]) -> bytes:
     """Vectors as manifests and journals store them: float32, little-endian, row after row."""
     return vectors.astype("<f4", copy=False).tobytes()
 
 
-def distance(one: bytes, other: bytes, engine: EngineRecord) -> float:
+def canary_distance(one: bytes, other: bytes, engine: EngineRecord) -> float:
     """The largest distance between a text's two vectors, relative to the second's length.
 
     Infinite if the shapes differ or a number is not finite.
@@ -78,7 +78,7 @@ def distance(one: bytes, other: bytes, engine: EngineRecord) -> float:
     return furthest if np.isfinite(furthest) else float("inf")
 
 
-def tolerance(engine: EngineRecord) -> float:
+def canary_tolerance(engine: EngineRecord) -> float:
     """The largest distance between sound canaries."""
     return TOLERANCE[engine.dtype]
 
@@ -92,8 +92,8 @@ def canary_problems(manifests: Sequence[ShardManifest]) -> dict[int, str]:
     for engine, group in by_engine.items():
         median = _median([raw for m in group for raw in (m.canary.before, m.canary.after)])
         for m in group:
-            furthest = max(distance(raw, median, engine) for raw in (m.canary.before, m.canary.after))
-            if furthest > tolerance(engine):
+            furthest = max(canary_distance(raw, median, engine) for raw in (m.canary.before, m.canary.after))
+            if furthest > canary_tolerance(engine):
                 where = f"host {m.host}, job {m.job}{f', {engine.gpu}' if engine.gpu else ''}"
                 problems[m.shard] = f"its canary is {furthest:.2g} away ({where})"
     return problems
@@ -104,7 +104,7 @@ def _median(canaries: list[bytes]) -> bytes:
     length = Counter(map(len, canaries)).most_common(1)[0][0]
     stacked = np.stack([np.frombuffer(raw, "<f4") for raw in canaries if len(raw) == length])
     is_finite = np.isfinite(stacked).all(axis=1)
-    return to_bytes(np.median(stacked[is_finite] if is_finite.any() else stacked, axis=0).astype(np.float32))
+    return canary_bytes(np.median(stacked[is_finite] if is_finite.any() else stacked, axis=0).astype(np.float32))
 
 
 def _cut(ids: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.uint32]:

@@ -34,7 +34,7 @@ from embedkit.documents import (
     encode_line,
     matrix_header,
 )
-from embedkit.embed.canary import distance, tolerance
+from embedkit.embed.canary import canary_distance, canary_tolerance
 from embedkit.errors import EmbedkitError
 from embedkit.storage import durable_rename, fsync_folder
 
@@ -186,7 +186,7 @@ class ShardFile:
         if header.engine != self._header.engine:
             log.warning("attempt %s ran on a different engine; its chunks are embedded again", header.attempt)
             return False
-        if distance(header.canary, self._header.canary, header.engine) > tolerance(header.engine):
+        if canary_distance(header.canary, self._header.canary, header.engine) > canary_tolerance(header.engine):
             log.warning(
                 "attempt %s on %s had a different canary; its chunks are embedded again",
                 *(header.attempt, header.host),

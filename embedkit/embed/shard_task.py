@@ -28,7 +28,7 @@ from embedkit.documents import (
     file_record,
 )
 from embedkit.embed.batch import EngineBatch, embed_batch, embed_chunk, in_row_order, make_batch
-from embedkit.embed.canary import TokenIdList, distance, embed_canary, to_bytes, tolerance
+from embedkit.embed.canary import TokenIdList, canary_bytes, canary_distance, canary_tolerance, embed_canary
 from embedkit.embed.checks import check_vectors, differing_rows
 from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.embed.publish import publish_manifest
@@ -93,7 +93,7 @@ class ShardTask:
         """Adopt the durable chunks of earlier attempts, embed the others, publish the manifest."""
         plan_sha256 = digest(self._plan)
         self._heartbeat("embedding the canary")
-        before = to_bytes(embed_canary(self._engine, self._worker.canary))
+        before = canary_bytes(embed_canary(self._engine, self._worker.canary))
         self._clock.lap("canary")
         with ShardFile(
             self._run.shard(self._shard),
@@ -141,15 +141,15 @@ class ShardTask:
     def _check_canary_drift(self, before: bytes, shard_file: ShardFile) -> Canary:
         """Embed the canary again. If its vectors changed, discard the attempt and raise CanaryMoved."""
         self._heartbeat("embedding the canary again")
-        after = to_bytes(embed_canary(self._engine, self._worker.canary))
+        after = canary_bytes(embed_canary(self._engine, self._worker.canary))
         record = self._engine.record
-        moved = distance(after, before, record)
-        if moved > tolerance(record):
+        moved = canary_distance(after, before, record)
+        if moved > canary_tolerance(record):
             shard_file.discard()
             raise CanaryMoved(
                 f"shard {self._shard}: the canary's vectors moved by {moved:.2g} while it was embedded (tolerance "
-                f"{tolerance(record):g}): {record.gpu or 'the engine'} on {socket.gethostname()} does not give the "
-                "same vectors for the same texts. This attempt is discarded; run the shard on another node"
+                f"{canary_tolerance(record):g}): {record.gpu or 'the engine'} on {socket.gethostname()} does not give "
+                "the same vectors for the same texts. This attempt is discarded; run the shard on another node"
             )
         self._clock.lap("canary")
         return Canary(tokens=tuple(len(ids) for ids in self._worker.canary), before=before, after=after)

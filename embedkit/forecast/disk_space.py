@@ -73,22 +73,25 @@ def shortfall(footprint: Footprint, space: Space) -> str | None:
 
 
 def _quotas(device: str) -> tuple[Quota, ...] | None:
-    output = _ask(["quota", "-w", "-p", "-u", "-g"])
+    output = _run_tool(["quota", "-w", "-p", "-u", "-g"])
     return None if output is None else parse_quota(output, device) or None
 
 
 def _lustre_quotas(folder: Path, mount: str) -> tuple[Quota, ...] | None:
-    asked = {"user": ("-u", os.getuid()), "group": ("-g", folder.stat().st_gid)}
+    options = {"user": ("-u", os.getuid()), "group": ("-g", folder.stat().st_gid)}
     found: list[Quota] = []
-    for of, (option, number) in asked.items():
-        output = _ask(["lfs", "quota", "-q", option, str(number), mount])
+    for of, (option, number) in options.items():
+        output = _run_tool(["lfs", "quota", "-q", option, str(number), mount])
         quota = None if output is None else parse_lfs_quota(output, f"{of} {number}", mount)
         found += [] if quota is None else [quota]
     return tuple(found) or None
 
 
-def _ask(command: Sequence[str]) -> str | None:
-    """A tool's output; None if it is missing, prints nothing or takes too long. `quota` exits 1 if one is used up."""
+def _run_tool(command: Sequence[str]) -> str | None:
+    """Return a tool's output; None if it is missing, prints nothing or takes too long.
+
+    The exit code does not count: `quota` exits with 1 if a quota is used up.
+    """
     environment = os.environ | {"LC_ALL": "C"}
     try:
         done = subprocess.run(

@@ -26,7 +26,7 @@ def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixe
     lines = [f"  shards {', '.join(map(str, shards))}: {record}" for record, shards in groups.items()]
     largest = max(groups.values(), key=len)
     others = {
-        shard: "made on another engine than most"
+        shard: "made on a different engine than most"
         for group in groups.values()
         if group is not largest
         for shard in group

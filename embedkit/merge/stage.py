@@ -57,7 +57,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
         raise shards_error(run, problems, len(plan.shards))
     check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
-    with run_lock(run.embeddings / "merge.lease", "merging this run"):
+    with run_lock(run.merge_lock, "merging this run"):
         merged = merged_already(run, plan, manifests)
         if merged is not None:
             log.info("already merged from these shards; every file is intact")
@@ -112,7 +112,7 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
                 reject(run, problems, manifests, remake=False)
                 raise shards_error(run, problems, len(plan.shards))
         _timed(seconds, "metadata", lambda: merge_rows(run, config.request, plan, sources, files))
-        require_held(run.embeddings / "merge.lease")
+        require_held(run.merge_lock)
         run.success.unlink(missing_ok=True)  # from here on the merged files are replaced
         _timed(seconds, "publish", files.publish)
     success = Success(

@@ -32,7 +32,7 @@ class KeptRows:
         frame = pl.concat(frames) if frames else pl.DataFrame()
         if frame.height != stop - start:
             raise EmbedkitError(
-                f"{self._folder}: ids {start} to {stop} have {frame.height} rows; run `embedkit verify`"
+                f"{self._folder}: ids {start} to {stop - 1} have {frame.height} rows; run `embedkit verify`"
             )
         return frame
 

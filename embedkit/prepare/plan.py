@@ -165,13 +165,13 @@ def shard_of(shards: Sequence[PlanShard], shard: int, plan: Path) -> PlanShard:
 
 
 def read_plan(run: RunFolder, config: RunConfig) -> Plan:
-    """Read the run's plan. Raises EmbedkitError if it is missing, damaged or made for another request."""
+    """Read the run's plan. Raises EmbedkitError if it is missing, damaged or made for a different request."""
     if not run.plan.exists():
         raise EmbedkitError(f"{run.plan}: no plan yet, prepare has not finished: {run.resume_command}")
     plan = read(run.plan, Plan)
     if plan.request_sha256 != digest(config.request):
         raise EmbedkitError(
-            f"{run.plan}: made for another request than {run.config}. Was one of them edited, or copied here? Put it "
-            "back; a plan may also be removed: a resume makes it again"
+            f"{run.plan}: made for a different request than {run.config}. Was one of them edited, or copied here? Put "
+            "it back; a plan may also be removed: a resume makes it again"
         )
     return plan

@@ -33,7 +33,7 @@ def make_parts(
 
     Raises EmbedkitError if a part cannot be made or a worker dies; the parts that are done are kept.
     """
-    tasks = part_runs(dataset, rows, index.part_borders, workers)
+    tasks = part_tasks(dataset, rows, index.part_borders, workers)
     with (
         single_threads(),
         ProcessPoolExecutor(
@@ -60,7 +60,7 @@ def make_parts(
             raise
 
 
-def part_runs(
+def part_tasks(
     dataset: Dataset, rows: npt.NDArray[np.int64], borders: tuple[int, ...], workers: int
 ) -> list[list[PartRows]]:
     """Group the parts into tasks; a worker makes the parts of one task in one pass over the data.
@@ -75,11 +75,11 @@ def part_runs(
         block = int(np.searchsorted(starts, rows[start], side="right")) - 1
         by_block.setdefault(block, []).append(PartRows(part, start, rows[start:stop]))
     # The parts of a block in as many tasks as there are workers, of equal size.
-    runs: list[list[PartRows]] = []
+    tasks: list[list[PartRows]] = []
     for parts in by_block.values():
         size = -(-len(parts) // workers)
-        runs += [parts[i : i + size] for i in range(0, len(parts), size)]
-    return runs
+        tasks += [parts[i : i + size] for i in range(0, len(parts), size)]
+    return tasks
 
 
 _worker: tuple[PartMaker, Dataset] | None = None

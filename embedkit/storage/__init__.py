@@ -2,6 +2,7 @@
 
 from embedkit.storage.atomic import (
     BLOCK_BYTES,
+    DISK_FULL,
     atomic_write,
     atomic_write_bytes,
     durable_rename,
@@ -29,6 +30,7 @@ from embedkit.storage.processes import (
 
 __all__ = [
     "BLOCK_BYTES",
+    "DISK_FULL",
     "atomic_write",
     "atomic_write_bytes",
     "available_cpus",

@@ -20,6 +20,8 @@ from embedkit.errors import EmbedkitError
 from embedkit.storage.mounts import mount_of
 
 BLOCK_BYTES = 8 << 20
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers of a full disk; an exceeded quota counts as one."""
 
 VISIBILITY_DELAY_SECONDS = 90.0
 """NFS may take this long to show one host a file that another host wrote (acdirmax is 60 s by default)."""

@@ -66,4 +66,4 @@ def _exit_after(wait: Callable[[], object]) -> None:
         kill_descendants()
         os._exit(1)
 
-    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    threading.Thread(target=watch, name="exit-after", daemon=True).start()

@@ -1,6 +1,7 @@
 """`embedkit submit --dry-run`: the jobs, their resources, the expected time, and whether there is enough disk space."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rich.console import Console
@@ -18,16 +19,25 @@ from jobs.profiles import Profile, Resources
 from jobs.submit import ChainJob, default_analyze, default_preflight, make_script, whole_chain
 
 
+@dataclass(frozen=True, kw_only=True)
+class ForecastOptions:
+    """What a dry run assumes and prints.
+
+    Attributes:
+        parallel: shards embedded at once.
+        scripts: whether to print the script of each job too.
+        preflight: whether the run gets a preflight; None: as before.
+        analyze: whether the run is analyzed after merge; None: as before.
+    """
+
+    parallel: int
+    scripts: bool
+    preflight: bool | None
+    analyze: bool | None
+
+
 def print_forecast(
-    run: RunFolder,
-    config: RunConfig,
-    profile: Profile,
-    parallel: int,
-    console: Console,
-    *,
-    scripts: bool = False,
-    preflight: bool | None = None,
-    analyze: bool | None = None,
+    run: RunFolder, config: RunConfig, profile: Profile, options: ForecastOptions, console: Console
 ) -> None:
     """Print what would be submitted, how long it would take and how much it would write.
 
@@ -35,17 +45,15 @@ def print_forecast(
         run: the run; its folder may not exist yet.
         config: its configuration.
         profile: the site profile.
-        parallel: shards embedded at once.
+        options: what to assume and to print.
         console: for the table of jobs.
-        scripts: print the script of each job too.
-        preflight: whether the run gets a preflight; None: as before.
-        analyze: whether the run is analyzed after merge; None: as before.
     """
     plan = read_plan(run, config) if run.plan.exists() else None
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
-    preflight = default_preflight(run, config) if preflight is None else preflight
-    analyze = default_analyze(run) if analyze is None else analyze
+    parallel = options.parallel
+    preflight = default_preflight(run, config) if options.preflight is None else options.preflight
+    analyze = default_analyze(run) if options.analyze is None else options.analyze
     jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
     print_lines(f"run {run.path} (nothing is submitted)")
     console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
@@ -53,7 +61,7 @@ def print_forecast(
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     print_lines(*_amounts(estimate, shards, parallel, unit, speed, begun), *_disk(run, config, estimate))
-    if scripts:
+    if options.scripts:
         print_lines(*(f"\n--- {job.stage}\n{make_script(run, profile, job)}" for job in jobs))
 
 

@@ -12,10 +12,9 @@ from embedkit.run import RunFolder
 from jobs.cli.options import gathered_into, run_argument
 from jobs.monitor import Overview, StatusCollector, follow, newest_attempt, selected
 from jobs.output import print_lines
+from jobs.profiles import STAGES
 from jobs.records import log_name
-
-REFRESH_SECONDS = 5.0
-"""Interval between queries to Slurm, which has other users."""
+from jobs.slurm import QUERY_INTERVAL_SECONDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +40,7 @@ class LogOptions:
 @click.option(
     "--stage",
     "stages",
-    type=click.Choice(["prepare", "preflight", "embed", "merge", "analyze"]),
+    type=click.Choice(STAGES),
     multiple=True,
     help="Only this stage; repeatable.",
 )
@@ -98,7 +97,7 @@ def _nothing_alive(collector: StatusCollector) -> Callable[[], bool]:
 
     def is_over() -> bool:
         nonlocal looked, alive
-        if time.monotonic() - looked > REFRESH_SECONDS:
+        if time.monotonic() - looked > QUERY_INTERVAL_SECONDS:
             alive = collector.collect().is_alive
             looked = time.monotonic()
         return not alive

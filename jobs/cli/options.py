@@ -4,16 +4,16 @@ import functools
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
-from embedkit.documents import VIEWS
+from embedkit.documents import VIEWS, Device, EngineName
 from embedkit.run import find_run
 
 R = TypeVar("R")
-ENGINES = ("vllm", "transformers", "hash")
-DEVICES = ("cuda", "cpu")
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+DEVICES: tuple[Device, ...] = get_args(Device)
 VIEW = click.Choice(VIEWS)
 
 output_dir_option = click.option(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import click
 
@@ -71,11 +71,11 @@ REQUEST_OPTIONS = [
                  help="Number of shards.  [default: one per half hour of GPU time]"),
     click.option("--num-gpus", type=click.IntRange(1), help="GPUs to use at once. Without GPUs: worker processes.  "
                  "[default: all GPUs of this machine, else 1]"),
-    click.option("--texts", type=click.Choice(["all", "none"]), default="all", show_default=True,
+    click.option("--texts", type=click.Choice(get_args(Texts)), default="all", show_default=True,
                  help="all: metadata.parquet has the texts too. none: only extracted_data.parquet has them."),
     click.option("--device", type=click.Choice(DEVICES), help="Device of the engine.  [default: cuda if this machine "
                  "has a GPU or vLLM's GPU build, else cpu]"),
-    click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Data type the engine computes "
+    click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
                  "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
     output_dir_option,
     click.option("--run-name", help="Name of the run's folder.  [default: made from data set, model and sample]"),

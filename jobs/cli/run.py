@@ -26,7 +26,7 @@ def run(request: RequestOptions) -> None:
     refuse_if_active(folder)
     slots = make_slots(*slots_of(config, request.num_gpus))
     print_lines(f"run {folder.path}")
-    with with_resume_hint(folder), run_lock(folder.path / "run.lease", "running this run"):
+    with with_resume_hint(folder), run_lock(folder.run_lock, "running this run"):
         run_stages(folder, slots, console)
         print_summary(folder, read(folder.success, Success), console)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -12,7 +13,7 @@ from embedkit.analysis import Merged, open_merged
 from embedkit.analysis.similarity.lookup import described, id_of_row, vector_of
 from embedkit.analysis.similarity.neighbors import nearest
 from embedkit.analysis.similarity.search import embed_query
-from embedkit.documents import Device, EngineName, RunConfig, View, read
+from embedkit.documents import Device, EngineName, EngineRecord, RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, json_option, run_argument, split_names
@@ -36,6 +37,57 @@ class SearchOptions:
     sources: tuple[str, ...]
     full_texts: bool
     as_json: bool
+
+
+class RowTexts(msgspec.Struct, frozen=True, kw_only=True):
+    """A row and its texts, as --json prints them."""
+
+    id: int
+    user_prompt: str | None
+    think_text: str | None
+    response_text: str | None
+
+
+class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
+    """A row that was found. `rank` is 1 for the nearest, `row` is the position in the data set."""
+
+    rank: int
+    cosine: float
+    id: int
+    row: int
+    dataset_source: str
+    num_tokens: int
+    num_turns: int
+    user_prompt: str | None
+    think_text: str | None
+    response_text: str | None
+
+
+class QueryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The text that was embedded, its tokens, and the differences from how the rows were embedded."""
+
+    text: str
+    tokens: int
+    differences: tuple[str, ...]
+
+
+class SearchReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `search --json` prints."""
+
+    run: str
+    view: View
+    query: QueryReport
+    engine: EngineRecord
+    neighbors: tuple[Neighbor, ...]
+
+
+class NeighborsReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `neighbors --json` prints; `of` is the row whose neighbors they are."""
+
+    run: str
+    view: View
+    of: RowTexts
+    neighbors: tuple[Neighbor, ...]
 
 
 OPTIONS = [
@@ -83,8 +135,12 @@ def search(
     found = nearest(merged, query.vector[None], options.count)
     rows = described(merged, found.ids[0], found.cosines[0])
     if options.as_json:
-        about = {"text": query.text, "tokens": query.tokens, "differences": query.differences}
-        _print_json(merged, {"query": about, "engine": query.engine}, rows)
+        about = QueryReport(text=query.text, tokens=query.tokens, differences=query.differences)
+        print_json(
+            SearchReport(
+                run=folder.name, view=merged.view, query=about, engine=query.engine, neighbors=_neighbors(rows)
+            )
+        )
         return
     print_lines(*(f"note: {line}" for line in query.differences))
     _print_rows(rows, options.full_texts)
@@ -110,7 +166,9 @@ def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row
     rows = described(merged, found.ids[0], found.cosines[0])
     itself = merged.texts([row_id]).row(0, named=True)
     if options.as_json:
-        _print_json(merged, {"of": itself}, rows)
+        print_json(
+            NeighborsReport(run=folder.name, view=merged.view, of=RowTexts(**itself), neighbors=_neighbors(rows))
+        )
         return
     print_lines(f"nearest to id {row_id}")
     _print_texts(itself, options.full_texts, "")
@@ -126,8 +184,8 @@ def _open(folder: RunFolder, options: SearchOptions) -> Merged:
     return open_merged(folder, view, [part for part in options.sources if part])
 
 
-def _print_json(merged: Merged, about: dict[str, Any], rows: pl.DataFrame) -> None:
-    print_json({"run": merged.run.name, "view": merged.view, **about, "neighbors": rows.to_dicts()})
+def _neighbors(rows: pl.DataFrame) -> tuple[Neighbor, ...]:
+    return tuple(Neighbor(**row) for row in rows.iter_rows(named=True))
 
 
 def _print_rows(rows: pl.DataFrame, whole: bool) -> None:

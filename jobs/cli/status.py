@@ -13,9 +13,7 @@ from jobs.local import follow
 from jobs.monitor import Overview, StatusCollector, print_overview
 from jobs.monitor.screen import screen
 from jobs.output import new_console, print_json
-
-REFRESH_SECONDS = 5.0
-"""Interval between queries to Slurm, which has other users."""
+from jobs.slurm import QUERY_INTERVAL_SECONDS
 
 
 @click.command()
@@ -53,7 +51,7 @@ def _watch(folder: RunFolder, collector: StatusCollector, console: Console) -> O
     overview = collector.collect()
     with Live(screen(overview, folder, console), console=console, auto_refresh=False) as live:
         while overview.stage != "done" and overview.is_alive:
-            time.sleep(REFRESH_SECONDS)
+            time.sleep(QUERY_INTERVAL_SECONDS)
             overview = collector.collect()
             live.update(screen(overview, folder, console), refresh=True)
     return overview

@@ -7,7 +7,7 @@ import click
 
 from embedkit.analysis.stage import Options, require_libraries
 from embedkit.errors import UsageError
-from jobs.cli.forecast import print_forecast
+from jobs.cli.forecast import ForecastOptions, print_forecast
 from jobs.cli.open_run import open_run
 from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
@@ -56,10 +56,8 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     parallel = request.num_gpus or config.num_gpus
     preflight, analyze = options.preflight, options.analyze
     if options.dry_run:
-        scripts, console = options.scripts, new_console()
-        print_forecast(
-            folder, config, profile, parallel, console, scripts=scripts, preflight=preflight, analyze=analyze
-        )
+        dry_run = ForecastOptions(parallel=parallel, scripts=options.scripts, preflight=preflight, analyze=analyze)
+        print_forecast(folder, config, profile, dry_run, new_console())
         return
     how = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
     done = submit_missing(folder, config, profile, how)

@@ -11,10 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from embedkit.check.status import Status, StatusReader
 from embedkit.log_progress import LINE_SECONDS
 from embedkit.run import RunFolder
+from jobs.slurm import QUERY_INTERVAL_SECONDS
 
 TICK_SECONDS = 0.5
-FOLLOW_SECONDS = 5.0
-"""Interval between queries to Slurm, which has other users."""
 
 
 class Display:
@@ -122,7 +121,7 @@ def follow(run: RunFolder, console: Console, is_alive: Callable[[], bool]) -> No
     with Display(run, console) as display:
         while reader.read().stage != "done" and is_alive():
             display.update()
-            time.sleep(FOLLOW_SECONDS)
+            time.sleep(QUERY_INTERVAL_SECONDS)
 
 
 def _rows_done(status: Status) -> int:

@@ -101,7 +101,8 @@ def _classify_ended(task: TaskObservations, submission: Submission, now: float, 
         return TaskState("cancelled", _cancelled(attempt))
 
     # Then the accounting, or embedkit's own record that it cancelled the task.
-    if record.state == "CANCELLED" if record is not None and has_ended else task.was_cancelled:
+    was_cancelled = record.state == "CANCELLED" if record is not None and has_ended else task.was_cancelled
+    if was_cancelled:
         return TaskState("cancelled", _cancelled(attempt))
 
     # It may be between two queues, or Slurm may not have reported its end yet.

@@ -136,12 +136,12 @@ class StatusCollector:
     def _here(self, status: Status) -> frozenset[str]:
         """Tasks that processes outside Slurm work on, by their run locks."""
         locks = {
-            "prepare": self._run.parts / "prepare.lease",
-            "merge": self._run.embeddings / "merge.lease",
+            "prepare": self._run.prepare_lock,
+            "merge": self._run.merge_lock,
             "analyze": self._run.analysis_lock,
         }
         here = {stage for stage, path in locks.items() if (holder := holder_of(path)) is not None and not holder.job}
-        queue_holder = holder_of(self._run.path / "run.lease")
+        queue_holder = holder_of(self._run.run_lock)
         if queue_holder is None:
             return frozenset(here)
         if queue_holder.host != socket.gethostname():

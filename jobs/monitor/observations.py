@@ -18,7 +18,7 @@ class RunObservations:
 
     Attributes:
         now: seconds since the epoch.
-        queue: the run's tasks in squeue; None if Slurm was not asked or did not answer.
+        queue: the run's tasks in squeue; None if Slurm was not queried or did not answer.
         records: the run's records in sacct; None if there is no accounting.
         attempts: the attempts of each task, oldest first.
         errors: the error line of each log that has one.

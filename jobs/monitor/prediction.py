@@ -71,7 +71,7 @@ def scale(wanted: GpuModel | None, curves: Mapping[GpuModel, float], measured: S
         return Scale(best.ratio, basis)
     model = gpu_model(best.gpu)
     if model is None or not curves:
-        return Scale(best.ratio, f"{basis}; the profile asks for an {wanted.upper()}")
+        return Scale(best.ratio, f"{basis}; the profile requests an {wanted.upper()}")
     more = curves[wanted] / curves[model]
     return Scale(best.ratio * more, f"{basis}; an {wanted.upper()} takes {more:.2f} of that by the curves")
 

@@ -19,7 +19,7 @@ from jobs.node.scratch import node_scratch, pack_compiled
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.profiles import STAGES, Stage
-from jobs.records import LIMIT, Attempts, EventKind, failed_preflight, group_of, log_name
+from jobs.records import MAX_ATTEMPTS_WITHOUT_PROGRESS, Attempts, EventKind, failed_preflight, group_of, log_name
 from jobs.slurm import array_indices, may_run, state_of
 from jobs.slurm_environment import array_index, job_of_this_process
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
@@ -66,7 +66,7 @@ class SlurmJob:
     def _work(self) -> None:
         path = self._run.path
         if self._stage == "merge":
-            self._release(self._run.embeddings / "merge.lease")
+            self._release(self._run.merge_lock)
             if (why := failed_preflight(self._run)) is not None:
                 log.error("the preflight failed, so embed did not start: %s", why)
             merge_task(path)
@@ -76,7 +76,7 @@ class SlurmJob:
             analyze_task(path)
             return
         if self._stage == "prepare":
-            self._release(self._run.parts / "prepare.lease")
+            self._release(self._run.prepare_lock)
             prepare_task(path)
             return
         with node_scratch(self._run) as compiled:
@@ -87,14 +87,14 @@ class SlurmJob:
                 embed_task(path, self._shard)
 
     def _stop(self, received: signal.Signals) -> None:
-        """Requeue the job, unless somebody cancelled it or it was stopped LIMIT times in a row without progress."""
+        """Requeue the job, unless it was cancelled or was stopped too often in a row without progress."""
         log.warning("%s: the work in hand is dropped; everything durable is kept", received.name)
         if received == signal.SIGTERM and was_cancelled():
             self._record("cancelled")
             log.error("cancelled; to run it again: %s", self._run.resume_command)
             return
         stops = self._stops_without_progress() + 1
-        refused = f"stopped {stops} times with nothing new done" if stops >= LIMIT else None
+        refused = f"stopped {stops} times with nothing new done" if stops >= MAX_ATTEMPTS_WITHOUT_PROGRESS else None
         # Recorded before the request to Slurm, which may kill this process at once.
         self._record("stopped" if refused is None else "failed", refused or received.name)
         refused = refused or requeue()

@@ -1,10 +1,18 @@
 """The records that jobs keep in a run: submissions, attempts, names of logs, groups of shards."""
 
-from jobs.records.attempts import LIMIT, NO_EXIT_RECORD, Attempt, AttemptEvent, Attempts, EventKind, failed_preflight
+from jobs.records.attempts import (
+    MAX_ATTEMPTS_WITHOUT_PROGRESS,
+    NO_EXIT_RECORD,
+    Attempt,
+    AttemptEvent,
+    Attempts,
+    EventKind,
+    failed_preflight,
+)
 from jobs.records.groups import group_of
 from jobs.records.log_names import GROUP_LOG, log_name
 from jobs.records.submissions import (
-    COMMENT,
+    COMMENT_PREFIX,
     LiveTask,
     Submission,
     Submissions,
@@ -14,9 +22,9 @@ from jobs.records.submissions import (
 )
 
 __all__ = [
-    "COMMENT",
+    "COMMENT_PREFIX",
     "GROUP_LOG",
-    "LIMIT",
+    "MAX_ATTEMPTS_WITHOUT_PROGRESS",
     "NO_EXIT_RECORD",
     "Attempt",
     "AttemptEvent",

@@ -1,7 +1,7 @@
 """The attempts of each job: one line in a file when an attempt starts, one when it ends, if it can still write it.
 
-These lines give two limits that need no accounting. A job that is stopped again and again without progress is not
-requeued for ever, and a shard that fails three times in the same way is not submitted again without being named.
+These lines are enough to enforce two limits without Slurm's accounting. A job that is stopped again and again without
+progress is not requeued again. A shard that fails three times in the same way is submitted again only if it is named.
 """
 
 import os
@@ -22,8 +22,8 @@ from jobs.profiles import Stage
 from jobs.records.log_names import log_name
 from jobs.records.submissions import now
 
-LIMIT = 3
-"""Attempts without progress after which a job is left alone."""
+MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
+"""After so many attempts without progress, a job is not started again automatically."""
 NO_EXIT_RECORD = "it ended without an exit record (killed from outside?)"
 
 EventKind = Literal["started", "finished", "stopped", "cancelled", "failed"]
@@ -156,10 +156,13 @@ class Attempts:
         return count
 
     def repeat_failure(self) -> str | None:
-        """Why the last LIMIT attempts failed, if all failed in the same way without progress; else None."""
-        newest = [attempt for attempt in self.attempts() if attempt.outcome not in ("stopped", "cancelled")][-LIMIT:]
-        same = len({(attempt.outcome, attempt.why, attempt.started.done) for attempt in newest}) == 1
-        return newest[-1].why if len(newest) == LIMIT and same and newest[-1].outcome == "failed" else None
+        """Why the newest attempts failed, if enough of them failed in the same way without progress; else None."""
+        own_ends = [attempt for attempt in self.attempts() if attempt.outcome not in ("stopped", "cancelled")]
+        newest = own_ends[-MAX_ATTEMPTS_WITHOUT_PROGRESS:]
+        if len(newest) < MAX_ATTEMPTS_WITHOUT_PROGRESS or newest[-1].outcome != "failed":
+            return None
+        are_alike = len({(attempt.outcome, attempt.why, attempt.started.done) for attempt in newest}) == 1
+        return newest[-1].why if are_alike else None
 
 
 def failed_preflight(run: RunFolder) -> str | None:

@@ -21,7 +21,7 @@ from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG, log_name
 from jobs.slurm import Task, array_indices
 
-COMMENT = "embedkit-"
+COMMENT_PREFIX = "embedkit-"
 
 
 class Submission(Document, frozen=True):
@@ -134,7 +134,7 @@ class Submissions:
         lines = self.read()
         lines = [line for line in lines if line.what != "cancelled"]  # which may include only some of the tasks
         by_job = {line.job: line for line in lines if line.job is not None}
-        by_tag = {COMMENT + line.tag: line for line in lines}
+        by_tag = {COMMENT_PREFIX + line.tag: line for line in lines}
         found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
         return [LiveTask(task, line.stage, _shards(task, line)) for task, line in found if line is not None]
 

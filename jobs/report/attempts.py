@@ -146,7 +146,7 @@ def _report(draft: Draft, queued: float | None, unit: Unit, device: Device) -> A
     cpus = cpus or (record.cpus if record is not None else None) or None
     memory = submission.mem * MEBIBYTE if submission is not None and submission.mem else None
     if memory is None and record is not None:
-        memory = record.memory_asked or None
+        memory = record.memory_requested or None
     cpu_seconds = exit_record.cpu_seconds if exit_record is not None else None
     if cpu_seconds is None and record is not None and record.cpu_seconds is not None:
         cpu_seconds = record.cpu_seconds / draft.shared_by
@@ -168,9 +168,9 @@ def _report(draft: Draft, queued: float | None, unit: Unit, device: Device) -> A
         queue_seconds=queued,
         gpus=gpus,
         device_seconds=None if wall is None or devices is None else wall * devices,
-        cpus_asked=None if cpus is None else cpus / draft.shared_by,
+        cpus_requested=None if cpus is None else cpus / draft.shared_by,
         cpu_seconds=cpu_seconds,
-        memory_asked=None if memory is None else memory // draft.shared_by,
+        memory_requested=None if memory is None else memory // draft.shared_by,
         memory_peak=peak,
     )
 

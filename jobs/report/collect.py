@@ -49,12 +49,12 @@ def read_inputs(run: RunFolder) -> Inputs:
         records=_records(jobs),
         live=_live(run, submissions),
     )
-    asked = submissions[0].at if submissions else config.asked.get("at")
+    requested_at = submissions[0].at if submissions else config.asked.get("at")
     return Inputs(
         run=_readable(str(run.path)),
         name=_readable(run.name),
         engine=config.request.engine,
-        asked=_seconds(asked),
+        requested_at=_seconds(requested_at),
         merged=success is not None,
         observed=observed,
         plan=plan,

@@ -33,7 +33,7 @@ def make_report(inputs: Inputs) -> Report:
     spent = add_up([shard.spent for shard in shards if shard.spent is not None])
     embedded = total(shard.embedded_seconds for shard in shards)
     tokens_done = sum(shard.tokens_done for shard in shards)
-    started = min((t for t in [inputs.asked, *(a.started for a in attempts)] if t is not None), default=None)
+    started = min((t for t in [inputs.requested_at, *(a.started for a in attempts)] if t is not None), default=None)
     last_end = max((a.ended for a in attempts if a.ended is not None), default=None)
     ended = last_end if inputs.merged else None
     return Report(
@@ -44,7 +44,7 @@ def make_report(inputs: Inputs) -> Report:
         engine=inputs.engine,
         unit=unit_of(observed),
         accounting=accounting_of(observed, attempts),
-        asked=inputs.asked,
+        requested_at=inputs.requested_at,
         ended=ended,
         elapsed_seconds=None if started is None else max((observed.now if ended is None else ended) - started, 0.0),
         shards_finished=sum(shard.state == "finished" for shard in shards),

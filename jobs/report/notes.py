@@ -25,7 +25,7 @@ def notes_of(inputs: Inputs, attempts: Sequence[AttemptReport], shards: Sequence
         yield f"{guessed} attempts ended without an exit record: their end is known only as a lower bound (>=)"
     unknown = sum(attempt.outcome == "unknown" for attempt in attempts)
     if unknown:
-        yield f"it is not known whether {unknown} attempts still run: Slurm was not asked, or did not answer"
+        yield f"it is not known whether {unknown} attempts still run: Slurm was not queried, or did not answer"
     missing = [shard.shard for shard in shards if shard.attempts_at_least]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

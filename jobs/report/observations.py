@@ -46,7 +46,7 @@ class AttemptObservations:
         files: what attempts left in the shards' folders, by shard.
         local_stages: start and end of stages that ran outside Slurm and have no attempts file.
         records: the run's records in the accounting; None if there is no accounting.
-        live: the run's tasks in the queue; None if Slurm was not asked or did not answer.
+        live: the run's tasks in the queue; None if Slurm was not queried or did not answer.
     """
 
     now: float
@@ -65,7 +65,7 @@ class Inputs:
     """All that was read of a run.
 
     Attributes:
-        asked: when it was submitted; if it never was, when it was requested. Seconds since the epoch.
+        requested_at: when it was submitted; if it never was, when it was requested. Seconds since the epoch.
         observed: what was observed of its attempts.
         manifests: the manifests of its finished shards.
         merge_timings: seconds of merge by phase.
@@ -74,7 +74,7 @@ class Inputs:
     run: str
     name: str
     engine: EngineName
-    asked: float | None
+    requested_at: float | None
     merged: bool
     observed: AttemptObservations
     plan: Plan | None = None

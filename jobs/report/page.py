@@ -1,4 +1,4 @@
-"""A report as one page that needs nothing else: a timeline of all starts, and the tables. It opens from a file."""
+"""A report as one self-contained page, which opens from a file: a timeline of all attempts, and the tables."""
 
 import re
 from collections.abc import Sequence
@@ -18,22 +18,22 @@ NOT_IN_XML = re.compile("[^\t\n -\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 TEMPLATE = "page.html.jinja"
 MOST_TICKS = 8
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-"""Seconds between ticks; beyond, whole days."""
+"""Seconds between ticks. Longer steps are whole days."""
 LANE_HEIGHTS = ((24, 22.0), (60, 14.0), (240, 8.0), (1 << 30, 3.0))
-"""Pixels of a shard's lane, for up to so many lanes; another stage's has room for its name."""
-CROWD = 24
-"""With more lanes, how many were at work at once is drawn above them."""
+"""Largest number of lanes, and the pixels of a shard's lane. Lanes of different stages have room for a name."""
+CROWD_LANES = 24
+"""With more lanes, the number of attempts that ran at once is drawn above them."""
 CROWD_PIXELS = 70.0
 CROWD_BINS = 180
 OUTCOMES = ("finished", "running", "stopped", "cancelled", "failed", "unknown")
 LABEL_PIXELS = 13.0
 THINNEST = 0.12
-"""Per cent of the timeline's width below which a bar could not be seen."""
+"""Least width of a bar, in per cent of the timeline. A thinner bar would not be visible."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One start: where its bar and the paler one of its queue time begin and how wide they are, in per cent."""
+    """One attempt: a bar, and a paler one for its queue time. Positions and widths are in per cent."""
 
     outcome: str
     at_least: bool
@@ -46,7 +46,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Lane:
-    """The bars of one shard or job; top and height in pixels; label is empty where there is no room."""
+    """The bars of one shard or job. top and height are in pixels; label is empty if there is no room for it."""
 
     label: str
     is_shard: bool
@@ -57,7 +57,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Column:
-    """Some starts of embed that were at work at the same time: x and width in per cent, y and height in pixels."""
+    """Attempts of embed that ran at the same time: x and width in per cent, y and height in pixels."""
 
     outcome: str
     x: float
@@ -68,9 +68,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Tick:
-    """A moment on the axis: per cent from the left, since the run was asked for, local time.
+    """A moment on the axis: per cent from the left, time since the run was requested, local time.
 
-    `rank` says on how narrow screens it is left out: 0 on none.
+    Narrow screens leave out ticks of rank 2, and very narrow ones ticks of rank 1 too.
     """
 
     x: float
@@ -81,7 +81,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Everything that is drawn of the starts."""
+    """Everything that is drawn of the attempts."""
 
     lanes: tuple[Lane, ...]
     crowd: tuple[Column, ...]
@@ -93,14 +93,14 @@ class Timeline:
 
 
 def write_page(report: Report, path: Path) -> None:
-    """Write the report as one HTML file, whole or not at all. Raises UsageError if its folder is not there."""
+    """Write the report as one HTML file, whole or not at all. Raises UsageError if its folder does not exist."""
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--html {path}: there is no folder {path.absolute().parent}")
     atomic_write_bytes(path.absolute(), page(report).encode(errors="replace"))
 
 
 def page(report: Report) -> str:
-    """The report as HTML that is well-formed XML, too."""
+    """Return the report as HTML that is also well-formed XML."""
     environment = page_environment("jobs.report", finalize=_printable)
     picked, rest = text.notable(report)
     shown, left = text.attempts_to_show(report, everything=False)
@@ -116,9 +116,9 @@ def page(report: Report) -> str:
         picked=[text.shard_row(shard) for shard in picked],
         quantiles=text.quantile_rows(rest) if rest else [],
         every=[text.shard_row(shard) for shard in report.shards] if rest else [],
-        start_columns=text.ATTEMPT_COLUMNS,
-        starts=[text.attempt_row(attempt) for attempt in shown],
-        starts_left=left,
+        attempt_columns=text.ATTEMPT_COLUMNS,
+        attempts=[text.attempt_row(attempt) for attempt in shown],
+        attempts_left=left,
         reasons=[(f"{count:,}", how, duration(seconds), why) for count, how, why, seconds in text.reasons(report)],
         made=clock(report.made),
         unit=unit,
@@ -128,26 +128,26 @@ def page(report: Report) -> str:
 
 
 def _printable(value: object) -> object:
-    """Text without the characters that XML does not have; they come from failures' words and folders' names."""
-    if isinstance(value, str) and (given := NOT_IN_XML.sub("\ufffd", value)) != value:
-        return type(value)(given)
+    """Replace the characters that XML does not allow. Error messages and names of folders may have them."""
+    if isinstance(value, str) and (printable := NOT_IN_XML.sub("\ufffd", value)) != value:
+        return type(value)(printable)
     return value
 
 
 def timeline(report: Report) -> Timeline | None:
-    """Where everything is to be drawn; None if no start has a known time."""
+    """Return where everything is drawn; None if no attempt has a known time."""
     drawn = [attempt for attempt in report.attempts if attempt.started is not None]
     if not drawn:
         return None
     begins = [attempt.started - (attempt.queue_seconds or 0.0) for attempt in drawn if attempt.started is not None]
-    begin = min(begins if report.asked is None else [report.asked, *begins])
+    begin = min(begins if report.requested_at is None else [report.requested_at, *begins])
     end = max(attempt.ended or attempt.started or begin for attempt in drawn)
     span = max(end - begin, 1.0) * 1.01
     places: dict[Place, list[AttemptReport]] = {}
     for attempt in sorted(drawn, key=lambda a: (STAGES.index(a.stage), -1 if a.shard is None else a.shard)):
         places.setdefault((attempt.stage, attempt.shard), []).append(attempt)
     thin = next(height for most, height in LANE_HEIGHTS if len(places) <= most)
-    crowd, most = _crowd(drawn, begin, span) if len(places) > CROWD else ((), 0.0)
+    crowd, most = _crowd(drawn, begin, span) if len(places) > CROWD_LANES else ((), 0.0)
     lanes: list[Lane] = []
     top = CROWD_PIXELS + 8 if crowd else 0.0
     for (stage, shard), attempts in places.items():
@@ -164,7 +164,7 @@ def timeline(report: Report) -> Timeline | None:
         lanes=tuple(lanes),
         crowd=crowd,
         most_at_once=most,
-        ticks=tuple(_ticks(begin, span, begin if report.asked is None else report.asked)),
+        ticks=tuple(_ticks(begin, span, begin if report.requested_at is None else report.requested_at)),
         height=top,
         outcomes=tuple(outcome for outcome in OUTCOMES if outcome in met),
         zone=zone(begin),
@@ -172,21 +172,21 @@ def timeline(report: Report) -> Timeline | None:
 
 
 def _crowd(attempts: Sequence[AttemptReport], begin: float, span: float) -> tuple[tuple[Column, ...], float]:
-    """How many starts of embed were at work at once, by how they ended; and the most that were."""
+    """Return how many attempts of embed ran at once, by outcome, and the largest number."""
     width = span / CROWD_BINS
-    at_work = {outcome: [0.0] * CROWD_BINS for outcome in OUTCOMES}
+    running = {outcome: [0.0] * CROWD_BINS for outcome in OUTCOMES}
     for attempt in attempts:
         if attempt.stage != "embed" or attempt.started is None or attempt.ended is None:
             continue
         first, last = attempt.started - begin, attempt.ended - begin
         for at in range(int(first / width), min(int(last / width) + 1, CROWD_BINS)):
             overlap = min(last, (at + 1) * width) - max(first, at * width)
-            at_work[attempt.outcome][at] += max(overlap, 0.0) / width
-    most = max(sum(of) for of in zip(*at_work.values(), strict=True))
+            running[attempt.outcome][at] += max(overlap, 0.0) / width
+    most = max(map(sum, zip(*running.values(), strict=True)))
     columns = []
     for at in range(CROWD_BINS):
         y = CROWD_PIXELS
-        for outcome, counts in at_work.items():
+        for outcome, counts in running.items():
             if counts[at]:
                 height = CROWD_PIXELS * counts[at] / most
                 y -= height
@@ -195,7 +195,7 @@ def _crowd(attempts: Sequence[AttemptReport], begin: float, span: float) -> tupl
 
 
 def _every(height: float) -> int:
-    """Which shards get a label: each one, or each fifth, tenth, ... where lanes are thin."""
+    """Return n if every n-th shard gets a label. Thin lanes have no room for every label."""
     return next(every for every in (1, 2, 5, 10, 20, 50) if every * height >= LABEL_PIXELS or every == 50)
 
 
@@ -216,7 +216,7 @@ def _bar(attempt: AttemptReport, begin: float, span: float, report: Report) -> B
 
 
 def tip(attempt: AttemptReport, report: Report) -> str:
-    """What the tooltip says, a line each."""
+    """Return the tooltip: one line per fact."""
     what = attempt.stage if attempt.shard is None else f"shard {attempt.shard}"
     end = "now" if attempt.outcome == "running" else clock(attempt.ended)
     took = duration(attempt.wall_seconds, attempt.ended_at_least)
@@ -244,7 +244,7 @@ def _ticks(begin: float, span: float, zero: float) -> list[Tick]:
 
 
 def _since(seconds: float, step: float) -> str:
-    """Hours, or what is shorter where hours were all alike."""
+    """Return hours; minutes or seconds if the step is short."""
     if step >= 900:
         return f"{seconds / 3600:g} h"
     return f"{seconds / 60:g} min" if step >= 60 else f"{seconds:g} s"

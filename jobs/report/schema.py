@@ -30,9 +30,9 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
             once held it back does not count.
         gpus: GPUs of its own: shards that share an array task share its GPUs. None on workers without GPUs.
         device_seconds: wall time times GPUs, or times 1 for a worker that embeds.
-        cpus_asked: CPUs requested.
+        cpus_requested: CPUs requested.
         cpu_seconds: CPU time used, of all processes.
-        memory_asked: bytes requested.
+        memory_requested: bytes requested.
         memory_peak: bytes used at the peak.
     """
 
@@ -50,9 +50,9 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     queue_seconds: float | None
     gpus: float | None
     device_seconds: float | None
-    cpus_asked: float | None
+    cpus_requested: float | None
     cpu_seconds: float | None
-    memory_asked: int | None
+    memory_requested: int | None
     memory_peak: int | None
 
     @property
@@ -122,9 +122,9 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
     spent: Spent | None
     tokens_per_second: float | None
     predicted_seconds: float | None
-    cpus_asked: float | None
+    cpus_requested: float | None
     cpus_used: float | None
-    memory_asked: int | None
+    memory_requested: int | None
     memory_peak: int | None
     seconds: dict[str, float]
 
@@ -153,9 +153,9 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True):
     queue_longest: float | None
     device_seconds: float | None
     lost_wall_seconds: float | None
-    cpus_asked: float | None
+    cpus_requested: float | None
     cpus_used: float | None
-    memory_asked: int | None
+    memory_requested: int | None
     memory_peak: int | None
     seconds: dict[str, float]
 
@@ -165,9 +165,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         made: when this report was made.
-        asked: when the run was submitted; if it never was, when it was requested.
+        requested_at: when the run was submitted; if it never was, when it was requested.
         ended: when the last attempt ended; None while the run is not merged.
-        elapsed_seconds: from `asked` to `ended`, or to now.
+        elapsed_seconds: from `requested_at` to `ended`, or to now.
         tokens_per_second: of one GPU or worker while it embedded.
         device_seconds: of all stages; `spent` and `embedded_share` are embed's alone.
         predicted_seconds: of the whole plan.
@@ -184,7 +184,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     engine: EngineName
     unit: Unit
     accounting: Literal["complete", "partial", "none"]
-    asked: float | None
+    requested_at: float | None
     ended: float | None
     elapsed_seconds: float | None
     shards_finished: int

@@ -43,9 +43,9 @@ def stage_report(
         queue_longest=largest(attempt.queue_seconds for attempt in attempts),
         device_seconds=total(attempt.device_seconds for attempt in attempts),
         lost_wall_seconds=total(a.wall_seconds if a.is_lost else 0.0 for a in attempts),
-        cpus_asked=largest(attempt.cpus_asked for attempt in attempts),
+        cpus_requested=largest(attempt.cpus_requested for attempt in attempts),
         cpus_used=cpus_used(attempts),
-        memory_asked=largest(attempt.memory_asked for attempt in attempts),
+        memory_requested=largest(attempt.memory_requested for attempt in attempts),
         memory_peak=largest(attempt.memory_peak for attempt in attempts),
         seconds=phases,
     )

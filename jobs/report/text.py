@@ -25,14 +25,14 @@ STAGE_COLUMNS = ("stage", "attempts", "lost", "elapsed", "wall", "queued", "{uni
 ATTEMPT_COLUMNS = ("attempt at", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
 
 
-def cpus(used: float | None, asked: float | None) -> str:
+def cpus(used: float | None, requested: float | None) -> str:
     """CPUs that were busy, of the CPUs requested."""
-    return UNKNOWN if used is None and asked is None else f"{number(used, 1)} of {_plain(asked)}"
+    return UNKNOWN if used is None and requested is None else f"{number(used, 1)} of {_plain(requested)}"
 
 
-def memory(peak: int | None, asked: int | None) -> str:
+def memory(peak: int | None, requested: int | None) -> str:
     """Peak memory, of the memory requested, in GiB."""
-    return UNKNOWN if peak is None and asked is None else f"{gibibytes(peak)} of {gibibytes(asked)} GiB"
+    return UNKNOWN if peak is None and requested is None else f"{gibibytes(peak)} of {gibibytes(requested)} GiB"
 
 
 def attempts_text(count: int, at_least: bool) -> str:
@@ -57,11 +57,11 @@ def headline(report: Report) -> list[tuple[str, str]]:
     lines = [
         ("run", report.run),
         ("state", f"{state}; {report.shards_finished} of {of} shards finished" if of else f"{state}; not prepared yet"),
-        ("requested", f"{clock(report.asked)}, {took} {duration(report.elapsed_seconds)}"),
+        ("requested", f"{clock(report.requested_at)}, {took} {duration(report.elapsed_seconds)}"),
         (f"{unit} time", _device_time(report)),
     ]
     if report.tokens is not None:
-        done = f"{report.tokens_done:,} of {report.tokens:,}, {number(report.tokens_per_second)} a second and {unit}"
+        done = f"{report.tokens_done:,} of {report.tokens:,}, {number(report.tokens_per_second)} per second per {unit}"
         lines.append(("tokens", done))
     if report.predicted_seconds is not None:
         lines.append(("predicted", _prediction(report)))
@@ -82,8 +82,8 @@ PARTS = (
     ("starting the engine", "starting", "loading, compiling"),
     ("waiting for texts", "waiting", "reading and tokenizing"),
     ("checking, writing", "checking", "canary, adopting, writing"),
-    ("lost", "lost", "attempts that failed or were stopped, without their chunks that are kept"),
-    ("other", "other", "a task's start and end; attempts that run now"),
+    ("lost", "lost", "attempts that failed or were stopped, except their chunks that are kept"),
+    ("other", "other", "the start and end of each task, and running attempts"),
 )
 """Each part of the device time: its name, its field of Spent, an explanation."""
 
@@ -100,8 +100,10 @@ def _prediction(report: Report) -> str:
     text = f"{duration(report.predicted_seconds)} in all"
     if report.cost_ratio is None:
         return text
-    whole = "" if report.device_ratio is None else f", and took {report.device_ratio:.2f} times with everything else"
-    return f"{text}; finished shards embedded for {report.cost_ratio:.2f} times what was predicted{whole}"
+    whole = ""
+    if report.device_ratio is not None:
+        whole = f", {report.device_ratio:.2f} times with the rest of their device time"
+    return f"{text}; embedding finished shards took {report.cost_ratio:.2f} times the prediction{whole}"
 
 
 def stage_row(stage: StageReport) -> tuple[str, ...]:
@@ -114,8 +116,8 @@ def stage_row(stage: StageReport) -> tuple[str, ...]:
         duration(stage.wall_seconds),
         duration(stage.queue_seconds),
         duration(stage.device_seconds),
-        cpus(stage.cpus_used, stage.cpus_asked),
-        memory(stage.memory_peak, stage.memory_asked),
+        cpus(stage.cpus_used, stage.cpus_requested),
+        memory(stage.memory_peak, stage.memory_requested),
     )
 
 
@@ -133,8 +135,8 @@ def shard_row(shard: ShardReport) -> tuple[str, ...]:
         duration(shard.predicted_seconds),
         duration(shard.embedded_seconds),
         duration(shard.spent.lost if shard.spent is not None else None),
-        cpus(shard.cpus_used, shard.cpus_asked),
-        memory(shard.memory_peak, shard.memory_asked),
+        cpus(shard.cpus_used, shard.cpus_requested),
+        memory(shard.memory_peak, shard.memory_requested),
     )
 
 
@@ -152,8 +154,8 @@ def attempt_row(attempt: AttemptReport) -> tuple[str, ...]:
         attempt.outcome,
         duration(attempt.queue_seconds),
         duration(attempt.wall_seconds, attempt.ended_at_least),
-        cpus(used, attempt.cpus_asked),
-        memory(attempt.memory_peak, attempt.memory_asked),
+        cpus(used, attempt.cpus_requested),
+        memory(attempt.memory_peak, attempt.memory_requested),
     )
 
 

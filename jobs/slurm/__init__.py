@@ -2,6 +2,7 @@
 
 from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import (
+    QUERY_INTERVAL_SECONDS,
     TIMEOUT_SECONDS,
     Task,
     array_indices,
@@ -19,6 +20,7 @@ from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_r
 from jobs.slurm.states import may_run
 
 __all__ = [
+    "QUERY_INTERVAL_SECONDS",
     "TIMEOUT_SECONDS",
     "JobRecord",
     "Node",

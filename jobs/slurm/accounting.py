@@ -25,7 +25,7 @@ class JobRecord:
     """One start of a job or array task in the accounting.
 
     Times are seconds since the epoch, None if unknown. `state` is the first word: `CANCELLED`, not `CANCELLED by
-    1000`. Memory is in bytes. `memory_asked` was requested; `cpu_seconds` and `memory` were used, and are known only
+    1000`. Memory is in bytes. `memory_requested` is a request; `cpu_seconds` and `memory` were used, and are known only
     if the steps were read too. `gpus` is 0 where the site does not account for GPUs.
     """
 
@@ -39,7 +39,7 @@ class JobRecord:
     started: float | None = None
     ended: float | None = None
     cpus: int = 0
-    memory_asked: int | None = None
+    memory_requested: int | None = None
     gpus: int = 0
     cpu_seconds: float | None = None
     memory: int | None = None
@@ -105,7 +105,7 @@ def _record(job: str, index: int | None, row: dict[str, str]) -> JobRecord:
         started=seconds_of(row["Start"]),
         ended=seconds_of(row["End"]),
         cpus=cpus,
-        memory_asked=_requested_bytes(row["ReqMem"], cpus),
+        memory_requested=_requested_bytes(row["ReqMem"], cpus),
         gpus=gpus_in_tres(row["AllocTRES"]),
         cpu_seconds=_seconds(row["TotalCPU"]) if row["MaxRSS"] else None,
         memory=bytes_of(row["MaxRSS"]),

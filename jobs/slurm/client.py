@@ -17,6 +17,8 @@ from embedkit.errors import EmbedkitError
 from jobs.slurm.states import UNKNOWN
 
 TIMEOUT_SECONDS = 60
+QUERY_INTERVAL_SECONDS = 5.0
+"""Seconds between queries of a command that waits or refreshes: Slurm has other users."""
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
 """Where the cluster is. All other variables of a surrounding job would leak into the jobs."""
 SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")

@@ -33,7 +33,7 @@ def cancel_run(run: RunFolder) -> Cancelled:
             another machine.
     """
     found = _cancel_jobs(run) if run.submissions.exists() else Cancelled()
-    holder = holder_of(run.path / "run.lease")
+    holder = holder_of(run.run_lock)
     if holder is None:
         return found
     if holder.host != socket.gethostname():
@@ -44,7 +44,7 @@ def cancel_run(run: RunFolder) -> Cancelled:
 
 def _cancel_jobs(run: RunFolder) -> Cancelled:
     require_slurm()
-    with run_lock(run.path / "submit.lease", "submitting this run"):
+    with run_lock(run.submit_lock, "submitting this run"):
         record = Submissions(run)
         live = record.live(queue())
         # Last stages first: merge would start as soon as embed is gone.

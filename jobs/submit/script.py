@@ -5,7 +5,7 @@ import shlex
 from embedkit.run import RunFolder
 from jobs.node.scratch import SCRATCH
 from jobs.profiles import Profile, Resources, sbatch_parameters, setup_lines
-from jobs.records import COMMENT, GROUP_LOG
+from jobs.records import COMMENT_PREFIX, GROUP_LOG
 from jobs.slurm import array_spec
 from jobs.submit.chain import ChainJob
 from jobs.submit.submitit_executor import ScriptExecutor
@@ -37,7 +37,7 @@ def _options(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> d
         "chdir": str(run.path),
         "output": f"{str(run.logs).replace('%', '%%')}/{log}.log",  # a single % begins a pattern
         "open-mode": "append",
-        "comment": COMMENT + tag,
+        "comment": COMMENT_PREFIX + tag,
         "signal": f"B:USR2@{resources.signal_seconds}",
         "requeue": True,
     }

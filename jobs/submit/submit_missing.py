@@ -69,7 +69,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     require_slurm()
     if "\\" in str(run.path) or not str(run.path).isprintable():
         raise UsageError(f"{str(run.path)!a}: Slurm accepts no path with a backslash or an invisible character")
-    with run_lock(run.path / "submit.lease", "submitting this run"):
+    with run_lock(run.submit_lock, "submitting this run"):
         state = read_state(run, config, _shard_count(run, config), options.preflight, options.analyze)
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:

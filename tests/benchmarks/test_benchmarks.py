@@ -25,7 +25,9 @@ def test_fabricated_run_merges_as_the_replaced_way_does(tmp_path: Path) -> None:
     assert report.ok, report.problems
     assert (report.stage, report.rows, report.shards) == ("done", 9_000, 4)
     merge(run.path, tmp_path / "replaced")
-    assert (tmp_path / "replaced" / "all.safetensors").stat().st_size == pytest.approx(run.matrix.stat().st_size, 0.01)
+    assert (tmp_path / "replaced" / "all.safetensors").stat().st_size == pytest.approx(
+        run.view_matrix("combined").stat().st_size, 0.01
+    )
     theirs = pl.read_parquet(tmp_path / "replaced" / "metadata.parquet", columns=["row", "response_text"])
     assert theirs.equals(pl.read_parquet(run.metadata, columns=["row", "response_text"]))
 

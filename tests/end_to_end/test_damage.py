@@ -78,7 +78,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         "no manifest names this file",
         None,
     ),
-    "flipped byte in the merged matrix": (lambda run: flip(run.matrix), "sha256 differs", None),
+    "flipped byte in the merged matrix": (lambda run: flip(run.view_matrix("combined")), "sha256 differs", None),
     "merged metadata gone": (lambda run: run.metadata.unlink(), "missing", None),
     "flipped byte in a source's matrix": (
         lambda run: flip(run.by_source / "a_b" / "embeddings.safetensors"),
@@ -114,7 +114,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
     ),
     "edited and sealed configuration": (
         lambda run: edit(run.config, request=json.loads(run.config.read_bytes())["request"] | {"max_length": 511}),
-        "made for another request",
+        "made for a different request",
         None,
     ),
     "flipped space in a document": (
@@ -303,7 +303,7 @@ def test_a_shard_of_another_engine_that_merge_refused_is_made_again(
     assert embedkit("merge", damaged_run.path, check=False).returncode == 1
     kept = damaged_run.shard_manifest(1).stat()
     again = embedkit("embed", damaged_run.path)
-    assert "shard 2 is made again: merge rejected it: made on another engine than most" in again.stderr
+    assert "shard 2 is made again: merge rejected it: made on a different engine than most" in again.stderr
     assert damaged_run.shard_manifest(1).stat() == kept
     embedkit("merge", damaged_run.path)
     assert not damaged_run.rejected.exists()

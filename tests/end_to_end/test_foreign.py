@@ -86,18 +86,22 @@ REPAIRED: dict[str, tuple[Change, str, str]] = {
         "belongs to another run",
     ),
     "_SUCCESS.json": (lambda run, other: shutil.copy(other.success, run.success), "", "belongs to another plan"),
-    "the merged matrix": (lambda run, other: shutil.copy(other.matrix, run.matrix), "", "its manifest says"),
+    "the merged matrix": (
+        lambda run, other: shutil.copy(other.view_matrix("combined"), run.view_matrix("combined")),
+        "",
+        "its manifest says",
+    ),
 }
 
 REFUSED: dict[str, tuple[Change, str]] = {
-    "the plan": (lambda run, other: shutil.copy(other.plan, run.plan), "made for another request than"),
+    "the plan": (lambda run, other: shutil.copy(other.plan, run.plan), "made for a different request than"),
     "the configuration": (
         lambda run, other: shutil.copy(other.config, run.config),
-        "made for another request than|not the request that this run was prepared for",
+        "made for a different request than|not the request that this run was prepared for",
     ),
     "an edited configuration": (
         edit_limit,
-        "made for another request than|not the request that this run was prepared for",
+        "made for a different request than|not the request that this run was prepared for",
     ),
     "an edited plan": (
         lambda run, other: edit(run.plan, tokens=1),

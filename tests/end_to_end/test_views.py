@@ -37,7 +37,7 @@ def test_think_and_response_apart_equal_the_naive_run(both: RunFolder, small_cha
     assert 0 < empty.sum() < len(empty)
     assert not think[empty].any()
     assert np.allclose(np.linalg.norm(think[~empty], axis=1), 1, atol=1e-5)
-    assert not both.matrix.exists()
+    assert not both.view_matrix("combined").exists()
     assert read(both.success, Success).empty == {"think": empty.sum(), "response": metadata["empty_response"].sum()}
     assert verify(both, reembed=50, seed=1).ok
 

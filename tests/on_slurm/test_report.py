@@ -53,9 +53,9 @@ def check_text(report: Report, run: RunFolder, cluster: Cluster) -> None:
         assert row["ended"] == ">=" * attempt.ended_at_least + clock(attempt.ended)
         assert row["queued"] == duration(attempt.queue_seconds)
         assert row["wall"] == duration(attempt.wall_seconds, attempt.ended_at_least)
-        assert row["memory"] == memory(attempt.memory_peak, attempt.memory_asked)
+        assert row["memory"] == memory(attempt.memory_peak, attempt.memory_requested)
         used = None if attempt.cpu_seconds is None else attempt.cpu_seconds / (attempt.wall_seconds or 1.0)
-        assert row["CPUs"] == cpus(used, attempt.cpus_asked)
+        assert row["CPUs"] == cpus(used, attempt.cpus_requested)
     shard = table(printed, "shard")[1]
     assert (shard["attempts"], shard["GPU time"]) == ("2", duration(report.shards[1].device_seconds))
     assert "it ended without an exit record" in printed
@@ -74,7 +74,7 @@ def check_attempts(report: Report, run: RunFolder) -> tuple[AttemptReport, Attem
     assert first.wall_seconds is not None
     assert first.wall_seconds > 0.5  # two chunks of 0.3 s were done
     for attempt in (first, second):
-        assert (attempt.cpus_asked, attempt.memory_asked, attempt.gpus) == (2, 1500 * MEBIBYTE, 1)
+        assert (attempt.cpus_requested, attempt.memory_requested, attempt.gpus) == (2, 1500 * MEBIBYTE, 1)
         assert attempt.queue_seconds is not None
         assert 0 <= attempt.queue_seconds < 60
     assert second.cpu_seconds is not None

@@ -32,7 +32,7 @@ def run_of(folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str
     run = fabricate(folder / "run", Shape(rows=rows, sources=1, text_bytes=20, shards=1, dim=dim), TEXT)
     merge(run)
     names = list(sources) if sources is not None else ["s"] * rows
-    run.matrix.write_bytes(matrix_header(rows, dim) + np.ascontiguousarray(vectors, "<f4").tobytes())
+    run.view_matrix("combined").write_bytes(matrix_header(rows, dim) + np.ascontiguousarray(vectors, "<f4").tobytes())
     columns = [pl.Series("dataset_source", names), pl.Series("empty_combined", ~vectors.any(axis=1))]
     pl.read_parquet(run.metadata).with_columns(columns).write_parquet(run.metadata)
     success = read(run.success, Success)

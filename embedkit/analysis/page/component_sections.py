@@ -1,7 +1,5 @@
 """Sections about the components: principal components, extremes, sources, health, think and response."""
 
-from collections.abc import Sequence
-
 import polars as pl
 
 from embedkit.analysis.components.by_source import BySource, direction_similarity
@@ -101,8 +99,9 @@ def views_section(found: Views, points: pl.DataFrame) -> Section:
     title = "Think beside response"
     if not found.rows.height:
         return Section(title, ["No row has both texts."])
-    counts: Sequence[int] = (points.height, found.rows.height)
-    drawn = " of ".join(f"{count:,}" for count in dict.fromkeys(counts))
+    drawn = f"{found.rows.height:,}"
+    if points.height != found.rows.height:
+        drawn = f"{points.height:,} of {drawn}"
     return Section(
         title,
         [

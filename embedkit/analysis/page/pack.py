@@ -18,7 +18,7 @@ from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.page.figures import COLOURS
 from embedkit.analysis.similarity.umap import UmapLayout
-from embedkit.analysis.stratified_sample import stratified_sample
+from embedkit.analysis.stratified_sample import sample_with_cap
 from embedkit.prepare import TEXT_COLUMNS
 
 LEVELS = 65_535
@@ -87,7 +87,7 @@ def choose_layer(
 ) -> Layer:
     """The layer of one view: all its rows with a text, or if there are more than `max_rows`, a stratified sample."""
     positions = np.flatnonzero(merged.has_text)
-    chosen = stratified_sample(merged.rows["source"].to_numpy()[positions], max_rows, seed)
+    chosen = sample_with_cap(merged.rows["source"].to_numpy()[positions], max_rows, seed)
     return Layer(merged, pca, scores, umap_layout, notes, positions[chosen])
 
 
@@ -214,7 +214,7 @@ def pack_texts(
     """
     codes = merged.rows["source"].to_numpy()
     ids = merged.ids
-    wanted = np.union1d(np.array(first, np.int64), ids[stratified_sample(codes, max_rows, seed)])
+    wanted = np.union1d(np.array(first, np.int64), ids[sample_with_cap(codes, max_rows, seed)])
     lines = cut_texts(merged, wanted)
     while True:
         block = texts_block(lines)
@@ -222,7 +222,7 @@ def pack_texts(
             return block, lines.height
         # Too large: take a smaller sample, and read only the texts that are new in it.
         max_rows = int(max_rows * min(0.9, max_bytes / len(block)))
-        wanted = np.union1d(np.array(first, np.int64), ids[stratified_sample(codes, max_rows, seed)])
+        wanted = np.union1d(np.array(first, np.int64), ids[sample_with_cap(codes, max_rows, seed)])
         more = cut_texts(merged, np.setdiff1d(wanted, lines["id"].to_numpy()))
         lines = pl.concat([lines.filter(pl.col("id").is_in(wanted.tolist())), more]).sort("id")
 

@@ -35,10 +35,10 @@ def check_shards(resources: Resources, site: Site) -> Finding:
         (number_of(site.settings.get("MaxArraySize", "")) or 1001, "MaxArraySize"),
         ((number_of(site.settings.get("MaxJobCount", "")) or 10_000) - OTHER_JOBS, "MaxJobCount"),
     ]
-    for row in limit_rows(resources, site):
-        for field, most in row.numbers(SUBMIT_FIELDS):
-            limits.append((max(most - OTHER_JOBS, 0), f"{field} {most} of {row.name}"))
-    shards, why = min(limits, key=lambda limit: limit[0])
+    for limit in limit_rows(resources, site):
+        for field, most in limit.numbers(SUBMIT_FIELDS):
+            limits.append((max(most - OTHER_JOBS, 0), f"{field} {most} of {limit.name}"))
+    shards, why = min(limits, key=lambda bound: bound[0])
     actual = f"at most {shards}, with nothing else queued ({why})"
     if not shards:
         return refused("shards", actual=actual, key="account", fix="a different account or QOS")
@@ -48,12 +48,12 @@ def check_shards(resources: Resources, site: Site) -> Finding:
 def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
     """Say how many shards can run at once at most; nothing if no limit is set."""
     limits: list[tuple[int, str]] = []
-    for row in limit_rows(resources, site):
-        limits += [(most, f"{field} {most} of {row.name}") for field, most in row.numbers(RUNNING_FIELDS)]
+    for limit in limit_rows(resources, site):
+        limits += [(most, f"{field} {most} of {limit.name}") for field, most in limit.numbers(RUNNING_FIELDS)]
         for field in ("MaxTRESPU", "MaxTRESPA", "GrpTRES"):
-            amounts = tres_amounts(row.row.get(field, ""))
+            amounts = tres_amounts(limit.row.get(field, ""))
             limits += [
-                (amounts[tres] // amount, f"{field} {tres}={amounts[tres]} of {row.name}")
+                (amounts[tres] // amount, f"{field} {tres}={amounts[tres]} of {limit.name}")
                 for tres, _, amount in _amounts(resources)
                 if tres in amounts
             ]

@@ -100,9 +100,9 @@ def _names_problem(key: str, names: frozenset[str] | None, partition: Partition,
         return f"no such nodes: {listed(unknown)}", f"nodes are {listed(known)}"
     # Slurm requires all nodes of a nodelist, so each has to be in the partition.
     if key == "nodelist" and (elsewhere := names - in_partition):
-        return f"{listed(elsewhere)} not in {partition.name}", f"of {listed(in_partition)}"
+        return f"{listed(elsewhere)} not in {partition.name}", f"one of {listed(in_partition)}"
     if key == "exclude" and not in_partition - names:
-        return f"these are all nodes of {partition.name}", "fewer"
+        return f"these are all nodes of {partition.name}", "name fewer nodes"
     return None
 
 
@@ -122,7 +122,7 @@ def _check_features(resources: Resources, partition: Partition, nodes: Sequence[
         )
     elif not any(_has_features(resources.constraint, node) for node in nodes):
         actual = f"no node of {partition.name} has all of them"
-        yield refused("constraint", requested=requested, actual=actual, key="constraint", fix="fewer")
+        yield refused("constraint", requested=requested, actual=actual, key="constraint", fix="require fewer features")
 
 
 def _feature_names(constraint: str) -> set[str]:

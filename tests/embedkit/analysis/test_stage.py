@@ -72,7 +72,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_the_files_hold_what_scikit_learn_finds_in_the_run(analyzed: RunFolder) -> None:
     from safetensors.numpy import load_file
 
-    vectors = load_file(analyzed.matrix)["embeddings"].astype(np.float64)
+    vectors = load_file(analyzed.view_matrix("combined"))["embeddings"].astype(np.float64)
     theirs = SklearnPCA(4, svd_solver="full").fit(vectors)
     ours = np.load(analyzed.analysis / "pca.npz")
     assert np.allclose(ours["explained_variance"], theirs.explained_variance_, rtol=1e-6)
@@ -267,7 +267,7 @@ def test_what_cannot_be_analyzed_is_refused(prepared_run: RunFolder, hash_run: R
 
 @pytest.mark.parametrize("damage", ["by_source", "matrix", "missing", "short"])
 def test_damaged_vectors_are_named(damaged_run: RunFolder, damage: str) -> None:
-    path = damaged_run.matrix if damage == "matrix" else damaged_run.source_matrix("a_b", "combined")
+    path = damaged_run.view_matrix("combined") if damage == "matrix" else damaged_run.source_matrix("a_b", "combined")
     if damage == "missing":
         path.unlink()
     else:

@@ -1,4 +1,4 @@
-"""Stratified samples: one function chooses the same rows as each of the two rules that it replaced."""
+"""Stratified samples: each function chooses the same rows as the rule that it replaced."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.stratified_sample import FLOOR_ROWS, sample_rows_with_text, stratified_sample
+from embedkit.analysis.stratified_sample import FLOOR_ROWS, sample_rows_with_text, sample_with_cap, sample_with_floor
 from embedkit.data.sampling import row_hash
 from tests.support.merged_runs import merged_of
 
@@ -59,28 +59,28 @@ def codes_of_rows(draw: st.DrawFn) -> Ids:
 @given(sources=codes_of_rows(), size=st.integers(0, 600), seed=st.integers(0, 2**32))
 def test_both_old_rules_choose_the_same_rows(sources: Ids, size: int, seed: int) -> None:
     rows = np.random.default_rng(1).permutation(10 * len(sources))[: len(sources)].astype(np.int64)
-    floor = stratified_sample(sources, size, seed, "floor", rows)
+    floor = sample_with_floor(sources, rows, size, seed)
     assert floor.tolist() == old_rule_with_floor(sources, rows, size, seed).tolist()
-    cap = stratified_sample(sources, size, seed, "cap")
+    cap = sample_with_cap(sources, size, seed)
     assert cap.tolist() == old_rule_with_cap(sources, size, seed).tolist()
 
 
 def test_cap_gives_each_source_its_share_and_never_more() -> None:
     sources = np.repeat([0, 1, 2], [9000, 900, 3])
-    chosen = stratified_sample(sources, 1000, seed=4)
+    chosen = sample_with_cap(sources, 1000, seed=4)
     counts = np.bincount(sources[chosen])
     assert counts.sum() == 1000
     assert counts[0] == pytest.approx(909, abs=2)
     assert counts[2] == 1
-    assert np.array_equal(chosen, stratified_sample(sources, 1000, seed=4))
-    assert not np.array_equal(chosen, stratified_sample(sources, 1000, seed=5))
-    assert len(stratified_sample(np.arange(500), 40)) == 40
-    assert len(stratified_sample(sources, 10**6)) == len(sources)
+    assert np.array_equal(chosen, sample_with_cap(sources, 1000, seed=4))
+    assert not np.array_equal(chosen, sample_with_cap(sources, 1000, seed=5))
+    assert len(sample_with_cap(np.arange(500), 40)) == 40
+    assert len(sample_with_cap(sources, 10**6)) == len(sources)
 
 
 def test_floor_keeps_small_sources_whatever_the_size() -> None:
     sources = np.repeat([0, 1, 2], [9000, 900, 3])
-    chosen = stratified_sample(sources, 20, rule="floor", rows=np.arange(len(sources)))
+    chosen = sample_with_floor(sources, np.arange(len(sources)), 20)
     assert np.bincount(sources[chosen]).tolist() == [18, FLOOR_ROWS, 3]
 
 

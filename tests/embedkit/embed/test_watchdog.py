@@ -86,7 +86,7 @@ def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy of the finished run without its shard 1 and what was merged."""
     run = RunFolder(tmp_path / "run")
     shutil.copytree(hash_run.path, run.path)
-    for path in (run.matrix, run.metadata, run.success):
+    for path in (run.view_matrix("combined"), run.metadata, run.success):
         path.unlink()
     for folder in (run.by_source, run.shard(1)):
         shutil.rmtree(folder)

@@ -144,7 +144,7 @@ def check_footprint(run: RunFolder, config: RunConfig, plan: Plan | None) -> Non
 
 
 def plan_matrix(run: RunFolder) -> int:
-    return run.matrix.stat().st_size - 200
+    return run.view_matrix("combined").stat().st_size - 200
 
 
 def test_the_width_of_vectors_is_the_models(minilm: Path, tiny_qwen: Path, tmp_path: Path) -> None:

@@ -37,10 +37,10 @@ def test_windows_of_any_size_give_the_same_files(
     monkeypatch.setattr(merge_rows, "PENDING_BYTES", rows * 200)
     monkeypatch.setattr(merge_rows, "SOURCES_PER_PASS", rows)
     success = merge(unmerged_run)
-    assert unmerged_run.matrix.read_bytes() == hash_run.matrix.read_bytes()
+    assert unmerged_run.view_matrix("combined").read_bytes() == hash_run.view_matrix("combined").read_bytes()
     whole = pl.read_parquet(unmerged_run.metadata)
     assert whole.equals(pl.read_parquet(hash_run.metadata))
-    vectors = load_file(unmerged_run.matrix)["embeddings"]
+    vectors = load_file(unmerged_run.view_matrix("combined"))["embeddings"]
     for source, record in success.sources.items():
         of_source = whole.filter(pl.col("dataset_source") == source)
         assert pl.read_parquet(unmerged_run.source_metadata(record.folder)).equals(of_source)
@@ -82,13 +82,13 @@ def test_chunk_digests_that_are_not_the_files_are_found(is_merged: bool, damaged
 def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: RunFolder) -> None:
     """As a faulty merge would leave them: each file is as `_SUCCESS.json` records, but two rows are swapped."""
     run = damaged_run
-    data = bytearray(run.matrix.read_bytes())
+    data = bytearray(run.view_matrix("combined").read_bytes())
     row = DIM * ITEM_BYTES
     a, b = len(data) - row, len(data) - 3 * row
     data[a : a + row], data[b : b + row] = data[b : b + row], data[a : a + row]
-    run.matrix.write_bytes(data)
+    run.view_matrix("combined").write_bytes(data)
     success = read(run.success, Success)
-    record = file_record(run.matrix)
+    record = file_record(run.view_matrix("combined"))
     files = tuple(record if file.name == record.name else file for file in success.files)
     write(run.success, msgspec.structs.replace(success, files=files))
     report = verify(run)

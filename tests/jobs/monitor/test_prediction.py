@@ -60,7 +60,7 @@ def test_durable_chunks_are_measured_per_gpu_by_the_prediction() -> None:
         ("h200", (ON_H100, ON_H200), 0.97, "measured: 3 durable chunks on NVIDIA H200 took 0.97 of the plan"),
         (None, (ON_H100, ON_H200), 1.1, "measured: 12 durable chunks on NVIDIA H100"),
         ("h100", (ON_H200,), 0.97 * 1.06, "; an H100 takes 1.06 of that by the curves"),
-        ("h100", (Measured("NVIDIA A100-SXM4-80GB", 1, 2.5),), 2.5, "; the profile asks for an H100"),
+        ("h100", (Measured("NVIDIA A100-SXM4-80GB", 1, 2.5),), 2.5, "; the profile requests an H100"),
     ],
 )
 def test_scale_takes_the_best_basis_and_names_it(

@@ -42,7 +42,7 @@ def test_attempt_with_exit_record_needs_no_accounting() -> None:
         *("finished", 30.0, 10.0),
         30.0,
     )
-    assert (attempt.cpus_asked, attempt.cpu_seconds, attempt.memory_asked, attempt.memory_peak) == (
+    assert (attempt.cpus_requested, attempt.cpu_seconds, attempt.memory_requested, attempt.memory_peak) == (
         *(4, 60.0, 2 * GIB),
         GIB,
     )
@@ -89,7 +89,7 @@ def test_unknown_numbers_are_none_and_not_0() -> None:
     report = report_of(observations({0: [attempt_of("9_0", 10), attempt_of("9_0", 70, 80, restart=1)]}))
     first = report.attempts[0]
     assert (first.ended, first.wall_seconds, first.queue_seconds, first.cpu_seconds) == (None,) * 4
-    assert (first.cpus_asked, first.memory_asked, first.memory_peak, first.device_seconds) == (None,) * 4
+    assert (first.cpus_requested, first.memory_requested, first.memory_peak, first.device_seconds) == (None,) * 4
     (shard,) = report.shards
     assert (shard.embedded_seconds, shard.tokens_per_second, shard.cpus_used) == (None,) * 3
 
@@ -150,7 +150,7 @@ def test_shards_that_share_a_task_share_its_gpus() -> None:
     report = report_of(observed, shards=4)
     assert [attempt.gpus for attempt in report.attempts] == [1.0] * 4
     assert report.device_seconds == 4 * 30.0
-    assert [attempt.cpus_asked for attempt in report.attempts] == [1.0] * 4
+    assert [attempt.cpus_requested for attempt in report.attempts] == [1.0] * 4
 
 
 def test_unit_of_device_time_on_cpus_is_the_worker() -> None:

@@ -132,7 +132,7 @@ def test_times_follow_each_other(version: str, what: str) -> None:
 @pytest.mark.parametrize("what", ["sacct-X-ended", "sacct-ended"])
 def test_cpus_gpus_and_the_memory_that_was_asked_for(version: str, what: str) -> None:
     found = starts(version, what)
-    asked = {task: (record.cpus, record.gpus, record.memory_asked) for task, (record, *_) in found.items()}
+    asked = {task: (record.cpus, record.gpus, record.memory_requested) for task, (record, *_) in found.items()}
     assert asked["array", 0] == (1, 1, 100 * MIB)
     assert asked["steps", None] == (2, 1, 200 * MIB)  # 100 MB per CPU, which 20.11 writes as 100Mc
     assert asked["fails", None] == (1, 0, 200 * MIB)
@@ -173,7 +173,7 @@ def test_a_running_start_has_no_end_and_a_waiting_one_no_record(version: str) ->
 def test_memory_that_was_polled_is_in_the_accounting(version: str) -> None:
     """OverMemoryKill: the state is only FAILED; the log and the memory used show the cause."""
     (record,) = parse_history(recorded(version, "sacct-polled.txt"))
-    assert (record.state, record.memory_asked) == ("FAILED", 30 * MIB)
+    assert (record.state, record.memory_requested) == ("FAILED", 30 * MIB)
     assert record.memory is not None
     assert record.memory > 30 * MIB
 

@@ -16,9 +16,9 @@ from embedkit.errors import EmbedkitError
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
 from jobs.profiles.schema import Resources, Stage
-from jobs.records.attempts import LIMIT, NO_EXIT_RECORD, Attempts
+from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, Attempts
 from jobs.records.groups import group_of, groups
-from jobs.records.submissions import COMMENT, LiveTask, Submissions, new_submission
+from jobs.records.submissions import COMMENT_PREFIX, LiveTask, Submissions, new_submission
 from jobs.slurm.client import (
     Task,
     array_indices,
@@ -416,7 +416,7 @@ def shard(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> Shard:
 
 
 def test_a_repeat_failure_is_the_same_failure_three_times(shard: Shard) -> None:
-    for _ in range(LIMIT - 1):
+    for _ in range(MAX_ATTEMPTS_WITHOUT_PROGRESS - 1):
         shard.failed("RuntimeError: bad at 0x7f12\nmore")
         assert shard.attempts.repeat_failure() is None
     shard.failed("RuntimeError: bad at 0xdead\nother lines")
@@ -424,7 +424,7 @@ def test_a_repeat_failure_is_the_same_failure_three_times(shard: Shard) -> None:
 
 
 def test_starts_without_an_exit_record_count_as_the_same_failure(shard: Shard) -> None:
-    for _ in range(LIMIT):
+    for _ in range(MAX_ATTEMPTS_WITHOUT_PROGRESS):
         assert shard.attempts.repeat_failure() is None
         shard.died()
     assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
@@ -494,7 +494,7 @@ def test_a_task_that_only_the_second_look_shows_is_not_lost(
     Submissions(prepared_run).add(asked)
     looks: list[list[Task]] = [
         [],
-        [Task("7", shard, "PENDING", "BeginTime", "", COMMENT + asked.tag) for shard in range(3)],
+        [Task("7", shard, "PENDING", "BeginTime", "", COMMENT_PREFIX + asked.tag) for shard in range(3)],
     ]
     monkeypatch.setattr("jobs.submit.state.queue", lambda: looks.pop(0))
     monkeypatch.setattr("jobs.submit.state.SECOND_LOOK_SECONDS", 0.0)

@@ -54,7 +54,8 @@ def test_a_text_of_the_run_finds_its_own_row_first(real_run: RunFolder) -> None:
     assert first["cosine"] == pytest.approx(1, abs=1e-5)
     assert {name: first[name] for name in metadata.columns} == {name: line[name] for name in metadata.columns}
     assert said["query"] == {"text": line["combined"], "tokens": line["num_tokens"], "differences": []}
-    cosines = cosines_between(matrix_of(real_run.matrix), matrix_of(real_run.matrix)[[line["id"]]])[:, 0]
+    matrix = matrix_of(real_run.view_matrix("combined"))
+    cosines = cosines_between(matrix, matrix[[line["id"]]])[:, 0]
     assert [n["id"] for n in said["neighbors"]] == np.argsort(-cosines, kind="stable")[:5].tolist()
 
 
@@ -149,7 +150,7 @@ def test_the_most_similar_engine_of_the_run_is_compared(real_run: RunFolder) -> 
 
 
 def test_the_neighbours_of_a_row_are_exact_and_never_the_row(hash_run: RunFolder) -> None:
-    matrix = matrix_of(hash_run.matrix)
+    matrix = matrix_of(hash_run.view_matrix("combined"))
     said = found("neighbors", hash_run.path, "--id", 17, "-k", 7)
     cosines = cosines_between(matrix, matrix[[17]])[:, 0]
     cosines[17] = -2
