@@ -100,7 +100,7 @@ DAMAGE: dict[str, tuple[Callable[[RunFolder], None], str, int | None]] = {
         None,
     ),
     "another shape in a manifest": (lambda run: edit_matrix(run, 2, shape=[1, 64]), "its matrix is", 2),
-    "other views in a manifest": (lambda run: edit(run.shard_manifest(2), matrices={}), "other views", 2),
+    "other views in a manifest": (lambda run: edit(run.shard_manifest(2), matrices={}), "different views than", 2),
     "a file outside in a manifest": (
         lambda run: edit_matrix(run, 2, file={"name": "../x.safetensors", "bytes": 1, "sha256": ""}),
         "outside its folder",

@@ -28,10 +28,9 @@ from embedkit.run import RunFolder
 def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[ShardManifest]:
     """The manifests that fit the plan; each one that exists and does not is a problem. Shards' files are not read.
 
-    A shard that merge rejected is a problem too, and all its bytes are checked like those of the others.
+    What merge rejected does not matter here: all bytes are checked, and `check_rejected` asks for the rest.
     """
     states = ShardStates(run, plan, rejected={})
-    rejected = findings.attempt(run.rejected, partial(rejected_shards, run)) or {}
     manifests = []
     for shard in range(len(plan.shards)):
         path = run.shard_manifest(shard)
@@ -41,10 +40,18 @@ def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[Shar
                 findings.add(path, str(state.problem), shard)
             continue
         manifests.append(state.manifest)
-        rejection = rejected.get(digest(state.manifest))
-        if rejection is not None and rejection.remake:
-            findings.add(path, f"merge rejected it: {rejection.what}", shard)
     return manifests
+
+
+def check_rejected(run: RunFolder, manifests: Sequence[ShardManifest], findings: Findings) -> None:
+    """Report shards whose vectors merge rejected, unless verify has found something wrong with them itself."""
+    rejected = findings.attempt(run.rejected, partial(rejected_shards, run)) or {}
+    reported = {problem.shard for problem in findings.problems}
+    for manifest in manifests:
+        rejection = rejected.get(digest(manifest))
+        if rejection is not None and rejection.remake and manifest.shard not in reported:
+            path = run.shard_manifest(manifest.shard)
+            findings.add(path, f"merge rejected it: {rejection.what}", manifest.shard)
 
 
 def request_chunks(run: RunFolder, plan: Plan, manifests: Sequence[ShardManifest], read_back: ReadBack) -> None:

@@ -8,7 +8,7 @@ from embedkit.check.verify.findings import Findings, Report
 from embedkit.check.verify.merged import check_merged
 from embedkit.check.verify.parts import check_parts, check_rows
 from embedkit.check.verify.reembed import reembed_rows
-from embedkit.check.verify.shards import check_agreement, check_shard, finished_shards, request_chunks
+from embedkit.check.verify.shards import check_agreement, check_rejected, check_shard, finished_shards, request_chunks
 from embedkit.documents import Plan, ReadBack, RunConfig, ShardManifest, read
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
@@ -65,6 +65,7 @@ class _Verifier:
             check = partial(check_shard, run, manifest, self._read_back, findings)
             findings.attempt(path, check, manifest.shard)
         check_agreement(run, manifests, findings)
+        check_rejected(run, manifests, findings)
         if len(manifests) == len(plan.shards):
             self._stage = "merge"
         if run.success.exists():
