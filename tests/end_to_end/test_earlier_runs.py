@@ -23,7 +23,10 @@ ARCHIVE = ROOT / "tests" / "data" / "runs" / "e73790c.tar.xz"
 def earlier(tmp_path: Path) -> Path:
     """The archive's folder. Its runs name places of data and model that are gone."""
     with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
+        if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
+            archive.extractall(tmp_path, filter="data")
+        else:
+            archive.extractall(tmp_path)
     return tmp_path
 
 
