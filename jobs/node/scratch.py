@@ -121,7 +121,10 @@ def _unpack(run: RunFolder, compiled: Path) -> None:
             log.warning("%s: not used, since other users can write it; kernels are compiled again", run.compile_cache)
             return
         with tarfile.open(run.compile_cache) as tar:
-            tar.extractall(unpacked, filter="data")
+            if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
+                tar.extractall(unpacked, filter="data")
+            else:
+                tar.extractall(unpacked)  # noqa: S202  (checked above: only this user can have written it)
         where = (unpacked / WHERE).read_text()
         if where != str(compiled):
             log.warning(
