@@ -35,10 +35,10 @@ def _print_report(report: Report) -> None:
     for problem in report.problems:
         shard = "" if problem.shard is None else f"shard {problem.shard}: "
         print_lines(f"{shard}{problem.file}: {problem.what}")
-    verdict = "all is well" if report.ok else f"{len(report.problems)} problems"
+    outcome = "all is well" if report.ok else f"{len(report.problems)} problems"
     again = f", {report.reembedded} rows embedded again (seed {report.reembed_seed})" if report.reembedded else ""
     print_lines(
-        f"{verdict}: stage {report.stage}, {report.shards_finished}/{report.shards} shards, {report.rows:,} rows, "
+        f"{outcome}: stage {report.stage}, {report.shards_finished}/{report.shards} shards, {report.rows:,} rows, "
         f"{report.bytes_read / 1e6:,.1f} MB read{again}"
     )
     for fix in dict.fromkeys(problem.fix for problem in report.problems):
