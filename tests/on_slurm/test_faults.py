@@ -92,7 +92,7 @@ def fragile_node(cluster: Cluster) -> Iterator[str]:
 
 def wait_chunks(run: RunFolder, shard: int, chunks: int) -> None:
     """Wait until at least `chunks` chunks of a shard are durable."""
-    wait_until(lambda: len(durable_chunks(run.shard(shard))) >= chunks, 60, lambda: logs(run))
+    wait_until(lambda: len(durable_chunks(run.shard(shard))) >= chunks, describe=lambda: logs(run))
 
 
 def outcomes(run: RunFolder, shard: int) -> list[str]:
@@ -116,7 +116,7 @@ def embed_job(run: RunFolder) -> str:
 
 def shard_on(cluster: Cluster, run: RunFolder, node: str) -> int:
     """Wait for a shard that runs on a node and has two chunks done."""
-    wait_until(lambda: node in running(cluster, run).values(), 60, lambda: f"{live(cluster, run)}\n{logs(run)}")
+    wait_until(lambda: node in running(cluster, run).values(), describe=lambda: f"{live(cluster, run)}\n{logs(run)}")
     shard = next(int(index) for index, where in running(cluster, run).items() if where == node)
     wait_chunks(run, shard, 2)
     return shard
@@ -283,7 +283,7 @@ def test_task_that_scontrol_refuses_to_requeue_is_rerun(trial: Trial, tmp_path: 
 def test_third_stop_without_progress_is_not_requeued(trial: Trial) -> None:
     run = trial.submit(seconds=0, always={"1": ["hang", 9]})
     for attempt in range(3):
-        wait_until(lambda n=attempt: len(list((trial.folder / "faults").iterdir())) > n, 60, lambda: logs(run))
+        wait_until(lambda n=attempt: len(list((trial.folder / "faults").iterdir())) > n, describe=lambda: logs(run))
         send_signal(trial.cluster, run, "USR2")
     wait_ended(trial.cluster, run)
     assert outcomes(run, 1) == ["stopped", "stopped", "failed"]
@@ -322,7 +322,7 @@ def test_tasks_continue_while_the_controller_is_down(trial: Trial) -> None:
 def test_ended_prepare_is_submitted_again_with_its_successors(trial: Trial, signal: str) -> None:
     run = trial.submit(*trial.profile(prepare={"before": [stop_at(12)]}), seconds=0)
     (prepare,) = jobs_of(run, "prepare")
-    wait_until(lambda: is_stopped(trial.cluster, prepare), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, prepare), describe=lambda: logs(run))
     trial.cluster.run("scancel", *(() if signal == "TERM" else ("--batch", "--signal=KILL")), prepare)
     wait_ended(trial.cluster, run)
     assert "CANCELLED" in trial.cluster.run("scontrol", "-o", "show", "job", embed_job(run))
@@ -345,7 +345,7 @@ def test_cancelled_prepare_is_not_reported_as_a_failure(trial: Trial, tmp_path: 
     path = stand_in_scontrol(tmp_path, "sleep 0.5")
     run = trial.submit(*trial.profile(prepare={"before": [stop_at(12), f"export PATH={path}"]}), seconds=0)
     (prepare,) = jobs_of(run, "prepare")
-    wait_until(lambda: is_stopped(trial.cluster, prepare), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, prepare), describe=lambda: logs(run))
     trial.cluster.run("scancel", prepare)
     wait_ended(trial.cluster, run)
     said = logs(run, ["prepare.log"])
@@ -362,7 +362,7 @@ def part_times(run: RunFolder) -> dict[str, int]:
 def test_a_merge_whose_node_is_lost_is_made_by_its_next_start(trial: Trial, fragile_node: str) -> None:
     merge: Settings = {"partition": "fragile", "nodelist": fragile_node, "before": [stop_at(6)]}
     run = trial.submit(*trial.profile(merge=merge), seconds=0)
-    wait_until(lambda: is_stopped(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, jobs_of(run, "merge")[0]), describe=lambda: logs(run))
     trial.cluster.lose_node(fragile_node)
     assert "nothing to submit" in rerun(trial.cluster, run).stdout
     trial.cluster.restore_node(fragile_node)
@@ -372,7 +372,7 @@ def test_a_merge_whose_node_is_lost_is_made_by_its_next_start(trial: Trial, frag
 
 def test_a_killed_merge_alone_is_run_again(trial: Trial) -> None:
     run = trial.submit(*trial.profile(merge={"before": [stop_at(6)]}), seconds=0)
-    wait_until(lambda: is_stopped(trial.cluster, jobs_of(run, "merge")[0]), 60, lambda: logs(run))
+    wait_until(lambda: is_stopped(trial.cluster, jobs_of(run, "merge")[0]), describe=lambda: logs(run))
     trial.cluster.run("scancel", "--batch", "--signal=KILL", jobs_of(run, "merge")[0])
     assert ": merge" in trial.finish(run, *trial.profile())
     assert len(jobs_of(run)) == 4

@@ -77,7 +77,7 @@ def test_pairs_of_shards_give_the_same_files(
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
     run = submit(*asked, **environment)
     assert array_of(run) == "0,2,4%2"
-    wait_until(lambda: {0, 1} <= set(workers(run)), 60, lambda: logs(run))
+    wait_until(lambda: {0, 1} <= set(workers(run)), describe=lambda: logs(run))
     seen = {shard: process.environ().get("SLURM_JOB_ID") for shard, process in workers(run).items()}
     assert seen[0] == seen[1]
     wait_ended(cluster, run)
@@ -118,7 +118,7 @@ def test_killed_worker_fails_its_shard_alone(
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
     run = submit(*asked, **faults(tmp_path / "faults", 0.5))
-    wait_until(lambda: len(durable_chunks(run.shard(3))) >= 2 and 3 in workers(run), 90, lambda: logs(run))
+    wait_until(lambda: len(durable_chunks(run.shard(3))) >= 2 and 3 in workers(run), describe=lambda: logs(run))
     workers(run)[3].send_signal(signal.SIGKILL)
     wait_ended(cluster, run)
     finished = [shard for shard in range(5) if run.shard_manifest(shard).exists()]
@@ -141,7 +141,7 @@ def test_stopped_group_continues_with_all_its_shards(
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
     run = submit(*asked, **faults(tmp_path / "faults", 0.5))
-    wait_until(lambda: all(len(durable_chunks(run.shard(shard))) >= 2 for shard in (0, 1)), 90, lambda: logs(run))
+    wait_until(lambda: all(len(durable_chunks(run.shard(shard))) >= 2 for shard in (0, 1)), describe=lambda: logs(run))
     left = list(workers(run).values())
     cluster.run("scancel", "--signal=USR2", "--batch", f"{Submissions(run).jobs('embed')[-1]}_0")
     wait_ended(cluster, run)
@@ -157,7 +157,7 @@ def test_a_group_that_is_cancelled_leaves_no_worker(
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
     run = submit(*asked, **faults(tmp_path / "faults", 1.0))
-    wait_until(lambda: len(workers(run)) == 4, 90, lambda: logs(run))
+    wait_until(lambda: len(workers(run)) == 4, describe=lambda: logs(run))
     embedkit("cancel", run.path, **cluster.environment)
-    wait_until(lambda: not live(cluster, run) and not workers(run), 60, lambda: logs(run))
+    wait_until(lambda: not live(cluster, run) and not workers(run), describe=lambda: logs(run))
     assert [outcomes(run, shard) for shard in range(4)] == [["cancelled"]] * 4

@@ -96,8 +96,8 @@ def test_killed_task_and_rerun_are_reported_with_accounting(
 ) -> None:
     run = run_with_a_kill(cluster, small_chats, tokenizer_only, tmp_path)
     # The accounting lags some seconds.
-    wait_until(lambda: report_of(run, **cluster.environment).accounting == "complete", 60)
-    wait_until(lambda: report_of(run, **cluster.environment).attempts[2].memory_peak is not None, 60)
+    wait_until(lambda: report_of(run, **cluster.environment).accounting == "complete")
+    wait_until(lambda: report_of(run, **cluster.environment).attempts[2].memory_peak is not None)
     report = report_of(run, **cluster.environment)
     first, second = check_attempts(report, run)
     assert not any(attempt.ended_at_least for attempt in report.attempts)
@@ -141,7 +141,7 @@ def test_unfinished_run_is_reported_with_running_and_queued(
         *(plain_cluster, small_chats, tokenizer_only, tmp_path, "--profile", site, "--num-gpus", 1),
         **fault,
     )
-    wait_until(lambda: run.shard(0).exists() and any(run.shard(0).glob("*.journal.jsonl")), 60)
+    wait_until(lambda: run.shard(0).exists() and any(run.shard(0).glob("*.journal.jsonl")))
     report = report_of(run, **plain_cluster.environment)
     assert [shard.state for shard in report.shards] == ["running", "queued", "queued"]
     running = next(attempt for attempt in report.attempts if attempt.shard == 0)

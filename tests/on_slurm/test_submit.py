@@ -58,7 +58,7 @@ def tasks_of(cluster: Cluster, name: str) -> Counter[str]:
 
 def cancel(cluster: Cluster, run: RunFolder) -> None:
     cluster.run("scancel", *jobs_of(run))
-    wait_ended(cluster, run, 30)
+    wait_ended(cluster, run)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -342,7 +342,7 @@ def test_if_sbatch_refuses_the_third_job_the_others_are_cancelled(
     jobs = jobs_of(run)
     assert len(jobs) == 2
     assert f"jobs {', '.join(jobs)}, submitted before it, are cancelled" in failed.stderr
-    wait_ended(cluster, run, 30)
+    wait_ended(cluster, run)
     states = cluster.run("squeue", "-h", "-t", "all", "-j", ",".join(jobs), "-o", "%T").split()
     assert set(states) == {"CANCELLED"}
     cancelled = [line.job for line in Submissions(run).read() if line.what == "cancelled"]
@@ -369,7 +369,7 @@ def test_rerun_completes_a_submit_killed_after_sbatch(
     rerun(cluster, run)
     wait_until(run.success.exists, describe=lambda: logs(run))
     assert snapshot(run) == snapshot(hash_run)
-    wait_until(lambda: "merged: nothing to do" in rerun(cluster, run).stdout, 30)
+    wait_until(lambda: "merged: nothing to do" in rerun(cluster, run).stdout)
     submitted = tasks_of(cluster, name)
     # A merge whose dependencies were not recorded is replaced.
     assert submitted.pop(f"{name}.merge N/A") <= (2 if call == 3 else 1)
