@@ -8,6 +8,7 @@ from typing import TypeVar
 import click
 
 from embedkit.run import RunFolder, program
+from jobs.cli.options import with_options
 from jobs.output import print_lines
 from jobs.submit import SubmissionResult
 
@@ -27,9 +28,7 @@ JOB_OPTIONS = [
 
 def job_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options of the jobs that it submits."""
-    for option in reversed(JOB_OPTIONS):
-        command = option(command)
-    return command
+    return with_options(JOB_OPTIONS, command)
 
 
 def print_submission(run: RunFolder, done: SubmissionResult) -> None:
@@ -43,10 +42,11 @@ def print_submission(run: RunFolder, done: SubmissionResult) -> None:
         print_lines("already on the cluster: " + ", ".join(f"{n} {stage} {state}" for (stage, state), n in busy))
     print_lines(*(f"failed before: {line}" for line in done.failed[:MOST_FAILURES]))
     if len(done.failed) > MOST_FAILURES:
-        print_lines(f"and {len(done.failed) - MOST_FAILURES} more ways to fail; see logs/embed-*.log")
-    print_lines(*(f"requested: {change}" for change in done.adapted))
+        print_lines(f"and {len(done.failed) - MOST_FAILURES} more causes; see logs/embed-*.log")
+    print_lines(*(f"changed: {change}" for change in done.adapted))
     if plan.cancel:
-        print_lines(f"cancelled: {', '.join(plan.cancel)} (could never start, or replaced)")
+        verb = "would cancel" if done.dry_run else "cancelled"
+        print_lines(f"{verb}: {', '.join(plan.cancel)} (could never start, or replaced)")
     _print_jobs(run, done)
 
 

@@ -74,7 +74,7 @@ def classify(task: TaskObservations, now: float, queue: Queue) -> TaskState:
     if task.is_done:
         return TaskState("done")
     if task.live is not None:
-        return TaskState("pending" if task.live.task.state == "PENDING" else "running")
+        return TaskState("pending" if task.live.task.is_pending else "running")
     if task.runs_here:
         return TaskState("running")
     if task.submission is None:

@@ -71,13 +71,13 @@ class ObservationsByTask:
                 self._index_of[line.job] = line.index_of
                 self._newest |= dict.fromkeys(names_of(line), line)
                 if line.stage == "embed":
-                    self.parallel = int(line.array.partition("%")[2] or 1) * line.per_job
+                    self.parallel = (line.tasks_at_once or len(line.indices) or 1) * line.per_job
         for record in observed.records or ():
             self._records.setdefault((record.job, record.index), []).append(record)
         for live in observed.queue or ():
             for name in [log_name(live.stage, shard) for shard in live.shards or (None,)]:
                 # A task may be queued again while it still runs: then it counts as running.
-                if name not in self._live or live.task.state != "PENDING":
+                if name not in self._live or not live.task.is_pending:
                     self._live[name] = live
 
     def names(self, stage: Stage) -> list[str]:

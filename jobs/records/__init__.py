@@ -10,7 +10,7 @@ from jobs.records.attempts import (
     failed_preflight,
 )
 from jobs.records.groups import group_of
-from jobs.records.log_names import GROUP_LOG, log_name
+from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
 from jobs.records.submissions import (
     COMMENT_PREFIX,
     LiveTask,
@@ -22,6 +22,7 @@ from jobs.records.submissions import (
 )
 
 __all__ = [
+    "ATTEMPTS_SUFFIX",
     "COMMENT_PREFIX",
     "GROUP_LOG",
     "MAX_ATTEMPTS_WITHOUT_PROGRESS",
@@ -31,6 +32,7 @@ __all__ = [
     "Attempts",
     "EventKind",
     "LiveTask",
+    "Place",
     "Submission",
     "Submissions",
     "failed_preflight",
@@ -38,5 +40,6 @@ __all__ = [
     "log_name",
     "new_submission",
     "now",
+    "place_of",
     "seconds_since_epoch",
 ]

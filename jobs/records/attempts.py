@@ -19,7 +19,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.job import current_job
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
-from jobs.records.log_names import log_name
+from jobs.records.log_names import ATTEMPTS_SUFFIX, log_name
 from jobs.records.submissions import now
 
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
@@ -96,7 +96,7 @@ class Attempts:
     """The attempts file of one job or shard, `logs/embed-00017.attempts.jsonl`."""
 
     def __init__(self, run: RunFolder, stage: Stage, shard: int | None = None) -> None:
-        self._path: Path = run.logs / f"{log_name(stage, shard)}.attempts.jsonl"
+        self._path: Path = run.logs / f"{log_name(stage, shard)}{ATTEMPTS_SUFFIX}"
 
     def add(self, what: EventKind, done: int, why: str, error_code: str = "", with_usage: bool = True) -> None:
         """Append an event. An error of the file system is ignored: the event explains, and no decision needs it.

@@ -60,12 +60,22 @@ class Submission(Document, frozen=True):
         return array_indices(self.array) if self.array else ()
 
     @property
+    def tasks_at_once(self) -> int | None:
+        """How many tasks of the array may run at once, N in `--array=0-9%N`; None without a limit."""
+        limit = self.array.partition("%")[2]
+        return int(limit) if limit else None
+
+    @property
     def groups(self) -> dict[int, tuple[int, ...]]:
         """The shards of each task of the array, by array index; empty for a job that is no array."""
         if not self.shards:
             return {index: (index,) for index in self.indices}
         found = {group[0]: group for group in groups(array_indices(self.shards), self.per_job)}
         return {index: found[index] for index in self.indices}
+
+    def shards_of(self, index: int) -> tuple[int, ...]:
+        """The shards of one task of the array."""
+        return self.groups.get(index, (index,))
 
     @property
     def index_of(self) -> dict[int, int]:
@@ -152,7 +162,7 @@ def _shards(task: Task, line: Submission) -> tuple[int, ...]:
     """The shards of a task in the queue; all shards of the array if squeue does not report the task's index."""
     if task.index is None:
         return tuple(line.index_of)
-    return line.groups.get(task.index, (task.index,))
+    return line.shards_of(task.index)
 
 
 def new_submission(

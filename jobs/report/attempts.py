@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from embedkit.documents import Device
-from jobs.records import NO_EXIT_RECORD, Submission
+from jobs.records import NO_EXIT_RECORD, Place, Submission
 from jobs.report.draft import Draft
-from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Place
+from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations
 from jobs.report.outcome import set_ends
 from jobs.report.schema import AttemptReport, Unit
 from jobs.report.waits import queue_seconds
@@ -111,7 +111,7 @@ def _by_job(observed: AttemptObservations) -> Mapping[str | None, Submission]:
 
 def _shards_of(line: Submission, index: int | None) -> tuple[int | None, ...]:
     """The shards of one task of a submission; (None,) for a job that is no array."""
-    return (None,) if index is None else line.groups.get(index, (index,))
+    return (None,) if index is None else line.shards_of(index)
 
 
 def _add_submissions(drafts: Sequence[Draft], observed: AttemptObservations) -> None:

@@ -10,16 +10,25 @@ from datetime import datetime
 from pathlib import Path
 
 from embedkit.documents import JournalHeader, Plan, RunConfig, ShardManifest, Success, decode_line, digest, read
-from embedkit.embed import JOURNAL, MATRIX, PARTIAL, ShardStates, has_matrices, read_journal
+from embedkit.embed import JOURNAL, MATRIX, PARTIAL, ShardStates, has_matrices, journals
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
-from jobs.profiles import STAGES, Stage
-from jobs.records import Attempt, Attempts, LiveTask, Submission, Submissions, log_name, seconds_since_epoch
-from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Inputs, Place
+from jobs.profiles import Stage
+from jobs.records import (
+    ATTEMPTS_SUFFIX,
+    Attempt,
+    Attempts,
+    LiveTask,
+    Place,
+    Submission,
+    Submissions,
+    log_name,
+    place_of,
+    seconds_since_epoch,
+)
+from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Inputs
 from jobs.slurm import JobRecord, has_slurm, history, job_id, queue
-
-ATTEMPTS = ".attempts.jsonl"
 
 
 def read_inputs(run: RunFolder) -> Inputs:
@@ -66,20 +75,11 @@ def read_inputs(run: RunFolder) -> Inputs:
 def read_attempts(run: RunFolder) -> dict[Place, Sequence[Attempt]]:
     """Read all attempts files, by the stage and shard in their names."""
     found: dict[Place, Sequence[Attempt]] = {}
-    for path in sorted(run.logs.glob(f"*{ATTEMPTS}")):
-        place = place_of(path.name.removesuffix(ATTEMPTS))
+    for path in sorted(run.logs.glob(f"*{ATTEMPTS_SUFFIX}")):
+        place = place_of(path.name.removesuffix(ATTEMPTS_SUFFIX))
         if place is not None:
             found[place] = Attempts(run, *place).attempts()
     return found
-
-
-def place_of(name: str) -> Place | None:
-    """The stage and shard in a log's name; None if embedkit does not name logs so."""
-    stage, dash, number = name.partition("-")
-    known = {str(known): known for known in STAGES}
-    if stage not in known or bool(dash) != number.isdecimal():
-        return None
-    return known[stage], int(number) if number else None
 
 
 def _readable(name: str) -> str:
@@ -119,23 +119,20 @@ def _attempt_files(run: RunFolder, shard: int, manifest: ShardManifest | None) -
     if manifest is not None:
         return [_finished(folder, manifest)]
     found = []
-    for path in sorted(folder.glob(f"*{JOURNAL}")):
-        journal = read_journal(path)
-        if journal is not None:
-            job, restart = attempt_names(journal.header.attempt)
-            files = AttemptFiles(
-                job=job,
-                restart=restart,
-                node=journal.header.host,
-                started=journal.header.started,
-                ended=_newest(folder.glob(f"{journal.header.attempt}.*")),
-                finished=False,
-                chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in journal.chunks}
-                if has_matrices(folder, journal)
-                else {},
-            )
-            found.append(files)
-    return sorted(found, key=lambda files: files.started or 0.0)
+    for journal in journals(folder):
+        job, restart = attempt_names(journal.header.attempt)
+        chunks = journal.chunks if has_matrices(folder, journal) else ()
+        files = AttemptFiles(
+            job=job,
+            restart=restart,
+            node=journal.header.host,
+            started=journal.header.started,
+            ended=_newest(folder.glob(f"{journal.header.attempt}.*")),
+            finished=False,
+            chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in chunks},
+        )
+        found.append(files)
+    return found
 
 
 def _finished(folder: Path, manifest: ShardManifest) -> AttemptFiles:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from jobs.records import Attempt, AttemptEvent, Submission, seconds_since_epoch
-from jobs.report.observations import AttemptFiles, Place
+from jobs.records import Attempt, AttemptEvent, Place, Submission, seconds_since_epoch
+from jobs.report.observations import AttemptFiles
 from jobs.report.schema import Outcome
 from jobs.slurm import JobRecord
 

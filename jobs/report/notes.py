@@ -31,9 +31,10 @@ def notes_of(inputs: Inputs, attempts: Sequence[AttemptReport], shards: Sequence
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         named = ", ".join(map(str, missing[:3]))
         yield f"earlier attempts at shards {named}{more} left chunks but no times: their cost is not included"
-    torn = [s.shard for s in shards if s.spent is None and s.embedded_seconds and not s.attempts_at_least]
-    if torn:
-        yield f"{len(torn)} shards embedded for longer than their known attempts took: no share for shard {torn[0]}"
+    untimed = [s.shard for s in shards if s.spent is None and s.embedded_seconds and not s.attempts_at_least]
+    if untimed:
+        longer = "embedded for longer than their known attempts took"
+        yield f"{len(untimed)} shards {longer}: no share for shard {untimed[0]}"
 
 
 def accounting_of(

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 
 from embedkit.documents import Device, EngineName, Plan, ShardManifest
 from jobs.profiles import Stage
-from jobs.records import Attempt, LiveTask, Submission
+from jobs.records import Attempt, LiveTask, Place, Submission
 from jobs.slurm import JobRecord
 
 LOCAL = "local"
 """The job of an attempt outside Slurm."""
 
-Place = tuple[Stage, int | None]
 """A stage, and a shard or None: what one attempts file, and one lane of the timeline, belong to."""
 
 

@@ -77,6 +77,6 @@ def _outcome(draft: Draft, is_newest: bool, observed: AttemptObservations) -> Ou
         return "failed"
     # The queue.
     if draft.job != LOCAL and observed.live is not None:
-        running = {live.task.name for live in observed.live if live.task.state != "PENDING"}
+        running = {live.task.name for live in observed.live if not live.task.is_pending}
         return "running" if draft.job in running else "failed"
     return "running" if state else "unknown"

@@ -9,8 +9,8 @@ from embedkit.errors import UsageError
 from embedkit.page_shell import page_environment
 from embedkit.storage import atomic_write_bytes
 from jobs.profiles import STAGES
+from jobs.records import Place
 from jobs.report import text
-from jobs.report.observations import Place
 from jobs.report.schema import AttemptReport, Report
 from jobs.units import clock, duration, percent, zone
 
@@ -21,10 +21,10 @@ STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 2
 """Seconds between ticks. Longer steps are whole days."""
 LANE_HEIGHTS = ((24, 22.0), (60, 14.0), (240, 8.0), (1 << 30, 3.0))
 """Largest number of lanes, and the pixels of a shard's lane. Lanes of different stages have room for a name."""
-CROWD_LANES = 24
+RUNNING_LANES = 24
 """With more lanes, the number of attempts that ran at once is drawn above them."""
-CROWD_PIXELS = 70.0
-CROWD_BINS = 180
+RUNNING_PIXELS = 70.0
+RUNNING_BINS = 180
 OUTCOMES = ("finished", "running", "stopped", "cancelled", "failed", "unknown")
 LABEL_PIXELS = 13.0
 THINNEST = 0.12
@@ -84,7 +84,7 @@ class Timeline:
     """Everything that is drawn of the attempts."""
 
     lanes: tuple[Lane, ...]
-    crowd: tuple[Column, ...]
+    concurrency: tuple[Column, ...]
     most_at_once: float
     ticks: tuple[Tick, ...]
     height: float
@@ -147,9 +147,9 @@ def timeline(report: Report) -> Timeline | None:
     for attempt in sorted(drawn, key=lambda a: (STAGES.index(a.stage), -1 if a.shard is None else a.shard)):
         places.setdefault((attempt.stage, attempt.shard), []).append(attempt)
     thin = next(height for most, height in LANE_HEIGHTS if len(places) <= most)
-    crowd, most = _crowd(drawn, begin, span) if len(places) > CROWD_LANES else ((), 0.0)
+    concurrency, most = _concurrency(drawn, begin, span) if len(places) > RUNNING_LANES else ((), 0.0)
     lanes: list[Lane] = []
-    top = CROWD_PIXELS + 8 if crowd else 0.0
+    top = RUNNING_PIXELS + 8 if concurrency else 0.0
     for (stage, shard), attempts in places.items():
         height = thin if shard is not None else max(thin, LABEL_PIXELS + 3)
         label = stage if shard is None else f"shard {shard}" if shard % _every(thin) == 0 else ""
@@ -162,7 +162,7 @@ def timeline(report: Report) -> Timeline | None:
     met = {attempt.outcome for attempt in drawn}
     return Timeline(
         lanes=tuple(lanes),
-        crowd=crowd,
+        concurrency=concurrency,
         most_at_once=most,
         ticks=tuple(_ticks(begin, span, begin if report.requested_at is None else report.requested_at)),
         height=top,
@@ -171,26 +171,26 @@ def timeline(report: Report) -> Timeline | None:
     )
 
 
-def _crowd(attempts: Sequence[AttemptReport], begin: float, span: float) -> tuple[tuple[Column, ...], float]:
+def _concurrency(attempts: Sequence[AttemptReport], begin: float, span: float) -> tuple[tuple[Column, ...], float]:
     """Return how many attempts of embed ran at once, by outcome, and the largest number."""
-    width = span / CROWD_BINS
-    running = {outcome: [0.0] * CROWD_BINS for outcome in OUTCOMES}
+    width = span / RUNNING_BINS
+    running = {outcome: [0.0] * RUNNING_BINS for outcome in OUTCOMES}
     for attempt in attempts:
         if attempt.stage != "embed" or attempt.started is None or attempt.ended is None:
             continue
         first, last = attempt.started - begin, attempt.ended - begin
-        for at in range(int(first / width), min(int(last / width) + 1, CROWD_BINS)):
+        for at in range(int(first / width), min(int(last / width) + 1, RUNNING_BINS)):
             overlap = min(last, (at + 1) * width) - max(first, at * width)
             running[attempt.outcome][at] += max(overlap, 0.0) / width
     most = max(map(sum, zip(*running.values(), strict=True)))
     columns = []
-    for at in range(CROWD_BINS):
-        y = CROWD_PIXELS
+    for at in range(RUNNING_BINS):
+        y = RUNNING_PIXELS
         for outcome, counts in running.items():
             if counts[at]:
-                height = CROWD_PIXELS * counts[at] / most
+                height = RUNNING_PIXELS * counts[at] / most
                 y -= height
-                columns.append(Column(outcome, round(100 * at / CROWD_BINS, 3), 100 / CROWD_BINS, y, height))
+                columns.append(Column(outcome, round(100 * at / RUNNING_BINS, 3), 100 / RUNNING_BINS, y, height))
     return tuple(columns), most
 
 

@@ -65,12 +65,12 @@ def _held_until(drafts: Sequence[Draft]) -> dict[int, float]:
     held: dict[int, float] = {}
     for tasks in arrays.values():
         submission = tasks[0][1].submission
-        limit = (submission.array if submission is not None else "").partition("%")[2]
-        if not limit.isdecimal():
+        limit = submission.tasks_at_once if submission is not None else None
+        if limit is None:
             continue
         ends: list[float] = []
         for at, draft in sorted(tasks, key=lambda task: task[1].started or 0.0):
-            if len(ends) >= int(limit):
-                held[at] = ends[len(ends) - int(limit)]
+            if len(ends) >= limit:
+                held[at] = ends[len(ends) - limit]
             insort(ends, draft.ended if draft.ended is not None else draft.started or 0.0)
     return held

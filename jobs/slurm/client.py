@@ -49,9 +49,14 @@ class Task:
         return self.job if self.index is None else f"{self.job}_{self.index}"
 
     @property
+    def is_pending(self) -> bool:
+        """Whether it has no node yet. A configuring task has one, which may be starting up."""
+        return self.state == "PENDING"
+
+    @property
     def never_starts(self) -> bool:
         """Whether it waits for a dependency that can no longer be satisfied."""
-        return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
+        return self.is_pending and self.reason == "DependencyNeverSatisfied"
 
 
 def has_slurm() -> bool:

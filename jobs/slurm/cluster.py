@@ -100,6 +100,16 @@ class Site:
         return frozenset(re.findall(r"\w+", self.settings.get("AccountingStorageEnforce", "").lower()))
 
     @property
+    def max_array_size(self) -> int:
+        """MaxArraySize: an array's highest index is below it. Slurm's default if unknown."""
+        return number_of(self.settings.get("MaxArraySize", "")) or 1001
+
+    @property
+    def max_job_count(self) -> int:
+        """MaxJobCount: how many jobs the cluster holds, queued or running. Slurm's default if unknown."""
+        return number_of(self.settings.get("MaxJobCount", "")) or 10_000
+
+    @property
     def default_partition(self) -> str | None:
         """The partition of a job that names none."""
         return next((name for name, one in self.partitions.items() if one.get("Default") == "YES"), None)

@@ -3,16 +3,34 @@
 The only place that decides which account and which QOS a job gets. `submit` and `profile check` both use it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from jobs.profiles import Resources
-from jobs.slurm import Row, Site, number_of
+from jobs.slurm import Row, Site, Task, number_of
 
 SUBMIT_FIELDS = ("MaxSubmit", "GrpSubmit", "MaxSubmitPU", "MaxSubmitPA")
 """Limits on jobs that are queued or running."""
 RUNNING_FIELDS = ("MaxJobs", "GrpJobs", "MaxJobsPU", "MaxJobsPA")
 """Limits on jobs that are running."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """At most so many jobs, queued or running; each task of an array counts as one.
+
+    Only jobs of these accounts or of this QOS count; empty: all jobs.
+    """
+
+    name: str
+    most: int
+    accounts: frozenset[str] = frozenset()
+    qos: str = ""
+
+    def counted(self, queued: Sequence[Task]) -> int:
+        """How many of this user's tasks count."""
+        in_accounts = [task for task in queued if not self.accounts or task.account in self.accounts]
+        return sum(self.qos in ("", task.qos) for task in in_accounts)
 
 
 @dataclass(frozen=True)
@@ -100,3 +118,20 @@ def _accounts_under(account: str, site: Site) -> frozenset[str]:
             found.add(name)
             waiting += children.get(name, [])
     return frozenset(found)
+
+
+def submit_limits(resources: Resources, site: Site) -> list[Limit]:
+    """The limits on jobs of these resources that are queued or running: the cluster's, then the account's by size."""
+    limits = sorted(_account_limits(resources, site), key=lambda limit: limit.most)
+    return [Limit("the cluster's MaxJobCount", site.max_job_count), *limits]
+
+
+def _account_limits(resources: Resources, site: Site) -> Iterator[Limit]:
+    # A user's row repeats the limits that the account sets, so the account's row comes first: the message names it.
+    account = account_of(resources, site)
+    for row in sorted(limit_rows(resources, site), key=lambda limit: bool(limit.row.get("User"))):
+        for field, most in row.numbers(SUBMIT_FIELDS):
+            if row.qos or field.startswith("Grp"):
+                yield Limit(f"{field} of {row.name}", most, row.accounts, row.qos)
+            elif row.row["Account"] == account:  # Slurm applies Max limits to the job's own association alone
+                yield Limit(f"{field} of {row.name}", most, frozenset({account}))

@@ -13,7 +13,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import holder_of, run_lock
 from jobs.profiles import STAGES
 from jobs.records import LiveTask, Submissions, now
-from jobs.slurm import array_spec, cancel, queue, require_slurm
+from jobs.slurm import Task, array_spec, cancel, queue, require_slurm
 
 
 @dataclass(frozen=True)
@@ -48,19 +48,20 @@ def _cancel_jobs(run: RunFolder) -> Cancelled:
         record = Submissions(run)
         live = record.live(queue())
         # Last stages first: merge would start as soon as embed is gone.
-        jobs = list(dict.fromkeys(task.task.job for task in sorted(live, key=_last_stage_first)))
+        jobs = list(dict.fromkeys(one.task.job for one in sorted(live, key=_last_stage_first)))
         cancel(jobs)
+        tasks = [one.task for one in live]
         for line in record.read():
             if line.what == "submitted" and line.job in jobs:
-                record.add(msgspec.structs.replace(line, what="cancelled", at=now(), array=_array(live, line.job)))
+                record.add(msgspec.structs.replace(line, what="cancelled", at=now(), array=_array(tasks, line.job)))
     counts = Counter((task.stage, task.task.state.lower()) for task in live)
     return Cancelled(tuple(jobs), tuple((stage, state, count) for (stage, state), count in sorted(counts.items())))
 
 
-def _array(live: list[LiveTask], job: str) -> str:
+def _array(tasks: list[Task], job: str) -> str:
     """The indices of the tasks that were active: a task that failed before does not count as cancelled."""
-    return array_spec(sorted(task.task.index for task in live if task.task.job == job and task.task.index is not None))
+    return array_spec(sorted(task.index for task in tasks if task.job == job and task.index is not None))
 
 
-def _last_stage_first(task: LiveTask) -> tuple[int, str]:
-    return -STAGES.index(task.stage), task.task.job
+def _last_stage_first(live: LiveTask) -> tuple[int, str]:
+    return -STAGES.index(live.stage), live.task.job

@@ -30,19 +30,18 @@ def plan_submission(
         only: shards to run, even if they are repeat_failures; empty for all with problems that are not.
         per_job: how many shards a task embeds side by side.
     """
-    cancel = {task.task.name for task in state.live if task.task.never_starts}
+    cancel = {live.task.name for live in state.live if live.task.never_starts}
     jobs: list[ChainJob] = []
-    embeds, merges = state.live_of("embed"), state.live_of("merge")
+    embeds, merges, embedding = state.live_of("embed"), state.live_of("merge"), state.embedding
     # prepare, unless it is done or active.
     preparing = _ids(state.live_of("prepare"))
     if not state.planned and not preparing:
         # What waits for an earlier prepare could never start.
-        cancel |= {task.task.name for task in (*embeds, *merges)}
-        embeds, merges = [], []
+        cancel |= {live.task.name for live in (*embeds, *merges)}
+        embeds, merges, embedding = [], [], frozenset()
         jobs.append(ChainJob("prepare"))
         preparing = ("prepare",)
     # embed, for the shards that no active task embeds, and preflight before it.
-    embedding = {shard for task in embeds for shard in task.shards}
     wanted = only or [shard for shard in state.problems if shard not in state.repeat_failures]
     missing = tuple(sorted(shard for shard in wanted if shard in state.problems and shard not in embedding))
     if missing:
@@ -54,22 +53,22 @@ def plan_submission(
         jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job))
     # merge, unless an active merge follows everything that embeds. One that has started came too early for that.
     active = _ids(embeds)
-    following = [task for task in merges if task.task.state == "PENDING"] if active else merges
+    following = [live for live in merges if live.task.is_pending] if active else merges
     covered = bool(following) and not missing and set(active) <= state.merge_dependencies
     if not covered and (missing or active or not (state.merged or state.problems)):
-        cancel |= {task.task.name for task in merges if task.task.state == "PENDING"}
-        started = _ids([task for task in merges if task.task.state != "PENDING"])
+        cancel |= {live.task.name for live in merges if live.task.is_pending}
+        started = _ids([live for live in merges if not live.task.is_pending])
         jobs.append(ChainJob("merge", after_any=(*(("embed",) if missing else ()), *active, *started)))
         merges = []
     # analyze, after the new merge or an active one.
     analyzing = state.live_of("analyze")
     stages = {job.stage for job in jobs}
     if stages & {"prepare", "merge"}:  # an analysis of an earlier merge would never start
-        cancel |= {task.task.name for task in analyzing if task.task.state == "PENDING"}
+        cancel |= {live.task.name for live in analyzing if live.task.is_pending}
     if state.analyze_wanted and ("merge" in stages or (not analyzing and (merges or state.merged))):
         jobs.append(ChainJob("analyze", after_ok=("merge",) if "merge" in stages else _ids(merges)))
     return SubmissionPlan(tuple(sorted(cancel)), tuple(jobs))
 
 
 def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:
-    return tuple(sorted({task.task.job for task in tasks}))
+    return tuple(sorted({live.task.job for live in tasks}))

@@ -39,7 +39,12 @@ class SubmissionState:
 
     def live_of(self, stage: Stage) -> list[LiveTask]:
         """Tasks of a stage that are running, or queued and able to start."""
-        return [task for task in self.live if task.stage == stage and not task.task.never_starts]
+        return [live for live in self.live if live.stage == stage and not live.task.never_starts]
+
+    @property
+    def embedding(self) -> frozenset[int]:
+        """The shards that tasks embed, or will as soon as they start."""
+        return frozenset(shard for live in self.live_of("embed") for shard in live.shards)
 
 
 def default_preflight(run: RunFolder, config: RunConfig) -> bool:
@@ -76,8 +81,7 @@ def read_state(
         analyze: analyze the run after its merge; None for default_analyze.
     """
     state = _read_once(run, config, shards, preflight, analyze)
-    missing = set(state.problems) - {task.task.index for task in state.live_of("embed")}
-    if not (missing and Submissions(run).read()):
+    if not (set(state.problems) - state.embedding and Submissions(run).read()):
         return state
     time.sleep(SECOND_LOOK_SECONDS)
     return _read_once(run, config, shards, preflight, analyze)
@@ -131,7 +135,7 @@ def refuse_if_active(run: RunFolder) -> None:
         return
     live = Submissions(run).live(queue())
     if live:
-        jobs = sorted({f"{task.task.job} ({task.stage})" for task in live})
+        jobs = sorted({f"{one.task.job} ({one.stage})" for one in live})
         raise UsageError(
             f"{run.path} is active on the cluster: jobs {', '.join(jobs)}. Wait for it, watch it with "
             f"`embedkit status {run.name}`, or cancel these jobs first"

@@ -14,8 +14,8 @@ from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
 from jobs.records import Attempts, Submission, Submissions
 from jobs.slurm import array_spec, cancel, queue, require_slurm
-from jobs.submit.adapt import adapt_profile
-from jobs.submit.limits import check_limits
+from jobs.submit.adapt_profile import adapt_profile
+from jobs.submit.check_limits import check_limits
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
 from jobs.submit.state import SubmissionState, read_state
@@ -35,6 +35,7 @@ class SubmissionResult:
     adapted: tuple[str, ...]
     failed: tuple[str, ...]
     submitted: tuple[Submission, ...] = ()
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         profile, adapted = adapt_profile(run, profile, indices, options.more_memory)
         failed = _failures(run, indices)
         if options.dry_run:
-            return SubmissionResult(state, plan, profile, adapted, failed)
+            return SubmissionResult(state, plan, profile, adapted, failed, dry_run=True)
         check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel])
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
@@ -131,5 +132,4 @@ def last_profile(run: RunFolder) -> tuple[str, int | None]:
             f"`embedkit submit --resume --run-name {run.name} --profile NAME`"
         )
     line = record.last("embed") or lines[-1]  # a submit may have been killed before embed
-    limit = line.array.partition("%")[2]
-    return line.profile, int(limit) * line.per_job if limit else None
+    return line.profile, None if line.tasks_at_once is None else line.tasks_at_once * line.per_job

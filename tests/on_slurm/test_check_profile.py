@@ -93,7 +93,7 @@ def test_a_qos_says_what_is_too_much_and_how_many_shards_run_at_once(
     assert "QOS tight has MaxWall 00:20:00; [all] time: at most 20" in refused(cluster, site, "embed")["time"]
     site.write_text(site.read_text().replace("time = 60", "time = 15") + "\n[preflight]\ntime = 10\n")
     found = {one["what"]: one["actual"] for one in check(cluster, site, ok=True) if one["stage"] == "embed"}
-    assert found["shards"] == "at most 7, with nothing else queued (MaxSubmitPU 10 of QOS tight)"
+    assert found["shards"] == "at most 7, with nothing else queued (MaxSubmitPU of QOS tight is 10)"
     assert found["at once"].startswith("at most 2 shards (MaxTRESPU gres/gpu=2 of QOS tight)")
 
 
@@ -130,12 +130,12 @@ def test_one_gpu_per_task_on_whole_nodes_is_refused(
     site = profile(tmp_path, text=text if exclusive else TEST_PROFILE.replace('"gpu"', '"whole"'))
     found = refused(cluster, site, "embed")["exclusive"]
     assert "nodes have 2 GPUs and" in found
-    assert "[embed] gpus_per_job: gpus_per_job = 2 with gpus = 2 makes one allocation feed 2 workers" in found
+    assert "[embed] gpus_per_job: gpus_per_job = 2 with gpus = 2 gives one task 2 workers" in found
     request = [*hash_request(small_chats, tokenizer_only, tmp_path / "output"), "--profile", site]
     done = embedkit("submit", *request, check=False, **cluster.environment)
     assert done.returncode == 2
     assert "nodes have 2 GPUs and" in done.stderr
-    assert "gpus_per_job = 2 with gpus = 2 makes one allocation feed 2 workers" in done.stderr
+    assert "gpus_per_job = 2 with gpus = 2 gives one task 2 workers" in done.stderr
     assert not (tmp_path / "output").exists()
 
 

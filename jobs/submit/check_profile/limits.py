@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from jobs.gres import tres_amounts
 from jobs.profiles import Resources
-from jobs.slurm import Site, minutes_of, number_of
-from jobs.submit.account_limits import RUNNING_FIELDS, SUBMIT_FIELDS, limit_rows
+from jobs.slurm import Site, minutes_of
+from jobs.submit.account_limits import RUNNING_FIELDS, limit_rows, submit_limits
 from jobs.submit.check_profile.finding import Finding, note, ok, refused
 
 OTHER_JOBS = 3
@@ -31,13 +31,10 @@ def check_job_limits(resources: Resources, site: Site) -> Iterator[Finding]:
 
 def check_shards(resources: Resources, site: Site) -> Finding:
     """Say how many shards can be submitted at most."""
-    limits = [
-        (number_of(site.settings.get("MaxArraySize", "")) or 1001, "MaxArraySize"),
-        ((number_of(site.settings.get("MaxJobCount", "")) or 10_000) - OTHER_JOBS, "MaxJobCount"),
-    ]
-    for limit in limit_rows(resources, site):
-        for field, most in limit.numbers(SUBMIT_FIELDS):
-            limits.append((max(most - OTHER_JOBS, 0), f"{field} {most} of {limit.name}"))
+    limits = [(site.max_array_size, "MaxArraySize")]
+    for limit in submit_limits(resources, site):
+        shards = max(limit.most - OTHER_JOBS, 0) * resources.gpus_per_job
+        limits.append((shards, f"{limit.name} is {limit.most}"))
     shards, why = min(limits, key=lambda bound: bound[0])
     actual = f"at most {shards}, with nothing else queued ({why})"
     if not shards:
@@ -58,7 +55,8 @@ def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
                 if tres in amounts
             ]
     if limits:
-        shards, why = min(limits)
+        tasks, why = min(limits)
+        shards = tasks * resources.gpus_per_job
         level = note if shards else refused
         yield level("at once", actual=f"at most {shards} shards ({why}); a higher --num-gpus gains nothing")
 

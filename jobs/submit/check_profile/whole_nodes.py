@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from embedkit.errors import UsageError
 from jobs.profiles import Resources, Stage
-from jobs.slurm import Node, Partition, Site, host_names
+from jobs.slurm import Node, Partition
 from jobs.submit.check_profile.finding import Finding, note, ok, refused
-from jobs.submit.check_profile.nodes import eligible_nodes
 
 
 def check_whole_nodes(
@@ -17,7 +15,7 @@ def check_whole_nodes(
     if waste is not None:
         requested = f"gpus = {resources.gpu_count}"
         level = refused if stage == "embed" else note
-        yield level("exclusive", requested=requested, actual=waste, key="gpus_per_job", fix=_fix(eligible))
+        yield level("exclusive", requested=requested, actual=waste, key="gpus_per_job", fix=fix_idle_gpus(eligible))
     elif resources.exclusive or partition.exclusive:
         yield ok("exclusive", actual=f"tasks get whole nodes of {partition.name}")
 
@@ -50,27 +48,8 @@ def idle_gpus(resources: Resources, partition: Partition, nodes: Sequence[Node])
     )
 
 
-def refuse_idle_gpus(resources: Resources, site: Site) -> None:
-    """Raise UsageError if a task of embed would get a whole node and use only some of its GPUs.
-
-    It would waste GPUs, not damage results. So where the cluster does not describe its nodes, nothing is refused.
-    """
-    if not resources.gpu_count:
-        return
-    names = site.partition_names(resources.partition)
-    partitions = [site.partitions[name] for name in names if name in site.partitions]
-    if not any(resources.exclusive or partition.exclusive for partition in partitions):
-        return
-    hosts = {text: host_names(text) for text in (resources.nodelist, resources.exclude) if text}
-    for partition in partitions:
-        eligible = eligible_nodes(resources, site.nodes_of(partition.name), hosts)
-        problem = idle_gpus(resources, partition, eligible)
-        if problem is not None:
-            raise UsageError(f"[embed]: {problem}; {_fix(eligible)}. `embedkit profile check` says more")
-
-
-def _fix(nodes: Sequence[Node]) -> str:
-    """The setting with which one allocation feeds all GPUs of a node."""
+def fix_idle_gpus(nodes: Sequence[Node]) -> str:
+    """The setting with which a task uses all GPUs of a node."""
     gpus = min((node.gpu_count for node in nodes if node.gpu_count), default=1)
-    setting = f"gpus_per_job = {gpus} with gpus = {gpus} makes one allocation feed {gpus} workers"
+    setting = f"gpus_per_job = {gpus} with gpus = {gpus} gives one task {gpus} workers"
     return f"{setting}; or request a partition of shared nodes"

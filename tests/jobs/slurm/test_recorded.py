@@ -15,7 +15,7 @@ from jobs.slurm.accounting import FIELDS, JobRecord, history, parse_history
 from jobs.slurm.client import Task, parse_configuration, parse_queue, parse_state, state_of
 from jobs.slurm.cluster import Site
 from jobs.slurm.read_cluster import with_accounts
-from jobs.submit.limits import submit_limits
+from jobs.submit.account_limits import submit_limits
 from tests.conftest import ROOT
 from tests.support.slurm.record import ASSOC_FIELDS, QOS_FIELDS
 

@@ -195,12 +195,12 @@ def test_gpus_that_a_whole_node_would_leave_idle_are_counted(
 def test_one_gpu_on_whole_nodes_is_refused_naming_gpus_per_job() -> None:
     found = refused(Resources(partition="whole", gpus=1))["exclusive"]
     assert "nodes have 8 GPUs and partition whole gives whole nodes" in found
-    assert "gpus_per_job: gpus_per_job = 8 with gpus = 8 makes one allocation feed 8 workers" in found
+    assert "gpus_per_job: gpus_per_job = 8 with gpus = 8 gives one task 8 workers" in found
 
 
 def test_limits_give_the_shards_that_can_be_submitted_and_run() -> None:
     found = {one.what: one.actual for one in findings(FITS)}
-    assert found["shards"] == "at most 47, with nothing else queued (MaxSubmit 50 of account lab, user ada)"
+    assert found["shards"] == "at most 47, with nothing else queued (MaxSubmit of account lab, user ada is 50)"
     assert found["at once"].startswith("at most 4 shards (MaxTRESPU gres/gpu=4 of QOS normal)")
     found = {one.what: one.actual for one in findings(replace(FITS, qos="long"))}
     assert "at most 27" in found["shards"]

@@ -500,3 +500,17 @@ def test_a_task_that_only_the_second_look_shows_is_not_lost(
     monkeypatch.setattr("jobs.submit.state.SECOND_LOOK_SECONDS", 0.0)
     state = read_state(prepared_run, read(prepared_run.config, RunConfig), 3)
     assert [job.stage for job in plan_submission(state, 4).submit] == ["merge"]
+
+
+def test_shards_of_a_queued_group_need_no_second_look(prepared_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """squeue shows a task by its first shard. The group's other shards are not missing."""
+    asked = new_submission("embed", "0,2", "", "submit", "test", Resources(gpus_per_job=2), shards="0-2")
+    Submissions(prepared_run).add(asked)
+    looks = [[Task("7", shard, "PENDING", "Priority", "", COMMENT_PREFIX + asked.tag) for shard in (0, 2)]]
+    monkeypatch.setattr("jobs.submit.state.queue", lambda: looks.pop(0))
+    assert read_state(prepared_run, read(prepared_run.config, RunConfig), 3).embedding == {0, 1, 2}
+
+
+@pytest.mark.parametrize(("array", "tasks"), [("0-9%4", 4), ("0-9", None), ("", None)])
+def test_an_arrays_limit_on_tasks_at_once(array: str, tasks: int | None) -> None:
+    assert new_submission("embed", array, "", "submit", "test", Resources()).tasks_at_once == tasks

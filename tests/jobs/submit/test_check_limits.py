@@ -11,11 +11,10 @@ from jobs.profiles.schema import STAGES, Profile, Resources
 from jobs.slurm import read_cluster
 from jobs.slurm.client import Task
 from jobs.slurm.cluster import ASSOC_FIELDS, QOS_FIELDS, Site, parse_partitions, parse_rows
-from jobs.submit import limits
-from jobs.submit.account_limits import qos_of
+from jobs.submit.account_limits import qos_of, submit_limits
 from jobs.submit.chain import whole_chain
+from jobs.submit.check_limits import check_limits
 from jobs.submit.check_profile import check_stage
-from jobs.submit.limits import check_limits, submit_limits
 
 
 def rows(fields: tuple[str, ...], *values: dict[str, Any]) -> Any:
@@ -52,24 +51,27 @@ def profile(resources: Resources) -> Profile:
     return Profile("site", Path("site.toml"), dict.fromkeys(STAGES, resources))
 
 
-def shards_of_profile_check(resources: Resources) -> str:
-    (shards,) = [finding.actual for finding in check_stage("embed", resources, SITE, {}) if finding.what == "shards"]
+def shards_of_profile_check(resources: Resources, site: Site = SITE) -> str:
+    (shards,) = [finding.actual for finding in check_stage("embed", resources, site, {}) if finding.what == "shards"]
     return shards
 
 
 @pytest.fixture
 def on_site(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "read_site", lambda **_: replace(SITE, associations=None, qos=None, default_account=""))
-    monkeypatch.setattr(limits, "with_accounts", lambda _: SITE)
+    monkeypatch.setattr(
+        "jobs.submit.check_limits.read_site", lambda **_: replace(SITE, associations=None, qos=None, default_account="")
+    )
+    monkeypatch.setattr("jobs.submit.check_limits.with_accounts", lambda _: SITE)
 
 
 @pytest.mark.parametrize(
     ("resources", "qos", "limit", "shards"),
     [
-        (Resources(), "short", "MaxSubmitPU 10 of QOS short", 7),
-        (Resources(account="other"), "normal", "MaxSubmitPU 50 of QOS normal", 47),
-        (Resources(qos="normal"), "normal", "MaxSubmitPU 50 of QOS normal", 47),
-        (Resources(account="other", partition="gpu"), "normal", "MaxSubmitPU 30 of QOS of-gpu", 27),
+        (Resources(), "short", "MaxSubmitPU of QOS short is 10", 7),
+        (Resources(gpus=2, gpus_per_job=2), "short", "MaxSubmitPU of QOS short is 10", 14),
+        (Resources(account="other"), "normal", "MaxSubmitPU of QOS normal is 50", 47),
+        (Resources(qos="normal"), "normal", "MaxSubmitPU of QOS normal is 50", 47),
+        (Resources(account="other", partition="gpu"), "normal", "MaxSubmitPU of QOS of-gpu is 30", 27),
     ],
 )
 def test_submit_and_profile_check_use_the_same_limits(
@@ -78,10 +80,10 @@ def test_submit_and_profile_check_use_the_same_limits(
     """The default QOS is that of the association, and the QOS of the partition counts too."""
     assert qos_of(resources, SITE) == qos
     assert shards_of_profile_check(resources) == f"at most {shards}, with nothing else queued ({limit})"
-    check_limits(profile(resources), whole_chain(shards, 1, preflight=True), [])
-    name, _, owner = limit.split(" ", 2)
-    with pytest.raises(UsageError, match=f"{name} {owner} is .*: at most {shards} shards fit"):
-        check_limits(profile(resources), whole_chain(shards + 1, 1, preflight=True), [])
+    per_job = resources.gpus_per_job
+    check_limits(profile(resources), whole_chain(shards, 1, preflight=True, per_job=per_job), [])
+    with pytest.raises(UsageError, match=f"{limit} .*: at most {shards} shards fit"):
+        check_limits(profile(resources), whole_chain(shards + 1, 1, preflight=True, per_job=per_job), [])
 
 
 def test_queued_tasks_count_for_their_qos_and_for_accounts_above() -> None:
@@ -108,7 +110,7 @@ def test_max_limits_apply_to_the_jobs_own_account_alone() -> None:
     """Slurm counts a Max limit per association: that of an account above does not add up its accounts."""
     associations = rows(
         ASSOC_FIELDS,
-        {"Account": "faculty", "MaxSubmit": 100},
+        {"Account": "faculty", "MaxSubmit": 10},
         {"Account": "lab", "ParentName": "faculty", "MaxSubmit": 100},
         {"Account": "lab", "User": "ada", "MaxSubmit": 100},
         {"Account": "other", "ParentName": "faculty", "MaxSubmit": 100},
@@ -121,6 +123,7 @@ def test_max_limits_apply_to_the_jobs_own_account_alone() -> None:
         "MaxSubmit of account lab": 0,
         "MaxSubmit of account lab, user ada": 0,
     }
+    assert shards_of_profile_check(Resources(), site).startswith("at most 97,")  # not 7, of the account above
 
 
 def test_a_cluster_that_hides_its_partitions_takes_a_submit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from embedkit.errors import CanaryMoved
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
-from jobs.submit.adapt import _nodes_with_moved_canary
+from jobs.submit.adapt_profile import _nodes_with_moved_canary
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,15 @@
 """Check before submitting that cluster and account accept that many jobs. The error says how many shards fit."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from embedkit.documents import RunConfig
 from embedkit.errors import UsageError
 from jobs.profiles import Profile, Resources
-from jobs.slurm import Site, Task, queue, read_site, require_slurm, with_accounts
-from jobs.submit.account_limits import SUBMIT_FIELDS, account_of, limit_rows
+from jobs.slurm import Site, Task, host_names, queue, read_site, require_slurm, with_accounts
+from jobs.submit.account_limits import submit_limits
 from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.check_profile.whole_nodes import refuse_idle_gpus
-
-
-@dataclass(frozen=True)
-class Limit:
-    """At most so many jobs, queued or running; each task of an array counts as one.
-
-    Only jobs of these accounts or of this QOS count; empty: all jobs.
-    """
-
-    name: str
-    most: int
-    accounts: frozenset[str] = frozenset()
-    qos: str = ""
-
-    def counted(self, queued: Sequence[Task]) -> int:
-        """How many of this user's tasks count."""
-        in_accounts = [task for task in queued if not self.accounts or task.account in self.accounts]
-        return sum(self.qos in ("", task.qos) for task in in_accounts)
+from jobs.submit.check_profile.nodes import eligible_nodes
+from jobs.submit.check_profile.whole_nodes import fix_idle_gpus, idle_gpus
 
 
 def check_new_run(profile: Profile, preflight: bool | None, analyze: bool | None, config: RunConfig) -> None:
@@ -66,7 +48,7 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
     embed = profile.stages["embed"]
     arrays = [job for job in jobs if job.indices]
     if arrays:
-        refuse_idle_gpus(embed, site)
+        _refuse_idle_gpus(embed, site)
     _check_array_size(arrays, site)
     if "limits" in site.enforced:
         site = with_accounts(site)
@@ -86,25 +68,8 @@ def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Ta
             )
 
 
-def submit_limits(resources: Resources, site: Site) -> list[Limit]:
-    """The limits on jobs of these resources that are queued or running: the cluster's, then the account's by size."""
-    limits = sorted(_account_limits(resources, site), key=lambda limit: limit.most)
-    return [Limit("the cluster's MaxJobCount", int(site.settings.get("MaxJobCount", "10000"))), *limits]
-
-
-def _account_limits(resources: Resources, site: Site) -> Iterator[Limit]:
-    # A user's row repeats the limits that the account sets, so the account's row comes first: the message names it.
-    account = account_of(resources, site)
-    for row in sorted(limit_rows(resources, site), key=lambda limit: bool(limit.row.get("User"))):
-        for field, most in row.numbers(SUBMIT_FIELDS):
-            if row.qos or field.startswith("Grp"):
-                yield Limit(f"{field} of {row.name}", most, row.accounts, row.qos)
-            elif row.row["Account"] == account:  # Slurm applies Max limits to the job's own association alone
-                yield Limit(f"{field} of {row.name}", most, frozenset({account}))
-
-
 def _check_array_size(arrays: Sequence[ChainJob], site: Site) -> None:
-    most = int(site.settings.get("MaxArraySize", "1001"))
+    most = site.max_array_size
     # The last shard, not the highest index: with several shards per task the last shard could not be rerun alone.
     highest = max((job.indices[-1] for job in arrays if job.indices), default=0)
     if highest >= most:
@@ -112,3 +77,22 @@ def _check_array_size(arrays: Sequence[ChainJob], site: Site) -> None:
             f"--shards {highest + 1}: the cluster's MaxArraySize is {most}, and the array index is the shard; "
             f"at most {most} shards fit"
         )
+
+
+def _refuse_idle_gpus(resources: Resources, site: Site) -> None:
+    """Raise UsageError if a task of embed would get a whole node and use only some of its GPUs.
+
+    It would waste GPUs, not damage results. So where the cluster does not describe its nodes, nothing is refused.
+    """
+    if not resources.gpu_count:
+        return
+    names = site.partition_names(resources.partition)
+    partitions = [site.partitions[name] for name in names if name in site.partitions]
+    if not any(resources.exclusive or partition.exclusive for partition in partitions):
+        return
+    hosts = {text: host_names(text) for text in (resources.nodelist, resources.exclude) if text}
+    for partition in partitions:
+        eligible = eligible_nodes(resources, site.nodes_of(partition.name), hosts)
+        problem = idle_gpus(resources, partition, eligible)
+        if problem is not None:
+            raise UsageError(f"[embed]: {problem}; {fix_idle_gpus(eligible)}. `embedkit profile check` says more")
