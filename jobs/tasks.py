@@ -21,13 +21,13 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 """Environment of every job. Jobs never call out: the run's files were fetched when it was created."""
 
 
-def prepare_task(run: Path, workers: int | None = None) -> None:
+def prepare_task(run: Path) -> None:
     """Prepare the run."""
     os.environ.update(OFFLINE)
     from embedkit.prepare import prepare
 
     match_umask(run)
-    prepare(RunFolder(run), workers)
+    prepare(RunFolder(run))
 
 
 def embed_task(run: Path, shard: int) -> None:

@@ -30,11 +30,11 @@ def number(value: float | None, digits: int = 0) -> str:
     return UNKNOWN if value is None else f"{value:,.{digits}f}"
 
 
-def clock(at: float | None, seconds: bool = True) -> str:
+def clock(at: float | None) -> str:
     """A Unix time as local time of this machine."""
     if at is None:
         return UNKNOWN
-    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def zone(at: float) -> str:

@@ -43,12 +43,12 @@ def main() -> None:
     engine = start_engine("vllm", model, SETTINGS)
     found["gpu"] = engine.record.gpu
     rng = np.random.default_rng(0)
-    songs = [engine.embed([text]) for text in draw(np.random.default_rng(1), (20, 2048, 8192))]
+    before = [engine.embed([text]) for text in draw(np.random.default_rng(1), (20, 2048, 8192))]
     _edges(engine, rng, found)
     texts = draw(rng, TRUTH * 2)
     vectors = engine.embed(texts)
     again = [engine.embed([text]) for text in draw(np.random.default_rng(1), (20, 2048, 8192))]
-    found["canary_moved"] = max(float(np.linalg.norm(a - b)) for a, b in zip(songs, again, strict=True))
+    found["canary_moved"] = max(float(np.linalg.norm(a - b)) for a, b in zip(before, again, strict=True))
     engine.close()
     print(json.dumps(found), file=sys.stderr, flush=True)
     _truth(model, texts, vectors, found)

@@ -11,6 +11,7 @@ from embedkit.documents.codec import (
     file_problem,
     file_record,
     read,
+    size_problem,
     write,
 )
 from embedkit.documents.file_set import FileSet, HashedFile
@@ -101,5 +102,6 @@ __all__ = [
     "matrix_header",
     "open_matrix",
     "read",
+    "size_problem",
     "write",
 ]

@@ -121,13 +121,19 @@ def file_record(path: Path) -> FileRecord:
     return FileRecord(name=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
-def file_problem(path: Path, record: FileRecord, sha256: Callable[[Path], str] = sha256_file) -> str | None:
-    """Compare a file with its record. Returns what is wrong, None if nothing is. `sha256` digests the file's bytes."""
+def size_problem(path: Path, record: FileRecord) -> str | None:
+    """Compare a file's size with its record. Returns what is wrong, None if nothing is. Reads none of its bytes."""
     if not path.is_file():
         return f"{path}: missing"
     size = path.stat().st_size
-    if size != record.bytes:
-        return f"{path}: has {size} bytes, its manifest says {record.bytes}"
+    return None if size == record.bytes else f"{path}: has {size} bytes, its manifest says {record.bytes}"
+
+
+def file_problem(path: Path, record: FileRecord, sha256: Callable[[Path], str] = sha256_file) -> str | None:
+    """Compare a file with its record. Returns what is wrong, None if nothing is. `sha256` digests the file's bytes."""
+    problem = size_problem(path, record)
+    if problem is not None:
+        return problem
     if sha256(path) != record.sha256:
         return f"{path}: its bytes are not those that were written (sha256 differs)"
     return None

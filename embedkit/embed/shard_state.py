@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 from embedkit.documents import (
-    FileRecord,
     NewerFormat,
     Plan,
     Rejected,
@@ -20,6 +19,7 @@ from embedkit.documents import (
     digest,
     file_problem,
     read,
+    size_problem,
 )
 from embedkit.embed.shard_file import MATRIX
 from embedkit.errors import EmbedkitError
@@ -75,7 +75,7 @@ class ShardStates:
         run: the run.
         plan: its plan.
         rejected: shards that do not count because merge rejected them, by their manifest's digest; by default those of
-            `rejected.json`. A merge passes none, because it decides anew.
+            `rejected.json`. A merge passes an empty mapping, because it decides anew.
     """
 
     def __init__(self, run: RunFolder, plan: Plan, rejected: Mapping[str, RejectedShard] | None = None) -> None:
@@ -170,13 +170,6 @@ def _matrices_problem(manifest: ShardManifest) -> str | None:
 def files_problem(folder: Path, manifest: ShardManifest, depth: Literal["sizes", "bytes"]) -> str | None:
     """The problem of the first file of a shard that is missing or damaged; None if all are sound."""
     records = [matrix.file for matrix in manifest.matrices.values()]
-    if depth == "sizes":
-        problems = (_size_problem(folder / record.name, record) for record in records)
-    else:
-        problems = (file_problem(folder / record.name, record) for record in records)
+    check = size_problem if depth == "sizes" else file_problem
+    problems = (check(folder / record.name, record) for record in records)
     return next((problem for problem in problems if problem is not None), None)
-
-
-def _size_problem(path: Path, record: FileRecord) -> str | None:
-    """As `file_problem`, but takes the bytes of a file of the right size as right."""
-    return file_problem(path, record, sha256=lambda _: record.sha256)

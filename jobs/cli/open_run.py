@@ -217,12 +217,12 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
 def _with_revisions_of(existing: RunConfig, config: RunConfig, options: RequestOptions) -> RunConfig:
     """Take the existing run's commits for data and model that were not typed: files on this machine have none."""
     replace = msgspec.structs.replace
-    request, there = config.request, existing.request
-    where, was = config.locations, existing.locations
+    request, locations = config.request, config.locations
+    old, old_locations = existing.request, existing.locations
     if "dataset" not in options.typed:
-        request = replace(request, data_revision=there.data_revision, config=there.config, split=there.split)
-        where = replace(where, data_repo=was.data_repo)
+        request = replace(request, data_revision=old.data_revision, config=old.config, split=old.split)
+        locations = replace(locations, data_repo=old_locations.data_repo)
     if "model" not in options.typed:
-        request = replace(request, model_revision=there.model_revision)
-        where = replace(where, model_repo=was.model_repo)
-    return replace(config, request=request, locations=where)
+        request = replace(request, model_revision=old.model_revision)
+        locations = replace(locations, model_repo=old_locations.model_repo)
+    return replace(config, request=request, locations=locations)

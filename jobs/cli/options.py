@@ -1,7 +1,7 @@
 """What commands share: the argument RUN, and a decorator that gathers options into one object."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -24,6 +24,13 @@ output_dir_option = click.option(
     help="Folder that holds the runs.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, with everything that is known.")
+
+
+def with_options(options: Sequence[Callable[..., Any]], command: Callable[..., R]) -> Callable[..., R]:
+    """Add options to a command, so that its help lists them in this order."""
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def run_argument(command: Callable[..., R]) -> Callable[..., R]:

@@ -8,7 +8,7 @@ from typing import TypeVar, get_args
 import click
 
 from embedkit.documents import Device, Dtype, EngineName, Texts, View
-from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, output_dir_option
+from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, output_dir_option, with_options
 
 R = TypeVar("R")
 
@@ -86,7 +86,4 @@ REQUEST_OPTIONS = [
 
 def request_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the request options; it gets them as RequestOptions, its first argument."""
-    gathered = gathered_into(RequestOptions)(command)
-    for option in reversed(REQUEST_OPTIONS):
-        gathered = option(gathered)
-    return gathered
+    return with_options(REQUEST_OPTIONS, gathered_into(RequestOptions)(command))

@@ -10,6 +10,7 @@ from embedkit.run import RunFolder
 from jobs.cli.options import gathered_into, run_argument
 from jobs.cli.submission import job_options, print_submission
 from jobs.profiles import load_profile, with_overrides
+from jobs.records import log_name
 from jobs.submit import SubmissionResult, SubmitOptions, last_profile, submit_missing
 
 
@@ -75,5 +76,6 @@ def _refuse_repeat_failures(folder: RunFolder, done: SubmissionResult, shards: t
         raise EmbedkitError(
             "these shards failed the same way three times without a new chunk, so rerun leaves them out:\n"
             + "\n".join(lines)
-            + f"\nlook at logs/embed-{left[0]:05d}.log; to try again: embedkit rerun {folder.path} --shard {left[0]}"
+            + f"\nlook at logs/{log_name('embed', left[0])}.log; "
+            f"to try again: embedkit rerun {folder.path} --shard {left[0]}"
         )

@@ -16,14 +16,12 @@ from embedkit.analysis.similarity.search import embed_query
 from embedkit.documents import Device, EngineName, EngineRecord, RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
-from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, json_option, run_argument, split_names
+from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, json_option, run_argument, split_names, with_options
 from jobs.output import print_json, print_lines
 
 START = 200
 """Characters of a text that are shown without --full-texts."""
 TEXTS = {"user_prompt": "prompt", "think_text": "think", "response_text": "response"}
-CONTROL_CODES = dict.fromkeys((7, 8, 11, 12, 13))
-"""Bell, backspace, vertical tab, form feed and carriage return: a terminal would act on them."""
 
 R = TypeVar("R")
 
@@ -102,10 +100,7 @@ OPTIONS = [
 
 def search_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command RUN and the options of both commands; it gets a RunFolder and SearchOptions first."""
-    gathered = gathered_into(SearchOptions)(command)
-    for option in reversed(OPTIONS):
-        gathered = option(gathered)
-    return run_argument(gathered)
+    return run_argument(with_options(OPTIONS, gathered_into(SearchOptions)(command)))
 
 
 @click.command()
@@ -207,4 +202,4 @@ def _print_texts(row: dict[str, Any], whole: bool, indent: str) -> None:
         else:
             start = " ".join(text[: 4 * START].split())
             shown = start if len(start) <= START and len(text) <= 4 * START else start[:START] + " ..."
-        print_lines(f"{indent}{name}: {shown.translate(CONTROL_CODES)}")
+        print_lines(f"{indent}{name}: {shown}")

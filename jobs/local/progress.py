@@ -48,8 +48,8 @@ class Display:
         self.update()
         self._progress.stop()
 
-    def update(self) -> None:
-        """Read the status of the run and show it."""
+    def update(self) -> Status:
+        """Read the status of the run, show it and return it."""
         status = self._reader.read()
         self._show("prepare", status.rows_prepared, status.rows_chosen, "rows")
         if status.tokens is not None:
@@ -57,6 +57,7 @@ class Display:
             if not any(shard.state != "pending" for shard in status.shards):
                 shards = "starting the engine"
             self._show("embed", status.tokens_done, status.tokens, "tokens", shards)
+        return status
 
     def _show(self, stage: str, done: int, total: int | None, unit: str, detail: str = "") -> None:
         if total is None:
@@ -117,10 +118,8 @@ def watching(run: RunFolder, console: Console) -> Iterator[None]:
 
 def follow(run: RunFolder, console: Console, is_alive: Callable[[], bool]) -> None:
     """Show progress until the run is done or `is_alive` reports that nothing works on it any more."""
-    reader = StatusReader(run)
     with Display(run, console) as display:
-        while reader.read().stage != "done" and is_alive():
-            display.update()
+        while display.update().stage != "done" and is_alive():
             time.sleep(QUERY_INTERVAL_SECONDS)
 
 

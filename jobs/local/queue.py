@@ -91,7 +91,7 @@ class LocalQueue:
     def run(
         self,
         jobs: Sequence[Job],
-        on_tick: Callable[[], None],
+        on_tick: Callable[[], object],
         on_end: Callable[[str, str | None], None] = lambda *_: None,
     ) -> dict[str, str]:
         """Run the jobs in order, each as soon as a slot is free. A failed job does not stop the rest.

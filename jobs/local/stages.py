@@ -10,6 +10,7 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.local.progress import Display
 from jobs.local.queue import Job, LocalQueue, Slot, remove_job_files, whole_machine
+from jobs.records import log_name
 from jobs.tasks import embed_task, merge_task, prepare_task
 
 
@@ -30,7 +31,7 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console) -> None:
     with Display(run, console) as display:
         _run(run, machine, [Job("prepare", prepare_task, (run.path,))], display)
         plan = read_plan(run, read(run.config, RunConfig))
-        embed = [Job(f"embed-{shard:05d}", embed_task, (run.path, shard)) for shard in range(len(plan.shards))]
+        embed = [Job(log_name("embed", shard), embed_task, (run.path, shard)) for shard in range(len(plan.shards))]
         _run(run, gpus, embed, display)
         _run(run, machine, [Job("merge", merge_task, (run.path,))], display)
     remove_job_files(run)

@@ -40,7 +40,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def leave(disk: Path, free: int) -> None:
-    """Fill the disk but for `free` bytes."""
+    """Fill the disk, except for `free` bytes."""
     ballast = disk / "ballast"
     ballast.unlink(missing_ok=True)
     size = os.statvfs(disk).f_bavail * BLOCK - free

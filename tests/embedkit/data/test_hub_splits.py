@@ -105,9 +105,9 @@ def test_what_cannot_be_chosen_is_reported(
     files: list[str], readme: str, asked: tuple[str | None, str | None], message: str, tmp_path: Path
 ) -> None:
     names = repository(tmp_path, [], readme) + files if readme else files
-    with pytest.raises(EmbedkitError) as told:
+    with pytest.raises(EmbedkitError) as error:
         choose(names, tmp_path, *asked)
-    assert message in str(told.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("where", ["https://other.example/x.parquet", "hf://datasets/a/b/x.parquet", "/etc/*", "../*"])
