@@ -42,7 +42,7 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     if options.profile_name is None and not request.resume:
         _refuse_without_profile()
     profile = load_profile(options.profile_name) if options.profile_name is not None else None
-    on_gpus = profile is None or profile.stages["embed"].gpu_count > 0
+    on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
     if options.analyze:
         require_libraries(Options())
     check = _refuse_without_profile

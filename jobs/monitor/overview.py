@@ -127,7 +127,7 @@ def _job_view(task: TaskObservations, found: TaskState) -> JobView:
         slurm_state=live.state if live else record.state if record else "",
         reason=live.reason if live is not None and live.reason != "None" else "",
         exit_code=record.exit_code if record is not None and has_exit_code else "",
-        node="" if live is not None and live.state == "PENDING" else node,
+        node="" if live is not None and live.is_pending else node,
         name=name or (task.submission.job if task.submission is not None else None) or "",
     )
 

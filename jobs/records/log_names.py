@@ -4,12 +4,10 @@ from jobs.profiles import STAGES, Stage
 
 GROUP_LOG = "embed-job-"
 """Prefix of the log of an array task with several shards; the number of its first shard follows."""
-
-
 ATTEMPTS_SUFFIX = ".attempts.jsonl"
 """Suffix of an attempts file, after the name of its log."""
 Place = tuple[Stage, int | None]
-"""A stage and, for embed, the shard."""
+"""A stage, and a shard or None: what one attempts file, and one lane of a report's timeline, belong to."""
 
 
 def log_name(stage: Stage, shard: int | None) -> str:

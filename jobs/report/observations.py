@@ -11,8 +11,6 @@ from jobs.slurm import JobRecord
 LOCAL = "local"
 """The job of an attempt outside Slurm."""
 
-"""A stage, and a shard or None: what one attempts file, and one lane of the timeline, belong to."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptFiles:

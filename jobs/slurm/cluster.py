@@ -102,12 +102,16 @@ class Site:
     @property
     def max_array_size(self) -> int:
         """MaxArraySize: an array's highest index is below it. Slurm's default if unknown."""
-        return number_of(self.settings.get("MaxArraySize", "")) or 1001
+        return self._setting("MaxArraySize", 1001)
 
     @property
     def max_job_count(self) -> int:
         """MaxJobCount: how many jobs the cluster holds, queued or running. Slurm's default if unknown."""
-        return number_of(self.settings.get("MaxJobCount", "")) or 10_000
+        return self._setting("MaxJobCount", 10_000)
+
+    def _setting(self, name: str, default: int) -> int:
+        value = number_of(self.settings.get(name, ""))
+        return default if value is None else value
 
     @property
     def default_partition(self) -> str | None:

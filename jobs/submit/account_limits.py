@@ -37,18 +37,24 @@ class Limit:
 class LimitRow:
     """One row of sacctmgr whose limits apply.
 
-    `name` is for a message. A limit counts the jobs of these accounts or of this QOS; empty: of any.
+    `name` is for a message. A limit counts the jobs of these accounts or of this QOS; empty: of any. `is_above`: it is
+    the row of an account above that of the job. Slurm applies only the Grp limits of these.
     """
 
     name: str
     row: Row
     accounts: frozenset[str] = frozenset()
     qos: str = ""
+    is_above: bool = False
+
+    def get(self, field: str) -> str:
+        """A limit; "" if it is not set or does not apply."""
+        return "" if self.is_above and not field.startswith("Grp") else self.row.get(field, "")
 
     def numbers(self, fields: tuple[str, ...]) -> Iterator[tuple[str, int]]:
         """The limits that are set among these fields."""
         for field in fields:
-            limit = number_of(self.row.get(field, ""))
+            limit = number_of(self.get(field))
             if limit is not None:
                 yield field, limit
 
@@ -92,6 +98,7 @@ def limit_rows(resources: Resources, site: Site) -> list[LimitRow]:
             f"account {row['Account']}" + (f", user {row['User']}" if row.get("User") else ""),
             row,
             accounts=_accounts_under(row["Account"], site),
+            is_above=row["Account"] != account_of(resources, site),
         )
         for row in associations_of(resources, site)
     ]
@@ -131,7 +138,6 @@ def _account_limits(resources: Resources, site: Site) -> Iterator[Limit]:
     account = account_of(resources, site)
     for row in sorted(limit_rows(resources, site), key=lambda limit: bool(limit.row.get("User"))):
         for field, most in row.numbers(SUBMIT_FIELDS):
-            if row.qos or field.startswith("Grp"):
-                yield Limit(f"{field} of {row.name}", most, row.accounts, row.qos)
-            elif row.row["Account"] == account:  # Slurm applies Max limits to the job's own association alone
-                yield Limit(f"{field} of {row.name}", most, frozenset({account}))
+            # A Max limit of an account counts the jobs of that account alone.
+            accounts = row.accounts if row.qos or field.startswith("Grp") else frozenset({account})
+            yield Limit(f"{field} of {row.name}", most, accounts, row.qos)

@@ -16,13 +16,13 @@ OTHER_JOBS = 3
 def check_job_limits(resources: Resources, site: Site) -> Iterator[Finding]:
     """Check one task against MaxWall and the limits on TRES."""
     for limit in limit_rows(resources, site):
-        wall = minutes_of(limit.row.get("MaxWall", ""))
+        wall = minutes_of(limit.get("MaxWall"))
         if wall is not None and resources.time is not None and resources.time > wall:
-            actual = f"{limit.name} has MaxWall {limit.row['MaxWall']}"
+            actual = f"{limit.name} has MaxWall {limit.get('MaxWall')}"
             requested = str(timedelta(minutes=resources.time))
             yield refused("time", requested=requested, actual=actual, key="time", fix=f"at most {wall}")
         for field in ("MaxTRES", "MaxTRESPU", "MaxTRESPA", "GrpTRES"):
-            amounts = tres_amounts(limit.row.get(field, ""))
+            amounts = tres_amounts(limit.get(field))
             for tres, key, amount in _amounts(resources):
                 if tres in amounts and amount > amounts[tres]:
                     actual = f"{limit.name} has {field} {tres}={amounts[tres]}"
@@ -48,7 +48,7 @@ def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
     for limit in limit_rows(resources, site):
         limits += [(most, f"{field} {most} of {limit.name}") for field, most in limit.numbers(RUNNING_FIELDS)]
         for field in ("MaxTRESPU", "MaxTRESPA", "GrpTRES"):
-            amounts = tres_amounts(limit.row.get(field, ""))
+            amounts = tres_amounts(limit.get(field))
             limits += [
                 (amounts[tres] // amount, f"{field} {tres}={amounts[tres]} of {limit.name}")
                 for tres, _, amount in _amounts(resources)

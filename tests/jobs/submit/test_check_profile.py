@@ -205,6 +205,29 @@ def test_limits_give_the_shards_that_can_be_submitted_and_run() -> None:
     found = {one.what: one.actual for one in findings(replace(FITS, qos="long"))}
     assert "at most 27" in found["shards"]
     assert found["at once"].startswith("at most 5 shards (MaxJobs 5 of account lab, user ada)")
+    in_pairs = replace(FITS, qos="long", gres="gpu:h100:2", gpus_per_job=2)
+    found = {one.what: one.actual for one in findings(in_pairs)}
+    assert "at most 54" in found["shards"]
+    assert found["at once"].startswith("at most 6 shards (GrpTRES gres/gpu=6 of account root)")
+
+
+def test_max_limits_of_an_account_above_do_not_apply() -> None:
+    """Slurm passes them down where an account sets none, and sacctmgr shows them there. Grp limits count upwards."""
+    above = {"MaxWall": "01:00:00", "MaxTRES": "cpu=1", "MaxJobs": "1", "GrpTRES": "cpu=4"}
+    rows = [
+        {"Account": "faculty", **above},
+        {"Account": "lab", "ParentName": "faculty"},
+        {"Account": "lab", "User": "ada"},
+    ]
+    refusals = refused(FITS, there=site(associations=rows))
+    assert refusals.keys() == {"cpus", "at once"}
+    assert refusals["cpus"] == "account faculty has GrpTRES cpu=4 -> cpus: at most 4\n"
+    assert refusals["at once"].startswith("at most 0 shards (GrpTRES cpu=4 of account faculty)")
+
+
+def test_a_cluster_without_arrays_takes_no_shard() -> None:
+    (shards,) = [one for one in findings(FITS, site(settings={"MaxArraySize": "0"})) if one.what == "shards"]
+    assert (shards.level, shards.actual) == ("refused", "at most 0, with nothing else queued (MaxArraySize)")
 
 
 def test_tasks_that_cannot_fill_a_node_are_noted() -> None:
