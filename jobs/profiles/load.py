@@ -10,7 +10,8 @@ from typing import Any
 
 import jobs
 from embedkit.errors import UsageError
-from jobs.profiles.schema import KEYS, STAGES, TABLE_TYPES, Profile, Resources, Stage
+from jobs.gpu_request import merge_settings
+from jobs.profiles.schema import KEYS, STAGES, Profile, Resources, Stage
 from jobs.profiles.validation import at, checked_table, megabytes, minutes, nearest, shortened, unknown
 
 TEMPLATES = Path(jobs.__file__).parent.parent / "slurm_templates"
@@ -83,8 +84,8 @@ def _resolve(tables: dict[str, Any]) -> dict[Stage, Resources]:
         if not isinstance(table, dict):
             raise UsageError(f"{name} is a table: write [{name}] on a line of its own")
     own = {name: at(f"[{name}]", checked_table, table) for name, table in tables.items()}
-    merged = {stage: _merge(own.get("all", {}), own.get(stage, {})) for stage in STAGES}
-    merged["preflight"] = _merge(merged["embed"] | {"time": PREFLIGHT_MINUTES}, own.get("preflight", {}))
+    merged = {stage: merge_settings(own.get("all", {}), own.get(stage, {})) for stage in STAGES}
+    merged["preflight"] = merge_settings(merged["embed"] | {"time": PREFLIGHT_MINUTES}, own.get("preflight", {}))
     stages = {stage: _with_gpus_for_workers(stage, Resources(**merged[stage])) for stage in STAGES}
     for stage, resources in stages.items():
         at(f"[{stage}]: time", _check_signal, resources)
@@ -96,7 +97,8 @@ def _with_gpus_for_workers(stage: Stage, resources: Resources) -> Resources:
     workers = resources.gpus_per_job
     if stage not in ("preflight", "embed"):
         return replace(resources, gpus_per_job=1)
-    if workers > 1 and resources.gpus is None and resources.gres is None:
+    requested = replace(resources, gpus_per_job=1).gpu_count  # without those that follow from gpus_per_job
+    if workers > 1 and not requested and resources.gpus is None and resources.gres is None:
         resources = replace(resources, gpus=workers)
     if stage == "preflight":
         return replace(resources, gpus_per_job=1)
@@ -111,14 +113,6 @@ def _with_gpus_for_workers(stage: Stage, resources: Resources) -> Resources:
             f"{resources.gpu_count}"
         )
     return resources
-
-
-def _merge(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Put a stage's settings over the inherited ones, key by key, inside of tables too."""
-    if own.keys() & {"gpus", "gres"}:
-        base = {key: value for key, value in base.items() if key not in ("gpus", "gres")}
-    tables = {key: {**base.get(key, {}), **own.get(key, {})} for key in TABLE_TYPES}
-    return base | own | tables
 
 
 def _check_signal(resources: Resources) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from embedkit.prepare import GpuModel, gpu_model
-from jobs.gres import gpus_in_gres, gres_names
+from jobs.gpu_request import requested_gpus
+from jobs.gres import gres_names
 
 Stage = Literal["prepare", "preflight", "embed", "merge", "analyze"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -43,6 +44,8 @@ class Resources:
     """A folder on the node; shell variables in it are expanded there."""
     gpu_model: GpuModel | None = None
     """The GPU that predictions assume. It is not requested from Slurm."""
+    gpus_from_node: bool = False
+    """The node's GPUs come without being requested, as where whole nodes are given out."""
     gpus_per_job: int = 1
     """Workers of one embed task. Each has one GPU and embeds one shard at a time."""
     signal_seconds: int = 120
@@ -52,9 +55,9 @@ class Resources:
 
     @property
     def gpus_by_type(self) -> dict[str, int]:
-        """GPUs of a task by type, "" for any type, from `gpus` or `gres`."""
-        requested = {"": self.gpus} if self.gpus is not None else gpus_in_gres(self.gres or "")
-        return {kind: count for kind, count in requested.items() if count}
+        """GPUs of a task by type, "" for any type."""
+        keys = ("gpus", "gres", "sbatch", "gpus_from_node", "gpus_per_job")
+        return requested_gpus({key: getattr(self, key) for key in keys})
 
     @property
     def gpu_count(self) -> int:
@@ -91,7 +94,7 @@ VALUE_TYPES: dict[str, Any] = {
     **dict.fromkeys(("time", "mem"), Number | str),
     "cpus": Count,
     "gpus": Annotated[int, msgspec.Meta(ge=0, le=1024)],
-    "exclusive": bool,
+    **dict.fromkeys(("exclusive", "gpus_from_node"), bool),
     **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
     "gpu_model": Text,
     "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
@@ -107,7 +110,6 @@ KEY_OF_OPTION = {
     **{key: key for key in ("wckey", "time", "gres", "exclusive")},
     **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "mem"),
     **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
-    **dict.fromkeys(("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket", "tres-per-task"), "gpus"),
 }
 """Options of sbatch that a key of the profile sets."""
 
