@@ -34,7 +34,7 @@ from tests.support.slurm.cluster import Cluster
 from tests.support.slurm.processes import signal_all
 
 ROOT = Path(__file__).parents[2]
-SHAPES = (Shape(5.0, 0.8, 2_500_000), Shape(7.3, 0.9, 5_000_000), Shape(8.8, 0.85, 10_500_000))
+SHAPES = (Shape(5.0, 0.8, 1_500_000), Shape(7.3, 0.9, 3_500_000), Shape(8.8, 0.85, 7_000_000))
 """Lengths of the rows, short ones first, and tokens per GPU: about a minute of embedding."""
 LEAST_SHARDS = 6
 SHARDS_PER_GPU = 2
