@@ -31,8 +31,13 @@ def build_for(profile: str) -> Build:
     try:
         gpus = requested_gpus(stage_settings(_read(path), "embed"))
     except (AttributeError, TypeError, ValueError) as error:
-        raise SetUpError(f"{path}: cannot see whether [embed] gets GPUs: {error}; nothing was installed") from None
+        raise SetUpError(f"{path}: cannot see whether [embed] gets GPUs: {error}") from None
     return "gpu" if gpus else "cpu"
+
+
+def as_build(text: str) -> Build | None:
+    """The build that a mark names; None if it names none."""
+    return "gpu" if text == "gpu" else "cpu" if text == "cpu" else None
 
 
 def _find(profile: str) -> Path:
@@ -43,8 +48,7 @@ def _find(profile: str) -> Path:
     shipped = sorted(path.stem for path in templates.glob("*.toml"))
     if profile not in shipped:
         raise SetUpError(
-            f"no profile {profile!r}; there are {', '.join(shipped)}; a path works too: PROFILE=./mysite.toml; "
-            "nothing was installed"
+            f"no profile {profile!r}; there are {', '.join(shipped)}; a path works too: PROFILE=./mysite.toml"
         )
     return templates / f"{profile}.toml"
 
@@ -55,10 +59,10 @@ def _read(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise SetUpError(
             f"{path}: cannot be read: {error.strerror}; type PROFILE= with the path of your profile "
-            "(slurm_templates/README.md says how to write one); nothing was installed"
+            "(slurm_templates/README.md says how to write one)"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise SetUpError(f"{path}: is no TOML: {error}; nothing was installed") from None
+        raise SetUpError(f"{path}: is no TOML: {error}") from None
 
 
 def pins(extra: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ class Environment:
 
     @property
     def build(self) -> str:
-        """The build that set-up put there: "gpu", "cpu", or "" if somebody else made it."""
+        """What set-up puts there: "gpu", "cpu", or "demo" for `.venv`; "" if somebody else made it."""
         return _text(self.path / MADE)
 
     @property
@@ -48,8 +48,8 @@ class Environment:
 
     @property
     def is_half_made(self) -> bool:
-        """Whether set-up made it and was interrupted. No job can be using it."""
-        return (self.path / MADE).is_file() and not self.installed_hash
+        """Whether set-up began it for a cluster and was interrupted. No job can be using it."""
+        return self.build in ("gpu", "cpu") and not self.installed_hash
 
     def entries(self) -> list[str]:
         """What is in the folder, except for what set-up itself puts there first."""
