@@ -32,7 +32,7 @@ LOOK = $(ON_CLUSTER) --demo-is-enough
 # would only load more models.
 SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
 
-.PHONY: help setup run fetch profile named submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
+.PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
   slurm-down browser picture report lock clean
 
 help: ## list these commands
@@ -61,6 +61,9 @@ named:
 	@test -n "$(call typed,RUN)" || { echo "type make ... RUN=name"; exit 2; }
 # Use the cluster of `make slurm-up` if it is up, else the cluster that this machine belongs to.
 CLUSTER = if [ -f .venv/slurm/env ]; then . .venv/slurm/env; fi
+
+check-profile: profile ## compare a profile with the cluster; the first step of a new site, sets up its environment (PROFILE=, VENV=)
+	@$(CLUSTER); $(ON_CLUSTER) -- profile check '$(PROFILE)' $(MORE)
 
 submit-full: profile ## submit a whole run to Slurm (PROFILE=, RUN=, NUM_GPUS=, DATASET=, MODEL=, VENV=, MORE=)
 	@$(CLUSTER); $(SUBMIT)

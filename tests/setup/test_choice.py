@@ -18,7 +18,7 @@ def test_active_environment_is_used_and_unchanged(clone: Clone, tmp_path: Path, 
     active = pretend_environment(tmp_path / "active")
     pretend_environment(clone.path / ".venv-cluster")
     before = contents(active)
-    for target in ("plan-full", "submit-full", "status", "report", "analyze", "rerun-failed"):
+    for target in ("check-profile", "plan-full", "submit-full", "status", "report", "analyze", "rerun-failed"):
         printed = clone.make(target, "PROFILE=./mine.toml", "RUN=first", **{variable: str(active)})
         assert f"ran {active}/bin/embedkit" in printed
     assert f"ran {active}/bin/embedkit fetch" in clone.make(
@@ -85,6 +85,7 @@ def test_typed_venv_that_is_another_folder_is_refused(clone: Clone) -> None:
     [
         (("plan-full",), "PROFILE="),
         (("submit-full",), "PROFILE="),
+        (("check-profile",), "PROFILE="),
         (("plan-full", "PROFILE=nosuch"), "there are cpu, h100"),
         (("submit-full", "PROFILE=./nosuch.toml"), "cannot be read"),
         (("submit-full", "PROFILE=Makefile.toml"), "cannot be read"),

@@ -1,18 +1,18 @@
-"""Set-up with stub wheels: real make, real venv, real pip with its hash check; the packages are stubs with true names."""
+"""Set-up with stub wheels: make, venv and pip with its hash check are real, the packages are stubs with real names."""
 
-import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from requirements.setup.environment import COMPLETE, MADE
 from tests.setup.conftest import Clone, contents, pretend_environment
 
+pytestmark = pytest.mark.slow
 GPU = ("plan-full", "PROFILE=./mine.toml", "RUN=first", "MORE=--help")
 CPU = ("plan-full", "PROFILE=cpu", "RUN=first", "MORE=--help")
 HELP_OF_SUBMIT = "Usage: embedkit submit"
@@ -40,7 +40,6 @@ def test_gpu_profile_installs_the_lock_with_stub_wheels(clone: Clone) -> None:
     assert contents(own) == before
 
 
-@pytest.mark.slow
 def test_cpu_profile_installs_the_cpu_build_of_stub_wheels(clone: Clone) -> None:
     printed = clone.make(*CPU)
     own = clone.path / ".venv-cluster"
@@ -53,7 +52,6 @@ def test_cpu_profile_installs_the_cpu_build_of_stub_wheels(clone: Clone) -> None
     assert contents(own) == before
 
 
-@pytest.mark.slow
 def test_wrong_hash_is_refused_and_set_up_continues(clone: Clone) -> None:
     lock, own = clone.path / "requirements" / "gpu.txt", clone.path / ".venv-cluster"
     right = lock.read_text()
@@ -64,12 +62,11 @@ def test_wrong_hash_is_refused_and_set_up_continues(clone: Clone) -> None:
     assert (own / MADE).read_text() == "gpu"
     assert not (own / COMPLETE).exists()
     lock.write_text(right)
-    assert HELP_OF_SUBMIT in clone.make("status", "RUN=first", "MORE=--help").replace("status", "submit")
+    assert "Usage: embedkit status" in clone.make("status", "RUN=first", "MORE=--help")
     assert (own / COMPLETE).exists()
     assert "vllm-0.24.0" in packages(own)
 
 
-@pytest.mark.slow
 def test_interrupted_one_of_the_other_build_is_emptied(clone: Clone) -> None:
     own = clone.path / ".venv-cluster"
     (clone.path / "requirements" / "cpu.txt").write_text("not-there==1.0\n")
@@ -79,7 +76,6 @@ def test_interrupted_one_of_the_other_build_is_emptied(clone: Clone) -> None:
     assert not (own / "left-over").exists()
 
 
-@pytest.mark.slow
 def test_second_make_waits_for_a_killed_ones_installer(clone: Clone, tmp_path: Path) -> None:
     """Set-up is killed with -9 while its pip installs; the second make waits for that pip and completes the set-up."""
     busy = tmp_path / "busy"
@@ -89,11 +85,9 @@ def test_second_make_waits_for_a_killed_ones_installer(clone: Clone, tmp_path: P
         command, cwd=clone.path, env=clone.environ(STUB_BUSY=str(busy)), start_new_session=True, stderr=subprocess.PIPE
     )
     wait_for(lambda: (busy / "reached").exists())
-    setups = subprocess.run(
-        ["pgrep", "-s", str(first.pid), "-f", "requirements[.]setup"], capture_output=True, text=True, check=True
-    )
-    for process in setups.stdout.split():
-        os.kill(int(process), signal.SIGKILL)
+    for process in psutil.Process(first.pid).children(recursive=True):
+        if "requirements.setup" in process.cmdline():
+            process.kill()
     assert first.wait(20) != 0
     second = subprocess.Popen(command, cwd=clone.path, env=clone.environ(), stderr=subprocess.PIPE, text=True)
     assert second.stderr
@@ -106,15 +100,12 @@ def test_second_make_waits_for_a_killed_ones_installer(clone: Clone, tmp_path: P
     second.stderr.close()
 
 
-@pytest.mark.slow
 def test_uv_is_used_and_pip_where_uv_fails(clone: Clone) -> None:
     """A stub of uv: it installs with the environment's pip, or fails."""
     clone.program("uv", 'echo "uv $@" >&2; shift 2; shift; python=$1; shift; exec "$python" -m pip install -q "$@"')
     printed = clone.make(*GPU)
     assert "into " + str(clone.path / ".venv-cluster") + " with uv" in printed
-    assert re.search(
-        r"uv pip install --python \S+/bin/python --require-hashes --only-binary :all: -r \S+gpu.txt", printed
-    )
+    assert re.search(r"uv pip install --python \S+ --require-hashes --only-binary :all: -r \S+gpu.txt", printed)
     assert "uv failed" not in printed
     clone.program("uv", "echo no such index >&2; exit 2")
     printed = clone.make(*GPU, "VENV=second")
@@ -122,7 +113,6 @@ def test_uv_is_used_and_pip_where_uv_fails(clone: Clone) -> None:
     assert "(CUDA 13.0)" in printed
 
 
-@pytest.mark.slow
 def test_demos_environment_is_made_and_continued(clone: Clone) -> None:
     theirs = pretend_environment(clone.path / ".venv-cluster")
     before = contents(theirs)

@@ -1,4 +1,4 @@
-"""Wheels of stub packages, made on the fly: a wheel is a zip file. They stand for gigabytes that tests cannot install."""
+"""Wheels of stub packages, made on the fly, since a wheel is a zip file. They stand for gigabytes of real packages."""
 
 import base64
 import hashlib
