@@ -1,4 +1,5 @@
-# Commands for people. `make` without a target lists them.
+# Commands for people. `make` without a target lists them. There are two environments: .venv for demo and tests, and the
+# cluster's, which the targets from fetch to rerun-failed use.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
@@ -21,12 +22,18 @@ ENGINE ?= $$($(BIN)/python -c 'import importlib.util as u; print("vllm" if u.fin
 # Non-empty if the variable was typed, empty if it has this file's default.
 typed = $(filter command environment,$(origin $(1)))
 
+# Runs embedkit in the active environment, in VENV=, or in .venv-cluster. If there is none, it sets up .venv-cluster with the
+# build that PROFILE= needs (requirements/setup).
+ON_CLUSTER = requirements/install cluster $(if $(call typed,VENV),--venv '$(VENV)') $(if $(PROFILE),--profile '$(PROFILE)')
+# The same for targets that start no engine. .venv will do for them if there is nothing else.
+LOOK = $(ON_CLUSTER) --demo-is-enough
+
 # Most tests wait for processes that they start. One more worker than there are CPUs keeps the CPUs busy. More than four
 # would only load more models.
 SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
 
-.PHONY: help setup run fetch profile named submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
-  slurm-down browser picture report clean
+.PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
+  slurm-down browser picture report lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,13 +46,13 @@ run: .venv/run.stamp $(CHATS) $(DEMO)/model ## embed real chats with a real mode
 	$(BIN)/embedkit analyze $(RUN)
 
 # All rows, unless SAMPLE= is typed. RUN above is the demo's name, so it is passed on only if typed.
-fetch: .venv/run.stamp ## download data set and model of a run from the Hub (DATASET=, MODEL=, RUN=, SAMPLE=, MORE=)
+fetch: ## download data set and model of a run from the Hub (DATASET=, MODEL=, RUN=, SAMPLE=, PROFILE=, MORE=)
 	@test -n "$(DATASET)" -a -n "$(MODEL)" || { echo "type make fetch DATASET=owner/name MODEL=owner/name RUN=name"; exit 2; }
-	$(BIN)/embedkit fetch --dataset '$(DATASET)' --model '$(MODEL)' $(MORE) \
+	@$(ON_CLUSTER) -- fetch --dataset '$(DATASET)' --model '$(MODEL)' $(MORE) \
 	  $(if $(call typed,SAMPLE),--sample-size $(SAMPLE),--full) $(if $(call typed,RUN),--run-name '$(RUN)')
 
 # For a login node. NUM_GPUS= is how many shards run at once. MORE= takes further options of `embedkit submit`.
-SUBMIT = $(BIN)/embedkit submit --resume --full --profile '$(PROFILE)' --num-gpus $(or $(NUM_GPUS),8) \
+SUBMIT = $(ON_CLUSTER) -- submit --resume --full --profile '$(PROFILE)' --num-gpus $(or $(NUM_GPUS),8) \
   --dataset '$(or $(DATASET),allenai/Dolci-Think-SFT-7B)' --model '$(or $(MODEL),Qwen/Qwen3-Embedding-0.6B)' \
   $(if $(call typed,RUN),--run-name '$(RUN)') $(MORE)
 profile:
@@ -55,23 +62,26 @@ named:
 # Use the cluster of `make slurm-up` if it is up, else the cluster that this machine belongs to.
 CLUSTER = if [ -f .venv/slurm/env ]; then . .venv/slurm/env; fi
 
-submit-full: .venv/run.stamp profile ## submit a whole run to Slurm (PROFILE=, RUN=, NUM_GPUS=, DATASET=, MODEL=, MORE=)
+check-profile: profile ## compare a profile with the cluster; the first step of a new site, sets up its environment (PROFILE=, VENV=)
+	@$(CLUSTER); $(ON_CLUSTER) -- profile check '$(PROFILE)' $(MORE)
+
+submit-full: profile ## submit a whole run to Slurm (PROFILE=, RUN=, NUM_GPUS=, DATASET=, MODEL=, VENV=, MORE=)
 	@$(CLUSTER); $(SUBMIT)
 
-plan-full: .venv/run.stamp profile ## show what submit-full would do and what it would take; submit nothing
+plan-full: profile ## show what submit-full would do and what it would take; submit nothing
 	@$(CLUSTER); $(SUBMIT) --dry-run --scripts
 
-status: .venv/run.stamp named ## show a run's progress, what is wrong and what to type (RUN=, MORE=--watch)
-	@$(CLUSTER); $(BIN)/embedkit status '$(RUN)' $(MORE)
+status: named ## show a run's progress, what is wrong and what to type (RUN=, MORE=--watch)
+	@$(CLUSTER); $(LOOK) -- status '$(RUN)' $(MORE)
 
-report: .venv/run.stamp named ## show what a run cost and how it went (RUN=, MORE='--html report.html')
-	@$(CLUSTER); $(BIN)/embedkit report '$(RUN)' $(MORE)
+report: named ## show what a run cost and how it went (RUN=, MORE='--html report.html')
+	@$(CLUSTER); $(LOOK) -- report '$(RUN)' $(MORE)
 
-analyze: .venv/run.stamp named ## analyze a merged run and write a page: components, map, extremes, health, near-duplicates (RUN=, MORE=)
-	$(BIN)/embedkit analyze '$(RUN)' $(MORE)
+analyze: named ## analyze a merged run and write a page: components, map, extremes, health, near-duplicates (RUN=, MORE=)
+	@$(LOOK) -- analyze '$(RUN)' $(MORE)
 
-rerun-failed: .venv/run.stamp named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)
-	@$(CLUSTER); $(BIN)/embedkit rerun '$(RUN)' $(if $(PROFILE),--profile '$(PROFILE)') $(MORE)
+rerun-failed: named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)
+	@$(CLUSTER); $(ON_CLUSTER) -- rerun '$(RUN)' $(if $(PROFILE),--profile '$(PROFILE)') $(MORE)
 
 submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## run the demo of `make run` as Slurm jobs, on the cluster of slurm-up
 	@test -f .venv/slurm/env || { echo "type make slurm-up first"; exit 2; }
@@ -110,12 +120,18 @@ browser: .venv/test.stamp ## install the browser that some tests of test-all nee
 picture: browser ## make the README's picture from the demo's page, after `make run`
 	@$(BIN)/python -m tests.support.picture output/demo
 
-clean: ## remove .venv and caches; keep runs in output/
+lock: ## make requirements/gpu.txt again from pyproject.toml (needs uv; reads only metadata)
+	@requirements/install lock
+
+clean: ## remove .venv and caches; keep runs in output/ and .venv-cluster
 	@test ! -d .venv/slurm || $(MAKE) --no-print-directory slurm-down
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@if [ -e .venv/pyvenv.cfg ] && [ ! -e .venv/.embedkit-made ] && [ ! -e .venv/run.stamp ]; then \
+	  echo "kept .venv: make did not make it"; else rm -rf .venv; fi
+	@if [ -e .venv-cluster ]; then echo "kept .venv-cluster: jobs may be using it; if none does: rm -rf .venv-cluster"; fi
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/run.stamp: pyproject.toml requirements/cpu.txt requirements/install
+.venv/run.stamp: pyproject.toml requirements/cpu.txt
 	@echo "setting up .venv (a few minutes, once)"
 	@requirements/install run
 	@touch $@

@@ -14,8 +14,8 @@ CHUNK_TOKENS = 8_000_000
 HEAD = """# What the GPU does
 
 `python -m benchmarks.gpu` measures all of this again on a machine with a GPU and writes this page, in about half an hour on
-an H200. `python -m benchmarks.gpu checks` and the like do one part. It needs vLLM
-(`pip install '.[gpu]' -c requirements/gpu.txt`) and no network. The model has the shapes and the dtype of
+an H200. `python -m benchmarks.gpu checks` and the like do one part. It needs the GPU build
+([the environment](operating.md#the-environment)) and no network. The model has the shapes and the dtype of
 Qwen3-Embedding-0.6B and its genuine tokenizer. Its weights are random; speed does not depend on them. The texts are cut
 from the Python sources of the machine's own packages.
 """
