@@ -11,10 +11,10 @@ from jobs.cli.forecast import ForecastOptions, print_forecast
 from jobs.cli.open_run import open_run
 from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
-from jobs.cli.submission import job_options, print_submission
+from jobs.cli.submission import job_options, print_submission, profile_again
 from jobs.output import new_console
 from jobs.profiles import load_profile
-from jobs.submit import SubmitOptions, check_new_run, last_profile, refuse_if_active, submit_missing
+from jobs.submit import SubmitOptions, check_new_run, refuse_if_active, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
         check = partial(check_new_run, profile, options.preflight, options.analyze)
     folder, config = open_run(request, "plan" if options.dry_run else "submit", on_gpus=on_gpus, check=check)
     if profile is None:
-        profile = load_profile(last_profile(folder)[0])
+        profile = profile_again(folder, None)
     if folder.config.exists():
         refuse_if_active(folder)
     parallel = request.num_gpus or config.num_gpus

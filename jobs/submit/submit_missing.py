@@ -12,7 +12,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
-from jobs.records import Attempts, Submission, Submissions
+from jobs.records import Attempts, Submission, Submissions, record_profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
 from jobs.submit.check_limits import check_limits
@@ -85,6 +85,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)
+        record_profile(run, profile)
         lines = submit(run, profile, plan.submit, options.why)
         return SubmissionResult(state, plan, profile, adapted, failed, tuple(lines))
 
@@ -119,8 +120,8 @@ def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
     return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in by_cause.items())
 
 
-def last_profile(run: RunFolder) -> tuple[str, int | None]:
-    """The profile of the last submission, and how many shards could run at once (None: no limit).
+def last_submission(run: RunFolder) -> Submission:
+    """The newest submission of embed; the newest line if there is none, since a submit may be killed before embed.
 
     Raises EmbedkitError if the run was never submitted.
     """
@@ -131,5 +132,4 @@ def last_profile(run: RunFolder) -> tuple[str, int | None]:
             f"{run.path}: this run was never submitted to Slurm; submit it with "
             f"`embedkit submit --resume --run-name {run.name} --profile NAME`"
         )
-    line = record.last("embed") or lines[-1]  # a submit may have been killed before embed
-    return line.profile, None if line.tasks_at_once is None else line.tasks_at_once * line.per_job
+    return record.last("embed") or lines[-1]

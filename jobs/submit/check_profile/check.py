@@ -3,7 +3,6 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from jobs.profiles import STAGES, Profile, Resources, Stage
 from jobs.slurm import Site, host_names, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
@@ -24,7 +23,7 @@ def check_profile(profile: Profile) -> ProfileReport:
     if any(resources.reservation for resources in stages):
         site = with_reservations(site)
     hosts = {text: host_names(text) for one in stages for text in (one.nodelist, one.exclude) if text}
-    tables = _tables(profile.path)
+    tables = _tables(profile)
     report: list[StageFinding] = []
     for stage in STAGES:
         findings = [*check_stage(stage, profile.stages[stage], site, hosts), run_test_only(profile, stage)]
@@ -111,7 +110,7 @@ def _table_of(stage: Stage, key: str, tables: Tables) -> str:
     return f"[{found}]"
 
 
-def _tables(path: Path) -> Tables:
-    """The tables as the file has them; the file was validated a moment ago."""
-    tables: Tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+def _tables(profile: Profile) -> Tables:
+    """The tables as the file has them."""
+    tables: Tables = tomllib.loads(profile.content.decode("utf-8-sig"))
     return tables
