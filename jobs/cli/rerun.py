@@ -11,7 +11,7 @@ from jobs.cli.options import gathered_into, run_argument
 from jobs.cli.submission import job_options, print_submission, profile_again
 from jobs.profiles import with_overrides
 from jobs.records import log_name
-from jobs.submit import SubmissionResult, SubmitOptions, last_submission, submit_missing
+from jobs.submit import ProfileCheck, SubmissionResult, SubmitOptions, last_submission, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class RerunOptions:
     """The options of `rerun`; None, or no shards, if they were not typed."""
 
     profile_name: str | None
+    no_profile_check: bool
     preflight: bool | None
     analyze: bool | None
     dry_run: bool
@@ -60,6 +61,7 @@ def rerun(folder: RunFolder, options: RerunOptions) -> None:
         only=options.shards,
         more_memory=options.mem is None,
         dry_run=options.dry_run,
+        profile_check=ProfileCheck(wanted=not options.no_profile_check),
         preflight=options.preflight,
         analyze=options.analyze,
     )

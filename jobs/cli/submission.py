@@ -20,6 +20,8 @@ MOST_FAILURES = 10
 JOB_OPTIONS = [
     click.option("--profile", "profile_name", metavar="NAME|PATH",
                  help="Site profile: a name in slurm_templates/ or the path of a TOML file."),
+    click.option("--no-profile-check", is_flag=True, help="Submit without first comparing a profile that is new to the "
+                 "run, or changed, with the cluster."),
     click.option("--preflight/--no-preflight", default=None, help="Run a short task that tests node and engine before "
                  "the shards.  [default: yes, except with --engine hash; in a rerun: as before]"),
     click.option("--analyze/--no-analyze", default=None, help="Run a job that analyzes the run after merge.  "

@@ -28,7 +28,7 @@ def record_profile(run: RunFolder, profile: Profile) -> Path:
 
 
 def recorded_profile(run: RunFolder, line: Submission) -> Profile:
-    """The profile of a submission, from the run's copy; runs before 0.3 have none, so there from its file.
+    """The profile of a submission, from the run's copy; runs of 0.2.0 and before have none.
 
     Raises:
         EmbedkitError: the copy is missing or was changed.
@@ -67,9 +67,9 @@ def _from_path(run: RunFolder, line: Submission) -> Profile:
     """The profile of a submission without a copy."""
     path = Path(line.profile)
     if not path.exists():
-        relative = "" if path.is_absolute() else f", a path from the folder of that command, not from {os.getcwd()}"  # noqa: PTH109
+        relative = "" if path.is_absolute() else "; the path is relative to the folder of that command"
         raise UsageError(
-            f"{path}: no such file; the run was submitted with this profile{relative}; {_to_name(run, line)}"
+            f"{path}: no such file, and the run was submitted with this profile{relative}; {_to_name(run, line)}"
         )
     return load_profile(str(path) if path.is_absolute() else f"./{path}")
 

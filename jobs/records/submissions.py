@@ -35,8 +35,8 @@ class Submission(Document, frozen=True):
         cpus: CPUs per task.
         gpus: GPUs per task.
         shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
-        profile: the path of the profile's file; absolute since 0.3.
-        profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs before 0.3.
+        profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
+        profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
     """
 
     format: int

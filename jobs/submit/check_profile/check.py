@@ -1,7 +1,7 @@
 """Check every stage of a profile against the cluster. The checks are pure functions of a Site."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from jobs.profiles import STAGES, Profile, Resources, Stage
@@ -16,17 +16,30 @@ Tables = Mapping[str, Mapping[str, object]]
 def check_profile(profile: Profile) -> ProfileReport:
     """Check every stage against this cluster; nothing is submitted. Raises EmbedkitError if Slurm does not answer."""
     require_slurm()
-    stages = profile.stages.values()
-    site = with_accounts(read_site())
-    if any(resources.wckey for resources in stages):
+    return check_on_site(profile, with_accounts(read_site()), STAGES, test_only=True)
+
+
+def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, test_only: bool = False) -> ProfileReport:
+    """Check some stages against a cluster that was read with its accounts.
+
+    Args:
+        profile: the profile.
+        site: the cluster.
+        stages: the stages to check.
+        test_only: also let Slurm check each stage by `sbatch --test-only`.
+    """
+    requested = [profile.stages[stage] for stage in stages]
+    if any(resources.wckey for resources in requested):
         site = with_wckeys(site)
-    if any(resources.reservation for resources in stages):
+    if any(resources.reservation for resources in requested):
         site = with_reservations(site)
-    hosts = {text: host_names(text) for one in stages for text in (one.nodelist, one.exclude) if text}
+    hosts = {text: host_names(text) for one in requested for text in (one.nodelist, one.exclude) if text}
     tables = _tables(profile)
     report: list[StageFinding] = []
-    for stage in STAGES:
-        findings = [*check_stage(stage, profile.stages[stage], site, hosts), run_test_only(profile, stage)]
+    for stage in stages:
+        findings = list(check_stage(stage, profile.stages[stage], site, hosts))
+        if test_only:
+            findings.append(run_test_only(profile, stage))
         report += [_of_stage(stage, finding, tables) for finding in findings]
     has_refused = any(finding.level == "refused" for finding in report)
     return ProfileReport(profile=str(profile.path), ok=not has_refused, findings=tuple(report))
