@@ -1,4 +1,4 @@
-"""The records that jobs keep in a run: submissions, attempts, names of logs, groups of shards."""
+"""The records that jobs keep in a run: submissions, profiles, attempts, names of logs, groups of shards."""
 
 from jobs.records.attempts import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,

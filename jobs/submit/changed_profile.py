@@ -54,7 +54,7 @@ class ProfileCheck:
         return site
 
     def warn(self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage]) -> None:
-        """As `require`, but only log what is refused. Does nothing where there is no Slurm or it does not answer."""
+        """As `require`, but only log what is refused, or that Slurm does not answer. Does nothing without Slurm."""
         new = self._new_stages(run, profile, stages)
         if not new or not has_slurm():
             return

@@ -92,7 +92,8 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)
-        record_profile(run, profile)
+        if plan.submit:
+            record_profile(run, profile)
         lines = submit(run, profile, plan.submit, options.why)
         return SubmissionResult(state, plan, profile, adapted, failed, tuple(lines))
 
