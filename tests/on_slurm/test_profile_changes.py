@@ -60,7 +60,7 @@ def test_a_rerun_from_another_folder_uses_the_recorded_profile(
     assert jobs_of(run) == submitted
 
 
-def test_a_profile_that_does_not_fit_is_refused_before_a_run_is_made(
+def test_a_profile_that_does_not_fit_makes_no_run(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     site = tmp_path / "site.toml"
@@ -81,7 +81,7 @@ def test_a_profile_that_does_not_fit_is_refused_before_a_run_is_made(
     assert not tasks_of(cluster, "unfit")
 
 
-def test_a_rerun_with_a_changed_profile_that_does_not_fit_is_refused(
+def test_a_rerun_with_a_profile_that_does_not_fit_is_refused(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     run, site = RunFolder(tmp_path / "output" / "changed"), held(tmp_path)

@@ -44,7 +44,7 @@ def left(node: Path) -> list[Path]:
     return sorted(node.iterdir())
 
 
-def test_folders_of_dead_tasks_of_all_runs_are_removed_and_logged(node: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_folders_of_dead_tasks_of_all_runs_are_removed(node: Path, caplog: pytest.LogCaptureFixture) -> None:
     folders = [
         make(shared(node, 1), DEAD),
         make(shared(node, 2), DEAD, "unpacking"),
