@@ -10,7 +10,9 @@ import click
 from embedkit.run import RunFolder, program
 from jobs.cli.options import with_options
 from jobs.output import print_lines
-from jobs.submit import SubmissionResult
+from jobs.profiles import Profile, load_profile
+from jobs.records import changed_note, recorded_profile
+from jobs.submit import SubmissionResult, last_submission
 
 R = TypeVar("R")
 MOST_FAILURES = 10
@@ -18,6 +20,8 @@ MOST_FAILURES = 10
 JOB_OPTIONS = [
     click.option("--profile", "profile_name", metavar="NAME|PATH",
                  help="Site profile: a name in slurm_templates/ or the path of a TOML file."),
+    click.option("--no-profile-check", is_flag=True, help="Submit without first comparing a profile that is new to the "
+                 "run, or changed, with the cluster."),
     click.option("--preflight/--no-preflight", default=None, help="Run a short task that tests node and engine before "
                  "the shards.  [default: yes, except with --engine hash; in a rerun: as before]"),
     click.option("--analyze/--no-analyze", default=None, help="Run a job that analyzes the run after merge.  "
@@ -29,6 +33,21 @@ JOB_OPTIONS = [
 def job_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command the options of the jobs that it submits."""
     return with_options(JOB_OPTIONS, command)
+
+
+def profile_again(run: RunFolder, typed: str | None) -> Profile:
+    """The profile of the option --profile, else the recorded one; prints a note if its file has changed since.
+
+    Raises:
+        UsageError: the profile is not valid or cannot be read.
+        EmbedkitError: the run was never submitted, or its copy of the profile is damaged.
+    """
+    if typed is not None:
+        return load_profile(typed)
+    before = last_submission(run)
+    profile = recorded_profile(run, before)
+    print_lines(*changed_note(before))
+    return profile
 
 
 def print_submission(run: RunFolder, done: SubmissionResult) -> None:

@@ -11,10 +11,10 @@ from jobs.cli.forecast import ForecastOptions, print_forecast
 from jobs.cli.open_run import open_run
 from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
-from jobs.cli.submission import job_options, print_submission
+from jobs.cli.submission import job_options, print_submission, profile_again
 from jobs.output import new_console
 from jobs.profiles import load_profile
-from jobs.submit import SubmitOptions, check_new_run, last_profile, refuse_if_active, submit_missing
+from jobs.submit import ProfileCheck, SubmitOptions, check_new_run, new_run_chain, refuse_if_active, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +22,7 @@ class SubmitCommandOptions:
     """The options of `submit` besides the request. `preflight`, `analyze`: None if they were not typed."""
 
     profile_name: str | None
+    no_profile_check: bool
     preflight: bool | None
     analyze: bool | None
     dry_run: bool
@@ -45,21 +46,26 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
     if options.analyze:
         require_libraries(Options())
+    profile_check = ProfileCheck(wanted=not options.no_profile_check)
     check = _refuse_without_profile
     if profile is not None:
-        check = partial(check_new_run, profile, options.preflight, options.analyze)
+        check = partial(check_new_run, profile, options.preflight, options.analyze, profile_check)
     folder, config = open_run(request, "plan" if options.dry_run else "submit", on_gpus=on_gpus, check=check)
     if profile is None:
-        profile = load_profile(last_profile(folder)[0])
+        profile = profile_again(folder, None)
     if folder.config.exists():
         refuse_if_active(folder)
     parallel = request.num_gpus or config.num_gpus
     preflight, analyze = options.preflight, options.analyze
     if options.dry_run:
         dry_run = ForecastOptions(parallel=parallel, scripts=options.scripts, preflight=preflight, analyze=analyze)
+        jobs = new_run_chain(profile, preflight, analyze, config)
+        profile_check.warn(folder, profile, [job.stage for job in jobs])
         print_forecast(folder, config, profile, dry_run, new_console())
         return
-    how = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
+    how = SubmitOptions(
+        parallel=parallel, why="submit", preflight=preflight, analyze=analyze, profile_check=profile_check
+    )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, done)
 

@@ -15,7 +15,8 @@ from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
 from embedkit.storage import release_ended
 from jobs.local import Job, LocalQueue, make_slots, visible_gpus
-from jobs.node.scratch import node_scratch, pack_compiled
+from jobs.node.node_folders import remove_abandoned
+from jobs.node.scratch import node_scratch, pack_compiled, scratch_roots
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.profiles import STAGES, Stage
@@ -65,6 +66,8 @@ class SlurmJob:
 
     def _work(self) -> None:
         path = self._run.path
+        if self._stage in ("prepare", "merge", "analyze"):
+            remove_abandoned(scratch_roots())  # the stages with an engine do it in node_scratch
         if self._stage == "merge":
             self._release(self._run.merge_lock)
             if (why := failed_preflight(self._run)) is not None:

@@ -8,49 +8,62 @@ from jobs.profiles import Profile, Resources
 from jobs.slurm import Site, Task, host_names, queue, read_site, require_slurm, with_accounts
 from jobs.submit.account_limits import submit_limits
 from jobs.submit.chain import ChainJob, whole_chain
+from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_profile.nodes import eligible_nodes
 from jobs.submit.check_profile.whole_nodes import fix_idle_gpus, idle_gpus
 
 
-def check_new_run(profile: Profile, preflight: bool | None, analyze: bool | None, config: RunConfig) -> None:
+def check_new_run(
+    profile: Profile, preflight: bool | None, analyze: bool | None, profile_check: ProfileCheck, config: RunConfig
+) -> None:
     """Raise before a run is created that could not be submitted.
 
     Args:
         profile: the site's.
         preflight: --preflight or --no-preflight; None if neither was given.
         analyze: --analyze or --no-analyze; None if neither was given.
+        profile_check: the check of a profile that is new to the run.
         config: the run's.
 
     Raises:
-        UsageError: as check_limits.
+        UsageError: as check_limits, or the cluster would refuse the profile.
         EmbedkitError: there is no Slurm here, or it does not answer.
     """
     require_slurm()
+    jobs = new_run_chain(profile, preflight, analyze, config)
+    site = profile_check.require(None, profile, [job.stage for job in jobs])
+    check_limits(profile, jobs, queue(), site)
+
+
+def new_run_chain(profile: Profile, preflight: bool | None, analyze: bool | None, config: RunConfig) -> list[ChainJob]:
+    """The jobs of a run that was not submitted yet. Arguments as in check_new_run."""
     with_preflight = config.request.engine != "hash" if preflight is None else preflight
     workers = profile.stages["embed"].gpus_per_job
-    check_limits(profile, whole_chain(config.request.shards or 1, 1, with_preflight, workers, bool(analyze)), queue())
+    return whole_chain(config.request.shards or 1, 1, with_preflight, workers, bool(analyze))
 
 
-def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Task]) -> None:
+def check_limits(profile: Profile, jobs: Sequence[ChainJob], queued: Sequence[Task], site: Site | None = None) -> None:
     """Check that jobs fit into the limits of the cluster and the account.
 
     Args:
         profile: the site's.
         jobs: what is to be submitted.
         queued: the user's tasks that are queued or running and will stay.
+        site: the cluster with its accounts, if it was read already.
 
     Raises:
         UsageError: they do not fit: the error names the limit and the number of shards that fits. Or each task of
             embed would hold a whole node and use only some of its GPUs.
         EmbedkitError: Slurm does not answer.
     """
-    site = read_site(need_partitions=False)
+    was_read = site is not None
+    site = site or read_site(need_partitions=False)
     embed = profile.stages["embed"]
     arrays = [job for job in jobs if job.indices]
     if arrays:
         _refuse_idle_gpus(embed, site)
     _check_array_size(arrays, site)
-    if "limits" in site.enforced:
+    if not was_read and "limits" in site.enforced:
         site = with_accounts(site)
     count = sum(job.tasks for job in jobs)
     for limit in submit_limits(embed, site):

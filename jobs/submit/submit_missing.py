@@ -1,7 +1,7 @@
 """Submit a run to Slurm, for the first time or again: only the jobs that are missing."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -12,9 +12,10 @@ from embedkit.run import RunFolder
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
-from jobs.records import Attempts, Submission, Submissions
+from jobs.records import Attempts, Submission, Submissions, record_profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
+from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import check_limits
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
@@ -52,6 +53,8 @@ class SubmitOptions:
     """Give more memory to shards that ran out of it."""
     dry_run: bool = False
     """Plan, but submit nothing."""
+    profile_check: ProfileCheck = field(default_factory=ProfileCheck)
+    """The check of a profile that is new to the run."""
     preflight: bool | None = None
     """Run a preflight before the shards; None: as before."""
     analyze: bool | None = None
@@ -64,7 +67,8 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     Jobs whose dependency can no longer be satisfied are cancelled first.
 
     Raises:
-        UsageError: a limit of the cluster or the account is too small, or a shard does not exist.
+        UsageError: a limit of the cluster or the account is too small, the cluster would refuse a profile that is new
+            to the run, or a shard does not exist.
         EmbedkitError: another command is submitting this run, or Slurm does not answer or refuses.
     """
     require_slurm()
@@ -79,12 +83,17 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         indices = [index for job in plan.submit for index in job.indices or ()]
         profile, adapted = adapt_profile(run, profile, indices, options.more_memory)
         failed = _failures(run, indices)
+        stages = [job.stage for job in plan.submit]
         if options.dry_run:
+            options.profile_check.warn(run, profile, stages)
             return SubmissionResult(state, plan, profile, adapted, failed, dry_run=True)
-        check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel])
+        site = options.profile_check.require(run, profile, stages)
+        check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel], site)
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)
+        if plan.submit:
+            record_profile(run, profile)
         lines = submit(run, profile, plan.submit, options.why)
         return SubmissionResult(state, plan, profile, adapted, failed, tuple(lines))
 
@@ -119,8 +128,8 @@ def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
     return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in by_cause.items())
 
 
-def last_profile(run: RunFolder) -> tuple[str, int | None]:
-    """The profile of the last submission, and how many shards could run at once (None: no limit).
+def last_submission(run: RunFolder) -> Submission:
+    """The newest submission of embed; the newest line if there is none, since a submit may be killed before embed.
 
     Raises EmbedkitError if the run was never submitted.
     """
@@ -131,5 +140,4 @@ def last_profile(run: RunFolder) -> tuple[str, int | None]:
             f"{run.path}: this run was never submitted to Slurm; submit it with "
             f"`embedkit submit --resume --run-name {run.name} --profile NAME`"
         )
-    line = record.last("embed") or lines[-1]  # a submit may have been killed before embed
-    return line.profile, None if line.tasks_at_once is None else line.tasks_at_once * line.per_job
+    return record.last("embed") or lines[-1]
