@@ -21,6 +21,7 @@ class RerunOptions:
     profile_name: str | None
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None
     dry_run: bool
     shards: tuple[int, ...]
     num_gpus: int | None
@@ -62,6 +63,7 @@ def rerun(folder: RunFolder, options: RerunOptions) -> None:
         dry_run=options.dry_run,
         preflight=options.preflight,
         analyze=options.analyze,
+        allow_mixed=options.allow_mixed,
     )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, done)

@@ -7,6 +7,7 @@ from embedkit.errors import UsageError
 from embedkit.storage import run_lock
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
+from jobs.cli.options import allow_mixed_option
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.cli.summary import print_summary
 from jobs.local import make_slots, run_stages, visible_gpus
@@ -16,7 +17,8 @@ from jobs.submit import refuse_if_active
 
 @click.command()
 @request_options
-def run(request: RequestOptions) -> None:
+@allow_mixed_option
+def run(request: RequestOptions, allow_mixed: bool) -> None:
     """Prepare, embed and merge on this machine.
 
     It uses all GPUs of the machine unless --num-gpus is given.
@@ -27,7 +29,7 @@ def run(request: RequestOptions) -> None:
     slots = make_slots(*slots_of(config, request.num_gpus))
     print_lines(f"run {folder.path}")
     with with_resume_hint(folder), run_lock(folder.run_lock, "running this run"):
-        run_stages(folder, slots, console)
+        run_stages(folder, slots, console, allow_mixed)
         print_summary(folder, read(folder.success, Success), console)
 
 

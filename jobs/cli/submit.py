@@ -19,11 +19,12 @@ from jobs.submit import SubmitOptions, check_new_run, last_profile, refuse_if_ac
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitCommandOptions:
-    """The options of `submit` besides the request. `preflight`, `analyze`: None if they were not typed."""
+    """The options of `submit` besides the request; None if they were not typed."""
 
     profile_name: str | None
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None
     dry_run: bool
     scripts: bool
 
@@ -56,10 +57,18 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     parallel = request.num_gpus or config.num_gpus
     preflight, analyze = options.preflight, options.analyze
     if options.dry_run:
-        dry_run = ForecastOptions(parallel=parallel, scripts=options.scripts, preflight=preflight, analyze=analyze)
+        dry_run = ForecastOptions(
+            parallel=parallel,
+            scripts=options.scripts,
+            preflight=preflight,
+            analyze=analyze,
+            allow_mixed=options.allow_mixed,
+        )
         print_forecast(folder, config, profile, dry_run, new_console())
         return
-    how = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
+    how = SubmitOptions(
+        parallel=parallel, why="submit", preflight=preflight, analyze=analyze, allow_mixed=options.allow_mixed
+    )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, done)
 

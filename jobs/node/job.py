@@ -28,11 +28,12 @@ log = logging.getLogger("embedkit")
 
 
 class SlurmJob:
-    """One attempt at one job of a run."""
+    """One attempt at one job of a run. `allow_mixed`: accept shards of different engines."""
 
-    def __init__(self, stage: Stage, run: RunFolder) -> None:
+    def __init__(self, stage: Stage, run: RunFolder, allow_mixed: bool = False) -> None:
         self._stage = stage
         self._run = run
+        self._allow_mixed = allow_mixed
         self._shard = array_index() if stage == "embed" else None
         self._attempts = Attempts(run, stage, self._shard)
         self._signals = SignalWatcher(self._stop)
@@ -69,7 +70,7 @@ class SlurmJob:
             self._release(self._run.merge_lock)
             if (why := failed_preflight(self._run)) is not None:
                 log.error("the preflight failed, so embed did not start: %s", why)
-            merge_task(path)
+            merge_task(path, self._allow_mixed)
             return
         if self._stage == "analyze":
             self._release(self._run.analysis_lock)
@@ -81,10 +82,10 @@ class SlurmJob:
             return
         with node_scratch(self._run) as compiled:
             if self._shard is None:
-                preflight_task(path)
+                preflight_task(path, self._allow_mixed)
                 pack_compiled(self._run, compiled)
             else:
-                embed_task(path, self._shard)
+                embed_task(path, self._shard, self._allow_mixed)
 
     def _stop(self, received: signal.Signals) -> None:
         """Requeue the job, unless it was cancelled or was stopped too often in a row without progress."""
@@ -117,8 +118,8 @@ class SlurmJob:
 class GroupJob(SlurmJob):
     """One attempt at an array task with several shards: one worker per shard, side by side, each with its own GPU."""
 
-    def __init__(self, run: RunFolder, shards: Sequence[int], workers: int) -> None:
-        super().__init__("embed", run)
+    def __init__(self, run: RunFolder, shards: Sequence[int], workers: int, allow_mixed: bool = False) -> None:
+        super().__init__("embed", run, allow_mixed)
         self._workers = workers
         self._open = {shard: Attempts(run, "embed", shard) for shard in shards}
         """The attempts files of the shards that have not ended."""
@@ -153,7 +154,8 @@ class GroupJob(SlurmJob):
                 done, code = len(durable_chunks(self._run.shard(shard))), error_code_of(scratch, shard)
                 self._open.pop(shard).add(what, done, why or "", code, with_usage=False)
 
-            jobs = [Job(name, embed_in_worker, (self._run.path, shard, scratch)) for name, shard in names.items()]
+            arguments = {name: (self._run.path, shard, scratch, self._allow_mixed) for name, shard in names.items()}
+            jobs = [Job(name, embed_in_worker, own) for name, own in arguments.items()]
             queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), scratch)
             queue.run(jobs, lambda: None, on_end)
         if failed:
@@ -180,6 +182,7 @@ def main() -> None:
         help="all shards of the array, cut into groups of --per-job; the array index is the first of a group",
     )
     parser.add_argument("--per-job", type=int, default=1)
+    parser.add_argument("--allow-mixed", action="store_true", help="accept shards that different engines made")
     arguments = parser.parse_args()
     log_to_stderr()
     enter_job(job_of_this_process())
@@ -189,9 +192,10 @@ def main() -> None:
         parser.error("embed runs in a job array only: start it with sbatch --array")
     job: SlurmJob
     if arguments.shards is None or index is None:
-        job = SlurmJob(arguments.stage, run)
+        job = SlurmJob(arguments.stage, run, arguments.allow_mixed)
     else:
-        job = GroupJob(run, group_of(index, array_indices(arguments.shards), arguments.per_job), arguments.per_job)
+        group = group_of(index, array_indices(arguments.shards), arguments.per_job)
+        job = GroupJob(run, group, arguments.per_job, arguments.allow_mixed)
     sys.exit(job.run())
 
 

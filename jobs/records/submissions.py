@@ -35,6 +35,7 @@ class Submission(Document, frozen=True):
         cpus: CPUs per task.
         gpus: GPUs per task.
         shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
+        allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
     """
 
     format: int
@@ -53,6 +54,7 @@ class Submission(Document, frozen=True):
     gpus: int = 0
     shards: str = ""
     per_job: int = 1
+    allow_mixed: bool = False
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -166,7 +168,14 @@ def _shards(task: Task, line: Submission) -> tuple[int, ...]:
 
 
 def new_submission(
-    stage: Stage, array: str, dependency: str, why: str, profile: str, resources: Resources, shards: str = ""
+    stage: Stage,
+    array: str,
+    dependency: str,
+    why: str,
+    profile: str,
+    resources: Resources,
+    shards: str = "",
+    allow_mixed: bool = False,
 ) -> Submission:
     """The line before an sbatch; `shards` is set for an array whose tasks have several."""
     return Submission(
@@ -186,6 +195,7 @@ def new_submission(
         gpus=resources.gpu_count,
         shards=shards,
         per_job=resources.gpus_per_job,
+        allow_mixed=allow_mixed,
     )
 
 
