@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embedkit.documents import RunConfig, read
 from embedkit.embed import durable_chunks
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, GpuDiffers
 from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
 from embedkit.storage import release_ended
@@ -20,7 +20,7 @@ from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.profiles import STAGES, Stage
 from jobs.records import MAX_ATTEMPTS_WITHOUT_PROGRESS, Attempts, EventKind, failed_preflight, group_of, log_name
-from jobs.slurm import array_indices, may_run, state_of
+from jobs.slurm import array_indices, exclude_from_waiting_tasks, job_id, may_run, state_of
 from jobs.slurm_environment import array_index, job_of_this_process
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
@@ -53,6 +53,8 @@ class SlurmJob:
                     self._record("failed", str(error), error.code)
                 else:
                     self._record("failed", f"{type(error).__name__}: {error}")
+                if isinstance(error, GpuDiffers) and self._shard is not None:
+                    _keep_waiting_tasks_off_this_node()
                 return code
         self._record("finished")
         return 0
@@ -140,6 +142,7 @@ class GroupJob(SlurmJob):
     def _work(self) -> None:
         names = {log_name("embed", shard): shard for shard in self._open}
         failed: list[int] = []
+        codes: set[str] = set()
 
         with node_scratch(self._run):
             scratch = Path(tempfile.gettempdir())
@@ -152,12 +155,15 @@ class GroupJob(SlurmJob):
                     log.error("%s failed: %s", name, why)
                 what: EventKind = "finished" if why is None else "failed"
                 done, code = len(durable_chunks(self._run.shard(shard))), error_code_of(scratch, shard)
+                codes.add(code)
                 self._open.pop(shard).add(what, done, why or "", code, with_usage=False)
 
             arguments = {name: (self._run.path, shard, scratch, self._allow_mixed) for name, shard in names.items()}
             jobs = [Job(name, embed_in_worker, own) for name, own in arguments.items()]
             queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), scratch)
             queue.run(jobs, lambda: None, on_end)
+        if GpuDiffers.code in codes:
+            _keep_waiting_tasks_off_this_node()
         if failed:
             raise EmbedkitError(f"shards {', '.join(map(str, sorted(failed)))} failed; see logs/embed-*.log")
 
@@ -170,6 +176,16 @@ class GroupJob(SlurmJob):
                 f"{current_job().node}: check gpus or gres in the profile"
             )
         return gpus[: self._workers] if len(gpus) >= self._workers else []
+
+
+def _keep_waiting_tasks_off_this_node() -> None:
+    """Exclude this node from the tasks of this job's array that have not started. Logs the result; raises nothing."""
+    job = current_job()
+    try:
+        if exclude_from_waiting_tasks(job_id(job.name), job.node):
+            log.info("the array's waiting tasks will not start on %s", job.node)
+    except EmbedkitError as error:
+        log.warning("the array's waiting tasks may still start on %s: %s", job.node, error)
 
 
 def main() -> None:
