@@ -15,23 +15,23 @@ def exclude_from_waiting_tasks(array: str, node: str) -> bool:
     Raises EmbedkitError if Slurm refuses or does not answer.
     """
     waiting = parse_waiting(run_slurm("scontrol", "show", "job", "-o", array))
-    if waiting is None:
-        return False
-    task, excluded = waiting
-    run_slurm("scontrol", "update", f"JobId={task}", f"ExcNodeList={','.join([*excluded, node])}")
-    return True
+    for task, excluded in waiting:
+        run_slurm("scontrol", "update", f"JobId={task}", f"ExcNodeList={','.join([*excluded, node])}")
+    return bool(waiting)
 
 
-def parse_waiting(text: str) -> tuple[str, tuple[str, ...]] | None:
-    """Read `scontrol show job -o` of an array: the name of its waiting tasks, and the nodes that they exclude.
+def parse_waiting(text: str) -> list[tuple[str, tuple[str, ...]]]:
+    """Read `scontrol show job -o` of an array: the names of its waiting tasks, each with the nodes that it excludes.
 
-    The name is `123_[5-9]`. Slurm shows all tasks that wait in one line, and each that has started in one of its own.
-    None if no task waits.
+    Tasks that never started share a line and a name, `123_[5-9]`. One that was requeued has its own, `123_4`.
     """
+    found: list[tuple[str, tuple[str, ...]]] = []
     for line in text.splitlines():
         fields = dict(re.findall(r"(?:^| )(\w+)=(\S*)", line))
-        if fields.get("JobState") == "PENDING" and "ArrayTaskId" in fields:
-            excluded = fields.get("ExcNodeList", "(null)")
-            name = f"{fields.get('ArrayJobId', fields['JobId'])}_[{fields['ArrayTaskId'].partition('%')[0]}]"
-            return name, () if excluded in ("", "(null)") else (excluded,)
-    return None
+        if fields.get("JobState") != "PENDING" or "ArrayTaskId" not in fields:
+            continue
+        indices = fields["ArrayTaskId"].partition("%")[0]
+        name = f"{fields['ArrayJobId']}_{indices if indices.isdecimal() else f'[{indices}]'}"
+        excluded = fields.get("ExcNodeList", "(null)")
+        found.append((name, () if excluded in ("", "(null)") else (excluded,)))
+    return found
