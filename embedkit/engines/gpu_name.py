@@ -5,6 +5,7 @@ embedkit, so it answers in a fraction of a second.
 """
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -12,14 +13,16 @@ SECONDS = 60.0
 """Limit for the driver's answer. A driver without persistence mode needs some seconds when no process uses the GPU."""
 
 
-def gpu_name() -> str:
+def gpu_name(visible: str | None = None) -> str:
     """The name of the first visible GPU, as torch.cuda.get_device_name() gives it.
 
-    It is "" if there is no driver, no visible GPU, or no answer. CUDA_VISIBLE_DEVICES decides which GPU is the first.
+    It is "" if there is no driver, no visible GPU, or no answer. CUDA_VISIBLE_DEVICES decides which GPU is the first;
+    `visible` is a different value for it.
     """
     command = [sys.executable, "-I", "-S", __file__]
+    environment = os.environ if visible is None else os.environ | {"CUDA_VISIBLE_DEVICES": visible}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS, stdin=subprocess.DEVNULL)
+        done = subprocess.run(command, capture_output=True, timeout=SECONDS, stdin=subprocess.DEVNULL, env=environment)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""

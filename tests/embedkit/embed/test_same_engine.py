@@ -12,8 +12,10 @@ import pytest
 
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import FORMAT, EngineRecord, Plan, Preflight, RunConfig, ShardManifest
-from embedkit.embed.same_engine import finished_engine, refused_fields
+from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, preflight_engine, refused_fields
+from embedkit.embed.stage import embed_shards
 from embedkit.engines.gpu_name import gpu_name
+from embedkit.errors import EngineDiffers, GpuDiffers
 from embedkit.run import RunFolder
 from embedkit.versions import importable_version, versions
 from jobs.records.attempts import Attempts
@@ -60,6 +62,14 @@ def job(run: RunFolder, stage: str, *options: str, **environment: str) -> subpro
         env=os.environ | {"SLURM_JOB_ID": "11", "SLURMD_NODENAME": "n7"} | array | environment,
         timeout=200,
     )
+
+
+def without_torch(folder: Path) -> dict[str, str]:
+    """An environment in which engines fail at once, because torch cannot be imported."""
+    package = folder / "without" / "torch"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").write_text("raise ImportError('hidden')\n")
+    return {"PYTHONPATH": str(package.parent)}
 
 
 @pytest.fixture(scope="module")
@@ -123,54 +133,33 @@ def test_version_is_of_the_package_that_import_finds(tmp_path: Path, monkeypatch
 # Before the engine starts
 
 
-@pytest.mark.parametrize("way", ["as a job", "as a command"])
-def test_stand_in_gpu_of_a_different_model_stops_the_task(way: str, gpu_run: RunFolder, tmp_path: Path) -> None:
-    write_preflight(gpu_run, record())
-    node = stand_in_driver(tmp_path, A100)
-    done = (
-        job(gpu_run, "embed", **node)
-        if way == "as a job"
-        else embedkit("embed", gpu_run.path, "--shard", 1, check=False, **node)
-    )
-    assert done.returncode == 1
-    assert f"has GPU {A100}; the preflight on n1 had GPU {H100}" in done.stderr
-    assert "shard 1 stops here: merge refuses shards that different engines made" in done.stderr
-    assert f"differ by a cosine of about 0.0001): {gpu_run.resume_command} --allow-mixed" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "Loading weights" not in done.stderr
-    if way == "as a job":
-        (attempt,) = Attempts(gpu_run, "embed", 1).attempts()
-        assert (attempt.node, attempt.error_code) == ("n7", "gpu-differs")
-        assert attempt.why == f"n7 has GPU {A100}; the preflight on n1 had GPU {H100}"
-
-
-def test_a_task_on_a_cluster_names_what_to_type(gpu_run: RunFolder, tmp_path: Path) -> None:
+def test_stand_in_gpu_of_a_different_model_stops_the_task(gpu_run: RunFolder, tmp_path: Path) -> None:
     write_preflight(gpu_run, record())
     gpu_run.submissions.touch()
-    said = job(gpu_run, "embed", **stand_in_driver(tmp_path, A100)).stderr
+    done = job(gpu_run, "embed", **stand_in_driver(tmp_path, A100))
+    assert done.returncode == 1
+    assert f"n7 has GPU {A100}; the preflight on n1 had GPU {H100}" in done.stderr
+    assert "shard 1 stops here: merge refuses shards that different engines made" in done.stderr
     rerun = f"embedkit rerun {gpu_run.path}"
-    assert f"on other nodes: {rerun} (it excludes n7)" in said
-    assert "name it in the profile's [embed], with gres or constraint" in said
-    assert f"if it is not the preflight's, type {rerun} --preflight then" in said
-    assert f"{rerun} --allow-mixed" in said
-
-
-def test_a_stand_in_gpu_of_the_same_model_goes_on(gpu_run: RunFolder, tmp_path: Path) -> None:
-    """The engine then fails, because there is no GPU."""
-    write_preflight(gpu_run, record())
-    done = job(gpu_run, "embed", **stand_in_driver(tmp_path, H100))
-    assert done.returncode == 1
-    assert "stops here" not in done.stderr
-    assert "Loading weights" in done.stderr or "CUDA" in done.stderr
+    assert f"on other nodes: {rerun} (it excludes n7)" in done.stderr
+    assert "name it in the profile's [embed], with gres or constraint" in done.stderr
+    assert f"if it is not the preflight's, type {rerun} --preflight then" in done.stderr
+    assert f"differ by a cosine of about 0.0001): {rerun} --allow-mixed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Loading weights" not in done.stderr
     (attempt,) = Attempts(gpu_run, "embed", 1).attempts()
-    assert attempt.error_code == ""
+    assert (attempt.node, attempt.error_code) == ("n7", "gpu-differs")
+    assert attempt.why == f"n7 has GPU {A100}; the preflight on n1 had GPU {H100}"
 
 
-def test_without_a_driver_the_engines_start_decides(gpu_run: RunFolder) -> None:
+def test_the_same_or_no_stand_in_gpu_goes_on_to_the_engine(gpu_run: RunFolder, tmp_path: Path) -> None:
     write_preflight(gpu_run, record())
-    done = job(gpu_run, "embed", CUDA_VISIBLE_DEVICES="")
-    assert done.returncode == 1
-    assert "stops here" not in done.stderr
+    for more in ({}, {"CUDA_VISIBLE_DEVICES": ""}):
+        done = job(gpu_run, "embed", **stand_in_driver(tmp_path, H100), **without_torch(tmp_path), **more)
+        assert done.returncode == 2
+        assert "stops here" not in done.stderr
+        assert "--engine transformers: it cannot be imported here" in done.stderr
+    assert {attempt.error_code for attempt in Attempts(gpu_run, "embed", 1).attempts()} == {""}
 
 
 def test_changed_versions_stop_the_task_and_name_both(gpu_run: RunFolder, tmp_path: Path) -> None:
@@ -185,15 +174,26 @@ def test_changed_versions_stop_the_task_and_name_both(gpu_run: RunFolder, tmp_pa
 
 
 def test_each_worker_looks_at_its_own_stand_in_gpu(gpu_run: RunFolder, tmp_path: Path) -> None:
-    """The local queue gives each worker one GPU, as a task with gpus_per_job does."""
+    """A task with gpus_per_job = 2 on a node with two models."""
     write_preflight(gpu_run, record())
-    node = stand_in_driver(tmp_path, H100, A100)
-    options = ("--resume", "--run-name", "gpus", "--output-dir", tmp_path, "--num-gpus", 2)
-    assert embedkit("run", *options, check=False, CUDA_VISIBLE_DEVICES="0,1", **node).returncode == 1
-    logs = [(gpu_run.logs / f"embed-0000{shard}.log").read_text() for shard in (0, 1)]
-    assert f"has GPU {A100}" in logs[1]
-    assert "set CUDA_VISIBLE_DEVICES to them" in logs[1]
-    assert "stops here" not in logs[0]
+    node = stand_in_driver(tmp_path, A100, H100)
+    group = {"SLURM_ARRAY_TASK_ID": "0", "CUDA_VISIBLE_DEVICES": "0,1", **without_torch(tmp_path)}
+    assert job(gpu_run, "embed", "--shards", "0-1", "--per-job", "2", **node, **group).returncode == 1
+    first, second = ((gpu_run.logs / f"embed-0000{shard}.log").read_text() for shard in (0, 1))
+    assert f"n7 has GPU {A100}; the preflight on n1 had GPU {H100}" in first
+    assert "stops here" not in second
+    codes = [Attempts(gpu_run, "embed", shard).attempts()[-1].error_code for shard in (0, 1)]
+    assert codes == ["gpu-differs", ""]
+
+
+def test_local_run_refuses_stand_in_gpus_of_two_models(gpu_run: RunFolder, tmp_path: Path) -> None:
+    options = ("run", "--resume", "--run-name", "gpus", "--output-dir", tmp_path)
+    node = {**stand_in_driver(tmp_path, H100, A100, H100), "CUDA_VISIBLE_DEVICES": "0,1,2"}
+    refused = embedkit(*options, check=False, **node)
+    assert refused.returncode == 2
+    assert f"GPUs of several models (0: {H100}, 1: {A100}, 2: {H100})" in refused.stderr
+    assert "CUDA_VISIBLE_DEVICES=0,2, or accept both with --allow-mixed" in refused.stderr
+    assert not (gpu_run.logs / "embed-00000.log").exists()
 
 
 # Once the engine has started
@@ -208,52 +208,48 @@ def test_merge_and_tasks_compare_the_same_fields() -> None:
 
 
 def test_a_finished_shard_decides_and_not_the_preflight(unfinished_run: RunFolder) -> None:
-    plan = read(unfinished_run.plan, Plan)
-    reference = finished_engine(unfinished_run, plan)
+    reference = finished_engine(unfinished_run, read(unfinished_run.plan, Plan))
     assert reference is not None
     assert reference.source.startswith("shard 0, embedded on ")
     change_engine(unfinished_run, 0, gpu="")
     write_preflight(unfinished_run, record())
-    embedkit("embed", unfinished_run.path, "--shard", 1)
+    embed_shards(unfinished_run, [1])
     assert unfinished_run.shard_manifest(1).exists()
 
 
 def test_different_from_a_finished_shard_is_not_embedded(unfinished_run: RunFolder) -> None:
-    failed = embedkit("embed", unfinished_run.path, "--shard", 1, check=False)
-    assert failed.returncode == 1
     host = read(unfinished_run.shard_manifest(0), ShardManifest).host
-    assert f"has GPU (none); shard 0, embedded on {host}, had GPU {A100}" in failed.stderr
+    with pytest.raises(GpuDiffers) as caught:
+        embed_shards(unfinished_run, [1])
+    assert f"has GPU (none); shard 0, embedded on {host}, had GPU {A100}" in str(caught.value)
+    assert "set CUDA_VISIBLE_DEVICES to them" in str(caught.value)
+    assert f"{unfinished_run.resume_command} --allow-mixed" in str(caught.value)
     assert not unfinished_run.shard(1).exists()
-    assert "set CUDA_VISIBLE_DEVICES to them" in failed.stderr
 
 
-def test_vectors_of_a_different_length_are_never_accepted(unfinished_run: RunFolder) -> None:
-    change_engine(unfinished_run, 0, gpu="")
-    write_preflight(unfinished_run, record())
-    for shard in (0, 2):
-        shutil.rmtree(unfinished_run.shard(shard))
-    failed = embedkit("embed", unfinished_run.path, "--allow-mixed", check=False)
-    assert failed.returncode == 1
-    assert "has dim 64; the preflight on n1 had dim 32" in failed.stderr
-    assert "--allow-mixed" not in failed.stderr.replace(str(unfinished_run.path), "")
+def test_vectors_of_a_different_length_are_never_accepted(prepared_run: RunFolder) -> None:
+    check = EngineCheck(prepared_run, Reference(record(), "the preflight on n1"), "shard 1", allow_mixed=True)
+    check.started(record(gpu=A100))
+    with pytest.raises(EngineDiffers) as caught:
+        check.started(record(dim=64))
+    assert "has dim 64; the preflight on n1 had dim 32" in str(caught.value)
+    assert "--allow-mixed" not in str(caught.value)
 
 
-@pytest.mark.parametrize("way", ["job", "run"])
-def test_allowed_the_difference_is_logged_and_merged(way: str, unfinished_run: RunFolder, tmp_path: Path) -> None:
-    if way == "job":
-        done = job(unfinished_run, "embed", "--allow-mixed")
-        assert done.returncode == 0, done.stderr
-        assert "embedded all the same, because of --allow-mixed" in done.stderr
-        assert job(unfinished_run, "merge").returncode == 1
-        assert job(unfinished_run, "merge", "--allow-mixed").returncode == 0
-    else:
-        options = ("--resume", "--run-name", "run", "--output-dir", tmp_path)
-        refused = embedkit("run", *options, check=False)
-        assert f"{unfinished_run.resume_command} --allow-mixed" in refused.stderr
-        embedkit("run", *options, "--allow-mixed")
+def test_allowed_the_difference_is_logged_and_merged(unfinished_run: RunFolder) -> None:
+    done = job(unfinished_run, "embed", "--allow-mixed")
+    assert done.returncode == 0, done.stderr
+    assert "embedded all the same, because of --allow-mixed" in done.stderr
+    assert job(unfinished_run, "merge").returncode == 1
+    assert job(unfinished_run, "merge", "--allow-mixed").returncode == 0
     success = json.loads(unfinished_run.success.read_bytes())
     assert success["mixed_engines_allowed"] is True
     assert {engine["gpu"] for engine in success["engines"]} == {"", A100}
+
+
+def test_a_local_run_continues_with_what_is_allowed(unfinished_run: RunFolder, tmp_path: Path) -> None:
+    embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path, "--allow-mixed")
+    assert json.loads(unfinished_run.success.read_bytes())["mixed_engines_allowed"] is True
 
 
 def test_preflight_compares_with_finished_shards(unfinished_run: RunFolder) -> None:
@@ -267,9 +263,10 @@ def test_preflight_compares_with_finished_shards(unfinished_run: RunFolder) -> N
     assert unfinished_run.preflight.exists()
 
 
-def test_a_preflight_of_a_damaged_file_is_not_compared(unfinished_run: RunFolder) -> None:
-    for shard in (0, 2):
-        shutil.rmtree(unfinished_run.shard(shard))
-    unfinished_run.preflight.write_text("{}")
-    done = embedkit("embed", unfinished_run.path, "--shard", 1)
-    assert "not compared with the preflight: " in done.stderr
+def test_a_damaged_or_foreign_preflight_is_not_compared(prepared_run: RunFolder) -> None:
+    plan = read(prepared_run.plan, Plan)
+    write_preflight(prepared_run, record())
+    assert preflight_engine(prepared_run, plan) is not None
+    assert preflight_engine(prepared_run, msgspec.structs.replace(plan, request_sha256="0" * 64)) is None
+    prepared_run.preflight.write_text("{}")
+    assert preflight_engine(prepared_run, plan) is None
