@@ -92,8 +92,8 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
         watchdog.heartbeat("checking the node", START_SECONDS)
         _check_files(run, checks)
         _check_versions(config, checks)
-        _check_packages(config, checks, gpus)
         same_engine.before_start(config.request)
+        _check_packages(config, checks, gpus)
         with checks.named("model"):
             require_fetched(run, config, data=False)
             require_same_model(config)

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from embedkit.documents import RunConfig, write
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import EmbedkitError, EngineDiffers, UsageError
 from embedkit.run import RunFolder
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
@@ -19,6 +19,12 @@ from jobs.submit.check_limits import check_limits
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
 from jobs.submit.state import SubmissionState, default_allow_mixed, read_state
+
+ADVICE = {
+    EngineDiffers.code: " (the environment has changed, so no node is excluded: install the earlier versions again, or "
+    "accept both with --allow-mixed)"
+}
+"""By error code: what a rerun does not do by itself."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
     for shard in sorted(shards):
         attempts = Attempts(run, "embed", shard).attempts()
         if attempts and attempts[-1].outcome == "failed":
-            by_cause.setdefault(attempts[-1].why, []).append(shard)
+            by_cause.setdefault(attempts[-1].why + ADVICE.get(attempts[-1].error_code, ""), []).append(shard)
     return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in by_cause.items())
 
 

@@ -14,6 +14,7 @@ from jobs.profiles.schema import Resources
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submissions, new_submission
 from jobs.submit.adapt_profile import _nodes_with_moved_canary, adapt_profile
+from jobs.submit.submit_missing import _failures
 
 
 @pytest.mark.parametrize(
@@ -67,6 +68,8 @@ def test_nodes_with_a_different_gpu_are_excluded(run: RunFolder, monkeypatch: py
 def test_changed_versions_exclude_no_node(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     failed_on(run, "n3", EngineDiffers.code, monkeypatch)
     assert excluded(run, monkeypatch) == (None, None)
+    (line,) = _failures(run, [1, 2])
+    assert line.startswith("shard 1: n3 has GPU A100 (the environment has changed, so no node is excluded: ")
 
 
 def test_events_of_older_versions_have_no_error_code(run: RunFolder) -> None:
