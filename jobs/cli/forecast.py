@@ -1,7 +1,7 @@
 """`embedkit submit --dry-run`: the jobs, their resources, the expected time, and whether there is enough disk space."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from embedkit.run import RunFolder
 from jobs.monitor import Scale, measure, scale, seconds_until_done
 from jobs.output import print_lines
 from jobs.profiles import Profile, Resources
-from jobs.submit import ChainJob, default_analyze, default_preflight, make_script, whole_chain
+from jobs.submit import ChainJob, default_allow_mixed, default_analyze, default_preflight, make_script, whole_chain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,14 @@ class ForecastOptions:
         scripts: whether to print the script of each job too.
         preflight: whether the run gets a preflight; None: as before.
         analyze: whether the run is analyzed after merge; None: as before.
+        allow_mixed: whether shards of different engines are accepted; None: as before.
     """
 
     parallel: int
     scripts: bool
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None = None
 
 
 def print_forecast(
@@ -55,6 +57,8 @@ def print_forecast(
     preflight = default_preflight(run, config) if options.preflight is None else options.preflight
     analyze = default_analyze(run) if options.analyze is None else options.analyze
     jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
+    allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
+    jobs = [replace(job, allow_mixed=allow_mixed) for job in jobs]
     print_lines(f"run {run.path} (nothing is submitted)")
     console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
     begun = StatusReader(run).read().shards if plan is not None else ()

@@ -22,6 +22,7 @@ class RerunOptions:
     no_profile_check: bool
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None
     dry_run: bool
     shards: tuple[int, ...]
     num_gpus: int | None
@@ -64,6 +65,7 @@ def rerun(folder: RunFolder, options: RerunOptions) -> None:
         profile_check=ProfileCheck(wanted=not options.no_profile_check),
         preflight=options.preflight,
         analyze=options.analyze,
+        allow_mixed=options.allow_mixed,
     )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, done)

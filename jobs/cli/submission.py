@@ -26,6 +26,8 @@ JOB_OPTIONS = [
                  "the shards.  [default: yes, except with --engine hash; in a rerun: as before]"),
     click.option("--analyze/--no-analyze", default=None, help="Run a job that analyzes the run after merge.  "
                  "[default: no; in a rerun: as before]"),
+    click.option("--allow-mixed/--no-allow-mixed", default=None, help="Accept shards that different GPU models or "
+                 "versions made.  [default: no; in a rerun: as before]"),
     click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing."),
 ]  # fmt: skip
 

@@ -19,12 +19,13 @@ from jobs.submit import ProfileCheck, SubmitOptions, check_new_run, new_run_chai
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitCommandOptions:
-    """The options of `submit` besides the request. `preflight`, `analyze`: None if they were not typed."""
+    """The options of `submit` besides the request; None if they were not typed."""
 
     profile_name: str | None
     no_profile_check: bool
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None
     dry_run: bool
     scripts: bool
 
@@ -58,13 +59,24 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     parallel = request.num_gpus or config.num_gpus
     preflight, analyze = options.preflight, options.analyze
     if options.dry_run:
-        dry_run = ForecastOptions(parallel=parallel, scripts=options.scripts, preflight=preflight, analyze=analyze)
+        dry_run = ForecastOptions(
+            parallel=parallel,
+            scripts=options.scripts,
+            preflight=preflight,
+            analyze=analyze,
+            allow_mixed=options.allow_mixed,
+        )
         jobs = new_run_chain(profile, preflight, analyze, config)
         profile_check.warn(folder, profile, [job.stage for job in jobs])
         print_forecast(folder, config, profile, dry_run, new_console())
         return
     how = SubmitOptions(
-        parallel=parallel, why="submit", preflight=preflight, analyze=analyze, profile_check=profile_check
+        parallel=parallel,
+        why="submit",
+        preflight=preflight,
+        analyze=analyze,
+        allow_mixed=options.allow_mixed,
+        profile_check=profile_check,
     )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, done)

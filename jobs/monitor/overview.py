@@ -8,8 +8,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from embedkit.check.status import ShardStatus
+from embedkit.check.status import ShardStatus, Status
 from jobs.monitor.classify import STATES, TaskObservations, TaskState, classify
+from jobs.monitor.mixed_gpus import mixed_gpus_note
 from jobs.monitor.observations import ObservationsByTask, RunObservations
 from jobs.monitor.pace import Alert, Medians, alert_for, medians_of, speed_of
 from jobs.monitor.prediction import seconds_left, shard_seconds_left
@@ -46,7 +47,7 @@ def make_overview(observed: RunObservations) -> Overview:
         seconds_left=seconds_left(shards, status.shards, medians, observed.start_seconds, by_task.parallel),
         gpu_hours=sum(hours) if hours else None,
         accounting=None if not observed.submissions else observed.records is not None,
-        notes=(*observed.notes, *_lost_nodes(observed)),
+        notes=(*observed.notes, *_lost_nodes(observed), *mixed_gpus_note(_finished_gpus(status))),
     )
 
 
@@ -61,6 +62,10 @@ def _lost_nodes(observed: RunObservations) -> list[str]:
         f"node {node} was lost; Slurm starts its tasks again by itself{_of_shards(shards)}"
         for node, shards in sorted(lost.items())
     ]
+
+
+def _finished_gpus(status: Status) -> list[tuple[int, str]]:
+    return [(shard.shard, shard.gpu) for shard in status.shards if shard.state == "done"]
 
 
 def _of_shards(shards: Collection[int]) -> str:

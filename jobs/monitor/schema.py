@@ -76,7 +76,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         seconds_left: until all queued and running shards are done; None if unknown.
         gpu_hours: of all shards; None if unknown.
         accounting: whether sacct answered; None if nothing was submitted.
-        notes: what could not be observed and what that means, and nodes that were lost.
+        notes: what could not be observed and what that means, lost nodes, and GPU models if several.
     """
 
     run: str

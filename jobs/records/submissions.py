@@ -37,6 +37,7 @@ class Submission(Document, frozen=True):
         shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
         profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
         profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
+        allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
     """
 
     format: int
@@ -56,6 +57,7 @@ class Submission(Document, frozen=True):
     shards: str = ""
     per_job: int = 1
     profile_sha256: str = ""
+    allow_mixed: bool = False
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -182,6 +184,7 @@ def new_submission(
     resources: Resources,
     shards: str = "",
     profile_sha256: str = "",
+    allow_mixed: bool = False,
 ) -> Submission:
     """The line before an sbatch; `shards` is set for an array whose tasks have several."""
     return Submission(
@@ -202,6 +205,7 @@ def new_submission(
         shards=shards,
         per_job=resources.gpus_per_job,
         profile_sha256=profile_sha256,
+        allow_mixed=allow_mixed,
     )
 
 

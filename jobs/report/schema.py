@@ -174,7 +174,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         cost_ratio: embedded seconds divided by predicted seconds, over the finished shards.
         device_ratio: device seconds divided by predicted seconds, over the same shards.
         accounting: whether Slurm's accounting answered, and had a record of every attempt on the cluster.
-        notes: what is not known and why, for people.
+        notes: what is not known and why, and GPU models if there are several, for people.
     """
 
     run: str

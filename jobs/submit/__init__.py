@@ -5,7 +5,7 @@ from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import check_new_run, new_run_chain
 from jobs.submit.script import make_script
-from jobs.submit.state import default_analyze, default_preflight, refuse_if_active
+from jobs.submit.state import default_allow_mixed, default_analyze, default_preflight, refuse_if_active
 from jobs.submit.submit_missing import SubmissionResult, SubmitOptions, last_submission, submit_missing
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "SubmitOptions",
     "cancel_run",
     "check_new_run",
+    "default_allow_mixed",
     "default_analyze",
     "default_preflight",
     "last_submission",

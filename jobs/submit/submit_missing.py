@@ -1,13 +1,13 @@
 """Submit a run to Slurm, for the first time or again: only the jobs that are missing."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
 
 from embedkit.documents import RunConfig, write
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import EmbedkitError, EngineDiffers, UsageError
 from embedkit.run import RunFolder
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
@@ -19,7 +19,13 @@ from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import check_limits
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
-from jobs.submit.state import SubmissionState, read_state
+from jobs.submit.state import SubmissionState, default_allow_mixed, read_state
+
+ADVICE = {
+    EngineDiffers.code: " (the environment has changed, so no node is excluded: install the earlier versions again, or "
+    "accept both with --allow-mixed)"
+}
+"""By error code: what a rerun does not do by itself."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class SubmitOptions:
     """Run a preflight before the shards; None: as before."""
     analyze: bool | None = None
     """Analyze the run after its merge; None: as before."""
+    allow_mixed: bool | None = None
+    """Accept shards that different engines made; None: as before."""
 
 
 def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options: SubmitOptions) -> SubmissionResult:
@@ -75,13 +83,18 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     if "\\" in str(run.path) or not str(run.path).isprintable():
         raise UsageError(f"{str(run.path)!a}: Slurm accepts no path with a backslash or an invisible character")
     with run_lock(run.submit_lock, "submitting this run"):
-        state = read_state(run, config, _shard_count(run, config), options.preflight, options.analyze)
+        allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
+        shards = _shard_count(run, config)
+        state = read_state(run, config, shards, options.preflight, options.analyze, allow_mixed)
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
         plan = plan_submission(state, options.parallel, options.only, profile.stages["embed"].gpus_per_job)
+        plan = replace(plan, submit=tuple(replace(job, allow_mixed=allow_mixed) for job in plan.submit))
         indices = [index for job in plan.submit for index in job.indices or ()]
-        profile, adapted = adapt_profile(run, profile, indices, options.more_memory)
+        new_reference = len(state.problems) == state.shards and any(job.stage == "preflight" for job in plan.submit)
+        avoid_gpus = not (allow_mixed or new_reference)
+        profile, adapted = adapt_profile(run, profile, indices, options.more_memory, avoid_gpus)
         failed = _failures(run, indices)
         stages = [job.stage for job in plan.submit]
         if options.dry_run:
@@ -124,7 +137,7 @@ def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
     for shard in sorted(shards):
         attempts = Attempts(run, "embed", shard).attempts()
         if attempts and attempts[-1].outcome == "failed":
-            by_cause.setdefault(attempts[-1].why, []).append(shard)
+            by_cause.setdefault(attempts[-1].why + ADVICE.get(attempts[-1].error_code, ""), []).append(shard)
     return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in by_cause.items())
 
 
