@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.profiles import STAGES, Profile, Resources, Stage
-from jobs.slurm import Site, host_names, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
-from jobs.submit.check_profile import accounts, limits, nodes, partition, whole_nodes
+from jobs.slurm import Site, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
+from jobs.submit.check_profile import accounts, gpu_models, limits, nodes, partition, whole_nodes
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
@@ -23,11 +23,15 @@ def check_profile(profile: Profile) -> ProfileReport:
         site = with_wckeys(site)
     if any(resources.reservation for resources in stages):
         site = with_reservations(site)
-    hosts = {text: host_names(text) for one in stages for text in (one.nodelist, one.exclude) if text}
+    hosts = nodes.hosts_of(*stages)
     tables = _tables(profile.path)
     report: list[StageFinding] = []
     for stage in STAGES:
-        findings = [*check_stage(stage, profile.stages[stage], site, hosts), run_test_only(profile, stage)]
+        findings = [*check_stage(stage, profile.stages[stage], site, hosts)]
+        if stage == "preflight":
+            embed = profile.stages["embed"]
+            findings += gpu_models.check_preflight_model(profile.stages[stage], embed, site, hosts)
+        findings.append(run_test_only(profile, stage))
         report += [_of_stage(stage, finding, tables) for finding in findings]
     has_refused = any(finding.level == "refused" for finding in report)
     return ProfileReport(profile=str(profile.path), ok=not has_refused, findings=tuple(report))
@@ -65,6 +69,7 @@ def check_stage(stage: Stage, resources: Resources, site: Site, hosts: nodes.Hos
     yield from accounts.check_reservation(resources, site)
     yield from limits.check_job_limits(resources, site)
     if stage == "embed":
+        yield from gpu_models.check_gpu_models(resources, site, hosts)
         yield limits.check_shards(resources, site)
         yield from limits.check_running_shards(resources, site)
 
