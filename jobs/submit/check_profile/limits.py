@@ -6,7 +6,8 @@ from datetime import timedelta
 from jobs.gres import tres_amounts
 from jobs.profiles import Resources
 from jobs.slurm import Site, minutes_of
-from jobs.submit.account_limits import RUNNING_FIELDS, limit_rows, submit_limits
+from jobs.submit.accepted_shards import accepted_shards
+from jobs.submit.account_limits import RUNNING_FIELDS, limit_rows
 from jobs.submit.check_profile.finding import Finding, note, ok, refused
 
 OTHER_JOBS = 3
@@ -31,13 +32,10 @@ def check_job_limits(resources: Resources, site: Site) -> Iterator[Finding]:
 
 def check_shards(resources: Resources, site: Site) -> Finding:
     """Say how many shards can be submitted at most."""
-    limits = [(site.max_array_size, "MaxArraySize")]
-    for limit in submit_limits(resources, site):
-        shards = max(limit.most - OTHER_JOBS, 0) * resources.gpus_per_job
-        limits.append((shards, f"{limit.name} is {limit.most}"))
-    shards, why = min(limits, key=lambda bound: bound[0])
-    actual = f"at most {shards}, with nothing else queued ({why})"
-    if not shards:
+    limit = accepted_shards(resources, site, (), OTHER_JOBS)
+    why = "MaxArraySize" if limit.tasks is None else f"{limit.name} is {limit.most}"
+    actual = f"at most {limit.shards}, with nothing else queued ({why})"
+    if not limit.shards:
         return refused("shards", actual=actual, key="account", fix="a different account or QOS")
     return ok("shards", actual=actual)
 
