@@ -7,8 +7,16 @@ from datetime import datetime, timedelta
 
 from embedkit.forecast import Estimate
 from embedkit.prepare import REFERENCE
-from jobs.profiles import Resources
-from jobs.submit import ChainJob, SiteLimits, default_time_of, mixed_gpus, submit_problem
+from jobs.profiles import Profile, Resources
+from jobs.submit import (
+    ChainJob,
+    SiteLimits,
+    SiteNow,
+    default_time_of,
+    mixed_gpus,
+    running_limit,
+    submit_problem,
+)
 
 LONG = timedelta(days=7)
 """A plan warns of an embed stage that takes longer."""
@@ -41,14 +49,31 @@ def plan_warnings(
         schedule: when which shards would be embedded; None if the engine takes no time.
     """
     embed, now = limits.profile.stages["embed"], limits.known
-    lines = [] if now is not None else [f"limits   {limits.unknown}"]
-    warnings: list[str | None] = []
-    if now is not None:
-        warnings.append(submit_problem(limits.profile, jobs, now.site, now.queued))
-        warnings.append(mixed_gpus(embed, now.site))
+    lines = [f"limits   {limits.unknown}"] if now is None else _site_lines(jobs, limits.profile, now, schedule)
     if schedule is not None and schedule.left:
-        warnings += [_beyond_the_limit(jobs, limits, schedule), _takes_long(embed, estimate, schedule)]
-    return lines + [f"WARNING  {warning}" for warning in warnings if warning]
+        warnings = (_beyond_the_limit(jobs, limits, schedule), _takes_long(embed, estimate, schedule))
+        lines += [f"WARNING  {warning}" for warning in warnings if warning]
+    return lines
+
+
+def _site_lines(jobs: Sequence[ChainJob], profile: Profile, now: SiteNow, schedule: Schedule | None) -> list[str]:
+    """Return lines about what the site does not accept, or not at once."""
+    embed, lines = profile.stages["embed"], []
+    problem = submit_problem(profile, jobs, now.site, now.queued)
+    if problem is not None:
+        lines.append(f"WARNING  submit would be refused: {problem}")
+    mixed = mixed_gpus(embed, now.site)
+    if mixed is not None:
+        level, text = mixed
+        lines.append(f"{'WARNING' if level == 'warning' else level:<9}{text}")
+    running = running_limit(embed, now.site)
+    if running is not None and schedule is not None and running[0] < schedule.at_once:
+        most, why = running
+        lines.append(
+            f"WARNING  at most {most:,} shards run at once ({why}), so embed takes about "
+            f"{schedule.at_once / max(most, 1):.1f} times as long as with {schedule.at_once:,} at once"
+        )
+    return lines
 
 
 def _beyond_the_limit(jobs: Sequence[ChainJob], limits: SiteLimits, schedule: Schedule) -> str | None:

@@ -8,7 +8,7 @@ from embedkit.documents import RunConfig
 from embedkit.errors import EmbedkitError, UsageError
 from jobs.profiles import Profile
 from jobs.slurm import Site, Task, has_slurm, queue, require_slurm
-from jobs.submit.accepted_shards import accepted_shards, limits_problem, other_jobs
+from jobs.submit.accepted_shards import ShardLimit, accepted_shards, limits_problem, other_jobs
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.check_limits import read_site_limits, submit_problem
 from jobs.submit.fit_shards import ShardChoice, fit_shards
@@ -67,12 +67,13 @@ class SiteLimits:
         jobs = self._chain(config, wanted)
         embed, others = self.profile.stages["embed"], other_jobs(jobs)
         idle = accepted_shards(embed, now.site, (), others)
-        choice = fit_shards(wanted, config.num_gpus, accepted_shards(embed, now.site, now.queued, others), idle)
+        tightest = accepted_shards(embed, now.site, now.queued, others)
+        choice = fit_shards(wanted, config.num_gpus, tightest, idle)
         if choice is None and self.dry_run:  # the plan shows the run as it will be, and warns that it is refused now
             choice = fit_shards(wanted, config.num_gpus, idle, idle) or ShardChoice(wanted)
         if choice is None:
             problem = limits_problem(embed, jobs, now.site, now.queued)
-            raise UsageError(f"{problem}. Wait until some of your jobs have ended, or type a number with --shards")
+            raise UsageError(f"{problem}; {_next_step(tightest, idle)}")
         return choice
 
     def most_shards(self, jobs: Sequence[ChainJob]) -> int | None:
@@ -112,3 +113,10 @@ class SiteLimits:
     def _chain(self, config: RunConfig, shards: int) -> list[ChainJob]:
         preflight = config.request.engine != "hash" if self.preflight is None else self.preflight
         return whole_chain(shards, 1, preflight, self.profile.stages["embed"].gpus_per_job, bool(self.analyze))
+
+
+def _next_step(now: ShardLimit, idle: ShardLimit) -> str:
+    """What to do where no number of shards can be chosen; the arguments are those of `fit_shards`."""
+    if not now.queued or not idle.shards:
+        return "use a different account or QOS"
+    return "wait until some of your jobs have ended, or type a number with --shards"

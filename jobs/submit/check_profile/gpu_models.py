@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from jobs.gpu_request import GPU_OPTIONS
 from jobs.profiles import Resources
 from jobs.slurm import Node, Site, listed
-from jobs.submit.check_profile.finding import Finding, note, warning
+from jobs.submit.check_profile.finding import Finding, Level, note, warning
 from jobs.submit.check_profile.nodes import Hosts, eligible_nodes, hosts_of
 
 CONSEQUENCE = "merge refuses shards of different GPU models, whose vectors differ, unless --allow-mixed accepts them"
@@ -62,10 +62,10 @@ def check_gpu_models(resources: Resources, site: Site, hosts: Hosts) -> Iterator
         yield from _check_features(resources, _eligible(resources, site, hosts), where)
 
 
-def mixed_gpus(resources: Resources, site: Site) -> str | None:
-    """The warning or note of `check_gpu_models` as one sentence; None if there is none."""
-    finding = next(check_gpu_models(resources, site, hosts_of(resources)), None)
-    return None if finding is None else f"{finding.actual}; [embed] {finding.key}: {finding.fix}"
+def mixed_gpus(embed: Resources, site: Site) -> tuple[Level, str] | None:
+    """The finding of `check_gpu_models` for a plan: its level, and what it says in one line; None if there is none."""
+    finding = next(check_gpu_models(embed, site, hosts_of(embed)), None)
+    return None if finding is None else (finding.level, f"{finding.actual}; [embed] {finding.key}: {finding.fix}")
 
 
 def check_preflight_model(preflight: Resources, embed: Resources, site: Site, hosts: Hosts) -> Iterator[Finding]:

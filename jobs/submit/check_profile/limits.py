@@ -42,6 +42,15 @@ def check_shards(resources: Resources, site: Site) -> Finding:
 
 def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
     """Say how many shards can run at once at most; nothing if no limit is set."""
+    limit = running_limit(resources, site)
+    if limit is not None:
+        shards, why = limit
+        level = note if shards else refused
+        yield level("at once", actual=f"at most {shards} shards ({why}); a higher --num-gpus gains nothing")
+
+
+def running_limit(resources: Resources, site: Site) -> tuple[int, str] | None:
+    """How many shards can run at once at most, and by which limit; None if no limit is set."""
     limits: list[tuple[int, str]] = []
     for limit in limit_rows(resources, site):
         limits += [(most, f"{field} {most} of {limit.name}") for field, most in limit.numbers(RUNNING_FIELDS)]
@@ -52,11 +61,8 @@ def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
                 for tres, _, amount in _amounts(resources)
                 if tres in amounts
             ]
-    if limits:
-        tasks, why = min(limits)
-        shards = tasks * resources.gpus_per_job
-        level = note if shards else refused
-        yield level("at once", actual=f"at most {shards} shards ({why}); a higher --num-gpus gains nothing")
+    tasks, why = min(limits, default=(0, ""))
+    return (tasks * resources.gpus_per_job, why) if limits else None
 
 
 def _amounts(resources: Resources) -> list[tuple[str, str, int]]:

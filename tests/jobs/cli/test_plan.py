@@ -50,7 +50,7 @@ def test_a_plan_warns_of_typed_shards_that_do_not_fit(small_chats: Path, tokeniz
     assert warning.endswith("at most 18 shards fit")
     refused = embedkit(*command, "--shards", 224_248, check=False, **site)
     assert refused.returncode == 2
-    assert warning.removeprefix("WARNING  ") in refused.stderr
+    assert warning.removeprefix("WARNING  submit would be refused: ") in refused.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -62,7 +62,7 @@ def test_a_busy_queue_does_not_lower_the_number_of_shards(
     refused = embedkit(*command, check=False, **site)
     assert refused.returncode == 2
     assert "MaxSubmit of account small is 20 and 15 of yours are queued or running: at most 3 shards" in refused.stderr
-    assert "Wait until some of your jobs have ended, or type a number with --shards" in refused.stderr
+    assert "; wait until some of your jobs have ended, or type a number with --shards" in refused.stderr
     assert not (tmp_path / "run").exists()
     plan = embedkit(*command, "--dry-run", **site).stdout
     assert re.search(r"^embed +8 ", plan, re.MULTILINE)
@@ -116,3 +116,19 @@ def test_a_plan_warns_of_weeks_on_cpus_and_of_the_time_limit(demo_chats: Path, m
     assert re.search(r"a task takes about [0-9,]+ times as long as one H200 GPU", week)
     assert "set gpus = 1 in [embed] of the profile and plan a new run with --device cuda" in week
     assert "--num-gpus 2 takes about a week" in week
+
+
+def test_a_plan_warns_where_fewer_shards_run_at_once(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
+    """The recorded node has two GPUs; a stand-in for sacctmgr adds a limit on running jobs, which was not recorded."""
+    site = recorded_site(tmp_path / "bin")
+    (tmp_path / "bin" / "sacctmgr").write_text(
+        """#!/bin/bash
+case "$4" in assoc) echo 'small|||||||3||||' ;; esac
+"""
+    )
+    (tmp_path / "site.toml").write_text('[all]\npartition = "gpu"\naccount = "small"\n[embed]\ngpus = 1\n')
+    command = ["submit", "--dataset", demo_chats, "--model", minilm, "--engine", "transformers", "--full"]
+    command += ["--device", "cuda", "--output-dir", tmp_path, "--run-name", "few", "--dry-run", "--num-gpus", 8]
+    plan = embedkit(*command, "--profile", tmp_path / "site.toml", **site).stdout
+    (warning,) = lines(plan, "WARNING")
+    assert "at most 3 shards run at once (MaxJobs 3 of account small), so embed takes about 2.7 times as" in warning

@@ -1,9 +1,15 @@
 """The number of shards of a new run fits the site: what is chosen is never refused."""
 
+import re
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedkit.documents import RunConfig, read
+from embedkit.errors import UsageError
+from embedkit.run import RunFolder
 from jobs.profiles.schema import Resources
 from jobs.slurm.client import Task
 from jobs.slurm.cluster import ASSOC_FIELDS, QOS_FIELDS, Site, parse_rows
@@ -12,6 +18,7 @@ from jobs.submit.chain import whole_chain
 from jobs.submit.check_limits import submit_problem
 from jobs.submit.check_profile import check_stage
 from jobs.submit.fit_shards import ShardChoice, fit_shards
+from jobs.submit.site_limits import SiteLimits
 from tests.jobs.submit.test_check_limits import profile
 
 
@@ -166,3 +173,26 @@ def test_a_merge_alone_may_be_too_much() -> None:
     problem = limits_problem(Resources(), whole_chain(1, 1, False)[-1:], site(NO_LIMIT | {"MaxSubmit": 1}), queue_of(1))
     assert problem is not None
     assert problem.startswith("1 jobs would be submitted (0 shards and 1 more), but MaxSubmit of account lab")
+
+
+@pytest.mark.parametrize(
+    ("most", "queued", "next_step"),
+    [
+        (20, queue_of(12), "12 of yours are queued or running: at most 6 shards fit; wait until some of your jobs"),
+        (2, queue_of(1), "at most 0 shards fit; use a different account or QOS"),
+        (2, queue_of(9, "far"), "0 of yours are queued or running: at most 0 shards fit; use a different account"),
+    ],
+)
+def test_where_no_number_fits_the_refusal_names_the_next_step(
+    most: int, queued: list[Task], next_step: str, hash_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has two other jobs."""
+    monkeypatch.setattr("jobs.submit.site_limits.read_site_limits", lambda: site(NO_LIMIT | {"MaxSubmit": most}))
+    monkeypatch.setattr("jobs.submit.site_limits.queue", lambda: queued)
+    monkeypatch.setattr("jobs.submit.site_limits.require_slurm", lambda: None)
+    config = msgspec.structs.replace(read(hash_run.config, RunConfig), num_gpus=8)
+    limits = SiteLimits(profile=profile(Resources()), preflight=None, analyze=None)
+    with pytest.raises(UsageError, match=re.escape(next_step)):
+        limits.choose_shards(config, 64)
+    planned = SiteLimits(profile=profile(Resources()), preflight=None, analyze=None, dry_run=True)
+    assert planned.choose_shards(config, 64).shards == (16 if most == 20 else 64)

@@ -85,7 +85,7 @@ def test_a_profile_with_one_model_gets_no_warning(pinned: dict[str, object]) -> 
 def test_the_fix_names_the_setting_that_pins_a_model(requested: dict[str, object], fix: str) -> None:
     resources = replace(Resources(partition="gpu"), **requested)  # type: ignore[arg-type]
     assert fix_of(resources) == fix
-    assert mixed_gpus(resources, SITE) == f"{found(resources)[0].actual}; [embed] {fix}"
+    assert mixed_gpus(resources, SITE) == ("warning", f"{found(resources)[0].actual}; [embed] {fix}")
 
 
 def test_gpus_without_a_type_are_a_note_by_their_features() -> None:
