@@ -22,10 +22,14 @@ from embedkit.run import RunFolder, find_run
 from embedkit.storage import match_umask
 from jobs.cli.request_options import RequestOptions
 from jobs.local import visible_gpus
-from jobs.submit import refuse_if_active
+from jobs.output import print_lines
+from jobs.submit import ShardChoice, refuse_if_active
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
+
+ChooseShards = Callable[[RunConfig, int], ShardChoice]
+"""Choose the number of shards of a new run, from its configuration and the default number."""
 
 CLUSTER_GPUS = 8
 """GPUs at once when this machine has none: the usual number of one node."""
@@ -37,6 +41,7 @@ def open_run(
     *,
     on_gpus: bool = True,
     check: Callable[[RunConfig], None] | None = None,
+    choose_shards: ChooseShards | None = None,
 ) -> tuple[RunFolder, RunConfig]:
     """Make a new run, or open the existing run that is resumed.
 
@@ -46,6 +51,7 @@ def open_run(
             `plan` creates no folder.
         on_gpus: whether jobs on the cluster get GPUs.
         check: called with the configuration of a new run before anything is created or deleted; it raises to refuse.
+        choose_shards: fits the number of shards to the site where none was typed; it raises to refuse.
 
     Raises:
         UsageError: options contradict each other, or the run exists already, or it was made with different settings.
@@ -61,7 +67,7 @@ def open_run(
         refuse_existing(folder)
     config = make_config(_new_request(options, mode, on_gpus), sys.argv)
     if mode != "here":
-        config = _with_shards(config)
+        config = _with_shards(config, choose_shards)
     if mode == "plan":
         return folder, config
     if check is not None:
@@ -150,11 +156,15 @@ def _has_vllm_for_gpus() -> bool:
         return False
 
 
-def _with_shards(config: RunConfig) -> RunConfig:
+def _with_shards(config: RunConfig, choose: ChooseShards | None) -> RunConfig:
     """Decide the number of shards: the size of an array must be known before prepare has counted tokens."""
     if config.request.shards is not None:
         return config
     shards = default_shards(estimate_rows(config, probes=PROBES), config.num_gpus)
+    if choose is not None:
+        choice = choose(config, shards)
+        shards = choice.shards
+        print_lines(*([f"shards   {choice.note}"] if choice.note else []))
     return msgspec.structs.replace(config, request=msgspec.structs.replace(config.request, shards=shards))
 
 

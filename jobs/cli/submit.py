@@ -1,7 +1,7 @@
 """The command `submit`: a whole run as Slurm jobs."""
 
 from dataclasses import dataclass
-from functools import partial
+from typing import NoReturn
 
 import click
 
@@ -13,8 +13,8 @@ from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.cli.submission import job_options, print_submission, profile_again
 from jobs.output import new_console
-from jobs.profiles import load_profile
-from jobs.submit import ProfileCheck, SubmitOptions, check_new_run, new_run_chain, refuse_if_active, submit_missing
+from jobs.profiles import Profile, load_profile
+from jobs.submit import ProfileCheck, SiteLimits, SubmitOptions, refuse_if_active, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +47,17 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
     if options.analyze:
         require_libraries(Options())
-    profile_check = ProfileCheck(wanted=not options.no_profile_check)
-    check = _refuse_without_profile
-    if profile is not None:
-        check = partial(check_new_run, profile, options.preflight, options.analyze, profile_check)
-    folder, config = open_run(request, "plan" if options.dry_run else "submit", on_gpus=on_gpus, check=check)
-    if profile is None:
+    limits = None if profile is None else _site_limits(profile, options)
+    folder, config = open_run(
+        request,
+        "plan" if options.dry_run else "submit",
+        on_gpus=on_gpus,
+        check=_refuse_without_profile if limits is None else limits.check,
+        choose_shards=_refuse_without_profile if limits is None else limits.choose_shards,
+    )
+    if profile is None or limits is None:
         profile = profile_again(folder, None)
+        limits = _site_limits(profile, options)
     if folder.config.exists():
         refuse_if_active(folder)
     parallel = request.num_gpus or config.num_gpus
@@ -66,9 +70,8 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
             analyze=analyze,
             allow_mixed=options.allow_mixed,
         )
-        jobs = new_run_chain(profile, preflight, analyze, config)
-        profile_check.warn(folder, profile, [job.stage for job in jobs])
-        print_forecast(folder, config, profile, dry_run, new_console())
+        limits.profile_check.warn(folder, profile, limits.stages(config))
+        print_forecast(folder, config, limits, dry_run, new_console())
         return
     how = SubmitOptions(
         parallel=parallel,
@@ -76,11 +79,21 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
         preflight=preflight,
         analyze=analyze,
         allow_mixed=options.allow_mixed,
-        profile_check=profile_check,
+        profile_check=limits.profile_check,
     )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, done)
 
 
-def _refuse_without_profile(*_: object) -> None:
+def _site_limits(profile: Profile, options: SubmitCommandOptions) -> SiteLimits:
+    return SiteLimits(
+        profile=profile,
+        preflight=options.preflight,
+        analyze=options.analyze,
+        profile_check=ProfileCheck(wanted=not options.no_profile_check),
+        dry_run=options.dry_run,
+    )
+
+
+def _refuse_without_profile(*_: object) -> NoReturn:
     raise UsageError("--profile is needed: it names the partition, time and memory that jobs request on this cluster")

@@ -10,7 +10,8 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
 from jobs.profiles import Profile, Stage
 from jobs.records import Submissions
-from jobs.slurm import Site, has_slurm, read_site, with_accounts
+from jobs.slurm import Site, has_slurm
+from jobs.submit.check_limits import read_site_limits
 from jobs.submit.check_profile import StageFinding, check_on_site
 
 log = logging.getLogger("embedkit")
@@ -26,13 +27,16 @@ class ProfileCheck:
         self._wanted = wanted
         self._checked: set[tuple[str, Stage]] = set()
 
-    def require(self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage]) -> Site | None:
+    def require(
+        self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage], site: Site | None = None
+    ) -> Site | None:
         """Check stages that are about to be submitted. Returns the cluster that was read; None if nothing was checked.
 
         Args:
             run: the run; None if it does not exist yet.
             profile: the profile, with its changes for this submission.
             stages: the stages to be submitted.
+            site: the cluster with its accounts, if it was read already.
 
         Raises:
             UsageError: something is refused.
@@ -41,7 +45,7 @@ class ProfileCheck:
         new = self._new_stages(run, profile, stages)
         if not new:
             return None
-        site = with_accounts(read_site(need_partitions=False))
+        site = site or read_site_limits()
         findings = self._findings(profile, site, new)
         if refused := _lines(findings, "refused"):
             raise UsageError(
@@ -59,7 +63,7 @@ class ProfileCheck:
         if not new or not has_slurm():
             return
         try:
-            findings = self._findings(profile, with_accounts(read_site(need_partitions=False)), new)
+            findings = self._findings(profile, read_site_limits(), new)
         except EmbedkitError as error:
             log.warning("the profile was not checked: %s", error)
             return

@@ -2,5 +2,18 @@
 
 from jobs.submit.check_profile.check import check_on_site, check_profile, check_stage
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding
+from jobs.submit.check_profile.gpu_models import mixed_gpus
+from jobs.submit.check_profile.limits import running_limit
+from jobs.submit.check_profile.partition import default_time_of
 
-__all__ = ["Finding", "ProfileReport", "StageFinding", "check_on_site", "check_profile", "check_stage"]
+__all__ = [
+    "Finding",
+    "ProfileReport",
+    "StageFinding",
+    "check_on_site",
+    "check_profile",
+    "check_stage",
+    "default_time_of",
+    "mixed_gpus",
+    "running_limit",
+]

@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from jobs.profiles import STAGES, Profile, Resources, Stage
-from jobs.slurm import Site, host_names, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
-from jobs.submit.check_profile import accounts, limits, nodes, partition, whole_nodes
+from jobs.slurm import Site, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
+from jobs.submit.check_profile import accounts, gpu_models, limits, nodes, partition, whole_nodes
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
@@ -33,11 +33,14 @@ def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, te
         site = with_wckeys(site)
     if any(resources.reservation for resources in requested):
         site = with_reservations(site)
-    hosts = {text: host_names(text) for one in requested for text in (one.nodelist, one.exclude) if text}
+    hosts = nodes.hosts_of(*requested)
     tables = _tables(profile)
     report: list[StageFinding] = []
     for stage in stages:
         findings = list(check_stage(stage, profile.stages[stage], site, hosts))
+        if stage == "preflight":
+            embed = profile.stages["embed"]
+            findings += gpu_models.check_preflight_model(profile.stages[stage], embed, site, hosts)
         if test_only:
             findings.append(run_test_only(profile, stage))
         report += [_of_stage(stage, finding, tables) for finding in findings]
@@ -77,6 +80,7 @@ def check_stage(stage: Stage, resources: Resources, site: Site, hosts: nodes.Hos
     yield from accounts.check_reservation(resources, site)
     yield from limits.check_job_limits(resources, site)
     if stage == "embed":
+        yield from gpu_models.check_gpu_models(resources, site, hosts)
         yield limits.check_shards(resources, site)
         yield from limits.check_running_shards(resources, site)
 

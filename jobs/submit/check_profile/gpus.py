@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from jobs.profiles import Resources
 from jobs.slurm import Node, Partition, Site, listed
-from jobs.submit.check_profile.finding import Finding, refused, warning
+from jobs.submit.check_profile.finding import Finding, refused
 
 
 def check_gpus(resources: Resources, partition: Partition, site: Site) -> Iterator[Finding]:
@@ -27,9 +27,6 @@ def check_gpus(resources: Resources, partition: Partition, site: Site) -> Iterat
         elif most < count:
             actual = f"nodes of {partition.name} have at most {most}"
             yield refused("gpus", requested=requested, actual=actual, key=key, fix=f"at most {most}")
-        elif not kind and len(types) > 1:
-            actual = f"{partition.name} has {listed(types)}: shards of different GPUs cannot be merged"
-            yield warning("gpus", requested=requested, actual=actual, key="gres", fix=_choices(types, count))
 
 
 def check_gres(resources: Resources, partition: Partition, nodes: Sequence[Node]) -> Iterator[Finding]:
