@@ -12,6 +12,8 @@ Device = Literal["cuda", "cpu"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers", "hash"]
 Reason = Literal["no_assistant", "empty", "too_long"]
+Setting = Literal["engine", "device", "dtype", "shards", "num_gpus"]
+"""Settings that depend on where a run is embedded."""
 Texts = Literal["all", "none"]
 View = Literal["combined", "think", "response"]
 VIEWS: tuple[View, ...] = get_args(View)
@@ -81,7 +83,11 @@ class Locations(Document, frozen=True):
 
 
 class RunConfig(Document, frozen=True):
-    """`run_config.json`: the request, where its files are, and who made it (`asked`)."""
+    """`run_config.json`: the request, where its files are, and who made it (`asked`).
+
+    undecided: settings of the request, and `num_gpus`, that `fetch` left open. The next submit, run or prepare decides
+    them, and empties this.
+    """
 
     format: int
     request: Request
@@ -89,6 +95,7 @@ class RunConfig(Document, frozen=True):
     num_gpus: int
     versions: dict[str, str]
     asked: dict[str, str]
+    undecided: tuple[Setting, ...] = ()
 
 
 class DataIndex(Document, frozen=True):

@@ -1,5 +1,16 @@
 """Engines, which turn token ids into vectors. Importing this package loads none of them."""
 
 from embedkit.engines.base import Engine, start_engine
+from embedkit.engines.facts import EngineFacts, engine_facts
+from embedkit.engines.installed import Find, InstalledEngine, default_engine, installed_engine
 
-__all__ = ["Engine", "start_engine"]
+__all__ = [
+    "Engine",
+    "EngineFacts",
+    "Find",
+    "InstalledEngine",
+    "default_engine",
+    "engine_facts",
+    "installed_engine",
+    "start_engine",
+]

@@ -5,6 +5,7 @@ import click
 from embedkit.documents import RunConfig, Success, read
 from embedkit.errors import UsageError
 from embedkit.storage import run_lock
+from jobs.cli.decide import refuse_unusable
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
@@ -22,7 +23,7 @@ def run(request: RequestOptions) -> None:
     It uses all GPUs of the machine unless --num-gpus is given.
     """
     console = new_console()
-    folder, config = open_run(request)
+    folder, config = open_run(request, check=refuse_unusable)
     refuse_if_active(folder)
     slots = make_slots(*slots_of(config, request.num_gpus))
     print_lines(f"run {folder.path}")

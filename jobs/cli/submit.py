@@ -7,6 +7,7 @@ import click
 
 from embedkit.analysis.stage import Options, require_libraries
 from embedkit.errors import UsageError
+from jobs.cli.decide import PROFILE_IS_NEEDED
 from jobs.cli.forecast import ForecastOptions, print_forecast
 from jobs.cli.open_run import open_run
 from jobs.cli.options import gathered_into
@@ -40,15 +41,12 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     the command returns at once. --num-gpus is the number of shards embedded at once.
     """
     if options.profile_name is None and not request.resume:
-        _refuse_without_profile()
+        raise UsageError(PROFILE_IS_NEEDED)
     profile = load_profile(options.profile_name) if options.profile_name is not None else None
-    on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
     if options.analyze:
         require_libraries(Options())
-    check = _refuse_without_profile
-    if profile is not None:
-        check = partial(check_new_run, profile, options.preflight, options.analyze)
-    folder, config = open_run(request, "plan" if options.dry_run else "submit", on_gpus=on_gpus, check=check)
+    check = partial(check_new_run, profile, options.preflight, options.analyze) if profile is not None else None
+    folder, config = open_run(request, "plan" if options.dry_run else "submit", profile=profile, check=check)
     if profile is None:
         profile = load_profile(last_profile(folder)[0])
     if folder.config.exists():
@@ -62,7 +60,3 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     how = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, done)
-
-
-def _refuse_without_profile(*_: object) -> None:
-    raise UsageError("--profile is needed: it names the partition, time and memory that jobs request on this cluster")
