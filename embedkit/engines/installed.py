@@ -36,6 +36,7 @@ class InstalledEngine:
 
     @property
     def is_installed(self) -> bool:
+        """Whether any build of it is installed."""
         return self.version is not None
 
     @property
@@ -46,9 +47,8 @@ class InstalledEngine:
         name = f"{self.package or self.engine} {self.version}".strip()
         if self.engine == "hash":
             return name
-        return (
-            f"{name} with torch {self.torch} ({self.runtime or 'for CPUs'})" if self.torch else f"{name} and no torch"
-        )
+        torch = f"with torch {self.torch} ({self.runtime or 'for CPUs'})" if self.torch else "without torch"
+        return f"{name} {torch}"
 
 
 Find = Callable[[EngineName], InstalledEngine]
@@ -117,10 +117,9 @@ def _literals(path: Path) -> dict[str, str]:
         return {}
     found: dict[str, str] = {}
     for node in tree.body:
-        targets = (
-            node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-        )
-        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            found |= {target.id: value.value for target in targets if isinstance(target, ast.Name)}
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            found |= {target.id: node.value.value for target in targets if isinstance(target, ast.Name)}
     return found

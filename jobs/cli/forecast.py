@@ -9,14 +9,17 @@ from rich.table import Table
 
 from embedkit.check.status import ShardStatus, StatusReader
 from embedkit.documents import RunConfig
+from embedkit.engines import engine_facts
 from embedkit.forecast import PROBES, Estimate, Space, estimate_rows, free_bytes, shortfall
 from embedkit.forecast.footprint import footprint
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
+from embedkit.versions import environment
 from jobs.monitor import Scale, measure, scale, seconds_until_done
 from jobs.output import print_lines
 from jobs.profiles import Profile, Resources
 from jobs.submit import ChainJob, default_analyze, default_preflight, make_script, whole_chain
+from jobs.submit.check_profile import refuse_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,11 @@ def print_forecast(
         profile: the site profile.
         options: what to assume and to print.
         console: for the table of jobs.
+
+    Raises:
+        UsageError: the engine cannot use what a task of embed gets.
     """
+    warning = refuse_engine(profile, config.request.engine, config.request.device)
     plan = read_plan(run, config) if run.plan.exists() else None
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
@@ -55,7 +62,9 @@ def print_forecast(
     preflight = default_preflight(run, config) if options.preflight is None else options.preflight
     analyze = default_analyze(run) if options.analyze is None else options.analyze
     jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
-    print_lines(f"run {run.path} (nothing is submitted)")
+    print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).line}")
+    if warning:
+        print_lines(f"WARNING  {warning}")
     console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
     begun = StatusReader(run).read().shards if plan is not None else ()
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
@@ -97,7 +106,9 @@ def _describe(space: Space) -> str:
 
 def _requested(profile: Profile, job: ChainJob) -> str:
     resources: Resources = profile.stages[job.stage]
-    gpus = f"{resources.gpus} GPU" if resources.gpus else resources.gres
+    gpus = resources.gres
+    if resources.gpu_count and not gpus:
+        gpus = f"{resources.gpu_count} GPU{' of the node' * resources.gpus_from_node}"
     requested = [
         f"partition {resources.partition}" if resources.partition else None,
         f"{resources.cpus} CPUs" if resources.cpus else None,

@@ -74,7 +74,8 @@ REQUEST_OPTIONS = [
     click.option("--texts", type=click.Choice(get_args(Texts)), default="all", show_default=True,
                  help="all: metadata.parquet has the texts too. none: only extracted_data.parquet has them."),
     click.option("--device", type=click.Choice(DEVICES), help="Device of the engine.  [default: cuda if the embed "
-                 "stage of the profile gets GPUs; without a profile, if this machine has GPUs that the engine can use]"),
+                 "stage of the profile gets GPUs; without a profile, if this machine has GPUs that the engine can use; "
+                 "else cpu]"),
     click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
                  "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
     output_dir_option,

@@ -59,4 +59,4 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
         return
     how = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
     done = submit_missing(folder, config, profile, how)
-    print_submission(folder, done)
+    print_submission(folder, config, done)

@@ -16,6 +16,7 @@ from jobs.records import Attempts, Submission, Submissions
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
 from jobs.submit.check_limits import check_limits
+from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
 from jobs.submit.state import SubmissionState, read_state
@@ -26,7 +27,7 @@ class SubmissionResult:
     """What was submitted, or would be.
 
     `state` is the run before, `plan` what to cancel and submit. `profile` was adapted as the lines of `adapted` say.
-    `failed` has one line per cause of failure of the shards that run again.
+    `failed` has one line per cause of failure of the shards that run again. `warning` is about the engine, "" for none.
     """
 
     state: SubmissionState
@@ -34,6 +35,7 @@ class SubmissionResult:
     profile: Profile
     adapted: tuple[str, ...]
     failed: tuple[str, ...]
+    warning: str = ""
     submitted: tuple[Submission, ...] = ()
     dry_run: bool = False
 
@@ -64,7 +66,8 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     Jobs whose dependency can no longer be satisfied are cancelled first.
 
     Raises:
-        UsageError: a limit of the cluster or the account is too small, or a shard does not exist.
+        UsageError: a limit of the cluster or the account is too small, a shard does not exist, or the engine cannot use
+            what a task of embed gets.
         EmbedkitError: another command is submitting this run, or Slurm does not answer or refuses.
     """
     require_slurm()
@@ -79,14 +82,16 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         indices = [index for job in plan.submit for index in job.indices or ()]
         profile, adapted = adapt_profile(run, profile, indices, options.more_memory)
         failed = _failures(run, indices)
+        needs_engine = any(job.stage in ("preflight", "embed") for job in plan.submit)
+        warning = refuse_engine(profile, config.request.engine, config.request.device) if needs_engine else ""
         if options.dry_run:
-            return SubmissionResult(state, plan, profile, adapted, failed, dry_run=True)
+            return SubmissionResult(state, plan, profile, adapted, failed, warning, dry_run=True)
         check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel])
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)
         lines = submit(run, profile, plan.submit, options.why)
-        return SubmissionResult(state, plan, profile, adapted, failed, tuple(lines))
+        return SubmissionResult(state, plan, profile, adapted, failed, warning, tuple(lines))
 
 
 def _record_environment(run: RunFolder, config: RunConfig) -> None:

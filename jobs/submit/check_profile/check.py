@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from embedkit.engines import default_engine
 from jobs.profiles import STAGES, Profile, Resources, Stage
 from jobs.slurm import Site, host_names, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
 from jobs.submit.check_profile import accounts, limits, nodes, partition, whole_nodes
+from jobs.submit.check_profile.engine import check_engine, stage_device
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
@@ -28,6 +30,8 @@ def check_profile(profile: Profile) -> ProfileReport:
     report: list[StageFinding] = []
     for stage in STAGES:
         findings = [*check_stage(stage, profile.stages[stage], site, hosts), run_test_only(profile, stage)]
+        if stage == "embed":
+            findings.append(check_engine(profile.stages[stage], default_engine(), stage_device(profile.stages[stage])))
         report += [_of_stage(stage, finding, tables) for finding in findings]
     has_refused = any(finding.level == "refused" for finding in report)
     return ProfileReport(profile=str(profile.path), ok=not has_refused, findings=tuple(report))
