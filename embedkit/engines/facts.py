@@ -20,7 +20,7 @@ class EngineFacts(msgspec.Struct, frozen=True, kw_only=True):
     undecided: tuple[str, ...] = ()
 
     @property
-    def line(self) -> str:
+    def engine_line(self) -> str:
         """`vllm 0.24.0 on cuda, bfloat16`, or what of it is open."""
         name = f"{self.engine} {self.engine_version}".strip()
         if "device" in self.undecided:

@@ -39,7 +39,7 @@ def _print_fetched(run: RunFolder, config: RunConfig) -> None:
         f"run     {run.path}",
         f"data    {data}: {_amount([file.bytes for file in request.data])}",
         f"model   {model}: {_amount([file.bytes for file in request.model_files])}",
-        f"engine  {engine_facts(config, environment()).line}",
+        f"engine  {engine_facts(config, environment()).engine_line}",
         f"Next: {run.resume_command}",
         f"or on a cluster: {_submit_command(run)}",
     )

@@ -62,7 +62,7 @@ def print_forecast(
     preflight = default_preflight(run, config) if options.preflight is None else options.preflight
     analyze = default_analyze(run) if options.analyze is None else options.analyze
     jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
-    print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).line}")
+    print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
     if warning:
         print_lines(f"WARNING  {warning}")
     console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
@@ -108,7 +108,7 @@ def _requested(profile: Profile, job: ChainJob) -> str:
     resources: Resources = profile.stages[job.stage]
     gpus = resources.gres
     if resources.gpu_count and not gpus:
-        gpus = f"{resources.gpu_count} GPU{' of the node' * resources.gpus_from_node}"
+        gpus = f"{resources.gpu_count} GPU"
     requested = [
         f"partition {resources.partition}" if resources.partition else None,
         f"{resources.cpus} CPUs" if resources.cpus else None,

@@ -37,7 +37,7 @@ def job_options(command: Callable[..., R]) -> Callable[..., R]:
 def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) -> None:
     """Print what was submitted, or would be, and the next command."""
     state, plan = done.state, done.plan
-    print_lines(f"run {run.path}", f"engine {engine_facts(config, environment()).line}")
+    print_lines(f"run {run.path}", f"engine {engine_facts(config, environment()).engine_line}")
     if done.warning:
         print_lines(f"warning: {done.warning}")
     if state.planned:

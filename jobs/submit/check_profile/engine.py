@@ -54,7 +54,8 @@ def refuse_engine(profile: Profile, engine: EngineName, device: Device, find: Fi
     finding = check_engine(profile.stages["embed"], engine, device, find)
     text = f"{profile.path}: [embed] requests {finding.requested}, but {finding.actual}"
     if finding.level == "refused":
-        raise UsageError(f"{text}.\nTo fix it: {finding.fix}")
+        fixes = finding.fix.replace("; or ", "\n  or ")
+        raise UsageError(f"{text}.\nto fix it: {fixes}")
     return f"{text}; {finding.fix}" if finding.level == "warning" else ""
 
 
