@@ -82,11 +82,11 @@ class Locations(Document, frozen=True):
     model_repo: str | None = None
 
 
-class RunConfig(Document, frozen=True):
+class RunConfig(Document, frozen=True, omit_defaults=True):
     """`run_config.json`: the request, where its files are, and who made it (`asked`).
 
     undecided: settings of the request, and `num_gpus`, that `fetch` left open. The next submit, run or prepare decides
-    them, and empties this.
+    them, and empties this. It is not written while it is empty, so that 0.2.0 can open the run.
     """
 
     format: int

@@ -150,6 +150,7 @@ def test_fetch_leaves_open_what_a_plan_or_a_run_decides(small_chats: Path, tiny_
     assert "rows kept" in done.stdout
     decided = read(config, RunConfig)
     assert (decided.undecided, decided.request.device, decided.request.dtype) == ((), "cpu", "float32")
+    assert b"undecided" not in config.read_bytes()  # so that earlier versions can open the run
     differs = embedkit("prepare", *asked, "--resume", "--device", "cuda", check=False)
     assert "device  cpu  ->  cuda" in differs.stderr
 
