@@ -29,9 +29,9 @@ from embedkit.documents import (
     encode,
     read,
 )
-from embedkit.engines import installed_engine
+from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import UsageError
-from embedkit.model import model_files, model_limit, read_json, read_pooling, tokenizer_file, weight_folders
+from embedkit.model import model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
 from embedkit.storage import match_umask, remove_temporaries, write_once
 from embedkit.versions import environment, package_folder
@@ -73,7 +73,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         UsageError: the options cannot be used as they are.
     """
     if "engine" not in undecided:
-        _check_installed(options.engine)
+        check_installed(options.engine)
     model, model_commit = _model_folder(options, "engine" not in undecided)  # before the data, which may take hours
     max_length = _max_length(options, model)
     data = _data_files(options)
@@ -229,41 +229,10 @@ def _model_folder(options: Options, engine_is_decided: bool) -> tuple[Path, str 
             raise UsageError("--model-revision is for models of the Hub; a local folder has none")
     tokenizer_file(model)
     if options.engine != "hash":
-        _check_weights(model)
+        check_weights(model)
     if options.engine == "transformers" and engine_is_decided:
-        _check_pooling(model)
+        check_pooling(model)
     return model.resolve(), commit
-
-
-def _check_installed(engine: EngineName) -> None:
-    """Raise UsageError if the engine's package is not installed."""
-    if installed_engine(engine).is_installed:
-        return
-    if engine == "vllm":
-        raise UsageError(
-            "--engine vllm: vLLM is not installed here. On a GPU machine install "
-            "`pip install --require-hashes -r requirements/gpu.txt`; on a CPU `make setup` installs it on Linux with "
-            "Python 3.11. --engine transformers gives the same vectors without it, but slower"
-        )
-    raise UsageError(f"--engine {engine}: it is not installed here; install embedkit[{engine}]")
-
-
-def _check_weights(model: Path) -> None:
-    """Raise UsageError now for models that would fail only after prepare."""
-    if not (model / "config.json").is_file():
-        raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
-    for folder in weight_folders(model):
-        if not any(folder.glob("*.safetensors")):
-            raise UsageError(
-                f"--model {model}: no weights in {folder} (*.safetensors; *.bin holds pickles, which are not loaded)"
-            )
-
-
-def _check_pooling(model: Path) -> None:
-    """Raise UsageError now for models that the transformers engine cannot run."""
-    read_pooling(model)
-    if "auto_map" in read_json(model, "config.json"):
-        raise UsageError(f"--model {model}: it comes with its own code, which is not run; use --engine vllm")
 
 
 def _max_length(options: Options, model: Path) -> int:

@@ -3,12 +3,16 @@
 from embedkit.engines.base import Engine, start_engine
 from embedkit.engines.facts import EngineFacts, engine_facts
 from embedkit.engines.installed import Find, InstalledEngine, default_engine, installed_engine
+from embedkit.engines.requirements import check_installed, check_pooling, check_weights
 
 __all__ = [
     "Engine",
     "EngineFacts",
     "Find",
     "InstalledEngine",
+    "check_installed",
+    "check_pooling",
+    "check_weights",
     "default_engine",
     "engine_facts",
     "installed_engine",

@@ -54,8 +54,10 @@ def print_forecast(
     Raises:
         UsageError: the engine cannot use what a task of embed gets.
     """
-    warning = refuse_engine(profile, config.request.engine, config.request.device)
     plan = read_plan(run, config) if run.plan.exists() else None
+    begun = StatusReader(run).read().shards if plan is not None else ()
+    is_embedded = bool(begun) and all(shard.state == "done" for shard in begun)
+    warning = "" if is_embedded else refuse_engine(profile, config.request.engine, config.request.device)
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
     parallel = options.parallel
@@ -66,7 +68,6 @@ def print_forecast(
     if warning:
         print_lines(f"WARNING  {warning}")
     console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
-    begun = StatusReader(run).read().shards if plan is not None else ()
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     print_lines(*_amounts(estimate, shards, parallel, unit, speed, begun), *_disk(run, config, estimate))

