@@ -160,7 +160,7 @@ def test_a_torch_for_cpus_is_not_a_missing_gpu(real_run: RunFolder) -> None:
 def test_a_stub_build_that_cannot_use_the_device_is_named(real_run: RunFolder, tmp_path: Path) -> None:
     """A vLLM for GPUs that imports, with the real torch for CPUs, as a module of the site may bring it."""
     folder = stub_engines(tmp_path / "stub", vllm="0.24.0")
-    (folder / "vllm" / "__init__.py").write_text("__version__ = '0.24.0'\n")
+    (folder / "vllm" / "__init__.py").write_text("__version__ = '0.24.0'\nLLM = None\n")
     config = read(real_run.config, RunConfig)
     change(real_run, request=msgspec.structs.replace(config.request, engine="vllm"))
     said = failed(real_run, PYTHONPATH=str(folder))
