@@ -7,12 +7,21 @@ must give the same vectors twice.
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, run_probe, version_problems
+from embedkit.check.node import (
+    PACKAGES,
+    PROFILE,
+    describe_gpus,
+    gpu_problem,
+    import_problem,
+    run_probe,
+    version_problems,
+)
 from embedkit.data import require_fetched
 from embedkit.documents import FORMAT, Preflight, RunConfig, digest, read, write
 from embedkit.embed import (
@@ -28,7 +37,7 @@ from embedkit.embed import (
     embed_canary,
     finished_engine,
 )
-from embedkit.engines import Engine, start_engine
+from embedkit.engines import Engine, installed_engine, start_engine
 from embedkit.errors import EmbedkitError, PreflightFailed
 from embedkit.job import current_job
 from embedkit.model import load_tokenizer, require_same_model
@@ -187,6 +196,12 @@ def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None
         problem = import_problem(found)
         if problem is not None:
             raise EmbedkitError(problem)
+        here = installed_engine(config.request.engine)
+        if device not in here.devices:
+            raise EmbedkitError(
+                f"{here.text} in {sys.prefix} cannot use {'GPUs' if device == 'cuda' else 'CPUs'}: jobs have a build "
+                f"that submit did not find. Fix {PROFILE}"
+            )
     checks.ok("imports", ", ".join(f"{name} {version}" for name, version in found.versions.items()))
 
 

@@ -9,10 +9,12 @@ from rich.table import Table
 
 from embedkit.check.status import ShardStatus, StatusReader
 from embedkit.documents import RunConfig
+from embedkit.engines import engine_facts
 from embedkit.forecast import PROBES, Estimate, Space, estimate_rows, free_bytes, shortfall
 from embedkit.forecast.footprint import footprint
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
+from embedkit.versions import environment
 from jobs.cli.plan_warnings import DAY, Schedule, plan_warnings
 from jobs.monitor import Scale, measure, scale, seconds_until_done
 from jobs.output import print_lines
@@ -26,6 +28,7 @@ from jobs.submit import (
     make_script,
     whole_chain,
 )
+from jobs.submit.check_profile import refuse_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +61,15 @@ def print_forecast(
         limits: those of the site, with its profile.
         options: what to assume and to print.
         console: for the table of jobs.
+
+    Raises:
+        UsageError: the engine cannot use what a task of embed gets.
     """
     profile = limits.profile
     plan = read_plan(run, config) if run.plan.exists() else None
+    begun = StatusReader(run).read().shards if plan is not None else ()
+    is_embedded = bool(begun) and all(shard.state == "done" for shard in begun)
+    warning = "" if is_embedded else refuse_engine(profile, config.request.engine, config.request.device)
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
     parallel = options.parallel
@@ -69,9 +78,10 @@ def print_forecast(
     jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
     allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
     jobs = [replace(job, allow_mixed=allow_mixed) for job in jobs]
-    print_lines(f"run {run.path} (nothing is submitted)")
+    print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
+    if warning:
+        print_lines(f"WARNING  {warning}")
     console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
-    begun = StatusReader(run).read().shards if plan is not None else ()
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     schedule = _schedule(estimate, shards, parallel, speed, begun) if estimate.seconds else None
@@ -113,7 +123,9 @@ def _describe(space: Space) -> str:
 
 def _requested(profile: Profile, job: ChainJob) -> str:
     resources: Resources = profile.stages[job.stage]
-    gpus = f"{resources.gpus} GPU" if resources.gpus else resources.gres
+    gpus = resources.gres
+    if resources.gpu_count and not gpus:
+        gpus = f"{resources.gpu_count} GPU"
     requested = [
         f"partition {resources.partition}" if resources.partition else None,
         f"{resources.cpus} CPUs" if resources.cpus else None,

@@ -68,7 +68,7 @@ def rerun(folder: RunFolder, options: RerunOptions) -> None:
         allow_mixed=options.allow_mixed,
     )
     done = submit_missing(folder, config, profile, how)
-    print_submission(folder, done)
+    print_submission(folder, config, done)
     _refuse_repeat_failures(folder, done, options.shards)
 
 

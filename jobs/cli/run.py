@@ -9,6 +9,7 @@ from embedkit.documents import RunConfig, Success, read
 from embedkit.engines import gpu_name
 from embedkit.errors import UsageError
 from embedkit.storage import run_lock
+from jobs.cli.decide import refuse_unusable
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
 from jobs.cli.options import allow_mixed_option
@@ -28,7 +29,7 @@ def run(request: RequestOptions, allow_mixed: bool) -> None:
     It uses all GPUs of the machine unless --num-gpus is given.
     """
     console = new_console()
-    folder, config = open_run(request)
+    folder, config = open_run(request, check=refuse_unusable)
     refuse_if_active(folder)
     count, gpus = slots_of(config, request.num_gpus)
     if not allow_mixed:

@@ -7,7 +7,10 @@ from typing import TypeVar
 
 import click
 
+from embedkit.documents import RunConfig
+from embedkit.engines import engine_facts
 from embedkit.run import RunFolder, program
+from embedkit.versions import environment
 from jobs.cli.options import with_options
 from jobs.output import print_lines
 from jobs.profiles import Profile, load_profile
@@ -52,10 +55,12 @@ def profile_again(run: RunFolder, typed: str | None) -> Profile:
     return profile
 
 
-def print_submission(run: RunFolder, done: SubmissionResult) -> None:
+def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) -> None:
     """Print what was submitted, or would be, and the next command."""
     state, plan = done.state, done.plan
-    print_lines(f"run {run.path}")
+    print_lines(f"run {run.path}", f"engine {engine_facts(config, environment()).engine_line}")
+    if done.warning:
+        print_lines(f"warning: {done.warning}")
     if state.planned:
         print_lines(f"{state.shards - len(state.problems)} of {state.shards} shards are finished")
     if state.live:

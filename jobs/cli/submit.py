@@ -1,14 +1,14 @@
 """The command `submit`: a whole run as Slurm jobs."""
 
 from dataclasses import dataclass
-from typing import NoReturn
 
 import click
 
 from embedkit.analysis.stage import Options, require_libraries
 from embedkit.errors import UsageError
+from jobs.cli.decide import PROFILE_IS_NEEDED
 from jobs.cli.forecast import ForecastOptions, print_forecast
-from jobs.cli.open_run import open_run
+from jobs.cli.open_run import OpenMode, open_run
 from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.cli.submission import job_options, print_submission, profile_again
@@ -42,19 +42,13 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     the command returns at once. --num-gpus is the number of shards embedded at once.
     """
     if options.profile_name is None and not request.resume:
-        _refuse_without_profile()
+        raise UsageError(PROFILE_IS_NEEDED)
     profile = load_profile(options.profile_name) if options.profile_name is not None else None
-    on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
     if options.analyze:
         require_libraries(Options())
     limits = None if profile is None else _site_limits(profile, options)
-    folder, config = open_run(
-        request,
-        "plan" if options.dry_run else "submit",
-        on_gpus=on_gpus,
-        check=_refuse_without_profile if limits is None else limits.check,
-        choose_shards=_refuse_without_profile if limits is None else limits.choose_shards,
-    )
+    mode: OpenMode = "plan" if options.dry_run else "submit"
+    folder, config = open_run(request, mode, limits=limits, check=limits.check if limits is not None else None)
     if profile is None or limits is None:
         profile = profile_again(folder, None)
         limits = _site_limits(profile, options)
@@ -82,7 +76,7 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
         profile_check=limits.profile_check,
     )
     done = submit_missing(folder, config, profile, how)
-    print_submission(folder, done)
+    print_submission(folder, config, done)
 
 
 def _site_limits(profile: Profile, options: SubmitCommandOptions) -> SiteLimits:
@@ -93,7 +87,3 @@ def _site_limits(profile: Profile, options: SubmitCommandOptions) -> SiteLimits:
         profile_check=ProfileCheck(wanted=not options.no_profile_check),
         dry_run=options.dry_run,
     )
-
-
-def _refuse_without_profile(*_: object) -> NoReturn:
-    raise UsageError("--profile is needed: it names the partition, time and memory that jobs request on this cluster")

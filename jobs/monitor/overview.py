@@ -8,6 +8,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
+
 from embedkit.check.status import ShardStatus, Status
 from jobs.monitor.classify import STATES, TaskObservations, TaskState, classify
 from jobs.monitor.mixed_gpus import mixed_gpus_note
@@ -30,6 +32,7 @@ def make_overview(observed: RunObservations) -> Overview:
     live = [task for task in observed.queue or () if not task.task.never_starts]
     may_be_alive = bool(observed.submissions) and observed.queue is None and status.stage != "done"
     return Overview(
+        **msgspec.structs.asdict(status.engine),
         run=status.run,
         stage=status.stage,
         at=datetime.fromtimestamp(observed.now, UTC).isoformat(timespec="seconds"),

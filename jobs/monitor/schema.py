@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from embedkit.engines import EngineFacts
 from jobs.monitor.classify import State
 from jobs.monitor.pace import Alert
 from jobs.profiles import Stage
@@ -66,8 +67,8 @@ class StageView(msgspec.Struct, frozen=True, kw_only=True):
     log: str
 
 
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """A run at one moment.
+class Overview(EngineFacts, frozen=True, kw_only=True):
+    """A run at one moment, with the facts about its engine.
 
     Attributes:
         at: when it was observed, ISO 8601 in UTC.

@@ -12,6 +12,7 @@ from jobs.submit.accepted_shards import ShardLimit, accepted_shards, limits_prob
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import read_site_limits, submit_problem
+from jobs.submit.check_profile import refuse_engine
 from jobs.submit.fit_shards import ShardChoice, fit_shards
 
 
@@ -45,9 +46,11 @@ class SiteLimits:
         """Raise before a run is created that could not be submitted.
 
         Raises:
-            UsageError: as check_limits, or the cluster would refuse the profile.
+            UsageError: as check_limits, the cluster would refuse the profile, or the engine cannot use what a task of
+                embed gets.
             EmbedkitError: there is no Slurm here, or it does not answer.
         """
+        refuse_engine(self.profile, config.request.engine, config.request.device)
         now = self._required()
         self.profile_check.require(None, self.profile, self.stages(config), now.site)
         problem = submit_problem(self.profile, self._chain(config, config.request.shards or 1), now.site, now.queued)

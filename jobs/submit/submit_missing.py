@@ -17,6 +17,7 @@ from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import check_limits
+from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
 from jobs.submit.state import SubmissionState, default_allow_mixed, read_state
@@ -33,7 +34,7 @@ class SubmissionResult:
     """What was submitted, or would be.
 
     `state` is the run before, `plan` what to cancel and submit. `profile` was adapted as the lines of `adapted` say.
-    `failed` has one line per cause of failure of the shards that run again.
+    `failed` has one line per cause of failure of the shards that run again. `warning` is about the engine, "" for none.
     """
 
     state: SubmissionState
@@ -41,6 +42,7 @@ class SubmissionResult:
     profile: Profile
     adapted: tuple[str, ...]
     failed: tuple[str, ...]
+    warning: str = ""
     submitted: tuple[Submission, ...] = ()
     dry_run: bool = False
 
@@ -76,7 +78,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
 
     Raises:
         UsageError: a limit of the cluster or the account is too small, the cluster would refuse a profile that is new
-            to the run, or a shard does not exist.
+            to the run, a shard does not exist, or the engine cannot use what a task of embed gets.
         EmbedkitError: another command is submitting this run, or Slurm does not answer or refuses.
     """
     require_slurm()
@@ -96,10 +98,12 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         avoid_gpus = not (allow_mixed or new_reference)
         profile, adapted = adapt_profile(run, profile, indices, options.more_memory, avoid_gpus)
         failed = _failures(run, indices)
+        needs_engine = any(job.stage in ("preflight", "embed") for job in plan.submit)
+        warning = refuse_engine(profile, config.request.engine, config.request.device) if needs_engine else ""
         stages = [job.stage for job in plan.submit]
         if options.dry_run:
             options.profile_check.warn(run, profile, stages)
-            return SubmissionResult(state, plan, profile, adapted, failed, dry_run=True)
+            return SubmissionResult(state, plan, profile, adapted, failed, warning, dry_run=True)
         site = options.profile_check.require(run, profile, stages)
         check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel], site)
         cancel(plan.cancel)
@@ -108,7 +112,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         if plan.submit:
             record_profile(run, profile)
         lines = submit(run, profile, plan.submit, options.why)
-        return SubmissionResult(state, plan, profile, adapted, failed, tuple(lines))
+        return SubmissionResult(state, plan, profile, adapted, failed, warning, tuple(lines))
 
 
 def _record_environment(run: RunFolder, config: RunConfig) -> None:
