@@ -119,16 +119,16 @@ def test_a_plan_warns_of_weeks_on_cpus_and_of_the_time_limit(demo_chats: Path, m
 
 
 def test_a_plan_warns_where_fewer_shards_run_at_once(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
-    """The recorded node has two GPUs; a stand-in for sacctmgr adds a limit on running jobs, which was not recorded."""
+    """A stand-in for sacctmgr has a limit on running jobs, which the recordings do not have."""
     site = recorded_site(tmp_path / "bin")
     (tmp_path / "bin" / "sacctmgr").write_text(
         """#!/bin/bash
 case "$4" in assoc) echo 'small|||||||3||||' ;; esac
 """
     )
-    (tmp_path / "site.toml").write_text('[all]\npartition = "gpu"\naccount = "small"\n[embed]\ngpus = 1\n')
+    (tmp_path / "site.toml").write_text('[all]\npartition = "gpu"\naccount = "small"\n')
     command = ["submit", "--dataset", demo_chats, "--model", minilm, "--engine", "transformers", "--full"]
-    command += ["--device", "cuda", "--output-dir", tmp_path, "--run-name", "few", "--dry-run", "--num-gpus", 8]
+    command += ["--device", "cpu", "--output-dir", tmp_path, "--run-name", "few", "--dry-run", "--num-gpus", 8]
     plan = embedkit(*command, "--profile", tmp_path / "site.toml", **site).stdout
     (warning,) = lines(plan, "WARNING")
     assert "at most 3 shards run at once (MaxJobs 3 of account small), so embed takes about 2.7 times as" in warning
