@@ -120,41 +120,44 @@ class EngineCheck:
 
     def _compare(self, record: EngineRecord) -> None:
         assert self._reference is not None, "nothing to compare with"
-        refused = refused_fields(record, self._reference.record, self._allow_mixed)
-        differing = refused or refused_fields(record, self._reference.record)
+        recorded, source = self._reference.record, self._reference.source
+        refused = refused_fields(record, recorded, self._allow_mixed)
+        differing = refused or refused_fields(record, recorded)
         if not differing:
             return
-        what = (
-            f"{current_job().node} has {_named(record, differing)}; "
-            f"{self._reference.source} had {_named(self._reference.record, differing)}"
-        )
+        what = f"{current_job().node} has {_named(record, differing)}; {source} had {_named(recorded, differing)}"
         if not refused:
             log.warning("%s; embedded all the same, because of --allow-mixed", what)
             return
+        lines = [
+            what,
+            f"{self._task} stops here: merge refuses shards that different engines made",
+            *self._fixes(refused, has_less_memory=record.token_budget < recorded.token_budget),
+        ]
+        if "dim" not in refused:
+            small = " (vectors of two GPU models differ by about 0.0001 in cosine)" if "gpu" in refused else ""
+            lines.append(f"to accept both{small}: {self._run.resume_command} --allow-mixed")
         kind = GpuDiffers if set(refused) & set(OF_THE_NODE) else EngineDiffers
-        raise kind(f"{what}\n{self._advice(kind, 'dim' not in refused)}")
+        raise kind("\n".join(lines))
 
-    def _advice(self, kind: type[EngineDiffers], acceptable: bool) -> str:
-        """What this stop means, and what to type."""
-        run, node = self._run, current_job().node
-        on_cluster = run.submissions.exists()
-        lines = [f"{self._task} stops here: merge refuses shards that different engines made"]
-        if kind is GpuDiffers and on_cluster:
-            lines.append(f"on other nodes: {run.resume_command} (it excludes {node})")
+    def _fixes(self, refused: tuple[str, ...], has_less_memory: bool) -> list[str]:
+        """What to type so that all shards have one engine, given the fields that differ."""
+        assert self._reference is not None, "nothing to compare with"
+        again, lines = self._run.resume_command, []
+        if not set(refused) & set(OF_THE_NODE):
+            changed = "the environment has changed, so no node is excluded"
+            return [f"{changed}: install the earlier versions again, then type {again}"]
+        if "gpu" not in refused:
+            whose = "its GPU has" if has_less_memory else "the other GPU had"
+            lines.append(f"{whose} less free memory, so batches are smaller: `nvidia-smi` there shows what uses it")
+        if not self._run.submissions.exists():
+            return [*lines, f"on GPUs of one model: set CUDA_VISIBLE_DEVICES to them, then type {again}"]
+        lines.append(f"on other nodes: {again} (it excludes {current_job().node})")
+        if "gpu" in refused:
             lines.append("to get one GPU model only: name it in the profile's [embed], with gres or constraint")
-            if self._reference is not None and self._reference.is_preflight:
-                lines[-1] += f"; if it is not the preflight's, type {run.resume_command} --preflight then"
-        elif kind is GpuDiffers:
-            lines.append(f"on GPUs of one model: set CUDA_VISIBLE_DEVICES to them, then type {run.resume_command}")
-        else:
-            lines.append(
-                f"the environment has changed, so no node is excluded: install the earlier versions again, then type "
-                f"{run.resume_command}"
-            )
-        if acceptable:
-            small = " (vectors of two GPU models differ by a cosine of about 0.0001)" if kind is GpuDiffers else ""
-            lines.append(f"to accept both{small}: {run.resume_command} --allow-mixed")
-        return "\n".join(lines)
+        if self._reference.is_preflight:
+            lines.append(f"if the preflight had the wrong GPU: {again} --preflight")
+        return lines
 
 
 def known_before_start(request: Request) -> dict[str, str]:

@@ -70,6 +70,8 @@ def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) 
     if len(done.failed) > MOST_FAILURES:
         print_lines(f"and {len(done.failed) - MOST_FAILURES} more causes; see logs/embed-*.log")
     print_lines(*(f"changed: {change}" for change in done.adapted))
+    if any(job.allow_mixed for job in plan.submit):
+        print_lines("shards of different GPU models or versions are accepted (--allow-mixed)")
     if plan.cancel:
         verb = "would cancel" if done.dry_run else "cancelled"
         print_lines(f"{verb}: {', '.join(plan.cancel)} (could never start, or replaced)")

@@ -93,7 +93,8 @@ def test_allowed_a_chain_with_made_up_gpus_is_merged(
     options = ("--preflight", "--allow-mixed", "--profile", held(tmp_path))
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, *options)
     cancel(cluster, run)
-    rerun(cluster, run, "--profile", profile(tmp_path), **environment)
+    said = rerun(cluster, run, "--profile", profile(tmp_path), **environment).stdout
+    assert "shards of different GPU models or versions are accepted (--allow-mixed)" in said
     assert {line.allow_mixed for line in lines_of(run)} == {True}
     wait_ended(cluster, run)
     assert run.success.exists(), logs(run)

@@ -143,8 +143,8 @@ def test_stand_in_gpu_of_a_different_model_stops_the_task(gpu_run: RunFolder, tm
     rerun = f"embedkit rerun {gpu_run.path}"
     assert f"on other nodes: {rerun} (it excludes n7)" in done.stderr
     assert "name it in the profile's [embed], with gres or constraint" in done.stderr
-    assert f"if it is not the preflight's, type {rerun} --preflight then" in done.stderr
-    assert f"differ by a cosine of about 0.0001): {rerun} --allow-mixed" in done.stderr
+    assert f"if the preflight had the wrong GPU: {rerun} --preflight" in done.stderr
+    assert f"differ by about 0.0001 in cosine): {rerun} --allow-mixed" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Loading weights" not in done.stderr
     (attempt,) = Attempts(gpu_run, "embed", 1).attempts()
@@ -234,6 +234,20 @@ def test_vectors_of_a_different_length_are_never_accepted(prepared_run: RunFolde
         check.started(record(dim=64))
     assert "has dim 64; the preflight on n1 had dim 32" in str(caught.value)
     assert "--allow-mixed" not in str(caught.value)
+
+
+def test_a_gpu_with_less_free_memory_is_avoided_and_named(prepared_run: RunFolder) -> None:
+    prepared_run.submissions.touch()
+    check = EngineCheck(prepared_run, Reference(record(), "the preflight on n1", True), "shard 1", allow_mixed=False)
+    with pytest.raises(GpuDiffers) as caught:
+        check.started(record(token_budget=4096))
+    assert "has token budget 4096; the preflight on n1 had token budget 8192" in str(caught.value)
+    assert "its GPU has less free memory, so batches are smaller" in str(caught.value)
+    assert "(it excludes " in str(caught.value)
+    assert "constraint" not in str(caught.value)
+    assert "cosine" not in str(caught.value)
+    with pytest.raises(GpuDiffers, match="the other GPU had less free memory"):
+        check.started(record(token_budget=16384))
 
 
 def test_allowed_the_difference_is_logged_and_merged(unfinished_run: RunFolder) -> None:
