@@ -132,3 +132,16 @@ case "$4" in assoc) echo 'small|||||||3||||' ;; esac
     plan = embedkit(*command, "--profile", tmp_path / "site.toml", **site).stdout
     (warning,) = lines(plan, "WARNING")
     assert "at most 3 shards run at once (MaxJobs 3 of account small), so embed takes about 2.7 times as" in warning
+
+
+def test_a_fetched_run_gets_the_number_that_fits(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+    """fetch leaves the number open; a plan decides it and records nothing."""
+    site = recorded_site(tmp_path / "bin")
+    command = request(small_chats, tokenizer_only, tmp_path)
+    fetch = ["fetch", *command[1 : command.index("--profile")]]
+    embedkit(*fetch)
+    before = (tmp_path / "run" / "run_config.json").read_bytes()
+    resume = ["submit", "--resume", "--run-name", "run", "--output-dir", tmp_path, "--profile", tmp_path / "site.toml"]
+    plan = embedkit(*resume, "--num-gpus", 24, "--dry-run", **site).stdout
+    assert lines(plan, "shards ") == ["shards   24 shards would be the default; 18 fit MaxSubmit of account small (20)"]
+    assert (tmp_path / "run" / "run_config.json").read_bytes() == before

@@ -1,5 +1,6 @@
 """Commands that answer as Slurm did where it was recorded (tests/data/slurm), for a real process that asks them."""
 
+import getpass
 import os
 from pathlib import Path
 
@@ -18,9 +19,12 @@ def recorded_site(folder: Path, version: str = "22.05", *, queued: str = "", **c
         changed: outputs in place of the recorded ones, by the name of their file: `sinfo`, `partitions`, `config`.
     """
     folder.mkdir()
-    for name in ("config", "partitions", "sinfo", *FIELDS):
+    for name in ("config", "partitions", "sinfo", "test-only", *FIELDS):
         text = changed.get(name)
-        (folder / f"{name}.txt").write_text((HERE / version / f"{name}.txt").read_text() if text is None else text)
+        text = (HERE / version / f"{name}.txt").read_text() if text is None else text
+        # The recordings name every user `user`; the rows are those of whoever asks.
+        text = text.replace("|user|", f"|{getpass.getuser()}|") if name == "assoc" else text
+        (folder / f"{name}.txt").write_text(text)
     (folder / "squeue.txt").write_text(queued)
     # sacctmgr of an older version refuses a field that it does not know; so the fields that were not recorded are.
     known = "\n".join(f'  {name}) known=" {" ".join(fields)} " ;;' for name, fields in FIELDS.items())
@@ -29,7 +33,8 @@ def recorded_site(folder: Path, version: str = "22.05", *, queued: str = "", **c
         "hostnames) echo $3 | tr , '\\n' ;; *) exit 1 ;; esac",
         "sinfo": f"cat {folder}/sinfo.txt",
         "squeue": f"cat {folder}/squeue.txt",
-        "sbatch": 'echo "sbatch: error: this cluster was recorded: it runs nothing" >&2; exit 1',
+        "sbatch": f'case "$*" in *--test-only*) cat {folder}/test-only.txt >&2; exit 0 ;; esac\n'
+        'echo "sbatch: error: this cluster was recorded: it runs nothing" >&2; exit 1',
         "sacctmgr": f"""case "$4" in
 {known}
 esac
