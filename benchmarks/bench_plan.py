@@ -113,7 +113,18 @@ def bench_commands() -> Iterator[Figure]:
                 model(),
                 "--full",
             ),
-            *("--shards", 1000, "--profile", "h100", "--output-dir", FOLDER / "runs", "--run-name", "dry"),
+            *(
+                "--device",
+                "cpu",
+                "--shards",
+                1000,
+                "--profile",
+                "h100",
+                "--output-dir",
+                FOLDER / "runs",
+                "--run-name",
+                "dry",
+            ),
         ]
     )
     shape = Shape(rows=2_268_178, sources=16, text_bytes=0, shards=1000)

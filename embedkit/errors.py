@@ -31,6 +31,18 @@ class CanaryMoved(EmbedkitError):
     code = "canary-moved"
 
 
+class EngineDiffers(EmbedkitError):
+    """This node's engine is not the one that the run's other shards have: merge would refuse a shard from here."""
+
+    code = "engine-differs"
+
+
+class GpuDiffers(EngineDiffers):
+    """As EngineDiffers, and the cause is this node's GPU. A different node may have the right one."""
+
+    code = "gpu-differs"
+
+
 class PreflightFailed(EmbedkitError):
     """A check of the preflight failed: every shard would fail on this node in the same way."""
 

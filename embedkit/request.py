@@ -1,11 +1,10 @@
 """Turns options into a frozen request, creates runs, and compares a request with that of an existing run."""
 
 import getpass
-import importlib.util
 import os
 import shlex
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,13 +23,15 @@ from embedkit.documents import (
     Locations,
     Request,
     RunConfig,
+    Setting,
     Texts,
     View,
     encode,
     read,
 )
+from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import UsageError
-from embedkit.model import model_files, model_limit, read_json, read_pooling, tokenizer_file, weight_folders
+from embedkit.model import model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
 from embedkit.storage import match_umask, remove_temporaries, write_once
 from embedkit.versions import environment, package_folder
@@ -60,13 +61,20 @@ class Options:
     dtype: Dtype | None = None
 
 
-def make_config(options: Options, command: Sequence[str]) -> RunConfig:
+def make_config(options: Options, command: Sequence[str], undecided: Collection[Setting] = ()) -> RunConfig:
     """Resolve options into a run's configuration: find and identify the files, decide the defaults.
 
-    `command` is the command line, for the record. Raises UsageError if the options cannot be used as they are.
+    Args:
+        options: the options.
+        command: the command line, for the record.
+        undecided: settings that a later command decides; their values in `options` mean nothing yet.
+
+    Raises:
+        UsageError: the options cannot be used as they are.
     """
-    _check_installed(options.engine)
-    model, model_commit = _model_folder(options)  # before the data, which may take hours to fetch
+    if "engine" not in undecided:
+        check_installed(options.engine)
+    model, model_commit = _model_folder(options, "engine" not in undecided)  # before the data, which may take hours
     max_length = _max_length(options, model)
     data = _data_files(options)
     for path in data.paths:
@@ -110,6 +118,7 @@ def make_config(options: Options, command: Sequence[str]) -> RunConfig:
             "command": shlex.join(command),
             "package": package_folder(),
         },
+        undecided=tuple(sorted(undecided)),
     )
 
 
@@ -142,10 +151,15 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
 
 
 def check_same_request(run: RunFolder, config: RunConfig) -> None:
-    """Raise UsageError if the run's request differs from that of `config`; the error lists the settings that differ."""
+    """Raise UsageError if the run's request differs from that of `config`; the error lists the settings that differ.
+
+    Settings that the run has left open do not count.
+    """
     there = read(run.config, RunConfig)
-    if there.request != config.request:
-        differences = request_differences(there.request, config.request)
+    opened = {name: getattr(config.request, name) for name in there.undecided if name != "num_gpus"}
+    request = msgspec.structs.replace(there.request, **opened)
+    if request != config.request:
+        differences = request_differences(request, config.request)
         width = max(len(name) for name, _, _ in differences)
         lines = [f"  {name:<{width}}  {old}  ->  {new}" for name, old, new in differences]
         raise UsageError(
@@ -202,7 +216,7 @@ def _data_files(options: Options) -> DataSource:
     return fetch_dataset(repos[0], options.revision, options.config, options.split)
 
 
-def _model_folder(options: Options) -> tuple[Path, str | None]:
+def _model_folder(options: Options, engine_is_decided: bool) -> tuple[Path, str | None]:
     """Find or fetch the model. Returns its folder and, if it comes from the Hub, its commit."""
     commit = None
     if is_hub_id(options.model):
@@ -215,34 +229,10 @@ def _model_folder(options: Options) -> tuple[Path, str | None]:
             raise UsageError("--model-revision is for models of the Hub; a local folder has none")
     tokenizer_file(model)
     if options.engine != "hash":
-        _check_engine(options.engine, model)
+        check_weights(model)
+    if options.engine == "transformers" and engine_is_decided:
+        check_pooling(model)
     return model.resolve(), commit
-
-
-def _check_installed(engine: EngineName) -> None:
-    """Raise UsageError if the engine's package is not installed."""
-    if engine == "vllm" and importlib.util.find_spec("vllm") is None:
-        raise UsageError(
-            "--engine vllm: vLLM is not installed here. Install embedkit[gpu] on a GPU machine; on a CPU `make setup` "
-            "installs it on Linux with Python 3.11. --engine transformers gives the same vectors without it, but slower"
-        )
-    if engine == "transformers" and importlib.util.find_spec("transformers") is None:
-        raise UsageError("--engine transformers: it is not installed here; install embedkit[transformers]")
-
-
-def _check_engine(engine: EngineName, model: Path) -> None:
-    """Raise UsageError now for models that would fail only after prepare."""
-    if not (model / "config.json").is_file():
-        raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
-    for folder in weight_folders(model):
-        if not any(folder.glob("*.safetensors")):
-            raise UsageError(
-                f"--model {model}: no weights in {folder} (*.safetensors; *.bin holds pickles, which are not loaded)"
-            )
-    if engine == "transformers":
-        read_pooling(model)
-        if "auto_map" in read_json(model, "config.json"):
-            raise UsageError(f"--model {model}: it comes with its own code, which is not run; use --engine vllm")
 
 
 def _max_length(options: Options, model: Path) -> int:

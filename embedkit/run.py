@@ -107,6 +107,11 @@ class RunFolder:
         return self.path / "submissions.jsonl"
 
     @property
+    def profiles(self) -> Path:
+        """Copies of the profiles that the run was submitted with."""
+        return self.path / "profiles"
+
+    @property
     def preflight(self) -> Path:
         return self.path / "preflight.json"
 

@@ -55,6 +55,11 @@ def requested_gpus(settings: Mapping[str, Any]) -> dict[str, int]:
     return counts
 
 
+def gpu_options(options: Mapping[str, Any]) -> list[str]:
+    """The options of sbatch, of those given, that request GPUs."""
+    return [name for name in (*GPU_OPTIONS, "tres-per-task") if _in_options({name: options.get(name)})]
+
+
 def _in_gres(gres: str) -> dict[str, int]:
     return gpus_in_gres(gres) or ({"": 1} if gres_names(gres) & SHARED_GPUS else {})
 

@@ -30,23 +30,23 @@ def prepare_task(run: Path) -> None:
     prepare(RunFolder(run))
 
 
-def embed_task(run: Path, shard: int) -> None:
+def embed_task(run: Path, shard: int, allow_mixed: bool = False) -> None:
     """Embed one shard."""
     os.environ.update(OFFLINE)
     from embedkit.embed import embed_shards
 
     match_umask(run)
-    embed_shards(RunFolder(run), [shard])
+    embed_shards(RunFolder(run), [shard], allow_mixed)
 
 
-def preflight_task(run: Path) -> None:
+def preflight_task(run: Path, allow_mixed: bool = False) -> None:
     """Test this node and the run's engine."""
     os.environ.update(OFFLINE)
     from embedkit.check.preflight import preflight
 
     match_umask(run)
     submission = Submissions(RunFolder(run)).last("preflight")
-    preflight(RunFolder(run), None if submission is None else submission.gpus)
+    preflight(RunFolder(run), None if submission is None else submission.gpus, allow_mixed)
 
 
 def merge_task(run: Path, allow_mixed: bool = False) -> None:

@@ -1,18 +1,24 @@
 """Measure everything on a GPU and write the page, with one command on a GPU machine.
 
     python -m benchmarks.gpu [rounds] [start] [checks] [curve] [sweep] [queue] [page]
+    python -m benchmarks.gpu cluster [--slurm-packages FOLDER]
 
-Without names: all of them (queue where there is more than one GPU). About half an hour on an H200. What a part found is
-kept in `results.json` beside this file as soon as it is done; `page` alone writes docs/gpu.md from it.
+Without names: all of the first line (queue where there is more than one GPU). About half an hour on an H200. What a
+part found is kept in `results.json` beside this file as soon as it is done; `page` alone writes docs/gpu.md from it.
+`cluster` takes about ten minutes. It needs root, since it installs Slurm where it is missing: from a folder of Debian
+packages (benchmarks/gpu/slurm.py lists them) where there is no network.
 """
 
+import argparse
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu import cluster
 from benchmarks.gpu.corpus import make_corpora, small_chunks, with_plan
 from benchmarks.gpu.model import random_model
 from benchmarks.gpu.page import PAGE, read_results, write_page, write_results
@@ -25,6 +31,10 @@ SMALL_CHUNK_TOKENS = 300_000
 
 def main() -> None:
     """Measure the named parts, or all, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="part")
+    parser.add_argument("--slurm-packages", type=Path, metavar="FOLDER", help="Debian packages of Slurm, for cluster")
+    arguments = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "rounds": rounds,
         "start": start,
@@ -32,15 +42,17 @@ def main() -> None:
         "curve": curve,
         "sweep": sweep,
         "queue": queue,
+        "cluster": lambda: cluster.main(arguments.slurm_packages),
     }
-    names = sys.argv[1:] or [name for name in parts if name != "queue" or len(visible_gpus()) > 1]
+    by_default = [name for name in parts if name != "cluster" and (name != "queue" or len(visible_gpus()) > 1)]
+    names = arguments.parts or by_default
     unknown = sorted(set(names) - set(parts) - {"page"})
     if unknown:
         sys.exit(f"no part named {', '.join(unknown)}; there are: {', '.join(parts)}, page")
     for name in [name for name in names if name != "page"]:
         print(f"{name} ...", flush=True)
         found = {"day": date.today().isoformat(), **parts[name]()}
-        key = f"queue-{found['gpus']}" if name == "queue" else name
+        key = f"{name}-{found['gpus']}" if name in ("queue", "cluster") else name
         write_results(read_results() | {key: found})
     write_page()
     print(f"{PAGE} is written")

@@ -76,6 +76,7 @@ def write_page() -> None:
             sections.append(section(results[part]))
     sections += [_sweep(results[key]) for key in sorted(results) if key.startswith("sweep")]
     sections += [_queue(results[key]) for key in sorted(results) if key.startswith("queue-")]
+    sections += [_cluster(results[key]) for key in sorted(results) if key.startswith("cluster-")]
     if "sweep" in results:
         sections.append(TAIL)
     PAGE.write_text("\n".join(sections))
@@ -254,6 +255,66 @@ def _queue(found: dict[str, Any]) -> str:
     if found["cost"]["shards"][0]["compile"] == "eager":
         lines += ["", EAGER_SHARDS]
     return "\n".join([*lines, ""])
+
+
+def _cluster(found: dict[str, Any]) -> str:
+    plain, disturbed, engine = found["plain"], found["disturbed"], found["engine"]
+    gpus, rows = found["gpus"], found["rows"]
+    lines = [
+        f"## A whole run through Slurm on {gpus} GPUs",
+        "",
+        f"{gpus} x {engine['gpu']} of one machine, {found['slurm'].capitalize()}, vLLM {engine['engine_version']}, torch {engine['torch']}, {engine['compile']} engine, {found['day']}.",
+        "`python -m benchmarks.gpu cluster` measures this again.",
+        "",
+        f"`embedkit submit` to the merged run: {rows:,} rows, {plain['tokens'] / 1e6:.1f} M tokens, {len(plain['shards'])} shards, short rows first.",
+        "In the second run one task was killed with `kill -9`, one was frozen for 20 s, and one was requeued by Slurm. Merge",
+        "named what was missing, and `embedkit rerun` submitted that and nothing else.",
+        "",
+        "| | undisturbed | disturbed and rerun |",
+        "| --- | ---: | ---: |",
+    ]
+    seconds = [
+        ("submit to merged", lambda one: one["elapsed_seconds"]),
+        ("prepare", lambda one: one["stages"]["prepare"]),
+        ("preflight, the first start of the engine", lambda one: one["stages"].get("preflight")),
+        ("embed, first start to last end", lambda one: one["stages"]["embed"]),
+        ("engine start, median shard", lambda one: median(shard["seconds"]["start"] for shard in one["shards"])),
+        ("embedding, fastest shard", lambda one: min(shard["embedded_seconds"] for shard in one["shards"])),
+        ("embedding, slowest shard", lambda one: max(shard["embedded_seconds"] for shard in one["shards"])),
+        ("predicted for a shard", lambda one: one["shards"][0]["predicted_seconds"]),
+        ("merge", lambda one: one["merge_seconds"]),
+    ]
+    lines += [f"| {name} | {_seconds(value(plain))} | {_seconds(value(disturbed))} |" for name, value in seconds]
+    rates = [_slurm_rate(one) for one in (plain, disturbed)]
+    lost = [one["spent"]["lost"] for one in (plain, disturbed)]
+    lines += [
+        f"| tokens per second per GPU while embedding | {rates[0]:,.0f} | {rates[1]:,.0f} |",
+        f"| GPU time lost in attempts that ended early | {lost[0]:,.1f} s | {lost[1]:,.1f} s |",
+        f"| attempts at shards | {_attempts(plain)} | {_attempts(disturbed)} |",
+        "",
+        f"Unfinished before the rerun: shard {_listed(found['unfinished'])}"
+        f"{', named by merge' if found['merge_named'] else ', not named by merge'}. Submitted by it: shard {_listed(found['resubmitted'])}.",
+        f"Metadata of both runs: {'equal' if found['metadata_equal'] else '**different**'}. Least cosine of a row's two vectors:"
+        f" {found['least_cosine']:.5f}; equal to the bit: {found['rows_equal_to_the_bit']:,} of {rows:,} rows.",
+        f"`embedkit verify --reembed 3` of the second run found nothing wrong, in {found['verify_seconds']:.0f} s.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.1f} s"
+
+
+def _slurm_rate(run: dict[str, Any]) -> float:
+    return float(run["tokens"] / sum(shard["embedded_seconds"] for shard in run["shards"]))
+
+
+def _attempts(run: dict[str, Any]) -> int:
+    return sum(shard["attempts"] for shard in run["shards"])
+
+
+def _listed(shards: list[int]) -> str:
+    return ", ".join(map(str, shards)) or "none"
 
 
 def _speed(shards: list[dict[str, Any]]) -> float:

@@ -89,8 +89,8 @@ def gpu_problem(found: Probe, requested: int | None) -> str | None:
     torch = f"torch {found.versions.get('torch', '')}"
     if not found.torch_cuda:
         return (
-            f"{torch} is a build for CPUs, but the run needs GPUs (--device cuda): install embedkit[gpu] for "
-            f"{sys.executable}, or make a run with --device cpu"
+            f"{torch} is a build for CPUs, but the run needs GPUs (--device cuda): install requirements/gpu.txt "
+            f"for {sys.executable}, or make a run with --device cpu"
         )
     for_task = "" if requested is None else f"; the profile requests {requested} GPUs per task"
     if not found.driver_cuda:

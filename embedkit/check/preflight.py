@@ -7,29 +7,41 @@ must give the same vectors twice.
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embedkit.check.node import PACKAGES, describe_gpus, gpu_problem, import_problem, run_probe, version_problems
+from embedkit.check.node import (
+    PACKAGES,
+    PROFILE,
+    describe_gpus,
+    gpu_problem,
+    import_problem,
+    run_probe,
+    version_problems,
+)
 from embedkit.data import require_fetched
 from embedkit.documents import FORMAT, Preflight, RunConfig, digest, read, write
 from embedkit.embed import (
     QUIET_SECONDS,
     START_SECONDS,
+    EngineCheck,
+    Reference,
     Watchdog,
     canary_bytes,
     canary_distance,
     canary_inputs,
     canary_tolerance,
     embed_canary,
+    finished_engine,
 )
-from embedkit.engines import Engine, start_engine
+from embedkit.engines import Engine, installed_engine, start_engine
 from embedkit.errors import EmbedkitError, PreflightFailed
 from embedkit.job import current_job
 from embedkit.model import load_tokenizer, require_same_model
-from embedkit.prepare import engine_settings
+from embedkit.prepare import engine_settings, read_plan
 from embedkit.run import RunFolder
 from embedkit.storage import atomic_write_bytes
 from embedkit.versions import environment, package_folder
@@ -70,22 +82,26 @@ class Checks:
         return PreflightFailed(f"preflight on {self._node}: {name}: {what}\nthen type: {self._run.resume_command}")
 
 
-def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
+def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False) -> Preflight:
     """Check this node, start the run's engine here, embed the canary twice, and write `preflight.json`.
 
     Args:
         run: the run.
         gpus: how many GPUs this task requested, for the message if there are none.
+        allow_mixed: accept an engine that differs from that of finished shards.
 
     Raises:
         PreflightFailed: a check failed. The message names the check, the node and the fix.
+        EngineDiffers: shards of this run are finished, and this node's GPU model or versions are not theirs.
     """
     config = read(run.config, RunConfig)
     checks = Checks(run)
+    same_engine = EngineCheck(run, _finished_engine(run, config), "the preflight", allow_mixed)
     with Watchdog() as watchdog:
         watchdog.heartbeat("checking the node", START_SECONDS)
         _check_files(run, checks)
         _check_versions(config, checks)
+        same_engine.before_start(config.request)
         _check_packages(config, checks, gpus)
         with checks.named("model"):
             require_fetched(run, config, data=False)
@@ -96,6 +112,7 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
             seconds = time.monotonic() - began
         try:
             checks.ok("model", f"engine started in {seconds:.0f} s: {engine.record}")
+            same_engine.started(engine.record)
             watchdog.heartbeat("embedding the canary", QUIET_SECONDS)
             _check_canary(config, engine, checks)
         finally:
@@ -112,6 +129,15 @@ def preflight(run: RunFolder, gpus: int | None = None) -> Preflight:
     )
     write(run.preflight, report)
     return report
+
+
+def _finished_engine(run: RunFolder, config: RunConfig) -> Reference | None:
+    """The engine of the run's finished shards; None without any. prepare may not have ended, or make the plan again."""
+    try:
+        return finished_engine(run, read_plan(run, config)) if run.plan.exists() else None
+    except EmbedkitError as error:
+        log.warning("not compared with finished shards: %s", error)
+        return None
 
 
 def _check_files(run: RunFolder, checks: Checks) -> None:
@@ -170,6 +196,12 @@ def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None
         problem = import_problem(found)
         if problem is not None:
             raise EmbedkitError(problem)
+        here = installed_engine(config.request.engine)
+        if device not in here.devices:
+            raise EmbedkitError(
+                f"{here.text} in {sys.prefix} cannot use {'GPUs' if device == 'cuda' else 'CPUs'}: jobs have a build "
+                f"that submit did not find. Fix {PROFILE}"
+            )
     checks.ok("imports", ", ".join(f"{name} {version}" for name, version in found.versions.items()))
 
 

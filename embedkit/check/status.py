@@ -8,6 +8,7 @@ import msgspec
 
 from embedkit.documents import DataIndex, PartManifest, Plan, PlanShard, RunConfig, read
 from embedkit.embed import JOURNAL, NOT_FINISHED, ShardStates, durable_chunks, journals
+from embedkit.engines import EngineFacts, engine_facts
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
@@ -49,6 +50,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """A run's progress at one moment. rows_* count chosen rows in prepare and kept rows in embed."""
 
     run: str
+    engine: EngineFacts
     stage: Literal["prepare", "embed", "merge", "done"]
     rows_prepared: int
     rows_chosen: int | None
@@ -81,7 +83,7 @@ class StatusReader:
             with suppress(EmbedkitError):
                 self._plan = read_plan(self._run, config)
         if self._plan is None:
-            return self._preparing()
+            return self._preparing(config)
         plan = self._plan
         if self._states is None:
             self._states = ShardStates(self._run, plan)
@@ -95,6 +97,7 @@ class StatusReader:
             stage = "done" if self._run.success.exists() else "merge"
         return Status(
             run=str(self._run.path),
+            engine=engine_facts(config),
             stage=stage,
             rows_prepared=plan.rows_chosen,
             rows_chosen=plan.rows_chosen,
@@ -105,7 +108,7 @@ class StatusReader:
             shards=shards,
         )
 
-    def _preparing(self) -> Status:
+    def _preparing(self, config: RunConfig) -> Status:
         chosen = None
         with suppress(EmbedkitError):  # missing so far, or damaged: prepare makes it again
             chosen = read(self._run.data_index, DataIndex).rows_chosen
@@ -117,6 +120,7 @@ class StatusReader:
         reasons = sorted({reason for part in parts for reason in part.dropped})
         return Status(
             run=str(self._run.path),
+            engine=engine_facts(config),
             stage="prepare",
             rows_prepared=sum(part.stop - part.start for part in parts),
             rows_chosen=chosen,

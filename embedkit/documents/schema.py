@@ -12,6 +12,8 @@ Device = Literal["cuda", "cpu"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers", "hash"]
 Reason = Literal["no_assistant", "empty", "too_long"]
+Setting = Literal["engine", "device", "dtype", "shards", "num_gpus"]
+"""Settings that depend on where a run is embedded."""
 Texts = Literal["all", "none"]
 View = Literal["combined", "think", "response"]
 VIEWS: tuple[View, ...] = get_args(View)
@@ -80,8 +82,12 @@ class Locations(Document, frozen=True):
     model_repo: str | None = None
 
 
-class RunConfig(Document, frozen=True):
-    """`run_config.json`: the request, where its files are, and who made it (`asked`)."""
+class RunConfig(Document, frozen=True, omit_defaults=True):
+    """`run_config.json`: the request, where its files are, and who made it (`asked`).
+
+    undecided: settings of the request, and `num_gpus`, that `fetch` left open. The next submit, run or prepare decides
+    them, and empties this. It is not written while it is empty, so that 0.2.0 can open the run.
+    """
 
     format: int
     request: Request
@@ -89,6 +95,7 @@ class RunConfig(Document, frozen=True):
     num_gpus: int
     versions: dict[str, str]
     asked: dict[str, str]
+    undecided: tuple[Setting, ...] = ()
 
 
 class DataIndex(Document, frozen=True):

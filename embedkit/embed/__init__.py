@@ -11,19 +11,23 @@ from embedkit.embed.canary import (
 )
 from embedkit.embed.checks import differing_rows
 from embedkit.embed.inputs import InputReader, inputs_digest
+from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
 from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
-from embedkit.embed.shard_state import NOT_FINISHED, ShardStates, files_problem, rejected_shards
+from embedkit.embed.shard_state import DIFFERENT_ENGINE, NOT_FINISHED, ShardStates, files_problem, rejected_shards
 from embedkit.embed.stage import embed_shards
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 
 __all__ = [
+    "DIFFERENT_ENGINE",
     "JOURNAL",
     "MATRIX",
     "NOT_FINISHED",
     "PARTIAL",
     "QUIET_SECONDS",
     "START_SECONDS",
+    "EngineCheck",
     "InputReader",
+    "Reference",
     "ShardStates",
     "Watchdog",
     "canary_bytes",
@@ -37,9 +41,11 @@ __all__ = [
     "embed_chunk",
     "embed_shards",
     "files_problem",
+    "finished_engine",
     "has_matrices",
     "inputs_digest",
     "journals",
     "read_journal",
+    "refused_fields",
     "rejected_shards",
 ]

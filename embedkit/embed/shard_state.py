@@ -37,6 +37,8 @@ with the recorded size. bytes: also the sha256 of each file.
 
 NOT_FINISHED = "not finished"
 """The problem of a shard that has no manifest."""
+DIFFERENT_ENGINE = "made on a different engine than most"
+"""Why merge rejects shards of different engines; a merge with --allow-mixed accepts them."""
 
 
 @dataclass(frozen=True)

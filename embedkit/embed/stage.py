@@ -14,6 +14,7 @@ from embedkit.documents import Plan, RunConfig, read
 from embedkit.embed.canary import canary_inputs
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.publish import finished_manifest, remove_unnamed
+from embedkit.embed.same_engine import EngineCheck, finished_engine, preflight_engine
 from embedkit.embed.shard_task import Clock, ShardTask, Worker
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import start_engine
@@ -25,12 +26,18 @@ from embedkit.storage import wait_for_files
 log = logging.getLogger(__name__)
 
 
-def embed_shards(run: RunFolder, shards: list[int]) -> None:
+def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False) -> None:
     """Embed shards one after another with one engine. A finished shard is checked and kept.
 
-    The engine starts with the first shard that is not finished.
+    The engine starts with the first shard that is not finished. It must be that of the run's other shards.
+
+    Args:
+        run: the run.
+        shards: the shards.
+        allow_mixed: accept an engine that differs from that of other shards, as `merge` does with --allow-mixed.
 
     Raises:
+        EngineDiffers: this node has a different GPU model, or different versions.
         EmbedkitError: the run is not prepared, its model changed, or a shard cannot be embedded.
     """
     config = read(run.config, RunConfig)
@@ -50,7 +57,12 @@ def embed_shards(run: RunFolder, shards: list[int]) -> None:
                 continue
             clock = Clock()
             if worker is None:
+                # A finished shard decides, because merge compares shards; preflight.json only if there is none.
+                reference = finished_engine(run, plan) or preflight_engine(run, plan)
+                check = EngineCheck(run, reference, f"shard {shard}", allow_mixed)
+                check.before_start(config.request)
                 worker = stack.enter_context(start_worker(run, config, plan))
+                check.started(worker.engine.record)
                 clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock).run()

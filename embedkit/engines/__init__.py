@@ -1,5 +1,22 @@
 """Engines, which turn token ids into vectors. Importing this package loads none of them."""
 
 from embedkit.engines.base import Engine, start_engine
+from embedkit.engines.facts import EngineFacts, engine_facts
+from embedkit.engines.gpu_name import gpu_name
+from embedkit.engines.installed import Find, InstalledEngine, default_engine, installed_engine
+from embedkit.engines.requirements import check_installed, check_pooling, check_weights
 
-__all__ = ["Engine", "start_engine"]
+__all__ = [
+    "Engine",
+    "EngineFacts",
+    "Find",
+    "InstalledEngine",
+    "check_installed",
+    "check_pooling",
+    "check_weights",
+    "default_engine",
+    "engine_facts",
+    "gpu_name",
+    "installed_engine",
+    "start_engine",
+]

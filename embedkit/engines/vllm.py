@@ -65,8 +65,8 @@ class VllmEngine:
             import vllm
         except ImportError as error:
             raise UsageError(
-                f"--engine vllm: vLLM cannot be imported here ({error}). Install embedkit[gpu] on a GPU "
-                "machine or embedkit[cpu] on Linux with Python 3.11; --engine hash needs neither"
+                f"--engine vllm: vLLM cannot be imported here ({error}). Install requirements/gpu.txt on a "
+                "GPU machine or embedkit[cpu] on Linux with Python 3.11; --engine hash needs neither"
             ) from error
         import torch
 

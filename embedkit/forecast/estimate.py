@@ -50,6 +50,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     rows_chosen: all chosen rows. rows, tokens: of the kept rows; in an estimate, of those probably not too long.
     seconds: on one GPU of the reference model, as in a plan, or in one CPU job.
     gpu_ratios: per known GPU model, its time for rows of these lengths over the reference's; empty on CPUs.
+    cpu_ratio: a CPU task's time over that of a GPU of the reference model; None on GPUs.
     text_bytes: as stored in extracted_data.
     sources: exact for a sample of Parquet files; else the number of distinct least and greatest names of row groups.
     """
@@ -65,6 +66,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     parts: int
     shards: int | None = None
     gpu_ratios: dict[GpuModel, float] = {}
+    cpu_ratio: float | None = None
 
 
 class _Rows(NamedTuple):
@@ -104,6 +106,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
     tokens = float((counts * per_view).sum())
     seconds = 0.0
     ratios: dict[GpuModel, float] = {}
+    cpu_ratio = None
     if request.engine != "hash":
         cost = model_cost(Path(config.locations.model), request.device, request.engine)
         lengths = np.maximum(per_view, 1).astype(np.int64)
@@ -111,6 +114,8 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         if request.device == "cuda" and seconds:
             on_each = {gpu: replace(cost, gpu=gpu).seconds(lengths) for gpu in GPU_MODELS}
             ratios = {gpu: float((counts * each).sum()) / seconds for gpu, each in on_each.items()}
+        elif seconds:
+            cpu_ratio = seconds / float((counts * replace(cost, device="cuda").seconds(lengths)).sum())
     # think and response are pieces of combined: together they are at most as long.
     pieces = min(len([view for view in request.views if view != "combined"]), 1)
     times = ("combined" in request.views) + pieces
@@ -128,6 +133,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         sources=sources,
         parts=math.ceil((rows.rows / np.maximum(part_rows, 1)).sum()),
         gpu_ratios=ratios,
+        cpu_ratio=cpu_ratio,
     )
     return estimate if plan is None else _exact(estimate, config, plan)
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from embedkit.documents import FORMAT, EngineRecord, Rejected, RejectedShard, ShardManifest, digest, write
-from embedkit.embed import canary_problems
+from embedkit.embed import DIFFERENT_ENGINE, canary_problems, refused_fields
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
 
@@ -20,17 +20,12 @@ def engine_groups(manifests: Sequence[ShardManifest]) -> dict[EngineRecord, list
 def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixed: bool) -> None:
     """Raise EmbedkitError if the shards were made on different engines and that is not allowed."""
     groups = engine_groups(manifests)
-    dims = {record.dim for record in groups}
-    if len(groups) == 1 or (allow_mixed and len(dims) == 1):
+    first, *others_than_first = groups
+    if not any(refused_fields(first, record, allow_mixed) for record in others_than_first):
         return
     lines = [f"  shards {', '.join(map(str, shards))}: {record}" for record, shards in groups.items()]
     largest = max(groups.values(), key=len)
-    others = {
-        shard: "made on a different engine than most"
-        for group in groups.values()
-        if group is not largest
-        for shard in group
-    }
+    others = {shard: DIFFERENT_ENGINE for group in groups.values() if group is not largest for shard in group}
     reject(run, others, manifests, remake=True)
     raise EmbedkitError(
         "the shards were made on different engines, whose vectors differ slightly:\n"

@@ -52,9 +52,14 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
         workers: number of processes; None for one per CPU that this process may use.
 
     Raises:
-        EmbedkitError: the data changed since the run was created, a row cannot be read, or no row was kept.
+        EmbedkitError: the data changed since the run was created, settings are open, a row cannot be read, or no row
+            was kept.
     """
     config = read(run.config, RunConfig)
+    if config.undecided:
+        raise EmbedkitError(
+            f"{run.config}: {', '.join(config.undecided)} not decided yet: type {run.resume_command}, or submit it"
+        )
     require_fetched(run, config)
     require_same_model(config)
     for folder in (run.parts, run.extracted):

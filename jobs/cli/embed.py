@@ -11,7 +11,7 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder, program
 from embedkit.storage import match_umask
 from jobs.cli.errors import with_resume_hint
-from jobs.cli.options import run_argument
+from jobs.cli.options import allow_mixed_option, run_argument
 from jobs.local import watching
 from jobs.output import new_console, print_lines
 
@@ -19,7 +19,8 @@ from jobs.output import new_console, print_lines
 @click.command()
 @run_argument
 @click.option("--shard", "shards", type=click.IntRange(0), multiple=True, help="Only this shard; repeatable.")
-def embed(folder: RunFolder, shards: tuple[int, ...]) -> None:
+@allow_mixed_option
+def embed(folder: RunFolder, shards: tuple[int, ...], allow_mixed: bool) -> None:
     """Embed the unfinished shards in this process.
 
     Shards are embedded one after another with one engine.
@@ -30,5 +31,5 @@ def embed(folder: RunFolder, shards: tuple[int, ...]) -> None:
             raise UsageError(f"--shard {shard}: the run has shards 0 to {len(plan.shards) - 1}")
     match_umask(folder.path)
     with watching(folder, new_console()), with_resume_hint(folder):
-        embed_shards(folder, list(shards) or list(range(len(plan.shards))))
+        embed_shards(folder, list(shards) or list(range(len(plan.shards))), allow_mixed)
     print_lines(f"Next, once all shards are done: {shlex.join([program(), 'merge', str(folder.path)])}")

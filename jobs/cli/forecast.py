@@ -1,22 +1,34 @@
 """`embedkit submit --dry-run`: the jobs, their resources, the expected time, and whether there is enough disk space."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from rich.console import Console
 from rich.table import Table
 
 from embedkit.check.status import ShardStatus, StatusReader
 from embedkit.documents import RunConfig
+from embedkit.engines import engine_facts
 from embedkit.forecast import PROBES, Estimate, Space, estimate_rows, free_bytes, shortfall
 from embedkit.forecast.footprint import footprint
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
+from embedkit.versions import environment
+from jobs.cli.plan_warnings import DAY, Schedule, plan_warnings
 from jobs.monitor import Scale, measure, scale, seconds_until_done
 from jobs.output import print_lines
 from jobs.profiles import Profile, Resources
-from jobs.submit import ChainJob, default_analyze, default_preflight, make_script, whole_chain
+from jobs.submit import (
+    ChainJob,
+    SiteLimits,
+    default_allow_mixed,
+    default_analyze,
+    default_preflight,
+    make_script,
+    whole_chain,
+)
+from jobs.submit.check_profile import refuse_engine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,39 +40,53 @@ class ForecastOptions:
         scripts: whether to print the script of each job too.
         preflight: whether the run gets a preflight; None: as before.
         analyze: whether the run is analyzed after merge; None: as before.
+        allow_mixed: whether shards of different engines are accepted; None: as before.
     """
 
     parallel: int
     scripts: bool
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None = None
 
 
 def print_forecast(
-    run: RunFolder, config: RunConfig, profile: Profile, options: ForecastOptions, console: Console
+    run: RunFolder, config: RunConfig, limits: SiteLimits, options: ForecastOptions, console: Console
 ) -> None:
     """Print what would be submitted, how long it would take and how much it would write.
 
     Args:
         run: the run; its folder may not exist yet.
         config: its configuration.
-        profile: the site profile.
+        limits: those of the site, with its profile.
         options: what to assume and to print.
         console: for the table of jobs.
+
+    Raises:
+        UsageError: the engine cannot use what a task of embed gets.
     """
+    profile = limits.profile
     plan = read_plan(run, config) if run.plan.exists() else None
+    begun = StatusReader(run).read().shards if plan is not None else ()
+    is_embedded = bool(begun) and all(shard.state == "done" for shard in begun)
+    warning = "" if is_embedded else refuse_engine(profile, config.request.engine, config.request.device)
     estimate = estimate_rows(config, plan, PROBES)
     shards = config.request.shards or estimate.shards or 1
     parallel = options.parallel
     preflight = default_preflight(run, config) if options.preflight is None else options.preflight
     analyze = default_analyze(run) if options.analyze is None else options.analyze
     jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
-    print_lines(f"run {run.path} (nothing is submitted)")
+    allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
+    jobs = [replace(job, allow_mixed=allow_mixed) for job in jobs]
+    print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
+    if warning:
+        print_lines(f"WARNING  {warning}")
     console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
-    begun = StatusReader(run).read().shards if plan is not None else ()
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
-    print_lines(*_amounts(estimate, shards, parallel, unit, speed, begun), *_disk(run, config, estimate))
+    schedule = _schedule(estimate, shards, parallel, speed, begun) if estimate.seconds else None
+    print_lines(*_amounts(estimate, shards, unit, speed, begun, schedule), *_disk(run, config, estimate))
+    print_lines(*plan_warnings(_unfinished(jobs, begun), limits, estimate, schedule))
     if options.scripts:
         print_lines(*(f"\n--- {job.stage}\n{make_script(run, profile, job)}" for job in jobs))
 
@@ -97,7 +123,9 @@ def _describe(space: Space) -> str:
 
 def _requested(profile: Profile, job: ChainJob) -> str:
     resources: Resources = profile.stages[job.stage]
-    gpus = f"{resources.gpus} GPU" if resources.gpus else resources.gres
+    gpus = resources.gres
+    if resources.gpu_count and not gpus:
+        gpus = f"{resources.gpu_count} GPU"
     requested = [
         f"partition {resources.partition}" if resources.partition else None,
         f"{resources.cpus} CPUs" if resources.cpus else None,
@@ -108,8 +136,34 @@ def _requested(profile: Profile, job: ChainJob) -> str:
     return ", ".join(text for text in requested if text) or "the site's defaults"
 
 
+def _unfinished(jobs: Sequence[ChainJob], begun: Sequence[ShardStatus]) -> list[ChainJob]:
+    """The jobs without the shards that are finished."""
+    done = {shard.shard for shard in begun if shard.state == "done"}
+    kept = [
+        job if job.indices is None else replace(job, indices=tuple(i for i in job.indices if i not in done))
+        for job in jobs
+    ]
+    return [job for job in kept if job.indices != ()]
+
+
+def _schedule(estimate: Estimate, shards: int, parallel: int, speed: Scale, begun: Sequence[ShardStatus]) -> Schedule:
+    """Predict the seconds of each shard that is left. `begun`: the state of each shard, empty without a plan."""
+    if begun:
+        shares = [(shard.predicted_seconds, 1 - shard.tokens_done / max(shard.tokens, 1)) for shard in begun]
+        left = [seconds * share * speed.ratio for seconds, share in shares if share > 0]
+    else:
+        left = [estimate.seconds * speed.ratio / shards] * shards
+    at_once = min(parallel, len(left))
+    return Schedule(left, at_once, seconds_until_done((), left, at_once) if left else 0.0)
+
+
 def _amounts(
-    estimate: Estimate, shards: int, parallel: int, unit: str, speed: Scale, begun: Sequence[ShardStatus]
+    estimate: Estimate,
+    shards: int,
+    unit: str,
+    speed: Scale,
+    begun: Sequence[ShardStatus],
+    schedule: Schedule | None,
 ) -> list[str]:
     """Return lines about rows, tokens and hours. `begun`: the state of each shard, empty without a plan."""
     about = "" if estimate.basis == "plan" else "at most " if estimate.at_most else "about "
@@ -117,22 +171,14 @@ def _amounts(
         f"rows     {about}{estimate.rows:,} kept of {estimate.rows_chosen:,} chosen",
         f"tokens   {about}{estimate.tokens:,}, {about}{estimate.tokens // max(shards, 1):,} per shard",
     ]
-    if not estimate.seconds:
+    if schedule is None:
         return lines
-    if begun:
-        shares = [(shard.predicted_seconds, 1 - shard.tokens_done / max(shard.tokens, 1)) for shard in begun]
-        left = [seconds * share * speed.ratio for seconds, share in shares if share > 0]
-    else:
-        left = [estimate.seconds * speed.ratio / shards] * shards
-    hours, of_all = sum(left) / 3600, ""
+    hours, of_all = sum(schedule.left) / 3600, ""
     if any(shard.tokens_done for shard in begun):
         of_all = f" left of {estimate.seconds * speed.ratio / 3600:,.1f}"
-    at_once = min(parallel, len(left))
-    wall = seconds_until_done((), left, at_once) if left else 0.0
-    finish = datetime.now().astimezone() + timedelta(seconds=wall)
     lines.append(
-        f"embed    {about}{hours:,.1f} {unit} hours{of_all}, {wall / 3600:,.1f} hours with {at_once} at once: "
-        f"{finish:%a %d %b %H:%M} if they began now (without prepare, engine starts and merge)"
+        f"embed    {about}{hours:,.1f} {unit} hours{of_all}, {schedule.wall / 3600:,.1f} hours with {schedule.at_once} "
+        f"at once: {schedule.end:{DAY} %H:%M} if they began now (without prepare, engine starts and merge)"
     )
     if speed.basis:
         lines.append(f"speed    {speed.basis}")

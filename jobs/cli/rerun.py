@@ -8,10 +8,10 @@ from embedkit.documents import RunConfig, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.cli.options import gathered_into, run_argument
-from jobs.cli.submission import job_options, print_submission
-from jobs.profiles import load_profile, with_overrides
+from jobs.cli.submission import job_options, print_submission, profile_again
+from jobs.profiles import with_overrides
 from jobs.records import log_name
-from jobs.submit import SubmissionResult, SubmitOptions, last_profile, submit_missing
+from jobs.submit import ProfileCheck, SubmissionResult, SubmitOptions, last_submission, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,10 @@ class RerunOptions:
     """The options of `rerun`; None, or no shards, if they were not typed."""
 
     profile_name: str | None
+    no_profile_check: bool
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None
     dry_run: bool
     shards: tuple[int, ...]
     num_gpus: int | None
@@ -52,19 +54,21 @@ def rerun(folder: RunFolder, options: RerunOptions) -> None:
     changed. If nothing is left, it submits nothing and succeeds.
     """
     config = read(folder.config, RunConfig)
-    before, parallel = last_profile(folder)
-    profile = with_overrides(load_profile(options.profile_name or before), time=options.time, mem=options.mem)
+    before = last_submission(folder)
+    profile = with_overrides(profile_again(folder, options.profile_name), time=options.time, mem=options.mem)
     how = SubmitOptions(
-        parallel=options.num_gpus or parallel or config.num_gpus,
+        parallel=options.num_gpus or before.shards_at_once or config.num_gpus,
         why="rerun",
         only=options.shards,
         more_memory=options.mem is None,
         dry_run=options.dry_run,
+        profile_check=ProfileCheck(wanted=not options.no_profile_check),
         preflight=options.preflight,
         analyze=options.analyze,
+        allow_mixed=options.allow_mixed,
     )
     done = submit_missing(folder, config, profile, how)
-    print_submission(folder, done)
+    print_submission(folder, config, done)
     _refuse_repeat_failures(folder, done, options.shards)
 
 

@@ -1,12 +1,18 @@
 """The command `run`: every stage on this machine."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
 import click
 
 from embedkit.documents import RunConfig, Success, read
+from embedkit.engines import gpu_name
 from embedkit.errors import UsageError
 from embedkit.storage import run_lock
+from jobs.cli.decide import refuse_unusable
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
+from jobs.cli.options import allow_mixed_option
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.cli.summary import print_summary
 from jobs.local import make_slots, run_stages, visible_gpus
@@ -16,18 +22,22 @@ from jobs.submit import refuse_if_active
 
 @click.command()
 @request_options
-def run(request: RequestOptions) -> None:
+@allow_mixed_option
+def run(request: RequestOptions, allow_mixed: bool) -> None:
     """Prepare, embed and merge on this machine.
 
     It uses all GPUs of the machine unless --num-gpus is given.
     """
     console = new_console()
-    folder, config = open_run(request)
+    folder, config = open_run(request, check=refuse_unusable)
     refuse_if_active(folder)
-    slots = make_slots(*slots_of(config, request.num_gpus))
+    count, gpus = slots_of(config, request.num_gpus)
+    if not allow_mixed:
+        _refuse_mixed(gpus)
+    slots = make_slots(count, gpus)
     print_lines(f"run {folder.path}")
     with with_resume_hint(folder), run_lock(folder.run_lock, "running this run"):
-        run_stages(folder, slots, console)
+        run_stages(folder, slots, console, allow_mixed)
         print_summary(folder, read(folder.success, Success), console)
 
 
@@ -50,3 +60,20 @@ def slots_of(config: RunConfig, typed: int | None) -> tuple[int, list[str]]:
         wanted = "the run needs GPUs" if typed is None else f"--num-gpus {typed}"
         raise UsageError(f"{wanted}: this machine has {len(found)} GPUs")
     return count, found[:count]
+
+
+def _refuse_mixed(gpus: Sequence[str]) -> None:
+    """Raise UsageError if these GPUs are of several models, because merge would refuse their shards together."""
+    if len(gpus) < 2:
+        return
+    with ThreadPoolExecutor(len(gpus)) as threads:
+        names = dict(zip(gpus, threads.map(gpu_name, gpus), strict=True))
+    if len(set(names.values()) - {""}) < 2:
+        return
+    first = next(name for name in names.values() if name)
+    alike = ",".join(gpu for gpu, name in names.items() if name == first)
+    named = ", ".join(f"{gpu}: {name}" for gpu, name in names.items())
+    raise UsageError(
+        f"this machine has GPUs of several models ({named}), and merge refuses their shards together. Use one model, "
+        f"as with CUDA_VISIBLE_DEVICES={alike}, or accept both with --allow-mixed"
+    )

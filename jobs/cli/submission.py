@@ -7,10 +7,15 @@ from typing import TypeVar
 
 import click
 
+from embedkit.documents import RunConfig
+from embedkit.engines import engine_facts
 from embedkit.run import RunFolder, program
+from embedkit.versions import environment
 from jobs.cli.options import with_options
 from jobs.output import print_lines
-from jobs.submit import SubmissionResult
+from jobs.profiles import Profile, load_profile
+from jobs.records import changed_note, recorded_profile
+from jobs.submit import SubmissionResult, last_submission
 
 R = TypeVar("R")
 MOST_FAILURES = 10
@@ -18,10 +23,14 @@ MOST_FAILURES = 10
 JOB_OPTIONS = [
     click.option("--profile", "profile_name", metavar="NAME|PATH",
                  help="Site profile: a name in slurm_templates/ or the path of a TOML file."),
+    click.option("--no-profile-check", is_flag=True, help="Submit without first comparing a profile that is new to the "
+                 "run, or changed, with the cluster."),
     click.option("--preflight/--no-preflight", default=None, help="Run a short task that tests node and engine before "
                  "the shards.  [default: yes, except with --engine hash; in a rerun: as before]"),
     click.option("--analyze/--no-analyze", default=None, help="Run a job that analyzes the run after merge.  "
                  "[default: no; in a rerun: as before]"),
+    click.option("--allow-mixed/--no-allow-mixed", default=None, help="Accept shards that different GPU models or "
+                 "versions made.  [default: no; in a rerun: as before]"),
     click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing."),
 ]  # fmt: skip
 
@@ -31,10 +40,27 @@ def job_options(command: Callable[..., R]) -> Callable[..., R]:
     return with_options(JOB_OPTIONS, command)
 
 
-def print_submission(run: RunFolder, done: SubmissionResult) -> None:
+def profile_again(run: RunFolder, typed: str | None) -> Profile:
+    """The profile of the option --profile, else the recorded one; prints a note if its file has changed since.
+
+    Raises:
+        UsageError: the profile is not valid or cannot be read.
+        EmbedkitError: the run was never submitted, or its copy of the profile is damaged.
+    """
+    if typed is not None:
+        return load_profile(typed)
+    before = last_submission(run)
+    profile = recorded_profile(run, before)
+    print_lines(*changed_note(before))
+    return profile
+
+
+def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) -> None:
     """Print what was submitted, or would be, and the next command."""
     state, plan = done.state, done.plan
-    print_lines(f"run {run.path}")
+    print_lines(f"run {run.path}", f"engine {engine_facts(config, environment()).engine_line}")
+    if done.warning:
+        print_lines(f"warning: {done.warning}")
     if state.planned:
         print_lines(f"{state.shards - len(state.problems)} of {state.shards} shards are finished")
     if state.live:

@@ -1,29 +1,31 @@
 """The command `submit`: a whole run as Slurm jobs."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import click
 
 from embedkit.analysis.stage import Options, require_libraries
 from embedkit.errors import UsageError
+from jobs.cli.decide import PROFILE_IS_NEEDED
 from jobs.cli.forecast import ForecastOptions, print_forecast
-from jobs.cli.open_run import open_run
+from jobs.cli.open_run import OpenMode, open_run
 from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
-from jobs.cli.submission import job_options, print_submission
+from jobs.cli.submission import job_options, print_submission, profile_again
 from jobs.output import new_console
-from jobs.profiles import load_profile
-from jobs.submit import SubmitOptions, check_new_run, last_profile, refuse_if_active, submit_missing
+from jobs.profiles import Profile, load_profile
+from jobs.submit import ProfileCheck, SiteLimits, SubmitOptions, refuse_if_active, submit_missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitCommandOptions:
-    """The options of `submit` besides the request. `preflight`, `analyze`: None if they were not typed."""
+    """The options of `submit` besides the request; None if they were not typed."""
 
     profile_name: str | None
+    no_profile_check: bool
     preflight: bool | None
     analyze: bool | None
+    allow_mixed: bool | None
     dry_run: bool
     scripts: bool
 
@@ -40,29 +42,48 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     the command returns at once. --num-gpus is the number of shards embedded at once.
     """
     if options.profile_name is None and not request.resume:
-        _refuse_without_profile()
+        raise UsageError(PROFILE_IS_NEEDED)
     profile = load_profile(options.profile_name) if options.profile_name is not None else None
-    on_gpus = profile is None or bool(profile.stages["embed"].gpus or profile.stages["embed"].gres)
     if options.analyze:
         require_libraries(Options())
-    check = _refuse_without_profile
-    if profile is not None:
-        check = partial(check_new_run, profile, options.preflight, options.analyze)
-    folder, config = open_run(request, "plan" if options.dry_run else "submit", on_gpus=on_gpus, check=check)
-    if profile is None:
-        profile = load_profile(last_profile(folder)[0])
+    limits = None if profile is None else _site_limits(profile, options)
+    mode: OpenMode = "plan" if options.dry_run else "submit"
+    folder, config = open_run(request, mode, limits=limits, check=limits.check if limits is not None else None)
+    if profile is None or limits is None:
+        profile = profile_again(folder, None)
+        limits = _site_limits(profile, options)
     if folder.config.exists():
         refuse_if_active(folder)
     parallel = request.num_gpus or config.num_gpus
     preflight, analyze = options.preflight, options.analyze
     if options.dry_run:
-        dry_run = ForecastOptions(parallel=parallel, scripts=options.scripts, preflight=preflight, analyze=analyze)
-        print_forecast(folder, config, profile, dry_run, new_console())
+        dry_run = ForecastOptions(
+            parallel=parallel,
+            scripts=options.scripts,
+            preflight=preflight,
+            analyze=analyze,
+            allow_mixed=options.allow_mixed,
+        )
+        limits.profile_check.warn(folder, profile, limits.stages(config))
+        print_forecast(folder, config, limits, dry_run, new_console())
         return
-    how = SubmitOptions(parallel=parallel, why="submit", preflight=preflight, analyze=analyze)
+    how = SubmitOptions(
+        parallel=parallel,
+        why="submit",
+        preflight=preflight,
+        analyze=analyze,
+        allow_mixed=options.allow_mixed,
+        profile_check=limits.profile_check,
+    )
     done = submit_missing(folder, config, profile, how)
-    print_submission(folder, done)
+    print_submission(folder, config, done)
 
 
-def _refuse_without_profile(*_: object) -> None:
-    raise UsageError("--profile is needed: it names the partition, time and memory that jobs request on this cluster")
+def _site_limits(profile: Profile, options: SubmitCommandOptions) -> SiteLimits:
+    return SiteLimits(
+        profile=profile,
+        preflight=options.preflight,
+        analyze=options.analyze,
+        profile_check=ProfileCheck(wanted=not options.no_profile_check),
+        dry_run=options.dry_run,
+    )

@@ -14,7 +14,7 @@ from jobs.records import log_name
 from jobs.tasks import embed_task, merge_task, prepare_task
 
 
-def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console) -> None:
+def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console, allow_mixed: bool = False) -> None:
     """Run prepare, then embed, then merge, with progress on the console.
 
     Every stage keeps what an earlier attempt finished and does only the rest.
@@ -23,6 +23,7 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console) -> None:
         run: the run.
         slots: where jobs of embed run, one at a time per slot.
         console: for the progress.
+        allow_mixed: accept shards that different engines made.
 
     Raises:
         EmbedkitError: a job failed. The stage's remaining jobs were run first.
@@ -31,9 +32,10 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console) -> None:
     with Display(run, console) as display:
         _run(run, machine, [Job("prepare", prepare_task, (run.path,))], display)
         plan = read_plan(run, read(run.config, RunConfig))
-        embed = [Job(log_name("embed", shard), embed_task, (run.path, shard)) for shard in range(len(plan.shards))]
+        shards = range(len(plan.shards))
+        embed = [Job(log_name("embed", shard), embed_task, (run.path, shard, allow_mixed)) for shard in shards]
         _run(run, gpus, embed, display)
-        _run(run, machine, [Job("merge", merge_task, (run.path,))], display)
+        _run(run, machine, [Job("merge", merge_task, (run.path, allow_mixed))], display)
     remove_job_files(run)
 
 

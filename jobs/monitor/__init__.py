@@ -2,6 +2,7 @@
 
 from jobs.monitor.collect import StatusCollector
 from jobs.monitor.logs import follow, newest_attempt, says_out_of_memory, selected
+from jobs.monitor.mixed_gpus import mixed_gpus_note
 from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
 from jobs.monitor.schema import Overview
 from jobs.monitor.screen import print_overview
@@ -12,6 +13,7 @@ __all__ = [
     "StatusCollector",
     "follow",
     "measure",
+    "mixed_gpus_note",
     "newest_attempt",
     "print_overview",
     "says_out_of_memory",

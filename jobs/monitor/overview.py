@@ -8,8 +8,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from embedkit.check.status import ShardStatus
+import msgspec
+
+from embedkit.check.status import ShardStatus, Status
 from jobs.monitor.classify import STATES, TaskObservations, TaskState, classify
+from jobs.monitor.mixed_gpus import mixed_gpus_note
 from jobs.monitor.observations import ObservationsByTask, RunObservations
 from jobs.monitor.pace import Alert, Medians, alert_for, medians_of, speed_of
 from jobs.monitor.prediction import seconds_left, shard_seconds_left
@@ -29,6 +32,7 @@ def make_overview(observed: RunObservations) -> Overview:
     live = [task for task in observed.queue or () if not task.task.never_starts]
     may_be_alive = bool(observed.submissions) and observed.queue is None and status.stage != "done"
     return Overview(
+        **msgspec.structs.asdict(status.engine),
         run=status.run,
         stage=status.stage,
         at=datetime.fromtimestamp(observed.now, UTC).isoformat(timespec="seconds"),
@@ -46,7 +50,7 @@ def make_overview(observed: RunObservations) -> Overview:
         seconds_left=seconds_left(shards, status.shards, medians, observed.start_seconds, by_task.parallel),
         gpu_hours=sum(hours) if hours else None,
         accounting=None if not observed.submissions else observed.records is not None,
-        notes=(*observed.notes, *_lost_nodes(observed)),
+        notes=(*observed.notes, *_lost_nodes(observed), *mixed_gpus_note(_finished_gpus(status))),
     )
 
 
@@ -61,6 +65,10 @@ def _lost_nodes(observed: RunObservations) -> list[str]:
         f"node {node} was lost; Slurm starts its tasks again by itself{_of_shards(shards)}"
         for node, shards in sorted(lost.items())
     ]
+
+
+def _finished_gpus(status: Status) -> list[tuple[int, str]]:
+    return [(shard.shard, shard.gpu) for shard in status.shards if shard.state == "done"]
 
 
 def _of_shards(shards: Collection[int]) -> str:

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from embedkit.engines import EngineFacts
 from jobs.monitor.classify import State
 from jobs.monitor.pace import Alert
 from jobs.profiles import Stage
@@ -66,8 +67,8 @@ class StageView(msgspec.Struct, frozen=True, kw_only=True):
     log: str
 
 
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """A run at one moment.
+class Overview(EngineFacts, frozen=True, kw_only=True):
+    """A run at one moment, with the facts about its engine.
 
     Attributes:
         at: when it was observed, ISO 8601 in UTC.
@@ -76,7 +77,7 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
         seconds_left: until all queued and running shards are done; None if unknown.
         gpu_hours: of all shards; None if unknown.
         accounting: whether sacct answered; None if nothing was submitted.
-        notes: what could not be observed and what that means, and nodes that were lost.
+        notes: what could not be observed and what that means, lost nodes, and GPU models if several.
     """
 
     run: str

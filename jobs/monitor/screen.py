@@ -95,7 +95,7 @@ def _stages(overview: Overview) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("run", "", Text(overview.run))
+    table.add_row("run", "", Text(f"{overview.run} ({overview.engine_line})"))
     for stage in overview.stages:
         table.add_row(stage.stage, _counts(stage), Text(", ".join(_stage_details(overview, stage))))
     return table

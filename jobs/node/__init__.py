@@ -1,1 +1,1 @@
-"""What runs inside a job on a compute node: the job itself, its signals, its scratch folder."""
+"""What runs inside a job on a compute node: the job itself, its signals, its folders."""

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from embedkit.documents import RunConfig, read
 from embedkit.embed import durable_chunks
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, GpuDiffers
 from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
 from embedkit.storage import release_ended
 from jobs.local import Job, LocalQueue, make_slots, visible_gpus
-from jobs.node.scratch import node_scratch, pack_compiled
+from jobs.node.node_folders import remove_abandoned
+from jobs.node.scratch import node_scratch, pack_compiled, scratch_roots
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.profiles import STAGES, Stage
 from jobs.records import MAX_ATTEMPTS_WITHOUT_PROGRESS, Attempts, EventKind, failed_preflight, group_of, log_name
-from jobs.slurm import array_indices, may_run, state_of
+from jobs.slurm import array_indices, exclude_from_waiting_tasks, job_id, may_run, state_of
 from jobs.slurm_environment import array_index, job_of_this_process
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
@@ -28,11 +29,12 @@ log = logging.getLogger("embedkit")
 
 
 class SlurmJob:
-    """One attempt at one job of a run."""
+    """One attempt at one job of a run. `allow_mixed`: accept shards of different engines."""
 
-    def __init__(self, stage: Stage, run: RunFolder) -> None:
+    def __init__(self, stage: Stage, run: RunFolder, allow_mixed: bool = False) -> None:
         self._stage = stage
         self._run = run
+        self._allow_mixed = allow_mixed
         self._shard = array_index() if stage == "embed" else None
         self._attempts = Attempts(run, stage, self._shard)
         self._signals = SignalWatcher(self._stop)
@@ -52,6 +54,8 @@ class SlurmJob:
                     self._record("failed", str(error), error.code)
                 else:
                     self._record("failed", f"{type(error).__name__}: {error}")
+                if isinstance(error, GpuDiffers) and self._shard is not None:
+                    _keep_waiting_tasks_off_this_node()
                 return code
         self._record("finished")
         return 0
@@ -65,11 +69,13 @@ class SlurmJob:
 
     def _work(self) -> None:
         path = self._run.path
+        if self._stage in ("prepare", "merge", "analyze"):
+            remove_abandoned(scratch_roots())  # the stages with an engine do it in node_scratch
         if self._stage == "merge":
             self._release(self._run.merge_lock)
             if (why := failed_preflight(self._run)) is not None:
                 log.error("the preflight failed, so embed did not start: %s", why)
-            merge_task(path)
+            merge_task(path, self._allow_mixed)
             return
         if self._stage == "analyze":
             self._release(self._run.analysis_lock)
@@ -81,10 +87,10 @@ class SlurmJob:
             return
         with node_scratch(self._run) as compiled:
             if self._shard is None:
-                preflight_task(path)
+                preflight_task(path, self._allow_mixed)
                 pack_compiled(self._run, compiled)
             else:
-                embed_task(path, self._shard)
+                embed_task(path, self._shard, self._allow_mixed)
 
     def _stop(self, received: signal.Signals) -> None:
         """Requeue the job, unless it was cancelled or was stopped too often in a row without progress."""
@@ -117,8 +123,8 @@ class SlurmJob:
 class GroupJob(SlurmJob):
     """One attempt at an array task with several shards: one worker per shard, side by side, each with its own GPU."""
 
-    def __init__(self, run: RunFolder, shards: Sequence[int], workers: int) -> None:
-        super().__init__("embed", run)
+    def __init__(self, run: RunFolder, shards: Sequence[int], workers: int, allow_mixed: bool = False) -> None:
+        super().__init__("embed", run, allow_mixed)
         self._workers = workers
         self._open = {shard: Attempts(run, "embed", shard) for shard in shards}
         """The attempts files of the shards that have not ended."""
@@ -139,6 +145,7 @@ class GroupJob(SlurmJob):
     def _work(self) -> None:
         names = {log_name("embed", shard): shard for shard in self._open}
         failed: list[int] = []
+        codes: set[str] = set()
 
         with node_scratch(self._run):
             scratch = Path(tempfile.gettempdir())
@@ -151,11 +158,15 @@ class GroupJob(SlurmJob):
                     log.error("%s failed: %s", name, why)
                 what: EventKind = "finished" if why is None else "failed"
                 done, code = len(durable_chunks(self._run.shard(shard))), error_code_of(scratch, shard)
+                codes.add(code)
                 self._open.pop(shard).add(what, done, why or "", code, with_usage=False)
 
-            jobs = [Job(name, embed_in_worker, (self._run.path, shard, scratch)) for name, shard in names.items()]
+            arguments = {name: (self._run.path, shard, scratch, self._allow_mixed) for name, shard in names.items()}
+            jobs = [Job(name, embed_in_worker, own) for name, own in arguments.items()]
             queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), scratch)
             queue.run(jobs, lambda: None, on_end)
+        if GpuDiffers.code in codes:
+            _keep_waiting_tasks_off_this_node()
         if failed:
             raise EmbedkitError(f"shards {', '.join(map(str, sorted(failed)))} failed; see logs/embed-*.log")
 
@@ -170,6 +181,16 @@ class GroupJob(SlurmJob):
         return gpus[: self._workers] if len(gpus) >= self._workers else []
 
 
+def _keep_waiting_tasks_off_this_node() -> None:
+    """Exclude this node from the tasks of this job's array that have not started. Logs the result; raises nothing."""
+    job = current_job()
+    try:
+        if exclude_from_waiting_tasks(job_id(job.name), job.node):
+            log.info("the array's waiting tasks will not start on %s", job.node)
+    except EmbedkitError as error:
+        log.warning("the array's waiting tasks may still start on %s: %s", job.node, error)
+
+
 def main() -> None:
     """Run one job, as named by the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -180,6 +201,7 @@ def main() -> None:
         help="all shards of the array, cut into groups of --per-job; the array index is the first of a group",
     )
     parser.add_argument("--per-job", type=int, default=1)
+    parser.add_argument("--allow-mixed", action="store_true", help="accept shards that different engines made")
     arguments = parser.parse_args()
     log_to_stderr()
     enter_job(job_of_this_process())
@@ -189,9 +211,10 @@ def main() -> None:
         parser.error("embed runs in a job array only: start it with sbatch --array")
     job: SlurmJob
     if arguments.shards is None or index is None:
-        job = SlurmJob(arguments.stage, run)
+        job = SlurmJob(arguments.stage, run, arguments.allow_mixed)
     else:
-        job = GroupJob(run, group_of(index, array_indices(arguments.shards), arguments.per_job), arguments.per_job)
+        group = group_of(index, array_indices(arguments.shards), arguments.per_job)
+        job = GroupJob(run, group, arguments.per_job, arguments.allow_mixed)
     sys.exit(job.run())
 
 

@@ -5,21 +5,27 @@ task on each node unpacks that file, and no task writes anything back. vLLM's ca
 they change, so compiled kernels have the same path on every node.
 """
 
-import fcntl
 import hashlib
 import logging
 import os
-import re
 import shutil
-import socket
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write, private_folder, process_start
+from embedkit.storage import atomic_write
+from jobs.node.node_folders import (
+    folder_prefix,
+    has_users,
+    in_use,
+    locked,
+    process_name,
+    remove_abandoned,
+    set_aside,
+)
 
 log = logging.getLogger("embedkit")
 
@@ -39,6 +45,8 @@ COMPILED = {"VLLM_CACHE_ROOT": "vllm", "TRITON_CACHE_DIR": "triton", "TORCHINDUC
 CONSTANT = {"VLLM_CONFIG_ROOT": "/nonexistent/config", "VLLM_XLA_CACHE_PATH": "/nonexistent/xla"}
 """Paths that are part of the key of vLLM's (0.24) compile cache but are not used here: the same in every task."""
 SCRATCH = "EMBEDKIT_SCRATCH"
+ROOT_VARIABLES = (SCRATCH, "SLURM_TMPDIR", "TMPDIR")
+"""Variables that name a folder for temporary files; the first one that can be written is used."""
 WHERE = "where"
 """The member of the packed file that says to which path it must be unpacked."""
 
@@ -49,9 +57,12 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
 
     The task's own folder is in $EMBEDKIT_SCRATCH (a profile's `scratch`), else in $SLURM_TMPDIR, $TMPDIR, or the
     system's folder for temporary files. The compiled kernels are in $EMBEDKIT_SCRATCH or in /tmp. The task removes its
-    own folder at the end, and the last task on the node removes the kernels.
+    own folder at the end, and the last task on the node removes the kernels. Folders that killed tasks of any run left
+    are removed first.
     """
-    with _own_folder(_root()) as own, _compiled_folder(run) as compiled:
+    shared = _shared_folder(run)
+    remove_abandoned(scratch_roots(), keep=shared.resolve())
+    with _own_folder(_root()) as own, _compiled_folder(run, shared) as compiled:
         for variable, name in (*OWN.items(), *COMPILED.items()):
             folder = (own if variable in OWN else compiled) / name
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,34 +76,48 @@ def node_scratch(run: RunFolder) -> Iterator[Path]:
             tempfile.tempdir = None
 
 
+def scratch_roots() -> list[Path]:
+    """Every folder of this node in which a task of any run may have made its folders, each once."""
+    named = (os.environ.get(name) for name in ROOT_VARIABLES)
+    folders = [*filter(None, named), tempfile.gettempdir(), "/tmp"]  # noqa: S108
+    return list(dict.fromkeys(Path(folder).resolve() for folder in folders))
+
+
 @contextmanager
 def _own_folder(root: Path) -> Iterator[Path]:
-    """This task's own folder on the node. Folders that killed tasks left beside it are removed."""
-    _remove_abandoned(root)
-    own = root / f"{_prefix()}task-{_process(os.getpid())}"
+    """This task's own folder on the node."""
+    own = root / f"{folder_prefix()}task-{process_name(os.getpid())}"
     own.mkdir(mode=0o700)
     try:
-        yield own
+        with in_use(own):
+            yield own
     finally:
         shutil.rmtree(own, ignore_errors=True)
 
 
+def _shared_folder(run: RunFolder) -> Path:
+    """The folder of a run on this node that its tasks share."""
+    return _compiled_root() / f"{folder_prefix()}{hashlib.sha256(str(run.path).encode()).hexdigest()[:12]}"
+
+
 @contextmanager
-def _compiled_folder(run: RunFolder) -> Iterator[Path]:
+def _compiled_folder(run: RunFolder, shared: Path) -> Iterator[Path]:
     """The folder of compiled kernels that the run's tasks on this node share. The first task unpacks it."""
-    shared = _compiled_root() / f"{_prefix()}{hashlib.sha256(str(run.path).encode()).hexdigest()[:12]}"
-    compiled, user = shared / "compiled", shared / _process(os.getpid())
-    with _locked(shared):
-        user.touch()
-        if not compiled.exists():
-            _unpack(run, compiled)
-    try:
-        yield compiled
-    finally:
-        with _locked(shared):
-            user.unlink(missing_ok=True)
-            if not any(_is_alive(other.name) for other in shared.iterdir()):
-                shutil.rmtree(shared, ignore_errors=True)
+    compiled, user = shared / "compiled", shared / process_name(os.getpid())
+    with ExitStack() as held:
+        with locked(shared):
+            user.touch()
+            held.enter_context(in_use(user))
+            if not compiled.exists():
+                _unpack(run, compiled)
+        try:
+            yield compiled
+        finally:
+            with locked(shared):
+                user.unlink(missing_ok=True)
+                aside = None if has_users(shared) else set_aside(shared)
+            if aside is not None:
+                shutil.rmtree(aside, ignore_errors=True)
 
 
 def pack_compiled(run: RunFolder, compiled: Path) -> None:
@@ -140,49 +165,8 @@ def _unpack(run: RunFolder, compiled: Path) -> None:
         shutil.rmtree(unpacked, ignore_errors=True)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a folder of the node; it is created if it does not exist, or if the last task has just removed it."""
-    while True:
-        with suppress(FileNotFoundError):
-            fd = os.open(private_folder(folder), os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(fd, fcntl.LOCK_EX)  # node-local file systems support it
-            if folder.exists() and folder.stat().st_ino == os.fstat(fd).st_ino:
-                break
-            os.close(fd)
-    try:
-        yield
-    finally:
-        os.close(fd)
-
-
-def _remove_abandoned(root: Path) -> None:
-    """Remove the folders that this user's killed tasks left on this node."""
-    before = f"{_prefix()}task-"
-    for folder in sorted(root.glob(f"{before}*")):
-        with suppress(OSError):
-            if folder.stat().st_uid == os.getuid() and not _is_alive(folder.name.removeprefix(before)):
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _process(pid: int) -> str:
-    """A unique name for a process of this host, also among past processes. A folder with this name belongs to it."""
-    started = hashlib.sha256(process_start(pid).encode()).hexdigest()[:12]
-    return f"{socket.gethostname()}+{pid}+{started}"
-
-
-def _is_alive(name: str) -> bool:
-    """Whether a name is that of a live process, or of a process on a different host. Other names count as dead."""
-    found = re.fullmatch(r"(.+)\+(\d+)\+[0-9a-f]{12}", name)
-    return found is not None and (found[1] != socket.gethostname() or _process(int(found[2])) == name)
-
-
-def _prefix() -> str:
-    return f"embedkit-{os.getuid()}-"
-
-
 def _root() -> Path:
-    named = (os.environ.get(name) for name in (SCRATCH, "SLURM_TMPDIR", "TMPDIR"))
+    named = (os.environ.get(name) for name in ROOT_VARIABLES)
     return next(_writable([*filter(None, named), tempfile.gettempdir()]), Path("/tmp"))  # noqa: S108
 
 

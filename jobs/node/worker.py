@@ -7,16 +7,17 @@ from embedkit.errors import EmbedkitError
 from jobs.tasks import embed_task
 
 
-def embed_in_worker(run: Path, shard: int, scratch: Path) -> None:
+def embed_in_worker(run: Path, shard: int, scratch: Path, allow_mixed: bool = False) -> None:
     """Embed one shard. If that raises an error with a code, write the code to the task's scratch folder first.
 
     Args:
         run: the run's folder.
         shard: the shard.
         scratch: a folder of this array task alone, for the file that `error_code_of` reads.
+        allow_mixed: accept an engine that differs from that of other shards.
     """
     try:
-        embed_task(run, shard)
+        embed_task(run, shard, allow_mixed)
     except EmbedkitError as error:
         if error.code:
             with suppress(OSError):  # without the file, the shard's event has no code

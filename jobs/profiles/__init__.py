@@ -1,6 +1,6 @@
 """Site profiles: the resources that each stage requests from a cluster (`load` reads and validates the TOML file)."""
 
-from jobs.profiles.load import load_profile, with_overrides
+from jobs.profiles.load import load_profile, parse_profile, with_overrides
 from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
 from jobs.profiles.schema import STAGES, Profile, Resources, Stage
 from jobs.profiles.validation import minutes
@@ -12,6 +12,7 @@ __all__ = [
     "Stage",
     "load_profile",
     "minutes",
+    "parse_profile",
     "sbatch_parameters",
     "setup_lines",
     "with_overrides",

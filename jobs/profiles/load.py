@@ -25,9 +25,22 @@ def load_profile(name_or_path: str) -> Profile:
     """
     path = _find(name_or_path)
     try:
-        return Profile(path.stem, path, _resolve(_read(path)))
+        return parse_profile(_read(path), path.absolute())
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def parse_profile(content: bytes, path: Path) -> Profile:
+    """Validate the bytes of a profile.
+
+    Args:
+        content: the bytes.
+        path: the absolute path of the file to edit.
+
+    Raises:
+        UsageError: something is wrong; it names the table and the key, and no file.
+    """
+    return Profile(path.stem, path, _resolve(_tables(content)), content)
 
 
 def with_overrides(profile: Profile, *, time: str | None, mem: str | None) -> Profile:
@@ -58,19 +71,25 @@ def _find(name_or_path: str) -> Path:
     return TEMPLATES / f"{name_or_path}.toml"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises UsageError with the line that is no TOML."""
+def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
-        return tomllib.loads(data.decode("utf-8-sig"))
+        return path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}; shipped profiles: {', '.join(shipped())}") from None
+    except ValueError as error:  # \0 in a path
+        raise UsageError(f"cannot be read: {error}") from None
+
+
+def _tables(data: bytes) -> dict[str, Any]:
+    """The tables of a TOML file. Raises UsageError with the line that is no TOML."""
+    try:
+        return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UsageError(f"is no TOML: not UTF-8 (at line {line})") from None
     except RecursionError:
         raise UsageError("is no profile: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError; also Python's, for a number that is too long or \0 in a path
+    except ValueError as error:  # TOMLDecodeError; also Python's, for a number that is too long
         raise UsageError(f"is no TOML: {error}") from None
 
 

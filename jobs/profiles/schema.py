@@ -1,5 +1,6 @@
 """What a site profile is: the resources of each stage, the keys of its file, and the options it may not set."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,11 +78,20 @@ class Resources:
 
 @dataclass(frozen=True)
 class Profile:
-    """One site's file, validated: the resources of every stage."""
+    """One site's file, validated: the resources of every stage.
+
+    `path` is absolute: the file to edit. `content` are the bytes that were validated, from there or from a copy.
+    """
 
     name: str
     path: Path
     stages: Mapping[Stage, Resources]
+    content: bytes = b""
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of the content, hexadecimal."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]

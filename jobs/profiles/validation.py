@@ -10,6 +10,7 @@ import msgspec
 
 from embedkit.errors import UsageError
 from embedkit.prepare import GPU_MODELS
+from jobs.gpu_request import gpu_options, requested_gpus
 from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, TABLE_TYPES, VALUE_TYPES
 
 MAX_MINUTES = 366 * 24 * 60
@@ -65,7 +66,21 @@ def checked_table(table: dict[str, Any]) -> dict[str, Any]:
         checked[key] = at(key, _checked_inner_table if key in TABLE_TYPES else _checked_value, value, key)
     if table.keys() >= {"gpus", "gres"}:
         raise UsageError('gpus and gres exclude each other: gpus = 1 is short for gres = "gpu:1"')
+    _refuse_gpus_twice(table)
     return checked
+
+
+def _refuse_gpus_twice(table: dict[str, Any]) -> None:
+    """Raise UsageError if one table requests GPUs in two ways: Slurm would add them up, or refuse the job."""
+    keys = [key for key in ("gpus", "gres") if table.get(key) == 0 or requested_gpus({key: table.get(key)})]
+    options = [f"sbatch: {name}" for name in gpu_options(table.get("sbatch", {}))]
+    if keys and options:
+        raise UsageError(f"{keys[0]} and {options[0]} both set the GPUs of a task: write one of them")
+    if table.get("gpus_from_node") and requested_gpus({**table, "gpus_from_node": False, "gpus_per_job": 1}):
+        raise UsageError(
+            f"gpus_from_node says that GPUs come without being requested, but {(*keys, *options)[0]} requests them: "
+            "write one of them"
+        )
 
 
 def at(place: str, check: Callable[..., Any], *arguments: Any) -> Any:

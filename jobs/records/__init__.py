@@ -1,4 +1,4 @@
-"""The records that jobs keep in a run: submissions, attempts, names of logs, groups of shards."""
+"""The records that jobs keep in a run: submissions, profiles, attempts, names of logs, groups of shards."""
 
 from jobs.records.attempts import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,
@@ -11,6 +11,7 @@ from jobs.records.attempts import (
 )
 from jobs.records.groups import group_of
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
+from jobs.records.recorded_profiles import changed_note, record_profile, recorded_profile
 from jobs.records.submissions import (
     COMMENT_PREFIX,
     LiveTask,
@@ -35,11 +36,14 @@ __all__ = [
     "Place",
     "Submission",
     "Submissions",
+    "changed_note",
     "failed_preflight",
     "group_of",
     "log_name",
     "new_submission",
     "now",
     "place_of",
+    "record_profile",
+    "recorded_profile",
     "seconds_since_epoch",
 ]

@@ -35,6 +35,9 @@ class Submission(Document, frozen=True):
         cpus: CPUs per task.
         gpus: GPUs per task.
         shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
+        profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
+        profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
+        allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
     """
 
     format: int
@@ -53,6 +56,8 @@ class Submission(Document, frozen=True):
     gpus: int = 0
     shards: str = ""
     per_job: int = 1
+    profile_sha256: str = ""
+    allow_mixed: bool = False
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -64,6 +69,11 @@ class Submission(Document, frozen=True):
         """How many tasks of the array may run at once, N in `--array=0-9%N`; None without a limit."""
         limit = self.array.partition("%")[2]
         return int(limit) if limit else None
+
+    @property
+    def shards_at_once(self) -> int | None:
+        """How many shards may be embedded at once; None without a limit."""
+        return None if self.tasks_at_once is None else self.tasks_at_once * self.per_job
 
     @property
     def groups(self) -> dict[int, tuple[int, ...]]:
@@ -166,7 +176,15 @@ def _shards(task: Task, line: Submission) -> tuple[int, ...]:
 
 
 def new_submission(
-    stage: Stage, array: str, dependency: str, why: str, profile: str, resources: Resources, shards: str = ""
+    stage: Stage,
+    array: str,
+    dependency: str,
+    why: str,
+    profile: str,
+    resources: Resources,
+    shards: str = "",
+    profile_sha256: str = "",
+    allow_mixed: bool = False,
 ) -> Submission:
     """The line before an sbatch; `shards` is set for an array whose tasks have several."""
     return Submission(
@@ -186,6 +204,8 @@ def new_submission(
         gpus=resources.gpu_count,
         shards=shards,
         per_job=resources.gpus_per_job,
+        profile_sha256=profile_sha256,
+        allow_mixed=allow_mixed,
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from embedkit.documents import JournalHeader, Plan, RunConfig, ShardManifest, Success, decode_line, digest, read
 from embedkit.embed import JOURNAL, MATRIX, PARTIAL, ShardStates, has_matrices, journals
+from embedkit.engines import engine_facts
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
@@ -62,7 +63,7 @@ def read_inputs(run: RunFolder) -> Inputs:
     return Inputs(
         run=_readable(str(run.path)),
         name=_readable(run.name),
-        engine=config.request.engine,
+        engine=engine_facts(config),
         requested_at=_seconds(requested_at),
         merged=success is not None,
         observed=observed,

@@ -5,6 +5,8 @@ A number that is unknown is None. A sum covers what is known and is None if noth
 
 from collections import defaultdict
 
+import msgspec
+
 from jobs.profiles import STAGES
 from jobs.report.attempts import attempts_of, unit_of
 from jobs.report.device_time import add_up
@@ -37,11 +39,11 @@ def make_report(inputs: Inputs) -> Report:
     last_end = max((a.ended for a in attempts if a.ended is not None), default=None)
     ended = last_end if inputs.merged else None
     return Report(
+        **msgspec.structs.asdict(inputs.engine),
         run=inputs.run,
         name=inputs.name,
         made=observed.now,
         merged=inputs.merged,
-        engine=inputs.engine,
         unit=unit_of(observed),
         accounting=accounting_of(observed, attempts),
         requested_at=inputs.requested_at,

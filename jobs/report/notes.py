@@ -1,18 +1,20 @@
-"""What a report does not know, in words for people."""
+"""What a report does not know, and that GPU models are mixed, in words for people."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from jobs.monitor import mixed_gpus_note
 from jobs.report.observations import LOCAL, AttemptObservations, Inputs
 from jobs.report.schema import AttemptReport, ShardReport
 
 
 def notes_of(inputs: Inputs, attempts: Sequence[AttemptReport], shards: Sequence[ShardReport]) -> Iterable[str]:
-    """What is not known of a run and why, one note per line."""
+    """What is not known of a run and why, and whether its GPU models are mixed, one note per line."""
     observed = inputs.observed
     submitted = [attempt for attempt in attempts if attempt.job != LOCAL]
     if inputs.plan is None:
         yield "not prepared yet: there are no shards"
+    yield from mixed_gpus_note((shard, manifest.engine.gpu) for shard, manifest in sorted(inputs.manifests.items()))
     if submitted and observed.records is None:
         yield "no accounting: of a killed task, only what it had written before is known"
     elif submitted and accounting_of(observed, attempts) == "partial":

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from embedkit.documents import Device, EngineName, Plan, ShardManifest
+from embedkit.documents import Device, Plan, ShardManifest
+from embedkit.engines import EngineFacts
 from jobs.profiles import Stage
 from jobs.records import Attempt, LiveTask, Place, Submission
 from jobs.slurm import JobRecord
@@ -62,6 +63,7 @@ class Inputs:
     """All that was read of a run.
 
     Attributes:
+        engine: the facts about its engine.
         requested_at: when it was submitted; if it never was, when it was requested. Seconds since the epoch.
         observed: what was observed of its attempts.
         manifests: the manifests of its finished shards.
@@ -70,7 +72,7 @@ class Inputs:
 
     run: str
     name: str
-    engine: EngineName
+    engine: EngineFacts
     requested_at: float | None
     merged: bool
     observed: AttemptObservations

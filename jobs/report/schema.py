@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.documents import EngineName
+from embedkit.engines import EngineFacts
 from jobs.profiles import Stage
 
 Outcome = Literal["finished", "stopped", "cancelled", "failed", "running", "unknown"]
@@ -160,8 +160,10 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """A run. Times are seconds since the epoch; `device_seconds` are GPU or worker seconds, by `unit`.
+class Report(EngineFacts, frozen=True, kw_only=True):
+    """A run, with the facts about its engine.
+
+    Times are seconds since the epoch; `device_seconds` are GPU or worker seconds, by `unit`.
 
     Attributes:
         made: when this report was made.
@@ -174,14 +176,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         cost_ratio: embedded seconds divided by predicted seconds, over the finished shards.
         device_ratio: device seconds divided by predicted seconds, over the same shards.
         accounting: whether Slurm's accounting answered, and had a record of every attempt on the cluster.
-        notes: what is not known and why, for people.
+        notes: what is not known and why, and GPU models if there are several, for people.
     """
 
     run: str
     name: str
     made: float
     merged: bool
-    engine: EngineName
     unit: Unit
     accounting: Literal["complete", "partial", "none"]
     requested_at: float | None

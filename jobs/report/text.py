@@ -57,6 +57,7 @@ def headline(report: Report) -> list[tuple[str, str]]:
     lines = [
         ("run", report.run),
         ("state", f"{state}; {report.shards_finished} of {of} shards finished" if of else f"{state}; not prepared yet"),
+        ("engine", report.engine_line),
         ("requested", f"{clock(report.requested_at)}, {took} {duration(report.elapsed_seconds)}"),
         (f"{unit} time", _device_time(report)),
     ]

@@ -18,6 +18,7 @@ from jobs.slurm.client import (
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.states import may_run
+from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
 __all__ = [
     "QUERY_INTERVAL_SECONDS",
@@ -31,6 +32,7 @@ __all__ = [
     "array_indices",
     "array_spec",
     "cancel",
+    "exclude_from_waiting_tasks",
     "has_slurm",
     "history",
     "host_names",

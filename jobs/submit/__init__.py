@@ -2,22 +2,34 @@
 
 from jobs.submit.cancel import cancel_run
 from jobs.submit.chain import ChainJob, whole_chain
-from jobs.submit.check_limits import check_new_run
+from jobs.submit.changed_profile import ProfileCheck
+from jobs.submit.check_limits import submit_problem
+from jobs.submit.check_profile import default_time_of, mixed_gpus, running_limit
+from jobs.submit.fit_shards import ShardChoice
 from jobs.submit.script import make_script
-from jobs.submit.state import default_analyze, default_preflight, refuse_if_active
-from jobs.submit.submit_missing import SubmissionResult, SubmitOptions, last_profile, submit_missing
+from jobs.submit.site_limits import SiteLimits, SiteNow
+from jobs.submit.state import default_allow_mixed, default_analyze, default_preflight, refuse_if_active
+from jobs.submit.submit_missing import SubmissionResult, SubmitOptions, last_submission, submit_missing
 
 __all__ = [
     "ChainJob",
+    "ProfileCheck",
+    "ShardChoice",
+    "SiteLimits",
+    "SiteNow",
     "SubmissionResult",
     "SubmitOptions",
     "cancel_run",
-    "check_new_run",
+    "default_allow_mixed",
     "default_analyze",
     "default_preflight",
-    "last_profile",
+    "default_time_of",
+    "last_submission",
     "make_script",
+    "mixed_gpus",
     "refuse_if_active",
+    "running_limit",
     "submit_missing",
+    "submit_problem",
     "whole_chain",
 ]

@@ -3,26 +3,28 @@
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from embedkit.errors import CanaryMoved
+from embedkit.errors import CanaryMoved, GpuDiffers
 from embedkit.run import RunFolder
 from jobs.monitor import says_out_of_memory
-from jobs.profiles import Profile
-from jobs.records import Attempt, Attempts, Submission, Submissions
+from jobs.profiles import Profile, Resources
+from jobs.records import Attempt, Attempts, Submission, Submissions, seconds_since_epoch
 from jobs.slurm import JobRecord, history
 
 MORE_MEMORY = 1.5
 
 
 def adapt_profile(
-    run: RunFolder, profile: Profile, shards: Collection[int], more_memory: bool
+    run: RunFolder, profile: Profile, shards: Collection[int], more_memory: bool, avoid_gpus: bool = True
 ) -> tuple[Profile, tuple[str, ...]]:
-    """Give embed more memory if shards ran out of it, and exclude nodes that failed.
+    """Give embed more memory if shards ran out of it, and exclude nodes that failed or have a different GPU model.
 
     Args:
         run: the run.
         profile: the site's.
         shards: the shards that are to run again.
         more_memory: whether to raise the memory.
+        avoid_gpus: whether to exclude nodes whose GPUs differ from those of the run's other shards. The preflight
+            avoids them too.
 
     Returns:
         The adapted profile, and one line per change.
@@ -46,8 +48,18 @@ def adapt_profile(
     )
     if bad_nodes:
         adapted.append(f"without nodes {', '.join(bad_nodes)}, which failed")
-        embed = replace(embed, exclude=",".join([*([embed.exclude] if embed.exclude else []), *bad_nodes]))
-    return replace(profile, stages={**profile.stages, "embed": embed}), tuple(adapted)
+        embed = _without(embed, bad_nodes)
+    preflight = profile.stages["preflight"]
+    other_gpus = sorted(_nodes_with_different_gpu(run, shards) - set(bad_nodes)) if avoid_gpus else []
+    if other_gpus:
+        adapted.append(f"without nodes {', '.join(other_gpus)}, whose GPUs differ from those of the run's other shards")
+        embed, preflight = _without(embed, other_gpus), _without(preflight, other_gpus)
+    return replace(profile, stages={**profile.stages, "embed": embed, "preflight": preflight}), tuple(adapted)
+
+
+def _without(resources: Resources, nodes: Collection[str]) -> Resources:
+    """The same resources, with these nodes excluded as well."""
+    return replace(resources, exclude=",".join([*([resources.exclude] if resources.exclude else []), *nodes]))
 
 
 def _by_shard(
@@ -67,6 +79,21 @@ def _nodes_with_moved_canary(run: RunFolder, shards: Collection[int]) -> set[str
     """Nodes on which the canary's vectors changed in the newest attempt at a shard: their results cannot be trusted."""
     newest = [attempts[-1] for shard in shards if (attempts := Attempts(run, "embed", shard).attempts())]
     return {attempt.node for attempt in newest if attempt.outcome == "failed" and _canary_moved(attempt)}
+
+
+def _nodes_with_different_gpu(run: RunFolder, shards: Collection[int]) -> set[str]:
+    """Nodes on which an attempt at a shard, or the newest preflight, found a GPU that differs from the run's.
+
+    Attempts before the newest preflight do not count, because it may have changed which GPU is the run's.
+    """
+    since = run.preflight.stat().st_mtime if run.preflight.exists() else 0.0
+    attempts = [attempt for shard in shards for attempt in Attempts(run, "embed", shard).attempts()]
+    attempts += Attempts(run, "preflight").attempts()
+    return {
+        attempt.node
+        for attempt in attempts
+        if attempt.error_code == GpuDiffers.code and seconds_since_epoch(attempt.started.at) >= int(since)
+    }
 
 
 def _canary_moved(attempt: Attempt) -> bool:

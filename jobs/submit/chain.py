@@ -23,7 +23,7 @@ class ChainJob:
 
     `after_ok` and `after_any` are dependencies: job ids, or earlier stages of the same chain. `indices` are the shards
     of an embed array, None for a job that is no array. `parallel` shards may run at once. Each array task embeds
-    `per_job` shards side by side.
+    `per_job` shards side by side. `allow_mixed`: it accepts shards that different engines made.
     """
 
     stage: Stage
@@ -32,6 +32,7 @@ class ChainJob:
     indices: tuple[int, ...] | None = None
     parallel: int | None = None
     per_job: int = 1
+    allow_mixed: bool = False
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:

@@ -49,7 +49,17 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
 def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: ChainJob, why: str) -> Submission:
     resources = profile.stages[job.stage]
     shards = array_spec(job.indices) if job.indices is not None and job.per_job > 1 else ""
-    intent = new_submission(job.stage, job.array, job.dependency, why, str(profile.path), resources, shards)
+    intent = new_submission(
+        job.stage,
+        job.array,
+        job.dependency,
+        why,
+        str(profile.path),
+        resources,
+        shards,
+        profile_sha256=profile.sha256,
+        allow_mixed=job.allow_mixed,
+    )
     record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
     path = run.logs / "slurm" / f"{job.stage}-{intent.tag}.sh"
     path.write_bytes(os.fsencode(make_script(run, profile, job, intent.tag)))

@@ -4,11 +4,14 @@ import shlex
 
 from embedkit.run import RunFolder
 from jobs.node.scratch import SCRATCH
-from jobs.profiles import Profile, Resources, sbatch_parameters, setup_lines
+from jobs.profiles import Profile, Resources, Stage, sbatch_parameters, setup_lines
 from jobs.records import COMMENT_PREFIX, GROUP_LOG
 from jobs.slurm import array_spec
 from jobs.submit.chain import ChainJob
 from jobs.submit.submitit_executor import ScriptExecutor
+
+COMPARING: tuple[Stage, ...] = ("preflight", "embed", "merge")
+"""Stages that compare the engines of shards."""
 
 
 def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG") -> str:
@@ -19,6 +22,8 @@ def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG
     arguments = f"{job.stage} {shlex.quote(str(run.path))}"
     if job.per_job > 1:
         arguments += f" --shards {array_spec(job.indices or ())} --per-job {job.per_job}"
+    if job.allow_mixed and job.stage in COMPARING:
+        arguments += " --allow-mixed"
     return executor.text("jobs.node.job", arguments)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from embedkit.documents import Plan, RunConfig, ShardManifest, Success, read
-from embedkit.embed import ShardStates
+from embedkit.embed import DIFFERENT_ENGINE, ShardStates, rejected_shards
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merge import is_merge_of
 from embedkit.prepare import read_plan
@@ -67,8 +67,19 @@ def default_analyze(run: RunFolder) -> bool:
     return lines[-1:] == ["analyze"]
 
 
+def default_allow_mixed(run: RunFolder) -> bool:
+    """Whether to accept shards of different engines where the command line does not say: as in the last submission."""
+    lines = Submissions(run).read()
+    return bool(lines) and lines[-1].allow_mixed
+
+
 def read_state(
-    run: RunFolder, config: RunConfig, shards: int, preflight: bool | None = None, analyze: bool | None = None
+    run: RunFolder,
+    config: RunConfig,
+    shards: int,
+    preflight: bool | None = None,
+    analyze: bool | None = None,
+    allow_mixed: bool = False,
 ) -> SubmissionState:
     """Read the state of a run. Reads again after some seconds if an unfinished shard is neither queued nor running.
 
@@ -79,21 +90,22 @@ def read_state(
         preflight: run a preflight before the shards; None for default_preflight, unless a preflight succeeded or a
             shard is finished.
         analyze: analyze the run after its merge; None for default_analyze.
+        allow_mixed: shards that merge rejected for their different engine alone are finished.
     """
-    state = _read_once(run, config, shards, preflight, analyze)
+    state = _read_once(run, config, shards, preflight, analyze, allow_mixed)
     if not (set(state.problems) - state.embedding and Submissions(run).read()):
         return state
     time.sleep(SECOND_LOOK_SECONDS)
-    return _read_once(run, config, shards, preflight, analyze)
+    return _read_once(run, config, shards, preflight, analyze, allow_mixed)
 
 
 def _read_once(
-    run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None
+    run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None, allow_mixed: bool
 ) -> SubmissionState:
     submissions = Submissions(run)
     live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has written its own
     plan = read_plan(run, config) if run.plan.exists() else None
-    manifests, problems = _manifests(run, plan, shards)
+    manifests, problems = _manifests(run, plan, shards, allow_mixed)
     last_merge = submissions.last("merge")
     if preflight is None:
         preflight = not manifests and not run.preflight.exists() and default_preflight(run, config)
@@ -113,11 +125,16 @@ def _read_once(
     )
 
 
-def _manifests(run: RunFolder, plan: Plan | None, shards: int) -> tuple[list[ShardManifest], dict[int, str]]:
+def _manifests(
+    run: RunFolder, plan: Plan | None, shards: int, allow_mixed: bool
+) -> tuple[list[ShardManifest], dict[int, str]]:
     """The manifests that count, and why each other shard has none. Compares files' sizes and reads no vectors."""
     if plan is None:
         return [], dict.fromkeys(range(shards), "not prepared")
-    return ShardStates(run, plan).read_all("sizes")
+    rejected = rejected_shards(run)
+    if allow_mixed:
+        rejected = {sha256: shard for sha256, shard in rejected.items() if shard.what != DIFFERENT_ENGINE}
+    return ShardStates(run, plan, rejected).read_all("sizes")
 
 
 def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bool:

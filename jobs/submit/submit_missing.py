@@ -1,24 +1,32 @@
 """Submit a run to Slurm, for the first time or again: only the jobs that are missing."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import msgspec
 
 from embedkit.documents import RunConfig, write
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import EmbedkitError, EngineDiffers, UsageError
 from embedkit.run import RunFolder
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
-from jobs.records import Attempts, Submission, Submissions
+from jobs.records import Attempts, Submission, Submissions, record_profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
+from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import check_limits
+from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
-from jobs.submit.state import SubmissionState, read_state
+from jobs.submit.state import SubmissionState, default_allow_mixed, read_state
+
+ADVICE = {
+    EngineDiffers.code: " (the environment has changed, so no node is excluded: install the earlier versions again, or "
+    "accept both with --allow-mixed)"
+}
+"""By error code: what a rerun does not do by itself."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class SubmissionResult:
     """What was submitted, or would be.
 
     `state` is the run before, `plan` what to cancel and submit. `profile` was adapted as the lines of `adapted` say.
-    `failed` has one line per cause of failure of the shards that run again.
+    `failed` has one line per cause of failure of the shards that run again. `warning` is about the engine, "" for none.
     """
 
     state: SubmissionState
@@ -34,6 +42,7 @@ class SubmissionResult:
     profile: Profile
     adapted: tuple[str, ...]
     failed: tuple[str, ...]
+    warning: str = ""
     submitted: tuple[Submission, ...] = ()
     dry_run: bool = False
 
@@ -52,10 +61,14 @@ class SubmitOptions:
     """Give more memory to shards that ran out of it."""
     dry_run: bool = False
     """Plan, but submit nothing."""
+    profile_check: ProfileCheck = field(default_factory=ProfileCheck)
+    """The check of a profile that is new to the run."""
     preflight: bool | None = None
     """Run a preflight before the shards; None: as before."""
     analyze: bool | None = None
     """Analyze the run after its merge; None: as before."""
+    allow_mixed: bool | None = None
+    """Accept shards that different engines made; None: as before."""
 
 
 def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options: SubmitOptions) -> SubmissionResult:
@@ -64,29 +77,42 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     Jobs whose dependency can no longer be satisfied are cancelled first.
 
     Raises:
-        UsageError: a limit of the cluster or the account is too small, or a shard does not exist.
+        UsageError: a limit of the cluster or the account is too small, the cluster would refuse a profile that is new
+            to the run, a shard does not exist, or the engine cannot use what a task of embed gets.
         EmbedkitError: another command is submitting this run, or Slurm does not answer or refuses.
     """
     require_slurm()
     if "\\" in str(run.path) or not str(run.path).isprintable():
         raise UsageError(f"{str(run.path)!a}: Slurm accepts no path with a backslash or an invisible character")
     with run_lock(run.submit_lock, "submitting this run"):
-        state = read_state(run, config, _shard_count(run, config), options.preflight, options.analyze)
+        allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
+        shards = _shard_count(run, config)
+        state = read_state(run, config, shards, options.preflight, options.analyze, allow_mixed)
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
         plan = plan_submission(state, options.parallel, options.only, profile.stages["embed"].gpus_per_job)
+        plan = replace(plan, submit=tuple(replace(job, allow_mixed=allow_mixed) for job in plan.submit))
         indices = [index for job in plan.submit for index in job.indices or ()]
-        profile, adapted = adapt_profile(run, profile, indices, options.more_memory)
+        new_reference = len(state.problems) == state.shards and any(job.stage == "preflight" for job in plan.submit)
+        avoid_gpus = not (allow_mixed or new_reference)
+        profile, adapted = adapt_profile(run, profile, indices, options.more_memory, avoid_gpus)
         failed = _failures(run, indices)
+        needs_engine = any(job.stage in ("preflight", "embed") for job in plan.submit)
+        warning = refuse_engine(profile, config.request.engine, config.request.device) if needs_engine else ""
+        stages = [job.stage for job in plan.submit]
         if options.dry_run:
-            return SubmissionResult(state, plan, profile, adapted, failed, dry_run=True)
-        check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel])
+            options.profile_check.warn(run, profile, stages)
+            return SubmissionResult(state, plan, profile, adapted, failed, warning, dry_run=True)
+        site = options.profile_check.require(run, profile, stages)
+        check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel], site)
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)
+        if plan.submit:
+            record_profile(run, profile)
         lines = submit(run, profile, plan.submit, options.why)
-        return SubmissionResult(state, plan, profile, adapted, failed, tuple(lines))
+        return SubmissionResult(state, plan, profile, adapted, failed, warning, tuple(lines))
 
 
 def _record_environment(run: RunFolder, config: RunConfig) -> None:
@@ -115,12 +141,12 @@ def _failures(run: RunFolder, shards: Collection[int]) -> tuple[str, ...]:
     for shard in sorted(shards):
         attempts = Attempts(run, "embed", shard).attempts()
         if attempts and attempts[-1].outcome == "failed":
-            by_cause.setdefault(attempts[-1].why, []).append(shard)
+            by_cause.setdefault(attempts[-1].why + ADVICE.get(attempts[-1].error_code, ""), []).append(shard)
     return tuple(f"shard{'s' * (len(failed) > 1)} {array_spec(failed)}: {why}" for why, failed in by_cause.items())
 
 
-def last_profile(run: RunFolder) -> tuple[str, int | None]:
-    """The profile of the last submission, and how many shards could run at once (None: no limit).
+def last_submission(run: RunFolder) -> Submission:
+    """The newest submission of embed; the newest line if there is none, since a submit may be killed before embed.
 
     Raises EmbedkitError if the run was never submitted.
     """
@@ -131,5 +157,4 @@ def last_profile(run: RunFolder) -> tuple[str, int | None]:
             f"{run.path}: this run was never submitted to Slurm; submit it with "
             f"`embedkit submit --resume --run-name {run.name} --profile NAME`"
         )
-    line = record.last("embed") or lines[-1]  # a submit may have been killed before embed
-    return line.profile, None if line.tasks_at_once is None else line.tasks_at_once * line.per_job
+    return record.last("embed") or lines[-1]

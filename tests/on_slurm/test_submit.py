@@ -4,6 +4,7 @@ The expected scripts are in tests/data/sbatch. After an intended change run `EMB
 tests/on_slurm/test_submit.py -k golden`, and review the difference before it is committed.
 """
 
+import getpass
 import os
 import re
 import shlex
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from jobs.submit.chain import whole_chain
 from jobs.submit.script import make_script
 from tests.conftest import EMBEDKIT, ROOT, chat, embedkit, hash_request, needs_vllm, snapshot, write_chats
 from tests.support.slurm.chains import faults, file_times, jobs_of, live, logs, rerun, submit, wait_ended, wait_until
-from tests.support.slurm.cluster import Cluster
+from tests.support.slurm.cluster import SECONDS, Cluster
+from tests.support.slurm.processes import wait_for
 
 GOLDEN = ROOT / "tests" / "data" / "sbatch"
 TEST_PROFILE = (TEMPLATES / "test.toml").read_text()
@@ -63,6 +65,18 @@ def cancel(cluster: Cluster, run: RunFolder) -> None:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def tiny_account(cluster: Cluster) -> Iterator[str]:
+    """An account with room for 8 jobs."""
+    user = getpass.getuser()
+    cluster.run("sacctmgr", "-i", "add", "account", "tiny", "MaxSubmitJobs=8")
+    cluster.run("sacctmgr", "-i", "add", "user", user, "account=tiny")
+    known = ("scontrol", "-o", "show", "assoc_mgr", "flags=assoc")
+    assert wait_for(lambda: f"Account=tiny UserName={user}" in cluster.run(*known), SECONDS)
+    yield "tiny"
+    cluster.run("sacctmgr", "-i", "delete", "account", "tiny", check=False)
 
 
 # The scripts
@@ -260,6 +274,31 @@ def test_an_accounts_limit_is_named_with_how_many_shards_fit(
     assert "20 of yours are queued or running: at most 0 shards fit" in full.stderr
     cluster.run("scancel", other)
     cancel(cluster, run)
+
+
+@pytest.mark.slow
+def test_without_shards_a_run_fits_the_accounts_limit(
+    cluster: Cluster, tiny_account: str, small_chats: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    """12 shards would be the default; the account has room for 8 jobs."""
+    request = hash_request(small_chats, tokenizer_only, tmp_path)
+    at = request.index("--shards")
+    command = ["submit", *request[:at], *request[at + 2 :], "--num-gpus", 12]
+    command += ["--profile", profile(tmp_path, f'account = "{tiny_account}"')]
+    note = "shards   12 shards would be the default; 6 fit MaxSubmit of account tiny (8)"
+    assert note in embedkit(*command, "--dry-run", **cluster.environment).stdout
+    assert note in embedkit(*command, **cluster.environment).stdout
+    run = RunFolder(tmp_path / "run")
+    wait_ended(cluster, run)
+    assert run.success.exists()
+    assert len(list(run.embeddings.glob("shards/*/manifest.json"))) == 6
+    # A job that happens to be queued does not lower the number of shards for good.
+    busy = cluster.run("sbatch", "--parsable", "--hold", "-A", tiny_account, "--output=/dev/null", "--wrap", "true")
+    refused = embedkit(*command, "--run-name", "two", check=False, **cluster.environment)
+    assert refused.returncode == 2
+    assert "MaxSubmit of account tiny is 8 and 1 of yours are queued or running: at most 5 shards" in refused.stderr
+    assert not (tmp_path / "two").exists()
+    cluster.run("scancel", busy)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from embedkit.documents.schema import (
     Request,
     ShardManifest,
 )
+from embedkit.engines.facts import EngineFacts
 from jobs.profiles.schema import Stage
 from jobs.records.attempts import Attempt, AttemptEvent
 from jobs.records.submissions import Submission
@@ -203,7 +204,7 @@ def inputs(
     return Inputs(
         run=str(Path("/runs/x")),
         name="x",
-        engine=engine,
+        engine=EngineFacts(engine=engine, engine_version="0.24.0", device=observed.device, dtype="bfloat16"),
         requested_at=T0,
         merged=merged,
         observed=observed,

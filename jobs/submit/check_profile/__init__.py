@@ -1,6 +1,23 @@
 """`embedkit profile check`: compare what a profile requests with what the cluster has, one finding per line."""
 
-from jobs.submit.check_profile.check import check_profile, check_stage
+from jobs.submit.check_profile.check import check_on_site, check_profile, check_stage
+from jobs.submit.check_profile.engine import check_engine, refuse_engine, stage_device
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding
+from jobs.submit.check_profile.gpu_models import mixed_gpus
+from jobs.submit.check_profile.limits import running_limit
+from jobs.submit.check_profile.partition import default_time_of
 
-__all__ = ["Finding", "ProfileReport", "StageFinding", "check_profile", "check_stage"]
+__all__ = [
+    "Finding",
+    "ProfileReport",
+    "StageFinding",
+    "check_engine",
+    "check_on_site",
+    "check_profile",
+    "check_stage",
+    "default_time_of",
+    "mixed_gpus",
+    "refuse_engine",
+    "running_limit",
+    "stage_device",
+]

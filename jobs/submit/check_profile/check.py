@@ -1,13 +1,14 @@
 """Check every stage of a profile against the cluster. The checks are pure functions of a Site."""
 
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
+from embedkit.engines import default_engine
 from jobs.profiles import STAGES, Profile, Resources, Stage
-from jobs.slurm import Site, host_names, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
-from jobs.submit.check_profile import accounts, limits, nodes, partition, whole_nodes
+from jobs.slurm import Site, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
+from jobs.submit.check_profile import accounts, gpu_models, limits, nodes, partition, whole_nodes
+from jobs.submit.check_profile.engine import check_engine, stage_device
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
@@ -17,17 +18,35 @@ Tables = Mapping[str, Mapping[str, object]]
 def check_profile(profile: Profile) -> ProfileReport:
     """Check every stage against this cluster; nothing is submitted. Raises EmbedkitError if Slurm does not answer."""
     require_slurm()
-    stages = profile.stages.values()
-    site = with_accounts(read_site())
-    if any(resources.wckey for resources in stages):
+    return check_on_site(profile, with_accounts(read_site()), STAGES, test_only=True)
+
+
+def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, test_only: bool = False) -> ProfileReport:
+    """Check some stages against a cluster that was read with its accounts.
+
+    Args:
+        profile: the profile.
+        site: the cluster.
+        stages: the stages to check.
+        test_only: also let Slurm check each stage by `sbatch --test-only`.
+    """
+    requested = [profile.stages[stage] for stage in stages]
+    if any(resources.wckey for resources in requested):
         site = with_wckeys(site)
-    if any(resources.reservation for resources in stages):
+    if any(resources.reservation for resources in requested):
         site = with_reservations(site)
-    hosts = {text: host_names(text) for one in stages for text in (one.nodelist, one.exclude) if text}
-    tables = _tables(profile.path)
+    hosts = nodes.hosts_of(*requested)
+    tables = _tables(profile)
     report: list[StageFinding] = []
-    for stage in STAGES:
-        findings = [*check_stage(stage, profile.stages[stage], site, hosts), run_test_only(profile, stage)]
+    for stage in stages:
+        findings = list(check_stage(stage, profile.stages[stage], site, hosts))
+        if stage == "preflight":
+            embed = profile.stages["embed"]
+            findings += gpu_models.check_preflight_model(profile.stages[stage], embed, site, hosts)
+        if stage == "embed" and test_only:
+            findings.append(check_engine(profile.stages[stage], default_engine(), stage_device(profile.stages[stage])))
+        if test_only:
+            findings.append(run_test_only(profile, stage))
         report += [_of_stage(stage, finding, tables) for finding in findings]
     has_refused = any(finding.level == "refused" for finding in report)
     return ProfileReport(profile=str(profile.path), ok=not has_refused, findings=tuple(report))
@@ -65,6 +84,7 @@ def check_stage(stage: Stage, resources: Resources, site: Site, hosts: nodes.Hos
     yield from accounts.check_reservation(resources, site)
     yield from limits.check_job_limits(resources, site)
     if stage == "embed":
+        yield from gpu_models.check_gpu_models(resources, site, hosts)
         yield limits.check_shards(resources, site)
         yield from limits.check_running_shards(resources, site)
 
@@ -111,7 +131,7 @@ def _table_of(stage: Stage, key: str, tables: Tables) -> str:
     return f"[{found}]"
 
 
-def _tables(path: Path) -> Tables:
-    """The tables as the file has them; the file was validated a moment ago."""
-    tables: Tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+def _tables(profile: Profile) -> Tables:
+    """The tables as the file has them."""
+    tables: Tables = tomllib.loads(profile.content.decode("utf-8-sig"))
     return tables

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 
+from jobs.gpu_request import gpu_options
+from jobs.gres import gres_names
 from jobs.profiles import Resources
 from jobs.slurm import Node, Partition, Site, listed
-from jobs.submit.check_profile.finding import Finding, refused, warning
+from jobs.submit.check_profile.finding import Finding, refused
 
 
 def check_gpus(resources: Resources, partition: Partition, site: Site) -> Iterator[Finding]:
     """Check the number and the type of the GPUs."""
     nodes = site.nodes_of(partition.name)
     types = {kind for node in nodes for kind in node.gpus}
-    key = "gpus" if resources.gpus else "gres"
-    requested = f"gpus = {resources.gpus}" if resources.gpus else f'"{resources.gres}"'
+    key, requested = _request(resources)
     for kind, count in resources.gpus_by_type.items():
         most = max((node.gpus.get(kind, 0) if kind else node.gpu_count for node in nodes), default=0)
         if not types:
@@ -27,9 +28,18 @@ def check_gpus(resources: Resources, partition: Partition, site: Site) -> Iterat
         elif most < count:
             actual = f"nodes of {partition.name} have at most {most}"
             yield refused("gpus", requested=requested, actual=actual, key=key, fix=f"at most {most}")
-        elif not kind and len(types) > 1:
-            actual = f"{partition.name} has {listed(types)}: shards of different GPUs cannot be merged"
-            yield warning("gpus", requested=requested, actual=actual, key="gres", fix=_choices(types, count))
+
+
+def _request(resources: Resources) -> tuple[str, str]:
+    """The key of the profile that decides the GPUs of a task, and its value as text."""
+    options = gpu_options(resources.sbatch)
+    if resources.gpus:
+        return "gpus", f"gpus = {resources.gpus}"
+    if options:
+        return "sbatch", f"{options[0]} = {resources.sbatch[options[0]]}"
+    if resources.gpus_from_node and not (resources.gres and "gpu" in gres_names(resources.gres)):
+        return "gpus_from_node", "gpus_from_node"
+    return "gres", f'"{resources.gres}"'
 
 
 def check_gres(resources: Resources, partition: Partition, nodes: Sequence[Node]) -> Iterator[Finding]:

@@ -6,7 +6,8 @@ from datetime import timedelta
 from jobs.gres import tres_amounts
 from jobs.profiles import Resources
 from jobs.slurm import Site, minutes_of
-from jobs.submit.account_limits import RUNNING_FIELDS, limit_rows, submit_limits
+from jobs.submit.accepted_shards import accepted_shards
+from jobs.submit.account_limits import RUNNING_FIELDS, limit_rows
 from jobs.submit.check_profile.finding import Finding, note, ok, refused
 
 OTHER_JOBS = 3
@@ -31,19 +32,25 @@ def check_job_limits(resources: Resources, site: Site) -> Iterator[Finding]:
 
 def check_shards(resources: Resources, site: Site) -> Finding:
     """Say how many shards can be submitted at most."""
-    limits = [(site.max_array_size, "MaxArraySize")]
-    for limit in submit_limits(resources, site):
-        shards = max(limit.most - OTHER_JOBS, 0) * resources.gpus_per_job
-        limits.append((shards, f"{limit.name} is {limit.most}"))
-    shards, why = min(limits, key=lambda bound: bound[0])
-    actual = f"at most {shards}, with nothing else queued ({why})"
-    if not shards:
+    limit = accepted_shards(resources, site, (), OTHER_JOBS)
+    why = "MaxArraySize" if limit.tasks is None else f"{limit.name} is {limit.most}"
+    actual = f"at most {limit.shards}, with nothing else queued ({why})"
+    if not limit.shards:
         return refused("shards", actual=actual, key="account", fix="a different account or QOS")
     return ok("shards", actual=actual)
 
 
 def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
     """Say how many shards can run at once at most; nothing if no limit is set."""
+    limit = running_limit(resources, site)
+    if limit is not None:
+        shards, why = limit
+        level = note if shards else refused
+        yield level("at once", actual=f"at most {shards} shards ({why}); a higher --num-gpus gains nothing")
+
+
+def running_limit(resources: Resources, site: Site) -> tuple[int, str] | None:
+    """How many shards can run at once at most, and by which limit; None if no limit is set."""
     limits: list[tuple[int, str]] = []
     for limit in limit_rows(resources, site):
         limits += [(most, f"{field} {most} of {limit.name}") for field, most in limit.numbers(RUNNING_FIELDS)]
@@ -54,11 +61,8 @@ def check_running_shards(resources: Resources, site: Site) -> Iterator[Finding]:
                 for tres, _, amount in _amounts(resources)
                 if tres in amounts
             ]
-    if limits:
-        tasks, why = min(limits)
-        shards = tasks * resources.gpus_per_job
-        level = note if shards else refused
-        yield level("at once", actual=f"at most {shards} shards ({why}); a higher --num-gpus gains nothing")
+    tasks, why = min(limits, default=(0, ""))
+    return (tasks * resources.gpus_per_job, why) if limits else None
 
 
 def _amounts(resources: Resources) -> list[tuple[str, str, int]]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from jobs.profiles import Resources
-from jobs.slurm import Node, Partition, Site, listed
+from jobs.slurm import Node, Partition, Site, host_names, listed
 from jobs.submit.check_profile.cpus_and_memory import check_cpus, check_memory
 from jobs.submit.check_profile.finding import Finding, ok, refused, warning
 from jobs.submit.check_profile.gpus import check_gpus, check_gres
@@ -12,6 +12,11 @@ from jobs.submit.check_profile.wording import task_size
 
 Hosts = Mapping[str, frozenset[str] | None]
 """The node names that each nodelist or exclude of a profile stands for; None if Slurm cannot read it."""
+
+
+def hosts_of(*stages: Resources) -> Hosts:
+    """Ask Slurm which nodes each nodelist and exclude of these stages names."""
+    return {text: host_names(text) for one in stages for text in (one.nodelist, one.exclude) if text}
 
 
 def check_nodes(resources: Resources, partition: Partition, site: Site, hosts: Hosts) -> Iterator[Finding]:

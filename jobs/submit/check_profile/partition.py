@@ -61,10 +61,25 @@ def check_time(resources: Resources, partition: Partition) -> Finding:
     return ok("time", requested=requested, actual=actual)
 
 
+def default_time(partition: Partition) -> tuple[int | None, str]:
+    """Minutes of the limit of a job that sets none (None: there is no limit), and the partition's setting."""
+    for name in ("DefaultTime", "MaxTime"):
+        limit = minutes_of(partition.get(name))
+        if limit is not None:
+            return limit, name
+    return None, "MaxTime"
+
+
+def default_time_of(resources: Resources, site: Site) -> tuple[int | None, str]:
+    """The shortest `default_time` of the partitions that a task may get, and whose it is, for a message."""
+    names = site.partition_names(resources.partition)
+    found = [(name, *default_time(site.partitions[name])) for name in names if name in site.partitions]
+    limits = [(limit, f" ({setting} of {name})") for name, limit, setting in found if limit is not None]
+    return min(limits, default=(None, ""))
+
+
 def _check_default_time(resources: Resources, partition: Partition) -> Finding:
-    limit, name = minutes_of(partition.get("DefaultTime")), "DefaultTime"
-    if limit is None:
-        limit, name = minutes_of(partition.get("MaxTime")), "MaxTime"
+    limit, name = default_time(partition)
     if limit is None:
         return note("time", requested="none", actual="there is no limit")
     actual = f"the limit is {timedelta(minutes=limit)}, {partition.name}'s {name}"

@@ -16,6 +16,7 @@ from embedkit.documents.schema import Preflight, RunConfig
 from embedkit.run import RunFolder
 from embedkit.versions import environment
 from tests.conftest import ROOT, embedkit
+from tests.support.stub_engines import stub_engines
 
 GIB = 1 << 30
 H100 = ("NVIDIA H100 80GB HBM3", 78 * GIB, 80 * GIB)
@@ -154,6 +155,17 @@ def test_a_torch_for_cpus_is_not_a_missing_gpu(real_run: RunFolder) -> None:
     said = failed(real_run)
     assert f"preflight on n7: gpu: torch {found.versions['torch']} is a build for CPUs" in said
     assert "--device cpu" in said
+
+
+def test_a_stub_build_that_cannot_use_the_device_is_named(real_run: RunFolder, tmp_path: Path) -> None:
+    """A vLLM for GPUs that imports, with the real torch for CPUs, as a module of the site may bring it."""
+    folder = stub_engines(tmp_path / "stub", vllm="0.24.0")
+    (folder / "vllm" / "__init__.py").write_text("__version__ = '0.24.0'\nLLM = None\n")
+    config = read(real_run.config, RunConfig)
+    change(real_run, request=msgspec.structs.replace(config.request, engine="vllm"))
+    said = failed(real_run, PYTHONPATH=str(folder))
+    assert "preflight on n7: imports: vllm 0.24.0 with torch " in said
+    assert "cannot use CPUs: jobs have a build that submit did not find" in said
 
 
 def test_a_model_that_does_not_load_fails_the_check_of_that_name(real_run: RunFolder, tmp_path: Path) -> None:

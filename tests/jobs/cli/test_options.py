@@ -34,15 +34,15 @@ def request(*arguments: str) -> RequestOptions:
 def test_defaults_are_not_typed() -> None:
     options = request()
     assert options.typed == frozenset()
-    assert (options.engine, options.views, options.sample_size) == ("vllm", ("combined",), 625)
+    assert (options.engine, options.views, options.sample_size) == (None, ("combined",), 625)
     assert (options.dataset, options.model, options.num_gpus, options.device) == ((), None, None, None)
     assert options.output_dir == Path("output")
 
 
 def test_a_typed_default_counts_as_typed() -> None:
     """A resumed run must refuse it if its own setting is different."""
-    options = request("--sample-size", "625", "--engine", "vllm")
-    assert options == replace(request(), typed=frozenset({"sample_size", "engine"}))
+    options = request("--sample-size", "625", "--texts", "all")
+    assert options == replace(request(), typed=frozenset({"sample_size", "texts"}))
 
 
 def test_typed_options_are_known_by_field() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from embedkit.check.status import ShardStatus, Status
+from embedkit.engines.facts import EngineFacts
 from embedkit.run import RunFolder
 from jobs.monitor.classify import Queue, State, TaskObservations, classify
 from jobs.monitor.observations import RunObservations
@@ -203,6 +204,7 @@ def test_median_speed_is_never_slow(shards: list[ShardStatus]) -> None:
 
 def status(shards: Sequence[ShardStatus], stage: Any = "embed") -> Status:
     return Status(
+        engine=EngineFacts(engine="vllm", engine_version="0.24.0", device="cuda", dtype="bfloat16"),
         run=str(RUN.path),
         stage=stage,
         rows_prepared=300,

@@ -18,6 +18,7 @@ from jobs.monitor.overview import make_overview
 from jobs.monitor.prediction import Measured, Scale, measure, scale, seconds_until_done
 from tests.conftest import embedkit
 from tests.jobs.monitor.test_overview import NOW, RUN, in_queue, status, submission
+from tests.support.stub_engines import gpu_build
 
 CURVES = {"h100": 1.06, "h200": 1.0}
 ON_H100 = Measured("NVIDIA H100 80GB HBM3", 12, 1.1)
@@ -126,21 +127,23 @@ def test_dry_run_uses_the_runs_own_durable_chunks(demo_chats: Path, minilm: Path
     assert re.search(r"embed +0\.0 CPU task hours left of 0\.0", printed)
 
 
-def test_dry_run_names_the_profiles_gpu_then_the_journals(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
+def test_dry_run_of_a_stub_gpu_build_names_the_gpu(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
     """There is no GPU here: the plan is real, the journal says what one of an H100 would."""
     where = ["--output-dir", tmp_path, "--run-name", "gpu"]
     request = ["--dataset", demo_chats, "--model", minilm, "--engine", "vllm", "--device", "cuda", *where]
     request += ["--max-length", 256, "--sample-size", 40, "--shards", 2, "--num-gpus", 2]
     (tmp_path / "site.toml").write_text("[embed]\ngpus = 1\n")
 
+    stub = gpu_build(tmp_path)
+
     def forecast(profile: object, *more: object) -> str:
-        return embedkit("submit", *more, "--dry-run", "--profile", profile).stdout
+        return embedkit("submit", *more, "--dry-run", "--profile", profile, **stub).stdout
 
     assert "speed    as on an H200: the profile does not say" in forecast(tmp_path / "site.toml", *request)
     printed = re.search(r"speed    as on an H100, by its curve: (\S+) of an H200's time", forecast("h100", *request))
     assert printed is not None
     assert 2.0 < float(printed[1]) < 2.6  # a small model and short chats: it is the hosts that differ
-    embedkit("prepare", *request)
+    embedkit("prepare", *request, **stub)
     run = RunFolder(tmp_path / "gpu")
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)

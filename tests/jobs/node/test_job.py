@@ -1,5 +1,6 @@
 """What a job records of its end: an exit record with the error's code, also where a worker raised the error."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from embedkit.errors import CanaryMoved, EmbedkitError, PreflightFailed
 from embedkit.run import RunFolder
 from jobs.node import job as job_module
 from jobs.node.job import SlurmJob
+from jobs.node.node_folders import folder_prefix
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.records.attempts import Attempts
 
@@ -41,7 +43,7 @@ def test_exit_record_has_the_errors_code(
 def test_worker_passes_on_its_error_code(
     error: Exception, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(run: Path, shard: int) -> None:
+    def fail(run: Path, shard: int, allow_mixed: bool) -> None:
         raise error
 
     monkeypatch.setattr("jobs.node.worker.embed_task", fail)
@@ -49,3 +51,14 @@ def test_worker_passes_on_its_error_code(
         embed_in_worker(tmp_path, 3, tmp_path)
     assert error_code_of(tmp_path, 3) == code
     assert error_code_of(tmp_path, 4) == ""
+
+
+def test_stages_without_an_engine_clean_the_node_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.logs.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
+    monkeypatch.setattr(job_module, "analyze_task", lambda _: None)
+    folder = tmp_path / "node" / f"{folder_prefix()}task-{socket.gethostname()}+{2**22 + 1}+0123456789ab"
+    folder.mkdir(parents=True)
+    assert SlurmJob("analyze", run).run() == 0
+    assert not folder.exists()

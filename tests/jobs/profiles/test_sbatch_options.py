@@ -4,11 +4,12 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jobs.profiles.load import load_profile
-from jobs.profiles.sbatch_options import setup_lines
+from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
 from jobs.profiles.schema import Resources
 from tests.support.fuzzing import tries
 
@@ -23,6 +24,24 @@ def bash(lines: list[str], **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         ["bash"], input="\n".join(lines), capture_output=True, text=True, env=os.environ | environment
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "options"),
+    [
+        ("sbatch = { gpus-per-node = 1 }", 1, {"gpus-per-node": 1}),
+        ('sbatch = { gpus = "h100:1" }', 1, {"gpus": "h100:1"}),
+        ('gpus = 1\nsbatch = { tres-per-task = "license/a:1" }', 1, {"gres": "gpu:1", "tres-per-task": "license/a:1"}),
+        ('gres = "lscratch:1"\nsbatch = { gpus-per-task = 1 }', 1, {"gres": "lscratch:1", "gpus-per-task": 1}),
+        ("gpus_per_job = 4\nsbatch = { gpus-per-node = 4 }", 4, {"gpus-per-node": 4}),
+        ("gpus_from_node = true\ngpus_per_job = 4", 4, {}),
+    ],
+)
+def test_gpus_reach_sbatch_as_they_are_written(
+    text: str, gpus: int, options: dict[str, object], tmp_path: Path
+) -> None:
+    resources = embed(tmp_path, f"[embed]\n{text}\n")
+    assert (resources.gpu_count, sbatch_parameters(resources)) == (gpus, options)
 
 
 MODULE = 'module() { echo "module $*"; [ "$2" != missing ]; }'

@@ -1,13 +1,20 @@
-"""Which nodes a rerun excludes: those where the canary moved, by the error code or, in older runs, by the message."""
+"""Which nodes a rerun excludes: where the canary moved (by code or, in older runs, by message), or the GPU differs."""
 
+import os
+
+import msgspec
 import pytest
 
 from embedkit.documents.codec import sealed
-from embedkit.errors import CanaryMoved
+from embedkit.errors import CanaryMoved, EngineDiffers, GpuDiffers
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
+from jobs.profiles.load import load_profile
+from jobs.profiles.schema import Resources
 from jobs.records.attempts import Attempts
-from jobs.submit.adapt_profile import _nodes_with_moved_canary
+from jobs.records.submissions import Submissions, new_submission
+from jobs.submit.adapt_profile import _nodes_with_moved_canary, adapt_profile
+from jobs.submit.submit_missing import _failures
 
 
 @pytest.mark.parametrize(
@@ -27,6 +34,42 @@ def test_nodes_are_excluded_by_error_code_or_old_message(
     attempts.add("started", 0, "")
     attempts.add("failed", 0, why, code)
     assert _nodes_with_moved_canary(run, [1, 2]) == excluded
+
+
+def failed_on(run: RunFolder, node: str, code: str, monkeypatch: pytest.MonkeyPatch, shard: int | None = 1) -> None:
+    """Record an attempt at a shard, or at the preflight (shard None), that failed on a node."""
+    monkeypatch.setattr("embedkit.job._current", JobContext(name=f"{node}_1", id="7", node=node))
+    attempts = Attempts(run, "preflight" if shard is None else "embed", shard)
+    attempts.add("started", 0, "")
+    attempts.add("failed", 0, f"{node} has GPU A100", code)
+
+
+def excluded(run: RunFolder, monkeypatch: pytest.MonkeyPatch, avoid_gpus: bool = True) -> tuple[str | None, str | None]:
+    """What embed and preflight exclude in a rerun of shard 1."""
+    monkeypatch.setattr("jobs.submit.adapt_profile.history", lambda jobs: None)
+    if not run.submissions.exists():
+        asked = new_submission("embed", "0-2", "", "submit", "test", Resources())
+        Submissions(run).add(msgspec.structs.replace(asked, what="submitted", job="7"))
+    adapted, _ = adapt_profile(run, load_profile("test"), [1], True, avoid_gpus)
+    return adapted.stages["embed"].exclude, adapted.stages["preflight"].exclude
+
+
+def test_nodes_with_a_different_gpu_are_excluded(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed_on(run, "n3", GpuDiffers.code, monkeypatch)
+    failed_on(run, "n4", GpuDiffers.code, monkeypatch)
+    failed_on(run, "n5", GpuDiffers.code, monkeypatch, shard=None)
+    assert excluded(run, monkeypatch) == ("n3,n4,n5", "n3,n4,n5")
+    assert excluded(run, monkeypatch, avoid_gpus=False) == (None, None)  # with --allow-mixed
+    run.preflight.touch()
+    os.utime(run.preflight, (2e9, 2e9))  # a newer preflight may be of the other model
+    assert excluded(run, monkeypatch) == (None, None)
+
+
+def test_changed_versions_exclude_no_node(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed_on(run, "n3", EngineDiffers.code, monkeypatch)
+    assert excluded(run, monkeypatch) == (None, None)
+    (line,) = _failures(run, [1, 2])
+    assert line.startswith("shard 1: n3 has GPU A100 (the environment has changed, so no node is excluded: ")
 
 
 def test_events_of_older_versions_have_no_error_code(run: RunFolder) -> None:

@@ -149,11 +149,6 @@ def test_a_profile_without_a_time_gets_the_partitions() -> None:
     assert found == {"the limit is 0:10:00, cpu's MaxTime"}
 
 
-def test_gpus_of_two_types_are_a_warning() -> None:
-    (found,) = [one for one in findings(Resources(partition="gpu", gpus=1)) if one.what == "gpus"]
-    assert (found.level, found.fix) == ("warning", '"gpu:a100:1" or "gpu:h100:1"')
-
-
 def test_memory_over_the_limit_per_cpu_names_the_cpus_needed() -> None:
     found = {
         one.level: one.fix for one in findings(Resources(partition="cpu", cpus=2, mem=12_000)) if one.what == "mem"

@@ -10,11 +10,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace as replace_fields
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
+from embedkit.documents.codec import encode_line, read, sealed, write
+from embedkit.documents.schema import RunConfig, ShardManifest
 from embedkit.errors import EmbedkitError
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
+from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources, Stage
 from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, Attempts
 from jobs.records.groups import group_of, groups
@@ -25,7 +26,9 @@ from jobs.slurm.client import (
 )
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.plan import SubmissionPlan, plan_submission
-from jobs.submit.state import SubmissionState, read_state
+from jobs.submit.script import make_script
+from jobs.submit.state import SubmissionState, default_allow_mixed, read_state
+from tests.conftest import embedkit
 from tests.support.fuzzing import tries
 
 PARALLEL = 4
@@ -365,6 +368,41 @@ def test_every_shard_is_in_one_group_that_its_first_names(shards: set[int], per_
         assert group_of(group[0], job.indices or (), per_job) == group
     with pytest.raises(EmbedkitError, match="begins no group"):
         group_of(2001, job.indices or (), per_job)
+
+
+def test_a_rerun_accepts_mixed_engines_as_the_last_submission_did(run: RunFolder) -> None:
+    assert not default_allow_mixed(run)
+    for allow_mixed in (True, False):
+        line = new_submission("merge", "", "", "submit", "/p.toml", Resources(), allow_mixed=allow_mixed)
+        Submissions(run).add(line)
+        assert default_allow_mixed(run) == allow_mixed
+    older = encode_line(line).replace(b'"allow_mixed":false,', b"").replace(b',"allow_mixed":false', b"")
+    body = older[:1] + older[1 + len(b'"seal":"",') + 64 :]
+    assert b"allow_mixed" not in body
+    run.submissions.write_bytes(sealed(body, b'"seal":"%s",'))
+    assert Submissions(run).read() == [line]
+
+
+def test_scripts_of_the_stages_that_compare_engines_accept_them(run: RunFolder) -> None:
+    jobs = [replace(job, allow_mixed=True) for job in whole_chain(3, 2, preflight=True, analyze=True)]
+    scripts = {job.stage: make_script(run, load_profile("test"), job) for job in jobs}
+    accepting = {stage for stage, script in scripts.items() if f"{stage} {run.path} --allow-mixed" in script}
+    assert accepting == {"preflight", "embed", "merge"}
+    refusing = [make_script(run, load_profile("test"), replace(job, allow_mixed=False)) for job in jobs]
+    assert not any("--allow-mixed" in script for script in refusing)
+
+
+def test_allowed_shards_of_different_engines_are_not_made_again(
+    damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.submit.state.queue", list)
+    path = damaged_run.shard_manifest(2)
+    manifest = read(path, ShardManifest)
+    write(path, replace_fields(manifest, engine=replace_fields(manifest.engine, gpu="other")))
+    assert embedkit("merge", damaged_run.path, check=False).returncode == 1
+    config = read(damaged_run.config, RunConfig)
+    assert set(read_state(damaged_run, config, 3).problems) == {2}
+    assert read_state(damaged_run, config, 3, allow_mixed=True).problems == {}
 
 
 def test_lines_that_a_kill_cut_short_are_left_out_and_do_no_harm(run: RunFolder) -> None:

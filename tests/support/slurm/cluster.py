@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.slurm.processes import is_running, kill_all, of_cluster, signal_all, wait_for
-from tests.support.slurm.settings import CLUSTER, write_settings
+from tests.support.slurm.settings import CLUSTER, PRETEND, Hardware, write_settings
 
 ROOT = Path(__file__).parents[3]
 # Not TMPDIR: its path may be too long for a unix socket, and every process must find the clusters in one place.
@@ -163,10 +163,10 @@ class Cluster:
         tails = "".join(f"\n--- {name}\n" + "\n".join(text.splitlines()[-8:]) for name, text in logs.items() if text)
         return (PortTakenError if taken else ClusterError)(f"the cluster in {self.folder}: {what}{tails}")
 
-    def _come_up(self) -> None:
+    def _come_up(self, hardware: Hardware) -> None:
         for name in ("munge", "state", "spool", "log", "pid", "run"):
             (self.folder / name).mkdir(mode=0o700)
-        write_settings(self.folder, self.nodes, free_ports(len(self.nodes) + 2), self.accounting)
+        write_settings(self.folder, self.nodes, free_ports(len(self.nodes) + 2), self.accounting, hardware)
         self._spawn_munge()
         if self.accounting:
             self._spawn_database()
@@ -227,19 +227,27 @@ _STARTED: list[psutil.Popen] = []
 """Kept, since Python warns about children that are garbage-collected while they run."""
 
 
-def start(folder: Path | None = None, *, accounting: bool = True) -> Cluster:
+def start(
+    folder: Path | None = None,
+    *,
+    accounting: bool = True,
+    nodes: Sequence[str] | None = None,
+    hardware: Hardware = PRETEND,
+) -> Cluster:
     """Start a cluster and wait until all its nodes are idle: about 5 s, 0.5 s without accounting.
 
     folder: must not exist; by default one named after this process. FileExistsError if it does.
-    accounting=False: two nodes in the partition gpu, and no slurmdbd.
+    accounting=False: two nodes (or `nodes`) in the partition gpu, and no slurmdbd.
+    hardware: of each node.
     """
     if missing := missing_programs(accounting):
         raise ClusterError(f"Slurm is not complete on this machine, missing: {', '.join(missing)}")
-    cluster = Cluster(folder or folder_of(os.getpid()), NODES if accounting else NODES[:2], accounting)
+    names = NODES if accounting else nodes or NODES[:2]
+    cluster = Cluster(folder or folder_of(os.getpid()), names, accounting)
     for last in (False, False, True):
         cluster.folder.mkdir(mode=0o700)
         try:
-            cluster._come_up()
+            cluster._come_up(hardware)
         except BaseException as error:
             stop(cluster.folder)
             if last or not isinstance(error, PortTakenError):

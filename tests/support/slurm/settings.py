@@ -3,6 +3,7 @@
 import getpass
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 CLUSTER = "embedkit"
@@ -19,10 +20,23 @@ PartitionName=whole Nodes=n[1-4] OverSubscribe=EXCLUSIVE PreemptMode=OFF
 PartitionName=short Nodes=n[1-4] MaxTime=10 DefaultTime=5 MaxMemPerNode=2000 AllowAccounts=small PreemptMode=OFF
 PartitionName=closed Nodes=n[1-4] State=DOWN PreemptMode=OFF
 """
-PLAIN_PARTITIONS = "PartitionName=gpu Nodes=n[1-2] Default=YES\n"
 
 
-def write_settings(folder: Path, nodes: Sequence[str], ports: Sequence[int], accounting: bool) -> None:
+@dataclass(frozen=True)
+class Hardware:
+    """What each node has: CPUs, MB of memory, and the device files of its GPUs."""
+
+    cpus: int = 4
+    memory: int = 8000
+    gpus: tuple[str, ...] = ("/dev/null", "/dev/null")
+
+
+PRETEND = Hardware()
+
+
+def write_settings(
+    folder: Path, nodes: Sequence[str], ports: Sequence[int], accounting: bool, hardware: Hardware = PRETEND
+) -> None:
     """Write slurm.conf, gres.conf and, with accounting, slurmdbd.conf into the folder.
 
     ports: one per node, then those of slurmctld and slurmdbd.
@@ -71,8 +85,8 @@ GresTypes=gpu
 """
     for node, port in zip(nodes, ports, strict=False):
         text += f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} "
-        text += "CPUs=4 RealMemory=8000 Gres=gpu:2 State=UNKNOWN\n"
-    text += PARTITIONS if accounting else PLAIN_PARTITIONS
+        text += f"CPUs={hardware.cpus} RealMemory={hardware.memory} Gres=gpu:{len(hardware.gpus)} State=UNKNOWN\n"
+    text += PARTITIONS if accounting else f"PartitionName=gpu Nodes={','.join(nodes)} Default=YES\n"
     if accounting:
         text += f"""\
 AccountingStorageType=accounting_storage/slurmdbd
@@ -86,10 +100,12 @@ AccountingStorageEnforce=associations,limits
     (folder / "slurm.conf").write_text(text)
     # Slurm requires files for a count of GPUs, and they must be devices.
     (folder / "gpu").mkdir()
-    for gpu in ("nvidia0", "nvidia1"):
-        (folder / "gpu" / gpu).symlink_to("/dev/null")
-    gres = f"NodeName={','.join(nodes)} Name=gpu File={folder}/gpu/nvidia[0-1] Flags=nvidia_gpu_env\n"
-    (folder / "gres.conf").write_text(gres)
+    for i, device in enumerate(hardware.gpus):
+        (folder / "gpu" / f"nvidia{i}").symlink_to(device)
+    files = f"{folder}/gpu/nvidia[0-{len(hardware.gpus) - 1}]"
+    (folder / "gres.conf").write_text(f"NodeName={','.join(nodes)} Name=gpu File={files} Flags=nvidia_gpu_env\n")
+    # cgroup/v2, which slurmd chooses where it can, wants D-Bus.
+    (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")
 
 
 def write_database_settings(folder: Path, host: str, user: str, port: int) -> None:

@@ -1,0 +1,179 @@
+"""Is this node's engine the one of the run's other shards? merge refuses shards of different engines.
+
+An embed task compares twice: before its engine starts, with what is known without it (versions, the GPU's model), and
+once it has started, with the whole record. merge uses the same comparison (`refused_fields`).
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from embedkit.documents import EngineName, EngineRecord, Plan, Preflight, Request, read
+from embedkit.embed.shard_state import ShardStates
+from embedkit.engines import gpu_name
+from embedkit.errors import EmbedkitError, EngineDiffers, GpuDiffers
+from embedkit.job import current_job
+from embedkit.run import RunFolder
+from embedkit.versions import importable_version
+
+log = logging.getLogger(__name__)
+
+PACKAGES: Mapping[EngineName, Mapping[str, str]] = {
+    "vllm": {"engine_version": "vllm", "torch": "torch"},
+    "transformers": {"engine_version": "transformers", "torch": "torch"},
+    "hash": {},
+}
+"""By engine: the package whose version is in a field of its record."""
+OF_THE_NODE = ("gpu", "token_budget")
+"""Fields in which nodes of one cluster differ, with one environment: the GPU's model, and how much fits its memory."""
+LABELS = {"engine_version": "version", "torch": "torch", "cuda": "CUDA", "gpu": "GPU", "token_budget": "token budget"}
+"""Names for people; other fields have their own."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An engine record that shards of this run must have, and where it is from: `shard 3, embedded on n1,`.
+
+    `is_preflight`: no shard is finished, and it is the preflight's. A new preflight may replace it.
+    """
+
+    record: EngineRecord
+    source: str
+    is_preflight: bool = False
+
+
+def refused_fields(one: EngineRecord, other: EngineRecord, allow_mixed: bool = False) -> tuple[str, ...]:
+    """The fields in which two engine records differ, if merge refuses their shards together; () if it does not.
+
+    With `allow_mixed` only the dimension counts: vectors of different lengths fit no matrix.
+    """
+    compared = ("dim",) if allow_mixed else EngineRecord.__struct_fields__
+    return tuple(field for field in compared if getattr(one, field) != getattr(other, field))
+
+
+def finished_engine(run: RunFolder, plan: Plan) -> Reference | None:
+    """The engine of the first finished shard; None if none is finished."""
+    folder = run.shard(0).parent
+    states = None
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not path.name.isdigit() or int(path.name) >= len(plan.shards) or not (path / "manifest.json").exists():
+            continue
+        states = states or ShardStates(run, plan)
+        manifest = states.state(int(path.name), "manifest").manifest
+        if manifest is not None:
+            return Reference(manifest.engine, f"shard {manifest.shard}, embedded on {manifest.host},")
+    return None
+
+
+def preflight_engine(run: RunFolder, plan: Plan) -> Reference | None:
+    """The engine of the run's preflight; None if there was none, or its file cannot be read or is of another run."""
+    if not run.preflight.exists():
+        return None
+    try:
+        report = read(run.preflight, Preflight)
+    except EmbedkitError as error:
+        log.warning("not compared with the preflight: %s", error)
+        return None
+    if report.request_sha256 != plan.request_sha256:
+        return None
+    return Reference(report.engine, f"the preflight on {report.host}", is_preflight=True)
+
+
+class EngineCheck:
+    """Compares this node with the engine of the run's other shards.
+
+    Args:
+        run: the run.
+        reference: the engine to compare with; None compares nothing.
+        task: what this task does: `shard 5`, `the preflight`.
+        allow_mixed: accept and log any difference except the vectors' dimension.
+    """
+
+    def __init__(self, run: RunFolder, reference: Reference | None, task: str, allow_mixed: bool) -> None:
+        self._run = run
+        self._reference = reference
+        self._task = task
+        self._allow_mixed = allow_mixed
+
+    def before_start(self, request: Request) -> None:
+        """Compare what is known of the engine before it starts, which takes a second and not minutes.
+
+        Raises EngineDiffers, or GpuDiffers if it is the GPU. What cannot be found out is left to the engine's start.
+        """
+        if self._reference is None or self._allow_mixed:
+            return
+        known = known_before_start(request)
+        recorded = self._reference.record
+        here = {
+            field: value
+            for field, value in known.items()
+            if field == "gpu" or not _same_version(value, getattr(recorded, field))
+        }
+        self._compare(msgspec.structs.replace(recorded, **here))
+
+    def started(self, record: EngineRecord) -> None:
+        """Compare the engine that has started. Raises EngineDiffers, or GpuDiffers if it is the GPU."""
+        if self._reference is not None:
+            self._compare(record)
+
+    def _compare(self, record: EngineRecord) -> None:
+        assert self._reference is not None, "nothing to compare with"
+        refused = refused_fields(record, self._reference.record, self._allow_mixed)
+        differing = refused or refused_fields(record, self._reference.record)
+        if not differing:
+            return
+        what = (
+            f"{current_job().node} has {_named(record, differing)}; "
+            f"{self._reference.source} had {_named(self._reference.record, differing)}"
+        )
+        if not refused:
+            log.warning("%s; embedded all the same, because of --allow-mixed", what)
+            return
+        kind = GpuDiffers if set(refused) & set(OF_THE_NODE) else EngineDiffers
+        raise kind(f"{what}\n{self._advice(kind, 'dim' not in refused)}")
+
+    def _advice(self, kind: type[EngineDiffers], acceptable: bool) -> str:
+        """What this stop means, and what to type."""
+        run, node = self._run, current_job().node
+        on_cluster = run.submissions.exists()
+        lines = [f"{self._task} stops here: merge refuses shards that different engines made"]
+        if kind is GpuDiffers and on_cluster:
+            lines.append(f"on other nodes: {run.resume_command} (it excludes {node})")
+            lines.append("to get one GPU model only: name it in the profile's [embed], with gres or constraint")
+            if self._reference is not None and self._reference.is_preflight:
+                lines[-1] += f"; if it is not the preflight's, type {run.resume_command} --preflight then"
+        elif kind is GpuDiffers:
+            lines.append(f"on GPUs of one model: set CUDA_VISIBLE_DEVICES to them, then type {run.resume_command}")
+        else:
+            lines.append(
+                f"the environment has changed, so no node is excluded: install the earlier versions again, then type "
+                f"{run.resume_command}"
+            )
+        if acceptable:
+            small = " (vectors of two GPU models differ by a cosine of about 0.0001)" if kind is GpuDiffers else ""
+            lines.append(f"to accept both{small}: {run.resume_command} --allow-mixed")
+        return "\n".join(lines)
+
+
+def known_before_start(request: Request) -> dict[str, str]:
+    """Fields of this node's engine record that can be found without importing a package or starting CUDA here."""
+    packages = PACKAGES[request.engine]
+    known = {field: version for field, package in packages.items() if (version := importable_version(package))}
+    if packages and request.device == "cuda" and (name := gpu_name()):
+        known["gpu"] = name
+    return known
+
+
+def _same_version(installed: str, recorded: str) -> bool:
+    """Whether a distribution's version is the one that a package reports, perhaps with its build (2.9.0+cu128)."""
+    if "+" in installed and "+" in recorded:
+        return installed == recorded
+    return installed.partition("+")[0] == recorded.partition("+")[0]
+
+
+def _named(record: EngineRecord, fields: tuple[str, ...]) -> str:
+    """Some fields of a record for people: `GPU NVIDIA H100, torch 2.9.0`."""
+    labels = LABELS | {"engine_version": record.engine}
+    return ", ".join(f"{labels.get(field, field)} {getattr(record, field) or '(none)'}" for field in fields)

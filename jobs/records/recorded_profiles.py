@@ -1,0 +1,90 @@
+"""Copies of the profiles that a run was submitted with: `profiles/NAME-HASH.toml`, whole, and never changed.
+
+So a rerun requests the same from Slurm, from any folder, also if the profile's file was edited, moved or removed.
+"""
+
+import hashlib
+import os
+import shlex
+from pathlib import Path
+
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.run import RunFolder, program
+from embedkit.storage import atomic_write_bytes, write_once
+from jobs.profiles import Profile, load_profile, parse_profile
+from jobs.records.submissions import Submission
+
+NAME_BYTES = 200
+"""A file's name has at most 255 bytes."""
+
+
+def record_profile(run: RunFolder, profile: Profile) -> Path:
+    """Write the copy of a profile unless the run has it, and repair one that was changed. Returns its path."""
+    path = _copy(run, profile.path, profile.sha256)
+    path.parent.mkdir(exist_ok=True)
+    if not write_once(path, profile.content) and path.read_bytes() != profile.content:
+        atomic_write_bytes(path, profile.content)
+    return path
+
+
+def recorded_profile(run: RunFolder, line: Submission) -> Profile:
+    """The profile of a submission, from the run's copy; runs of 0.2.0 and before have none.
+
+    Raises:
+        EmbedkitError: the copy is missing or was changed.
+        UsageError: the profile is not valid in this version, or a run without a copy names a file that is not there.
+    """
+    if not line.profile_sha256:
+        return _from_path(run, line)
+    path = _copy(run, Path(line.profile), line.profile_sha256)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise EmbedkitError(f"{path} is missing: it is the {_copy_of(line)}; {_to_name(run, line)}") from None
+    if hashlib.sha256(content).hexdigest() != line.profile_sha256:
+        raise EmbedkitError(f"{path} was changed or is damaged: it is the {_copy_of(line)}; {_to_name(run, line)}")
+    try:
+        return parse_profile(content, Path(line.profile))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}; it is the {_copy_of(line)}; {_to_name(run, line)}") from None
+
+
+def changed_note(line: Submission) -> tuple[str, ...]:
+    """One line if the profile's file has changed since a submission; none if it has not, or cannot be read."""
+    try:
+        content = Path(line.profile).read_bytes()
+    except (OSError, ValueError):
+        return ()
+    if line.profile_sha256 in ("", hashlib.sha256(content).hexdigest()):
+        return ()
+    return (
+        f"note: {line.profile} has changed since the run was submitted with it; the recorded content is used. For the "
+        f"new one add --profile {shlex.quote(line.profile)}",
+    )
+
+
+def _from_path(run: RunFolder, line: Submission) -> Profile:
+    """The profile of a submission without a copy."""
+    path = Path(line.profile)
+    if not path.exists():
+        relative = "" if path.is_absolute() else "; the path is relative to the folder of that command"
+        raise UsageError(
+            f"{path}: no such file, and the run was submitted with this profile{relative}; {_to_name(run, line)}"
+        )
+    return load_profile(str(path) if path.is_absolute() else f"./{path}")
+
+
+def _copy(run: RunFolder, path: Path, sha256: str) -> Path:
+    """Where the copy of a profile is."""
+    stem = os.fsdecode(os.fsencode(path.stem)[:NAME_BYTES])
+    return run.profiles / f"{stem}-{sha256[:12]}.toml"
+
+
+def _copy_of(line: Submission) -> str:
+    return f"copy of {line.profile} that the run was submitted with"
+
+
+def _to_name(run: RunFolder, line: Submission) -> str:
+    """What to type to submit with a file instead."""
+    path = line.profile if Path(line.profile).is_file() else "PATH"
+    return f"name a profile: {shlex.join([program(), 'rerun', str(run.path), '--profile', path])}"
