@@ -25,7 +25,7 @@ typed = $(filter command environment,$(origin $(1)))
 # Runs embedkit in the active environment, in VENV=, or in .venv-cluster. If there is none, it sets up .venv-cluster with the
 # build that PROFILE= needs (requirements/setup).
 ON_CLUSTER = requirements/install cluster $(if $(call typed,VENV),--venv '$(VENV)') $(if $(PROFILE),--profile '$(PROFILE)')
-# The same for targets that start no engine. .venv will do for them if there is nothing else.
+# The same for targets that start no engine. They use .venv if there is nothing else.
 LOOK = $(ON_CLUSTER) --demo-is-enough
 
 # Most tests wait for processes that they start. One more worker than there are CPUs keeps the CPUs busy. More than four

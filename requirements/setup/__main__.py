@@ -67,7 +67,7 @@ def _build_to_make(choice: Choice, profile: str) -> Build:
     begun = as_build(choice.environment.build)
     if begun:
         return begun
-    demo = "\n.venv may do for looking at a run: VENV=.venv" if DEMO.exists else ""
+    demo = " (VENV=.venv uses the demo's, which has the CPU build)" if DEMO.exists else ""
     raise SetUpError(
         f"there is no environment for the cluster yet ({choice.environment.path})\n"
         "name your profile, so that the right build is installed: type the same command with PROFILE=mysite.toml\n"

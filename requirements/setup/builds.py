@@ -78,7 +78,7 @@ def lock_hash(build: Build) -> str:
 
 
 def packages_in(lock: Path) -> int:
-    """How many packages a lock names for this Python."""
+    """How many packages a lock names, for all Pythons together."""
     return len(set(re.findall(r"^([\w.-]+)==", lock.read_text(), flags=re.MULTILINE)))
 
 

