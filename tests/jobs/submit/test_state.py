@@ -370,7 +370,7 @@ def test_every_shard_is_in_one_group_that_its_first_names(shards: set[int], per_
         group_of(2001, job.indices or (), per_job)
 
 
-def test_a_rerun_accepts_mixed_engines_as_the_last_submission_did(run: RunFolder) -> None:
+def test_rerun_accepts_mixed_engines_as_the_last_submission_did(run: RunFolder) -> None:
     assert not default_allow_mixed(run)
     for allow_mixed in (True, False):
         line = new_submission("merge", "", "", "submit", "/p.toml", Resources(), allow_mixed=allow_mixed)
