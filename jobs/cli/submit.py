@@ -64,7 +64,8 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
             analyze=analyze,
             allow_mixed=options.allow_mixed,
         )
-        limits.profile_check.warn(folder, profile, limits.stages(config))
+        site = None if limits.known is None else limits.known.site
+        limits.profile_check.warn(folder, profile, limits.stages(config), site)
         print_forecast(folder, config, limits, dry_run, new_console())
         return
     how = SubmitOptions(

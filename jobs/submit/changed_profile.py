@@ -57,13 +57,15 @@ class ProfileCheck:
         self._checked |= {(profile.sha256, stage) for stage in new}
         return site
 
-    def warn(self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage]) -> None:
+    def warn(
+        self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage], site: Site | None = None
+    ) -> None:
         """As `require`, but only log what is refused, or that Slurm does not answer. Does nothing without Slurm."""
         new = self._new_stages(run, profile, stages)
         if not new or not has_slurm():
             return
         try:
-            findings = self._findings(profile, read_site_limits(), new)
+            findings = self._findings(profile, site or read_site_limits(), new)
         except EmbedkitError as error:
             log.warning("the profile was not checked: %s", error)
             return

