@@ -96,7 +96,7 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
     """
     config = read(run.config, RunConfig)
     checks = Checks(run)
-    same_engine = EngineCheck(run, _finished_engine(run, config), "the preflight", allow_mixed)
+    same_engine = EngineCheck(run, _finished_engine(run, config), None, allow_mixed)
     with Watchdog() as watchdog:
         watchdog.heartbeat("checking the node", START_SECONDS)
         _check_files(run, checks)

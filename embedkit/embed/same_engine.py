@@ -28,6 +28,8 @@ PACKAGES: Mapping[EngineName, Mapping[str, str]] = {
 """By engine: the package whose version is in a field of its record."""
 OF_THE_NODE = ("gpu", "token_budget")
 """Fields in which nodes of one cluster differ, with one environment: the GPU's model, and how much fits its memory."""
+OF_THE_PLAN = ("compile",)
+"""Fields that the plan decides: a preflight, which may run before there is a plan, always compiles."""
 LABELS = {"engine_version": "version", "torch": "torch", "cuda": "CUDA", "gpu": "GPU", "token_budget": "token budget"}
 """Names for people; other fields have their own."""
 
@@ -87,14 +89,15 @@ class EngineCheck:
     Args:
         run: the run.
         reference: the engine to compare with; None compares nothing.
-        task: what this task does: `shard 5`, `the preflight`.
+        shard: the shard of this task; None for a preflight.
         allow_mixed: accept and log any difference except the vectors' dimension.
     """
 
-    def __init__(self, run: RunFolder, reference: Reference | None, task: str, allow_mixed: bool) -> None:
+    def __init__(self, run: RunFolder, reference: Reference | None, shard: int | None, allow_mixed: bool) -> None:
         self._run = run
         self._reference = reference
-        self._task = task
+        self._task = "the preflight" if shard is None else f"shard {shard}"
+        self._has_plan = shard is not None and (reference is None or not reference.is_preflight)
         self._allow_mixed = allow_mixed
 
     def before_start(self, request: Request) -> None:
@@ -121,6 +124,8 @@ class EngineCheck:
     def _compare(self, record: EngineRecord) -> None:
         assert self._reference is not None, "nothing to compare with"
         recorded, source = self._reference.record, self._reference.source
+        if not self._has_plan:
+            record = msgspec.structs.replace(record, **{field: getattr(recorded, field) for field in OF_THE_PLAN})
         refused = refused_fields(record, recorded, self._allow_mixed)
         differing = refused or refused_fields(record, recorded)
         if not differing:

@@ -59,7 +59,7 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False) -
             if worker is None:
                 # A finished shard decides, because merge compares shards; preflight.json only if there is none.
                 reference = finished_engine(run, plan) or preflight_engine(run, plan)
-                check = EngineCheck(run, reference, f"shard {shard}", allow_mixed)
+                check = EngineCheck(run, reference, shard, allow_mixed)
                 check.before_start(config.request)
                 worker = stack.enter_context(start_worker(run, config, plan))
                 check.started(worker.engine.record)

@@ -57,9 +57,7 @@ class ProfileCheck:
         self._checked |= {(profile.sha256, stage) for stage in new}
         return site
 
-    def warn(
-        self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage], site: Site | None = None
-    ) -> None:
+    def warn(self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage], site: Site | None = None) -> None:
         """As `require`, but only log what is refused, or that Slurm does not answer. Does nothing without Slurm."""
         new = self._new_stages(run, profile, stages)
         if not new or not has_slurm():

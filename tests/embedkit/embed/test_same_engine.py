@@ -228,7 +228,7 @@ def test_different_from_a_finished_shard_is_not_embedded(unfinished_run: RunFold
 
 
 def test_vectors_of_a_different_length_are_never_accepted(prepared_run: RunFolder) -> None:
-    check = EngineCheck(prepared_run, Reference(record(), "the preflight on n1"), "shard 1", allow_mixed=True)
+    check = EngineCheck(prepared_run, Reference(record(), "the preflight on n1"), 1, allow_mixed=True)
     check.started(record(gpu=A100))
     with pytest.raises(EngineDiffers) as caught:
         check.started(record(dim=64))
@@ -238,7 +238,7 @@ def test_vectors_of_a_different_length_are_never_accepted(prepared_run: RunFolde
 
 def test_a_gpu_with_less_free_memory_is_avoided_and_named(prepared_run: RunFolder) -> None:
     prepared_run.submissions.touch()
-    check = EngineCheck(prepared_run, Reference(record(), "the preflight on n1", True), "shard 1", allow_mixed=False)
+    check = EngineCheck(prepared_run, Reference(record(), "the preflight on n1", True), 1, allow_mixed=False)
     with pytest.raises(GpuDiffers) as caught:
         check.started(record(token_budget=4096))
     assert "has token budget 4096; the preflight on n1 had token budget 8192" in str(caught.value)
@@ -284,3 +284,13 @@ def test_a_damaged_or_foreign_preflight_is_not_compared(prepared_run: RunFolder)
     assert preflight_engine(prepared_run, msgspec.structs.replace(plan, request_sha256="0" * 64)) is None
     prepared_run.preflight.write_text("{}")
     assert preflight_engine(prepared_run, plan) is None
+
+
+def test_how_a_preflight_compiles_is_no_difference(prepared_run: RunFolder) -> None:
+    """A preflight compiles. Shards of a minute do not, since the plan says so."""
+    preflight = Reference(record(compile="compiled"), "the preflight on n1", is_preflight=True)
+    EngineCheck(prepared_run, preflight, 1, allow_mixed=False).started(record())
+    finished = Reference(record(), "shard 0, embedded on n1,")
+    EngineCheck(prepared_run, finished, None, allow_mixed=False).started(record(compile="compiled"))
+    with pytest.raises(EngineDiffers, match="compile compiled"):
+        EngineCheck(prepared_run, finished, 1, allow_mixed=False).started(record(compile="compiled"))
