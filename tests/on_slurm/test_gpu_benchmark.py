@@ -34,7 +34,7 @@ def test_both_runs_of_the_cluster_benchmark_with_a_fake_gpu(
         "cpu",
         "--preflight",
     )
-    more = ("--max-length", 512, "--full", "--shards", 6, "--overwrite")
+    more = ("--max-length", 512, "--full", "--shards", 4, "--overwrite")
     hardware = Hardware(cpus=4, memory=8000, gpus=("/dev/null", "/dev/null"))
     cluster = start(folder_of(os.getpid(), "benchmark"), accounting=False, nodes=("gpu1",), hardware=hardware)
     try:
@@ -59,4 +59,4 @@ def test_both_runs_of_the_cluster_benchmark_with_a_fake_gpu(
     page.write_page()
     text = (tmp_path / "gpu.md").read_text()
     assert "## A whole run through Slurm on 2 GPUs" in text
-    assert "| attempts at shards | 6 | 8 |" in text
+    assert "| attempts at shards | 4 | 6 |" in text
