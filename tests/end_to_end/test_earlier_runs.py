@@ -87,7 +87,10 @@ def test_a_finished_run_is_analyzed(earlier: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_slurm")
-@pytest.mark.parametrize(("name", "rows", "chunks"), [("half", [221, 47, 0], 1), ("on_slurm", [221, 96, 222], 2)])
+@pytest.mark.parametrize(
+    ("name", "rows", "chunks"),
+    [pytest.param("half", [221, 47, 0], 1, marks=pytest.mark.slow), ("on_slurm", [221, 96, 222], 2)],
+)
 def test_an_unfinished_run_goes_on(name: str, rows: list[int], chunks: int, earlier: Path) -> None:
     """What its own version made durable is taken over, and it ends where that version would have ended."""
     before = printed("status", earlier, name)

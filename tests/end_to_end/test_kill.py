@@ -38,6 +38,7 @@ def growing() -> Iterator[int]:
     raise AssertionError("it was killed every time")
 
 
+@pytest.mark.slow
 def test_kills_in_prepare(small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path) -> None:
     request = hash_request(small_chats, tokenizer_only, tmp_path)
     run = RunFolder(tmp_path / "run")

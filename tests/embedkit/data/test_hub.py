@@ -213,6 +213,7 @@ def test_calls_wait_as_long_as_the_stand_in_hub_requests(where: str, repos: dict
     assert len(cached(tmp_path, Path(TRAIN).name)) == 1
 
 
+@pytest.mark.slow
 def test_when_the_stand_in_hub_keeps_failing_the_fetch_gives_up(repos: dict[str, Path], tmp_path: Path) -> None:
     with stand_in_hub(repos) as hub:
         env = environment(hub, tmp_path)

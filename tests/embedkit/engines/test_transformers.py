@@ -118,7 +118,10 @@ class SmallMemory:
 
 @pytest.mark.parametrize(
     "error",
-    [torch.OutOfMemoryError("CUDA out of memory. Tried"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried"),
+        pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_stand_in_for_a_full_memory_halves_the_batch_for_good(error: Exception, minilm: Path) -> None:
     engine = engine_of(minilm)
