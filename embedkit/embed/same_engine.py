@@ -175,9 +175,10 @@ def known_before_start(request: Request) -> dict[str, str]:
 
 
 def _same_version(installed: str, recorded: str) -> bool:
-    """Whether a distribution's version is the one that a package reports, perhaps with its build (2.9.0+cu128)."""
-    if "+" in installed and "+" in recorded:
-        return installed == recorded
+    """Whether a distribution's version is the one that a package reports, without its build (`+cu128`).
+
+    The build may be spelled differently in the two. It is compared once the engine has started.
+    """
     return installed.partition("+")[0] == recorded.partition("+")[0]
 
 

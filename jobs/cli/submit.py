@@ -1,11 +1,14 @@
 """The command `submit`: a whole run as Slurm jobs."""
 
+import shlex
 from dataclasses import dataclass
 
 import click
 
 from embedkit.analysis.stage import Options, require_libraries
+from embedkit.documents import RunConfig
 from embedkit.errors import UsageError
+from embedkit.run import RunFolder
 from jobs.cli.decide import PROFILE_IS_NEEDED
 from jobs.cli.forecast import ForecastOptions, print_forecast
 from jobs.cli.open_run import OpenMode, open_run
@@ -52,6 +55,7 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     if profile is None or limits is None:
         profile = profile_again(folder, None)
         limits = _site_limits(profile, options)
+    _refuse_unasked_cpus(request, folder, config, profile)
     if folder.config.exists():
         refuse_if_active(folder)
     parallel = request.num_gpus or config.num_gpus
@@ -78,6 +82,23 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, config, done)
+
+
+def _refuse_unasked_cpus(request: RequestOptions, run: RunFolder, config: RunConfig, profile: Profile) -> None:
+    """Raise UsageError if GPUs would idle because `run` or `prepare` chose CPUs on a machine without GPUs.
+
+    `--device cpu` is obeyed, whenever it was typed, and so is a run that was submitted before.
+    """
+    typed = "device" in request.typed or any(
+        word.partition("=")[0] == "--device" for word in shlex.split(config.asked.get("command", ""))
+    )
+    chosen = config.request.device == "cpu" and config.request.engine != "hash" and not typed
+    if chosen and profile.stages["embed"].gpu_count and not run.submissions.exists():
+        raise UsageError(
+            f"{run.path} is to be embedded on CPUs, because the machine that made it showed no GPU to its engine, but "
+            f"[embed] of {profile.path} gets GPUs, which would idle.\nFor GPUs make a new run with `embedkit submit` "
+            "or `embedkit fetch`, or this one again with --overwrite. To use CPUs all the same, add --device cpu"
+        )
 
 
 def _site_limits(profile: Profile, options: SubmitCommandOptions) -> SiteLimits:

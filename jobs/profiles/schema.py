@@ -61,6 +61,11 @@ class Resources:
         return requested_gpus({key: getattr(self, key) for key in keys})
 
     @property
+    def requested_gpus(self) -> dict[str, int]:
+        """The GPUs that Slurm is asked for, by type: none if they come with the node."""
+        return {} if self.gpus_from_node else self.gpus_by_type
+
+    @property
     def gpu_count(self) -> int:
         """GPUs of a task, of all types."""
         return sum(self.gpus_by_type.values())

@@ -105,6 +105,12 @@ class Site:
         return self._setting("MaxArraySize", 1001)
 
     @property
+    def max_array_tasks(self) -> int | None:
+        """How many tasks an array may have (SchedulerParameters); None if only MaxArraySize bounds them."""
+        found = re.search(r"\bmax_array_tasks=(\d+)", self.settings.get("SchedulerParameters", ""))
+        return int(found[1]) if found else None
+
+    @property
     def max_job_count(self) -> int:
         """MaxJobCount: how many jobs the cluster holds, queued or running. Slurm's default if unknown."""
         return self._setting("MaxJobCount", 10_000)

@@ -10,14 +10,26 @@ from jobs.slurm.client import run_slurm
 
 
 def exclude_from_waiting_tasks(array: str, node: str) -> bool:
-    """Exclude a node from the tasks of an array that wait to start. Returns whether any wait.
+    """Exclude a node from the tasks of an array that wait to start. Returns whether it did.
+
+    It does nothing unless a task of the array runs on another node. If every node were excluded, the array would wait
+    for ever, and merge with it.
 
     Raises EmbedkitError if Slurm refuses or does not answer.
     """
-    waiting = parse_waiting(run_slurm("scontrol", "show", "job", "-o", array))
+    text = run_slurm("scontrol", "show", "job", "-o", array)
+    waiting = parse_waiting(text)
+    if not parse_running(text) - {node}:
+        return False
     for task, excluded in waiting:
         run_slurm("scontrol", "update", f"JobId={task}", f"ExcNodeList={','.join([*excluded, node])}")
     return bool(waiting)
+
+
+def parse_running(text: str) -> set[str]:
+    """Read `scontrol show job -o` of an array: the nodes on which its tasks run."""
+    lines = [dict(re.findall(r"(?:^| )(\w+)=(\S*)", line)) for line in text.splitlines()]
+    return {fields.get("NodeList", "") for fields in lines if fields.get("JobState") == "RUNNING"}
 
 
 def parse_waiting(text: str) -> list[tuple[str, tuple[str, ...]]]:

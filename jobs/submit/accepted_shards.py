@@ -52,6 +52,10 @@ def shard_limits(embed: Resources, site: Site, queued: Sequence[Task], others: i
     limits = [
         ShardLimit(name="the cluster's MaxArraySize", most=site.max_array_size, shards=max(site.max_array_size, 0))
     ]
+    if site.max_array_tasks is not None:
+        tasks = site.max_array_tasks
+        shards = tasks * embed.gpus_per_job
+        limits.append(ShardLimit(name="the cluster's max_array_tasks", most=tasks, shards=shards, tasks=tasks))
     for limit in submit_limits(embed, site):
         used = limit.counted(queued)
         tasks = limit.most - used - others

@@ -1,10 +1,13 @@
 """The checks of `profile check` before a run is first submitted with the content of a profile.
 
-Without `sbatch --test-only`: the same sbatch follows at once, and its refusal cancels the chain.
+Sites have rules that no check knows: plugins that choose the partition, flags of a QOS. So where a check refuses a
+stage, Slurm is asked with `sbatch --test-only`, and if it accepts the job, the refusal becomes a warning.
 """
 
 import logging
 from collections.abc import Collection, Iterable
+
+import msgspec
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
@@ -12,9 +15,12 @@ from jobs.profiles import Profile, Stage
 from jobs.records import Submissions
 from jobs.slurm import Site, has_slurm
 from jobs.submit.check_limits import read_site_limits
-from jobs.submit.check_profile import StageFinding, check_on_site
+from jobs.submit.check_profile import StageFinding, check_on_site, run_test_only
 
 log = logging.getLogger("embedkit")
+
+NOT_SLURMS = ("exclusive", "engine")
+"""Findings that are embedkit's own rules. Slurm would accept such jobs."""
 
 
 class ProfileCheck:
@@ -83,10 +89,23 @@ class ProfileCheck:
         if not site.partitions:
             log.warning("the profile was not checked: scontrol shows no partitions")
             return ()
-        findings = check_on_site(profile, site, stages).findings
+        findings = _confirmed(profile, check_on_site(profile, site, stages).findings)
         for line in _lines(findings, "warning"):
             log.warning("profile: %s", line)
         return findings
+
+
+def _confirmed(profile: Profile, findings: Iterable[StageFinding]) -> tuple[StageFinding, ...]:
+    """The findings, with a warning in place of each refusal of a stage that Slurm accepts."""
+    found = tuple(findings)
+    doubted = dict.fromkeys(one.stage for one in found if one.level == "refused" and one.what not in NOT_SLURMS)
+    accepted = {stage for stage in doubted if run_test_only(profile, stage).level == "ok"}
+    return tuple(
+        msgspec.structs.replace(one, level="warning", actual=f"{one.actual}; but sbatch --test-only accepts the job")
+        if one.level == "refused" and one.stage in accepted and one.what not in NOT_SLURMS
+        else one
+        for one in found
+    )
 
 
 def _lines(findings: Iterable[StageFinding], level: str) -> list[str]:

@@ -69,7 +69,7 @@ def default_analyze(run: RunFolder) -> bool:
 
 def default_allow_mixed(run: RunFolder) -> bool:
     """Whether to accept shards of different engines where the command line does not say: as in the last submission."""
-    lines = Submissions(run).read()
+    lines = [line for line in Submissions(run).read() if line.what == "submitted"]
     return bool(lines) and lines[-1].allow_mixed
 
 

@@ -6,6 +6,7 @@ from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFindi
 from jobs.submit.check_profile.gpu_models import mixed_gpus
 from jobs.submit.check_profile.limits import running_limit
 from jobs.submit.check_profile.partition import default_time_of
+from jobs.submit.check_profile.sbatch_check import run_test_only
 
 __all__ = [
     "Finding",
@@ -18,6 +19,7 @@ __all__ = [
     "default_time_of",
     "mixed_gpus",
     "refuse_engine",
+    "run_test_only",
     "running_limit",
     "stage_device",
 ]

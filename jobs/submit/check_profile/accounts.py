@@ -71,9 +71,10 @@ def check_reservation(resources: Resources, site: Site) -> Iterator[Finding]:
     if not resources.reservation or site.reservations is None:
         return
     requested = f'"{resources.reservation}"'
-    if resources.reservation in site.reservations:
+    unknown = [name for name in resources.reservation.split(",") if name not in site.reservations]
+    if not unknown:
         yield ok("reservation", requested=requested, actual="it exists")
     else:
-        fix = known_names(resources.reservation, site.reservations)
+        fix = known_names(unknown[0], site.reservations)
         actual = "there is no reservation of this name"
         yield refused("reservation", requested=requested, actual=actual, key="reservation", fix=fix)

@@ -12,6 +12,8 @@ from jobs.submit.check_profile.finding import Finding, note, ok, refused, warnin
 
 GPUS_IN_PROFILE = "`gpus = 1` in [embed], or `gpus_from_node = true` where GPUs come with the node"
 MAKES = ".venv-cluster"
+MADE_BY_MAKE = ".embedkit-made"
+"""The mark of an environment that the Makefile's set-up made. Jobs may be using it, so it is never changed."""
 
 
 def stage_device(resources: Resources) -> Device:
@@ -67,7 +69,9 @@ def _fix_gpus_missing(found: InstalledEngine) -> str:
 
 def _fix_no_gpu_build(found: InstalledEngine) -> str:
     """For a run on GPUs without a build for them."""
-    fixes = [f"install the build for GPUs there: `{_install_gpu_build(found)}`", *_use_make("GPUs")]
+    fixes = _use_make("GPUs")
+    if not _is_made_by_make():
+        fixes.insert(0, f"install the build for GPUs there: `{_install_gpu_build(found)}`")
     if "cpu" in found.devices:
         fixes.append("make the run with --device cpu, and take the GPUs out of [embed], which would idle")
     return "; or ".join(fixes)
@@ -84,9 +88,13 @@ def _fix_no_cpu_build(found: InstalledEngine, gpus: int, find: Find) -> str:
 
 
 def _use_make(kind: str) -> list[str]:
-    if Path(sys.prefix).name == MAKES:
-        return []
+    if _is_made_by_make() and Path(sys.prefix).name != ".venv":
+        return [f"let make set up another environment: type the make command with VENV={Path(sys.prefix).name}-2"]
     return [f"leave this environment (`deactivate`): `make submit-full` then creates {MAKES} with the build for {kind}"]
+
+
+def _is_made_by_make() -> bool:
+    return (Path(sys.prefix) / MADE_BY_MAKE).exists()
 
 
 def _install_gpu_build(found: InstalledEngine) -> str:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from jobs.gpu_request import gpu_options
-from jobs.gres import gres_names
 from jobs.profiles import Resources
 from jobs.slurm import Node, Partition, Site, listed
 from jobs.submit.check_profile.finding import Finding, refused
@@ -14,7 +13,7 @@ def check_gpus(resources: Resources, partition: Partition, site: Site) -> Iterat
     nodes = site.nodes_of(partition.name)
     types = {kind for node in nodes for kind in node.gpus}
     key, requested = _request(resources)
-    for kind, count in resources.gpus_by_type.items():
+    for kind, count in resources.requested_gpus.items():
         most = max((node.gpus.get(kind, 0) if kind else node.gpu_count for node in nodes), default=0)
         if not types:
             elsewhere = {node.partition for node in site.nodes or () if node.gpus}
@@ -37,8 +36,6 @@ def _request(resources: Resources) -> tuple[str, str]:
         return "gpus", f"gpus = {resources.gpus}"
     if options:
         return "sbatch", f"{options[0]} = {resources.sbatch[options[0]]}"
-    if resources.gpus_from_node and not (resources.gres and "gpu" in gres_names(resources.gres)):
-        return "gpus_from_node", "gpus_from_node"
     return "gres", f'"{resources.gres}"'
 
 

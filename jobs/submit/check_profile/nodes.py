@@ -40,7 +40,7 @@ def check_nodes(resources: Resources, partition: Partition, site: Site, hosts: H
 def eligible_nodes(resources: Resources, nodes: Sequence[Node], hosts: Hosts) -> list[Node]:
     """The nodes that nodelist, exclude and constraint allow and that have GPUs of the requested types."""
     only, without = hosts.get(resources.nodelist or ""), hosts.get(resources.exclude or "") or frozenset()
-    types = {kind for kind in resources.gpus_by_type if kind}
+    types = {kind for kind in resources.requested_gpus if kind}
     return [
         node
         for node in nodes
@@ -69,9 +69,8 @@ def _count_fitting(resources: Resources, partition: Partition, nodes: Sequence[N
 
 def _fits(resources: Resources, node: Node) -> bool:
     """Whether a node has the GPUs, CPUs, memory and other resources of one task."""
-    gpus = all(
-        (node.gpus.get(kind, 0) if kind else node.gpu_count) >= count for kind, count in resources.gpus_by_type.items()
-    )
+    requested = resources.requested_gpus.items()
+    gpus = all((node.gpus.get(kind, 0) if kind else node.gpu_count) >= count for kind, count in requested)
     cpus = node.cpus is None or (resources.cpus or 1) <= node.cpus
     memory = node.memory is None or (resources.mem or 0) <= node.memory
     return gpus and cpus and memory and resources.gres_without_gpus <= node.gres
@@ -131,7 +130,8 @@ def _check_features(resources: Resources, partition: Partition, nodes: Sequence[
 
 
 def _feature_names(constraint: str) -> set[str]:
-    return set(re.findall(r"[A-Za-z_][\w.:-]*", constraint))
+    """The features that a constraint names: `a&b`, `[a*2&b*4]`, `a|(b)`. A feature may begin with a digit."""
+    return {name for name in re.split(r"[&|,()\[\]]", re.sub(r"\*\d+", "", constraint)) if name.strip()}
 
 
 def _has_features(constraint: str, node: Node) -> bool:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from jobs.profiles import Resources
 from jobs.slurm import Partition, Site, listed, minutes_of
 from jobs.submit.account_limits import account_of, qos_of
-from jobs.submit.check_profile.finding import Finding, note, ok, refused
+from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
 from jobs.submit.check_profile.wording import known_names
 
 
@@ -26,7 +26,10 @@ def check_state(resources: Resources, partition: Partition) -> Finding:
     requested, actual = _requested(resources, partition.name), f"{partition.name} is {partition.state or 'known'}"
     if partition.state in ("UP", ""):
         return ok("partition", requested=requested, actual=actual)
-    fix = "jobs would not start: use a different one, or wait until it is UP"
+    if partition.state == "DOWN":
+        fix = "jobs wait until it is UP; or use a different one"
+        return warning("partition", requested=requested, actual=actual, key="partition", fix=fix)
+    fix = "jobs would be refused: use a different one"
     return refused("partition", requested=requested, actual=actual, key="partition", fix=fix)
 
 

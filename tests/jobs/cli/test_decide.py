@@ -128,6 +128,20 @@ def test_a_plan_follows_the_profile_or_is_refused(small_chats: Path, tiny_qwen: 
 
 
 @needs_vllm
+def test_cpus_that_nobody_asked_for_leave_no_gpu_idle(small_chats: Path, tiny_qwen: Path, tmp_path: Path) -> None:
+    """prepare on a login node chooses CPUs. A profile with GPUs then needs --device cpu, or a new run."""
+    asked = request(small_chats, tiny_qwen, tmp_path)
+    embedkit("prepare", *asked, "--shards", 2, CUDA_VISIBLE_DEVICES="")
+    refused = plan([*asked, "--resume"], profile(tmp_path, ON_GPUS))
+    assert refused.returncode == 2
+    assert "is to be embedded on CPUs, because the machine that made it showed no GPU" in refused.stderr
+    assert plan([*asked, "--resume"], profile(tmp_path, ON_CPUS)).returncode == 0
+    obeyed = plan([*asked, "--resume"], profile(tmp_path, ON_GPUS), "--device", "cpu")
+    assert obeyed.returncode == 0, obeyed.stderr
+    assert "\nWARNING  " in obeyed.stdout
+
+
+@needs_vllm
 def test_submit_with_every_setting_typed_is_refused_too(small_chats: Path, tiny_qwen: Path, tmp_path: Path) -> None:
     asked = [*request(small_chats, tiny_qwen, tmp_path / "output"), "--profile", profile(tmp_path, ON_GPUS)]
     asked += ["--engine", "vllm", "--device", "cuda", "--dtype", "bfloat16", "--shards", 2, "--num-gpus", 2]

@@ -38,3 +38,7 @@ def test_waiting_tasks_exclude_one_node_more(tmp_path: Path, monkeypatch: pytest
     ]
     shown.write_text(lines[2])
     assert not exclude_from_waiting_tasks("7", "n3")
+    shown.write_text("\n".join(lines))
+    calls.unlink()
+    assert not exclude_from_waiting_tasks("7", "n1"), "no task runs elsewhere, so all nodes might be excluded"
+    assert not calls.exists()

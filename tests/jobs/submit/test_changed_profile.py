@@ -11,6 +11,7 @@ from jobs.profiles import STAGES, Profile, Resources, Stage, load_profile
 from jobs.records import Submissions, new_submission
 from jobs.slurm.cluster import Site, parse_nodes, parse_partitions
 from jobs.submit.changed_profile import ProfileCheck
+from jobs.submit.check_profile import Finding
 
 SITE = Site(
     user="ada",
@@ -31,6 +32,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr("jobs.submit.changed_profile.read_site_limits", read_site)
     monkeypatch.setattr("jobs.submit.changed_profile.has_slurm", lambda: True)
+    answer = Finding(level="refused", what="sbatch", actual="allocation failure")
+    monkeypatch.setattr("jobs.submit.changed_profile.run_test_only", lambda *_: answer)
     return found
 
 
@@ -138,3 +141,14 @@ def test_a_dry_run_goes_on_where_slurm_does_not_answer(
     assert caplog.messages == ["the profile was not checked: scontrol failed: down"]
     with pytest.raises(EmbedkitError, match="scontrol failed: down"):
         ProfileCheck().require(run, site, STAGES)
+
+
+def test_what_slurm_itself_accepts_is_a_warning(
+    run: RunFolder, tmp_path: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A plugin of the site may choose the partition, for example."""
+    accepted = Finding(level="ok", what="sbatch", actual="to start at 2026-01-01T00:00:00")
+    monkeypatch.setattr("jobs.submit.changed_profile.run_test_only", lambda *_: accepted)
+    site = profile(tmp_path, '[all]\npartition = "cpu"\ntime = 11\n')
+    assert ProfileCheck().require(run, site, ["merge"]) is not None
+    assert "cpu has MaxTime 10; but sbatch --test-only accepts the job" in caplog.messages[0]

@@ -32,6 +32,8 @@ def site(most: dict[str, int | None]) -> Site:
     ada = row(ASSOC_FIELDS, Account="lab", User="ada", MaxSubmit=most["MaxSubmit"])
     normal = row(QOS_FIELDS, Name="normal", MaxSubmitPU=most["MaxSubmitPU"])
     of_cluster = {name: str(most[name]) for name in ("MaxArraySize", "MaxJobCount") if most[name] is not None}
+    if most.get("max_array_tasks") is not None:
+        of_cluster["SchedulerParameters"] = f"bf_interval=30,max_array_tasks={most['max_array_tasks']}"
     return Site(
         user="ada",
         settings={"AccountingStorageEnforce": "associations,limits", **of_cluster},
@@ -58,7 +60,9 @@ LIMIT = st.none() | st.integers(0, 300)
 
 @given(
     most=st.fixed_dictionaries(
-        dict.fromkeys(("MaxArraySize", "MaxJobCount", "MaxSubmit", "GrpSubmit", "MaxSubmitPU"), LIMIT)
+        dict.fromkeys(
+            ("MaxArraySize", "MaxJobCount", "max_array_tasks", "MaxSubmit", "GrpSubmit", "MaxSubmitPU"), LIMIT
+        )
     ),
     queued=st.lists(st.tuples(st.integers(0, 150), st.sampled_from(["lab", "far"]), st.sampled_from(["normal", "x"]))),
     per_job=st.integers(1, 8),

@@ -374,7 +374,8 @@ def test_rerun_accepts_mixed_engines_as_the_last_submission_did(run: RunFolder) 
     assert not default_allow_mixed(run)
     for allow_mixed in (True, False):
         line = new_submission("merge", "", "", "submit", "/p.toml", Resources(), allow_mixed=allow_mixed)
-        Submissions(run).add(line)
+        Submissions(run).add(replace_fields(line, what="submitted", job="1"))
+        Submissions(run).add(replace_fields(line, allow_mixed=not allow_mixed))  # sbatch refused it
         assert default_allow_mixed(run) == allow_mixed
     older = encode_line(line).replace(b'"allow_mixed":false,', b"").replace(b',"allow_mixed":false', b"")
     body = older[:1] + older[1 + len(b'"seal":"",') + 64 :]
