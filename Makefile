@@ -26,7 +26,7 @@ typed = $(filter command environment,$(origin $(1)))
 # build that PROFILE= needs (requirements/setup).
 ON_CLUSTER = requirements/install cluster $(if $(call typed,VENV),--venv '$(VENV)') $(if $(PROFILE),--profile '$(PROFILE)')
 # The same for targets that start no engine. They use .venv if there is nothing else.
-LOOK = $(ON_CLUSTER) --demo-is-enough
+INSPECT = $(ON_CLUSTER) --demo-is-enough
 
 # Most tests wait for processes that they start. One more worker than there are CPUs keeps the CPUs busy. More than four
 # would only load more models.
@@ -72,13 +72,13 @@ plan-full: profile ## show what submit-full would do and what it would take; sub
 	@$(CLUSTER); $(SUBMIT) --dry-run --scripts
 
 status: named ## show a run's progress, what is wrong and what to type (RUN=, MORE=--watch)
-	@$(CLUSTER); $(LOOK) -- status '$(RUN)' $(MORE)
+	@$(CLUSTER); $(INSPECT) -- status '$(RUN)' $(MORE)
 
 report: named ## show what a run cost and how it went (RUN=, MORE='--html report.html')
-	@$(CLUSTER); $(LOOK) -- report '$(RUN)' $(MORE)
+	@$(CLUSTER); $(INSPECT) -- report '$(RUN)' $(MORE)
 
 analyze: named ## analyze a merged run and write a page: components, map, extremes, health, near-duplicates (RUN=, MORE=)
-	@$(LOOK) -- analyze '$(RUN)' $(MORE)
+	@$(INSPECT) -- analyze '$(RUN)' $(MORE)
 
 rerun-failed: named ## submit again what failed, and nothing else (RUN=, PROFILE=, MORE=)
 	@$(CLUSTER); $(ON_CLUSTER) -- rerun '$(RUN)' $(if $(PROFILE),--profile '$(PROFILE)') $(MORE)

@@ -49,8 +49,8 @@ def requested_gpus(settings: Mapping[str, Any]) -> dict[str, int]:
         counts = _in_gres(str(settings.get("gres") or "")) or _in_options(settings.get("sbatch") or {})
     counts = {kind: count for kind, count in counts.items() if count}
     workers = int(settings.get("gpus_per_job") or 1)
-    unsaid = settings.get("gpus") is None and settings.get("gres") is None
-    if not counts and (settings.get("gpus_from_node") or (workers > 1 and unsaid)):
+    unset = settings.get("gpus") is None and settings.get("gres") is None
+    if not counts and (settings.get("gpus_from_node") or (workers > 1 and unset)):
         return {"": workers}
     return counts
 

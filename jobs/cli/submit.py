@@ -19,6 +19,9 @@ from jobs.output import new_console
 from jobs.profiles import Profile, load_profile
 from jobs.submit import ProfileCheck, SiteLimits, SubmitOptions, refuse_if_active, submit_missing
 
+SAID_BY_PLAN = ("gpu models", "exclusive", "shards", "at once")
+"""Findings of the profile check that the plan has in its own lines."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitCommandOptions:
@@ -69,7 +72,7 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
             allow_mixed=options.allow_mixed,
         )
         site = None if limits.known is None else limits.known.site
-        limits.profile_check.warn(folder, profile, limits.stages(config), site)
+        limits.profile_check.warn(folder, profile, limits.stages(config), site, without=SAID_BY_PLAN)
         print_forecast(folder, config, limits, dry_run, new_console())
         return
     how = SubmitOptions(

@@ -63,13 +63,23 @@ class ProfileCheck:
         self._checked |= {(profile.sha256, stage) for stage in new}
         return site
 
-    def warn(self, run: RunFolder | None, profile: Profile, stages: Iterable[Stage], site: Site | None = None) -> None:
-        """As `require`, but only log what is refused, or that Slurm does not answer. Does nothing without Slurm."""
+    def warn(
+        self,
+        run: RunFolder | None,
+        profile: Profile,
+        stages: Iterable[Stage],
+        site: Site | None = None,
+        without: Collection[str] = (),
+    ) -> None:
+        """As `require`, but only log what is refused, or that Slurm does not answer. Does nothing without Slurm.
+
+        `without`: findings that the command itself reports.
+        """
         new = self._new_stages(run, profile, stages)
         if not new or not has_slurm():
             return
         try:
-            findings = self._findings(profile, site or read_site_limits(), new)
+            findings = self._findings(profile, site or read_site_limits(), new, without)
         except EmbedkitError as error:
             log.warning("the profile was not checked: %s", error)
             return
@@ -84,12 +94,15 @@ class ProfileCheck:
         done = {(line.profile_sha256, line.stage) for line in lines if line.what == "submitted"} | self._checked
         return [stage for stage in dict.fromkeys(stages) if (profile.sha256, stage) not in done]
 
-    def _findings(self, profile: Profile, site: Site, stages: Collection[Stage]) -> tuple[StageFinding, ...]:
+    def _findings(
+        self, profile: Profile, site: Site, stages: Collection[Stage], without: Collection[str] = ()
+    ) -> tuple[StageFinding, ...]:
         """The findings of these stages; logs the warnings among them."""
         if not site.partitions:
             log.warning("the profile was not checked: scontrol shows no partitions")
             return ()
-        findings = _confirmed(profile, check_on_site(profile, site, stages).findings)
+        found = [one for one in check_on_site(profile, site, stages).findings if one.what not in without]
+        findings = _confirmed(profile, found)
         for line in _lines(findings, "warning"):
             log.warning("profile: %s", line)
         return findings

@@ -41,6 +41,9 @@ def check_engine(resources: Resources, engine: EngineName, device: Device, find:
     if device == "cuda" and not gpus:
         actual = "the run is to be embedded on GPUs (--device cuda)"
         return refused("engine", requested=requested, actual=actual, fix=_fix_gpus_missing(found))
+    if not found.is_installed and (resources.modules or resources.before):
+        actual = f"{here}; `modules` or `before` of [embed] must bring it, which the preflight checks"
+        return warning("engine", requested=requested, actual=actual)
     if device not in found.devices:
         cannot = f" cannot use {'GPUs' if device == 'cuda' else 'CPUs'}" * found.is_installed
         fix = _fix_no_gpu_build(found) if device == "cuda" else _fix_no_cpu_build(found, gpus, find)
