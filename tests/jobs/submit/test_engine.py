@@ -85,7 +85,22 @@ def test_decision_and_refusal_are_total() -> None:
             assert asked == "cpu", case  # never what was decided for them
 
 
-def test_each_refusal_says_where_and_what_to_type() -> None:
+def test_an_environment_that_make_made_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv-cluster"))
+    (tmp_path / ".venv-cluster").mkdir()
+    (tmp_path / ".venv-cluster" / ".embedkit-made").write_text("cpu")
+    fix = check_engine(Resources(gpus=1), "vllm", "cuda", finds("cpu")).fix
+    assert "type the make command with VENV=.venv-cluster-2" in fix
+    assert "pip" not in fix
+
+
+def test_an_engine_that_modules_may_bring_is_a_warning() -> None:
+    resources = Resources(gpus=1, modules=("vllm/0.24",))
+    assert check_engine(resources, "vllm", "cuda", finds("none")).level == "warning"
+
+
+def test_each_refusal_says_where_and_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))  # an environment of a person
     gpus = Profile("site", Path("/site.toml"), {"embed": Resources(gpus=1)})
     with pytest.raises(UsageError) as raised:
         refuse_engine(gpus, "vllm", "cuda", finds("cpu"))
