@@ -5,6 +5,7 @@ import click
 from embedkit.run import RunFolder
 from jobs.cli.options import run_argument
 from jobs.output import print_lines
+from jobs.slurm import job_list
 from jobs.submit import cancel_run
 
 
@@ -20,7 +21,7 @@ def cancel(folder: RunFolder) -> None:
     for stage, state, count in done.tasks:
         print_lines(f"cancelled: {count} {stage} {state}")
     if done.jobs:
-        print_lines(f"jobs {', '.join(done.jobs)}; running tasks drop their unfinished chunks and end within seconds")
+        print_lines(f"jobs {job_list(done.jobs)}; running tasks drop their unfinished chunks and end within seconds")
     if done.process is not None:
         print_lines(f"interrupted: process {done.process}")
     if not done.jobs and done.process is None:

@@ -57,7 +57,7 @@ class ObservationsByTask:
         self._newest: dict[str, Submission] = {}
         """The newest submission of each task."""
         self._by_job: dict[str, Submission] = {}
-        self._index_of: dict[str, dict[int, int]] = {}
+        self._index_of: dict[str, dict[int, int | None]] = {}
         """The array index of each shard, by job."""
         cancelled = [line for line in observed.submissions if line.what == "cancelled"]
         self._cancelled = {(line.job, name) for line in cancelled for name in names_of(line)}
@@ -71,7 +71,7 @@ class ObservationsByTask:
                 self._index_of[line.job] = line.index_of
                 self._newest |= dict.fromkeys(names_of(line), line)
                 if line.stage == "embed":
-                    self.parallel = (line.tasks_at_once or len(line.indices) or 1) * line.per_job
+                    self.parallel = line.shards_at_once or len(line.index_of) or 1
         for record in observed.records or ():
             self._records.setdefault((record.job, record.index), []).append(record)
         for live in observed.queue or ():
@@ -145,4 +145,4 @@ class ObservationsByTask:
 
 def names_of(line: Submission) -> list[str]:
     """The names of the tasks that a submission includes, as their logs are named."""
-    return [log_name(line.stage, shard) for shard in line.index_of] if line.array else [log_name(line.stage, None)]
+    return [log_name(line.stage, shard) for shard in line.index_of or (None,)]

@@ -49,6 +49,8 @@ class Resources:
     """The node's GPUs come without being requested, as where whole nodes are given out."""
     gpus_per_job: int = 1
     """Workers of one embed task. Each has one GPU and embeds one shard at a time."""
+    array: bool = True
+    """The shards are one job array. False: one job per task of embed, where a site refuses arrays."""
     signal_seconds: int = 120
     """Seconds before the time limit at which Slurm signals a task."""
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
@@ -109,7 +111,7 @@ VALUE_TYPES: dict[str, Any] = {
     **dict.fromkeys(("time", "mem"), Number | str),
     "cpus": Count,
     "gpus": Annotated[int, msgspec.Meta(ge=0, le=1024)],
-    **dict.fromkeys(("exclusive", "gpus_from_node"), bool),
+    **dict.fromkeys(("exclusive", "gpus_from_node", "array"), bool),
     **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
     "gpu_model": Text,
     "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
@@ -129,7 +131,7 @@ KEY_OF_OPTION = {
 """Options of sbatch that a key of the profile sets."""
 
 SET_BY_EMBEDKIT = {
-    "array": "the tasks of the array are the shards",
+    "array": "the tasks of the array are the shards (array = false: one job per shard)",
     **dict.fromkeys(("dependency", "kill-on-invalid-dep"), "a stage waits for the one before it"),
     **dict.fromkeys(("output", "error", "open-mode"), "logs are in the run's folder, and a restart appends to them"),
     **dict.fromkeys(("job-name", "comment", "clusters"), "embedkit uses it to find its jobs again"),

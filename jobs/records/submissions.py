@@ -34,10 +34,12 @@ class Submission(Document, frozen=True):
         mem: MB per task; None for the site's default.
         cpus: CPUs per task.
         gpus: GPUs per task.
-        shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
+        shards: all shards of the array, if a task has several, in groups of `per_job`; else "". Of a job of embed that
+            is no array: its shards.
         profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
         profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
         allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
+        parallel: shards of the run that may be embedded at once, of a job of embed that is no array.
     """
 
     format: int
@@ -58,6 +60,7 @@ class Submission(Document, frozen=True):
     per_job: int = 1
     profile_sha256: str = ""
     allow_mixed: bool = False
+    parallel: int | None = None
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -73,28 +76,39 @@ class Submission(Document, frozen=True):
     @property
     def shards_at_once(self) -> int | None:
         """How many shards may be embedded at once; None without a limit."""
-        return None if self.tasks_at_once is None else self.tasks_at_once * self.per_job
+        return self.parallel if self.tasks_at_once is None else self.tasks_at_once * self.per_job
 
     @property
-    def groups(self) -> dict[int, tuple[int, ...]]:
-        """The shards of each task of the array, by array index; empty for a job that is no array."""
+    def groups(self) -> dict[int | None, tuple[int, ...]]:
+        """The shards of each task by array index, by None for a job that is no array; empty without shards."""
         if not self.shards:
             return {index: (index,) for index in self.indices}
+        if not self.array:
+            return {None: array_indices(self.shards)}
         found = {group[0]: group for group in groups(array_indices(self.shards), self.per_job)}
         return {index: found[index] for index in self.indices}
 
-    def shards_of(self, index: int) -> tuple[int, ...]:
-        """The shards of one task of the array."""
-        return self.groups.get(index, (index,))
+    def shards_of(self, index: int | None) -> tuple[int, ...]:
+        """The shards of one task of the array, or of the job if it is no array (None)."""
+        return self.groups.get(index, () if index is None else (index,))
 
     @property
-    def index_of(self) -> dict[int, int]:
-        """The array index of each shard."""
+    def index_of(self) -> dict[int, int | None]:
+        """The array index of each shard; None in a job that is no array."""
         return {shard: index for index, group in self.groups.items() for shard in group}
 
     def log_of(self, index: int | None) -> str:
-        """The name of the log that Slurm itself writes for a task."""
-        return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
+        """The name of the log that Slurm itself writes for a task; `index` is None for a job that is no array."""
+        if index is None and self.shards and not self.array:
+            index = array_indices(self.shards)[0]
+        if index is not None and self.shards and self.per_job > 1:
+            return f"{GROUP_LOG}{index:05d}"
+        return log_name(self.stage, index)
+
+    @property
+    def job_name(self) -> str:
+        """The name of the job without that of the run: its stage; that of its log if it is one of many for embed."""
+        return self.stage if self.array else self.log_of(None)
 
     @property
     def dependency_ids(self) -> tuple[str, ...]:
@@ -104,11 +118,12 @@ class Submission(Document, frozen=True):
 
 @dataclass(frozen=True)
 class LiveTask:
-    """A queued or running task of a run, with its stage and the shards that it embeds."""
+    """A queued or running task of a run: its stage, its shards, and the ids of the jobs that it was to wait for."""
 
     task: Task
     stage: Stage
     shards: tuple[int, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class Submissions:
@@ -156,7 +171,11 @@ class Submissions:
         by_job = {line.job: line for line in lines if line.job is not None}
         by_tag = {COMMENT_PREFIX + line.tag: line for line in lines}
         found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
-        return [LiveTask(task, line.stage, _shards(task, line)) for task, line in found if line is not None]
+        return [
+            LiveTask(task, line.stage, _shards(task, line), line.dependency_ids)
+            for task, line in found
+            if line is not None
+        ]
 
     def jobs(self, stage: Stage) -> list[str]:
         """The ids of all jobs submitted for a stage, oldest first."""
@@ -185,8 +204,9 @@ def new_submission(
     shards: str = "",
     profile_sha256: str = "",
     allow_mixed: bool = False,
+    parallel: int | None = None,
 ) -> Submission:
-    """The line before an sbatch; `shards` is set for an array whose tasks have several."""
+    """The line before an sbatch. `shards` and `parallel` are set as in Submission."""
     return Submission(
         format=FORMAT,
         what="asked",
@@ -206,6 +226,7 @@ def new_submission(
         per_job=resources.gpus_per_job,
         profile_sha256=profile_sha256,
         allow_mixed=allow_mixed,
+        parallel=parallel,
     )
 
 

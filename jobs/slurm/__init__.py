@@ -2,6 +2,7 @@
 
 from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import (
+    MOST_JOBS,
     QUERY_INTERVAL_SECONDS,
     TIMEOUT_SECONDS,
     Task,
@@ -10,6 +11,7 @@ from jobs.slurm.client import (
     cancel,
     has_slurm,
     job_id,
+    job_list,
     own_environment,
     queue,
     require_slurm,
@@ -21,6 +23,7 @@ from jobs.slurm.states import may_run
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
 __all__ = [
+    "MOST_JOBS",
     "QUERY_INTERVAL_SECONDS",
     "TIMEOUT_SECONDS",
     "JobRecord",
@@ -37,6 +40,7 @@ __all__ = [
     "history",
     "host_names",
     "job_id",
+    "job_list",
     "listed",
     "may_run",
     "minutes_of",

@@ -17,6 +17,8 @@ from embedkit.errors import EmbedkitError
 from jobs.slurm.states import UNKNOWN
 
 TIMEOUT_SECONDS = 60
+MOST_JOBS = 6
+"""A message names so many jobs one by one."""
 QUERY_INTERVAL_SECONDS = 5.0
 """Seconds between queries of a command that waits or refreshes: Slurm has other users."""
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
@@ -179,6 +181,13 @@ def parse_configuration(text: str) -> dict[str, str]:
 def job_id(job: str) -> str:
     """The id of the job or array that a task belongs to: `123` of `123_17`."""
     return job.partition("_")[0]
+
+
+def job_list(jobs: Sequence[str]) -> str:
+    """Ids of jobs for a message: `101, 102, 107` as they are, more than MOST_JOBS as ascending ranges `101-140`."""
+    if len(jobs) <= MOST_JOBS:
+        return ", ".join(jobs)
+    return array_spec(sorted(map(int, jobs))).replace(",", ", ")
 
 
 def array_spec(indices: Sequence[int]) -> str:

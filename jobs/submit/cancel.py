@@ -47,7 +47,7 @@ def _cancel_jobs(run: RunFolder) -> Cancelled:
     with run_lock(run.submit_lock, "submitting this run"):
         record = Submissions(run)
         live = record.live(queue())
-        # Last stages first: merge would start as soon as embed is gone.
+        # Last stages first: merge would start as soon as embed is gone. Last jobs first: those of embed may wait too.
         jobs = list(dict.fromkeys(one.task.job for one in sorted(live, key=_last_stage_first)))
         cancel(jobs)
         tasks = [one.task for one in live]
@@ -63,5 +63,5 @@ def _array(tasks: list[Task], job: str) -> str:
     return array_spec(sorted(task.index for task in tasks if task.job == job and task.index is not None))
 
 
-def _last_stage_first(live: LiveTask) -> tuple[int, str]:
-    return -STAGES.index(live.stage), live.task.job
+def _last_stage_first(live: LiveTask) -> tuple[int, int]:
+    return -STAGES.index(live.stage), -int(live.task.job)

@@ -11,10 +11,12 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.profiles import Profile, Stage
+from jobs.output import show_progress
+from jobs.profiles import Profile
 from jobs.records import Submission, Submissions, new_submission, now
-from jobs.slurm import array_spec, cancel, own_environment
+from jobs.slurm import array_spec, cancel, job_list, own_environment
 from jobs.submit.chain import ChainJob
+from jobs.submit.lanes import one_by_one
 from jobs.submit.script import make_script
 
 log = logging.getLogger("embedkit")
@@ -32,23 +34,47 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
     """
     record = Submissions(run)
     (run.logs / "slurm").mkdir(parents=True, exist_ok=True)
-    done: dict[Stage, Submission] = {}
+    done: list[Submission] = []
+    ids: dict[str, str] = {}
+    calls = one_by_one(jobs)
     try:
-        for job in jobs:
-            ready = job.with_job_ids({stage: line.job for stage, line in done.items() if line.job is not None})
-            done[job.stage] = _submit_one(run, record, profile, ready, why)
+        with show_progress("submitting jobs", len(calls)) as advance:
+            for job in calls:
+                done.append(_submit_one(run, record, profile, job.with_job_ids(ids), why))
+                _add_id(ids, job, done[-1])
+                advance()
     except BaseException as error:
-        outcome = _rollback(record, list(done.values()))
+        outcome = _rollback(record, done)
         if isinstance(error, SbatchError | OSError):
-            raise EmbedkitError(f"{job.stage} was not submitted: {error}\n{outcome}") from None
+            fit = _fitting(calls, done) if isinstance(error, SbatchError) else ""
+            raise EmbedkitError(f"{job.name} was not submitted: {error}{fit}\n{outcome}") from None
         log.error(outcome)
         raise
-    return list(done.values())
+    return done
+
+
+def _add_id(ids: dict[str, str], job: ChainJob, line: Submission) -> None:
+    """Add the id of a submitted job by its name and by its stage, as ChainJob.with_job_ids takes them."""
+    for name in {job.name, job.stage}:
+        ids[name] = f"{ids[name]}:{line.job}" if name in ids else f"{line.job}"
+
+
+def _fitting(calls: Sequence[ChainJob], done: Sequence[Submission]) -> str:
+    """Say how many jobs were accepted before the one that was refused, if embed is submitted without an array."""
+    embed = [job for job in calls if job.indices and not job.as_array]
+    if not embed or not done:
+        return ""
+    fit = max(len(done) - (len(calls) - len(embed)), 0) * embed[0].per_job
+    return (
+        f"\nsbatch accepted {len(done)} of {len(calls)} jobs before it. If the site limits how many jobs a user may "
+        f"have, {fit} shards fit: a new run can have so many (--shards), a rerun can name some (--shard)"
+    )
 
 
 def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: ChainJob, why: str) -> Submission:
     resources = profile.stages[job.stage]
-    shards = array_spec(job.indices) if job.indices is not None and job.per_job > 1 else ""
+    is_single = job.indices is not None and not job.as_array
+    shards = array_spec(job.indices) if job.indices is not None and (job.per_job > 1 or is_single) else ""
     intent = new_submission(
         job.stage,
         job.array,
@@ -59,9 +85,10 @@ def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: Chai
         shards,
         profile_sha256=profile.sha256,
         allow_mixed=job.allow_mixed,
+        parallel=job.parallel if is_single else None,
     )
     record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
-    path = run.logs / "slurm" / f"{job.stage}-{intent.tag}.sh"
+    path = run.logs / "slurm" / f"{job.name}-{intent.tag}.sh"
     path.write_bytes(os.fsencode(make_script(run, profile, job, intent.tag)))
     with own_environment():
         job_id = _sbatch(path)
@@ -93,9 +120,9 @@ def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
     if not jobs:
         return "nothing was submitted"
     try:
-        cancel(jobs)
+        cancel(jobs[::-1])  # the last first: they wait for the others
         for line in lines:
             record.add(msgspec.structs.replace(line, what="cancelled", at=now()))
     except (EmbedkitError, OSError) as error:
-        return f"jobs {', '.join(jobs)} were submitted and could not be cancelled ({error}): scancel {' '.join(jobs)}"
-    return f"jobs {', '.join(jobs)}, submitted before it, are cancelled; nothing of this chain is left"
+        return f"jobs {job_list(jobs)} were submitted and could not be cancelled ({error}): scancel {' '.join(jobs)}"
+    return f"jobs {job_list(jobs)}, submitted before it, are cancelled; nothing of this chain is left"

@@ -1,7 +1,7 @@
 """Read the state of a run: finished work, problems of shards, queued and running tasks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedkit.documents import Plan, RunConfig, ShardManifest, Success, read
@@ -12,7 +12,7 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records import Attempts, LiveTask, Submissions
-from jobs.slurm import has_slurm, queue
+from jobs.slurm import has_slurm, job_list, queue
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""
@@ -152,8 +152,16 @@ def refuse_if_active(run: RunFolder) -> None:
         return
     live = Submissions(run).live(queue())
     if live:
-        jobs = sorted({f"{one.task.job} ({one.stage})" for one in live})
+        jobs = _by_stage(live)
         raise UsageError(
-            f"{run.path} is active on the cluster: jobs {', '.join(jobs)}. Wait for it, watch it with "
+            f"{run.path} is active on the cluster: jobs {jobs}. Wait for it, watch it with "
             f"`embedkit status {run.name}`, or cancel these jobs first"
         )
+
+
+def _by_stage(live: Sequence[LiveTask]) -> str:
+    """The ids of jobs for a message, by stage: `101 (prepare), 102 (embed)`."""
+    jobs: dict[Stage, set[str]] = {}
+    for one in live:
+        jobs.setdefault(one.stage, set()).add(one.task.job)
+    return ", ".join(f"{job_list(sorted(ids, key=int))} ({stage})" for stage, ids in jobs.items())

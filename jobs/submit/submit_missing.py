@@ -91,7 +91,8 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
-        plan = plan_submission(state, options.parallel, options.only, profile.stages["embed"].gpus_per_job)
+        embed = profile.stages["embed"]
+        plan = plan_submission(state, options.parallel, options.only, embed.gpus_per_job, embed.array)
         plan = replace(plan, submit=tuple(replace(job, allow_mixed=allow_mixed) for job in plan.submit))
         indices = [index for job in plan.submit for index in job.indices or ()]
         new_reference = len(state.problems) == state.shards and any(job.stage == "preflight" for job in plan.submit)
@@ -128,9 +129,9 @@ def _shard_count(run: RunFolder, config: RunConfig) -> int:
         return config.request.shards
     if not run.plan.exists():
         raise UsageError(
-            f"{run.path}: the request has no --shards, so prepare decides their number, but the size of an array must "
-            f"be known before: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run with a "
-            "different name"
+            f"{run.path}: the request has no --shards, so prepare decides their number, but the jobs of embed are "
+            f"submitted before that: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run "
+            "with a different name"
         )
     return 0
 
