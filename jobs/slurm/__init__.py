@@ -18,14 +18,17 @@ from jobs.slurm.client import (
     state_of,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
+from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.states import may_run
+from jobs.slurm.suspensions import suspensions
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
 __all__ = [
     "MOST_JOBS",
     "QUERY_INTERVAL_SECONDS",
     "TIMEOUT_SECONDS",
+    "Ending",
     "JobRecord",
     "Node",
     "Partition",
@@ -36,9 +39,11 @@ __all__ = [
     "array_spec",
     "cancel",
     "exclude_from_waiting_tasks",
+    "explain_exit",
     "has_slurm",
     "history",
     "host_names",
+    "is_not_found",
     "job_id",
     "job_list",
     "listed",
@@ -49,7 +54,9 @@ __all__ = [
     "queue",
     "read_site",
     "require_slurm",
+    "signal_of",
     "state_of",
+    "suspensions",
     "with_accounts",
     "with_reservations",
     "with_wckeys",

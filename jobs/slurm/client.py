@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
-from jobs.slurm.states import UNKNOWN
+from jobs.slurm.states import QUEUED, UNKNOWN
 
 TIMEOUT_SECONDS = 60
 MOST_JOBS = 6
@@ -53,7 +53,7 @@ class Task:
     @property
     def is_pending(self) -> bool:
         """Whether it has no node yet. A configuring task has one, which may be starting up."""
-        return self.state == "PENDING"
+        return self.state in QUEUED
 
     @property
     def never_starts(self) -> bool:
