@@ -15,8 +15,11 @@ from jobs.monitor.logs import embedkit_error, error_line, local_process, newest_
 from jobs.monitor.observations import RunObservations, names_of
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
-from jobs.records import Attempt, Attempts, LiveTask, Submission, Submissions, log_name, seconds_since_epoch
-from jobs.slurm import JobRecord, has_slurm, history, queue
+from jobs.records import Attempt, Attempts, LiveReader, LiveTask, Submission, Submissions, log_name, seconds_since_epoch
+from jobs.slurm import JobRecord, has_slurm, history
+
+MOST_NAMES = 6
+"""A note names so many tasks."""
 
 
 class StatusCollector:
@@ -27,10 +30,15 @@ class StatusCollector:
         self._run = run
         self._hung_after = hung_after
         self._files = StatusReader(run)
+        self._live_tasks = LiveReader(run)
         self._finished: dict[str, list[Attempt]] = {}
 
     def collect(self) -> Overview:
-        """Observe the run now. This calls squeue and sacct once each, or neither if nothing was submitted."""
+        """Observe the run now.
+
+        This calls squeue and sacct once each, or neither if nothing was submitted; more for tasks that squeue should
+        show and does not.
+        """
         notes: list[str] = []
         submissions = Submissions(self._run).read()
         live = self._live(submissions, notes)  # before the files: a task that ends in between has written them
@@ -70,10 +78,15 @@ class StatusCollector:
             notes.append("there is no Slurm on this machine, so it is not known whether jobs are queued or running")
             return None
         try:
-            return Submissions(self._run).live(queue())
+            live = self._live_tasks.read()
         except EmbedkitError as error:
             notes.append(f"{error}; it is not known whether jobs are queued or running")
             return None
+        if live.unseen:
+            notes.append(f"squeue does not show {', '.join(live.unseen[:MOST_NAMES])}, which scontrol shows")
+        if live.doubt:
+            notes.append(live.doubt)
+        return None if live.unanswered else list(live.tasks)
 
     def _records(self, submissions: Sequence[Submission], notes: list[str]) -> list[JobRecord] | None:
         if not submissions or not has_slurm():

@@ -9,7 +9,9 @@ from jobs.records.attempts import (
     EventKind,
     failed_preflight,
 )
+from jobs.records.find_line import LineFinder
 from jobs.records.groups import group_of
+from jobs.records.live import LiveReader, LiveTasks, adopt_found
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
 from jobs.records.recorded_profiles import changed_note, record_profile, recorded_profile
 from jobs.records.submissions import (
@@ -32,10 +34,14 @@ __all__ = [
     "AttemptEvent",
     "Attempts",
     "EventKind",
+    "LineFinder",
+    "LiveReader",
     "LiveTask",
+    "LiveTasks",
     "Place",
     "Submission",
     "Submissions",
+    "adopt_found",
     "changed_note",
     "failed_preflight",
     "group_of",
