@@ -2,9 +2,10 @@
 
 import click
 
+from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.cli.options import run_argument
-from jobs.output import print_lines
+from jobs.output import print_lines, print_note
 from jobs.slurm import job_list
 from jobs.submit import cancel_run
 
@@ -18,6 +19,10 @@ def cancel(folder: RunFolder) -> None:
     continues from there.
     """
     done = cancel_run(folder)
+    for note in done.notes:
+        print_note(f"note: {note}")
+    if done.left:
+        raise EmbedkitError(done.left)
     for stage, state, count in done.tasks:
         print_lines(f"cancelled: {count} {stage} {state}")
     if done.jobs:

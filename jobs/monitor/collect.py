@@ -19,6 +19,7 @@ from jobs.monitor.schema import Overview
 from jobs.records import (
     Attempt,
     Attempts,
+    LiveReader,
     LiveTask,
     Submission,
     Submissions,
@@ -29,10 +30,12 @@ from jobs.records import (
     seconds_since_epoch,
     with_right_times,
 )
-from jobs.slurm import JobRecord, has_slurm, history, queue, suspensions
+from jobs.slurm import JobRecord, has_slurm, history, suspensions
 
 MOST_SUSPECTS = 8
 """Of how many hung shards Slurm is asked whether they were suspended."""
+MOST_NAMES = 6
+"""A note names so many tasks."""
 
 
 class StatusCollector:
@@ -43,10 +46,15 @@ class StatusCollector:
         self._run = run
         self._hung_after = hung_after
         self._files = StatusReader(run)
+        self._live_tasks = LiveReader(run)
         self._finished: dict[str, list[Attempt]] = {}
 
     def collect(self) -> Overview:
-        """Observe the run now. This calls squeue and sacct once each, or neither if nothing was submitted."""
+        """Observe the run now.
+
+        This calls squeue and sacct once each, or neither if nothing was submitted; more for tasks that squeue should
+        show and does not.
+        """
         notes: list[str] = []
         submissions = Submissions(self._run).read()
         live = self._live(submissions, notes)  # before the files: a task that ends in between has written them
@@ -95,10 +103,15 @@ class StatusCollector:
             notes.append("there is no Slurm on this machine, so it is not known whether jobs are queued or running")
             return None
         try:
-            return Submissions(self._run).live(queue())
+            live = self._live_tasks.read()
         except EmbedkitError as error:
             notes.append(f"{error}; it is not known whether jobs are queued or running")
             return None
+        if live.unseen:
+            notes.append(f"squeue does not show {', '.join(live.unseen[:MOST_NAMES])}, which scontrol shows")
+        if live.doubt:
+            notes.append(live.doubt)
+        return None if live.unanswered else list(live.tasks)
 
     def _records(self, submissions: Sequence[Submission], notes: list[str]) -> list[JobRecord] | None:
         if not submissions or not has_slurm():

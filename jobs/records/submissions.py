@@ -1,7 +1,8 @@
 """`submissions.jsonl`: every sbatch of a run, recorded before the call and after it.
 
 The line before the call has a tag, which the job carries in its comment. So a job is found again by its tag even if the
-command that submitted it was killed before it could record the job's id.
+command that submitted it was killed before it could record the job's id. Where a site changes comments, it is found by
+its name and its working folder.
 """
 
 import os
@@ -12,11 +13,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from embedkit.documents import FORMAT, Document, decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage import fsync_folder
 from jobs.profiles import Resources, Stage
+from jobs.records.find_line import LineFinder
 from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG, log_name
 from jobs.slurm import Task, array_indices
@@ -27,8 +31,10 @@ COMMENT_PREFIX = "embedkit-"
 class Submission(Document, frozen=True):
     """One line: `asked` before sbatch, `submitted` after it, `cancelled` if embedkit cancelled these tasks.
 
+    `refused`: sbatch failed, and Slurm had no such job.
+
     Attributes:
-        job: the job's id; None in `asked`.
+        job: the job's id; None in `asked` and `refused`.
         array: sbatch's --array; "" for a job that is no array.
         time: minutes; None for the site's default.
         mem: MB per task; None for the site's default.
@@ -43,7 +49,7 @@ class Submission(Document, frozen=True):
     """
 
     format: int
-    what: Literal["asked", "submitted", "cancelled"]
+    what: Literal["asked", "submitted", "cancelled", "refused"]
     at: str
     tag: str
     stage: Stage
@@ -130,6 +136,7 @@ class Submissions:
     """Reads and appends to a run's `submissions.jsonl`."""
 
     def __init__(self, run: RunFolder) -> None:
+        self._run = run
         self._path: Path = run.submissions
 
     def read(self) -> list[Submission]:
@@ -164,18 +171,32 @@ class Submissions:
         if is_new:
             fsync_folder(self._path.parent)
 
+    def add_answer(
+        self, line: Submission, what: Literal["submitted", "cancelled", "refused"], job: str | None
+    ) -> Submission:
+        """Append what became of a call of sbatch, at the time of its first line; returns the line."""
+        answer = msgspec.structs.replace(line, what=what, job=job)
+        self.add(answer)
+        return answer
+
     def live(self, queue: list[Task]) -> list[LiveTask]:
-        """The tasks of the queue that belong to this run, by their job id or by the tag in their comment."""
-        lines = self.read()
-        lines = [line for line in lines if line.what != "cancelled"]  # which may include only some of the tasks
-        by_job = {line.job: line for line in lines if line.job is not None}
-        by_tag = {COMMENT_PREFIX + line.tag: line for line in lines}
-        found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
+        """The tasks of the queue that belong to this run.
+
+        They are known by their job id, the tag in their comment, or their name and working folder.
+        """
+        finder = LineFinder(self._run, self.read())
+        found = [(task, finder.find(task)) for task in queue]
         return [
             LiveTask(task, line.stage, _shards(task, line), line.dependency_ids)
             for task, line in found
             if line is not None
         ]
+
+    def unanswered(self) -> list[Submission]:
+        """The lines before an sbatch after which neither an id nor a refusal was recorded: such a job may exist."""
+        lines = self.read()
+        settled = {line.tag for line in lines if line.what != "asked"}
+        return [line for line in lines if line.tag not in settled]
 
     def jobs(self, stage: Stage) -> list[str]:
         """The ids of all jobs submitted for a stage, oldest first."""

@@ -8,6 +8,10 @@ QUEUED = ("PENDING", "REQUEUED", "REQUEUE_FED", *HELD)
 """States in which squeue shows a job that has no node. In the accounting REQUEUED is the end of a start."""
 WAITING = ("PENDING", "CONFIGURING", "REQUEUE_FED", *HELD)
 """States in which the job has not started; a requeued job is here again, and its earlier start is over."""
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "REVOKED")
+"""States of a job that has ended and does not start again by itself."""
+BROKEN_OFF = ("NODE_FAIL", "PREEMPTED", "REQUEUED")
+"""States of a start that has ended; the job may start again."""
 UNKNOWN = "UNKNOWN"
 """The state of `slurm.client.state_of` where Slurm does not answer; Slurm itself has no such state."""
 

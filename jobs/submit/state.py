@@ -11,8 +11,8 @@ from embedkit.merge import is_merge_of
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
-from jobs.records import Attempts, LiveTask, Submissions
-from jobs.slurm import has_slurm, job_list, queue
+from jobs.records import Attempts, LiveReader, LiveTask, Submissions
+from jobs.slurm import has_slurm, job_list
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""
@@ -103,7 +103,7 @@ def _read_once(
     run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None, allow_mixed: bool
 ) -> SubmissionState:
     submissions = Submissions(run)
-    live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has written its own
+    live = known_live(run)  # before the manifests: a task that ends in between has written its own
     plan = read_plan(run, config) if run.plan.exists() else None
     manifests, problems = _manifests(run, plan, shards, allow_mixed)
     last_merge = submissions.last("merge")
@@ -146,11 +146,25 @@ def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bo
         return False
 
 
+def known_live(run: RunFolder) -> tuple[LiveTask, ...]:
+    """The queued and running tasks of a run.
+
+    Raises EmbedkitError if Slurm does not answer, or a task may run about which it does not answer.
+    """
+    live = LiveReader(run).read()
+    if live.doubt:
+        raise EmbedkitError(
+            f"{run.path}: {live.doubt}. Nothing was submitted; try again when Slurm answers. If they may be ended: "
+            f"embedkit cancel {run.path}"
+        )
+    return live.tasks
+
+
 def refuse_if_active(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
     if not run.submissions.exists() or not has_slurm():
         return
-    live = Submissions(run).live(queue())
+    live = known_live(run)
     if live:
         jobs = _by_stage(live)
         raise UsageError(

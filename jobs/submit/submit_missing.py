@@ -12,7 +12,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
-from jobs.records import Attempts, Submission, Submissions, record_profile
+from jobs.records import Attempts, LiveReader, Submission, Submissions, adopt_found, record_profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
 from jobs.submit.changed_profile import ProfileCheck
@@ -87,6 +87,8 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     with run_lock(run.submit_lock, "submitting this run"):
         allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
         shards = _shard_count(run, config)
+        if not options.dry_run and Submissions(run).unanswered():
+            adopt_found(run, LiveReader(run).read())
         state = read_state(run, config, shards, options.preflight, options.analyze, allow_mixed)
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:
