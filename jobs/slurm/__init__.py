@@ -16,11 +16,13 @@ from jobs.slurm.client import (
     state_of,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
+from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.states import may_run
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
 __all__ = [
+    "PIPE_FOLDER",
     "QUERY_INTERVAL_SECONDS",
     "TIMEOUT_SECONDS",
     "JobRecord",
@@ -45,6 +47,7 @@ __all__ = [
     "queue",
     "read_site",
     "require_slurm",
+    "start_command",
     "state_of",
     "with_accounts",
     "with_reservations",
