@@ -1,6 +1,7 @@
 """Tasks in containers on a real cluster: podman with runc, a root of its own, no Slurm inside."""
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedkit.documents import ShardManifest, read
+from embedkit.documents import Preflight, ShardManifest, read
 from embedkit.embed import durable_chunks
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
@@ -30,10 +31,10 @@ def runtime() -> Iterator[Path]:
         yield Path(name)
 
 
-def profile(folder: Path, launcher: Sequence[str], environment: dict[str, str]) -> Path:
+def profile(folder: Path, launcher: Sequence[str], environment: dict[str, str], **more: str) -> Path:
     """A profile whose tasks all start through a launcher, with a folder for temporary files."""
     (folder / "scratch").mkdir()
-    values = {"partition": "cpu", "cpus": 1, "mem": 1500, "time": 60, "scratch": str(folder / "scratch")}
+    values = {"partition": "cpu", "cpus": 1, "mem": 1500, "time": 60, "scratch": str(folder / "scratch"), **more}
     lines = [f"{key} = {json.dumps(value)}" for key, value in {**values, "launcher": list(launcher)}.items()]
     lines += ["[all.environment]", *(f"{name} = '{value}'" for name, value in environment.items())]
     path = folder / "container.toml"
@@ -86,10 +87,28 @@ def test_tasks_in_containers_stop_continue_and_end(
     codes = exit_codes(cluster, run)
     assert codes["0"].startswith("CANCELLED")
     assert (codes["1"], codes["2"]) == ("FAILED 0:9", "FAILED 3:0")
-    assert any((tmp_path / "scratch").glob("embedkit-*-task-*"))  # of the tasks that could not remove it
+    assert "which no living task uses" in logs(run)  # folders of the tasks that could not remove them
     rerun(cluster, run)
     wait_ended(cluster, run)
     assert snapshot(run) == snapshot(hash_run), logs(run)
     assert {read(run.shard_manifest(shard), ShardManifest).host for shard in range(3)} == {containers.HOST}
     assert not list((tmp_path / "scratch").iterdir())
     assert not list((run.logs / "slurm").glob("pipe-*"))
+
+
+def test_srun_as_launcher_with_a_python_of_its_own(
+    cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    """As with Pyxis, where srun starts the container."""
+    environment = faults(tmp_path / "faults", 0.3, shards={"2": ["exit", 1]})
+    words = ["srun", "--ntasks=1", "--cpus-per-task=$SLURM_CPUS_PER_TASK", "--mem=0"]
+    site = profile(tmp_path, words, environment, python=sys.executable)
+    run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--profile", site, "--preflight")
+    wait_chunks(run, 0, 1)
+    cluster.run("scancel", "--batch", "--signal=USR2", f"{jobs_of(run, 'embed')[-1]}_0")
+    cluster.run("scancel", f"{jobs_of(run, 'embed')[-1]}_1")
+    wait_ended(cluster, run)
+    assert (outcomes(run, 0), outcomes(run, 1)) == (["stopped", "finished"], ["cancelled"]), logs(run)
+    assert exit_codes(cluster, run)["2"] == "FAILED 3:0"
+    checks = dict(read(run.preflight, Preflight).checks)
+    assert "embedkit" in checks["versions"]
