@@ -138,8 +138,13 @@ def import_problem(found: Probe) -> str | None:
     return None
 
 
-def version_problems(recorded: Mapping[str, str], here: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Versions that differ between where the run was submitted and here: those that fail, and the others."""
+def version_problems(
+    recorded: Mapping[str, str], here: Mapping[str, str], own_python: bool = False
+) -> tuple[list[str], list[str]]:
+    """Versions that differ between where the run was submitted and here: those that fail, and the others.
+
+    `own_python`: the profile names a Python for its tasks, so a different version of Python is no failure.
+    """
     fatal: list[str] = []
     others: list[str] = []
     for name in sorted(recorded.keys() & here.keys()):
@@ -147,7 +152,7 @@ def version_problems(recorded: Mapping[str, str], here: Mapping[str, str]) -> tu
             continue
         text = f"{name} {here[name] or '(missing)'} here, {recorded[name] or '(missing)'} where it was submitted"
         minor = [version.rpartition(".")[0] for version in (recorded[name], here[name])]
-        deciding = name in DECIDING or (name == "python" and minor[0] != minor[1])
+        deciding = name in DECIDING or (name == "python" and minor[0] != minor[1] and not own_python)
         (fatal if deciding else others).append(text)
     return fatal, others
 

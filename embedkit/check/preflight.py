@@ -156,26 +156,35 @@ def _check_files(run: RunFolder, checks: Checks) -> None:
 
 
 def _check_versions(config: RunConfig, checks: Checks) -> None:
-    """embedkit and Python are those of the node that submitted the run. Other differences are only reported."""
+    """embedkit and Python are those of the node that submitted the run. Other differences are only reported.
+
+    A Python that the profile names, such as that of a container, may have a copy of embedkit, of the same version.
+    """
     here, folder = environment(), package_folder()
-    there = config.asked.get("package")
+    there, own_python = config.asked.get("package"), current_job().python
     with checks.named("versions"):
-        if there is not None and there != folder and not _same_folder(there, folder):
+        if own_python is None and there is not None and there != folder and not _same_folder(there, folder):
             raise EmbedkitError(
                 f"embedkit is imported from {folder} here, and from {there} where the run was submitted. PYTHONPATH is "
                 f"{os.environ.get('PYTHONPATH', 'not set')}: fix `modules`, `before` or `environment` in the profile"
             )
-        fatal, others = version_problems(config.versions, here)
+        fatal, others = version_problems(config.versions, here, own_python is not None)
+        if fatal and own_python is not None:
+            raise EmbedkitError(
+                f"{'; '.join(fatal)}. The profile has python = {own_python}: install the same versions there (in a "
+                "container: build its image again), or submit with the versions that it has"
+            )
         if fatal:
             raise EmbedkitError(
                 f"{'; '.join(fatal)}. Fix `modules`, `before` or `environment` in the profile, so that jobs have the "
                 "same Python"
             )
     for text in others:
-        log.warning("versions: %s", text)
+        log.log(logging.WARNING if own_python is None else logging.INFO, "versions: %s", text)
     named = ("python", "embedkit", "torch", "transformers", "vllm", "tokenizers")
     same = ", ".join(f"{name} {here[name]}" for name in named if here.get(name))
-    checks.ok("versions", f"{same} in {folder}" + "".join(f"; {text}" for text in others))
+    differing = others if own_python is None else []  # expected of a Python of its own
+    checks.ok("versions", f"{same} in {folder}" + "".join(f"; {text}" for text in differing))
 
 
 def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None:

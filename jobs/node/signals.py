@@ -16,7 +16,8 @@ from typing import Self
 
 from embedkit.job import current_job
 from embedkit.storage import kill_descendants
-from jobs.slurm import state_of
+from jobs.node.shell_signals import receive_signals
+from jobs.slurm import start_command, state_of
 
 log = logging.getLogger("embedkit")
 
@@ -46,6 +47,7 @@ class SignalWatcher:
         for number in SIGNALS:
             signal.signal(number, lambda *_: None)  # a handler must exist for Python to write to the wake-up fd
         self._thread.start()
+        receive_signals(SIGNALS)
         return self
 
     def __exit__(
@@ -79,9 +81,7 @@ def was_cancelled() -> bool:
 def requeue() -> str | None:
     """Request that Slurm runs this job again later. Returns why Slurm refused, or None if it agreed."""
     try:
-        done = subprocess.run(
-            ["scontrol", "requeue", current_job().name], capture_output=True, text=True, timeout=REQUEUE_SECONDS
-        )
+        done = start_command(("scontrol", "requeue", current_job().name), REQUEUE_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:
         return str(error)
     if not done.returncode or "pending execution" in done.stderr:  # Slurm did so by itself: its node was lost

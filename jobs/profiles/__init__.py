@@ -2,10 +2,11 @@
 
 from jobs.profiles.load import load_profile, parse_profile, with_overrides
 from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
-from jobs.profiles.schema import STAGES, Profile, Resources, Stage
+from jobs.profiles.schema import PLACEHOLDER, STAGES, Profile, Resources, Stage
 from jobs.profiles.validation import minutes
 
 __all__ = [
+    "PLACEHOLDER",
     "STAGES",
     "Profile",
     "Resources",

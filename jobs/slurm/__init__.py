@@ -17,6 +17,7 @@ from jobs.slurm.client import (
     state_of,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
+from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
 from jobs.slurm.find_jobs import Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
@@ -28,6 +29,7 @@ from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
 __all__ = [
     "MOST_JOBS",
+    "PIPE_FOLDER",
     "QUERY_INTERVAL_SECONDS",
     "SBATCH_SECONDS",
     "TIMEOUT_SECONDS",
@@ -65,6 +67,7 @@ __all__ = [
     "read_site",
     "require_slurm",
     "signal_of",
+    "start_command",
     "state_of",
     "still_active",
     "suspensions",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
+from jobs.slurm.commands import start_command
 from jobs.slurm.states import QUEUED, UNKNOWN
 
 TIMEOUT_SECONDS = 60
@@ -86,14 +87,8 @@ def run_slurm(*command: str) -> str:
     """
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_SECONDS,
-            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: array indices are not shortened
-        )
+        # 0: array indices are not shortened
+        done = start_command(command, TIMEOUT_SECONDS, plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"})
     except FileNotFoundError:
         raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
     except subprocess.TimeoutExpired:
