@@ -145,6 +145,21 @@ def _check_scratch(folder: str) -> str:
     return folder
 
 
+def _check_clusters(name: str) -> str:
+    if "," in name or name == "all":
+        raise UsageError(
+            f"{shortened(name)} is more than one cluster, and the jobs of a run wait for each other, which they can "
+            "only on one: name one"
+        )
+    return name
+
+
+def _check_mail(address: str) -> str:
+    if re.search(r"[\s,]", address):
+        raise UsageError(f"{shortened(address)} is more than one address: write one, without spaces")
+    return address
+
+
 def _check_gpu_model(name: str) -> str:
     if name not in GPU_MODELS:
         raise UsageError(
@@ -189,6 +204,8 @@ VALUE_CHECKS: dict[str, Callable[[Any], Any]] = {
     "mem": megabytes,
     "scratch": _check_scratch,
     "gpu_model": _check_gpu_model,
+    "clusters": _check_clusters,
+    "mail": _check_mail,
 }
 ENTRY_CHECKS: dict[str, Callable[[str, Any], None]] = {"environment": _check_variable, "sbatch": _check_option}
 

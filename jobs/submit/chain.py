@@ -9,7 +9,7 @@ in the queue for ever. merge starts when embed has ended, even if shards failed.
 and succeeds or reports what is missing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.profiles import Stage
@@ -23,7 +23,8 @@ class ChainJob:
 
     `after_ok` and `after_any` are dependencies: job ids, or earlier stages of the same chain. `indices` are the shards
     of an embed array, None for a job that is no array. `parallel` shards may run at once. Each array task embeds
-    `per_job` shards side by side. `allow_mixed`: it accepts shards that different engines made.
+    `per_job` shards side by side. `allow_mixed`: it accepts shards that different engines made. `is_last`: no job of
+    the chain follows it.
     """
 
     stage: Stage
@@ -33,6 +34,7 @@ class ChainJob:
     parallel: int | None = None
     per_job: int = 1
     allow_mixed: bool = False
+    is_last: bool = False
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -65,6 +67,11 @@ class ChainJob:
             after_ok=tuple(ids.get(job, job) for job in self.after_ok),
             after_any=tuple(ids.get(job, job) for job in self.after_any),
         )
+
+
+def as_one_chain(jobs: Sequence[ChainJob], allow_mixed: bool) -> list[ChainJob]:
+    """The same jobs with what depends on all of them: the last is marked, and all accept mixed shards or none."""
+    return [replace(job, allow_mixed=allow_mixed, is_last=job is jobs[-1]) for job in jobs]
 
 
 def whole_chain(shards: int, num_gpus: int, preflight: bool, per_job: int = 1, analyze: bool = False) -> list[ChainJob]:

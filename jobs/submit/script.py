@@ -42,10 +42,13 @@ def _options(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> d
         "chdir": str(run.path),
         "output": f"{str(run.logs).replace('%', '%%')}/{log}.log",  # a single % begins a pattern
         "open-mode": "append",
-        "comment": COMMENT_PREFIX + tag,
         "signal": f"B:USR2@{resources.signal_seconds}",
-        "requeue": True,
+        "requeue" if resources.requeue else "no-requeue": True,
     }
+    if resources.comment:
+        options["comment"] = COMMENT_PREFIX + tag if resources.comment is True else resources.comment
+    if resources.mail is not None and job.is_last:
+        options = {"mail-user": resources.mail, "mail-type": "END,FAIL"} | options
     if job.array:
         options["array"] = job.array
     if job.dependency:

@@ -15,6 +15,7 @@ from jobs.profiles import Profile
 from jobs.records import Attempts, Submission, Submissions, record_profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
+from jobs.submit.chain import as_one_chain
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import check_limits
 from jobs.submit.check_profile import refuse_engine
@@ -92,7 +93,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
         plan = plan_submission(state, options.parallel, options.only, profile.stages["embed"].gpus_per_job)
-        plan = replace(plan, submit=tuple(replace(job, allow_mixed=allow_mixed) for job in plan.submit))
+        plan = replace(plan, submit=tuple(as_one_chain(plan.submit, allow_mixed)))
         indices = [index for job in plan.submit for index in job.indices or ()]
         new_reference = len(state.problems) == state.shards and any(job.stage == "preflight" for job in plan.submit)
         avoid_gpus = not (allow_mixed or new_reference)
