@@ -3,6 +3,7 @@
 import click
 
 from embedkit.run import RunFolder
+from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import run_argument
 from jobs.output import print_lines
 from jobs.submit import cancel_run
@@ -16,6 +17,7 @@ def cancel(folder: RunFolder) -> None:
     It also interrupts an `embedkit run` of it on this machine. Finished chunks are kept; `embedkit rerun RUN`
     continues from there.
     """
+    use_cluster_of_run(folder)
     done = cancel_run(folder)
     for stage, state, count in done.tasks:
         print_lines(f"cancelled: {count} {stage} {state}")

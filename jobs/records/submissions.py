@@ -7,6 +7,7 @@ command that submitted it was killed before it could record the job's id.
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from embedkit.storage import fsync_folder
 from jobs.profiles import Resources, Stage
 from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG, log_name
-from jobs.slurm import Task, array_indices
+from jobs.slurm import Task, array_indices, chosen_cluster
 
 COMMENT_PREFIX = "embedkit-"
 
@@ -38,6 +39,8 @@ class Submission(Document, frozen=True):
         profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
         profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
         allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
+        clusters: the cluster that the job is on; "" for the one that the submitting machine belonged to.
+        variables: environment variables that set keys which the profile leaves out. A later rerun uses them again.
     """
 
     format: int
@@ -58,6 +61,8 @@ class Submission(Document, frozen=True):
     per_job: int = 1
     profile_sha256: str = ""
     allow_mixed: bool = False
+    clusters: str = ""
+    variables: dict[str, str] = {}  # noqa: RUF012 (msgspec copies it)
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -153,6 +158,7 @@ class Submissions:
         """The tasks of the queue that belong to this run, by their job id or by the tag in their comment."""
         lines = self.read()
         lines = [line for line in lines if line.what != "cancelled"]  # which may include only some of the tasks
+        lines = [line for line in lines if _may_be_on(line, chosen_cluster())]
         by_job = {line.job: line for line in lines if line.job is not None}
         by_tag = {COMMENT_PREFIX + line.tag: line for line in lines}
         found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
@@ -160,12 +166,18 @@ class Submissions:
 
     def jobs(self, stage: Stage) -> list[str]:
         """The ids of all jobs submitted for a stage, oldest first."""
-        return [line.job for line in self.read() if line.stage == stage and line.what == "submitted" and line.job]
+        lines = [line for line in self.read() if line.stage == stage and _may_be_on(line, chosen_cluster())]
+        return [line.job for line in lines if line.what == "submitted" and line.job]
 
     def last(self, stage: Stage) -> Submission | None:
         """The newest submission of a stage."""
         found = [line for line in self.read() if line.stage == stage and line.what == "submitted"]
         return found[-1] if found else None
+
+
+def _may_be_on(line: Submission, cluster: str) -> bool:
+    """Whether a job may be on a cluster: the numbers of jobs on two clusters may be the same."""
+    return not line.clusters or not cluster or line.clusters == cluster
 
 
 def _shards(task: Task, line: Submission) -> tuple[int, ...]:
@@ -185,6 +197,7 @@ def new_submission(
     shards: str = "",
     profile_sha256: str = "",
     allow_mixed: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> Submission:
     """The line before an sbatch; `shards` is set for an array whose tasks have several."""
     return Submission(
@@ -206,6 +219,8 @@ def new_submission(
         per_job=resources.gpus_per_job,
         profile_sha256=profile_sha256,
         allow_mixed=allow_mixed,
+        clusters=resources.clusters or "",
+        variables=dict(variables or {}),
     )
 
 

@@ -91,7 +91,8 @@ class ProfileCheck:
         if not self._wanted:
             return []
         lines = Submissions(run).read() if run is not None else []
-        done = {(line.profile_sha256, line.stage) for line in lines if line.what == "submitted"} | self._checked
+        lines = [line for line in lines if line.what == "submitted" and line.variables == profile.variables]
+        done = {(line.profile_sha256, line.stage) for line in lines} | self._checked
         return [stage for stage in dict.fromkeys(stages) if (profile.sha256, stage) not in done]
 
     def _findings(

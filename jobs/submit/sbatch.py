@@ -59,6 +59,7 @@ def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: Chai
         shards,
         profile_sha256=profile.sha256,
         allow_mixed=job.allow_mixed,
+        variables=profile.variables,
     )
     record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
     path = run.logs / "slurm" / f"{job.stage}-{intent.tag}.sh"

@@ -48,7 +48,8 @@ def _options(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> d
     if resources.comment:
         options["comment"] = COMMENT_PREFIX + tag if resources.comment is True else resources.comment
     if resources.mail is not None and job.is_last:
-        options = {"mail-user": resources.mail, "mail-type": "END,FAIL"} | options
+        options.setdefault("mail-user", resources.mail)
+        options.setdefault("mail-type", "END,FAIL")
     if job.array:
         options["array"] = job.array
     if job.dependency:

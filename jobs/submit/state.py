@@ -12,7 +12,7 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records import Attempts, LiveTask, Submissions
-from jobs.slurm import has_slurm, queue
+from jobs.slurm import chosen_cluster, configuration, has_slurm, on_cluster, queue
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""
@@ -148,12 +148,32 @@ def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bo
 
 def refuse_if_active(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
-    if not run.submissions.exists() or not has_slurm():
+    lines = Submissions(run).read()
+    if not lines or not has_slurm():
         return
-    live = Submissions(run).live(queue())
+    with on_cluster(lines[-1].clusters, f"the last submission of {run.path}"):
+        live = Submissions(run).live(queue())
     if live:
         jobs = sorted({f"{one.task.job} ({one.stage})" for one in live})
         raise UsageError(
             f"{run.path} is active on the cluster: jobs {', '.join(jobs)}. Wait for it, watch it with "
             f"`embedkit status {run.name}`, or cancel these jobs first"
         )
+
+
+def refuse_if_elsewhere(run: RunFolder) -> None:
+    """Raise UsageError if jobs of the run are queued or running on a cluster other than the chosen one."""
+    lines = Submissions(run).read()
+    if not lines or lines[-1].clusters == chosen_cluster():
+        return
+    with on_cluster(""):
+        own = configuration().get("ClusterName", "")
+    if (lines[-1].clusters or own) == (chosen_cluster() or own):
+        return
+    try:
+        refuse_if_active(run)
+    except UsageError as error:
+        there, here = lines[-1].clusters or own, chosen_cluster() or own
+        raise UsageError(
+            f"the jobs of this run are on cluster {there}, and these would go to {here}. {error}"
+        ) from None

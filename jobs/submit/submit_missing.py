@@ -21,7 +21,7 @@ from jobs.submit.check_limits import check_limits
 from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
-from jobs.submit.state import SubmissionState, default_allow_mixed, read_state
+from jobs.submit.state import SubmissionState, default_allow_mixed, read_state, refuse_if_elsewhere
 
 ADVICE = {
     EngineDiffers.code: " (the environment has changed, so no node is excluded: install the earlier versions again, or "
@@ -88,6 +88,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     with run_lock(run.submit_lock, "submitting this run"):
         allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
         shards = _shard_count(run, config)
+        refuse_if_elsewhere(run)
         state = read_state(run, config, shards, options.preflight, options.analyze, allow_mixed)
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from embedkit.engines import default_engine
-from jobs.profiles import STAGES, Profile, Resources, Stage
+from jobs.profiles import KEY_OF_VARIABLE, STAGES, Profile, Resources, Stage
 from jobs.slurm import Site, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
 from jobs.submit.check_profile import accounts, gpu_models, limits, nodes, partition, whole_nodes
 from jobs.submit.check_profile.engine import check_engine, stage_device
@@ -39,7 +39,7 @@ def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, te
     tables = _tables(profile)
     report: list[StageFinding] = []
     for stage in stages:
-        findings = list(check_stage(stage, profile.stages[stage], site, hosts))
+        findings = [*_from_variables(profile, stage), *check_stage(stage, profile.stages[stage], site, hosts)]
         if stage == "preflight":
             embed = profile.stages["embed"]
             findings += gpu_models.check_preflight_model(profile.stages[stage], embed, site, hosts)
@@ -87,6 +87,20 @@ def check_stage(stage: Stage, resources: Resources, site: Site, hosts: nodes.Hos
         yield from gpu_models.check_gpu_models(resources, site, hosts)
         yield limits.check_shards(resources, site)
         yield from limits.check_running_shards(resources, site)
+
+
+def _from_variables(profile: Profile, stage: Stage) -> Iterator[Finding]:
+    """Note the keys that environment variables fill."""
+    for name, value in profile.variables.items():
+        key = KEY_OF_VARIABLE[name]
+        if key not in _keys_of(stage, _tables(profile)):
+            yield note(key, requested=f'"{value}"', actual=f"from {name}")
+
+
+def _keys_of(stage: Stage, tables: Tables) -> set[str]:
+    """The keys that the file sets for a stage."""
+    names = ("all", "embed", stage) if stage == "preflight" else ("all", stage)
+    return {key for name in names for key in tables.get(name, {})} | ({"time"} if stage == "preflight" else set())
 
 
 def _check_partition(
