@@ -16,6 +16,8 @@ from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, TABLE_TYP
 MAX_MINUTES = 366 * 24 * 60
 MAX_MEGABYTES = 2**30
 
+ONE_TASK = ("ntasks", "ntasks-per-node")
+"""Options that some sites require; 1 is what every job has."""
 TIME = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?")
 MEMORY = re.compile(r"([0-9]{1,18})(?:([KMGT])B?)?", re.IGNORECASE)
 
@@ -189,6 +191,8 @@ def _check_option(option: str, value: str | int | bool) -> None:
     meant = option if option in KEY_OF_OPTION or option in SET_BY_EMBEDKIT else _full_name(option)
     if meant in KEY_OF_OPTION:
         raise UsageError(f"has a key of its own: {KEY_OF_OPTION[meant]}")
+    if option in ONE_TASK and value == 1:
+        return
     if meant in SET_BY_EMBEDKIT:
         raise UsageError(f"embedkit sets --{meant} itself: {SET_BY_EMBEDKIT[meant]}")
     if value == "":

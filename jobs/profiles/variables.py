@@ -140,7 +140,7 @@ def _ignored(profile: Profile, name: str, value: str, why: str) -> str:
     """One variable that is ignored, and why or what to set instead."""
     key = KEY_OF_VARIABLE.get(name)
     if why:
-        reason = why.removeprefix(f"{key}: ")
+        reason = why.removeprefix(f"{key}: ").partition(": ")[0]
     elif key is not None:
         set_to = dict.fromkeys(str(actual) for one in profile.stages.values() if (actual := getattr(one, key)))
         reason = f"jobs get {key} {', '.join(set_to)}" if set_to else f"set {key} in the profile"

@@ -1,7 +1,7 @@
 """Check every stage of a profile against the cluster. The checks are pure functions of a Site."""
 
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from embedkit.engines import default_engine
@@ -13,6 +13,9 @@ from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFindi
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
 Tables = Mapping[str, Mapping[str, object]]
+NOT_SLURMS = ("exclusive", "engine")
+"""Findings that are embedkit's own rules. Slurm would accept such jobs."""
+ACCEPTED = "sbatch --test-only accepts the job"
 
 
 def check_profile(profile: Profile) -> ProfileReport:
@@ -46,7 +49,8 @@ def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, te
         if stage == "embed" and test_only:
             findings.append(check_engine(profile.stages[stage], default_engine(), stage_device(profile.stages[stage])))
         if test_only:
-            findings.append(run_test_only(profile, stage))
+            tested = run_test_only(profile, stage)
+            findings = [*_unless_site_chooses(findings, profile.stages[stage], tested), tested]
         report += [_of_stage(stage, finding, tables) for finding in findings]
     has_refused = any(finding.level == "refused" for finding in report)
     return ProfileReport(profile=str(profile.path), ok=not has_refused, findings=tuple(report))
@@ -87,6 +91,18 @@ def check_stage(stage: Stage, resources: Resources, site: Site, hosts: nodes.Hos
         yield from gpu_models.check_gpu_models(resources, site, hosts)
         yield limits.check_shards(resources, site)
         yield from limits.check_running_shards(resources, site)
+
+
+def _unless_site_chooses(findings: Iterable[Finding], resources: Resources, tested: Finding) -> Iterator[Finding]:
+    """The findings; without a refusal of the default partition if the site chooses another one, and accepts the job.
+
+    Where a profile names no partition, a plugin of the site may choose it, by the constraint or the QOS.
+    """
+    chooses = resources.partition is None and tested.level == "ok"
+    for finding in findings:
+        if chooses and finding.level == "refused" and finding.what not in NOT_SLURMS:
+            finding = replace(finding, level="warning", actual=f"{finding.actual}; but {ACCEPTED}")
+        yield finding
 
 
 def _from_variables(profile: Profile, stage: Stage) -> Iterator[Finding]:
