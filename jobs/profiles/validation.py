@@ -191,7 +191,7 @@ def _check_option(option: str, value: str | int | bool) -> None:
     meant = option if option in KEY_OF_OPTION or option in SET_BY_EMBEDKIT else _full_name(option)
     if meant in KEY_OF_OPTION:
         raise UsageError(f"has a key of its own: {KEY_OF_OPTION[meant]}")
-    if option in ONE_TASK and value == 1:
+    if option in ONE_TASK and value == 1 and value is not True:
         return
     if meant in SET_BY_EMBEDKIT:
         raise UsageError(f"embedkit sets --{meant} itself: {SET_BY_EMBEDKIT[meant]}")

@@ -100,9 +100,14 @@ def _unless_site_chooses(findings: Iterable[Finding], resources: Resources, test
     """
     chooses = resources.partition is None and tested.level == "ok"
     for finding in findings:
-        if chooses and finding.level == "refused" and finding.what not in NOT_SLURMS:
-            finding = replace(finding, level="warning", actual=f"{finding.actual}; but {ACCEPTED}")
-        yield finding
+        if not chooses or finding.level != "refused" or finding.what in NOT_SLURMS:
+            yield finding
+        elif finding.what == "partition":
+            yield replace(
+                finding, level="note", actual=f"{finding.actual}, and the site chooses one: {ACCEPTED}", fix=""
+            )
+        else:
+            yield replace(finding, level="warning", actual=f"{finding.actual}; but {ACCEPTED}")
 
 
 def _from_variables(profile: Profile, stage: Stage) -> Iterator[Finding]:
