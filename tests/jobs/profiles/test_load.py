@@ -448,7 +448,7 @@ def test_an_unknown_name_lists_the_shipped_profiles() -> None:
     ):
         load_profile("h10")
     for name in ("README", "", "."):
-        with pytest.raises(UsageError, match="there are cpu, .*h100"):
+        with pytest.raises(UsageError, match=r"there are cpu, .*h100"):
             load_profile(name)
 
 
