@@ -4,6 +4,7 @@ import click
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
+from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import run_argument
 from jobs.output import print_lines, print_note
 from jobs.slurm import job_list
@@ -18,6 +19,7 @@ def cancel(folder: RunFolder) -> None:
     It also interrupts an `embedkit run` of it on this machine. Finished chunks are kept; `embedkit rerun RUN`
     continues from there.
     """
+    use_cluster_of_run(folder)
     done = cancel_run(folder)
     for note in done.notes:
         print_note(f"note: {note}")

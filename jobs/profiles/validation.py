@@ -25,6 +25,8 @@ from jobs.profiles.schema import (
 MAX_MINUTES = 366 * 24 * 60
 MAX_MEGABYTES = 2**30
 
+ONE_TASK = ("ntasks", "ntasks-per-node")
+"""Options that some sites require; 1 is what every job has."""
 TIME = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?")
 MEMORY = re.compile(r"([0-9]{1,18})(?:([KMGT])B?)?", re.IGNORECASE)
 
@@ -175,6 +177,21 @@ def _check_python(path: str) -> str:
     return path
 
 
+def _check_clusters(name: str) -> str:
+    if "," in name or name == "all":
+        raise UsageError(
+            f"{shortened(name)} is more than one cluster, and the jobs of a run wait for each other, which they can "
+            "only on one: name one"
+        )
+    return name
+
+
+def _check_mail(address: str) -> str:
+    if re.search(r"[\s,]", address):
+        raise UsageError(f"{shortened(address)} is more than one address: write one, without spaces")
+    return address
+
+
 def _check_gpu_model(name: str) -> str:
     if name not in GPU_MODELS:
         raise UsageError(
@@ -204,6 +221,8 @@ def _check_option(option: str, value: str | int | bool) -> None:
     meant = option if option in KEY_OF_OPTION or option in SET_BY_EMBEDKIT else _full_name(option)
     if meant in KEY_OF_OPTION:
         raise UsageError(f"has a key of its own: {KEY_OF_OPTION[meant]}")
+    if option in ONE_TASK and value == 1 and value is not True:
+        return
     if meant in SET_BY_EMBEDKIT:
         raise UsageError(f"embedkit sets --{meant} itself: {SET_BY_EMBEDKIT[meant]}")
     if value == "":
@@ -221,6 +240,8 @@ VALUE_CHECKS: dict[str, Callable[[Any], Any]] = {
     "launcher": _check_launcher,
     "python": _check_python,
     "gpu_model": _check_gpu_model,
+    "clusters": _check_clusters,
+    "mail": _check_mail,
 }
 ENTRY_CHECKS: dict[str, Callable[[str, Any], None]] = {"environment": _check_variable, "sbatch": _check_option}
 

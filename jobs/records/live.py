@@ -76,7 +76,7 @@ class LiveReader:
             EmbedkitError: squeue does not answer, or answers in a format that was not requested.
         """
         record = Submissions(self._run)
-        lines = record.read()
+        lines = record.on_chosen_cluster()
         finder = LineFinder(self._run, lines)
         note = ""
         try:

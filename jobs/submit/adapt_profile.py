@@ -42,6 +42,11 @@ def adapt_profile(
         named = ", ".join(map(str, out_of_memory))
         adapted.append(f"{mem} MB of memory per task instead of {embed.mem}: shards {named} ran out of it")
         embed = replace(embed, mem=mem)
+    elif out_of_memory and embed.mem is None:
+        adapted.append(
+            f"nothing for shards {', '.join(map(str, out_of_memory))}, which ran out of memory: the profile sets no "
+            "mem, so the site decides how much a task gets. Set mem in [embed], or more cpus where memory follows them"
+        )
     bad_nodes = sorted(
         {end.node for ends in ended.values() for end in ends if end.state in ("NODE_FAIL", "BOOT_FAIL") and end.node}
         | _nodes_with_moved_canary(run, shards)

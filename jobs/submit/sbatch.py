@@ -95,6 +95,7 @@ def _intent(profile: Profile, job: ChainJob, why: str) -> Submission:
         profile_sha256=profile.sha256,
         allow_mixed=job.allow_mixed,
         parallel=job.parallel if is_single else None,
+        variables=profile.variables,
     )
 
 

@@ -48,10 +48,14 @@ def _options(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> d
         "chdir": str(run.path),
         "output": f"{str(run.logs).replace('%', '%%')}/{job.log}.log",  # a single % begins a pattern
         "open-mode": "append",
-        "comment": COMMENT_PREFIX + tag,
         "signal": f"B:USR2@{resources.signal_seconds}",
-        "requeue": True,
+        "requeue" if resources.requeue else "no-requeue": True,
     }
+    if resources.comment:
+        options["comment"] = COMMENT_PREFIX + tag if resources.comment is True else resources.comment
+    if resources.mail is not None and job.is_last:
+        options.setdefault("mail-user", resources.mail)
+        options.setdefault("mail-type", "END,FAIL")
     if job.array:
         options["array"] = job.array
     if job.dependency:

@@ -12,7 +12,7 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records import Attempts, LiveReader, LiveTask, Submissions
-from jobs.slurm import has_slurm, job_list
+from jobs.slurm import chosen_cluster, configuration, has_slurm, job_list, on_cluster
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""
@@ -162,9 +162,11 @@ def known_live(run: RunFolder) -> tuple[LiveTask, ...]:
 
 def refuse_if_active(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
-    if not run.submissions.exists() or not has_slurm():
+    lines = Submissions(run).read()
+    if not lines or not has_slurm():
         return
-    live = known_live(run)
+    with on_cluster(lines[-1].clusters, f"the last submission of {run.path}"):
+        live = known_live(run)
     if live:
         jobs = _by_stage(live)
         raise UsageError(
@@ -179,3 +181,21 @@ def _by_stage(live: Sequence[LiveTask]) -> str:
     for one in live:
         jobs.setdefault(one.stage, set()).add(one.task.job)
     return ", ".join(f"{job_list(sorted(ids, key=int))} ({stage})" for stage, ids in jobs.items())
+
+
+def refuse_if_elsewhere(run: RunFolder) -> None:
+    """Raise UsageError if jobs of the run are queued or running on a cluster other than the chosen one."""
+    lines = Submissions(run).read()
+    if not lines or lines[-1].clusters == chosen_cluster():
+        return
+    with on_cluster(""):
+        own = configuration().get("ClusterName", "")
+    if (lines[-1].clusters or own) == (chosen_cluster() or own):
+        return
+    try:
+        refuse_if_active(run)
+    except UsageError as error:
+        there, here = lines[-1].clusters or own, chosen_cluster() or own
+        raise UsageError(
+            f"the jobs of this run are on cluster {there}, and these would go to {here}. {error}"
+        ) from None

@@ -1,6 +1,7 @@
 """Which nodes a rerun excludes: where the canary moved (by code or, in older runs, by message), or the GPU differs."""
 
 import os
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -9,10 +10,12 @@ from embedkit.documents.codec import sealed
 from embedkit.errors import CanaryMoved, EngineDiffers, GpuDiffers
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
+from jobs.profiles import sbatch_parameters
 from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submissions, new_submission
+from jobs.slurm import JobRecord
 from jobs.submit.adapt_profile import _nodes_with_moved_canary, adapt_profile
 from jobs.submit.submit_missing import _failures
 
@@ -63,6 +66,21 @@ def test_nodes_with_a_different_gpu_are_excluded(run: RunFolder, monkeypatch: py
     run.preflight.touch()
     os.utime(run.preflight, (2e9, 2e9))  # a newer preflight may be of the other model
     assert excluded(run, monkeypatch) == (None, None)
+
+
+def test_without_mem_a_rerun_says_that_it_cannot_raise_it(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site.toml").write_text("[embed]\ncpus = 2\n")
+    site = load_profile(str(tmp_path / "site.toml"))
+    assert "mem" not in sbatch_parameters(site.stages["embed"])
+    asked = new_submission("embed", "0-2", "", "submit", "test", site.stages["embed"])
+    Submissions(run).add(msgspec.structs.replace(asked, what="submitted", job="7"))
+    ended = [JobRecord(job="7", index=1, state="OUT_OF_MEMORY", exit_code="0:125", node="n1")]
+    monkeypatch.setattr("jobs.submit.adapt_profile.history", lambda jobs: ended)
+    adapted, lines = adapt_profile(run, site, [0, 1, 2], True)
+    assert adapted.stages == site.stages
+    assert lines[0].startswith("nothing for shards 1, which ran out of memory: the profile sets no mem, so the site")
 
 
 def test_changed_versions_exclude_no_node(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
