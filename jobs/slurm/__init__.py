@@ -16,6 +16,7 @@ from jobs.slurm.client import (
     state_of,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
+from jobs.slurm.job_times import JobTimes, job_times
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.states import may_run
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
@@ -24,6 +25,7 @@ __all__ = [
     "QUERY_INTERVAL_SECONDS",
     "TIMEOUT_SECONDS",
     "JobRecord",
+    "JobTimes",
     "Node",
     "Partition",
     "Row",
@@ -37,6 +39,7 @@ __all__ = [
     "history",
     "host_names",
     "job_id",
+    "job_times",
     "listed",
     "may_run",
     "minutes_of",
