@@ -3,6 +3,8 @@
 from jobs.records.attempts import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,
     NO_EXIT_RECORD,
+    NO_PROGRESS,
+    NODE_FAULTS,
     Attempt,
     AttemptEvent,
     Attempts,
@@ -31,7 +33,9 @@ __all__ = [
     "COMMENT_PREFIX",
     "GROUP_LOG",
     "MAX_ATTEMPTS_WITHOUT_PROGRESS",
+    "NODE_FAULTS",
     "NO_EXIT_RECORD",
+    "NO_PROGRESS",
     "Attempt",
     "AttemptEvent",
     "Attempts",

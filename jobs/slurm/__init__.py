@@ -24,6 +24,7 @@ from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, n
 from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
 from jobs.slurm.find_jobs import Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
+from jobs.slurm.job_times import JobTimes, job_times
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch
 from jobs.slurm.squeue import queue
@@ -40,6 +41,7 @@ __all__ = [
     "Ending",
     "Found",
     "JobRecord",
+    "JobTimes",
     "Node",
     "Partition",
     "Row",
@@ -63,6 +65,7 @@ __all__ = [
     "is_not_found",
     "job_id",
     "job_list",
+    "job_times",
     "listed",
     "look_up",
     "may_run",
