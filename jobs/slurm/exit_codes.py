@@ -100,11 +100,18 @@ def explain_exit(state: str, exit_code: str) -> Ending | None:
     return None if ended_by is None else SIGNALS.get(ended_by, Ending(f"ended by {ended_by.name}"))
 
 
+OF_SHELLS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGXCPU", "SIGXFSZ")
+"""Signals that sacct shows as a plain exit code, `9:0`, if a shell reported them as 137. embedkit exits with 1 to 3."""
+
+
 def signal_of(exit_code: str) -> signal.Signals | None:
-    """The signal that ended a task: N of `0:N`, or of `128+N:0`, which a shell reports; None if there is none."""
+    """The signal that ended a task: N of `0:N`, `128+N:0` or `N:0`, which a shell reports; None if there is none."""
     code, number = _parts(exit_code)
     try:
-        return signal.Signals(number or (code - 128 if code > 128 else 0))
+        if number or code > 128:
+            return signal.Signals(number or code - 128)
+        found = signal.Signals(code)
+        return found if found.name in OF_SHELLS else None
     except ValueError:
         return None
 

@@ -1,5 +1,6 @@
 """Adapt a profile to how earlier attempts failed: more memory, and without the nodes that failed."""
 
+import signal
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -7,8 +8,8 @@ from embedkit.errors import CanaryMoved, GpuDiffers
 from embedkit.run import RunFolder
 from jobs.monitor import says_out_of_memory
 from jobs.profiles import Profile, Resources
-from jobs.records import Attempt, Attempts, Submission, Submissions, seconds_since_epoch
-from jobs.slurm import JobRecord, history
+from jobs.records import Attempt, Attempts, Submission, Submissions, own_records, seconds_since_epoch
+from jobs.slurm import JobRecord, history, signal_of
 
 MORE_MEMORY = 1.5
 
@@ -33,7 +34,8 @@ def adapt_profile(
     jobs = submissions.jobs("embed")
     if not shards or not jobs:
         return profile, ()
-    ended = _by_shard(submissions.read(), history(jobs) or [], shards)
+    lines = submissions.read()
+    ended = _by_shard(lines, own_records(history(jobs) or [], lines), shards)
     embed = profile.stages["embed"]
     adapted: list[str] = []
     out_of_memory = _out_of_memory(run, shards, ended) if more_memory else []
@@ -116,6 +118,8 @@ def _out_of_memory(run: RunFolder, shards: Collection[int], ended: Mapping[int, 
         log_names |= {shard: line.log_of(index) for shard, index in line.index_of.items()}
     for shard in sorted(shards):
         state = ended[shard][-1].state if shard in ended else ""
+        if shard in ended and signal_of(ended[shard][-1].exit_code) in (signal.SIGXCPU, signal.SIGXFSZ):
+            continue  # limits on CPU time and the size of files
         log = run.logs / f"{log_names.get(shard, '')}.log"
         if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and says_out_of_memory(log)):
             found.append(shard)
