@@ -15,7 +15,7 @@ from jobs.slurm.client import (
     state_of,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
-from jobs.slurm.find_jobs import Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
+from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch
 from jobs.slurm.squeue import queue
@@ -25,6 +25,7 @@ from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 __all__ = [
     "QUERY_INTERVAL_SECONDS",
     "SBATCH_SECONDS",
+    "SETTLE_SECONDS",
     "TIMEOUT_SECONDS",
     "Found",
     "JobRecord",
