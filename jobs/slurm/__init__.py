@@ -23,7 +23,7 @@ from jobs.slurm.client import (
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
 from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
-from jobs.slurm.find_jobs import Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
+from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.job_times import JobTimes, job_times
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch
@@ -37,6 +37,7 @@ __all__ = [
     "PIPE_FOLDER",
     "QUERY_INTERVAL_SECONDS",
     "SBATCH_SECONDS",
+    "SETTLE_SECONDS",
     "TIMEOUT_SECONDS",
     "Ending",
     "Found",

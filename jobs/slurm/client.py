@@ -151,7 +151,7 @@ def unreadable(command: str, line: str) -> EmbedkitError:
     """The error for output that is not what the command prints; `line`: the first line of it."""
     return EmbedkitError(
         f"{command} printed something that is not its answer: {line.strip()[:100]!r}. A wrapper or an alias may have "
-        f"changed {command}'s output; `type -a {command}` shows which program that is"
+        f"changed {command}'s output: `type -a {command}` shows which program that is; put Slurm's own first in PATH"
     )
 
 

@@ -12,7 +12,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import holder_of, process_host, run_lock
 from jobs.profiles import STAGES
 from jobs.records import LiveReader, LiveTask, LiveTasks, Submissions, adopt_found, now
-from jobs.slurm import Task, array_spec, cancel, require_slurm, still_active
+from jobs.slurm import SETTLE_SECONDS, Task, array_spec, cancel, require_slurm, still_active
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _end(jobs: list[str]) -> tuple[str, set[str]]:
         cancel(jobs)
     except EmbedkitError as failed:
         error = f" ({failed})"
-    found = still_active(jobs)
+    found = still_active(jobs, 0.0 if error else SETTLE_SECONDS)
     left = {task.job for task in found.active} | (set(found.unanswered) if error else set())
     names = " ".join(sorted(left, key=int))
     if left:

@@ -14,7 +14,7 @@ from embedkit.run import RunFolder
 from jobs.output import print_error, show_progress
 from jobs.profiles import Profile
 from jobs.records import Submission, Submissions, new_submission, now
-from jobs.slurm import array_spec, call_sbatch, cancel, job_list, own_environment, still_active
+from jobs.slurm import SETTLE_SECONDS, array_spec, call_sbatch, cancel, job_list, own_environment, still_active
 from jobs.submit.chain import ChainJob
 from jobs.submit.find_submitted import LostJobError, SbatchError, WaitingForSbatch, confirm, what_may_be_there
 from jobs.submit.lanes import one_by_one
@@ -129,7 +129,7 @@ def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
         cancel(jobs[::-1])  # the last first: they wait for the others
     except EmbedkitError as error:
         problem = f" ({error})"
-    left = still_active(jobs)
+    left = still_active(jobs, 0.0 if problem else SETTLE_SECONDS)
     there = sorted({task.job for task in left.active} | set(left.unanswered), key=int)
     if there:
         return (
