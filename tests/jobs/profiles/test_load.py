@@ -302,6 +302,13 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ("[embed]\ngpus = 8", "[embed]: the task requests 8 GPUs, but would use 1: add gpus_per_job = 8"),
         ("[embed]\ngpus = 1\ngpus_per_job = 8", "gpus_per_job = 8 needs as many GPUs, but the task requests 1"),
         ('[embed]\ngres = "gpu:h100:4"\ngpus_per_job = 8', "as many GPUs, but the task requests 4: write gpus = 8"),
+        (
+            '[embed]\nlauncher = ["podman", "{home}"]',
+            "[embed]: launcher: no placeholder {home}; known: {run}, {folder}",
+        ),
+        ('[embed]\nlauncher = "srun \'"', "[embed]: launcher: cannot be split into words: No closing quotation"),
+        ('[embed]\nlauncher = "{run}/start"', "[embed]: launcher: the first word is a program"),
+        ('[embed]\npython = "./python"', "[embed]: python: './python' is neither an absolute path nor a name on PATH"),
         ('[embed]\nscratch = "tmp"', "[embed]: scratch: 'tmp' is neither an absolute path nor a variable"),
         ('[embed]\ngpus = 1\ngres = "gpu:1"', "[embed]: gpus and gres exclude each other"),
         ("[embed]\ngpus = 1\nsbatch = { gpus-per-node = 2 }", "gpus and sbatch: gpus-per-node both set the GPUs"),
