@@ -17,7 +17,7 @@ from jobs.slurm.client import (
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
 from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
-from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch
+from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch, run_sbatch
 from jobs.slurm.squeue import queue
 from jobs.slurm.states import may_run
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
@@ -56,6 +56,7 @@ __all__ = [
     "queue",
     "read_site",
     "require_slurm",
+    "run_sbatch",
     "state_of",
     "still_active",
     "with_accounts",
