@@ -87,6 +87,7 @@ class LiveReader:
             shown, note = self._from_scontrol(lines, error), str(error)
         seen = [task for task in shown if finder.find(task) is not None]
         missing, unanswered = self._look_up_missing(lines, seen)
+        missing = [task for task in missing if finder.find(task) is not None]  # not a job that got an old id again
         searched, lost = self._search(record, finder, [*seen, *missing])
         unseen = [*missing, *(task for task in searched if not has_ended(task))]
         lines_found = [(task, finder.find(task)) for task in [*seen, *missing, *searched]]

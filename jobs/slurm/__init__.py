@@ -26,7 +26,7 @@ from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
 from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.job_times import JobTimes, job_times
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
-from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch
+from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch, run_sbatch
 from jobs.slurm.squeue import queue
 from jobs.slurm.states import may_run
 from jobs.slurm.suspensions import suspensions
@@ -79,6 +79,7 @@ __all__ = [
     "require_slurm",
     "signal_of",
     "start_command",
+    "run_sbatch",
     "state_of",
     "still_active",
     "suspensions",

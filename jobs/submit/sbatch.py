@@ -123,7 +123,7 @@ def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
     """Cancel the jobs that were just submitted; returns what became of them."""
     jobs = [line.job for line in lines if line.job is not None]
     if not jobs:
-        return "nothing was submitted"
+        return "this command submitted no job"
     names, problem = job_list(jobs), ""
     try:
         cancel(jobs[::-1])  # the last first: they wait for the others
