@@ -45,9 +45,9 @@ def _wait(sentence: str, action: str = "wait") -> Meaning:
     return Meaning("wait", sentence, action)
 
 
-LOOK_AND_RELEASE = "look for the cause (scontrol show job, the log), then: scontrol release {jobs}"
-REPORT_AND_RELEASE = "report the node (scontrol show job names it), then: scontrol release {jobs}"
-ASK_OWNER = "ask the owner of the account (sshare, sacctmgr show assoc), or name a different account"
+LOOK_AND_RELEASE = "find the cause (scontrol show job), then: scontrol release {jobs}"
+REPORT_AND_RELEASE = "report the node (scontrol show job), then: scontrol release {jobs}"
+ASK_OWNER = "ask the account's owner (sshare), or name a different one"
 ASK_SITE = "ask your site"
 
 OF_STATE = {

@@ -26,17 +26,17 @@ class Ending:
 SIGNALS = {
     signal.SIGXCPU: Ending(
         "it reached a limit on CPU time (SIGXCPU); more memory does not help",
-        "find who sets the limit: ulimit -t in a job, `before` in the profile, your site",
+        "look for ulimit -t in `before`, or ask your site",
         is_certain=True,
     ),
     signal.SIGXFSZ: Ending(
         "it reached a limit on the size of a file (SIGXFSZ)",
-        "find who sets the limit: ulimit -f in a job, `before` in the profile, your site",
+        "look for ulimit -f in `before`, or ask your site",
         is_certain=True,
     ),
     signal.SIGBUS: Ending(
         "a bus error (SIGBUS): /dev/shm or a disk is full, or a file system or the memory failed",
-        "look at df -h /dev/shm and the disks of {nodes}; if it repeats there, report the node",
+        "check df -h /dev/shm on {nodes}; report the node if it repeats",
     ),
     signal.SIGSEGV: Ending("a crash in native code (SIGSEGV)", "if it repeats on {nodes} only, report the node"),
     signal.SIGILL: Ending(
@@ -54,11 +54,11 @@ SIGNALS = {
 CODES = {
     126: Ending(
         "a program cannot be executed on the node (exit 126)",
-        "the environment must be visible and executable on the nodes: check its path, `modules` and `before`",
+        "the nodes must be able to run the environment (`modules`, noexec)",
     ),
     127: Ending(
         "a program is not on the node (exit 127)",
-        "the environment must be visible on the nodes: check its path, `modules` and `before` in the profile",
+        "the nodes must see the environment (path, `modules`, `before`)",
     ),
 }
 OTHER_SIGNALS = {

@@ -35,7 +35,7 @@ def test_a_budget_that_is_used_up_is_never_waited_out(reason: str) -> None:
     assert meaning is not None
     assert meaning.kind == "stuck"
     assert "used up" in meaning.sentence
-    assert "the owner of the account" in meaning.action
+    assert "the account's owner" in meaning.action
 
 
 @pytest.mark.parametrize("reason", AT_ONCE)
