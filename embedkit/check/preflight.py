@@ -18,6 +18,7 @@ from embedkit.check.node import (
     PROFILE,
     describe_gpus,
     gpu_problem,
+    held_memory,
     import_problem,
     run_probe,
     version_problems,
@@ -37,8 +38,8 @@ from embedkit.embed import (
     embed_canary,
     finished_engine,
 )
-from embedkit.engines import Engine, installed_engine, start_engine
-from embedkit.errors import EmbedkitError, PreflightFailed
+from embedkit.engines import Engine, describe_holders, installed_engine, own_gpu, start_engine
+from embedkit.errors import EmbedkitError, GpuHeld, PreflightFailed
 from embedkit.job import current_job
 from embedkit.model import load_tokenizer, require_same_model
 from embedkit.prepare import engine_settings, read_plan
@@ -67,6 +68,8 @@ class Checks:
         """Turn any error in the block into a PreflightFailed of this check."""
         try:
             yield
+        except GpuHeld as error:  # a fault of the node: a rerun stays away from it
+            raise GpuHeld(str(self._failed(name, str(error)))) from error
         except EmbedkitError as error:
             raise self._failed(name, str(error)) from error
         except OSError as error:
@@ -92,6 +95,7 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
 
     Raises:
         PreflightFailed: a check failed. The message names the check, the node and the fix.
+        GpuHeld: the same, and the cause is that another process uses the GPU's memory.
         EngineDiffers: shards of this run are finished, and this node's GPU model or versions are not theirs.
     """
     config = read(run.config, RunConfig)
@@ -197,6 +201,9 @@ def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None
     if device == "cuda":
         with checks.named("gpu"):
             problem = gpu_problem(found, gpus)
+            held = held_memory(found)
+            if problem is not None and held is not None:
+                raise GpuHeld(f"{problem}. On GPU {held[0]}, {describe_holders(own_gpu(held[0]), held[1])}")
             if problem is not None:
                 raise EmbedkitError(problem)
         if found.gpus:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedkit.documents import RunConfig, read
 from embedkit.embed import StopAtChunk, StoppedAtChunk, durable_chunks
-from embedkit.errors import EmbedkitError, GpuDiffers
+from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld
 from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
 from embedkit.storage import release_ended
@@ -73,7 +73,7 @@ class SlurmJob:
                     self._record("failed", str(error), error.code)
                 else:
                     self._record("failed", f"{type(error).__name__}: {error}")
-                if isinstance(error, GpuDiffers) and self._shard is not None:
+                if isinstance(error, GpuDiffers | GpuHeld) and self._shard is not None:
                     _keep_waiting_tasks_off_this_node(self._run)
                 return code
         self._record("finished")
@@ -224,7 +224,7 @@ class GroupJob(SlurmJob):
             jobs = [Job(name, embed_in_worker, own) for name, own in arguments.items()]
             queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), scratch)
             queue.run(jobs, lambda: None, on_end)
-        if GpuDiffers.code in codes:
+        if codes & {GpuDiffers.code, GpuHeld.code}:
             _keep_waiting_tasks_off_this_node(self._run)
         if stopped:
             raise StoppedAtChunk
