@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from embedkit.run import RunFolder
@@ -26,7 +27,10 @@ def run_test_only(profile: Profile, stage: Stage) -> Finding:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             return warning("sbatch", requested="--test-only", actual=f"no answer in {TIMEOUT_SECONDS} s")
-    return parse_test_only(done.returncode, done.stdout + done.stderr)
+    finding = parse_test_only(done.returncode, done.stdout + done.stderr)
+    if job.array and finding.level == "refused" and "array" in finding.actual.lower():
+        return replace(finding, key="array", fix="false, if this site refuses job arrays")
+    return finding
 
 
 def parse_test_only(code: int, text: str) -> Finding:
