@@ -55,8 +55,8 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
     except BaseException as error:
         outcome = _rollback(record, done)
         if isinstance(error, SbatchError | OSError):
-            fit = _fitting(calls, done) if isinstance(error, SbatchError) else ""
-            raise EmbedkitError(f"{job.name} was not submitted: {error}{fit}\n{outcome}") from None
+            advice = _advice(job, calls, done, str(error)) if isinstance(error, SbatchError) else ""
+            raise EmbedkitError(f"{job.name} was not submitted: {error}{advice}\n{outcome}") from None
         log.error(outcome)
         raise
     return done
@@ -68,16 +68,20 @@ def _add_id(ids: dict[str, str], job: ChainJob, line: Submission) -> None:
         ids[name] = f"{ids[name]}:{line.job}" if name in ids else f"{line.job}"
 
 
-def _fitting(calls: Sequence[ChainJob], done: Sequence[Submission]) -> str:
-    """Say how many jobs were accepted before the one that was refused, if embed is submitted without an array."""
+def _advice(job: ChainJob, calls: Sequence[ChainJob], done: Sequence[Submission], error: str) -> str:
+    """What to do about a job that sbatch refused: an array, or one of the many jobs of embed without an array."""
+    if job.array:
+        hint = "\nif this site refuses job arrays, write array = false under [embed] of the profile"
+        return hint if "array" in error.lower() else ""
     embed = [job for job in calls if job.indices and not job.as_array]
     if not embed or not done:
         return ""
     fit = max(len(done) - (len(calls) - len(embed)), 0) * embed[0].per_job
-    return (
-        f"\nsbatch accepted {len(done)} of {len(calls)} jobs before it. If the site limits how many jobs a user may "
-        f"have, {fit} shards fit: a new run can have so many (--shards), a rerun can name some (--shard)"
+    fitting = (
+        f". If the site limits how many jobs a user may have, {fit} shards fit: make a new run with --shards {fit}, or "
+        "rerun some shards with --shard"
     )
+    return f"\nsbatch accepted {len(done)} of {len(calls)} jobs before it{fitting if fit else ''}"
 
 
 def _intent(profile: Profile, job: ChainJob, why: str) -> Submission:

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from embedkit.run import RunFolder
@@ -24,7 +25,10 @@ def run_test_only(profile: Profile, stage: Stage) -> Finding:
         code, out, err = run_sbatch("--test-only", str(path), while_waiting=_report, seconds=TIMEOUT_SECONDS)
     if code is None:
         return warning("sbatch", requested="--test-only", actual=f"no answer in {TIMEOUT_SECONDS} s")
-    return parse_test_only(code, out + err)
+    finding = parse_test_only(code, out + err)
+    if job.array and finding.level == "refused" and "array" in finding.actual.lower():
+        return replace(finding, key="array", fix="false, if this site refuses job arrays")
+    return finding
 
 
 def _report(seconds: float) -> bool:
