@@ -2,10 +2,12 @@
 
 import click
 
+from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import run_argument
-from jobs.output import print_lines
+from jobs.output import print_lines, print_note
+from jobs.slurm import job_list
 from jobs.submit import cancel_run
 
 
@@ -19,10 +21,14 @@ def cancel(folder: RunFolder) -> None:
     """
     use_cluster_of_run(folder)
     done = cancel_run(folder)
+    for note in done.notes:
+        print_note(f"note: {note}")
+    if done.left:
+        raise EmbedkitError(done.left)
     for stage, state, count in done.tasks:
         print_lines(f"cancelled: {count} {stage} {state}")
     if done.jobs:
-        print_lines(f"jobs {', '.join(done.jobs)}; running tasks drop their unfinished chunks and end within seconds")
+        print_lines(f"jobs {job_list(done.jobs)}; running tasks drop their unfinished chunks and end within seconds")
     if done.process is not None:
         print_lines(f"interrupted: process {done.process}")
     if not done.jobs and done.process is None:

@@ -1,4 +1,7 @@
-"""`python -m jobs.node.job STAGE RUN`: the command of each Slurm job of a run. An array's index is the shard."""
+"""`python -m jobs.node.job STAGE RUN`: the command of each Slurm job of a run.
+
+The shard of embed is the array index, or --shard where each shard is a job of its own.
+"""
 
 import argparse
 import logging
@@ -20,8 +23,16 @@ from jobs.node.scratch import node_scratch, pack_compiled, scratch_roots
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.profiles import STAGES, Stage
-from jobs.records import MAX_ATTEMPTS_WITHOUT_PROGRESS, Attempts, EventKind, failed_preflight, group_of, log_name
-from jobs.slurm import array_indices, exclude_from_waiting_tasks, job_id, may_run, state_of
+from jobs.records import (
+    MAX_ATTEMPTS_WITHOUT_PROGRESS,
+    Attempts,
+    EventKind,
+    Submissions,
+    failed_preflight,
+    group_of,
+    log_name,
+)
+from jobs.slurm import array_indices, exclude_from_waiting_tasks, job_id, may_run, queue, state_of
 from jobs.slurm_environment import array_index, job_of_this_process
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
@@ -31,11 +42,12 @@ log = logging.getLogger("embedkit")
 class SlurmJob:
     """One attempt at one job of a run. `allow_mixed`: accept shards of different engines."""
 
-    def __init__(self, stage: Stage, run: RunFolder, allow_mixed: bool = False) -> None:
+    def __init__(self, stage: Stage, run: RunFolder, allow_mixed: bool = False, shard: int | None = None) -> None:
+        """`shard`: the shard of embed; None for other stages."""
         self._stage = stage
         self._run = run
         self._allow_mixed = allow_mixed
-        self._shard = array_index() if stage == "embed" else None
+        self._shard = shard
         self._attempts = Attempts(run, stage, self._shard)
         self._signals = SignalWatcher(self._stop)
 
@@ -121,10 +133,10 @@ class SlurmJob:
 
 
 class GroupJob(SlurmJob):
-    """One attempt at an array task with several shards: one worker per shard, side by side, each with its own GPU."""
+    """One attempt at a task with several shards: one worker per shard, side by side, each with its own GPU."""
 
     def __init__(self, run: RunFolder, shards: Sequence[int], workers: int, allow_mixed: bool = False) -> None:
-        super().__init__("embed", run, allow_mixed)
+        super().__init__("embed", run, allow_mixed, shards[0])
         self._workers = workers
         self._open = {shard: Attempts(run, "embed", shard) for shard in shards}
         """The attempts files of the shards that have not ended."""
@@ -182,14 +194,20 @@ class GroupJob(SlurmJob):
 
 
 def _keep_waiting_tasks_off_this_node(run: RunFolder) -> None:
-    """Exclude this node from the tasks of this job's array that have not started. Logs the result; raises nothing."""
+    """Exclude this node from the tasks of embed that have not started. Logs the result; raises nothing."""
     job = current_job()
     is_shard_finished = any(run.shard(0).parent.glob("*/manifest.json"))
     try:
-        if exclude_from_waiting_tasks(job_id(job.name), job.node, others_fit=is_shard_finished):
-            log.info("the array's waiting tasks will not start on %s", job.node)
+        jobs = [job_id(job.name)] if array_index() is not None else _jobs_of_embed(run)
+        if exclude_from_waiting_tasks(jobs, job.node, others_fit=is_shard_finished):
+            log.info("the waiting tasks of embed will not start on %s", job.node)
     except EmbedkitError as error:
-        log.warning("the array's waiting tasks may still start on %s: %s", job.node, error)
+        log.warning("the waiting tasks of embed may still start on %s: %s", job.node, error)
+
+
+def _jobs_of_embed(run: RunFolder) -> list[str]:
+    """The ids of the queued and running jobs of embed, where each task is a job."""
+    return list(dict.fromkeys(live.task.job for live in Submissions(run).live(queue()) if live.stage == "embed"))
 
 
 def main() -> None:
@@ -197,9 +215,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("run", type=Path)
+    parser.add_argument("--shard", type=int, help="the shard of embed in a job that is no array")
     parser.add_argument(
         "--shards",
-        help="all shards of the array, cut into groups of --per-job; the array index is the first of a group",
+        help="all shards of the array, cut into groups of --per-job; the array index is the first of a group. "
+        "Without an array: one group",
     )
     parser.add_argument("--per-job", type=int, default=1)
     parser.add_argument("--allow-mixed", action="store_true", help="accept shards that different engines made")
@@ -207,16 +227,25 @@ def main() -> None:
     log_to_stderr()
     enter_job(job_of_this_process())
     run = RunFolder(arguments.run)
-    index = array_index()
-    if index is None and arguments.stage == "embed":
-        parser.error("embed runs in a job array only: start it with sbatch --array")
+    shards = _shards(arguments) if arguments.stage == "embed" else ()
+    if shards == () and arguments.stage == "embed":
+        parser.error("embed needs a shard: start it with sbatch --array, or add --shard")
     job: SlurmJob
-    if arguments.shards is None or index is None:
-        job = SlurmJob(arguments.stage, run, arguments.allow_mixed)
+    if arguments.shards is not None and shards:
+        job = GroupJob(run, shards, arguments.per_job, arguments.allow_mixed)
     else:
-        group = group_of(index, array_indices(arguments.shards), arguments.per_job)
-        job = GroupJob(run, group, arguments.per_job, arguments.allow_mixed)
+        job = SlurmJob(arguments.stage, run, arguments.allow_mixed, *shards)
     sys.exit(job.run())
+
+
+def _shards(arguments: argparse.Namespace) -> tuple[int, ...]:
+    """The shards of this task of embed: by the array index, or as named; none if neither is there."""
+    index = array_index()
+    if arguments.shards is not None:
+        shards = array_indices(arguments.shards)
+        return shards if index is None else group_of(index, shards, arguments.per_job)
+    shard = arguments.shard if index is None else index
+    return () if shard is None else (shard,)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,10 @@ class Resources:
     """The node's GPUs come without being requested, as where whole nodes are given out."""
     gpus_per_job: int = 1
     """Workers of one embed task. Each has one GPU and embeds one shard at a time."""
+    array: bool = True
+    """The shards are one job array. False: one job per task of embed, where a site refuses arrays."""
     signal_seconds: int = 120
     """Seconds before the time limit at which Slurm signals a task."""
-    array: bool = True
-    """False: one job per shard."""
     requeue: bool = True
     """False: a stopped task ends, and only a rerun continues it."""
     comment: bool | str = True
@@ -151,7 +151,7 @@ KEY_OF_OPTION = {
 """Options of sbatch that a key of the profile sets."""
 
 SET_BY_EMBEDKIT = {
-    "array": "the tasks of the array are the shards",
+    "array": "the tasks of the array are the shards (array = false: one job per shard)",
     **dict.fromkeys(("dependency", "kill-on-invalid-dep"), "a stage waits for the one before it"),
     **dict.fromkeys(("output", "error", "open-mode"), "logs are in the run's folder, and a restart appends to them"),
     "job-name": "embedkit uses it to find its jobs again",

@@ -1,7 +1,8 @@
 """`submissions.jsonl`: every sbatch of a run, recorded before the call and after it.
 
 The line before the call has a tag, which the job carries in its comment. So a job is found again by its tag even if the
-command that submitted it was killed before it could record the job's id.
+command that submitted it was killed before it could record the job's id. Where a site changes comments, it is found by
+its name and its working folder.
 """
 
 import os
@@ -13,11 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from embedkit.documents import FORMAT, Document, decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage import fsync_folder
 from jobs.profiles import Resources, Stage
+from jobs.records.find_line import LineFinder
 from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG, log_name
 from jobs.slurm import Task, array_indices, chosen_cluster
@@ -28,23 +32,27 @@ COMMENT_PREFIX = "embedkit-"
 class Submission(Document, frozen=True):
     """One line: `asked` before sbatch, `submitted` after it, `cancelled` if embedkit cancelled these tasks.
 
+    `refused`: sbatch failed, and Slurm had no such job.
+
     Attributes:
-        job: the job's id; None in `asked`.
+        job: the job's id; None in `asked` and `refused`.
         array: sbatch's --array; "" for a job that is no array.
         time: minutes; None for the site's default.
         mem: MB per task; None for the site's default.
         cpus: CPUs per task.
         gpus: GPUs per task.
-        shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
+        shards: all shards of the array, if a task has several, in groups of `per_job`; else "". Of a job of embed that
+            is no array: its shards.
         profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
         profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
         allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
         clusters: the cluster that the job is on; "" for the one that the submitting machine belonged to.
         variables: environment variables that set keys which the profile leaves out. A later rerun uses them again.
+        parallel: shards of the run that may be embedded at once, of a job of embed that is no array.
     """
 
     format: int
-    what: Literal["asked", "submitted", "cancelled"]
+    what: Literal["asked", "submitted", "cancelled", "refused"]
     at: str
     tag: str
     stage: Stage
@@ -63,6 +71,7 @@ class Submission(Document, frozen=True):
     allow_mixed: bool = False
     clusters: str = ""
     variables: dict[str, str] = {}  # noqa: RUF012 (msgspec copies it)
+    parallel: int | None = None
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -78,28 +87,39 @@ class Submission(Document, frozen=True):
     @property
     def shards_at_once(self) -> int | None:
         """How many shards may be embedded at once; None without a limit."""
-        return None if self.tasks_at_once is None else self.tasks_at_once * self.per_job
+        return self.parallel if self.tasks_at_once is None else self.tasks_at_once * self.per_job
 
     @property
-    def groups(self) -> dict[int, tuple[int, ...]]:
-        """The shards of each task of the array, by array index; empty for a job that is no array."""
+    def groups(self) -> dict[int | None, tuple[int, ...]]:
+        """The shards of each task by array index, by None for a job that is no array; empty without shards."""
         if not self.shards:
             return {index: (index,) for index in self.indices}
+        if not self.array:
+            return {None: array_indices(self.shards)}
         found = {group[0]: group for group in groups(array_indices(self.shards), self.per_job)}
         return {index: found[index] for index in self.indices}
 
-    def shards_of(self, index: int) -> tuple[int, ...]:
-        """The shards of one task of the array."""
-        return self.groups.get(index, (index,))
+    def shards_of(self, index: int | None) -> tuple[int, ...]:
+        """The shards of one task of the array, or of the job if it is no array (None)."""
+        return self.groups.get(index, () if index is None else (index,))
 
     @property
-    def index_of(self) -> dict[int, int]:
-        """The array index of each shard."""
+    def index_of(self) -> dict[int, int | None]:
+        """The array index of each shard; None in a job that is no array."""
         return {shard: index for index, group in self.groups.items() for shard in group}
 
     def log_of(self, index: int | None) -> str:
-        """The name of the log that Slurm itself writes for a task."""
-        return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
+        """The name of the log that Slurm itself writes for a task; `index` is None for a job that is no array."""
+        if index is None and self.shards and not self.array:
+            index = array_indices(self.shards)[0]
+        if index is not None and self.shards and self.per_job > 1:
+            return f"{GROUP_LOG}{index:05d}"
+        return log_name(self.stage, index)
+
+    @property
+    def job_name(self) -> str:
+        """The name of the job without that of the run: its stage; that of its log if it is one of many for embed."""
+        return self.stage if self.array else self.log_of(None)
 
     @property
     def dependency_ids(self) -> tuple[str, ...]:
@@ -109,17 +129,19 @@ class Submission(Document, frozen=True):
 
 @dataclass(frozen=True)
 class LiveTask:
-    """A queued or running task of a run, with its stage and the shards that it embeds."""
+    """A queued or running task of a run: its stage, its shards, and the ids of the jobs that it was to wait for."""
 
     task: Task
     stage: Stage
     shards: tuple[int, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class Submissions:
     """Reads and appends to a run's `submissions.jsonl`."""
 
     def __init__(self, run: RunFolder) -> None:
+        self._run = run
         self._path: Path = run.submissions
 
     def read(self) -> list[Submission]:
@@ -154,15 +176,32 @@ class Submissions:
         if is_new:
             fsync_folder(self._path.parent)
 
+    def add_answer(
+        self, line: Submission, what: Literal["submitted", "cancelled", "refused"], job: str | None
+    ) -> Submission:
+        """Append what became of a call of sbatch, at the time of its first line; returns the line."""
+        answer = msgspec.structs.replace(line, what=what, job=job)
+        self.add(answer)
+        return answer
+
     def live(self, queue: list[Task]) -> list[LiveTask]:
-        """The tasks of the queue that belong to this run, by their job id or by the tag in their comment."""
+        """The tasks of the queue that belong to this run.
+
+        They are known by their job id, the tag in their comment, or their name and working folder.
+        """
+        finder = LineFinder(self._run, self.read())
+        found = [(task, finder.find(task)) for task in queue]
+        return [
+            LiveTask(task, line.stage, _shards(task, line), line.dependency_ids)
+            for task, line in found
+            if line is not None
+        ]
+
+    def unanswered(self) -> list[Submission]:
+        """The lines before an sbatch after which neither an id nor a refusal was recorded: such a job may exist."""
         lines = self.read()
-        lines = [line for line in lines if line.what != "cancelled"]  # which may include only some of the tasks
-        lines = [line for line in lines if _may_be_on(line, chosen_cluster())]
-        by_job = {line.job: line for line in lines if line.job is not None}
-        by_tag = {COMMENT_PREFIX + line.tag: line for line in lines}
-        found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
-        return [LiveTask(task, line.stage, _shards(task, line)) for task, line in found if line is not None]
+        settled = {line.tag for line in lines if line.what != "asked"}
+        return [line for line in lines if line.tag not in settled]
 
     def jobs(self, stage: Stage) -> list[str]:
         """The ids of all jobs submitted for a stage, oldest first."""
@@ -198,8 +237,9 @@ def new_submission(
     profile_sha256: str = "",
     allow_mixed: bool = False,
     variables: Mapping[str, str] | None = None,
+    parallel: int | None = None,
 ) -> Submission:
-    """The line before an sbatch; `shards` is set for an array whose tasks have several."""
+    """The line before an sbatch. `shards` and `parallel` are set as in Submission."""
     return Submission(
         format=FORMAT,
         what="asked",
@@ -221,6 +261,7 @@ def new_submission(
         allow_mixed=allow_mixed,
         clusters=resources.clusters or "",
         variables=dict(variables or {}),
+        parallel=parallel,
     )
 
 

@@ -110,8 +110,8 @@ def _by_job(observed: AttemptObservations) -> Mapping[str | None, Submission]:
 
 
 def _shards_of(line: Submission, index: int | None) -> tuple[int | None, ...]:
-    """The shards of one task of a submission; (None,) for a job that is no array."""
-    return (None,) if index is None else line.shards_of(index)
+    """The shards of one task of a submission; (None,) for a job without shards."""
+    return line.shards_of(index) or (None,)
 
 
 def _add_submissions(drafts: Sequence[Draft], observed: AttemptObservations) -> None:

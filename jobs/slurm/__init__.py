@@ -2,6 +2,7 @@
 
 from jobs.slurm.accounting import JobRecord, history
 from jobs.slurm.client import (
+    MOST_JOBS,
     QUERY_INTERVAL_SECONDS,
     TIMEOUT_SECONDS,
     Task,
@@ -12,38 +13,56 @@ from jobs.slurm.client import (
     configuration,
     has_slurm,
     job_id,
+    job_list,
     on_cluster,
     own_environment,
-    queue,
     require_slurm,
     state_of,
     use_cluster,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
+from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
+from jobs.slurm.find_jobs import Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
+from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch
+from jobs.slurm.squeue import queue
 from jobs.slurm.states import may_run
+from jobs.slurm.suspensions import suspensions
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
 __all__ = [
+    "MOST_JOBS",
     "QUERY_INTERVAL_SECONDS",
+    "SBATCH_SECONDS",
     "TIMEOUT_SECONDS",
+    "Ending",
+    "Found",
     "JobRecord",
     "Node",
     "Partition",
     "Row",
+    "SbatchAnswer",
     "Site",
     "Task",
+    "all_jobs",
     "array_indices",
     "array_spec",
+    "call_sbatch",
     "cancel",
     "chosen_cluster",
     "configuration",
     "exclude_from_waiting_tasks",
+    "explain_exit",
+    "find_in_accounting",
+    "has_ended",
     "has_slurm",
     "history",
     "host_names",
+    "is_not_found",
     "job_id",
+    "job_list",
     "listed",
+    "look_up",
     "may_run",
     "minutes_of",
     "number_of",
@@ -52,7 +71,10 @@ __all__ = [
     "queue",
     "read_site",
     "require_slurm",
+    "signal_of",
     "state_of",
+    "still_active",
+    "suspensions",
     "use_cluster",
     "with_accounts",
     "with_reservations",

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
-from jobs.slurm.states import UNKNOWN
+from jobs.slurm.states import QUEUED, UNKNOWN
 
 TIMEOUT_SECONDS = 60
+MOST_JOBS = 6
+"""A message names so many jobs one by one."""
 QUERY_INTERVAL_SECONDS = 5.0
 """Seconds between queries of a command that waits or refreshes: Slurm has other users."""
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
@@ -74,6 +76,8 @@ class Task:
     """A job, or one task of an array, that is queued or running.
 
     `start` is when it started, or is expected to start while it is pending: seconds since the epoch, None if unknown.
+    `submitted` is when it was submitted. `job_name` and `folder`, its working folder, identify it where a site changes
+    comments.
     """
 
     job: str
@@ -85,6 +89,9 @@ class Task:
     account: str = ""
     qos: str = ""
     start: float | None = None
+    job_name: str = ""
+    folder: str = ""
+    submitted: float | None = None
 
     @property
     def name(self) -> str:
@@ -94,7 +101,7 @@ class Task:
     @property
     def is_pending(self) -> bool:
         """Whether it has no node yet. A configuring task has one, which may be starting up."""
-        return self.state == "PENDING"
+        return self.state in QUEUED
 
     @property
     def never_starts(self) -> bool:
@@ -116,7 +123,10 @@ def require_slurm() -> None:
 
 
 def run_slurm(*command: str) -> str:
-    """Run one of Slurm's commands; returns its output, times in UTC. Raises EmbedkitError with its message."""
+    """Run one of Slurm's commands; returns its output without colours, times in UTC.
+
+    Raises EmbedkitError with its message.
+    """
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     try:
         done = subprocess.run(
@@ -132,8 +142,22 @@ def run_slurm(*command: str) -> str:
     except subprocess.TimeoutExpired:
         raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s{_where()}; try again later") from None
     if done.returncode:
-        raise EmbedkitError(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}{_where()}")
-    return done.stdout
+        message = plain_text(done.stderr).strip() or plain_text(done.stdout).strip() or f"exit code {done.returncode}"
+        raise EmbedkitError(f"{command[0]} failed: {message}{_where()}")
+    return plain_text(done.stdout)
+
+
+def plain_text(text: str) -> str:
+    """Text without colours, titles of windows and Windows line ends."""
+    return re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)", "", text).replace("\r", "")
+
+
+def unreadable(command: str, line: str) -> EmbedkitError:
+    """The error for output that is not what the command prints; `line`: the first line of it."""
+    return EmbedkitError(
+        f"{command} printed something that is not its answer: {line.strip()[:100]!r}. A wrapper or an alias may have "
+        f"changed {command}'s output; `type -a {command}` shows which program that is"
+    )
 
 
 @contextmanager
@@ -151,29 +175,7 @@ def own_environment() -> Iterator[None]:
 
 
 ARRAY = re.compile(r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?")
-QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%S|%k"
-"""Array id, index, state, reason, nodes, account, QOS, start (expected start if pending), comment."""
-
-
-def queue() -> list[Task]:
-    """All tasks of this user that are queued or running.
-
-    Not with `-r` (one line per task): Slurm 22.05 then leaves out the last task of `0-34:2`.
-    """
-    return parse_queue(run_slurm("squeue", "-h", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
-
-
-def parse_queue(text: str) -> list[Task]:
-    """Read the output of squeue in QUEUE_FORMAT; waiting tasks of an array share a line (`2-9%2`)."""
-    tasks = []
-    for line in text.splitlines():
-        if line.count("|") < 8 or not line.partition("|")[0].isdecimal():
-            continue  # part of a comment with a line break
-        job, index, state, reason, node, account, qos, start, comment = line.split("|", 8)
-        indices = array_indices(index) if ARRAY.fullmatch(index) else (None,)
-        begin = seconds_of(start)
-        tasks += [Task(job, number, state, reason, node, comment, account, qos, begin) for number in indices]
-    return tasks
+"""The indices of an array as Slurm writes them; a longer list may be cut, `1-9,...`."""
 
 
 def seconds_of(time: str) -> float | None:
@@ -192,8 +194,14 @@ def state_of(task: str) -> tuple[str, str]:
     try:
         text = run_slurm("scontrol", "show", "job", "-o", task)
     except EmbedkitError as error:
-        return ("" if "Invalid job id" in str(error) else UNKNOWN), ""
-    return parse_state(text)
+        return ("" if is_unknown_job(str(error)) else UNKNOWN), ""
+    state, reason = parse_state(text)
+    return (state, reason) if state or is_unknown_job(text) else (UNKNOWN, "")
+
+
+def is_unknown_job(message: str) -> bool:
+    """Whether scontrol says that it knows no such job: it has never been, or it ended and was forgotten."""
+    return re.search(r"invalid job ?id|no such job|job .*not found", message, re.IGNORECASE) is not None
 
 
 def parse_state(text: str) -> tuple[str, str]:
@@ -222,6 +230,13 @@ def parse_configuration(text: str) -> dict[str, str]:
 def job_id(job: str) -> str:
     """The id of the job or array that a task belongs to: `123` of `123_17`."""
     return job.partition("_")[0]
+
+
+def job_list(jobs: Sequence[str]) -> str:
+    """Ids of jobs for a message: `101, 102, 107` as they are, more than MOST_JOBS as ascending ranges `101-140`."""
+    if len(jobs) <= MOST_JOBS:
+        return ", ".join(jobs)
+    return array_spec(sorted(map(int, jobs))).replace(",", ", ")
 
 
 def array_spec(indices: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import submit_problem
 from jobs.submit.check_profile import default_time_of, mixed_gpus, running_limit
 from jobs.submit.fit_shards import ShardChoice
+from jobs.submit.lanes import one_by_one
 from jobs.submit.script import make_script
 from jobs.submit.site_limits import SiteLimits, SiteNow
 from jobs.submit.state import default_allow_mixed, default_analyze, default_preflight, refuse_if_active
@@ -28,6 +29,7 @@ __all__ = [
     "last_submission",
     "make_script",
     "mixed_gpus",
+    "one_by_one",
     "refuse_if_active",
     "running_limit",
     "submit_missing",

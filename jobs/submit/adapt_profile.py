@@ -74,7 +74,7 @@ def _by_shard(
     groups = {(line.job, index): group for line in lines for index, group in line.groups.items()}
     found: dict[int, list[JobRecord]] = {}
     for record in records:
-        for shard in groups.get((record.job, record.index or 0), ()):
+        for shard in groups.get((record.job, record.index), ()):
             if shard in shards:
                 found.setdefault(shard, []).append(record)
     return found

@@ -1,7 +1,7 @@
 """Read the state of a run: finished work, problems of shards, queued and running tasks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from embedkit.documents import Plan, RunConfig, ShardManifest, Success, read
@@ -11,8 +11,8 @@ from embedkit.merge import is_merge_of
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
-from jobs.records import Attempts, LiveTask, Submissions
-from jobs.slurm import chosen_cluster, configuration, has_slurm, on_cluster, queue
+from jobs.records import Attempts, LiveReader, LiveTask, Submissions
+from jobs.slurm import chosen_cluster, configuration, has_slurm, job_list, on_cluster
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""
@@ -103,7 +103,7 @@ def _read_once(
     run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None, allow_mixed: bool
 ) -> SubmissionState:
     submissions = Submissions(run)
-    live = tuple(submissions.live(queue()))  # before the manifests: a task that ends in between has written its own
+    live = known_live(run)  # before the manifests: a task that ends in between has written its own
     plan = read_plan(run, config) if run.plan.exists() else None
     manifests, problems = _manifests(run, plan, shards, allow_mixed)
     last_merge = submissions.last("merge")
@@ -146,17 +146,31 @@ def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bo
         return False
 
 
+def known_live(run: RunFolder) -> tuple[LiveTask, ...]:
+    """The queued and running tasks of a run.
+
+    Raises EmbedkitError if Slurm does not answer, or a task may run about which it does not answer.
+    """
+    live = LiveReader(run).read()
+    if live.doubt:
+        raise EmbedkitError(
+            f"{run.path}: {live.doubt}. Nothing was submitted; try again when Slurm answers. If they may be ended: "
+            f"embedkit cancel {run.path}"
+        )
+    return live.tasks
+
+
 def refuse_if_active(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
     lines = Submissions(run).read()
     if not lines or not has_slurm():
         return
     with on_cluster(lines[-1].clusters, f"the last submission of {run.path}"):
-        live = Submissions(run).live(queue())
+        live = known_live(run)
     if live:
-        jobs = sorted({f"{one.task.job} ({one.stage})" for one in live})
+        jobs = _by_stage(live)
         raise UsageError(
-            f"{run.path} is active on the cluster: jobs {', '.join(jobs)}. Wait for it, watch it with "
+            f"{run.path} is active on the cluster: jobs {jobs}. Wait for it, watch it with "
             f"`embedkit status {run.name}`, or cancel these jobs first"
         )
 
@@ -177,3 +191,11 @@ def refuse_if_elsewhere(run: RunFolder) -> None:
         raise UsageError(
             f"the jobs of this run are on cluster {there}, and these would go to {here}. {error}"
         ) from None
+
+
+def _by_stage(live: Sequence[LiveTask]) -> str:
+    """The ids of jobs for a message, by stage: `101 (prepare), 102 (embed)`."""
+    jobs: dict[Stage, set[str]] = {}
+    for one in live:
+        jobs.setdefault(one.stage, set()).add(one.task.job)
+    return ", ".join(f"{job_list(sorted(ids, key=int))} ({stage})" for stage, ids in jobs.items())

@@ -12,7 +12,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
-from jobs.records import Attempts, Submission, Submissions, record_profile
+from jobs.records import Attempts, LiveReader, Submission, Submissions, adopt_found, record_profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
 from jobs.submit.chain import as_one_chain
@@ -89,11 +89,14 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
         shards = _shard_count(run, config)
         refuse_if_elsewhere(run)
+        if not options.dry_run and Submissions(run).unanswered():
+            adopt_found(run, LiveReader(run).read())
         state = read_state(run, config, shards, options.preflight, options.analyze, allow_mixed)
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
-        plan = plan_submission(state, options.parallel, options.only, profile.stages["embed"].gpus_per_job)
+        embed = profile.stages["embed"]
+        plan = plan_submission(state, options.parallel, options.only, embed.gpus_per_job, embed.array)
         plan = replace(plan, submit=tuple(as_one_chain(plan.submit, allow_mixed)))
         indices = [index for job in plan.submit for index in job.indices or ()]
         new_reference = len(state.problems) == state.shards and any(job.stage == "preflight" for job in plan.submit)
@@ -130,9 +133,9 @@ def _shard_count(run: RunFolder, config: RunConfig) -> int:
         return config.request.shards
     if not run.plan.exists():
         raise UsageError(
-            f"{run.path}: the request has no --shards, so prepare decides their number, but the size of an array must "
-            f"be known before: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run with a "
-            "different name"
+            f"{run.path}: the request has no --shards, so prepare decides their number, but the jobs of embed are "
+            f"submitted before that: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run "
+            "with a different name"
         )
     return 0
 

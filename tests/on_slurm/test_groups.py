@@ -10,7 +10,7 @@ from embedkit.embed.shard_file import durable_chunks
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submissions
-from tests.conftest import embedkit, hash_request, snapshot
+from tests.conftest import embedkit, snapshot
 from tests.support.slurm.chains import faults, file_times, live, logs, rerun, submit, wait_ended, wait_until
 from tests.support.slurm.cluster import Cluster
 
@@ -35,14 +35,6 @@ def pairs(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.toml"
     path.write_text(PAIRS)
     return path
-
-
-@pytest.fixture(scope="session")
-def five_shards(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The same request with five shards, run on this machine."""
-    output = tmp_path_factory.mktemp("five")
-    embedkit("run", *hash_request(small_chats, tokenizer_only, output), "--shards", 5)
-    return RunFolder(output / "run")
 
 
 def workers(run: RunFolder) -> dict[int, psutil.Process]:

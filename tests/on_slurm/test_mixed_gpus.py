@@ -79,7 +79,7 @@ def test_waiting_tasks_stay_off_a_node_with_a_made_up_gpu(
     wait_ended(cluster, run)
     odd, last = (Attempts(run, "embed", shard).attempts()[-1] for shard in (1, 2))
     assert odd.error_code == "gpu-differs"
-    assert f"the array's waiting tasks will not start on {odd.node}" in logs(run, ["embed-00001.log"])
+    assert f"the waiting tasks of embed will not start on {odd.node}" in logs(run, ["embed-00001.log"])
     assert last.outcome == "finished"
     assert last.node != odd.node
 

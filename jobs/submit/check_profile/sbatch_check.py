@@ -16,9 +16,8 @@ from jobs.submit.script import make_script
 def run_test_only(profile: Profile, stage: Stage) -> Finding:
     """Run sbatch --test-only on a stage's script. It submits nothing and waits for nothing."""
     indices = (0,) if stage == "embed" else None
-    text = make_script(
-        RunFolder(Path.cwd() / "output" / "check"), profile, ChainJob(stage, indices=indices, parallel=1)
-    )
+    job = ChainJob(stage, indices=indices, parallel=1, as_array=stage != "embed" or profile.stages[stage].array)
+    text = make_script(RunFolder(Path.cwd() / "output" / "check"), profile, job)
     with tempfile.TemporaryDirectory() as folder, own_environment():
         path = Path(folder) / f"{stage}.sh"
         path.write_text(text)

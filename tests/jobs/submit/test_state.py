@@ -339,7 +339,7 @@ def test_tasks_are_found_by_their_job_or_by_the_tag_in_their_comment(run: RunFol
         Task("8", None, "PENDING", "Priority", "", "embedkit-"),
         Task("9", None, "PENDING", "Priority", "", "(null)"),
     ]
-    assert record.live(queue) == [LiveTask(queue[0], "embed", (0,))]
+    assert record.live(queue) == [LiveTask(queue[0], "embed", (0,), ("4",))]
     assert record.last("embed") is None
     assert asked.indices == (0, 1, 2)
     assert asked.dependency_ids == ("4",)
@@ -396,7 +396,7 @@ def test_scripts_of_the_stages_that_compare_engines_accept_them(run: RunFolder) 
 def test_allowed_shards_of_different_engines_are_not_made_again(
     damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.submit.state.queue", list)
+    monkeypatch.setattr("jobs.records.live.queue", list)
     path = damaged_run.shard_manifest(2)
     manifest = read(path, ShardManifest)
     write(path, replace_fields(manifest, engine=replace_fields(manifest.engine, gpu="other")))
@@ -535,7 +535,8 @@ def test_a_task_that_only_the_second_look_shows_is_not_lost(
         [],
         [Task("7", shard, "PENDING", "BeginTime", "", COMMENT_PREFIX + asked.tag) for shard in range(3)],
     ]
-    monkeypatch.setattr("jobs.submit.state.queue", lambda: looks.pop(0))
+    monkeypatch.setattr("jobs.records.live.queue", lambda: looks.pop(0))
+    monkeypatch.setattr("jobs.records.live.all_jobs", list)
     monkeypatch.setattr("jobs.submit.state.SECOND_LOOK_SECONDS", 0.0)
     state = read_state(prepared_run, read(prepared_run.config, RunConfig), 3)
     assert [job.stage for job in plan_submission(state, 4).submit] == ["merge"]
@@ -546,7 +547,7 @@ def test_shards_of_a_queued_group_need_no_second_look(prepared_run: RunFolder, m
     asked = new_submission("embed", "0,2", "", "submit", "test", Resources(gpus_per_job=2), shards="0-2")
     Submissions(prepared_run).add(asked)
     looks = [[Task("7", shard, "PENDING", "Priority", "", COMMENT_PREFIX + asked.tag) for shard in (0, 2)]]
-    monkeypatch.setattr("jobs.submit.state.queue", lambda: looks.pop(0))
+    monkeypatch.setattr("jobs.records.live.queue", lambda: looks.pop(0))
     assert read_state(prepared_run, read(prepared_run.config, RunConfig), 3).embedding == {0, 1, 2}
 
 
