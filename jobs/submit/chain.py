@@ -27,8 +27,8 @@ class ChainJob:
     `after_ok` and `after_any` are dependencies: job ids, or names of earlier jobs of the same chain. `indices` are the
     shards of embed, None for other stages. `parallel` shards may run at once. Each task embeds `per_job` shards side by
     side. `allow_mixed`: it accepts shards that different engines made. `as_array`: embed is a job array.
-    `lanes`: the jobs of embed that are on the cluster already, for embed without an array (jobs/submit/lanes.py).
     `is_last`: no job of the chain follows it.
+    `lanes`: the jobs of embed that are on the cluster already, for embed without an array (jobs/submit/lanes.py).
     """
 
     stage: Stage
