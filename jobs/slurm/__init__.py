@@ -1,6 +1,7 @@
 """Asking Slurm: the queue, the accounting and the cluster's own description."""
 
 from jobs.slurm.accounting import JobRecord, history
+from jobs.slurm.chosen_cluster import chosen_cluster, on_cluster, use_cluster
 from jobs.slurm.client import (
     MOST_JOBS,
     QUERY_INTERVAL_SECONDS,
@@ -9,16 +10,13 @@ from jobs.slurm.client import (
     array_indices,
     array_spec,
     cancel,
-    chosen_cluster,
     configuration,
     has_slurm,
     job_id,
     job_list,
-    on_cluster,
     own_environment,
     require_slurm,
     state_of,
-    use_cluster,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
 from jobs.slurm.commands import PIPE_FOLDER, start_command
