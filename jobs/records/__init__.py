@@ -18,15 +18,8 @@ from jobs.records.live import LiveReader, LiveTasks, adopt_found
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
 from jobs.records.own_records import own_records
 from jobs.records.recorded_profiles import changed_note, record_profile, recorded_profile
-from jobs.records.submissions import (
-    COMMENT_PREFIX,
-    LiveTask,
-    Submission,
-    Submissions,
-    new_submission,
-    now,
-    seconds_since_epoch,
-)
+from jobs.records.submission import COMMENT_PREFIX, Submission, new_submission, now, seconds_since_epoch
+from jobs.records.submissions import LiveTask, Submissions
 
 __all__ = [
     "ATTEMPTS_SUFFIX",

@@ -22,7 +22,7 @@ from embedkit.job import current_job
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records.log_names import ATTEMPTS_SUFFIX, log_name
-from jobs.records.submissions import now
+from jobs.records.submission import now
 
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 """After so many attempts without progress, a job is not started again automatically."""

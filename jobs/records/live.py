@@ -13,7 +13,8 @@ from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records.attempts import Attempts
 from jobs.records.find_line import LineFinder
-from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
+from jobs.records.submission import Submission, seconds_since_epoch
+from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm import Task, all_jobs, has_ended, job_id, look_up, queue
 
 SEARCH_SECONDS = 3600.0

@@ -7,7 +7,7 @@ import pytest
 
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
-from jobs.records.submissions import Submission
+from jobs.records.submission import Submission
 from tests.conftest import embedkit, hash_request, snapshot
 from tests.on_slurm.test_submit import cancel, lines_of, profile, stand_in
 from tests.support.slurm.chains import faults, file_times, jobs_of, logs, rerun, submit, wait_ended, wait_until

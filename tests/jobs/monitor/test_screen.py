@@ -9,7 +9,8 @@ from jobs.monitor.observations import RunObservations
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
 from jobs.records.attempts import Attempt
-from jobs.records.submissions import LiveTask, Submission
+from jobs.records.submission import Submission
+from jobs.records.submissions import LiveTask
 from jobs.slurm.accounting import JobRecord
 from jobs.slurm.client import Task
 from tests.jobs.monitor.test_overview import LONG_AGO, NOW, RUN, event, shard, shown, status, submission

@@ -14,7 +14,8 @@ from jobs.profiles import sbatch_parameters
 from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources
 from jobs.records.attempts import Attempts
-from jobs.records.submissions import Submissions, new_submission
+from jobs.records.submission import new_submission
+from jobs.records.submissions import Submissions
 from jobs.slurm import JobRecord
 from jobs.submit.adapt_profile import _nodes_with_moved_canary, adapt_profile
 from jobs.submit.submit_missing import _failures

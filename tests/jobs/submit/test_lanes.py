@@ -12,7 +12,8 @@ from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Profile, Resources
-from jobs.records.submissions import LiveTask, Submission, Submissions
+from jobs.records.submission import Submission
+from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import Task, job_list
 from jobs.submit import sbatch
 from jobs.submit.accepted_shards import shard_limits

@@ -19,7 +19,8 @@ from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources, Stage
 from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, NO_PROGRESS, Attempts
 from jobs.records.groups import group_of, groups
-from jobs.records.submissions import COMMENT_PREFIX, LiveTask, Submissions, new_submission
+from jobs.records.submission import COMMENT_PREFIX, new_submission
+from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import (
     Task,
     array_indices,
