@@ -60,3 +60,8 @@ def print_json(value: object) -> None:
 def print_error(message: str) -> None:
     """Print an error message to standard error, after the name of the program."""
     click.echo(f"embedkit: {message}", err=True)
+
+
+def print_note(line: str) -> None:
+    """Print a line about what goes on to standard error."""
+    click.echo(line.translate(_CONTROL), err=True)

@@ -2,9 +2,11 @@
 
 import click
 
+from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
+from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import run_argument
-from jobs.output import print_lines
+from jobs.output import print_lines, print_note
 from jobs.slurm import job_list
 from jobs.submit import cancel_run
 
@@ -17,7 +19,12 @@ def cancel(folder: RunFolder) -> None:
     It also interrupts an `embedkit run` of it on this machine. Finished chunks are kept; `embedkit rerun RUN`
     continues from there.
     """
+    use_cluster_of_run(folder)
     done = cancel_run(folder)
+    for note in done.notes:
+        print_note(f"note: {note}")
+    if done.left:
+        raise EmbedkitError(done.left)
     for stage, state, count in done.tasks:
         print_lines(f"cancelled: {count} {stage} {state}")
     if done.jobs:

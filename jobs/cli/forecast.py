@@ -22,6 +22,7 @@ from jobs.profiles import Profile, Resources
 from jobs.submit import (
     ChainJob,
     SiteLimits,
+    as_one_chain,
     default_allow_mixed,
     default_analyze,
     default_preflight,
@@ -79,7 +80,7 @@ def print_forecast(
     embed = profile.stages["embed"]
     jobs = whole_chain(shards, parallel, preflight, embed.gpus_per_job, analyze, embed.array)
     allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
-    jobs = [replace(job, allow_mixed=allow_mixed) for job in jobs]
+    jobs = as_one_chain(jobs, allow_mixed)
     print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
     if warning:
         print_lines(f"WARNING  {warning}")

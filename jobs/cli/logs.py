@@ -9,6 +9,7 @@ import click
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
+from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import gathered_into, run_argument
 from jobs.monitor import Overview, StatusCollector, follow, newest_attempt, selected
 from jobs.output import print_lines
@@ -54,6 +55,7 @@ def logs(folder: RunFolder, options: LogOptions) -> None:
 
     The complete logs are in the run's folder logs/.
     """
+    use_cluster_of_run(folder)
     collector = StatusCollector(folder)
     if options.failed:
         _print_failed(folder, collector.collect(), options)

@@ -1,5 +1,7 @@
 """What `submit` and `rerun` share: options of the jobs, and the summary of what was submitted."""
 
+import logging
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +13,15 @@ from embedkit.documents import RunConfig
 from embedkit.engines import engine_facts
 from embedkit.run import RunFolder, program
 from embedkit.versions import environment
+from jobs.cli.clusters import use_cluster_of
 from jobs.cli.options import with_options
 from jobs.output import print_lines
-from jobs.profiles import Profile, load_profile
-from jobs.records import changed_note, recorded_profile
+from jobs.profiles import Profile, load_profile, read_variables
+from jobs.records import Submissions, changed_note, recorded_profile
 from jobs.slurm import MOST_JOBS, array_spec, job_list
 from jobs.submit import ChainJob, SubmissionResult, last_submission
+
+log = logging.getLogger("embedkit")
 
 R = TypeVar("R")
 MOST_FAILURES = 10
@@ -44,16 +49,39 @@ def job_options(command: Callable[..., R]) -> Callable[..., R]:
 def profile_again(run: RunFolder, typed: str | None) -> Profile:
     """The profile of the option --profile, else the recorded one; prints a note if its file has changed since.
 
+    The environment fills keys that it leaves out, as in `with_environment`.
+
     Raises:
         UsageError: the profile is not valid or cannot be read.
         EmbedkitError: the run was never submitted, or its copy of the profile is damaged.
     """
     if typed is not None:
-        return load_profile(typed)
+        return with_environment(load_profile(typed), run)
     before = last_submission(run)
     profile = recorded_profile(run, before)
     print_lines(*changed_note(before))
-    return profile
+    return with_environment(profile, run)
+
+
+def with_environment(profile: Profile, run: RunFolder | None = None) -> Profile:
+    """The profile with the keys that variables such as SBATCH_ACCOUNT fill; prints a line for each.
+
+    From here on Slurm's commands ask the profile's cluster.
+
+    Args:
+        profile: as its file has it.
+        run: the run that is submitted again; it keeps the variables of its last submission. None for a new run.
+
+    Raises:
+        UsageError: a variable names several clusters.
+    """
+    lines = Submissions(run).read() if run is not None else []
+    found = read_variables(profile, os.environ, lines[-1].variables if lines else None)
+    print_lines(*found.used)
+    if found.ignored:
+        log.warning("%s", found.ignored)
+    use_cluster_of(found.profile)
+    return found.profile
 
 
 def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) -> None:

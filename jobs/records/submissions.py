@@ -1,25 +1,30 @@
 """`submissions.jsonl`: every sbatch of a run, recorded before the call and after it.
 
 The line before the call has a tag, which the job carries in its comment. So a job is found again by its tag even if the
-command that submitted it was killed before it could record the job's id.
+command that submitted it was killed before it could record the job's id. Where a site changes comments, it is found by
+its name and its working folder.
 """
 
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+
+import msgspec
 
 from embedkit.documents import FORMAT, Document, decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage import fsync_folder
 from jobs.profiles import Resources, Stage
+from jobs.records.find_line import LineFinder
 from jobs.records.groups import groups
 from jobs.records.log_names import GROUP_LOG, log_name
-from jobs.slurm import Task, array_indices
+from jobs.slurm import Task, array_indices, chosen_cluster
 
 COMMENT_PREFIX = "embedkit-"
 
@@ -27,8 +32,10 @@ COMMENT_PREFIX = "embedkit-"
 class Submission(Document, frozen=True):
     """One line: `asked` before sbatch, `submitted` after it, `cancelled` if embedkit cancelled these tasks.
 
+    `refused`: sbatch failed, and Slurm had no such job.
+
     Attributes:
-        job: the job's id; None in `asked`.
+        job: the job's id; None in `asked` and `refused`.
         array: sbatch's --array; "" for a job that is no array.
         time: minutes; None for the site's default.
         mem: MB per task; None for the site's default.
@@ -40,10 +47,12 @@ class Submission(Document, frozen=True):
         profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
         allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
         parallel: shards of the run that may be embedded at once, of a job of embed that is no array.
+        clusters: the cluster that the job is on; "" for the one that the submitting machine belonged to.
+        variables: environment variables that set keys which the profile leaves out. A later rerun uses them again.
     """
 
     format: int
-    what: Literal["asked", "submitted", "cancelled"]
+    what: Literal["asked", "submitted", "cancelled", "refused"]
     at: str
     tag: str
     stage: Stage
@@ -61,6 +70,8 @@ class Submission(Document, frozen=True):
     profile_sha256: str = ""
     allow_mixed: bool = False
     parallel: int | None = None
+    clusters: str = ""
+    variables: dict[str, str] = {}  # noqa: RUF012 (msgspec copies it)
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -130,6 +141,7 @@ class Submissions:
     """Reads and appends to a run's `submissions.jsonl`."""
 
     def __init__(self, run: RunFolder) -> None:
+        self._run = run
         self._path: Path = run.submissions
 
     def read(self) -> list[Submission]:
@@ -164,27 +176,51 @@ class Submissions:
         if is_new:
             fsync_folder(self._path.parent)
 
+    def add_answer(
+        self, line: Submission, what: Literal["submitted", "cancelled", "refused"], job: str | None
+    ) -> Submission:
+        """Append what became of a call of sbatch, at the time of its first line; returns the line."""
+        answer = msgspec.structs.replace(line, what=what, job=job)
+        self.add(answer)
+        return answer
+
+    def on_chosen_cluster(self) -> list[Submission]:
+        """The lines whose jobs may be on the cluster that Slurm's commands ask."""
+        return [line for line in self.read() if _may_be_on(line, chosen_cluster())]
+
     def live(self, queue: list[Task]) -> list[LiveTask]:
-        """The tasks of the queue that belong to this run, by their job id or by the tag in their comment."""
-        lines = self.read()
-        lines = [line for line in lines if line.what != "cancelled"]  # which may include only some of the tasks
-        by_job = {line.job: line for line in lines if line.job is not None}
-        by_tag = {COMMENT_PREFIX + line.tag: line for line in lines}
-        found = [(task, by_job.get(task.job) or by_tag.get(task.comment)) for task in queue]
+        """The tasks of the queue that belong to this run.
+
+        They are known by their job id, the tag in their comment, or their name and working folder.
+        """
+        finder = LineFinder(self._run, self.on_chosen_cluster())
+        found = [(task, finder.find(task)) for task in queue]
         return [
             LiveTask(task, line.stage, _shards(task, line), line.dependency_ids)
             for task, line in found
             if line is not None
         ]
 
+    def unanswered(self) -> list[Submission]:
+        """The lines before an sbatch after which neither an id nor a refusal was recorded: such a job may exist."""
+        lines = self.on_chosen_cluster()
+        settled = {line.tag for line in lines if line.what != "asked"}
+        return [line for line in lines if line.tag not in settled]
+
     def jobs(self, stage: Stage) -> list[str]:
         """The ids of all jobs submitted for a stage, oldest first."""
-        return [line.job for line in self.read() if line.stage == stage and line.what == "submitted" and line.job]
+        lines = [line for line in self.read() if line.stage == stage and _may_be_on(line, chosen_cluster())]
+        return [line.job for line in lines if line.what == "submitted" and line.job]
 
     def last(self, stage: Stage) -> Submission | None:
         """The newest submission of a stage."""
         found = [line for line in self.read() if line.stage == stage and line.what == "submitted"]
         return found[-1] if found else None
+
+
+def _may_be_on(line: Submission, cluster: str) -> bool:
+    """Whether a job may be on a cluster: the numbers of jobs on two clusters may be the same."""
+    return not line.clusters or not cluster or line.clusters == cluster
 
 
 def _shards(task: Task, line: Submission) -> tuple[int, ...]:
@@ -205,6 +241,7 @@ def new_submission(
     profile_sha256: str = "",
     allow_mixed: bool = False,
     parallel: int | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Submission:
     """The line before an sbatch. `shards` and `parallel` are set as in Submission."""
     return Submission(
@@ -227,6 +264,8 @@ def new_submission(
         profile_sha256=profile_sha256,
         allow_mixed=allow_mixed,
         parallel=parallel,
+        clusters=resources.clusters or "",
+        variables=dict(variables or {}),
     )
 
 

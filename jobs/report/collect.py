@@ -20,6 +20,7 @@ from jobs.records import (
     ATTEMPTS_SUFFIX,
     Attempt,
     Attempts,
+    LiveReader,
     LiveTask,
     Place,
     Submission,
@@ -29,7 +30,7 @@ from jobs.records import (
     seconds_since_epoch,
 )
 from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Inputs
-from jobs.slurm import JobRecord, has_slurm, history, job_id, queue
+from jobs.slurm import JobRecord, has_slurm, history, job_id
 
 
 def read_inputs(run: RunFolder) -> Inputs:
@@ -239,6 +240,7 @@ def _live(run: RunFolder, submissions: Sequence[Submission]) -> list[LiveTask] |
     if not submissions or not has_slurm() or run.submissions.stat().st_uid != os.getuid():
         return None
     try:
-        return Submissions(run).live(queue())
+        live = LiveReader(run).read()
     except EmbedkitError:
         return None
+    return None if live.unanswered else list(live.tasks)

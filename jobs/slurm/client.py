@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
-from jobs.slurm.states import UNKNOWN
+from jobs.slurm.commands import start_command
+from jobs.slurm.states import QUEUED, UNKNOWN
 
 TIMEOUT_SECONDS = 60
 MOST_JOBS = 6
@@ -28,11 +29,56 @@ OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SLURM_TIME_FORM
 """Variables that change what these commands print."""
 
 
+WITH_CLUSTERS = ("squeue", "scontrol", "sacct", "scancel", "sinfo")
+"""Commands that take --clusters. sacctmgr asks the database, which several clusters share."""
+_chosen: list[tuple[str, str]] = [("", "")]
+"""The cluster that commands ask, and where its name comes from; the last entry counts."""
+
+
+def use_cluster(name: str, source: str = "") -> None:
+    """Send what follows in this process to one cluster of several.
+
+    Args:
+        name: the cluster; "" for the one that this machine belongs to.
+        source: where the name comes from, for messages.
+    """
+    _chosen[-1] = (name, source)
+
+
+@contextmanager
+def on_cluster(name: str, source: str = "") -> Iterator[None]:
+    """As `use_cluster`, until the end of the block."""
+    _chosen.append((name, source))
+    try:
+        yield
+    finally:
+        _chosen.pop()
+
+
+def chosen_cluster() -> str:
+    """The cluster that commands ask; "" for the one that this machine belongs to."""
+    return _chosen[-1][0]
+
+
+def _addressed(command: Sequence[str]) -> Sequence[str]:
+    """The command with the chosen cluster."""
+    name = chosen_cluster()
+    return (command[0], f"--clusters={name}", *command[1:]) if name and command[0] in WITH_CLUSTERS else command
+
+
+def _where() -> str:
+    """The chosen cluster for an error message."""
+    name, source = _chosen[-1]
+    return f" (cluster {name}{f', from {source}' if source else ''})" if name else ""
+
+
 @dataclass(frozen=True)
 class Task:
     """A job, or one task of an array, that is queued or running.
 
     `start` is when it started, or is expected to start while it is pending: seconds since the epoch, None if unknown.
+    `submitted` is when it was submitted. `job_name` and `folder`, its working folder, identify it where a site changes
+    comments.
     """
 
     job: str
@@ -44,6 +90,9 @@ class Task:
     account: str = ""
     qos: str = ""
     start: float | None = None
+    job_name: str = ""
+    folder: str = ""
+    submitted: float | None = None
 
     @property
     def name(self) -> str:
@@ -53,7 +102,7 @@ class Task:
     @property
     def is_pending(self) -> bool:
         """Whether it has no node yet. A configuring task has one, which may be starting up."""
-        return self.state == "PENDING"
+        return self.state in QUEUED
 
     @property
     def never_starts(self) -> bool:
@@ -75,24 +124,35 @@ def require_slurm() -> None:
 
 
 def run_slurm(*command: str) -> str:
-    """Run one of Slurm's commands; returns its output, times in UTC. Raises EmbedkitError with its message."""
+    """Run one of Slurm's commands; returns its output without colours, times in UTC.
+
+    Raises EmbedkitError with its message.
+    """
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_SECONDS,
-            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: array indices are not shortened
-        )
+        # 0: array indices are not shortened
+        done = start_command(_addressed(command), TIMEOUT_SECONDS, plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"})
     except FileNotFoundError:
         raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
     except subprocess.TimeoutExpired:
-        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s; try again later") from None
+        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s{_where()}; try again later") from None
     if done.returncode:
-        raise EmbedkitError(f"{command[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
+        message = plain_text(done.stderr).strip() or plain_text(done.stdout).strip() or f"exit code {done.returncode}"
+        raise EmbedkitError(f"{command[0]} failed: {message}{_where()}")
+    return plain_text(done.stdout)
+
+
+def plain_text(text: str) -> str:
+    """Text without colours, titles of windows and Windows line ends."""
+    return re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)", "", text).replace("\r", "")
+
+
+def unreadable(command: str, line: str) -> EmbedkitError:
+    """The error for output that is not what the command prints; `line`: the first line of it."""
+    return EmbedkitError(
+        f"{command} printed something that is not its answer: {line.strip()[:100]!r}. A wrapper or an alias may have "
+        f"changed {command}'s output: `type -a {command}` shows which program that is; put Slurm's own first in PATH"
+    )
 
 
 @contextmanager
@@ -110,29 +170,7 @@ def own_environment() -> Iterator[None]:
 
 
 ARRAY = re.compile(r"\d+(-\d+(:\d+)?)?(,\d+(-\d+(:\d+)?)?)*(%\d+)?")
-QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%S|%k"
-"""Array id, index, state, reason, nodes, account, QOS, start (expected start if pending), comment."""
-
-
-def queue() -> list[Task]:
-    """All tasks of this user that are queued or running.
-
-    Not with `-r` (one line per task): Slurm 22.05 then leaves out the last task of `0-34:2`.
-    """
-    return parse_queue(run_slurm("squeue", "-h", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
-
-
-def parse_queue(text: str) -> list[Task]:
-    """Read the output of squeue in QUEUE_FORMAT; waiting tasks of an array share a line (`2-9%2`)."""
-    tasks = []
-    for line in text.splitlines():
-        if line.count("|") < 8 or not line.partition("|")[0].isdecimal():
-            continue  # part of a comment with a line break
-        job, index, state, reason, node, account, qos, start, comment = line.split("|", 8)
-        indices = array_indices(index) if ARRAY.fullmatch(index) else (None,)
-        begin = seconds_of(start)
-        tasks += [Task(job, number, state, reason, node, comment, account, qos, begin) for number in indices]
-    return tasks
+"""The indices of an array as Slurm writes them; a longer list may be cut, `1-9,...`."""
 
 
 def seconds_of(time: str) -> float | None:
@@ -151,8 +189,14 @@ def state_of(task: str) -> tuple[str, str]:
     try:
         text = run_slurm("scontrol", "show", "job", "-o", task)
     except EmbedkitError as error:
-        return ("" if "Invalid job id" in str(error) else UNKNOWN), ""
-    return parse_state(text)
+        return ("" if is_unknown_job(str(error)) else UNKNOWN), ""
+    state, reason = parse_state(text)
+    return (state, reason) if state or is_unknown_job(text) else (UNKNOWN, "")
+
+
+def is_unknown_job(message: str) -> bool:
+    """Whether scontrol says that it knows no such job: it has never been, or it ended and was forgotten."""
+    return re.search(r"invalid job ?id|no such job|job .*not found", message, re.IGNORECASE) is not None
 
 
 def parse_state(text: str) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Submit a run to Slurm: plan its jobs, check limits and profile, call sbatch, rerun what is missing, cancel."""
 
 from jobs.submit.cancel import cancel_run
-from jobs.submit.chain import ChainJob, whole_chain
+from jobs.submit.chain import ChainJob, as_one_chain, whole_chain
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import submit_problem
 from jobs.submit.check_profile import default_time_of, mixed_gpus, running_limit
@@ -20,6 +20,7 @@ __all__ = [
     "SiteNow",
     "SubmissionResult",
     "SubmitOptions",
+    "as_one_chain",
     "cancel_run",
     "default_allow_mixed",
     "default_analyze",

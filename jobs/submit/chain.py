@@ -11,7 +11,7 @@ and succeeds or reports what is missing.
 Where a site refuses arrays (`array = false` in its profile), embed is one job per task: jobs/submit/lanes.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jobs.profiles import Stage
@@ -28,6 +28,7 @@ class ChainJob:
     shards of embed, None for other stages. `parallel` shards may run at once. Each task embeds `per_job` shards side by
     side. `allow_mixed`: it accepts shards that different engines made. `as_array`: embed is a job array.
     `lanes`: the jobs of embed that are on the cluster already, for embed without an array (jobs/submit/lanes.py).
+    `is_last`: no job of the chain follows it.
     """
 
     stage: Stage
@@ -39,6 +40,7 @@ class ChainJob:
     allow_mixed: bool = False
     as_array: bool = True
     lanes: tuple[tuple[str, ...], ...] = ()
+    is_last: bool = False
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:
@@ -96,6 +98,11 @@ class ChainJob:
             after_ok=tuple(ids.get(job, job) for job in self.after_ok),
             after_any=tuple(ids.get(job, job) for job in self.after_any),
         )
+
+
+def as_one_chain(jobs: Sequence[ChainJob], allow_mixed: bool) -> list[ChainJob]:
+    """The same jobs with what depends on all of them: the last is marked, and all accept mixed shards or none."""
+    return [replace(job, allow_mixed=allow_mixed, is_last=job is jobs[-1]) for job in jobs]
 
 
 def whole_chain(

@@ -1,29 +1,26 @@
-"""Call sbatch for the jobs of a chain, in order, and record each. If one fails, the earlier ones are cancelled."""
+"""Call sbatch for the jobs of a chain, in order, and record each. If one is refused, the earlier ones are cancelled.
+
+If the answer to a call is lost, the job is searched for. If Slurm does not say whether it exists, nothing is cancelled.
+"""
 
 import logging
 import os
-import re
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
 
 import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.output import show_progress
+from jobs.output import print_error, show_progress
 from jobs.profiles import Profile
 from jobs.records import Submission, Submissions, new_submission, now
-from jobs.slurm import array_spec, cancel, job_list, own_environment
+from jobs.slurm import SETTLE_SECONDS, array_spec, call_sbatch, cancel, job_list, own_environment, still_active
 from jobs.submit.chain import ChainJob
+from jobs.submit.find_submitted import LostJobError, SbatchError, WaitingForSbatch, confirm, what_may_be_there
 from jobs.submit.lanes import one_by_one
 from jobs.submit.script import make_script
 
 log = logging.getLogger("embedkit")
-
-
-class SbatchError(Exception):
-    """sbatch refused a job; the text is its message."""
 
 
 def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str) -> list[Submission]:
@@ -31,18 +28,30 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
 
     Raises:
         EmbedkitError: sbatch refused a job. The jobs before it were cancelled, or the error names those that were not.
+            Or it is not known whether a job was submitted: then nothing was cancelled, and the error says what to type.
     """
     record = Submissions(run)
     (run.logs / "slurm").mkdir(parents=True, exist_ok=True)
     done: list[Submission] = []
     ids: dict[str, str] = {}
     calls = one_by_one(jobs)
+    intent = None
     try:
         with show_progress("submitting jobs", len(calls)) as advance:
             for job in calls:
-                done.append(_submit_one(run, record, profile, job.with_job_ids(ids), why))
+                ready = job.with_job_ids(ids)
+                intent = _intent(profile, ready, why)
+                record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
+                done.append(_submit_one(run, record, profile, ready, intent))
+                record.add(done[-1])
                 _add_id(ids, job, done[-1])
                 advance()
+    except (LostJobError, KeyboardInterrupt) as error:
+        advice = what_may_be_there(run, intent, [line.job for line in done if line.job is not None])
+        if isinstance(error, LostJobError):
+            raise EmbedkitError(f"{job.name} may have been submitted: {error}\n{advice}") from None
+        print_error(f"interrupted while it submitted {job.name}\n{advice}")
+        raise
     except BaseException as error:
         outcome = _rollback(record, done)
         if isinstance(error, SbatchError | OSError):
@@ -75,58 +84,65 @@ def _advice(job: ChainJob, calls: Sequence[ChainJob], done: Sequence[Submission]
     return f"\nsbatch accepted {len(done)} of {len(calls)} jobs before it{fitting if fit else ''}"
 
 
-def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: ChainJob, why: str) -> Submission:
-    resources = profile.stages[job.stage]
+def _intent(profile: Profile, job: ChainJob, why: str) -> Submission:
+    """The line before the sbatch of a job."""
     is_single = job.indices is not None and not job.as_array
     shards = array_spec(job.indices) if job.indices is not None and (job.per_job > 1 or is_single) else ""
-    intent = new_submission(
+    return new_submission(
         job.stage,
         job.array,
         job.dependency,
         why,
         str(profile.path),
-        resources,
+        profile.stages[job.stage],
         shards,
         profile_sha256=profile.sha256,
         allow_mixed=job.allow_mixed,
         parallel=job.parallel if is_single else None,
+        variables=profile.variables,
     )
-    record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
-    path = run.logs / "slurm" / f"{job.name}-{intent.tag}.sh"
-    path.write_bytes(os.fsencode(make_script(run, profile, job, intent.tag)))
+
+
+def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: ChainJob, line: Submission) -> Submission:
+    """Submit one job; returns its line with the id.
+
+    Raises:
+        SbatchError: sbatch refused it.
+        LostJobError: it is not known whether it was submitted.
+        OSError: the script cannot be written, or sbatch cannot be started.
+    """
+    path = run.logs / "slurm" / f"{job.name}-{line.tag}.sh"
+    path.write_bytes(os.fsencode(make_script(run, profile, job, line.tag)))
     with own_environment():
-        job_id = _sbatch(path)
-    submitted = msgspec.structs.replace(intent, what="submitted", at=now(), job=job_id)
+        answer = call_sbatch(path, WaitingForSbatch(run, line))
     try:
-        record.add(submitted)
-    except OSError:
-        cancel([job_id])
+        job_id = confirm(run, line, answer)
+    except SbatchError:
+        record.add_answer(line, "refused", None)
         raise
-    return submitted
-
-
-def _sbatch(path: Path) -> str:
-    """Submit a script; returns the job's id. Raises SbatchError, or OSError if sbatch cannot be started."""
-    done = subprocess.run(["sbatch", str(path)], capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        errors = [line for line in lines if "sbatch: error" in line]
-        raise SbatchError("\n".join(errors or lines) or f"sbatch exited with {done.returncode}")
-    job = re.search(r"job (\d+)", done.stdout)
-    if job is None:
-        raise SbatchError(f"sbatch printed no job id: {done.stdout.strip()!r}")
-    return job[1]
+    return msgspec.structs.replace(line, what="submitted", at=now(), job=job_id)
 
 
 def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
     """Cancel the jobs that were just submitted; returns what became of them."""
     jobs = [line.job for line in lines if line.job is not None]
     if not jobs:
-        return "nothing was submitted"
+        return "this command submitted no job"
+    names, problem = job_list(jobs), ""
     try:
         cancel(jobs[::-1])  # the last first: they wait for the others
+    except EmbedkitError as error:
+        problem = f" ({error})"
+    left = still_active(jobs, 0.0 if problem else SETTLE_SECONDS)
+    there = sorted({task.job for task in left.active} | set(left.unanswered), key=int)
+    if there:
+        return (
+            f"jobs {names} were submitted before it, and {job_list(there)} may still be there{problem}; to cancel "
+            f"them: scancel {' '.join(there)}"
+        )
+    try:
         for line in lines:
             record.add(msgspec.structs.replace(line, what="cancelled", at=now()))
-    except (EmbedkitError, OSError) as error:
-        return f"jobs {job_list(jobs)} were submitted and could not be cancelled ({error}): scancel {' '.join(jobs)}"
-    return f"jobs {job_list(jobs)}, submitted before it, are cancelled; nothing of this chain is left"
+    except OSError as error:
+        return f"jobs {names}, submitted before it, are cancelled, which could not be recorded ({error})"
+    return f"jobs {names}, submitted before it, are cancelled; nothing of this chain is left"

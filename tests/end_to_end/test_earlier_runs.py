@@ -116,7 +116,7 @@ def test_an_unfinished_run_of_slurm_is_explained(earlier: Path) -> None:
 
 def test_a_rerun_with_a_stand_in_queue_submits_what_failed(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left of a run that an earlier version submitted: its failed shard, and a merge."""
-    monkeypatch.setattr("jobs.submit.state.queue", lambda: [])
+    monkeypatch.setattr("jobs.records.live.queue", lambda: [])
     monkeypatch.setattr("jobs.submit.state.SECOND_LOOK_SECONDS", 0.0)
     run = RunFolder(earlier / "on_slurm")
     state = read_state(run, read(run.config, RunConfig), 3)

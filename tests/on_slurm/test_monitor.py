@@ -12,7 +12,7 @@ import pytest
 
 from embedkit.embed.shard_file import durable_chunks
 from embedkit.run import RunFolder
-from jobs.slurm.client import queue
+from jobs.slurm.squeue import queue
 from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
 from tests.support.slurm import cluster as clusters
 from tests.support.slurm.chains import faults, live, logs, rerun, submit, wait_ended, wait_until

@@ -70,7 +70,7 @@ def test_all_commands_agree_that_a_shard_is_not_done(
     spoil, reason = FAULTS[fault]
     spoil(run)
     config = read(run.config, RunConfig)
-    monkeypatch.setattr("jobs.submit.state.queue", list)
+    monkeypatch.setattr("jobs.records.live.queue", list)
     status = StatusReader(run).read()
     assert [shard.state == "done" for shard in status.shards] == [True, False, True]
     assert status.stage == "embed"
@@ -85,7 +85,7 @@ def test_all_commands_agree_that_a_shard_is_not_done(
 
 def test_a_missing_manifest_is_no_problem_for_status(damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     damaged_run.shard_manifest(1).unlink()
-    monkeypatch.setattr("jobs.submit.state.queue", list)
+    monkeypatch.setattr("jobs.records.live.queue", list)
     assert StatusReader(damaged_run).read().shards[1].problem is None
     assert read_state(damaged_run, read(damaged_run.config, RunConfig), 3).problems == {1: NOT_FINISHED}
 

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.slurm.client import Task, array_indices, array_spec, own_environment, parse_configuration, parse_queue
+from jobs.slurm.client import Task, array_indices, array_spec, own_environment, parse_configuration
+from jobs.slurm.squeue import parse_queue
 from jobs.submit.chain import ChainJob
 from tests.support.fuzzing import tries
+from tests.support.slurm.stand_ins import in_queue_format
 
 # Arrays
 
@@ -24,8 +26,15 @@ def test_an_array_reads_back_as_it_was_written(indices: set[int], parallel: int 
 
 def test_an_array_that_slurm_writes_with_a_step_is_read() -> None:
     assert array_indices("0-34:2%4") == tuple(range(0, 35, 2))
-    assert [task.index for task in parse_queue("7|1,5-9:2|PENDING|Priority||lab|normal|N/A|x\n")] == [1, 5, 7, 9]
-    assert [task.index for task in parse_queue("7|1-9,...|PENDING|Priority||lab|normal|N/A|x\n")] == [None]
+    assert [task.index for task in parse_queue(in_queue_format("7|1,5-9:2|PENDING|Priority||lab|normal|N/A|x\n"))] == [
+        1,
+        5,
+        7,
+        9,
+    ]
+    assert [task.index for task in parse_queue(in_queue_format("7|1-9,...|PENDING|Priority||lab|normal|N/A|x\n"))] == [
+        None
+    ]
 
 
 def test_an_array_is_written_briefly() -> None:
@@ -62,10 +71,12 @@ Slurmctld(primary) at vm is UP
 
 def test_the_queue_is_read_whatever_comments_contain() -> None:
     """The last job is not ours; its comment has a line break."""
-    tasks = parse_queue(QUEUE)
+    tasks = parse_queue(in_queue_format(QUEUE))
     assert len(tasks) == 16
-    assert tasks[0] == Task("9", None, "RUNNING", "None", "n5", "(null)", "lab", "normal", 1795387098.0)
-    assert tasks[1] == Task("1", 2, "PENDING", "JobArrayTaskLimit", "", "embedkit-ab|c d", "lab", "normal")
+    more = {"submitted": 1795387097.0}
+    assert tasks[0] == Task("9", None, "RUNNING", "None", "n5", "(null)", "lab", "normal", 1795387098.0, **more)
+    assert tasks[1] == Task("1", 2, "PENDING", "JobArrayTaskLimit", "", "embedkit-ab|c d", "lab", "normal", **more)
+    assert tasks[-1].comment == "two\nlines"
     assert [task.name for task in tasks] == [
         *("9", "1_2", "2", "6", "8_3", "1_0", "9"),
         *(f"1_{index}" for index in range(2, 10)),
@@ -77,7 +88,7 @@ def test_the_queue_is_read_whatever_comments_contain() -> None:
 
 def test_states_of_later_versions_are_kept_as_they_are() -> None:
     """Made up."""
-    (task,) = parse_queue("5|1|STATE_OF_TOMORROW|a reason|n[1-2]|lab|normal|N/A|x\n")
+    (task,) = parse_queue(in_queue_format("5|1|STATE_OF_TOMORROW|a reason|n[1-2]|lab|normal|N/A|x\n"))
     assert (task.state, task.reason, task.never_starts) == ("STATE_OF_TOMORROW", "a reason", False)
 
 

@@ -12,12 +12,14 @@ from jobs.node import signals
 from jobs.profiles.schema import Resources
 from jobs.slurm import read_cluster
 from jobs.slurm.accounting import FIELDS, JobRecord, history, parse_history
-from jobs.slurm.client import Task, parse_configuration, parse_queue, parse_state, state_of
+from jobs.slurm.client import Task, parse_configuration, parse_state, state_of
 from jobs.slurm.cluster import Site
 from jobs.slurm.read_cluster import with_accounts
+from jobs.slurm.squeue import parse_queue
 from jobs.submit.account_limits import submit_limits
 from tests.conftest import ROOT
 from tests.support.slurm.record import ASSOC_FIELDS, QOS_FIELDS
+from tests.support.slurm.stand_ins import in_queue_format
 
 RECORDED = ROOT / "tests" / "data" / "slurm"
 VERSIONS = sorted(path.parent.name for path in RECORDED.glob("*/jobs.json"))
@@ -67,7 +69,7 @@ def starts(version: str, what: str) -> dict[tuple[str, int | None], list[JobReco
 
 
 def queued(version: str) -> dict[tuple[str, int | None], Task]:
-    tasks = parse_queue(recorded(version, "squeue-running.txt"))
+    tasks = parse_queue(in_queue_format(recorded(version, "squeue-running.txt")))
     found = {(names(version)[task.job], task.index): task for task in tasks}
     assert len(found) == len(tasks)
     return found
@@ -78,7 +80,7 @@ def test_the_recordings_are_of_their_version(version: str) -> None:
     assert parse_configuration(recorded(version, "config.txt"))["SLURM_VERSION"].startswith(version)
 
 
-def test_the_queue_is_read_and_a_comment_of_two_lines_makes_no_task(version: str) -> None:
+def test_the_queue_is_read_and_a_comment_of_two_lines_is_one_task(version: str) -> None:
     tasks = queued(version)
     assert {name for name, _ in tasks} <= set(names(version).values())
     array = [tasks["array", index] for index in range(6)]
@@ -97,7 +99,7 @@ def test_the_queue_is_read_and_a_comment_of_two_lines_makes_no_task(version: str
         "later": "BeginTime",
     }
     assert [name for name, task in tasks.items() if task.never_starts] == [("never", None)]
-    assert tasks["lines", None].comment == "embedkit-two"
+    assert tasks["lines", None].comment == "embedkit-two\nlines|1|2|3|4|5|6|7|8|9"
     begin, now = tasks["later", None].start, array[0].start
     assert begin is not None
     assert now is not None

@@ -12,12 +12,12 @@ from msgspec.structs import replace as replace_fields
 
 from embedkit.documents.codec import encode_line, read, sealed, write
 from embedkit.documents.schema import RunConfig, ShardManifest
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
 from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources, Stage
-from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, Attempts
+from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, NO_PROGRESS, Attempts
 from jobs.records.groups import group_of, groups
 from jobs.records.submissions import COMMENT_PREFIX, LiveTask, Submissions, new_submission
 from jobs.slurm.client import (
@@ -396,7 +396,7 @@ def test_scripts_of_the_stages_that_compare_engines_accept_them(run: RunFolder) 
 def test_allowed_shards_of_different_engines_are_not_made_again(
     damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.submit.state.queue", list)
+    monkeypatch.setattr("jobs.records.live.queue", list)
     path = damaged_run.shard_manifest(2)
     manifest = read(path, ShardManifest)
     write(path, replace_fields(manifest, engine=replace_fields(manifest.engine, gpu="other")))
@@ -469,6 +469,45 @@ def test_starts_without_an_exit_record_count_as_the_same_failure(shard: Shard) -
     assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
 
 
+def test_attempts_that_slurm_started_again_are_no_failure(run: RunFolder, shard: Shard) -> None:
+    """Three node losses: each time the job's next start follows, without an exit record in between."""
+    for restart in range(5):
+        shard.monkeypatch.setattr("embedkit.job._current", JobContext(name="7_17", id="7", restart=restart))
+        shard.attempts.add("started", 0, "")
+        assert shard.attempts.repeat_failure() is None
+    for _ in range(MAX_ATTEMPTS_WITHOUT_PROGRESS - 1):
+        assert shard.attempts.repeat_failure() is None
+        shard.died()  # new jobs, and nobody knows why
+    assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
+
+
+def test_the_accounting_separates_lost_from_failed_attempts(shard: Shard) -> None:
+    states: dict[str, str] = {}
+    for state in ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL"):
+        shard.died()
+        states[shard.attempts.attempts()[-1].job] = state
+    assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
+    assert shard.attempts.repeat_failure(lambda: states) is None
+    killed = dict.fromkeys(states, "OUT_OF_MEMORY")
+    assert shard.attempts.repeat_failure(lambda: killed) == NO_EXIT_RECORD
+
+
+@pytest.mark.parametrize("code", [GpuHeld.code, GpuDiffers.code])
+def test_faults_of_a_node_are_no_repeat_failure(code: str, shard: Shard) -> None:
+    for _ in range(MAX_ATTEMPTS_WITHOUT_PROGRESS):
+        shard.start(0)
+        shard.attempts.add("failed", 0, "GPU 2 of node g7 has 1 of 80 GiB free", code)
+    assert shard.attempts.repeat_failure() is None
+
+
+def test_giving_up_three_times_is_a_repeat_failure(shard: Shard) -> None:
+    """The seconds in the reason differ each time."""
+    for seconds in range(MAX_ATTEMPTS_WITHOUT_PROGRESS):
+        shard.start(0)
+        shard.attempts.add("failed", 0, f"stopped 3 times with nothing new done: start {seconds} s", NO_PROGRESS)
+    assert shard.attempts.repeat_failure() == "stopped 3 times with nothing new done: start 2 s"
+
+
 def test_a_different_failure_or_progress_starts_the_count_again(shard: Shard) -> None:
     shard.failed("one")
     shard.failed("one")
@@ -535,7 +574,8 @@ def test_a_task_that_only_the_second_look_shows_is_not_lost(
         [],
         [Task("7", shard, "PENDING", "BeginTime", "", COMMENT_PREFIX + asked.tag) for shard in range(3)],
     ]
-    monkeypatch.setattr("jobs.submit.state.queue", lambda: looks.pop(0))
+    monkeypatch.setattr("jobs.records.live.queue", lambda: looks.pop(0))
+    monkeypatch.setattr("jobs.records.live.all_jobs", list)
     monkeypatch.setattr("jobs.submit.state.SECOND_LOOK_SECONDS", 0.0)
     state = read_state(prepared_run, read(prepared_run.config, RunConfig), 3)
     assert [job.stage for job in plan_submission(state, 4).submit] == ["merge"]
@@ -546,7 +586,7 @@ def test_shards_of_a_queued_group_need_no_second_look(prepared_run: RunFolder, m
     asked = new_submission("embed", "0,2", "", "submit", "test", Resources(gpus_per_job=2), shards="0-2")
     Submissions(prepared_run).add(asked)
     looks = [[Task("7", shard, "PENDING", "Priority", "", COMMENT_PREFIX + asked.tag) for shard in (0, 2)]]
-    monkeypatch.setattr("jobs.submit.state.queue", lambda: looks.pop(0))
+    monkeypatch.setattr("jobs.records.live.queue", lambda: looks.pop(0))
     assert read_state(prepared_run, read(prepared_run.config, RunConfig), 3).embedding == {0, 1, 2}
 
 

@@ -21,7 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs.slurm.accounting import FIELDS
-from jobs.slurm.client import OUTPUT_VARIABLES, QUEUE_FORMAT
+from jobs.slurm.client import OUTPUT_VARIABLES
+from jobs.slurm.squeue import QUEUE_FORMAT
 
 ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
 QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")

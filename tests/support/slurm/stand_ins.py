@@ -2,11 +2,25 @@
 
 import getpass
 import os
+import re
 from pathlib import Path
 
 from tests.support.slurm.record import ASSOC_FIELDS, HERE, QOS_FIELDS
 
 FIELDS = {"assoc": ASSOC_FIELDS, "qos": QOS_FIELDS, "user": ("DefaultAccount",)}
+
+
+def in_queue_format(recorded: str, name: str = "", folder: str = "") -> str:
+    """Recorded output of squeue in today's QUEUE_FORMAT, which has more at both ends of a task.
+
+    Args:
+        recorded: tasks in the format of the recordings, `%F|%K|%T|%r|%N|%a|%q|%S|%k`.
+        name: the name of the job.
+        folder: its working folder.
+    """
+    tasks = re.split(r"^(?=\d+\|)", recorded, flags=re.MULTILINE)
+    more = f"|name={name}|folder={folder}|submitted=2026-11-22T22:38:17|user={os.getuid()}|embedkit\n"
+    return "".join(f"embedkit|{task.removesuffix(chr(10))}{more}" for task in tasks if task)
 
 
 def recorded_site(folder: Path, version: str = "22.05", *, queued: str = "", **changed: str) -> dict[str, str]:
@@ -15,7 +29,7 @@ def recorded_site(folder: Path, version: str = "22.05", *, queued: str = "", **c
     Args:
         folder: a new one.
         version: the recorded version of Slurm.
-        queued: what squeue prints, in QUEUE_FORMAT.
+        queued: the tasks in squeue, in the format of the recordings.
         changed: outputs in place of the recorded ones, by the name of their file: `sinfo`, `partitions`, `config`.
     """
     folder.mkdir()
@@ -25,7 +39,7 @@ def recorded_site(folder: Path, version: str = "22.05", *, queued: str = "", **c
         # The recordings name every user `user`; the rows are those of whoever asks.
         text = text.replace("|user|", f"|{getpass.getuser()}|") if name == "assoc" else text
         (folder / f"{name}.txt").write_text(text)
-    (folder / "squeue.txt").write_text(queued)
+    (folder / "squeue.txt").write_text(in_queue_format(queued))
     # sacctmgr of an older version refuses a field that it does not know; so the fields that were not recorded are.
     known = "\n".join(f'  {name}) known=" {" ".join(fields)} " ;;' for name, fields in FIELDS.items())
     scripts = {

@@ -1,0 +1,199 @@
+"""Read which tasks of a run are queued or running. squeue alone is not enough to say that a task has ended.
+
+squeue may answer from a cache, or through a wrapper of the site that leaves tasks out. So a task that was submitted,
+has no end in its own records, and is not in squeue's answer is looked up by sacct and scontrol.
+"""
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+from jobs.profiles import Stage
+from jobs.records.attempts import Attempts
+from jobs.records.find_line import LineFinder
+from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
+from jobs.slurm import Task, all_jobs, has_ended, job_id, look_up, queue
+
+SEARCH_SECONDS = 3600.0
+"""For so long after an sbatch without an answer its job is searched for outside squeue."""
+TaskKey = tuple[str, int | None]
+"""The id of a job and the index of a task; None for a job that is no array."""
+
+
+@dataclass(frozen=True)
+class LiveTasks:
+    """What is queued or running.
+
+    Attributes:
+        tasks: the tasks.
+        unseen: names of those that squeue does not show and scontrol does.
+        unanswered: ids of jobs that may run: squeue does not show them, and nothing else answered.
+        found: ids of jobs whose sbatch gave no id, by the tag of their line.
+        lost: names of jobs that may exist: sbatch gave no answer, squeue does not show them, scontrol does not answer.
+        note: why squeue was not used; "" if it was.
+    """
+
+    tasks: tuple[LiveTask, ...] = ()
+    unseen: tuple[str, ...] = ()
+    unanswered: tuple[str, ...] = ()
+    found: dict[str, str] = field(default_factory=dict)
+    lost: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Which jobs may run although Slurm does not say so, in words; "" if there are none."""
+        doubts = []
+        if self.unanswered:
+            doubts.append(
+                f"{' '.join(self.unanswered)} (squeue does not show them; neither scontrol nor sacct says that they "
+                "have ended)"
+            )
+        if self.lost:
+            doubts.append(
+                f"{' '.join(self.lost)} (sbatch gave no id; squeue does not show them, and scontrol does not answer)"
+            )
+        return f"it is not known whether these jobs run: {', '.join(doubts)}" if doubts else ""
+
+
+class LiveReader:
+    """Reads the live tasks of a run, as often as needed. What is known to have ended is not looked up again."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
+        self._ended: set[TaskKey] = set()
+        self._searched: set[str] = set()
+
+    def read(self, without_squeue: bool = False) -> LiveTasks:
+        """Read the live tasks now. This calls squeue; sacct and scontrol only for tasks that it should show.
+
+        Args:
+            without_squeue: use scontrol alone if squeue does not answer.
+
+        Raises:
+            EmbedkitError: squeue does not answer, or answers in a format that was not requested.
+        """
+        record = Submissions(self._run)
+        lines = record.on_chosen_cluster()
+        finder = LineFinder(self._run, lines)
+        note = ""
+        try:
+            shown = queue()
+        except EmbedkitError as error:
+            if not without_squeue:
+                raise
+            shown, note = self._from_scontrol(lines, error), str(error)
+        seen = [task for task in shown if finder.find(task) is not None]
+        missing, unanswered = self._look_up_missing(lines, seen)
+        missing = [task for task in missing if finder.find(task) is not None]  # not a job that got an old id again
+        searched, lost = self._search(record, finder, [*seen, *missing])
+        unseen = [*missing, *(task for task in searched if not has_ended(task))]
+        lines_found = [(task, finder.find(task)) for task in [*seen, *missing, *searched]]
+        found = {line.tag: task.job for task, line in lines_found if line is not None and line.job is None}
+        live = tuple(record.live([*seen, *unseen]))
+        return LiveTasks(live, tuple(task.name for task in unseen), unanswered, found, lost, note)
+
+    def _from_scontrol(self, lines: Sequence[Submission], error: EmbedkitError) -> list[Task]:
+        """The active tasks in scontrol, if squeue does not answer."""
+        try:
+            return [task for task in all_jobs() if not has_ended(task)]
+        except EmbedkitError as second:
+            jobs = [line.job for line in lines if line.job is not None]
+            raise EmbedkitError(
+                f"{error}; {second}. It is not known whether jobs of this run are queued or running. Recorded are: "
+                f"{' '.join(jobs) or 'none'}. To end them without embedkit: scancel {' '.join(jobs)}"
+            ) from None
+
+    def _look_up_missing(
+        self, lines: Sequence[Submission], seen: Collection[Task]
+    ) -> tuple[list[Task], tuple[str, ...]]:
+        """Tasks that squeue does not show and that have not ended, and ids of jobs about which nothing answered."""
+        shown = {(task.job, task.index) for task in seen}
+        missing: dict[str, set[int | None]] = {}
+        for (job, index), line in _newest_tasks(lines).items():
+            if not {(job, index), (job, None)} & (shown | self._ended) and not _has_ended(self._run, line, index):
+                missing.setdefault(job, set()).add(index)
+        if not missing:
+            return [], ()
+        found = look_up(missing)
+        active = {(task.job, task.index) for task in found.active}
+        asked = {(job, index) for job, indices in missing.items() if job not in found.unanswered for index in indices}
+        self._ended |= {key for key in asked if not {key, (key[0], None)} & active}
+        cancelled = {line.job for line in lines if line.what == "cancelled"}
+        return list(found.active), tuple(job for job in found.unanswered if job not in cancelled)
+
+    def _search(
+        self, record: Submissions, finder: LineFinder, seen: Collection[Task]
+    ) -> tuple[list[Task], tuple[str, ...]]:
+        """Search for the jobs of calls of sbatch that gave no answer lately, where squeue does not show them.
+
+        Returns their tasks, ended ones too, and the names of jobs for which scontrol did not answer.
+        """
+        known = {line.tag for task in seen if (line := finder.find(task)) is not None} | self._searched
+        recent = time.time() - SEARCH_SECONDS
+        sought = [line for line in record.unanswered() if seconds_since_epoch(line.at) > recent]
+        tags = {line.tag: line.stage for line in sought if line.tag not in known}
+        if not tags:
+            return [], ()
+        try:
+            jobs = all_jobs()
+        except EmbedkitError:
+            return [], tuple(f"{self._run.name}.{stage}" for stage in tags.values())
+        self._searched |= tags.keys()  # one search is enough for a command that repeats
+        return [task for task in jobs if (line := finder.find(task)) is not None and line.tag in tags], ()
+
+
+def adopt_found(run: RunFolder, live: LiveTasks) -> list[Submission]:
+    """Record the ids of jobs whose sbatch gave none; returns the lines. Only for a command that holds the submit lock.
+
+    The time of a line is that of its sbatch, so that logs of the job count as written after it.
+    """
+    record = Submissions(run)
+    adopted = []
+    for line in record.unanswered():
+        if line.tag in live.found:
+            adopted.append(record.add_answer(line, "submitted", live.found[line.tag]))
+    return adopted
+
+
+def _newest_tasks(lines: Sequence[Submission]) -> dict[TaskKey, Submission]:
+    """The newest submitted task of each stage or shard: earlier ones had ended when it was submitted."""
+    newest: dict[tuple[Stage, int | None], TaskKey] = {}
+    line_of: dict[TaskKey, Submission] = {}
+    for line in lines:
+        if line.what != "submitted" or line.job is None:
+            continue
+        for index in line.indices or (None,):
+            key = (line.job, index)
+            line_of[key] = line
+            newest |= dict.fromkeys([(line.stage, shard) for shard in _shards(line, index) or (None,)], key)
+    return {key: line_of[key] for key in newest.values()}
+
+
+def _shards(line: Submission, index: int | None) -> tuple[int, ...]:
+    return tuple(line.index_of) if index is None else line.shards_of(index)
+
+
+def _has_ended(run: RunFolder, line: Submission, index: int | None) -> bool:
+    """Whether the records of the run itself show that a task has ended: its result, or the end of its last attempt."""
+    return all(
+        _result_is_there(run, line, shard) or _wrote_its_end(run, line, shard)
+        for shard in _shards(line, index) or (None,)
+    )
+
+
+def _result_is_there(run: RunFolder, line: Submission, shard: int | None) -> bool:
+    results = {"prepare": run.plan, "preflight": run.preflight, "merge": run.success}
+    path = results.get(line.stage) if shard is None else run.shard_manifest(shard)
+    try:
+        return path is not None and path.stat().st_mtime >= seconds_since_epoch(line.at)
+    except FileNotFoundError:
+        return False
+
+
+def _wrote_its_end(run: RunFolder, line: Submission, shard: int | None) -> bool:
+    """Whether the last attempt of the job has an exit record. A task that was stopped may start again."""
+    attempts = [one for one in Attempts(run, line.stage, shard).attempts() if job_id(one.job) == line.job]
+    return bool(attempts) and attempts[-1].exit_record is not None and attempts[-1].outcome != "stopped"
