@@ -22,8 +22,8 @@ QUERY_INTERVAL_SECONDS = 5.0
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
 """Where the cluster is. All other variables of a surrounding job would leak into the jobs."""
 SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
-OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
-"""Variables that change what these commands print."""
+OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SCANCEL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
+"""Variables that change what these commands print or do, such as SCANCEL_INTERACTIVE."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def run_slurm(*command: str) -> str:
     try:
         done = subprocess.run(
             command,
+            stdin=subprocess.DEVNULL,  # a wrapper that asks whether to cancel gets no answer, and does not wait
             capture_output=True,
             text=True,
             errors="replace",
