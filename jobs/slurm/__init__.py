@@ -18,7 +18,7 @@ from jobs.slurm.client import (
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
-from jobs.slurm.states import may_run
+from jobs.slurm.states import has_started, may_run
 from jobs.slurm.suspensions import suspensions
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
@@ -38,6 +38,7 @@ __all__ = [
     "exclude_from_waiting_tasks",
     "explain_exit",
     "has_slurm",
+    "has_started",
     "history",
     "host_names",
     "is_not_found",
