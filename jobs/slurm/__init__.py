@@ -26,7 +26,7 @@ from jobs.slurm.job_times import JobTimes, job_times
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch, run_sbatch
 from jobs.slurm.squeue import queue
-from jobs.slurm.states import may_run
+from jobs.slurm.states import has_started, may_run
 from jobs.slurm.suspensions import suspensions
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
@@ -59,6 +59,7 @@ __all__ = [
     "find_in_accounting",
     "has_ended",
     "has_slurm",
+    "has_started",
     "history",
     "host_names",
     "is_not_found",
