@@ -153,9 +153,9 @@ class SlurmJob:
         return f"{received.name} ({arithmetic})", refused, code
 
     def _has_progressed(self) -> bool:
-        """Whether this attempt made a chunk durable."""
+        """Whether this attempt made a chunk durable; True if its start could not be recorded."""
         newest = self._attempts.attempts()[-1:]
-        return bool(newest) and newest[0].started.done != self._done()
+        return not newest or newest[0].started.done != self._done()
 
     def _done(self) -> int:
         """How much is durable: chunks of a shard, parts of prepare, 0 for other stages."""
@@ -187,7 +187,9 @@ class GroupJob(SlurmJob):
 
     def _has_progressed(self) -> bool:
         newest = [(shard, attempts.attempts()[-1:]) for shard, attempts in self._open.items()]
-        return any(one and one[0].started.done != len(durable_chunks(self._run.shard(shard))) for shard, one in newest)
+        return any(
+            not one or one[0].started.done != len(durable_chunks(self._run.shard(shard))) for shard, one in newest
+        )
 
     def _stops_without_progress(self) -> int:
         """Count the stops in a row during which no shard made progress."""
