@@ -63,13 +63,18 @@ def process_start(pid: int) -> str:
         return ""
 
 
-def process_host() -> str:
-    """Where the ids of processes are comparable: this host, or a container (a PID namespace) on it."""
+def pid_namespace() -> str:
+    """The container, by its PID namespace, in which this process's view of process ids holds; "" on the host itself."""
     with contextlib.suppress(OSError):
-        namespace = Path("/proc/self/ns/pid").stat().st_ino
-        if namespace != HOST_NAMESPACE:
-            return f"{socket.gethostname()} pid:[{namespace}]"
-    return socket.gethostname()
+        number = Path("/proc/self/ns/pid").stat().st_ino
+        if number != HOST_NAMESPACE:
+            return f"pid:[{number}]"
+    return ""
+
+
+def process_host() -> str:
+    """Where the ids of processes are comparable: this host, or a container on it."""
+    return f"{socket.gethostname()} {pid_namespace()}".strip()
 
 
 def _exit_after(wait: Callable[[], object]) -> None:

@@ -18,12 +18,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from embedkit.storage import private_folder, process_start
+from embedkit.storage import pid_namespace, private_folder, process_start
 
 log = logging.getLogger("embedkit")
 
 PROCESS = re.compile(r"(.+)\+(\d+)\+[0-9a-f]{12}")
-"""The name of a process: host, pid, and a hash of when it started."""
+"""The name of a process: host, pid, and a hash of when and in which container it started."""
 NODE_HOST = "EMBEDKIT_HOST"
 """The variable with the node's host name, set in jobs with a launcher: a container may have a host name of its own."""
 NEW_SECONDS = 60.0
@@ -36,8 +36,11 @@ def folder_prefix() -> str:
 
 
 def process_name(pid: int) -> str:
-    """A unique name for a process of this host, also among past processes. A folder with this name belongs to it."""
-    started = hashlib.sha256(process_start(pid).encode()).hexdigest()[:12]
+    """A unique name for a process of this host, also among past processes. A folder with this name belongs to it.
+
+    In a container most tasks have the process id 1, and two of them may start at once: the name tells containers apart.
+    """
+    started = hashlib.sha256(f"{process_start(pid)}{pid_namespace()}".encode()).hexdigest()[:12]
     return f"{_host()}+{pid}+{started}"
 
 

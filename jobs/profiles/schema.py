@@ -161,6 +161,12 @@ KEY_OF_OPTION = {
 }
 """Options of sbatch that a key of the profile sets."""
 
+KEY_OF_SHORT_OPTION = {
+    **{"A": "account", "C": "constraint", "G": "gpus", "M": "clusters", "c": "cpus", "p": "partition", "q": "qos"},
+    **{"t": "time", "w": "nodelist", "x": "exclude"},
+}
+"""Options of one letter that a key of the profile sets."""
+
 SET_BY_EMBEDKIT = {
     "array": "the tasks of the array are the shards (array = false: one job per shard)",
     **dict.fromkeys(("dependency", "kill-on-invalid-dep"), "a stage waits for the one before it"),

@@ -14,6 +14,7 @@ from embedkit.prepare import GPU_MODELS
 from jobs.gpu_request import gpu_options, requested_gpus
 from jobs.profiles.schema import (
     KEY_OF_OPTION,
+    KEY_OF_SHORT_OPTION,
     KEYS,
     PLACEHOLDER,
     PLACEHOLDERS,
@@ -215,6 +216,8 @@ def _check_variable(name: str, value: str) -> None:
 
 def _check_option(option: str, value: str | int | bool) -> None:
     """Check a further option of sbatch. sbatch accepts shortened names, so short forms of refused options count."""
+    if option.lstrip("-") in KEY_OF_SHORT_OPTION:
+        raise UsageError(f"has a key of its own: {KEY_OF_SHORT_OPTION[option.lstrip('-')]}")
     if not re.fullmatch(r"[a-z][a-z0-9-]*", option):
         dashed = option.lower().replace("_", "-").lstrip("-")
         raise UsageError(f"is no long option of sbatch; write it without leading dashes, as in {_as_in_file(dashed)}")

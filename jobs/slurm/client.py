@@ -26,8 +26,8 @@ QUERY_INTERVAL_SECONDS = 5.0
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
 """Where the cluster is. All other variables of a surrounding job would leak into the jobs."""
 SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
-OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
-"""Variables that change what these commands print."""
+OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SCANCEL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
+"""Variables that change what these commands print or do, such as SCANCEL_INTERACTIVE."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,14 @@ def start_command(
         if pipe is not None:
             return _through_shell(Path(folder), pipe, command, timeout)
     return subprocess.run(
-        command, capture_output=True, text=True, errors="replace", timeout=timeout, env=environment, check=False
+        command,
+        stdin=subprocess.DEVNULL,  # a wrapper that asks whether to cancel gets no answer, and does not wait
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=timeout,
+        env=environment,
+        check=False,
     )
 
 

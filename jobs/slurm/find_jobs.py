@@ -63,7 +63,7 @@ def all_jobs(of_everyone: bool = False) -> list[Task]:
 
     Raises EmbedkitError if scontrol does not answer with jobs.
     """
-    text = run_slurm("scontrol", "show", "job", "-o")
+    text = run_slurm("scontrol", "-a", "show", "job", "-o")  # -a: jobs of hidden partitions too
     found = parse_jobs(text, None if of_everyone else os.getuid())
     if found is None and "no jobs in the system" not in text.lower():
         raise unreadable("scontrol", text.strip().partition("\n")[0])
@@ -161,12 +161,17 @@ def _shown(jobs: Collection[str]) -> tuple[list[Task], list[str]]:
             return [], list(jobs)
     found: list[Task] = []
     unanswered: list[str] = []
-    for job in jobs:
+    for number, job in enumerate(jobs):
         try:
             text = run_slurm("scontrol", "show", "job", "-o", job)
-            tasks = parse_jobs(text)
         except EmbedkitError as error:
-            text, tasks = str(error), None
+            if is_unknown_job(str(error)):
+                continue
+            return found, [*unanswered, *list(jobs)[number:]]  # it does not answer for the others either
+        try:
+            tasks = parse_jobs(text)
+        except EmbedkitError:
+            tasks = None
         if tasks is None and not is_unknown_job(text):
             unanswered.append(job)
         found += tasks or []

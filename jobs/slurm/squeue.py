@@ -31,7 +31,8 @@ def queue() -> list[Task]:
 
     Raises EmbedkitError if squeue does not answer, or in a format that was not requested.
     """
-    return parse_queue(run_slurm("squeue", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
+    # -a: jobs of hidden partitions too
+    return parse_queue(run_slurm("squeue", "-a", "-u", str(os.getuid()), "-o", QUEUE_FORMAT))
 
 
 def parse_queue(text: str) -> list[Task]:

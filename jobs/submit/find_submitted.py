@@ -12,6 +12,8 @@ from jobs.slurm import SBATCH_SECONDS, SbatchAnswer, Task, all_jobs, find_in_acc
 
 SEARCHES_AT = (0.0, 1.0, 2.0, 4.0, 6.0)
 """Seconds to wait before each search after a lost answer: a busy controller shows a job late."""
+MOST_SECONDS = 60.0
+"""No search begins later: while the controller hangs, each command takes as long as it may."""
 
 
 class SbatchError(Exception):
@@ -29,8 +31,7 @@ def confirm(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
         SbatchError: there is no such job.
         LostJobError: it is not known whether there is one.
     """
-    if not answer.error:
-        _show_warnings(answer.warnings)
+    _show_warnings([line for line in answer.warnings if line not in answer.error])
     if answer.job is not None and answer.is_certain:
         return answer.job
     if answer.may_be_there:
@@ -43,8 +44,11 @@ def confirm(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
 
 def _search(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
     lost: EmbedkitError | None = None
+    until = time.monotonic() + MOST_SECONDS
     for seconds in SEARCHES_AT if answer.may_be_there else SEARCHES_AT[:1] if answer.error else SEARCHES_AT[:3]:
         time.sleep(seconds)
+        if time.monotonic() > until:
+            break
         try:
             job = _find(run, line, is_refused=bool(answer.error) and not answer.may_be_there)
         except EmbedkitError as error:
@@ -136,7 +140,7 @@ def what_may_be_there(run: RunFolder, line: Submission | None, before: Sequence[
     if line is not None:
         lines += [
             f"a job may be queued or running: name {run.name}.{line.job_name}, comment {COMMENT_PREFIX}{line.tag}",
-            f"to look for it: squeue --me -o '%i %j %T %k' | grep {line.tag}",
+            "to look for it: squeue --me -o '%i %j %T %k'",
         ]
     if before:
         lines.append(f"jobs {job_list(before)}, submitted before it, are left as they are")
@@ -149,6 +153,6 @@ def what_may_be_there(run: RunFolder, line: Submission | None, before: Sequence[
 
 
 def _show_warnings(lines: Sequence[str]) -> None:
-    """Show what sbatch printed to stderr although it succeeded."""
+    """Show what sbatch printed to stderr."""
     for line in lines:
         print_note(line if line.startswith("sbatch:") else f"sbatch: {line}")

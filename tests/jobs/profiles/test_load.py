@@ -376,6 +376,7 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ('[embed.sbatch]\nmail-user = ""', "[embed]: sbatch: mail-user: is empty"),
         ('[embed.sbatch]\nmail-user = "a\\nb"', "[embed]: sbatch: mail-user: 'a\\nb' has a line break"),
         ('[embed.sbatch]\nmail_user = "a"', "sbatch: mail_user: is no long option of sbatch ... as in mail-user"),
+        ('[all.sbatch]\nM = "other"', "[all]: sbatch: M: has a key of its own: clusters"),
         ('[embed.sbatch]\n--mail-user = "a"', "sbatch: --mail-user: is no long option of sbatch ... as in mail-user"),
         ('[embed.sbatch]\n"a b\\n" = "a"', r"sbatch: 'a b\n': is no long option"),
     ],

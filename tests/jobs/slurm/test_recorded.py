@@ -80,7 +80,7 @@ def test_the_recordings_are_of_their_version(version: str) -> None:
     assert parse_configuration(recorded(version, "config.txt"))["SLURM_VERSION"].startswith(version)
 
 
-def test_the_queue_is_read_and_a_comment_of_two_lines_is_one_task(version: str) -> None:
+def test_the_queue_is_read_with_a_comment_of_two_lines(version: str) -> None:
     tasks = queued(version)
     assert {name for name, _ in tasks} <= set(names(version).values())
     array = [tasks["array", index] for index in range(6)]
