@@ -203,6 +203,6 @@ def _exit_codes(submissions: Sequence[Submission], records: Sequence[JobRecord])
     for record in records:
         line = by_job.get(record.job)
         if line is not None:
-            shards = (None,) if record.index is None else line.shards_of(record.index)
+            shards = line.shards_of(record.index) or (None,)
             codes |= {log_name(line.stage, shard): record.exit_code for shard in shards}
     return codes

@@ -34,7 +34,7 @@ from jobs.records import (
     group_of,
     log_name,
 )
-from jobs.slurm import array_indices, exclude_from_waiting_tasks, job_id, may_run, queue, state_of
+from jobs.slurm import array_indices, exclude_from_waiting_tasks, job_id, may_run, state_of
 from jobs.slurm_environment import array_index, job_of_this_process
 from jobs.tasks import analyze_task, embed_task, exit_code_of, log_to_stderr, merge_task, preflight_task, prepare_task
 
@@ -257,8 +257,13 @@ def _keep_waiting_tasks_off_this_node(run: RunFolder) -> None:
 
 
 def _jobs_of_embed(run: RunFolder) -> list[str]:
-    """The ids of the queued and running jobs of embed, where each task is a job."""
-    return list(dict.fromkeys(live.task.job for live in Submissions(run).live(queue()) if live.stage == "embed"))
+    """The ids of the newest job of each shard, where each task is a job. Some may have ended.
+
+    Not from squeue: in a container only scontrol can be asked.
+    """
+    lines = [line for line in Submissions(run).read() if line.stage == "embed" and line.what == "submitted"]
+    newest = {shard: line.job for line in lines if line.job is not None for shard in line.index_of}
+    return list(dict.fromkeys(newest.values()))
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from embedkit.errors import EmbedkitError
-from jobs.slurm.client import run_slurm
+from jobs.slurm.client import is_unknown_job, run_slurm
 
 
 def exclude_from_waiting_tasks(jobs: Sequence[str], node: str, *, others_fit: bool) -> bool:
@@ -39,7 +39,7 @@ def _shown(job: str) -> str:
     try:
         return run_slurm("scontrol", "show", "job", "-o", job)
     except EmbedkitError as error:
-        if "Invalid job id" in str(error):
+        if is_unknown_job(str(error)):
             return ""
         raise
 

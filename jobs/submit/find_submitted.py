@@ -8,7 +8,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
 from jobs.output import print_note
 from jobs.records import COMMENT_PREFIX, LineFinder, Submission, Submissions, seconds_since_epoch
-from jobs.slurm import SBATCH_SECONDS, SbatchAnswer, Task, all_jobs, find_in_accounting, queue
+from jobs.slurm import SBATCH_SECONDS, SbatchAnswer, Task, all_jobs, find_in_accounting, job_list, queue
 
 SEARCHES_AT = (0.0, 1.0, 2.0, 4.0, 6.0)
 """Seconds to wait before each search after a lost answer: a busy controller shows a job late."""
@@ -143,7 +143,7 @@ def what_may_be_there(run: RunFolder, line: Submission | None, before: Sequence[
             "to look for it: squeue --me -o '%i %j %T %k'",
         ]
     if before:
-        lines.append(f"jobs {', '.join(before)}, submitted before it, are left as they are")
+        lines.append(f"jobs {job_list(before)}, submitted before it, are left as they are")
     lines += [
         f"to complete the chain: {run.resume_command} (it finds the job first)",
         f"to see what is there: {status}",

@@ -1,6 +1,6 @@
 """embed without an array: single jobs in lanes, their record, their scripts and what counts against a site's limits."""
 
-import itertools
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,11 @@ from jobs.profiles.schema import Profile, Resources
 from jobs.records.submission import Submission
 from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import Task, job_list
-from jobs.submit import sbatch
 from jobs.submit.accepted_shards import shard_limits
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.lanes import lanes_of, one_by_one
 from jobs.submit.plan import plan_submission
-from jobs.submit.sbatch import SbatchError, submit
+from jobs.submit.sbatch import submit
 from jobs.submit.state import SubmissionState
 from tests.jobs.submit.test_check_limits import SITE
 
@@ -38,19 +37,26 @@ def without_arrays(per_job: int = 1) -> Profile:
     return replace(profile, stages={**profile.stages, "embed": embed})
 
 
-def accepting(monkeypatch: pytest.MonkeyPatch, most: int = 1000) -> list[str]:
-    """Stand-ins for sbatch, which accepts so many jobs, and for scancel; returns what scancel gets."""
-    ids, cancelled = itertools.count(101), list[str]()
+def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, refuse: str = "false") -> Path:
+    """Put stand-ins for Slurm's commands first in PATH; returns the file that lists what scancel gets.
 
-    def accept(path: Path) -> str:
-        number = next(ids)
-        if number > 100 + most:
-            raise SbatchError("sbatch: error: Too many jobs")
-        return str(number)
-
-    monkeypatch.setattr(sbatch, "_sbatch", accept)
-    monkeypatch.setattr(sbatch, "cancel", cancelled.extend)
-    return cancelled
+    The ids of jobs begin at 101. `N` is the number of a call; sbatch fails where the shell's condition `refuse` holds.
+    """
+    bin_folder, calls = folder / "bin", folder / "calls"
+    bin_folder.mkdir()
+    texts = {
+        "sbatch": f"echo >> {calls}; N=$(wc -l < {calls})\n"
+        f'if {refuse}; then echo "sbatch: error: not accepted: $(grep -o -m 1 -e --array $2)" >&2; exit 1; fi\n'
+        "echo $((100 + N))",
+        "scancel": f'echo "$@" >> {folder}/cancelled',
+        "squeue": "exit 0",
+        "scontrol": 'echo "No jobs in the system"',
+    }
+    for name, text in texts.items():
+        (bin_folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (bin_folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}:{os.environ['PATH']}")
+    return folder / "cancelled"
 
 
 # Lanes
@@ -126,8 +132,10 @@ def test_a_rerun_plans_jobs_behind_those_on_the_cluster() -> None:
 
 
 @pytest.mark.parametrize("per_job", [1, 2])
-def test_each_job_is_recorded_with_its_shards(per_job: int, run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    accepting(monkeypatch)
+def test_each_job_is_recorded_with_its_shards(
+    per_job: int, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_ins(tmp_path, monkeypatch)
     chain = whole_chain(6, 2 * per_job, preflight=True, per_job=per_job, as_array=False)
     lines = submit(run, without_arrays(per_job), chain, "submit")
     embeds = [line for line in lines if line.stage == "embed"]
@@ -153,28 +161,27 @@ def test_each_job_is_recorded_with_its_shards(per_job: int, run: RunFolder, monk
     assert script.rstrip().endswith(f"jobs.node.job embed {run.path} {last}")
 
 
-def test_a_refused_job_of_many_says_how_many_shards_fit(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    cancelled = accepting(monkeypatch, most=40)
+def test_a_refused_job_of_many_says_how_many_shards_fit(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled = stand_ins(tmp_path, monkeypatch, "[ $N -gt 40 ]")
     chain = whole_chain(100, 8, preflight=True, analyze=True, as_array=False)
     with pytest.raises(EmbedkitError) as refused:
         submit(run, without_arrays(), chain, "submit")
     said = str(refused.value)
-    assert "embed-00038 was not submitted: sbatch: error: Too many jobs\n" in said
+    assert "embed-00038 was not submitted: sbatch: error: not accepted" in said
     assert "sbatch accepted 40 of 104 jobs before it" in said
     assert " 36 shards fit" in said  # beside prepare, preflight, merge and analyze
     assert said.endswith("jobs 101-140, submitted before it, are cancelled; nothing of this chain is left")
-    assert cancelled == [str(job) for job in range(140, 100, -1)]
-    assert [line.job for line in Submissions(run).read() if line.what == "cancelled"] == cancelled[::-1]
+    jobs = [str(job) for job in range(101, 141)]
+    assert cancelled.read_text().split() == jobs[::-1]  # those that wait for others before these
+    assert [line.job for line in Submissions(run).read() if line.what == "cancelled"] == jobs
 
 
-def test_a_site_that_refuses_arrays_is_named_the_key(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> str:
-        if "--array" in path.read_text():
-            raise SbatchError("sbatch: error: --array is not available here")
-        return "101"
-
-    monkeypatch.setattr(sbatch, "_sbatch", refuse)
-    monkeypatch.setattr(sbatch, "cancel", lambda _: None)
+def test_a_site_that_refuses_arrays_is_named_the_key(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_ins(tmp_path, monkeypatch, "grep -q -e --array $2")
     with pytest.raises(EmbedkitError, match=r"array = false under \[embed\]"):
         submit(run, load_profile("test"), whole_chain(3, 2, preflight=False), "submit")
 

@@ -31,7 +31,7 @@ from jobs.node.signals import requeue
 from jobs.slurm import exclude_from_waiting_tasks, state_of
 print(state_of("12_3"))
 print(requeue())
-print(exclude_from_waiting_tasks("12", "n1", others_fit=True))
+print(exclude_from_waiting_tasks(["12"], "n1", others_fit=True))
 """
 SCONTROL = """\
 #!/bin/sh
