@@ -25,6 +25,7 @@ from embedkit.storage.processes import (
     exit_with_process,
     ignore_interrupts,
     kill_descendants,
+    process_host,
     process_start,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "mount_of",
     "new_private_folder",
     "private_folder",
+    "process_host",
     "process_start",
     "read_into",
     "release_ended",

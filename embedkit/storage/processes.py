@@ -1,13 +1,18 @@
 """Processes: children that end with their parent, even one killed with SIGKILL, and how to identify a process."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+HOST_NAMESPACE = 0xEFFFFFFC
+"""The number that Linux gives to the PID namespace of the host itself."""
 
 
 def exit_with_parent() -> None:
@@ -56,6 +61,15 @@ def process_start(pid: int) -> str:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
     except (OSError, psutil.NoSuchProcess):
         return ""
+
+
+def process_host() -> str:
+    """Where the ids of processes are comparable: this host, or a container (a PID namespace) on it."""
+    with contextlib.suppress(OSError):
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        if namespace != HOST_NAMESPACE:
+            return f"{socket.gethostname()} pid:[{namespace}]"
+    return socket.gethostname()
 
 
 def _exit_after(wait: Callable[[], object]) -> None:

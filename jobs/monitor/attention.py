@@ -94,27 +94,39 @@ def _is_in(task: ShardView | StageView, label: str) -> bool:
     return label in task.tasks and (task.stage != "embed" or bool(task.job))
 
 
-def group_line(group: TaskGroup, brief: bool) -> str:
-    """One line about a group: how many are in which state, which, what it means, what to do.
+def group_lines(found: Sequence[TaskGroup], brief: bool) -> list[str]:
+    """A line per group: how many are in which state, which, what it means, what to do.
 
     Args:
-        group: the tasks.
-        brief: leave out what it means, where there is something to do.
+        found: the groups.
+        brief: only what to do, and one line for all that only wait.
     """
+    if not brief:
+        return [_line(group) for group in found]
+    waits = [group for group in found if not _needs_person(group)]
+    lines = [f"{group.label} {_who(group)}: {group.action}" for group in found if _needs_person(group)]
+    return [*lines, f"wait: {', '.join(f'{_count(group)}{_reasons(group)}' for group in waits)}"] if waits else lines
+
+
+def _needs_person(group: TaskGroup) -> bool:
+    return isinstance(group.meaning, Ending) or (group.meaning is not None and group.meaning.kind != "wait")
+
+
+def _line(group: TaskGroup) -> str:
+    who = f"{_count(group)}{_reasons(group)}: {_who(group)}" if group.shards else f"{group.label}: {_who(group)}"
+    said = "; ".join(text for text in (group.sentence, group.action) if text)
+    return f"{who}: {said}" if said else who
+
+
+def _reasons(group: TaskGroup) -> str:
+    """The reasons, where no sentence explains them."""
     plain = {reason for one in group.reasons for reason in reasons_in(one)} <= set(PLAIN)
     reasons = group.reasons - {"None"} if plain or group.meaning is None else set()
-    waits = f" ({', '.join(sorted(reasons))})" if reasons else ""
-    parts = [f"{_count(group)}{waits}: {_who(group)}" if group.shards else f"{group.label}: {_who(group)}"]
-    action = group.action
-    if group.sentence and not (brief and action):
-        parts.append(group.sentence)
-    if action:
-        parts.append(action)
-    return f"{parts[0]}: {'; '.join(parts[1:])}" if parts[1:] else parts[0]
+    return f" ({', '.join(sorted(reasons))})" if reasons else ""
 
 
 def _count(group: TaskGroup) -> str:
-    return f"{len(group.shards)} {group.label}"
+    return f"{len(group.shards) + len(group.stages)} {group.label}"
 
 
 def _who(group: TaskGroup) -> str:

@@ -45,9 +45,9 @@ def _wait(sentence: str, action: str = "wait") -> Meaning:
     return Meaning("wait", sentence, action)
 
 
-LOOK_AND_RELEASE = "look for the cause (scontrol show job, the log, the node), then: scontrol release {jobs}"
-REPORT_AND_RELEASE = "report the node (scontrol show job names it), then: scontrol release {jobs}"
-ASK_OWNER = "ask the owner of the account (sshare, sacctmgr show assoc), or name a different account"
+LOOK_AND_RELEASE = "find the cause (scontrol show job), then: scontrol release {jobs}"
+REPORT_AND_RELEASE = "report the node (scontrol show job), then: scontrol release {jobs}"
+ASK_OWNER = "ask the account's owner (sshare), or name a different one"
 ASK_SITE = "ask your site"
 
 OF_STATE = {
@@ -57,7 +57,7 @@ OF_STATE = {
     "COMPLETING": _wait("they have ended, the node cleans up", "wait; after some minutes report {nodes} to your site"),
     "STAGE_OUT": _wait("they have ended, files are being copied out", "wait"),
     "SIGNALING": _wait("Slurm is sending them a signal"),
-    "SPECIAL_EXIT": _held("put back into the queue and held, with a mark (SPECIAL_EXIT)", LOOK_AND_RELEASE),
+    "SPECIAL_EXIT": _held("held, with a mark (SPECIAL_EXIT)", LOOK_AND_RELEASE),
     "REQUEUE_HOLD": _held("put back into the queue and held", LOOK_AND_RELEASE),
     "RESV_DEL_HOLD": _held(
         "held, because their reservation was deleted", "name no reservation, or: scontrol release {jobs}"
@@ -159,7 +159,7 @@ def _one(reason: str) -> Meaning | None:
 
 def _nodes_missing(reason: str) -> Meaning:
     """ReqNodeNotAvail, with the nodes or the reservation that it names."""
-    if "reserved" in reason.lower() and "UnavailableNodes" not in reason:
+    if "ReqNodeNotAvail" in reason and "reserved" in reason.lower() and "UnavailableNodes" not in reason:
         return _wait("nodes are reserved, often for maintenance", "wait, or less time: scontrol show reservation")
     nodes = re.search(r"UnavailableNodes:(\S+)", reason)
     if nodes is None:

@@ -1,6 +1,7 @@
 """An overview as one screen: the stages, the shards that need a person, then running shards as far as there is room."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
@@ -9,20 +10,20 @@ from rich.table import Table
 from rich.text import Text
 
 from embedkit.run import RunFolder, program
-from jobs.monitor.attention import TaskGroup, group_line, groups, job_list, short_list
-from jobs.monitor.reasons import Meaning
+from jobs.monitor.attention import TaskGroup, group_lines, groups, job_list, short_list
+from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.monitor.shard_table import TROUBLE, Layout, ending_text, label_of, shard_table
 from jobs.units import duration
 
 BAR_WIDTH = 60
+COUNTS_WIDTH = 60
+"""Longest list of states that has a column of its own."""
 LEAST_ROWS = 5
 """Shards that have a row even on a terminal lower than LOW_TERMINAL lines."""
 LOW_TERMINAL = 24
 WIDE = 120
 """Columns from which a table has all its columns."""
-MOST_NOTES = 4
-"""Notes on a screen that is short of lines."""
 
 
 def print_overview(overview: Overview, run: RunFolder, console: Console, all_shards: bool = False) -> None:
@@ -73,20 +74,17 @@ def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], layou
     if shown:
         parts.append(shard_table(shown, run, overview.median_speed, layout))
     needing = groups(overview)
-    parts += _lines(_summaries(overview.shards, shown))
-    parts += _lines([group_line(group, layout.brief) for group in needing])
+    parts += _lines(_summaries(overview.shards, shown, layout))
+    parts += _lines(group_lines(needing, layout.brief))
     parts += _notes(overview.notes, layout)
-    parts += _lines(advice(overview, run, needing))
+    parts += _lines(advice(overview, run, needing, layout.brief))
     return Group(*parts)
 
 
 def _notes(notes: Sequence[str], layout: Layout) -> list[RenderableType]:
     if not layout.brief:
         return _lines([f"note: {note}" for note in notes])
-    left = len(notes) - MOST_NOTES
-    more = [f"and {left} more notes: --json has all"] if left > 0 else []
-    cut = [Text(f"note: {note}", no_wrap=True, overflow="ellipsis") for note in notes[:MOST_NOTES]]
-    return [*cut, *_lines(more)]
+    return [Text(f"notes: {'; '.join(notes)}", no_wrap=True, overflow="ellipsis")] if notes else []
 
 
 def _lines(texts: Sequence[str]) -> list[RenderableType]:
@@ -114,19 +112,26 @@ def _ordered(shards: Sequence[ShardView]) -> list[ShardView]:
 def _stages(overview: Overview, layout: Layout) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
-    if layout.wide:
+    stages = [stage for stage in overview.stages if not (layout.brief and _is_calm(stage))]
+    own_column = layout.wide and max(len(_counts(stage)) for stage in overview.stages) <= COUNTS_WIDTH
+    if own_column:
         table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
 
     def add(name: str, counts: str, details: str, is_cut: bool = False) -> None:
-        cells = [counts, details] if layout.wide else [", ".join(text for text in (counts, details) if text)]
+        cells = [counts, details] if own_column else [", ".join(text for text in (counts, details) if text)]
         end = Text(cells[-1], no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold")
         table.add_row(name, *map(Text, cells[:-1]), end)
 
     add("run", "", f"{overview.run} ({overview.engine_line})")
-    for stage in overview.stages:
+    for stage in stages:
         add(stage.stage, _counts(stage), ", ".join(_stage_details(overview, stage)), layout.brief and bool(stage.why))
     return table
+
+
+def _is_calm(stage: StageView) -> bool:
+    """Whether nothing need be said of a stage: it is done, or waits for others."""
+    return set(stage.tasks) <= {"done"} or (set(stage.tasks) == {"pending"} and stage.reason in PLAIN)
 
 
 def _counts(stage: StageView) -> str:
@@ -149,15 +154,21 @@ def _stage_details(overview: Overview, stage: StageView) -> list[str]:
         details += [f"{overview.gpu_hours:,.2f} GPU hours"] if overview.gpu_hours is not None else []
     if stage.job and "done" not in stage.tasks:
         details += [f"job {stage.job}", stage.node]
-    details += [stage.reason, ending_text(stage.slurm_state, stage.exit_code, stage.why)]
+    # The reasons of embed's tasks are in lines of their own as soon as there are shards.
+    reason = stage.reason if stage.stage != "embed" or stage.job else ""
+    details += [reason, ending_text(stage.slurm_state, stage.exit_code, stage.why)]
     if "failed" in stage.tasks and stage.log:
         details.append(stage.log)
     return [text for text in details if text]
 
 
-def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView]) -> list[str]:
+def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView], layout: Layout) -> list[str]:
     """One line per state for the shards that have no row of their own; those that wait have lines of their own."""
     own = {shard.shard for shard in shown}
+    if layout.brief:
+        counts = Counter(label_of(shard) for shard in shards if shard.shard not in own)
+        named = [f"{counts[label]} {label}" for label in (*TROUBLE, "running", "unsubmitted") if counts[label]]
+        return [f"without a row: {', '.join(named)}"] if named else []
     lines = []
     for label in (*TROUBLE, "running", "unsubmitted"):
         rest = [shard for shard in shards if label_of(shard) == label and shard.shard not in own]
@@ -177,8 +188,8 @@ def _has_failed(task: ShardView | StageView) -> bool:
     return bool(states & {"failed", "cancelled"})
 
 
-def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = ()) -> list[str]:
-    """Which commands to type next, if any."""
+def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = (), brief: bool = False) -> list[str]:
+    """Which commands to type next, if any; if `brief`, one line each as far as possible."""
     where = shlex.quote(str(run.path))
     lines = []
     hung = [
@@ -188,8 +199,8 @@ def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = ()
         jobs = job_list([shard.job for shard in hung])
         lines.append(f"hung: the watchdog will end them; to do it now: scontrol requeue {jobs}")
     if any(isinstance(group.meaning, Meaning) and group.meaning.needs_profile for group in needing):
-        change = f"{program()} cancel {where}, then {program()} rerun {where} --profile PATH"
-        lines.append(f"to change the profile of waiting jobs: edit it, {change}")
+        which = "RUN" if brief else where
+        lines.append(f"to change a profile: {program()} cancel {which}, then {program()} rerun {which} --profile PATH")
     states = {state for stage in overview.stages for state in stage.tasks}
     tasks: list[ShardView | StageView] = [*overview.shards, *overview.stages]
     if any(task.log and _has_failed(task) for task in tasks):
@@ -197,6 +208,6 @@ def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = ()
     if overview.stage == "done":
         lines.append(f"merged: {run.embeddings}; cost and times: {program()} report {where}")
     if overview.stage != "done" and (not overview.is_alive or states & {"failed", "cancelled", "unsubmitted"}):
-        waiting = " (finished and running shards are left alone)" if overview.is_alive else ""
+        waiting = " (finished and running shards are left alone)" if overview.is_alive and not brief else ""
         lines.append(f"to continue: {run.resume_command}{waiting}")
     return lines

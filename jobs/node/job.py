@@ -12,19 +12,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from embedkit.documents import RunConfig, read
-from embedkit.embed import durable_chunks
-from embedkit.errors import EmbedkitError, GpuDiffers
+from embedkit.embed import StopAtChunk, StoppedAtChunk, durable_chunks
+from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld
 from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
 from embedkit.storage import release_ended
 from jobs.local import Job, LocalQueue, make_slots, visible_gpus
+from jobs.node.chunk_end import ChunkEnd
 from jobs.node.node_folders import remove_abandoned
 from jobs.node.scratch import node_scratch, pack_compiled, scratch_roots
 from jobs.node.signals import SignalWatcher, requeue, was_cancelled
-from jobs.node.worker import embed_in_worker, error_code_of
+from jobs.node.worker import embed_in_worker, error_code_of, has_stopped
 from jobs.profiles import STAGES, Stage
 from jobs.records import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,
+    NO_PROGRESS,
     Attempts,
     EventKind,
     Submissions,
@@ -49,7 +51,9 @@ class SlurmJob:
         self._allow_mixed = allow_mixed
         self._shard = shard
         self._attempts = Attempts(run, stage, self._shard)
-        self._signals = SignalWatcher(self._stop)
+        self._signals = SignalWatcher(self._stop, self._warned)
+        self._chunk_end = ChunkEnd(run)
+        self._has_stopped = False
 
     def run(self) -> int:
         """Do the job's work and return the exit code. If a signal stops the job, this does not return."""
@@ -59,6 +63,9 @@ class SlurmJob:
         with self._signals:
             try:
                 self._work()
+            except StoppedAtChunk:
+                self._has_stopped = True
+                self._signals.stop()
             except Exception as error:
                 self._signals.wait_if_signalled()
                 code = exit_code_of(error)
@@ -66,7 +73,7 @@ class SlurmJob:
                     self._record("failed", str(error), error.code)
                 else:
                     self._record("failed", f"{type(error).__name__}: {error}")
-                if isinstance(error, GpuDiffers) and self._shard is not None:
+                if isinstance(error, GpuDiffers | GpuHeld) and self._shard is not None:
                     _keep_waiting_tasks_off_this_node(self._run)
                 return code
         self._record("finished")
@@ -102,24 +109,53 @@ class SlurmJob:
                 preflight_task(path, self._allow_mixed)
                 pack_compiled(self._run, compiled)
             else:
-                embed_task(path, self._shard, self._allow_mixed)
+                folder = self._chunk_end.enter(Path(tempfile.gettempdir()))
+                embed_task(path, self._shard, self._allow_mixed, StopAtChunk(folder, self._shard))
+
+    def _shards(self) -> list[int]:
+        """The shards that this job embeds and that have not ended."""
+        return [] if self._shard is None else [self._shard]
+
+    def _warned(self, received: signal.Signals) -> float:
+        """How many seconds the shard tasks get to end the chunk in hand; 0: the job is stopped at once."""
+        return self._chunk_end.warned(self._shards()) if self._stage == "embed" else 0.0
 
     def _stop(self, received: signal.Signals) -> None:
         """Requeue the job, unless it was cancelled or was stopped too often in a row without progress."""
-        log.warning("%s: the work in hand is dropped; everything durable is kept", received.name)
+        if self._has_stopped:
+            log.info("no other chunk begins; everything that was embedded is durable")
+        else:
+            log.warning("%s: the work in hand is dropped; everything durable is kept", received.name)
         if received == signal.SIGTERM and was_cancelled():
             self._record("cancelled")
             log.error("cancelled; to run it again: %s", self._run.resume_command)
             return
-        stops = self._stops_without_progress() + 1
-        refused = f"stopped {stops} times with nothing new done" if stops >= MAX_ATTEMPTS_WITHOUT_PROGRESS else None
+        why, refused, code = self._why_stopped(received)
         # Recorded before the request to Slurm, which may kill this process at once.
-        self._record("stopped" if refused is None else "failed", refused or received.name)
+        self._record("stopped" if refused is None else "failed", refused or why, code)
         refused = refused or requeue()
         if refused is None:
             log.info("requeued: the next attempt continues from here")
         else:
             log.error("not requeued: %s; to run it again: %s", refused, self._run.resume_command)
+
+    def _why_stopped(self, received: signal.Signals) -> tuple[str, str | None, str]:
+        """What stopped the job, why it is not requeued (None: it is), and the error code of that."""
+        stops = self._stops_without_progress() + 1
+        refused = f"stopped {stops} times with nothing new done" if stops >= MAX_ATTEMPTS_WITHOUT_PROGRESS else None
+        code = "" if refused is None else NO_PROGRESS
+        if self._stage != "embed" or self._has_progressed():
+            return received.name, refused, code
+        arithmetic, advice = self._chunk_end.explain(received, self._shards())
+        log.warning("nothing new was done: %s%s", arithmetic, advice)
+        if refused is not None:
+            refused += f": {arithmetic}{advice}"
+        return f"{received.name} ({arithmetic})", refused, code
+
+    def _has_progressed(self) -> bool:
+        """Whether this attempt made a chunk durable."""
+        newest = self._attempts.attempts()[-1:]
+        return bool(newest) and newest[0].started.done != self._done()
 
     def _done(self) -> int:
         """How much is durable: chunks of a shard, parts of prepare, 0 for other stages."""
@@ -146,6 +182,13 @@ class GroupJob(SlurmJob):
             # This process's usage is that of all workers together, so no shard's event has it.
             attempts.add(what, len(durable_chunks(self._run.shard(shard))), why, error_code, with_usage=False)
 
+    def _shards(self) -> list[int]:
+        return list(self._open)
+
+    def _has_progressed(self) -> bool:
+        newest = [(shard, attempts.attempts()[-1:]) for shard, attempts in self._open.items()]
+        return any(one and one[0].started.done != len(durable_chunks(self._run.shard(shard))) for shard, one in newest)
+
     def _stops_without_progress(self) -> int:
         """Count the stops in a row during which no shard made progress."""
         counts = [
@@ -157,13 +200,17 @@ class GroupJob(SlurmJob):
     def _work(self) -> None:
         names = {log_name("embed", shard): shard for shard in self._open}
         failed: list[int] = []
+        stopped: list[int] = []
         codes: set[str] = set()
 
         with node_scratch(self._run):
-            scratch = Path(tempfile.gettempdir())
+            scratch = self._chunk_end.enter(Path(tempfile.gettempdir()))
 
             def on_end(name: str, why: str | None) -> None:
                 shard = names[name]
+                if why is None and has_stopped(scratch, shard):
+                    stopped.append(shard)  # its end is recorded with that of the job
+                    return
                 if why is not None:
                     self._signals.wait_if_signalled()  # a signal that ends the job may have reached the worker first
                     failed.append(shard)
@@ -177,8 +224,10 @@ class GroupJob(SlurmJob):
             jobs = [Job(name, embed_in_worker, own) for name, own in arguments.items()]
             queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), scratch)
             queue.run(jobs, lambda: None, on_end)
-        if GpuDiffers.code in codes:
+        if codes & {GpuDiffers.code, GpuHeld.code}:
             _keep_waiting_tasks_off_this_node(self._run)
+        if stopped:
+            raise StoppedAtChunk
         if failed:
             raise EmbedkitError(f"shards {', '.join(map(str, sorted(failed)))} failed; see logs/embed-*.log")
 

@@ -1,6 +1,7 @@
 """What a site profile is: the resources of each stage, the keys of its file, and the options it may not set."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,10 @@ class Resources:
     modules: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     """Lines of shell."""
+    launcher: tuple[str, ...] = ()
+    """Words before Python, such as those of a container runtime. They may have placeholders."""
+    python: str | None = None
+    """The Python of the tasks, such as that of a container. None: the one that submits."""
     environment: Mapping[str, str] = field(default_factory=dict)
     scratch: str | None = None
     """A folder on the node; shell variables in it are expanded there."""
@@ -132,6 +137,8 @@ VALUE_TYPES: dict[str, Any] = {
     **dict.fromkeys(("exclusive", "gpus_from_node", "array", "requeue"), bool),
     "comment": bool | Text,
     **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
+    "launcher": tuple[Text, ...] | Text,
+    "python": Text,
     "gpu_model": Text,
     "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
     "signal_seconds": Annotated[int, msgspec.Meta(ge=60, le=65_535)],
@@ -140,6 +147,10 @@ VALUE_TYPES: dict[str, Any] = {
 TABLE_TYPES: dict[str, Any] = {"environment": str, "sbatch": Number | str | bool}
 """The type of the values in each key that is a table."""
 KEYS = (*VALUE_TYPES, *TABLE_TYPES)
+
+PLACEHOLDER = re.compile(r"(?<!\$)\{(\w*)\}")
+"""A placeholder in a word of `launcher`. `${NAME}` is a variable of the shell."""
+PLACEHOLDERS = ("run", "folder", "folders")
 
 KEY_OF_OPTION = {
     **{key: key for key in ("partition", "account", "qos", "reservation", "constraint", "nodelist", "exclude")},

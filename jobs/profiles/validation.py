@@ -3,6 +3,7 @@
 import datetime
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,7 +12,16 @@ import msgspec
 from embedkit.errors import UsageError
 from embedkit.prepare import GPU_MODELS
 from jobs.gpu_request import gpu_options, requested_gpus
-from jobs.profiles.schema import KEY_OF_OPTION, KEY_OF_SHORT_OPTION, KEYS, SET_BY_EMBEDKIT, TABLE_TYPES, VALUE_TYPES
+from jobs.profiles.schema import (
+    KEY_OF_OPTION,
+    KEY_OF_SHORT_OPTION,
+    KEYS,
+    PLACEHOLDER,
+    PLACEHOLDERS,
+    SET_BY_EMBEDKIT,
+    TABLE_TYPES,
+    VALUE_TYPES,
+)
 
 MAX_MINUTES = 366 * 24 * 60
 MAX_MEGABYTES = 2**30
@@ -147,6 +157,27 @@ def _check_scratch(folder: str) -> str:
     return folder
 
 
+def _check_launcher(value: tuple[str, ...] | str) -> tuple[str, ...]:
+    """The words of a launcher. A text is split as a shell does."""
+    try:
+        words = tuple(shlex.split(value)) if isinstance(value, str) else value
+    except ValueError as error:
+        raise UsageError(f"cannot be split into words: {error}") from None
+    for name in (name for word in words for name in PLACEHOLDER.findall(word)):
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+            raise UsageError(f"no placeholder {{{name}}}; known: {known}")
+    if words and PLACEHOLDER.search(words[0]):
+        raise UsageError(f"the first word is a program, so {shortened(words[0])} can have no placeholder")
+    return words
+
+
+def _check_python(path: str) -> str:
+    if not re.fullmatch(r"/[^\0]*|[\w.+-]+", path):
+        raise UsageError(f"{shortened(path)} is neither an absolute path nor a name on PATH, such as python3")
+    return path
+
+
 def _check_clusters(name: str) -> str:
     if "," in name or name == "all":
         raise UsageError(
@@ -209,6 +240,8 @@ VALUE_CHECKS: dict[str, Callable[[Any], Any]] = {
     "time": minutes,
     "mem": megabytes,
     "scratch": _check_scratch,
+    "launcher": _check_launcher,
+    "python": _check_python,
     "gpu_model": _check_gpu_model,
     "clusters": _check_clusters,
     "mail": _check_mail,

@@ -3,6 +3,8 @@
 from jobs.records.attempts import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,
     NO_EXIT_RECORD,
+    NO_PROGRESS,
+    NODE_FAULTS,
     Attempt,
     AttemptEvent,
     Attempts,
@@ -16,22 +18,17 @@ from jobs.records.live import LiveReader, LiveTasks, adopt_found
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
 from jobs.records.own_records import own_records
 from jobs.records.recorded_profiles import changed_note, record_profile, recorded_profile
-from jobs.records.submissions import (
-    COMMENT_PREFIX,
-    LiveTask,
-    Submission,
-    Submissions,
-    new_submission,
-    now,
-    seconds_since_epoch,
-)
+from jobs.records.submission import COMMENT_PREFIX, Submission, new_submission, now, seconds_since_epoch
+from jobs.records.submissions import LiveTask, Submissions
 
 __all__ = [
     "ATTEMPTS_SUFFIX",
     "COMMENT_PREFIX",
     "GROUP_LOG",
     "MAX_ATTEMPTS_WITHOUT_PROGRESS",
+    "NODE_FAULTS",
     "NO_EXIT_RECORD",
+    "NO_PROGRESS",
     "Attempt",
     "AttemptEvent",
     "Attempts",

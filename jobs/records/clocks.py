@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from jobs.records.attempts import Attempt, AttemptEvent
-from jobs.records.submissions import Submission, seconds_since_epoch
+from jobs.records.submission import Submission, seconds_since_epoch
 from jobs.slurm import JobRecord, job_id
 
 TOLERANCE_SECONDS = 20.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from jobs.records.submissions import Submission, seconds_since_epoch
+from jobs.records.submission import Submission, seconds_since_epoch
 from jobs.slurm import JobRecord
 
 CLOCKS_SECONDS = 900.0

@@ -1,6 +1,7 @@
 """Asking Slurm: the queue, the accounting and the cluster's own description."""
 
 from jobs.slurm.accounting import JobRecord, history
+from jobs.slurm.chosen_cluster import chosen_cluster, on_cluster, use_cluster
 from jobs.slurm.client import (
     MOST_JOBS,
     QUERY_INTERVAL_SECONDS,
@@ -9,22 +10,21 @@ from jobs.slurm.client import (
     array_indices,
     array_spec,
     cancel,
-    chosen_cluster,
     configuration,
     has_slurm,
     job_id,
     job_list,
-    on_cluster,
     own_environment,
     require_slurm,
     state_of,
-    use_cluster,
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
+from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
-from jobs.slurm.find_jobs import Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
+from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
+from jobs.slurm.job_times import JobTimes, job_times
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
-from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch
+from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch, run_sbatch
 from jobs.slurm.squeue import queue
 from jobs.slurm.states import may_run
 from jobs.slurm.suspensions import suspensions
@@ -32,12 +32,15 @@ from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
 __all__ = [
     "MOST_JOBS",
+    "PIPE_FOLDER",
     "QUERY_INTERVAL_SECONDS",
     "SBATCH_SECONDS",
+    "SETTLE_SECONDS",
     "TIMEOUT_SECONDS",
     "Ending",
     "Found",
     "JobRecord",
+    "JobTimes",
     "Node",
     "Partition",
     "Row",
@@ -61,6 +64,7 @@ __all__ = [
     "is_not_found",
     "job_id",
     "job_list",
+    "job_times",
     "listed",
     "look_up",
     "may_run",
@@ -71,7 +75,9 @@ __all__ = [
     "queue",
     "read_site",
     "require_slurm",
+    "run_sbatch",
     "signal_of",
+    "start_command",
     "state_of",
     "still_active",
     "suspensions",

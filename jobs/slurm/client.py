@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
+from jobs.slurm.chosen_cluster import addressed, where
+from jobs.slurm.commands import start_command
 from jobs.slurm.states import QUEUED, UNKNOWN
 
 TIMEOUT_SECONDS = 60
@@ -26,49 +28,6 @@ KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
 SLURM_VARIABLES = ("SLURM_", "SLURMD_", "SBATCH_", "SRUN_", "SALLOC_", "SUBMITIT_")
 OUTPUT_VARIABLES = ("SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SLURM_TIME_FORMAT", "SLURM_CLUSTERS")
 """Variables that change what these commands print."""
-
-
-WITH_CLUSTERS = ("squeue", "scontrol", "sacct", "scancel", "sinfo")
-"""Commands that take --clusters. sacctmgr asks the database, which several clusters share."""
-_chosen: list[tuple[str, str]] = [("", "")]
-"""The cluster that commands ask, and where its name comes from; the last entry counts."""
-
-
-def use_cluster(name: str, source: str = "") -> None:
-    """Send what follows in this process to one cluster of several.
-
-    Args:
-        name: the cluster; "" for the one that this machine belongs to.
-        source: where the name comes from, for messages.
-    """
-    _chosen[-1] = (name, source)
-
-
-@contextmanager
-def on_cluster(name: str, source: str = "") -> Iterator[None]:
-    """As `use_cluster`, until the end of the block."""
-    _chosen.append((name, source))
-    try:
-        yield
-    finally:
-        _chosen.pop()
-
-
-def chosen_cluster() -> str:
-    """The cluster that commands ask; "" for the one that this machine belongs to."""
-    return _chosen[-1][0]
-
-
-def _addressed(command: Sequence[str]) -> Sequence[str]:
-    """The command with the chosen cluster."""
-    name = chosen_cluster()
-    return (command[0], f"--clusters={name}", *command[1:]) if name and command[0] in WITH_CLUSTERS else command
-
-
-def _where() -> str:
-    """The chosen cluster for an error message."""
-    name, source = _chosen[-1]
-    return f" (cluster {name}{f', from {source}' if source else ''})" if name else ""
 
 
 @dataclass(frozen=True)
@@ -129,21 +88,15 @@ def run_slurm(*command: str) -> str:
     """
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     try:
-        done = subprocess.run(
-            _addressed(command),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_SECONDS,
-            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: array indices are not shortened
-        )
+        # 0: array indices are not shortened
+        done = start_command(addressed(command), TIMEOUT_SECONDS, plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"})
     except FileNotFoundError:
         raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
     except subprocess.TimeoutExpired:
-        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s{_where()}; try again later") from None
+        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s{where()}; try again later") from None
     if done.returncode:
         message = plain_text(done.stderr).strip() or plain_text(done.stdout).strip() or f"exit code {done.returncode}"
-        raise EmbedkitError(f"{command[0]} failed: {message}{_where()}")
+        raise EmbedkitError(f"{command[0]} failed: {message}{where()}")
     return plain_text(done.stdout)
 
 
@@ -156,7 +109,7 @@ def unreadable(command: str, line: str) -> EmbedkitError:
     """The error for output that is not what the command prints; `line`: the first line of it."""
     return EmbedkitError(
         f"{command} printed something that is not its answer: {line.strip()[:100]!r}. A wrapper or an alias may have "
-        f"changed {command}'s output; `type -a {command}` shows which program that is"
+        f"changed {command}'s output: `type -a {command}` shows which program that is; put Slurm's own first in PATH"
     )
 
 

@@ -26,17 +26,17 @@ class Ending:
 SIGNALS = {
     signal.SIGXCPU: Ending(
         "it reached a limit on CPU time (SIGXCPU); more memory does not help",
-        "find who sets the limit: ulimit -t in a job, `before` in the profile, your site",
+        "look for ulimit -t in `before`, or ask your site",
         is_certain=True,
     ),
     signal.SIGXFSZ: Ending(
         "it reached a limit on the size of a file (SIGXFSZ)",
-        "find who sets the limit: ulimit -f in a job, `before` in the profile, your site",
+        "look for ulimit -f in `before`, or ask your site",
         is_certain=True,
     ),
     signal.SIGBUS: Ending(
         "a bus error (SIGBUS): /dev/shm or a disk is full, or a file system or the memory failed",
-        "look at df -h /dev/shm and the disks of {nodes}; if it repeats there, report the node",
+        "check df -h /dev/shm on {nodes}; report the node if it repeats",
     ),
     signal.SIGSEGV: Ending("a crash in native code (SIGSEGV)", "if it repeats on {nodes} only, report the node"),
     signal.SIGILL: Ending(
@@ -54,11 +54,11 @@ SIGNALS = {
 CODES = {
     126: Ending(
         "a program cannot be executed on the node (exit 126)",
-        "the environment must be visible and executable on the nodes: check its path, `modules` and `before`",
+        "the nodes must be able to run the environment (`modules`, noexec)",
     ),
     127: Ending(
         "a program is not on the node (exit 127)",
-        "the environment must be visible on the nodes: check its path, `modules` and `before` in the profile",
+        "the nodes must see the environment (path, `modules`, `before`)",
     ),
 }
 OTHER_SIGNALS = {
@@ -100,11 +100,18 @@ def explain_exit(state: str, exit_code: str) -> Ending | None:
     return None if ended_by is None else SIGNALS.get(ended_by, Ending(f"ended by {ended_by.name}"))
 
 
+OF_SHELLS = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGXCPU", "SIGXFSZ")
+"""Signals that sacct shows as a plain exit code, `9:0`, if a shell reported them as 137. embedkit exits with 1 to 3."""
+
+
 def signal_of(exit_code: str) -> signal.Signals | None:
-    """The signal that ended a task: N of `0:N`, or of `128+N:0`, which a shell reports; None if there is none."""
+    """The signal that ended a task: N of `0:N`, `128+N:0` or `N:0`, which a shell reports; None if there is none."""
     code, number = _parts(exit_code)
     try:
-        return signal.Signals(number or (code - 128 if code > 128 else 0))
+        if number or code > 128:
+            return signal.Signals(number or code - 128)
+        found = signal.Signals(code)
+        return found if found.name in OF_SHELLS else None
     except ValueError:
         return None
 

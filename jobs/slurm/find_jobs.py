@@ -58,13 +58,13 @@ def has_ended(task: Task) -> bool:
     return task.state in ENDED or task.state in BROKEN_OFF
 
 
-def all_jobs() -> list[Task]:
-    """All tasks of this user that the controller knows, also those that ended some minutes ago.
+def all_jobs(of_everyone: bool = False) -> list[Task]:
+    """All tasks of this user, or of every user, that the controller knows, also those that ended some minutes ago.
 
     Raises EmbedkitError if scontrol does not answer with jobs.
     """
     text = run_slurm("scontrol", "show", "job", "-o")
-    found = parse_jobs(text, os.getuid())
+    found = parse_jobs(text, None if of_everyone else os.getuid())
     if found is None and "no jobs in the system" not in text.lower():
         raise unreadable("scontrol", text.strip().partition("\n")[0])
     return found or []
@@ -156,7 +156,7 @@ def _shown(jobs: Collection[str]) -> tuple[list[Task], list[str]]:
     """Tasks of jobs in scontrol, ended ones too, and the jobs about which it did not answer."""
     if len(jobs) > SINGLE_CALLS:
         try:
-            return all_jobs(), []
+            return all_jobs(of_everyone=True), []
         except EmbedkitError:
             return [], list(jobs)
     found: list[Task] = []

@@ -60,9 +60,35 @@ def call_sbatch(script: Path, while_waiting: Callable[[float], str | None]) -> S
     Raises:
         OSError: sbatch cannot be started.
     """
+    found: list[str] = []
+
+    def search(seconds: float) -> bool:
+        found.extend(job for job in (while_waiting(seconds),) if job is not None)
+        return bool(found)
+
+    code, out, err = run_sbatch("--parsable", str(script), while_waiting=search, seconds=SBATCH_SECONDS)
+    if found:
+        return SbatchAnswer(found[-1], is_certain=True)
+    if code is None:
+        error = f"sbatch did not answer in {SBATCH_SECONDS:.0f} s"
+        return SbatchAnswer(None, error=error, may_be_there=True, warnings=_lines(err))
+    return read_answer(code, out, err)
+
+
+def run_sbatch(*arguments: str, while_waiting: Callable[[float], bool], seconds: float) -> tuple[int | None, str, str]:
+    """Run sbatch; returns exit code, stdout and stderr. The code is None if it was ended.
+
+    Args:
+        arguments: its arguments.
+        while_waiting: called as in call_sbatch; whether to end sbatch.
+        seconds: end it after so long.
+
+    Raises:
+        OSError: sbatch cannot be started.
+    """
     began = time.monotonic()
     process = subprocess.Popen(
-        ["sbatch", "--parsable", str(script)],
+        ["sbatch", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -70,22 +96,18 @@ def call_sbatch(script: Path, while_waiting: Callable[[float], str | None]) -> S
         errors="replace",
         process_group=0,  # with all that a wrapper starts, so that it can be ended
     )
-    wait = PATIENCE_SECONDS
+    wait = min(PATIENCE_SECONDS, seconds)
     try:
         while True:
             try:
                 out, err = process.communicate(timeout=wait)
-                return read_answer(process.returncode, out, err)
             except subprocess.TimeoutExpired:
-                seconds = time.monotonic() - began
-            if (job := while_waiting(seconds)) is not None:
-                _end(process)
-                return SbatchAnswer(job, is_certain=True)
-            if seconds >= SBATCH_SECONDS:
-                out, err = _end(process)
-                error = f"it did not answer in {SBATCH_SECONDS:.0f} s"
-                return SbatchAnswer(None, error=error, may_be_there=True, warnings=_lines(err))
-            wait = max(min(SEARCH_INTERVAL_SECONDS, SBATCH_SECONDS - seconds), 0.1)
+                passed = time.monotonic() - began
+            else:
+                return process.returncode, out, err
+            if while_waiting(passed) or passed >= seconds:
+                return None, *_end(process)
+            wait = max(min(SEARCH_INTERVAL_SECONDS, seconds - passed), 0.1)
     except BaseException:
         _end(process)
         raise

@@ -1,16 +1,20 @@
 """Adapt a profile to how earlier attempts failed: more memory, and without the nodes that failed."""
 
+import signal
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from embedkit.errors import CanaryMoved, GpuDiffers
+from embedkit.errors import CanaryMoved, GpuDiffers, GpuHeld
 from embedkit.run import RunFolder
 from jobs.monitor import says_out_of_memory
 from jobs.profiles import Profile, Resources
-from jobs.records import Attempt, Attempts, Submission, Submissions, seconds_since_epoch
-from jobs.slurm import JobRecord, history
+from jobs.records import NODE_FAULTS, Attempt, Attempts, Submission, Submissions, own_records, seconds_since_epoch
+from jobs.slurm import JobRecord, history, signal_of
 
 MORE_MEMORY = 1.5
+HELD_SECONDS = 24 * 3600.0
+"""How long a rerun stays away from a node on which another process held a GPU: that ends some time."""
 
 
 def adapt_profile(
@@ -33,7 +37,8 @@ def adapt_profile(
     jobs = submissions.jobs("embed")
     if not shards or not jobs:
         return profile, ()
-    ended = _by_shard(submissions.read(), history(jobs) or [], shards)
+    lines = submissions.read()
+    ended = _by_shard(lines, own_records(history(jobs) or [], lines), shards)
     embed = profile.stages["embed"]
     adapted: list[str] = []
     out_of_memory = _out_of_memory(run, shards, ended) if more_memory else []
@@ -55,6 +60,11 @@ def adapt_profile(
         adapted.append(f"without nodes {', '.join(bad_nodes)}, which failed")
         embed = _without(embed, bad_nodes)
     preflight = profile.stages["preflight"]
+    held = sorted(_nodes_with_held_gpu(run, shards) - set(bad_nodes))
+    if held:
+        adapted.append(f"without nodes {', '.join(held)}, where another process held a GPU")
+        embed, preflight = _without(embed, held), _without(preflight, held)
+        bad_nodes += held
     other_gpus = sorted(_nodes_with_different_gpu(run, shards) - set(bad_nodes)) if avoid_gpus else []
     if other_gpus:
         adapted.append(f"without nodes {', '.join(other_gpus)}, whose GPUs differ from those of the run's other shards")
@@ -92,12 +102,22 @@ def _nodes_with_different_gpu(run: RunFolder, shards: Collection[int]) -> set[st
     Attempts before the newest preflight do not count, because it may have changed which GPU is the run's.
     """
     since = run.preflight.stat().st_mtime if run.preflight.exists() else 0.0
+    return _nodes_with(run, shards, GpuDiffers.code, since)
+
+
+def _nodes_with_held_gpu(run: RunFolder, shards: Collection[int]) -> set[str]:
+    """Nodes on which an attempt at a shard, or a preflight, found a GPU held by another process in the last hours."""
+    return _nodes_with(run, shards, GpuHeld.code, time.time() - HELD_SECONDS)
+
+
+def _nodes_with(run: RunFolder, shards: Collection[int], code: str, since: float) -> set[str]:
+    """Nodes on which an attempt at a shard, or a preflight, that started since then ended with an error code."""
     attempts = [attempt for shard in shards for attempt in Attempts(run, "embed", shard).attempts()]
     attempts += Attempts(run, "preflight").attempts()
     return {
         attempt.node
         for attempt in attempts
-        if attempt.error_code == GpuDiffers.code and seconds_since_epoch(attempt.started.at) >= int(since)
+        if attempt.error_code == code and seconds_since_epoch(attempt.started.at) >= int(since)
     }
 
 
@@ -116,6 +136,11 @@ def _out_of_memory(run: RunFolder, shards: Collection[int], ended: Mapping[int, 
         log_names |= {shard: line.log_of(index) for shard, index in line.index_of.items()}
     for shard in sorted(shards):
         state = ended[shard][-1].state if shard in ended else ""
+        if shard in ended and signal_of(ended[shard][-1].exit_code) in (signal.SIGXCPU, signal.SIGXFSZ):
+            continue  # limits on CPU time and the size of files
+        attempts = Attempts(run, "embed", shard).attempts()
+        if attempts and ("CUDA" in attempts[-1].why or attempts[-1].error_code in NODE_FAULTS):
+            continue  # the memory of a GPU
         log = run.logs / f"{log_names.get(shard, '')}.log"
         if state == "OUT_OF_MEMORY" or (state in ("", "FAILED") and says_out_of_memory(log)):
             found.append(shard)

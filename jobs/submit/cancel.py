@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -10,10 +9,10 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import holder_of, run_lock
+from embedkit.storage import holder_of, process_host, run_lock
 from jobs.profiles import STAGES
 from jobs.records import LiveReader, LiveTask, LiveTasks, Submissions, adopt_found, now
-from jobs.slurm import Task, array_spec, cancel, require_slurm, still_active
+from jobs.slurm import SETTLE_SECONDS, Task, array_spec, cancel, require_slurm, still_active
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def cancel_run(run: RunFolder) -> Cancelled:
     holder = holder_of(run.run_lock)
     if holder is None:
         return found
-    if holder.host != socket.gethostname():
+    if holder.host != process_host():
         raise EmbedkitError(f"{run.path}: process {holder.pid} on {holder.host} works on this run; interrupt it there")
     os.kill(holder.pid, signal.SIGINT)
     return replace(found, process=holder.pid)
@@ -83,7 +82,7 @@ def _end(jobs: list[str]) -> tuple[str, set[str]]:
         cancel(jobs)
     except EmbedkitError as failed:
         error = f" ({failed})"
-    found = still_active(jobs)
+    found = still_active(jobs, 0.0 if error else SETTLE_SECONDS)
     left = {task.job for task in found.active} | (set(found.unanswered) if error else set())
     names = " ".join(sorted(left, key=int))
     if left:

@@ -38,9 +38,9 @@ class ChainJob:
     parallel: int | None = None
     per_job: int = 1
     allow_mixed: bool = False
-    is_last: bool = False
     as_array: bool = True
     lanes: tuple[tuple[str, ...], ...] = ()
+    is_last: bool = False
 
     @property
     def groups(self) -> tuple[tuple[int, ...], ...]:

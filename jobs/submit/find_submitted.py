@@ -37,7 +37,7 @@ def confirm(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
         print_note(f"{line.job_name}: {answer.error}; searching for the job")
     job = _search(run, line, answer)
     if answer.error:
-        print_note(f"{line.job_name} was submitted all the same: job {job} ({answer.error.partition(chr(10))[0]})")
+        print_note(f"{line.job_name} was submitted all the same: job {job}")
     return job
 
 

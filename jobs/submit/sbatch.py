@@ -14,7 +14,7 @@ from embedkit.run import RunFolder
 from jobs.output import print_error, show_progress
 from jobs.profiles import Profile
 from jobs.records import Submission, Submissions, new_submission, now
-from jobs.slurm import array_spec, call_sbatch, cancel, job_list, own_environment, still_active
+from jobs.slurm import SETTLE_SECONDS, array_spec, call_sbatch, cancel, job_list, own_environment, still_active
 from jobs.submit.chain import ChainJob
 from jobs.submit.find_submitted import LostJobError, SbatchError, WaitingForSbatch, confirm, what_may_be_there
 from jobs.submit.lanes import one_by_one
@@ -55,8 +55,8 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
     except BaseException as error:
         outcome = _rollback(record, done)
         if isinstance(error, SbatchError | OSError):
-            fit = _fitting(calls, done) if isinstance(error, SbatchError) else ""
-            raise EmbedkitError(f"{job.name} was not submitted: {error}{fit}\n{outcome}") from None
+            advice = _advice(job, calls, done, str(error)) if isinstance(error, SbatchError) else ""
+            raise EmbedkitError(f"{job.name} was not submitted: {error}{advice}\n{outcome}") from None
         log.error(outcome)
         raise
     return done
@@ -68,16 +68,20 @@ def _add_id(ids: dict[str, str], job: ChainJob, line: Submission) -> None:
         ids[name] = f"{ids[name]}:{line.job}" if name in ids else f"{line.job}"
 
 
-def _fitting(calls: Sequence[ChainJob], done: Sequence[Submission]) -> str:
-    """Say how many jobs were accepted before the one that was refused, if embed is submitted without an array."""
+def _advice(job: ChainJob, calls: Sequence[ChainJob], done: Sequence[Submission], error: str) -> str:
+    """What to do about a job that sbatch refused: an array, or one of the many jobs of embed without an array."""
+    if job.array:
+        hint = "\nif this site refuses job arrays, write array = false under [embed] of the profile"
+        return hint if "array" in error.lower() else ""
     embed = [job for job in calls if job.indices and not job.as_array]
     if not embed or not done:
         return ""
     fit = max(len(done) - (len(calls) - len(embed)), 0) * embed[0].per_job
-    return (
-        f"\nsbatch accepted {len(done)} of {len(calls)} jobs before it. If the site limits how many jobs a user may "
-        f"have, {fit} shards fit: a new run can have so many (--shards), a rerun can name some (--shard)"
+    fitting = (
+        f". If the site limits how many jobs a user may have, {fit} shards fit: make a new run with --shards {fit}, or "
+        "rerun some shards with --shard"
     )
+    return f"\nsbatch accepted {len(done)} of {len(calls)} jobs before it{fitting if fit else ''}"
 
 
 def _intent(profile: Profile, job: ChainJob, why: str) -> Submission:
@@ -94,8 +98,8 @@ def _intent(profile: Profile, job: ChainJob, why: str) -> Submission:
         shards,
         profile_sha256=profile.sha256,
         allow_mixed=job.allow_mixed,
-        variables=profile.variables,
         parallel=job.parallel if is_single else None,
+        variables=profile.variables,
     )
 
 
@@ -123,13 +127,13 @@ def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
     """Cancel the jobs that were just submitted; returns what became of them."""
     jobs = [line.job for line in lines if line.job is not None]
     if not jobs:
-        return "nothing was submitted"
+        return "this command submitted no job"
     names, problem = job_list(jobs), ""
     try:
         cancel(jobs[::-1])  # the last first: they wait for the others
     except EmbedkitError as error:
         problem = f" ({error})"
-    left = still_active(jobs)
+    left = still_active(jobs, 0.0 if problem else SETTLE_SECONDS)
     there = sorted({task.job for task in left.active} | set(left.unanswered), key=int)
     if there:
         return (

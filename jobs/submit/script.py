@@ -8,6 +8,7 @@ from jobs.profiles import Profile, Resources, Stage, sbatch_parameters, setup_li
 from jobs.records import COMMENT_PREFIX
 from jobs.slurm import array_spec
 from jobs.submit.chain import ChainJob
+from jobs.submit.launcher import setup_of_launcher, start_words
 from jobs.submit.submitit_executor import ScriptExecutor
 
 COMPARING: tuple[Stage, ...] = ("preflight", "embed", "merge")
@@ -21,7 +22,8 @@ def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG
     """
     resources = profile.stages[job.stage]
     options = _options(run, job, resources, tag)
-    executor = ScriptExecutor(run.logs / "slurm", f"{run.name}.{job.name}", _setup(resources), options)
+    setup = [*_setup(resources), *setup_of_launcher(run, resources)]
+    executor = ScriptExecutor(run.logs / "slurm", f"{run.name}.{job.name}", setup, options)
     arguments = f"{job.stage} {shlex.quote(str(run.path))}"
     if job.per_job > 1:
         arguments += f" --shards {array_spec(job.indices or ())} --per-job {job.per_job}"
@@ -29,7 +31,7 @@ def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG
         arguments += f" --shard {job.indices[0]}"
     if job.allow_mixed and job.stage in COMPARING:
         arguments += " --allow-mixed"
-    return executor.text("jobs.node.job", arguments)
+    return executor.text(start_words(run, resources), "jobs.node.job", arguments)
 
 
 def _setup(resources: Resources) -> list[str]:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -207,6 +208,10 @@ def test_shard_longer_than_the_time_limit_takes_more_attempts(trial: Trial) -> N
         assert outcomes(run, shard)[-1] == "finished"
         assert set(outcomes(run, shard)[:-1]) == {"stopped"}
         assert "chunks are durable already" in log_of(run, shard)
+        # The chunk in hand is finished in the time that is left, and no chunk is dropped.
+        warning = r"USR2: \d+ s left, the chunk in hand needs about \d s more: it is finished first"
+        assert re.search(warning, log_of(run, shard))
+        assert "the work in hand is dropped" not in log_of(run, shard)
     assert len(jobs_of(run)) == 3
 
 
@@ -281,14 +286,18 @@ def test_task_that_scontrol_refuses_to_requeue_is_rerun(trial: Trial, tmp_path: 
 
 
 def test_third_stop_without_progress_is_not_requeued(trial: Trial) -> None:
+    """A second warning drops the chunk in hand, which would never end."""
     run = trial.submit(seconds=0, always={"1": ["hang", 9]})
     for attempt in range(3):
         wait_until(lambda n=attempt: len(list((trial.folder / "faults").iterdir())) > n, describe=lambda: logs(run))
         send_signal(trial.cluster, run, "USR2")
+        wait_until(lambda n=attempt: log_of(run, 1).count("it is finished first") > n, describe=lambda: logs(run))
+        send_signal(trial.cluster, run, "USR2")
     wait_ended(trial.cluster, run)
     assert outcomes(run, 1) == ["stopped", "stopped", "failed"]
-    assert "not requeued: stopped 3 times with nothing new done" in log_of(run, 1)
-    assert "shard 1: stopped 3 times with nothing new done" in trial.finish(run)
+    arithmetic = r"start \d+ s, one chunk more than \d+ s, stopped after \d+ s by SIGUSR2"
+    assert re.search(rf"not requeued: stopped 3 times with nothing new done: {arithmetic}", log_of(run, 1))
+    assert re.search(rf"shard 1: stopped 3 times with nothing new done: {arithmetic}", trial.finish(run))
 
 
 def test_task_stopped_before_it_is_up_continues(trial: Trial) -> None:

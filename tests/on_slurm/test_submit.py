@@ -23,7 +23,8 @@ from safetensors.numpy import load_file
 
 from embedkit.run import RunFolder
 from jobs.profiles.load import TEMPLATES, load_profile, shipped
-from jobs.records.submissions import Submission, Submissions
+from jobs.records.submission import Submission
+from jobs.records.submissions import Submissions
 from jobs.submit.chain import whole_chain
 from jobs.submit.script import make_script
 from tests.conftest import EMBEDKIT, ROOT, chat, embedkit, hash_request, needs_vllm, snapshot, write_chats

@@ -7,7 +7,7 @@ import pytest
 
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
-from jobs.records.submissions import Submission
+from jobs.records.submission import Submission
 from tests.conftest import embedkit, hash_request, snapshot
 from tests.on_slurm.test_submit import cancel, lines_of, profile, stand_in
 from tests.support.slurm.chains import faults, file_times, jobs_of, logs, rerun, submit, wait_ended, wait_until
@@ -53,10 +53,20 @@ def attempts(run: RunFolder, shard: int) -> list[str]:
     return [attempt.outcome for attempt in Attempts(run, "embed", shard).attempts()]
 
 
+def started(run: RunFolder, shard: int) -> str:
+    return Attempts(run, "embed", shard).attempts()[0].started.at
+
+
+def ended(run: RunFolder, shard: int) -> str:
+    exit_record = Attempts(run, "embed", shard).attempts()[-1].exit_record
+    assert exit_record is not None
+    return exit_record.at
+
+
 def test_five_jobs_run_two_at_once_and_rerun_submits_one(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, five_shards: RunFolder, tmp_path: Path
 ) -> None:
-    environment = faults(tmp_path / "faults", 0.3, shards={"3": ["raise", 1]}) | stand_in(
+    environment = faults(tmp_path / "faults", 0.15, shards={"3": ["raise", 1]}) | stand_in(
         tmp_path / "bin", REFUSING + 'real "$@"'
     )
     request = [*hash_request(small_chats, tokenizer_only, tmp_path), "--profile", site_of(tmp_path)]
@@ -83,6 +93,7 @@ def test_five_jobs_run_two_at_once_and_rerun_submits_one(
     assert [attempts(run, shard) for shard in (1, 3)] == [["finished"], ["failed"]]
     assert len(attempts(run, 0)) == 2
     assert attempts(run, 0)[-1] == "finished"
+    assert started(run, 2) >= ended(run, 0)
     assert running_at_once(cluster, jobs) == 2
     assert {f"embed-{shard:05d}.log" for shard in range(5)} <= {path.name for path in run.logs.glob("*.log")}
     about = json.loads(embedkit("status", run.path, "--json", check=False, **cluster.environment).stdout)

@@ -4,11 +4,10 @@ import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from embedkit.engines import default_engine
 from jobs.profiles import KEY_OF_VARIABLE, STAGES, Profile, Resources, Stage
 from jobs.slurm import Site, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
 from jobs.submit.check_profile import accounts, gpu_models, limits, nodes, partition, whole_nodes
-from jobs.submit.check_profile.engine import check_engine, stage_device
+from jobs.submit.check_profile.engine import check_engine, stage_device, stage_engine
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
@@ -47,7 +46,8 @@ def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, te
             embed = profile.stages["embed"]
             findings += gpu_models.check_preflight_model(profile.stages[stage], embed, site, hosts)
         if stage == "embed" and test_only:
-            findings.append(check_engine(profile.stages[stage], default_engine(), stage_device(profile.stages[stage])))
+            resources = profile.stages[stage]
+            findings.append(check_engine(resources, stage_engine(resources), stage_device(resources)))
         if test_only:
             tested = run_test_only(profile, stage)
             findings = [*_unless_site_chooses(findings, profile.stages[stage], tested), tested]

@@ -1,13 +1,14 @@
 """Let Slurm check a stage itself: `sbatch --test-only` with the script that would be submitted."""
 
 import re
-import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from embedkit.run import RunFolder
+from jobs.output import print_note
 from jobs.profiles import Profile, Stage
-from jobs.slurm import TIMEOUT_SECONDS, own_environment
+from jobs.slurm import TIMEOUT_SECONDS, own_environment, run_sbatch
 from jobs.submit.chain import ChainJob
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
 from jobs.submit.script import make_script
@@ -21,12 +22,19 @@ def run_test_only(profile: Profile, stage: Stage) -> Finding:
     with tempfile.TemporaryDirectory() as folder, own_environment():
         path = Path(folder) / f"{stage}.sh"
         path.write_text(text)
-        command = ("sbatch", "--test-only", str(path))
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:
-            return warning("sbatch", requested="--test-only", actual=f"no answer in {TIMEOUT_SECONDS} s")
-    return parse_test_only(done.returncode, done.stdout + done.stderr)
+        code, out, err = run_sbatch("--test-only", str(path), while_waiting=_report, seconds=TIMEOUT_SECONDS)
+    if code is None:
+        return warning("sbatch", requested="--test-only", actual=f"no answer in {TIMEOUT_SECONDS} s")
+    finding = parse_test_only(code, out + err)
+    if job.array and finding.level == "refused" and "array" in finding.actual.lower():
+        return replace(finding, key="array", fix="false, if this site refuses job arrays")
+    return finding
+
+
+def _report(seconds: float) -> bool:
+    """Say that sbatch takes long; it is not to be ended."""
+    print_note(f"sbatch --test-only has not answered for {seconds:.0f} s; waiting up to {TIMEOUT_SECONDS} s")
+    return False
 
 
 def parse_test_only(code: int, text: str) -> Finding:

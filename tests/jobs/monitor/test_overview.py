@@ -23,7 +23,8 @@ from jobs.monitor.schema import Overview
 from jobs.monitor.screen import LEAST_ROWS, all_lines, screen
 from jobs.profiles.schema import Resources
 from jobs.records.attempts import NO_EXIT_RECORD, Attempt, AttemptEvent
-from jobs.records.submissions import LiveTask, Submission, new_submission
+from jobs.records.submission import Submission, new_submission
+from jobs.records.submissions import LiveTask
 from jobs.slurm.accounting import JobRecord
 from jobs.slurm.client import Task as QueueTask
 from tests.support.fuzzing import tries

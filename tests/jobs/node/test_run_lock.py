@@ -1,6 +1,9 @@
 """A job takes over the run lock of a job that has ended, and only then."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -11,10 +14,23 @@ from embedkit.job import JobContext
 from embedkit.storage.lock import Holder, release_ended, run_lock
 from jobs.slurm.client import state_of
 from jobs.slurm.states import may_run
+from tests.conftest import ROOT
 
 
 def held_elsewhere(path: Path, job: str, restart: str = "0") -> None:
     path.write_bytes(msgspec.json.encode(Holder(f"not-{socket.gethostname()}", 1, "then", "token", job, restart)))
+
+
+def test_a_lock_of_this_host_counts_as_held_inside_a_container(tmp_path: Path) -> None:
+    """There no process of the host can be seen, and one with the same id is a different one."""
+    path = tmp_path / "merge.lease"
+    code = f"from pathlib import Path; from embedkit.storage import holder_of; print(holder_of(Path({str(path)!r})))"
+    unshare = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code]
+    with run_lock(path, "merging this run"):
+        done = subprocess.run(unshare, capture_output=True, text=True, cwd=ROOT)
+    if "unshare" in done.stderr:
+        pytest.skip(f"no namespaces here: {done.stderr.strip()}")
+    assert f"pid={os.getpid()}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,13 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ('[embed]\ngpu_option = "gpus-per-task"', "[embed]: gpu_option: invalid enum value 'gpus-per-task'"),
         ('[all]\nmail = "a@b.org, c@d.org"', "[all]: mail: 'a@b.org, c@d.org' is more than one address"),
         ('[all]\ncomment = ""', "[all]: comment: expected `str` of length >= 1"),
+        (
+            '[embed]\nlauncher = ["podman", "{home}"]',
+            "[embed]: launcher: no placeholder {home}; known: {run}, {folder}",
+        ),
+        ('[embed]\nlauncher = "srun \'"', "[embed]: launcher: cannot be split into words: No closing quotation"),
+        ('[embed]\nlauncher = "{run}/start"', "[embed]: launcher: the first word is a program"),
+        ('[embed]\npython = "./python"', "[embed]: python: './python' is neither an absolute path nor a name on PATH"),
         ('[embed]\nscratch = "tmp"', "[embed]: scratch: 'tmp' is neither an absolute path nor a variable"),
         ('[embed]\ngpus = 1\ngres = "gpu:1"', "[embed]: gpus and gres exclude each other"),
         ("[embed]\ngpus = 1\nsbatch = { gpus-per-node = 2 }", "gpus and sbatch: gpus-per-node both set the GPUs"),
