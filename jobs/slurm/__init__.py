@@ -17,6 +17,7 @@ from jobs.slurm.client import (
 )
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
 from jobs.slurm.job_times import JobTimes, job_times
+from jobs.slurm.partition_nodes import partition_nodes
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.states import may_run
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
@@ -45,6 +46,7 @@ __all__ = [
     "minutes_of",
     "number_of",
     "own_environment",
+    "partition_nodes",
     "queue",
     "read_site",
     "require_slurm",
