@@ -23,6 +23,7 @@ from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
 from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.job_times import JobTimes, job_times
+from jobs.slurm.partition_nodes import partition_nodes
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch, run_sbatch
 from jobs.slurm.squeue import queue
@@ -73,6 +74,7 @@ __all__ = [
     "number_of",
     "on_cluster",
     "own_environment",
+    "partition_nodes",
     "queue",
     "read_site",
     "require_slurm",
