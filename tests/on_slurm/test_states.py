@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from embedkit.run import RunFolder
 from jobs.slurm.suspensions import suspensions
 from tests.conftest import ROOT, embedkit
 from tests.on_slurm.test_monitor import recorder, screen, status
@@ -29,9 +30,9 @@ def own_cluster() -> Iterator[Cluster]:
     cluster.stop()
 
 
-def with_embed(folder: Path, line: str) -> Path:
+def with_embed(folder: Path, name: str, line: str) -> Path:
     """The profile `test`, with a line more for embed and preflight."""
-    path = folder / "site.toml"
+    path = folder / f"{name}.toml"
     path.write_text(TEST_PROFILE.read_text().replace("[embed]\n", f"[embed]\n{line}\n"))
     return path
 
@@ -43,7 +44,7 @@ def shard_states(found: dict[str, Any]) -> list[str]:
 def test_held_and_suspended_tasks_go_on_as_status_says(
     own_cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One is suspended, one requeued and held, one the same with a mark, one held in the queue, one starts up."""
+    """One is suspended, one requeued and held, one the same with a mark, one held in the queue."""
     cluster = own_cluster
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--shards", 5)
     run = submit(*asked, **faults(tmp_path / "faults", 0.6))
@@ -52,19 +53,23 @@ def test_held_and_suspended_tasks_go_on_as_status_says(
     for command in ("suspend", "requeuehold", "requeuehold State=SpecialExit", "hold"):
         index = {"suspend": 0, "requeuehold": 1, "hold": 4}.get(command, 2)
         cluster.run("scontrol", *command.split(), f"{job}_{index}")
-    expected = ["suspended", "held", "held", "running", "held"]
-    wait_until(lambda: shard_states(status(cluster, run)) == expected, describe=lambda: screen(cluster, run))
+
+    def is_expected() -> bool:
+        states = shard_states(status(cluster, run))
+        return [*states[:3], states[4]] == ["suspended", "held", "held", "held"]
+
+    wait_until(is_expected, describe=lambda: screen(cluster, run))
     found = status(cluster, run, "--hung-after", 1)
     assert [shard["alert"] for shard in found["shards"]][:3] == ["", "", ""]
     assert found["shards"][2]["slurm_state"] == "SPECIAL_EXIT"
     text = screen(cluster, run)
     assert "1 suspended: shards 0: paused by Slurm or an administrator; not hung; wait" in text
 
-    # Its node starts up since 12 minutes, by what squeue says.
+    # The node of shard 0 starts up since 12 minutes, by what squeue says.
     body = r"""s=$(TZ=UTC date -d '-12 min' +%FT%T)
-"$real" "$@" | sed -E "s/\|RUNNING\|([^|]*\|[^|]*\|[^|]*\|[^|]*)\|[^|]*\|/|CONFIGURING|\1|$s|/" """
+"$real" "$@" | sed -E "s/\|SUSPENDED\|([^|]*\|[^|]*\|[^|]*\|[^|]*)\|[^|]*\|/|CONFIGURING|\1|$s|/" """
     path = recorder(tmp_path / "calls", "squeue", body=body)
-    starting = status(cluster, run, **path)["shards"][3]
+    starting = status(cluster, run, **path)["shards"][0]
     assert (starting["state"], starting["alert"], starting["quiet_seconds"]) == ("configuring", "", None)
 
     # What status says to type.
@@ -83,14 +88,26 @@ def test_held_and_suspended_tasks_go_on_as_status_says(
     assert [shard["attempts"] for shard in report["shards"]] == [1, 2, 2, 1, 1]
 
 
-def test_python_that_is_not_on_the_node_is_reported_once(
+def test_tasks_that_died_before_python_ran_are_explained(
     own_cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
+    """Of one run Python is not on the nodes, of the other a limit on CPU time ends each task."""
     cluster = own_cluster
-    site = with_embed(tmp_path, """before = ['exec() { builtin exec /nonexistent"$1" "${@:2}"; }']""")
-    run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--profile", site, "--preflight")
-    wait_ended(cluster, run)
-    wait_until(lambda: status(cluster, run)["by_stage"]["preflight"]["exit_code"] == "127:0")
+    asked = (cluster, small_chats, tokenizer_only, tmp_path)
+    missing = with_embed(tmp_path, "missing", """before = ['exec() { builtin exec /nonexistent"$1" "${@:2}"; }']""")
+    limited = with_embed(tmp_path, "limited", "before = ['exec() { kill -XCPU $$; sleep 9; }']")
+    first = submit(*asked, "--profile", missing, "--preflight")
+    second = submit(*asked, "--profile", limited, name="second")
+    wait_ended(cluster, first)
+    wait_ended(cluster, second)
+    wait_until(lambda: status(cluster, first)["by_stage"]["preflight"]["exit_code"] == "127:0")
+    is_reported_once(cluster, first)
+    wait_until(lambda: [shard["exit_code"] for shard in status(cluster, second)["shards"]] == ["0:24"] * 3)
+    is_no_memory_problem(cluster, second)
+
+
+def is_reported_once(cluster: Cluster, run: RunFolder) -> None:
+    """The failed preflight has the shell's line as its cause; embed and merge repeat nothing."""
     found = status(cluster, run)
     preflight, embed, merge = (found["by_stage"][stage] for stage in ("preflight", "embed", "merge"))
     assert re.search(r"line \d+: /nonexistent\S+/python: No such file or directory$", preflight["why"])
@@ -105,15 +122,8 @@ def test_python_that_is_not_on_the_node_is_reported_once(
     assert "/python: No such file or directory" in failed
 
 
-def test_a_cpu_time_limit_is_named_and_gets_no_more_memory(
-    own_cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
-) -> None:
-    """Python never runs, and the attempt counts all the same, in status and in report."""
-    cluster = own_cluster
-    site = with_embed(tmp_path, "before = ['exec() { kill -XCPU $$; sleep 9; }']")
-    run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--profile", site)
-    wait_ended(cluster, run)
-    wait_until(lambda: [shard["exit_code"] for shard in status(cluster, run)["shards"]] == ["0:24"] * 3)
+def is_no_memory_problem(cluster: Cluster, run: RunFolder) -> None:
+    """A limit on CPU time is named, and a rerun requests no more memory. Attempts without Python count everywhere."""
     found = status(cluster, run)
     assert all("CPU time (SIGXCPU)" in shard["why"] for shard in found["shards"])
     assert [shard["attempts"] for shard in found["shards"]] == [1, 1, 1]
@@ -128,7 +138,7 @@ def test_a_node_that_is_down_and_a_used_up_budget_are_named(
 ) -> None:
     cluster = own_cluster
     site = tmp_path / "node.toml"
-    site.write_text(TEST_PROFILE.read_text().replace("[all]\n", "[all]\nsbatch = { nodelist = 'n4' }\n"))
+    site.write_text(TEST_PROFILE.read_text().replace("[all]\n", "[all]\nnodelist = 'n4'\n"))
     cluster.run("scontrol", "update", "NodeName=n4", "State=DOWN", "Reason=test")
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--profile", site)
     wait_until(lambda: "n4 cannot be used now" in screen(cluster, run), describe=lambda: screen(cluster, run))
