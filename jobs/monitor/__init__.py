@@ -1,5 +1,6 @@
 """The state of a run for the person who watches it: collect observations, classify tasks, show an overview."""
 
+from jobs.monitor.classify import BLOCKED
 from jobs.monitor.collect import StatusCollector
 from jobs.monitor.logs import follow, newest_attempt, one_line, says_out_of_memory, selected
 from jobs.monitor.mixed_gpus import mixed_gpus_note
@@ -8,6 +9,7 @@ from jobs.monitor.schema import Overview
 from jobs.monitor.screen import print_overview
 
 __all__ = [
+    "BLOCKED",
     "Overview",
     "Scale",
     "StatusCollector",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from embedkit.documents import RunConfig, read
 from embedkit.embed import StopAtChunk, StoppedAtChunk, durable_chunks
-from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld
+from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld, PreflightFailed
 from embedkit.job import current_job, enter_job
 from embedkit.run import RunFolder
 from embedkit.storage import release_ended
@@ -92,8 +92,8 @@ class SlurmJob:
             remove_abandoned(scratch_roots())  # the stages with an engine do it in node_scratch
         if self._stage == "merge":
             self._release(self._run.merge_lock)
-            if (why := failed_preflight(self._run)) is not None:
-                log.error("the preflight failed, so embed did not start: %s", why)
+            if (why := failed_preflight(self._run)) is not None and not any(self._run.logs.glob("embed-*.jsonl")):
+                raise PreflightFailed(f"the preflight failed, so embed did not start: {why}")
             merge_task(path, self._allow_mixed)
             return
         if self._stage == "analyze":
