@@ -16,7 +16,7 @@ answer() { # FOLDER: run the requested commands, one after another, while this j
 }
 launch() { # COMMAND...
     local code task signal="" answering="" stopping="" folder=$EMBEDKIT_SLURM
-    pass_on() { # not to the launcher: Slurm may end its helpers with the same signal, and srun drops SIGTERM
+    pass_on() { # not to the launcher: Slurm may end its helpers with the same signal, and srun ends its step on SIGTERM
         signal=$1 stopping=$1
         if [ -n "$answering" ]; then echo "$1" >&4; else kill -s "$1" "$task"; fi
     }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import embedkit
 from embedkit.documents import RunConfig, read
+from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.node.node_folders import NODE_HOST
 from jobs.node.scratch import SCRATCH
@@ -45,11 +46,15 @@ def setup_of_launcher(run: RunFolder, resources: Resources) -> list[str]:
 
 
 def start_words(run: RunFolder, resources: Resources) -> str:
-    """The words of shell before the arguments of Python."""
+    """The words of shell before the arguments of Python. Raises UsageError if a container cannot mount a folder."""
     python = shlex.quote(resources.python or sys.executable)
     if not resources.launcher:
         return f"exec {python}"
-    words = launcher_words(resources.launcher, run, mounted_folders(run, resources), resources.scratch)
+    folders = mounted_folders(run, resources)
+    odd = next((folder for folder in folders if {":", ","} & set(str(folder))), None)
+    if odd is not None and any("{folder" in word for word in resources.launcher):
+        raise UsageError(f"{odd}: no container runtime mounts a path with a colon or a comma; give it a link without")
+    words = launcher_words(resources.launcher, run, folders, resources.scratch)
     names = dict.fromkeys((*PASSED, *resources.environment))
     variables = (f'${{{name}+"{name}=${name}"}}' for name in names)
     return " ".join(["launch", *words, "env", *variables, python])
@@ -104,13 +109,15 @@ def code_folders() -> list[Path]:
 
 
 def _folders_of(files: Iterable[Path], *more: Path) -> set[Path]:
-    """The folders of files and of what links lead to: in the cache of the Hub every file is a link."""
+    """The folders of files and of what links lead to: in the cache of the Hub every file is a link.
+
+    A file in a folder that every system has stands for itself.
+    """
     folders = set(more)
     for file in files:
-        folders.add(file.parent)
-        if file.is_symlink():
-            folders.add(file.resolve().parent)
-    return folders
+        for path in {file, file.resolve()} if file.is_symlink() else {file}:
+            folders.add(path if path.parent in OF_EVERY_SYSTEM else path.parent)
+    return {folder for folder in folders if folder.exists()}
 
 
 def _quoted(text: str) -> str:

@@ -1,6 +1,7 @@
 """Tasks in containers on a real cluster: podman with runc, a root of its own, no Slurm inside."""
 
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -52,8 +53,9 @@ def wait_chunks(run: RunFolder, *shards: int) -> None:
 
 def exit_codes(cluster: Cluster, run: RunFolder) -> dict[str, str]:
     """State and exit code in the accounting of each task of the newest array, by index."""
-    job = jobs_of(run, "embed")[-1]
-    lines = cluster.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "JobID,State,ExitCode").splitlines()
+    sacct = ("sacct", "-X", "-n", "-P", "-j", jobs_of(run, "embed")[-1], "-o", "JobID,State,ExitCode")
+    wait_until(lambda: not {"RUNNING", "PENDING"} & set(re.split(r"[|\n]", cluster.run(*sacct))))  # it lags
+    lines = cluster.run(*sacct).splitlines()
     return {name.partition("_")[2]: f"{state} {code}" for name, state, code in (line.split("|") for line in lines)}
 
 

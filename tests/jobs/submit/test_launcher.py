@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from embedkit.documents import Locations, RunConfig, read, write
+from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.profiles import Resources
 from jobs.submit.launcher import LAUNCH, launcher_words, mounted_folders, setup_of_launcher, start_words
@@ -103,10 +104,12 @@ def test_what_links_lead_to_is_mounted_too(prepared_run: RunFolder, tmp_path: Pa
     (tmp_path / "scratch").symlink_to(tmp_path / "hub")
     data = tmp_path / "scratch" / "data.parquet"
     config = read(prepared_run.config, RunConfig)
-    locations = Locations(data=(str(data),), model=str(model))
+    data.touch()
+    locations = Locations(data=(str(data), "/etc/hostname", "/gone/data.parquet"), model=str(model))
     write(prepared_run.config, msgspec.structs.replace(config, locations=locations))
     mounted = mounted_folders(prepared_run, Resources(python="/opt/python"))
-    assert mounted == sorted({ROOT, prepared_run.path, tmp_path / "hub", tmp_path / "scratch"})
+    expected = {ROOT, prepared_run.path, tmp_path / "hub", tmp_path / "scratch", Path("/etc/hostname")}
+    assert mounted == sorted(expected)
     with_environment = mounted_folders(prepared_run, Resources())
     assert all(
         any(Path(path).is_relative_to(one) for one in with_environment) for path in (sys.prefix, sys.base_prefix)
@@ -131,6 +134,9 @@ def test_variables_of_job_and_profile_reach_a_bare_container() -> None:
     assert {"SLURM_ARRAY_TASK_ID=3", "MINE=a b"} < set(words)
     assert not any(word.startswith(("OTHER", "NOT_SET")) for word in words)
     assert words[-1] == "/opt/python"
+    mounting = Resources(launcher=("podman", "--volume={folder}:{folder}"))
+    with pytest.raises(UsageError, match="/runs/a:b: no container runtime mounts"):
+        start_words(RunFolder(Path("/runs/a:b")), mounting)
 
 
 @pytest.mark.parametrize("code", [0, 3, 75])
