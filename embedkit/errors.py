@@ -43,6 +43,12 @@ class GpuDiffers(EngineDiffers):
     code = "gpu-differs"
 
 
+class GpuHeld(EmbedkitError):
+    """Another process uses the memory of this node's GPU. A different node, or this one later, may be free."""
+
+    code = "gpu-held"
+
+
 class PreflightFailed(EmbedkitError):
     """A check of the preflight failed: every shard would fail on this node in the same way."""
 

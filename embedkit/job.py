@@ -13,7 +13,7 @@ class JobContext:
 
     name: the name for people (under Slurm `123_17` for a task of an array); id: the scheduler's own id;
     restart: number of earlier starts of the job; node: host name; cpus: CPUs that the job may use, None if the
-    scheduler sets no number.
+    scheduler sets no number; python: the Python that was named for its tasks, None if it is the one that submitted it.
     """
 
     name: str = "local"
@@ -21,6 +21,7 @@ class JobContext:
     restart: int = 0
     node: str = field(default_factory=socket.gethostname)
     cpus: int | None = None
+    python: str | None = None
 
 
 _current = JobContext()

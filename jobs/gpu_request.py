@@ -3,8 +3,9 @@
 Standard library only: the Makefile's set-up asks this before any package is installed.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jobs.gres import gpus_in_gres, gres_names
 
@@ -14,6 +15,9 @@ GPU_OPTIONS = ("gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket")
 """Options of sbatch whose value is a number of GPUs, with or without a type: `2`, `h100:2`."""
 SHARED_GPUS = frozenset({"mps", "shard"})
 """Generic resources that are a part of a GPU."""
+GpuOption = Literal["gres", "gpus-per-node", "gpus"]
+"""The option of sbatch that requests the GPUs of the keys `gpus`, `gres` and `gpus_per_job`."""
+GPU_OPTION_NAMES: tuple[GpuOption, ...] = get_args(GpuOption)
 
 
 def stage_settings(tables: Mapping[str, Any], stage: str) -> dict[str, Any]:
@@ -53,6 +57,20 @@ def requested_gpus(settings: Mapping[str, Any]) -> dict[str, int]:
     if not counts and (settings.get("gpus_from_node") or (workers > 1 and unset)):
         return {"": workers}
     return counts
+
+
+def gpu_parameters(gpus: int | None, gres: str | None, option: GpuOption) -> dict[str, str | None]:
+    """The options of sbatch for the keys `gpus` and `gres`; None for an option that is not used.
+
+    `gres = "gpu:h100:1,lscratch:100"` with gpus-per-node is `--gpus-per-node=h100:1 --gres=lscratch:100`.
+    """
+    text = f"gpu:{gpus}" if gpus else gres
+    entries = [entry for entry in (text or "").split(",") if re.match("(gres/)?gpu([:=]|$)", entry)]
+    if option == "gres" or not entries or text is None:
+        return {"gres": text}
+    others = [entry for entry in text.split(",") if entry not in entries]
+    amounts = [re.sub("^(gres/)?gpu[:=]?", "", entry) or "1" for entry in entries]
+    return {option: ",".join(amounts), "gres": ",".join(others) or None}
 
 
 def gpu_options(options: Mapping[str, Any]) -> list[str]:

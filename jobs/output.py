@@ -1,6 +1,8 @@
 """Everything that a command prints: text and JSON to standard output, errors to standard error."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 1000
 """Columns of a table when standard output is not a terminal: wide enough that no line is wrapped."""
+MANY = 10
+"""Fewer steps take a few seconds and get no progress bar."""
 
 
 def new_console() -> "Console":
@@ -18,6 +22,24 @@ def new_console() -> "Console":
     from rich.console import Console  # heavy: error messages and --help do without it
 
     return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+@contextmanager
+def show_progress(what: str, total: int) -> Iterator[Callable[[], object]]:
+    """Yield a function to call after each of `total` steps.
+
+    On a terminal it moves a bar on standard error, which disappears at the end, if there are at least MANY steps.
+    """
+    if total < MANY or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
 
 
 # Bell, backspace, vertical tab, form feed and carriage return would change what the terminal shows.

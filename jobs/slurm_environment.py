@@ -5,6 +5,9 @@ import socket
 
 from embedkit.job import JobContext
 
+OTHER_PYTHON = "EMBEDKIT_PYTHON"
+"""The variable with the Python that the profile names (`python`). It is not set if that is the one that submits."""
+
 
 def job_of_this_process() -> JobContext:
     """The job that Slurm started this process in; the default context outside of Slurm."""
@@ -15,6 +18,7 @@ def job_of_this_process() -> JobContext:
         restart=int(os.environ.get("SLURM_RESTART_COUNT", "0")),
         node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
         cpus=int(cpus) if cpus else None,
+        python=os.environ.get(OTHER_PYTHON) or None,
     )
 
 

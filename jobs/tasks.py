@@ -7,12 +7,16 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage import DISK_FULL, match_umask
 from jobs.os_errors import FORBIDDEN, describe_os_error, errno_of
 from jobs.records import Submissions
+
+if TYPE_CHECKING:
+    from embedkit.embed import StopAtChunk
 
 log = logging.getLogger("embedkit")
 
@@ -30,13 +34,13 @@ def prepare_task(run: Path) -> None:
     prepare(RunFolder(run))
 
 
-def embed_task(run: Path, shard: int, allow_mixed: bool = False) -> None:
-    """Embed one shard."""
+def embed_task(run: Path, shard: int, allow_mixed: bool = False, stop: "StopAtChunk | None" = None) -> None:
+    """Embed one shard. Raises StoppedAtChunk if `stop` requests the end, and chunks are missing."""
     os.environ.update(OFFLINE)
     from embedkit.embed import embed_shards
 
     match_umask(run)
-    embed_shards(RunFolder(run), [shard], allow_mixed)
+    embed_shards(RunFolder(run), [shard], allow_mixed, stop)
 
 
 def preflight_task(run: Path, allow_mixed: bool = False) -> None:

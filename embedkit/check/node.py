@@ -16,6 +16,7 @@ import msgspec
 
 from embedkit.check import probe
 from embedkit.documents import EngineName
+from embedkit.engines import CONTEXT_BYTES, HELD_SHARE
 
 PACKAGES: Mapping[EngineName, tuple[str, ...]] = {
     "vllm": ("torch", "vllm"),
@@ -24,10 +25,6 @@ PACKAGES: Mapping[EngineName, tuple[str, ...]] = {
 }
 SECONDS = 600.0
 """Limit for the probe, which reads thousands of small files, possibly over a slow network."""
-CONTEXT_BYTES = 1 << 30
-"""GPU memory that the probe itself may use."""
-HELD_SHARE = 0.08
-"""Largest acceptable share of a GPU's memory that other processes use; vLLM needs nine tenths."""
 PROFILE = "`modules`, `before` or `environment` in the profile's [embed]"
 DECIDING = ("embedkit", "tokenizers")
 """Packages whose version decides the bytes of a run's files."""
@@ -111,7 +108,7 @@ def gpu_problem(found: Probe, requested: int | None) -> str | None:
             f"no GPU can be used{error}: CUDA_VISIBLE_DEVICES is {visible}{for_task}. Set gpus = 1 in the profile's "
             "[embed]; if it is set, the node is at fault: exclude it"
         )
-    return _held(found)
+    return _held_problem(found)
 
 
 def import_problem(found: Probe) -> str | None:
@@ -138,8 +135,13 @@ def import_problem(found: Probe) -> str | None:
     return None
 
 
-def version_problems(recorded: Mapping[str, str], here: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Versions that differ between where the run was submitted and here: those that fail, and the others."""
+def version_problems(
+    recorded: Mapping[str, str], here: Mapping[str, str], own_python: bool = False
+) -> tuple[list[str], list[str]]:
+    """Versions that differ between where the run was submitted and here: those that fail, and the others.
+
+    `own_python`: the profile names a Python for its tasks, so a different version of Python is no failure.
+    """
     fatal: list[str] = []
     others: list[str] = []
     for name in sorted(recorded.keys() & here.keys()):
@@ -147,7 +149,7 @@ def version_problems(recorded: Mapping[str, str], here: Mapping[str, str]) -> tu
             continue
         text = f"{name} {here[name] or '(missing)'} here, {recorded[name] or '(missing)'} where it was submitted"
         minor = [version.rpartition(".")[0] for version in (recorded[name], here[name])]
-        deciding = name in DECIDING or (name == "python" and minor[0] != minor[1])
+        deciding = name in DECIDING or (name == "python" and minor[0] != minor[1] and not own_python)
         (fatal if deciding else others).append(text)
     return fatal, others
 
@@ -158,17 +160,25 @@ def describe_gpus(found: Probe) -> str:
     return f"{gpus}; driver {found.driver} (CUDA {_dotted(found.driver_cuda)}), torch for CUDA {found.torch_cuda}"
 
 
-def _held(found: Probe) -> str | None:
-    """The problem of the first GPU whose memory other processes use; None if there is none."""
-    for number, (name, free, total) in enumerate(found.gpus):
-        held = total - free - CONTEXT_BYTES
-        if held > HELD_SHARE * total:
-            return (
-                f"another process uses {held / 2**30:.1f} GiB of GPU {number} ({name}; {free / 2**30:.1f} of "
-                f"{total / 2**30:.1f} GiB are free): `nvidia-smi` there shows which; exclude this node in the "
-                "profile's [embed] until that process has ended, and tell the site that jobs here share GPUs"
-            )
+def held_memory(found: Probe) -> tuple[int, int] | None:
+    """The first GPU whose memory other processes use, by its position, and how many bytes; None if there is none."""
+    for number, (_, free, total) in enumerate(found.gpus):
+        if total - free - CONTEXT_BYTES > HELD_SHARE * total:
+            return number, total - free - CONTEXT_BYTES
     return None
+
+
+def _held_problem(found: Probe) -> str | None:
+    """The problem of the first GPU whose memory other processes use; None if there is none."""
+    held = held_memory(found)
+    if held is None:
+        return None
+    name, free, total = found.gpus[held[0]]
+    return (
+        f"another process uses {held[1] / 2**30:.1f} GiB of GPU {held[0]} ({name}; {free / 2**30:.1f} of "
+        f"{total / 2**30:.1f} GiB are free): `nvidia-smi` there shows which; a rerun stays away from this node for a "
+        "day; tell the site that jobs here share GPUs"
+    )
 
 
 def _major(version: str) -> int:

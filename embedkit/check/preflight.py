@@ -18,6 +18,7 @@ from embedkit.check.node import (
     PROFILE,
     describe_gpus,
     gpu_problem,
+    held_memory,
     import_problem,
     run_probe,
     version_problems,
@@ -37,8 +38,8 @@ from embedkit.embed import (
     embed_canary,
     finished_engine,
 )
-from embedkit.engines import Engine, installed_engine, start_engine
-from embedkit.errors import EmbedkitError, PreflightFailed
+from embedkit.engines import Engine, describe_holders, installed_engine, own_gpu, start_engine
+from embedkit.errors import EmbedkitError, GpuHeld, PreflightFailed
 from embedkit.job import current_job
 from embedkit.model import load_tokenizer, require_same_model
 from embedkit.prepare import engine_settings, read_plan
@@ -67,6 +68,8 @@ class Checks:
         """Turn any error in the block into a PreflightFailed of this check."""
         try:
             yield
+        except GpuHeld as error:  # a fault of the node: a rerun stays away from it
+            raise GpuHeld(str(self._failed(name, str(error)))) from error
         except EmbedkitError as error:
             raise self._failed(name, str(error)) from error
         except OSError as error:
@@ -92,6 +95,7 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
 
     Raises:
         PreflightFailed: a check failed. The message names the check, the node and the fix.
+        GpuHeld: the same, and the cause is that another process uses the GPU's memory.
         EngineDiffers: shards of this run are finished, and this node's GPU model or versions are not theirs.
     """
     config = read(run.config, RunConfig)
@@ -156,26 +160,35 @@ def _check_files(run: RunFolder, checks: Checks) -> None:
 
 
 def _check_versions(config: RunConfig, checks: Checks) -> None:
-    """embedkit and Python are those of the node that submitted the run. Other differences are only reported."""
+    """embedkit and Python are those of the node that submitted the run. Other differences are only reported.
+
+    A Python that the profile names, such as that of a container, may have a copy of embedkit, of the same version.
+    """
     here, folder = environment(), package_folder()
-    there = config.asked.get("package")
+    there, own_python = config.asked.get("package"), current_job().python
     with checks.named("versions"):
-        if there is not None and there != folder and not _same_folder(there, folder):
+        if own_python is None and there is not None and there != folder and not _same_folder(there, folder):
             raise EmbedkitError(
                 f"embedkit is imported from {folder} here, and from {there} where the run was submitted. PYTHONPATH is "
                 f"{os.environ.get('PYTHONPATH', 'not set')}: fix `modules`, `before` or `environment` in the profile"
             )
-        fatal, others = version_problems(config.versions, here)
+        fatal, others = version_problems(config.versions, here, own_python is not None)
+        if fatal and own_python is not None:
+            raise EmbedkitError(
+                f"{'; '.join(fatal)}. The profile has python = {own_python}: install the same versions there (in a "
+                "container: build its image again), or submit with the versions that it has"
+            )
         if fatal:
             raise EmbedkitError(
                 f"{'; '.join(fatal)}. Fix `modules`, `before` or `environment` in the profile, so that jobs have the "
                 "same Python"
             )
     for text in others:
-        log.warning("versions: %s", text)
+        log.log(logging.WARNING if own_python is None else logging.INFO, "versions: %s", text)
     named = ("python", "embedkit", "torch", "transformers", "vllm", "tokenizers")
     same = ", ".join(f"{name} {here[name]}" for name in named if here.get(name))
-    checks.ok("versions", f"{same} in {folder}" + "".join(f"; {text}" for text in others))
+    differing = others if own_python is None else []  # expected of a Python of its own
+    checks.ok("versions", f"{same} in {folder}" + "".join(f"; {text}" for text in differing))
 
 
 def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None:
@@ -188,6 +201,9 @@ def _check_packages(config: RunConfig, checks: Checks, gpus: int | None) -> None
     if device == "cuda":
         with checks.named("gpu"):
             problem = gpu_problem(found, gpus)
+            held = held_memory(found)
+            if problem is not None and held is not None:
+                raise GpuHeld(f"{problem}. On GPU {held[0]}, {describe_holders(own_gpu(held[0]), held[1])}")
             if problem is not None:
                 raise EmbedkitError(problem)
         if found.gpus:

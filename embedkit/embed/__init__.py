@@ -15,6 +15,7 @@ from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, 
 from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
 from embedkit.embed.shard_state import DIFFERENT_ENGINE, NOT_FINISHED, ShardStates, files_problem, rejected_shards
 from embedkit.embed.stage import embed_shards
+from embedkit.embed.stop_at_chunk import ChunkStatus, StopAtChunk, StoppedAtChunk, request_stop
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 
 __all__ = [
@@ -25,10 +26,13 @@ __all__ = [
     "PARTIAL",
     "QUIET_SECONDS",
     "START_SECONDS",
+    "ChunkStatus",
     "EngineCheck",
     "InputReader",
     "Reference",
     "ShardStates",
+    "StopAtChunk",
+    "StoppedAtChunk",
     "Watchdog",
     "canary_bytes",
     "canary_distance",
@@ -48,4 +52,5 @@ __all__ = [
     "read_journal",
     "refused_fields",
     "rejected_shards",
+    "request_stop",
 ]

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import secrets
 import socket
+import statistics
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ from embedkit.embed.checks import check_vectors, differing_rows
 from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.embed.publish import publish_manifest
 from embedkit.embed.shard_file import ShardFile
+from embedkit.embed.stop_at_chunk import StopAtChunk, StoppedAtChunk
 from embedkit.embed.watchdog import QUIET_SECONDS, Watchdog
 from embedkit.engines import Engine
 from embedkit.errors import CanaryMoved
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 
 SLOWER: dict[EngineName, float] = {"vllm": 1.0, "transformers": 5.0, "hash": 1.0}
 """How many times longer than the plan's prediction, which is for vLLM, an engine may take."""
+RECENT_CHUNKS = 5
+"""How many of the newest chunks predict the seconds of the next one: those of this attempt, or else adopted ones."""
 
 
 @dataclass
@@ -78,7 +82,16 @@ class ShardTask:
     Reads the next chunk and writes the previous one while the engine works. Embeds the canary before and after.
     """
 
-    def __init__(self, run: RunFolder, config: RunConfig, plan: Plan, shard: int, worker: Worker, clock: Clock) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        config: RunConfig,
+        plan: Plan,
+        shard: int,
+        worker: Worker,
+        clock: Clock,
+        stop: StopAtChunk | None = None,
+    ) -> None:
         self._run = run
         self._config = config
         self._plan = plan
@@ -87,10 +100,15 @@ class ShardTask:
         self._engine = worker.engine
         self._worker = worker
         self._clock = clock
+        self._stop = stop
+        self._predicted = predicted_chunk_seconds(plan, self._planned, config)
         self._attempt = _new_attempt()
 
     def run(self) -> None:
-        """Adopt the durable chunks of earlier attempts, embed the others, publish the manifest."""
+        """Adopt the durable chunks of earlier attempts, embed the others, publish the manifest.
+
+        Raises StoppedAtChunk if `stop` has a request and chunks are missing.
+        """
         plan_sha256 = digest(self._plan)
         self._heartbeat("embedding the canary")
         before = canary_bytes(embed_canary(self._engine, self._worker.canary))
@@ -120,9 +138,7 @@ class ShardTask:
 
     def _heartbeat(self, doing: str) -> None:
         """Report progress to the watchdog, and the next step; its limit follows from the plan's prediction."""
-        tokens = max(self._plan.settings.chunk_tokens, self._plan.settings.max_length * len(self._config.request.views))
-        predicted = self._planned.cost_seconds * min(tokens / self._planned.tokens, 1.0)
-        limit = SLOWER[self._config.request.engine] * max(QUIET_SECONDS, 20 * predicted)
+        limit = max(SLOWER[self._config.request.engine] * QUIET_SECONDS, 20 * self._predicted)
         self._worker.watchdog.heartbeat(f"{doing} (shard {self._shard})", limit)
 
     def _gives_same_vectors(self, chunk: Chunk, data: dict[View, bytes]) -> bool:
@@ -166,6 +182,8 @@ class ShardTask:
             ahead = read_ahead.submit(_read, reader, *missing[0])
             behind: Future[None] | None = None
             for i, (start, stop) in enumerate(missing):
+                if not self._may_begin(shard_file):
+                    break
                 self._heartbeat(f"embedding ids {start} to {stop - 1}")
                 chunk_input, batch = ahead.result()
                 if i + 1 < len(missing):
@@ -180,6 +198,20 @@ class ShardTask:
                 self._heartbeat("writing the last chunk")
                 behind.result()
         self._clock.lap("write")
+        if len(shard_file.chunks) < len(self._planned.chunks) - 1:
+            raise StoppedAtChunk
+
+    def _may_begin(self, shard_file: ShardFile) -> bool:
+        """Whether a chunk may begin: not after a request to stop."""
+        if self._stop is None:
+            return True
+        chunks = list(shard_file.chunks.values())  # a copy: the thread that writes adds to it
+        if not chunks:
+            return self._stop.may_begin(self._predicted, is_measured=False)
+        rates = [chunk.seconds / chunk.tokens for chunk in chunks[-RECENT_CHUNKS:]]
+        tokens = self._planned.tokens - sum(chunk.tokens for chunk in chunks)
+        measured = statistics.median(rates) * min(tokens, self._plan.settings.chunk_tokens)
+        return self._stop.may_begin(measured, is_measured=True)
 
     def _write(
         self,
@@ -242,6 +274,12 @@ class ShardTask:
             norm_max=max((v.norm_max for v in vectors if v.norm_max is not None), default=None),
             non_finite=0,
         )
+
+
+def predicted_chunk_seconds(plan: Plan, planned: PlanShard, config: RunConfig) -> float:
+    """The plan's prediction for the longest chunk of a shard, for the engine of the run."""
+    tokens = max(plan.settings.chunk_tokens, plan.settings.max_length * len(config.request.views))
+    return SLOWER[config.request.engine] * planned.cost_seconds * min(tokens / planned.tokens, 1.0)
 
 
 def _new_attempt() -> str:

@@ -15,18 +15,19 @@ from embedkit.embed.canary import canary_inputs
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.publish import finished_manifest, remove_unnamed
 from embedkit.embed.same_engine import EngineCheck, finished_engine, preflight_engine
-from embedkit.embed.shard_task import Clock, ShardTask, Worker
+from embedkit.embed.shard_task import Clock, ShardTask, Worker, predicted_chunk_seconds
+from embedkit.embed.stop_at_chunk import StopAtChunk
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import start_engine
 from embedkit.model import require_same_model
-from embedkit.prepare import read_plan
+from embedkit.prepare import read_plan, shard_of
 from embedkit.run import RunFolder
 from embedkit.storage import wait_for_files
 
 log = logging.getLogger(__name__)
 
 
-def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False) -> None:
+def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, stop: StopAtChunk | None = None) -> None:
     """Embed shards one after another with one engine. A finished shard is checked and kept.
 
     The engine starts with the first shard that is not finished. It must be that of the run's other shards.
@@ -35,8 +36,10 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False) -
         run: the run.
         shards: the shards.
         allow_mixed: accept an engine that differs from that of other shards, as `merge` does with --allow-mixed.
+        stop: through which another thread or process stops the task at the end of a chunk; for one shard.
 
     Raises:
+        StoppedAtChunk: `stop` had a request, and chunks are missing.
         EngineDiffers: this node has a different GPU model, or different versions.
         EmbedkitError: the run is not prepared, its model changed, or a shard cannot be embedded.
     """
@@ -56,6 +59,8 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False) -
                 remove_unnamed(run.shard(shard), finished)
                 continue
             clock = Clock()
+            if stop is not None:
+                stop.starting(predicted_chunk_seconds(plan, shard_of(plan.shards, shard, run.plan), config))
             if worker is None:
                 # A finished shard decides, because merge compares shards; preflight.json only if there is none.
                 reference = finished_engine(run, plan) or preflight_engine(run, plan)
@@ -65,7 +70,7 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False) -
                 check.started(worker.engine.record)
                 clock.lap("start")
             try:
-                ShardTask(run, config, plan, shard, worker, clock).run()
+                ShardTask(run, config, plan, shard, worker, clock, stop).run()
             except OSError as error:
                 if error.errno not in (errno.ENOENT, errno.ESTALE):
                     raise

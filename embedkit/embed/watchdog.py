@@ -1,17 +1,24 @@
-"""The watchdog: ends a task that stopped making progress, with a non-zero exit code, so that it can be started again.
+"""Ends a process that has stopped making progress, with a non-zero exit code, so that it can be started again.
 
-A thread ends the process with a message. A hung engine may hold the interpreter for ever, so faulthandler's timer,
-which needs no interpreter, ends the process a little later in any case.
+A child process counts the seconds (watchdog_process.py). So a suspended job, which does not run, is not ended for it
+when it continues. A thread ends this process with a message. If an engine holds the interpreter for ever, no thread
+can, and the child does it a little later.
 """
 
 import faulthandler
+import json
 import logging
 import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
+from embedkit.embed import watchdog_process
 from embedkit.errors import UsageError
 from embedkit.storage import kill_descendants
 
@@ -22,7 +29,9 @@ START_SECONDS = 30 * 60.0
 QUIET_SECONDS = 10 * 60.0
 """Smallest limit for a chunk. A shard task computes the limit from the plan (ShardTask._heartbeat)."""
 GRACE_SECONDS = 30.0
-"""How much later than the thread faulthandler's timer ends the process."""
+"""How much later than the thread the child ends this process."""
+LATE_SECONDS = 5.0
+"""How long the thread waits before it reports that the child was killed: perhaps this whole process is ending."""
 STDERR = 2
 
 OVERRIDE = "EMBEDKIT_WATCHDOG_SECONDS"
@@ -35,43 +44,48 @@ class Watchdog:
     def __init__(self) -> None:
         self._doing = ""
         self._seconds = 0.0
-        self._deadline = float("inf")
-        self._changed = threading.Condition()
-        self._closed = False
         self._override = _override()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._closed = False
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        if self._override != 0:
+            faulthandler.register(watchdog_process.DUMP_SIGNAL, file=STDERR, all_threads=True)
+            self._child = _start_child()
+            self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        faulthandler.cancel_dump_traceback_later()
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        if self._child is None:
+            return
+        self._closed = True
+        assert self._child.stdin is not None
+        self._child.stdin.close()
+        self._child.wait()
         self._thread.join()
+        faulthandler.unregister(watchdog_process.DUMP_SIGNAL)
 
     def heartbeat(self, doing: str, seconds: float) -> None:
-        """Report progress. The next step is `doing`, and takes at most this many seconds."""
-        seconds = seconds if self._override is None else self._override
-        if not seconds:
+        """Report progress. The next step is `doing`, and takes at most this many seconds in which this process runs."""
+        if self._child is None:
             return
-        with self._changed:
-            self._doing, self._seconds = doing, seconds
-            self._deadline = time.monotonic() + seconds
-            self._changed.notify()
-        faulthandler.dump_traceback_later(seconds + min(GRACE_SECONDS, seconds), exit=True, file=STDERR)
+        self._doing, self._seconds = doing, seconds if self._override is None else self._override
+        assert self._child.stdin is not None
+        line = json.dumps((self._doing, self._seconds)) + "\n"
+        with suppress(OSError):  # the child was killed, which the thread has logged
+            os.write(self._child.stdin.fileno(), line.encode())
 
     def _watch(self) -> None:
-        with self._changed:
-            while not self._closed:
-                left = self._deadline - time.monotonic()
-                if left <= 0:
-                    self._end()
-                self._changed.wait(min(left, threading.TIMEOUT_MAX))
+        assert self._child is not None
+        assert self._child.stdout is not None
+        if self._child.stdout.read(1):
+            self._end()
+        time.sleep(0.0 if self._closed else LATE_SECONDS)
+        if not self._closed:
+            log.warning("the watchdog's process was killed: if this task hangs, nothing ends it")
 
     def _end(self) -> None:
         faulthandler.dump_traceback(file=STDERR)  # the stack of every thread
@@ -82,6 +96,20 @@ class Watchdog:
         )
         kill_descendants()
         os._exit(1)
+
+
+def _start_child() -> subprocess.Popen[bytes]:
+    """Start the process that counts the seconds. It blocks every signal, and ends with this process."""
+    command = [sys.executable, "-I", "-S", watchdog_process.__file__, str(os.getpid()), str(GRACE_SECONDS)]
+    # The child inherits this thread's mask: signals to the whole job are for this process to handle.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert child.stdin is not None
+    os.set_blocking(child.stdin.fileno(), False)  # if only the child is stopped, a heartbeat must not wait for it
+    return child
 
 
 def _override() -> float | None:

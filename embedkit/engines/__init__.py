@@ -3,10 +3,13 @@
 from embedkit.engines.base import Engine, start_engine
 from embedkit.engines.facts import EngineFacts, engine_facts
 from embedkit.engines.gpu_name import gpu_name
+from embedkit.engines.held_gpu import CONTEXT_BYTES, HELD_SHARE, describe_holders, own_gpu
 from embedkit.engines.installed import Find, InstalledEngine, default_engine, installed_engine
 from embedkit.engines.requirements import check_installed, check_pooling, check_weights
 
 __all__ = [
+    "CONTEXT_BYTES",
+    "HELD_SHARE",
     "Engine",
     "EngineFacts",
     "Find",
@@ -15,8 +18,10 @@ __all__ = [
     "check_pooling",
     "check_weights",
     "default_engine",
+    "describe_holders",
     "engine_facts",
     "gpu_name",
     "installed_engine",
+    "own_gpu",
     "start_engine",
 ]

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.documents import EngineName, EngineRecord, EngineSettings
+from embedkit.engines.held_gpu import held_gpu
+from embedkit.errors import EmbedkitError
 
 
 class Engine(Protocol):
@@ -27,8 +29,20 @@ class Engine(Protocol):
 def start_engine(name: EngineName, model: Path, settings: EngineSettings) -> Engine:
     """Load and start an engine. torch, transformers and vLLM are imported only here, because that takes seconds.
 
-    Raises UsageError if the engine is not installed.
+    Raises:
+        UsageError: the engine is not installed.
+        GpuHeld: another process uses the GPU's memory.
     """
+    try:
+        return _start(name, model, settings)
+    except Exception as error:
+        on_gpu = settings.device == "cuda" or "cuda" in str(error).lower()
+        if on_gpu and not isinstance(error, EmbedkitError) and (held := held_gpu(error)) is not None:
+            raise held from error
+        raise
+
+
+def _start(name: EngineName, model: Path, settings: EngineSettings) -> Engine:
     if name == "hash":
         from embedkit.engines.hash import HashEngine
 

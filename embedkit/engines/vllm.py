@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.documents import EngineRecord, EngineSettings
+from embedkit.engines.held_gpu import held_gpu
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import read_json
 from embedkit.storage import private_folder
@@ -51,7 +52,7 @@ CACHE_SLACK = 1.5
 KV_CACHE_BYTES_CPU = 64 << 20
 """Fixed extra room. vLLM's default share of the memory is too much to start on small machines."""
 NO_MEMORY = ("out of memory", "No available memory for the cache blocks")
-"""Parts of the messages of torch and vLLM when a GPU is too small, or other processes use it."""
+"""Parts of the messages of torch and vLLM when a GPU is too small."""
 
 
 class VllmEngine:
@@ -139,6 +140,8 @@ class VllmEngine:
             self._engine = vllm.LLMEngine.from_engine_args(arguments)
             dim: int = self.embed([np.zeros(1, np.uint32)]).shape[1]  # also the first, slower call
         except Exception as error:
+            if settings.device == "cuda" and (held := held_gpu(error)) is not None:
+                raise held from error  # smaller batches would make shards that merge refuses
             if self._token_budget <= settings.max_length or not any(text in str(error) for text in NO_MEMORY):
                 raise
             log.warning("the engine's start failed: %s", error)

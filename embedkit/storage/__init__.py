@@ -25,6 +25,8 @@ from embedkit.storage.processes import (
     exit_with_process,
     ignore_interrupts,
     kill_descendants,
+    pid_namespace,
+    process_host,
     process_start,
 )
 
@@ -45,7 +47,9 @@ __all__ = [
     "match_umask",
     "mount_of",
     "new_private_folder",
+    "pid_namespace",
     "private_folder",
+    "process_host",
     "process_start",
     "read_into",
     "release_ended",

@@ -9,7 +9,6 @@ another host. Any other holder on another host counts as alive.
 import contextlib
 import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ import msgspec
 from embedkit.errors import EmbedkitError
 from embedkit.job import current_job
 from embedkit.storage.atomic import remove_temporaries
-from embedkit.storage.processes import process_start
+from embedkit.storage.processes import process_host, process_start
 
 PATIENCE_SECONDS = 5.0
 """How long to wait for a lock: jobs of a killed queue take a moment to notice that it ended."""
@@ -42,7 +41,7 @@ class Holder(msgspec.Struct, frozen=True):
     @property
     def is_gone(self) -> bool:
         """Whether the holder is known to have ended."""
-        if self.host == socket.gethostname():
+        if self.host == process_host():
             return process_start(self.pid) != self.started
         job, restart = _job()  # a scheduler restarts a job only after its earlier start ended
         return bool(job) and job == self.job and restart != self.restart
@@ -54,7 +53,7 @@ def run_lock(path: Path, what: str) -> Iterator[None]:
 
     Raises EmbedkitError naming the holder if another process holds the lock and may be alive.
     """
-    me = Holder(socket.gethostname(), os.getpid(), process_start(os.getpid()), secrets.token_hex(8), *_job())
+    me = Holder(process_host(), os.getpid(), process_start(os.getpid()), secrets.token_hex(8), *_job())
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _create(path, me):
         holder = _read(path)
@@ -90,7 +89,7 @@ def require_held(path: Path) -> None:
     Another process may have taken this one for dead, and removed its lock.
     """
     holder, pid = _read(path), os.getpid()
-    if holder is None or (holder.host, holder.pid, holder.started) != (socket.gethostname(), pid, process_start(pid)):
+    if holder is None or (holder.host, holder.pid, holder.started) != (process_host(), pid, process_start(pid)):
         raise EmbedkitError(f"{path}: another process took over while this one was suspended; nothing was changed")
 
 

@@ -1,13 +1,18 @@
 """Processes: children that end with their parent, even one killed with SIGKILL, and how to identify a process."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+HOST_NAMESPACE = 0xEFFFFFFC
+"""The number that Linux gives to the PID namespace of the host itself."""
 
 
 def exit_with_parent() -> None:
@@ -56,6 +61,20 @@ def process_start(pid: int) -> str:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
     except (OSError, psutil.NoSuchProcess):
         return ""
+
+
+def pid_namespace() -> str:
+    """The container, by its PID namespace, in which this process's view of process ids holds; "" on the host itself."""
+    with contextlib.suppress(OSError):
+        number = Path("/proc/self/ns/pid").stat().st_ino
+        if number != HOST_NAMESPACE:
+            return f"pid:[{number}]"
+    return ""
+
+
+def process_host() -> str:
+    """Where the ids of processes are comparable: this host, or a container on it."""
+    return f"{socket.gethostname()} {pid_namespace()}".strip()
 
 
 def _exit_after(wait: Callable[[], object]) -> None:

@@ -21,7 +21,7 @@ from jobs.local import visible_gpus
 from jobs.output import print_lines
 from jobs.profiles import Profile
 from jobs.submit import SiteLimits
-from jobs.submit.check_profile import refuse_engine, stage_device
+from jobs.submit.check_profile import refuse_engine, stage_device, stage_engine
 
 log = logging.getLogger("embedkit")
 
@@ -49,9 +49,11 @@ def left_open(options: Options, typed: Collection[str], before: Collection[Setti
 def decide_on_cluster(options: Options, left: Collection[Setting], profile: Profile) -> Options:
     """Decide open settings by the embed stage of a profile and by what is installed here, which the jobs use too.
 
+    A stage with a Python of its own (`python`) has an engine that cannot be seen here.
+
     Raises UsageError if the engine cannot use what the stage gets.
     """
-    engine = default_engine() if "engine" in left else options.engine
+    engine = stage_engine(profile.stages["embed"]) if "engine" in left else options.engine
     device = stage_device(profile.stages["embed"]) if "device" in left else options.device
     refuse_engine(profile, engine, device)
     num_gpus = CLUSTER_GPUS if "num_gpus" in left else options.num_gpus

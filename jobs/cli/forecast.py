@@ -22,10 +22,12 @@ from jobs.profiles import Profile, Resources
 from jobs.submit import (
     ChainJob,
     SiteLimits,
+    as_one_chain,
     default_allow_mixed,
     default_analyze,
     default_preflight,
     make_script,
+    one_by_one,
     whole_chain,
 )
 from jobs.submit.check_profile import refuse_engine
@@ -75,9 +77,10 @@ def print_forecast(
     parallel = options.parallel
     preflight = default_preflight(run, config) if options.preflight is None else options.preflight
     analyze = default_analyze(run) if options.analyze is None else options.analyze
-    jobs = whole_chain(shards, parallel, preflight, profile.stages["embed"].gpus_per_job, analyze)
+    embed = profile.stages["embed"]
+    jobs = whole_chain(shards, parallel, preflight, embed.gpus_per_job, analyze, embed.array)
     allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
-    jobs = [replace(job, allow_mixed=allow_mixed) for job in jobs]
+    jobs = as_one_chain(jobs, allow_mixed)
     print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
     if warning:
         print_lines(f"WARNING  {warning}")
@@ -88,7 +91,14 @@ def print_forecast(
     print_lines(*_amounts(estimate, shards, unit, speed, begun, schedule), *_disk(run, config, estimate))
     print_lines(*plan_warnings(_unfinished(jobs, begun), limits, estimate, schedule))
     if options.scripts:
-        print_lines(*(f"\n--- {job.stage}\n{make_script(run, profile, job)}" for job in jobs))
+        print_lines(*(_script(run, profile, job) for job in jobs))
+
+
+def _script(run: RunFolder, profile: Profile, job: ChainJob) -> str:
+    """Return the script of a job below its stage; of embed without an array, the first of its jobs."""
+    example = one_by_one([job])[0]
+    more = f" (the first of {job.tasks:,} jobs)" if job.tasks > 1 and not job.as_array else ""
+    return f"\n--- {job.stage}{more}\n{make_script(run, profile, example)}"
 
 
 def _table(jobs: Sequence[ChainJob], profile: Profile, parallel: int) -> Table:
@@ -96,7 +106,7 @@ def _table(jobs: Sequence[ChainJob], profile: Profile, parallel: int) -> Table:
     table = Table("stage", "tasks", "at once", "waits for", "requests", box=None, pad_edge=False)
     for job in jobs:
         tasks = f"{job.tasks:,}" + (f" of {job.per_job} shards" if job.per_job > 1 else "")
-        at_once = min(max(parallel // job.per_job, 1), job.tasks) if job.array else 1
+        at_once = min(max(parallel // job.per_job, 1), job.tasks) if job.indices else 1
         table.add_row(job.stage, tasks, str(at_once), job.dependency, _requested(profile, job))
     return table
 

@@ -49,7 +49,7 @@ def open_run(
     logging.getLogger("embedkit.data.hub").setLevel(logging.INFO)  # reports what it fetches
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     _refuse_contradictions(options)
-    folder = _locate(options)
+    folder = locate_run(options)
     existing = read(folder.config, RunConfig) if options.resume and folder.config.exists() else None
     if existing is not None:
         return folder, _resume(folder, existing, options, mode, limits, check)
@@ -75,7 +75,7 @@ def _refuse_contradictions(options: RequestOptions) -> None:
         raise UsageError("--resume and --overwrite exclude each other")
 
 
-def _locate(options: RequestOptions) -> RunFolder:
+def locate_run(options: RequestOptions) -> RunFolder:
     """Find the run to resume by name or path, or name the folder of a new one."""
     if options.resume and options.run_name and not options.dataset:
         return find_run(options.run_name, options.output_dir)

@@ -1,13 +1,18 @@
 """The command `profile check`: compare a site profile with the cluster."""
 
+import logging
+import os
 import sys
 
 import click
 
+from jobs.cli.clusters import use_cluster_of
 from jobs.cli.options import json_option
 from jobs.output import print_json, print_lines
-from jobs.profiles import load_profile
+from jobs.profiles import load_profile, read_variables
 from jobs.submit.check_profile import check_profile
+
+log = logging.getLogger("embedkit")
 
 
 @click.group()
@@ -23,7 +28,11 @@ def check(name_or_path: str, as_json: bool) -> None:
 
     Each line is one finding: the requested value, what the cluster allows, and what to change.
     """
-    report = check_profile(load_profile(name_or_path))
+    found = read_variables(load_profile(name_or_path), os.environ)
+    if found.ignored:
+        log.warning("%s", found.ignored)
+    use_cluster_of(found.profile)
+    report = check_profile(found.profile)
     if as_json:
         print_json(report)
     else:

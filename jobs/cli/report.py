@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from embedkit.run import RunFolder
+from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import json_option, run_argument
 from jobs.output import new_console, print_json, print_lines
 from jobs.report import make_report, print_run_report, read_inputs, write_page
@@ -20,6 +21,7 @@ def report(folder: RunFolder, as_json: bool, html: Path | None, all_shards: bool
 
     The run may be unfinished. Slurm's accounting is queried once if it is available. "-" stands for unknown.
     """
+    use_cluster_of_run(folder)
     made = make_report(read_inputs(folder))
     if html is not None:
         write_page(made, html)

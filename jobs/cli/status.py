@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.live import Live
 
 from embedkit.run import RunFolder
+from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import json_option, run_argument
 from jobs.local import follow
 from jobs.monitor import Overview, StatusCollector, print_overview
@@ -33,6 +34,7 @@ def status(folder: RunFolder, as_json: bool, watch: bool, all_shards: bool, hung
     Progress comes from the run's files; squeue and sacct explain the rest where they are available. A shard is hung
     if it finishes no chunk for long. It is slow below 0.6 of the median speed, relative to the plan's prediction.
     """
+    use_cluster_of_run(folder)
     console = new_console()
     collector = StatusCollector(folder, hung_after)
     overview = _watch(folder, collector, console) if watch and not as_json else collector.collect()

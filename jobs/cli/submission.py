@@ -1,8 +1,10 @@
 """What `submit` and `rerun` share: options of the jobs, and the summary of what was submitted."""
 
+import logging
+import os
 import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import click
@@ -11,11 +13,15 @@ from embedkit.documents import RunConfig
 from embedkit.engines import engine_facts
 from embedkit.run import RunFolder, program
 from embedkit.versions import environment
+from jobs.cli.clusters import use_cluster_of
 from jobs.cli.options import with_options
 from jobs.output import print_lines
-from jobs.profiles import Profile, load_profile
-from jobs.records import changed_note, recorded_profile
-from jobs.submit import SubmissionResult, last_submission
+from jobs.profiles import Profile, load_profile, read_variables
+from jobs.records import Submissions, changed_note, recorded_profile
+from jobs.slurm import MOST_JOBS, array_spec, job_list
+from jobs.submit import ChainJob, SubmissionResult, last_submission
+
+log = logging.getLogger("embedkit")
 
 R = TypeVar("R")
 MOST_FAILURES = 10
@@ -43,16 +49,39 @@ def job_options(command: Callable[..., R]) -> Callable[..., R]:
 def profile_again(run: RunFolder, typed: str | None) -> Profile:
     """The profile of the option --profile, else the recorded one; prints a note if its file has changed since.
 
+    The environment fills keys that it leaves out, as in `with_environment`.
+
     Raises:
         UsageError: the profile is not valid or cannot be read.
         EmbedkitError: the run was never submitted, or its copy of the profile is damaged.
     """
     if typed is not None:
-        return load_profile(typed)
+        return with_environment(load_profile(typed), run)
     before = last_submission(run)
     profile = recorded_profile(run, before)
     print_lines(*changed_note(before))
-    return profile
+    return with_environment(profile, run)
+
+
+def with_environment(profile: Profile, run: RunFolder | None = None) -> Profile:
+    """The profile with the keys that variables such as SBATCH_ACCOUNT fill; prints a line for each.
+
+    From here on Slurm's commands ask the profile's cluster.
+
+    Args:
+        profile: as its file has it.
+        run: the run that is submitted again; it keeps the variables of its last submission. None for a new run.
+
+    Raises:
+        UsageError: a variable names several clusters.
+    """
+    lines = Submissions(run).read() if run is not None else []
+    found = read_variables(profile, os.environ, lines[-1].variables if lines else None)
+    print_lines(*found.used)
+    if found.ignored:
+        log.warning("%s", found.ignored)
+    use_cluster_of(found.profile)
+    return found.profile
 
 
 def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) -> None:
@@ -80,13 +109,40 @@ def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) 
 
 def _print_jobs(run: RunFolder, done: SubmissionResult) -> None:
     """Print one line per job, with its dependency, and the next command."""
-    jobs = {line.stage: line.job for line in done.submitted}
+    jobs: dict[str, list[str]] = {}
+    for line in done.submitted:
+        jobs.setdefault(line.stage, []).append(line.job or "")
     for job in done.plan.submit:
-        ready = job.with_job_ids({stage: name for stage, name in jobs.items() if name})
-        what = f"{job.stage} {f'shards {ready.array}' if job.array else ''}".strip()
-        after = f" (after {ready.dependency})" if ready.dependency else ""
-        print_lines(f"job {jobs[job.stage]}: {what}{after}" if job.stage in jobs else f"would submit {what}{after}")
+        ids = jobs.get(job.stage, [])
+        many = f"{job.tasks} jobs: " if not job.as_array and job.tasks > 1 else ""
+        begin = f"job{'s' * (len(ids) > 1)} {job_list(ids)}: " if ids else f"would submit {many}"
+        print_lines(f"{begin}{_described(job)}{_waiting_for(job, jobs)}")
     if not done.plan.submit:
         print_lines("merged: nothing to do" if done.state.merged else "nothing to submit")
     elif done.submitted:
         print_lines(f"Next: {shlex.join([program(), 'status', run.name, '--output-dir', str(run.path.parent)])}")
+
+
+def _described(job: ChainJob) -> str:
+    """A job by its stage and its shards."""
+    if job.indices is None:
+        return job.stage
+    if job.as_array:
+        return f"{job.stage} shards {job.array}"
+    at_once = "" if job.parallel is None else f" ({job.parallel} at once)"
+    return f"{job.stage} shards {array_spec(job.indices)}{at_once}"
+
+
+def _waiting_for(job: ChainJob, jobs: Mapping[str, Sequence[str]]) -> str:
+    """What a job waits for, as in sbatch's --dependency; many jobs of a stage as ranges of their ids.
+
+    `jobs`: the ids of the submitted jobs, by stage.
+    """
+    kinds = (("afterok", job.after_ok), ("afterany", job.after_any))
+    ids = {kind: [one for name in names for one in jobs.get(name, [name])] for kind, names in kinds}
+    every = [one for found in ids.values() for one in found]
+    if len(every) > MOST_JOBS:
+        named = [one for one in every if not one.isdecimal()]
+        return f" (after {', '.join([*named, job_list([one for one in every if one.isdecimal()])])})"
+    text = ",".join(":".join((kind, *names)) for kind, names in ids.items() if names)
+    return f" (after {text})" if text else ""

@@ -11,10 +11,10 @@ from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.cli.decide import PROFILE_IS_NEEDED
 from jobs.cli.forecast import ForecastOptions, print_forecast
-from jobs.cli.open_run import OpenMode, open_run
+from jobs.cli.open_run import OpenMode, locate_run, open_run
 from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
-from jobs.cli.submission import job_options, print_submission, profile_again
+from jobs.cli.submission import job_options, print_submission, profile_again, with_environment
 from jobs.output import new_console
 from jobs.profiles import Profile, load_profile
 from jobs.submit import ProfileCheck, SiteLimits, SubmitOptions, refuse_if_active, submit_missing
@@ -49,7 +49,9 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     """
     if options.profile_name is None and not request.resume:
         raise UsageError(PROFILE_IS_NEEDED)
-    profile = load_profile(options.profile_name) if options.profile_name is not None else None
+    profile = None
+    if options.profile_name is not None:
+        profile = with_environment(load_profile(options.profile_name), _run_to_resume(request))
     if options.analyze:
         require_libraries(Options())
     limits = None if profile is None else _site_limits(profile, options)
@@ -85,6 +87,11 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     )
     done = submit_missing(folder, config, profile, how)
     print_submission(folder, config, done)
+
+
+def _run_to_resume(request: RequestOptions) -> RunFolder | None:
+    """The run that is resumed; None for a new one."""
+    return locate_run(request) if request.resume else None
 
 
 def _refuse_unasked_cpus(request: RequestOptions, run: RunFolder, config: RunConfig, profile: Profile) -> None:

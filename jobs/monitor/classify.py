@@ -4,24 +4,50 @@ Files decide: a shard with a manifest that counts is done, whatever Slurm report
 or running. sacct, the attempts files and the logs explain why a task is neither. Any of these may be missing or late.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from jobs.monitor.logs import one_line
+from jobs.monitor.reasons import is_held
 from jobs.records import NO_EXIT_RECORD, Attempt, LiveTask, Submission, seconds_since_epoch
-from jobs.slurm import JobRecord
+from jobs.slurm import JobRecord, Task, explain_exit
 
-State = Literal["done", "running", "pending", "failed", "cancelled", "unknown", "unsubmitted"]
-"""pending: queued, or waiting for its turn in a run without Slurm. unknown: it left the queue a moment ago and its
-outcome is not known yet, or Slurm does not answer. unsubmitted: no job that would do it was submitted."""
+State = Literal[
+    "done",
+    "running",
+    "completing",
+    "suspended",
+    "configuring",
+    "pending",
+    "held",
+    "failed",
+    "cancelled",
+    "unknown",
+    "unsubmitted",
+]
+"""completing: it has ended, and its node cleans up. suspended: paused by Slurm. configuring: its node starts up.
+pending: queued, or waiting for its turn in a run without Slurm. held: queued until a person releases it. unknown: it
+left the queue a moment ago and its outcome is not known yet, or Slurm does not answer. unsubmitted: no job that would
+do it was submitted."""
 STATES: tuple[State, ...] = get_args(State)
 Queue = Literal["none", "answered", "silent"]
 """Whether squeue answered; "none" for a run of which nothing was submitted."""
 
 RECENT_SECONDS = 15.0
 """A task that is being requeued is in no queue for some five seconds, and sacct lags by about as much."""
-LONGEST = 300
-"""Characters of a cause to show; the rest is in the task's log."""
+OF_SLURM: Mapping[str, State] = {
+    "CONFIGURING": "configuring",
+    "SUSPENDED": "suspended",
+    "STOPPED": "suspended",
+    "COMPLETING": "completing",
+    "STAGE_OUT": "completing",
+}
+"""The state of a task in the queue by Slurm's, besides those without a node. Any other one counts as running."""
+PREFLIGHT_FAILED = "the preflight failed"
+PREPARE_FAILED = "prepare failed"
+BLOCKED = (PREFLIGHT_FAILED, PREPARE_FAILED)
+"""Causes of tasks that could do nothing, since a stage before them failed."""
 REQUEUED = ("REQUEUED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 """End states after which Slurm may start a task again, some seconds later."""
 
@@ -41,6 +67,7 @@ class TaskObservations:
         records: its records in the accounting, of that submission, oldest first.
         attempts: its attempts, of that submission, oldest first.
         runs_here: whether a process outside Slurm works on it, such as `embedkit run`.
+        blocked_by: why it could never start: PREFLIGHT_FAILED or PREPARE_FAILED; "" if no stage before it failed.
     """
 
     name: str
@@ -53,6 +80,7 @@ class TaskObservations:
     records: Sequence[JobRecord] = ()
     attempts: Sequence[Attempt] = ()
     runs_here: bool = False
+    blocked_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +102,7 @@ def classify(task: TaskObservations, now: float, queue: Queue) -> TaskState:
     if task.is_done:
         return TaskState("done")
     if task.live is not None:
-        return TaskState("pending" if task.live.task.is_pending else "running")
+        return TaskState(live_state(task.live.task))
     if task.runs_here:
         return TaskState("running")
     if task.submission is None:
@@ -85,6 +113,13 @@ def classify(task: TaskObservations, now: float, queue: Queue) -> TaskState:
     return _classify_ended(task, task.submission, now, queue == "answered")
 
 
+def live_state(task: Task) -> State:
+    """The state of a task in the queue."""
+    if is_held(task.state, task.reason):
+        return "held"
+    return "pending" if task.is_pending else OF_SLURM.get(task.state, "running")
+
+
 def _classify_ended(task: TaskObservations, submission: Submission, now: float, queue_answered: bool) -> TaskState:
     """Classify a task that was submitted, is not done, and is not in the queue as far as Slurm reports."""
     record = task.records[-1] if task.records else None
@@ -92,11 +127,17 @@ def _classify_ended(task: TaskObservations, submission: Submission, now: float, 
     exit_record = attempt.exit_record if attempt is not None else None
     has_ended = record is not None and record.is_over and not _may_be_requeued(record, now)
 
+    # It was never started, since a stage before it failed; for merge, this is the cause of its own failure.
+    if task.blocked_by and attempt is None:
+        return TaskState("cancelled", task.blocked_by)
+    if task.blocked_by and exit_record is not None and exit_record.what == "failed":
+        return TaskState("failed", task.blocked_by)
+
     # Its own exit record knows best.
     if exit_record is not None and exit_record.what == "finished":
         return TaskState("failed", task.problem or "it finished, but its output is missing or damaged")
     if exit_record is not None and exit_record.what == "failed":
-        return TaskState("failed", _one_line(exit_record.why) or task.error or NO_EXIT_RECORD)
+        return TaskState("failed", one_line(exit_record.why) or task.error or NO_EXIT_RECORD)
     if exit_record is not None and exit_record.what == "cancelled":
         return TaskState("cancelled", _cancelled(attempt))
 
@@ -111,14 +152,27 @@ def _classify_ended(task: TaskObservations, submission: Submission, now: float, 
     if not has_ended and _is_recent(submission, record, attempt, now):
         return TaskState("unknown", "it left the queue just now; its outcome is not known yet")
 
-    # It has ended. The log may explain how.
+    # It has ended. The accounting or the log may explain how.
     if exit_record is not None:
-        return TaskState("failed", f"stopped by {_one_line(exit_record.why)}, and not queued again")
-    if attempt is None and task.error is None:
-        if record is not None and record.started is not None:
-            return TaskState("failed", "it ended before embedkit started (killed from outside?)")
-        return TaskState("failed", "it left the queue without starting: cancelled, or a job that it waits for failed")
-    return TaskState("failed", task.error or NO_EXIT_RECORD)
+        return TaskState("failed", f"stopped by {one_line(exit_record.why)}, and not queued again")
+    return TaskState("failed", _why_it_ended(task, record, attempt))
+
+
+def _why_it_ended(task: TaskObservations, record: JobRecord | None, attempt: Attempt | None) -> str:
+    """Why a task ended that could not write it down."""
+    ending = explain_exit(record.state, record.exit_code) if record is not None else None
+    sentence = (
+        ending.sentence.format(nodes=record.node or "the node") if ending is not None and record is not None else ""
+    )
+    if ending is not None and ending.is_certain:
+        return sentence if task.error is None else f"{sentence}; {one_line(task.error)}"
+    if task.error is not None:
+        return one_line(task.error)
+    if attempt is not None:
+        return f"it ended without an exit record: {sentence}" if sentence else NO_EXIT_RECORD
+    if record is not None and record.started is not None:
+        return f"it ended before embedkit started: {sentence or 'killed from outside?'}"
+    return "it left the queue without starting: cancelled, or a job that it waits for failed"
 
 
 def _cancelled(attempt: Attempt | None) -> str:
@@ -138,8 +192,3 @@ def _is_recent(submission: Submission, record: JobRecord | None, attempt: Attemp
     if record is not None:
         times += [time for time in (record.started, record.ended) if time is not None]
     return now - max(times) < RECENT_SECONDS
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."

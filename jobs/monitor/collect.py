@@ -1,8 +1,8 @@
 """Collect the observations of a run: its folder, squeue once, sacct once, and logs of tasks that may have failed."""
 
-import socket
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import psutil
 
@@ -10,14 +10,29 @@ from embedkit.check.status import Status, StatusReader
 from embedkit.documents import Preflight, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import holder_of
+from embedkit.storage import holder_of, process_host
 from jobs.monitor.logs import embedkit_error, error_line, local_process, newest_attempt
 from jobs.monitor.observations import RunObservations, names_of
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
-from jobs.records import Attempt, Attempts, LiveReader, LiveTask, Submission, Submissions, log_name, seconds_since_epoch
-from jobs.slurm import JobRecord, has_slurm, history
+from jobs.records import (
+    Attempt,
+    Attempts,
+    LiveReader,
+    LiveTask,
+    Submission,
+    Submissions,
+    clock_errors,
+    clock_notes,
+    log_name,
+    own_records,
+    seconds_since_epoch,
+    with_right_times,
+)
+from jobs.slurm import JobRecord, has_slurm, history, suspensions
 
+MOST_SUSPECTS = 8
+"""Of how many hung shards Slurm is asked whether they were suspended."""
 MOST_NAMES = 6
 """A note names so many tasks."""
 
@@ -46,23 +61,32 @@ class StatusCollector:
         status = self._files.read()
         logs = {path.stem: path.stat().st_mtime for path in sorted(self._run.logs.glob("*.log"))}
         attempts = self._attempts(status, submissions)
-        return make_overview(
-            RunObservations(
-                run=self._run,
-                status=status,
-                now=time.time(),
-                submissions=submissions,
-                queue=live,
-                records=records,
-                attempts=attempts,
-                errors=self._errors(status, submissions, live or (), attempts, logs),
-                logs=frozenset(logs),
-                here=self._here(status),
-                notes=tuple(notes),
-                hung_after=self._hung_after,
-                start_seconds=self._start_seconds(),
-            )
+        now = time.time()
+        every_attempt = [attempt for lane in attempts.values() for attempt in lane]
+        errors = clock_errors(every_attempt, submissions, records or (), now)
+        attempts = {name: with_right_times(lane, errors) for name, lane in attempts.items()}
+        observed = RunObservations(
+            run=self._run,
+            status=status,
+            now=now,
+            submissions=submissions,
+            queue=live,
+            records=records,
+            attempts=attempts,
+            errors=self._errors(status, submissions, live or (), attempts, logs, records or ()),
+            logs=frozenset(logs),
+            here=self._here(status),
+            notes=(*notes, *clock_notes(errors)),
+            clock_errors=errors,
+            hung_after=self._hung_after,
+            start_seconds=self._start_seconds(),
         )
+        overview = make_overview(observed)
+        # A shard that was suspended is quiet, and not hung. This is asked of suspects only.
+        hung = [shard.job for shard in overview.shards if shard.alert == "hung" and shard.slurm_state]
+        if not hung or not (resumed := suspensions(hung[:MOST_SUSPECTS])):
+            return overview
+        return make_overview(replace(observed, resumed=resumed))
 
     def _start_seconds(self) -> float | None:
         """Start-up of the engine in the preflight; None if there was none, or its file cannot be read."""
@@ -94,7 +118,8 @@ class StatusCollector:
         records = history(line.job for line in submissions if line.job is not None)
         if records is None:
             notes.append("sacct does not answer: causes come from the logs and the jobs' own records alone")
-        return records
+            return None
+        return own_records(records, submissions)
 
     def _attempts(self, status: Status, submissions: Sequence[Submission]) -> dict[str, list[Attempt]]:
         """The attempts of every task. Those of finished shards are read once."""
@@ -119,6 +144,7 @@ class StatusCollector:
         live: Sequence[LiveTask],
         attempts: Mapping[str, Sequence[Attempt]],
         logs: Mapping[str, float],
+        records: Sequence[JobRecord],
     ) -> dict[str, str]:
         """The error line of each log whose task needs one.
 
@@ -136,12 +162,13 @@ class StatusCollector:
         explained |= {"analyze"} if self._run.is_analyzed() else set()
 
         submitted = {name: seconds_since_epoch(line.at) for line in submissions for name in names_of(line)}
-        # Outside Slurm only embedkit's own errors count: a person who interrupts a run needs no traceback.
-        find = error_line if submissions else embedkit_error
+        exit_codes = _exit_codes(submissions, records)
         errors = {}
         for name, written in logs.items():
             if name not in explained and written >= submitted.get(name, 0.0):
-                line = find(newest_attempt(self._run.logs / f"{name}.log"))
+                lines = newest_attempt(self._run.logs / f"{name}.log")
+                # Outside Slurm only embedkit's own errors count: a person who interrupts a run needs no traceback.
+                line = error_line(lines, exit_codes.get(name, "")) if submissions else embedkit_error(lines)
                 if line is not None:
                     errors[name] = line
         return errors
@@ -157,7 +184,7 @@ class StatusCollector:
         queue_holder = holder_of(self._run.run_lock)
         if queue_holder is None:
             return frozenset(here)
-        if queue_holder.host != socket.gethostname():
+        if queue_holder.host != process_host():
             # Processes of a different machine cannot be checked, so every shard that has begun counts as running.
             here |= {log_name("embed", shard.shard) for shard in status.shards if shard.state == "started"}
             return frozenset(here)
@@ -167,3 +194,15 @@ class StatusCollector:
             if process is not None and psutil.pid_exists(process):
                 here.add(name)
         return frozenset(here)
+
+
+def _exit_codes(submissions: Sequence[Submission], records: Sequence[JobRecord]) -> dict[str, str]:
+    """The exit code of the newest record of each task, by the name of its log."""
+    by_job = {line.job: line for line in submissions if line.what == "submitted"}
+    codes: dict[str, str] = {}
+    for record in records:
+        line = by_job.get(record.job)
+        if line is not None:
+            shards = line.shards_of(record.index) or (None,)
+            codes |= {log_name(line.stage, shard): record.exit_code for shard in shards}
+    return codes

@@ -3,13 +3,17 @@
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from embedkit.run import RunFolder
+from jobs.slurm import is_not_found
 
 TAIL_BYTES = 1 << 16
 """How much of a long log's end is read. Engines write a lot when they start, and little later."""
 TICK_SECONDS = 0.5
+LONGEST = 400
+"""Characters of a cause to show; the rest is in the task's log."""
 
 FIRST_LINE = re.compile(r" INFO (?:job \S+ on \S+, start \d+|started: process \d+)$")
 """The first line of an attempt, as a Slurm job and under `embedkit run`. slurmstepd's lines contain "job", too."""
@@ -18,8 +22,19 @@ EMBEDKIT_ERROR = re.compile(rf"^{STAMP} ERROR (.*)")
 SLURM_ERROR = re.compile(r"^(?:slurmstepd(?:-\S+)?:|srun:|\[\d{4}-\d\d-\d\dT[\d:.]+\]) error: (.*)")
 """An error that Slurm's daemon writes into a task's log; the second form is that of Slurm 26.05."""
 EXCEPTION = re.compile(r"^(?:[a-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)(?:: .*)?$")
-OTHER_ERROR = re.compile(r"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|not found|[Pp]ermission denied|Killed)\b")
-OUT_OF_MEMORY = ("exceeded memory limit", "oom_kill", "oom-kill", "Out Of Memory", "out of memory")
+NOT_FOUND = re.compile(
+    r"[Nn]o such file or directory|command not found|: not found|[Pp]ermission denied|cannot execute|bad interpreter"
+    r"|Exec format error|cannot open shared object file"
+)
+"""What a shell writes when it cannot start a program: exit codes 126 and 127."""
+OTHER_ERROR = re.compile(rf"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|not found|Killed)\b|{NOT_FOUND.pattern}")
+LEVEL = re.compile(r"(?<![=_\w])(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL|SEVERE)(?![=_\w])")
+"""The level of a line in most formats: Python's, vLLM's `(EngineCore pid=1) INFO 11-26 ...`, `[INFO]`, NCCL's."""
+GLOG_LEVEL = re.compile(r"^(?:\[rank\d+\]:)?\s*([DIWEF])\d{4} \d\d:\d\d:\d\d")
+"""The level in the format of glog and torch: `I1126 11:11:24.487000 17459 file.py:53] ...`."""
+QUIET_LEVELS = ("TRACE", "DEBUG", "INFO", "D", "I")
+WARNING_LEVELS = ("WARN", "WARNING", "W")
+OUT_OF_MEMORY = ("exceeded memory limit", "Exceeded job memory limit", "oom_kill", "oom-kill", "Out Of Memory")
 """What Slurm's daemon writes into a task's log when it kills the task for its memory use."""
 
 
@@ -50,28 +65,72 @@ def local_process(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def error_line(lines: Sequence[str]) -> str | None:
+def error_line(lines: Sequence[str], exit_code: str = "") -> str | None:
     """Find the line that says why a job failed, without its time stamp; None if there is none.
 
-    The order of preference: embedkit's own error, Slurm's, the last exception, any line that looks like an error.
+    The order of preference: what a shell says if the exit code is 126 or 127, embedkit's own error, Slurm's, the last
+    exception, any line that looks like an error, then a warning. A line at level INFO or below is never the cause.
+
+    Args:
+        lines: the lines of an attempt.
+        exit_code: Slurm's exit code, `127:0`; "" if unknown.
     """
-    for pattern in (EMBEDKIT_ERROR, SLURM_ERROR, EXCEPTION):
+    lines = [line for line in lines if _level(line) not in QUIET_LEVELS]
+    if is_not_found(exit_code):
+        missing = [line for line in lines if NOT_FOUND.search(line) and _level(line) not in WARNING_LEVELS]
+        if missing:
+            return missing[-1].strip()
+    if (own := embedkit_error(lines)) is not None:
+        return own
+    for pattern in (SLURM_ERROR, EXCEPTION):
         found = [match for line in lines if (match := pattern.search(line))]
         if found:
             return found[-1][pattern.groups].strip()  # group 1, or the whole match if the pattern has no group
     errors = [line for line in lines if OTHER_ERROR.search(line)]
+    errors = [line for line in errors if _level(line) not in WARNING_LEVELS] or errors
     return errors[-1].strip() if errors else None
 
 
+def _level(line: str) -> str:
+    """The level of a line: its first word that is one, or the letter of glog's format; "" if it has none."""
+    if (letter := GLOG_LEVEL.search(line)) is not None:
+        return letter[1]
+    word = LEVEL.search(line)
+    return "" if word is None else word[1]
+
+
 def embedkit_error(lines: Sequence[str]) -> str | None:
-    """The last error that embedkit itself logged, without its time stamp; None if there is none."""
-    found = [match[1] for line in lines if (match := EMBEDKIT_ERROR.search(line))]
-    return found[-1] if found else None
+    """The last error that embedkit itself logged, without its time stamp, in one line; None if there is none."""
+    found = [number for number, line in enumerate(lines) if EMBEDKIT_ERROR.search(line)]
+    if not found:
+        return None
+    first, *rest = lines[found[-1] :]
+    message = re.sub(EMBEDKIT_ERROR, r"\1", first)
+    # Messages of several lines: the first ends in a colon, the others are indented or say what to do.
+    more = list(takewhile(lambda line: re.match(r"  \S|to \w", line), rest)) if message.endswith(":") else []
+    return one_line("\n".join([message, *more]))
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """Join the lines of a message readably. The middle of a long one is left out, since advice is at the end."""
+    lines = [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
+    joined = ""
+    for line in lines:
+        glue = "" if not joined else " " if joined.endswith((":", ";", ",")) else "; "
+        joined += glue + line
+    if len(joined) <= longest:
+        return joined
+    end = longest // 3
+    return f"{joined[: longest - end]} ... {joined[-end:]}"
 
 
 def says_out_of_memory(path: Path) -> bool:
-    """Whether the log says that Slurm killed the newest attempt for its memory use."""
-    return any(text in line for line in newest_attempt(path) for text in OUT_OF_MEMORY)
+    """Whether Slurm's daemon says in the log that it killed the newest attempt for its memory use.
+
+    Other lines do not count: a GPU that is out of memory needs no more memory on the node.
+    """
+    errors = [line for line in newest_attempt(path) if SLURM_ERROR.search(line)]
+    return any(text in line for line in errors for text in OUT_OF_MEMORY)
 
 
 def follow(paths: Callable[[], Sequence[Path]], last: int, is_over: Callable[[], bool]) -> Iterator[tuple[Path, str]]:

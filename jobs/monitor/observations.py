@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from embedkit.check.status import Status
 from embedkit.run import RunFolder
-from jobs.monitor.classify import Queue, TaskObservations
+from jobs.monitor.classify import PREFLIGHT_FAILED, PREPARE_FAILED, Queue, TaskObservations, classify
 from jobs.profiles import Stage
 from jobs.records import Attempt, LiveTask, Submission, log_name, seconds_since_epoch
 from jobs.slurm import JobRecord, job_id
@@ -19,14 +19,16 @@ class RunObservations:
     Attributes:
         now: seconds since the epoch.
         queue: the run's tasks in squeue; None if Slurm was not queried or did not answer.
-        records: the run's records in sacct; None if there is no accounting.
-        attempts: the attempts of each task, oldest first.
+        records: the run's own records in sacct; None if there is no accounting.
+        attempts: the attempts of each task, oldest first, with right times.
         errors: the error line of each log that has one.
         logs: the logs that exist.
         here: tasks that processes outside Slurm work on, such as those of `embedkit run`.
         notes: what could not be observed, for people.
         hung_after: quiet seconds after which a shard is hung; None for a limit from the medians.
         start_seconds: start-up of the engine in the preflight; None if there was no preflight.
+        clock_errors: seconds by which the clocks of nodes are ahead (negative: behind), of those that are wrong.
+        resumed: when Slurm last suspended or resumed a task, seconds since the epoch, by its name `123_17`.
     """
 
     run: RunFolder
@@ -42,11 +44,17 @@ class RunObservations:
     notes: tuple[str, ...] = ()
     hung_after: float | None = None
     start_seconds: float | None = None
+    clock_errors: Mapping[str, float] = field(default_factory=dict)
+    resumed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def queue_state(self) -> Queue:
         """Whether squeue answered."""
         return "none" if not self.submissions else "answered" if self.queue is not None else "silent"
+
+
+PREPARE: Stage = "prepare"
+PREFLIGHT: Stage = "preflight"
 
 
 class ObservationsByTask:
@@ -57,7 +65,7 @@ class ObservationsByTask:
         self._newest: dict[str, Submission] = {}
         """The newest submission of each task."""
         self._by_job: dict[str, Submission] = {}
-        self._index_of: dict[str, dict[int, int]] = {}
+        self._index_of: dict[str, dict[int, int | None]] = {}
         """The array index of each shard, by job."""
         cancelled = [line for line in observed.submissions if line.what == "cancelled"]
         self._cancelled = {(line.job, name) for line in cancelled for name in names_of(line)}
@@ -71,7 +79,7 @@ class ObservationsByTask:
                 self._index_of[line.job] = line.index_of
                 self._newest |= dict.fromkeys(names_of(line), line)
                 if line.stage == "embed":
-                    self.parallel = (line.tasks_at_once or len(line.indices) or 1) * line.per_job
+                    self.parallel = line.shards_at_once or len(line.index_of) or 1
         for record in observed.records or ():
             self._records.setdefault((record.job, record.index), []).append(record)
         for live in observed.queue or ():
@@ -79,6 +87,22 @@ class ObservationsByTask:
                 # A task may be queued again while it still runs: then it counts as running.
                 if name not in self._live or not live.task.is_pending:
                     self._live[name] = live
+        self._failed: dict[str, str] = {}
+        """What to say of the jobs that wait for a failed prepare or preflight, by that job."""
+        for stage, why in ((PREPARE, PREPARE_FAILED), (PREFLIGHT, PREFLIGHT_FAILED)):
+            task = self.task(stage, None, self.is_done(stage))
+            job = task.submission.job if task.submission is not None else None
+            if job is not None and classify(task, observed.now, observed.queue_state).state == "failed":
+                self._failed[job] = why
+
+    def is_done(self, stage: Stage) -> bool:
+        """Whether a stage that is one job is done, by the files of the run."""
+        run, reached = self._observed.run, self._observed.status.stage
+        if stage == "prepare":
+            return reached != "prepare"
+        if stage == "preflight":
+            return run.preflight.exists()
+        return reached == "done" and (stage != "analyze" or run.is_analyzed())
 
     def names(self, stage: Stage) -> list[str]:
         """The tasks of a stage that were ever submitted."""
@@ -100,7 +124,27 @@ class ObservationsByTask:
             records=self._records_of(job, shard),
             attempts=[attempt for attempt in self._observed.attempts.get(name, ()) if job_id(attempt.job) == job],
             runs_here=name in self._observed.here,
+            blocked_by=self._blocked_by(submission) if submission is not None and not is_done else "",
         )
+
+    def _blocked_by(self, line: Submission) -> str:
+        """Which failed stage keeps a job from its work, directly or by a job in between; "" if none does."""
+        for job in line.dependency_ids:
+            parent = self._by_job.get(job)
+            found = self._failed.get(job) or (self._blocked_by(parent) if parent is not None else "")
+            if found:
+                return found
+        return ""
+
+    def attempts(self, stage: Stage, shard: int | None) -> int:
+        """How many attempts there were at a task, with those that only the accounting knows of."""
+        name = log_name(stage, shard)
+        known = Counter(job_id(attempt.job) for attempt in self._observed.attempts.get(name, ()))
+        for job, line in self._by_job.items():
+            if line.stage == stage and (shard is None or shard in self._index_of[job]):
+                started = sum(record.started is not None for record in self._records_of(job, shard))
+                known[job] = max(known[job], started)
+        return known.total()
 
     def _records_of(self, job: str, shard: int | None) -> list[JobRecord]:
         """The accounting's records of the task of a job that embeds a shard."""
@@ -145,4 +189,4 @@ class ObservationsByTask:
 
 def names_of(line: Submission) -> list[str]:
     """The names of the tasks that a submission includes, as their logs are named."""
-    return [log_name(line.stage, shard) for shard in line.index_of] if line.array else [log_name(line.stage, None)]
+    return [log_name(line.stage, shard) for shard in line.index_of or (None,)]

@@ -81,9 +81,11 @@ def _shard_view(
     task = by_task.task("embed", shard.shard, shard.state == "done", shard.problem)
     found = classify(task, observed.now, observed.queue_state)
     runs = found.state == "running"
-    quiet = _quiet_seconds(observed.now, task, shard) if runs else None
-    alert: Alert = alert_for(shard, quiet, medians, observed.hung_after) if runs else ""
     job = _job_view(task, found)
+    quiet = _quiet_seconds(observed, task, shard) if runs else None
+    alert: Alert = alert_for(shard, quiet, medians, observed.hung_after) if runs else ""
+    if alert == "hung" and job.slurm_state not in ("RUNNING", ""):
+        alert = ""  # a state in which it may be that nothing works on it
     return ShardView(
         shard=shard.shard,
         state=found.state,
@@ -93,7 +95,7 @@ def _shard_view(
         exit_code=job.exit_code,
         node=job.node,
         job=job.name,
-        attempts=len(observed.attempts.get(task.name, ())),
+        attempts=by_task.attempts("embed", shard.shard),
         rows_done=shard.rows_done,
         rows=shard.rows,
         tokens_done=shard.tokens_done,
@@ -104,6 +106,7 @@ def _shard_view(
         quiet_seconds=quiet,
         gpu_hours=by_task.gpu_hours(task.name, shard.shard, shard.changed, runs),
         why=found.why,
+        error_code=task.attempts[-1].error_code if task.attempts and found.state == "failed" else "",
         log=_log_path(observed, task),
     )
 
@@ -140,35 +143,41 @@ def _job_view(task: TaskObservations, found: TaskState) -> JobView:
     )
 
 
-def _quiet_seconds(now: float, task: TaskObservations, shard: ShardStatus) -> float | None:
-    """Seconds since a chunk of a running shard became durable, or since its start."""
+def _quiet_seconds(observed: RunObservations, task: TaskObservations, shard: ShardStatus) -> float | None:
+    """Seconds since a chunk of a running shard became durable, or since its start.
+
+    The start is Slurm's where it is known, since clocks of nodes may be wrong. The time of a file may be a node's, too.
+    """
     times = [shard.changed] if shard.changed is not None else []
+    live = task.live.task if task.live is not None else None
+    if live is not None and live.start is not None:
+        times.append(live.start)
+    if live is not None and live.name in observed.resumed:
+        times.append(observed.resumed[live.name])
     if task.attempts:
         times.append(seconds_since_epoch(task.attempts[-1].started.at))
-    elif task.live is not None and task.live.task.start is not None:
-        times.append(task.live.task.start)
-    return max(now - max(times), 0.0) if times else None
+    behind = max(-observed.clock_errors.get(task.attempts[-1].node, 0.0), 0.0) if task.attempts else 0.0
+    return max(observed.now - max(times) - behind, 0.0) if times else None
 
 
 def _stage_views(
     observed: RunObservations, by_task: ObservationsByTask, shards: Sequence[ShardView]
 ) -> list[StageView]:
     """prepare, embed and merge; preflight and analyze if they were submitted, have a result, or run here."""
-    status, run = observed.status, observed.run
-    views = [_job_stage_view(observed, by_task, "prepare", status.stage != "prepare")]
+    run = observed.run
+    views = [_job_stage_view(observed, by_task, "prepare")]
     if run.preflight.exists() or by_task.names("preflight"):
-        views.append(_job_stage_view(observed, by_task, "preflight", run.preflight.exists()))
+        views.append(_job_stage_view(observed, by_task, "preflight"))
     views.append(_embed_view(observed, by_task, shards))
-    views.append(_job_stage_view(observed, by_task, "merge", status.stage == "done"))
+    views.append(_job_stage_view(observed, by_task, "merge"))
     if by_task.names("analyze") or "analyze" in observed.here:
-        is_done = status.stage == "done" and run.is_analyzed()
-        views.append(_job_stage_view(observed, by_task, "analyze", is_done))
+        views.append(_job_stage_view(observed, by_task, "analyze"))
     return views
 
 
-def _job_stage_view(observed: RunObservations, by_task: ObservationsByTask, stage: Stage, is_done: bool) -> StageView:
+def _job_stage_view(observed: RunObservations, by_task: ObservationsByTask, stage: Stage) -> StageView:
     """A stage that is one job."""
-    task = by_task.task(stage, None, is_done)
+    task = by_task.task(stage, None, by_task.is_done(stage))
     found = classify(task, observed.now, observed.queue_state)
     job = _job_view(task, found)
     return StageView(
@@ -186,21 +195,24 @@ def _job_stage_view(observed: RunObservations, by_task: ObservationsByTask, stag
 
 def _embed_view(observed: RunObservations, by_task: ObservationsByTask, shards: Sequence[ShardView]) -> StageView:
     """embed as a whole; before there is a plan, by the tasks that were submitted."""
-    states, reasons = Counter(shard.state for shard in shards), Counter(s.reason for s in shards if s.reason)
+    states = Counter(shard.state for shard in shards)
+    queued = Counter((shard.slurm_state, shard.reason, "") for shard in shards if shard.reason)
     if not shards:
         for name in by_task.names("embed"):
             task = by_task.task("embed", int(name.rpartition("-")[2]), False)
             states[classify(task, observed.now, observed.queue_state).state] += 1
             if task.live is not None:
-                reasons[task.live.task.reason] += 1
+                live = task.live.task
+                queued[live.state, "" if live.reason == "None" else live.reason, live.job] += 1
+    slurm_state, reason, job = queued.most_common(1)[0][0] if queued else ("", "", "")
     return StageView(
         stage="embed",
         tasks={state: states[state] for state in STATES if states[state]},
-        slurm_state="",
-        reason=reasons.most_common(1)[0][0] if reasons else "",
+        slurm_state="" if shards else slurm_state,
+        reason=reason,
         exit_code="",
         node="",
-        job="",
+        job=job,
         why="",
         log="",
     )

@@ -125,9 +125,15 @@ def seconds_left(
     running = [
         seconds if seconds is None or view.tokens_done else seconds + max(start - (view.quiet_seconds or 0.0), 0.0)
         for view, seconds in left
-        if view.state == "running"
+        if view.state in ("running", "completing")
     ]
-    waiting = [None if seconds is None else seconds + start for view, seconds in left if view.state == "pending"]
+    waiting = [
+        None if seconds is None else seconds + start
+        for view, seconds in left
+        if view.state in ("pending", "configuring")
+    ]
+    if any(view.state in ("held", "suspended") for view in views):
+        return None  # they go on when somebody, or Slurm, decides it
     known_running = [seconds for seconds in running if seconds is not None]
     known_waiting = [seconds for seconds in waiting if seconds is not None]
     if not running or len(known_running) < len(running) or len(known_waiting) < len(waiting):

@@ -1,8 +1,8 @@
 """An overview as one screen: the stages, the shards that need a person, then running shards as far as there is room."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -10,24 +10,27 @@ from rich.table import Table
 from rich.text import Text
 
 from embedkit.run import RunFolder, program
+from jobs.monitor.attention import TaskGroup, group_lines, groups, job_list, short_list
+from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
-from jobs.slurm import array_spec
-from jobs.units import duration, number
+from jobs.monitor.shard_table import TROUBLE, Layout, ending_text, label_of, shard_table
+from jobs.units import duration
 
-TROUBLE = ("failed", "cancelled", "hung", "slow", "unknown")
-"""What comes first, in this order."""
-STYLES = {"failed": "bold red", "cancelled": "red", "hung": "bold magenta", "slow": "yellow", "done": "green"}
 BAR_WIDTH = 60
+COUNTS_WIDTH = 60
+"""Longest list of states that has a column of its own."""
 LEAST_ROWS = 5
-"""Shards that have a row even on a very low terminal."""
-MOST_NAMED = 60
-"""Longest list of shards in a line, in characters."""
+"""Shards that have a row even on a terminal lower than LOW_TERMINAL lines."""
+LOW_TERMINAL = 24
+WIDE = 120
+"""Columns from which a table has all its columns."""
 
 
 def print_overview(overview: Overview, run: RunFolder, console: Console, all_shards: bool = False) -> None:
     """Print an overview. If the output is not a terminal, print all running shards and fold no line."""
     if console.is_terminal:
-        console.print(all_lines(overview, run) if all_shards else screen(overview, run, console), highlight=False)
+        shown = all_lines(overview, run, console) if all_shards else screen(overview, run, console)
+        console.print(shown, highlight=False)
         return
     with console.capture() as capture:
         console.print(all_lines(overview, run), highlight=False)
@@ -38,67 +41,97 @@ def screen(overview: Overview, run: RunFolder, console: Console) -> Group:
     """The overview in as many lines as the terminal has.
 
     Shards in trouble come first: one of each cause, then the others with the same causes. Then come the running shards,
-    the slowest first. The shards without a row of their own are summed up, one line per state.
+    the slowest first. The shards without a row of their own are summed up, one line per state. What to do is never
+    cut. If there are too many lines for it, causes are cut to one line and shards have fewer rows.
     """
-    shown = _ordered(overview.shards)[: console.height]
-    while True:
-        group = _group(overview, run, shown, with_bar=True)
-        too_many = len(console.render_lines(group, pad=False)) - (console.height - 1)  # one line is for the prompt
-        if too_many <= 0 or len(shown) <= LEAST_ROWS:
-            return group
-        shown = shown[: max(len(shown) - too_many, LEAST_ROWS)]
+    least = LEAST_ROWS if console.height < LOW_TERMINAL else 1
+    ordered = _ordered(overview.shards)[: console.height]
+    for brief, fewest in ((False, LEAST_ROWS), (True, least)):
+        shown, layout = ordered, Layout(one_line=True, wide=console.width >= WIDE, brief=brief)
+        while True:
+            group = _group(overview, run, shown, layout, with_bar=not brief)
+            too_many = len(console.render_lines(group, pad=False)) - (console.height - 1)  # one is for the prompt
+            if too_many <= 0:
+                return group
+            if len(shown) <= fewest:
+                break
+            shown = shown[: max(len(shown) - too_many, fewest)]
+    return group
 
 
-def all_lines(overview: Overview, run: RunFolder) -> Group:
-    """The overview with a row for every shard that is running or in trouble."""
-    return _group(overview, run, _ordered(overview.shards), with_bar=False)
+def all_lines(overview: Overview, run: RunFolder, console: Console | None = None) -> Group:
+    """The overview with a row for every shard that is running or in trouble, whole or as the terminal is wide."""
+    layout = Layout() if console is None else Layout(one_line=True, wide=console.width >= WIDE)
+    return _group(overview, run, _ordered(overview.shards), layout, with_bar=False)
 
 
-def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], with_bar: bool) -> Group:
-    parts: list[RenderableType] = [_stages(overview)]
+def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], layout: Layout, with_bar: bool) -> Group:
+    parts: list[RenderableType] = [_stages(overview, layout)]
     if with_bar and overview.tokens and overview.stage == "embed":
         bar = Table.grid()  # a bar alone does not end its line
         bar.add_row(ProgressBar(total=overview.tokens, completed=overview.tokens_done, width=BAR_WIDTH))
         parts.append(bar)
     if shown:
-        parts.append(_shards(shown, run, overview.median_speed))
-    parts += _lines(_summaries(overview.shards, shown))
-    parts += _lines([f"note: {note}" for note in overview.notes])
-    parts += _lines(advice(overview, run))
+        parts.append(shard_table(shown, run, overview.median_speed, layout))
+    needing = groups(overview)
+    parts += _lines(_summaries(overview.shards, shown, layout))
+    parts += _lines(group_lines(needing, layout.brief))
+    parts += _notes(overview.notes, layout)
+    parts += _lines(advice(overview, run, needing, layout.brief))
     return Group(*parts)
+
+
+def _notes(notes: Sequence[str], layout: Layout) -> list[RenderableType]:
+    if not layout.brief:
+        return _lines([f"note: {note}" for note in notes])
+    return [Text(f"notes: {'; '.join(notes)}", no_wrap=True, overflow="ellipsis")] if notes else []
 
 
 def _lines(texts: Sequence[str]) -> list[RenderableType]:
     return [Text(text, overflow="fold") for text in texts]
 
 
-def _label(shard: ShardView) -> str:
-    """The word for a shard: its alert, or else its state."""
-    return shard.alert or shard.state
+def _has_row(shard: ShardView) -> bool:
+    """Whether a shard in trouble has a row: not if it was cancelled before it did anything."""
+    return shard.state != "cancelled" or bool(shard.attempts or shard.log)
 
 
 def _ordered(shards: Sequence[ShardView]) -> list[ShardView]:
     """The shards that get a row: those in trouble, one of each cause first; then running ones, the slowest first."""
     trouble: list[ShardView] = []
     for label in TROUBLE:
-        alike = [shard for shard in shards if _label(shard) == label]
+        alike = [shard for shard in shards if label_of(shard) == label and _has_row(shard)]
         firsts = {(shard.why, shard.exit_code): shard for shard in reversed(alike)}.values()
         numbers = {shard.shard for shard in firsts}
         trouble += [shard for shard in alike if shard.shard in numbers]
         trouble += [shard for shard in alike if shard.shard not in numbers]
-    running = [shard for shard in shards if _label(shard) == "running"]
+    running = [shard for shard in shards if label_of(shard) == "running"]
     return trouble + sorted(running, key=lambda shard: (shard.speed is not None, shard.speed or 0.0, shard.shard))
 
 
-def _stages(overview: Overview) -> Table:
+def _stages(overview: Overview, layout: Layout) -> Table:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
+    stages = [stage for stage in overview.stages if not (layout.brief and _is_calm(stage))]
+    own_column = layout.wide and max(len(_counts(stage)) for stage in overview.stages) <= COUNTS_WIDTH
+    if own_column:
+        table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("run", "", Text(f"{overview.run} ({overview.engine_line})"))
-    for stage in overview.stages:
-        table.add_row(stage.stage, _counts(stage), Text(", ".join(_stage_details(overview, stage))))
+
+    def add(name: str, counts: str, details: str, is_cut: bool = False) -> None:
+        cells = [counts, details] if own_column else [", ".join(text for text in (counts, details) if text)]
+        end = Text(cells[-1], no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold")
+        table.add_row(name, *map(Text, cells[:-1]), end)
+
+    add("run", "", f"{overview.run} ({overview.engine_line})")
+    for stage in stages:
+        add(stage.stage, _counts(stage), ", ".join(_stage_details(overview, stage)), layout.brief and bool(stage.why))
     return table
+
+
+def _is_calm(stage: StageView) -> bool:
+    """Whether nothing need be said of a stage: it is done, or waits for others."""
+    return set(stage.tasks) <= {"done"} or (set(stage.tasks) == {"pending"} and stage.reason in PLAIN)
 
 
 def _counts(stage: StageView) -> str:
@@ -121,78 +154,33 @@ def _stage_details(overview: Overview, stage: StageView) -> list[str]:
         details += [f"{overview.gpu_hours:,.2f} GPU hours"] if overview.gpu_hours is not None else []
     if stage.job and "done" not in stage.tasks:
         details += [f"job {stage.job}", stage.node]
-    details += [stage.reason, _ending(stage.slurm_state, stage.exit_code, stage.why)]
+    # The reasons of embed's tasks are in lines of their own as soon as there are shards.
+    reason = stage.reason if stage.stage != "embed" or stage.job else ""
+    details += [reason, ending_text(stage.slurm_state, stage.exit_code, stage.why)]
     if "failed" in stage.tasks and stage.log:
         details.append(stage.log)
     return [text for text in details if text]
 
 
-def _ending(slurm_state: str, exit_code: str, why: str) -> str:
-    """How a task ended: Slurm's state and exit code, and the cause."""
-    slurm = " ".join(text for text in (slurm_state if exit_code else "", exit_code) if text)
-    return ": ".join(text for text in (slurm, why) if text)
-
-
-def _shards(shards: Sequence[ShardView], run: RunFolder, median_speed: float | None) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("shard", "state", "%", "tokens/s", "left", "GPU h", "node", "job"):
-        table.add_column(name, justify="left" if name in ("state", "node", "job") else "right", no_wrap=True)
-    table.add_column("details", overflow="fold")
-    for shard in shards:
-        label = _label(shard)
-        table.add_row(
-            str(shard.shard),
-            Text(label, STYLES.get(label, "")),
-            f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}",
-            f"{shard.tokens_per_second:,.0f}" if shard.tokens_per_second else "-",
-            duration(shard.seconds_left),
-            number(shard.gpu_hours, 2),
-            Text(shard.node or "-"),
-            Text(shard.job or "-"),
-            Text("; ".join(_shard_details(shard, run, median_speed))),
-        )
-    return table
-
-
-def _shard_details(shard: ShardView, run: RunFolder, median_speed: float | None) -> list[str]:
-    """Why a shard is in its state, and where its log is."""
-    details = [_ending(shard.slurm_state, shard.exit_code, shard.why)] if shard.why or shard.exit_code else []
-    if shard.alert == "hung" and shard.quiet_seconds is not None:
-        details.append(f"nothing new for {duration(shard.quiet_seconds)}")
-    elif shard.alert == "slow" and shard.speed is not None and median_speed:
-        details.append(f"{shard.speed / median_speed:.2f} of the median's speed")
-    elif shard.state == "running" and not shard.tokens_done:
-        details.append("starting")
-    if shard.attempts > 1:
-        details.append(f"attempt {shard.attempts}")
-    if shard.slurm_state not in ("", "RUNNING") and shard.state == "running":
-        details.append(shard.slurm_state)
-    if _label(shard) in TROUBLE and shard.log:
-        details.append(str(Path(shard.log).relative_to(run.path)) if run.path in Path(shard.log).parents else shard.log)
-    return details
-
-
-def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView]) -> list[str]:
-    """One line per state for the shards that have no row of their own."""
+def _summaries(shards: Sequence[ShardView], shown: Sequence[ShardView], layout: Layout) -> list[str]:
+    """One line per state for the shards that have no row of their own; those that wait have lines of their own."""
     own = {shard.shard for shard in shown}
+    if layout.brief:
+        counts = Counter(label_of(shard) for shard in shards if shard.shard not in own)
+        named = [f"{counts[label]} {label}" for label in (*TROUBLE, "running", "unsubmitted") if counts[label]]
+        return [f"without a row: {', '.join(named)}"] if named else []
     lines = []
-    for label in (*TROUBLE, "running", "pending", "unsubmitted"):
-        rest = [shard for shard in shards if _label(shard) == label and shard.shard not in own]
+    for label in (*TROUBLE, "running", "unsubmitted"):
+        rest = [shard for shard in shards if label_of(shard) == label and shard.shard not in own]
         if not rest:
             continue
         speeds = [shard.tokens_per_second for shard in rest if shard.tokens_per_second]
         rates = f", {min(speeds):,.0f} to {max(speeds):,.0f} tokens/s" if label == "running" and speeds else ""
-        reasons = sorted({shard.reason for shard in rest if shard.reason})
-        waits = f" ({', '.join(reasons)})" if reasons else ""
-        more = " more" if any(_label(shard) == label for shard in shown) else ""
-        lines.append(
-            f"{len(rest)}{more} {label}{waits}: shards {_short(array_spec([shard.shard for shard in rest]))}{rates}"
-        )
+        causes = sorted({shard.why.removeprefix("cancelled ") for shard in rest if not _has_row(shard)} - {""})
+        whys = f" ({', '.join(causes)})" if causes else ""
+        more = " more" if any(label_of(shard) == label for shard in shown) else ""
+        lines.append(f"{len(rest)}{more} {label}{whys}: shards {short_list([shard.shard for shard in rest])}{rates}")
     return lines
-
-
-def _short(spec: str) -> str:
-    return spec if len(spec) <= MOST_NAMED else f"{spec[:MOST_NAMED].rpartition(',')[0]}, ..."
 
 
 def _has_failed(task: ShardView | StageView) -> bool:
@@ -200,16 +188,19 @@ def _has_failed(task: ShardView | StageView) -> bool:
     return bool(states & {"failed", "cancelled"})
 
 
-def advice(overview: Overview, run: RunFolder) -> list[str]:
-    """Which commands to type next, if any."""
+def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = (), brief: bool = False) -> list[str]:
+    """Which commands to type next, if any; if `brief`, one line each as far as possible."""
     where = shlex.quote(str(run.path))
     lines = []
     hung = [
         shard for shard in overview.shards if shard.alert == "hung" and shard.job and overview.accounting is not None
     ]
     if hung:
-        jobs = " ".join(shard.job for shard in hung)
+        jobs = job_list([shard.job for shard in hung])
         lines.append(f"hung: the watchdog will end them; to do it now: scontrol requeue {jobs}")
+    if any(isinstance(group.meaning, Meaning) and group.meaning.needs_profile for group in needing):
+        which = "RUN" if brief else where
+        lines.append(f"to change a profile: {program()} cancel {which}, then {program()} rerun {which} --profile PATH")
     states = {state for stage in overview.stages for state in stage.tasks}
     tasks: list[ShardView | StageView] = [*overview.shards, *overview.stages]
     if any(task.log and _has_failed(task) for task in tasks):
@@ -217,6 +208,6 @@ def advice(overview: Overview, run: RunFolder) -> list[str]:
     if overview.stage == "done":
         lines.append(f"merged: {run.embeddings}; cost and times: {program()} report {where}")
     if overview.stage != "done" and (not overview.is_alive or states & {"failed", "cancelled", "unsubmitted"}):
-        waiting = " (finished and running shards are left alone)" if overview.is_alive else ""
+        waiting = " (finished and running shards are left alone)" if overview.is_alive and not brief else ""
         lines.append(f"to continue: {run.resume_command}{waiting}")
     return lines

@@ -18,12 +18,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from embedkit.storage import private_folder, process_start
+from embedkit.storage import pid_namespace, private_folder, process_start
 
 log = logging.getLogger("embedkit")
 
 PROCESS = re.compile(r"(.+)\+(\d+)\+[0-9a-f]{12}")
-"""The name of a process: host, pid, and a hash of when it started."""
+"""The name of a process: host, pid, and a hash of when and in which container it started."""
+NODE_HOST = "EMBEDKIT_HOST"
+"""The variable with the node's host name, set in jobs with a launcher: a container may have a host name of its own."""
 NEW_SECONDS = 60.0
 """A shared folder without users may be so new that a task is about to use it. Locks show that on one host only."""
 
@@ -34,9 +36,12 @@ def folder_prefix() -> str:
 
 
 def process_name(pid: int) -> str:
-    """A unique name for a process of this host, also among past processes. A folder with this name belongs to it."""
-    started = hashlib.sha256(process_start(pid).encode()).hexdigest()[:12]
-    return f"{socket.gethostname()}+{pid}+{started}"
+    """A unique name for a process of this host, also among past processes. A folder with this name belongs to it.
+
+    In a container most tasks have the process id 1, and two of them may start at once: the name tells containers apart.
+    """
+    started = hashlib.sha256(f"{process_start(pid)}{pid_namespace()}".encode()).hexdigest()[:12]
+    return f"{_host()}+{pid}+{started}"
 
 
 def has_users(folder: Path) -> bool:
@@ -160,7 +165,11 @@ def _is_used(path: Path, name: str) -> bool:
 def _is_alive(name: str) -> bool:
     """Whether a name is that of a live process, or of a process on a different host. Other names count as dead."""
     found = PROCESS.fullmatch(name)
-    return found is not None and (found[1] != socket.gethostname() or process_name(int(found[2])) == name)
+    return found is not None and (found[1] != _host() or process_name(int(found[2])) == name)
+
+
+def _host() -> str:
+    return os.environ.get(NODE_HOST) or socket.gethostname()
 
 
 def _is_at(folder: Path, fd: int) -> bool:

@@ -87,9 +87,11 @@ def scratch_roots() -> list[Path]:
 def _own_folder(root: Path) -> Iterator[Path]:
     """This task's own folder on the node."""
     own = root / f"{folder_prefix()}task-{process_name(os.getpid())}"
-    own.mkdir(mode=0o700)
+    new = own.with_name(f".{own.name}")  # a task in a different container would take it for abandoned without its lock
+    new.mkdir(mode=0o700)
     try:
-        with in_use(own):
+        with in_use(new):
+            new.rename(own)
             yield own
     finally:
         shutil.rmtree(own, ignore_errors=True)

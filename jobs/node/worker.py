@@ -1,8 +1,10 @@
 """The worker of one shard where an array task has several: it passes the code of its error to the task's process."""
 
+import signal
 from contextlib import suppress
 from pathlib import Path
 
+from embedkit.embed import StopAtChunk, StoppedAtChunk
 from embedkit.errors import EmbedkitError
 from jobs.tasks import embed_task
 
@@ -10,14 +12,19 @@ from jobs.tasks import embed_task
 def embed_in_worker(run: Path, shard: int, scratch: Path, allow_mixed: bool = False) -> None:
     """Embed one shard. If that raises an error with a code, write the code to the task's scratch folder first.
 
+    If the task's process has it stop at the end of a chunk, it says so in that folder and ends without an error.
+
     Args:
         run: the run's folder.
         shard: the shard.
         scratch: a folder of this array task alone, for the file that `error_code_of` reads.
         allow_mixed: accept an engine that differs from that of other shards.
     """
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the task's process decides what a warning means
     try:
-        embed_task(run, shard, allow_mixed)
+        embed_task(run, shard, allow_mixed, StopAtChunk(scratch, shard))
+    except StoppedAtChunk:
+        _stopped_file(scratch, shard).touch()
     except EmbedkitError as error:
         if error.code:
             with suppress(OSError):  # without the file, the shard's event has no code
@@ -29,6 +36,15 @@ def error_code_of(scratch: Path, shard: int) -> str:
     """The code of the error that ended a shard's worker; "" if it has none, or the worker was killed."""
     path = _code_file(scratch, shard)
     return path.read_text() if path.exists() else ""
+
+
+def has_stopped(scratch: Path, shard: int) -> bool:
+    """Whether a shard's worker ended at the end of a chunk, because that was requested."""
+    return _stopped_file(scratch, shard).exists()
+
+
+def _stopped_file(scratch: Path, shard: int) -> Path:
+    return scratch / f"stopped-{shard:05d}"
 
 
 def _code_file(scratch: Path, shard: int) -> Path:

@@ -48,7 +48,7 @@ def with_overrides(profile: Profile, *, time: str | None, mem: str | None) -> Pr
     embed = profile.stages["embed"]
     if time is not None:
         embed = replace(embed, time=at("--time", minutes, time))
-        at("--time", _check_signal, embed)
+        at("--time", check_signal, embed)
     if mem is not None:
         embed = replace(embed, mem=at("--mem", megabytes, mem))
     return replace(profile, stages={**profile.stages, "embed": embed})
@@ -107,7 +107,12 @@ def _resolve(tables: dict[str, Any]) -> dict[Stage, Resources]:
     merged["preflight"] = merge_settings(merged["embed"] | {"time": PREFLIGHT_MINUTES}, own.get("preflight", {}))
     stages = {stage: _with_gpus_for_workers(stage, Resources(**merged[stage])) for stage in STAGES}
     for stage, resources in stages.items():
-        at(f"[{stage}]: time", _check_signal, resources)
+        at(f"[{stage}]: time", check_signal, resources)
+    if len({resources.clusters for resources in stages.values()}) > 1:
+        raise UsageError(
+            "clusters differs between stages, but the jobs of a run wait for each other, which they can only on one "
+            "cluster: set it under [all]"
+        )
     return stages
 
 
@@ -134,7 +139,8 @@ def _with_gpus_for_workers(stage: Stage, resources: Resources) -> Resources:
     return resources
 
 
-def _check_signal(resources: Resources) -> None:
+def check_signal(resources: Resources) -> None:
+    """Raise UsageError if the time limit of a task ends before its signal."""
     if resources.time is not None and resources.time * 60 <= resources.signal_seconds:
         raise UsageError(
             f"{resources.time} minutes end before Slurm signals the task (signal_seconds = "

@@ -2,21 +2,22 @@
 
 import shlex
 
+from jobs.gpu_request import gpu_parameters
 from jobs.profiles.schema import Resources
+
+KEYS = ("clusters", "partition", "account", "qos", "reservation", "constraint", "nodelist", "exclude", "wckey", "time")
+"""Keys that are options of sbatch by the same name."""
 
 
 def sbatch_parameters(resources: Resources) -> dict[str, str | int | bool]:
     """Long options of sbatch by name, as submitit's additional parameters; True for an option without a value.
 
-    The signal is not among them: the submitting code sets it from signal_seconds.
+    signal, requeue, comment and mail are not among them: the submitting code sets them.
     """
-    options: dict[str, str | int | bool | None] = {
-        key: getattr(resources, key)
-        for key in ("partition", "account", "qos", "reservation", "constraint", "nodelist", "exclude", "wckey", "time")
-    }
+    options: dict[str, str | int | bool | None] = {key: getattr(resources, key) for key in KEYS}
     options["mem"] = f"{resources.mem}M" if resources.mem is not None else None
     options["cpus-per-task"] = resources.cpus
-    options["gres"] = f"gpu:{resources.gpus}" if resources.gpus else resources.gres
+    options |= gpu_parameters(resources.gpus, resources.gres, resources.gpu_option)
     options["exclusive"] = resources.exclusive
     options.update(resources.sbatch)
     return {option: value for option, value in options.items() if value is not None and value is not False}

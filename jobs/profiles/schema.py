@@ -1,6 +1,7 @@
 """What a site profile is: the resources of each stage, the keys of its file, and the options it may not set."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 
 from embedkit.prepare import GpuModel, gpu_model
-from jobs.gpu_request import requested_gpus
+from jobs.gpu_request import GpuOption, requested_gpus
 from jobs.gres import gres_names
 
 Stage = Literal["prepare", "preflight", "embed", "merge", "analyze"]
@@ -28,6 +29,8 @@ class Resources:
     nodelist: str | None = None
     exclude: str | None = None
     wckey: str | None = None
+    clusters: str | None = None
+    """One cluster of several that share an accounting database; the same in all stages."""
     time: int | None = None
     """Minutes."""
     mem: int | None = None
@@ -36,10 +39,16 @@ class Resources:
     gpus: int | None = None
     gres: str | None = None
     """Excludes gpus."""
+    gpu_option: GpuOption = "gres"
+    """The option of sbatch that requests the GPUs of gpus, gres and gpus_per_job."""
     exclusive: bool = False
     modules: tuple[str, ...] = ()
     before: tuple[str, ...] = ()
     """Lines of shell."""
+    launcher: tuple[str, ...] = ()
+    """Words before Python, such as those of a container runtime. They may have placeholders."""
+    python: str | None = None
+    """The Python of the tasks, such as that of a container. None: the one that submits."""
     environment: Mapping[str, str] = field(default_factory=dict)
     scratch: str | None = None
     """A folder on the node; shell variables in it are expanded there."""
@@ -49,8 +58,16 @@ class Resources:
     """The node's GPUs come without being requested, as where whole nodes are given out."""
     gpus_per_job: int = 1
     """Workers of one embed task. Each has one GPU and embeds one shard at a time."""
+    array: bool = True
+    """The shards are one job array. False: one job per task of embed, where a site refuses arrays."""
     signal_seconds: int = 120
     """Seconds before the time limit at which Slurm signals a task."""
+    requeue: bool = True
+    """False: a stopped task ends, and only a rerun continues it."""
+    comment: bool | str = True
+    """Whether jobs carry embedkit's tag in their comment. Text: that comment and no tag."""
+    mail: str | None = None
+    """Where Slurm writes to when the last job of a chain has ended."""
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
     """Further long options of sbatch: true for an option without a value, false to leave out an inherited one."""
 
@@ -86,12 +103,19 @@ class Profile:
     """One site's file, validated: the resources of every stage.
 
     `path` is absolute: the file to edit. `content` are the bytes that were validated, from there or from a copy.
+    `variables` are the environment variables that set keys which the file leaves out.
     """
 
     name: str
     path: Path
     stages: Mapping[Stage, Resources]
     content: bytes = b""
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def clusters(self) -> str:
+        """The cluster that all jobs are submitted to; "" for the one that this machine belongs to."""
+        return self.stages["embed"].clusters or ""
 
     @property
     def sha256(self) -> str:
@@ -105,12 +129,16 @@ Number = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31)]
 
 VALUE_TYPES: dict[str, Any] = {
     **dict.fromkeys(("partition", "account", "qos", "reservation", "constraint"), Text),
-    **dict.fromkeys(("nodelist", "exclude", "wckey", "gres", "scratch"), Text),
+    **dict.fromkeys(("nodelist", "exclude", "wckey", "clusters", "gres", "scratch", "mail"), Text),
     **dict.fromkeys(("time", "mem"), Number | str),
     "cpus": Count,
     "gpus": Annotated[int, msgspec.Meta(ge=0, le=1024)],
-    **dict.fromkeys(("exclusive", "gpus_from_node"), bool),
+    "gpu_option": GpuOption,
+    **dict.fromkeys(("exclusive", "gpus_from_node", "array", "requeue"), bool),
+    "comment": bool | Text,
     **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
+    "launcher": tuple[Text, ...] | Text,
+    "python": Text,
     "gpu_model": Text,
     "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
     "signal_seconds": Annotated[int, msgspec.Meta(ge=60, le=65_535)],
@@ -120,21 +148,31 @@ TABLE_TYPES: dict[str, Any] = {"environment": str, "sbatch": Number | str | bool
 """The type of the values in each key that is a table."""
 KEYS = (*VALUE_TYPES, *TABLE_TYPES)
 
+PLACEHOLDER = re.compile(r"(?<!\$)\{(\w*)\}")
+"""A placeholder in a word of `launcher`. `${NAME}` is a variable of the shell."""
+PLACEHOLDERS = ("run", "folder", "folders")
+
 KEY_OF_OPTION = {
     **{key: key for key in ("partition", "account", "qos", "reservation", "constraint", "nodelist", "exclude")},
-    **{key: key for key in ("wckey", "time", "gres", "exclusive")},
+    **{key: key for key in ("wckey", "clusters", "time", "gres", "exclusive", "comment", "requeue")},
+    "no-requeue": "requeue",
     **dict.fromkeys(("mem", "mem-per-cpu", "mem-per-gpu"), "mem"),
     **dict.fromkeys(("cpus-per-task", "cpus-per-gpu"), "cpus"),
 }
 """Options of sbatch that a key of the profile sets."""
 
+KEY_OF_SHORT_OPTION = {
+    **{"A": "account", "C": "constraint", "G": "gpus", "M": "clusters", "c": "cpus", "p": "partition", "q": "qos"},
+    **{"t": "time", "w": "nodelist", "x": "exclude"},
+}
+"""Options of one letter that a key of the profile sets."""
+
 SET_BY_EMBEDKIT = {
-    "array": "the tasks of the array are the shards",
+    "array": "the tasks of the array are the shards (array = false: one job per shard)",
     **dict.fromkeys(("dependency", "kill-on-invalid-dep"), "a stage waits for the one before it"),
     **dict.fromkeys(("output", "error", "open-mode"), "logs are in the run's folder, and a restart appends to them"),
-    **dict.fromkeys(("job-name", "comment", "clusters"), "embedkit uses it to find its jobs again"),
+    "job-name": "embedkit uses it to find its jobs again",
     "signal": "signal_seconds sets when Slurm signals a task before its time limit",
-    **dict.fromkeys(("requeue", "no-requeue"), "embedkit's tasks can always be started again"),
     **dict.fromkeys(("nodes", "ntasks", "ntasks-per-node", "ntasks-per-gpu"), "a task is one process on one node"),
     **dict.fromkeys(("wrap", "chdir"), "embedkit writes the script and sets its folder"),
     **dict.fromkeys(("parsable", "wait", "test-only", "quiet", "verbose"), "embedkit reads the output of sbatch"),

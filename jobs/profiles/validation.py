@@ -3,6 +3,7 @@
 import datetime
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,11 +12,22 @@ import msgspec
 from embedkit.errors import UsageError
 from embedkit.prepare import GPU_MODELS
 from jobs.gpu_request import gpu_options, requested_gpus
-from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, TABLE_TYPES, VALUE_TYPES
+from jobs.profiles.schema import (
+    KEY_OF_OPTION,
+    KEY_OF_SHORT_OPTION,
+    KEYS,
+    PLACEHOLDER,
+    PLACEHOLDERS,
+    SET_BY_EMBEDKIT,
+    TABLE_TYPES,
+    VALUE_TYPES,
+)
 
 MAX_MINUTES = 366 * 24 * 60
 MAX_MEGABYTES = 2**30
 
+ONE_TASK = ("ntasks", "ntasks-per-node")
+"""Options that some sites require; 1 is what every job has."""
 TIME = re.compile(r"(?:([0-9]{1,9})-)?([0-9]{1,9})(?::([0-9]{1,9}))?(?::([0-9]{1,9}))?")
 MEMORY = re.compile(r"([0-9]{1,18})(?:([KMGT])B?)?", re.IGNORECASE)
 
@@ -145,6 +157,42 @@ def _check_scratch(folder: str) -> str:
     return folder
 
 
+def _check_launcher(value: tuple[str, ...] | str) -> tuple[str, ...]:
+    """The words of a launcher. A text is split as a shell does."""
+    try:
+        words = tuple(shlex.split(value)) if isinstance(value, str) else value
+    except ValueError as error:
+        raise UsageError(f"cannot be split into words: {error}") from None
+    for name in (name for word in words for name in PLACEHOLDER.findall(word)):
+        if name not in PLACEHOLDERS:
+            known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
+            raise UsageError(f"no placeholder {{{name}}}; known: {known}")
+    if words and PLACEHOLDER.search(words[0]):
+        raise UsageError(f"the first word is a program, so {shortened(words[0])} can have no placeholder")
+    return words
+
+
+def _check_python(path: str) -> str:
+    if not re.fullmatch(r"/[^\0]*|[\w.+-]+", path):
+        raise UsageError(f"{shortened(path)} is neither an absolute path nor a name on PATH, such as python3")
+    return path
+
+
+def _check_clusters(name: str) -> str:
+    if "," in name or name == "all":
+        raise UsageError(
+            f"{shortened(name)} is more than one cluster, and the jobs of a run wait for each other, which they can "
+            "only on one: name one"
+        )
+    return name
+
+
+def _check_mail(address: str) -> str:
+    if re.search(r"[\s,]", address):
+        raise UsageError(f"{shortened(address)} is more than one address: write one, without spaces")
+    return address
+
+
 def _check_gpu_model(name: str) -> str:
     if name not in GPU_MODELS:
         raise UsageError(
@@ -168,12 +216,16 @@ def _check_variable(name: str, value: str) -> None:
 
 def _check_option(option: str, value: str | int | bool) -> None:
     """Check a further option of sbatch. sbatch accepts shortened names, so short forms of refused options count."""
+    if option.lstrip("-") in KEY_OF_SHORT_OPTION:
+        raise UsageError(f"has a key of its own: {KEY_OF_SHORT_OPTION[option.lstrip('-')]}")
     if not re.fullmatch(r"[a-z][a-z0-9-]*", option):
         dashed = option.lower().replace("_", "-").lstrip("-")
         raise UsageError(f"is no long option of sbatch; write it without leading dashes, as in {_as_in_file(dashed)}")
     meant = option if option in KEY_OF_OPTION or option in SET_BY_EMBEDKIT else _full_name(option)
     if meant in KEY_OF_OPTION:
         raise UsageError(f"has a key of its own: {KEY_OF_OPTION[meant]}")
+    if option in ONE_TASK and value == 1 and value is not True:
+        return
     if meant in SET_BY_EMBEDKIT:
         raise UsageError(f"embedkit sets --{meant} itself: {SET_BY_EMBEDKIT[meant]}")
     if value == "":
@@ -188,7 +240,11 @@ VALUE_CHECKS: dict[str, Callable[[Any], Any]] = {
     "time": minutes,
     "mem": megabytes,
     "scratch": _check_scratch,
+    "launcher": _check_launcher,
+    "python": _check_python,
     "gpu_model": _check_gpu_model,
+    "clusters": _check_clusters,
+    "mail": _check_mail,
 }
 ENTRY_CHECKS: dict[str, Callable[[str, Any], None]] = {"environment": _check_variable, "sbatch": _check_option}
 

@@ -3,33 +3,32 @@
 from jobs.records.attempts import (
     MAX_ATTEMPTS_WITHOUT_PROGRESS,
     NO_EXIT_RECORD,
+    NO_PROGRESS,
+    NODE_FAULTS,
     Attempt,
     AttemptEvent,
     Attempts,
     EventKind,
     failed_preflight,
 )
+from jobs.records.clocks import clock_errors, clock_notes, with_right_times
 from jobs.records.find_line import LineFinder
 from jobs.records.groups import group_of
 from jobs.records.live import LiveReader, LiveTasks, adopt_found
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
+from jobs.records.own_records import own_records
 from jobs.records.recorded_profiles import changed_note, record_profile, recorded_profile
-from jobs.records.submissions import (
-    COMMENT_PREFIX,
-    LiveTask,
-    Submission,
-    Submissions,
-    new_submission,
-    now,
-    seconds_since_epoch,
-)
+from jobs.records.submission import COMMENT_PREFIX, Submission, new_submission, now, seconds_since_epoch
+from jobs.records.submissions import LiveTask, Submissions
 
 __all__ = [
     "ATTEMPTS_SUFFIX",
     "COMMENT_PREFIX",
     "GROUP_LOG",
     "MAX_ATTEMPTS_WITHOUT_PROGRESS",
+    "NODE_FAULTS",
     "NO_EXIT_RECORD",
+    "NO_PROGRESS",
     "Attempt",
     "AttemptEvent",
     "Attempts",
@@ -43,13 +42,17 @@ __all__ = [
     "Submissions",
     "adopt_found",
     "changed_note",
+    "clock_errors",
+    "clock_notes",
     "failed_preflight",
     "group_of",
     "log_name",
     "new_submission",
     "now",
+    "own_records",
     "place_of",
     "record_profile",
     "recorded_profile",
     "seconds_since_epoch",
+    "with_right_times",
 ]

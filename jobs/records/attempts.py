@@ -2,11 +2,13 @@
 
 These lines are enough to enforce two limits without Slurm's accounting. A job that is stopped again and again without
 progress is not requeued again. A shard that fails three times in the same way is submitted again only if it is named.
+An attempt that was lost with its node or preempted is no failure of its shard.
 """
 
 import os
 import re
 import resource
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +17,21 @@ from typing import Literal
 import psutil
 
 from embedkit.documents import FORMAT, Document, decode_line, encode_line
-from embedkit.errors import EmbedkitError
+from embedkit.errors import CanaryMoved, EmbedkitError, GpuDiffers, GpuHeld
 from embedkit.job import current_job
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records.log_names import ATTEMPTS_SUFFIX, log_name
-from jobs.records.submissions import now
+from jobs.records.submission import now
 
 MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 """After so many attempts without progress, a job is not started again automatically."""
+NO_PROGRESS = "no-progress"
+"""The error code of the attempt with which a job gave up for that reason."""
+NODE_FAULTS = (CanaryMoved.code, GpuDiffers.code, GpuHeld.code)
+"""Error codes of failures that a different node may not have: a rerun stays away from the node."""
+LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REQUEUED")
+"""States in the accounting of an attempt that its shard did not end."""
 NO_EXIT_RECORD = "it ended without an exit record (killed from outside?)"
 
 EventKind = Literal["started", "finished", "stopped", "cancelled", "failed"]
@@ -91,6 +99,11 @@ class Attempt:
         """The `code` of the error that ended it; "" if there is none."""
         return "" if self.exit_record is None else self.exit_record.error_code
 
+    @property
+    def failure(self) -> tuple[str, str, int]:
+        """What equal failures have in common. The seconds in the reason of NO_PROGRESS differ each time."""
+        return self.outcome, self.error_code if self.error_code == NO_PROGRESS else self.why, self.started.done
+
 
 class Attempts:
     """The attempts file of one job or shard, `logs/embed-00017.attempts.jsonl`."""
@@ -155,14 +168,43 @@ class Attempts:
             count += 1
         return count
 
-    def repeat_failure(self) -> str | None:
-        """Why the newest attempts failed, if enough of them failed in the same way without progress; else None."""
-        own_ends = [attempt for attempt in self.attempts() if attempt.outcome not in ("stopped", "cancelled")]
-        newest = own_ends[-MAX_ATTEMPTS_WITHOUT_PROGRESS:]
-        if len(newest) < MAX_ATTEMPTS_WITHOUT_PROGRESS or newest[-1].outcome != "failed":
-            return None
-        are_alike = len({(attempt.outcome, attempt.why, attempt.started.done) for attempt in newest}) == 1
-        return newest[-1].why if are_alike else None
+    def repeat_failure(self, final_states: Callable[[], Mapping[str, str]] = dict) -> str | None:
+        """Why the newest attempts failed, if enough of them failed in the same way without progress; else None.
+
+        Attempts that were lost with their node or preempted, faults of a node, stops and cancellations do not count.
+        An attempt without an exit record was lost if Slurm started its job again. If it is the job's last, the
+        accounting decides; without accounting it counts.
+
+        Args:
+            final_states: returns the state in which each job or task ended, by its name, from the accounting. It is
+                called only if that decides.
+        """
+        attempts = self.attempts()
+        restarts = {attempt.job: attempt.restart for attempt in attempts}  # the last one's
+        own_ends = [
+            attempt
+            for attempt in attempts
+            if attempt.outcome not in ("stopped", "cancelled")
+            and attempt.error_code not in NODE_FAULTS
+            and (attempt.exit_record is not None or attempt.restart == restarts[attempt.job])
+        ]
+        why = _repeated(own_ends)
+        if why is None or all(attempt.exit_record is not None for attempt in _newest(own_ends)):
+            return why
+        states = final_states()
+        return _repeated([one for one in own_ends if one.exit_record is not None or states.get(one.job) not in LOST])
+
+
+def _newest(attempts: Sequence[Attempt]) -> Sequence[Attempt]:
+    return attempts[-MAX_ATTEMPTS_WITHOUT_PROGRESS:]
+
+
+def _repeated(attempts: Sequence[Attempt]) -> str | None:
+    """Why the newest attempts failed, if they are enough and failed in the same way; else None."""
+    newest = _newest(attempts)
+    if len(newest) < MAX_ATTEMPTS_WITHOUT_PROGRESS or newest[-1].outcome != "failed":
+        return None
+    return newest[-1].why if len({attempt.failure for attempt in newest}) == 1 else None
 
 
 def failed_preflight(run: RunFolder) -> str | None:

@@ -5,14 +5,11 @@ import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from embedkit.run import RunFolder
 from jobs.profiles import STAGES
+from jobs.records.submission import Submission
 from jobs.slurm import Task, array_indices
-
-if TYPE_CHECKING:
-    from jobs.records.submissions import Submission
 
 TAG = re.compile(r"embedkit-([0-9a-f]{12})(?![0-9a-f])")
 """The tag in a comment, to which a site may have added words of its own."""
@@ -26,13 +23,13 @@ CLOCK_SECONDS = 120.0
 class LineFinder:
     """Finds the line that a task of Slurm belongs to."""
 
-    def __init__(self, run: RunFolder, lines: Sequence["Submission"]) -> None:
+    def __init__(self, run: RunFolder, lines: Sequence[Submission]) -> None:
         self._run = run
         self._lines = [line for line in lines if line.what != "cancelled"]  # which may include only some of the tasks
         self._by_tag = {line.tag: line for line in self._lines}
         self._by_job = {line.job: line for line in self._lines if line.job is not None}
 
-    def find(self, task: Task) -> "Submission | None":
+    def find(self, task: Task) -> Submission | None:
         """The line of a task; None if it does not belong to the run."""
         tag = TAG.search(task.comment)
         if tag is not None:
@@ -46,7 +43,7 @@ class LineFinder:
             return self._by_name(task, name[1], name[2]) if is_named and self._is_here(task) else None
         return None  # a job that got the same id years later
 
-    def _by_name(self, task: Task, stage: str, shard: str | None) -> "Submission | None":
+    def _by_name(self, task: Task, stage: str, shard: str | None) -> Submission | None:
         """The newest line of a stage or shard whose job's id was never recorded."""
         named = [line for line in self._by_tag.values() if line.stage == stage and _has_shard(line, shard)]
         before = math.inf if task.submitted is None else task.submitted + CLOCK_SECONDS
@@ -58,6 +55,6 @@ class LineFinder:
         return bool(task.folder) and os.path.realpath(task.folder) == os.path.realpath(self._run.path)
 
 
-def _has_shard(line: "Submission", shard: str | None) -> bool:
+def _has_shard(line: Submission, shard: str | None) -> bool:
     """Whether a line is of the shard in the name of a job; True if the name has none."""
     return shard is None or bool(line.shards and int(shard) in array_indices(line.shards))

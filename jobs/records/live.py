@@ -13,7 +13,8 @@ from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records.attempts import Attempts
 from jobs.records.find_line import LineFinder
-from jobs.records.submissions import LiveTask, Submission, Submissions, seconds_since_epoch
+from jobs.records.submission import Submission, seconds_since_epoch
+from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm import Task, all_jobs, has_ended, job_id, look_up, queue
 
 SEARCH_SECONDS = 3600.0
@@ -76,7 +77,7 @@ class LiveReader:
             EmbedkitError: squeue does not answer, or answers in a format that was not requested.
         """
         record = Submissions(self._run)
-        lines = record.read()
+        lines = record.on_chosen_cluster()
         finder = LineFinder(self._run, lines)
         note = ""
         try:

@@ -12,7 +12,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder, program
 from embedkit.storage import atomic_write_bytes, write_once
 from jobs.profiles import Profile, load_profile, parse_profile
-from jobs.records.submissions import Submission
+from jobs.records.submission import Submission
 
 NAME_BYTES = 200
 """A file's name has at most 255 bytes."""

@@ -6,115 +6,30 @@ its name and its working folder.
 """
 
 import os
-import re
-import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from embedkit.documents import FORMAT, Document, decode_line, encode_line
+from embedkit.documents import decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage import fsync_folder
-from jobs.profiles import Resources, Stage
+from jobs.profiles import Stage
 from jobs.records.find_line import LineFinder
-from jobs.records.groups import groups
-from jobs.records.log_names import GROUP_LOG, log_name
-from jobs.slurm import Task, array_indices
-
-COMMENT_PREFIX = "embedkit-"
-
-
-class Submission(Document, frozen=True):
-    """One line: `asked` before sbatch, `submitted` after it, `cancelled` if embedkit cancelled these tasks.
-
-    `refused`: sbatch failed, and Slurm had no such job.
-
-    Attributes:
-        job: the job's id; None in `asked` and `refused`.
-        array: sbatch's --array; "" for a job that is no array.
-        time: minutes; None for the site's default.
-        mem: MB per task; None for the site's default.
-        cpus: CPUs per task.
-        gpus: GPUs per task.
-        shards: all shards of the array, if a task has several, in groups of `per_job`; else "".
-        profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
-        profile_sha256: of the profile's content, of which profiles/ has a copy; "" in runs of 0.2.0 and before.
-        allow_mixed: whether the command was to accept shards of different engines. A later rerun does the same.
-    """
-
-    format: int
-    what: Literal["asked", "submitted", "cancelled", "refused"]
-    at: str
-    tag: str
-    stage: Stage
-    job: str | None
-    array: str
-    dependency: str
-    why: str
-    profile: str
-    time: int | None
-    mem: int | None
-    cpus: int | None = None
-    gpus: int = 0
-    shards: str = ""
-    per_job: int = 1
-    profile_sha256: str = ""
-    allow_mixed: bool = False
-
-    @property
-    def indices(self) -> tuple[int, ...]:
-        """The indices of the array; empty for a job that is no array."""
-        return array_indices(self.array) if self.array else ()
-
-    @property
-    def tasks_at_once(self) -> int | None:
-        """How many tasks of the array may run at once, N in `--array=0-9%N`; None without a limit."""
-        limit = self.array.partition("%")[2]
-        return int(limit) if limit else None
-
-    @property
-    def shards_at_once(self) -> int | None:
-        """How many shards may be embedded at once; None without a limit."""
-        return None if self.tasks_at_once is None else self.tasks_at_once * self.per_job
-
-    @property
-    def groups(self) -> dict[int, tuple[int, ...]]:
-        """The shards of each task of the array, by array index; empty for a job that is no array."""
-        if not self.shards:
-            return {index: (index,) for index in self.indices}
-        found = {group[0]: group for group in groups(array_indices(self.shards), self.per_job)}
-        return {index: found[index] for index in self.indices}
-
-    def shards_of(self, index: int) -> tuple[int, ...]:
-        """The shards of one task of the array."""
-        return self.groups.get(index, (index,))
-
-    @property
-    def index_of(self) -> dict[int, int]:
-        """The array index of each shard."""
-        return {shard: index for index, group in self.groups.items() for shard in group}
-
-    def log_of(self, index: int | None) -> str:
-        """The name of the log that Slurm itself writes for a task."""
-        return f"{GROUP_LOG}{index:05d}" if self.shards else log_name(self.stage, index)
-
-    @property
-    def dependency_ids(self) -> tuple[str, ...]:
-        """Ids of the jobs that it waits for, from `dependency`."""
-        return tuple(re.findall(r":(\d+)", self.dependency))
+from jobs.records.submission import Submission
+from jobs.slurm import Task, chosen_cluster
 
 
 @dataclass(frozen=True)
 class LiveTask:
-    """A queued or running task of a run, with its stage and the shards that it embeds."""
+    """A queued or running task of a run: its stage, its shards, and the ids of the jobs that it was to wait for."""
 
     task: Task
     stage: Stage
     shards: tuple[int, ...] = ()
+    after: tuple[str, ...] = ()
 
 
 class Submissions:
@@ -164,24 +79,33 @@ class Submissions:
         self.add(answer)
         return answer
 
+    def on_chosen_cluster(self) -> list[Submission]:
+        """The lines whose jobs may be on the cluster that Slurm's commands ask."""
+        return [line for line in self.read() if _may_be_on(line, chosen_cluster())]
+
     def live(self, queue: list[Task]) -> list[LiveTask]:
         """The tasks of the queue that belong to this run.
 
         They are known by their job id, the tag in their comment, or their name and working folder.
         """
-        finder = LineFinder(self._run, self.read())
+        finder = LineFinder(self._run, self.on_chosen_cluster())
         found = [(task, finder.find(task)) for task in queue]
-        return [LiveTask(task, line.stage, _shards(task, line)) for task, line in found if line is not None]
+        return [
+            LiveTask(task, line.stage, _shards(task, line), line.dependency_ids)
+            for task, line in found
+            if line is not None
+        ]
 
     def unanswered(self) -> list[Submission]:
         """The lines before an sbatch after which neither an id nor a refusal was recorded: such a job may exist."""
-        lines = self.read()
+        lines = self.on_chosen_cluster()
         settled = {line.tag for line in lines if line.what != "asked"}
         return [line for line in lines if line.tag not in settled]
 
     def jobs(self, stage: Stage) -> list[str]:
         """The ids of all jobs submitted for a stage, oldest first."""
-        return [line.job for line in self.read() if line.stage == stage and line.what == "submitted" and line.job]
+        lines = [line for line in self.read() if line.stage == stage and _may_be_on(line, chosen_cluster())]
+        return [line.job for line in lines if line.what == "submitted" and line.job]
 
     def last(self, stage: Stage) -> Submission | None:
         """The newest submission of a stage."""
@@ -189,52 +113,13 @@ class Submissions:
         return found[-1] if found else None
 
 
+def _may_be_on(line: Submission, cluster: str) -> bool:
+    """Whether a job may be on a cluster: the numbers of jobs on two clusters may be the same."""
+    return not line.clusters or not cluster or line.clusters == cluster
+
+
 def _shards(task: Task, line: Submission) -> tuple[int, ...]:
     """The shards of a task in the queue; all shards of the array if squeue does not report the task's index."""
     if task.index is None:
         return tuple(line.index_of)
     return line.shards_of(task.index)
-
-
-def new_submission(
-    stage: Stage,
-    array: str,
-    dependency: str,
-    why: str,
-    profile: str,
-    resources: Resources,
-    shards: str = "",
-    profile_sha256: str = "",
-    allow_mixed: bool = False,
-) -> Submission:
-    """The line before an sbatch; `shards` is set for an array whose tasks have several."""
-    return Submission(
-        format=FORMAT,
-        what="asked",
-        at=now(),
-        tag=secrets.token_hex(6),
-        stage=stage,
-        job=None,
-        array=array,
-        dependency=dependency,
-        why=why,
-        profile=profile,
-        time=resources.time,
-        mem=resources.mem,
-        cpus=resources.cpus,
-        gpus=resources.gpu_count,
-        shards=shards,
-        per_job=resources.gpus_per_job,
-        profile_sha256=profile_sha256,
-        allow_mixed=allow_mixed,
-    )
-
-
-def now() -> str:
-    """The current time, ISO 8601 in UTC, in whole seconds."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def seconds_since_epoch(at: str) -> float:
-    """A time as `now` writes it, in seconds since the epoch."""
-    return datetime.fromisoformat(at).timestamp()

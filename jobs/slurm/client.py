@@ -14,9 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from embedkit.errors import EmbedkitError
-from jobs.slurm.states import UNKNOWN
+from jobs.slurm.chosen_cluster import addressed, where
+from jobs.slurm.commands import start_command
+from jobs.slurm.states import QUEUED, UNKNOWN
 
 TIMEOUT_SECONDS = 60
+MOST_JOBS = 6
+"""A message names so many jobs one by one."""
 QUERY_INTERVAL_SECONDS = 5.0
 """Seconds between queries of a command that waits or refreshes: Slurm has other users."""
 KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER")
@@ -56,7 +60,7 @@ class Task:
     @property
     def is_pending(self) -> bool:
         """Whether it has no node yet. A configuring task has one, which may be starting up."""
-        return self.state == "PENDING"
+        return self.state in QUEUED
 
     @property
     def never_starts(self) -> bool:
@@ -84,22 +88,15 @@ def run_slurm(*command: str) -> str:
     """
     plain = {name: value for name, value in os.environ.items() if not name.startswith(OUTPUT_VARIABLES)}
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,  # a wrapper that asks whether to cancel gets no answer, and does not wait
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT_SECONDS,
-            env=plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"},  # 0: array indices are not shortened
-        )
+        # 0: array indices are not shortened
+        done = start_command(addressed(command), TIMEOUT_SECONDS, plain | {"TZ": "UTC", "SLURM_BITSTR_LEN": "0"})
     except FileNotFoundError:
         raise EmbedkitError(f"there is no Slurm here (no {command[0]} in PATH)") from None
     except subprocess.TimeoutExpired:
-        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s; try again later") from None
+        raise EmbedkitError(f"{command[0]} did not answer in {TIMEOUT_SECONDS} s{where()}; try again later") from None
     if done.returncode:
         message = plain_text(done.stderr).strip() or plain_text(done.stdout).strip() or f"exit code {done.returncode}"
-        raise EmbedkitError(f"{command[0]} failed: {message}")
+        raise EmbedkitError(f"{command[0]} failed: {message}{where()}")
     return plain_text(done.stdout)
 
 
@@ -186,6 +183,13 @@ def parse_configuration(text: str) -> dict[str, str]:
 def job_id(job: str) -> str:
     """The id of the job or array that a task belongs to: `123` of `123_17`."""
     return job.partition("_")[0]
+
+
+def job_list(jobs: Sequence[str]) -> str:
+    """Ids of jobs for a message: `101, 102, 107` as they are, more than MOST_JOBS as ascending ranges `101-140`."""
+    if len(jobs) <= MOST_JOBS:
+        return ", ".join(jobs)
+    return array_spec(sorted(map(int, jobs))).replace(",", ", ")
 
 
 def array_spec(indices: Sequence[int]) -> str:

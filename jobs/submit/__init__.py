@@ -1,11 +1,12 @@
 """Submit a run to Slurm: plan its jobs, check limits and profile, call sbatch, rerun what is missing, cancel."""
 
 from jobs.submit.cancel import cancel_run
-from jobs.submit.chain import ChainJob, whole_chain
+from jobs.submit.chain import ChainJob, as_one_chain, whole_chain
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import submit_problem
 from jobs.submit.check_profile import default_time_of, mixed_gpus, running_limit
 from jobs.submit.fit_shards import ShardChoice
+from jobs.submit.lanes import one_by_one
 from jobs.submit.script import make_script
 from jobs.submit.site_limits import SiteLimits, SiteNow
 from jobs.submit.state import default_allow_mixed, default_analyze, default_preflight, refuse_if_active
@@ -19,6 +20,7 @@ __all__ = [
     "SiteNow",
     "SubmissionResult",
     "SubmitOptions",
+    "as_one_chain",
     "cancel_run",
     "default_allow_mixed",
     "default_analyze",
@@ -27,6 +29,7 @@ __all__ = [
     "last_submission",
     "make_script",
     "mixed_gpus",
+    "one_by_one",
     "refuse_if_active",
     "running_limit",
     "submit_missing",

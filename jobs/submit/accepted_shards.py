@@ -20,7 +20,7 @@ class ShardLimit:
         name: the limit's name, for a message.
         most: its value.
         shards: how many shards fit.
-        tasks: how many array tasks fit beside the run's other jobs, negative if not even these fit. None: the limit
+        tasks: how many tasks of embed fit beside the run's other jobs, negative if not even these fit. None: the limit
             counts no jobs, it bounds the number of the last shard.
         queued: jobs of this user that count, queued or running.
     """
@@ -49,10 +49,11 @@ def shard_limits(embed: Resources, site: Site, queued: Sequence[Task], others: i
         others: how many jobs the run has besides the shards.
     """
     # The last shard, not the highest index: with several shards per task the last shard could not be rerun alone.
-    limits = [
-        ShardLimit(name="the cluster's MaxArraySize", most=site.max_array_size, shards=max(site.max_array_size, 0))
-    ]
-    if site.max_array_tasks is not None:
+    limits: list[ShardLimit] = []
+    if embed.array:
+        most = site.max_array_size
+        limits.append(ShardLimit(name="the cluster's MaxArraySize", most=most, shards=max(most, 0)))
+    if embed.array and site.max_array_tasks is not None:
         tasks = site.max_array_tasks
         shards = tasks * embed.gpus_per_job
         limits.append(ShardLimit(name="the cluster's max_array_tasks", most=tasks, shards=shards, tasks=tasks))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import holder_of, run_lock
+from embedkit.storage import holder_of, process_host, run_lock
 from jobs.profiles import STAGES
 from jobs.records import LiveReader, LiveTask, LiveTasks, Submissions, adopt_found, now
 from jobs.slurm import SETTLE_SECONDS, Task, array_spec, cancel, require_slurm, still_active
@@ -41,7 +40,7 @@ def cancel_run(run: RunFolder) -> Cancelled:
     holder = holder_of(run.run_lock)
     if holder is None:
         return found
-    if holder.host != socket.gethostname():
+    if holder.host != process_host():
         raise EmbedkitError(f"{run.path}: process {holder.pid} on {holder.host} works on this run; interrupt it there")
     os.kill(holder.pid, signal.SIGINT)
     return replace(found, process=holder.pid)
@@ -54,7 +53,7 @@ def _cancel_jobs(run: RunFolder) -> Cancelled:
         found = LiveReader(run).read(without_squeue=True)
         adopt_found(run, found)
         live = found.tasks
-        # Last stages first: merge would start as soon as embed is gone.
+        # Last stages first: merge would start as soon as embed is gone. Last jobs first: those of embed may wait too.
         jobs = list(dict.fromkeys(one.task.job for one in sorted(live, key=_last_stage_first)))
         problem, left = _end([*jobs, *(job for job in found.unanswered if job not in jobs)])
         tasks = [one.task for one in live]
@@ -113,5 +112,5 @@ def _array(tasks: list[Task], job: str) -> str:
     return array_spec(sorted(task.index for task in tasks if task.job == job and task.index is not None))
 
 
-def _last_stage_first(live: LiveTask) -> tuple[int, str]:
-    return -STAGES.index(live.stage), live.task.job
+def _last_stage_first(live: LiveTask) -> tuple[int, int]:
+    return -STAGES.index(live.stage), -int(live.task.job)

@@ -15,12 +15,9 @@ from jobs.profiles import Profile, Stage
 from jobs.records import Submissions
 from jobs.slurm import Site, has_slurm
 from jobs.submit.check_limits import read_site_limits
-from jobs.submit.check_profile import StageFinding, check_on_site, run_test_only
+from jobs.submit.check_profile import ACCEPTED, NOT_SLURMS, StageFinding, check_on_site, run_test_only
 
 log = logging.getLogger("embedkit")
-
-NOT_SLURMS = ("exclusive", "engine")
-"""Findings that are embedkit's own rules. Slurm would accept such jobs."""
 
 
 class ProfileCheck:
@@ -91,7 +88,8 @@ class ProfileCheck:
         if not self._wanted:
             return []
         lines = Submissions(run).read() if run is not None else []
-        done = {(line.profile_sha256, line.stage) for line in lines if line.what == "submitted"} | self._checked
+        lines = [line for line in lines if line.what == "submitted" and line.variables == profile.variables]
+        done = {(line.profile_sha256, line.stage) for line in lines} | self._checked
         return [stage for stage in dict.fromkeys(stages) if (profile.sha256, stage) not in done]
 
     def _findings(
@@ -114,7 +112,7 @@ def _confirmed(profile: Profile, findings: Iterable[StageFinding]) -> tuple[Stag
     doubted = dict.fromkeys(one.stage for one in found if one.level == "refused" and one.what not in NOT_SLURMS)
     accepted = {stage for stage in doubted if run_test_only(profile, stage).level == "ok"}
     return tuple(
-        msgspec.structs.replace(one, level="warning", actual=f"{one.actual}; but sbatch --test-only accepts the job")
+        msgspec.structs.replace(one, level="warning", actual=f"{one.actual}; but {ACCEPTED}")
         if one.level == "refused" and one.stage in accepted and one.what not in NOT_SLURMS
         else one
         for one in found

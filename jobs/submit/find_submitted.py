@@ -8,7 +8,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
 from jobs.output import print_note
 from jobs.records import COMMENT_PREFIX, LineFinder, Submission, Submissions, seconds_since_epoch
-from jobs.slurm import SBATCH_SECONDS, SbatchAnswer, Task, all_jobs, find_in_accounting, queue
+from jobs.slurm import SBATCH_SECONDS, SbatchAnswer, Task, all_jobs, find_in_accounting, job_list, queue
 
 SEARCHES_AT = (0.0, 1.0, 2.0, 4.0, 6.0)
 """Seconds to wait before each search after a lost answer: a busy controller shows a job late."""
@@ -35,10 +35,10 @@ def confirm(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
     if answer.job is not None and answer.is_certain:
         return answer.job
     if answer.may_be_there:
-        print_note(f"{line.stage}: {answer.error}; searching for the job")
+        print_note(f"{line.job_name}: {answer.error}; searching for the job")
     job = _search(run, line, answer)
     if answer.error:
-        print_note(f"{line.stage} was submitted all the same: job {job}")
+        print_note(f"{line.job_name} was submitted all the same: job {job}")
     return job
 
 
@@ -89,7 +89,7 @@ def _find(run: RunFolder, line: Submission, is_refused: bool) -> str | None:
             return None
         problem = f"{problem}; {error}"
     try:
-        job = find_in_accounting(f"{run.name}.{line.stage}", str(run.path), seconds_since_epoch(line.at))
+        job = find_in_accounting(f"{run.name}.{line.job_name}", str(run.path), seconds_since_epoch(line.at))
     except EmbedkitError as error:
         raise EmbedkitError(f"{problem}; {error}") from None
     if job is None:
@@ -123,7 +123,7 @@ class WaitingForSbatch:
         except EmbedkitError:
             return None
         if job is not None:
-            print_note(f"{self._line.stage} was submitted all the same: job {job} (sbatch does not return)")
+            print_note(f"{self._line.job_name} was submitted all the same: job {job} (sbatch does not return)")
         return job
 
 
@@ -139,11 +139,11 @@ def what_may_be_there(run: RunFolder, line: Submission | None, before: Sequence[
     lines = []
     if line is not None:
         lines += [
-            f"a job may be queued or running: name {run.name}.{line.stage}, comment {COMMENT_PREFIX}{line.tag}",
+            f"a job may be queued or running: name {run.name}.{line.job_name}, comment {COMMENT_PREFIX}{line.tag}",
             "to look for it: squeue --me -o '%i %j %T %k'",
         ]
     if before:
-        lines.append(f"jobs {', '.join(before)}, submitted before it, are left as they are")
+        lines.append(f"jobs {job_list(before)}, submitted before it, are left as they are")
     lines += [
         f"to complete the chain: {run.resume_command} (it finds the job first)",
         f"to see what is there: {status}",

@@ -4,10 +4,11 @@ Once the plan is carried out, planning again gives nothing to do.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jobs.records import LiveTask
 from jobs.submit.chain import ChainJob
+from jobs.submit.lanes import lanes_of
 from jobs.submit.state import SubmissionState
 
 
@@ -20,7 +21,7 @@ class SubmissionPlan:
 
 
 def plan_submission(
-    state: SubmissionState, parallel: int, only: Collection[int] = (), per_job: int = 1
+    state: SubmissionState, parallel: int, only: Collection[int] = (), per_job: int = 1, as_array: bool = True
 ) -> SubmissionPlan:
     """Plan the jobs that are missing until the run is merged.
 
@@ -29,6 +30,7 @@ def plan_submission(
         parallel: how many shards may be embedded at once.
         only: shards to run, even if they are repeat_failures; empty for all with problems that are not.
         per_job: how many shards a task embeds side by side.
+        as_array: embed is a job array; else one job per task, which queue behind those that are on the cluster.
     """
     cancel = {live.task.name for live in state.live if live.task.never_starts}
     jobs: list[ChainJob] = []
@@ -50,7 +52,8 @@ def plan_submission(
             preflights = _ids(state.live_of("preflight"))
             jobs += [] if preflights else [ChainJob("preflight")]
             before += preflights or ("preflight",)
-        jobs.append(ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job))
+        embed = ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job)
+        jobs.append(embed if as_array else replace(embed, as_array=False, lanes=lanes_of(embeds)))
     # merge, unless an active merge follows everything that embeds. One that has started came too early for that.
     active = _ids(embeds)
     following = [live for live in merges if live.task.is_pending] if active else merges

@@ -11,12 +11,13 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.output import print_error
-from jobs.profiles import Profile, Stage
+from jobs.output import print_error, show_progress
+from jobs.profiles import Profile
 from jobs.records import Submission, Submissions, new_submission, now
-from jobs.slurm import SETTLE_SECONDS, array_spec, call_sbatch, cancel, own_environment, still_active
+from jobs.slurm import SETTLE_SECONDS, array_spec, call_sbatch, cancel, job_list, own_environment, still_active
 from jobs.submit.chain import ChainJob
 from jobs.submit.find_submitted import LostJobError, SbatchError, WaitingForSbatch, confirm, what_may_be_there
+from jobs.submit.lanes import one_by_one
 from jobs.submit.script import make_script
 
 log = logging.getLogger("embedkit")
@@ -31,34 +32,62 @@ def submit(run: RunFolder, profile: Profile, jobs: Sequence[ChainJob], why: str)
     """
     record = Submissions(run)
     (run.logs / "slurm").mkdir(parents=True, exist_ok=True)
-    done: dict[Stage, Submission] = {}
+    done: list[Submission] = []
+    ids: dict[str, str] = {}
+    calls = one_by_one(jobs)
     intent = None
     try:
-        for job in jobs:
-            ready = job.with_job_ids({stage: line.job for stage, line in done.items() if line.job is not None})
-            intent = _intent(profile, ready, why)
-            record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
-            done[job.stage] = _submit_one(run, record, profile, ready, intent)
-            record.add(done[job.stage])
+        with show_progress("submitting jobs", len(calls)) as advance:
+            for job in calls:
+                ready = job.with_job_ids(ids)
+                intent = _intent(profile, ready, why)
+                record.add(intent)  # before sbatch: if this process is killed, the job is still found by its tag
+                done.append(_submit_one(run, record, profile, ready, intent))
+                record.add(done[-1])
+                _add_id(ids, job, done[-1])
+                advance()
     except (LostJobError, KeyboardInterrupt) as error:
-        before = [line.job for line in done.values() if line.job is not None]
-        advice = what_may_be_there(run, intent, before)
+        advice = what_may_be_there(run, intent, [line.job for line in done if line.job is not None])
         if isinstance(error, LostJobError):
-            raise EmbedkitError(f"{job.stage} may have been submitted: {error}\n{advice}") from None
-        print_error(f"interrupted while it submitted {job.stage}\n{advice}")
+            raise EmbedkitError(f"{job.name} may have been submitted: {error}\n{advice}") from None
+        print_error(f"interrupted while it submitted {job.name}\n{advice}")
         raise
     except BaseException as error:
-        outcome = _rollback(record, list(done.values()))
+        outcome = _rollback(record, done)
         if isinstance(error, SbatchError | OSError):
-            raise EmbedkitError(f"{job.stage} was not submitted: {error}\n{outcome}") from None
+            advice = _advice(job, calls, done, str(error)) if isinstance(error, SbatchError) else ""
+            raise EmbedkitError(f"{job.name} was not submitted: {error}{advice}\n{outcome}") from None
         log.error(outcome)
         raise
-    return list(done.values())
+    return done
+
+
+def _add_id(ids: dict[str, str], job: ChainJob, line: Submission) -> None:
+    """Add the id of a submitted job by its name and by its stage, as ChainJob.with_job_ids takes them."""
+    for name in {job.name, job.stage}:
+        ids[name] = f"{ids[name]}:{line.job}" if name in ids else f"{line.job}"
+
+
+def _advice(job: ChainJob, calls: Sequence[ChainJob], done: Sequence[Submission], error: str) -> str:
+    """What to do about a job that sbatch refused: an array, or one of the many jobs of embed without an array."""
+    if job.array:
+        hint = "\nif this site refuses job arrays, write array = false under [embed] of the profile"
+        return hint if "array" in error.lower() else ""
+    embed = [job for job in calls if job.indices and not job.as_array]
+    if not embed or not done:
+        return ""
+    fit = max(len(done) - (len(calls) - len(embed)), 0) * embed[0].per_job
+    fitting = (
+        f". If the site limits how many jobs a user may have, {fit} shards fit: make a new run with --shards {fit}, or "
+        "rerun some shards with --shard"
+    )
+    return f"\nsbatch accepted {len(done)} of {len(calls)} jobs before it{fitting if fit else ''}"
 
 
 def _intent(profile: Profile, job: ChainJob, why: str) -> Submission:
     """The line before the sbatch of a job."""
-    shards = array_spec(job.indices) if job.indices is not None and job.per_job > 1 else ""
+    is_single = job.indices is not None and not job.as_array
+    shards = array_spec(job.indices) if job.indices is not None and (job.per_job > 1 or is_single) else ""
     return new_submission(
         job.stage,
         job.array,
@@ -69,6 +98,8 @@ def _intent(profile: Profile, job: ChainJob, why: str) -> Submission:
         shards,
         profile_sha256=profile.sha256,
         allow_mixed=job.allow_mixed,
+        parallel=job.parallel if is_single else None,
+        variables=profile.variables,
     )
 
 
@@ -80,7 +111,7 @@ def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: Chai
         LostJobError: it is not known whether it was submitted.
         OSError: the script cannot be written, or sbatch cannot be started.
     """
-    path = run.logs / "slurm" / f"{job.stage}-{line.tag}.sh"
+    path = run.logs / "slurm" / f"{job.name}-{line.tag}.sh"
     path.write_bytes(os.fsencode(make_script(run, profile, job, line.tag)))
     with own_environment():
         answer = call_sbatch(path, WaitingForSbatch(run, line))
@@ -97,16 +128,16 @@ def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:
     jobs = [line.job for line in lines if line.job is not None]
     if not jobs:
         return "this command submitted no job"
-    names, problem = ", ".join(jobs), ""
+    names, problem = job_list(jobs), ""
     try:
-        cancel(jobs)
+        cancel(jobs[::-1])  # the last first: they wait for the others
     except EmbedkitError as error:
         problem = f" ({error})"
     left = still_active(jobs, 0.0 if problem else SETTLE_SECONDS)
     there = sorted({task.job for task in left.active} | set(left.unanswered), key=int)
     if there:
         return (
-            f"jobs {names} were submitted before it, and {', '.join(there)} may still be there{problem}; to cancel "
+            f"jobs {names} were submitted before it, and {job_list(there)} may still be there{problem}; to cancel "
             f"them: scancel {' '.join(there)}"
         )
     try:

@@ -5,9 +5,10 @@ import shlex
 from embedkit.run import RunFolder
 from jobs.node.scratch import SCRATCH
 from jobs.profiles import Profile, Resources, Stage, sbatch_parameters, setup_lines
-from jobs.records import COMMENT_PREFIX, GROUP_LOG
+from jobs.records import COMMENT_PREFIX
 from jobs.slurm import array_spec
 from jobs.submit.chain import ChainJob
+from jobs.submit.launcher import setup_of_launcher, start_words
 from jobs.submit.submitit_executor import ScriptExecutor
 
 COMPARING: tuple[Stage, ...] = ("preflight", "embed", "merge")
@@ -15,16 +16,22 @@ COMPARING: tuple[Stage, ...] = ("preflight", "embed", "merge")
 
 
 def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG") -> str:
-    """Write the script of a job. `tag` is in its comment: Submissions finds the job by it."""
+    """Write the script of a job. `tag` is in its comment: Submissions finds the job by it.
+
+    A job of embed without an array has the shards of one task (`one_by_one`).
+    """
     resources = profile.stages[job.stage]
     options = _options(run, job, resources, tag)
-    executor = ScriptExecutor(run.logs / "slurm", f"{run.name}.{job.stage}", _setup(resources), options)
+    setup = [*_setup(resources), *setup_of_launcher(run, resources)]
+    executor = ScriptExecutor(run.logs / "slurm", f"{run.name}.{job.name}", setup, options)
     arguments = f"{job.stage} {shlex.quote(str(run.path))}"
     if job.per_job > 1:
         arguments += f" --shards {array_spec(job.indices or ())} --per-job {job.per_job}"
+    elif job.indices and not job.as_array:
+        arguments += f" --shard {job.indices[0]}"
     if job.allow_mixed and job.stage in COMPARING:
         arguments += " --allow-mixed"
-    return executor.text("jobs.node.job", arguments)
+    return executor.text(start_words(run, resources), "jobs.node.job", arguments)
 
 
 def _setup(resources: Resources) -> list[str]:
@@ -37,15 +44,18 @@ def _setup(resources: Resources) -> list[str]:
 def _options(run: RunFolder, job: ChainJob, resources: Resources, tag: str) -> dict[str, str | int | bool]:
     """sbatch's options: those of the profile, and those that every chain needs."""
     options: dict[str, str | int | bool] = dict(sbatch_parameters(resources))
-    log = job.stage if job.indices is None else "embed-%5a" if job.per_job == 1 else GROUP_LOG + "%5a"
     options |= {
         "chdir": str(run.path),
-        "output": f"{str(run.logs).replace('%', '%%')}/{log}.log",  # a single % begins a pattern
+        "output": f"{str(run.logs).replace('%', '%%')}/{job.log}.log",  # a single % begins a pattern
         "open-mode": "append",
-        "comment": COMMENT_PREFIX + tag,
         "signal": f"B:USR2@{resources.signal_seconds}",
-        "requeue": True,
+        "requeue" if resources.requeue else "no-requeue": True,
     }
+    if resources.comment:
+        options["comment"] = COMMENT_PREFIX + tag if resources.comment is True else resources.comment
+    if resources.mail is not None and job.is_last:
+        options.setdefault("mail-user", resources.mail)
+        options.setdefault("mail-type", "END,FAIL")
     if job.array:
         options["array"] = job.array
     if job.dependency:

@@ -1,8 +1,9 @@
 """Read the state of a run: finished work, problems of shards, queued and running tasks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from embedkit.documents import Plan, RunConfig, ShardManifest, Success, read
 from embedkit.embed import DIFFERENT_ENGINE, ShardStates, rejected_shards
@@ -12,7 +13,7 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
 from jobs.records import Attempts, LiveReader, LiveTask, Submissions
-from jobs.slurm import has_slurm
+from jobs.slurm import chosen_cluster, configuration, has_slurm, history, job_list, on_cluster
 
 SECOND_LOOK_SECONDS = 6.0
 """A task that is being requeued is neither queued nor running for about five seconds."""
@@ -116,13 +117,23 @@ def _read_once(
         merged=merged,
         preflight_wanted=preflight,
         problems=problems,
-        repeat_failures={
-            shard: why for shard in problems if (why := Attempts(run, "embed", shard).repeat_failure()) is not None
-        },
+        repeat_failures=_repeat_failures(run, submissions, problems),
         live=live,
         merge_dependencies=frozenset(last_merge.dependency_ids if last_merge is not None else ()),
         analyze_wanted=(default_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
     )
+
+
+def _repeat_failures(run: RunFolder, submissions: Submissions, shards: Collection[int]) -> dict[int, str]:
+    """The shards that failed again and again in the same way, each with the reason."""
+
+    @cache
+    def final_states() -> dict[str, str]:
+        """The state in which each task of embed ended; empty without accounting."""
+        return {record.name: record.state for record in history(submissions.jobs("embed")) or [] if record.is_over}
+
+    reasons = {shard: Attempts(run, "embed", shard).repeat_failure(final_states) for shard in shards}
+    return {shard: why for shard, why in reasons.items() if why is not None}
 
 
 def _manifests(
@@ -162,12 +173,40 @@ def known_live(run: RunFolder) -> tuple[LiveTask, ...]:
 
 def refuse_if_active(run: RunFolder) -> None:
     """Raise UsageError if jobs of the run are queued or running on the cluster, if there is one here."""
-    if not run.submissions.exists() or not has_slurm():
+    lines = Submissions(run).read()
+    if not lines or not has_slurm():
         return
-    live = known_live(run)
+    with on_cluster(lines[-1].clusters, f"the last submission of {run.path}"):
+        live = known_live(run)
     if live:
-        jobs = sorted({f"{one.task.job} ({one.stage})" for one in live})
+        jobs = _by_stage(live)
         raise UsageError(
-            f"{run.path} is active on the cluster: jobs {', '.join(jobs)}. Wait for it, watch it with "
+            f"{run.path} is active on the cluster: jobs {jobs}. Wait for it, watch it with "
             f"`embedkit status {run.name}`, or cancel these jobs first"
         )
+
+
+def _by_stage(live: Sequence[LiveTask]) -> str:
+    """The ids of jobs for a message, by stage: `101 (prepare), 102 (embed)`."""
+    jobs: dict[Stage, set[str]] = {}
+    for one in live:
+        jobs.setdefault(one.stage, set()).add(one.task.job)
+    return ", ".join(f"{job_list(sorted(ids, key=int))} ({stage})" for stage, ids in jobs.items())
+
+
+def refuse_if_elsewhere(run: RunFolder) -> None:
+    """Raise UsageError if jobs of the run are queued or running on a cluster other than the chosen one."""
+    lines = Submissions(run).read()
+    if not lines or lines[-1].clusters == chosen_cluster():
+        return
+    with on_cluster(""):
+        own = configuration().get("ClusterName", "")
+    if (lines[-1].clusters or own) == (chosen_cluster() or own):
+        return
+    try:
+        refuse_if_active(run)
+    except UsageError as error:
+        there, here = lines[-1].clusters or own, chosen_cluster() or own
+        raise UsageError(
+            f"the jobs of this run are on cluster {there}, and these would go to {here}. {error}"
+        ) from None

@@ -15,12 +15,13 @@ from jobs.profiles import Profile
 from jobs.records import Attempts, LiveReader, Submission, Submissions, adopt_found, record_profile
 from jobs.slurm import array_spec, cancel, queue, require_slurm
 from jobs.submit.adapt_profile import adapt_profile
+from jobs.submit.chain import as_one_chain
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import check_limits
 from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
-from jobs.submit.state import SubmissionState, default_allow_mixed, read_state
+from jobs.submit.state import SubmissionState, default_allow_mixed, read_state, refuse_if_elsewhere
 
 ADVICE = {
     EngineDiffers.code: " (the environment has changed, so no node is excluded: install the earlier versions again, or "
@@ -87,14 +88,16 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     with run_lock(run.submit_lock, "submitting this run"):
         allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
         shards = _shard_count(run, config)
+        refuse_if_elsewhere(run)
         if not options.dry_run and Submissions(run).unanswered():
             adopt_found(run, LiveReader(run).read())
         state = read_state(run, config, shards, options.preflight, options.analyze, allow_mixed)
         beyond = [shard for shard in options.only if not 0 <= shard < state.shards]
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
-        plan = plan_submission(state, options.parallel, options.only, profile.stages["embed"].gpus_per_job)
-        plan = replace(plan, submit=tuple(replace(job, allow_mixed=allow_mixed) for job in plan.submit))
+        embed = profile.stages["embed"]
+        plan = plan_submission(state, options.parallel, options.only, embed.gpus_per_job, embed.array)
+        plan = replace(plan, submit=tuple(as_one_chain(plan.submit, allow_mixed)))
         indices = [index for job in plan.submit for index in job.indices or ()]
         new_reference = len(state.problems) == state.shards and any(job.stage == "preflight" for job in plan.submit)
         avoid_gpus = not (allow_mixed or new_reference)
@@ -130,9 +133,9 @@ def _shard_count(run: RunFolder, config: RunConfig) -> int:
         return config.request.shards
     if not run.plan.exists():
         raise UsageError(
-            f"{run.path}: the request has no --shards, so prepare decides their number, but the size of an array must "
-            f"be known before: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run with a "
-            "different name"
+            f"{run.path}: the request has no --shards, so prepare decides their number, but the jobs of embed are "
+            f"submitted before that: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run "
+            "with a different name"
         )
     return 0
 

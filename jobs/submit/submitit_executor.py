@@ -42,6 +42,6 @@ class ScriptExecutor(submitit.SlurmExecutor):
         """Let the script be written where there is no Slurm."""
         return 2
 
-    def text(self, module: str, arguments: str) -> str:
-        """The script: `python -m module arguments`, with arguments quoted for the shell, replaces the shell."""
-        return str(self._make_submission_file_text(f"exec {self.python} -u -m {module} {arguments}", ""))
+    def text(self, start: str, module: str, arguments: str) -> str:
+        """The script, which ends with `start -u -m module arguments`: words of shell, Python the last of `start`."""
+        return str(self._make_submission_file_text(f"{start} -u -m {module} {arguments}", ""))

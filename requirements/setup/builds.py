@@ -23,13 +23,14 @@ LOCKS = {"gpu": "requirements/gpu.txt", "cpu": "requirements/cpu.txt"}
 
 
 def build_for(profile: str) -> Build:
-    """The build that a profile needs: the one for GPUs if its embed stage gets GPUs.
+    """The build that a profile needs: the one for GPUs if its embed stage gets GPUs and names no Python of its own.
 
     Raises SetUpError if there is no such profile or it cannot be read. embedkit checks its keys later.
     """
     path = _find(profile)
     try:
-        gpus = requested_gpus(stage_settings(_read(path), "embed"))
+        settings = stage_settings(_read(path), "embed")
+        gpus = requested_gpus(settings) and not settings.get("python")
     except (AttributeError, TypeError, ValueError) as error:
         raise SetUpError(f"{path}: cannot see whether [embed] gets GPUs: {error}") from None
     return "gpu" if gpus else "cpu"

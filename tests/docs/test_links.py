@@ -13,12 +13,14 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "slurm_templates" / "README.md",
+    ROOT / "containers" / "README.md",
     ROOT / "tests" / "data" / "slurm" / "README.md",
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-REPOSITORY_PATH = re.compile(r"`((?:embedkit|jobs|tests|benchmarks|docs|slurm_templates|requirements)/[\w./-]*)[`:]")
+FOLDERS = "embedkit|jobs|tests|benchmarks|docs|slurm_templates|requirements|containers"
+REPOSITORY_PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]*)[`:]")
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import create_run
 from embedkit.run import RunFolder
+from embedkit.storage import process_host
 from embedkit.storage.lock import Holder, require_held, run_lock
 from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
 
@@ -105,8 +105,8 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for holder in (
-        Holder(socket.gethostname(), ended.pid, "some boot 1", "a"),
-        Holder(socket.gethostname(), os.getpid(), "some boot 1", "b"),  # this process's id, but not this process
+        Holder(process_host(), ended.pid, "some boot 1", "a"),
+        Holder(process_host(), os.getpid(), "some boot 1", "b"),  # this process's id, but not this process
     ):
         path.write_bytes(msgspec.json.encode(holder))
         with run_lock(path, "testing"):
@@ -129,7 +129,7 @@ def test_a_lock_that_another_process_took_is_noticed(tmp_path: Path) -> None:
     with run_lock(path, "testing"):
         require_held(path)
         mine = path.read_bytes()
-        path.write_bytes(msgspec.json.encode(Holder(socket.gethostname(), os.getpid(), "some boot 1", "a")))
+        path.write_bytes(msgspec.json.encode(Holder(process_host(), os.getpid(), "some boot 1", "a")))
         with pytest.raises(EmbedkitError, match="another process took over while this one was suspended"):
             require_held(path)
         path.unlink()

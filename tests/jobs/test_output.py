@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from jobs.output import PIPE_WIDTH, new_console, print_error, print_json, print_lines
+from jobs.output import MANY, PIPE_WIDTH, new_console, print_error, print_json, print_lines, show_progress
 
 
 class Point(msgspec.Struct):
@@ -38,3 +38,20 @@ def test_tables_are_not_wrapped_in_a_pipe(capsys: pytest.CaptureFixture[str]) ->
     assert console.width == PIPE_WIDTH
     console.print("w " * 300)
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("terminal", "steps", "shown"), [(True, MANY, True), (True, MANY - 1, False), (False, 99, False)]
+)
+def test_many_steps_move_a_bar_on_a_terminal_only(
+    terminal: bool, steps: int, shown: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with show_progress("submitting jobs", steps) as advance:
+        for _ in range(steps):
+            advance()
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert (f"{steps}/{steps}" in err and "submitting jobs" in err) == shown
+    assert shown or not err

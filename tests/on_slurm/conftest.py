@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from embedkit.run import RunFolder
+from tests.conftest import embedkit, hash_request
 from tests.support.slurm.cluster import (
     SECONDS,
     Cluster,
@@ -28,6 +31,14 @@ def cluster(request: pytest.FixtureRequest) -> Cluster:
 def plain_cluster(request: pytest.FixtureRequest) -> Cluster:
     """Two nodes in the partition gpu, without accounting; shared by all workers."""
     return shared(request.config, "plain", accounting=False)
+
+
+@pytest.fixture(scope="session")
+def five_shards(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The request of the hash_run fixture with five shards, run on this machine."""
+    output = tmp_path_factory.mktemp("five")
+    embedkit("run", *hash_request(small_chats, tokenizer_only, output), "--shards", 5)
+    return RunFolder(output / "run")
 
 
 @pytest.fixture

@@ -78,7 +78,8 @@ def test_a_shipped_profile_of_another_site_is_refused_line_by_line(cluster: Clus
     found = refused(cluster, "h100", "embed")
     assert found["cpus"].endswith("[embed] cpus: at most 4")
     assert found["mem"].endswith("[embed] mem: at most 8000")
-    assert found["account"] == "there is no such account; [all] account: one of lab, root, small"
+    placeholder = "this is the shipped profile's placeholder, and you have an account of your own"
+    assert found["account"] == f"{placeholder}; [all] account: one of lab, root, small"
     assert "Invalid account" in found["sbatch"]
 
 

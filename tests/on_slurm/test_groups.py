@@ -1,5 +1,6 @@
 """gpus_per_job: one array task has several GPUs and embeds one shard on each, side by side."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from embedkit.embed.shard_file import durable_chunks
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submissions
-from tests.conftest import embedkit, hash_request, snapshot
+from tests.conftest import embedkit, snapshot
 from tests.support.slurm.chains import faults, file_times, live, logs, rerun, submit, wait_ended, wait_until
 from tests.support.slurm.cluster import Cluster
 
@@ -35,14 +36,6 @@ def pairs(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.toml"
     path.write_text(PAIRS)
     return path
-
-
-@pytest.fixture(scope="session")
-def five_shards(small_chats: Path, tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The same request with five shards, run on this machine."""
-    output = tmp_path_factory.mktemp("five")
-    embedkit("run", *hash_request(small_chats, tokenizer_only, output), "--shards", 5)
-    return RunFolder(output / "run")
 
 
 def workers(run: RunFolder) -> dict[int, psutil.Process]:
@@ -149,6 +142,9 @@ def test_stopped_group_continues_with_all_its_shards(
     for shard in (0, 1):
         assert outcomes(run, shard) == ["stopped", "finished"]
         assert Attempts(run, "embed", shard).attempts()[1].started.done >= 2
+    log = (run.logs / "embed-job-00000.log").read_text()
+    assert re.search(r"USR2: \d+ s left, the chunk in hand needs about \d s more: it is finished first", log)
+    assert "the work in hand is dropped" not in log
     assert not any(process.is_running() for process in left)
 
 

@@ -20,7 +20,8 @@ FAKE = """
 import os, pathlib
 from embedkit.engines.hash import HashEngine
 honest = HashEngine.__init__
-node, shard = os.environ.get("SLURMD_NODENAME", ""), os.environ.get("SLURM_ARRAY_TASK_ID", "")
+node, name = os.environ.get("SLURMD_NODENAME", ""), os.environ.get("SLURM_JOB_NAME", "")
+shard = os.environ.get("SLURM_ARRAY_TASK_ID") or ("1" if name.endswith(".embed-00001") else "")
 def start(self, settings):
     honest(self, settings)
     odd = pathlib.Path({folder!r}, "odd")
@@ -70,16 +71,18 @@ def test_rerun_avoids_the_node_with_a_different_made_up_gpu(
     assert Attempts(run, "embed", 1).attempts()[-1].node != attempt.node
 
 
+@pytest.mark.parametrize("array", ["true", "false"])
 def test_waiting_tasks_stay_off_a_node_with_a_made_up_gpu(
-    cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
+    array: str, cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     """One task at a time, so the node would be free for each of them."""
     environment = made_up_gpus(tmp_path / "gpus")
-    run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--preflight", "--num-gpus", 1, **environment)
+    options = ("--preflight", "--num-gpus", 1, "--profile", profile(tmp_path, f"array = {array}"))
+    run = submit(cluster, small_chats, tokenizer_only, tmp_path, *options, **environment)
     wait_ended(cluster, run)
     odd, last = (Attempts(run, "embed", shard).attempts()[-1] for shard in (1, 2))
     assert odd.error_code == "gpu-differs"
-    assert f"the array's waiting tasks will not start on {odd.node}" in logs(run, ["embed-00001.log"])
+    assert f"the waiting tasks of embed will not start on {odd.node}" in logs(run, ["embed-00001.log"])
     assert last.outcome == "finished"
     assert last.node != odd.node
 

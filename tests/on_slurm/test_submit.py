@@ -23,8 +23,10 @@ from safetensors.numpy import load_file
 
 from embedkit.run import RunFolder
 from jobs.profiles.load import TEMPLATES, load_profile, shipped
-from jobs.records.submissions import Submission, Submissions
+from jobs.records.submission import Submission
+from jobs.records.submissions import Submissions
 from jobs.submit.chain import whole_chain
+from jobs.submit.lanes import one_by_one
 from jobs.submit.script import make_script
 from tests.conftest import EMBEDKIT, ROOT, chat, embedkit, hash_request, needs_vllm, snapshot, write_chats
 from tests.support.slurm.chains import faults, file_times, jobs_of, live, logs, rerun, submit, wait_ended, wait_until
@@ -85,7 +87,8 @@ def tiny_account(cluster: Cluster) -> Iterator[str]:
 @pytest.mark.parametrize("name", shipped())
 def test_the_scripts_for_sbatch_are_the_golden_ones(name: str) -> None:
     run, site = RunFolder(Path("/runs/demo")), load_profile(name)
-    chain = whole_chain(100, 8, preflight=True)
+    chain = whole_chain(100, 8, preflight=True, as_array=site.stages["embed"].array)
+    chain = [one_by_one([job])[0] for job in chain]  # without an array: the first of the jobs of embed
     texts = [make_script(run, site, job).replace(shlex.quote(sys.executable), "PYTHON") for job in chain]
     text = "\n".join(f"--- {job.stage}\n{text}" for job, text in zip(chain, texts, strict=True))
     golden = GOLDEN / f"{name}.txt"
@@ -94,6 +97,7 @@ def test_the_scripts_for_sbatch_are_the_golden_ones(name: str) -> None:
         golden.write_text(text)
     assert text == golden.read_text()
     assert "wckey" not in text  # refused on sites that have none
+    assert ("--array" in text) == site.stages["embed"].array
 
 
 def test_a_wckey_is_asked_for_only_if_the_profile_has_one(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from requirements.setup.builds import check_machine
+from requirements.setup.builds import build_for, check_machine
 from requirements.setup.environment import COMPLETE, MADE, STAMP
 from requirements.setup.messages import SetUpError
 from tests.setup.conftest import Clone, contents, pretend_environment
@@ -189,3 +189,12 @@ def test_machine_without_wheels_is_refused(machine: dict[str, Any], message: str
 def test_python_that_is_too_old_is_named_at_once(clone: Clone) -> None:
     clone.program("old", "exit 1")
     assert "PYTHON=old is not" in clone.make(*PLAN, "PYTHON=old", code=2)
+
+
+def test_a_python_of_its_own_needs_no_gpu_build_on_the_login_node(tmp_path: Path) -> None:
+    """As where embed runs in a container."""
+    site = tmp_path / "site.toml"
+    site.write_text("[embed]\ngpus = 1\n")
+    assert build_for(str(site)) == "gpu"
+    site.write_text("[all]\npython = '/opt/embedkit/bin/python'\n[embed]\ngpus = 1\n")
+    assert build_for(str(site)) == "cpu"

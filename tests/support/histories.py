@@ -22,7 +22,7 @@ from embedkit.documents.schema import (
 from embedkit.engines.facts import EngineFacts
 from jobs.profiles.schema import Stage
 from jobs.records.attempts import Attempt, AttemptEvent
-from jobs.records.submissions import Submission
+from jobs.records.submission import Submission
 from jobs.report.observations import AttemptFiles, AttemptObservations, Inputs
 from jobs.slurm.accounting import JobRecord
 

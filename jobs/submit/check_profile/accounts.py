@@ -1,5 +1,6 @@
 """Check the account, the QOS, the wckey and the reservation of a profile."""
 
+import re
 from collections.abc import Iterator
 
 from jobs.profiles import Resources
@@ -8,10 +9,18 @@ from jobs.submit.account_limits import account_of, associations_of
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
 from jobs.submit.check_profile.wording import known_names
 
+PLACEHOLDER = re.compile(r"\bmy(project|lab)\b")
+"""What shipped profiles have in place of an account."""
+IS_PLACEHOLDER = "this is the shipped profile's placeholder, and you have an account of your own"
+
 
 def check_account(resources: Resources, site: Site) -> Iterator[Finding]:
     """Check that the user belongs to the account."""
     requested = f'"{resources.account}"' if resources.account else "none"
+    is_placeholder = bool(PLACEHOLDER.search(resources.account or ""))
+    if site.associations is None and is_placeholder:
+        yield warning("account", requested=requested, actual=IS_PLACEHOLDER, key="account", fix="your own")
+        return
     if site.associations is None:
         actual = "there is no accounting that requires one, or it does not answer"
         yield ok("account", requested=requested, actual=actual)
@@ -25,6 +34,7 @@ def check_account(resources: Resources, site: Site) -> Iterator[Finding]:
     elif account not in own:
         known = {row.get("Account", "") for row in site.associations}
         actual = f"{site.user} does not belong to it" if account in known else "there is no such account"
+        actual = IS_PLACEHOLDER if is_placeholder else actual
         fix = f"one of {listed(own)}" if own else "ask for access to one"
         yield level("account", requested=f'"{account}"', actual=actual, key="account", fix=fix)
     else:

@@ -1,18 +1,20 @@
 """Check every stage of a profile against the cluster. The checks are pure functions of a Site."""
 
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from embedkit.engines import default_engine
-from jobs.profiles import STAGES, Profile, Resources, Stage
+from jobs.profiles import KEY_OF_VARIABLE, STAGES, Profile, Resources, Stage
 from jobs.slurm import Site, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
 from jobs.submit.check_profile import accounts, gpu_models, limits, nodes, partition, whole_nodes
-from jobs.submit.check_profile.engine import check_engine, stage_device
+from jobs.submit.check_profile.engine import check_engine, stage_device, stage_engine
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
 Tables = Mapping[str, Mapping[str, object]]
+NOT_SLURMS = ("exclusive", "engine")
+"""Findings that are embedkit's own rules. Slurm would accept such jobs."""
+ACCEPTED = "sbatch --test-only accepts the job"
 
 
 def check_profile(profile: Profile) -> ProfileReport:
@@ -39,14 +41,16 @@ def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, te
     tables = _tables(profile)
     report: list[StageFinding] = []
     for stage in stages:
-        findings = list(check_stage(stage, profile.stages[stage], site, hosts))
+        findings = [*_from_variables(profile, stage), *check_stage(stage, profile.stages[stage], site, hosts)]
         if stage == "preflight":
             embed = profile.stages["embed"]
             findings += gpu_models.check_preflight_model(profile.stages[stage], embed, site, hosts)
         if stage == "embed" and test_only:
-            findings.append(check_engine(profile.stages[stage], default_engine(), stage_device(profile.stages[stage])))
+            resources = profile.stages[stage]
+            findings.append(check_engine(resources, stage_engine(resources), stage_device(resources)))
         if test_only:
-            findings.append(run_test_only(profile, stage))
+            tested = run_test_only(profile, stage)
+            findings = [*_unless_site_chooses(findings, profile.stages[stage], tested), tested]
         report += [_of_stage(stage, finding, tables) for finding in findings]
     has_refused = any(finding.level == "refused" for finding in report)
     return ProfileReport(profile=str(profile.path), ok=not has_refused, findings=tuple(report))
@@ -87,6 +91,37 @@ def check_stage(stage: Stage, resources: Resources, site: Site, hosts: nodes.Hos
         yield from gpu_models.check_gpu_models(resources, site, hosts)
         yield limits.check_shards(resources, site)
         yield from limits.check_running_shards(resources, site)
+
+
+def _unless_site_chooses(findings: Iterable[Finding], resources: Resources, tested: Finding) -> Iterator[Finding]:
+    """The findings; without a refusal of the default partition if the site chooses another one, and accepts the job.
+
+    Where a profile names no partition, a plugin of the site may choose it, by the constraint or the QOS.
+    """
+    chooses = resources.partition is None and tested.level == "ok"
+    for finding in findings:
+        if not chooses or finding.level != "refused" or finding.what in NOT_SLURMS:
+            yield finding
+        elif finding.what == "partition":
+            yield replace(
+                finding, level="note", actual=f"{finding.actual}, and the site chooses one: {ACCEPTED}", fix=""
+            )
+        else:
+            yield replace(finding, level="warning", actual=f"{finding.actual}; but {ACCEPTED}")
+
+
+def _from_variables(profile: Profile, stage: Stage) -> Iterator[Finding]:
+    """Note the keys that environment variables fill."""
+    for name, value in profile.variables.items():
+        key = KEY_OF_VARIABLE[name]
+        if key not in _keys_of(stage, _tables(profile)):
+            yield note(key, requested=f'"{value}"', actual=f"from {name}")
+
+
+def _keys_of(stage: Stage, tables: Tables) -> set[str]:
+    """The keys that the file sets for a stage."""
+    names = ("all", "embed", stage) if stage == "preflight" else ("all", stage)
+    return {key for name in names for key in tables.get(name, {})} | ({"time"} if stage == "preflight" else set())
 
 
 def _check_partition(

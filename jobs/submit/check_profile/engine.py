@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from embedkit.documents import Device, EngineName
-from embedkit.engines import Find, InstalledEngine, installed_engine
+from embedkit.engines import Find, InstalledEngine, default_engine, installed_engine
 from embedkit.errors import UsageError
 from jobs.profiles import Profile, Resources
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
@@ -21,10 +21,16 @@ def stage_device(resources: Resources) -> Device:
     return "cuda" if resources.gpu_count else "cpu"
 
 
+def stage_engine(resources: Resources) -> EngineName:
+    """The engine for a stage if none was typed: what is installed here, or vLLM for GPUs with a `python` of its own."""
+    return "vllm" if resources.python is not None and resources.gpu_count else default_engine()
+
+
 def check_engine(resources: Resources, engine: EngineName, device: Device, find: Find = installed_engine) -> Finding:
     """Compare the GPUs of a task of embed with the engine, its device, and the build that is installed here.
 
-    Jobs use the Python of this process, so they have the same build. `fix` has the commands to type.
+    Jobs use the Python of this process, so they have the same build, unless the profile names one (`python`). What that
+    has cannot be seen here. `fix` has the commands to type.
 
     Args:
         resources: what a task of embed requests.
@@ -36,6 +42,8 @@ def check_engine(resources: Resources, engine: EngineName, device: Device, find:
     requested = f"{gpus or 'no'} GPU{'s' * (gpus != 1)}"
     if engine == "hash":
         return (note if gpus else ok)("engine", requested=requested, actual="the hash engine uses no GPU")
+    if resources.python is not None:
+        return _check_own_python(resources, resources.python, engine, device, requested)
     found = find(engine)
     here = f"{found.text} in {sys.prefix}"
     if device == "cuda" and not gpus:
@@ -52,6 +60,17 @@ def check_engine(resources: Resources, engine: EngineName, device: Device, find:
         actual = "the run is to be embedded on CPUs (--device cpu), so they will idle"
         return warning("engine", requested=requested, actual=actual, fix="use a profile without GPUs in [embed]")
     return ok("engine", requested=requested, actual=f"{here} can use {'them' if gpus else 'CPUs'}")
+
+
+def _check_own_python(resources: Resources, python: str, engine: EngineName, device: Device, requested: str) -> Finding:
+    """The finding for a stage whose Python has an environment of its own, such as a container's."""
+    if device == "cuda" and not resources.gpu_count:
+        actual = "the run is to be embedded on GPUs (--device cuda)"
+        return refused("engine", requested=requested, actual=actual, fix=f"write {GPUS_IN_PROFILE}")
+    if device == "cpu" and resources.gpu_count:
+        actual = "the run is to be embedded on CPUs (--device cpu), so they will idle"
+        return warning("engine", requested=requested, actual=actual, fix="use a profile without GPUs in [embed]")
+    return ok("engine", requested=requested, actual=f"{engine} of {python}, which the preflight checks")
 
 
 def refuse_engine(profile: Profile, engine: EngineName, device: Device, find: Find = installed_engine) -> str:

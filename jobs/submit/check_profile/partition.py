@@ -9,6 +9,9 @@ from jobs.submit.account_limits import account_of, qos_of
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
 from jobs.submit.check_profile.wording import known_names
 
+SHORT_MINUTES = 60
+"""A default limit below this is a warning, if more can be requested: sites mean it for tests."""
+
 
 def missing(resources: Resources, site: Site, name: str) -> Finding:
     """The finding for a partition that the cluster does not have."""
@@ -89,6 +92,9 @@ def _check_default_time(resources: Resources, partition: Partition) -> Finding:
     if limit * 60 <= resources.signal_seconds:
         fix = f"more: Slurm signals a task {resources.signal_seconds} s before its limit"
         return refused("time", requested="none", actual=actual, key="time", fix=fix)
+    if limit < min(SHORT_MINUTES, minutes_of(partition.get("MaxTime")) or SHORT_MINUTES):
+        fix = "set it: a task that reaches its limit starts again, and loads the model again"
+        return warning("time", requested="none", actual=actual, key="time", fix=fix)
     return note("time", requested="none", actual=actual)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from embedkit.run import RunFolder
@@ -16,16 +17,18 @@ from jobs.submit.script import make_script
 def run_test_only(profile: Profile, stage: Stage) -> Finding:
     """Run sbatch --test-only on a stage's script. It submits nothing and waits for nothing."""
     indices = (0,) if stage == "embed" else None
-    text = make_script(
-        RunFolder(Path.cwd() / "output" / "check"), profile, ChainJob(stage, indices=indices, parallel=1)
-    )
+    job = ChainJob(stage, indices=indices, parallel=1, as_array=stage != "embed" or profile.stages[stage].array)
+    text = make_script(RunFolder(Path.cwd() / "output" / "check"), profile, job)
     with tempfile.TemporaryDirectory() as folder, own_environment():
         path = Path(folder) / f"{stage}.sh"
         path.write_text(text)
         code, out, err = run_sbatch("--test-only", str(path), while_waiting=_report, seconds=TIMEOUT_SECONDS)
     if code is None:
         return warning("sbatch", requested="--test-only", actual=f"no answer in {TIMEOUT_SECONDS} s")
-    return parse_test_only(code, out + err)
+    finding = parse_test_only(code, out + err)
+    if job.array and finding.level == "refused" and "array" in finding.actual.lower():
+        return replace(finding, key="array", fix="false, if this site refuses job arrays")
+    return finding
 
 
 def _report(seconds: float) -> bool:

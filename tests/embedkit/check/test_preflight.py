@@ -122,6 +122,7 @@ def test_pythons_that_differ_in_the_last_number_pass() -> None:
     assert version_problems({"python": "3.11.2"}, {"python": "3.11.9"})[0] == []
     fatal, _ = version_problems({"python": "3.11.2"}, {"python": "3.12.2"})
     assert fatal == ["python 3.12.2 here, 3.11.2 where it was submitted"]
+    assert version_problems({"python": "3.11.2"}, {"python": "3.12.2"}, own_python=True) == ([], fatal)
     assert version_problems({"torch": "2.9", "gone": "1"}, {"torch": ""}) == (
         *([], ["torch (missing) here, 2.9 where it was submitted"]),
     )

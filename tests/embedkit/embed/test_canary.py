@@ -3,6 +3,7 @@
 The hash engine plays the misbehaviour, see tests/support/misbehave/: a test cannot have a bad GPU.
 """
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -81,9 +82,7 @@ def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared_run: Run
     failed = misbehaving(kind, *resume, EMBEDKIT_WATCHDOG_SECONDS="2")
     assert failed.returncode == 1
     assert time.monotonic() - began < 100
-    if kind == "hang":
-        assert "embed-00000 failed: no progress for 2 s, while embedding ids " in failed.stderr
-        assert "(shard 0)" in failed.stderr
+    assert re.search(r"embed-00000 failed: no progress for \d s, while embedding ids .* \(shard 0\)", failed.stderr)
     log = (prepared_run.logs / "embed-00000.log").read_text()
     assert "tests/support/misbehave/sitecustomize.py" in log  # where it hung
     embedkit(*resume)

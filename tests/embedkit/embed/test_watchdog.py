@@ -1,173 +1,119 @@
-"""A process that was suspended and seemed dead, or an orphan of a killed parent, continues and damages nothing.
+"""The watchdog, in real processes: it ends one that hangs, and not one that was suspended for longer than its limit."""
 
-Real processes stop themselves with SIGSTOP at their K-th durable step (tests/support/crash/). Another process does
-their work meanwhile. Then they continue.
-"""
-
+import logging
+import multiprocessing
 import os
-import shutil
+import re
 import signal
-import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from embedkit.check.verify import verify
-from embedkit.run import RunFolder
-from tests.conftest import EMBEDKIT, ROOT, embedkit, hash_request, snapshot
-from tests.end_to_end.test_kill import CRASH
+from embedkit.embed.watchdog import OVERRIDE, Watchdog
 
-pytestmark = pytest.mark.slow  # whole runs, again and again
-
-Started = "subprocess.Popen[str]"
-
-
-def start(*arguments: object, stop_at: int) -> Started:
-    """Start a command whose processes stop at that step."""
-    return subprocess.Popen(
-        [*EMBEDKIT, *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": CRASH, "EMBEDKIT_TEST_STOP_AT": str(stop_at)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+LIMIT = 0.7
+HANGS = {
+    "hang": lambda: time.sleep(600),
+    "hang-in-python": lambda: [None for _ in iter(int, 1)],
+    "hang-holding": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
+}
 
 
-def stopped(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """The processes among these that are stopped."""
-    found = []
-    for process in processes:
-        try:
-            if process.status() == psutil.STATUS_STOPPED:
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+class Watched:
+    """A process of its own session that does some work under the watchdog. Forked, so that it starts at once."""
 
+    def __init__(self, kind: str, folder: Path) -> None:
+        self._output = folder / f"{kind}-{time.monotonic_ns()}.log"
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(kind,))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+        while not self._output.exists() or "begins" not in self._output.read_text():
+            time.sleep(0.01)
 
-def tree(started: Started) -> list[psutil.Process]:
-    process = psutil.Process(started.pid)
-    return [process, *process.children(recursive=True)]
+    def _run(self, kind: str) -> None:
+        os.setsid()
+        fd = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        sys.stderr = os.fdopen(2, "w", buffering=1)
+        logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+        os.environ[OVERRIDE] = str(LIMIT)
+        with Watchdog() as watchdog:
+            watchdog.heartbeat("embedding ids 0 to 9", 600)
+            logging.info("begins")
+            HANGS.get(kind, self._work)()
+        logging.info("finished")
 
+    def _work(self) -> None:
+        while not self._output.with_suffix(".end").exists():
+            time.sleep(0.01)
 
-def wait_until_one_stops(started: Started) -> list[psutil.Process]:
-    """The process and its descendants, once one of them is stopped."""
-    deadline = time.monotonic() + 120
-    while started.poll() is None and time.monotonic() < deadline:
-        processes = tree(started)
-        if stopped(processes):
-            return processes
-        time.sleep(0.05)
-    raise AssertionError(f"nothing stopped: {started.poll()}")
+    def finish(self) -> None:
+        """Let the work of a process that does not hang end."""
+        self._output.with_suffix(".end").touch()
 
-
-def resume(started: Started) -> tuple[int, str]:
-    """Continue its processes, as often as one stops, until all have ended."""
-    deadline = time.monotonic() + 120
-    while started.poll() is None:
-        assert time.monotonic() < deadline
-        for process in stopped(tree(started)):
-            process.send_signal(signal.SIGCONT)
-        time.sleep(0.05)
-    return started.returncode, started.communicate()[1]
-
-
-def is_clean(run: RunFolder) -> bool:
-    """Whether the run has no file that no manifest names."""
-    shards = [len(list(shard.iterdir())) for shard in (run.embeddings / "shards").iterdir()]
-    return shards == [3, 3, 3] and not list(run.path.rglob("*.tmp")) and not list(run.path.rglob("*.lease"))
+    def end(self) -> tuple[int | None, str]:
+        """Wait for the end. Returns the exit code and the output."""
+        self._process.join(30)
+        return self._process.exitcode, self._output.read_text()
 
 
 @pytest.fixture
-def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy of the finished run without its shard 1 and what was merged."""
-    run = RunFolder(tmp_path / "run")
-    shutil.copytree(hash_run.path, run.path)
-    for path in (run.view_matrix("combined"), run.metadata, run.success):
-        path.unlink()
-    for folder in (run.by_source, run.shard(1)):
-        shutil.rmtree(folder)
-    return run
+def start(tmp_path: Path) -> Iterator[Callable[[str], Watched]]:
+    started: list[Watched] = []
+
+    def start_one(kind: str) -> Watched:
+        started.append(Watched(kind, tmp_path))
+        return started[-1]
+
+    yield start_one
+    for watched in started:
+        if watched.end()[0] is None:
+            os.killpg(watched.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("step", [1, 12, 29, 31, 32])
-def test_an_embed_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
-    """A second attempt finishes the shard, and the run is merged, before the first continues."""
-    first = start("embed", prepared.path, "--shard", 1, stop_at=step)
-    wait_until_one_stops(first)
-    assert not prepared.shard_manifest(1).exists()
-    embedkit("embed", prepared.path)
-    embedkit("merge", prepared.path)
-    success = prepared.success.read_bytes()
-    code, error = resume(first)
-    assert code == 0, error
-    assert snapshot(prepared) == snapshot(hash_run)
-    assert prepared.success.read_bytes() == success
-    assert verify(prepared).ok
-    assert is_clean(prepared)
+Start = Callable[[str], Watched]
 
 
-@pytest.mark.parametrize("step", [2, 5, 8])
-def test_a_prepare_that_seemed_dead(
-    step: int, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
-) -> None:
-    """Two processes make the same part: the lock of the first was removed by hand."""
-    request = hash_request(small_chats, tokenizer_only, tmp_path)
-    run = RunFolder(tmp_path / "run")
-    first = start("prepare", *request, "--workers", 1, stop_at=step)
-    wait_until_one_stops(first)
-    for lease in run.parts.glob("*.lease"):
-        lease.unlink()
-    embedkit("prepare", *request, "--resume", "--workers", 1)
-    embedkit("embed", run.path)
-    embedkit("merge", run.path)
-    code, error = resume(first)
-    assert code in (0, 1, 2)
-    assert "Traceback" not in error
-    assert snapshot(run) == snapshot(hash_run)
-    assert verify(run).ok
-    assert is_clean(run)
+def test_a_process_that_hangs_ends_whatever_it_hangs_in(start: Start) -> None:
+    hanging = {kind: start(kind) for kind in ("hang", "hang-in-python", "hang-holding")}
+    for kind, process in hanging.items():
+        code, output = process.end()
+        assert code == (-signal.SIGKILL if kind == "hang-holding" else 1)
+        assert " ERROR no progress for " in output
+        assert "while embedding ids 0 to 9" in output
+        assert f'File "{__file__}", line ' in output  # where it hung
+        assert ("the interpreter is blocked" in output) == (kind == "hang-holding")
 
 
-@pytest.mark.parametrize("step", [1, 2, 9, 20])
-def test_a_merge_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
-    embedkit("embed", prepared.path)
-    first = start("merge", prepared.path, stop_at=step)
-    wait_until_one_stops(first)
-    (prepared.embeddings / "merge.lease").unlink()
-    embedkit("merge", prepared.path)
-    success = prepared.success.read_bytes()
-    code, error = resume(first)
-    assert code in (0, 1)
-    assert "Traceback" not in error
-    if step == 1:  # it had not started, and finds everything done
-        assert prepared.success.read_bytes() == success
-    assert snapshot(prepared) == snapshot(hash_run)
-    assert verify(prepared).ok
-    assert is_clean(prepared)
+def test_suspended_process_is_not_ended_for_the_pause(start: Start) -> None:
+    """The whole job is stopped, or one process alone, longer than the limit and its grace. A hang ends all the same."""
+    stops = [(start("work"), os.killpg), (start("work"), os.kill), (start("hang"), os.killpg)]
+    for _ in range(2):
+        for process, send in stops:
+            send(process.pid, signal.SIGSTOP)
+        time.sleep(2.2 * LIMIT)
+        for process, send in stops:
+            send(process.pid, signal.SIGCONT)
+    for process, _send in stops[:2]:
+        process.finish()
+    for process, _send in stops[:2]:
+        code, output = process.end()
+        assert (code, output.count("finished"), output.count("ERROR")) == (0, 1, 0)
+    code, output = stops[2][0].end()
+    assert (code, output.count("ERROR no progress")) == (1, 1)
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-def test_an_orphan_of_a_killed_run(at_once: bool, prepared: RunFolder, hash_run: RunFolder) -> None:
-    """The queue is killed during embed and a new one starts. The orphan continues at once, or when all is done."""
-    resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared.path.parent]
-    killed = start(*resume, stop_at=12)
-    processes = wait_until_one_stops(killed)
-    orphans = stopped(processes)
-    assert any("embed" in path.name for path in prepared.logs.iterdir())
-    killed.kill()
-    killed.wait()
-    again = subprocess.Popen([*EMBEDKIT, *map(str, resume)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    if not at_once:
-        assert again.wait(120) == 0
-    for orphan in orphans:
-        orphan.send_signal(signal.SIGCONT)
-    assert again.wait(120) == 0
-    psutil.wait_procs(processes, timeout=20)
-    assert not any(process.is_running() for process in orphans)
-    assert snapshot(prepared) == snapshot(hash_run)
-    assert verify(prepared).ok
-    assert is_clean(prepared)
+def test_signals_to_the_whole_job_leave_the_watchdog_alone(start: Start) -> None:
+    process = start("hang")
+    (child,) = psutil.Process(process.pid).children()
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT, signal.SIGHUP):
+        child.send_signal(number)
+    assert child.is_running()
+    os.kill(process.pid, signal.SIGKILL)
+    child.wait(10)  # it ends with its parent

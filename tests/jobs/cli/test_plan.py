@@ -41,6 +41,18 @@ def test_without_shards_the_plan_has_as_many_as_fit(
     assert re.search(r"^embed +8 ", enough, re.MULTILINE)
 
 
+def test_without_arrays_the_plan_shows_one_of_the_jobs(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+    text = SMALL + "array = false\n"
+    command = [*request(small_chats, tokenizer_only, tmp_path, text), "--num-gpus", 24, "--dry-run", "--scripts"]
+    plan = embedkit(*command, **recorded_site(tmp_path / "bin")).stdout
+    assert lines(plan, "shards ") == ["shards   24 shards would be the default; 18 fit MaxSubmit of account small (20)"]
+    assert re.search(r"^embed +18 +18 ", plan, re.MULTILINE)
+    assert lines(plan, "---") == ["--- prepare", "--- embed (the first of 18 jobs)", "--- merge"]
+    assert "#SBATCH --job-name=run.embed-00000\n" in plan
+    assert re.search(r"-m jobs\.node\.job embed \S+ --shard 0$", plan, re.MULTILINE)
+    assert "--array" not in plan
+
+
 def test_a_plan_warns_of_typed_shards_that_do_not_fit(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     site = recorded_site(tmp_path / "bin")
     command = request(small_chats, tokenizer_only, tmp_path)

@@ -23,7 +23,8 @@ from jobs.monitor.schema import Overview
 from jobs.monitor.screen import LEAST_ROWS, all_lines, screen
 from jobs.profiles.schema import Resources
 from jobs.records.attempts import NO_EXIT_RECORD, Attempt, AttemptEvent
-from jobs.records.submissions import LiveTask, Submission, new_submission
+from jobs.records.submission import Submission, new_submission
+from jobs.records.submissions import LiveTask
 from jobs.slurm.accounting import JobRecord
 from jobs.slurm.client import Task as QueueTask
 from tests.support.fuzzing import tries
@@ -101,13 +102,16 @@ def test_done_comes_from_files_and_running_from_the_queue(queue: Queue, known: d
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        ({"attempts": [attempt("failed", "no memory\nmore")]}, ("failed", "no memory more")),
+        ({"attempts": [attempt("failed", "no memory\nmore")]}, ("failed", "no memory; more")),
         ({"attempts": [attempt("cancelled")]}, ("cancelled", "cancelled while it ran")),
         ({"attempts": [attempt("stopped", "SIGUSR2")]}, ("failed", "stopped by SIGUSR2, and not queued again")),
         ({"attempts": [attempt("stopped", "SIGUSR2", NOW - 3)]}, ("unknown", "just now")),
         ({"attempts": [attempt("finished")]}, ("failed", "missing or damaged")),
         ({"attempts": [attempt("finished")], "problem": "merge rejected it: x"}, ("failed", "merge rejected it: x")),
-        ({"attempts": [attempt(None)], "records": [record("NODE_FAIL")]}, ("failed", NO_EXIT_RECORD)),
+        (
+            {"attempts": [attempt(None)], "records": [replace(record("NODE_FAIL"), node="n3")]},
+            ("failed", "it ended without an exit record: n3 was lost"),
+        ),
         ({"attempts": [attempt(None)], "records": [record("FAILED")], "error": "Killed"}, ("failed", "Killed")),
         ({"attempts": [attempt(None)]}, ("failed", NO_EXIT_RECORD)),
         ({"attempts": [attempt(None, when=NOW - 5)]}, ("unknown", "just now")),

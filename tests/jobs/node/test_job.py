@@ -1,4 +1,4 @@
-"""What a job records of its end: an exit record with the error's code, also where a worker raised the error."""
+"""Which shards a job has, and its exit record: it has the error's code, also where a worker raised the error."""
 
 import socket
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from embedkit.errors import CanaryMoved, EmbedkitError, PreflightFailed
 from embedkit.run import RunFolder
 from jobs.node import job as job_module
-from jobs.node.job import SlurmJob
 from jobs.node.node_folders import folder_prefix
+from jobs.node.slurm_job import SlurmJob
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.records.attempts import Attempts
 
@@ -33,7 +33,7 @@ def test_exit_record_has_the_errors_code(
     def fail(path: Path) -> None:
         raise error
 
-    monkeypatch.setattr(job_module, "analyze_task", fail)
+    monkeypatch.setattr("jobs.node.slurm_job.analyze_task", fail)
     assert SlurmJob("analyze", run).run() == 1
     (attempt,) = Attempts(run, "analyze").attempts()
     assert (attempt.outcome, attempt.why, attempt.error_code) == ("failed", why, code)
@@ -43,7 +43,7 @@ def test_exit_record_has_the_errors_code(
 def test_worker_passes_on_its_error_code(
     error: Exception, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(run: Path, shard: int, allow_mixed: bool) -> None:
+    def fail(*arguments: object) -> None:
         raise error
 
     monkeypatch.setattr("jobs.node.worker.embed_task", fail)
@@ -57,8 +57,43 @@ def test_stages_without_an_engine_clean_the_node_too(tmp_path: Path, monkeypatch
     run = RunFolder(tmp_path / "run")
     run.logs.mkdir(parents=True)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
-    monkeypatch.setattr(job_module, "analyze_task", lambda _: None)
+    monkeypatch.setattr("jobs.node.slurm_job.analyze_task", lambda _: None)
     folder = tmp_path / "node" / f"{folder_prefix()}task-{socket.gethostname()}+{2**22 + 1}+0123456789ab"
     folder.mkdir(parents=True)
     assert SlurmJob("analyze", run).run() == 0
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "index", "shards"),
+    [
+        (["--shard", "17"], None, (17,)),
+        ([], 17, (17,)),
+        (["--shards", "16-18", "--per-job", "4"], None, (16, 17, 18)),
+        (["--shards", "3,9,16-18", "--per-job", "2"], 16, (16, 17)),
+    ],
+)
+def test_shards_are_named_or_follow_from_the_array_index(
+    arguments: list[str], index: int | None, shards: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[int, ...]] = []
+    monkeypatch.setattr(job_module, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(job_module, "enter_job", lambda _: None)
+    monkeypatch.setattr(SlurmJob, "run", lambda job: made.append(tuple(getattr(job, "_open", [job._shard]))) or 0)
+    monkeypatch.setattr("sys.argv", ["job", "embed", str(tmp_path), *arguments])
+    for name, value in (("SLURM_ARRAY_JOB_ID", "9"), ("SLURM_ARRAY_TASK_ID", str(index))):
+        monkeypatch.delenv(name, raising=False)
+        if index is not None:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="0"):
+        job_module.main()
+    assert made == [shards]
+
+
+def test_embed_without_a_shard_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_module, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(job_module, "enter_job", lambda _: None)
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    monkeypatch.setattr("sys.argv", ["job", "embed", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        job_module.main()

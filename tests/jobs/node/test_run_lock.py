@@ -1,6 +1,9 @@
 """A job takes over the run lock of a job that has ended, and only then."""
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -11,10 +14,41 @@ from embedkit.job import JobContext
 from embedkit.storage.lock import Holder, release_ended, run_lock
 from jobs.slurm.client import state_of
 from jobs.slurm.states import may_run
+from tests.conftest import ROOT
+
+
+def in_containers(count: int, code: str) -> list[str]:
+    """The lines that Python code prints in PID namespaces of its own, which exist at the same time."""
+    unshare = ["unshare", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if (tried := subprocess.run([*unshare, "true"], capture_output=True, text=True)).returncode:
+        pytest.skip(f"no namespaces here: {tried.stderr.strip()}")
+    command = [*unshare, sys.executable, "-c", f"{code}; input()"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    started = [subprocess.Popen(command, text=True, cwd=ROOT, **pipes) for _ in range(count)]
+    lines = [process.stdout.readline() for process in started if process.stdout is not None]
+    for process in started:
+        process.communicate("\n", timeout=30)
+    return lines
 
 
 def held_elsewhere(path: Path, job: str, restart: str = "0") -> None:
     path.write_bytes(msgspec.json.encode(Holder(f"not-{socket.gethostname()}", 1, "then", "token", job, restart)))
+
+
+def test_a_lock_of_this_host_counts_as_held_inside_a_container(tmp_path: Path) -> None:
+    """There no process of the host can be seen, and one with the same id is a different one."""
+    path = tmp_path / "merge.lease"
+    start = "from pathlib import Path; from embedkit.storage import holder_of"
+    with run_lock(path, "merging this run"):
+        seen = in_containers(1, f"{start}; print(holder_of(Path({str(path)!r})), flush=True)")
+        assert f"pid={os.getpid()}" in seen[0]
+
+
+def test_processes_of_two_containers_never_have_one_name() -> None:
+    """Both have the process id 1, and a stand-in lets them start in the same hundredth of a second."""
+    start = "from jobs.node import node_folders; node_folders.process_start = lambda pid: 'then'"
+    first, second = in_containers(2, f"{start}; print(node_folders.process_name(1), flush=True)")
+    assert first != second
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from jobs.profiles.schema import Resources, Stage
 from jobs.records.attempts import AttemptEvent, EventKind
 from jobs.records.find_line import LineFinder
 from jobs.records.live import LiveReader, adopt_found
-from jobs.records.submissions import Submission, Submissions, new_submission, now, seconds_since_epoch
+from jobs.records.submission import Submission, new_submission, now, seconds_since_epoch
+from jobs.records.submissions import Submissions
 from jobs.slurm.client import Task
 from jobs.slurm.find_jobs import Found
 

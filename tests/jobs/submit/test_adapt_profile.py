@@ -1,18 +1,22 @@
 """Which nodes a rerun excludes: where the canary moved (by code or, in older runs, by message), or the GPU differs."""
 
 import os
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from embedkit.documents.codec import sealed
-from embedkit.errors import CanaryMoved, EngineDiffers, GpuDiffers
+from embedkit.errors import CanaryMoved, EngineDiffers, GpuDiffers, GpuHeld
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
+from jobs.profiles import sbatch_parameters
 from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources
 from jobs.records.attempts import Attempts
-from jobs.records.submissions import Submissions, new_submission
+from jobs.records.submission import new_submission
+from jobs.records.submissions import Submissions
+from jobs.slurm import JobRecord
 from jobs.submit.adapt_profile import _nodes_with_moved_canary, adapt_profile
 from jobs.submit.submit_missing import _failures
 
@@ -63,6 +67,58 @@ def test_nodes_with_a_different_gpu_are_excluded(run: RunFolder, monkeypatch: py
     run.preflight.touch()
     os.utime(run.preflight, (2e9, 2e9))  # a newer preflight may be of the other model
     assert excluded(run, monkeypatch) == (None, None)
+
+
+def test_without_mem_a_rerun_says_that_it_cannot_raise_it(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site.toml").write_text("[embed]\ncpus = 2\n")
+    site = load_profile(str(tmp_path / "site.toml"))
+    assert "mem" not in sbatch_parameters(site.stages["embed"])
+    asked = new_submission("embed", "0-2", "", "submit", "test", site.stages["embed"])
+    Submissions(run).add(msgspec.structs.replace(asked, what="submitted", job="7"))
+    ended = [JobRecord(job="7", index=1, state="OUT_OF_MEMORY", exit_code="0:125", node="n1")]
+    monkeypatch.setattr("jobs.submit.adapt_profile.history", lambda jobs: ended)
+    adapted, lines = adapt_profile(run, site, [0, 1, 2], True)
+    assert adapted.stages == site.stages
+    assert lines[0].startswith("nothing for shards 1, which ran out of memory: the profile sets no mem, so the site")
+
+
+def test_nodes_with_a_held_gpu_are_excluded_for_a_day(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.submit.adapt_profile.partition_nodes", lambda _: {"g7", "g8", "n1"})
+    failed_on(run, "g7", GpuHeld.code, monkeypatch)
+    failed_on(run, "n1", "", monkeypatch)
+    failed_on(run, "g8", GpuHeld.code, monkeypatch, shard=None)
+    assert excluded(run, monkeypatch) == ("g7,g8", "g7,g8")
+    assert excluded(run, monkeypatch, avoid_gpus=False) == ("g7,g8", "g7,g8")  # also with --allow-mixed
+    monkeypatch.setattr("jobs.submit.adapt_profile.partition_nodes", lambda _: {"g7", "g8"})
+    assert excluded(run, monkeypatch) == (None, None)  # no other node is left
+    monkeypatch.setattr("jobs.submit.adapt_profile.HELD_SECONDS", -60.0)
+    assert excluded(run, monkeypatch) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "why", "more"),
+    [
+        ("0:9", "", True),
+        ("0:24", "", False),  # SIGXCPU
+        ("1:0", "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB", False),
+    ],
+)
+def test_only_a_lack_of_memory_gives_more_memory(
+    exit_code: str, why: str, more: bool, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = new_submission("embed", "0-2", "", "submit", "test", Resources(mem=9000))
+    Submissions(run).add(msgspec.structs.replace(asked, what="submitted", job="7"))
+    (run.logs / "embed-00001.log").write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch\n")
+    attempts = Attempts(run, "embed", 1)
+    attempts.add("started", 0, "")
+    if why:
+        attempts.add("failed", 0, why)
+    record = JobRecord(job="7", index=1, state="FAILED", exit_code=exit_code)
+    monkeypatch.setattr("jobs.submit.adapt_profile.history", lambda jobs: [record])
+    adapted, _ = adapt_profile(run, load_profile("test"), [1], more_memory=True)
+    assert (adapted.stages["embed"].mem == 13500) == more
 
 
 def test_changed_versions_exclude_no_node(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

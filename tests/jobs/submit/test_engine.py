@@ -11,7 +11,7 @@ from embedkit.documents.schema import Device, EngineName
 from embedkit.engines.installed import EVERYWHERE, Find, InstalledEngine, default_engine
 from embedkit.errors import UsageError
 from jobs.profiles.schema import Profile, Resources
-from jobs.submit.check_profile.engine import check_engine, refuse_engine, stage_device
+from jobs.submit.check_profile.engine import check_engine, refuse_engine, stage_device, stage_engine
 
 BUILDS: dict[str, tuple[str, frozenset[Device]]] = {
     "none": ("", frozenset()),
@@ -97,6 +97,16 @@ def test_an_environment_that_make_made_is_left_as_it_is(tmp_path: Path, monkeypa
 def test_an_engine_that_modules_may_bring_is_a_warning() -> None:
     resources = Resources(gpus=1, modules=("vllm/0.24",))
     assert check_engine(resources, "vllm", "cuda", finds("none")).level == "warning"
+
+
+def test_the_build_of_a_python_of_its_own_is_left_to_preflight() -> None:
+    """As in a container: the login node may have the build for CPUs, or none."""
+    gpus, none = Resources(gpus=1, python="/opt/python"), Resources(python="/opt/python")
+    assert (stage_engine(gpus), stage_device(gpus)) == ("vllm", "cuda")
+    found = check_engine(gpus, "vllm", "cuda", finds("none"))
+    assert (found.level, found.actual) == ("ok", "vllm of /opt/python, which the preflight checks")
+    assert check_engine(none, "vllm", "cuda", finds("gpu")).level == "refused"
+    assert check_engine(gpus, "vllm", "cpu", finds("none")).level == "warning"
 
 
 def test_each_refusal_says_where_and_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import pytest
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.profiles.schema import Resources
-from jobs.records.submissions import Submission, Submissions, new_submission
+from jobs.records.submission import Submission, new_submission
+from jobs.records.submissions import Submissions
 from jobs.slurm.client import Task
 from jobs.slurm.sbatch_call import SbatchAnswer
 from jobs.submit import find_submitted

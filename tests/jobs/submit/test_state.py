@@ -12,14 +12,15 @@ from msgspec.structs import replace as replace_fields
 
 from embedkit.documents.codec import encode_line, read, sealed, write
 from embedkit.documents.schema import RunConfig, ShardManifest
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld
 from embedkit.job import JobContext
 from embedkit.run import RunFolder
 from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources, Stage
-from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, Attempts
+from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, NO_PROGRESS, Attempts
 from jobs.records.groups import group_of, groups
-from jobs.records.submissions import COMMENT_PREFIX, LiveTask, Submissions, new_submission
+from jobs.records.submission import COMMENT_PREFIX, new_submission
+from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import (
     Task,
     array_indices,
@@ -339,7 +340,7 @@ def test_tasks_are_found_by_their_job_or_by_the_tag_in_their_comment(run: RunFol
         Task("8", None, "PENDING", "Priority", "", "embedkit-"),
         Task("9", None, "PENDING", "Priority", "", "(null)"),
     ]
-    assert record.live(queue) == [LiveTask(queue[0], "embed", (0,))]
+    assert record.live(queue) == [LiveTask(queue[0], "embed", (0,), ("4",))]
     assert record.last("embed") is None
     assert asked.indices == (0, 1, 2)
     assert asked.dependency_ids == ("4",)
@@ -467,6 +468,45 @@ def test_starts_without_an_exit_record_count_as_the_same_failure(shard: Shard) -
         assert shard.attempts.repeat_failure() is None
         shard.died()
     assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
+
+
+def test_attempts_that_slurm_started_again_are_no_failure(run: RunFolder, shard: Shard) -> None:
+    """Three node losses: each time the job's next start follows, without an exit record in between."""
+    for restart in range(5):
+        shard.monkeypatch.setattr("embedkit.job._current", JobContext(name="7_17", id="7", restart=restart))
+        shard.attempts.add("started", 0, "")
+        assert shard.attempts.repeat_failure() is None
+    for _ in range(MAX_ATTEMPTS_WITHOUT_PROGRESS - 1):
+        assert shard.attempts.repeat_failure() is None
+        shard.died()  # new jobs, and nobody knows why
+    assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
+
+
+def test_the_accounting_separates_lost_from_failed_attempts(shard: Shard) -> None:
+    states: dict[str, str] = {}
+    for state in ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL"):
+        shard.died()
+        states[shard.attempts.attempts()[-1].job] = state
+    assert shard.attempts.repeat_failure() == NO_EXIT_RECORD
+    assert shard.attempts.repeat_failure(lambda: states) is None
+    killed = dict.fromkeys(states, "OUT_OF_MEMORY")
+    assert shard.attempts.repeat_failure(lambda: killed) == NO_EXIT_RECORD
+
+
+@pytest.mark.parametrize("code", [GpuHeld.code, GpuDiffers.code])
+def test_faults_of_a_node_are_no_repeat_failure(code: str, shard: Shard) -> None:
+    for _ in range(MAX_ATTEMPTS_WITHOUT_PROGRESS):
+        shard.start(0)
+        shard.attempts.add("failed", 0, "GPU 2 of node g7 has 1 of 80 GiB free", code)
+    assert shard.attempts.repeat_failure() is None
+
+
+def test_giving_up_three_times_is_a_repeat_failure(shard: Shard) -> None:
+    """The seconds in the reason differ each time."""
+    for seconds in range(MAX_ATTEMPTS_WITHOUT_PROGRESS):
+        shard.start(0)
+        shard.attempts.add("failed", 0, f"stopped 3 times with nothing new done: start {seconds} s", NO_PROGRESS)
+    assert shard.attempts.repeat_failure() == "stopped 3 times with nothing new done: start 2 s"
 
 
 def test_a_different_failure_or_progress_starts_the_count_again(shard: Shard) -> None:

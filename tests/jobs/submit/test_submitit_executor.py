@@ -51,9 +51,8 @@ REQUIREMENT = next(
 
 
 def script(folder: Path) -> str:
-    """The script, with PYTHON for the interpreter."""
     executor = ScriptExecutor(folder, "demo.embed", ["trap '' USR2", "module load cuda/12.4 || exit 1"], OPTIONS)
-    return executor.text("jobs.node.job", "embed '/runs/my%run'").replace(executor.python, "PYTHON")
+    return executor.text("exec PYTHON", "jobs.node.job", "embed '/runs/my%run'")
 
 
 def test_the_script_is_what_the_installed_submitit_always_wrote(tmp_path: Path) -> None:

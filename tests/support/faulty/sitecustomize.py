@@ -1,4 +1,4 @@
-"""On PYTHONPATH, this makes the hash engine fail in some tasks of an array, as EMBEDKIT_TEST_FAULTS says.
+"""On PYTHONPATH, this makes the hash engine fail in some tasks of embed, as EMBEDKIT_TEST_FAULTS says.
 
 It is JSON: `folder` remembers which faults there were; `seconds` is how long each chunk takes longer, and `slow` the
 same by shard; `shards` is by shard [kind, times]: at the shard's third chunk, for the first so many times, the task
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 faults = json.loads(os.environ.get("EMBEDKIT_TEST_FAULTS", "null"))
-shard = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+run, _, name = os.environ.get("SLURM_JOB_NAME", "").rpartition(".embed-")
+shard = os.environ.get("SLURM_ARRAY_TASK_ID") or (str(int(name[-5:])) if run else "")  # embed-00003, embed-job-00002
 
 if faults and shard:
     from embedkit.engines.hash import HashEngine

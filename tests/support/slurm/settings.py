@@ -58,7 +58,7 @@ SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/run/slurmctld.pid
 SlurmdPidFile={folder}/run/slurmd-%n.pid
 SlurmdLogFile={folder}/log/steps-%n.log
-MailProg=/bin/true
+MailProg={folder}/mail.sh
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -98,6 +98,9 @@ AccountingStorageEnforce=associations,limits
 """
         write_database_settings(folder, host, user, database)
     (folder / "slurm.conf").write_text(text)
+    # Mails are lines of a file: job, state and address.
+    (folder / "mail.sh").write_text(f'#!/bin/sh\necho "$*" >> {folder}/mails\n')
+    (folder / "mail.sh").chmod(0o755)
     # Slurm requires files for a count of GPUs, and they must be devices.
     (folder / "gpu").mkdir()
     for i, device in enumerate(hardware.gpus):

@@ -1,0 +1,168 @@
+"""What waits, and what failed in a way that a person can fix: one line each, with what to do. Pure functions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from jobs.monitor.classify import State
+from jobs.monitor.reasons import PLAIN, Meaning, explain, reasons_in
+from jobs.monitor.schema import Overview, ShardView, StageView
+from jobs.slurm import Ending, array_spec, explain_exit, job_id
+
+WAITING: tuple[State, ...] = ("held", "suspended", "completing", "configuring", "pending")
+"""States of tasks in the queue that do not run, in the order in which they are shown."""
+MOST_NAMED = 60
+"""Longest list of shards in a line, in characters."""
+MOST_JOBS = 4
+"""Most tasks of one array that a command names one by one."""
+
+
+@dataclass
+class TaskGroup:
+    """Tasks that are alike: their state, what it means, and the same action for all of them.
+
+    Attributes:
+        label: the word for their state.
+        meaning: what it means and what to do; None if nothing need be said.
+        shards: the shards among them.
+        stages: the stages that are one job.
+        jobs: the names of their jobs, `123`, `123_17`.
+        nodes: where they are, or were.
+        reasons: Slurm's reasons.
+    """
+
+    label: str
+    meaning: Meaning | Ending | None
+    shards: list[int] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list)
+    nodes: set[str] = field(default_factory=set)
+    reasons: set[str] = field(default_factory=set)
+
+    def add(self, task: ShardView | StageView) -> None:
+        """Add a task."""
+        if isinstance(task, ShardView):
+            self.shards.append(task.shard)
+        else:
+            self.stages.append(task.stage)
+        if task.job and task.job not in self.jobs:
+            self.jobs.append(task.job)
+        if task.node:
+            self.nodes.add(task.node)
+        if task.reason:
+            self.reasons.add(task.reason)
+
+    @property
+    def action(self) -> str:
+        """What to do, with the names of jobs and nodes; "" if nothing."""
+        if self.meaning is None:
+            return ""
+        return self.meaning.action.format(jobs=job_list(self.jobs), nodes=", ".join(sorted(self.nodes)) or "the node")
+
+    @property
+    def sentence(self) -> str:
+        """What it means; "" if nothing need be said."""
+        nodes = ", ".join(sorted(self.nodes)) or "the node"
+        return "" if self.meaning is None else self.meaning.sentence.format(nodes=nodes)
+
+
+def groups(overview: Overview) -> list[TaskGroup]:
+    """The tasks of a run that wait in the queue, or failed in a way that a person can fix, by what is to be done."""
+    found: dict[tuple[str, str], TaskGroup] = {}
+    tasks: list[ShardView | StageView] = [*overview.shards, *overview.stages]
+    for label in (*WAITING, "failed"):
+        for task in tasks:
+            if not _is_in(task, label):
+                continue
+            meaning: Meaning | Ending | None
+            if label == "failed":
+                meaning = _failure(task)
+                if meaning is None or not meaning.action:
+                    continue
+            else:
+                meaning = explain(task.slurm_state, task.reason)
+                if meaning is None and isinstance(task, StageView):
+                    continue  # its own line has its state and reason
+            kind = task.error_code if isinstance(task, ShardView) else ""
+            key = (label, kind or ("" if meaning is None else meaning.sentence))
+            found.setdefault(key, TaskGroup(label, meaning)).add(task)
+    return list(found.values())
+
+
+def _failure(task: ShardView | StageView) -> Ending | None:
+    """What to do about a failure. An error with a code of its own says it itself, at the end of a long message."""
+    if isinstance(task, ShardView) and task.error_code:
+        return Ending(sentence="", action=task.why.replace("{", "{{").replace("}", "}}"))
+    return explain_exit(task.slurm_state, task.exit_code) if task.exit_code else None
+
+
+def _is_in(task: ShardView | StageView, label: str) -> bool:
+    """Whether a task is in a state; embed counts as one task only as long as there is no plan."""
+    if isinstance(task, ShardView):
+        return task.state == label
+    return label in task.tasks and (task.stage != "embed" or bool(task.job))
+
+
+def group_lines(found: Sequence[TaskGroup], brief: bool) -> list[str]:
+    """A line per group: how many are in which state, which, what it means, what to do.
+
+    Args:
+        found: the groups.
+        brief: only what to do, and one line for all that only wait.
+    """
+    if not brief:
+        return [_line(group) for group in found]
+    waits = [group for group in found if not _needs_person(group)]
+    lines = [f"{group.label} {_who(group)}: {group.action}" for group in found if _needs_person(group)]
+    return [*lines, f"wait: {', '.join(f'{_count(group)}{_reasons(group)}' for group in waits)}"] if waits else lines
+
+
+def _needs_person(group: TaskGroup) -> bool:
+    return isinstance(group.meaning, Ending) or (group.meaning is not None and group.meaning.kind != "wait")
+
+
+def _line(group: TaskGroup) -> str:
+    who = f"{_count(group)}{_reasons(group)}: {_who(group)}" if group.shards else f"{group.label}: {_who(group)}"
+    said = "; ".join(text for text in (group.sentence, group.action) if text)
+    return f"{who}: {said}" if said else who
+
+
+def _reasons(group: TaskGroup) -> str:
+    """The reasons, where no sentence explains them."""
+    plain = {reason for one in group.reasons for reason in reasons_in(one)} <= set(PLAIN)
+    reasons = group.reasons - {"None"} if plain or group.meaning is None else set()
+    return f" ({', '.join(sorted(reasons))})" if reasons else ""
+
+
+def _count(group: TaskGroup) -> str:
+    return f"{len(group.shards) + len(group.stages)} {group.label}"
+
+
+def _who(group: TaskGroup) -> str:
+    names = list(group.stages)
+    if group.shards:
+        names.insert(0, f"shards {short_list(group.shards)}")
+    return ", ".join(names)
+
+
+def short_list(shards: Sequence[int]) -> str:
+    """Ascending shards as a list that fits a line: `0-2,17, ...`."""
+    spec = array_spec(shards)
+    return spec if len(spec) <= MOST_NAMED else f"{spec[:MOST_NAMED].rpartition(',')[0]}, ..."
+
+
+def job_list(jobs: Sequence[str]) -> str:
+    """Jobs and array tasks as arguments of scontrol and scancel: `12_3 12_7 15`, or `'12_[0-63]'` if there are many."""
+    arrays: dict[str, list[int]] = {}
+    names: list[str] = []
+    for job in jobs:
+        index = job.partition("_")[2]
+        if index.isdecimal():
+            arrays.setdefault(job_id(job), []).append(int(index))
+        else:
+            names.append(job)
+    for job, indices in arrays.items():
+        if len(indices) > MOST_JOBS:
+            names.append(f"'{job}_[{array_spec(sorted(set(indices)))}]'")
+        else:
+            names += [f"{job}_{index}" for index in indices]
+    return " ".join(names)

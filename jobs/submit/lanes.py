@@ -1,0 +1,46 @@
+"""embed without an array: one job per task, in lanes that keep to the number of shards at once.
+
+`--array=0-39%8` limits how many tasks run at once. Single jobs have no such limit, so they queue in lanes: with eight
+at once there are eight lanes, and each job waits until all jobs before it in its lane have ended, however they ended.
+It waits for all of them and not only for the last one: if a person cancels a waiting job, those behind it still wait
+for the one that runs. A requeued job keeps its id and has not ended, so it keeps its place.
+
+A lane that is through takes no job from another lane. Where the number at once is at least that of the jobs, nothing
+waits, and the site's own limit on running jobs applies.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from jobs.records import LiveTask
+from jobs.submit.chain import ChainJob
+
+
+def one_by_one(jobs: Sequence[ChainJob]) -> list[ChainJob]:
+    """The calls of sbatch for the jobs of a chain, in order: embed without an array becomes one job per task."""
+    return [one for job in jobs for one in (_in_lanes(job) if job.indices and not job.as_array else [job])]
+
+
+def _in_lanes(job: ChainJob) -> list[ChainJob]:
+    """Put each task of embed, as a job, behind all jobs of the lane that has the fewest."""
+    most = job.tasks + len(job.lanes)
+    lanes: list[list[str]] = [[] for _ in range(min(job.tasks_at_once or most, most))]
+    for busy in sorted(job.lanes, key=len, reverse=True):
+        min(lanes, key=len).extend(busy)
+    found = []
+    for group in job.groups:
+        lane = min(lanes, key=len)
+        found.append(replace(job, indices=group, after_any=(*job.after_any, *lane), lanes=()))
+        lane.append(found[-1].name)
+    return found
+
+
+def lanes_of(embed: Iterable[LiveTask]) -> tuple[tuple[str, ...], ...]:
+    """The ids of the single jobs of embed on the cluster, by lane. Jobs are in one lane if one waits for the other."""
+    singles = {live.task.job: live for live in embed if live.task.index is None}
+    lanes: list[set[str]] = []
+    for job, live in singles.items():
+        linked = {job} | (singles.keys() & set(live.after))
+        apart = [lane for lane in lanes if not lane & linked]
+        lanes = [*apart, linked.union(*(lane for lane in lanes if lane & linked))]
+    return tuple(tuple(sorted(lane, key=int)) for lane in lanes)

@@ -1,0 +1,258 @@
+"""One screen: all sorts of trouble at once, on terminals of several sizes."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from jobs.monitor.observations import RunObservations
+from jobs.monitor.overview import make_overview
+from jobs.monitor.schema import Overview
+from jobs.records.attempts import Attempt
+from jobs.records.submission import Submission
+from jobs.records.submissions import LiveTask
+from jobs.slurm.accounting import JobRecord
+from jobs.slurm.client import Task
+from tests.jobs.monitor.test_overview import LONG_AGO, NOW, RUN, event, shard, shown, status, submission
+
+SIZES = [(80, 24), (80, 30), (100, 24), (120, 40), (200, 50)]
+CAUSES = (
+    "the engine failed on rows 968 to 288275 (ids 879 to 1005): RuntimeError: CUDA error: an illegal memory access was "
+    "encountered\nfor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nthen type: embedkit rerun /runs/demo",
+    "3 of 9 files are missing or damaged:\n  part-00001: not finished\n  part-00002: sha256 differs\nto repair: rerun",
+    "gpu n3: 12 GB of its memory are held by process 4711 of user bob",
+)
+UNAVAILABLE = "ReqNodeNotAvail, UnavailableNodes:gpu[001-004]"
+BUDGET = "AssocGrpBillingMinutes"
+
+
+def queued(index: int, state: str, reason: str = "None", node: str = "", start: float | None = None) -> LiveTask:
+    return LiveTask(Task("5", index, state, reason, node, "", start=start), "embed", (index,))
+
+
+def ended(index: int, state: str, exit_code: str, node: str = "n3") -> JobRecord:
+    return JobRecord(
+        job="5", index=index, state=state, exit_code=exit_code, node=node, started=LONG_AGO, ended=LONG_AGO + 60
+    )
+
+
+def failed(index: int, why: str) -> list[Attempt]:
+    job = f"5_{index}"
+    return [Attempt(event("started", LONG_AGO, job=job), event("failed", NOW - 60, why, job=job))]
+
+
+def in_all_states() -> RunObservations:
+    """64 shards of one array, in every state at once."""
+    shards = [shard(number, state="done", done=10) for number in range(10)]
+    shards += [shard(number, changed=NOW - 10) for number in range(10, 30)]
+    shards += [shard(number, done=0) for number in range(30, 64)]
+    shards[12] = shard(12, seconds=900.0, changed=NOW - 5)
+    shards[13] = shard(13, changed=NOW - 1500)
+    attempts = {f"embed-{n:05d}": failed(n, CAUSES[n % 3]) for n in range(20, 29)}
+    attempts |= {f"embed-{n:05d}": [Attempt(event("started", LONG_AGO, job=f"5_{n}"), None)] for n in (29, 30)}
+    queue = [queued(n, "RUNNING", node="n1", start=LONG_AGO) for n in range(10, 16)]
+    queue += [queued(n, "SUSPENDED", node="n2", start=LONG_AGO) for n in (16, 17)]
+    queue += [queued(18, "COMPLETING", node="n4"), queued(19, "CONFIGURING", node="n5", start=LONG_AGO)]
+    queue += [queued(n, "PENDING", "JobHeldUser") for n in range(34, 41)]
+    queue += [queued(41, "SPECIAL_EXIT", "job requeued in held state")]
+    queue += [queued(n, "PENDING", UNAVAILABLE) for n in range(42, 47)]
+    queue += [queued(n, "PENDING", BUDGET) for n in range(47, 52)]
+    queue += [queued(n, "PENDING", "Priority") for n in range(52, 58)]
+    queue += [LiveTask(Task("6", None, "PENDING", "Dependency", "", ""), "merge")]
+    records = [ended(n, "FAILED", "1:0") for n in range(20, 29)]
+    records += [ended(29, "FAILED", "0:24"), ended(30, "NODE_FAIL", "0:1"), ended(31, "FAILED", "127:0", "n7")]
+    records += [ended(32, "FAILED", "0:7", "n8"), ended(33, "PREEMPTED", "0:15")]
+    return RunObservations(
+        run=RUN,
+        status=status(shards),
+        now=NOW,
+        submissions=[submission(array="0-57%16"), merge_of("5")],
+        queue=queue,
+        records=records,
+        attempts=attempts,
+        errors={"embed-00031": "/spool/n7/job5/slurm_script: line 21: /apps/ek/bin/python: No such file or directory"},
+        logs=frozenset(f"embed-{n:05d}" for n in range(34)),
+        notes=("the clock of n3 is 4 min ahead; its times are corrected", "node n9 was lost", "a", "b", "c", "d"),
+    )
+
+
+def merge_of(job: str) -> Submission:
+    fields = {name: getattr(submission(), name) for name in Submission.__struct_fields__}
+    return Submission(**(fields | {"stage": "merge", "job": "6", "array": "", "dependency": f"afterany:{job}"}))
+
+
+@pytest.fixture(scope="module")
+def overview() -> Overview:
+    return make_overview(in_all_states())
+
+
+def flat(text: str) -> str:
+    """The text without the line breaks that the width of the terminal makes."""
+    return " ".join(text.split())
+
+
+def test_every_state_is_counted_once(overview: Overview) -> None:
+    embed = next(stage for stage in overview.stages if stage.stage == "embed")
+    assert embed.tasks == {
+        **{"done": 10, "running": 6, "completing": 1, "suspended": 2, "configuring": 1, "pending": 16, "held": 8},
+        **{"failed": 14, "unsubmitted": 6},
+    }
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_64_shards_in_every_state_fit_the_screen(overview: Overview, width: int, height: int) -> None:
+    """No line scrolls off, each shard has one line, and what to do is there in full."""
+    text = shown(overview, height, width)
+    lines = text.splitlines()
+    assert len(lines) <= height - 1  # the prompt has one
+    assert all(len(line) <= width for line in lines)
+    for advice in (
+        "scontrol release '5_[34-40]'",
+        "scontrol release 5_41",
+        "ask the account's owner (sshare), or name a different one",
+        "the nodes must see the environment (path, `modules`, `before`)",
+        "check df -h /dev/shm on n8; report the node if it repeats",
+        "look for ulimit -t in `before`, or ask your site",
+        "scontrol requeue 5_13",
+        "embedkit logs /runs/demo --failed",
+        "--run-name demo",
+        "--profile PATH",
+    ):
+        assert advice in flat(text), advice
+    table = lines[next(number for number, line in enumerate(lines) if line.startswith("shard")) + 1 :]
+    assert table[0].split()[:2][1] == "failed"
+
+
+def test_a_wide_screen_has_all_columns_and_a_narrow_one_the_cause(overview: Overview) -> None:
+    header = next(line for line in shown(overview, 40, 120).splitlines() if line.startswith("shard"))
+    assert header.split() == ["shard", "state", "%", "tokens/s", "left", "GPU", "h", "node", "job", "details"]
+    narrow = shown(overview, 40, 80).splitlines()
+    header = next(line for line in narrow if line.startswith("shard"))
+    assert header.split() == ["shard", "state", "%", "tokens/s", "node", "details"]
+    (row,) = [line for line in narrow if line.split()[:2] == ["31", "failed"]]
+    assert "127:0: line 21: /apps/ek/bin/python" in row
+    assert row.rstrip().endswith("…")
+
+
+def test_whole_causes_are_shown_where_there_is_no_terminal(overview: Overview) -> None:
+    text = shown(overview, None, 1000)
+    assert "CUDA_LAUNCH_BLOCKING=1; then type: embedkit rerun /runs/demo" in text
+    assert (
+        "3 of 9 files are missing or damaged: part-00001: not finished; part-00002: sha256 differs; to repair" in text
+    )
+    assert "line 21: /apps/ek/bin/python: No such file or directory" in text
+    assert "held by process 4711 of user bob" in text
+    assert "it ended without an exit record: n3 was lost" in text
+    assert "preempted by a job with a higher priority" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "word", "sentence"),
+    [
+        ("PENDING", "JobHeldUser", "held", "held by you (scontrol hold, or hold in the profile); to start them: "),
+        ("PENDING", "launch failed requeued held", "held", "a node could not start them; report the node"),
+        ("SPECIAL_EXIT", "None", "held", "held, with a mark (SPECIAL_EXIT); find the cause"),
+        ("CONFIGURING", "None", "configuring", "the node is starting up; wait"),
+        ("SUSPENDED", "None", "suspended", "paused by Slurm or an administrator; not hung; wait"),
+        ("STOPPED", "None", "suspended", "to go on: scancel --signal=CONT 5_1"),
+        ("COMPLETING", "None", "completing", "the node cleans up; wait; after some minutes report n1 to your site"),
+        ("STAGE_OUT", "None", "completing", "files are being copied out"),
+        ("PENDING", BUDGET, "pending", "the budget of the account is used up"),
+        ("PENDING", "AssocGrpGRES", "pending", "uses as much at once as it may; wait"),
+        ("PENDING", UNAVAILABLE, "pending", "gpu[001-004] cannot be used now; wait"),
+        ("PENDING", "ReasonOfTomorrow", "pending", "1 pending (ReasonOfTomorrow): shards 1"),
+        ("PENDING", "Priority", "pending", "1 pending (Priority): shards 1"),
+        ("REQUEUED", "None", "pending", "1 pending: shards 1"),
+        ("RUNNING", "None", "running", "nothing new for 25.0 min"),
+        ("STATE_OF_TOMORROW", "None", "running", "STATE_OF_TOMORROW"),
+    ],
+)
+def test_a_state_has_its_word_its_sentence_and_what_to_do(state: str, reason: str, word: str, sentence: str) -> None:
+    """Quiet for 25 minutes in each of them; only a task that is RUNNING is hung."""
+    node = "" if word in ("pending", "held") else "n1"
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(0, state="done", done=10), shard(1, changed=NOW - 1500)]),
+        now=NOW,
+        submissions=[submission(array="0-1")],
+        queue=[queued(1, state, reason, node, LONG_AGO)],
+        attempts={"embed-00001": [Attempt(event("started", LONG_AGO), None)]},
+        errors={},
+    )
+    found = make_overview(observed)
+    assert found.shards[1].state == word
+    assert found.shards[1].alert == ("hung" if state == "RUNNING" else "")
+    assert (found.shards[1].quiet_seconds is not None) is (word == "running")
+    assert found.is_alive
+    assert sentence in flat(shown(found, 24, 80))
+    assert sentence in flat(shown(found))
+
+
+def test_before_a_plan_held_tasks_are_named_by_their_array() -> None:
+    observed = RunObservations(
+        run=RUN,
+        status=status([], stage="prepare"),
+        now=NOW,
+        submissions=[submission(array="0-2")],
+        queue=[queued(index, "PENDING", "JobHeldUser") for index in range(3)],
+        attempts={},
+        errors={},
+    )
+    found = make_overview(observed)
+    assert found.stages[1].tasks == {"held": 3}
+    assert "held: embed: held by you" in flat(shown(found, 24, 80))
+    assert "scontrol release 5" in flat(shown(found, 24, 80))
+
+
+def test_a_suspension_in_between_is_no_quiet_time() -> None:
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(0, changed=NOW - 3000)]),
+        now=NOW,
+        submissions=[submission(array="0")],
+        queue=[queued(0, "RUNNING", node="n1", start=LONG_AGO)],
+        attempts={},
+        errors={},
+    )
+    assert make_overview(observed).shards[0].alert == "hung"
+    resumed = make_overview(replace(observed, resumed={"5_0": NOW - 20}))
+    assert (resumed.shards[0].alert, resumed.shards[0].quiet_seconds) == ("", 20)
+
+
+@pytest.mark.parametrize("stage", ["prepare", "preflight"])
+def test_a_failed_stage_is_reported_once(stage: Any) -> None:
+    """embed never started and merge found no shard: both only because of the stage before."""
+    name = {"prepare": "prepare failed", "preflight": "the preflight failed"}[stage]
+    fields = {field: getattr(submission(), field) for field in Submission.__struct_fields__}
+    first = Submission(**(fields | {"stage": stage, "job": "4", "array": "", "dependency": ""}))
+    embed = Submission(**(fields | {"array": "0-63", "dependency": "afterok:3:4"}))
+    failure = Attempt(event("started", LONG_AGO, job="4"), event("failed", LONG_AGO, "no driver", job="4"))
+    merge = Attempt(event("started", LONG_AGO, job="6"), event("failed", LONG_AGO, "plan.json: no plan yet", job="6"))
+    observed = RunObservations(
+        run=RUN,
+        status=status([] if stage == "prepare" else [shard(number, done=0) for number in range(64)], stage=stage),
+        now=NOW,
+        submissions=[first, embed, merge_of("5")],
+        queue=[],
+        records=[],
+        attempts={stage: [failure], "merge": [merge]},
+        errors={},
+        logs=frozenset({stage, "merge"}),
+    )
+    if stage == "preflight":
+        observed = replace(observed, status=replace_stage(observed, "embed"))
+    found = make_overview(observed)
+    by_stage = {view.stage: view for view in found.stages}
+    assert by_stage[stage].why == "no driver"
+    assert by_stage["embed"].tasks == {"cancelled": 64}
+    assert (by_stage["merge"].tasks, by_stage["merge"].why) == ({"failed": 1}, name)
+    text = flat(shown(found, 24, 80))
+    assert text.count("no driver") == 1
+    assert "no plan yet" not in text
+    if stage == "preflight":
+        assert "64 cancelled (the preflight failed): shards 0-63" in text
+        assert "left the queue" not in text
+
+
+def replace_stage(observed: RunObservations, stage: Any) -> Any:
+    return status(observed.status.shards, stage=stage)

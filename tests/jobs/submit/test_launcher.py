@@ -1,0 +1,165 @@
+"""How a profile's launcher starts Python: its words, what it mounts, and the shell that stays."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from embedkit.documents import Locations, RunConfig, read, write
+from embedkit.run import RunFolder
+from jobs.profiles import Resources
+from jobs.submit.launcher import LAUNCH, launcher_words, mounted_folders, setup_of_launcher, start_words
+from tests.conftest import ROOT
+
+PIPE = "EMBEDKIT_SLURM"
+STOP = """
+import os, signal, sys, time
+from jobs.node.shell_signals import receive_signals
+signal.signal(signal.SIGUSR2, lambda *_: os._exit(75))
+receive_signals([signal.SIGUSR2])
+print("ready", flush=True)
+time.sleep(60)
+"""
+ASK = """
+from jobs.node.signals import requeue
+from jobs.slurm import exclude_from_waiting_tasks, state_of
+print(state_of("12_3"))
+print(requeue())
+print(exclude_from_waiting_tasks(["12"], "n1", others_fit=True))
+"""
+SCONTROL = """\
+#!/bin/sh
+case $1 in
+show) echo "JobId=14 ArrayJobId=12 ArrayTaskId=4 JobState=PENDING Reason=Priority" ;;
+requeue) echo "Requested operation is presently disabled" >&2; exit 1 ;;
+update) echo "$*" >>"$LOG" ;;
+esac
+"""
+
+
+def in_shell(words: str, **variables: str) -> list[str]:
+    """The words as a shell on the node passes them on."""
+    done = subprocess.run(
+        ["bash", "-c", f"printf '%s\\n' {words}"], env={**os.environ, **variables}, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()
+
+
+def launch(folder: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
+    """A job's shell that launches a command without any variables except those of a task."""
+    (folder / "slurm").mkdir(exist_ok=True)
+    own = {PIPE: str(folder / "slurm" / "pipe-1"), **variables}
+    script = f'. {LAUNCH}\ntrap "" USR2\nlaunch env -i {PIPE}="${PIPE}" PYTHONPATH={ROOT} PATH=/nowhere "$@"'
+    return subprocess.Popen(
+        ["bash", "-c", script, "job", *command],
+        env=os.environ | own,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def running(shell: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]"]:
+    try:
+        yield shell
+    finally:
+        with suppress(ProcessLookupError):
+            shell.kill()
+        shell.communicate()
+
+
+def test_words_reach_the_launcher_as_written() -> None:
+    folders = [Path("/runs/my $run"), Path('/models/a"b')]
+    launcher = ["apptainer", "exec", "--bind={folder}", "--env", "A=${B}", "$HOME/my image.sif", "{run}", "`x`"]
+    words = " ".join(launcher_words(launcher, RunFolder(folders[0]), folders, "$LOCAL"))
+    assert in_shell(words, LOCAL="/local", HOME="/home/me", B="b") == [
+        *("apptainer", "exec", "--bind=/runs/my $run", '--bind=/models/a"b', "--bind=/local"),
+        *("--env", "A=b", "/home/me/my image.sif", "/runs/my $run", "`x`"),
+    ]
+
+
+def test_all_folders_in_one_word_as_pyxis_wants_them() -> None:
+    words = launcher_words(
+        ["srun", "--container-mounts={folders},/a:/b"], RunFolder(Path("/r")), [Path("/r"), Path("/m")]
+    )
+    assert list(words) == ["srun", "--container-mounts=/r:/r,/m:/m,/a:/b"]
+
+
+def test_what_links_lead_to_is_mounted_too(prepared_run: RunFolder, tmp_path: Path) -> None:
+    """In the cache of the Hub each file of a model or a data set is a link into a different folder."""
+    cache = tmp_path / "hub" / "models--a"
+    model, blobs = cache / "snapshots" / "1", cache / "blobs"
+    model.mkdir(parents=True)
+    blobs.mkdir()
+    (blobs / "abc").write_text("{}")
+    (model / "config.json").symlink_to("../../blobs/abc")
+    (tmp_path / "scratch").symlink_to(tmp_path / "hub")
+    data = tmp_path / "scratch" / "data.parquet"
+    config = read(prepared_run.config, RunConfig)
+    locations = Locations(data=(str(data),), model=str(model))
+    write(prepared_run.config, msgspec.structs.replace(config, locations=locations))
+    mounted = mounted_folders(prepared_run, Resources(python="/opt/python"))
+    assert mounted == sorted({ROOT, prepared_run.path, tmp_path / "hub", tmp_path / "scratch"})
+    with_environment = mounted_folders(prepared_run, Resources())
+    assert all(
+        any(Path(path).is_relative_to(one) for one in with_environment) for path in (sys.prefix, sys.base_prefix)
+    )
+
+
+def test_without_a_launcher_python_replaces_the_shell() -> None:
+    run = RunFolder(Path("/runs/demo"))
+    assert (setup_of_launcher(run, Resources()), start_words(run, Resources())) == ([], f"exec {sys.executable}")
+    own = Resources(python="/opt/venv/bin/python")
+    assert start_words(run, own) == "exec /opt/venv/bin/python"
+    assert f"export PYTHONPATH={ROOT}" in setup_of_launcher(run, own)
+
+
+def test_variables_of_job_and_profile_reach_a_bare_container() -> None:
+    run = RunFolder(Path("/runs/demo"))
+    resources = Resources(launcher=("env", "-i"), environment={"MINE": "a b", "NOT_SET": "c"}, python="/opt/python")
+    variables = {"SLURM_ARRAY_TASK_ID": "3", "MINE": "a b", "OTHER": "x"}
+    words = in_shell(start_words(run, resources), **variables)
+    assert words[:3] == ["launch", "env", "-i"]
+    assert words[3] == "env"
+    assert {"SLURM_ARRAY_TASK_ID=3", "MINE=a b"} < set(words)
+    assert not any(word.startswith(("OTHER", "NOT_SET")) for word in words)
+    assert words[-1] == "/opt/python"
+
+
+@pytest.mark.parametrize("code", [0, 3, 75])
+def test_the_job_ends_with_the_exit_code_of_the_task(code: int, tmp_path: Path) -> None:
+    with running(launch(tmp_path, "/bin/sh", "-c", f"exit {code}")) as shell:
+        assert shell.wait(30) == code
+    assert not list((tmp_path / "slurm").iterdir())
+
+
+def test_a_killed_task_ends_the_job_by_the_same_signal(tmp_path: Path) -> None:
+    with running(launch(tmp_path, "/bin/sh", "-c", "kill -9 $$")) as shell:
+        assert shell.wait(30) == -signal.SIGKILL
+
+
+def test_a_signal_of_the_shell_reaches_the_task(tmp_path: Path) -> None:
+    with running(launch(tmp_path, sys.executable, "-c", STOP)) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == "ready\n"
+        shell.send_signal(signal.SIGUSR2)
+        assert shell.wait(30) == 75
+
+
+def test_a_task_without_slurm_asks_through_the_shell(tmp_path: Path) -> None:
+    stand_in = tmp_path / "bin" / "scontrol"
+    stand_in.parent.mkdir()
+    stand_in.write_text(SCONTROL)
+    stand_in.chmod(0o755)
+    path = f"{stand_in.parent}:{os.environ['PATH']}"
+    with running(launch(tmp_path, sys.executable, "-c", ASK, PATH=path, LOG=str(tmp_path / "log"))) as shell:
+        answers = shell.communicate(timeout=60)[0].splitlines()
+    assert answers == ["('PENDING', 'Priority')", "Requested operation is presently disabled", "True"]
+    assert (tmp_path / "log").read_text() == "update JobId=12_4 ExcNodeList=n1\n"
