@@ -135,13 +135,13 @@ class LiveReader:
         known = {line.tag for task in seen if (line := finder.find(task)) is not None} | self._searched
         recent = time.time() - SEARCH_SECONDS
         sought = [line for line in record.unanswered() if seconds_since_epoch(line.at) > recent]
-        tags = {line.tag: line.stage for line in sought if line.tag not in known}
+        tags = {line.tag: line.job_name for line in sought if line.tag not in known}
         if not tags:
             return [], ()
         try:
             jobs = all_jobs()
         except EmbedkitError:
-            return [], tuple(f"{self._run.name}.{stage}" for stage in tags.values())
+            return [], tuple(f"{self._run.name}.{name}" for name in tags.values())
         self._searched |= tags.keys()  # one search is enough for a command that repeats
         return [task for task in jobs if (line := finder.find(task)) is not None and line.tag in tags], ()
 

@@ -179,5 +179,5 @@ def _shown(jobs: Collection[str]) -> tuple[list[Task], list[str]]:
 
 
 def _is_among(task: Task, tasks: Tasks) -> bool:
-    """Whether a task is one of some; one whose index scontrol does not tell is if its job is there."""
+    """Whether a task is one of these. A task without an index is if its job is."""
     return task.job in tasks and (task.index is None or None in tasks[task.job] or task.index in tasks[task.job])

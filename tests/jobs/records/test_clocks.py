@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobs.records.clocks import clock_errors, clock_notes, with_right_times
 from jobs.records.own_records import own_records
-from jobs.records.submissions import seconds_since_epoch
+from jobs.records.submission import seconds_since_epoch
 from jobs.slurm.accounting import JobRecord
 from tests.support.fuzzing import tries
 from tests.support.histories import T0, attempt_of, record, submission

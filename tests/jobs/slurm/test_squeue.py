@@ -10,6 +10,7 @@ from embedkit.errors import EmbedkitError
 from jobs.slurm.client import Task
 from jobs.slurm.squeue import QUEUE_FORMAT, parse_queue
 from tests.support.fuzzing import tries
+from tests.support.slurm.record import QUEUE_FORMAT as RECORDED_FORMAT
 
 HEADING = (
     "embedkit|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST|ACCOUNT|QOS|START_TIME|COMMENT|name=NAME|folder=WORK_DIR"
@@ -39,6 +40,7 @@ def line(job: int, comment: str = "", name: str = "run.embed", folder: str = "/r
 def test_the_format_is_the_one_of_these_tests() -> None:
     fields = QUEUE_FORMAT.count("|")
     assert line(1).count("|") == HEADING.count("|") == fields
+    assert QUEUE_FORMAT.startswith(f"embedkit|{RECORDED_FORMAT}|")
 
 
 @tries(100)

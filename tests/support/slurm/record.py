@@ -22,11 +22,12 @@ from pathlib import Path
 
 from jobs.slurm.accounting import FIELDS
 from jobs.slurm.client import OUTPUT_VARIABLES
-from jobs.slurm.squeue import QUEUE_FORMAT
 
 ASSOC_FIELDS = ("Account", "User", "MaxSubmit", "GrpSubmit")
 QOS_FIELDS = ("Name", "MaxSubmitPU", "MaxSubmitPA", "GrpSubmit")
 """The fields of the recordings of sacctmgr: those that limit how much may be submitted."""
+QUEUE_FORMAT = "%F|%K|%T|%r|%N|%a|%q|%S|%k"
+"""What the recordings of squeue have of jobs.slurm.squeue.QUEUE_FORMAT; stand_ins.in_queue_format adds the rest."""
 HERE = Path(__file__).parents[2] / "data" / "slurm"
 SECONDS = 200
 """How long to wait. The smallest time limit of a job is a minute, and Slurm checks it once per minute."""
