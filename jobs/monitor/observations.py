@@ -164,14 +164,12 @@ class ObservationsByTask:
         """
         hours, gpus = 0.0, 0
         attempts = self._observed.attempts.get(name, ())
-        counts: Counter[str] = Counter()
         for number, attempt in enumerate(attempts):
             job = job_id(attempt.job)
             line = self._by_job.get(job)
-            # sacct has one record per attempt of a job, in the same order.
+            # sacct has one record per start of a job, in the same order.
             records = self._records_of(job, shard)
-            record = records[counts[job]] if counts[job] < len(records) else None
-            counts[job] += 1
+            record = records[attempt.restart] if attempt.restart < len(records) else None
             count = line.gpus // line.per_job if line is not None else 0
             started, is_newest = seconds_since_epoch(attempt.started.at), number == len(attempts) - 1
             if attempt.exit_record is not None:
@@ -184,7 +182,19 @@ class ObservationsByTask:
                 ended = max(started, recorded or 0.0, (changed if is_newest else None) or 0.0)
             gpus += count
             hours += count * max(ended - started, 0.0) / 3600
-        return hours if gpus else None
+        return hours + self._hours_without_attempt(attempts, shard) if gpus else None
+
+    def _hours_without_attempt(self, attempts: Sequence[Attempt], shard: int) -> float:
+        """GPU hours of the starts of which only the accounting knows: Python never ran."""
+        known = {(job_id(attempt.job), attempt.restart) for attempt in attempts}
+        hours = 0.0
+        for job in {job for job, _ in known}:
+            line = self._by_job.get(job)
+            records = self._records_of(job, shard) if line is not None else []
+            for restart, record in enumerate(records):
+                if (job, restart) not in known and record.started is not None and record.ended is not None:
+                    hours += (line.gpus // line.per_job if line else 0) * (record.ended - record.started) / 3600
+        return hours
 
 
 def names_of(line: Submission) -> list[str]:

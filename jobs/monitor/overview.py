@@ -55,16 +55,26 @@ def make_overview(observed: RunObservations) -> Overview:
 
 
 def _lost_nodes(observed: RunObservations) -> list[str]:
-    """Name the nodes that were lost while they ran tasks that are queued or running again."""
-    live = {(task.task.job, task.task.index): task.shards for task in observed.queue or ()}
+    """Name the nodes that were lost while they ran tasks that are queued or running again, and preempted tasks."""
+    live = {(task.task.job, task.task.index): task for task in observed.queue or ()}
+    newest = {(record.job, record.index): record for record in observed.records or () if record.started is not None}
     lost: dict[str, set[int]] = {}
     for record in observed.records or ():
         if record.state == "NODE_FAIL" and (record.job, record.index) in live:
-            lost.setdefault(record.node, set()).update(live[record.job, record.index])
-    return [
+            lost.setdefault(record.node, set()).update(live[record.job, record.index].shards)
+    preempted = [
+        task
+        for key, task in live.items()
+        if task.task.is_pending and key in newest and newest[key].state == "PREEMPTED"
+    ]
+    notes = [
         f"node {node} was lost; Slurm starts its tasks again by itself{_of_shards(shards)}"
         for node, shards in sorted(lost.items())
     ]
+    if preempted:
+        shards = {shard for task in preempted for shard in task.shards}
+        notes.append(f"preempted by jobs of higher priority; Slurm starts them again by itself{_of_shards(shards)}")
+    return notes
 
 
 def _finished_gpus(status: Status) -> list[tuple[int, str]]:

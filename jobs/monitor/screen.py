@@ -104,7 +104,8 @@ def _ordered(shards: Sequence[ShardView]) -> list[ShardView]:
         firsts = {(shard.why, shard.exit_code): shard for shard in reversed(alike)}.values()
         numbers = {shard.shard for shard in firsts}
         trouble += [shard for shard in alike if shard.shard in numbers]
-        trouble += [shard for shard in alike if shard.shard not in numbers]
+        if label != "unknown":  # they have nothing else to say
+            trouble += [shard for shard in alike if shard.shard not in numbers]
     running = [shard for shard in shards if label_of(shard) == "running"]
     return trouble + sorted(running, key=lambda shard: (shard.speed is not None, shard.speed or 0.0, shard.shard))
 

@@ -24,7 +24,7 @@ TEST_PROFILE = ROOT / "slurm_templates" / "test.toml"
 
 @pytest.fixture(scope="module")
 def own_cluster() -> Iterator[Cluster]:
-    """A cluster of its own: these tests set a node down and take an account's budget away."""
+    """A cluster of its own: these tests drain a node and take an account's budget away."""
     cluster = clusters.start(accounting=True)
     yield cluster
     cluster.stop()
@@ -133,13 +133,13 @@ def is_no_memory_problem(cluster: Cluster, run: RunFolder) -> None:
     assert "of memory" not in rerun(cluster, run, "--dry-run").stdout
 
 
-def test_a_node_that_is_down_and_a_used_up_budget_are_named(
+def test_a_drained_node_and_a_used_up_budget_are_named(
     own_cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     cluster = own_cluster
     site = tmp_path / "node.toml"
     site.write_text(TEST_PROFILE.read_text().replace("[all]\n", "[all]\nnodelist = 'n4'\n"))
-    cluster.run("scontrol", "update", "NodeName=n4", "State=DOWN", "Reason=test")
+    cluster.run("scontrol", "update", "NodeName=n4", "State=DRAIN", "Reason=test")
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--profile", site)
     wait_until(lambda: "n4 cannot be used now" in screen(cluster, run), describe=lambda: screen(cluster, run))
     assert "pending: prepare: n4 cannot be used now; wait, or ask your site (sinfo -R)" in screen(cluster, run)

@@ -328,6 +328,26 @@ def test_gpu_hours_count_every_attempt_however_it_ended() -> None:
     assert overview.shards[0].gpu_hours is None
 
 
+def test_gpu_hours_and_attempts_count_starts_without_python() -> None:
+    """Of the first start only the accounting knows."""
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(0, done=0), shard(1, changed=NOW - 10), shard(2, done=0)]),
+        now=NOW,
+        submissions=[submission()],
+        queue=[in_queue("RUNNING")],
+        records=[
+            replace(record("NODE_FAIL", NOW - 7200), ended=NOW - 3600),
+            record("RUNNING", NOW - 1800),
+        ],
+        attempts={"embed-00001": [Attempt(event("started", NOW - 1800, restart=1), None)]},
+        errors={},
+    )
+    overview = make_overview(observed)
+    assert overview.shards[1].gpu_hours == pytest.approx(1.5)
+    assert [view.attempts for view in overview.shards] == [0, 2, 0]
+
+
 def test_lost_node_is_named_with_its_requeued_shards() -> None:
     observed = RunObservations(
         run=RUN,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobs.monitor.observations import RunObservations
@@ -256,3 +257,41 @@ def test_a_failed_stage_is_reported_once(stage: Any) -> None:
 
 def replace_stage(observed: RunObservations, stage: Any) -> Any:
     return status(observed.status.shards, stage=stage)
+
+
+def test_a_failure_with_a_code_says_in_full_what_to_do() -> None:
+    """Such messages are long, and what to do comes last. The code is that of any error with one."""
+    why = (
+        f"n1: the GPU has 70 GiB of its memory in use by process 4711 {'x' * 80} {{odd}}; report it, or: embedkit rerun"
+    )
+    ends = [msgspec.structs.replace(event("failed", NOW - 60, why), error_code="some-code")]
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(0, state="done", done=10), shard(1)]),
+        now=NOW,
+        submissions=[submission(array="0-1")],
+        queue=[],
+        records=[ended(1, "FAILED", "1:0")],
+        attempts={"embed-00001": [Attempt(event("started", LONG_AGO), end) for end in ends]},
+        errors={},
+    )
+    found = make_overview(observed)
+    assert found.shards[1].error_code == "some-code"
+    assert f"1 failed: shards 1: {why}" in flat(shown(found, 24, 80))
+
+
+def test_preempted_tasks_are_named_while_they_wait() -> None:
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(number, done=0) for number in range(3)]),
+        now=NOW,
+        submissions=[submission(array="0-2")],
+        queue=[queued(0, "PENDING", "BeginTime"), queued(1, "RUNNING", node="n1"), queued(2, "PENDING", "Resources")],
+        records=[ended(0, "PREEMPTED", "0:15"), ended(1, "PREEMPTED", "0:15")],
+        attempts={},
+        errors={},
+    )
+    found = make_overview(observed)
+    assert found.notes == ("preempted by jobs of higher priority; Slurm starts them again by itself: shards 0",)
+    assert [view.state for view in found.shards] == ["pending", "running", "pending"]
+    assert [view.attempts for view in found.shards] == [1, 1, 0]
