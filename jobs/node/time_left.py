@@ -17,6 +17,7 @@ from embedkit.job import current_job
 from embedkit.run import RunFolder
 from jobs.records import Submissions, recorded_profile
 from jobs.slurm import JobTimes, job_times
+from jobs.slurm_environment import start_and_end
 
 log = logging.getLogger("embedkit")
 
@@ -90,13 +91,15 @@ def seconds_since_start() -> float:
 
 
 def _times() -> JobTimes:
-    """Slurm's answer, if it comes in time."""
+    """Slurm's answer if it comes in time, else what the job's environment says."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(job_times, current_job().name).result(ANSWER_SECONDS)
     except (EmbedkitError, FutureTimeout) as error:
-        log.warning("Slurm does not say how much time is left (%s): at least %.0f s", error, LEAST_SECONDS)
-        return JobTimes()
+        known = start_and_end()
+        least = f": at least {LEAST_SECONDS:.0f} s" if known is None else ""
+        log.warning("scontrol does not say how much time is left (%s)%s", error or "no answer", least)
+        return JobTimes() if known is None else JobTimes(*known)
     finally:
         pool.shutdown(wait=False)
 

@@ -47,9 +47,13 @@ def test_time_left_with_clocks_minutes_off(
     assert (found.left, found.after) == (pytest.approx(125, abs=1), pytest.approx(55, abs=1))
 
 
-def test_without_an_answer_the_least_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_an_answer_the_environment_or_the_least_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert time_left(RunFolder(tmp_path)).left == LEAST_SECONDS
+    for name, at in (("START", -55), ("END", 125)):
+        monkeypatch.setenv(f"SLURM_JOB_{name}_TIME", str(int(time.time() + at)))
+    monkeypatch.setattr(module, "seconds_since_start", lambda: 54.0)
+    assert time_left(RunFolder(tmp_path)).left == pytest.approx(125, abs=2)
 
 
 @pytest.mark.parametrize(
