@@ -26,3 +26,9 @@ def array_index() -> int | None:
     """This process's index in a job array; None if its job is no task of one."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return int(index) if array and index else None
+
+
+def start_and_end() -> tuple[float, float] | None:
+    """When this job started, and the end of its time limit, in seconds since the epoch; None before Slurm 22.05."""
+    texts = [os.environ.get(f"SLURM_JOB_{name}_TIME", "") for name in ("START", "END")]
+    return (float(texts[0]), float(texts[1])) if all(text.isdecimal() for text in texts) else None

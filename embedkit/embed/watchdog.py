@@ -63,9 +63,15 @@ class Watchdog:
             return
         self._closed = True
         assert self._child.stdin is not None
+        assert self._child.stdout is not None
         self._child.stdin.close()
-        self._child.wait()
+        try:
+            self._child.wait(LATE_SECONDS)
+        except subprocess.TimeoutExpired:  # somebody stopped it
+            self._child.kill()
+            self._child.wait()
         self._thread.join()
+        self._child.stdout.close()
         faulthandler.unregister(watchdog_process.DUMP_SIGNAL)
 
     def heartbeat(self, doing: str, seconds: float) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 TICK_SECONDS = 1.0
 DUMP_SIGNAL = signal.SIGUSR1
 """The signal at which the watched process writes the stack of every thread. faulthandler does it without the GIL."""
-DUMP_SECONDS = 2.0
+DUMP_SECONDS = 1.0
 """Time to write the stacks."""
 
 

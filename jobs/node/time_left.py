@@ -17,6 +17,7 @@ from embedkit.job import current_job
 from embedkit.run import RunFolder
 from jobs.records import Submissions, recorded_profile
 from jobs.slurm import JobTimes, job_times
+from jobs.slurm_environment import start_and_end
 
 log = logging.getLogger("embedkit")
 
@@ -26,6 +27,8 @@ LEAST_SECONDS = 60.0
 """The time that is left if Slurm does not answer: signal_seconds is at least this, and Slurm signals rather earlier."""
 MARGIN_SECONDS = 15.0
 """Time to record the stop and to request the requeue. Slurm kills the job up to KillWait (30 s) after its limit."""
+DELAY_SECONDS = 120.0
+"""How long after its job's start a script may begin: a prolog may run first."""
 EARLY_SECONDS = 75.0
 """How much earlier than signal_seconds before the limit Slurm may send the warning: it looks every 30 to 60 s."""
 UNLIMITED_SECONDS = 60.0
@@ -72,8 +75,10 @@ def time_left(run: RunFolder) -> TimeLeft:
     limit = times.seconds
     left = None
     if limit is not None and times.ends is not None:
-        # The clocks of node and controller may differ: this process knows how long it has run by one clock.
-        left = min(times.ends - time.time(), limit - after)
+        # This process began some seconds after its job. If the clocks say something else, those of node and controller
+        # differ, and only the time that it has run is known.
+        delay = time.time() - after - (times.ends - limit)
+        left = times.ends - time.time() if -1 <= delay <= DELAY_SECONDS else limit - after
         after = limit - left
     elif times.started is None:
         left = LEAST_SECONDS
@@ -86,13 +91,15 @@ def seconds_since_start() -> float:
 
 
 def _times() -> JobTimes:
-    """Slurm's answer, if it comes in time."""
+    """Slurm's answer if it comes in time, else what the job's environment says."""
     pool = ThreadPoolExecutor(1)
     try:
         return pool.submit(job_times, current_job().name).result(ANSWER_SECONDS)
     except (EmbedkitError, FutureTimeout) as error:
-        log.warning("Slurm does not say how much time is left (%s): at least %.0f s", error, LEAST_SECONDS)
-        return JobTimes()
+        known = start_and_end()
+        least = f": at least {LEAST_SECONDS:.0f} s" if known is None else ""
+        log.warning("scontrol does not say how much time is left (%s)%s", error or "no answer", least)
+        return JobTimes() if known is None else JobTimes(*known)
     finally:
         pool.shutdown(wait=False)
 

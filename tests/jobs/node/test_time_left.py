@@ -35,21 +35,25 @@ def test_times_of_a_job() -> None:
     assert not answer(start, end, preempted="2026-11-23T01:00:00").is_preempted  # an earlier start
 
 
-@pytest.mark.parametrize("clock", [0, -300, 300])
-def test_time_left_with_clocks_minutes_off(clock: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The controller's clock differs from the node's by so many seconds. Never more is left than there is."""
+@pytest.mark.parametrize(("clock", "delay"), [(0, 0), (0, 30), (-300, 0), (300, 0)])
+def test_time_left_with_clocks_minutes_off(
+    clock: int, delay: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The controller's clock differs from the node's by so many seconds. A prolog takes `delay` seconds."""
     now = time.time() + clock
     monkeypatch.setattr(module, "job_times", lambda _: JobTimes(now - 55, now + 125))
-    monkeypatch.setattr(module, "seconds_since_start", lambda: 55.0)
-    left = time_left(RunFolder(tmp_path)).left
-    assert left is not None
-    assert left <= 125.1
-    assert clock < 0 or left > 124
+    monkeypatch.setattr(module, "seconds_since_start", lambda: 55.0 - delay)
+    found = time_left(RunFolder(tmp_path))
+    assert (found.left, found.after) == (pytest.approx(125, abs=1), pytest.approx(55, abs=1))
 
 
-def test_without_an_answer_the_least_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_an_answer_the_environment_or_the_least_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert time_left(RunFolder(tmp_path)).left == LEAST_SECONDS
+    for name, at in (("START", -55), ("END", 125)):
+        monkeypatch.setenv(f"SLURM_JOB_{name}_TIME", str(int(time.time() + at)))
+    monkeypatch.setattr(module, "seconds_since_start", lambda: 54.0)
+    assert time_left(RunFolder(tmp_path)).left == pytest.approx(125, abs=2)
 
 
 @pytest.mark.parametrize(
