@@ -36,8 +36,8 @@ def start_engine(name: EngineName, model: Path, settings: EngineSettings) -> Eng
     try:
         return _start(name, model, settings)
     except Exception as error:
-        held = held_gpu(error) if settings.device == "cuda" and not isinstance(error, EmbedkitError) else None
-        if held is not None:
+        on_gpu = settings.device == "cuda" or "cuda" in str(error).lower()
+        if on_gpu and not isinstance(error, EmbedkitError) and (held := held_gpu(error)) is not None:
             raise held from error
         raise
 

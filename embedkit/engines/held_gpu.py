@@ -67,9 +67,10 @@ def held_gpu(error: BaseException) -> GpuHeld | None:
         return None
     number = "" if gpu is None else f" {gpu.number} ({gpu.uuid}, {gpu.name})"
     node = current_job().node
+    rerun = f". A rerun stays away from {node}" if current_job().id else ""
     return GpuHeld(
         f"GPU{number} of node {node} has {free / GIB:.1f} of {total / GIB:.1f} GiB free: "
-        f"{describe_holders(gpu, max(held, 0))}. A rerun stays away from {node}"
+        f"{describe_holders(gpu, max(held, 0))}{rerun}"
     )
 
 

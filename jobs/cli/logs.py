@@ -11,7 +11,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.cli.clusters import use_cluster_of_run
 from jobs.cli.options import gathered_into, run_argument
-from jobs.monitor import Overview, StatusCollector, follow, newest_attempt, selected
+from jobs.monitor import BLOCKED, Overview, StatusCollector, follow, newest_attempt, selected
 from jobs.output import print_lines
 from jobs.profiles import STAGES
 from jobs.records import log_name
@@ -84,7 +84,11 @@ def _print_failed(folder: RunFolder, overview: Overview, options: LogOptions) ->
 def _failed(overview: Overview, options: LogOptions) -> list[str]:
     """Names of the logs of failed tasks, of the shards and stages in the options."""
     tasks = [("embed", shard.log) for shard in overview.shards if shard.state in ("failed", "cancelled")]
-    tasks += [(stage.stage, stage.log) for stage in overview.stages if {"failed", "cancelled"} & set(stage.tasks)]
+    tasks += [
+        (stage.stage, stage.log)
+        for stage in overview.stages
+        if {"failed", "cancelled"} & set(stage.tasks) and stage.why not in BLOCKED  # the log of the cause is enough
+    ]
     names = [(stage, Path(log).stem) for stage, log in tasks if log]
     return [
         name

@@ -75,16 +75,24 @@ def groups(overview: Overview) -> list[TaskGroup]:
                 continue
             meaning: Meaning | Ending | None
             if label == "failed":
-                meaning = explain_exit(task.slurm_state, task.exit_code) if task.exit_code else None
+                meaning = _failure(task)
                 if meaning is None or not meaning.action:
                     continue
             else:
                 meaning = explain(task.slurm_state, task.reason)
                 if meaning is None and isinstance(task, StageView):
                     continue  # its own line has its state and reason
-            key = (label, "" if meaning is None else meaning.sentence)
+            kind = task.error_code if isinstance(task, ShardView) else ""
+            key = (label, kind or ("" if meaning is None else meaning.sentence))
             found.setdefault(key, TaskGroup(label, meaning)).add(task)
     return list(found.values())
+
+
+def _failure(task: ShardView | StageView) -> Ending | None:
+    """What to do about a failure. An error with a code of its own says it itself, at the end of a long message."""
+    if isinstance(task, ShardView) and task.error_code:
+        return Ending(sentence="", action=task.why.replace("{", "{{").replace("}", "}}"))
+    return explain_exit(task.slurm_state, task.exit_code) if task.exit_code else None
 
 
 def _is_in(task: ShardView | StageView, label: str) -> bool:

@@ -46,6 +46,8 @@ OF_SLURM: Mapping[str, State] = {
 """The state of a task in the queue by Slurm's, besides those without a node. Any other one counts as running."""
 PREFLIGHT_FAILED = "the preflight failed"
 PREPARE_FAILED = "prepare failed"
+BLOCKED = (PREFLIGHT_FAILED, PREPARE_FAILED)
+"""Causes of tasks that could do nothing, since a stage before them failed."""
 REQUEUED = ("REQUEUED", "NODE_FAIL", "BOOT_FAIL", "PREEMPTED")
 """End states after which Slurm may start a task again, some seconds later."""
 

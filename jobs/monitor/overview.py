@@ -106,6 +106,7 @@ def _shard_view(
         quiet_seconds=quiet,
         gpu_hours=by_task.gpu_hours(task.name, shard.shard, shard.changed, runs),
         why=found.why,
+        error_code=task.attempts[-1].error_code if task.attempts and found.state == "failed" else "",
         log=_log_path(observed, task),
     )
 

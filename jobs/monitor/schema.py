@@ -21,13 +21,15 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
         exit_code: Slurm's exit code, `1:0`, if it failed.
         node: where it runs or ran last.
         job: its newest job, `123_17`.
-        attempts: how many attempts there were.
+        attempts: how many attempts there were, with those that only the accounting knows of.
         tokens_per_second: while embedding; 0 before its first chunk.
         speed: predicted seconds of work that it completes per second (1: as predicted); None before its first chunk.
         seconds_left: until it is done, if it runs; None if unknown.
-        quiet_seconds: since its last chunk became durable, or since its start; None if it does not run.
+        quiet_seconds: since its last chunk became durable, its start, or the end of a suspension; None if it does not
+            run.
         gpu_hours: of all its attempts; None if unknown.
         why: the cause of its state, in one line.
+        error_code: the kind of its failure, if its newest attempt recorded one.
         log: the path of its log; "" if there is none.
     """
 
@@ -50,6 +52,7 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
     quiet_seconds: float | None
     gpu_hours: float | None
     why: str
+    error_code: str
     log: str
 
 

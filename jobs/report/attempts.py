@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from embedkit.documents import Device
+from jobs.monitor import one_line
 from jobs.records import NO_EXIT_RECORD, Place, Submission
 from jobs.report.draft import Draft
 from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations
@@ -84,11 +85,15 @@ def _match_records(drafts: Sequence[Draft], observed: AttemptObservations) -> li
         if draft.job in unmatched and draft.restart is not None:
             tasks[draft.job, draft.restart].append(draft)
 
-    # The record of an attempt is the newest that started before the attempt's first event. An attempt whose record was
-    # purged gets none: a later record started after it.
-    for (job, _), same in sorted(tasks.items()):
+    # If the accounting has a record of every start, they are in order. Else the record of an attempt is the newest that
+    # started before the attempt's first event, and one whose record was purged gets none: a later record began later.
+    starts = {job: sorted(own, key=lambda record: record.started or 0.0) for job, own in unmatched.items()}
+    newest_restart = dict(sorted(tasks))
+    for (job, restart), same in sorted(tasks.items()):
         first = min((time for time in (draft.first_event for draft in same) if time is not None), default=None)
         fitting = [r for r in unmatched[job] if first is not None and (r.started or 0.0) <= first + CLOCKS]
+        if len(starts[job]) == newest_restart[job] + 1:
+            fitting = [starts[job][restart]]
         if fitting:
             newest = max(fitting, key=lambda record: record.started or 0.0)
             unmatched[job].remove(newest)
@@ -199,4 +204,6 @@ def _why(draft: Draft) -> str | None:
     state = draft.record.state if draft.record is not None else ""
     if why == NO_EXIT_RECORD and state and draft.record is not None and draft.record.is_over:
         return f"{NO_EXIT_RECORD}; Slurm says {state}"
-    return re.sub(r"\s+", " ", why).strip() or None
+    if draft.exit_record is not None:
+        why = re.sub(r"0x[0-9a-f]+", "0x", one_line(draft.exit_record.why))
+    return why.strip() or None

@@ -25,9 +25,12 @@ from jobs.records import (
     Place,
     Submission,
     Submissions,
+    clock_errors,
     log_name,
+    own_records,
     place_of,
     seconds_since_epoch,
+    with_right_times,
 )
 from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations, Inputs
 from jobs.slurm import JobRecord, has_slurm, history, job_id
@@ -43,22 +46,29 @@ def read_inputs(run: RunFolder) -> Inputs:
     submissions = Submissions(run).read()
     manifests = _manifests(run, plan) if plan is not None else {}
     attempts = read_attempts(run)
-    files = {
-        shard: _attempt_files(run, shard, manifests.get(shard)) for shard in range(len(plan.shards) if plan else 0)
-    }
     success = _success(run, plan)
     jobs = {job_id(line.job) for line in submissions if line.job is not None}
     jobs |= {job_id(attempt.job) for lane in attempts.values() for attempt in lane}
+    records = _records(jobs, submissions)
+    now = time.time()
+    every_attempt = [attempt for lane in attempts.values() for attempt in lane]
+    clocks = clock_errors(every_attempt, submissions, records or (), now)
+    attempts = {place: with_right_times(lane, clocks) for place, lane in attempts.items()}
+    files = {
+        shard: _attempt_files(run, shard, manifests.get(shard), clocks)
+        for shard in range(len(plan.shards) if plan else 0)
+    }
     observed = AttemptObservations(
-        now=time.time(),
+        now=now,
         device=config.request.device,
         attempts=attempts,
         last_writes=_last_writes(run, attempts),
         files=files,
         local_stages=_local_stages(run, attempts, success),
         submissions=submissions,
-        records=_records(jobs),
+        records=records,
         live=_live(run, submissions),
+        clock_errors=clocks,
     )
     requested_at = submissions[0].at if submissions else config.asked.get("at")
     return Inputs(
@@ -115,11 +125,16 @@ def attempt_names(attempt: str) -> tuple[str, int]:
     return (found[1], int(found[2])) if found is not None else (attempt, 0)
 
 
-def _attempt_files(run: RunFolder, shard: int, manifest: ShardManifest | None) -> list[AttemptFiles]:
-    """What attempts left in a shard's folder, oldest first; once the shard is finished, of the last attempt alone."""
+def _attempt_files(
+    run: RunFolder, shard: int, manifest: ShardManifest | None, clocks: Mapping[str, float]
+) -> list[AttemptFiles]:
+    """What attempts left in a shard's folder, oldest first; once the shard is finished, of the last attempt alone.
+
+    `clocks`: seconds by which the clocks of nodes are ahead.
+    """
     folder = run.shard(shard)
     if manifest is not None:
-        return [_finished(folder, manifest)]
+        return [_finished(folder, manifest, clocks)]
     found = []
     for journal in journals(folder):
         job, restart = attempt_names(journal.header.attempt)
@@ -128,7 +143,7 @@ def _attempt_files(run: RunFolder, shard: int, manifest: ShardManifest | None) -
             job=job,
             restart=restart,
             node=journal.header.host,
-            started=journal.header.started,
+            started=journal.header.started - clocks.get(journal.header.host, 0.0),
             ended=_newest(folder.glob(f"{journal.header.attempt}.*")),
             finished=False,
             chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in chunks},
@@ -137,11 +152,12 @@ def _attempt_files(run: RunFolder, shard: int, manifest: ShardManifest | None) -
     return found
 
 
-def _finished(folder: Path, manifest: ShardManifest) -> AttemptFiles:
+def _finished(folder: Path, manifest: ShardManifest, clocks: Mapping[str, float]) -> AttemptFiles:
     job, restart = attempt_names(manifest.attempt)
     # The journal begins after the engine has started and embedded the canary.
     begun = _journal_start(folder / f"{manifest.attempt}{JOURNAL}")
-    started = None if begun is None else begun - manifest.seconds.get("start", 0.0)
+    ahead = clocks.get(manifest.host, 0.0)
+    started = None if begun is None else begun - manifest.seconds.get("start", 0.0) - ahead
     worked = sum(manifest.seconds.values())
     ended = _newest([folder / "manifest.json"]) if started is None else started + worked
     if started is None and ended is not None:
@@ -230,9 +246,10 @@ def _local_stages(
     return found
 
 
-def _records(jobs: Iterable[str]) -> list[JobRecord] | None:
+def _records(jobs: Iterable[str], submissions: Sequence[Submission]) -> list[JobRecord] | None:
     numbers = [job for job in jobs if job != LOCAL and job.isdecimal()]
-    return history(numbers, steps=True) if numbers else None
+    records = history(numbers, steps=True) if numbers else None
+    return None if records is None else own_records(records, submissions)
 
 
 def _live(run: RunFolder, submissions: Sequence[Submission]) -> list[LiveTask] | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from jobs.monitor import mixed_gpus_note
+from jobs.records import clock_notes
 from jobs.report.observations import LOCAL, AttemptObservations, Inputs
 from jobs.report.schema import AttemptReport, ShardReport
 
@@ -14,6 +15,7 @@ def notes_of(inputs: Inputs, attempts: Sequence[AttemptReport], shards: Sequence
     submitted = [attempt for attempt in attempts if attempt.job != LOCAL]
     if inputs.plan is None:
         yield "not prepared yet: there are no shards"
+    yield from clock_notes(observed.clock_errors)
     yield from mixed_gpus_note((shard, manifest.engine.gpu) for shard, manifest in sorted(inputs.manifests.items()))
     if submitted and observed.records is None:
         yield "no accounting: of a killed task, only what it had written before is known"

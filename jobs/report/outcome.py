@@ -6,6 +6,7 @@ from jobs.records import seconds_since_epoch
 from jobs.report.draft import Draft
 from jobs.report.observations import LOCAL, AttemptObservations
 from jobs.report.schema import Outcome
+from jobs.slurm import has_started
 
 OUTCOMES_OF_SLURM: Mapping[str, Outcome] = {"COMPLETED": "finished", "CANCELLED": "cancelled", "PREEMPTED": "stopped"}
 """The outcome by Slurm's state, for attempts without an exit record; any other end state is a failure."""
@@ -77,6 +78,7 @@ def _outcome(draft: Draft, is_newest: bool, observed: AttemptObservations) -> Ou
         return "failed"
     # The queue.
     if draft.job != LOCAL and observed.live is not None:
-        running = {live.task.name for live in observed.live if not live.task.is_pending}
+        # A task whose node starts up does not run yet: an attempt of it is an earlier one.
+        running = {live.task.name for live in observed.live if has_started(live.task.state)}
         return "running" if draft.job in running else "failed"
     return "running" if state else "unknown"

@@ -14,6 +14,8 @@ MOST_SLOWEST = 6
 MOST_REPEATED = 8
 MOST_ATTEMPTS = 12
 MOST_REASONS = 5
+LOW_TERMINAL = 40
+"""Lines below which a terminal gets fewer rows."""
 PIPE_WIDTH = 150
 """Columns of the output if it is not a terminal."""
 
@@ -22,6 +24,11 @@ SHARD_COLUMNS = (
     *("predicted", "embedded", "lost", "CPUs", "memory"),
 )
 STAGE_COLUMNS = ("stage", "attempts", "lost", "elapsed", "wall", "queued", "{unit} time", "CPUs", "memory")
+DROPPED_FIRST = (
+    *("memory", "CPUs", "predicted", "embedded", "ended", "lost", "queued", "embed", "node", "started"),
+    *("wall", "tokens/s", "GPU time", "worker time"),
+)
+"""Columns that a narrow terminal does without, in this order, until the others fit."""
 ATTEMPT_COLUMNS = ("attempt at", "job", "node", "started", "ended", "how", "queued", "wall", "CPUs", "memory")
 
 
@@ -165,14 +172,15 @@ def job_text(attempt: AttemptReport) -> str:
     return f"{attempt.job} restart {attempt.restart}" if attempt.restart else attempt.job
 
 
-def notable(report: Report) -> tuple[list[ShardReport], list[ShardReport]]:
+def notable(report: Report, few: bool = False) -> tuple[list[ShardReport], list[ShardReport]]:
     """Shards to show one by one, and the rest. Shown are the slowest and those with the most attempts."""
     everything = list(report.shards)
-    if len(everything) <= 2 * MOST_SLOWEST:
+    most_slowest, most_repeated = (2, 2) if few else (MOST_SLOWEST, MOST_REPEATED)
+    if len(everything) <= 2 * most_slowest:
         return everything, []
-    slowest = sorted(everything, key=lambda shard: -(shard.wall_seconds or 0.0))[:MOST_SLOWEST]
+    slowest = sorted(everything, key=lambda shard: -(shard.wall_seconds or 0.0))[:most_slowest]
     repeated = sorted((shard for shard in everything if shard.attempts > 1), key=lambda shard: -shard.attempts)
-    picked = {shard.shard for shard in (*slowest, *repeated[:MOST_REPEATED])}
+    picked = {shard.shard for shard in (*slowest, *repeated[:most_repeated])}
     return [s for s in everything if s.shard in picked], [s for s in everything if s.shard not in picked]
 
 
@@ -228,8 +236,10 @@ def print_run_report(report: Report, console: Console, all_shards: bool = False)
     if not console.is_terminal:
         console = Console(file=console.file, width=PIPE_WIDTH)
 
+    low = console.is_terminal and console.height < LOW_TERMINAL
+
     def say(text: str = "") -> None:
-        console.print(text, highlight=False, soft_wrap=True, markup=False)
+        console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)
 
     unit = unit_name(report)
     for name, text in headline(report):
@@ -237,11 +247,13 @@ def print_run_report(report: Report, console: Console, all_shards: bool = False)
     say()
     _table(console, [column.format(unit=unit) for column in STAGE_COLUMNS], [stage_row(s) for s in report.stages])
     if report.shards:
-        picked, rest = (list(report.shards), []) if all_shards else notable(report)
+        picked, rest = (list(report.shards), []) if all_shards else notable(report, few=low)
         say()
         rows = [shard_row(shard) for shard in picked] + (quantile_rows(rest) if rest else [])
         _table(console, [column.format(unit=unit) for column in SHARD_COLUMNS], rows)
     shown, left = attempts_to_show(report, all_shards)
+    if low and not all_shards:
+        shown, left = [], 0  # the causes below count them
     if shown:
         say()
         _table(console, ATTEMPT_COLUMNS, [attempt_row(attempt) for attempt in shown])
@@ -251,7 +263,8 @@ def print_run_report(report: Report, console: Console, all_shards: bool = False)
     if whys:
         say()
     for count, outcome, why, seconds in whys[:MOST_REASONS]:
-        say(f"{count:,} {outcome}, {duration(seconds)}: {why[:200]}")
+        cause = Text(f"{count:,} {outcome}, {duration(seconds)}: {why}")
+        console.print(cause, highlight=False, no_wrap=True, overflow="ellipsis")
     if len(whys) > MOST_REASONS:
         say(f"and {len(whys) - MOST_REASONS} more causes: --json has all")
     for note in report.notes:
@@ -259,10 +272,17 @@ def print_run_report(report: Report, console: Console, all_shards: bool = False)
 
 
 def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    widths = {c: max([len(c), *(len(row[at]) for row in rows)]) for at, c in enumerate(columns)}
+    kept = list(columns)
+    for column in DROPPED_FIRST:
+        if sum(widths[c] for c in kept) + 2 * (len(kept) - 1) <= console.width:
+            break
+        if column in kept:
+            kept.remove(column)
     table = Table(box=None, pad_edge=False, header_style="bold")
     words = ("stage", "state", "shard", "attempt at", "job", "node", "how", "started", "ended")
-    for column in columns:
+    for column in kept:
         table.add_column(column, justify="left" if column in words else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(cell) for cell, column in zip(row, columns, strict=True) if column in kept))
     console.print(table, highlight=False)

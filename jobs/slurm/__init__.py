@@ -23,10 +23,11 @@ from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
 from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
 from jobs.slurm.job_times import JobTimes, job_times
+from jobs.slurm.partition_nodes import partition_nodes
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
 from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch, run_sbatch
 from jobs.slurm.squeue import queue
-from jobs.slurm.states import may_run
+from jobs.slurm.states import has_started, may_run
 from jobs.slurm.suspensions import suspensions
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
@@ -59,6 +60,7 @@ __all__ = [
     "find_in_accounting",
     "has_ended",
     "has_slurm",
+    "has_started",
     "history",
     "host_names",
     "is_not_found",
@@ -72,6 +74,7 @@ __all__ = [
     "number_of",
     "on_cluster",
     "own_environment",
+    "partition_nodes",
     "queue",
     "read_site",
     "require_slurm",

@@ -21,6 +21,11 @@ def is_active(state: str) -> bool:
     return state in RUNNING or state in WAITING
 
 
+def has_started(state: str) -> bool:
+    """Whether a job that squeue shows has started: it has a node, and the node does not start up any more."""
+    return state not in QUEUED and state not in WAITING
+
+
 def may_run(state: str) -> bool:
     """Whether processes of a job may still run. They may where Slurm does not answer."""
     return state in RUNNING or state == UNKNOWN

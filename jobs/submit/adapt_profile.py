@@ -10,7 +10,7 @@ from embedkit.run import RunFolder
 from jobs.monitor import says_out_of_memory
 from jobs.profiles import Profile, Resources
 from jobs.records import NODE_FAULTS, Attempt, Attempts, Submission, Submissions, own_records, seconds_since_epoch
-from jobs.slurm import JobRecord, history, signal_of
+from jobs.slurm import JobRecord, history, partition_nodes, signal_of
 
 MORE_MEMORY = 1.5
 HELD_SECONDS = 24 * 3600.0
@@ -60,20 +60,34 @@ def adapt_profile(
         adapted.append(f"without nodes {', '.join(bad_nodes)}, which failed")
         embed = _without(embed, bad_nodes)
     preflight = profile.stages["preflight"]
-    held = sorted(_nodes_with_held_gpu(run, shards) - set(bad_nodes))
-    if held:
-        adapted.append(f"without nodes {', '.join(held)}, where another process held a GPU")
-        embed, preflight = _without(embed, held), _without(preflight, held)
-        bad_nodes += held
-    other_gpus = sorted(_nodes_with_different_gpu(run, shards) - set(bad_nodes)) if avoid_gpus else []
+    held, line = _held_nodes(run, shards, bad_nodes, embed.partition)
+    adapted += line
+    embed, preflight = _without(embed, held), _without(preflight, held)
+    other_gpus = sorted(_nodes_with_different_gpu(run, shards) - {*bad_nodes, *held}) if avoid_gpus else []
     if other_gpus:
         adapted.append(f"without nodes {', '.join(other_gpus)}, whose GPUs differ from those of the run's other shards")
         embed, preflight = _without(embed, other_gpus), _without(preflight, other_gpus)
     return replace(profile, stages={**profile.stages, "embed": embed, "preflight": preflight}), tuple(adapted)
 
 
+def _held_nodes(
+    run: RunFolder, shards: Collection[int], excluded: Collection[str], partition: str | None
+) -> tuple[list[str], list[str]]:
+    """Nodes to exclude because another process holds a GPU there, and what to say; none if no other node is left."""
+    held = sorted(_nodes_with_held_gpu(run, shards) - set(excluded))
+    if not held:
+        return [], []
+    named = ", ".join(held)
+    nodes = partition_nodes(partition)
+    if nodes is not None and nodes <= {*held, *excluded}:
+        return [], [f"nodes {named} are not excluded, since no others are left: end the processes that hold GPUs there"]
+    return held, [f"without nodes {named}, where another process held a GPU"]
+
+
 def _without(resources: Resources, nodes: Collection[str]) -> Resources:
     """The same resources, with these nodes excluded as well."""
+    if not nodes:
+        return resources
     return replace(resources, exclude=",".join([*([resources.exclude] if resources.exclude else []), *nodes]))
 
 

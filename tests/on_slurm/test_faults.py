@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from embedkit.embed.shard_file import durable_chunks
+from embedkit.job import JobContext, current_job, enter_job
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from tests.conftest import ROOT, snapshot
@@ -142,6 +144,19 @@ def stop_at(step: int) -> str:
     return f'[ "${{SLURM_RESTART_COUNT:-0}}" != 0 ] || export PYTHONPATH={crash} EMBEDKIT_TEST_STOP_AT={step}'
 
 
+def record_earlier_starts(run: RunFolder, shard: int, folder: Path) -> None:
+    """Add two earlier starts of other jobs, which did not record their end, to a shard's attempts."""
+    earlier = RunFolder(folder / "earlier")
+    earlier.logs.mkdir(parents=True)
+    before = current_job()
+    for job in ("900001", "900002"):
+        enter_job(JobContext(name=f"{job}_{shard}", id=job))
+        Attempts(earlier, "embed", shard).add("started", 0, "")
+    enter_job(before)
+    name = f"embed-{shard:05d}.attempts.jsonl"
+    (run.logs / name).write_bytes((earlier.logs / name).read_bytes() + (run.logs / name).read_bytes())
+
+
 def is_stopped(cluster: Cluster, job: str) -> bool:
     """Whether a process of a job was stopped."""
     ours = [process for process in of_cluster(cluster.folder) if process.status() == psutil.STATUS_STOPPED]
@@ -194,10 +209,12 @@ def test_rerun_excludes_the_node_with_which_a_task_ended(trial: Trial, fragile_n
     trial.cluster.lose_node(fragile_node)
     wait_ended(trial.cluster, run)
     trial.cluster.restore_node(fragile_node)
+    # The third start without an exit record, but the accounting says NODE_FAIL: no repeat failure of the shard.
+    record_earlier_starts(run, shard, trial.folder)
     said = trial.finish(run)
     assert f"without nodes {fragile_node}, which failed" in said
     assert "it ended without an exit record" in said
-    assert [attempt.node for attempt in Attempts(run, "embed", shard).attempts()] == [fragile_node, "n6"]
+    assert [attempt.node for attempt in Attempts(run, "embed", shard).attempts()[2:]] == [fragile_node, "n6"]
 
 
 def test_shard_longer_than_the_time_limit_takes_more_attempts(trial: Trial) -> None:
@@ -239,6 +256,21 @@ def test_a_hanging_task_ends_and_is_run_again(trial: Trial, monkeypatch: pytest.
     trial.finish(run)
     assert "no progress for 8 s, while embedding ids" in log_of(run, 1)
     assert "chunks are durable already" in log_of(run, 1)
+
+
+def test_suspended_task_is_not_ended_by_its_watchdog(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause is longer than the watchdog's limit and its grace together."""
+    monkeypatch.setenv("EMBEDKIT_WATCHDOG_SECONDS", "4")
+    run = trial.submit()
+    wait_chunks(run, 1, 2)
+    task = f"{embed_job(run)}_1"
+    trial.cluster.run("scontrol", "suspend", task)
+    time.sleep(10)
+    assert "JobState=SUSPENDED" in trial.cluster.run("scontrol", "-o", "show", "job", task)
+    trial.cluster.run("scontrol", "resume", task)
+    trial.wait_whole(run)
+    assert outcomes(run, 1) == ["finished"]
+    assert "no progress" not in log_of(run, 1)
 
 
 def test_repeat_failure_is_named_and_not_submitted_again(trial: Trial, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """gpus_per_job: one array task has several GPUs and embeds one shard on each, side by side."""
 
+import re
 import signal
 from pathlib import Path
 
@@ -141,6 +142,9 @@ def test_stopped_group_continues_with_all_its_shards(
     for shard in (0, 1):
         assert outcomes(run, shard) == ["stopped", "finished"]
         assert Attempts(run, "embed", shard).attempts()[1].started.done >= 2
+    log = (run.logs / "embed-job-00000.log").read_text()
+    assert re.search(r"USR2: \d+ s left, the chunk in hand needs about \d s more: it is finished first", log)
+    assert "the work in hand is dropped" not in log
     assert not any(process.is_running() for process in left)
 
 

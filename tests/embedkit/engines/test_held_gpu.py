@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import psutil
 import pytest
 
@@ -113,16 +114,16 @@ def test_without_nvidia_smi_the_node_is_named(monkeypatch: pytest.MonkeyPatch) -
     assert held_gpu(VLLM) is None  # nothing is known
 
 
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("error", [VLLM, MemoryError("out of memory")])
 def test_failed_start_on_a_stand_in_gpu_is_a_gpu_held(
-    device: str, nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    error: Exception, nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(*_: object) -> None:
-        raise RuntimeError("the engine failed") from VLLM
+        raise error
 
     monkeypatch.setattr(base, "_start", fail)
     settings = EngineSettings(
-        device=device,  # type: ignore[arg-type]
+        device="cpu",
         dtype="float32",
         max_length=8,
         chunk_tokens=8,
@@ -130,6 +131,8 @@ def test_failed_start_on_a_stand_in_gpu_is_a_gpu_held(
         max_sequences=8,
         eager=True,
     )
-    with pytest.raises(GpuHeld if device == "cuda" else RuntimeError) as caught:
+    with pytest.raises(GpuHeld if error is VLLM else MemoryError):
         base.start_engine("vllm", tmp_path, settings)
-    assert getattr(caught.value, "code", "") == ("gpu-held" if device == "cuda" else "")
+    with pytest.raises(GpuHeld) as caught:
+        base.start_engine("vllm", tmp_path, msgspec.structs.replace(settings, device="cuda"))
+    assert caught.value.__cause__ is error

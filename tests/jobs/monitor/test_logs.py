@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.run import RunFolder
-from jobs.monitor.logs import embedkit_error, error_line, follow, newest_attempt, says_out_of_memory, selected
+from jobs.monitor.logs import embedkit_error, error_line, follow, newest_attempt, one_line, says_out_of_memory, selected
 
 FIRST = "2026-11-22 10:00:00,001 INFO job 5_1 on n1, start 0"
 SECOND = "2026-11-22 11:00:00,001 INFO job 5_1 on n2, start 1"
@@ -36,6 +36,88 @@ RAISED = "ModuleNotFoundError: No module named 'vllm'"
 )
 def test_error_line_is_found(lines: list[str], expected: str | None) -> None:
     assert error_line([FIRST, *lines]) == expected
+
+
+VLLM_INFO = "(EngineCore pid=1) INFO 11-26 11:10:51 [deep_gemm.py:7] deep_gemm not found, using the default kernels"
+QUIET = [
+    VLLM_INFO,
+    "INFO 11-26 11:10:51 [config.py:1] error reporting is off",
+    "2026-11-26 11:09:57,411 INFO no error so far",
+    "2026-11-26 11:09:57,411 DEBUG probe: [Errno 2] No such file or directory: '/etc/x'",
+    "I1126 11:11:24.487000 17459 torch/_library/triton.py:53] libcuda.so not found",
+    "[rank0]:I1126 11:11:24.487000 17459 torch/x.py:53] Error code 0",
+    "[2026-11-26 11:00:00,1] [INFO] [real_accelerator.py:1] permission denied for /dev/x",
+    "n1:123:456 [0] NCCL INFO NET/Plugin: No such file or directory",
+    "INFO:root:file not found, it will be made",
+]
+VLLM_ERROR = "(EngineCore pid=1) ERROR 11-26 11:10:51 [core.py:1] RuntimeError: no kernel image; set NCCL_DEBUG=INFO"
+WARNINGS = [
+    "W1126 11:11:24.487000 17459 torch/x.py:53] Triton not found",
+    "(EngineCore pid=1) WARNING 11-26 11:10:51 [a.py:1] flash attention not found",
+]
+
+
+@pytest.mark.parametrize("quiet", QUIET)
+def test_a_line_at_level_info_is_never_the_cause(quiet: str) -> None:
+    assert error_line([FIRST, quiet]) is None
+    assert error_line([FIRST, quiet], "127:0") is None
+    for cause in (VLLM_ERROR, RAISED, NO_MODULE, WARNINGS[0]):
+        assert error_line([FIRST, cause, quiet]) == cause
+
+
+@pytest.mark.parametrize("warning", WARNINGS)
+def test_a_warning_is_the_cause_only_if_nothing_else_is(warning: str) -> None:
+    assert error_line([FIRST, warning, VLLM_INFO]) == warning
+    assert error_line([FIRST, LMOD, warning, VLLM_INFO]) == LMOD
+
+
+NO_PYTHON = "/spool/n1/job00132/slurm_script: line 21: /apps/ek/bin/python: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "line"),
+    [
+        ("127:0", NO_PYTHON),
+        ("127:0", "/spool/slurm_script: line 3: apptainer: command not found"),
+        ("127:0", "/usr/bin/env: \u2018python3.12\u2019: No such file or directory"),
+        ("126:0", "/spool/slurm_script: line 21: /apps/ek/bin/python: Permission denied"),
+        ("126:0", "/spool/slurm_script: line 21: /apps/ek/bin/python: cannot execute binary file: Exec format error"),
+        ("127:0", "/apps/bin/python: error while loading shared libraries: x.so: cannot open shared object file: No"),
+    ],
+)
+def test_exit_126_and_127_quote_the_line_of_the_shell(exit_code: str, line: str) -> None:
+    assert error_line(["Loading python/3.12", line], exit_code) == line
+    assert error_line(["Loading python/3.12", line]) == line  # without accounting there is no exit code
+    assert error_line([line, "Lmod: error: see above"], exit_code) == line
+
+
+def test_messages_of_several_lines_are_joined_readably() -> None:
+    lines = ["4 of 9 shards are missing or damaged:", "  shard 0: not finished", "", "  shard 1: x;", "to make: rerun"]
+    expected = "4 of 9 shards are missing or damaged: shard 0: not finished; shard 1: x; to make: rerun"
+    assert one_line("\n".join(lines)) == expected
+    log = [FIRST, f"2026-11-22 10:05:00,120 ERROR {lines[0]}", "  shard 0: not finished", "to make: rerun", NO_MODULE]
+    assert embedkit_error(log) == "4 of 9 shards are missing or damaged: shard 0: not finished; to make: rerun"
+
+
+@given(st.text(max_size=60), st.integers(40, 80))
+def test_a_long_message_keeps_its_beginning_and_its_end(text: str, longest: int) -> None:
+    whole = f"first {text} last"
+    short = one_line(whole, longest)
+    assert "\n" not in short
+    assert len(short) <= longest + 5
+    assert short.startswith("first")
+    assert short.endswith("last")
+
+
+def test_only_slurm_says_that_a_node_is_out_of_memory(tmp_path: Path) -> None:
+    """More memory on the node does not help a GPU, nor a task that a limit on CPU time ended."""
+    log = tmp_path / "embed-00001.log"
+    for line in ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "CPU time limit exceeded"):
+        log.write_text(f"{FIRST}\n{line}\n")
+        assert not says_out_of_memory(log)
+    for line in ("slurmstepd: error: Exceeded job memory limit", "srun: error: n1: task 0: Out Of Memory"):
+        log.write_text(f"{FIRST}\n{line}\n")
+        assert says_out_of_memory(log)
 
 
 def test_only_the_newest_attempt_counts(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 from embedkit.errors import CanaryMoved, EmbedkitError, PreflightFailed
 from embedkit.run import RunFolder
 from jobs.node import job as job_module
-from jobs.node.job import SlurmJob
 from jobs.node.node_folders import folder_prefix
+from jobs.node.slurm_job import SlurmJob
 from jobs.node.worker import embed_in_worker, error_code_of
 from jobs.records.attempts import Attempts
 
@@ -33,7 +33,7 @@ def test_exit_record_has_the_errors_code(
     def fail(path: Path) -> None:
         raise error
 
-    monkeypatch.setattr(job_module, "analyze_task", fail)
+    monkeypatch.setattr("jobs.node.slurm_job.analyze_task", fail)
     assert SlurmJob("analyze", run).run() == 1
     (attempt,) = Attempts(run, "analyze").attempts()
     assert (attempt.outcome, attempt.why, attempt.error_code) == ("failed", why, code)
@@ -57,7 +57,7 @@ def test_stages_without_an_engine_clean_the_node_too(tmp_path: Path, monkeypatch
     run = RunFolder(tmp_path / "run")
     run.logs.mkdir(parents=True)
     monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))
-    monkeypatch.setattr(job_module, "analyze_task", lambda _: None)
+    monkeypatch.setattr("jobs.node.slurm_job.analyze_task", lambda _: None)
     folder = tmp_path / "node" / f"{folder_prefix()}task-{socket.gethostname()}+{2**22 + 1}+0123456789ab"
     folder.mkdir(parents=True)
     assert SlurmJob("analyze", run).run() == 0

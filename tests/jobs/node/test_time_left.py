@@ -12,6 +12,7 @@ from embedkit.run import RunFolder
 from jobs.node import time_left as module
 from jobs.node.time_left import LEAST_SECONDS, TimeLeft, advice, describe_warning, spent, time_left
 from jobs.slurm.job_times import JobTimes, parse_job_times
+from tests.conftest import ROOT
 
 WARNED = TimeLeft(after=55, limit=180, left=125, signal_seconds=100)
 
@@ -92,3 +93,14 @@ def test_the_arithmetic_of_a_stop() -> None:
     preempted = TimeLeft(after=20, limit=50, left=30, is_preempted=True, at=now)
     assert spent(signal.SIGUSR2, preempted, None) == "start more than 20 s, stopped after 20 s by preemption"
     assert "not preempted" in advice(signal.SIGTERM, TimeLeft(after=20))
+
+
+@pytest.mark.parametrize("version", ["20.11", "22.05", "24.11", "26.05"])
+def test_times_in_recorded_answers(version: str) -> None:
+    def recorded(name: str) -> JobTimes:
+        return parse_job_times((ROOT / "tests" / "data" / "slurm" / version / f"{name}.txt").read_text())
+
+    assert recorded("ending-time").seconds == pytest.approx(90, abs=30)  # over its limit of one minute
+    assert recorded("job-held") == JobTimes()
+    preempted = recorded("ending-preempted")
+    assert (preempted.ends, preempted.is_preempted) == (None, False)  # that start is over

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.records.clocks import clock_errors, with_right_times
 from jobs.records.submissions import LiveTask
 from jobs.report.collect import attempt_names, place_of, seconds_logged
 from jobs.report.compute import make_report
@@ -355,3 +356,18 @@ def test_report_is_deterministic_and_survives_json(
     report = report_of(observed, shards=shards, manifests=manifests)
     assert report == report_of(observed, shards=shards, manifests=manifests)
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+
+
+@pytest.mark.parametrize("error", [240.0, -240.0])
+def test_a_node_with_a_wrong_clock_makes_no_absurd_times(error: float) -> None:
+    """As read_inputs does: the times of attempts are corrected before anything is computed."""
+    lane = [attempt_of("7_0", 10 + error, 40 + error, node="n3")]
+    records = [record("7", 0, 8, 42, "COMPLETED", eligible=3, gpus=1)]
+    clocks = clock_errors(lane, [EMBED], records, T0 + 100)
+    observed = replace(
+        observations({0: with_right_times(lane, clocks)}, [EMBED], records), clock_errors=clocks, now=T0 + 100
+    )
+    report = report_of(observed)
+    (attempt,) = report.attempts
+    assert (attempt.wall_seconds, attempt.queue_seconds, attempt.device_seconds) == (34.0, 5.0, 34.0)
+    assert "the clock of n3 is 4 min" in report.notes[0]

@@ -85,11 +85,14 @@ def test_without_mem_a_rerun_says_that_it_cannot_raise_it(
 
 
 def test_nodes_with_a_held_gpu_are_excluded_for_a_day(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.submit.adapt_profile.partition_nodes", lambda _: {"g7", "g8", "n1"})
     failed_on(run, "g7", GpuHeld.code, monkeypatch)
     failed_on(run, "n1", "", monkeypatch)
     failed_on(run, "g8", GpuHeld.code, monkeypatch, shard=None)
     assert excluded(run, monkeypatch) == ("g7,g8", "g7,g8")
     assert excluded(run, monkeypatch, avoid_gpus=False) == ("g7,g8", "g7,g8")  # also with --allow-mixed
+    monkeypatch.setattr("jobs.submit.adapt_profile.partition_nodes", lambda _: {"g7", "g8"})
+    assert excluded(run, monkeypatch) == (None, None)  # no other node is left
     monkeypatch.setattr("jobs.submit.adapt_profile.HELD_SECONDS", -60.0)
     assert excluded(run, monkeypatch) == (None, None)
 
