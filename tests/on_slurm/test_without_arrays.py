@@ -180,7 +180,7 @@ def test_pairs_of_shards_run_as_jobs_of_their_own(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, five_shards: RunFolder, tmp_path: Path
 ) -> None:
     (tmp_path / "pairs.toml").write_text(PAIRS)
-    environment = faults(tmp_path / "faults", 0.1, shards={"2": ["raise", 1]}) | stand_in(
+    environment = faults(tmp_path / "faults", shards={"2": ["raise", 1]}) | stand_in(
         tmp_path / "bin", REFUSING + 'real "$@"'
     )
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", tmp_path / "pairs.toml", "--shards", 5)

@@ -53,6 +53,21 @@ def test_without_arrays_the_plan_shows_one_of_the_jobs(small_chats: Path, tokeni
     assert "--array" not in plan
 
 
+def test_many_jobs_without_an_array_are_printed_in_a_line(
+    small_chats: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    site = recorded_site(tmp_path / "bin")
+    count = f"echo >> {tmp_path}/calls; echo $((100 + $(wc -l < {tmp_path}/calls)))"
+    (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/bash\n{count}\n")
+    command = request(small_chats, tokenizer_only, tmp_path, SMALL + "array = false\n")
+    said = embedkit(*command, "--no-profile-check", "--num-gpus", 18, **site).stdout
+    assert lines(said, "job") == [
+        "job 101: prepare",
+        "jobs 102-119: embed shards 0-17 (18 at once) (after afterok:101)",
+        "job 120: merge (after 102-119)",
+    ]
+
+
 def test_a_plan_warns_of_typed_shards_that_do_not_fit(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     site = recorded_site(tmp_path / "bin")
     command = request(small_chats, tokenizer_only, tmp_path)
