@@ -3,12 +3,13 @@
 # pipes in the run's folder (jobs/slurm/commands.py, jobs/node/shell_signals.py).
 answer() { # FOLDER: run the requested commands, one after another, while this job's shell lives
     trap '' USR2 TERM # Slurm may signal every process of the job, and the task still needs answers then
-    local words id code
+    local words id verb code
     exec 3<>"$1/commands"
     while kill -0 $$ 2>/dev/null; do
         read -r -t 10 -u 3 -a words || continue
         id=${words[0]}
-        [[ $id =~ ^[0-9a-f]+$ && ${words[1]} == scontrol && ${words[2]} =~ ^(show|requeue|update)$ ]] || continue
+        for verb in "${words[@]:2}"; do [[ $verb == -* ]] || break; done
+        [[ $id =~ ^[0-9a-f]+$ && ${words[1]} == scontrol && $verb =~ ^(show|requeue|update)$ ]] || continue
         code=0
         TZ=UTC SLURM_BITSTR_LEN=0 timeout 60 "${words[@]:1}" >"$1/$id.out" 2>"$1/$id.err" </dev/null || code=$?
         echo "$code" >"$1/$id.new" && mv "$1/$id.new" "$1/$id.code"

@@ -29,13 +29,15 @@ time.sleep(60)
 """
 ASK = """
 from jobs.node.signals import requeue
-from jobs.slurm import exclude_from_waiting_tasks, state_of
+from jobs.slurm import exclude_from_waiting_tasks, start_command, state_of
 print(state_of("12_3"))
 print(requeue())
+print(start_command(["scontrol", "--clusters=c1", "show", "job", "-o", "12_3"], 30).returncode)
 print(exclude_from_waiting_tasks(["12"], "n1", others_fit=True))
 """
 SCONTROL = """\
 #!/bin/sh
+case $1 in --clusters=*) shift ;; esac
 case $1 in
 show) echo "JobId=14 ArrayJobId=12 ArrayTaskId=4 JobState=PENDING Reason=Priority" ;;
 requeue) echo "Requested operation is presently disabled" >&2; exit 1 ;;
@@ -167,5 +169,5 @@ def test_a_task_without_slurm_asks_through_the_shell(tmp_path: Path) -> None:
     path = f"{stand_in.parent}:{os.environ['PATH']}"
     with running(launch(tmp_path, sys.executable, "-c", ASK, PATH=path, LOG=str(tmp_path / "log"))) as shell:
         answers = shell.communicate(timeout=60)[0].splitlines()
-    assert answers == ["('PENDING', 'Priority')", "Requested operation is presently disabled", "True"]
+    assert answers == ["('PENDING', 'Priority')", "Requested operation is presently disabled", "0", "True"]
     assert (tmp_path / "log").read_text() == "update JobId=12_4 ExcNodeList=n1\n"
