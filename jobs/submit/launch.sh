@@ -2,7 +2,7 @@
 # passes signals on, runs the scontrol commands that the task requests, and ends as the task ended. Both go through
 # pipes in the run's folder (jobs/slurm/commands.py, jobs/node/shell_signals.py).
 answer() { # FOLDER: run the requested commands, one after another, while this job's shell lives
-    trap '' USR2 TERM # Slurm may signal every process of the job, and the task still needs answers then
+    trap '' USR2 TERM # for scontrol too: Slurm may signal every process of the job, and the task needs answers then
     local words id verb code
     exec 3<>"$1/commands"
     while kill -0 $$ 2>/dev/null; do
@@ -11,7 +11,7 @@ answer() { # FOLDER: run the requested commands, one after another, while this j
         for verb in "${words[@]:2}"; do [[ $verb == -* ]] || break; done
         [[ $id =~ ^[0-9a-f]+$ && ${words[1]} == scontrol && $verb =~ ^(show|requeue|update)$ ]] || continue
         code=0
-        TZ=UTC SLURM_BITSTR_LEN=0 timeout 60 "${words[@]:1}" >"$1/$id.out" 2>"$1/$id.err" </dev/null || code=$?
+        TZ=UTC SLURM_BITSTR_LEN=0 "${words[@]:1}" >"$1/$id.out" 2>"$1/$id.err" </dev/null || code=$?
         echo "$code" >"$1/$id.new" && mv "$1/$id.new" "$1/$id.code"
     done
 }
