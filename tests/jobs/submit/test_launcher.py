@@ -39,7 +39,7 @@ SCONTROL = """\
 #!/bin/sh
 case $1 in --clusters=*) shift ;; esac
 case $1 in
-show) [ -z "$TERM_ALL" ] || kill -TERM $$ $PPID; echo "JobId=14 ArrayJobId=12 ArrayTaskId=4 JobState=PENDING Reason=Priority" ;;
+show) kill -TERM $$ $PPID; echo "JobId=14 ArrayJobId=12 ArrayTaskId=4 JobState=PENDING Reason=Priority" ;;
 requeue) echo "Requested operation is presently disabled" >&2; exit 1 ;;
 update) echo "$*" >>"$LOG" ;;
 esac
@@ -168,9 +168,7 @@ def test_a_task_without_slurm_asks_through_the_shell(tmp_path: Path) -> None:
     stand_in.write_text(SCONTROL)
     stand_in.chmod(0o755)
     path = f"{stand_in.parent}:{os.environ['PATH']}"
-    with running(
-        launch(tmp_path, sys.executable, "-c", ASK, PATH=path, LOG=str(tmp_path / "log"), TERM_ALL="1")
-    ) as shell:
+    with running(launch(tmp_path, sys.executable, "-c", ASK, PATH=path, LOG=str(tmp_path / "log"))) as shell:
         answers = shell.communicate(timeout=60)[0].splitlines()
     assert answers == ["('PENDING', 'Priority')", "Requested operation is presently disabled", "0", "True"]
     assert (tmp_path / "log").read_text() == "update JobId=12_4 ExcNodeList=n1\n"
