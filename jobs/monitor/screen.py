@@ -1,5 +1,6 @@
 """An overview as one screen: the stages, the shards that need a person, then running shards as far as there is room."""
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -47,7 +48,7 @@ def screen(overview: Overview, run: RunFolder, console: Console) -> Group:
     least = LEAST_ROWS if console.height < LOW_TERMINAL else 1
     ordered = _ordered(overview.shards)[: console.height]
     for brief, fewest in ((False, LEAST_ROWS), (True, least)):
-        shown, layout = ordered, Layout(one_line=True, wide=console.width >= WIDE, brief=brief)
+        shown, layout = ordered, Layout(one_line=True, wide=console.width >= WIDE, brief=brief, width=console.width)
         while True:
             group = _group(overview, run, shown, layout, with_bar=not brief)
             too_many = len(console.render_lines(group, pad=False)) - (console.height - 1)  # one is for the prompt
@@ -61,7 +62,7 @@ def screen(overview: Overview, run: RunFolder, console: Console) -> Group:
 
 def all_lines(overview: Overview, run: RunFolder, console: Console | None = None) -> Group:
     """The overview with a row for every shard that is running or in trouble, whole or as the terminal is wide."""
-    layout = Layout() if console is None else Layout(one_line=True, wide=console.width >= WIDE)
+    layout = Layout() if console is None else Layout(one_line=True, wide=console.width >= WIDE, width=console.width)
     return _group(overview, run, _ordered(overview.shards), layout, with_bar=False)
 
 
@@ -74,21 +75,40 @@ def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], layou
     if shown:
         parts.append(shard_table(shown, run, overview.median_speed, layout))
     needing = groups(overview)
-    parts += _lines(_summaries(overview.shards, shown, layout))
-    parts += _lines(group_lines(needing, layout.brief))
+    parts += _lines(_summaries(overview.shards, shown, layout), layout)
+    parts += _lines(group_lines(needing, layout.brief), layout)
     parts += _notes(overview.notes, layout)
-    parts += _lines(advice(overview, run, needing, layout.brief))
+    parts += _lines(advice(overview, run, needing, layout.brief), layout)
     return Group(*parts)
 
 
 def _notes(notes: Sequence[str], layout: Layout) -> list[RenderableType]:
     if not layout.brief:
-        return _lines([f"note: {note}" for note in notes])
+        return _lines([f"note: {note}" for note in notes], layout)
     return [Text(f"notes: {'; '.join(notes)}", no_wrap=True, overflow="ellipsis")] if notes else []
 
 
-def _lines(texts: Sequence[str]) -> list[RenderableType]:
-    return [Text(text, overflow="fold") for text in texts]
+COMMAND = re.compile(
+    r"(?:scontrol (?:release|requeue)|scancel|\S*embedkit (?:rerun|run|logs|cancel|report)) [^;(,]*[^;(, ]"
+)
+"""Commands to copy from the screen: a line break inside would cut them in two."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
+
+def _lines(texts: Sequence[str], layout: Layout) -> list[RenderableType]:
+    return [Text(fold(text, layout.width) if layout.width else text, overflow="fold") for text in texts]
+
+
+def fold(text: str, width: int) -> str:
+    """Break a text into lines of so many columns, at spaces, but not inside a command that fits a line."""
+    line, lines = "", []
+    for word in COMMAND.sub(lambda found: found[0].replace(" ", NO_BREAK), text).split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return "\n".join([*lines, line]).replace(NO_BREAK, " ")
 
 
 def _has_row(shard: ShardView) -> bool:

@@ -34,11 +34,13 @@ class Layout:
         one_line: whether the details of a shard are cut to one line.
         wide: whether the table has all its columns.
         brief: whether causes and notes have one line each, and lines that no one needs are left out.
+        width: columns of the terminal; 0 if there is none.
     """
 
     one_line: bool = False
     wide: bool = True
     brief: bool = False
+    width: int = 0
 
 
 def label_of(shard: ShardView) -> str:

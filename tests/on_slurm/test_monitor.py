@@ -237,7 +237,7 @@ def test_tasks_cancelled_before_their_start_are_rerun(
     profile.write_text("[all]\ncpus = 1\nmem = 1500\n[all.sbatch]\nhold = true\n[embed]\ngpus = 1\n")
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--profile", profile)
     held = status(cluster, run)
-    assert held["by_stage"]["prepare"]["tasks"] == {"pending": 1}
+    assert held["by_stage"]["prepare"]["tasks"] == {"held": 1}
     assert held["by_stage"]["prepare"]["reason"] == "JobHeldUser"
     embedkit("cancel", run.path, **cluster.environment)
     assert not live(cluster, run)

@@ -5,10 +5,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.monitor.observations import RunObservations
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
+from jobs.monitor.screen import fold
 from jobs.records.attempts import Attempt
 from jobs.records.submission import Submission
 from jobs.records.submissions import LiveTask
@@ -187,6 +190,21 @@ def test_a_state_has_its_word_its_sentence_and_what_to_do(state: str, reason: st
     assert found.is_alive
     assert sentence in flat(shown(found, 24, 80))
     assert sentence in flat(shown(found))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_a_command_is_not_cut_in_two_by_a_line_break(overview: Overview, width: int) -> None:
+    """A person copies it from the screen."""
+    lines = [line.strip() for line in shown(overview, 60, width).splitlines()]
+    for command in ("scontrol release '5_[34-40]'", "scontrol release 5_41", "scontrol requeue 5_13"):
+        assert any(command in line for line in lines), command
+
+
+@given(st.text(st.sampled_from("ab ;(,"), max_size=200), st.integers(10, 90))
+def test_a_folded_text_has_all_its_words(text: str, width: int) -> None:
+    folded = fold(f"{text} scontrol release 5_1 {text}", width)
+    assert folded.split() == f"{text} scontrol release 5_1 {text}".split()
+    assert "scontrol release 5_1" in folded
 
 
 def test_before_a_plan_held_tasks_are_named_by_their_array() -> None:
