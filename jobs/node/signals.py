@@ -92,7 +92,11 @@ class SignalWatcher:
         while (number := self._next()) is not None:
             if number == signal.SIGUSR2 and self._seconds is None:
                 began = time.monotonic()
-                self._seconds = self._on_warning(signal.SIGUSR2)
+                try:
+                    self._seconds = self._on_warning(signal.SIGUSR2)
+                except Exception:  # this thread must live on, to stop and requeue the job
+                    log.exception("USR2: how much time is left is not known")
+                    self._seconds = 0.0
                 if self._seconds > 0:
                     self._seconds -= time.monotonic() - began
                     continue

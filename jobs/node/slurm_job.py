@@ -128,7 +128,11 @@ class SlurmJob:
         code = "" if refused is None else NO_PROGRESS
         if self._stage != "embed" or self._has_progressed():
             return received.name, refused, code
-        arithmetic, advice = self._chunk_end.explain(received, self._shards())
+        try:
+            arithmetic, advice = self._chunk_end.explain(received, self._shards())
+        except Exception:  # the requeue comes first
+            log.exception("the stop is not explained")
+            return received.name, refused, code
         log.warning("nothing new was done: %s%s", arithmetic, advice)
         if refused is not None:
             refused += f": {arithmetic}{advice}"

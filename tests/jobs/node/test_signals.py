@@ -1,5 +1,6 @@
 """Signals to real processes, and requests to requeue a job, with stand-ins that print what scontrol prints."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -45,7 +46,7 @@ class Signalled:
     def _run(self, seconds: float) -> None:
         def warned(received: signal.Signals) -> float:
             (self._folder / "warned").touch()
-            return seconds
+            return 1 / 0 if math.isnan(seconds) else seconds
 
         watcher = SignalWatcher(lambda received: self._write("stopped", received.name), warned)
         with watcher:
@@ -98,6 +99,7 @@ def test_warned_process_lets_its_work_end(tmp_path: Path) -> None:
         (LONG, [signal.SIGUSR2, signal.SIGUSR2], "SIGUSR2"),
         (0.0, [signal.SIGUSR2], "SIGUSR2"),
         (0.2, [signal.SIGUSR2], "SIGUSR2"),  # the time is up
+        (math.nan, [signal.SIGUSR2], "SIGUSR2"),  # asking for the time fails
     ],
 )
 def test_work_without_time_is_dropped(
