@@ -5,8 +5,8 @@ at once there are eight lanes, and each job waits until all jobs before it in it
 It waits for all of them and not only for the last one: if a person cancels a waiting job, those behind it still wait
 for the one that runs. A requeued job keeps its id and has not ended, so it keeps its place.
 
-A lane that is through takes no job from another lane. Where the number at once is at least that of the jobs, nothing
-waits, and the site's own limit on running jobs applies.
+A lane whose jobs have all ended takes none from the other lanes. Where the number at once is at least that of the jobs,
+no job waits for another, and the site's own limit on running jobs applies.
 """
 
 from collections.abc import Iterable, Sequence
