@@ -85,7 +85,7 @@ def test_typed_venv_that_is_another_folder_is_refused(clone: Clone) -> None:
         (("plan-full",), "PROFILE="),
         (("submit-full",), "PROFILE="),
         (("check-profile",), "PROFILE="),
-        (("plan-full", "PROFILE=nosuch"), "there are cpu, h100"),
+        (("plan-full", "PROFILE=nosuch"), "there are cpu, cscs-alps"),
         (("submit-full", "PROFILE=./nosuch.toml"), "cannot be read"),
         (("submit-full", "PROFILE=Makefile.toml"), "cannot be read"),
         (("submit-full", "PROFILE=./bad.toml"), "is no TOML"),
