@@ -27,7 +27,7 @@ PROCESS = re.compile(r"(.+)\+(\d+)\+[0-9a-f]{12}")
 NODE_HOST = "EMBEDKIT_HOST"
 """The variable with the node's host name, set in jobs with a launcher: a container may have a host name of its own."""
 NEW_SECONDS = 60.0
-"""A shared folder without users may be so new that a task is about to use it. Locks show that on one host only."""
+"""A folder may be so new that a task is about to use it, or to lock it. Locks show that on one host only."""
 
 
 def folder_prefix() -> str:
@@ -114,7 +114,9 @@ def _remove_if_abandoned(folder: Path) -> None:
 
 def _claim(folder: Path) -> Path | None:
     """Rename a folder that has no living user; returns its new path, None if it stays."""
-    kind = re.fullmatch(rf"(task-|removing-[0-9a-f]{{8}}-)(?P<owner>{PROCESS.pattern})|[0-9a-f]{{12}}", _suffix(folder))
+    kind = re.fullmatch(
+        rf"(?P<kind>task-|new-|removing-[0-9a-f]{{8}}-)(?P<owner>{PROCESS.pattern})|[0-9a-f]{{12}}", _suffix(folder)
+    )
     if kind is None:
         return None
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -129,6 +131,7 @@ def _claim(folder: Path) -> Path | None:
             if kind["owner"] is None:
                 return None  # no locks here: a task may be starting in it
         abandoned = _is_unused(folder, fd) if kind["owner"] is None else not _is_alive(kind["owner"])
+        abandoned = abandoned and (kind["kind"] != "new-" or _is_old(fd))
         return set_aside(folder) if abandoned and _is_at(folder, fd) else None
     finally:
         os.close(fd)
@@ -138,6 +141,10 @@ def _is_unused(folder: Path, fd: int) -> bool:
     """Whether a shared folder has no living user, and is not so new that its first user is still to come."""
     if any(PROCESS.fullmatch(path.name) for path in folder.iterdir()):
         return not has_users(folder)
+    return _is_old(fd)
+
+
+def _is_old(fd: int) -> bool:
     return time.time() - os.fstat(fd).st_mtime > NEW_SECONDS
 
 

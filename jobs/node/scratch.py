@@ -86,8 +86,9 @@ def scratch_roots() -> list[Path]:
 @contextmanager
 def _own_folder(root: Path) -> Iterator[Path]:
     """This task's own folder on the node."""
-    own = root / f"{folder_prefix()}task-{process_name(os.getpid())}"
-    new = own.with_name(f".{own.name}")  # a task in a different container would take it for abandoned without its lock
+    owner = process_name(os.getpid())
+    own, new = (root / f"{folder_prefix()}{kind}-{owner}" for kind in ("task", "new"))
+    # Without its lock, a task in a different container would take it for abandoned; a new one is left for a while.
     new.mkdir(mode=0o700)
     try:
         with in_use(new):
