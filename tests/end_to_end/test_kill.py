@@ -76,6 +76,7 @@ def test_kills_in_embed(prepared_run: RunFolder, hash_run: RunFolder) -> None:
     assert snapshot(prepared_run) == snapshot(hash_run)
 
 
+@pytest.mark.slow
 def test_kills_in_merge(prepared_run: RunFolder, hash_run: RunFolder) -> None:
     embedkit("embed", prepared_run.path)
     deaths = 0

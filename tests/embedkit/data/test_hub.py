@@ -126,6 +126,7 @@ def test_vllm_runs_a_model_of_the_stand_in_hub_offline(repos: dict[str, Path], t
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path / "output", **env)
 
 
+@pytest.mark.slow
 def test_offline_the_cache_is_enough_whether_pinned_or_not(repos: dict[str, Path], tmp_path: Path) -> None:
     with stand_in_hub(repos) as hub:
         env = environment(hub, tmp_path)
@@ -146,6 +147,7 @@ def test_offline_the_cache_is_enough_whether_pinned_or_not(repos: dict[str, Path
         assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_a_run_stays_at_its_commit_while_the_branch_moves_on(repos: dict[str, Path], tmp_path: Path) -> None:
     with stand_in_hub(repos) as hub:
         env = environment(hub, tmp_path)

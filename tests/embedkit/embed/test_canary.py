@@ -30,6 +30,7 @@ def misbehaving(kind: str, *arguments: object, **environment: str) -> Any:
     return embedkit(*arguments, check=False, PYTHONPATH=MISBEHAVE, EMBEDKIT_TEST_ENGINE=kind, **environment)
 
 
+@pytest.mark.slow
 def test_a_stand_in_for_a_gpu_with_noise_fails_its_task(prepared_run: RunFolder, hash_run: RunFolder) -> None:
     failed = misbehaving("noise", "embed", prepared_run.path, "--shard", 1)
     assert failed.returncode == 1

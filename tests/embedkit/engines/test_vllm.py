@@ -64,6 +64,7 @@ def test_fault_8_tiny_qwen_equals_a_plain_forward(tiny_qwen: Path, tmp_path: Pat
     assert np.abs(vectors - forward(tiny_qwen, TEXTS, "last")).max() <= 1e-5
 
 
+@pytest.mark.slow
 def test_minilm_equals_a_plain_forward_and_sentence_transformers(minilm: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
