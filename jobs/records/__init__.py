@@ -16,13 +16,14 @@ from jobs.records.find_line import LineFinder
 from jobs.records.groups import group_of
 from jobs.records.live import LiveReader, LiveTasks, adopt_found
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
-from jobs.records.own_records import own_records
+from jobs.records.own_records import CLOCKS_SECONDS, own_records
 from jobs.records.recorded_profiles import changed_note, record_profile, recorded_profile
 from jobs.records.submission import COMMENT_PREFIX, Submission, new_submission, now, seconds_since_epoch
 from jobs.records.submissions import LiveTask, Submissions
 
 __all__ = [
     "ATTEMPTS_SUFFIX",
+    "CLOCKS_SECONDS",
     "COMMENT_PREFIX",
     "GROUP_LOG",
     "MAX_ATTEMPTS_WITHOUT_PROGRESS",

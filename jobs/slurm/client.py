@@ -36,7 +36,7 @@ class Task:
 
     `start` is when it started, or is expected to start while it is pending: seconds since the epoch, None if unknown.
     `submitted` is when it was submitted. `job_name` and `folder`, its working folder, identify it where a site changes
-    comments.
+    comments. `command` is the path of its script.
     """
 
     job: str
@@ -51,6 +51,7 @@ class Task:
     job_name: str = ""
     folder: str = ""
     submitted: float | None = None
+    command: str = ""
 
     @property
     def name(self) -> str:

@@ -80,10 +80,10 @@ def accounted_states(jobs: Iterable[str]) -> dict[tuple[str, int | None], str]:
     return parse_states(text)
 
 
-def find_in_accounting(name: str, folder: str, since: float) -> str | None:
+def find_in_accounting(name: str, folder: str, since: float, known: Collection[str] = ()) -> str | None:
     """The newest job of this name and working folder that was submitted since a time; None if none is recorded yet.
 
-    since: seconds since the epoch.
+    since: seconds since the epoch; known: ids of other jobs.
     """
     start = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%S")
     fields = "JobID,JobName,WorkDir,Submit"
@@ -94,7 +94,8 @@ def find_in_accounting(name: str, folder: str, since: float) -> str | None:
         for row in rows
         if row is not None and row[2] == name and os.path.realpath(row[3]) == os.path.realpath(folder)
     }
-    return max((job for job, submitted in times.items() if submitted >= since), key=int, default=None)
+    fitting = [job for job, submitted in times.items() if submitted >= since and job not in known]
+    return max(fitting, key=int, default=None)
 
 
 def parse_states(text: str) -> dict[tuple[str, int | None], str]:
@@ -146,6 +147,7 @@ def parse_jobs(text: str, user: int | None = None) -> list[Task] | None:
                 job_name=fields.get("JobName", ""),
                 folder=fields.get("WorkDir", ""),
                 submitted=queued,
+                command=fields.get("Command", ""),
             )
             for number in (array_indices(index) if ARRAY.fullmatch(index) else (None,))
         ]

@@ -9,10 +9,12 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from jobs.slurm.client import plain_text
 
@@ -35,8 +37,9 @@ class SbatchAnswer:
     """What a call of sbatch gave.
 
     Attributes:
-        job: the job's id, if the output has one.
+        job: the job's id, if the output has one; also after an error.
         is_certain: whether the id needs no check.
+        cluster: the cluster that the output names; "" if it names none.
         error: why it failed; "" if it did not.
         may_be_there: whether a job may exist after this error.
         warnings: the lines of stderr.
@@ -44,6 +47,7 @@ class SbatchAnswer:
 
     job: str | None
     is_certain: bool = False
+    cluster: str = ""
     error: str = ""
     may_be_there: bool = False
     warnings: tuple[str, ...] = ()
@@ -71,7 +75,8 @@ def call_sbatch(script: Path, while_waiting: Callable[[float], str | None]) -> S
         return SbatchAnswer(found[-1], is_certain=True)
     if code is None:
         error = f"sbatch did not answer in {SBATCH_SECONDS:.0f} s"
-        return SbatchAnswer(None, error=error, may_be_there=True, warnings=_lines(err))
+        job, _ = parse_job_id(out)
+        return SbatchAnswer(job, cluster=cluster_of(out, job), error=error, may_be_there=True, warnings=_lines(err))
     return read_answer(code, out, err)
 
 
@@ -86,62 +91,77 @@ def run_sbatch(*arguments: str, while_waiting: Callable[[float], bool], seconds:
     Raises:
         OSError: sbatch cannot be started.
     """
+    # Files, not pipes: a process that a wrapper leaves behind would keep a pipe open.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = subprocess.Popen(
+            ["sbatch", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            process_group=0,  # with all that a wrapper starts, so that it can be ended
+        )
+        try:
+            code = _wait(process, while_waiting, seconds)
+        except BaseException:
+            _end(process)
+            raise
+        return code, _text(out), _text(err)
+
+
+def _wait(process: subprocess.Popen[bytes], while_waiting: Callable[[float], bool], seconds: float) -> int | None:
+    """The exit code of sbatch; None if it was ended."""
     began = time.monotonic()
-    process = subprocess.Popen(
-        ["sbatch", *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        process_group=0,  # with all that a wrapper starts, so that it can be ended
-    )
     wait = min(PATIENCE_SECONDS, seconds)
-    try:
-        while True:
-            try:
-                out, err = process.communicate(timeout=wait)
-            except subprocess.TimeoutExpired:
-                passed = time.monotonic() - began
-            else:
-                return process.returncode, out, err
-            if while_waiting(passed) or passed >= seconds:
-                return None, *_end(process)
-            wait = max(min(SEARCH_INTERVAL_SECONDS, seconds - passed), 0.1)
-    except BaseException:
-        _end(process)
-        raise
+    while True:
+        try:
+            return process.wait(timeout=wait)
+        except subprocess.TimeoutExpired:
+            passed = time.monotonic() - began
+        if while_waiting(passed) or passed >= seconds:
+            _end(process)
+            return None
+        wait = max(min(SEARCH_INTERVAL_SECONDS, seconds - passed), 0.1)
 
 
-def _end(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """End sbatch and all that it started; returns what it printed."""
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End sbatch and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    try:
-        return process.communicate(timeout=5)
-    except subprocess.TimeoutExpired:
-        return "", ""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=5)
+
+
+def _text(file: IO[bytes]) -> str:
+    """All that was printed into a file."""
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def read_answer(code: int, out: str, err: str) -> SbatchAnswer:
     """Read the exit code and output of `sbatch --parsable`."""
     warnings = _lines(err)
     if code:
-        errors = [line for line in warnings if "error" in line.lower()] or warnings or _lines(out)
-        message = "\n".join(errors) or f"sbatch exited with {code}"
-        printed_id = parse_job_id(out)[0] is not None
-        may_be_there = printed_id or code < 0 or code >= 128 or not errors or bool(LOST_ANSWER.search(message))
-        return SbatchAnswer(None, error=message, may_be_there=may_be_there, warnings=warnings)
+        job, _ = parse_job_id(out)
+        cluster = cluster_of(out, job)
+        printed = "" if job is None else f" after it printed {job}"
+        errors = _errors(warnings) or warnings or (_lines(out) if job is None else ())
+        message = "\n".join(errors) or f"sbatch exited with {code}{printed}"
+        may_be_there = job is not None or code < 0 or code >= 128 or not errors or bool(LOST_ANSWER.search(message))
+        return SbatchAnswer(job, cluster=cluster, error=message, may_be_there=may_be_there, warnings=warnings)
     job, is_certain = parse_job_id(out)
     if job is None:
         job, _ = parse_job_id("\n".join(line for line in warnings if SUBMITTED.search(line)))
     if job is None:
-        error = f"sbatch printed no job id: {plain_text(out).strip()[:200]!r}"
+        error = "\n".join(_errors(warnings)) or f"sbatch printed no job id: {plain_text(out).strip()[:200]!r}"
         return SbatchAnswer(None, error=error, may_be_there=True, warnings=warnings)
-    return SbatchAnswer(job, is_certain, warnings=warnings)
+    return SbatchAnswer(job, is_certain, cluster_of(out + err, job), warnings=warnings)
 
 
-SUBMITTED = re.compile(r"Submitted batch job (\d+)")
+def _errors(lines: Sequence[str]) -> tuple[str, ...]:
+    return tuple(line for line in lines if "error" in line.lower())
+
+
+SUBMITTED = re.compile(r"Submitted batch job (\d+)(?: on cluster ([\w.-]+))?")
 PARSABLE = re.compile(r"(\d+)(?:;([\w.-]+))?")
 
 
@@ -161,6 +181,14 @@ def parse_job_id(out: str) -> tuple[str | None, bool]:
         return None, False
     is_certain = len(set(candidates)) == 1 and (bool(with_cluster or submitted) or len(lines) == 1)
     return (with_cluster or submitted or bare)[-1], is_certain
+
+
+def cluster_of(out: str, job: str | None) -> str:
+    """The cluster that sbatch's output names for a job; "" if it names none."""
+    lines = _lines(out)
+    found = [*(PARSABLE.fullmatch(line) for line in lines), *(SUBMITTED.search(line) for line in lines)]
+    clusters = [one[2] for one in found if one is not None and one[1] == job and one[2]]
+    return clusters[-1] if clusters else ""
 
 
 def _lines(text: str) -> tuple[str, ...]:

@@ -9,15 +9,15 @@ import re
 
 from jobs.slurm.client import ARRAY, Task, array_indices, run_slurm, seconds_of, unreadable
 
-QUEUE_FORMAT = "embedkit|%F|%K|%T|%r|%N|%a|%q|%S|%k|name=%j|folder=%Z|submitted=%V|user=%U|embedkit"
+QUEUE_FORMAT = "embedkit|%F|%K|%T|%r|%N|%a|%q|%S|%k|name=%j|folder=%Z|submitted=%V|command=%o|user=%U|embedkit"
 """Array id, index, state, reason, nodes, account, QOS, start (expected start if pending), comment, name, working
-folder, time of submission, the user's number. The word at both ends shows which lines are ours and complete.
+folder, time of submission, script, the user's number. The word at both ends shows which lines are ours and complete.
 """
 HEADING = re.compile(r"embedkit\|[A-Z_]+\|")
 """squeue's heading, which is there even if the queue is empty: it shows that squeue used the format."""
 TASK = re.compile(
     r"embedkit\|(\d+)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|(.*?)"
-    r"\|name=(.*?)\|folder=(.*?)\|submitted=([^|\n]*)\|user=(\d*)\|embedkit",
+    r"\|name=(.*?)\|folder=(.*?)\|submitted=([^|\n]*)(?:\|command=(.*?))?\|user=(\d*)\|embedkit",
     re.DOTALL,
 )
 NOISE = re.compile(r"\s*(CLUSTER: .*)?")
@@ -52,13 +52,15 @@ def parse_queue(text: str) -> list[Task]:
             if HEADING.match(line):
                 continue
             raise unreadable("squeue", line.splitlines()[0])
-        job, index, state, reason, node, account, qos, start, comment, name, folder, submitted, user = found.groups()
+        job, index, state, reason, node, account, qos, start, comment, name, folder, submitted, command, user = (
+            found.groups()
+        )
         if user not in ("", str(os.getuid())):
             continue  # this squeue does not heed -u
         indices = array_indices(index) if ARRAY.fullmatch(index) else (None,)
         begin, queued = seconds_of(start), seconds_of(submitted)
         tasks += [
-            Task(job, number, state, reason, node, comment, account, qos, begin, name, folder, queued)
+            Task(job, number, state, reason, node, comment, account, qos, begin, name, folder, queued, command or "")
             for number in indices
         ]
     return tasks

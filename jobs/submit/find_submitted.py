@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
 from jobs.output import print_note
-from jobs.records import COMMENT_PREFIX, LineFinder, Submission, Submissions, seconds_since_epoch
+from jobs.records import CLOCKS_SECONDS, COMMENT_PREFIX, LineFinder, Submission, Submissions, seconds_since_epoch
 from jobs.slurm import SBATCH_SECONDS, SbatchAnswer, Task, all_jobs, find_in_accounting, job_list, queue
 
 SEARCHES_AT = (0.0, 1.0, 2.0, 4.0, 6.0)
@@ -31,7 +31,7 @@ def confirm(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
         SbatchError: there is no such job.
         LostJobError: it is not known whether there is one.
     """
-    _show_warnings([line for line in answer.warnings if line not in answer.error])
+    _show_warnings([warning for warning in answer.warnings if warning not in answer.error])
     if answer.job is not None and answer.is_certain:
         return answer.job
     if answer.may_be_there:
@@ -43,53 +43,60 @@ def confirm(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
 
 
 def _search(run: RunFolder, line: Submission, answer: SbatchAnswer) -> str:
-    lost: EmbedkitError | None = None
+    is_refused = bool(answer.error) and not answer.may_be_there  # then one look is enough
+    unanswered: EmbedkitError | None = None
     until = time.monotonic() + MOST_SECONDS
-    for seconds in SEARCHES_AT if answer.may_be_there else SEARCHES_AT[:1] if answer.error else SEARCHES_AT[:3]:
+    for seconds in SEARCHES_AT[:1] if is_refused else SEARCHES_AT:
         time.sleep(seconds)
         if time.monotonic() > until:
             break
         try:
-            job = _find(run, line, is_refused=bool(answer.error) and not answer.may_be_there)
+            job = _find(run, line, answer.job, is_refused)
         except EmbedkitError as error:
-            lost = error
+            unanswered = error
             continue
         if job is not None:
             return job
-        lost = None
+        unanswered = None
     problem = answer.error or f"sbatch printed {answer.job}, but Slurm has no such job of this run"
-    if lost is not None:
-        raise LostJobError(f"{problem}\nSlurm does not say whether the job exists: {lost}")
+    if unanswered is not None:
+        raise LostJobError(f"{problem}\nSlurm does not say whether the job exists: {unanswered}")
+    if not is_refused:
+        raise LostJobError(f"{problem}\nSlurm does not show the job now, but it may appear later")
     raise SbatchError(problem)
 
 
-def _find(run: RunFolder, line: Submission, is_refused: bool) -> str | None:
+def _find(run: RunFolder, line: Submission, printed: str | None, is_refused: bool) -> str | None:
     """The id of the job; None if Slurm has none.
 
     Args:
         run: the run.
         line: the line that was recorded before the sbatch.
+        printed: the id that sbatch printed, perhaps.
         is_refused: sbatch gave a clear reason, so that squeue's answer is enough.
 
     Raises:
         EmbedkitError: Slurm does not say whether there is one.
     """
-    finder = LineFinder(run, Submissions(run).read())
+    lines = Submissions(run).read()
+    finder = LineFinder(run, lines)
     problem = "squeue does not show it"
     try:
-        job = _job_among(queue(), finder, line)
+        job = _job_among(queue(), finder, line, printed)
         if job is not None:
             return job
     except EmbedkitError as error:
         problem, is_refused = str(error), False
     try:
-        return _job_among(all_jobs(), finder, line)
+        return _job_among(all_jobs(), finder, line, printed)
     except EmbedkitError as error:
         if is_refused:
             return None
         problem = f"{problem}; {error}"
     try:
-        job = find_in_accounting(f"{run.name}.{line.job_name}", str(run.path), seconds_since_epoch(line.at))
+        since = seconds_since_epoch(line.at) - CLOCKS_SECONDS
+        known = {one.job for one in lines if one.job is not None}
+        job = find_in_accounting(f"{run.name}.{line.job_name}", str(run.path), since, known)
     except EmbedkitError as error:
         raise EmbedkitError(f"{problem}; {error}") from None
     if job is None:
@@ -97,9 +104,11 @@ def _find(run: RunFolder, line: Submission, is_refused: bool) -> str | None:
     return job
 
 
-def _job_among(tasks: Iterable[Task], finder: LineFinder, line: Submission) -> str | None:
-    """The newest job that belongs to a line."""
+def _job_among(tasks: Iterable[Task], finder: LineFinder, line: Submission, printed: str | None = None) -> str | None:
+    """The newest job that belongs to a line; else the one with the id that sbatch printed, if it is in the run."""
+    tasks = list(tasks)
     found = {task.job for task in tasks if (own := finder.find(task)) is not None and own.tag == line.tag}
+    found = found or {task.job for task in tasks if task.job == printed and finder.is_here(task)}
     return max(found, key=int, default=None)
 
 

@@ -6,15 +6,28 @@ If the answer to a call is lost, the job is searched for. If Slurm does not say 
 import logging
 import os
 from collections.abc import Sequence
+from functools import cache
 
 import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.output import print_error, show_progress
+from jobs.output import print_error, print_note, show_progress
 from jobs.profiles import Profile
 from jobs.records import Submission, Submissions, new_submission, now
-from jobs.slurm import SETTLE_SECONDS, array_spec, call_sbatch, cancel, job_list, own_environment, still_active
+from jobs.slurm import (
+    SETTLE_SECONDS,
+    array_spec,
+    call_sbatch,
+    cancel,
+    chosen_cluster,
+    configuration,
+    job_list,
+    on_cluster,
+    own_environment,
+    still_active,
+    use_cluster,
+)
 from jobs.submit.chain import ChainJob
 from jobs.submit.find_submitted import LostJobError, SbatchError, WaitingForSbatch, confirm, what_may_be_there
 from jobs.submit.lanes import one_by_one
@@ -120,7 +133,27 @@ def _submit_one(run: RunFolder, record: Submissions, profile: Profile, job: Chai
     except SbatchError:
         record.add_answer(line, "refused", None)
         raise
-    return msgspec.structs.replace(line, what="submitted", at=now(), job=job_id)
+    clusters = _follow(answer.cluster) or line.clusters
+    return msgspec.structs.replace(line, what="submitted", at=now(), job=job_id, clusters=clusters)
+
+
+def _follow(cluster: str) -> str:
+    """Ask the cluster that sbatch's answer names from now on, if it is a different one; returns it, else ""."""
+    if cluster in ("", chosen_cluster(), _own_cluster()):
+        return ""
+    print_note(f"sbatch sent the job to cluster {cluster}; later commands ask there")
+    use_cluster(cluster, "sbatch's answer")
+    return cluster
+
+
+@cache
+def _own_cluster() -> str:
+    """The name of the cluster that this machine belongs to; "" if Slurm does not answer."""
+    try:
+        with on_cluster(""):
+            return configuration().get("ClusterName", "")
+    except EmbedkitError:
+        return ""
 
 
 def _rollback(record: Submissions, lines: Sequence[Submission]) -> str:

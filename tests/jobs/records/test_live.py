@@ -123,6 +123,14 @@ def test_without_comments_name_and_folder_find_the_job(run: RunFolder, tmp_path:
     assert finder.find(before) is None  # a job of an earlier submit
 
 
+def test_a_script_names_its_line_where_comment_and_name_do_not(run: RunFolder) -> None:
+    lines = [asked(run)]
+    script = f"{run.logs}/slurm/embed-{lines[0].tag}.sh"
+    task = Task("9", None, "PENDING", "None", "", "", job_name="site_1", folder="/else", command=script)
+    assert LineFinder(run, lines).find(task) == lines[0]
+    assert LineFinder(run, lines).find(replace(task, command="/else/embed-0123456789ab.sh")) is None
+
+
 def test_a_job_of_one_shard_is_found_by_its_name(run: RunFolder) -> None:
     lines = [msgspec.structs.replace(asked(run), shards=shards) for shards in ("3", "17", "20-21")]
     finder = LineFinder(run, lines)

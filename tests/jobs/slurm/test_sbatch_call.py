@@ -9,7 +9,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from jobs.slurm import sbatch_call
-from jobs.slurm.sbatch_call import call_sbatch, parse_job_id, read_answer
+from jobs.slurm.sbatch_call import call_sbatch, parse_job_id, read_answer, run_sbatch
 from tests.support.fuzzing import tries
 
 REFUSED = "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified\n"
@@ -85,9 +85,37 @@ def test_the_id_is_found_in_what_sites_print(out: str, found: tuple[str | None, 
 )
 def test_after_some_failures_the_job_may_be_there(code: int, out: str, err: str, may_be_there: bool) -> None:
     answer = read_answer(code, out, err)
-    assert answer.job is None
+    assert answer.job == ("51" if "51" in out else None)  # kept, since the job of that id may be the run's
+    assert not answer.is_certain
     assert answer.error
     assert answer.may_be_there is may_be_there
+
+
+@pytest.mark.parametrize(
+    ("out", "cluster"),
+    [
+        ("51\n", ""),
+        ("51;there\n", "there"),
+        ("Submitted batch job 51 on cluster there.two\n", "there.two"),
+        ("7;elsewhere\nwelcome\n51;there\n", "there"),
+    ],
+)
+def test_the_cluster_that_an_answer_names_is_read(out: str, cluster: str) -> None:
+    assert read_answer(0, out, "").cluster == cluster
+
+
+def test_without_an_id_the_error_is_the_one_of_sbatch() -> None:
+    assert read_answer(0, "hello\n", "sbatch: error: Invalid account\n").error == "sbatch: error: Invalid account"
+    assert read_answer(1, "51\n", "").error == "sbatch exited with 1 after it printed 51"
+
+
+def test_a_process_that_a_wrapper_leaves_behind_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sbatch").write_text("#!/bin/bash\nsleep 30 &\necho 51\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    waits: list[float] = []
+    code, out, _ = run_sbatch("script", while_waiting=lambda passed: bool(waits.append(passed)), seconds=20)
+    assert (code, out, waits) == (0, "51\n", [])
 
 
 def test_warnings_are_kept_and_an_id_on_stderr_is_not_certain() -> None:

@@ -15,7 +15,7 @@ from tests.support.slurm.record import QUEUE_FORMAT as RECORDED_FORMAT
 HEADING = (
     "embedkit|ARRAY_JOB_ID|ARRAY_TASK_ID|STATE|REASON|NODELIST|ACCOUNT|QOS|START_TIME|COMMENT|name=NAME|folder=WORK_DIR"
 )
-HEADING += "|submitted=SUBMIT_TIME|user=UID|embedkit\n"
+HEADING += "|submitted=SUBMIT_TIME|command=COMMAND|user=UID|embedkit\n"
 """As Slurm 22.05 printed it."""
 FIXED = "             JOBID  PARTITION                 NAME     USER ST       TIME  NODES NODELIST(REASON)\n"
 NOISE = st.one_of(
@@ -33,7 +33,7 @@ def line(job: int, comment: str = "", name: str = "run.embed", folder: str = "/r
     number = os.getuid() if user is None else user
     return (
         f"embedkit|{job}|N/A|RUNNING|None|n1|lab|normal|2026-11-22T22:38:18|{comment}|name={name}|folder={folder}"
-        f"|submitted=2026-11-22T22:38:17|user={number}|embedkit"
+        f"|submitted=2026-11-22T22:38:17|command=/run/logs/slurm/embed-0123456789ab.sh|user={number}|embedkit"
     )
 
 

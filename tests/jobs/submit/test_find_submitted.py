@@ -82,13 +82,26 @@ def test_the_accounting_is_asked_last(run: RunFolder, line: Submission, says: Sa
     assert confirm(run, line, BUSY) == "51"
 
 
-@pytest.mark.parametrize("answer", [BUSY, REFUSED, SbatchAnswer("1000")])
-def test_a_job_that_slurm_does_not_have_was_refused(
+def test_a_refused_job_that_slurm_does_not_have_was_not_submitted(run: RunFolder, line: Submission, says: Says) -> None:
+    says(queue=[], jobs=[])
+    with pytest.raises(SbatchError, match=REFUSED.error):
+        confirm(run, line, REFUSED)
+
+
+@pytest.mark.parametrize("answer", [BUSY, SbatchAnswer("1000")])
+def test_without_a_refusal_a_job_may_appear_later(
     answer: SbatchAnswer, run: RunFolder, line: Submission, says: Says
 ) -> None:
     says(queue=[], jobs=[])
-    with pytest.raises(SbatchError, match=answer.error or "sbatch printed 1000, but Slurm has no such job"):
+    with pytest.raises(LostJobError, match="does not show the job now, but it may appear later"):
         confirm(run, line, answer)
+
+
+def test_a_printed_id_in_the_runs_folder_is_the_job(run: RunFolder, line: Submission, says: Says) -> None:
+    """The site has changed comment, name and script."""
+    changed = Task("51", None, "RUNNING", "None", "n1", "", job_name="site_1", folder=str(run.path))
+    says(queue=[replace(changed, job="50"), changed])
+    assert confirm(run, line, replace(BUSY, job="51")) == "51"
 
 
 def test_a_clear_refusal_needs_squeue_alone(run: RunFolder, line: Submission, says: Says) -> None:
