@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from jobs.monitor.classify import State
 from jobs.monitor.reasons import PLAIN, Meaning, explain, reasons_in
@@ -165,4 +166,14 @@ def job_list(jobs: Sequence[str]) -> str:
             names.append(f"'{job}_[{array_spec(sorted(set(indices)))}]'")
         else:
             names += [f"{job}_{index}" for index in indices]
-    return " ".join(names)
+    return " ".join(_with_ranges(names))
+
+
+def _with_ranges(names: Sequence[str]) -> list[str]:
+    """The names with more than MOST_JOBS jobs in a row as a range, which the shell expands: `{123..186}`."""
+    numbers = sorted({int(name) for name in names if name.isdecimal()})
+    shown: list[str] = []
+    for _, run in groupby(enumerate(numbers), key=lambda item: item[1] - item[0]):
+        jobs = [job for _, job in run]
+        shown += [f"{{{jobs[0]}..{jobs[-1]}}}"] if len(jobs) > MOST_JOBS else map(str, jobs)
+    return shown + [name for name in names if not name.isdecimal()]

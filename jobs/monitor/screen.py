@@ -31,10 +31,10 @@ def print_overview(overview: Overview, run: RunFolder, console: Console, all_sha
     """Print an overview. If the output is not a terminal, print all running shards and fold no line."""
     if console.is_terminal:
         shown = all_lines(overview, run, console) if all_shards else screen(overview, run, console)
-        console.print(shown, highlight=False)
+        console.print(shown, highlight=False, soft_wrap=True)  # the terminal breaks a command: a copy of it is whole
         return
     with console.capture() as capture:
-        console.print(all_lines(overview, run), highlight=False)
+        console.print(all_lines(overview, run), highlight=False, soft_wrap=True)
     console.out("\n".join(line.rstrip() for line in capture.get().splitlines()), highlight=False)
 
 
@@ -89,21 +89,25 @@ def _notes(notes: Sequence[str], layout: Layout) -> list[RenderableType]:
 
 
 COMMAND = re.compile(
-    r"(?:scontrol (?:release|requeue)|scancel|\S*embedkit (?:rerun|run|logs|cancel|report)) [^;(,]*[^;(, ]"
+    r"(?:scontrol (?:release|requeue)|scancel|\S*embedkit (?:rerun|run|logs|cancel|report))"
+    r"(?: +(?:'[^']*'|\"[^\"]*\"|[^;(, '\"])+)+"
 )
-"""Commands to copy from the screen: a line break inside would cut them in two."""
+"""Commands to copy from the screen: a line break inside would cut them in two. What is in quotes is part of them."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def _lines(texts: Sequence[str], layout: Layout) -> list[RenderableType]:
-    return [Text(fold(text, layout.width) if layout.width else text, overflow="fold") for text in texts]
+    return [Text(fold(text, layout.width) if layout.width else text) for text in texts]
 
 
 def fold(text: str, width: int) -> str:
-    """Break a text into lines of so many columns, at spaces, but not inside a command that fits a line."""
+    """Break a text into lines of so many columns, at spaces, but not inside a command.
+
+    A command or word that is longer than a line stays whole, and the terminal breaks it.
+    """
     line, lines = "", []
     for word in COMMAND.sub(lambda found: found[0].replace(" ", NO_BREAK), text).split(" "):
-        if line and len(line) + 1 + len(word) > width:
+        if line and len(line) + 1 + len(word) > width >= len(word):
             lines.append(line)
             line = word
         else:

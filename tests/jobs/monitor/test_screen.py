@@ -1,17 +1,25 @@
 """One screen: all sorts of trouble at once, on terminals of several sizes."""
 
+import io
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from embedkit.run import RunFolder
 from jobs.monitor.observations import RunObservations
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
-from jobs.monitor.screen import fold
+from jobs.monitor.screen import fold, print_overview
 from jobs.records.attempts import Attempt
 from jobs.records.submission import Submission
 from jobs.records.submissions import LiveTask
@@ -198,6 +206,59 @@ def test_a_command_is_not_cut_in_two_by_a_line_break(overview: Overview, width: 
     lines = [line.strip() for line in shown(overview, 60, width).splitlines()]
     for command in ("scontrol release '5_[34-40]'", "scontrol release 5_41", "scontrol requeue 5_13"):
         assert any(command in line for line in lines), command
+
+
+def held_jobs(jobs: Sequence[int]) -> Overview:
+    """Shards that are jobs of their own, all held."""
+    fields = {name: getattr(submission(), name) for name in Submission.__struct_fields__}
+    tasks = [Task(str(job), None, "PENDING", "JobHeldUser", "", "") for job in jobs]
+    return make_overview(
+        RunObservations(
+            run=RUN,
+            status=status([shard(number, done=0) for number in range(len(jobs))]),
+            now=NOW,
+            submissions=[
+                Submission(**(fields | {"job": str(job), "array": str(number)})) for number, job in enumerate(jobs)
+            ],
+            queue=[LiveTask(task, "embed", (number,)) for number, task in enumerate(tasks)],
+            attempts={},
+            errors={},
+        )
+    )
+
+
+def printed(overview: Overview, run: RunFolder = RUN, width: int = 80) -> list[str]:
+    """The lines that a terminal gets; it breaks those that are longer than it is wide."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, no_color=True, width=width, height=24, legacy_windows=False)
+    print_overview(overview, run, console)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in file.getvalue().splitlines()]
+    assert sum(max(1, -(-len(line) // width)) for line in lines) <= 23
+    return lines
+
+
+def test_jobs_in_a_row_are_named_by_a_range_of_bash() -> None:
+    jobs = [*range(10_000_000, 10_000_064), 10_000_100, *range(10_000_200, 10_000_210)]
+    (line,) = [line for line in printed(held_jobs(jobs)) if "scontrol release" in line]
+    named = line.partition("scontrol release ")[2]
+    assert named == "{10000000..10000063} 10000100 {10000200..10000209}"
+    typed = subprocess.run(["bash", "-c", f"echo {named}"], capture_output=True, text=True, check=True)
+    assert typed.stdout.split() == [str(job) for job in jobs]
+
+
+def test_a_command_longer_than_a_line_is_printed_unbroken() -> None:
+    """The terminal breaks it, so that a copy has no line break."""
+    jobs = range(10_000_000, 10_000_128, 2)
+    (line,) = [line for line in printed(held_jobs(jobs)) if "scontrol release" in line]
+    assert line.endswith(f"scontrol release {' '.join(map(str, jobs))}")
+
+
+@pytest.mark.parametrize("name", ["full-v1", "with space, (and) comma; 'quoted'"])
+def test_a_command_with_a_long_path_is_printed_unbroken(overview: Overview, name: str) -> None:
+    run = RunFolder(Path(f"/lustre/{'projects_of_the_group/' * 3}embeddings/{name}"))
+    lines = printed(overview, run)
+    assert any(line.endswith(f"embedkit logs {shlex.quote(str(run.path))} --failed") for line in lines)
+    assert any(run.resume_command in line for line in lines)
 
 
 @given(st.text(st.sampled_from("ab ;(,"), max_size=200), st.integers(10, 90))
