@@ -359,6 +359,30 @@ def test_a_failure_with_a_code_says_in_full_what_to_do() -> None:
     assert f"1 failed: shards 1: {why}" in flat(shown(found, 24, 80))
 
 
+@pytest.mark.parametrize(("height", "rows"), [(16, 5), (24, 11), (60, 38)])
+def test_many_equal_failures_leave_room_for_hung_shards(height: int, rows: int) -> None:
+    """32 shards failed with one cause, on different rows; 6 are hung."""
+    cause = "(ids 5 to 9): RuntimeError: CUDA error: out of memory\nmore"
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(number, changed=NOW - 1500) for number in range(38)]),
+        now=NOW,
+        submissions=[submission(array="0-37")],
+        queue=[queued(number, "RUNNING", node="n1", start=LONG_AGO) for number in range(32, 38)],
+        records=[ended(number, "FAILED", "1:0") for number in range(32)],
+        attempts={f"embed-{n:05d}": failed(n, f"the engine failed on rows {n} to {n + 8} {cause}") for n in range(32)},
+        errors={},
+    )
+    lines = shown(make_overview(observed), height, 80).splitlines()
+    labels = [line.split()[1] for line in lines if line[:5].strip().isdecimal()]
+    assert len(labels) >= rows
+    assert labels == sorted(labels)  # failed before hung
+    assert labels.count("hung") >= min(6, rows // 2)
+    (first,) = [line for line in lines if line.split()[:2] == ["0", "failed"]]
+    assert "RuntimeError: CUDA error: out of mem" in first
+    assert "rows 0 to 8" in shown(make_overview(observed), height, 160)
+
+
 def test_preempted_tasks_are_named_while_they_wait() -> None:
     observed = RunObservations(
         run=RUN,
