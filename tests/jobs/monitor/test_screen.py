@@ -383,6 +383,37 @@ def test_many_equal_failures_leave_room_for_hung_shards(height: int, rows: int) 
     assert "rows 0 to 8" in shown(make_overview(observed), height, 160)
 
 
+def test_each_node_with_a_held_gpu_is_named_with_its_process() -> None:
+    """14 shards on 12 nodes, n2 to n13; the last two ran on n2 as well."""
+    nodes = [f"n{13 - number % 12}" for number in range(12)] + ["n2", "n2"]
+    attempts = {}
+    for number, node in enumerate(nodes):
+        why = (
+            f"GPU 0 (GPU-{number:08d}, H100) of node {node} has 9.0 of 80.0 GiB free: process {number + 100} (vllm, "
+            f"user bob) holds 71.0 GiB; report the node, jobs there share GPUs. A rerun stays away from {node}"
+        )
+        start, end = (
+            msgspec.structs.replace(event(what, NOW - 60, text, job=f"5_{number}"), node=node, error_code="gpu-held")
+            for what, text in (("started", ""), ("failed", why))
+        )
+        attempts[f"embed-{number:05d}"] = [Attempt(start, end)]
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(number) for number in range(14)]),
+        now=NOW,
+        submissions=[submission(array="0-13")],
+        queue=[],
+        records=[ended(number, "FAILED", "1:0", node) for number, node in enumerate(nodes)],
+        attempts=attempts,
+        errors={},
+    )
+    text = flat(shown(make_overview(observed), 24, 80))
+    assert "shards 11-13: GPU 0 (GPU-00000011, H100) of node n2 has 9.0" in text
+    assert "A rerun stays away from n2" in text
+    assert "the same fault on n3 (shards 10): process 110 (vllm, user bob); n4 (shards 9): process 109 (vllm" in text
+    assert "n6 (shards 7): process 107 (vllm, user bob); 7 more nodes: n7, n8, n9, n10, n11, n12, n13" in text
+
+
 def test_preempted_tasks_are_named_while_they_wait() -> None:
     observed = RunObservations(
         run=RUN,
