@@ -1,17 +1,24 @@
 """What waits, and what failed in a way that a person can fix: one line each, with what to do. Pure functions."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from jobs.monitor.classify import State
 from jobs.monitor.reasons import PLAIN, Meaning, explain, reasons_in
 from jobs.monitor.schema import Overview, ShardView, StageView
+from jobs.records import NODE_FAULTS
 from jobs.slurm import Ending, array_spec, explain_exit, job_id
 
 WAITING: tuple[State, ...] = ("held", "suspended", "completing", "configuring", "pending")
 """States of tasks in the queue that do not run, in the order in which they are shown."""
 MOST_NAMED = 60
 """Longest list of shards in a line, in characters."""
+MOST_NODES = 4
+"""Most nodes with the same fault that a line describes; the others are only named."""
+HOLDER = re.compile(r"process \d+ \([^)]*\)")
+"""The process that holds the memory of a GPU, in the message of GpuHeld."""
 MOST_JOBS = 4
 """Most tasks of one array that a command names one by one."""
 
@@ -28,6 +35,7 @@ class TaskGroup:
         jobs: the names of their jobs, `123`, `123_17`.
         nodes: where they are, or were.
         reasons: Slurm's reasons.
+        node_fault: the error code of the failure, if a node is at fault; all tasks ran on that node then.
     """
 
     label: str
@@ -37,6 +45,7 @@ class TaskGroup:
     jobs: list[str] = field(default_factory=list)
     nodes: set[str] = field(default_factory=set)
     reasons: set[str] = field(default_factory=set)
+    node_fault: str = ""
 
     def add(self, task: ShardView | StageView) -> None:
         """Add a task."""
@@ -67,7 +76,7 @@ class TaskGroup:
 
 def groups(overview: Overview) -> list[TaskGroup]:
     """The tasks of a run that wait in the queue, or failed in a way that a person can fix, by what is to be done."""
-    found: dict[tuple[str, str], TaskGroup] = {}
+    found: dict[tuple[str, ...], TaskGroup] = {}
     tasks: list[ShardView | StageView] = [*overview.shards, *overview.stages]
     for label in (*WAITING, "failed"):
         for task in tasks:
@@ -83,8 +92,9 @@ def groups(overview: Overview) -> list[TaskGroup]:
                 if meaning is None and isinstance(task, StageView):
                     continue  # its own line has its state and reason
             kind = task.error_code if isinstance(task, ShardView) else ""
-            key = (label, kind or ("" if meaning is None else meaning.sentence))
-            found.setdefault(key, TaskGroup(label, meaning)).add(task)
+            fault = kind if label == "failed" and kind in NODE_FAULTS else ""
+            key = (label, kind or ("" if meaning is None else meaning.sentence), task.node if fault else "")
+            found.setdefault(key, TaskGroup(label, meaning, node_fault=fault)).add(task)
     return list(found.values())
 
 
@@ -105,14 +115,22 @@ def _is_in(task: ShardView | StageView, label: str) -> bool:
 def group_lines(found: Sequence[TaskGroup], brief: bool) -> list[str]:
     """A line per group: how many are in which state, which, what it means, what to do.
 
+    If several nodes have the same fault, the first has a line of its own, and one line has the others.
+
     Args:
         found: the groups.
         brief: only what to do, and one line for all that only wait.
     """
-    if not brief:
-        return [_line(group) for group in found]
-    waits = [group for group in found if not _needs_person(group)]
-    lines = [f"{group.label} {_who(group)}: {group.action}" for group in found if _needs_person(group)]
+    waits = [group for group in found if brief and not _needs_person(group)]
+    faults = {group.node_fault: _by_node(found, group.node_fault) for group in found if group.node_fault}
+    lines = []
+    for group in found:
+        if not group.node_fault and group not in waits:
+            lines.append(_line(group, brief))
+        elif group.node_fault in faults:
+            first, *others = faults.pop(group.node_fault)
+            lines.append(_line(first, brief))
+            lines += [_line_of_nodes(others)] if others else []
     return [*lines, f"wait: {', '.join(f'{_count(group)}{_reasons(group)}' for group in waits)}"] if waits else lines
 
 
@@ -120,7 +138,31 @@ def _needs_person(group: TaskGroup) -> bool:
     return isinstance(group.meaning, Ending) or (group.meaning is not None and group.meaning.kind != "wait")
 
 
-def _line(group: TaskGroup) -> str:
+def _by_node(found: Sequence[TaskGroup], fault: str) -> list[TaskGroup]:
+    """The groups with this fault of a node, by the node: n2 before n10."""
+
+    def order(group: TaskGroup) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", ",".join(group.nodes))
+        return [(int(part), "") if part.isdecimal() else (0, part) for part in parts]
+
+    return sorted((group for group in found if group.node_fault == fault), key=order)
+
+
+def _line_of_nodes(faulty: Sequence[TaskGroup]) -> str:
+    """One line for the other nodes with a fault: their shards, and the process that is at fault if one is named."""
+    nodes = []
+    for group in faulty[:MOST_NODES]:
+        holder = HOLDER.search(group.action)
+        process = f": {holder[0]}" if holder else ""
+        nodes.append(f"{', '.join(group.nodes) or '?'} ({_who(group)}){process}")
+    rest = [", ".join(group.nodes) for group in faulty[MOST_NODES:]]
+    more = [f"{len(rest)} more nodes: {', '.join(rest)}"] if rest else []
+    return f"the same fault on {'; '.join(nodes + more)}"
+
+
+def _line(group: TaskGroup, brief: bool) -> str:
+    if brief:
+        return f"{group.label} {_who(group)}: {group.action}"
     who = f"{_count(group)}{_reasons(group)}: {_who(group)}" if group.shards else f"{group.label}: {_who(group)}"
     said = "; ".join(text for text in (group.sentence, group.action) if text)
     return f"{who}: {said}" if said else who
@@ -165,4 +207,14 @@ def job_list(jobs: Sequence[str]) -> str:
             names.append(f"'{job}_[{array_spec(sorted(set(indices)))}]'")
         else:
             names += [f"{job}_{index}" for index in indices]
-    return " ".join(names)
+    return " ".join(_with_ranges(names))
+
+
+def _with_ranges(names: Sequence[str]) -> list[str]:
+    """The names with more than MOST_JOBS jobs in a row as a range, which the shell expands: `{123..186}`."""
+    numbers = sorted({int(name) for name in names if name.isdecimal()})
+    shown: list[str] = []
+    for _, run in groupby(enumerate(numbers), key=lambda item: item[1] - item[0]):
+        jobs = [job for _, job in run]
+        shown += [f"{{{jobs[0]}..{jobs[-1]}}}"] if len(jobs) > MOST_JOBS else map(str, jobs)
+    return shown + [name for name in names if not name.isdecimal()]

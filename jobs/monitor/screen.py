@@ -14,7 +14,7 @@ from embedkit.run import RunFolder, program
 from jobs.monitor.attention import TaskGroup, group_lines, groups, job_list, short_list
 from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
-from jobs.monitor.shard_table import TROUBLE, Layout, ending_text, label_of, shard_table
+from jobs.monitor.shard_table import TROUBLE, Layout, cause_of, ending_text, label_of, shard_table
 from jobs.units import duration
 
 BAR_WIDTH = 60
@@ -31,19 +31,20 @@ def print_overview(overview: Overview, run: RunFolder, console: Console, all_sha
     """Print an overview. If the output is not a terminal, print all running shards and fold no line."""
     if console.is_terminal:
         shown = all_lines(overview, run, console) if all_shards else screen(overview, run, console)
-        console.print(shown, highlight=False)
+        console.print(shown, highlight=False, soft_wrap=True)  # the terminal breaks a command: a copy of it is whole
         return
     with console.capture() as capture:
-        console.print(all_lines(overview, run), highlight=False)
+        console.print(all_lines(overview, run), highlight=False, soft_wrap=True)
     console.out("\n".join(line.rstrip() for line in capture.get().splitlines()), highlight=False)
 
 
 def screen(overview: Overview, run: RunFolder, console: Console) -> Group:
     """The overview in as many lines as the terminal has.
 
-    Shards in trouble come first: one of each cause, then the others with the same causes. Then come the running shards,
-    the slowest first. The shards without a row of their own are summed up, one line per state. What to do is never
-    cut. If there are too many lines for it, causes are cut to one line and shards have fewer rows.
+    Shards in trouble come first: at least one of each kind, one of each cause as far as there is room, then others with
+    the same causes. Then come the running shards, the slowest first. The shards without a row of their own are summed
+    up, one line per state. What to do is never cut. If there are too many lines for it, causes are cut to one line and
+    shards have fewer rows.
     """
     least = LEAST_ROWS if console.height < LOW_TERMINAL else 1
     ordered = _ordered(overview.shards)[: console.height]
@@ -73,7 +74,8 @@ def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], layou
         bar.add_row(ProgressBar(total=overview.tokens, completed=overview.tokens_done, width=BAR_WIDTH))
         parts.append(bar)
     if shown:
-        parts.append(shard_table(shown, run, overview.median_speed, layout))
+        by_label = sorted(shown, key=lambda shard: (*TROUBLE, "running").index(label_of(shard)))
+        parts.append(shard_table(by_label, run, overview.median_speed, layout))
     needing = groups(overview)
     parts += _lines(_summaries(overview.shards, shown, layout), layout)
     parts += _lines(group_lines(needing, layout.brief), layout)
@@ -89,21 +91,25 @@ def _notes(notes: Sequence[str], layout: Layout) -> list[RenderableType]:
 
 
 COMMAND = re.compile(
-    r"(?:scontrol (?:release|requeue)|scancel|\S*embedkit (?:rerun|run|logs|cancel|report)) [^;(,]*[^;(, ]"
+    r"(?:scontrol (?:release|requeue)|scancel|\S*embedkit (?:rerun|run|logs|cancel|report))"
+    r"(?: +(?:'[^']*'|\"[^\"]*\"|[^;(, '\"])+)+"
 )
-"""Commands to copy from the screen: a line break inside would cut them in two."""
+"""Commands to copy from the screen: a line break inside would cut them in two. What is in quotes is part of them."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def _lines(texts: Sequence[str], layout: Layout) -> list[RenderableType]:
-    return [Text(fold(text, layout.width) if layout.width else text, overflow="fold") for text in texts]
+    return [Text(fold(text, layout.width) if layout.width else text) for text in texts]
 
 
 def fold(text: str, width: int) -> str:
-    """Break a text into lines of so many columns, at spaces, but not inside a command that fits a line."""
+    """Break a text into lines of so many columns, at spaces, but not inside a command.
+
+    A command or word that is longer than a line stays whole, and the terminal breaks it.
+    """
     line, lines = "", []
     for word in COMMAND.sub(lambda found: found[0].replace(" ", NO_BREAK), text).split(" "):
-        if line and len(line) + 1 + len(word) > width:
+        if line and len(line) + 1 + len(word) > width >= len(word):
             lines.append(line)
             line = word
         else:
@@ -117,15 +123,23 @@ def _has_row(shard: ShardView) -> bool:
 
 
 def _ordered(shards: Sequence[ShardView]) -> list[ShardView]:
-    """The shards that get a row: those in trouble, one of each cause first; then running ones, the slowest first."""
+    """The shards that may get a row, the most important first.
+
+    One of each kind of trouble comes first, then one of each other cause, then the second of each cause, and so on. So
+    many failures with one cause leave room for hung shards. Then come the running ones, the slowest first.
+    """
+    ranks: dict[int, tuple[int, int]] = {}
     trouble: list[ShardView] = []
     for label in TROUBLE:
         alike = [shard for shard in shards if label_of(shard) == label and _has_row(shard)]
-        firsts = {(shard.why, shard.exit_code): shard for shard in reversed(alike)}.values()
-        numbers = {shard.shard for shard in firsts}
-        trouble += [shard for shard in alike if shard.shard in numbers]
-        if label != "unknown":  # they have nothing else to say
-            trouble += [shard for shard in alike if shard.shard not in numbers]
+        of_cause: Counter[tuple[str, str]] = Counter()
+        for shard in alike:
+            cause = (cause_of(shard), shard.exit_code)
+            ranks[shard.shard] = (int(shard is not alike[0]), of_cause[cause])
+            if label != "unknown" or not of_cause[cause]:  # the others have nothing else to say
+                trouble.append(shard)
+            of_cause[cause] += 1
+    trouble.sort(key=lambda shard: ranks[shard.shard])
     running = [shard for shard in shards if label_of(shard) == "running"]
     return trouble + sorted(running, key=lambda shard: (shard.speed is not None, shard.speed or 0.0, shard.shard))
 

@@ -54,6 +54,11 @@ def ending_text(slurm_state: str, exit_code: str, why: str) -> str:
     return ": ".join(text for text in (slurm, why) if text)
 
 
+def cause_of(shard: ShardView) -> str:
+    """Why a shard is in its state, without numbers: failures on different rows, nodes or GPUs can have one cause."""
+    return re.sub(r"\d+", "", shard.why)
+
+
 COLUMNS = ("shard", "state", "%", "tokens/s", "left", "GPU h", "node", "job")
 NARROW_COLUMNS = ("shard", "state", "%", "tokens/s", "node")
 LEFT_COLUMNS = ("state", "node", "job")
@@ -92,6 +97,13 @@ def shard_table(shards: Sequence[ShardView], run: RunFolder, median_speed: float
 
 SCRIPT = re.compile(r"^\S*/slurm_script: (?=line \d+: )")
 """Where Slurm's copy of a job's script was: of no use any more, and long."""
+ENGINE_FAILED = re.compile(r"^the engine failed on (rows \d+ to \d+) \(ids \d+ to \d+\): (.+)$", re.DOTALL)
+"""The message of embed for an engine that failed: what failed comes last."""
+
+
+def _short_cause(why: str) -> str:
+    """A cause for one line that is cut at its end: what failed comes first."""
+    return ENGINE_FAILED.sub(r"\2; \1", SCRIPT.sub("", why))
 
 
 def _shard_details(shard: ShardView, run: RunFolder, median_speed: float | None, layout: Layout) -> list[str]:
@@ -100,7 +112,7 @@ def _shard_details(shard: ShardView, run: RunFolder, median_speed: float | None,
     if shard.why or shard.exit_code:
         # FAILED repeats the column before; there is little room.
         state = "" if layout.one_line and not layout.wide and shard.slurm_state == "FAILED" else shard.slurm_state
-        details.append(ending_text(state, shard.exit_code, SCRIPT.sub("", shard.why) if layout.one_line else shard.why))
+        details.append(ending_text(state, shard.exit_code, _short_cause(shard.why) if layout.one_line else shard.why))
     if shard.alert == "hung" and shard.quiet_seconds is not None:
         details.append(f"nothing new for {duration(shard.quiet_seconds)}")
     elif shard.alert == "slow" and shard.speed is not None and median_speed:

@@ -1,17 +1,25 @@
 """One screen: all sorts of trouble at once, on terminals of several sizes."""
 
+import io
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from embedkit.run import RunFolder
 from jobs.monitor.observations import RunObservations
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
-from jobs.monitor.screen import fold
+from jobs.monitor.screen import fold, print_overview
 from jobs.records.attempts import Attempt
 from jobs.records.submission import Submission
 from jobs.records.submissions import LiveTask
@@ -200,6 +208,59 @@ def test_a_command_is_not_cut_in_two_by_a_line_break(overview: Overview, width: 
         assert any(command in line for line in lines), command
 
 
+def held_jobs(jobs: Sequence[int]) -> Overview:
+    """Shards that are jobs of their own, all held."""
+    fields = {name: getattr(submission(), name) for name in Submission.__struct_fields__}
+    tasks = [Task(str(job), None, "PENDING", "JobHeldUser", "", "") for job in jobs]
+    return make_overview(
+        RunObservations(
+            run=RUN,
+            status=status([shard(number, done=0) for number in range(len(jobs))]),
+            now=NOW,
+            submissions=[
+                Submission(**(fields | {"job": str(job), "array": str(number)})) for number, job in enumerate(jobs)
+            ],
+            queue=[LiveTask(task, "embed", (number,)) for number, task in enumerate(tasks)],
+            attempts={},
+            errors={},
+        )
+    )
+
+
+def printed(overview: Overview, run: RunFolder = RUN, width: int = 80) -> list[str]:
+    """The lines that a terminal gets; it breaks those that are longer than it is wide."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, no_color=True, width=width, height=24, legacy_windows=False)
+    print_overview(overview, run, console)
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in file.getvalue().splitlines()]
+    assert sum(max(1, -(-len(line) // width)) for line in lines) <= 23
+    return lines
+
+
+def test_jobs_in_a_row_are_named_by_a_range_of_bash() -> None:
+    jobs = [*range(10_000_000, 10_000_064), 10_000_100, *range(10_000_200, 10_000_210)]
+    (line,) = [line for line in printed(held_jobs(jobs)) if "scontrol release" in line]
+    named = line.partition("scontrol release ")[2]
+    assert named == "{10000000..10000063} 10000100 {10000200..10000209}"
+    typed = subprocess.run(["bash", "-c", f"echo {named}"], capture_output=True, text=True, check=True)
+    assert typed.stdout.split() == [str(job) for job in jobs]
+
+
+def test_a_command_longer_than_a_line_is_printed_unbroken() -> None:
+    """The terminal breaks it, so that a copy has no line break."""
+    jobs = range(10_000_000, 10_000_128, 2)
+    (line,) = [line for line in printed(held_jobs(jobs)) if "scontrol release" in line]
+    assert line.endswith(f"scontrol release {' '.join(map(str, jobs))}")
+
+
+@pytest.mark.parametrize("name", ["full-v1", "with space, (and) comma; 'quoted'"])
+def test_a_command_with_a_long_path_is_printed_unbroken(overview: Overview, name: str) -> None:
+    run = RunFolder(Path(f"/lustre/{'projects_of_the_group/' * 3}embeddings/{name}"))
+    lines = printed(overview, run)
+    assert any(line.endswith(f"embedkit logs {shlex.quote(str(run.path))} --failed") for line in lines)
+    assert any(run.resume_command in line for line in lines)
+
+
 @given(st.text(st.sampled_from("ab ;(,"), max_size=200), st.integers(10, 90))
 def test_a_folded_text_has_all_its_words(text: str, width: int) -> None:
     folded = fold(f"{text} scontrol release 5_1 {text}", width)
@@ -296,6 +357,61 @@ def test_a_failure_with_a_code_says_in_full_what_to_do() -> None:
     found = make_overview(observed)
     assert found.shards[1].error_code == "some-code"
     assert f"1 failed: shards 1: {why}" in flat(shown(found, 24, 80))
+
+
+@pytest.mark.parametrize(("height", "rows"), [(16, 5), (24, 11), (60, 38)])
+def test_many_equal_failures_leave_room_for_hung_shards(height: int, rows: int) -> None:
+    """32 shards failed with one cause, on different rows; 6 are hung."""
+    cause = "(ids 5 to 9): RuntimeError: CUDA error: out of memory\nmore"
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(number, changed=NOW - 1500) for number in range(38)]),
+        now=NOW,
+        submissions=[submission(array="0-37")],
+        queue=[queued(number, "RUNNING", node="n1", start=LONG_AGO) for number in range(32, 38)],
+        records=[ended(number, "FAILED", "1:0") for number in range(32)],
+        attempts={f"embed-{n:05d}": failed(n, f"the engine failed on rows {n} to {n + 8} {cause}") for n in range(32)},
+        errors={},
+    )
+    lines = shown(make_overview(observed), height, 80).splitlines()
+    labels = [line.split()[1] for line in lines if line[:5].strip().isdecimal()]
+    assert len(labels) >= rows
+    assert labels == sorted(labels)  # failed before hung
+    assert labels.count("hung") >= min(6, rows // 2)
+    (first,) = [line for line in lines if line.split()[:2] == ["0", "failed"]]
+    assert "RuntimeError: CUDA error: out of mem" in first
+    assert "rows 0 to 8" in shown(make_overview(observed), height, 160)
+
+
+def test_each_node_with_a_held_gpu_is_named_with_its_process() -> None:
+    """14 shards on 12 nodes, n2 to n13; the last two ran on n2 as well."""
+    nodes = [f"n{13 - number % 12}" for number in range(12)] + ["n2", "n2"]
+    attempts = {}
+    for number, node in enumerate(nodes):
+        why = (
+            f"GPU 0 (GPU-{number:08d}, H100) of node {node} has 9.0 of 80.0 GiB free: process {number + 100} (vllm, "
+            f"user bob) holds 71.0 GiB; report the node, jobs there share GPUs. A rerun stays away from {node}"
+        )
+        start, end = (
+            msgspec.structs.replace(event(what, NOW - 60, text, job=f"5_{number}"), node=node, error_code="gpu-held")
+            for what, text in (("started", ""), ("failed", why))
+        )
+        attempts[f"embed-{number:05d}"] = [Attempt(start, end)]
+    observed = RunObservations(
+        run=RUN,
+        status=status([shard(number) for number in range(14)]),
+        now=NOW,
+        submissions=[submission(array="0-13")],
+        queue=[],
+        records=[ended(number, "FAILED", "1:0", node) for number, node in enumerate(nodes)],
+        attempts=attempts,
+        errors={},
+    )
+    text = flat(shown(make_overview(observed), 24, 80))
+    assert "shards 11-13: GPU 0 (GPU-00000011, H100) of node n2 has 9.0" in text
+    assert "A rerun stays away from n2" in text
+    assert "the same fault on n3 (shards 10): process 110 (vllm, user bob); n4 (shards 9): process 109 (vllm" in text
+    assert "n6 (shards 7): process 107 (vllm, user bob); 7 more nodes: n7, n8, n9, n10, n11, n12, n13" in text
 
 
 def test_preempted_tasks_are_named_while_they_wait() -> None:
