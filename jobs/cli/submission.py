@@ -15,7 +15,7 @@ from embedkit.run import RunFolder, program
 from embedkit.versions import environment
 from jobs.cli.clusters import use_cluster_of
 from jobs.cli.options import with_options
-from jobs.output import print_lines
+from jobs.output import print_lines, print_note
 from jobs.profiles import Profile, load_profile, read_variables
 from jobs.records import Submissions, changed_note, recorded_profile
 from jobs.slurm import MOST_JOBS, array_spec, job_list
@@ -92,6 +92,8 @@ def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) 
         print_lines(f"warning: {done.warning}")
     if state.planned:
         print_lines(f"{state.shards - len(state.problems)} of {state.shards} shards are finished")
+    for note in state.notes:
+        print_note(f"note: {note}")
     if state.live:
         busy = sorted(Counter((live.stage, live.task.state.lower()) for live in state.live).items())
         print_lines("already on the cluster: " + ", ".join(f"{n} {stage} {state}" for (stage, state), n in busy))

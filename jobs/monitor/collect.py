@@ -52,7 +52,7 @@ class StatusCollector:
         """Observe the run now.
 
         This calls squeue and sacct once each, or neither if nothing was submitted; more for tasks that squeue should
-        show and does not.
+        show or hide, and does not.
         """
         notes: list[str] = []
         submissions = Submissions(self._run).read()
@@ -108,6 +108,8 @@ class StatusCollector:
             return None
         if live.unseen:
             notes.append(f"squeue does not show {', '.join(live.unseen[:MOST_NAMES])}, which scontrol shows")
+        if live.outdated:
+            notes.append(live.outdated_note)
         if live.doubt:
             notes.append(live.doubt)
         return None if live.unanswered else list(live.tasks)

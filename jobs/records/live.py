@@ -1,7 +1,8 @@
 """Read which tasks of a run are queued or running. squeue alone is not enough to say that a task has ended.
 
 squeue may answer from a cache, or through a wrapper of the site that leaves tasks out. So a task that was submitted,
-has no end in its own records, and is not in squeue's answer is looked up by sacct and scontrol.
+has no end in its own records, and is not in squeue's answer is looked up by sacct and scontrol. So is a task that
+squeue shows and whose end is recorded.
 """
 
 import time
@@ -11,11 +12,12 @@ from dataclasses import dataclass, field
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
-from jobs.records.attempts import Attempts
 from jobs.records.find_line import LineFinder
+from jobs.records.old_answers import separate_ended
+from jobs.records.recorded_ends import shards_of, shows_end
 from jobs.records.submission import Submission, seconds_since_epoch
 from jobs.records.submissions import LiveTask, Submissions
-from jobs.slurm import Task, all_jobs, has_ended, job_id, look_up, queue
+from jobs.slurm import MOST_JOBS, Task, all_jobs, has_ended, look_up, queue
 
 SEARCH_SECONDS = 3600.0
 """For so long after an sbatch without an answer its job is searched for outside squeue."""
@@ -34,6 +36,7 @@ class LiveTasks:
         found: ids of jobs whose sbatch gave no id, by the tag of their line.
         lost: names of jobs that may exist: sbatch gave no answer, squeue does not show them, scontrol does not answer.
         note: why squeue was not used; "" if it was.
+        outdated: names of tasks that squeue still shows and that have ended.
     """
 
     tasks: tuple[LiveTask, ...] = ()
@@ -42,6 +45,17 @@ class LiveTasks:
     found: dict[str, str] = field(default_factory=dict)
     lost: tuple[str, ...] = ()
     note: str = ""
+    outdated: tuple[str, ...] = ()
+
+    @property
+    def outdated_note(self) -> str:
+        """That squeue's answer is old, with the tasks that show it; "" if it is not."""
+        if not self.outdated:
+            return ""
+        more = len(self.outdated) - MOST_JOBS
+        names = ", ".join(self.outdated[:MOST_JOBS]) + (f" and {more} more" if more > 0 else "")
+        verb = "has" if len(self.outdated) == 1 else "have"
+        return f"squeue still shows {names}, which {verb} ended: its answer is old"
 
     @property
     def doubt(self) -> str:
@@ -68,7 +82,7 @@ class LiveReader:
         self._searched: set[str] = set()
 
     def read(self, without_squeue: bool = False) -> LiveTasks:
-        """Read the live tasks now. This calls squeue; sacct and scontrol only for tasks that it should show.
+        """Read the live tasks now. This calls squeue; sacct and scontrol only for tasks that it should show or hide.
 
         Args:
             without_squeue: use scontrol alone if squeue does not answer.
@@ -87,14 +101,15 @@ class LiveReader:
                 raise
             shown, note = self._from_scontrol(lines, error), str(error)
         seen = [task for task in shown if finder.find(task) is not None]
+        active, outdated = (seen, ()) if note else separate_ended(self._run, lines, seen)
         missing, unanswered = self._look_up_missing(lines, seen)
         missing = [task for task in missing if finder.find(task) is not None]  # not a job that got an old id again
         searched, lost = self._search(record, finder, [*seen, *missing])
         unseen = [*missing, *(task for task in searched if not has_ended(task))]
         lines_found = [(task, finder.find(task)) for task in [*seen, *missing, *searched]]
         found = {line.tag: task.job for task, line in lines_found if line is not None and line.job is None}
-        live = tuple(record.live([*seen, *unseen]))
-        return LiveTasks(live, tuple(task.name for task in unseen), unanswered, found, lost, note)
+        live = tuple(record.live([*active, *unseen]))
+        return LiveTasks(live, tuple(task.name for task in unseen), unanswered, found, lost, note, outdated)
 
     def _from_scontrol(self, lines: Sequence[Submission], error: EmbedkitError) -> list[Task]:
         """The active tasks in scontrol, if squeue does not answer."""
@@ -114,7 +129,7 @@ class LiveReader:
         shown = {(task.job, task.index) for task in seen}
         missing: dict[str, set[int | None]] = {}
         for (job, index), line in _newest_tasks(lines).items():
-            if not {(job, index), (job, None)} & (shown | self._ended) and not _has_ended(self._run, line, index):
+            if not {(job, index), (job, None)} & (shown | self._ended) and not shows_end(self._run, line, index):
                 missing.setdefault(job, set()).add(index)
         if not missing:
             return [], ()
@@ -169,32 +184,5 @@ def _newest_tasks(lines: Sequence[Submission]) -> dict[TaskKey, Submission]:
         for index in line.indices or (None,):
             key = (line.job, index)
             line_of[key] = line
-            newest |= dict.fromkeys([(line.stage, shard) for shard in _shards(line, index) or (None,)], key)
+            newest |= dict.fromkeys([(line.stage, shard) for shard in shards_of(line, index) or (None,)], key)
     return {key: line_of[key] for key in newest.values()}
-
-
-def _shards(line: Submission, index: int | None) -> tuple[int, ...]:
-    return tuple(line.index_of) if index is None else line.shards_of(index)
-
-
-def _has_ended(run: RunFolder, line: Submission, index: int | None) -> bool:
-    """Whether the records of the run itself show that a task has ended: its result, or the end of its last attempt."""
-    return all(
-        _result_is_there(run, line, shard) or _wrote_its_end(run, line, shard)
-        for shard in _shards(line, index) or (None,)
-    )
-
-
-def _result_is_there(run: RunFolder, line: Submission, shard: int | None) -> bool:
-    results = {"prepare": run.plan, "preflight": run.preflight, "merge": run.success}
-    path = results.get(line.stage) if shard is None else run.shard_manifest(shard)
-    try:
-        return path is not None and path.stat().st_mtime >= seconds_since_epoch(line.at)
-    except FileNotFoundError:
-        return False
-
-
-def _wrote_its_end(run: RunFolder, line: Submission, shard: int | None) -> bool:
-    """Whether the last attempt of the job has an exit record. A task that was stopped may start again."""
-    attempts = [one for one in Attempts(run, line.stage, shard).attempts() if job_id(one.job) == line.job]
-    return bool(attempts) and attempts[-1].exit_record is not None and attempts[-1].outcome != "stopped"

@@ -21,7 +21,16 @@ from jobs.slurm.client import (
 from jobs.slurm.cluster import Node, Partition, Row, Site, listed, minutes_of, number_of
 from jobs.slurm.commands import PIPE_FOLDER, start_command
 from jobs.slurm.exit_codes import Ending, explain_exit, is_not_found, signal_of
-from jobs.slurm.find_jobs import SETTLE_SECONDS, Found, all_jobs, find_in_accounting, has_ended, look_up, still_active
+from jobs.slurm.find_jobs import (
+    SETTLE_SECONDS,
+    Found,
+    all_jobs,
+    find_in_accounting,
+    has_ended,
+    look_up,
+    look_up_shown,
+    still_active,
+)
 from jobs.slurm.job_times import JobTimes, job_times
 from jobs.slurm.partition_nodes import partition_nodes
 from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_reservations, with_wckeys
@@ -69,6 +78,7 @@ __all__ = [
     "job_times",
     "listed",
     "look_up",
+    "look_up_shown",
     "may_run",
     "minutes_of",
     "number_of",

@@ -42,6 +42,17 @@ def look_up(tasks: Tasks) -> Found:
     return Found(tuple(active), tuple(unanswered))
 
 
+def look_up_shown(tasks: Tasks) -> Found:
+    """Find which of the tasks that squeue shows have not ended. sacct counts only where scontrol does not answer.
+
+    sacct says that a task has ended while its processes still end.
+    """
+    found, silent = _shown(tasks)
+    states = accounted_states(silent)
+    unanswered = [job for job in silent if any(states.get((job, index)) not in ENDED for index in tasks[job])]
+    return Found(tuple(task for task in found if not has_ended(task) and _is_among(task, tasks)), tuple(unanswered))
+
+
 def still_active(jobs: Collection[str], seconds: float = SETTLE_SECONDS) -> Found:
     """What is left of jobs that were just cancelled. Waits until they have ended or are completing."""
     until = time.monotonic() + seconds

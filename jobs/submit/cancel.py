@@ -100,6 +100,8 @@ def _notes(found: LiveTasks) -> tuple[str, ...]:
         notes.append(f"{found.note}; the jobs were found by scontrol")
     elif found.unseen:
         notes.append(f"squeue does not show {', '.join(found.unseen)}, found by scontrol")
+    if found.outdated:
+        notes.append(found.outdated_note)
     if found.unanswered:
         notes.append(
             f"neither squeue nor scontrol shows {', '.join(found.unanswered)}, cancelled by their recorded ids"

@@ -12,7 +12,7 @@ from embedkit.merge import is_merge_of
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
-from jobs.records import Attempts, LiveReader, LiveTask, Submissions
+from jobs.records import Attempts, LiveReader, LiveTask, LiveTasks, Submissions
 from jobs.slurm import chosen_cluster, configuration, has_slurm, history, job_list, on_cluster
 
 SECOND_LOOK_SECONDS = 6.0
@@ -25,7 +25,8 @@ class SubmissionState:
 
     `problems`: for each shard without a valid manifest, the reason. `repeat_failures`: the shards among them that
     failed the same way repeatedly, each with that failure. `merge_dependencies`: ids of the jobs that the newest merge
-    waits for. `analyze_wanted`: an analysis is requested, and none was made since the merge.
+    waits for. `analyze_wanted`: an analysis is requested, and none was made since the merge. `outdated`: names of tasks
+    that squeue still shows and that have ended. `notes`: what is odd about Slurm's answers.
     """
 
     shards: int
@@ -37,6 +38,8 @@ class SubmissionState:
     live: tuple[LiveTask, ...] = ()
     merge_dependencies: frozenset[str] = frozenset()
     analyze_wanted: bool = False
+    outdated: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def live_of(self, stage: Stage) -> list[LiveTask]:
         """Tasks of a stage that are running, or queued and able to start."""
@@ -104,7 +107,7 @@ def _read_once(
     run: RunFolder, config: RunConfig, shards: int, preflight: bool | None, analyze: bool | None, allow_mixed: bool
 ) -> SubmissionState:
     submissions = Submissions(run)
-    live = known_live(run)  # before the manifests: a task that ends in between has written its own
+    slurm = known_live(run)  # before the manifests: a task that ends in between has written its own
     plan = read_plan(run, config) if run.plan.exists() else None
     manifests, problems = _manifests(run, plan, shards, allow_mixed)
     last_merge = submissions.last("merge")
@@ -118,9 +121,11 @@ def _read_once(
         preflight_wanted=preflight,
         problems=problems,
         repeat_failures=_repeat_failures(run, submissions, problems),
-        live=live,
+        live=slurm.tasks,
         merge_dependencies=frozenset(last_merge.dependency_ids if last_merge is not None else ()),
         analyze_wanted=(default_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
+        outdated=slurm.outdated,
+        notes=(slurm.outdated_note,) if slurm.outdated else (),
     )
 
 
@@ -157,7 +162,7 @@ def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bo
         return False
 
 
-def known_live(run: RunFolder) -> tuple[LiveTask, ...]:
+def known_live(run: RunFolder) -> LiveTasks:
     """The queued and running tasks of a run.
 
     Raises EmbedkitError if Slurm does not answer, or a task may run about which it does not answer.
@@ -168,7 +173,7 @@ def known_live(run: RunFolder) -> tuple[LiveTask, ...]:
             f"{run.path}: {live.doubt}. Nothing was submitted; try again when Slurm answers. If they may be ended: "
             f"embedkit cancel {run.path}"
         )
-    return live.tasks
+    return live
 
 
 def refuse_if_active(run: RunFolder) -> None:
@@ -177,7 +182,7 @@ def refuse_if_active(run: RunFolder) -> None:
     if not lines or not has_slurm():
         return
     with on_cluster(lines[-1].clusters, f"the last submission of {run.path}"):
-        live = known_live(run)
+        live = known_live(run).tasks
     if live:
         jobs = _by_stage(live)
         raise UsageError(

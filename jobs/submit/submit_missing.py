@@ -110,7 +110,8 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
             options.profile_check.warn(run, profile, stages)
             return SubmissionResult(state, plan, profile, adapted, failed, warning, dry_run=True)
         site = options.profile_check.require(run, profile, stages)
-        check_limits(profile, plan.submit, [task for task in queue() if task.name not in plan.cancel], site)
+        leaving = {*plan.cancel, *state.outdated}
+        check_limits(profile, plan.submit, [task for task in queue() if task.name not in leaving], site)
         cancel(plan.cancel)
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)

@@ -166,6 +166,7 @@ def test_a_squeue_that_hides_running_shards_misleads_no_command(
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--num-gpus", 2, **fault)
     wait_until(lambda: Counter(line.split()[2] for line in live(cluster, run))["RUNNING"] == 2)
     before = in_slurm(cluster, run)
+    old_answer = cluster.run("squeue", "-a", "-u", str(os.getuid()), "-o", QUEUE_FORMAT) + "\n"
     _, embed, merge = jobs_of(run)
 
     own = cluster.environment | w.wrappers(tmp_path / "own", squeue=w.SQUEUE_WITH_ITS_OWN_FORMAT)
@@ -193,3 +194,17 @@ def test_a_squeue_that_hides_running_shards_misleads_no_command(
     assert "found by scontrol" in cancelled.stderr
     wait_ended(cluster, run)
     assert "no job of this run is queued or running" in embedkit("cancel", run.path, **stale).stdout
+
+    # The cache has an answer from before the cancel.
+    cached.write_text(old_answer)
+    note = f"squeue still shows {embed}_0, {embed}_1, {embed}_2, {merge}, which have ended: its answer is old"
+    status = embedkit("status", run.path, check=False, **stale).stdout
+    assert "2 running" not in status
+    assert note in " ".join(status.split())
+    again = embedkit("rerun", run.path, "--dry-run", **stale)
+    assert note in again.stderr
+    assert "already on the cluster" not in again.stdout
+    assert "would submit embed shards 0-2" in again.stdout
+    again = embedkit("cancel", run.path, **stale)
+    assert note in again.stderr
+    assert "no job of this run is queued or running" in again.stdout

@@ -33,6 +33,8 @@ class Slurm:
     jobs: list[Task] | None = field(default_factory=list)
     found: Found = field(default_factory=Found)
     looked_up: list[Mapping[str, Collection[int | None]]] = field(default_factory=list)
+    checked: list[Mapping[str, Collection[int | None]]] = field(default_factory=list)
+    still: Found = field(default_factory=Found)
     searches: int = 0
 
     def all_jobs(self) -> list[Task]:
@@ -45,6 +47,10 @@ class Slurm:
         self.looked_up.append(tasks)
         return self.found
 
+    def look_up_shown(self, tasks: Mapping[str, Collection[int | None]]) -> Found:
+        self.checked.append(tasks)
+        return self.still
+
 
 @pytest.fixture
 def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
@@ -52,6 +58,7 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> Slurm:
     monkeypatch.setattr("jobs.records.live.queue", lambda: answers.queue)
     monkeypatch.setattr("jobs.records.live.all_jobs", answers.all_jobs)
     monkeypatch.setattr("jobs.records.live.look_up", answers.look_up)
+    monkeypatch.setattr("jobs.records.old_answers.look_up_shown", answers.look_up_shown)
     return answers
 
 
@@ -79,9 +86,9 @@ def task(job: str, index: int | None = None, state: str = "RUNNING", comment: st
     )
 
 
-def attempt(run: RunFolder, name: str, job: str, *events: EventKind) -> None:
+def attempt(run: RunFolder, name: str, job: str, *events: EventKind, at: str = "") -> None:
     """Write an attempts file."""
-    lines = [AttemptEvent(FORMAT, what, now(), job, 0, "n1", 0, "") for what in ("started", *events)]
+    lines = [AttemptEvent(FORMAT, what, at or now(), job, 0, "n1", 0, "") for what in ("started", *events)]
     (run.logs / f"{name}.attempts.jsonl").write_bytes(b"".join(map(encode_line, lines)))
 
 
@@ -148,7 +155,11 @@ def test_nothing_is_looked_up_while_squeue_shows_every_task(run: RunFolder, slur
     run.plan.write_text("x")  # prepare has ended
     slurm.queue = [task("6", 0), task("6", 1), task("6", 2, "PENDING"), task("7", None, "PENDING")]
     assert names(run) == ["6_0", "6_1", "6_2", "7"]
-    assert (slurm.looked_up, slurm.searches) == ([], 0)
+    attempt(run, "embed-00000", "6_0", "finished")  # its node may still be busy with it
+    attempt(run, "embed-00001", "6_1", "stopped", at=LONG_AGO)  # it was requeued
+    attempt(run, "embed-00002", "5_2", "failed", at=LONG_AGO)  # of an earlier job
+    assert names(run) == ["6_0", "6_1", "6_2", "7"]
+    assert (slurm.looked_up, slurm.checked, slurm.searches) == ([], [], 0)
 
 
 def test_ends_in_the_runs_own_records_need_no_look_up(run: RunFolder, slurm: Slurm) -> None:
@@ -211,6 +222,55 @@ def test_a_job_about_which_nothing_answers_is_in_doubt(run: RunFolder, slurm: Sl
     assert live.doubt.startswith("it is not known whether these jobs run: 6 (")
     Submissions(run).add(msgspec.structs.replace(line, what="cancelled"))
     assert LiveReader(run).read().doubt == ""  # scancel accepted it
+
+
+# What squeue shows although it has ended
+
+
+def test_cancelled_tasks_in_an_old_answer_are_not_live(run: RunFolder, slurm: Slurm) -> None:
+    """All of them, also those of a job whose end is not recorded; the job that was submitted since then is."""
+    line, merge = submitted(run, "6", array="0-2"), submitted(run, "7", "merge")
+    slurm.queue = [task("6", 0), task("6", 1), task("6", 2, "PENDING"), task("7", None, "PENDING")]
+    Submissions(run).add(msgspec.structs.replace(line, what="cancelled", job="6"))
+    live = LiveReader(run).read()
+    assert (live.tasks, live.doubt) == ((), "")
+    assert slurm.checked == [{"6": {0, 1, 2}}, {"7": {None}}]
+    assert live.outdated_note == "squeue still shows 6_0, 6_1, 6_2, 7, which have ended: its answer is old"
+    Submissions(run).add(msgspec.structs.replace(merge, what="cancelled", job="7"))
+    submitted(run, "8", array="0-2")
+    slurm.found = Found((task("8", 0), task("8", 1), task("8", 2)))
+    assert names(run) == ["8_0", "8_1", "8_2"]
+
+
+def test_a_task_that_recorded_its_end_long_ago_is_looked_up(run: RunFolder, slurm: Slurm) -> None:
+    """The other tasks are then as scontrol shows them."""
+    submitted(run, "6", array="0-2%1")
+    attempt(run, "embed-00000", "6_0", "failed", at=LONG_AGO)
+    slurm.queue = [task("6", 0), task("6", 1, "PENDING"), task("6", 2, "PENDING")]
+    slurm.still = Found((task("6", 1), task("6", 2, "PENDING")))
+    live = LiveReader(run).read()
+    assert [(one.task.name, one.task.state) for one in live.tasks] == [("6_1", "RUNNING"), ("6_2", "PENDING")]
+    assert live.outdated_note == "squeue still shows 6_0, which has ended: its answer is old"
+    assert slurm.looked_up == []
+
+
+@pytest.mark.parametrize("still", [Found((task("6", 0, "PENDING"),)), Found((task("6"),)), Found((), ("6",))])
+def test_what_scontrol_does_not_call_ended_stays_live(still: Found, run: RunFolder, slurm: Slurm) -> None:
+    """It was requeued by hand, or its node is busy with its end, or nothing answers."""
+    submitted(run, "6", array="0-1")
+    attempt(run, "embed-00000", "6_0", "finished", at=LONG_AGO)
+    slurm.queue, slurm.still = [task("6", 0), task("6", 1)], still
+    live = LiveReader(run).read()
+    assert [one.task.name for one in live.tasks] == ["6_0", "6_1"]
+    assert (slurm.checked, live.outdated_note) == ([{"6": {0}}], "")
+
+
+def test_a_task_that_squeue_just_missed_makes_no_note(run: RunFolder, slurm: Slurm) -> None:
+    line = submitted(run, "7", "merge")
+    Submissions(run).add(msgspec.structs.replace(line, what="cancelled"))
+    slurm.queue = [task("7", None, "COMPLETING")]
+    live = LiveReader(run).read()
+    assert (live.tasks, live.outdated_note, slurm.looked_up) == ((), "", [])
 
 
 # An sbatch without an answer

@@ -7,7 +7,15 @@ import pytest
 
 from embedkit.errors import EmbedkitError
 from jobs.slurm import find_jobs
-from jobs.slurm.find_jobs import all_jobs, find_in_accounting, look_up, parse_jobs, parse_states, still_active
+from jobs.slurm.find_jobs import (
+    all_jobs,
+    find_in_accounting,
+    look_up,
+    look_up_shown,
+    parse_jobs,
+    parse_states,
+    still_active,
+)
 from tests.conftest import ROOT
 
 RECORDED = ROOT / "tests" / "data" / "slurm"
@@ -121,6 +129,16 @@ def test_many_jobs_are_looked_up_with_one_call(answers: Answers) -> None:
     assert [task.job for task in found.active] == ["2", "3", "4", "5", "6", "7"]
     assert answers.calls() == ["sacct", "scontrol"]
     assert [task.job for task in all_jobs()] == ["1", "2", "3", "4", "5", "6", "7"]
+
+
+def test_of_tasks_in_squeue_scontrol_is_asked_before_sacct(answers: Answers) -> None:
+    answers.set(scontrol=says(job(2, "COMPLETING", "0"), job(2, "CANCELLED", "1-3")), sacct=says("2_0|CANCELLED"))
+    assert [task.name for task in look_up_shown({"2": {0, 1}}).active] == ["2_0"]
+    assert answers.calls() == ["scontrol"]
+    answers.set(scontrol=SILENT, sacct=says("2_0|CANCELLED", "2_1|CANCELLED", "3_0|FAILED"))
+    assert look_up_shown({"2": {0, 1}, "3": {0, 1}}) == find_jobs.Found((), ("3",))
+    answers.set(scontrol=UNKNOWN)
+    assert look_up_shown({"2": {0, 1}}) == find_jobs.Found()
 
 
 def test_no_job_at_all_is_an_answer_and_a_banner_is_none(answers: Answers) -> None:
