@@ -56,7 +56,7 @@ class TaskGroup:
         """What to do, with the names of jobs and nodes; "" if nothing."""
         if self.meaning is None:
             return ""
-        return self.meaning.action.format(jobs=job_list(self.jobs), nodes=", ".join(sorted(self.nodes)) or "the node")
+        return self.meaning.action.format(jobs=job_arguments(self.jobs), nodes=", ".join(sorted(self.nodes)) or "the node")
 
     @property
     def sentence(self) -> str:
@@ -150,7 +150,7 @@ def short_list(shards: Sequence[int]) -> str:
     return spec if len(spec) <= MOST_NAMED else f"{spec[:MOST_NAMED].rpartition(',')[0]}, ..."
 
 
-def job_list(jobs: Sequence[str]) -> str:
+def job_arguments(jobs: Sequence[str]) -> str:
     """Jobs and array tasks as arguments of scontrol and scancel: `12_3 12_7 15`, or `'12_[0-63]'` if there are many."""
     arrays: dict[str, list[int]] = {}
     names: list[str] = []

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedkit.run import RunFolder, program
-from jobs.monitor.attention import TaskGroup, group_lines, groups, job_list, short_list
+from jobs.monitor.attention import TaskGroup, group_lines, groups, job_arguments, short_list
 from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.monitor.shard_table import TROUBLE, Layout, ending_text, label_of, shard_table
@@ -217,7 +217,7 @@ def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = ()
         shard for shard in overview.shards if shard.alert == "hung" and shard.job and overview.accounting is not None
     ]
     if hung:
-        jobs = job_list([shard.job for shard in hung])
+        jobs = job_arguments([shard.job for shard in hung])
         lines.append(f"hung: the watchdog will end them; to do it now: scontrol requeue {jobs}")
     if any(isinstance(group.meaning, Meaning) and group.meaning.needs_profile for group in needing):
         which = "RUN" if brief else where
