@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from jobs.monitor.classify import State
-from jobs.monitor.reasons import PLAIN, Meaning, explain, reasons_in
+from jobs.monitor.reasons import PLAIN, Meaning, explain, is_held, reasons_in
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.slurm import Ending, array_spec, explain_exit, job_id
 
@@ -44,8 +44,8 @@ class TaskGroup:
             self.shards.append(task.shard)
         else:
             self.stages.append(task.stage)
-        if task.job and task.job not in self.jobs:
-            self.jobs.append(task.job)
+        jobs = task.jobs if isinstance(task, StageView) and task.jobs else (task.job,)
+        self.jobs += [job for job in jobs if job and job not in self.jobs]
         if task.node:
             self.nodes.add(task.node)
         if task.reason:
@@ -56,7 +56,9 @@ class TaskGroup:
         """What to do, with the names of jobs and nodes; "" if nothing."""
         if self.meaning is None:
             return ""
-        return self.meaning.action.format(jobs=job_arguments(self.jobs), nodes=", ".join(sorted(self.nodes)) or "the node")
+        return self.meaning.action.format(
+            jobs=job_arguments(self.jobs), nodes=", ".join(sorted(self.nodes)) or "the node"
+        )
 
     @property
     def sentence(self) -> str:
@@ -99,6 +101,8 @@ def _is_in(task: ShardView | StageView, label: str) -> bool:
     """Whether a task is in a state; embed counts as one task only as long as there is no plan."""
     if isinstance(task, ShardView):
         return task.state == label
+    if task.stage == "embed" and is_held(task.slurm_state, task.reason) != (label == "held"):
+        return False  # its jobs may be in several states, and it has the reason of one
     return label in task.tasks and (task.stage != "embed" or bool(task.job))
 
 

@@ -15,6 +15,7 @@ from jobs.monitor.attention import TaskGroup, group_lines, groups, job_arguments
 from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.monitor.shard_table import TROUBLE, Layout, ending_text, label_of, shard_table
+from jobs.slurm import job_list
 from jobs.units import duration
 
 BAR_WIDTH = 60
@@ -174,7 +175,7 @@ def _stage_details(overview: Overview, stage: StageView) -> list[str]:
         details += [f"{duration(overview.seconds_left)} left"] if overview.seconds_left is not None else []
         details += [f"{overview.gpu_hours:,.2f} GPU hours"] if overview.gpu_hours is not None else []
     if stage.job and "done" not in stage.tasks:
-        details += [f"job {stage.job}", stage.node]
+        details += [f"jobs {job_list(stage.jobs)}" if len(stage.jobs) > 1 else f"job {stage.job}", stage.node]
     # The reasons of embed's tasks are in lines of their own as soon as there are shards.
     reason = stage.reason if stage.stage != "embed" or stage.job else ""
     details += [reason, ending_text(stage.slurm_state, stage.exit_code, stage.why)]
