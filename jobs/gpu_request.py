@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from jobs.gres import gpus_in_gres, gres_names
+from jobs.gres import gpus_in_gres, gres_entries, gres_names
 
 TABLES = ("environment", "sbatch")
 """Keys of a stage whose values are tables."""
@@ -28,15 +28,22 @@ def stage_settings(tables: Mapping[str, Any], stage: str) -> dict[str, Any]:
 def merge_settings(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Put a stage's settings over the inherited ones, key by key, inside of tables too.
 
-    A stage that requests GPUs in its own way inherits no other way.
+    A stage that gets GPUs in its own way inherits no other way.
     """
     inherited, options = dict(base), dict(base.get("sbatch", {}))
+    by_key, by_option = "gpus" in own or _in_gres(str(own.get("gres", ""))), _in_options(own.get("sbatch", {}))
     if own.keys() & {"gpus", "gres"}:
         inherited = {key: value for key, value in base.items() if key not in ("gpus", "gres")}
-    elif _in_options(own.get("sbatch", {})):
+    elif by_option:
         inherited.pop("gpus", None)
-    if "gpus" in own or _in_gres(str(own.get("gres", ""))):
+    if by_key:
         options = {name: value for name, value in options.items() if name not in (*GPU_OPTIONS, "tres-per-task")}
+    if by_key or by_option:
+        inherited.pop("gpus_from_node", None)
+    elif own.get("gpus_from_node"):
+        inherited.pop("gpus", None)
+        inherited |= {"gres": _without_gpus(inherited["gres"])} if "gres" in inherited else {}
+        options = {name: value for name, value in options.items() if not _in_options({name: value})}
     tables = {key: {**inherited.get(key, {}), **own.get(key, {})} for key in TABLES}
     return {**inherited, **own, **tables, "sbatch": options | dict(own.get("sbatch", {}))}
 
@@ -76,6 +83,12 @@ def gpu_parameters(gpus: int | None, gres: str | None, option: GpuOption) -> dic
 def gpu_options(options: Mapping[str, Any]) -> list[str]:
     """The options of sbatch, of those given, that request GPUs."""
     return [name for name in (*GPU_OPTIONS, "tres-per-task") if _in_options({name: options.get(name)})]
+
+
+def _without_gpus(gres: object) -> str | None:
+    """A GRES list without its GPUs; None if nothing is left."""
+    others = [entry for entry in gres_entries(str(gres or "")) if not _in_gres(entry)]
+    return ",".join(others) or None
 
 
 def _in_gres(gres: str) -> dict[str, int]:

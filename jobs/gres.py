@@ -44,6 +44,11 @@ def tres_amounts(tres: str) -> dict[str, int]:
     return amounts
 
 
+def gres_entries(gres: str) -> list[str]:
+    """The entries of a GRES list as they are; `gpu:8(S:0,1),lscratch:900` has two."""
+    return re.findall(r"(?:[^,(]|\([^)]*\))+", gres)
+
+
 def _entries(gres: str) -> list[list[str]]:
     """Each entry of a GRES list as name, type and number; `gres/gpu=2` is read as `gpu:2`."""
     # Sockets and indices, as in (S:0,1), have commas of their own.

@@ -70,13 +70,15 @@ def with_environment(profile: Profile, run: RunFolder | None = None) -> Profile:
 
     Args:
         profile: as its file has it.
-        run: the run that is submitted again; it keeps the variables of its last submission. None for a new run.
+        run: the run that is submitted again; it keeps the cluster and the variables of its last submission. None for
+            a new run.
 
     Raises:
         UsageError: a variable names several clusters.
     """
-    lines = Submissions(run).read() if run is not None else []
-    found = read_variables(profile, os.environ, lines[-1].variables if lines else None)
+    last = (Submissions(run).read() if run is not None else [])[-1:]
+    recorded, cluster = (last[0].variables, last[0].clusters) if last else (None, None)
+    found = read_variables(profile, os.environ, recorded, cluster)
     print_lines(*found.used)
     if found.ignored:
         log.warning("%s", found.ignored)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from jobs.monitor.classify import State
-from jobs.monitor.reasons import PLAIN, Meaning, explain, reasons_in
+from jobs.monitor.reasons import PLAIN, Meaning, explain, is_held, reasons_in
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.records import NODE_FAULTS
 from jobs.slurm import Ending, array_spec, explain_exit, job_id
@@ -53,8 +53,8 @@ class TaskGroup:
             self.shards.append(task.shard)
         else:
             self.stages.append(task.stage)
-        if task.job and task.job not in self.jobs:
-            self.jobs.append(task.job)
+        jobs = task.jobs if isinstance(task, StageView) and task.jobs else (task.job,)
+        self.jobs += [job for job in jobs if job and job not in self.jobs]
         if task.node:
             self.nodes.add(task.node)
         if task.reason:
@@ -65,7 +65,9 @@ class TaskGroup:
         """What to do, with the names of jobs and nodes; "" if nothing."""
         if self.meaning is None:
             return ""
-        return self.meaning.action.format(jobs=job_list(self.jobs), nodes=", ".join(sorted(self.nodes)) or "the node")
+        return self.meaning.action.format(
+            jobs=job_arguments(self.jobs), nodes=", ".join(sorted(self.nodes)) or "the node"
+        )
 
     @property
     def sentence(self) -> str:
@@ -109,6 +111,8 @@ def _is_in(task: ShardView | StageView, label: str) -> bool:
     """Whether a task is in a state; embed counts as one task only as long as there is no plan."""
     if isinstance(task, ShardView):
         return task.state == label
+    if task.stage == "embed" and is_held(task.slurm_state, task.reason) != (label == "held"):
+        return False  # its jobs may be in several states, and it has the reason of one
     return label in task.tasks and (task.stage != "embed" or bool(task.job))
 
 
@@ -192,7 +196,7 @@ def short_list(shards: Sequence[int]) -> str:
     return spec if len(spec) <= MOST_NAMED else f"{spec[:MOST_NAMED].rpartition(',')[0]}, ..."
 
 
-def job_list(jobs: Sequence[str]) -> str:
+def job_arguments(jobs: Sequence[str]) -> str:
     """Jobs and array tasks as arguments of scontrol and scancel: `12_3 12_7 15`, or `'12_[0-63]'` if there are many."""
     arrays: dict[str, list[int]] = {}
     names: list[str] = []

@@ -16,6 +16,7 @@ from jobs.monitor.mixed_gpus import mixed_gpus_note
 from jobs.monitor.observations import ObservationsByTask, RunObservations
 from jobs.monitor.pace import Alert, Medians, alert_for, medians_of, speed_of
 from jobs.monitor.prediction import seconds_left, shard_seconds_left
+from jobs.monitor.reasons import urgency
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.profiles import Stage
 from jobs.records import seconds_since_epoch
@@ -206,15 +207,19 @@ def _job_stage_view(observed: RunObservations, by_task: ObservationsByTask, stag
 def _embed_view(observed: RunObservations, by_task: ObservationsByTask, shards: Sequence[ShardView]) -> StageView:
     """embed as a whole; before there is a plan, by the tasks that were submitted."""
     states = Counter(shard.state for shard in shards)
-    queued = Counter((shard.slurm_state, shard.reason, "") for shard in shards if shard.reason)
+    queued = Counter((shard.slurm_state, shard.reason) for shard in shards if shard.reason)
+    jobs: dict[tuple[str, str], dict[str, None]] = {}
     if not shards:
         for name in by_task.names("embed"):
             task = by_task.task("embed", int(name.rpartition("-")[2]), False)
             states[classify(task, observed.now, observed.queue_state).state] += 1
             if task.live is not None:
                 live = task.live.task
-                queued[live.state, "" if live.reason == "None" else live.reason, live.job] += 1
-    slurm_state, reason, job = queued.most_common(1)[0][0] if queued else ("", "", "")
+                waits = (live.state, "" if live.reason == "None" else live.reason)
+                queued[waits] += 1
+                jobs.setdefault(waits, {})[live.job] = None
+    slurm_state, reason = min(queued, key=lambda waits: (urgency(*waits), -queued[waits]), default=("", ""))
+    named = tuple(jobs.get((slurm_state, reason), ()))
     return StageView(
         stage="embed",
         tasks={state: states[state] for state in STATES if states[state]},
@@ -222,7 +227,8 @@ def _embed_view(observed: RunObservations, by_task: ObservationsByTask, shards: 
         reason=reason,
         exit_code="",
         node="",
-        job=job,
+        job=named[0] if named else "",
         why="",
         log="",
+        jobs=named,
     )

@@ -6,12 +6,13 @@ The reasons are those of Slurm 20.11 to 26.05. Limits are read by their parts: `
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from jobs.slurm.states import HELD, QUEUED
 
 Kind = Literal["held", "stuck", "wait"]
 """held: a person must release it. stuck: it starts only after somebody changes something. wait: Slurm goes on alone."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PLAIN = ("", "None", "Priority", "Resources", "Dependency", "JobArrayTaskLimit")
 """Reasons of a usual queue, which need no explanation."""
 
@@ -131,12 +132,18 @@ def explain_reason(reason: str) -> Meaning | None:
     if "ReqNodeNotAvail" in reason or "Nodes required for job are DOWN" in reason:
         return _nodes_missing(reason)
     found = [meaning for one in reasons_in(reason) if (meaning := _one(one)) is not None]
-    return min(found, key=lambda meaning: ("held", "stuck", "wait").index(meaning.kind), default=None)
+    return min(found, key=lambda meaning: KINDS.index(meaning.kind), default=None)
 
 
 def reasons_in(reason: str) -> list[str]:
     """The reasons that squeue joined with commas, `JobHeldUser,None`; "launch failed requeued held" is one."""
     return [one.strip() for one in reason.strip("()").split(",")]
+
+
+def urgency(state: str, reason: str) -> int:
+    """How much a job in the queue needs a person: 0 most, if it is held."""
+    meaning = explain(state, reason)
+    return len(KINDS) if meaning is None else KINDS.index(meaning.kind)
 
 
 def is_held(state: str, reason: str) -> bool:

@@ -57,7 +57,11 @@ class ShardView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageView(msgspec.Struct, frozen=True, kw_only=True):
-    """One stage: the number of its tasks in each state. The other fields are those of its job; empty for embed."""
+    """One stage: the number of its tasks in each state. The other fields are those of its job; empty for embed.
+
+    Until there is a plan, embed has the state and reason that most need a person, and all `jobs` that have them:
+    without an array it has one job per task. `job` is the first of them.
+    """
 
     stage: Stage
     tasks: dict[State, int]
@@ -68,6 +72,7 @@ class StageView(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     why: str
     log: str
+    jobs: tuple[str, ...] = ()
 
 
 class Overview(EngineFacts, frozen=True, kw_only=True):

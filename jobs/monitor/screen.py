@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from embedkit.run import RunFolder, program
-from jobs.monitor.attention import TaskGroup, group_lines, groups, job_list, short_list
+from jobs.monitor.attention import TaskGroup, group_lines, groups, job_arguments, short_list
 from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.monitor.shard_table import TROUBLE, Layout, cause_of, ending_text, label_of, shard_table
+from jobs.slurm import job_list
 from jobs.units import duration
 
 BAR_WIDTH = 60
@@ -188,7 +189,7 @@ def _stage_details(overview: Overview, stage: StageView) -> list[str]:
         details += [f"{duration(overview.seconds_left)} left"] if overview.seconds_left is not None else []
         details += [f"{overview.gpu_hours:,.2f} GPU hours"] if overview.gpu_hours is not None else []
     if stage.job and "done" not in stage.tasks:
-        details += [f"job {stage.job}", stage.node]
+        details += [f"jobs {job_list(stage.jobs)}" if len(stage.jobs) > 1 else f"job {stage.job}", stage.node]
     # The reasons of embed's tasks are in lines of their own as soon as there are shards.
     reason = stage.reason if stage.stage != "embed" or stage.job else ""
     details += [reason, ending_text(stage.slurm_state, stage.exit_code, stage.why)]
@@ -231,7 +232,7 @@ def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = ()
         shard for shard in overview.shards if shard.alert == "hung" and shard.job and overview.accounting is not None
     ]
     if hung:
-        jobs = job_list([shard.job for shard in hung])
+        jobs = job_arguments([shard.job for shard in hung])
         lines.append(f"hung: the watchdog will end them; to do it now: scontrol requeue {jobs}")
     if any(isinstance(group.meaning, Meaning) and group.meaning.needs_profile for group in needing):
         which = "RUN" if brief else where

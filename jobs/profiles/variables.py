@@ -44,6 +44,8 @@ SET_BY_SRUN = ("SBATCH_MEM_BIND", "SBATCH_CPU_BIND")
 OTHERS = ("SLURM_HINT",)
 """Variables with a different beginning that sbatch reads."""
 
+ON_OWN_CLUSTER = "the jobs of this run are on this machine's own cluster"
+
 
 @dataclass(frozen=True)
 class VariablesRead:
@@ -61,7 +63,10 @@ class VariablesRead:
 
 
 def read_variables(
-    profile: Profile, environment: Mapping[str, str], recorded: Mapping[str, str] | None = None
+    profile: Profile,
+    environment: Mapping[str, str],
+    recorded: Mapping[str, str] | None = None,
+    cluster: str | None = None,
 ) -> VariablesRead:
     """Fill keys that a profile leaves out from the environment.
 
@@ -69,7 +74,9 @@ def read_variables(
         profile: the profile as its file has it.
         environment: this process's. Inside of a job nothing of it is used.
         recorded: the variables that the run was last submitted with. They are used again where the environment has no
-            value, and always for the cluster, since the run's jobs are there.
+            value.
+        cluster: the cluster that the run was last submitted to, "" for this machine's own; None for a new run. The
+            environment cannot name a different one, since the run's jobs are there.
 
     Raises:
         UsageError: a variable names several clusters.
@@ -77,14 +84,13 @@ def read_variables(
     job = environment.get("SLURM_JOB_ID", "")
     present = {name: value for name, value in environment.items() if _is_read_by_sbatch(name, job)}
     before = dict(recorded or {})
-    values = before | ({} if job else {name: present[name] for name in KEY_OF_VARIABLE if present.get(name)})
-    values |= {name: value for name, value in before.items() if KEY_OF_VARIABLE.get(name) == "clusters"}
+    usable = {} if job else {name: present[name] for name in KEY_OF_VARIABLE if present.get(name)}
+    elsewhere = [name for name in usable if KEY_OF_VARIABLE[name] == "clusters" and cluster not in (None, usable[name])]
+    values = before | {name: value for name, value in usable.items() if name not in elsewhere}
     by_key = {key: name for name, key in KEY_OF_VARIABLE.items() if name in values}
-    if any(KEY_OF_VARIABLE.get(name) == "clusters" for name in before):
-        by_key["clusters"] = next(name for name in before if KEY_OF_VARIABLE.get(name) == "clusters")
+    refused = {} if cluster or profile.clusters else dict.fromkeys(elsewhere, ON_OWN_CLUSTER)
     used: list[str] = []
     kept: dict[str, str] = {}
-    refused: dict[str, str] = {}
     for key, name in by_key.items():
         try:
             filled, stages = _fill(profile, key, values[name])

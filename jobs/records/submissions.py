@@ -24,12 +24,21 @@ from jobs.slurm import Task, chosen_cluster
 
 @dataclass(frozen=True)
 class LiveTask:
-    """A queued or running task of a run: its stage, its shards, and the ids of the jobs that it was to wait for."""
+    """A queued or running task of a run.
+
+    Attributes:
+        task: the task as Slurm reports it.
+        stage: its stage.
+        shards: its shards.
+        after: the ids of the jobs that it was to wait for.
+        at_once: how many tasks of its job may run at once; 1 for a job that is no array.
+    """
 
     task: Task
     stage: Stage
     shards: tuple[int, ...] = ()
     after: tuple[str, ...] = ()
+    at_once: int = 1
 
 
 class Submissions:
@@ -91,7 +100,9 @@ class Submissions:
         finder = LineFinder(self._run, self.on_chosen_cluster())
         found = [(task, finder.find(task)) for task in queue]
         return [
-            LiveTask(task, line.stage, _shards(task, line), line.dependency_ids)
+            LiveTask(
+                task, line.stage, _shards(task, line), line.dependency_ids, line.tasks_at_once or len(line.indices) or 1
+            )
             for task, line in found
             if line is not None
         ]

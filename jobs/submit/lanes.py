@@ -26,7 +26,8 @@ def _in_lanes(job: ChainJob) -> list[ChainJob]:
     most = job.tasks + len(job.lanes)
     lanes: list[list[str]] = [[] for _ in range(min(job.tasks_at_once or most, most))]
     for busy in sorted(job.lanes, key=len, reverse=True):
-        min(lanes, key=len).extend(busy)
+        lane = min(lanes, key=len)
+        lane += [one for one in busy if one not in lane]  # an array is in several lanes
     found = []
     for group in job.groups:
         lane = min(lanes, key=len)
@@ -36,11 +37,33 @@ def _in_lanes(job: ChainJob) -> list[ChainJob]:
 
 
 def lanes_of(embed: Iterable[LiveTask]) -> tuple[tuple[str, ...], ...]:
-    """The ids of the single jobs of embed on the cluster, by lane. Jobs are in one lane if one waits for the other."""
-    singles = {live.task.job: live for live in embed if live.task.index is None}
+    """The ids of the jobs of embed on the cluster, by lane.
+
+    Single jobs are in one lane if one waits for the other. An array of an earlier profile is in as many lanes as its
+    tasks may fill at once; those are the lanes of the single jobs that wait for it, and further ones if need be.
+    """
+    embed = list(embed)
+    widths = _widths(embed)
+    after = {live.task.job: set(live.after) for live in embed if live.task.job not in widths}
     lanes: list[set[str]] = []
-    for job, live in singles.items():
-        linked = {job} | (singles.keys() & set(live.after))
+    for job, earlier in after.items():
+        linked = {job} | (after.keys() & earlier)
         apart = [lane for lane in lanes if not lane & linked]
         lanes = [*apart, linked.union(*(lane for lane in lanes if lane & linked))]
-    return tuple(tuple(sorted(lane, key=int)) for lane in lanes)
+    behind = [widths.keys() & set[str]().union(*(after[job] for job in lane)) for lane in lanes]
+    for array, width in widths.items():
+        alone = max(width - sum(array in arrays for arrays in behind), 0)
+        behind, lanes = [*behind, *[{array}] * alone], [*lanes, *[set[str]()] * alone]
+    return tuple(tuple(sorted(lane | arrays, key=int)) for lane, arrays in zip(lanes, behind, strict=True))
+
+
+def _widths(embed: Iterable[LiveTask]) -> dict[str, int]:
+    """How many tasks of each array run at once at most, by its id. squeue may show the whole array as one task."""
+    tasks: dict[str, list[LiveTask]] = {}
+    for live in embed:
+        tasks.setdefault(live.task.job, []).append(live)
+    arrays = {job: found for job, found in tasks.items() if found[0].task.index is not None or found[0].at_once > 1}
+    return {
+        job: found[0].at_once if found[0].task.index is None else min(found[0].at_once, len(found))
+        for job, found in arrays.items()
+    }

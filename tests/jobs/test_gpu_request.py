@@ -54,6 +54,41 @@ def test_a_stage_with_its_own_request_inherits_no_other() -> None:
     assert requested_gpus(stage_settings({"all": {"gpus": 1}, "embed": {"sbatch": {"gpus": 4}}}, "embed")) == {"": 4}
 
 
+INHERITED = [
+    {"gpus": 1},
+    {"gpus": 0},
+    {"gres": "gpu:h100:2(S:0,1)"},
+    {"gres": "shard:2"},
+    {"sbatch": {"gpus-per-node": 2}},
+    {"sbatch": {"tres-per-task": "cpu=2,gres/gpu:h100:2"}},
+]
+
+
+@pytest.mark.parametrize("base", INHERITED)
+def test_gpus_from_the_node_replace_an_inherited_request(base: dict[str, Any]) -> None:
+    found = stage_settings({"all": base, "embed": {"gpus_from_node": True, "gpus_per_job": 4}}, "embed")
+    left = {key: value for key, value in found.items() if value}
+    assert left == {"gpus_from_node": True, "gpus_per_job": 4}
+
+
+def test_gpus_from_the_node_leave_other_resources() -> None:
+    base = {"gres": "lscratch:9,gres/gpu:h100:2(S:0,1),nvme", "sbatch": {"tres-per-task": "cpu=2", "hint": "x"}}
+    found = stage_settings({"all": base, "embed": {"gpus_from_node": True}}, "embed")
+    assert (found["gres"], found["sbatch"]) == ("lscratch:9,nvme", base["sbatch"])
+
+
+@pytest.mark.parametrize("own", INHERITED)
+def test_a_request_replaces_inherited_gpus_from_the_node(own: dict[str, Any]) -> None:
+    found = stage_settings({"all": {"gpus_from_node": True}, "embed": own}, "embed")
+    assert not found.get("gpus_from_node")
+    assert requested_gpus(found) == requested_gpus(own)
+
+
+@pytest.mark.parametrize("own", [{"gres": "lscratch:9"}, {"sbatch": {"gpus": False}}, {"gpus_per_job": 4}])
+def test_what_requests_no_gpus_keeps_those_from_the_node(own: dict[str, Any]) -> None:
+    assert stage_settings({"all": {"gpus_from_node": True}, "embed": own}, "embed")["gpus_from_node"]
+
+
 def test_set_up_can_ask_without_any_package() -> None:
     root = Path(__file__).parents[2]
     code = "import jobs.gpu_request, sys; print(sorted({'msgspec', 'click', 'submitit'} & set(sys.modules)))"

@@ -429,3 +429,60 @@ def test_preempted_tasks_are_named_while_they_wait() -> None:
     assert found.notes == ("preempted by jobs of higher priority; Slurm starts them again by itself: shards 0",)
     assert [view.state for view in found.shards] == ["pending", "running", "pending"]
     assert [view.attempts for view in found.shards] == [1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("shards", "expected", "shown_as"),
+    [
+        (["0", "1", "2", "3"], "161 162 163 164", "jobs 161, 162, 163, 164, JobHeldUser"),
+        (["0-1", "2-3"], "161 162", "jobs 161, 162, JobHeldUser"),
+        ([], "161", "job 161, JobHeldUser"),
+    ],
+    ids=["one shard per job", "two shards per job", "array"],
+)
+def test_before_a_plan_every_held_job_is_named(shards: list[str], expected: str, shown_as: str) -> None:
+    """embed without an array has many jobs. All of them are held, and prepare is not done."""
+    overview = make_overview(held_before_prepare(shards))
+    text = flat(shown(overview))
+    assert f"to start them: scontrol release 160 {expected} 165" in text
+    assert shown_as in text
+
+
+def test_before_a_plan_the_last_held_job_is_named() -> None:
+    """The others were released, and wait for prepare."""
+    observed = held_before_prepare(["0", "1", "2", "3"], released=3)
+    text = flat(shown(make_overview(observed)))
+    assert "scontrol release 160 164 165" in text
+    assert "job 164, JobHeldUser" in text
+    assert "pending: embed" not in text
+
+
+def held_before_prepare(shards: list[str], released: int = 0) -> RunObservations:
+    """A run whose jobs are all held: prepare 160, embed from 161 (one array if `shards` is empty), merge 165."""
+
+    def line(stage: str, job: int, **more: Any) -> Submission:
+        fields = {name: getattr(submission(), name) for name in Submission.__struct_fields__}
+        return Submission(**(fields | {"stage": stage, "job": str(job), "array": ""} | more))
+
+    def held(one: Submission, index: int | None = None, reason: str = "JobHeldUser") -> LiveTask:
+        task = Task(str(one.job), index, "PENDING", reason, "", "")
+        return LiveTask(task, one.stage, one.shards_of(index))
+
+    prepare, merge = line("prepare", 160), line("merge", 165)
+    if not shards:
+        array = line("embed", 161, array="0-3%4")
+        lines, tasks = [array], [held(array, index) for index in range(4)]
+    else:
+        lines = [line("embed", job, shards=spec) for job, spec in enumerate(shards, 161)]
+        reasons = ["Dependency"] * released + ["JobHeldUser"] * (len(lines) - released)
+        tasks = [held(one, reason=reason) for one, reason in zip(lines, reasons, strict=True)]
+    nothing = msgspec.structs.replace(status([]), stage="prepare", rows_prepared=0, tokens=None)
+    return RunObservations(
+        run=RUN,
+        status=nothing,
+        now=NOW,
+        submissions=[prepare, *lines, merge],
+        queue=[held(prepare), *tasks, held(merge)],
+        attempts={},
+        errors={},
+    )

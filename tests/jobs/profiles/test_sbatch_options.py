@@ -44,6 +44,27 @@ def test_gpus_reach_sbatch_as_they_are_written(
     assert (resources.gpu_count, sbatch_parameters(resources)) == (gpus, options)
 
 
+@pytest.mark.parametrize(
+    ("text", "embed_options", "preflight_options"),
+    [
+        ("[all]\ngpus = 1\n[embed]\ngpus_from_node = true", {}, {}),
+        ('[all]\ngres = "gpu:1,nvme"\n[embed]\ngpus_from_node = true', {"gres": "nvme"}, {"gres": "nvme"}),
+        ("[all]\nsbatch = { gpus-per-node = 1 }\n[embed]\ngpus_from_node = true", {}, {}),
+        ("[embed]\ngpus_from_node = true\ngpus_per_job = 4\n[preflight]\ngpus = 1", {}, {"gres": "gpu:1"}),
+    ],
+)
+def test_gpus_from_the_node_are_not_requested_too(
+    text: str, embed_options: dict[str, str], preflight_options: dict[str, object], tmp_path: Path
+) -> None:
+    (tmp_path / "site.toml").write_text(text)
+    stages = load_profile(str(tmp_path / "site.toml")).stages
+    embed, preflight = stages["embed"], stages["preflight"]
+    assert sbatch_parameters(embed) == embed_options
+    assert sbatch_parameters(preflight) == {"time": 30} | preflight_options
+    assert not embed.requested_gpus
+    assert bool(preflight.requested_gpus) == ("gpu" in str(preflight_options))
+
+
 MODULE = 'module() { echo "module $*"; [ "$2" != missing ]; }'
 """The `module` of a site's shell; the module "missing" does not exist."""
 

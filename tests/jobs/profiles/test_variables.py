@@ -2,16 +2,26 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from embedkit.errors import UsageError
+from embedkit.run import RunFolder
+from jobs.cli.clusters import use_cluster_of_run
+from jobs.cli.submission import with_environment
 from jobs.profiles import KEY_OF_VARIABLE, Profile, VariablesRead, parse_profile, read_variables
+from jobs.profiles.schema import Resources
+from jobs.records.submission import new_submission
+from jobs.records.submissions import Submissions
+from jobs.slurm.chosen_cluster import chosen_cluster, on_cluster
 
 PROFILE = '[all]\naccount = "lab"\n[embed]\npartition = "gpu"\n'
 
 
-def read(text: str = PROFILE, recorded: dict[str, str] | None = None, **environment: str) -> VariablesRead:
-    return read_variables(profile(text), environment, recorded)
+def read(
+    text: str = PROFILE, recorded: dict[str, str] | None = None, cluster: str | None = None, **environment: str
+) -> VariablesRead:
+    return read_variables(profile(text), environment, recorded, cluster)
 
 
 def profile(text: str) -> Profile:
@@ -80,24 +90,61 @@ def test_inside_of_a_job_nothing_is_used() -> None:
 
 def test_a_rerun_uses_the_recorded_variables_again() -> None:
     recorded = {"SBATCH_QOS": "long", "SLURM_CLUSTERS": "a"}
-    found = read(recorded=recorded)
+    found = read(recorded=recorded, cluster="a")
     assert found.profile.variables == recorded
     assert found.profile.clusters == "a"
     assert found.used == (
         "qos long from SBATCH_QOS, as in the last submission",
         "clusters a from SLURM_CLUSTERS, as in the last submission",
     )
-    inside = read(recorded=recorded, SLURM_JOB_ID="12", SBATCH_QOS="short")
+    inside = read(recorded=recorded, cluster="a", SLURM_JOB_ID="12", SBATCH_QOS="short")
     assert inside.profile.variables == recorded
 
 
 def test_a_new_value_counts_in_a_rerun_but_not_a_new_cluster() -> None:
     recorded = {"SBATCH_QOS": "long", "SLURM_CLUSTERS": "a"}
-    found = read(recorded=recorded, SBATCH_QOS="short", SLURM_CLUSTERS="b", SBATCH_CLUSTERS="c")
+    found = read(recorded=recorded, cluster="a", SBATCH_QOS="short", SLURM_CLUSTERS="b", SBATCH_CLUSTERS="c")
     assert found.profile.variables == {"SBATCH_QOS": "short", "SLURM_CLUSTERS": "a"}
     assert found.ignored == ("ignored: SBATCH_CLUSTERS=c (jobs get clusters a); SLURM_CLUSTERS=b (jobs get clusters a)")
-    moved = read('[all]\nclusters = "b"\n', recorded)
+    moved = read('[all]\nclusters = "b"\n', recorded, "a")
     assert (moved.profile.clusters, dict(moved.profile.variables)) == ("b", {"SBATCH_QOS": "long"})
+
+
+@pytest.mark.parametrize("name", ["SLURM_CLUSTERS", "SBATCH_CLUSTERS"])
+@pytest.mark.parametrize("value", ["x", "x,y"])
+def test_no_variable_moves_a_run_from_its_own_cluster(name: str, value: str) -> None:
+    found = read("", {}, "", **{name: value})
+    assert (found.profile.clusters, dict(found.profile.variables), found.used) == ("", {}, ())
+    assert found.ignored == f"ignored: {name}={value} (the jobs of this run are on this machine's own cluster)"
+    moved = read('[all]\nclusters = "b"\n', {}, "", **{name: value})
+    assert (moved.profile.clusters, moved.ignored) == ("b", f"ignored: {name}={value} (jobs get clusters b)")
+
+
+def test_a_variable_that_names_the_runs_cluster_fills_the_key() -> None:
+    """The run was submitted with `clusters` in a profile, and the new profile leaves it out."""
+    found = read("", {}, "a", SLURM_CLUSTERS="a", SBATCH_CLUSTERS="b")
+    assert (found.profile.clusters, found.used) == ("a", ("clusters a from SLURM_CLUSTERS",))
+    assert found.ignored == "ignored: SBATCH_CLUSTERS=b (jobs get clusters a)"
+    assert read("", {}, "a", SLURM_CLUSTERS="b").profile.clusters == ""
+
+
+def test_status_and_rerun_name_the_same_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path)
+    line = new_submission("embed", "0-1", "", "submit", "/site.toml", Resources())
+    Submissions(run).add(msgspec.structs.replace(line, what="submitted", job="7"))
+    monkeypatch.setenv("SLURM_CLUSTERS", "x")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with on_cluster(""):
+        use_cluster_of_run(run)
+        assert chosen_cluster() == ""
+        assert with_environment(profile(PROFILE), run).clusters == ""
+        assert chosen_cluster() == ""
+        assert with_environment(profile(PROFILE)).clusters == chosen_cluster() == "x"  # a new run
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 2
+    assert all("ignored: SLURM_CLUSTERS=x" in one and "on this machine's own cluster" in one for one in warnings)
 
 
 def test_slurm_clusters_is_stronger_than_sbatch_clusters() -> None:

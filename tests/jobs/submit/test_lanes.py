@@ -4,6 +4,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Profile, Resources
-from jobs.records.submission import Submission
+from jobs.records.submission import Submission, new_submission
 from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import Task, job_list
 from jobs.submit.accepted_shards import shard_limits
@@ -110,6 +111,67 @@ def test_no_more_jobs_run_at_once_than_there_are_lanes(
             running.remove(among[number % len(among)])
     assert not waiting
     assert not running
+
+
+def array_on_cluster(job: str, tasks: int, at_once: int) -> list[LiveTask]:
+    indices = range(tasks)
+    return [LiveTask(Task(job, n, "PENDING", "", "", ""), "embed", (n,), at_once=at_once) for n in indices]
+
+
+@given(
+    at_once=st.integers(1, 4),
+    array_at_once=st.integers(1, 6),
+    tasks=st.integers(1, 7),
+    ended=st.integers(0, 7),
+    sizes=st.tuples(st.integers(0, 5), st.integers(1, 7)),
+)
+def test_single_jobs_leave_room_for_an_array(
+    at_once: int, array_at_once: int, tasks: int, ended: int, sizes: tuple[int, int]
+) -> None:
+    """Two reruns without an array, while an array of the run is on the cluster; tasks of it end in between."""
+    job = ChainJob("embed", parallel=at_once, as_array=False)
+    lanes = lanes_of(array_on_cluster("50", tasks, array_at_once))
+    shards = tuple(range(100, 100 + sizes[0]))
+    first = waits(replace(job, indices=shards, lanes=lanes), 100) if shards else {}
+    left = tasks - ended
+    there = on_cluster(first)
+    if left > 0:
+        there += array_on_cluster("50", left, array_at_once)
+    second = waits(replace(job, indices=tuple(range(200, 200 + sizes[1])), lanes=lanes_of(there)), 200)
+    assert len(second) == sizes[1]
+
+    # The array is there: its tasks and the jobs that do not wait for it run at once.
+    if left > 0:
+        free = [one for one, after in (first | second).items() if not after]
+        assert min(left, array_at_once) + len(free) <= max(at_once, min(left, array_at_once))
+    # After it, as in every rerun.
+    waiting = {one: after - {"50"} for one, after in (first | second).items()}
+    while waiting:
+        running = {one for one, after in waiting.items() if not after & waiting.keys()}
+        assert 0 < len(running) <= at_once
+        waiting = {one: after for one, after in waiting.items() if one not in running}
+
+
+def test_a_rerun_without_an_array_waits_for_the_array(run: RunFolder) -> None:
+    """Task 0 of `0-3%1` was cancelled, and the others are there; squeue may show them as one task."""
+    line = new_submission("embed", "0-3%1", "afterok:3", "submit", "/p.toml", Resources())
+    Submissions(run).add(msgspec.structs.replace(line, what="submitted", job="7"))
+    tasks = [Task("7", index, "PENDING", "JobArrayTaskLimit", "", "") for index in (1, 2, 3)]
+    live = tuple(Submissions(run).live(tasks))
+    state = SubmissionState(
+        4, planned=True, merged=False, preflight_wanted=False, problems=dict.fromkeys(range(4), "x"), live=live
+    )
+    one = plan_submission(state, 1, as_array=False).submit[0]
+    assert [(job.indices, job.after_any) for job in one_by_one([one])] == [((0,), ("7",))]
+    two = plan_submission(state, 2, as_array=False).submit[0]
+    assert [job.after_any for job in one_by_one([two])] == [()]  # the array fills one lane of two
+
+    wide = msgspec.structs.replace(line, what="submitted", job="8", array="0-3%2")
+    Submissions(run).add(wide)
+    assert lanes_of(Submissions(run).live([Task("8", None, "PENDING", "", "", "")])) == (("8",), ("8",))
+    whole = msgspec.structs.replace(line, what="submitted", job="9", array="0-3")
+    Submissions(run).add(whole)
+    assert lanes_of(Submissions(run).live([Task("9", n, "RUNNING", "", "", "") for n in (2, 3)])) == (("9",), ("9",))
 
 
 def test_with_as_many_at_once_as_jobs_none_waits_for_another() -> None:

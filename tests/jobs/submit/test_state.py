@@ -340,7 +340,7 @@ def test_tasks_are_found_by_their_job_or_by_the_tag_in_their_comment(run: RunFol
         Task("8", None, "PENDING", "Priority", "", "embedkit-"),
         Task("9", None, "PENDING", "Priority", "", "(null)"),
     ]
-    assert record.live(queue) == [LiveTask(queue[0], "embed", (0,), ("4",))]
+    assert record.live(queue) == [LiveTask(queue[0], "embed", (0,), ("4",), at_once=2)]
     assert record.last("embed") is None
     assert asked.indices == (0, 1, 2)
     assert asked.dependency_ids == ("4",)
