@@ -18,7 +18,7 @@ from jobs.cli.options import with_options
 from jobs.output import print_lines, print_note
 from jobs.profiles import Profile, load_profile, read_variables
 from jobs.records import Submissions, changed_note, recorded_profile
-from jobs.slurm import MOST_JOBS, array_spec, job_list
+from jobs.slurm import MOST_JOBS, array_spec, job_id, job_list
 from jobs.submit import ChainJob, SubmissionResult, last_submission
 
 log = logging.getLogger("embedkit")
@@ -105,8 +105,13 @@ def print_submission(run: RunFolder, config: RunConfig, done: SubmissionResult) 
     print_lines(*(f"changed: {change}" for change in done.adapted))
     if any(job.allow_mixed for job in plan.submit):
         print_lines("shards of different GPU models or versions are accepted (--allow-mixed)")
+    verb = "would cancel" if done.dry_run else "cancelled"
+    if plan.copies:
+        kept = sorted({state.copies[job_id(name)] for name in plan.copies}, key=int)
+        print_lines(
+            f"{verb}: {', '.join(plan.copies)} (second copies of {job_list(kept)}: one call of sbatch made both)"
+        )
     if plan.cancel:
-        verb = "would cancel" if done.dry_run else "cancelled"
         print_lines(f"{verb}: {', '.join(plan.cancel)} (could never start, or replaced)")
     _print_jobs(run, done)
 

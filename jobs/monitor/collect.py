@@ -110,6 +110,8 @@ class StatusCollector:
             notes.append(f"squeue does not show {', '.join(live.unseen[:MOST_NAMES])}, which scontrol shows")
         if live.outdated:
             notes.append(live.outdated_note)
+        if live.copies:
+            notes.append(live.copies_note)
         if live.doubt:
             notes.append(live.doubt)
         return None if live.unanswered else list(live.tasks)

@@ -12,6 +12,7 @@ from jobs.records.attempts import (
     failed_preflight,
 )
 from jobs.records.clocks import clock_errors, clock_notes, with_right_times
+from jobs.records.copies import copies_note
 from jobs.records.find_line import LineFinder
 from jobs.records.groups import group_of
 from jobs.records.live import LiveReader, LiveTasks, adopt_found
@@ -45,6 +46,7 @@ __all__ = [
     "changed_note",
     "clock_errors",
     "clock_notes",
+    "copies_note",
     "failed_preflight",
     "group_of",
     "log_name",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
+from jobs.records.copies import copies_note, second_copies
 from jobs.records.find_line import LineFinder
 from jobs.records.old_answers import separate_ended
 from jobs.records.recorded_ends import shards_of, shows_end
@@ -37,6 +38,7 @@ class LiveTasks:
         lost: names of jobs that may exist: sbatch gave no answer, squeue does not show them, scontrol does not answer.
         note: why squeue was not used; "" if it was.
         outdated: names of tasks that squeue still shows and that have ended.
+        copies: ids of jobs that are second copies, each with that of the job that counts.
     """
 
     tasks: tuple[LiveTask, ...] = ()
@@ -46,6 +48,7 @@ class LiveTasks:
     lost: tuple[str, ...] = ()
     note: str = ""
     outdated: tuple[str, ...] = ()
+    copies: dict[str, str] = field(default_factory=dict)
 
     @property
     def outdated_note(self) -> str:
@@ -56,6 +59,11 @@ class LiveTasks:
         names = ", ".join(self.outdated[:MOST_JOBS]) + (f" and {more} more" if more > 0 else "")
         verb = "has" if len(self.outdated) == 1 else "have"
         return f"squeue still shows {names}, which {verb} ended: its answer is old"
+
+    @property
+    def copies_note(self) -> str:
+        """Which jobs are second copies, and how to end them; "" if there are none."""
+        return copies_note(self.copies)
 
     @property
     def doubt(self) -> str:
@@ -108,8 +116,10 @@ class LiveReader:
         unseen = [*missing, *(task for task in searched if not has_ended(task))]
         lines_found = [(task, finder.find(task)) for task in [*seen, *missing, *searched]]
         found = {line.tag: task.job for task, line in lines_found if line is not None and line.job is None}
+        copies = second_copies((task, finder.find(task)) for task in [*active, *unseen])
+        found = {tag: copies.get(job, job) for tag, job in found.items()}
         live = tuple(record.live([*active, *unseen]))
-        return LiveTasks(live, tuple(task.name for task in unseen), unanswered, found, lost, note, outdated)
+        return LiveTasks(live, tuple(task.name for task in unseen), unanswered, found, lost, note, outdated, copies)
 
     def _from_scontrol(self, lines: Sequence[Submission], error: EmbedkitError) -> list[Task]:
         """The active tasks in scontrol, if squeue does not answer."""

@@ -34,7 +34,8 @@ def separate_ended(
     active = _still_active(doubtful)
     ended = [task for task in doubtful if task.name not in active and task.state != "COMPLETING"]
     if ended:
-        active |= _still_active([task for task in shown if task not in doubtful])
+        asked = {task.name for task in doubtful}
+        active |= _still_active([task for task in shown if task.name not in asked])
         doubtful = list(shown)
     asked = {task.name for task in doubtful}
     left = [active.get(task.name, task) for task in shown if task.name not in asked or task.name in active]

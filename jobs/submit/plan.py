@@ -14,10 +14,14 @@ from jobs.submit.state import SubmissionState
 
 @dataclass(frozen=True)
 class SubmissionPlan:
-    """What to cancel first, by the names that scancel takes, and what to submit then."""
+    """What to cancel first, by the names that scancel takes, and what to submit then.
+
+    `copies`: what to cancel because it is a second copy of a job, and has not started.
+    """
 
     cancel: tuple[str, ...] = ()
     submit: tuple[ChainJob, ...] = ()
+    copies: tuple[str, ...] = ()
 
 
 def plan_submission(
@@ -32,6 +36,7 @@ def plan_submission(
         per_job: how many shards a task embeds side by side.
         as_array: embed is a job array; else one job per task, which queue behind those that are on the cluster.
     """
+    state, copies = _without_copies(state)
     cancel = {live.task.name for live in state.live if live.task.never_starts}
     jobs: list[ChainJob] = []
     embeds, merges, embedding = state.live_of("embed"), state.live_of("merge"), state.embedding
@@ -70,7 +75,16 @@ def plan_submission(
         cancel |= {live.task.name for live in analyzing if live.task.is_pending}
     if state.analyze_wanted and ("merge" in stages or (not analyzing and (merges or state.merged))):
         jobs.append(ChainJob("analyze", after_ok=("merge",) if "merge" in stages else _ids(merges)))
-    return SubmissionPlan(tuple(sorted(cancel)), tuple(jobs))
+    return SubmissionPlan(tuple(sorted(cancel)), tuple(jobs), copies)
+
+
+def _without_copies(state: SubmissionState) -> tuple[SubmissionState, tuple[str, ...]]:
+    """The state without second copies that wait, and their names: a whole job if no task of it has started."""
+    waiting = [live for live in state.live if live.task.job in state.copies and live.task.is_pending]
+    left = tuple(live for live in state.live if live.task.job not in state.copies or not live.task.is_pending)
+    started = {live.task.job for live in left}
+    names = {live.task.name if live.task.job in started else live.task.job for live in waiting}
+    return replace(state, live=left), tuple(sorted(names))
 
 
 def _ids(tasks: Collection[LiveTask]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from embedkit.merge import is_merge_of
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.profiles import Stage
-from jobs.records import Attempts, LiveReader, LiveTask, LiveTasks, Submissions
+from jobs.records import Attempts, LiveReader, LiveTask, LiveTasks, Submissions, copies_note
 from jobs.slurm import chosen_cluster, configuration, has_slurm, history, job_list, on_cluster
 
 SECOND_LOOK_SECONDS = 6.0
@@ -26,7 +26,8 @@ class SubmissionState:
     `problems`: for each shard without a valid manifest, the reason. `repeat_failures`: the shards among them that
     failed the same way repeatedly, each with that failure. `merge_dependencies`: ids of the jobs that the newest merge
     waits for. `analyze_wanted`: an analysis is requested, and none was made since the merge. `outdated`: names of tasks
-    that squeue still shows and that have ended. `notes`: what is odd about Slurm's answers.
+    that squeue still shows and that have ended. `copies`: ids of jobs that are second copies, each with that of the job
+    that counts. `notes`: what is odd about Slurm's answers.
     """
 
     shards: int
@@ -39,6 +40,7 @@ class SubmissionState:
     merge_dependencies: frozenset[str] = frozenset()
     analyze_wanted: bool = False
     outdated: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def live_of(self, stage: Stage) -> list[LiveTask]:
@@ -125,8 +127,16 @@ def _read_once(
         merge_dependencies=frozenset(last_merge.dependency_ids if last_merge is not None else ()),
         analyze_wanted=(default_analyze(run) if analyze is None else analyze) and not (merged and run.is_analyzed()),
         outdated=slurm.outdated,
-        notes=(slurm.outdated_note,) if slurm.outdated else (),
+        copies=slurm.copies,
+        notes=_notes(slurm),
     )
+
+
+def _notes(slurm: LiveTasks) -> tuple[str, ...]:
+    """Notes on Slurm's answers. Second copies that wait are cancelled; those that have started are only named."""
+    started = {live.task.job for live in slurm.tasks if not live.task.is_pending}
+    notes = (slurm.outdated_note, copies_note({job: kept for job, kept in slurm.copies.items() if job in started}))
+    return tuple(note for note in notes if note)
 
 
 def _repeat_failures(run: RunFolder, submissions: Submissions, shards: Collection[int]) -> dict[int, str]:

@@ -75,7 +75,7 @@ class SubmitOptions:
 def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options: SubmitOptions) -> SubmissionResult:
     """Submit every job that is neither finished nor queued nor running, and all jobs that depend on it.
 
-    Jobs whose dependency can no longer be satisfied are cancelled first.
+    Jobs whose dependency can no longer be satisfied, and second copies that wait, are cancelled first.
 
     Raises:
         UsageError: a limit of the cluster or the account is too small, the cluster would refuse a profile that is new
@@ -110,9 +110,10 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
             options.profile_check.warn(run, profile, stages)
             return SubmissionResult(state, plan, profile, adapted, failed, warning, dry_run=True)
         site = options.profile_check.require(run, profile, stages)
-        leaving = {*plan.cancel, *state.outdated}
-        check_limits(profile, plan.submit, [task for task in queue() if task.name not in leaving], site)
-        cancel(plan.cancel)
+        leaving = {*plan.cancel, *plan.copies, *state.outdated}
+        staying = [task for task in queue() if not leaving & {task.name, task.job}]
+        check_limits(profile, plan.submit, staying, site)
+        cancel([*plan.copies, *plan.cancel])
         if any(job.stage == "preflight" for job in plan.submit):
             _record_environment(run, config)
         if plan.submit:

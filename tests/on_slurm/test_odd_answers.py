@@ -58,11 +58,17 @@ def test_jobs_whose_answer_was_lost_are_found_and_kept(
 
 def test_a_wrapped_sbatch_gives_the_right_ids(cluster: Cluster, request_of: list[object], tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    text = by_stage(prepare=w.SBATCH_WITH_A_BANNER, embed=w.SBATCH_WITH_ONLY_THE_ID)
+    text = by_stage(prepare=w.SBATCH_WITH_A_BANNER, embed=w.SBATCH_WITH_ONLY_THE_ID, merge=w.SBATCH_TRIES_AGAIN)
     done = embedkit(*request_of, **cluster.environment | w.wrappers(tmp_path / "bin", sbatch=text))
-    assert in_slurm(cluster, run) == jobs_of(run)
+    merge = jobs_of(run)[-1]
+    (copy,) = set(in_slurm(cluster, run)) - set(jobs_of(run))
     assert len(jobs_of(run)) == 3
     assert "sbatch: warning: the file system is 91 % full" in done.stderr
+    # The copy of merge is cancelled by the next command.
+    note = f"job {copy} is a second copy of job {merge}: one call of sbatch made both. To end it: scancel {copy}"
+    assert note in " ".join(embedkit("status", run.path, check=False, **cluster.environment).stdout.split())
+    assert f"cancelled: {copy} (second copies of {merge}: " in rerun(cluster, run).stdout
+    wait_until(lambda: in_slurm(cluster, run) == jobs_of(run))
     cluster.run("scancel", *jobs_of(run))
 
 

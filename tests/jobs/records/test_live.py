@@ -333,3 +333,34 @@ def test_without_squeue_scontrol_is_enough_for_a_cancel(
     slurm.jobs = None
     with pytest.raises(EmbedkitError, match=r"Recorded are: 6\. To end them without embedkit: scancel 6"):
         LiveReader(run).read(without_squeue=True)
+
+
+# Second copies: a wrapper of sbatch that tries again
+
+
+def test_a_second_copy_is_named_with_the_recorded_job(run: RunFolder, slurm: Slurm) -> None:
+    line = submitted(run, "6", array="0-1")
+    twice = [task(job, index, comment=f"embedkit-{line.tag}") for job in ("5", "6") for index in (0, 1)]
+    slurm.queue = twice[2:]
+    assert LiveReader(run).read().copies_note == ""
+    slurm.queue = twice
+    live = LiveReader(run).read()
+    assert live.copies == {"5": "6"}
+    assert live.copies_note == "job 5 is a second copy of job 6: one call of sbatch made both. To end it: scancel 5"
+    assert [one.shards for one in live.tasks] == [(0,), (1,)] * 2
+
+
+def test_of_two_unrecorded_copies_the_started_one_counts(run: RunFolder, slurm: Slurm) -> None:
+    lines = [asked(run, stage) for stage in ("prepare", "merge")]
+    states = (("9", "RUNNING"), ("10", "PENDING")), (("11", "PENDING"), ("12", "PENDING"))
+    slurm.queue = [
+        task(job, None, state, f"embedkit-{line.tag}")
+        for line, jobs in zip(lines, states, strict=True)
+        for job, state in jobs
+    ]
+    live = LiveReader(run).read()
+    assert live.copies == {"10": "9", "11": "12"}
+    assert [line.job for line in adopt_found(run, live)] == ["9", "12"]
+    assert LiveReader(run).read().copies == live.copies
+    assert live.copies_note.startswith("jobs 10, 11 are second copies of jobs 9, 12: ")
+    assert live.copies_note.endswith("scancel 10 11")

@@ -321,6 +321,22 @@ def test_a_merge_that_started_too_early_does_not_count() -> None:
     assert plan_submission(state, PARALLEL).submit == (ChainJob("merge", after_any=("20", "9")),)
 
 
+def test_second_copies_are_cancelled_where_they_have_not_started() -> None:
+    """And do not count: the shard that only a waiting copy has is submitted."""
+    embeds = [live("embed", "6", 0), live("embed", "5", 0), live("embed", "5", 1, "PENDING")]
+    merges = [live("merge", job, None, "PENDING") for job in ("7", "8")]
+    copies = {"5": "6", "7": "8"}
+    state = SubmissionState(2, True, False, False, {0: "", 1: ""}, live=(*embeds, *merges), copies=copies)
+    plan = plan_submission(state, PARALLEL)
+    assert plan.copies == ("5_1", "7")  # task 5_0 has started
+    assert plan.cancel == ("8",)
+    assert plan.submit == (
+        ChainJob("embed", indices=(1,), parallel=PARALLEL),
+        ChainJob("merge", after_any=("embed", "5", "6")),
+    )
+    assert plan_submission(replace(state, copies={}), PARALLEL).copies == ()
+
+
 # Which tasks belong to a run
 
 

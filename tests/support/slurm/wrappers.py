@@ -32,6 +32,7 @@ real "$@" | sed 's/Submitted batch job //'
 SBATCH_SAYS_NOTHING = 'real "$@" >/dev/null'
 SBATCH_HANGS_AFTER_ACCEPTING = 'real "$@" >/dev/null; sleep 600'
 SBATCH_HANGS_BEFORE_ACCEPTING = 'sleep 600; real "$@"'
+SBATCH_TRIES_AGAIN = 'real "$@" >/dev/null; real "$@"'
 FAILS = 'echo "$0: error: Unable to contact slurm controller (connect failure)" >&2; exit 1'
 SQUEUE_WITH_ITS_OWN_FORMAT = "real --me -o '%.12i %.10P %.20j %.8u %.2t %.10M %.6D %R'"
 SQUEUE_WITH_A_BANNER = r"""
