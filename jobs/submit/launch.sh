@@ -16,6 +16,7 @@ answer() { # FOLDER: run the requested commands, one after another, while this j
     done
 }
 launch() { # COMMAND...
+    set +eu # the profile's `before` may have set them; then a signal, which interrupts wait, would end this shell
     local code task signal="" answering="" stopping="" folder=$EMBEDKIT_SLURM
     pass_on() { # not to the launcher: Slurm may end its helpers with the same signal, and srun ends its step on SIGTERM
         signal=$1 stopping=$1

@@ -54,11 +54,11 @@ def in_shell(words: str, **variables: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def launch(folder: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
-    """A job's shell that launches a command without any variables except those of a task."""
+def launch(folder: Path, *command: str, before: str = ":", **variables: str) -> subprocess.Popen[str]:
+    """A job's shell that launches a command without any variables except those of a task, after a line of `before`."""
     (folder / "slurm").mkdir(exist_ok=True)
     own = {PIPE: str(folder / "slurm" / "pipe-1"), **variables}
-    script = f'. {LAUNCH}\ntrap "" USR2\nlaunch env -i {PIPE}="${PIPE}" PYTHONPATH={ROOT} PATH=/nowhere "$@"'
+    script = f'{before}\n. {LAUNCH}\ntrap "" USR2\nlaunch env -i {PIPE}="${PIPE}" PYTHONPATH={ROOT} PATH=/nowhere "$@"'
     return subprocess.Popen(
         ["bash", "-c", script, "job", *command],
         env=os.environ | own,
@@ -153,12 +153,14 @@ def test_a_killed_task_ends_the_job_by_the_same_signal(tmp_path: Path) -> None:
         assert shell.wait(30) == -signal.SIGKILL
 
 
-def test_a_signal_of_the_shell_reaches_the_task(tmp_path: Path) -> None:
-    with running(launch(tmp_path, sys.executable, "-c", STOP)) as shell:
+@pytest.mark.parametrize("before", [":", "set -euo pipefail"])
+def test_a_signal_of_the_shell_reaches_the_task(before: str, tmp_path: Path) -> None:
+    with running(launch(tmp_path, sys.executable, "-c", STOP, before=before)) as shell:
         assert shell.stdout is not None
         assert shell.stdout.readline() == "ready\n"
         shell.send_signal(signal.SIGUSR2)
         assert shell.wait(30) == 75
+    assert not list((tmp_path / "slurm").iterdir())
 
 
 def test_a_task_without_slurm_asks_through_the_shell(tmp_path: Path) -> None:
