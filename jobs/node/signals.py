@@ -20,7 +20,7 @@ from typing import Self
 from embedkit.job import current_job
 from embedkit.storage import kill_descendants
 from jobs.node.shell_signals import receive_signals
-from jobs.slurm import start_command, state_of
+from jobs.slurm import start_command
 
 log = logging.getLogger("embedkit")
 
@@ -125,12 +125,6 @@ class SignalWatcher:
         finally:
             kill_descendants()  # an engine's own may ignore SIGTERM
             os._exit(STOPPED)
-
-
-def was_cancelled() -> bool:
-    """Whether this job is being ended by a person, or because its work is no longer wanted."""
-    state, reason = state_of(current_job().name)
-    return state in ("CANCELLED", "COMPLETING") and reason != "TimeLimit"
 
 
 def requeue() -> str | None:
