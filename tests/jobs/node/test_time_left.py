@@ -12,6 +12,7 @@ from embedkit.run import RunFolder
 from jobs.node import time_left as module
 from jobs.node.time_left import LEAST_SECONDS, TimeLeft, advice, describe_warning, spent, time_left
 from jobs.slurm.job_times import JobTimes, parse_job_times
+from jobs.slurm_environment import SCRIPT_STARTED
 from tests.conftest import ROOT
 
 WARNED = TimeLeft(after=55, limit=180, left=125, signal_seconds=100)
@@ -45,6 +46,16 @@ def test_time_left_with_clocks_minutes_off(
     monkeypatch.setattr(module, "seconds_since_start", lambda: 55.0 - delay)
     found = time_left(RunFolder(tmp_path))
     assert (found.left, found.after) == (pytest.approx(125, abs=1), pytest.approx(55, abs=1))
+
+
+def test_a_slow_image_does_not_hide_a_clock_that_is_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The node's clock is 50 s behind, and the launcher started Python 60 s after the job."""
+    now = time.time() + 50
+    monkeypatch.setattr(module, "job_times", lambda _: JobTimes(now - 100, now + 80))
+    monkeypatch.setattr("psutil.Process.create_time", lambda _: time.time() - 40)
+    monkeypatch.setenv(SCRIPT_STARTED, str(int(time.time() - 100)))
+    found = time_left(RunFolder(tmp_path))
+    assert (found.left, found.after) == (pytest.approx(80, abs=2), pytest.approx(100, abs=2))
 
 
 def test_without_an_answer_the_environment_or_the_least_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

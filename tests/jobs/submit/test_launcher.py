@@ -15,6 +15,7 @@ from embedkit.documents import Locations, RunConfig, read, write
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.profiles import Resources
+from jobs.slurm_environment import SCRIPT_STARTED
 from jobs.submit.launcher import LAUNCH, launcher_words, mounted_folders, setup_of_launcher, start_words
 from tests.conftest import ROOT
 
@@ -139,6 +140,15 @@ def test_variables_of_job_and_profile_reach_a_bare_container() -> None:
     mounting = Resources(launcher=("podman", "--volume={folder}:{folder}"))
     with pytest.raises(UsageError, match="/runs/a:b: no container runtime mounts"):
         start_words(RunFolder(Path("/runs/a:b")), mounting)
+
+
+def test_the_start_of_the_script_is_before_its_before() -> None:
+    run, resources = RunFolder(Path("/runs/demo")), Resources(launcher=("env", "-i"))
+    (line,) = [line for line in setup_of_launcher(run, resources) if SCRIPT_STARTED in line]
+    script = f"sleep 1.2\n{line}\ndate +%s\necho ${SCRIPT_STARTED}"
+    now, started = subprocess.run(["bash", "-euc", script], capture_output=True, text=True).stdout.split()
+    assert 1 <= int(now) - int(started) <= 3
+    assert f"{SCRIPT_STARTED}=1" in in_shell(start_words(run, resources), **{SCRIPT_STARTED: "1"})
 
 
 @pytest.mark.parametrize(("code", "ends"), [(0, 0), (3, 3), (75, 75), (255, 125)])
