@@ -59,6 +59,8 @@ class SignalWatcher:
         self._on_warning = on_warning
         self._seconds: float | None = None
         """Seconds that the work in hand still has; None before a warning."""
+        self.is_time_over = False
+        """Whether the work in hand has used up its seconds after a warning."""
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._received = threading.Event()
@@ -116,6 +118,7 @@ class SignalWatcher:
             if is_ready:
                 data = self._read.recv(1)
                 return data[0] if data else None
+        self.is_time_over = True
         return AT_END
 
     def _end(self, received: signal.Signals) -> None:

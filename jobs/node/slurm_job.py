@@ -106,6 +106,8 @@ class SlurmJob:
         """Requeue the job, unless Slurm does, it was cancelled, or was stopped too often in a row without progress."""
         if self._has_stopped:
             log.info("no other chunk begins; everything that was embedded is durable")
+        elif self._signals.is_time_over:
+            log.warning("the time for the chunk is over: it is dropped; everything durable is kept")
         else:
             log.warning("%s: the work in hand is dropped; everything durable is kept", received.name)
         cause = stop_cause(current_job().name, current_job().restart) if received == signal.SIGTERM else "other"

@@ -128,6 +128,8 @@ def describe_warning(times: TimeLeft, needs: Sequence[float | None], is_finished
         is_finished: whether the tasks get this time.
     """
     left = "no time limit" if times.left is None else f"{max(times.left, 0.0):.0f} s left"
+    if times.left is not None and not is_finished:
+        left += f" ({MARGIN_SECONDS:.0f} s are kept for the requeue)"
     preempted = " (preemption)" if times.is_preempted else ""
     known = [need for need in needs if need is not None]
     if not known:

@@ -90,6 +90,10 @@ def test_what_a_warning_says() -> None:
         "USR2: 125 s left, the chunk in hand needs about 20 s more: it is finished first"
     )
     assert describe_warning(WARNED, [140.0], False).endswith("needs about 140 s more: that does not fit")
+    late = TimeLeft(after=171, limit=180, left=9, signal_seconds=100)
+    assert describe_warning(late, [0.4], False) == (
+        "USR2: 9 s left (15 s are kept for the requeue), the chunk in hand needs about 0 s more: that does not fit"
+    )
     assert describe_warning(WARNED, [None], True).endswith("the first chunk has not begun: it is embedded if it fits")
 
 
