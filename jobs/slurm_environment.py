@@ -8,6 +8,9 @@ from embedkit.job import JobContext
 OTHER_PYTHON = "EMBEDKIT_PYTHON"
 """The variable with the Python that the profile names (`python`). It is not set if that is the one that submits."""
 
+SCRIPT_STARTED = "EMBEDKIT_SCRIPT_STARTED"
+"""The variable with the start of this job's script, in seconds since the epoch. It is set in jobs with a launcher."""
+
 
 def job_of_this_process() -> JobContext:
     """The job that Slurm started this process in; the default context outside of Slurm."""
@@ -26,6 +29,12 @@ def array_index() -> int | None:
     """This process's index in a job array; None if its job is no task of one."""
     array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return int(index) if array and index else None
+
+
+def script_started() -> float | None:
+    """When this job's script started, by the node's clock; None if this process has replaced its shell."""
+    text = os.environ.get(SCRIPT_STARTED, "")
+    return float(text) if text.isdecimal() else None
 
 
 def start_and_end() -> tuple[float, float] | None:

@@ -44,6 +44,11 @@ class ChunkEnd:
                 request_stop(self._folder, self._deadline)
         return seconds
 
+    @property
+    def is_preempted(self) -> bool:
+        """Whether Slurm answered a warning with a preemption; False before one."""
+        return self._time_left is not None and self._time_left.is_preempted
+
     def explain(self, received: signal.Signals, shards: Collection[int]) -> tuple[str, str]:
         """What the time was spent on, and which setting gives a task more; for a stop with nothing new done."""
         # Before SIGTERM, Slurm is not asked: SIGKILL follows soon.

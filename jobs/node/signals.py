@@ -20,7 +20,7 @@ from typing import Self
 from embedkit.job import current_job
 from embedkit.storage import kill_descendants
 from jobs.node.shell_signals import receive_signals
-from jobs.slurm import start_command, state_of
+from jobs.slurm import start_command
 
 log = logging.getLogger("embedkit")
 
@@ -59,6 +59,8 @@ class SignalWatcher:
         self._on_warning = on_warning
         self._seconds: float | None = None
         """Seconds that the work in hand still has; None before a warning."""
+        self.is_time_over = False
+        """Whether the work in hand has used up its seconds after a warning."""
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
         self._received = threading.Event()
@@ -116,6 +118,7 @@ class SignalWatcher:
             if is_ready:
                 data = self._read.recv(1)
                 return data[0] if data else None
+        self.is_time_over = True
         return AT_END
 
     def _end(self, received: signal.Signals) -> None:
@@ -125,12 +128,6 @@ class SignalWatcher:
         finally:
             kill_descendants()  # an engine's own may ignore SIGTERM
             os._exit(STOPPED)
-
-
-def was_cancelled() -> bool:
-    """Whether this job is being ended by a person, or because its work is no longer wanted."""
-    state, reason = state_of(current_job().name)
-    return state in ("CANCELLED", "COMPLETING") and reason != "TimeLimit"
 
 
 def requeue() -> str | None:

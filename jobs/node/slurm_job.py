@@ -14,10 +14,10 @@ from jobs.node.bad_node import keep_waiting_tasks_off_this_node
 from jobs.node.chunk_end import ChunkEnd
 from jobs.node.node_folders import remove_abandoned
 from jobs.node.scratch import node_scratch, pack_compiled, scratch_roots
-from jobs.node.signals import SignalWatcher, requeue, was_cancelled
+from jobs.node.signals import SignalWatcher, requeue
 from jobs.profiles import Stage
-from jobs.records import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_PROGRESS, Attempts, EventKind, failed_preflight
-from jobs.slurm import may_run, state_of
+from jobs.records import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_PROGRESS, UNCOUNTED, Attempts, EventKind, failed_preflight
+from jobs.slurm import StopCause, may_run, state_of, stop_cause
 from jobs.tasks import analyze_task, embed_task, exit_code_of, merge_task, preflight_task, prepare_task
 
 log = logging.getLogger("embedkit")
@@ -103,29 +103,37 @@ class SlurmJob:
         return self._chunk_end.warned(self._shards()) if self._stage == "embed" else 0.0
 
     def _stop(self, received: signal.Signals) -> None:
-        """Requeue the job, unless it was cancelled or was stopped too often in a row without progress."""
+        """Requeue the job, unless Slurm does, it was cancelled, or was stopped too often in a row without progress."""
         if self._has_stopped:
             log.info("no other chunk begins; everything that was embedded is durable")
+        elif self._signals.is_time_over:
+            log.warning("the time for the chunk is over: it is dropped; everything durable is kept")
         else:
             log.warning("%s: the work in hand is dropped; everything durable is kept", received.name)
-        if received == signal.SIGTERM and was_cancelled():
+        cause = stop_cause(current_job().name, current_job().restart) if received == signal.SIGTERM else "other"
+        if cause == "cancelled":
             self._record("cancelled")
             log.error("cancelled; to run it again: %s", self._run.resume_command)
             return
-        why, refused, code = self._why_stopped(received)
+        why, refused, code = self._why_stopped(received, cause)
         # Recorded before the request to Slurm, which may kill this process at once.
         self._record("stopped" if refused is None else "failed", refused or why, code)
+        if cause == "requeued":
+            log.info("Slurm starts it again by itself: the next attempt continues from here")
+            return
         refused = refused or requeue()
         if refused is None:
             log.info("requeued: the next attempt continues from here")
         else:
             log.error("not requeued: %s; to run it again: %s", refused, self._run.resume_command)
 
-    def _why_stopped(self, received: signal.Signals) -> tuple[str, str | None, str]:
+    def _why_stopped(self, received: signal.Signals, cause: StopCause) -> tuple[str, str | None, str]:
         """What stopped the job, why it is not requeued (None: it is), and the error code of that."""
-        stops = self._stops_without_progress() + 1
-        refused = f"stopped {stops} times with nothing new done" if stops >= MAX_ATTEMPTS_WITHOUT_PROGRESS else None
-        code = "" if refused is None else NO_PROGRESS
+        refused, code = None, UNCOUNTED
+        if cause == "other" and not self._chunk_end.is_preempted:
+            stops = self._stops_without_progress() + 1
+            refused = f"stopped {stops} times with nothing new done" if stops >= MAX_ATTEMPTS_WITHOUT_PROGRESS else None
+            code = "" if refused is None else NO_PROGRESS
         if self._stage != "embed" or self._has_progressed():
             return received.name, refused, code
         try:

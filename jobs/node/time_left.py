@@ -17,7 +17,7 @@ from embedkit.job import current_job
 from embedkit.run import RunFolder
 from jobs.records import Submissions, recorded_profile
 from jobs.slurm import JobTimes, job_times
-from jobs.slurm_environment import start_and_end
+from jobs.slurm_environment import script_started, start_and_end
 
 log = logging.getLogger("embedkit")
 
@@ -75,8 +75,9 @@ def time_left(run: RunFolder) -> TimeLeft:
     limit = times.seconds
     left = None
     if limit is not None and times.ends is not None:
-        # This process began some seconds after its job. If the clocks say something else, those of node and controller
-        # differ, and only the time that it has run is known.
+        # The script began with its job, or some seconds after it. If the clocks say something else, those of node and
+        # controller differ, and only the time since the script's start is known. A node's clock that is ahead looks
+        # like a prolog: then the time left is taken for less than it is, which is the safe side.
         delay = time.time() - after - (times.ends - limit)
         left = times.ends - time.time() if -1 <= delay <= DELAY_SECONDS else limit - after
         after = limit - left
@@ -86,8 +87,13 @@ def time_left(run: RunFolder) -> TimeLeft:
 
 
 def seconds_since_start() -> float:
-    """Seconds since Slurm started this job's script, which this process has replaced."""
-    return time.time() - psutil.Process().create_time()
+    """Seconds since Slurm started this job's script.
+
+    Without a launcher this process has replaced the script's shell. With one, this process began later: after `before`
+    and the start of the image.
+    """
+    started = script_started()
+    return time.time() - (psutil.Process().create_time() if started is None else started)
 
 
 def _times() -> JobTimes:
@@ -122,6 +128,8 @@ def describe_warning(times: TimeLeft, needs: Sequence[float | None], is_finished
         is_finished: whether the tasks get this time.
     """
     left = "no time limit" if times.left is None else f"{max(times.left, 0.0):.0f} s left"
+    if times.left is not None and not is_finished:
+        left += f" ({MARGIN_SECONDS:.0f} s are kept for the requeue)"
     preempted = " (preemption)" if times.is_preempted else ""
     known = [need for need in needs if need is not None]
     if not known:

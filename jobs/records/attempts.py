@@ -28,6 +28,8 @@ MAX_ATTEMPTS_WITHOUT_PROGRESS = 3
 """After so many attempts without progress, a job is not started again automatically."""
 NO_PROGRESS = "no-progress"
 """The error code of the attempt with which a job gave up for that reason."""
+UNCOUNTED = "preempted-or-requeued"
+"""The error code of a stop that its job did not cause: Slurm or a person takes the node for something else."""
 NODE_FAULTS = (CanaryMoved.code, GpuDiffers.code, GpuHeld.code)
 """Error codes of failures that a different node may not have: a rerun stays away from the node."""
 LOST = ("NODE_FAIL", "BOOT_FAIL", "PREEMPTED", "REQUEUED")
@@ -160,9 +162,14 @@ class Attempts:
         return list(found.values())
 
     def stops_without_progress(self, done: int) -> int:
-        """Count the attempts directly before the current one that were stopped, with no more done then than now."""
+        """Count the attempts directly before the current one that were stopped, with no more done then than now.
+
+        Preemptions and requeues by a person neither count nor end the count.
+        """
         count = 0
         for attempt in reversed(self.attempts()[:-1]):
+            if attempt.outcome == "stopped" and attempt.error_code == UNCOUNTED:
+                continue
             if attempt.outcome != "stopped" or attempt.started.done != done:
                 break
             count += 1

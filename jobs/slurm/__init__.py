@@ -37,6 +37,7 @@ from jobs.slurm.read_cluster import host_names, read_site, with_accounts, with_r
 from jobs.slurm.sbatch_call import SBATCH_SECONDS, SbatchAnswer, call_sbatch, run_sbatch
 from jobs.slurm.squeue import queue
 from jobs.slurm.states import has_started, may_run
+from jobs.slurm.stop_cause import StopCause, stop_cause
 from jobs.slurm.suspensions import suspensions
 from jobs.slurm.waiting_tasks import exclude_from_waiting_tasks
 
@@ -56,6 +57,7 @@ __all__ = [
     "Row",
     "SbatchAnswer",
     "Site",
+    "StopCause",
     "Task",
     "all_jobs",
     "array_indices",
@@ -93,6 +95,7 @@ __all__ = [
     "start_command",
     "state_of",
     "still_active",
+    "stop_cause",
     "suspensions",
     "use_cluster",
     "with_accounts",

@@ -146,11 +146,16 @@ def state_of(task: str) -> tuple[str, str]:
     ("", "") if Slurm no longer knows it, ("UNKNOWN", "") if Slurm does not answer.
     """
     try:
-        text = run_slurm("scontrol", "show", "job", "-o", task)
+        text = show_job(task)
     except EmbedkitError as error:
         return ("" if is_unknown_job(str(error)) else UNKNOWN), ""
     state, reason = parse_state(text)
     return (state, reason) if state or is_unknown_job(text) else (UNKNOWN, "")
+
+
+def show_job(task: str) -> str:
+    """What `scontrol show job -o` prints of one job or array task. Raises EmbedkitError with its message."""
+    return run_slurm("scontrol", "show", "job", "-o", task)
 
 
 def is_unknown_job(message: str) -> bool:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from jobs.slurm.client import run_slurm, seconds_of
+from jobs.slurm.client import seconds_of, show_job
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class JobTimes:
 
 def job_times(task: str) -> JobTimes:
     """Times of a running job or array task, named as in `123` or `123_17`. Raises EmbedkitError without an answer."""
-    return parse_job_times(run_slurm("scontrol", "show", "job", "-o", task))
+    return parse_job_times(show_job(task))
 
 
 def parse_job_times(text: str) -> JobTimes:

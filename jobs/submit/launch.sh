@@ -16,6 +16,8 @@ answer() { # FOLDER: run the requested commands, one after another, while this j
     done
 }
 launch() { # COMMAND...
+    set +eu # the profile's `before` may have set them; then a signal, which interrupts wait, would end this shell
+    # signal: has one interrupted this wait; stopping: has any come.
     local code task signal="" answering="" stopping="" folder=$EMBEDKIT_SLURM
     pass_on() { # not to the launcher: Slurm may end its helpers with the same signal, and srun ends its step on SIGTERM
         signal=$1 stopping=$1
@@ -48,6 +50,7 @@ launch() { # COMMAND...
     [ -z "$answering" ] || kill -s KILL "$answering"
     rm -rf "$folder"
     trap - USR2 TERM
+    [ "$code" -le 192 ] || code=125 # Slurm would show Apptainer's 255 as 127:0, which means: not found
     [ "$code" -le 128 ] || kill -s "$((code - 128))" $$ # a launcher reports a signal as 128 + its number
     exit "$code"
 }

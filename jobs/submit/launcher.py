@@ -17,14 +17,14 @@ from jobs.node.node_folders import NODE_HOST
 from jobs.node.scratch import SCRATCH
 from jobs.profiles import PLACEHOLDER, Resources
 from jobs.slurm import PIPE_FOLDER
-from jobs.slurm_environment import OTHER_PYTHON
+from jobs.slurm_environment import OTHER_PYTHON, SCRIPT_STARTED
 
 LAUNCH = Path(__file__).with_name("launch.sh")
 PASSED = (
     *("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT", "SLURM_CPUS_PER_TASK"),
     *("SLURM_JOB_START_TIME", "SLURM_JOB_END_TIME"),
     *("SLURMD_NODENAME", "CUDA_VISIBLE_DEVICES", "USER", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "PYTHONPATH"),
-    *(SCRATCH, NODE_HOST, PIPE_FOLDER, OTHER_PYTHON),
+    *(SCRATCH, NODE_HOST, PIPE_FOLDER, OTHER_PYTHON, SCRIPT_STARTED),
 )
 """Variables that a launcher may withhold, and tasks need. Those of the profile's `environment` come on top."""
 OF_EVERY_SYSTEM = tuple(map(Path, ("/", "/usr", "/bin", "/lib", "/lib64", "/etc", "/tmp", "/var", "/dev")))  # noqa: S108
@@ -42,6 +42,7 @@ def setup_of_launcher(run: RunFolder, resources: Resources) -> list[str]:
     if resources.launcher:
         lines.append(f'export {PIPE_FOLDER}={shlex.quote(str(run.logs / "slurm"))}/pipe-"$SLURM_JOB_ID"')
         lines.append(f'export {NODE_HOST}="$(uname -n)"')
+        lines.append(f'export {SCRIPT_STARTED}="$(($(date +%s) - SECONDS))"')  # SECONDS: since this shell began
         lines += LAUNCH.read_text().splitlines()
     return lines
 

@@ -1,11 +1,14 @@
 """Which shards a job has, and its exit record: it has the error's code, also where a worker raised the error."""
 
+import logging
+import signal
 import socket
 from pathlib import Path
 
 import pytest
 
 from embedkit.errors import CanaryMoved, EmbedkitError, PreflightFailed
+from embedkit.job import JobContext
 from embedkit.run import RunFolder
 from jobs.node import job as job_module
 from jobs.node.node_folders import folder_prefix
@@ -97,3 +100,48 @@ def test_embed_without_a_shard_is_a_usage_error(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("sys.argv", ["job", "embed", str(tmp_path)])
     with pytest.raises(SystemExit, match="2"):
         job_module.main()
+
+
+START = "StartTime=2026-11-23T02:21:21"
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcomes", "requeues", "said"),
+    [
+        ("JobState=COMPLETING Reason=None EndTime=2026-11-23T02:21:32", ["cancelled"] * 4, 0, "cancelled; to run it"),
+        ("JobState=COMPLETING Reason=None EndTime=Unknown again", ["stopped"] * 4, 0, "starts it again by itself"),
+        ("JobState=PENDING Reason=JobHeldUser EndTime=Unknown again", ["stopped"] * 4, 0, "starts it again by itself"),
+        ("JobState=RUNNING Reason=None PreemptTime=2026-11-23T02:21:44", ["stopped"] * 4, 4, "requeued: the next"),
+        ("JobState=COMPLETING Reason=TimeLimit", ["stopped", "stopped", "failed", "stopped"], 3, "stopped 3 times"),
+    ],
+)
+def test_only_the_jobs_own_stops_end_its_requeues(
+    answer: str,
+    outcomes: list[str],
+    requeues: int,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """SIGTERM at four starts without progress. A stand-in answers as the recorded scontrol did."""
+    run = RunFolder(tmp_path / "run")
+    run.logs.mkdir(parents=True)
+    caplog.set_level(logging.INFO, "embedkit")
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    monkeypatch.setenv("PATH", str(scontrol.parent), prepend=":")
+    for restart in range(4):
+        shown = f"JobId=7 Restarts={restart + answer.endswith('again')} {START} {answer}"
+        scontrol.write_text(f'#!/bin/sh\n[ $1 = show ] && echo "{shown}" || echo "$*" >>{tmp_path}/requeues\n')
+        scontrol.chmod(0o755)
+        monkeypatch.setattr("embedkit.job._current", JobContext(name="7", id="7", restart=restart))
+        job = SlurmJob("embed", run, shard=1)
+        job._record("started")
+        job._stop(signal.SIGTERM)
+    attempts = Attempts(run, "embed", 1)
+    assert [attempt.outcome for attempt in attempts.attempts()] == outcomes
+    requested = tmp_path / "requeues"
+    assert (requested.read_text().splitlines() if requested.exists() else []) == ["requeue 7"] * requeues
+    assert said in caplog.text
+    assert attempts.repeat_failure() is None

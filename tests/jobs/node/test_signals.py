@@ -48,7 +48,10 @@ class Signalled:
             (self._folder / "warned").touch()
             return 1 / 0 if math.isnan(seconds) else seconds
 
-        watcher = SignalWatcher(lambda received: self._write("stopped", received.name), warned)
+        def stop(received: signal.Signals) -> None:
+            self._write("stopped", received.name + ", time is over" * watcher.is_time_over)
+
+        watcher = SignalWatcher(stop, warned)
         with watcher:
             (self._folder / "up").touch()
             while not (self._folder / "ended").exists():
@@ -78,7 +81,7 @@ class Signalled:
         return self._process.is_alive()
 
     def outcome(self) -> tuple[int | None, str]:
-        """The exit code, and the signal that stopped it."""
+        """The exit code, and the signal that stopped it, or that its time is over."""
         self._process.join(30)
         return self._process.exitcode, (self._folder / "stopped").read_text()
 
@@ -98,7 +101,7 @@ def test_warned_process_lets_its_work_end(tmp_path: Path) -> None:
         (LONG, [signal.SIGUSR2, signal.SIGTERM], "SIGTERM"),
         (LONG, [signal.SIGUSR2, signal.SIGUSR2], "SIGUSR2"),
         (0.0, [signal.SIGUSR2], "SIGUSR2"),
-        (0.2, [signal.SIGUSR2], "SIGUSR2"),  # the time is up
+        (0.2, [signal.SIGUSR2], "SIGUSR2, time is over"),
         (math.nan, [signal.SIGUSR2], "SIGUSR2"),  # asking for the time fails
     ],
 )

@@ -12,6 +12,7 @@ from embedkit.run import RunFolder
 from jobs.node import time_left as module
 from jobs.node.time_left import LEAST_SECONDS, TimeLeft, advice, describe_warning, spent, time_left
 from jobs.slurm.job_times import JobTimes, parse_job_times
+from jobs.slurm_environment import SCRIPT_STARTED
 from tests.conftest import ROOT
 
 WARNED = TimeLeft(after=55, limit=180, left=125, signal_seconds=100)
@@ -47,6 +48,16 @@ def test_time_left_with_clocks_minutes_off(
     assert (found.left, found.after) == (pytest.approx(125, abs=1), pytest.approx(55, abs=1))
 
 
+def test_a_slow_image_does_not_hide_a_clock_that_is_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The node's clock is 50 s behind, and the launcher started Python 60 s after the job."""
+    now = time.time() + 50
+    monkeypatch.setattr(module, "job_times", lambda _: JobTimes(now - 100, now + 80))
+    monkeypatch.setattr("psutil.Process.create_time", lambda _: time.time() - 40)
+    monkeypatch.setenv(SCRIPT_STARTED, str(int(time.time() - 100)))
+    found = time_left(RunFolder(tmp_path))
+    assert (found.left, found.after) == (pytest.approx(80, abs=2), pytest.approx(100, abs=2))
+
+
 def test_without_an_answer_the_environment_or_the_least_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert time_left(RunFolder(tmp_path)).left == LEAST_SECONDS
@@ -79,6 +90,10 @@ def test_what_a_warning_says() -> None:
         "USR2: 125 s left, the chunk in hand needs about 20 s more: it is finished first"
     )
     assert describe_warning(WARNED, [140.0], False).endswith("needs about 140 s more: that does not fit")
+    late = TimeLeft(after=171, limit=180, left=9, signal_seconds=100)
+    assert describe_warning(late, [0.4], False) == (
+        "USR2: 9 s left (15 s are kept for the requeue), the chunk in hand needs about 0 s more: that does not fit"
+    )
     assert describe_warning(WARNED, [None], True).endswith("the first chunk has not begun: it is embedded if it fits")
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from embedkit.errors import EmbedkitError
 from jobs.monitor.logs import error_line, newest_attempt, says_out_of_memory
-from jobs.node import signals
 from jobs.profiles.schema import Resources
 from jobs.slurm import read_cluster
 from jobs.slurm.accounting import FIELDS, JobRecord, history, parse_history
@@ -16,6 +15,7 @@ from jobs.slurm.client import Task, parse_configuration, parse_state, state_of
 from jobs.slurm.cluster import Site
 from jobs.slurm.read_cluster import with_accounts
 from jobs.slurm.squeue import parse_queue
+from jobs.slurm.stop_cause import StopCause, stop_cause
 from jobs.submit.account_limits import submit_limits
 from tests.conftest import ROOT
 from tests.support.slurm.record import ASSOC_FIELDS, QOS_FIELDS
@@ -237,14 +237,23 @@ def test_a_job_that_slurm_no_longer_knows(version: str, job: str, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("job", "cancelled"), [("cancelled", True), ("time", False), ("lost", False), ("lost_once", False)]
+    ("job", "cause"),
+    [
+        ("cancelled", "cancelled"),
+        ("time", "other"),
+        ("lost", "requeued"),
+        ("lost_once", "other"),
+        ("preempted", "requeued"),
+        ("preempted_once", "cancelled"),  # it has no --requeue
+        ("again", "requeued"),  # scontrol requeue
+    ],
 )
 def test_a_job_that_is_being_ended_sees_why(
-    version: str, job: str, cancelled: bool, monkeypatch: pytest.MonkeyPatch
+    version: str, job: str, cause: StopCause, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The output of scontrol in the job itself, as it got SIGTERM."""
     monkeypatch.setattr("jobs.slurm.client.run_slurm", lambda *_: recorded(version, f"ending-{job}.txt"))
-    assert signals.was_cancelled() is cancelled
+    assert stop_cause("1", restart=0) == cause
 
 
 def test_without_accounting_there_is_no_history(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from embedkit.documents import Locations, RunConfig, read, write
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.profiles import Resources
+from jobs.slurm_environment import SCRIPT_STARTED
 from jobs.submit.launcher import LAUNCH, launcher_words, mounted_folders, setup_of_launcher, start_words
 from tests.conftest import ROOT
 
@@ -54,11 +55,11 @@ def in_shell(words: str, **variables: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def launch(folder: Path, *command: str, **variables: str) -> subprocess.Popen[str]:
-    """A job's shell that launches a command without any variables except those of a task."""
+def launch(folder: Path, *command: str, before: str = ":", **variables: str) -> subprocess.Popen[str]:
+    """A job's shell that launches a command without any variables except those of a task, after a line of `before`."""
     (folder / "slurm").mkdir(exist_ok=True)
     own = {PIPE: str(folder / "slurm" / "pipe-1"), **variables}
-    script = f'. {LAUNCH}\ntrap "" USR2\nlaunch env -i {PIPE}="${PIPE}" PYTHONPATH={ROOT} PATH=/nowhere "$@"'
+    script = f'{before}\n. {LAUNCH}\ntrap "" USR2\nlaunch env -i {PIPE}="${PIPE}" PYTHONPATH={ROOT} PATH=/nowhere "$@"'
     return subprocess.Popen(
         ["bash", "-c", script, "job", *command],
         env=os.environ | own,
@@ -141,10 +142,20 @@ def test_variables_of_job_and_profile_reach_a_bare_container() -> None:
         start_words(RunFolder(Path("/runs/a:b")), mounting)
 
 
-@pytest.mark.parametrize("code", [0, 3, 75])
-def test_the_job_ends_with_the_exit_code_of_the_task(code: int, tmp_path: Path) -> None:
+def test_the_start_of_the_script_is_before_its_before() -> None:
+    run, resources = RunFolder(Path("/runs/demo")), Resources(launcher=("env", "-i"))
+    (line,) = [line for line in setup_of_launcher(run, resources) if SCRIPT_STARTED in line]
+    script = f"sleep 1.2\n{line}\ndate +%s\necho ${SCRIPT_STARTED}"
+    now, started = subprocess.run(["bash", "-euc", script], capture_output=True, text=True).stdout.split()
+    assert 1 <= int(now) - int(started) <= 3
+    assert f"{SCRIPT_STARTED}=1" in in_shell(start_words(run, resources), **{SCRIPT_STARTED: "1"})
+
+
+@pytest.mark.parametrize(("code", "ends"), [(0, 0), (3, 3), (75, 75), (255, 125)])
+def test_the_job_ends_with_the_exit_code_of_the_task(code: int, ends: int, tmp_path: Path) -> None:
+    """255 is Apptainer's for its own errors, and no signal's."""
     with running(launch(tmp_path, "/bin/sh", "-c", f"exit {code}")) as shell:
-        assert shell.wait(30) == code
+        assert (shell.communicate(timeout=30)[0], shell.returncode) == ("", ends)
     assert not list((tmp_path / "slurm").iterdir())
 
 
@@ -153,12 +164,14 @@ def test_a_killed_task_ends_the_job_by_the_same_signal(tmp_path: Path) -> None:
         assert shell.wait(30) == -signal.SIGKILL
 
 
-def test_a_signal_of_the_shell_reaches_the_task(tmp_path: Path) -> None:
-    with running(launch(tmp_path, sys.executable, "-c", STOP)) as shell:
+@pytest.mark.parametrize("before", [":", "set -euo pipefail"])
+def test_a_signal_of_the_shell_reaches_the_task(before: str, tmp_path: Path) -> None:
+    with running(launch(tmp_path, sys.executable, "-c", STOP, before=before)) as shell:
         assert shell.stdout is not None
         assert shell.stdout.readline() == "ready\n"
         shell.send_signal(signal.SIGUSR2)
         assert shell.wait(30) == 75
+    assert not list((tmp_path / "slurm").iterdir())
 
 
 def test_a_task_without_slurm_asks_through_the_shell(tmp_path: Path) -> None:
