@@ -23,6 +23,7 @@ class RunObservations:
         attempts: the attempts of each task, oldest first, with right times.
         errors: the error line of each log that has one.
         logs: the logs that exist.
+        shared_logs: the log of the whole array task, of each task that shares one with others.
         here: tasks that processes outside Slurm work on, such as those of `embedkit run`.
         notes: what could not be observed, for people.
         hung_after: quiet seconds after which a shard is hung; None for a limit from the medians.
@@ -40,6 +41,7 @@ class RunObservations:
     attempts: Mapping[str, Sequence[Attempt]]
     errors: Mapping[str, str]
     logs: frozenset[str] = frozenset()
+    shared_logs: Mapping[str, str] = field(default_factory=dict)
     here: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     hung_after: float | None = None

@@ -122,7 +122,13 @@ def _shard_view(
 
 
 def _log_path(observed: RunObservations, task: TaskObservations) -> str:
-    return str(observed.run.logs / f"{task.name}.log") if task.name in observed.logs else ""
+    """The log that says most about a task: its own, or that of its array task if the error line is only there."""
+    name = task.name
+    shared = observed.shared_logs.get(name, "")
+    is_error_there = task.error is not None and task.error == observed.errors.get(shared)
+    if shared and (is_error_there or name not in observed.logs):
+        name = shared
+    return str(observed.run.logs / f"{name}.log") if name in observed.logs else ""
 
 
 @dataclass(frozen=True)
