@@ -33,8 +33,6 @@ from jobs.records import (
 )
 from jobs.slurm import JobRecord, has_slurm, history, suspensions
 
-MOST_SUSPECTS = 8
-"""Of how many hung shards Slurm is asked whether they were suspended."""
 MOST_NAMES = 6
 """A note names so many tasks."""
 OF_ONE_SHARD = re.compile(r" ERROR embed-\d+ failed: ")
@@ -89,7 +87,7 @@ class StatusCollector:
         overview = make_overview(observed)
         # A shard that was suspended is quiet, and not hung. This is asked of suspects only.
         hung = [shard.job for shard in overview.shards if shard.alert == "hung" and shard.slurm_state]
-        if not hung or not (resumed := suspensions(hung[:MOST_SUSPECTS])):
+        if not hung or not (resumed := suspensions(hung)):
             return overview
         return make_overview(replace(observed, resumed=resumed))
 
