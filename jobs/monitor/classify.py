@@ -171,7 +171,9 @@ def _why_it_ended(task: TaskObservations, record: JobRecord | None, attempt: Att
     if attempt is not None:
         return f"it ended without an exit record: {sentence}" if sentence else NO_EXIT_RECORD
     if record is not None and record.started is not None:
-        return f"it ended before embedkit started: {sentence or 'killed from outside?'}"
+        code, _, number = record.exit_code.partition(":")
+        by_itself = f"exit code {code}" if code not in ("", "0") and number == "0" else "killed from outside?"
+        return f"it ended before embedkit started: {sentence or by_itself}"
     return "it left the queue without starting: cancelled, or a job that it waits for failed"
 
 

@@ -16,7 +16,7 @@ from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations
 from jobs.report.outcome import set_ends
 from jobs.report.schema import AttemptReport, Unit
 from jobs.report.waits import queue_seconds
-from jobs.slurm import JobRecord, job_id
+from jobs.slurm import JobRecord, explain_exit, job_id
 
 CLOCKS = 5.0
 """Seconds by which the clocks of a node and of the accounting may differ."""
@@ -201,9 +201,23 @@ def _why(draft: Draft) -> str | None:
     if draft.outcome not in ("stopped", "cancelled", "failed"):
         return None
     why = draft.attempt.why if draft.attempt is not None else NO_EXIT_RECORD
-    state = draft.record.state if draft.record is not None else ""
-    if why == NO_EXIT_RECORD and state and draft.record is not None and draft.record.is_over:
-        return f"{NO_EXIT_RECORD}; Slurm says {state}"
+    record = draft.record if draft.record is not None and draft.record.is_over and draft.record.state else None
+    if why == NO_EXIT_RECORD and record is not None:
+        return _why_by_slurm(record, draft)
     if draft.exit_record is not None:
         why = re.sub(r"0x[0-9a-f]+", "0x", one_line(draft.exit_record.why))
     return why.strip() or None
+
+
+def _why_by_slurm(record: JobRecord, draft: Draft) -> str:
+    """Why an attempt ended that could not write it down, by its end state and exit code in the accounting."""
+    ending = explain_exit(record.state, record.exit_code) if record.state != "CANCELLED" else None
+    code = f" {record.exit_code}" if record.state == "FAILED" and record.exit_code else ""
+    said = f"Slurm says {record.state}{code}"
+    has_begun = draft.attempt is not None or draft.files is not None
+    when = "it ended without an exit record" if has_begun else "it ended before embedkit started"
+    if ending is not None:
+        return f"{when}: {ending.sentence.format(nodes=record.node or 'the node')}; {said}"
+    if not has_begun:
+        return f"{when}; {said}"
+    return f"{NO_EXIT_RECORD}; {said}"
