@@ -26,6 +26,7 @@ from jobs.records import (
     Submissions,
     clock_errors,
     clock_notes,
+    launcher_stages,
     log_name,
     own_records,
     seconds_since_epoch,
@@ -83,6 +84,7 @@ class StatusCollector:
             clock_errors=errors,
             hung_after=self._hung_after,
             start_seconds=self._start_seconds(),
+            launcher_stages=launcher_stages(self._run, submissions),
         )
         overview = make_overview(observed)
         # A shard that was suspended is quiet, and not hung. This is asked of suspects only.

@@ -49,6 +49,7 @@ def make_overview(observed: RunObservations) -> Overview:
         median_speed=medians.speed,
         seconds_left=seconds_left(shards, status.shards, medians, observed.start_seconds, by_task.parallel),
         gpu_hours=sum(hours) if hours else None,
+        launcher_stages=tuple(observed.launcher_stages),
         accounting=None if not observed.submissions else observed.records is not None,
         notes=(*observed.notes, *_lost_nodes(observed), *mixed_gpus_note(_finished_gpus(status))),
     )

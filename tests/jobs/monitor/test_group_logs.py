@@ -12,10 +12,16 @@ import pytest
 from embedkit.run import RunFolder
 from jobs.cli.logs import LogOptions, _failed
 from jobs.monitor.collect import StatusCollector
+from jobs.profiles.load import parse_profile
 from jobs.profiles.schema import Resources
+from jobs.records.recorded_profiles import record_profile
 from jobs.records.submission import new_submission
 from jobs.records.submissions import Submissions
+from jobs.report.collect import read_inputs
+from jobs.report.compute import make_report
 from jobs.slurm.accounting import FIELDS
+from tests.conftest import ROOT
+from tests.jobs.monitor.test_overview import shown
 
 NO_PYTHON = "/spool/job7/slurm_script: line 9: /nonexistent/bin/python: No such file or directory"
 KILLED = "slurmstepd: error: Job 7 exceeded memory limit (3200 > 3000), being killed"
@@ -81,3 +87,28 @@ def test_a_log_of_an_earlier_submission_explains_nothing(run: RunFolder) -> None
         os.utime(path, (1.7e9, 1.7e9))
     overview = StatusCollector(run).collect()
     assert "not on the node (exit 127)" in overview.shards[0].why
+
+
+def test_a_launcher_that_could_not_start_is_named(run: RunFolder, tmp_path: Path) -> None:
+    """The profile that the run was submitted with says so, for status and report."""
+    lines = [msgspec.structs.replace(line, profile="/site.toml") for line in Submissions(run).read()]
+    content = (
+        (ROOT / "slurm_templates" / "test.toml")
+        .read_text()
+        .replace("[all]\n", "[all]\nlauncher = ['apptainer', 'exec', '/i.sif']\n")
+    )
+    profile = parse_profile(content.encode(), Path("/site.toml"))
+    record_profile(run, profile)
+    run.submissions.unlink()
+    for line in lines:
+        Submissions(run).add(msgspec.structs.replace(line, profile_sha256=profile.sha256))
+    for path in run.logs.glob("embed-*.log"):
+        path.unlink()
+    overview = StatusCollector(run).collect()
+    assert "`launcher` could not start (exit 127)" in overview.shards[0].why
+    assert "SIGKILL" in overview.shards[2].why
+    text = shown(overview)
+    assert "correct `launcher`" in text
+    assert "not on the node" not in text
+    whys = [attempt.why or "" for attempt in make_report(read_inputs(run)).attempts if attempt.stage == "embed"]
+    assert ["launcher" in why for why in whys] == [True, True, False]
