@@ -83,18 +83,20 @@ def _print_failed(folder: RunFolder, overview: Overview, options: LogOptions) ->
 
 def _failed(overview: Overview, options: LogOptions) -> list[str]:
     """Names of the logs of failed tasks, of the shards and stages in the options."""
-    tasks = [("embed", shard.log) for shard in overview.shards if shard.state in ("failed", "cancelled")]
+    tasks: list[tuple[str, int | None, str]] = [
+        ("embed", shard.shard, shard.log) for shard in overview.shards if shard.state in ("failed", "cancelled")
+    ]
     tasks += [
-        (stage.stage, stage.log)
+        (stage.stage, None, stage.log)
         for stage in overview.stages
         if {"failed", "cancelled"} & set(stage.tasks) and stage.why not in BLOCKED  # the log of the cause is enough
     ]
-    names = [(stage, Path(log).stem) for stage, log in tasks if log]
-    return [
-        name
-        for stage, name in names
-        if (not options.shards or name in options.names) and (not options.stages or stage in options.stages)
+    names = [
+        Path(log).stem
+        for stage, shard, log in tasks
+        if log and (not options.shards or shard in options.shards) and (not options.stages or stage in options.stages)
     ]
+    return list(dict.fromkeys(names))  # shards may share the log of their array task
 
 
 def _nothing_alive(collector: StatusCollector) -> Callable[[], bool]:

@@ -86,7 +86,7 @@ def groups(overview: Overview) -> list[TaskGroup]:
                 continue
             meaning: Meaning | Ending | None
             if label == "failed":
-                meaning = _failure(task)
+                meaning = _failure(task, overview.launcher_stages)
                 if meaning is None or not meaning.action:
                     continue
             else:
@@ -100,11 +100,12 @@ def groups(overview: Overview) -> list[TaskGroup]:
     return list(found.values())
 
 
-def _failure(task: ShardView | StageView) -> Ending | None:
+def _failure(task: ShardView | StageView, launcher_stages: Sequence[str]) -> Ending | None:
     """What to do about a failure. An error with a code of its own says it itself, at the end of a long message."""
     if isinstance(task, ShardView) and task.error_code:
         return Ending(sentence="", action=task.why.replace("{", "{{").replace("}", "}}"))
-    return explain_exit(task.slurm_state, task.exit_code) if task.exit_code else None
+    has_launcher = (task.stage if isinstance(task, StageView) else "embed") in launcher_stages
+    return explain_exit(task.slurm_state, task.exit_code, has_launcher) if task.exit_code else None
 
 
 def _is_in(task: ShardView | StageView, label: str) -> bool:

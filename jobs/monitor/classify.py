@@ -68,6 +68,7 @@ class TaskObservations:
         attempts: its attempts, of that submission, oldest first.
         runs_here: whether a process outside Slurm works on it, such as `embedkit run`.
         blocked_by: why it could never start: PREFLIGHT_FAILED or PREPARE_FAILED; "" if no stage before it failed.
+        has_launcher: whether its profile has a `launcher`.
     """
 
     name: str
@@ -81,6 +82,7 @@ class TaskObservations:
     attempts: Sequence[Attempt] = ()
     runs_here: bool = False
     blocked_by: str = ""
+    has_launcher: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def _classify_ended(task: TaskObservations, submission: Submission, now: float, 
 
 def _why_it_ended(task: TaskObservations, record: JobRecord | None, attempt: Attempt | None) -> str:
     """Why a task ended that could not write it down."""
-    ending = explain_exit(record.state, record.exit_code) if record is not None else None
+    ending = explain_exit(record.state, record.exit_code, task.has_launcher) if record is not None else None
     sentence = (
         ending.sentence.format(nodes=record.node or "the node") if ending is not None and record is not None else ""
     )
@@ -171,7 +173,9 @@ def _why_it_ended(task: TaskObservations, record: JobRecord | None, attempt: Att
     if attempt is not None:
         return f"it ended without an exit record: {sentence}" if sentence else NO_EXIT_RECORD
     if record is not None and record.started is not None:
-        return f"it ended before embedkit started: {sentence or 'killed from outside?'}"
+        code, _, number = record.exit_code.partition(":")
+        by_itself = f"exit code {code}" if code not in ("", "0") and number == "0" else "killed from outside?"
+        return f"it ended before embedkit started: {sentence or by_itself}"
     return "it left the queue without starting: cancelled, or a job that it waits for failed"
 
 

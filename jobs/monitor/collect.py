@@ -1,5 +1,6 @@
 """Collect the observations of a run: its folder, squeue once, sacct once, and logs of tasks that may have failed."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from jobs.monitor.observations import RunObservations, names_of
 from jobs.monitor.overview import make_overview
 from jobs.monitor.schema import Overview
 from jobs.records import (
+    GROUP_LOG,
     Attempt,
     Attempts,
     LiveReader,
@@ -24,6 +26,7 @@ from jobs.records import (
     Submissions,
     clock_errors,
     clock_notes,
+    launcher_stages,
     log_name,
     own_records,
     seconds_since_epoch,
@@ -31,10 +34,10 @@ from jobs.records import (
 )
 from jobs.slurm import JobRecord, has_slurm, history, suspensions
 
-MOST_SUSPECTS = 8
-"""Of how many hung shards Slurm is asked whether they were suspended."""
 MOST_NAMES = 6
 """A note names so many tasks."""
+OF_ONE_SHARD = re.compile(r" ERROR embed-\d+ failed: ")
+"""A line in the log of an array task about one of its shards, which has its own exit record."""
 
 
 class StatusCollector:
@@ -75,16 +78,18 @@ class StatusCollector:
             attempts=attempts,
             errors=self._errors(status, submissions, live or (), attempts, logs, records or ()),
             logs=frozenset(logs),
+            shared_logs=_shared_logs(submissions),
             here=self._here(status),
             notes=(*notes, *clock_notes(errors)),
             clock_errors=errors,
             hung_after=self._hung_after,
             start_seconds=self._start_seconds(),
+            launcher_stages=launcher_stages(self._run, submissions),
         )
         overview = make_overview(observed)
         # A shard that was suspended is quiet, and not hung. This is asked of suspects only.
         hung = [shard.job for shard in overview.shards if shard.alert == "hung" and shard.slurm_state]
-        if not hung or not (resumed := suspensions(hung[:MOST_SUSPECTS])):
+        if not hung or not (resumed := suspensions(hung)):
             return overview
         return make_overview(replace(observed, resumed=resumed))
 
@@ -153,7 +158,8 @@ class StatusCollector:
         """The error line of each log whose task needs one.
 
         These are the tasks that are not done, not in the queue, and have no exit record with a cause. A log counts only
-        if it was written after its task was last submitted.
+        if it was written after its task was last submitted. The log of an array task with several shards counts for
+        those of them whose own log has no error line: what ended all of them at once is only there.
         """
         # Tasks that need no error line.
         explained = {log_name("embed", shard.shard) for shard in status.shards if shard.state == "done"}
@@ -166,16 +172,21 @@ class StatusCollector:
         explained |= {"analyze"} if self._run.is_analyzed() else set()
 
         submitted = {name: seconds_since_epoch(line.at) for line in submissions for name in names_of(line)}
+        shared = _shared_logs(submissions)
+        submitted |= {log: submitted[name] for name, log in shared.items()}
         exit_codes = _exit_codes(submissions, records)
         errors = {}
         for name, written in logs.items():
             if name not in explained and written >= submitted.get(name, 0.0):
                 lines = newest_attempt(self._run.logs / f"{name}.log")
+                if name.startswith(GROUP_LOG):
+                    lines = [line for line in lines if not OF_ONE_SHARD.search(line)]
                 # Outside Slurm only embedkit's own errors count: a person who interrupts a run needs no traceback.
                 line = error_line(lines, exit_codes.get(name, "")) if submissions else embedkit_error(lines)
                 if line is not None:
                     errors[name] = line
-        return errors
+        of_task = {name: errors[log] for name, log in shared.items() if log in errors and name not in explained}
+        return of_task | errors
 
     def _here(self, status: Status) -> frozenset[str]:
         """Tasks that processes outside Slurm work on, by their run locks."""
@@ -200,8 +211,17 @@ class StatusCollector:
         return frozenset(here)
 
 
+def _shared_logs(submissions: Sequence[Submission]) -> dict[str, str]:
+    """The log of the whole array task of each shard that shares one, by the name of the shard's own log."""
+    found: dict[str, str] = {}
+    for line in submissions:
+        if line.what == "submitted" and line.stage == "embed":
+            found |= {log_name("embed", shard): line.log_of(index) for shard, index in line.index_of.items()}
+    return {name: log for name, log in found.items() if log.startswith(GROUP_LOG)}
+
+
 def _exit_codes(submissions: Sequence[Submission], records: Sequence[JobRecord]) -> dict[str, str]:
-    """The exit code of the newest record of each task, by the name of its log."""
+    """The exit code of the newest record of each task, by the name of each of its logs."""
     by_job = {line.job: line for line in submissions if line.what == "submitted"}
     codes: dict[str, str] = {}
     for record in records:
@@ -209,4 +229,5 @@ def _exit_codes(submissions: Sequence[Submission], records: Sequence[JobRecord])
         if line is not None:
             shards = line.shards_of(record.index) or (None,)
             codes |= {log_name(line.stage, shard): record.exit_code for shard in shards}
+            codes[line.log_of(record.index)] = record.exit_code
     return codes

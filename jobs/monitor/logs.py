@@ -28,12 +28,31 @@ NOT_FOUND = re.compile(
 )
 """What a shell writes when it cannot start a program: exit codes 126 and 127."""
 OTHER_ERROR = re.compile(rf"\b(?:ERROR|CRITICAL|FATAL|[Ee]rror|not found|Killed)\b|{NOT_FOUND.pattern}")
-LEVEL = re.compile(r"(?<![=_\w])(TRACE|DEBUG|INFO|WARN|WARNING|ERROR|CRITICAL|FATAL|SEVERE)(?![=_\w])")
-"""The level of a line in most formats: Python's, vLLM's `(EngineCore pid=1) INFO 11-26 ...`, `[INFO]`, NCCL's."""
-GLOG_LEVEL = re.compile(r"^(?:\[rank\d+\]:)?\s*([DIWEF])\d{4} \d\d:\d\d:\d\d")
-"""The level in the format of glog and torch: `I1126 11:11:24.487000 17459 file.py:53] ...`."""
-QUIET_LEVELS = ("TRACE", "DEBUG", "INFO", "D", "I")
+LEVELS = "TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERROR|CRITICAL|FATAL|SEVERE|PANIC"
+LEVEL = re.compile(
+    rf"\[?(?:{LEVELS})(?![=_\w])"  # Python's, vLLM's `INFO 11-26 ...`, `[INFO]`, NCCL's
+    rf"|(?i:\[ *(?:{LEVELS}) *\])"
+    rf"|(?i:(?:level|lvl|severity)=\"?(?:{LEVELS})\b)"  # logrus, as of podman
+    rf"|(?i:\"(?:level|lvl|severity)\": *\"(?:{LEVELS})\b)"  # JSON
+    r"|[DIWEF](?=\d{4} \d\d:\d\d:\d\d)"  # glog and torch: `I1126 11:11:24.487000 17459 file.py:53] ...`
+    r"|[DIWEF](?= \S+:\d+\])"  # TensorFlow: `2026-11-26 11:11:24.487000: I external/x.cc:53] ...`
+)
+"""The level of a line in most formats, after PREFIX."""
+PREFIX = re.compile(
+    r"\s+|\x1b\[[\d;]*m|[|,:{]"
+    r"|\d[\w:.,/+-]*"  # dates, times, numbers of processes
+    r"|(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|Mon|Tue|Wed|Thu|Fri|Sat|Sun)\b"
+    r"|(?<=\d\d:\d\d:\d\d )[A-Za-z][\w.-]*(?= [\w./-]+(?:\[\d+\])?: )"  # the host in syslog
+    r"|\([^()]*\)|\[[^\[\]]*\]:?"  # a process: `(EngineCore pid=1)`, `[rank0]:`
+    r"|[A-Za-z][\w.-]*:\d+:\d+|NCCL\b|[A-Za-z][\w.-]*\[\d+\]:"  # host and process of NCCL and syslog
+    rf"|(?!\S*(?i:error|exception|interrupt|exit|fail))[A-Za-z][\w./-]*:{{0,2}}(?=\s+\[?(?:{LEVELS})\b)"  # a program
+    rf"|[-|] *(?!(?:{LEVELS})\b)[\w.]+(?= *[-|])|-"  # the name of a logger: ` - vllm.engine - `
+    r"|(?!msg|message|err)\w+=(?:\"[^\"]*\"|\S+)|\"(?!msg|message|err)[\w.@]+\": *(?:\"[^\"]*\"|[\d.]+)"
+)
+"""A part of a line that may come before its level. A level after other words belongs to the message."""
+QUIET_LEVELS = ("TRACE", "DEBUG", "INFO", "NOTICE", "D", "I")
 WARNING_LEVELS = ("WARN", "WARNING", "W")
+ERROR_LEVELS = ("ERROR", "CRITICAL", "FATAL", "SEVERE", "PANIC", "E", "F")
 OUT_OF_MEMORY = ("exceeded memory limit", "Exceeded job memory limit", "oom_kill", "oom-kill", "Out Of Memory")
 """What Slurm's daemon writes into a task's log when it kills the task for its memory use."""
 
@@ -86,17 +105,20 @@ def error_line(lines: Sequence[str], exit_code: str = "") -> str | None:
         found = [match for line in lines if (match := pattern.search(line))]
         if found:
             return found[-1][pattern.groups].strip()  # group 1, or the whole match if the pattern has no group
-    errors = [line for line in lines if OTHER_ERROR.search(line)]
+    errors = [line for line in lines if OTHER_ERROR.search(line) or _level(line) in ERROR_LEVELS]
     errors = [line for line in errors if _level(line) not in WARNING_LEVELS] or errors
     return errors[-1].strip() if errors else None
 
 
 def _level(line: str) -> str:
-    """The level of a line: its first word that is one, or the letter of glog's format; "" if it has none."""
-    if (letter := GLOG_LEVEL.search(line)) is not None:
-        return letter[1]
-    word = LEVEL.search(line)
-    return "" if word is None else word[1]
+    """The level of a line, in capitals, or the letter of glog's format; "" if none comes before the message."""
+    at = 0
+    while (found := LEVEL.match(line, at)) is None:
+        prefix = PREFIX.match(line, at)
+        if prefix is None:
+            return ""
+        at = prefix.end()
+    return re.split(r"[^A-Z]+", found[0].upper().rstrip('] "'))[-1]
 
 
 def embedkit_error(lines: Sequence[str]) -> str | None:

@@ -23,11 +23,13 @@ class RunObservations:
         attempts: the attempts of each task, oldest first, with right times.
         errors: the error line of each log that has one.
         logs: the logs that exist.
+        shared_logs: the log of the whole array task, of each task that shares one with others.
         here: tasks that processes outside Slurm work on, such as those of `embedkit run`.
         notes: what could not be observed, for people.
         hung_after: quiet seconds after which a shard is hung; None for a limit from the medians.
         start_seconds: start-up of the engine in the preflight; None if there was no preflight.
         clock_errors: seconds by which the clocks of nodes are ahead (negative: behind), of those that are wrong.
+        launcher_stages: the stages whose profile has a `launcher`.
         resumed: when Slurm last suspended or resumed a task, seconds since the epoch, by its name `123_17`.
     """
 
@@ -40,11 +42,13 @@ class RunObservations:
     attempts: Mapping[str, Sequence[Attempt]]
     errors: Mapping[str, str]
     logs: frozenset[str] = frozenset()
+    shared_logs: Mapping[str, str] = field(default_factory=dict)
     here: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
     hung_after: float | None = None
     start_seconds: float | None = None
     clock_errors: Mapping[str, float] = field(default_factory=dict)
+    launcher_stages: Sequence[Stage] = ()
     resumed: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -125,6 +129,7 @@ class ObservationsByTask:
             attempts=[attempt for attempt in self._observed.attempts.get(name, ()) if job_id(attempt.job) == job],
             runs_here=name in self._observed.here,
             blocked_by=self._blocked_by(submission) if submission is not None and not is_done else "",
+            has_launcher=stage in self._observed.launcher_stages,
         )
 
     def _blocked_by(self, line: Submission) -> str:

@@ -50,6 +50,7 @@ def make_overview(observed: RunObservations) -> Overview:
         median_speed=medians.speed,
         seconds_left=seconds_left(shards, status.shards, medians, observed.start_seconds, by_task.parallel),
         gpu_hours=sum(hours) if hours else None,
+        launcher_stages=tuple(observed.launcher_stages),
         accounting=None if not observed.submissions else observed.records is not None,
         notes=(*observed.notes, *_lost_nodes(observed), *mixed_gpus_note(_finished_gpus(status))),
     )
@@ -123,7 +124,13 @@ def _shard_view(
 
 
 def _log_path(observed: RunObservations, task: TaskObservations) -> str:
-    return str(observed.run.logs / f"{task.name}.log") if task.name in observed.logs else ""
+    """The log that says most about a task: its own, or that of its array task if the error line is only there."""
+    name = task.name
+    shared = observed.shared_logs.get(name, "")
+    is_error_there = task.error is not None and task.error == observed.errors.get(shared)
+    if shared and (is_error_there or name not in observed.logs):
+        name = shared
+    return str(observed.run.logs / f"{name}.log") if name in observed.logs else ""
 
 
 @dataclass(frozen=True)

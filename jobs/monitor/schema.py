@@ -85,6 +85,7 @@ class Overview(EngineFacts, frozen=True, kw_only=True):
         seconds_left: until all queued and running shards are done; None if unknown.
         gpu_hours: of all shards; None if unknown.
         accounting: whether sacct answered; None if nothing was submitted.
+        launcher_stages: the stages whose profile has a `launcher`.
         notes: what could not be observed and what that means, lost nodes, and GPU models if several.
     """
 
@@ -106,3 +107,4 @@ class Overview(EngineFacts, frozen=True, kw_only=True):
     gpu_hours: float | None
     accounting: bool | None
     notes: tuple[str, ...]
+    launcher_stages: tuple[Stage, ...] = ()

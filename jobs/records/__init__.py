@@ -19,7 +19,7 @@ from jobs.records.groups import group_of
 from jobs.records.live import LiveReader, LiveTasks, adopt_found
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
 from jobs.records.own_records import CLOCKS_SECONDS, own_records
-from jobs.records.recorded_profiles import changed_note, record_profile, recorded_profile
+from jobs.records.recorded_profiles import changed_note, launcher_stages, record_profile, recorded_profile
 from jobs.records.submission import COMMENT_PREFIX, Submission, new_submission, now, seconds_since_epoch
 from jobs.records.submissions import LiveTask, Submissions
 
@@ -51,6 +51,7 @@ __all__ = [
     "copies_note",
     "failed_preflight",
     "group_of",
+    "launcher_stages",
     "log_name",
     "new_submission",
     "now",

@@ -6,12 +6,14 @@ So a rerun requests the same from Slurm, from any folder, also if the profile's 
 import hashlib
 import os
 import shlex
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder, program
 from embedkit.storage import atomic_write_bytes, write_once
-from jobs.profiles import Profile, load_profile, parse_profile
+from jobs.profiles import Profile, Stage, load_profile, parse_profile
 from jobs.records.submission import Submission
 
 NAME_BYTES = 200
@@ -47,6 +49,17 @@ def recorded_profile(run: RunFolder, line: Submission) -> Profile:
         return parse_profile(content, Path(line.profile))
     except UsageError as error:
         raise UsageError(f"{path}: {error}; it is the {_copy_of(line)}; {_to_name(run, line)}") from None
+
+
+def launcher_stages(run: RunFolder, lines: Sequence[Submission]) -> tuple[Stage, ...]:
+    """The stages whose newest submission had a `launcher` in its profile; none if the copy cannot be read."""
+    newest = {line.stage: line for line in lines if line.what == "submitted"}
+    found: list[Stage] = []
+    for stage, line in newest.items():
+        with suppress(EmbedkitError, OSError):
+            if recorded_profile(run, line).stages[stage].launcher:
+                found.append(stage)
+    return tuple(found)
 
 
 def changed_note(line: Submission) -> tuple[str, ...]:

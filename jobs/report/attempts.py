@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 
 from embedkit.documents import Device
 from jobs.monitor import one_line
+from jobs.profiles import Stage
 from jobs.records import NO_EXIT_RECORD, Place, Submission
 from jobs.report.draft import Draft
 from jobs.report.observations import LOCAL, AttemptFiles, AttemptObservations
 from jobs.report.outcome import set_ends
 from jobs.report.schema import AttemptReport, Unit
 from jobs.report.waits import queue_seconds
-from jobs.slurm import JobRecord, job_id
+from jobs.slurm import JobRecord, explain_exit, job_id
 
 CLOCKS = 5.0
 """Seconds by which the clocks of a node and of the accounting may differ."""
@@ -45,7 +46,7 @@ def attempts_of(observed: AttemptObservations) -> list[AttemptReport]:
     waits = {id(draft): wait for draft, wait in zip(drafts, queue_seconds(drafts), strict=True)}
     unit = unit_of(observed)
     order = sorted(lanes, key=lambda place: (place[0], -1 if place[1] is None else place[1]))
-    return [_report(draft, waits[id(draft)], unit, observed.device) for place in order for draft in lanes[place]]
+    return [_report(draft, waits[id(draft)], unit, observed) for place in order for draft in lanes[place]]
 
 
 def _from_files(observed: AttemptObservations) -> list[Draft]:
@@ -140,12 +141,12 @@ def _lanes(drafts: Sequence[Draft]) -> dict[Place, list[Draft]]:
     return lanes
 
 
-def _report(draft: Draft, queued: float | None, unit: Unit, device: Device) -> AttemptReport:
+def _report(draft: Draft, queued: float | None, unit: Unit, observed: AttemptObservations) -> AttemptReport:
     """Take each number from the best source that has it: the exit record, the submission, the accounting."""
     stage, shard = draft.place
     record, submission, exit_record = draft.record, draft.submission, draft.exit_record
     wall = None if draft.started is None or draft.ended is None else max(draft.ended - draft.started, 0.0)
-    gpus = _gpus(draft, device) if unit == "gpu" else None
+    gpus = _gpus(draft, observed.device) if unit == "gpu" else None
     devices = gpus if unit == "gpu" else 1.0 if stage == "embed" else None
     cpus = submission.cpus if submission is not None else None
     cpus = cpus or (record.cpus if record is not None else None) or None
@@ -165,7 +166,7 @@ def _report(draft: Draft, queued: float | None, unit: Unit, device: Device) -> A
         restart=draft.restart,
         node=_node(draft),
         outcome=draft.outcome,
-        why=_why(draft),
+        why=_why(draft, observed.launcher_stages),
         started=draft.started,
         ended=draft.ended,
         ended_at_least=draft.ended_at_least,
@@ -197,13 +198,27 @@ def _node(draft: Draft) -> str | None:
     return (draft.files.node or None) if draft.files is not None else None
 
 
-def _why(draft: Draft) -> str | None:
+def _why(draft: Draft, launcher_stages: Sequence[Stage]) -> str | None:
     if draft.outcome not in ("stopped", "cancelled", "failed"):
         return None
     why = draft.attempt.why if draft.attempt is not None else NO_EXIT_RECORD
-    state = draft.record.state if draft.record is not None else ""
-    if why == NO_EXIT_RECORD and state and draft.record is not None and draft.record.is_over:
-        return f"{NO_EXIT_RECORD}; Slurm says {state}"
+    record = draft.record if draft.record is not None and draft.record.is_over and draft.record.state else None
+    if why == NO_EXIT_RECORD and record is not None:
+        return _why_by_slurm(record, draft, draft.place[0] in launcher_stages)
     if draft.exit_record is not None:
         why = re.sub(r"0x[0-9a-f]+", "0x", one_line(draft.exit_record.why))
     return why.strip() or None
+
+
+def _why_by_slurm(record: JobRecord, draft: Draft, has_launcher: bool) -> str:
+    """Why an attempt ended that could not write it down, by its end state and exit code in the accounting."""
+    ending = explain_exit(record.state, record.exit_code, has_launcher) if record.state != "CANCELLED" else None
+    code = f" {record.exit_code}" if record.state == "FAILED" and record.exit_code else ""
+    said = f"Slurm says {record.state}{code}"
+    has_begun = draft.attempt is not None or draft.files is not None
+    when = "it ended without an exit record" if has_begun else "it ended before embedkit started"
+    if ending is not None:
+        return f"{when}: {ending.sentence.format(nodes=record.node or 'the node')}; {said}"
+    if not has_begun:
+        return f"{when}; {said}"
+    return f"{NO_EXIT_RECORD}; {said}"

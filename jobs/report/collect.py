@@ -26,6 +26,7 @@ from jobs.records import (
     Submission,
     Submissions,
     clock_errors,
+    launcher_stages,
     log_name,
     own_records,
     place_of,
@@ -69,6 +70,7 @@ def read_inputs(run: RunFolder) -> Inputs:
         records=records,
         live=_live(run, submissions),
         clock_errors=clocks,
+        launcher_stages=launcher_stages(run, submissions),
     )
     requested_at = submissions[0].at if submissions else config.asked.get("at")
     return Inputs(

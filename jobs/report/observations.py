@@ -45,6 +45,7 @@ class AttemptObservations:
         local_stages: start and end of stages that ran outside Slurm and have no attempts file.
         records: the run's records in the accounting; None if there is no accounting.
         live: the run's tasks in the queue; None if Slurm was not queried or did not answer.
+        launcher_stages: the stages whose profile has a `launcher`.
         clock_errors: seconds by which the clocks of nodes are ahead; the times above are corrected by them.
     """
 
@@ -57,6 +58,7 @@ class AttemptObservations:
     submissions: Sequence[Submission] = ()
     records: Sequence[JobRecord] | None = None
     live: Sequence[LiveTask] | None = None
+    launcher_stages: Sequence[Stage] = ()
     clock_errors: Mapping[str, float] = field(default_factory=dict)
 
 

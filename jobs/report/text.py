@@ -263,7 +263,7 @@ def print_run_report(report: Report, console: Console, all_shards: bool = False)
     if whys:
         say()
     for count, outcome, why, seconds in whys[:MOST_REASONS]:
-        cause = Text(f"{count:,} {outcome}, {duration(seconds)}: {why}")
+        cause = Text(f"{count:,} {outcome}, {duration(seconds)}" + (f": {why}" if why else ""))
         console.print(cause, highlight=False, no_wrap=True, overflow="ellipsis")
     if len(whys) > MOST_REASONS:
         say(f"and {len(whys) - MOST_REASONS} more causes: --json has all")

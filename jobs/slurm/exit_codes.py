@@ -2,7 +2,7 @@
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 OUT_OF_MEMORY_SIGNAL = 125
 """Slurm's own number in `0:125`, for a task that the kernel killed for its memory use."""
@@ -61,6 +61,12 @@ CODES = {
         "the nodes must see the environment (path, `modules`, `before`)",
     ),
 }
+LAUNCHER_CODES = (125, 126, 127, 255)
+"""Exit codes of container runtimes that could not start; 255 is Apptainer's."""
+OF_LAUNCHER = Ending(
+    "`launcher` could not start (exit {code}): an image, a mount or a GPU option is wrong",
+    "read the first lines of the log; correct `launcher`; rerun with --profile PATH",
+)
 OTHER_SIGNALS = {
     53: Ending(
         "Slurm could not start it on the node (0:53)", "the run's folder and its logs must be visible on {nodes}"
@@ -82,18 +88,21 @@ STATES = {
 """By the end state in the accounting."""
 
 
-def explain_exit(state: str, exit_code: str) -> Ending | None:
+def explain_exit(state: str, exit_code: str, has_launcher: bool = False) -> Ending | None:
     """How a task ended, by the state and the exit code in the accounting; None if they do not say.
 
     Args:
         state: the end state, `FAILED`; "" if unknown.
         exit_code: `code:signal`; "" if unknown.
+        has_launcher: whether its profile has a `launcher`, which starts Python.
     """
     code, number = _parts(exit_code)
     if state in STATES:
         return STATES[state]
     if number in OTHER_SIGNALS:
         return OTHER_SIGNALS[number]
+    if has_launcher and code in LAUNCHER_CODES:
+        return replace(OF_LAUNCHER, sentence=OF_LAUNCHER.sentence.replace("{code}", str(code)))
     if code in CODES:
         return CODES[code]
     ended_by = signal_of(exit_code)

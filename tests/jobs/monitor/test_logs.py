@@ -49,11 +49,26 @@ QUIET = [
     "[2026-11-26 11:00:00,1] [INFO] [real_accelerator.py:1] permission denied for /dev/x",
     "n1:123:456 [0] NCCL INFO NET/Plugin: No such file or directory",
     "INFO:root:file not found, it will be made",
+    'time="2026-11-26T11:00:00Z" level=info msg="Error counter reset"',
+    'time=2026-11-26T11:00:00Z level=DEBUG msg="mount: no such file or directory"',
+    '{"time": "2026-11-26T11:00:00Z", "level": "info", "msg": "error budget is full"}',
+    "[info] cache not found",
+    "[2026-11-26T11:00:00] [ debug ] Error 0",
+    "INFO:    Could not find any nv files: not found",
+    "2026-11-26 11:00:00,123 - vllm.engine - INFO - error reporting is off",
+    "2026-11-26 11:00:00.123 | INFO     | vllm.engine:start:12 - cache not found",
+    "Nov 26 11:00:00 enroot[12]: [INFO] Error log is empty",
+    "2026-11-26 11:11:24.487000: I external/local_xla/cuda.cc:32] Could not find cuda drivers: not found",
+    "(Worker_TP0 pid=7) I1126 11:11:24.487000 17459 torch/x.py:53] Error code 0",
+    "2026-11-26 11:00:00,123 vllm.engine INFO cache not found",
+    "Nov 26 11:00:00 n1 enroot: [INFO] image not found",
+    "0: INFO 11-26 11:10:51 [config.py:1] error reporting is off",
 ]
 VLLM_ERROR = "(EngineCore pid=1) ERROR 11-26 11:10:51 [core.py:1] RuntimeError: no kernel image; set NCCL_DEBUG=INFO"
 WARNINGS = [
     "W1126 11:11:24.487000 17459 torch/x.py:53] Triton not found",
     "(EngineCore pid=1) WARNING 11-26 11:10:51 [a.py:1] flash attention not found",
+    'time="2026-11-26T11:00:00Z" level=warning msg="cgroup not found"',
 ]
 
 
@@ -63,6 +78,31 @@ def test_a_line_at_level_info_is_never_the_cause(quiet: str) -> None:
     assert error_line([FIRST, quiet], "127:0") is None
     for cause in (VLLM_ERROR, RAISED, NO_MODULE, WARNINGS[0]):
         assert error_line([FIRST, cause, quiet]) == cause
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "RuntimeError: set the log level to INFO or DEBUG to see more",
+        "ValueError: DEBUG must be 0 or 1",
+        "ValueError: level=info is not known",
+        "[rank0]: RuntimeError: NCCL error, run with NCCL_DEBUG=INFO for details",
+        "Error: n1: task 0: see the lines at level INFO",
+        "/bin/sh: line 3: INFO: command not found",
+        'time="2026-11-26T11:00:00Z" level=error msg="no level=info here"',
+        'time="2026-11-26T11:00:00Z" level=fatal msg="image is damaged"',
+        "FATAL:   while extracting /images/x.sif: INFO is not enough",
+        "E1126 11:11:24.487000 17459 torch/x.py:53] no kernel image",
+    ],
+)
+def test_a_level_in_the_message_is_not_that_of_the_line(cause: str) -> None:
+    quiet = "INFO 11-26 11:10:51 [config.py:1] error reporting is off"
+    assert error_line([FIRST, quiet, cause, quiet]) == cause
+
+
+@given(st.text(st.sampled_from('1a:-|[( )]INFO=\\"{,'), max_size=400))
+def test_any_line_is_read(line: str) -> None:
+    assert error_line([line]) in (None, line.strip())
 
 
 @pytest.mark.parametrize("warning", WARNINGS)

@@ -123,7 +123,8 @@ def test_done_comes_from_files_and_running_from_the_queue(queue: Queue, known: d
             ("failed", NO_EXIT_RECORD),
         ),
         ({"error": "module: command not found"}, ("failed", "module: command not found")),
-        ({"records": [record("FAILED")]}, ("failed", "before embedkit started")),
+        ({"records": [record("FAILED")]}, ("failed", "before embedkit started: exit code 1")),
+        ({"records": [replace(record("ODD"), exit_code="0:0")]}, ("failed", "embedkit started: killed from outside?")),
         (
             {"attempts": [attempt(None)], "records": [replace(record("NODE_FAIL"), ended=NOW - 3)]},
             ("unknown", "just now"),

@@ -151,3 +151,14 @@ def test_all_shards_are_printed_when_asked_for(tmp_path: Path) -> None:
     assert "median of" in output[False]
     shards: list[Any] = table(output[True], "shard")
     assert [row["shard"] for row in shards] == [str(shard) for shard in range(100)]
+
+
+def test_a_count_of_attempts_without_a_cause_has_no_colon(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    from jobs.report.text import print_run_report
+    from tests.jobs.report.test_page import history
+
+    with (tmp_path / "output").open("w") as file:
+        print_run_report(history(3, 2, why=""), Console(file=file))
+    assert "\n3 failed, 5.1 min\n" in (tmp_path / "output").read_text()

@@ -111,6 +111,27 @@ def test_attempt_that_only_the_accounting_knows_counts() -> None:
     assert report.shards[1].attempts == 2
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "why"),
+    [
+        ("127:0", "it ended before embedkit started: a program is not on the node (exit 127); Slurm says FAILED 127:0"),
+        ("255:0", "it ended before embedkit started; Slurm says FAILED 255:0"),
+        (
+            "0:24",
+            "it ended before embedkit started: it reached a limit on CPU time (SIGXCPU); more memory does not help; "
+            "Slurm says FAILED 0:24",
+        ),
+    ],
+)
+def test_an_end_before_python_has_its_cause(exit_code: str, why: str) -> None:
+    records = [replace(record("7", 1, 10, 20, "FAILED"), exit_code=exit_code)]
+    assert report_of(observations({}, [EMBED], records), shards=2).attempts[0].why == why
+    killed = report_of(observations({1: [attempt_of("7_1", 11)]}, [EMBED], records), shards=2).attempts[0].why
+    assert killed is not None
+    assert killed.startswith("it ended without an exit record")
+    assert killed.endswith(f"Slurm says FAILED {exit_code}")
+
+
 def test_purged_record_is_not_replaced_by_a_later_one() -> None:
     lane = [attempt_of("7_0", 10, 20, "stopped"), attempt_of("7_0", 130, 150, restart=1)]
     first, second = report_of(observations({0: lane}, [EMBED], [record("7", 0, 128, 151, "COMPLETED")])).attempts

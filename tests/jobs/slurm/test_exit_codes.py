@@ -61,3 +61,12 @@ def test_every_ending_has_a_sentence(state: str, exit_code: str, words: str) -> 
     assert words in ending.sentence
     assert "{" not in ending.sentence.format(nodes="n1") + ending.action.format(nodes="n1")
     assert is_not_found(exit_code) is (exit_code in ("126:0", "127:0"))
+
+
+@pytest.mark.parametrize("code", [125, 126, 127, 255])
+def test_a_launcher_that_could_not_start_is_named(code: int) -> None:
+    ending = explain_exit("FAILED", f"{code}:0", has_launcher=True)
+    assert ending is not None
+    assert ending.sentence.format(nodes="n1").startswith(f"`launcher` could not start (exit {code}): an image")
+    assert explain_exit("FAILED", "1:0", has_launcher=True) is None
+    assert explain_exit("FAILED", "0:9", has_launcher=True) == SIGNALS[signal.SIGKILL]
