@@ -55,7 +55,7 @@ def test_rerun_stays_away_from_a_stand_in_gpu_that_is_held(
     )
     assert any(said.replace("{0,1}", gpu) in attempt.why for gpu in "01"), attempt.why
     assert "process 4194305 (python) holds" in embedkit("status", run.path, check=False, **cluster.environment).stdout
-    assert f"the array's waiting tasks will not start on {attempt.node}" in logs(run, ["embed-00001.log"])
+    assert f"the waiting tasks of embed will not start on {attempt.node}" in logs(run, ["embed-00001.log"])
     assert Attempts(run, "embed", 2).attempts()[-1].node != attempt.node
     said = rerun(cluster, run, **environment).stdout
     assert f"without nodes {attempt.node}, where another process held a GPU" in said

@@ -50,7 +50,7 @@ def test_held_and_suspended_tasks_go_on_as_status_says(
     run = submit(*asked, **faults(tmp_path / "faults", 0.6))
     (job,) = jobs_of(run, "embed")
     wait_until(lambda: sum("RUNNING" in line for line in live(cluster, run) if line.startswith(job)) == 4)
-    for command in ("suspend", "requeuehold", "requeuehold State=SpecialExit", "hold"):
+    for command in ("hold", "suspend", "requeuehold", "requeuehold State=SpecialExit"):  # the waiting one first
         index = {"suspend": 0, "requeuehold": 1, "hold": 4}.get(command, 2)
         cluster.run("scontrol", *command.split(), f"{job}_{index}")
 
