@@ -26,7 +26,7 @@ def test_a_refusal_is_followed_by_what_it_prints() -> None:
     text = "1 problems\nto fix it: rm /tmp/run/x\nto fix it: embedkit run --resume --run-name r --output-dir /tmp\n"
     assert printed_commands(text) == ["rm /tmp/run/x", "embedkit run --resume --run-name r --output-dir /tmp"]
     text = (
-        "the shards differ\nto accept this: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
+        "they differ\nto accept: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
     )
     assert printed_commands(text) == ["embedkit embed /tmp/r"]
     assert printed_commands("plan.json: damaged") == []
