@@ -41,6 +41,7 @@ from embedkit.documents import (
 from embedkit.embed.canary import canary_distance, canary_tolerance
 from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, Journal, journals, matrix_path
 from embedkit.embed.matrix_check import differing_chunks, has_right_header, matrix_borders
+from embedkit.errors import AttemptReplaced
 from embedkit.storage import durable_rename, fsync_folder
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class ShardFile:
 
         Then the files of attempts that are not needed any more are removed, so that a shard that is stopped again and
         again does not fill the disk. The newest attempt's files stay: it may still run, on a node that seemed dead.
+        Finished matrices stay too, with their journal: their attempt may be about to publish its manifest.
         """
         wanted = set(pairwise(self._plan_shard.chunks))
         others = [journal for journal in journals(self._folder) if journal.header.attempt != self._attempt]
@@ -130,7 +132,7 @@ class ShardFile:
         self.adopted = len(self.chunks)
         # 5. Remove the files of these attempts, except the newest one's.
         for journal in [journal for journal in removable if journal is not others[-1]]:
-            self._remove(journal.header.attempt)
+            self._remove_unfinished(journal.header.attempt)
 
     def _same_engine(self, header: JournalHeader) -> bool:
         """Whether an earlier attempt ran on this attempt's engine and got the same canary."""
@@ -163,7 +165,9 @@ class ShardFile:
 
     def discard(self) -> None:
         """Remove the files of this attempt: its vectors cannot be trusted."""
-        self._remove(self._attempt)
+        for path in sorted(self._folder.iterdir()):
+            if path.name.startswith(f"{self._attempt}."):
+                path.unlink(missing_ok=True)
 
     def append(self, chunk: Chunk, vectors: Mapping[View, npt.NDArray[np.float32]]) -> None:
         """Make a chunk durable: its bytes first, then the journal line with their sha256."""
@@ -175,6 +179,7 @@ class ShardFile:
         A damaged chunk does not count any more and must be appended again. A header or journal is written again here.
         Returns what was damaged, with file and ids; `finish` may follow once nothing is.
         """
+        self._require_names()
         damaged: list[str] = []
         chunks = [self.chunks[start] for start in self._plan_shard.chunks[:-1]]
         rows = self._plan_shard.stop - self._plan_shard.start
@@ -262,12 +267,28 @@ class ShardFile:
             matrix.write(data[view])
             matrix.flush()
             os.fsync(matrix.fileno())
+        self._require_names()
         self._append_line(encode_line(chunk))
         self.chunks[chunk.start] = chunk
 
-    def _remove(self, attempt: str) -> None:
-        for path in sorted(self._folder.glob(f"{attempt}.*")):
-            path.unlink(missing_ok=True)
+    def _remove_unfinished(self, attempt: str) -> None:
+        """Remove the unfinished matrices of another attempt, then its journal, unless it has finished a matrix.
+
+        Without one of its unfinished matrices it cannot finish any more. It notices at its next chunk.
+        """
+        for view in self._matrices:
+            (self._folder / f"{attempt}.{view}{PARTIAL}").unlink(missing_ok=True)
+        if not any((self._folder / f"{attempt}.{view}{MATRIX}").exists() for view in self._matrices):
+            (self._folder / f"{attempt}{JOURNAL}").unlink(missing_ok=True)
+
+    def _require_names(self) -> None:
+        """Raise AttemptReplaced if another attempt has removed a matrix of this one, which is still open here."""
+        for view, matrix in self._matrices.items():
+            if not os.fstat(matrix.fileno()).st_nlink:
+                raise AttemptReplaced(
+                    f"{self._partial(view)}: another attempt at shard {self._header.shard} took over the chunks of "
+                    "this one and removed this file. This attempt ends"
+                )
 
     def _append_line(self, line: bytes) -> None:
         self._lines.append(line)
