@@ -16,7 +16,7 @@ from embedkit.documents.codec import (
 )
 from embedkit.documents.file_set import FileSet, HashedFile
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
-from embedkit.documents.read_back import ReadBack
+from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -64,6 +64,7 @@ __all__ = [
     "DataFile",
     "DataIndex",
     "Device",
+    "Digests",
     "Document",
     "Dtype",
     "EngineName",
@@ -90,6 +91,7 @@ __all__ = [
     "ShardManifest",
     "ShardMatrix",
     "SourceRecord",
+    "StreamDigests",
     "Success",
     "Texts",
     "Vectors",
@@ -97,6 +99,8 @@ __all__ = [
     "check_matrix",
     "decode_line",
     "digest",
+    "digests_in_pieces",
+    "drop_cached",
     "encode",
     "encode_line",
     "file_problem",
