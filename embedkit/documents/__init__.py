@@ -1,5 +1,6 @@
 """The file formats of a run: every JSON document, sets of new files, matrices."""
 
+from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import (
     UNREADABLE,
     D,
@@ -104,6 +105,7 @@ __all__ = [
     "matrix_header",
     "open_matrix",
     "read",
+    "read_checked",
     "size_problem",
     "write",
 ]
