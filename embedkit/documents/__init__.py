@@ -17,7 +17,7 @@ from embedkit.documents.codec import (
 )
 from embedkit.documents.file_set import FileSet, HashedFile
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
-from embedkit.documents.read_back import ReadBack
+from embedkit.documents.read_back import PieceDigests, ReadBack
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -77,6 +77,7 @@ __all__ = [
     "Locations",
     "NewerFormat",
     "PartManifest",
+    "PieceDigests",
     "Plan",
     "PlanPart",
     "PlanShard",

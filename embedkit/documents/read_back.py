@@ -61,7 +61,7 @@ def _digest(path: Path) -> Digests:
 def _digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
     whole = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK_BYTES))
-    pieces = _Pieces(borders)
+    pieces = PieceDigests(borders)
     # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
         while count := read_into(file, buffer):
@@ -71,7 +71,7 @@ def _digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
     return Digests(whole.hexdigest(), pieces.digests())
 
 
-class _Pieces:
+class PieceDigests:
     """Digests of the pieces between borders in a stream of bytes."""
 
     def __init__(self, borders: Sequence[int]) -> None:

@@ -131,6 +131,21 @@ def test_chunk_digests_that_are_not_the_files_are_found(is_merged: bool, damaged
     assert any(wanted in what for what in found), found
 
 
+def test_merge_refuses_a_manifest_sealed_over_a_bad_chunk(unmerged_run: RunFolder) -> None:
+    """The file is as the manifest says; one chunk in it is not as it was embedded."""
+    manifest = read(unmerged_run.shard_manifest(1), ShardManifest)
+    path = unmerged_run.shard(1) / manifest.matrices["combined"].file.name
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    matrix = msgspec.structs.replace(manifest.matrices["combined"], file=file_record(path))
+    write(unmerged_run.shard_manifest(1), msgspec.structs.replace(manifest, matrices={"combined": matrix}))
+    last = manifest.chunks[-1]
+    with pytest.raises(EmbedkitError, match=rf"shard 1: .*ids {last.start} to {last.stop - 1} are not those that were"):
+        merge(unmerged_run)
+    assert not unmerged_run.success.exists()
+
+
 def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: RunFolder) -> None:
     """As a faulty merge would leave them: each file is as `_SUCCESS.json` records, but two rows are swapped."""
     run = damaged_run
