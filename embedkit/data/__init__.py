@@ -13,6 +13,7 @@ from embedkit.data.dataset import (
 from embedkit.data.hub import DataSource, fetch_dataset, fetch_model, is_hub_id, require_fetched
 from embedkit.data.parquet import open_parquet
 from embedkit.data.sampling import row_hash, sample_rows
+from embedkit.data.source_folders import source_folders
 from embedkit.data.source_index import SourceIndex, open_checked_part
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "row_bytes",
     "row_hash",
     "sample_rows",
+    "source_folders",
 ]

@@ -17,7 +17,7 @@ from embedkit.documents.codec import (
 )
 from embedkit.documents.file_set import FileSet, HashedFile
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
-from embedkit.documents.read_back import PieceDigests, ReadBack
+from embedkit.documents.read_back import PieceDigests, ReadBack, Table
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -53,6 +53,7 @@ from embedkit.documents.schema import (
     Vectors,
     View,
 )
+from embedkit.documents.table_rows import Hashes, read_row
 
 __all__ = [
     "FORMAT",
@@ -73,6 +74,7 @@ __all__ = [
     "FileRecord",
     "FileSet",
     "HashedFile",
+    "Hashes",
     "JournalHeader",
     "Locations",
     "NewerFormat",
@@ -93,6 +95,7 @@ __all__ = [
     "ShardMatrix",
     "SourceRecord",
     "Success",
+    "Table",
     "Texts",
     "Vectors",
     "View",
@@ -107,6 +110,7 @@ __all__ = [
     "open_matrix",
     "read",
     "read_checked",
+    "read_row",
     "size_problem",
     "write",
 ]

@@ -1,5 +1,6 @@
 """What verify found and how much it checked."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from embedkit.documents import FileRecord, ReadBack, file_problem
 from embedkit.errors import EmbedkitError
-from embedkit.run import RunFolder
+from embedkit.run import RunFolder, program
 
 T = TypeVar("T")
 
@@ -60,6 +61,13 @@ class Findings:
     def remake(self) -> str:
         """How to make a shard again whose files are intact but whose vectors are wrong."""
         return f"remove the shard's folder in {self._run.embeddings / 'shards'}, then {self._run.resume_command}"
+
+    @property
+    def remerge(self) -> str:
+        """How to make the merged files again. `rerun` submits no merge where `_SUCCESS.json` is that of the shards."""
+        if self._run.submissions.exists():
+            return shlex.join([program(), "merge", str(self._run.path)])
+        return self._run.resume_command
 
     def add(self, path: Path, what: str, shard: int | None = None, fix: str = "") -> None:
         """Add a problem of a file. The fix is by default to resume the run."""
