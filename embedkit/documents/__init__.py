@@ -17,7 +17,7 @@ from embedkit.documents.codec import (
 )
 from embedkit.documents.file_set import FileSet, HashedFile
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
-from embedkit.documents.read_back import PieceDigests, ReadBack, Table
+from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -66,6 +66,7 @@ __all__ = [
     "DataFile",
     "DataIndex",
     "Device",
+    "Digests",
     "Document",
     "Dtype",
     "EngineName",
@@ -79,7 +80,6 @@ __all__ = [
     "Locations",
     "NewerFormat",
     "PartManifest",
-    "PieceDigests",
     "Plan",
     "PlanPart",
     "PlanShard",
@@ -94,6 +94,7 @@ __all__ = [
     "ShardManifest",
     "ShardMatrix",
     "SourceRecord",
+    "StreamDigests",
     "Success",
     "Table",
     "Texts",
@@ -102,6 +103,8 @@ __all__ = [
     "check_matrix",
     "decode_line",
     "digest",
+    "digests_in_pieces",
+    "drop_cached",
     "encode",
     "encode_line",
     "file_problem",

@@ -1,6 +1,8 @@
 """Reads a run back: digests of many files in parallel. Each byte is read once, Parquet files over 256 MB twice."""
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
@@ -128,7 +130,7 @@ def _digest(path: Path) -> Digests:
 def _digests_of_matrix(path: Path, row_bytes: int, borders: Sequence[int], hash_rows: bool) -> Digests:
     whole = hashlib.sha256()
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
-    pieces = PieceDigests(borders)
+    pieces = Pieces(borders)
     hashes = [NO_HASHES]
     # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
@@ -144,7 +146,52 @@ def _digests_of_matrix(path: Path, row_bytes: int, borders: Sequence[int], hash_
     return Digests(whole.hexdigest(), pieces.digests(), np.concatenate(hashes))
 
 
-class PieceDigests:
+def digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
+    """Digests of a file and of its pieces, in one reading. The pieces lie between ascending borders in bytes."""
+    digests = StreamDigests(borders)
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
+    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
+        while count := read_into(file, buffer):
+            update = beside.submit(digests.whole.update, buffer[:count])
+            digests.pieces.update(buffer[:count])
+            update.result()
+    return digests.result()
+
+
+def drop_cached(path: Path) -> None:
+    """Ask the system to forget its copy of a file in memory, so that the next reading is of what the disk has.
+
+    The file must be durable (fsync) already. It is a request: tmpfs and some network file systems keep the bytes, and a
+    disk or a server may answer from a cache of its own.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with path.open("rb", buffering=0) as file, contextlib.suppress(OSError):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class StreamDigests:
+    """Digests of a stream of bytes and of its pieces, for a reader that also uses the bytes, such as merge.
+
+    Call `update` with every byte of the file in order, its header included, then `result`.
+    """
+
+    def __init__(self, borders: Sequence[int]) -> None:
+        self.whole = hashlib.sha256()
+        self.pieces = Pieces(borders)
+
+    def update(self, data: memoryview) -> None:
+        """Add the next bytes of the stream."""
+        self.whole.update(data)
+        self.pieces.update(data)
+
+    def result(self) -> Digests:
+        """Digests of the bytes so far."""
+        return Digests(self.whole.hexdigest(), self.pieces.digests())
+
+
+class Pieces:
     """Digests of the pieces between borders in a stream of bytes."""
 
     def __init__(self, borders: Sequence[int]) -> None:

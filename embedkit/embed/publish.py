@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from embedkit.documents import Plan, ShardManifest, encode, read
-from embedkit.embed.shard_file import JOURNAL
+from embedkit.embed.journal import JOURNAL
 from embedkit.embed.shard_state import NOT_FINISHED, shard_state
 from embedkit.run import RunFolder
 from embedkit.storage import write_once

@@ -4,7 +4,6 @@ While one window is written to both, the next is read. Every byte is checked whe
 shard's file and of its chunk in the manifest, and hashed when it is written.
 """
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,12 +17,12 @@ from embedkit.documents import (
     ITEM_BYTES,
     FileSet,
     HashedFile,
-    PieceDigests,
     ShardManifest,
     View,
     check_matrix,
     matrix_header,
 )
+from embedkit.embed import MatrixCheck
 from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.run import RunFolder
@@ -125,20 +124,15 @@ class _OpenShard:
 
     def __init__(self, run: RunFolder, manifest: ShardManifest, view: View, beside: ThreadPoolExecutor) -> None:
         matrix = manifest.matrices[view]
-        rows, dim = matrix.shape
         self.shard = manifest.shard
         self._path = run.shard(manifest.shard) / matrix.file.name
-        self._wanted = matrix.file.sha256
-        self._chunks = manifest.chunks
-        self._view: View = view
+        self._check = MatrixCheck(self._path, manifest, view)
         self._beside = beside
         if not self._path.is_file():
             raise EmbedkitError(f"{self._path} is missing")
-        offset = check_matrix(self._path, rows, dim)
+        offset = check_matrix(self._path, *matrix.shape)
         self._file = self._path.open("rb", buffering=0)
-        self._sha256 = hashlib.sha256(self._file.read(offset))
-        borders = [chunk.start - manifest.start for chunk in self._chunks]
-        self._pieces = PieceDigests([border * dim * ITEM_BYTES for border in (*borders, rows)])
+        self._check.update(memoryview(self._file.read(offset)))
 
     def read(self, rows: Matrix) -> None:
         """Read the next rows into an array."""
@@ -147,24 +141,14 @@ class _OpenShard:
             count = read_into(self._file, data[:BLOCK_BYTES])
             if not count:
                 raise EmbedkitError(f"{self._path}: shrank while it was read")
-            update = self._beside.submit(self._sha256.update, data[:count])
-            self._pieces.update(data[:count])
-            update.result()
+            self._check.update(data[:count], self._beside)
             data = data[count:]
 
     def check(self) -> None:
-        """Raise EmbedkitError if the bytes, all of which were read, differ from the manifest's: its file or a chunk.
-
-        A chunk that went bad before the manifest was sealed over it differs from the chunk's digest only.
-        """
-        read = zip(self._chunks, self._pieces.digests(), strict=True)
-        damaged = next((chunk for chunk, sha256 in read if sha256 != chunk.views[self._view].sha256), None)
-        ids = "" if damaged is None else f"ids {damaged.start} to {damaged.stop - 1}"
-        if self._sha256.hexdigest() != self._wanted:
-            where = f"; first damaged {ids}" if ids else ""
-            raise EmbedkitError(f"{self._path}: its bytes are not those that were written (sha256 differs){where}")
-        if ids:
-            raise EmbedkitError(f"{self._path}: {ids} are not those that were embedded (the chunk's sha256 differs)")
+        """Raise EmbedkitError if the bytes, all of which were read, differ from the manifest's: its file or a chunk."""
+        problem = self._check.problem()
+        if problem is not None:
+            raise EmbedkitError(problem)
 
     def close(self) -> None:
         """Close the file."""

@@ -2,9 +2,11 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import Plan, ReadBack, Request, ShardManifest, Success, digest
+from embedkit.embed import matrix_problem
 from embedkit.merge import merged_problems
 from embedkit.run import RunFolder
 
@@ -29,7 +31,19 @@ def check_merged(
     findings.bytes_read += sum(record.bytes for record in success.files)
     for problem in merged_problems(run, request, plan, manifests, success, read_back):
         findings.add(problem.path, problem.what, problem.shard, findings.remerge)
+        if problem.shard is not None:  # the chunk in the shard may be as wrong as in the merged matrix
+            _check_chunks(run, manifests, problem.shard, findings)
     _check_strays(run, success, findings)
+
+
+def _check_chunks(run: RunFolder, manifests: Sequence[ShardManifest], shard: int, findings: Findings) -> None:
+    """Read a shard chunk by chunk, and report a chunk that went bad before its manifest was written."""
+    manifest = next(manifest for manifest in manifests if manifest.shard == shard)
+    for view, matrix in manifest.matrices.items():
+        path = run.shard(shard) / matrix.file.name
+        problem = findings.attempt(path, partial(matrix_problem, path, manifest, view), shard)
+        if problem is not None and not findings.has(path):
+            findings.add(path, problem, shard)
 
 
 def _check_strays(run: RunFolder, success: Success, findings: Findings) -> None:
