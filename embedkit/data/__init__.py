@@ -13,7 +13,8 @@ from embedkit.data.dataset import (
 from embedkit.data.hub import DataSource, fetch_dataset, fetch_model, is_hub_id, require_fetched
 from embedkit.data.parquet import open_parquet
 from embedkit.data.sampling import row_hash, sample_rows
-from embedkit.data.source_index import SourceIndex
+from embedkit.data.source_folders import source_folders
+from embedkit.data.source_index import SourceIndex, open_checked_part
 
 __all__ = [
     "DataSource",
@@ -25,6 +26,7 @@ __all__ = [
     "find_files",
     "identify",
     "is_hub_id",
+    "open_checked_part",
     "open_dataset",
     "open_parquet",
     "read_rows",
@@ -33,4 +35,5 @@ __all__ = [
     "row_bytes",
     "row_hash",
     "sample_rows",
+    "source_folders",
 ]
