@@ -18,7 +18,14 @@ from embedkit.storage.atomic import (
 )
 from embedkit.storage.cpus import available_cpus, single_threads
 from embedkit.storage.exclusive import try_storage, write_once
-from embedkit.storage.lock import holder_of, refuse_if_held, release_ended, require_held, run_lock
+from embedkit.storage.lock import (
+    holder_of,
+    refuse_if_held,
+    release_ended,
+    remove_if_ended,
+    require_held,
+    run_lock,
+)
 from embedkit.storage.mounts import mount_of
 from embedkit.storage.processes import (
     exit_with_parent,
@@ -55,6 +62,7 @@ __all__ = [
     "read_into",
     "refuse_if_held",
     "release_ended",
+    "remove_if_ended",
     "remove_temporaries",
     "rename_over",
     "require_held",

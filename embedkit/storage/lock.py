@@ -70,6 +70,13 @@ def refuse_if_held(path: Path, what: str) -> None:
         raise EmbedkitError(describe_holder(path, holder, what))
 
 
+def remove_if_ended(path: Path) -> None:
+    """Remove the lock at `path` if its holder is known to have ended."""
+    holder = _read(path)
+    if holder is not None and holder.is_gone:
+        _remove(path, holder)
+
+
 def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
     """Remove the lock at `path` if its holder is a job that has ended; `has_ended` decides from the job's id."""
     holder = _read(path)
