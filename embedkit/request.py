@@ -1,5 +1,6 @@
 """Turns options into a frozen request, creates runs, and compares a request with that of an existing run."""
 
+import contextlib
 import getpass
 import os
 import shlex
@@ -30,10 +31,10 @@ from embedkit.documents import (
     read,
 )
 from embedkit.engines import check_installed, check_pooling, check_weights
-from embedkit.errors import UsageError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
-from embedkit.storage import match_umask, remove_temporaries, write_once
+from embedkit.storage import match_umask, remove_temporaries, try_storage, write_once
 from embedkit.versions import environment, package_folder
 
 
@@ -132,7 +133,12 @@ def refuse_existing(run: RunFolder) -> None:
 
 
 def create_run(run: RunFolder, config: RunConfig) -> None:
-    """Make the run folder and write its configuration. Raises UsageError if the run exists or the folder is in use."""
+    """Make the run folder and write its configuration.
+
+    Raises:
+        UsageError: the run exists, or the folder is in use.
+        EmbedkitError: the file system cannot hold a run (`try_storage`).
+    """
     refuse_existing(run)
     run.path.mkdir(parents=True, exist_ok=True)
     match_umask(run.path)
@@ -143,9 +149,14 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
             "or put the file back"
         )
     try:
+        try_storage(run.path, run.config.name)
         made = write_once(run.config, encode(config))
     except FileNotFoundError:  # a later command removed our temporary file as that of a killed one
         made = False
+    except (OSError, EmbedkitError):
+        with contextlib.suppress(OSError):  # another command is making it
+            run.path.rmdir()
+        raise
     if not made:
         raise UsageError(f"{run.path} was made by another command just now; continue it with --resume")
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from embedkit.documents import View
 from embedkit.errors import UsageError
 
+EMBED_LOCK = "embed-"
+EMBEDDING = "embedding shards of this run"
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -147,6 +150,24 @@ class RunFolder:
     @property
     def analysis_lock(self) -> Path:
         return self.path / "analysis.lease"
+
+    def embed_lock(self, name: str) -> Path:
+        """Held by one process that embeds. Several may do so at once, each with its own lock."""
+        return self.path / f"{EMBED_LOCK}{name}.lease"
+
+    def locks(self) -> dict[Path, str]:
+        """All locks that are there, each with what its holder does."""
+        known = {
+            self.run_lock: "running this run",
+            self.submit_lock: "submitting this run",
+            self.prepare_lock: "preparing this run",
+            self.merge_lock: "merging this run",
+            self.analysis_lock: "analyzing this run",
+        }
+        for path in sorted(self.path.iterdir()):
+            if path.name.startswith(EMBED_LOCK) and path.suffix == ".lease":
+                known[path] = EMBEDDING
+        return known
 
     def is_analyzed(self) -> bool:
         """Whether the page of all rows exists and is no older than the merge."""

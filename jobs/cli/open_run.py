@@ -3,8 +3,6 @@
 import dataclasses
 import logging
 import os
-import secrets
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +18,7 @@ from embedkit.run import RunFolder, find_run
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
-from jobs.submit import SiteLimits, refuse_if_active
+from jobs.submit import SiteLimits, delete_run
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
@@ -62,7 +60,7 @@ def open_run(
     if check is not None:
         check(config)
     if options.overwrite and folder.config.exists():
-        _delete(folder)
+        delete_run(folder)
     create_run(folder, config)
     return folder, config
 
@@ -143,12 +141,6 @@ def _new_request(options: RequestOptions) -> Options:
         device=options.device or "cpu",
         dtype=options.dtype,
     )
-
-
-def _delete(folder: RunFolder) -> None:
-    """Delete a run. It is renamed first, so that a half-deleted run does not block the name."""
-    refuse_if_active(folder)
-    shutil.rmtree(folder.path.rename(folder.path.with_name(f".deleting-{folder.name}-{secrets.token_hex(4)}")))
 
 
 def _resume(

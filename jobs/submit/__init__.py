@@ -5,6 +5,7 @@ from jobs.submit.chain import ChainJob, as_one_chain, whole_chain
 from jobs.submit.changed_profile import ProfileCheck
 from jobs.submit.check_limits import submit_problem
 from jobs.submit.check_profile import default_time_of, mixed_gpus, running_limit
+from jobs.submit.delete_run import delete_run
 from jobs.submit.fit_shards import ShardChoice
 from jobs.submit.lanes import one_by_one
 from jobs.submit.script import make_script
@@ -26,6 +27,7 @@ __all__ = [
     "default_analyze",
     "default_preflight",
     "default_time_of",
+    "delete_run",
     "last_submission",
     "make_script",
     "mixed_gpus",
