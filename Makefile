@@ -96,8 +96,10 @@ test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## run lint, 
 test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## run the slow tests, which make test leaves out
 	$(BIN)/pytest $(SIDE_BY_SIDE) -m slow
 
-faults: .venv/test.stamp ## kill and damage runs at random (N= kills, BYTES= damaged bytes, SEED=), an hour for 200 and 100
-	$(BIN)/python -m tests.support.faults --kills $(or $(N),200) --bytes $(or $(BYTES),100) --seed $(or $(SEED),0)
+faults: .venv/test.stamp ## kill, damage and fail runs at random (KILLS= REST= FLIGHT= ERRNOS= ATTEMPTS= NAMESPACES= SEED=), an hour
+	$(BIN)/python -m tests.support.faults --kills $(or $(KILLS),1000) --rest $(or $(REST),500) --flight $(or $(FLIGHT),500) \
+	  --errnos $(or $(ERRNOS),200) --attempts $(or $(ATTEMPTS),100) --namespaces $(or $(NAMESPACES),50) --seed $(or $(SEED),0) \
+	  --report $(or $(REPORT),.venv/faults.json)
 
 bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure everything except the GPU, in a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -1,21 +1,22 @@
-"""Twelve cases of the fault harness, for CI; `make faults` plays hundreds."""
+"""Fifty cases of the fault harness, of all kinds, for CI; `make faults` plays thousands."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.support.faults.__main__ import play_all
+from tests.support.faults.play import play_all, replay
 from tests.support.faults.world import World
 
 pytestmark = pytest.mark.slow  # whole runs, again and again
 
-SEED = 4
+SEED = 20
+COUNTS = {"kill": 16, "rest": 12, "flight": 10, "errno": 8, "attempts": 3, "namespace": 1}
 
 
-def test_a_dozen_kills_and_damaged_bytes_end_like_the_undisturbed_run(tmp_path: Path) -> None:
-    world = World(tmp_path / "world")
-    names = [f"kill-{i}" for i in range(6)] + [f"byte-{i}" for i in range(6)]
-    results = play_all(world, names, SEED, jobs=2)
-    assert {result.case: result.failures for result in results if result.failures} == {}
-    assert len(results) == 12
-    assert any(kill["killed"] for result in results for kill in result.facts.get("fell", []))
+def test_fifty_faults_end_like_the_undisturbed_run(tmp_path: Path) -> None:
+    names = [f"{kind}-{i}" for kind, count in COUNTS.items() for i in range(count)]
+    with World(tmp_path / "world") as world:
+        results = play_all(world, names, SEED, at_a_time=3)
+    assert {replay(result.case, SEED): result.failures for result in results if result.failures} == {}
+    assert len(results) == 50
+    assert sum(result.facts.get("hit", 0) for result in results) > 10
