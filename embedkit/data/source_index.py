@@ -19,7 +19,7 @@ class SourceIndex:
     def __init__(self, run: RunFolder, plan: Plan) -> None:
         check_parts(run, plan)
         columns = [
-            pl.read_parquet(run.extracted / part.file.name, columns=["dataset_source"])["dataset_source"]
+            pl.read_parquet(run.extracted / part.file.name, columns=["dataset_source"], glob=False)["dataset_source"]
             for part in plan.parts
         ]
         values = pl.concat(columns)

@@ -6,6 +6,7 @@ chunks of earlier journals, if plan and engine are the same and the bytes still 
 loses at most the chunk in progress, attempts never share a file, and a shard has few files.
 """
 
+import glob
 import hashlib
 import logging
 import os
@@ -264,7 +265,7 @@ class ShardFile:
         self.chunks[chunk.start] = chunk
 
     def _remove(self, attempt: str) -> None:
-        for path in sorted(self._folder.glob(f"{attempt}.*")):
+        for path in sorted(self._folder.glob(f"{glob.escape(attempt)}.*")):
             path.unlink(missing_ok=True)
 
     def _append_line(self, line: bytes) -> None:

@@ -8,7 +8,7 @@ import msgspec
 
 from embedkit.documents import RunConfig, write
 from embedkit.errors import EmbedkitError, EngineDiffers, UsageError
-from embedkit.run import RunFolder
+from embedkit.run import RunFolder, program
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
@@ -136,8 +136,8 @@ def _shard_count(run: RunFolder, config: RunConfig) -> int:
     if not run.plan.exists():
         raise UsageError(
             f"{run.path}: the request has no --shards, so prepare decides their number, but the jobs of embed are "
-            f"submitted before that: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run "
-            "with a different name"
+            f"submitted before that: type `{program()} prepare --resume {run.where}` first, or submit a run with a "
+            "different name"
         )
     return 0
 
@@ -162,6 +162,6 @@ def last_submission(run: RunFolder) -> Submission:
     if not lines:
         raise EmbedkitError(
             f"{run.path}: this run was never submitted to Slurm; submit it with "
-            f"`embedkit submit --resume --run-name {run.name} --profile NAME`"
+            f"`{program()} submit --resume {run.where} --profile NAME`"
         )
     return record.last("embed") or lines[-1]

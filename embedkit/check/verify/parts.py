@@ -54,11 +54,13 @@ def check_rows(run: RunFolder, views: tuple[View, ...], plan: Plan, findings: Fi
         return  # reading a damaged Parquet file may crash the reader
     counts = [count_column(view) for view in views]
     try:
-        kept = pl.concat([pl.read_parquet(run.extracted / p.file.name, columns=["row", *counts]) for p in plan.parts])
+        kept = pl.concat(
+            [pl.read_parquet(run.extracted / p.file.name, columns=["row", *counts], glob=False) for p in plan.parts]
+        )
     except (OSError, pl.exceptions.PolarsError) as error:
         findings.add(run.extracted, f"cannot be read: {error}")
         return
-    dropped = pl.read_parquet(run.dropped, columns=["row"])["row"]
+    dropped = pl.read_parquet(run.dropped, columns=["row"], glob=False)["row"]
     if not bool((kept["row"].diff().drop_nulls() > 0).all()):
         findings.add(run.extracted, "rows are not in data set order")
     if kept["row"].is_in(dropped.implode()).any():
