@@ -21,7 +21,7 @@ class RunFolder:
 
     @property
     def argument(self) -> str:
-        """The name as a word of a command line, quoted for the shell. `./` keeps a leading dash from being an option."""
+        """The name as a word for the shell. `./` keeps a leading dash from being an option."""
         return shlex.quote(f"./{self.name}" if self.name.startswith("-") else self.name)
 
     def command(self, name: str, *options: str) -> str:

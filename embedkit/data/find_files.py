@@ -14,6 +14,7 @@ from embedkit.errors import UsageError
 
 log = logging.getLogger(__name__)
 
+NO_DATA = "no Parquet or JSONL file there"
 HIDDEN = (".", "_")
 """Other programs keep their own files under names that begin so: .ipynb_checkpoints, _SUCCESS, _delta_log."""
 
@@ -67,10 +68,10 @@ def find_files(datasets: Sequence[str | Path]) -> list[Path]:
         elif isinstance(dataset, str) and glob.has_magic(dataset):
             matches = _matching(dataset, ignored)
         else:
-            raise UsageError(explain_no_path("--dataset", dataset))
+            raise UsageError(explain_no_path("--dataset", dataset, NO_DATA))
         notice = str(ignored)
         if not matches:
-            raise UsageError(f"--dataset {dataset}: no Parquet or JSONL file there{'; ' if notice else ''}{notice}")
+            raise UsageError(f"--dataset {dataset}: {NO_DATA}{'; ' if notice else ''}{notice}")
         for match in matches:
             if match.suffix not in SUFFIXES:
                 raise UsageError(f"--dataset {match}: only {' and '.join(SUFFIXES)} files are read")

@@ -51,7 +51,7 @@ def find_model(name: str, revision: str | None) -> tuple[Path, str | None, str |
     if not name.strip():
         raise UsageError("--model is empty")
     if not folder.exists():
-        raise UsageError(f"{explain_no_path('--model', name)}; it must be a folder with the model's files")
+        raise UsageError(explain_no_path("--model", name, "no such folder with a model's files"))
     if not folder.is_dir():
         raise UsageError(f"--model {name}: a file; name the folder with all of the model's files")
     if revision is not None:

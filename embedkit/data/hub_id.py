@@ -37,10 +37,10 @@ def looks_like_hub_id(name: str) -> bool:
     return re.fullmatch(rf"{WORD}/{WORD}", name) is not None and not name.lower().endswith(FILE_SUFFIXES)
 
 
-def explain_no_path(option: str, name: str | Path) -> str:
+def explain_no_path(option: str, name: str | Path, problem: str) -> str:
     """The message for a path that does not exist: what is missing, the nearest name, how to name a repository."""
     hint = f"; for a repository of the Hub type {SCHEME}{name}" if looks_like_hub_id(str(name)) else ""
-    return f"{option} {name}: {explain_missing(Path(name))}{hint}"
+    return f"{option} {name}: {problem}: {explain_missing(Path(name))}{hint}"
 
 
 def _is_path(name: str) -> bool:

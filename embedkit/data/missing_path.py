@@ -10,16 +10,12 @@ def explain_missing(path: Path) -> str:
     missing = next((part for part in (*reversed(path.parents), path) if not part.exists()), path)
     if missing.is_symlink():
         return f"{missing} is a link to {os.readlink(missing)}, which does not exist"  # noqa: PTH115
-    folder = missing.parent
-    if not folder.is_dir():
-        return f"there is no such path: {folder} is no folder"
-    where = "here" if folder == Path() else f"in {folder}"
+    if not missing.parent.is_dir():
+        return f"{missing} does not exist, since {missing.parent} is a file"
     near = _nearest(missing)
-    return (
-        f"there is no such path: nothing {where} is named {missing.name!r}"
-        + (f"; the nearest name is {near}" if near is not None else "")
-        + ("; the shell replaces ~ only at the beginning of an unquoted word" if path.parts[0].startswith("~") else "")
-    )
+    nearest = f"; the nearest name there is {near}" if near is not None else ""
+    tilde = "; the shell replaces ~ only at the beginning of an unquoted word" if str(path).startswith("~") else ""
+    return f"{missing} does not exist{nearest}{tilde}"
 
 
 def _nearest(missing: Path) -> Path | None:
@@ -29,5 +25,5 @@ def _nearest(missing: Path) -> Path | None:
     except OSError:
         return None
     lower = {name.lower(): name for name in sorted(names)}
-    near = difflib.get_close_matches(missing.name.lower(), lower, n=1)
+    near = difflib.get_close_matches(missing.name.lower(), lower, n=1, cutoff=0.5)
     return missing.with_name(lower[near[0]]) if near else None
