@@ -20,7 +20,7 @@ from embedkit.run import RunFolder, find_run
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
-from jobs.submit import SiteLimits, refuse_if_active
+from jobs.submit import SiteLimits, check_path, refuse_if_active
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
@@ -50,6 +50,8 @@ def open_run(
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     _refuse_contradictions(options)
     folder = locate_run(options)
+    if mode in ("submit", "plan"):
+        check_path(folder)
     existing = read(folder.config, RunConfig) if options.resume and folder.config.exists() else None
     if existing is not None:
         return folder, _resume(folder, existing, options, mode, limits, check)

@@ -21,6 +21,7 @@ from jobs.submit.check_limits import check_limits
 from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
+from jobs.submit.script import check_path
 from jobs.submit.state import SubmissionState, default_allow_mixed, read_state, refuse_if_elsewhere
 
 ADVICE = {
@@ -83,8 +84,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         EmbedkitError: another command is submitting this run, or Slurm does not answer or refuses.
     """
     require_slurm()
-    if "\\" in str(run.path) or not str(run.path).isprintable():
-        raise UsageError(f"{str(run.path)!a}: Slurm accepts no path with a backslash or an invisible character")
+    check_path(run)
     with run_lock(run.submit_lock, "submitting this run"):
         allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
         shards = _shard_count(run, config)

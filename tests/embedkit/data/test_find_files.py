@@ -48,9 +48,7 @@ def test_hidden_names_in_a_folder_are_skipped_with_notice(tmp_path: Path, caplog
 
 def test_a_folder_with_nothing_but_hidden_names_is_refused(tmp_path: Path) -> None:
     made(tmp_path / "d", *STRAY)
-    with pytest.raises(
-        UsageError, match="d: no Parquet or JSONL file there; 6 files skipped, since a name"
-    ):
+    with pytest.raises(UsageError, match="d: no Parquet or JSONL file there; 6 files skipped, since a name"):
         find_files([str(tmp_path / "d")])
 
 
