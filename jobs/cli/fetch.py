@@ -46,8 +46,7 @@ def _print_fetched(run: RunFolder, config: RunConfig) -> None:
 
 
 def _submit_command(run: RunFolder) -> str:
-    where = ["--resume", "--run-name", run.name, "--output-dir", str(run.path.parent)]
-    return f"{shlex.join([program(), 'submit', *where])} --profile NAME"
+    return f"{shlex.quote(program())} submit --resume {run.where} --profile NAME"
 
 
 def _amount(sizes: Sequence[int]) -> str:

@@ -129,7 +129,9 @@ def _print_jobs(run: RunFolder, done: SubmissionResult) -> None:
     if not done.plan.submit:
         print_lines("merged: nothing to do" if done.state.merged else "nothing to submit")
     elif done.submitted:
-        print_lines(f"Next: {shlex.join([program(), 'status', run.name, '--output-dir', str(run.path.parent)])}")
+        print_lines(
+            f"Next: {shlex.quote(program())} status {run.argument} --output-dir {shlex.quote(str(run.path.parent))}"
+        )
 
 
 def _described(job: ChainJob) -> str:

@@ -1,7 +1,7 @@
 """Runs several actors in threads, one at a time: which goes on is decided before every step on the file system.
 
 A step is a link, rename, removal, listing, look-up or opening of a file. An actor may also be killed before a step: it
-then changes nothing more, as after SIGKILL. fsync does nothing here: it changes no name and no byte that a process sees.
+then changes nothing more, as after SIGKILL. fsync does nothing here: a process sees no effect of it.
 """
 
 import io

@@ -60,7 +60,7 @@ def check_rows(run: RunFolder, views: tuple[View, ...], plan: Plan, read_back: R
         return  # a part is damaged
     counts = [count_column(view) for view in views]
     kept = pl.DataFrame(pa.concat_tables([table.kept.select(["row", *counts]) for table in kept_rows]))
-    dropped = pl.read_parquet(run.dropped, columns=["row"])["row"]
+    dropped = pl.read_parquet(run.dropped, columns=["row"], glob=False)["row"]
     if not bool((kept["row"].diff().drop_nulls() > 0).all()):
         findings.add(run.extracted, "rows are not in data set order")
     if kept["row"].is_in(dropped.implode()).any():
