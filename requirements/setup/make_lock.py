@@ -37,9 +37,10 @@ def make_lock() -> None:
         for machine, (major, minor) in GLIBC.items():
             for python in PYTHONS:
                 check_wheels(pending, python, f"{machine}-manylinux_{major}_{minor}")
-        by_hand = Path(folder) / "by-hand"  # uv would obey the pyproject.toml beside it
-        by_hand.mkdir()
-        hash_pins(by_hand)
+        with (
+            tempfile.TemporaryDirectory() as by_hand
+        ):  # uv would obey the pyproject.toml in `folder`, which is for gpu.txt
+            hash_pins(Path(by_hand))
         LOCK.write_text(pending.read_text())
     say(f"wrote {LOCK.relative_to(ROOT)}: {', '.join(f'{name} {version}' for name, version in pins('gpu').items())}")
 
