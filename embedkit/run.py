@@ -1,12 +1,12 @@
 """The run folder: where each file of a run is. No other module builds these paths."""
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.documents import View
 from embedkit.errors import UsageError
+from embedkit.terminal import command_line
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,15 @@ class RunFolder:
     def resume_command(self) -> str:
         """Command that continues the run and repairs damage, on the cluster or here, wherever the run was started."""
         if self.submissions.exists():
-            return shlex.join([program(), "rerun", str(self.path)])
-        return shlex.join(
+            return command_line([program(), "rerun", str(self.path)])
+        return command_line(
             [program(), "run", "--resume", "--run-name", self.name, "--output-dir", str(self.path.parent)]
         )
 
     @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
-        return shlex.join([program(), "fetch", "--run-name", self.name, "--output-dir", str(self.path.parent)])
+        return command_line([program(), "fetch", "--run-name", self.name, "--output-dir", str(self.path.parent)])
 
     @property
     def config(self) -> Path:

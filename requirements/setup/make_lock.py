@@ -37,9 +37,8 @@ def make_lock() -> None:
         for machine, (major, minor) in GLIBC.items():
             for python in PYTHONS:
                 check_wheels(pending, python, f"{machine}-manylinux_{major}_{minor}")
-        with (
-            tempfile.TemporaryDirectory() as by_hand
-        ):  # uv would obey the pyproject.toml in `folder`, which is for gpu.txt
+        # Elsewhere, since uv would obey the pyproject.toml in `folder`.
+        with tempfile.TemporaryDirectory() as by_hand:
             hash_pins(Path(by_hand))
         LOCK.write_text(pending.read_text())
     say(f"wrote {LOCK.relative_to(ROOT)}: {', '.join(f'{name} {version}' for name, version in pins('gpu').items())}")
