@@ -63,4 +63,4 @@ def test_only_one_module_makes_consoles_texts_and_handlers() -> None:
     """All others use those that show control characters as escapes."""
     makes = re.compile(r"\b(Console|Text|echo|StreamHandler|FileHandler|basicConfig)\(")
     found = {path.name for path in (ROOT / "jobs").rglob("*.py") if makes.search(path.read_text())}
-    assert found == {"console.py", "output.py"}
+    assert found == {"output.py"}
