@@ -120,6 +120,10 @@ class RunFolder:
         return self.path / "compile_cache.tar"
 
     @property
+    def compile_cache_hash(self) -> Path:
+        return self.path / "compile_cache.tar.sha256"
+
+    @property
     def analysis(self) -> Path:
         return self.path / "analysis"
 
