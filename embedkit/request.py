@@ -3,7 +3,6 @@
 import contextlib
 import getpass
 import os
-import shlex
 import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
 from embedkit.storage import match_umask, remove_temporaries, try_storage, write_once
+from embedkit.terminal import command_line
 from embedkit.versions import environment, package_folder
 
 
@@ -121,7 +121,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "by": _user(),
             "on": socket.gethostname(),
-            "command": shlex.join(command),
+            "command": command_line(command),
             "package": package_folder(),
         },
         undecided=tuple(sorted(undecided)),

@@ -1,12 +1,12 @@
 """The run folder: where each file of a run is. No other module builds these paths."""
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.documents import View
 from embedkit.errors import UsageError
+from embedkit.terminal import command_line, quote
 
 EMBED_LOCK = "embed-"
 EMBEDDING = "embedding shards of this run"
@@ -25,28 +25,28 @@ class RunFolder:
     @property
     def argument(self) -> str:
         """The name as a word for the shell. `./` keeps a leading dash from being an option."""
-        return shlex.quote(f"./{self.name}" if self.name.startswith("-") else self.name)
+        return quote(f"./{self.name}" if self.name.startswith("-") else self.name)
 
     def command(self, name: str, *options: str) -> str:
         """A command on this run, which can be typed in any folder."""
-        return shlex.join([program(), name, str(self.path), *options])
+        return command_line([program(), name, str(self.path), *options])
 
     @property
     def where(self) -> str:
         """The options that name this run for `run`, `prepare` and `submit`, quoted for the shell."""
-        return shlex.join(["--run-name", self.name, "--output-dir", str(self.path.parent)])
+        return command_line(["--run-name", self.name, "--output-dir", str(self.path.parent)])
 
     @property
     def resume_command(self) -> str:
         """Command that continues the run and repairs damage, on the cluster or here, wherever the run was started."""
         if self.submissions.exists():
             return self.command("rerun")
-        return f"{shlex.quote(program())} run --resume {self.where}"
+        return f"{quote(program())} run --resume {self.where}"
 
     @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
-        return f"{shlex.quote(program())} fetch {self.where}"
+        return f"{quote(program())} fetch {self.where}"
 
     @property
     def config(self) -> Path:
@@ -133,6 +133,10 @@ class RunFolder:
     @property
     def compile_cache(self) -> Path:
         return self.path / "compile_cache.tar"
+
+    @property
+    def compile_cache_hash(self) -> Path:
+        return self.path / "compile_cache.tar.sha256"
 
     @property
     def analysis(self) -> Path:

@@ -1,6 +1,5 @@
 """What verify found and how much it checked."""
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +11,7 @@ import pyarrow as pa
 from embedkit.documents import FileRecord, ReadBack, file_problem
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
+from embedkit.terminal import command_line
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Findings:
     def remerge(self) -> str:
         """How to make the merged files again. `rerun` submits no merge where `_SUCCESS.json` is that of the shards."""
         if self._run.submissions.exists():
-            return shlex.join([program(), "merge", str(self._run.path)])
+            return command_line([program(), "merge", str(self._run.path)])
         return self._run.resume_command
 
     def has(self, path: Path) -> bool:

@@ -1,6 +1,5 @@
 """verify's checks of prepare's output: the parts, the dropped rows and the plan's counts."""
 
-import shlex
 from functools import partial
 
 import polars as pl
@@ -10,6 +9,7 @@ from embedkit.check.verify.findings import Findings
 from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, View, digest, read
 from embedkit.prepare import count_column
 from embedkit.run import RunFolder
+from embedkit.terminal import quote
 
 
 def check_parts(run: RunFolder, plan: Plan | None, findings: Findings) -> None:
@@ -27,7 +27,7 @@ def check_parts(run: RunFolder, plan: Plan | None, findings: Findings) -> None:
         for file in sorted(run.extracted.glob("*")):
             if file.name not in named:
                 what = "no manifest names this file; it breaks reading the folder as one table"
-                findings.add(file, what, fix=f"rm {shlex.quote(str(file))}")
+                findings.add(file, what, fix=f"rm {quote(str(file))}")
 
 
 def _check_part(run: RunFolder, plan: Plan | None, part: int, index: DataIndex | None, findings: Findings) -> None:
