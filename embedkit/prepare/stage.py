@@ -198,7 +198,7 @@ def make_plan(
 
 def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
     """Write `dropped_rows.parquet` from the parts' dropped rows."""
-    frames = [pl.read_parquet(run.part_dropped(part.part)) for part in parts if part.dropped_rows]
+    frames = [pl.read_parquet(run.part_dropped(part.part), glob=False) for part in parts if part.dropped_rows]
     with atomic_write(run.dropped) as temporary:
         gather_dropped(frames).write_parquet(temporary)
     return file_record(run.dropped)

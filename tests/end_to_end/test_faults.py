@@ -25,8 +25,6 @@ def test_fifty_faults_end_like_the_undisturbed_run(tmp_path: Path) -> None:
 def test_a_refusal_is_followed_by_what_it_prints() -> None:
     text = "1 problems\nto fix it: rm /tmp/run/x\nto fix it: embedkit run --resume --run-name r --output-dir /tmp\n"
     assert printed_commands(text) == ["rm /tmp/run/x", "embedkit run --resume --run-name r --output-dir /tmp"]
-    text = (
-        "they differ\nto accept: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
-    )
+    text = "they differ\nto accept: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
     assert printed_commands(text) == ["embedkit embed /tmp/r"]
     assert printed_commands("plan.json: damaged") == []

@@ -16,7 +16,7 @@ from embedkit.check.verify import verify
 from embedkit.data.source_folders import source_folders
 from embedkit.documents.codec import decode_line, encode_line, read
 from embedkit.documents.schema import JournalHeader, ShardManifest, Success
-from embedkit.embed.shard_file import JOURNAL, journals
+from embedkit.embed.journal import JOURNAL, journals
 from embedkit.errors import EmbedkitError
 from embedkit.merge.stage import merge
 from embedkit.run import RunFolder

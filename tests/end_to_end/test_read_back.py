@@ -1,0 +1,49 @@
+"""What is written is read back before a manifest counts it, and compared with what was computed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from embedkit.documents.codec import read
+from embedkit.documents.schema import ShardManifest
+from embedkit.run import RunFolder
+from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
+
+
+def stopped(process: subprocess.Popen[str]) -> bool:
+    """Whether a process is stopped by a signal; waits for it, or for its end."""
+    while process.poll() is None:
+        if Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_flip_in_a_durable_chunk_is_not_sealed(damaged_run: RunFolder) -> None:
+    """The byte goes bad while the attempt works on a later chunk."""
+    run = damaged_run
+    before, manifest = snapshot(run), read(run.shard_manifest(1), ShardManifest)
+    shutil.rmtree(run.shard(1))
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash", "EMBEDKIT_TEST_STOP_AT": "7"}
+    command = [*EMBEDKIT, "embed", str(run.path), "--shard", "1"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    assert stopped(process)
+    journal = next(run.shard(1).glob("*.journal.jsonl"))
+    assert len(journal.read_bytes().splitlines()) >= 3  # its header and two chunks
+    matrix = next(run.shard(1).glob("*.partial"))
+    with matrix.open("r+b") as file:
+        file.seek(2000)
+        byte = file.read(1)[0]
+        file.seek(2000)
+        file.write(bytes([byte ^ 0x40]))
+    process.send_signal(signal.SIGCONT)
+    log = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, log
+    first = manifest.chunks[0]
+    assert f"{matrix}: ids {first.start} to {first.stop - 1} were damaged after they were written; made again" in log
+    embedkit("merge", run.path)
+    embedkit("verify", run.path)
+    assert snapshot(run) == before
