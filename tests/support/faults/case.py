@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from embedkit.run import RunFolder
-from tests.support.faults.commands import COMMAND_SECONDS, Command, Ended
+from tests.support.faults.commands import Command, Ended
 from tests.support.faults.end_state import MAY_STAY
 from tests.support.faults.requests import Request
 from tests.support.faults.shim import Control, Fault
@@ -86,9 +86,9 @@ class Case:
         self._started.append(self.world.commands.start(request, control, self._is_real))
         return self._started[-1]
 
-    def ended(self, command: Command, seconds: float = COMMAND_SECONDS) -> Ended:
+    def ended(self, command: Command) -> Ended:
         """Wait for a command; a traceback or a hang is a failure."""
-        ended = command.wait(seconds)
+        ended = command.wait()
         if ended.code is None:
             self.fail(f"{ended.name}: hung: {ended.text[-SHOWN:]}")
         for error in tracebacks(ended.text):

@@ -16,8 +16,9 @@ from tests.conftest import EMBEDKIT, ROOT
 from tests.support.faults.requests import Request
 from tests.support.faults.shim import VARIABLE, Control, build
 
-COMMAND_SECONDS = 60.0
-"""A command that takes longer hangs."""
+FORKED_SECONDS = 120.0
+REAL_SECONDS = 600.0
+"""A command that takes longer hangs; one that is started as a person does imports everything several times."""
 POLL_SECONDS = 0.004
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -40,7 +41,9 @@ class Ended:
 
 
 class Command:
-    """A running command. Its processes are those of its session."""
+    """A running command. Its processes are those of its session. `seconds`: after which it hangs."""
+
+    seconds = FORKED_SECONDS
 
     def __init__(self, pid: int, output: Path, control: Control | None) -> None:
         self.pid = pid
@@ -51,9 +54,9 @@ class Command:
         """The exit code; None while it runs."""
         raise NotImplementedError
 
-    def wait(self, seconds: float = COMMAND_SECONDS) -> Ended:
+    def wait(self) -> Ended:
         """Wait for its end. A command that hangs is killed."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + self.seconds
         while (code := self.poll()) is None and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         if code is None:
@@ -61,10 +64,10 @@ class Command:
             self._settle()
         return Ended(self.output.name, code, self.output.read_text(errors="replace"))
 
-    def wait_for_step(self, seconds: float = COMMAND_SECONDS) -> bool:
+    def wait_for_step(self, seconds: float | None = None) -> bool:
         """Wait until its chosen step has stopped a process. False if it ended, or hangs, before."""
         assert self.control is not None
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
         while time.monotonic() < deadline:
             if self.control.fired and any(_is_stopped(pid) for pid in self.processes()):
                 return True
@@ -111,6 +114,8 @@ class ForkedCommand(Command):
 
 class RealCommand(Command):
     """A command that was started as a person does."""
+
+    seconds = REAL_SECONDS
 
     def __init__(self, process: "subprocess.Popen[bytes]", output: Path, control: Control | None) -> None:
         super().__init__(process.pid, output, control)

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 
 from embedkit.run import RunFolder
+from tests.support.faults.end_state import is_promised, without_attempt
 
 KINDS: dict[str, tuple[float, str]] = {
     "configuration": (2, r"run_config\.json"),
@@ -52,6 +53,14 @@ class Damage:
             if found := re.match(pattern, self.name):
                 names.add(f"{what} {int(found[1])}:")
         return any(name in text for name in names)
+
+
+def may_stay(damage: Damage) -> list[str]:
+    """How a run may differ in the end: a file that nothing reads again is missing, or a damaged lock is left over."""
+    name = final_name(damage.name)
+    if name.endswith(".lease"):
+        return [f"left over: {name}"]
+    return [] if is_promised(damage.name) else [f"missing: {without_attempt(damage.name)}"]
 
 
 def final_name(name: str) -> str:

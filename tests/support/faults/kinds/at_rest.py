@@ -8,8 +8,8 @@ import re
 
 from tests.support.faults.case import SHOWN, Case
 from tests.support.faults.commands import Ended
-from tests.support.faults.damage import Damage, apply, draw_damage, final_name
-from tests.support.faults.end_state import is_promised, without_attempt
+from tests.support.faults.damage import Damage, apply, draw_damage, final_name, may_stay
+from tests.support.faults.end_state import is_promised
 from tests.support.faults.printed import follow_to_the_end, printed_commands
 
 STATES = {"prepared": 2, "half-embedded": 4, "embedded": 3, "merged": 4}
@@ -42,8 +42,7 @@ def damage_at_rest(case: Case) -> None:
     else:
         repaired = repair(case, ended, damage)
     if repaired:
-        may_stay = [] if is_promised(damage.name) else [f"missing: {without_attempt(damage.name)}"]
-        case.check_end(may_stay, stage_by_stage=way == "run")
+        case.check_end(may_stay(damage), stage_by_stage=way != "run")
 
 
 def repair(case: Case, ended: Ended, damage: Damage) -> bool:

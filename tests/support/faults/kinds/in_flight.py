@@ -7,8 +7,7 @@ import re
 import signal
 
 from tests.support.faults.case import LATER, SHOWN, Case
-from tests.support.faults.damage import Damage, apply, draw_damage
-from tests.support.faults.end_state import is_promised, without_attempt
+from tests.support.faults.damage import Damage, apply, draw_damage, may_stay
 from tests.support.faults.kinds.at_rest import repair
 from tests.support.faults.kinds.steps import draw_step
 from tests.support.faults.printed import follow_to_the_end
@@ -46,7 +45,7 @@ def damage_in_flight(case: Case) -> None:
         return
     is_whole = repair(case, ended, damage) if ended.code != 0 else _check_success(case, stage, damage)
     if is_whole:
-        case.check_end([] if is_promised(damage.name) else [f"missing: {without_attempt(damage.name)}"])
+        case.check_end(may_stay(damage))
 
 
 def _check_success(case: Case, stage: str, damage: Damage) -> bool:
