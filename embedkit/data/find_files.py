@@ -11,6 +11,7 @@ from pathlib import Path
 from embedkit.data.dataset import SUFFIXES
 from embedkit.data.hub_id import explain_no_path
 from embedkit.errors import UsageError
+from embedkit.run import require_utf8
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ def find_files(datasets: Sequence[str | Path]) -> list[Path]:
         for match in matches:
             if match.suffix not in SUFFIXES:
                 raise UsageError(f"--dataset {match}: only {' and '.join(SUFFIXES)} files are read")
+            require_utf8("--dataset", match.absolute())
         if notice:
             log.warning("--dataset %s: %s", dataset, notice)
         found += [match.absolute() for match in matches]

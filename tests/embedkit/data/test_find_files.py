@@ -1,15 +1,20 @@
 """Files of a data set: names that other programs hide, patterns, paths that do not exist."""
 
 import logging
+import os
+import shutil
 import string
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.data.find_files import find_files
+from embedkit.data.find_inputs import find_model
 from embedkit.errors import UsageError
+from jobs.cli.main import cli
 
 STRAY = [
     ".ipynb_checkpoints/a-checkpoint.parquet",
@@ -72,8 +77,6 @@ def test_a_file_of_that_very_name_wins_over_the_pattern(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may list every folder, so the refusal is made."""
     made(tmp_path, "a.parquet", "closed/b.parquet")
-    import os
-
     scan = os.scandir
 
     def refused(path: str) -> object:
@@ -84,6 +87,17 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(PermissionError, match="closed"):
         find_files([str(tmp_path)])
+
+
+def test_a_path_that_is_not_utf8_is_refused(tokenizer_only: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    data = made(folder, "a.parquet") / "a.parquet"
+    shutil.copytree(tokenizer_only, folder / "model")
+    for call in (lambda: find_files([str(data)]), lambda: find_model(str(folder / "model"), None)):
+        with pytest.raises(UsageError, match=r"\\udcff.*: the path is not UTF-8; rename it"):
+            call()
+    options = ["--dataset", "x", "--model", "y", "--run-name", "run", "--output-dir", str(folder)]
+    assert "the path is not UTF-8" in str(CliRunner().invoke(cli, ["run", *options]).exception)
 
 
 @given(
