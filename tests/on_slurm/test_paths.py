@@ -33,21 +33,19 @@ def test_a_chain_in_a_nasty_path_reads_and_writes_there(cluster: Cluster, tokeni
     wait_ended(cluster, run)
     assert run.success.exists(), logs(run)
     assert {name: source.rows for name, source in read(run.success, Success).sources.items()} == Counter(sources)
-    assert {path.name for path in run.logs.glob("*.log")} == {
-        *(f"embed-{shard:05d}.log" for shard in range(3)),
-        *("prepare.log", "preflight.log", "merge.log"),
-    }
+    names = ["prepare", *(f"embed-{shard:05d}" for shard in range(3)), "merge"]
+    assert {path.stem for path in run.logs.glob("*.log")} == set(names)
     for command in ("verify", "status", "report", "logs"):
         assert embedkit(command, run.path, **cluster.environment).stdout
     assert "nothing to do" in rerun(cluster, run).stdout
 
 
-@pytest.mark.parametrize("name", ["back\\slash", "line\nbreak"])
 def test_a_path_that_slurm_cannot_take_is_refused(
-    name: str, cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
+    cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
-    request = hash_request(small_chats, tokenizer_only, tmp_path / name)
+    folder = tmp_path / "back\\slash"
+    request = hash_request(small_chats, tokenizer_only, folder)
     refused = embedkit("submit", *request, "--profile", "test", check=False, **cluster.environment)
     assert refused.returncode == 2
     assert "Slurm accepts no path with a backslash or an invisible character" in refused.stderr
-    assert not (tmp_path / name).exists()
+    assert not folder.exists()
