@@ -4,17 +4,17 @@ from embedkit.documents.codec import (
     UNREADABLE,
     D,
     NewerFormat,
+    checked_bytes,
     decode_line,
     digest,
     encode,
     encode_line,
     file_problem,
-    file_record,
     read,
     size_problem,
     write,
 )
-from embedkit.documents.file_set import FileSet, HashedFile
+from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
 from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
@@ -96,7 +96,9 @@ __all__ = [
     "Texts",
     "Vectors",
     "View",
+    "atomic_write_hashed",
     "check_matrix",
+    "checked_bytes",
     "decode_line",
     "digest",
     "digests_in_pieces",
@@ -104,7 +106,6 @@ __all__ = [
     "encode",
     "encode_line",
     "file_problem",
-    "file_record",
     "matrix_header",
     "open_matrix",
     "read",

@@ -1,29 +1,22 @@
 """The prepare stage: choose rows, make the parts, then number the kept rows and cut the plan."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import pyarrow.parquet as pq
 
 from embedkit.data import Dataset, identify, open_dataset, read_sources, require_fetched, row_bytes, sample_rows
 from embedkit.documents import (
     FORMAT,
     D,
     DataIndex,
-    FileRecord,
     NewerFormat,
-    PartManifest,
     Plan,
     PlanPart,
     Reason,
     RunConfig,
-    View,
     digest,
-    file_record,
     read,
     write,
 )
@@ -31,13 +24,12 @@ from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
-from embedkit.prepare.dropped_rows import gather_dropped
-from embedkit.prepare.extract import count_column
-from embedkit.prepare.parts import part_borders
+from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
+from embedkit.prepare.parts import Part, part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write, available_cpus, remove_temporaries, run_lock
+from embedkit.storage import available_cpus, remove_temporaries, run_lock
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +68,11 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
     # Make the parts that are missing.
     progress = LogProgress(log, "prepare", len(rows), "rows")
-    parts: list[PartManifest] = []
+    parts: list[Part] = []
     for part in make_parts(run, config, dataset, rows, index, workers):
         parts.append(part)
-        progress.add(part.stop - part.start)
-    parts.sort(key=lambda part: part.part)
+        progress.add(part.manifest.stop - part.manifest.start)
+    parts.sort(key=lambda part: part.manifest.part)
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
@@ -153,7 +145,7 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
 
 
 def make_plan(
-    run: RunFolder, config: RunConfig, rows: int, rows_chosen: int, parts: list[PartManifest], cost: CostModel
+    run: RunFolder, config: RunConfig, rows: int, rows_chosen: int, parts: list[Part], cost: CostModel
 ) -> Plan:
     """Number the kept rows and cut them into shards. Also writes `dropped_rows.parquet`.
 
@@ -162,21 +154,22 @@ def make_plan(
         config: the run's configuration.
         rows: number of rows of the data set.
         rows_chosen: number of requested rows.
-        parts: manifests of all parts, in order.
+        parts: all parts, in order.
         cost: predicts the cost of a row.
 
     Raises EmbedkitError if no row was kept.
     """
     request = config.request
-    dropped_rows = _write_dropped(run, parts)
-    dropped: dict[Reason, int] = {reason: sum(part.dropped[reason] for part in parts) for reason in parts[0].dropped}
-    rows_kept = sum(part.kept for part in parts)
+    manifests = [part.manifest for part in parts]
+    dropped_rows = write_dropped(run.dropped, gather_dropped([part.dropped for part in parts]))
+    dropped: dict[Reason, int] = {reason: sum(m.dropped[reason] for m in manifests) for reason in manifests[0].dropped}
+    rows_kept = sum(manifest.kept for manifest in manifests)
     if rows_kept == 0:
         raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
-    tokens = np.concatenate([_token_counts(run, part, request.views) for part in parts])
+    tokens = np.concatenate([part.tokens for part in parts])
     shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device])
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
-    first_ids = np.cumsum([0, *(part.kept for part in parts)])
+    first_ids = np.cumsum([0, *(manifest.kept for manifest in manifests)])
     return Plan(
         format=FORMAT,
         request_sha256=digest(request),
@@ -187,26 +180,10 @@ def make_plan(
         dropped_rows=dropped_rows,
         tokens=int(tokens.sum()),
         parts=tuple(
-            PlanPart(file=part.extracted, first_id=int(first_id), rows=part.kept)
-            for part, first_id in zip(parts, first_ids[:-1], strict=True)
+            PlanPart(file=manifest.extracted, first_id=int(first_id), rows=manifest.kept)
+            for manifest, first_id in zip(manifests, first_ids[:-1], strict=True)
         ),
         shards=shards,
         order="longest_first",
         settings=engine_settings(request, seconds),
     )
-
-
-def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
-    """Write `dropped_rows.parquet` from the parts' dropped rows."""
-    frames = [pl.read_parquet(run.part_dropped(part.part)) for part in parts if part.dropped_rows]
-    with atomic_write(run.dropped) as temporary:
-        gather_dropped(frames).write_parquet(temporary)
-    return file_record(run.dropped)
-
-
-def _token_counts(run: RunFolder, part: PartManifest, views: Sequence[View]) -> npt.NDArray[np.int64]:
-    """Token counts of a part's rows, one column per view, int64 (rows, views)."""
-    columns = [count_column(view) for view in views]
-    with pq.ParquetFile(run.part_data(part.part), pre_buffer=False) as parquet:
-        table = parquet.read(columns, use_threads=False)
-    return np.stack([table[column].to_numpy() for column in columns], axis=1).astype(np.int64)
