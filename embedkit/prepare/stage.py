@@ -26,7 +26,7 @@ from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
 from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
 from embedkit.prepare.parts import Part, part_borders
-from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
+from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
 from embedkit.storage import available_cpus, remove_temporaries, run_lock
@@ -78,10 +78,13 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
         remove_temporaries(run.path, f"{file.name}.*")
     # Number the kept rows, cut the plan, and write it or compare it with the one on disk.
     cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
-    plan = make_plan(run, config, dataset.rows, len(rows), parts, cost)
-    if _readable(run.plan, Plan) is None:
+    earlier = None if _readable(run.plan, Plan) is None else read_plan(run, config)
+    plan = make_plan(run, config, dataset.rows, len(rows), parts, cost, earlier)
+    if earlier is None:
         write(run.plan, plan)
-    elif read_plan(run, config) != plan:
+    elif is_same_plan(earlier, plan):
+        plan = earlier
+    else:
         raise EmbedkitError(
             f"{run.plan}: not the plan that this request and data give. If it was edited, remove it: a resume makes it "
             "again, and shards that fit it are kept. If another version of embedkit made it, continue with that version"
@@ -145,7 +148,13 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
 
 
 def make_plan(
-    run: RunFolder, config: RunConfig, rows: int, rows_chosen: int, parts: list[Part], cost: CostModel
+    run: RunFolder,
+    config: RunConfig,
+    rows: int,
+    rows_chosen: int,
+    parts: list[Part],
+    cost: CostModel,
+    earlier: Plan | None = None,
 ) -> Plan:
     """Number the kept rows and cut them into shards. Also writes `dropped_rows.parquet`.
 
@@ -156,6 +165,7 @@ def make_plan(
         rows_chosen: number of requested rows.
         parts: all parts, in order.
         cost: predicts the cost of a row.
+        earlier: the run's plan if there is one. It decides where costs that are rounded otherwise would cut otherwise.
 
     Raises EmbedkitError if no row was kept.
     """
@@ -167,7 +177,8 @@ def make_plan(
     if rows_kept == 0:
         raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
     tokens = np.concatenate([part.tokens for part in parts])
-    shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device])
+    shards_before = earlier.shards if earlier else ()
+    shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device], shards_before)
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
     first_ids = np.cumsum([0, *(manifest.kept for manifest in manifests)])
     return Plan(
@@ -185,5 +196,5 @@ def make_plan(
         ),
         shards=shards,
         order="longest_first",
-        settings=engine_settings(request, seconds),
+        settings=engine_settings(request, seconds, earlier.settings if earlier else None),
     )
