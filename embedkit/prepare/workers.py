@@ -14,9 +14,9 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.data import Dataset, read_rows
-from embedkit.documents import DataIndex, PartManifest, RunConfig, digest, write
+from embedkit.documents import DataIndex, RunConfig, digest, write
 from embedkit.errors import EmbedkitError
-from embedkit.prepare.parts import PartMaker, PartRows
+from embedkit.prepare.parts import Part, PartMaker, PartRows
 from embedkit.run import RunFolder
 from embedkit.storage import exit_with_parent, ignore_interrupts, single_threads
 
@@ -28,8 +28,8 @@ def make_parts(
     rows: npt.NDArray[np.int64],
     index: DataIndex,
     workers: int,
-) -> Iterator[PartManifest]:
-    """Make every part that is missing or damaged, in worker processes. Yields manifests as parts are done.
+) -> Iterator[Part]:
+    """Make every part that is missing or damaged, in worker processes. Yields parts as they are done.
 
     Raises EmbedkitError if a part cannot be made or a worker dies; the parts that are done are kept.
     """
@@ -94,19 +94,19 @@ def _start_worker(maker: PartMaker, dataset: Dataset) -> None:
     _worker = maker, dataset
 
 
-def _ensure_parts(parts: list[PartRows]) -> list[PartManifest]:
-    """Return the parts' manifests. Makes those that are missing or damaged in one pass over their rows."""
+def _ensure_parts(parts: list[PartRows]) -> list[Part]:
+    """Return the parts. Makes those that are missing or damaged in one pass over their rows."""
     assert _worker is not None
     maker, dataset = _worker
-    manifests = {part.part: maker.sound_manifest(part.part) for part in parts}
-    missing = [part for part in parts if manifests[part.part] is None]
+    found = {part.part: maker.sound_part(part.part) for part in parts}
+    missing = [part for part in parts if found[part.part] is None]
     if missing:
         chats = RowStream(read_rows(dataset, np.concatenate([part.rows for part in missing])))
         for part in missing:
-            manifest = maker.make(part, chats.take(len(part.rows)))
-            write(maker.run.part_manifest(part.part), manifest)
-            manifests[part.part] = manifest
-    return [manifest for manifest in manifests.values() if manifest is not None]
+            made = maker.make(part, chats.take(len(part.rows)))
+            write(maker.run.part_manifest(part.part), made.manifest)
+            found[part.part] = made
+    return [part for part in found.values() if part is not None]
 
 
 class RowStream:
