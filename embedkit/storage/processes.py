@@ -57,8 +57,8 @@ def process_start(pid: int) -> str:
     try:
         if not Path("/proc/self/stat").exists():  # not Linux
             return str(psutil.Process(pid).create_time())
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
+        ticks = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text(encoding='utf-8').strip()} {ticks}"
     except (OSError, psutil.NoSuchProcess):
         return ""
 

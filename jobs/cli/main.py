@@ -13,7 +13,7 @@ from embedkit.errors import EmbedkitError, Interrupted
 from embedkit.job import enter_job
 from jobs.cli.lazy_group import LazyCommand, LazyGroup
 from jobs.os_errors import describe_os_error
-from jobs.output import print_error
+from jobs.output import escape_unprintable, print_error
 from jobs.slurm_environment import job_of_this_process
 
 SECTIONS = {
@@ -65,6 +65,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    _restart_in_utf8()
+    escape_unprintable()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     os.environ["EMBEDKIT_PROGRAM"] = _program()
     enter_job(job_of_this_process())
@@ -85,6 +87,16 @@ def main() -> None:
             raise
         print_error(described)
         sys.exit(1)
+
+
+def _restart_in_utf8() -> None:
+    """Start this command again in Python's UTF-8 mode if the locale cannot name every file, as ISO-8859-1 cannot.
+
+    The folders of sources are named in UTF-8 whoever merges. Jobs inherit the variable.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
 
 def _program() -> str:

@@ -125,7 +125,7 @@ def _compiled_folder(run: RunFolder, shared: Path) -> Iterator[Path]:
 
 def pack_compiled(run: RunFolder, compiled: Path) -> None:
     """Pack the kernels that the engine compiled here, and their path, into one file of the run."""
-    with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w") as where:
+    with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w", encoding="utf-8") as where:
         where.write(str(compiled))
         where.flush()
         temporary.touch(mode=0o600)
@@ -153,7 +153,7 @@ def _unpack(run: RunFolder, compiled: Path) -> None:
                 tar.extractall(unpacked, filter="data")
             else:
                 tar.extractall(unpacked)  # noqa: S202  (checked above: only this user can have written it)
-        where = (unpacked / WHERE).read_text()
+        where = (unpacked / WHERE).read_text(encoding="utf-8")
         if where != str(compiled):
             log.warning(
                 "kernels were compiled for the path %s, which is different on this node; they are compiled again", where

@@ -98,7 +98,7 @@ class Case:
             self.fail(f"{output.name}: hung for {COMMAND_SECONDS} s")
             self.kill_all()
             process.wait()
-        text = output.read_text(errors="replace")
+        text = output.read_text(encoding="utf-8", errors="replace")
         for error in tracebacks(text):
             self.fail(f"{output.name}: a traceback: {error}")
         return Ended(code, text)

@@ -236,7 +236,7 @@ def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, ru
         with tab.expect_download() as download:
             tab.click("#csv")
         assert download.value.suggested_filename == "run-rows.csv"
-        lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
+        lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
         assert lines[0] == ["id", "dataset_source", "num_tokens", "num_turns"]
         chosen = look.rows.filter(pl.col("id").is_in(sorted(inside)))
         wanted = chosen.select("id", "dataset_source", "num_tokens", "num_turns").rows()
