@@ -226,7 +226,7 @@ def seconds_logged(log: Path) -> dict[tuple[str, int], float]:
     """
     spans: dict[tuple[str, int], list[datetime]] = defaultdict(list)
     attempt: tuple[str, int] | None = None
-    with suppress(OSError), log.open(errors="replace") as lines:
+    with suppress(OSError), log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if begins := START_LINE.match(line):
                 attempt = (begins[2], int(begins[3]))

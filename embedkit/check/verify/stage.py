@@ -6,7 +6,8 @@ from itertools import chain
 
 from embedkit.check.verify.findings import Findings, Report
 from embedkit.check.verify.merged import check_merged
-from embedkit.check.verify.parts import check_parts, check_rows
+from embedkit.check.verify.parts import PreparedFiles
+from embedkit.check.verify.plan import check_other_documents
 from embedkit.check.verify.reembed import reembed_rows
 from embedkit.check.verify.shards import check_agreement, check_rejected, check_shard, finished_shards, request_shards
 from embedkit.documents import Plan, ReadBack, Request, RunConfig, ShardManifest, Success, read
@@ -58,12 +59,14 @@ class _Verifier:
         if run.success.exists():
             self._success = findings.attempt(run.success, lambda: read(run.success, Success))
         self._request_bytes(config.request)
-        check_parts(run, self._plan, findings)
+        prepared = PreparedFiles(run, config.request, self._plan, self._read_back, findings)
+        prepared.check_parts()
+        check_other_documents(run, config.request, findings)
         if self._plan is None:
             return
         self._stage = "embed"
         plan, manifests = self._plan, self._manifests
-        check_rows(run, config.request.views, plan, self._read_back, findings)
+        prepared.check_rows()
         for manifest in manifests:
             path = run.shard_manifest(manifest.shard)
             check = partial(check_shard, run, manifest, self._read_back, findings)
