@@ -90,6 +90,11 @@ def _appears(path: Path) -> bool:
     return path.exists()
 
 
+def is_local(path: Path) -> bool:
+    """Whether a path is certainly on a file system that only this boot of this host uses."""
+    return mount_of(path).kind in LOCAL_FILE_SYSTEMS
+
+
 def visibility_delay(path: Path) -> float:
     """Seconds until this host is sure to see a file at `path` that another host wrote: 0 where that is at once.
 
