@@ -52,7 +52,7 @@ def run_command(request: Request) -> int:
         open(0, encoding="utf-8"),
         open(1, "w", encoding="utf-8"),
         open(2, "w", encoding="utf-8", buffering=1),
-    )  # noqa: SIM115
+    )
     os.environ.update(request.environment)
     if request.control:
         attach(request.control)
