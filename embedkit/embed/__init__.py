@@ -12,7 +12,16 @@ from embedkit.embed.canary import (
 from embedkit.embed.checks import differing_rows
 from embedkit.embed.inputs import InputReader, inputs_digest
 from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
-from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
+from embedkit.embed.shard_file import (
+    JOURNAL,
+    MATRIX,
+    PARTIAL,
+    Journal,
+    durable_chunks,
+    has_matrices,
+    journals,
+    read_journal,
+)
 from embedkit.embed.shard_state import DIFFERENT_ENGINE, NOT_FINISHED, ShardStates, files_problem, rejected_shards
 from embedkit.embed.stage import embed_shards
 from embedkit.embed.stop_at_chunk import ChunkStatus, StopAtChunk, StoppedAtChunk, request_stop
@@ -29,6 +38,7 @@ __all__ = [
     "ChunkStatus",
     "EngineCheck",
     "InputReader",
+    "Journal",
     "Reference",
     "ShardStates",
     "StopAtChunk",
