@@ -48,11 +48,9 @@ def run_command(request: Request) -> int:
     os.closerange(3, tracker)
     os.closerange(tracker + 1, 1024)
     sys.modules["__main__"] = types.ModuleType("__main__")  # multiprocessing imports the main module in its workers
-    sys.stdin, sys.stdout, sys.stderr = (
-        open(0, encoding="utf-8"),
-        open(1, "w", encoding="utf-8"),
-        open(2, "w", encoding="utf-8", buffering=1),
-    )
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
     os.environ.update(request.environment)
     if request.control:
         attach(request.control)
