@@ -1,10 +1,10 @@
 """The file formats of a run: every JSON document, sets of new files, matrices."""
 
+from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import (
     UNREADABLE,
     D,
     NewerFormat,
-    checked_bytes,
     decode_line,
     digest,
     encode,
@@ -16,7 +16,7 @@ from embedkit.documents.codec import (
 )
 from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
-from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, digests_in_pieces, drop_cached
+from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -52,6 +52,7 @@ from embedkit.documents.schema import (
     Vectors,
     View,
 )
+from embedkit.documents.table_rows import Hashes, read_row
 
 __all__ = [
     "FORMAT",
@@ -73,6 +74,7 @@ __all__ = [
     "FileRecord",
     "FileSet",
     "HashedFile",
+    "Hashes",
     "JournalHeader",
     "Locations",
     "NewerFormat",
@@ -93,12 +95,12 @@ __all__ = [
     "SourceRecord",
     "StreamDigests",
     "Success",
+    "Table",
     "Texts",
     "Vectors",
     "View",
     "atomic_write_hashed",
     "check_matrix",
-    "checked_bytes",
     "decode_line",
     "digest",
     "digests_in_pieces",
@@ -109,6 +111,8 @@ __all__ = [
     "matrix_header",
     "open_matrix",
     "read",
+    "read_checked",
+    "read_row",
     "size_problem",
     "write",
 ]

@@ -137,17 +137,3 @@ def file_problem(path: Path, record: FileRecord, sha256: Callable[[Path], str] =
     if sha256(path) != record.sha256:
         return f"{path}: its bytes are not those that were written (sha256 differs)"
     return None
-
-
-def checked_bytes(path: Path, record: FileRecord) -> bytes:
-    """A file's bytes, of which the sha256 is the record's: what was checked is what is used.
-
-    Raises EmbedkitError naming the file if it is missing or differs.
-    """
-    problem = size_problem(path, record)
-    data = b"" if problem else path.read_bytes()
-    if problem is None and hashlib.sha256(data).hexdigest() != record.sha256:
-        problem = f"{path}: its bytes are not those that were written (sha256 differs)"
-    if problem is not None:
-        raise EmbedkitError(problem)
-    return data

@@ -13,7 +13,7 @@ from typing import BinaryIO, Self
 from embedkit.documents.read_back import drop_cached
 from embedkit.documents.schema import FileRecord
 from embedkit.errors import EmbedkitError
-from embedkit.storage import atomic_write, fsync_file, fsync_folder, remove_temporaries, sha256_file
+from embedkit.storage import atomic_write, fsync_file, fsync_folder, remove_temporaries, rename_over, sha256_file
 
 SPARE_FILES = 100
 """File descriptors to leave for the rest of the process."""
@@ -138,7 +138,7 @@ class FileSet:
         with ThreadPoolExecutor(SYNCS_AT_ONCE, "fsync") as pool:
             _wait(pool.map(fsync_file, [file.temporary for file in self._files]))
             for file in self._files:
-                file.temporary.replace(file.path)
+                rename_over(file.temporary, file.path)
             _wait(pool.map(fsync_folder, sorted({file.path.parent for file in self._files})))
 
     def __exit__(

@@ -7,6 +7,7 @@ file's digest, and not in its chunk's.
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 from embedkit.documents import (
@@ -59,9 +60,14 @@ class MatrixCheck:
         self._view = view
         self._digests = StreamDigests(matrix_borders(manifest.chunks, *manifest.matrices[view].shape))
 
-    def update(self, data: memoryview) -> None:
-        """Add the next bytes of the file."""
-        self._digests.update(data)
+    def update(self, data: memoryview, beside: Executor | None = None) -> None:
+        """Add the next bytes of the file. `beside` digests the whole file while this thread digests the chunk."""
+        if beside is None:
+            self._digests.update(data)
+            return
+        update = beside.submit(self._digests.whole.update, data)
+        self._digests.pieces.update(data)
+        update.result()
 
     def problem(self) -> str | None:
         """What is wrong with the bytes, with the file and the first damaged ids; None if nothing is."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from embedkit.data import require_fetched
 from embedkit.documents import Plan, RunConfig, read
 from embedkit.embed.canary import canary_inputs
+from embedkit.embed.embed_lock import embed_lock
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.publish import finished_manifest, remove_unnamed
 from embedkit.embed.same_engine import EngineCheck, finished_engine, preflight_engine
@@ -50,6 +51,8 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
     require_fetched(run, config, data=False)
     require_same_model(config)
     with ExitStack() as stack:
+        if stop is None:  # only tasks of submitted jobs can be stopped
+            stack.enter_context(embed_lock(run))
         worker: Worker | None = None
         for shard in shards:
             if worker is not None:

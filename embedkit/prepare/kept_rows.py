@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents import FileRecord, PlanPart, checked_bytes
+from embedkit.documents import FileRecord, PlanPart, read_checked
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 
@@ -65,12 +65,13 @@ def _read_part(path: Path, record: FileRecord, low: int, high: int, columns: lis
 
 @lru_cache(maxsize=2)
 def _open_part(path: Path, record: FileRecord) -> pq.ParquetFile:
-    """Read a whole part and compare its sha256 with the plan's. The rows are taken from these bytes, in memory.
+    """Open a part from memory, after its sha256 was compared with the plan's.
 
-    Token counts alone would not show a damaged text. A part has at most 128 MiB of text, or one row, compressed.
+    Token counts alone would not show a damaged text, and the file may change between two reads. Ids are read in order,
+    so two parts in memory are enough.
     """
     try:
-        data = checked_bytes(path, record)
+        data = read_checked(path, record)
     except EmbedkitError as error:
         raise EmbedkitError(f"{error}; run `embedkit verify`") from None
     return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)

@@ -25,8 +25,8 @@ from embedkit.documents import (
     RunConfig,
     View,
     atomic_write_hashed,
-    checked_bytes,
     read,
+    read_checked,
 )
 from embedkit.errors import EmbedkitError
 from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
@@ -142,10 +142,10 @@ class PartMaker:
         if not is_this_part:
             return None
         try:
-            data = checked_bytes(self.run.part_data(part), manifest.extracted)
+            data = read_checked(self.run.part_data(part), manifest.extracted)
             lost = gather_dropped([])
             if manifest.dropped_rows is not None:
-                lost = pl.read_parquet(checked_bytes(self.run.part_dropped(part), manifest.dropped_rows))
+                lost = pl.read_parquet(bytes(read_checked(self.run.part_dropped(part), manifest.dropped_rows)))
         except EmbedkitError as error:
             log.warning("part %d is made again: %s", part, error)
             return None
@@ -221,7 +221,7 @@ class PartMaker:
         return chosen.height
 
 
-def token_counts(part_data: bytes, views: Sequence[View]) -> npt.NDArray[np.int64]:
+def token_counts(part_data: bytes | bytearray, views: Sequence[View]) -> npt.NDArray[np.int64]:
     """Token counts of a part's rows, one column per view, int64 (rows, views)."""
     columns = [count_column(view) for view in views]
     table = pq.read_table(pa.BufferReader(part_data), columns=columns, use_threads=False)

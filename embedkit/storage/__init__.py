@@ -13,12 +13,19 @@ from embedkit.storage.atomic import (
     private_folder,
     read_into,
     remove_temporaries,
+    rename_over,
     sha256_file,
-    wait_for_files,
-    write_once,
 )
 from embedkit.storage.cpus import available_cpus, single_threads
-from embedkit.storage.lock import holder_of, release_ended, require_held, run_lock
+from embedkit.storage.exclusive import try_storage, write_once
+from embedkit.storage.lock import (
+    holder_of,
+    refuse_if_held,
+    release_ended,
+    remove_if_ended,
+    require_held,
+    run_lock,
+)
 from embedkit.storage.mounts import mount_of
 from embedkit.storage.processes import (
     exit_with_parent,
@@ -29,6 +36,7 @@ from embedkit.storage.processes import (
     process_host,
     process_start,
 )
+from embedkit.storage.visibility import wait_for_files
 
 __all__ = [
     "BLOCK_BYTES",
@@ -52,12 +60,16 @@ __all__ = [
     "process_host",
     "process_start",
     "read_into",
+    "refuse_if_held",
     "release_ended",
+    "remove_if_ended",
     "remove_temporaries",
+    "rename_over",
     "require_held",
     "run_lock",
     "sha256_file",
     "single_threads",
+    "try_storage",
     "wait_for_files",
     "write_once",
 ]

@@ -1,11 +1,10 @@
 """The command `prepare`: create a run and prepare it."""
 
-import shlex
-
 import click
 
 from embedkit.prepare import prepare as prepare_run
 from embedkit.run import program
+from embedkit.terminal import command_line
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
@@ -26,5 +25,5 @@ def prepare(request: RequestOptions, workers: int | None) -> None:
         plan = prepare_run(folder, workers)
     print_lines(
         f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "
-        f"Next: {shlex.join([program(), 'embed', str(folder.path)])}"
+        f"Next: {command_line([program(), 'embed', str(folder.path)])}"
     )

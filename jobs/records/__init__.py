@@ -16,7 +16,7 @@ from jobs.records.clocks import clock_errors, clock_notes, with_right_times
 from jobs.records.copies import copies_note
 from jobs.records.find_line import LineFinder
 from jobs.records.groups import group_of
-from jobs.records.live import LiveReader, LiveTasks, adopt_found
+from jobs.records.live import LiveReader, LiveTasks, adopt_found, unended_jobs
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
 from jobs.records.own_records import CLOCKS_SECONDS, own_records
 from jobs.records.recorded_profiles import changed_note, launcher_stages, record_profile, recorded_profile
@@ -60,5 +60,6 @@ __all__ = [
     "record_profile",
     "recorded_profile",
     "seconds_since_epoch",
+    "unended_jobs",
     "with_right_times",
 ]

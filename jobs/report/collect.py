@@ -1,5 +1,6 @@
 """Read what a report is made of: the run's folder, sacct once, squeue once."""
 
+import glob
 import os
 import re
 import time
@@ -146,7 +147,7 @@ def _attempt_files(
             restart=restart,
             node=journal.header.host,
             started=journal.header.started - clocks.get(journal.header.host, 0.0),
-            ended=_newest(folder.glob(f"{journal.header.attempt}.*")),
+            ended=_newest(folder.glob(f"{glob.escape(journal.header.attempt)}.*")),
             finished=False,
             chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in chunks},
         )

@@ -21,7 +21,9 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import create_run
 from embedkit.run import RunFolder
 from embedkit.storage import process_host
-from embedkit.storage.lock import Holder, require_held, run_lock
+from embedkit.storage.holder import Holder
+from embedkit.storage.lock import require_held, run_lock
+from embedkit.storage.processes import boot_id, process_namespaces
 from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
 
 
@@ -106,9 +108,10 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
+    here = {"boot": boot_id(), "namespace": process_namespaces()}
     for holder in (
-        Holder(process_host(), ended.pid, "some boot 1", "a"),
-        Holder(process_host(), os.getpid(), "some boot 1", "b"),  # this process's id, but not this process
+        Holder(process_host(), ended.pid, "some boot 1", "a", **here),
+        Holder(process_host(), os.getpid(), "some boot 1", "b", **here),  # this process's id, but not this process
     ):
         path.write_bytes(msgspec.json.encode(holder))
         with run_lock(path, "testing"):
@@ -119,7 +122,7 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
 def test_a_holder_on_another_host_counts_as_alive(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, "some boot 1", "a")))
-    with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\. If that process is gone, delete"):
+    with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\..*a different host.*type: rm"):
         with run_lock(path, "testing"):
             pass
     assert path.exists()

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from embedkit.documents import FileRecord, ReadBack, file_problem
 from embedkit.errors import EmbedkitError
-from embedkit.run import RunFolder
+from embedkit.run import RunFolder, program
+from embedkit.terminal import command_line
 
 T = TypeVar("T")
 
@@ -61,10 +62,25 @@ class Findings:
         """How to make a shard again whose files are intact but whose vectors are wrong."""
         return f"remove the shard's folder in {self._run.embeddings / 'shards'}, then {self._run.resume_command}"
 
+    @property
+    def remerge(self) -> str:
+        """How to make the merged files again. `rerun` submits no merge where `_SUCCESS.json` is that of the shards."""
+        if self._run.submissions.exists():
+            return command_line([program(), "merge", str(self._run.path)])
+        return self._run.resume_command
+
+    def has(self, path: Path) -> bool:
+        """Whether there is a problem of this file."""
+        return any(problem.file == self._name(path) for problem in self.problems)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._run.path).as_posix() if path.is_relative_to(self._run.path) else str(path)
+
     def add(self, path: Path, what: str, shard: int | None = None, fix: str = "") -> None:
         """Add a problem of a file. The fix is by default to resume the run."""
-        name = path.relative_to(self._run.path).as_posix() if path.is_relative_to(self._run.path) else str(path)
-        self.problems.append(Problem(file=name, shard=shard, what=what, fix=fix or self._run.resume_command))
+        self.problems.append(
+            Problem(file=self._name(path), shard=shard, what=what, fix=fix or self._run.resume_command)
+        )
 
     def attempt(self, path: Path, check: Callable[[], T], shard: int | None = None) -> T | None:
         """Do one check. If it cannot read something, that becomes a problem of `path`, and the other checks go on."""

@@ -1,14 +1,15 @@
 """verify's checks of prepare's output: the parts, the dropped rows and the plan's counts."""
 
-import shlex
 from functools import partial
 
 import polars as pl
+import pyarrow as pa
 
 from embedkit.check.verify.findings import Findings
-from embedkit.documents import DataIndex, PartManifest, Plan, View, digest, read
+from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, View, digest, read
 from embedkit.prepare import count_column
 from embedkit.run import RunFolder
+from embedkit.terminal import quote
 
 
 def check_parts(run: RunFolder, plan: Plan | None, findings: Findings) -> None:
@@ -26,7 +27,7 @@ def check_parts(run: RunFolder, plan: Plan | None, findings: Findings) -> None:
         for file in sorted(run.extracted.glob("*")):
             if file.name not in named:
                 what = "no manifest names this file; it breaks reading the folder as one table"
-                findings.add(file, what, fix=f"rm {shlex.quote(str(file))}")
+                findings.add(file, what, fix=f"rm {quote(str(file))}")
 
 
 def _check_part(run: RunFolder, plan: Plan | None, part: int, index: DataIndex | None, findings: Findings) -> None:
@@ -46,19 +47,20 @@ def _check_part(run: RunFolder, plan: Plan | None, part: int, index: DataIndex |
         findings.check_file(run.part_dropped(part), manifest.dropped_rows)
 
 
-def check_rows(run: RunFolder, views: tuple[View, ...], plan: Plan, findings: Findings) -> None:
+def check_rows(run: RunFolder, views: tuple[View, ...], plan: Plan, read_back: ReadBack, findings: Findings) -> None:
     """Check that rows ascend, that no row is both kept and dropped, and that the counts are the plan's."""
     if not findings.check_file(run.dropped, plan.dropped_rows):
         return
-    if any(problem.file.startswith(run.extracted.name) for problem in findings.problems):
-        return  # reading a damaged Parquet file may crash the reader
+    tables = [(part, read_back.table(run.extracted / part.file.name)) for part in plan.parts]
+    for part, table in tables:
+        if table.problem:
+            findings.add(run.extracted / part.file.name, table.problem)
+    kept_rows = [table.rows for _, table in tables if table.rows is not None]
+    if len(kept_rows) < len(plan.parts):
+        return  # a part is damaged
     counts = [count_column(view) for view in views]
-    try:
-        kept = pl.concat([pl.read_parquet(run.extracted / p.file.name, columns=["row", *counts]) for p in plan.parts])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        findings.add(run.extracted, f"cannot be read: {error}")
-        return
-    dropped = pl.read_parquet(run.dropped, columns=["row"])["row"]
+    kept = pl.DataFrame(pa.concat_tables([table.kept.select(["row", *counts]) for table in kept_rows]))
+    dropped = pl.read_parquet(run.dropped, columns=["row"], glob=False)["row"]
     if not bool((kept["row"].diff().drop_nulls() > 0).all()):
         findings.add(run.extracted, "rows are not in data set order")
     if kept["row"].is_in(dropped.implode()).any():

@@ -8,7 +8,7 @@ import pytest
 
 import embedkit.prepare.parts
 from embedkit.data import read_rows
-from embedkit.documents import checked_bytes
+from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import DataIndex, PartManifest, RunConfig
 from embedkit.errors import EmbedkitError
@@ -58,10 +58,10 @@ def test_a_kept_part_gives_the_numbers_of_its_bytes(maker: PartMaker) -> None:
     assert part.dropped.equals(pl.read_parquet(maker.run.part_dropped(0)))
 
 
-def test_checked_bytes_are_refused_if_one_differs(maker: PartMaker) -> None:
+def test_read_checked_are_refused_if_one_differs(maker: PartMaker) -> None:
     path = maker.run.part_data(0)
     record = read(maker.run.part_manifest(0), PartManifest).extracted
-    assert checked_bytes(path, record) == path.read_bytes()
+    assert read_checked(path, record) == path.read_bytes()
     flip(path)
     with pytest.raises(EmbedkitError, match=r"part-00000\.parquet: its bytes are not those that were written"):
-        checked_bytes(path, record)
+        read_checked(path, record)

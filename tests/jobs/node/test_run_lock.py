@@ -11,7 +11,8 @@ import pytest
 
 from embedkit.errors import EmbedkitError
 from embedkit.job import JobContext
-from embedkit.storage.lock import Holder, release_ended, run_lock
+from embedkit.storage.holder import Holder
+from embedkit.storage.lock import release_ended, run_lock
 from jobs.slurm.client import state_of
 from jobs.slurm.states import may_run
 from tests.conftest import ROOT
