@@ -21,7 +21,8 @@ def check_parts(run: RunFolder, plan: Plan | None, findings: Findings) -> None:
     for part in range(len(plan.parts) if plan else known):
         path = run.part_manifest(part)
         if path.exists() or plan is not None:
-            findings.attempt(path, partial(_check_part, run, plan, part, index, findings))
+            check = partial(_check_part, run, plan, part, index, findings)
+            findings.attempt(path, check, fix=findings.repair_parts)
     if plan is not None:
         named = {part.file.name for part in plan.parts}
         for file in sorted(run.extracted.glob("*")):
@@ -38,9 +39,9 @@ def _check_part(run: RunFolder, plan: Plan | None, part: int, index: DataIndex |
             return
     manifest = read(run.part_manifest(part), PartManifest)
     if index is not None and manifest.index_sha256 != digest(index):
-        findings.add(run.part_manifest(part), "belongs to another run")
+        findings.add(run.part_manifest(part), "belongs to another run", fix=findings.repair_parts)
     if plan is not None and manifest.extracted != plan.parts[part].file:
-        findings.add(run.part_manifest(part), "names a different file than the plan")
+        findings.add(run.part_manifest(part), "names a different file than the plan", fix=findings.repair_parts)
     if plan is None:
         findings.check_file(data, manifest.extracted)
     if manifest.dropped_rows is not None:
@@ -66,7 +67,8 @@ def check_rows(run: RunFolder, views: tuple[View, ...], plan: Plan, read_back: R
     if kept["row"].is_in(dropped.implode()).any():
         findings.add(run.dropped, "names rows that were kept")
     if (kept.height, kept.height + len(dropped)) != (plan.rows_kept, plan.rows_chosen):
-        findings.add(run.plan, f"its counts differ from the files: {kept.height} rows kept, {len(dropped)} dropped")
+        what = f"its counts differ from the files: {kept.height} rows kept, {len(dropped)} dropped"
+        findings.add(run.plan, what, fix=findings.remake_plan)
     # Polars sums 32-bit integers in 32 bits, which overflows for the tokens of a large run.
     if sum(int(kept[count].cast(pl.Int64).sum()) for count in counts) != plan.tokens:
-        findings.add(run.plan, "the rows' token counts do not add up to the plan's")
+        findings.add(run.plan, "the rows' token counts do not add up to the plan's", fix=findings.remake_plan)
