@@ -21,7 +21,8 @@ from benchmarks.fabricate import (
     lengths_of,
 )
 from benchmarks.measure import PYTHON, Figure, timed
-from embedkit.documents.codec import checked_bytes, write
+from embedkit.documents.checked_file import read_checked
+from embedkit.documents.codec import write
 from embedkit.documents.schema import PartManifest
 from embedkit.prepare.dropped_rows import gather_dropped
 from embedkit.prepare.parts import Part, token_counts
@@ -56,7 +57,7 @@ def bench() -> Iterator[Figure]:
 
 
 def _read_part(run: RunFolder, manifest: PartManifest) -> Part:
-    data = checked_bytes(run.part_data(manifest.part), manifest.extracted)
+    data = read_checked(run.part_data(manifest.part), manifest.extracted)
     return Part(manifest, token_counts(data, ["combined"]), gather_dropped([]))
 
 

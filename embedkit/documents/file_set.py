@@ -13,14 +13,7 @@ from typing import BinaryIO, Self
 from embedkit.documents.read_back import drop_cached
 from embedkit.documents.schema import FileRecord
 from embedkit.errors import EmbedkitError
-from embedkit.storage import (
-    atomic_write,
-    fsync_file,
-    fsync_folder,
-    remove_temporaries,
-    rename_over,
-    sha256_file,
-)
+from embedkit.storage import atomic_write, fsync_file, fsync_folder, remove_temporaries, rename_over, sha256_file
 
 SPARE_FILES = 100
 """File descriptors to leave for the rest of the process."""

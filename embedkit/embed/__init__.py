@@ -23,7 +23,14 @@ from embedkit.embed.journal import (
 )
 from embedkit.embed.matrix_check import MatrixCheck, matrix_problem
 from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
-from embedkit.embed.shard_state import DIFFERENT_ENGINE, NOT_FINISHED, ShardStates, files_problem, rejected_shards
+from embedkit.embed.shard_state import (
+    DIFFERENT_ENGINE,
+    NOT_FINISHED,
+    OTHER_PLAN,
+    ShardStates,
+    files_problem,
+    rejected_shards,
+)
 from embedkit.embed.stage import embed_shards
 from embedkit.embed.stop_at_chunk import ChunkStatus, StopAtChunk, StoppedAtChunk, request_stop
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
@@ -33,6 +40,7 @@ __all__ = [
     "JOURNAL",
     "MATRIX",
     "NOT_FINISHED",
+    "OTHER_PLAN",
     "PARTIAL",
     "QUIET_SECONDS",
     "START_SECONDS",

@@ -65,9 +65,10 @@ def _read_part(path: Path, record: FileRecord, low: int, high: int, columns: lis
 
 @lru_cache(maxsize=2)
 def _open_part(path: Path, record: FileRecord) -> pq.ParquetFile:
-    """Read a whole part and compare its sha256 with the plan's. The rows are taken from these bytes, in memory.
+    """Open a part from memory, after its sha256 was compared with the plan's.
 
-    Token counts alone would not show a damaged text. A part has at most 128 MiB of text, or one row, compressed.
+    Token counts alone would not show a damaged text, and the file may change between two reads. Ids are read in order,
+    so two parts in memory are enough.
     """
     try:
         data = read_checked(path, record)

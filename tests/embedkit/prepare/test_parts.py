@@ -8,7 +8,7 @@ import pytest
 
 import embedkit.prepare.parts
 from embedkit.data import read_rows
-from embedkit.documents import read_checked
+from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import DataIndex, PartManifest, RunConfig
 from embedkit.errors import EmbedkitError
