@@ -27,6 +27,7 @@ from embedkit.storage.lock import (
     run_lock,
 )
 from embedkit.storage.mounts import mount_of
+from embedkit.storage.named_errors import names_file
 from embedkit.storage.processes import (
     exit_with_parent,
     exit_with_process,
@@ -54,6 +55,7 @@ __all__ = [
     "kill_descendants",
     "match_umask",
     "mount_of",
+    "names_file",
     "new_private_folder",
     "pid_namespace",
     "private_folder",

@@ -9,7 +9,7 @@ from embedkit.check.verify.merged import check_merged
 from embedkit.check.verify.parts import check_parts, check_rows
 from embedkit.check.verify.reembed import reembed_rows
 from embedkit.check.verify.shards import check_agreement, check_rejected, check_shard, finished_shards, request_shards
-from embedkit.documents import Plan, ReadBack, Request, RunConfig, ShardManifest, Success, read
+from embedkit.documents import NewerFormat, Plan, ReadBack, Request, RunConfig, ShardManifest, Success, read
 from embedkit.errors import EmbedkitError
 from embedkit.merge import request_merged, request_parts
 from embedkit.prepare import read_plan
@@ -49,7 +49,9 @@ class _Verifier:
     def check(self, rows_to_reembed: int) -> None:
         """Do all checks that the run is ready for."""
         run, findings = self._run, self.findings
-        config = read(run.config, RunConfig)
+        config = self._read_config()
+        if config is None:
+            return
         self._check_order()
         if run.plan.exists():
             self._plan = findings.attempt(run.plan, lambda: read_plan(run, config))
@@ -78,6 +80,17 @@ class _Verifier:
             findings.attempt(run.success, partial(check_merged, *arguments))
         if rows_to_reembed:
             reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
+
+    def _read_config(self) -> RunConfig | None:
+        """The configuration; None if it is damaged, which no command can repair."""
+        try:
+            return read(self._run.config, RunConfig)
+        except NewerFormat:
+            raise
+        except EmbedkitError as error:
+            fix = f"put {self._run.config} back from a copy: it is the request, and no command can make it again"
+            self.findings.add(self._run.config, str(error), fix=fix)
+            return None
 
     def _check_order(self) -> None:
         """Check that no earlier document is missing: where a later one exists, that is a loss."""
