@@ -202,6 +202,14 @@ def program() -> str:
     return os.environ.get("EMBEDKIT_PROGRAM", "embedkit")
 
 
+def require_utf8(option: str, path: Path) -> None:
+    """Raise UsageError if a path is not UTF-8, since documents record it as text."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{option} {str(path)!a}: the path is not UTF-8; rename it, or type a link to it") from None
+
+
 def find_run(run: str, output_dir: Path, is_typed: bool = False) -> RunFolder:
     """Find a run by its path, or by its name in output_dir.
 

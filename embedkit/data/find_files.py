@@ -3,7 +3,7 @@
 import glob
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,36 +11,36 @@ from pathlib import Path
 from embedkit.data.dataset import SUFFIXES
 from embedkit.data.hub_id import explain_no_path
 from embedkit.errors import UsageError
+from embedkit.run import require_utf8
 
 log = logging.getLogger(__name__)
 
 NO_DATA = "no Parquet or JSONL file there"
 HIDDEN = (".", "_")
 """Other programs keep their own files under names that begin so: .ipynb_checkpoints, _SUCCESS, _delta_log."""
+LOST_AND_FOUND = "lost+found"
+"""In the top folder of a file system; only root may list it."""
 
 
 @dataclass
 class _Ignored:
-    """Files below a folder that are not read, relative to it.
+    """What is not read below a folder (relative to it), or of what a pattern matches.
 
-    hidden: below a name that begins with HIDDEN. foreign: in a different format. links: links to folders.
+    hidden: names that begin with HIDDEN. foreign: files in a different format. folders: links to folders, and folders
+    that a pattern matches as if they were files.
     """
 
     hidden: list[Path] = field(default_factory=list)
     foreign: list[Path] = field(default_factory=list)
-    links: list[Path] = field(default_factory=list)
+    folders: list[Path] = field(default_factory=list)
 
     def __str__(self) -> str:
         kinds = (
-            (self.hidden, "file", "skipped, since a name that begins with . or _ is not data"),
-            (self.foreign, "file", "not read, since neither Parquet nor JSONL"),
-            (self.links, "link to a folder", "not followed"),
+            (self.hidden, "skipped: names that begin with . or _ are not data"),
+            (self.foreign, "not read: files that are neither Parquet nor JSONL"),
+            (self.folders, "not read: links to folders, and folders that a pattern matches"),
         )
-        return "; ".join(
-            f"{len(paths):,} {_plural(what, len(paths))} {why} (the first: {paths[0]})"
-            for paths, what, why in kinds
-            if paths
-        )
+        return "; ".join(f"{len(paths):,} {why} (the first: {min(paths)})" for paths, why in kinds if paths)
 
 
 def find_files(datasets: Sequence[str | Path]) -> list[Path]:
@@ -75,6 +75,7 @@ def find_files(datasets: Sequence[str | Path]) -> list[Path]:
         for match in matches:
             if match.suffix not in SUFFIXES:
                 raise UsageError(f"--dataset {match}: only {' and '.join(SUFFIXES)} files are read")
+            require_utf8("--dataset", match.absolute())
         if notice:
             log.warning("--dataset %s: %s", dataset, notice)
         found += [match.absolute() for match in matches]
@@ -83,31 +84,24 @@ def find_files(datasets: Sequence[str | Path]) -> list[Path]:
 
 
 def _in_folder(folder: Path, ignored: _Ignored) -> list[Path]:
-    """The data files below a folder."""
-    files = []
-    for path in sorted(_files_below(folder, ignored)):
-        name = path.relative_to(folder)
-        if any(part.startswith(HIDDEN) for part in name.parts):
-            ignored.hidden.append(name)
-        elif path.suffix in SUFFIXES:
-            files.append(path)
-        else:
-            ignored.foreign.append(name)
-    is_data = [path.suffix in SUFFIXES for path in ignored.hidden]
-    ignored.hidden.sort(key=dict(zip(ignored.hidden, is_data, strict=True)).__getitem__, reverse=True)
-    return files
-
-
-def _files_below(folder: Path, ignored: _Ignored) -> Iterator[Path]:
-    """All files below a folder. Raises OSError if a folder cannot be listed: rows would be missing."""
+    """The data files below a folder, sorted. Raises OSError if a folder cannot be listed: rows would be missing."""
 
     def fail(error: OSError) -> None:
         raise error
 
+    files = []
     for root, folders, names in os.walk(folder, onerror=fail):
-        links = [path for name in folders if (path := Path(root, name)).is_symlink()]
-        ignored.links += sorted(path.relative_to(folder) for path in links)
-        yield from (path for name in names if (path := Path(root, name)).is_file())
+        inside = Path(root)
+        hidden = {name for name in (*folders, *names) if name.startswith(HIDDEN) or name == LOST_AND_FOUND}
+        ignored.hidden += [(inside / name).relative_to(folder) for name in hidden]
+        folders[:] = [name for name in folders if name not in hidden]
+        ignored.folders += [path.relative_to(folder) for name in folders if (path := inside / name).is_symlink()]
+        for path in (inside / name for name in names if name not in hidden):
+            if path.suffix not in SUFFIXES:
+                ignored.foreign.append(path.relative_to(folder))
+            elif _is_whole(path):
+                files.append(path)
+    return sorted(files)
 
 
 def _matching(pattern: str, ignored: _Ignored) -> list[Path]:
@@ -115,12 +109,21 @@ def _matching(pattern: str, ignored: _Ignored) -> list[Path]:
     written = [part for part in Path(pattern).parts if part.startswith(HIDDEN)]
     files: list[Path] = []
     for path in map(Path, sorted(glob.glob(pattern, recursive=True))):  # noqa: PTH207
-        if not path.is_file():
-            continue
         hidden = [part for part in path.parts if part.startswith(HIDDEN)]
-        is_written = all(any(fnmatchcase(part, typed) for typed in written) for part in hidden)
-        (files if is_written else ignored.hidden).append(path)
+        if not all(any(fnmatchcase(part, typed) for typed in written) for part in hidden):
+            ignored.hidden.append(path)
+        elif path.is_dir():
+            ignored.folders += [path] if path.suffix in SUFFIXES else []
+        elif _is_whole(path):
+            files.append(path)
     return files
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a name is a file. Raises UsageError if it is a link that leads nowhere: its rows would be missing."""
+    if path.is_symlink() and not path.exists():
+        raise UsageError(f"--dataset {path}: a link to {path.readlink()}, which does not exist")
+    return path.is_file()
 
 
 def _check_no_file_twice(paths: Sequence[Path]) -> None:
@@ -132,7 +135,3 @@ def _check_no_file_twice(paths: Sequence[Path]) -> None:
     if len(set(real)) != len(real):
         twice = next(path for path in paths if real.count(os.path.normpath(path)) > 1)
         raise UsageError(f"--dataset names {twice} twice; its rows would count twice")
-
-
-def _plural(what: str, count: int) -> str:
-    return what if count == 1 else what.replace("file", "files").replace("link", "links")

@@ -7,6 +7,7 @@ from embedkit.data.find_files import find_files
 from embedkit.data.hub import DataSource, fetch_dataset, fetch_model
 from embedkit.data.hub_id import explain_no_path, hub_id
 from embedkit.errors import UsageError
+from embedkit.run import require_utf8
 
 
 def find_dataset(
@@ -56,4 +57,5 @@ def find_model(name: str, revision: str | None) -> tuple[Path, str | None, str |
         raise UsageError(f"--model {name}: a file; name the folder with all of the model's files")
     if revision is not None:
         raise UsageError("--model-revision is for models of the Hub; a local folder has none")
+    require_utf8("--model", folder.resolve())
     return folder, None, None

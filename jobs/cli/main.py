@@ -52,7 +52,8 @@ SECTIONS = {
 def cli() -> None:
     """One checked embedding for every row of a chat data set.
 
-    RUN is the name of a run or the path of its folder.
+    RUN is the name of a run or the path of its folder. A name that is a run both
+    here and in --output-dir is refused: type one of the paths.
 
     \b
     Exit codes:

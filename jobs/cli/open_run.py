@@ -14,7 +14,7 @@ from embedkit.data import SCHEME, hub_id, require_fetched
 from embedkit.documents import RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
-from embedkit.run import RunFolder, find_run
+from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
@@ -79,7 +79,9 @@ def locate_run(options: RequestOptions) -> RunFolder:
     """Find the run to resume by name or path, or name the folder of a new one."""
     if options.resume and options.run_name and not options.dataset:
         return find_run(options.run_name, options.output_dir, "output_dir" in options.typed)
-    return RunFolder((options.output_dir / _run_name(options)).resolve())
+    run = RunFolder((options.output_dir / _run_name(options)).resolve())
+    require_utf8("--output-dir", run.path)
+    return run
 
 
 def _run_name(options: RequestOptions) -> str:

@@ -4,6 +4,7 @@ import ast
 import shlex
 import shutil
 import string
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +123,32 @@ def test_a_nasty_path_beside_one_that_it_matches(tokenizer_only: Path, tmp_path:
         assert typed(command, run.path)
     printed = ["run", "--resume", "--run-name", NASTY, "--output-dir", str(output)]
     assert shlex.split(run.resume_command)[1:] == printed
-    assert "rows chosen" in typed(*printed)
+
+
+@pytest.mark.parametrize(
+    ("target", "before", "variable"),
+    [
+        ("status", "status", "RUN"),
+        ("report", "report", "RUN"),
+        ("analyze", "analyze", "RUN"),
+        ("rerun-failed", "rerun", "RUN"),
+        ("rerun-failed", "--profile", "PROFILE"),
+        ("submit-full", "--run-name", "RUN"),
+        ("submit-full", "--dataset", "DATASET"),
+        ("plan-full", "--model", "MODEL"),
+        ("submit-full", "--venv", "VENV"),
+        ("check-profile", "check", "PROFILE"),
+        ("fetch", "--dataset", "DATASET"),
+        ("run", "--run-name", "RUN"),
+    ],
+)
+def test_make_passes_every_name_on_as_it_was_typed(target: str, before: str, variable: str) -> None:
+    typed = {name: f"{name} $HOME $(shell id) {NASTY} \\" for name in ("RUN", "PROFILE", "DATASET", "MODEL", "VENV")}
+    values = [f"{name}={value}" for name, value in typed.items()]
+    shown = subprocess.run(["make", "-n", target, *values], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    commands = [line for line in shown.replace("\\\n", " ").splitlines() if f" {before} " in line]
+    words = shlex.split(commands[0], comments=False)
+    assert words[words.index(before) + 1] == typed[variable]
 
 
 names = (

@@ -1,15 +1,20 @@
 """Files of a data set: names that other programs hide, patterns, paths that do not exist."""
 
 import logging
+import os
+import shutil
 import string
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.data.find_files import find_files
+from embedkit.data.find_inputs import find_model
 from embedkit.errors import UsageError
+from jobs.cli.main import cli
 
 STRAY = [
     ".ipynb_checkpoints/a-checkpoint.parquet",
@@ -38,9 +43,9 @@ def test_hidden_names_in_a_folder_are_skipped_with_notice(tmp_path: Path, caplog
     with caplog.at_level(logging.WARNING):
         assert names(tmp_path / "_here", str(tmp_path / "_here")) == ["a.parquet", "sub/c.jsonl"]
     assert caplog.messages == [
-        f"--dataset {tmp_path}/_here: 6 files skipped, since a name that begins with . or _ is not data (the first: "
-        "._a.parquet); 2 files not read, since neither Parquet nor JSONL (the first: README.md); 1 link to a folder "
-        "not followed (the first: linked)"
+        f"--dataset {tmp_path}/_here: 6 skipped: names that begin with . or _ are not data (the first: ._a.parquet); 2 "
+        "not read: files that are neither Parquet nor JSONL (the first: README.md); 1 not read: links to folders, and "
+        "folders that a pattern matches (the first: linked)"
     ]
     typed = tmp_path / "_here" / "._a.parquet"
     assert find_files([str(typed)]) == [typed]
@@ -48,14 +53,14 @@ def test_hidden_names_in_a_folder_are_skipped_with_notice(tmp_path: Path, caplog
 
 def test_a_folder_with_nothing_but_hidden_names_is_refused(tmp_path: Path) -> None:
     made(tmp_path / "d", *STRAY)
-    with pytest.raises(UsageError, match="d: no Parquet or JSONL file there; 6 files skipped, since a name"):
+    with pytest.raises(UsageError, match="d: no Parquet or JSONL file there; 6 skipped: names that begin"):
         find_files([str(tmp_path / "d")])
 
 
 def test_a_wildcard_matches_no_hidden_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     made(tmp_path, "a.parquet", "sub/c.parquet", *STRAY)
     assert names(tmp_path, f"{tmp_path}/**/*.parquet") == ["a.parquet", "sub/c.parquet"]
-    assert "2 files skipped" in caplog.text
+    assert "2 skipped" in caplog.text
     assert names(tmp_path, f"{tmp_path}/_delta*/*.parquet") == ["_delta_log/00000.checkpoint.parquet"]
     assert names(tmp_path, f"{tmp_path}/.[i]*/*.parquet") == [".ipynb_checkpoints/a-checkpoint.parquet"]
 
@@ -69,11 +74,24 @@ def test_a_file_of_that_very_name_wins_over_the_pattern(tmp_path: Path) -> None:
         find_files([tmp_path / "d[1].parquet"])  # as a run has recorded it
 
 
+def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
+    made(tmp_path, "a.parquet")
+    (tmp_path / "b.parquet").symlink_to(tmp_path / "gone.parquet")
+    for dataset in (tmp_path, f"{tmp_path}/*.parquet", tmp_path / "b.parquet"):
+        with pytest.raises(UsageError, match=r"b\.parquet.* a link to .*gone\.parquet, which does not exist"):
+            find_files([str(dataset)])
+
+
+def test_a_folder_that_a_pattern_matches_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made(tmp_path, "a.parquet", "spark.parquet/part-0.parquet")
+    assert names(tmp_path, f"{tmp_path}/*.parquet") == ["a.parquet"]
+    assert "1 not read: links to folders, and folders" in caplog.text
+    assert names(tmp_path, str(tmp_path)) == ["a.parquet", "spark.parquet/part-0.parquet"]
+
+
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may list every folder, so the refusal is made."""
-    made(tmp_path, "a.parquet", "closed/b.parquet")
-    import os
-
+    made(tmp_path, "a.parquet", "closed/b.parquet", "lost+found/closed/x")
     scan = os.scandir
 
     def refused(path: str) -> object:
@@ -84,6 +102,17 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "scandir", refused)
     with pytest.raises(PermissionError, match="closed"):
         find_files([str(tmp_path)])
+
+
+def test_a_path_that_is_not_utf8_is_refused(tokenizer_only: Path, tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    data = made(folder, "a.parquet") / "a.parquet"
+    shutil.copytree(tokenizer_only, folder / "model")
+    for call in (lambda: find_files([str(data)]), lambda: find_model(str(folder / "model"), None)):
+        with pytest.raises(UsageError, match=r"\\udcff.*: the path is not UTF-8; rename it"):
+            call()
+    options = ["--dataset", "x", "--model", "y", "--run-name", "run", "--output-dir", str(folder)]
+    assert "the path is not UTF-8" in str(CliRunner().invoke(cli, ["run", *options]).exception)
 
 
 @given(

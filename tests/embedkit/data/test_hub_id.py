@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from embedkit.data import find_inputs
 from embedkit.data.find_inputs import find_dataset, find_model
 from embedkit.data.hub_id import hub_id
 from embedkit.errors import UsageError
-from tests.conftest import embedkit
+from jobs.cli.main import cli
 
 
 @pytest.fixture(autouse=True)
@@ -91,11 +93,11 @@ def test_a_path_that_does_not_exist_names_the_nearest(name: str, what: str) -> N
         find_model(name, None)
 
 
-def test_a_mistyped_path_asks_nothing_of_the_hub(here: Path, tokenizer_only: Path) -> None:
-    closed = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(here / "hf")}
-    request = ["--engine", "hash", "--output-dir", here / "output"]
-    done = embedkit("run", *request, "--dataset", "lab/chats.parquet", "--model", tokenizer_only, check=False, **closed)
-    assert done.returncode == 2
-    assert "lab does not exist" in done.stderr
+def test_a_mistyped_path_asks_nothing_of_the_hub(
+    here: Path, tokenizer_only: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find_inputs, "fetch_dataset", lambda *_: pytest.fail("asked the Hub"))
+    request = ["--engine", "hash", "--max-length", "9", "--output-dir", "output", "--model", str(tokenizer_only)]
+    done = CliRunner().invoke(cli, ["run", *request, "--dataset", "lab/chats.parquet"])
+    assert "lab does not exist" in str(done.exception)
     assert not (here / "output").exists()
-    assert not (here / "hf").exists()
