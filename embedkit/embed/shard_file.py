@@ -41,7 +41,8 @@ from embedkit.documents import (
 from embedkit.embed.canary import canary_distance, canary_tolerance
 from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, Journal, journals, matrix_path
 from embedkit.embed.matrix_check import differing_chunks, has_right_header, matrix_borders
-from embedkit.storage import durable_rename, fsync_folder
+from embedkit.errors import AttemptReplaced
+from embedkit.storage import durable_rename, fsync_folder, names_file
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +74,12 @@ class ShardFile:
         self._sha256: dict[View, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._matrices = {view: self._partial(view).open("xb") for view in views}
-        for matrix in self._matrices.values():
-            matrix.write(header)
-            matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
-        self._journal = (folder / f"{attempt}{JOURNAL}").open("xb")
+        for view, matrix in self._matrices.items():
+            with names_file(self._partial(view)):
+                matrix.write(header)
+                matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
+        self._journal_path = folder / f"{attempt}{JOURNAL}"
+        self._journal = self._journal_path.open("xb")
         self._header = JournalHeader(
             format=FORMAT,
             shard=shard,
@@ -96,8 +99,10 @@ class ShardFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (*self._matrices.values(), self._journal):
-            file.close()
+        paths = [*map(self._partial, self._matrices), self._journal_path]
+        for path, file in zip(paths, (*self._matrices.values(), self._journal), strict=True):
+            with names_file(path):
+                file.close()
 
     def adopt(self, gives_same_vectors: Callable[[Chunk, dict[View, bytes]], bool]) -> None:
         """Copy the durable chunks of earlier attempts that fit this plan, engine record and canary.
@@ -107,6 +112,7 @@ class ShardFile:
 
         Then the files of attempts that are not needed any more are removed, so that a shard that is stopped again and
         again does not fill the disk. The newest attempt's files stay: it may still run, on a node that seemed dead.
+        Finished matrices stay too, with their journal: their attempt may be about to publish its manifest.
         """
         wanted = set(pairwise(self._plan_shard.chunks))
         others = [journal for journal in journals(self._folder) if journal.header.attempt != self._attempt]
@@ -130,7 +136,7 @@ class ShardFile:
         self.adopted = len(self.chunks)
         # 5. Remove the files of these attempts, except the newest one's.
         for journal in [journal for journal in removable if journal is not others[-1]]:
-            self._remove(journal.header.attempt)
+            self._remove_unfinished(journal.header.attempt)
 
     def _same_engine(self, header: JournalHeader) -> bool:
         """Whether an earlier attempt ran on this attempt's engine and got the same canary."""
@@ -163,7 +169,9 @@ class ShardFile:
 
     def discard(self) -> None:
         """Remove the files of this attempt: its vectors cannot be trusted."""
-        self._remove(self._attempt)
+        for path in sorted(self._folder.iterdir()):
+            if path.name.startswith(f"{self._attempt}."):
+                path.unlink(missing_ok=True)
 
     def append(self, chunk: Chunk, vectors: Mapping[View, npt.NDArray[np.float32]]) -> None:
         """Make a chunk durable: its bytes first, then the journal line with their sha256."""
@@ -175,6 +183,7 @@ class ShardFile:
         A damaged chunk does not count any more and must be appended again. A header or journal is written again here.
         Returns what was damaged, with file and ids; `finish` may follow once nothing is.
         """
+        self._require_names()
         damaged: list[str] = []
         chunks = [self.chunks[start] for start in self._plan_shard.chunks[:-1]]
         rows = self._plan_shard.stop - self._plan_shard.start
@@ -186,11 +195,12 @@ class ShardFile:
             digests = digests_in_pieces(path, borders)
             if not has_right_header(rows, self._dim, digests) or path.stat().st_size != borders[-1]:
                 damaged.append(f"{path}: its header or size was damaged after it was written")
-                matrix.seek(0)
-                matrix.write(self._matrix_header)
-                matrix.truncate(borders[-1])
-                matrix.flush()
-                os.fsync(matrix.fileno())
+                with names_file(path):
+                    matrix.seek(0)
+                    matrix.write(self._matrix_header)
+                    matrix.truncate(borders[-1])
+                    matrix.flush()
+                    os.fsync(matrix.fileno())
             for chunk in differing_chunks(chunks, view, digests):
                 damaged.append(f"{path}: ids {chunk.start} to {chunk.stop - 1} were damaged after they were written")
                 self.chunks.pop(chunk.start, None)
@@ -199,16 +209,17 @@ class ShardFile:
 
     def _read_journal_back(self) -> list[str]:
         """Compare the journal with the lines written to it. Write it again if it differs, and say so."""
-        path = self._folder / f"{self._attempt}{JOURNAL}"
+        path = self._journal_path
         drop_cached(path)
         lines = b"".join(self._lines)
         if path.read_bytes() == lines:
             return []
-        self._journal.seek(0)
-        self._journal.write(lines)
-        self._journal.truncate()
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        with names_file(path):
+            self._journal.seek(0)
+            self._journal.write(lines)
+            self._journal.truncate()
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
         return [f"{path}: its bytes were damaged after they were written"]
 
     def finish(self) -> dict[View, FileRecord]:
@@ -258,22 +269,40 @@ class ShardFile:
 
     def _write(self, chunk: Chunk, data: Mapping[View, bytes]) -> None:
         for view, matrix in self._matrices.items():
-            matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
-            matrix.write(data[view])
-            matrix.flush()
-            os.fsync(matrix.fileno())
+            with names_file(self._partial(view)):
+                matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
+                matrix.write(data[view])
+                matrix.flush()
+                os.fsync(matrix.fileno())
+        self._require_names()
         self._append_line(encode_line(chunk))
         self.chunks[chunk.start] = chunk
 
-    def _remove(self, attempt: str) -> None:
-        for path in sorted(self._folder.glob(f"{attempt}.*")):
-            path.unlink(missing_ok=True)
+    def _remove_unfinished(self, attempt: str) -> None:
+        """Remove the unfinished matrices of another attempt, then its journal, unless it has finished a matrix.
+
+        Without one of its unfinished matrices it cannot finish any more. It notices at its next chunk.
+        """
+        for view in self._matrices:
+            (self._folder / f"{attempt}.{view}{PARTIAL}").unlink(missing_ok=True)
+        if not any((self._folder / f"{attempt}.{view}{MATRIX}").exists() for view in self._matrices):
+            (self._folder / f"{attempt}{JOURNAL}").unlink(missing_ok=True)
+
+    def _require_names(self) -> None:
+        """Raise AttemptReplaced if another attempt has removed a matrix of this one, which is still open here."""
+        for view, matrix in self._matrices.items():
+            if not os.fstat(matrix.fileno()).st_nlink:
+                raise AttemptReplaced(
+                    f"{self._partial(view)}: another attempt at shard {self._header.shard} took over the chunks of "
+                    "this one and removed this file. This attempt ends"
+                )
 
     def _append_line(self, line: bytes) -> None:
         self._lines.append(line)
-        self._journal.write(line)
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        with names_file(self._journal_path):
+            self._journal.write(line)
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
 
     def _bytes(self, start: int, stop: int) -> int:
         return (stop - start) * self._dim * ITEM_BYTES

@@ -133,7 +133,7 @@ class ShardTask:
             files = shard_file.finish()
             self._clock.lap("write")
             manifest = self._manifest(shard_file, files, canary, plan_sha256)
-        publish_manifest(self._run.shard_manifest(self._shard), manifest)
+        publish_manifest(self._run, self._plan, manifest)
         log.info("shard %d is finished: %.0f tokens a second", self._shard, manifest.tokens_per_second)
 
     def _heartbeat(self, doing: str) -> None:

@@ -35,7 +35,7 @@ from embedkit.merge.rows import merge_rows
 from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
-from embedkit.storage import remove_temporaries, require_held, run_lock, wait_for_files
+from embedkit.storage import holder_of, remove_temporaries, require_held, run_lock, wait_for_files
 from embedkit.versions import versions
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,9 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     config = read(run.config, RunConfig)
     wait_for_files([run.plan])
     plan = read_plan(run, config)
-    wait_for_files([run.shard_manifest(shard) for shard in range(len(plan.shards))])
+    queue = holder_of(run.run_lock)  # of `embedkit run`, which has looked at every shard on this host
+    seconds = 0.0 if queue is not None and queue.is_here else None
+    wait_for_files([run.shard_manifest(shard) for shard in range(len(plan.shards))], seconds)
     manifests, problems = ShardStates(run, plan, rejected={}).read_all("manifest")  # this merge decides anew
     if problems:
         raise shards_error(run, problems, len(plan.shards))

@@ -1,5 +1,6 @@
 """The command line: the group of all commands, the messages of its errors, and its entry point."""
 
+import io
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ from embedkit.errors import EmbedkitError, Interrupted
 from embedkit.job import enter_job
 from jobs.cli.lazy_group import LazyCommand, LazyGroup
 from jobs.os_errors import describe_os_error
-from jobs.output import escape_unprintable, print_error
+from jobs.output import escape_unprintable, log_to_stderr, print_error, print_note, print_traceback
 from jobs.slurm_environment import job_of_this_process
 
 SECTIONS = {
@@ -51,7 +52,8 @@ SECTIONS = {
 def cli() -> None:
     """One checked embedding for every row of a chat data set.
 
-    RUN is the name of a run or the path of its folder.
+    RUN is the name of a run or the path of its folder. A name that is a run both
+    here and in --output-dir is refused: type one of the paths.
 
     \b
     Exit codes:
@@ -67,13 +69,16 @@ def main() -> None:
     """Entry point of the console script."""
     _restart_in_utf8()
     escape_unprintable()
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    sys.excepthook = print_traceback
+    log_to_stderr(logging.WARNING, "%(levelname)s %(message)s")
     os.environ["EMBEDKIT_PROGRAM"] = _program()
     enter_job(job_of_this_process())
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        print_note(shown.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         print_error("interrupted")

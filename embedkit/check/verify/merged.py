@@ -1,6 +1,5 @@
 """verify's checks of the merged files, against `_SUCCESS.json`, the shards and the parts."""
 
-import shlex
 from collections.abc import Sequence
 from functools import partial
 
@@ -9,6 +8,7 @@ from embedkit.documents import Plan, ReadBack, Request, ShardManifest, Success, 
 from embedkit.embed import matrix_problem
 from embedkit.merge import merged_problems
 from embedkit.run import RunFolder
+from embedkit.terminal import quote
 
 
 def check_merged(
@@ -57,4 +57,4 @@ def _check_strays(run: RunFolder, success: Success, findings: Findings) -> None:
     for path in sorted({*beside, *(path for path in run.by_source.rglob("*") if path.is_file())} - named - own):
         if not path.name.startswith("."):
             what = "_SUCCESS.json does not name this file, which a reader may take for data"
-            findings.add(path, what, fix=f"rm {shlex.quote(str(path))}")
+            findings.add(path, what, fix=f"rm {quote(str(path))}")

@@ -1,15 +1,15 @@
 """verify's checks of prepare's output: the parts, the dropped rows and the plan's counts."""
 
-import shlex
 from functools import partial
 
 import numpy as np
 import polars as pl
 
 from embedkit.check.verify.findings import Findings
-from embedkit.check.verify.plan import check_part_manifest, check_plan, made_again, tokens_of
+from embedkit.check.verify.plan import check_part_manifest, check_plan, tokens_of
 from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, Request, digest, read
 from embedkit.run import RunFolder
+from embedkit.terminal import quote
 
 
 class PreparedFiles:
@@ -31,18 +31,18 @@ class PreparedFiles:
         if run.data_index.exists():
             self._index = findings.attempt(run.data_index, lambda: read(run.data_index, DataIndex))
         if self._index is not None and self._index.request_sha256 != digest(self._request):
-            findings.add(run.data_index, "was made for a different request", fix=made_again(run, run.data_index))
+            findings.add(run.data_index, "was made for a different request", fix=findings.made_again(run.data_index))
         known = len(self._index.part_borders) - 1 if self._index else 0
         for part in range(len(plan.parts) if plan else known):
             path = run.part_manifest(part)
             if path.exists() or plan is not None:
-                findings.attempt(path, partial(self._check_part, part))
+                findings.attempt(path, partial(self._check_part, part), fix=findings.repair_parts)
         if plan is not None:
             named = {part.file.name for part in plan.parts}
             for file in sorted(run.extracted.iterdir()):
                 if file.name not in named:
                     what = "no manifest names this file; it breaks reading the folder as one table"
-                    findings.add(file, what, fix=f"rm {shlex.quote(str(file))}")
+                    findings.add(file, what, fix=f"rm {quote(str(file))}")
 
     def _check_part(self, part: int) -> None:
         run, plan, findings = self._run, self._plan, self._findings
@@ -53,9 +53,9 @@ class PreparedFiles:
                 return
         manifest = read(run.part_manifest(part), PartManifest)
         if self._index is not None and manifest.index_sha256 != digest(self._index):
-            findings.add(run.part_manifest(part), "belongs to another run")
+            findings.add(run.part_manifest(part), "belongs to another run", fix=findings.repair_parts)
         if plan is not None and manifest.extracted != plan.parts[part].file:
-            findings.add(run.part_manifest(part), "names a different file than the plan")
+            findings.add(run.part_manifest(part), "names a different file than the plan", fix=findings.repair_parts)
         if plan is None:
             findings.check_file(data, manifest.extracted)
         if manifest.dropped_rows is None or findings.check_file(run.part_dropped(part), manifest.dropped_rows):
@@ -83,9 +83,9 @@ class PreparedFiles:
             findings.add(run.dropped, "names rows that were kept")
         if (len(rows), len(rows) + dropped.height) != (plan.rows_kept, plan.rows_chosen):
             what = f"its counts differ from the files: {len(rows)} rows kept, {dropped.height} dropped"
-            findings.add(run.plan, what, fix=made_again(run, run.plan))
+            findings.add(run.plan, what, fix=findings.made_again(run.plan))
         tokens = [tokens_of(table, self._request) for table in kept]
         if sum(int(of_part.sum()) for of_part in tokens) != plan.tokens:
             what = "the rows' token counts do not add up to the plan's"
-            findings.add(run.plan, what, fix=made_again(run, run.plan))
+            findings.add(run.plan, what, fix=findings.made_again(run.plan))
         check_plan(run, self._request, plan, self._index, tokens, dropped, findings)

@@ -1,9 +1,7 @@
 """verify's checks of what the documents of prepare say, against the files that they describe."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +13,7 @@ from embedkit.documents import DataIndex, PartManifest, Plan, Preflight, Rejecte
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import count_column, count_reasons
 from embedkit.run import RunFolder
+from embedkit.terminal import quote
 
 Counts = npt.NDArray[np.int64]
 
@@ -33,7 +32,7 @@ def check_plan(
     kept: tokens over all views of each row of each part. dropped: dropped_rows.parquet.
     """
     for what in _plan_problems(request, plan, index, kept, dropped):
-        findings.add(run.plan, what, fix=made_again(run, run.plan))
+        findings.add(run.plan, what, fix=findings.made_again(run.plan))
 
 
 def _plan_problems(
@@ -82,11 +81,11 @@ def check_part_manifest(
         wanted |= {"dropped": count_reasons(dropped)}
     for name, value in wanted.items():
         if getattr(manifest, name) != value:
-            findings.add(path, f"its {name} is not that of its files", fix=made_again(run, path))
+            findings.add(path, f"its {name} is not that of its files", fix=findings.part_made_again(path))
     if manifest.dropped_rows is not None and manifest.dropped_rows.name != run.part_dropped(part).name:
-        findings.add(path, "names a different file than its own", fix=made_again(run, path))
+        findings.add(path, "names a different file than its own", fix=findings.part_made_again(path))
     if manifest.stop - manifest.start != manifest.kept + sum(manifest.dropped.values()):
-        findings.add(path, "its kept and dropped rows are not all its rows", fix=made_again(run, path))
+        findings.add(path, "its kept and dropped rows are not all its rows", fix=findings.part_made_again(path))
 
 
 def tokens_of(table: pa.Table, request: Request) -> Counts:
@@ -105,14 +104,9 @@ def check_other_documents(run: RunFolder, request: Request, findings: Findings) 
         except (EmbedkitError, OSError) as error:
             problem = str(error)
         if problem:
-            findings.add(run.preflight, problem, fix=f"rm {shlex.quote(str(run.preflight))}")
+            findings.add(run.preflight, problem, fix=f"rm {quote(str(run.preflight))}")
     if run.rejected.exists():
         try:
             read(run.rejected, Rejected)
         except (EmbedkitError, OSError) as error:
-            findings.add(run.rejected, str(error), fix=f"rm {shlex.quote(str(run.rejected))}")
-
-
-def made_again(run: RunFolder, path: Path) -> str:
-    """How to make a document again that its stage would keep, because its files are sound."""
-    return f"rm {shlex.quote(str(path))} && {run.resume_command}"
+            findings.add(run.rejected, str(error), fix=f"rm {quote(str(run.rejected))}")

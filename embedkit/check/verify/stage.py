@@ -1,5 +1,6 @@
 """verify: the checks in order. Each adds its problems, and the next goes on."""
 
+import contextlib
 import secrets
 from functools import partial
 from itertools import chain
@@ -17,7 +18,18 @@ from embedkit.check.verify.shards import (
     finished_shards,
     request_shards,
 )
-from embedkit.documents import Plan, ReadBack, Request, RunConfig, ShardManifest, Success, read
+from embedkit.documents import (
+    DataIndex,
+    NewerFormat,
+    Plan,
+    ReadBack,
+    Request,
+    RunConfig,
+    ShardManifest,
+    Success,
+    digest,
+    read,
+)
 from embedkit.errors import EmbedkitError
 from embedkit.merge import request_merged, request_parts
 from embedkit.prepare import read_plan
@@ -57,7 +69,9 @@ class _Verifier:
     def check(self, rows_to_reembed: int) -> None:
         """Do all checks that the run is ready for."""
         run, findings = self._run, self.findings
-        config = read(run.config, RunConfig)
+        config = self._read_config()
+        if config is None or not self._check_request(config):
+            return
         self._check_order()
         if run.plan.exists():
             self._plan = findings.attempt(run.plan, lambda: read_plan(run, config))
@@ -89,6 +103,30 @@ class _Verifier:
             findings.attempt(run.success, partial(check_merged, *arguments))
         if rows_to_reembed:
             reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
+
+    def _read_config(self) -> RunConfig | None:
+        """The configuration; None if it is damaged, which no command can repair."""
+        try:
+            return read(self._run.config, RunConfig)
+        except NewerFormat:
+            raise
+        except EmbedkitError as error:
+            self.findings.add(self._run.config, str(error), fix=self.findings.restore_config)
+            return None
+
+    def _check_request(self, config: RunConfig) -> bool:
+        """Whether the request is the one that the run was prepared for. If not, nothing else can be compared."""
+        run = self._run
+        prepared_for = set()
+        with contextlib.suppress(EmbedkitError):
+            prepared_for.add(read(run.data_index, DataIndex).request_sha256)
+        with contextlib.suppress(EmbedkitError):
+            prepared_for.add(read(run.plan, Plan).request_sha256)
+        if len(prepared_for) == 1 and prepared_for != {digest(config.request)}:
+            what = f"{run.plan} and {run.data_index} were made for a different request"
+            self.findings.add(run.config, what, fix=self.findings.restore_config)
+            return False
+        return True
 
     def _check_order(self) -> None:
         """Check that no earlier document is missing: where a later one exists, that is a loss."""

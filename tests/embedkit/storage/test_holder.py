@@ -1,0 +1,170 @@
+"""A lock is taken only from a holder that has ended for certain: real processes, users, namespaces and host names."""
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from embedkit.errors import EmbedkitError
+from embedkit.storage import holder_of, process_host, refuse_if_held
+from embedkit.storage.holder import Holder
+from embedkit.storage.lock import run_lock
+from tests.conftest import ROOT
+
+WORK = """
+import sys
+from pathlib import Path
+from embedkit.errors import EmbedkitError
+from embedkit.storage import lock
+lock.PATIENCE_SECONDS = 0.1
+try:
+    with lock.run_lock(Path(sys.argv[1]), "testing"):
+        print("HOLDS", flush=True)
+        sys.stdin.read()
+        lock.require_held(Path(sys.argv[1]))
+        print("STILL", flush=True)
+except EmbedkitError as error:
+    print("REFUSED", error, flush=True)
+"""
+OWN_PIDS = ("unshare", "--pid", "--fork", "--mount-proc")
+OTHER_NAME = ("unshare", "--uts", "sh", "-c", 'hostname renamed && exec "$@"', "sh")
+HIDDEN = ("unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=2 proc /proc && exec "$@"', "sh")
+OTHER_BOOT = (
+    *("unshare", "--mount", "sh", "-c"),
+    'mount --bind "$BOOT" /proc/sys/kernel/random/boot_id && exec "$@"',
+    "sh",
+)
+
+
+def as_user(uid: int) -> tuple[str, ...]:
+    return ("setpriv", f"--reuid={uid}", "--regid=65000", "--clear-groups")
+
+
+@pytest.fixture
+def path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A lock in a folder that every user may write to and reach; pytest's own folders are private."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as boot:
+            boot.write("00000000-0000-0000-0000-000000000000\n")
+            boot.flush()
+            monkeypatch.setenv("BOOT", boot.name)
+            yield Path(name) / "x.lease"
+
+
+@pytest.fixture(autouse=True)
+def _needs_root() -> None:
+    if subprocess.run([*OWN_PIDS, "true"], capture_output=True).returncode:
+        pytest.skip("namespaces, users and mounts of these tests need root")
+
+
+def start(words: Sequence[str], path: Path) -> subprocess.Popen[str]:
+    """A process that takes the lock, and holds it until its standard input is closed."""
+    command = [*words, sys.executable, "-c", WORK, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@contextmanager
+def holder(words: Sequence[str], path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A living holder of the lock, which must keep it."""
+    with start(words, path) as process:
+        assert answer(process) == "HOLDS\n"
+        yield process
+        if process.poll() is None:
+            assert process.communicate("")[0] == "STILL\n"
+
+
+def second(words: Sequence[str], path: Path) -> str:
+    with start(words, path) as process:
+        return process.communicate("")[0]
+
+
+CASES = {
+    "in one namespace": ((), (), "Wait until it ends, or end it: kill"),
+    "in two PID namespaces": (OWN_PIDS, OWN_PIDS, "a different container (PID namespace) of this host"),
+    "in a PID namespace, from the host": (OWN_PIDS, (), "a different container (PID namespace) of this host"),
+    "of a different user, with hidepid=2": (
+        (*HIDDEN, *as_user(65001)),
+        (*HIDDEN, *as_user(65002)),
+        "/proc does not show whether that is the same process",
+    ),
+    "under a different host name": (OTHER_NAME, (), "Wait until it ends, or end it: kill"),
+    "of a different boot": ((), OTHER_BOOT, "restarted since, or it is a different host of the same name"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_lock_is_taken_from_a_living_holder(name: str, path: Path) -> None:
+    first, other, says = CASES[name]
+    with holder(first, path):
+        refused = second(other, path)
+    assert refused.startswith("REFUSED process "), refused
+    assert " is testing since 2" in refused
+    assert says in refused
+    if "kill" not in says:
+        assert refused.endswith(f"If it has ended, type: rm {shlex.quote(str(path))}\n")
+    assert list(path.parent.iterdir()) == []
+
+
+ENDED = {
+    "in one namespace": ((), (), True),
+    "of a different user, with hidepid=2": ((*HIDDEN, *as_user(65001)), (*HIDDEN, *as_user(65002)), True),
+    "under a different host name": (OTHER_NAME, (), True),
+    "in a different PID namespace": (OWN_PIDS, (), False),
+    "of a different boot": ((), OTHER_BOOT, False),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENDED)
+def test_a_lock_is_taken_only_from_a_known_end(name: str, path: Path) -> None:
+    first, other, is_known = ENDED[name]
+    with holder(first, path) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+        for pid in (*map(int, children), process.pid):
+            os.kill(pid, 9)
+        process.wait()
+    assert second(other, path).startswith("HOLDS" if is_known else "REFUSED")
+
+
+def test_pids_in_the_proc_of_another_namespace_are_not_used(path: Path) -> None:
+    """Without --mount-proc, /proc/2 is a thread of the kernel and not the process 2 of the namespace."""
+    two = f"""
+        {shlex.join([sys.executable, "-c", WORK, str(path)])} < /dev/zero & first=$!
+        until [ -e {path} ]; do sleep 0.05; done
+        {shlex.join([sys.executable, "-c", WORK, str(path)])} < /dev/null
+        kill -9 $first; wait $first
+        {shlex.join([sys.executable, "-c", WORK, str(path)])} < /dev/null
+    """
+    command = ["unshare", "--pid", "--fork", "sh", "-c", two]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["HOLDS", "REFUSED", "HOLDS", "STILL"], done
+    assert "/proc does not show whether that is the same process" in lines[1]
+
+
+def test_an_older_record_counts_as_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names neither boot nor namespace."""
+    monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.1)
+    path = tmp_path / "a lock.lease"
+    path.write_bytes(msgspec.json.encode({"host": process_host(), "pid": 2**22 + 1, "started": "b 1", "token": "t"}))
+    assert holder_of(path) == Holder(process_host(), 2**22 + 1, "b 1", "t")
+    with pytest.raises(EmbedkitError, match=r"an older embedkit made it\)\. If it has ended, type: rm '.*a lock"):
+        with run_lock(path, "testing"):
+            pass
+    path.write_bytes(b"{")
+    with pytest.raises(EmbedkitError, match=r"its lock cannot be read\. If no process is testing, type: rm"):
+        refuse_if_held(path, "testing")
