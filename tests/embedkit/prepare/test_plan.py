@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
 from embedkit.prepare.plan import chunk_borders, cut_shards, engine_settings, is_same_plan, read_plan, shard_borders
+from embedkit.prepare.stage import prepare
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, write_chats
 
@@ -112,7 +114,7 @@ def test_only_long_shards_are_compiled_on_a_gpu(tmp_path: Path, tiny_qwen: Path)
 
 
 @given(st.lists(st.integers(1, 40_000), min_size=3, max_size=60), st.integers(1, 9), st.integers(0, 2**32))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_costs_rounded_on_another_cpu_keep_the_plan(tokens: list[int], shards: int, seed: int) -> None:
     """np.log differs in the last digits between vector widths; here the costs do, at random."""
 
@@ -143,8 +145,6 @@ def test_a_plan_with_other_last_digits_is_the_runs(prepared_run: RunFolder) -> N
             continue
         write(run.plan, other)
         before = run.plan.read_bytes()
-        resume = ("prepare", "--resume", "--run-name", "run", "--output-dir", run.path.parent)
-        done = embedkit(*resume, check=False)
-        assert done.returncode == (name != "cost_seconds"), done.stderr
-        assert ("not the plan that this request and data give" in done.stderr) == (name != "cost_seconds")
+        with nullcontext() if name == "cost_seconds" else pytest.raises(EmbedkitError, match="not the plan that this"):
+            prepare(run, workers=1)
         assert run.plan.read_bytes() == before
