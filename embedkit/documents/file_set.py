@@ -13,7 +13,15 @@ from typing import BinaryIO, Self
 from embedkit.documents.read_back import drop_cached
 from embedkit.documents.schema import FileRecord
 from embedkit.errors import EmbedkitError
-from embedkit.storage import atomic_write, fsync_file, fsync_folder, remove_temporaries, rename_over, sha256_file
+from embedkit.storage import (
+    atomic_write,
+    fsync_file,
+    fsync_folder,
+    names_file,
+    remove_temporaries,
+    rename_over,
+    sha256_file,
+)
 
 SPARE_FILES = 100
 """File descriptors to leave for the rest of the process."""
@@ -54,8 +62,9 @@ class HashedFile:
         view = memoryview(data).cast("B")
         file = self._file or self.temporary.open("ab", buffering=0)
         written = 0
-        while written < len(view):
-            written += file.write(view[written:])
+        with names_file(self.path):
+            while written < len(view):
+                written += file.write(view[written:])
         self._sha256.update(view)
         self.bytes += written
         if self._keep_open:

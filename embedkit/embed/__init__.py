@@ -11,7 +11,16 @@ from embedkit.embed.canary import (
 )
 from embedkit.embed.checks import differing_rows
 from embedkit.embed.inputs import InputReader, inputs_digest
-from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
+from embedkit.embed.journal import (
+    JOURNAL,
+    MATRIX,
+    PARTIAL,
+    Journal,
+    durable_chunks,
+    has_matrices,
+    journals,
+    read_journal,
+)
 from embedkit.embed.matrix_check import MatrixCheck, matrix_problem
 from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
 from embedkit.embed.shard_state import (
@@ -38,6 +47,7 @@ __all__ = [
     "ChunkStatus",
     "EngineCheck",
     "InputReader",
+    "Journal",
     "MatrixCheck",
     "Reference",
     "ShardStates",

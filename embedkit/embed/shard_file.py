@@ -42,7 +42,7 @@ from embedkit.embed.canary import canary_distance, canary_tolerance
 from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, Journal, journals, matrix_path
 from embedkit.embed.matrix_check import differing_chunks, has_right_header, matrix_borders
 from embedkit.errors import AttemptReplaced
-from embedkit.storage import durable_rename, fsync_folder
+from embedkit.storage import durable_rename, fsync_folder, names_file
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,12 @@ class ShardFile:
         self._sha256: dict[View, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._matrices = {view: self._partial(view).open("xb") for view in views}
-        for matrix in self._matrices.values():
-            matrix.write(header)
-            matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
-        self._journal = (folder / f"{attempt}{JOURNAL}").open("xb")
+        for view, matrix in self._matrices.items():
+            with names_file(self._partial(view)):
+                matrix.write(header)
+                matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
+        self._journal_path = folder / f"{attempt}{JOURNAL}"
+        self._journal = self._journal_path.open("xb")
         self._header = JournalHeader(
             format=FORMAT,
             shard=shard,
@@ -97,8 +99,10 @@ class ShardFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (*self._matrices.values(), self._journal):
-            file.close()
+        paths = [*map(self._partial, self._matrices), self._journal_path]
+        for path, file in zip(paths, (*self._matrices.values(), self._journal), strict=True):
+            with names_file(path):
+                file.close()
 
     def adopt(self, gives_same_vectors: Callable[[Chunk, dict[View, bytes]], bool]) -> None:
         """Copy the durable chunks of earlier attempts that fit this plan, engine record and canary.
@@ -191,11 +195,12 @@ class ShardFile:
             digests = digests_in_pieces(path, borders)
             if not has_right_header(rows, self._dim, digests) or path.stat().st_size != borders[-1]:
                 damaged.append(f"{path}: its header or size was damaged after it was written")
-                matrix.seek(0)
-                matrix.write(self._matrix_header)
-                matrix.truncate(borders[-1])
-                matrix.flush()
-                os.fsync(matrix.fileno())
+                with names_file(path):
+                    matrix.seek(0)
+                    matrix.write(self._matrix_header)
+                    matrix.truncate(borders[-1])
+                    matrix.flush()
+                    os.fsync(matrix.fileno())
             for chunk in differing_chunks(chunks, view, digests):
                 damaged.append(f"{path}: ids {chunk.start} to {chunk.stop - 1} were damaged after they were written")
                 self.chunks.pop(chunk.start, None)
@@ -204,16 +209,17 @@ class ShardFile:
 
     def _read_journal_back(self) -> list[str]:
         """Compare the journal with the lines written to it. Write it again if it differs, and say so."""
-        path = self._folder / f"{self._attempt}{JOURNAL}"
+        path = self._journal_path
         drop_cached(path)
         lines = b"".join(self._lines)
         if path.read_bytes() == lines:
             return []
-        self._journal.seek(0)
-        self._journal.write(lines)
-        self._journal.truncate()
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        with names_file(path):
+            self._journal.seek(0)
+            self._journal.write(lines)
+            self._journal.truncate()
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
         return [f"{path}: its bytes were damaged after they were written"]
 
     def finish(self) -> dict[View, FileRecord]:
@@ -263,10 +269,11 @@ class ShardFile:
 
     def _write(self, chunk: Chunk, data: Mapping[View, bytes]) -> None:
         for view, matrix in self._matrices.items():
-            matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
-            matrix.write(data[view])
-            matrix.flush()
-            os.fsync(matrix.fileno())
+            with names_file(self._partial(view)):
+                matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
+                matrix.write(data[view])
+                matrix.flush()
+                os.fsync(matrix.fileno())
         self._require_names()
         self._append_line(encode_line(chunk))
         self.chunks[chunk.start] = chunk
@@ -292,9 +299,10 @@ class ShardFile:
 
     def _append_line(self, line: bytes) -> None:
         self._lines.append(line)
-        self._journal.write(line)
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        with names_file(self._journal_path):
+            self._journal.write(line)
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
 
     def _bytes(self, start: int, stop: int) -> int:
         return (stop - start) * self._dim * ITEM_BYTES

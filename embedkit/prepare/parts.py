@@ -224,7 +224,7 @@ class PartMaker:
 def token_counts(part_data: bytes | bytearray, views: Sequence[View]) -> npt.NDArray[np.int64]:
     """Token counts of a part's rows, one column per view, int64 (rows, views)."""
     columns = [count_column(view) for view in views]
-    table = pq.read_table(pa.BufferReader(part_data), columns=columns, use_threads=False)
+    table = pq.read_table(pa.py_buffer(part_data), columns=columns, use_threads=False)
     return np.stack([table[column].to_numpy() for column in columns], axis=1).astype(np.int64)
 
 

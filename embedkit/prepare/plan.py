@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from embedkit.documents import EngineSettings, Plan, PlanShard, Request, RunConfig, digest, read
+from embedkit.documents import EngineSettings, NewerFormat, Plan, PlanShard, Request, RunConfig, digest, read
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
 from embedkit.run import RunFolder
@@ -210,7 +210,12 @@ def read_plan(run: RunFolder, config: RunConfig) -> Plan:
     """Read the run's plan. Raises EmbedkitError if it is missing, damaged or made for a different request."""
     if not run.plan.exists():
         raise EmbedkitError(f"{run.plan}: no plan yet, prepare has not finished: {run.resume_command}")
-    plan = read(run.plan, Plan)
+    try:
+        plan = read(run.plan, Plan)
+    except NewerFormat:
+        raise
+    except EmbedkitError as error:
+        raise EmbedkitError(f"{error}; to make it again: {run.resume_command}") from None
     if plan.request_sha256 != digest(config.request):
         raise EmbedkitError(
             f"{run.plan}: made for a different request than {run.config}. Was one of them edited, or copied here? Put "

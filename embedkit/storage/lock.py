@@ -18,9 +18,11 @@ from pathlib import Path
 import msgspec
 
 from embedkit.errors import EmbedkitError
+from embedkit.job import current_job
 from embedkit.storage.atomic import fsync_file, remove_temporaries
 from embedkit.storage.exclusive import place_once
 from embedkit.storage.holder import Holder, describe_holder
+from embedkit.storage.named_errors import names_file
 
 PATIENCE_SECONDS = 5.0
 """How long to wait for a lock: jobs of a killed queue take a moment to notice that it ended."""
@@ -78,9 +80,13 @@ def remove_if_ended(path: Path) -> None:
 
 
 def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
-    """Remove the lock at `path` if its holder is a job that has ended; `has_ended` decides from the job's id."""
+    """Remove the lock at `path` if its holder is a job that has ended; `has_ended` decides from the job's id.
+
+    An id of a different cluster is not asked about.
+    """
     holder = _read(path)
-    if holder is not None and holder.job and has_ended(holder.job):
+    is_known = holder is not None and bool(holder.job) and holder.is_on_cluster(current_job().cluster)
+    if holder is not None and is_known and has_ended(holder.job):
         _remove(path, holder)
 
 
@@ -108,7 +114,8 @@ def _create(path: Path, me: Holder) -> bool:
 def _write(path: Path, me: Holder) -> bool:
     temporary = path.with_name(f".{path.name}.{me.token}.new.tmp")
     try:
-        temporary.write_bytes(msgspec.json.encode(me))
+        with names_file(path):
+            temporary.write_bytes(msgspec.json.encode(me))
         fsync_file(temporary)
         return place_once(temporary, path)
     except FileNotFoundError:  # the new holder removes the temporary files of all others

@@ -22,7 +22,7 @@ from tests.conftest import EMBEDKIT, ROOT, snapshot
 def stopped(process: subprocess.Popen[str]) -> bool:
     """Whether a process is stopped by a signal; waits for it, or for its end."""
     while process.poll() is None:
-        if Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+        if Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
             return True
         time.sleep(0.02)
     return False

@@ -176,7 +176,7 @@ def test_a_third_attempt_leaves_what_the_first_finished(prepared_run: RunFolder)
 def is_stopped(process: subprocess.Popen[bytes]) -> bool:
     """Whether a process is stopped by a signal; waits for that, or for its end."""
     while process.poll() is None:
-        if Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+        if Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
             return True
         time.sleep(0.02)
     return False

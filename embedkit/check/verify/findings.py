@@ -77,10 +77,13 @@ class Findings:
             return f"{quote(program())} prepare --resume {self._run.where}"
         return self._run.resume_command
 
-    @property
-    def remake_plan(self) -> str:
-        """Command that makes the plan again. A resume refuses a plan that the data and the request do not give."""
-        return self._after("rm", self._run.plan)
+    def part_made_again(self, manifest: Path) -> str:
+        """Command that makes a part again that prepare would keep, because its files are sound."""
+        return f"rm {quote(str(manifest))} && {self.repair_parts}"
+
+    def made_again(self, path: Path) -> str:
+        """Command that makes a document again. A resume keeps one with sound files, and refuses an edited plan."""
+        return self._after("rm", path)
 
     @property
     def restore_config(self) -> str:

@@ -30,6 +30,8 @@ MAY_STAY = (
     "left over: run.lease",
     "left over: .run.lease.",
     "left over: .run_config.json.",
+    "left over: ..run_config.json.",
+    "left over: .embed-",
 )
 """What a killed command leaves and only the next `embedkit run` removes, or, as its writer may be alive, nobody."""
 

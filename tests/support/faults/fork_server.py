@@ -26,11 +26,6 @@ import pyarrow.parquet  # noqa: F401
 import rich.console  # noqa: F401
 import tokenizers  # noqa: F401
 
-import jobs.cli.embed
-import jobs.cli.merge
-import jobs.cli.prepare
-import jobs.cli.run
-import jobs.cli.status
 import jobs.cli.verify  # noqa: F401
 from jobs.cli.main import main as embedkit_main
 from tests.support.faults.forked_children import exit_code_of, fork_children
@@ -53,7 +48,9 @@ def run_command(request: Request) -> int:
     os.closerange(3, tracker)
     os.closerange(tracker + 1, 1024)
     sys.modules["__main__"] = types.ModuleType("__main__")  # multiprocessing imports the main module in its workers
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # noqa: SIM115
+    sys.stdin = open(0, encoding="utf-8")  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
     os.environ.update(request.environment)
     if request.control:
         attach(request.control)

@@ -35,6 +35,10 @@ def follow(case: Case, ended: Ended) -> bool:
     """
     for _ in range(TIMES):
         commands = printed_commands(ended.text)
+        if not commands and not case.run.config.exists():
+            return case.finish("run")  # nothing was made yet, so the same command is typed again
+        if not commands and f"{case.run.config}: its bytes are not" in ended.text:
+            return _put_config_back(case)
         if not commands:
             case.fail(f"{ended.name}: exit {ended.code}, and no command to type: {ended.text[-SHOWN:]}")
             return False
@@ -51,9 +55,15 @@ def follow_to_the_end(case: Case, ended: Ended) -> bool:
     """As `follow`; then type what is left of the run, if the last command was not `embedkit run`."""
     if not follow(case, ended):
         return False
-    if not any(command.startswith("embedkit run") for command in case.result.facts["typed"][-1:]):
-        return case.finish("run")
-    return True
+    is_finished = any(command.startswith("embedkit run") for command in case.result.facts.get("typed", [])[-1:])
+    return is_finished or case.finish("run")
+
+
+def _put_config_back(case: Case) -> bool:
+    """Put back `run_config.json`, the only file that no command can make again: it is what a person asked for."""
+    case.result.outcome = "refused, put back"
+    case.run.config.write_bytes(case.world.original_config(case.run))
+    return case.finish("run")
 
 
 def _type(case: Case, command: str) -> Ended | None:

@@ -8,9 +8,9 @@ import re
 
 from tests.support.faults.case import SHOWN, Case
 from tests.support.faults.commands import Ended
-from tests.support.faults.damage import Damage, apply, draw_damage, final_name, may_stay
+from tests.support.faults.damage import Damage, apply, draw_damage, may_stay
 from tests.support.faults.end_state import is_promised
-from tests.support.faults.printed import follow_to_the_end, printed_commands
+from tests.support.faults.printed import follow_to_the_end
 
 STATES = {"prepared": 2, "half-embedded": 4, "embedded": 3, "merged": 4}
 NEXT = {"prepared": "embed", "half-embedded": "embed", "embedded": "merge", "merged": "merge"}
@@ -50,11 +50,6 @@ def repair(case: Case, ended: Ended, damage: Damage) -> bool:
     case.result.facts["refusal"] = ended.text[-SHOWN:]
     if not damage.is_named(ended.text):
         case.fail(f"{ended.name}: exit {ended.code}, but {damage.name} is not named: {ended.text[-SHOWN:]}")
-    if final_name(damage.name) == "run_config.json" and not printed_commands(ended.text):
-        # No command can make the request again: it is what a person wrote.
-        case.result.outcome = "refused, put back"
-        case.run.config.write_bytes(case.world.original_config(case.run))
-        return case.finish("run")
     case.result.outcome = "refused and repaired"
     return follow_to_the_end(case, ended)
 

@@ -74,5 +74,6 @@ def _check_message(case: Case, text: str, error: int, step: str) -> None:
     """The message says what failed, and names the file, its folder or its shard."""
     if error and os.strerror(error) not in text and "the disk is full" not in text:
         case.fail(f"the message does not say {os.strerror(error)!r}: {text[-SHOWN:]}")
-    if str(case.run.path) + "/" not in text.replace(f"--output-dir {case.run.path.parent}", ""):
+    is_the_run = not step.partition(" ")[2]
+    if str(case.run.path) + ("" if is_the_run else "/") not in text.replace(f"--output-dir {case.run.path.parent}", ""):
         case.fail(f"the message names no file, though {step} failed: {text[-SHOWN:]}")
