@@ -25,6 +25,10 @@ class Interrupted(EmbedkitError):
     exit_code = 130
 
 
+class AttemptReplaced(EmbedkitError):
+    """Another attempt at the shard has removed files of this one, which ends: the other has its durable chunks."""
+
+
 class CanaryMoved(EmbedkitError):
     """The canary's vectors changed while a shard was embedded: the GPU of this node cannot be trusted."""
 

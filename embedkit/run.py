@@ -1,12 +1,12 @@
 """The run folder: where each file of a run is. No other module builds these paths."""
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.documents import View
 from embedkit.errors import UsageError
+from embedkit.terminal import command_line, quote
 
 EMBED_LOCK = "embed-"
 EMBEDDING = "embedding shards of this run"
@@ -23,18 +23,30 @@ class RunFolder:
         return self.path.name
 
     @property
+    def argument(self) -> str:
+        """The name as a word for the shell. `./` keeps a leading dash from being an option."""
+        return quote(f"./{self.name}" if self.name.startswith("-") else self.name)
+
+    def command(self, name: str, *options: str) -> str:
+        """A command on this run, which can be typed in any folder."""
+        return command_line([program(), name, str(self.path), *options])
+
+    @property
+    def where(self) -> str:
+        """The options that name this run for `run`, `prepare` and `submit`, quoted for the shell."""
+        return command_line(["--run-name", self.name, "--output-dir", str(self.path.parent)])
+
+    @property
     def resume_command(self) -> str:
         """Command that continues the run and repairs damage, on the cluster or here, wherever the run was started."""
         if self.submissions.exists():
-            return shlex.join([program(), "rerun", str(self.path)])
-        return shlex.join(
-            [program(), "run", "--resume", "--run-name", self.name, "--output-dir", str(self.path.parent)]
-        )
+            return self.command("rerun")
+        return f"{quote(program())} run --resume {self.where}"
 
     @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
-        return shlex.join([program(), "fetch", "--run-name", self.name, "--output-dir", str(self.path.parent)])
+        return f"{quote(program())} fetch {self.where}"
 
     @property
     def config(self) -> Path:
@@ -123,6 +135,10 @@ class RunFolder:
         return self.path / "compile_cache.tar"
 
     @property
+    def compile_cache_hash(self) -> Path:
+        return self.path / "compile_cache.tar.sha256"
+
+    @property
     def analysis(self) -> Path:
         return self.path / "analysis"
 
@@ -186,14 +202,40 @@ def program() -> str:
     return os.environ.get("EMBEDKIT_PROGRAM", "embedkit")
 
 
-def find_run(run: str, output_dir: Path) -> RunFolder:
+def require_utf8(option: str, path: Path) -> None:
+    """Raise UsageError if a path is not UTF-8, since documents record it as text."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{option} {str(path)!a}: the path is not UTF-8; rename it, or type a link to it") from None
+
+
+def find_run(run: str, output_dir: Path, is_typed: bool = False) -> RunFolder:
     """Find a run by its path, or by its name in output_dir.
 
-    Raises UsageError if there is none; the error lists the existing runs.
+    A name without a `/` that is a run in both the working directory and output_dir is refused. If output_dir was typed,
+    it decides.
+
+    Args:
+        run: the path or name.
+        output_dir: the folder that holds the runs.
+        is_typed: whether output_dir was typed, and is not the default.
+
+    Raises:
+        UsageError: there is no such run, or there are two. The error lists the existing runs.
     """
-    for path in (Path(run), output_dir / run):
-        if (path / "run_config.json").is_file():
-            return RunFolder(path.resolve())
+    paths = (Path(run), output_dir / run)
+    found = [path for path in paths if run and (path / "run_config.json").is_file()]
+    here, named = (path.resolve() for path in paths)
+    if len(found) == 2 and here != named and os.sep not in run:
+        if not is_typed:
+            raise UsageError(
+                f"{run} is a run in the working directory and in {output_dir}/: {here} and {named}; type one of the "
+                "paths"
+            )
+        found.reverse()
+    if found:
+        return RunFolder(found[0].resolve())
     known = sorted(p.parent.name for p in output_dir.glob("*/run_config.json"))
     there = f"; there are: {', '.join(known)}" if known else ""
     raise UsageError(f"no run named {run!r} in {output_dir}/ and none at that path{there}")

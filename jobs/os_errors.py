@@ -8,6 +8,8 @@ from pathlib import Path
 from embedkit.storage import DISK_FULL
 
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+OF_THE_STORAGE = (errno.EIO, errno.ESTALE, errno.EMLINK, errno.ENOTCONN, errno.EREMOTEIO, errno.ETIMEDOUT)
+"""Errors of a disk or a file server: no stack explains them."""
 
 
 def errno_of(error: Exception) -> int | None:

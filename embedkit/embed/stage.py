@@ -20,6 +20,7 @@ from embedkit.embed.shard_task import Clock, ShardTask, Worker, predicted_chunk_
 from embedkit.embed.stop_at_chunk import StopAtChunk
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import start_engine
+from embedkit.errors import AttemptReplaced
 from embedkit.model import require_same_model
 from embedkit.prepare import read_plan, shard_of
 from embedkit.run import RunFolder
@@ -74,8 +75,8 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
                 clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock, stop).run()
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ESTALE):
+            except (OSError, AttemptReplaced) as error:
+                if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ESTALE):
                     raise
                 # An attempt that finishes removes the files of all others.
                 finished = finished_manifest(run, plan, shard)

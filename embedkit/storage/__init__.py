@@ -27,6 +27,7 @@ from embedkit.storage.lock import (
     run_lock,
 )
 from embedkit.storage.mounts import mount_of
+from embedkit.storage.named_errors import names_file
 from embedkit.storage.processes import (
     boot_id,
     exit_with_parent,
@@ -57,6 +58,7 @@ __all__ = [
     "kill_descendants",
     "match_umask",
     "mount_of",
+    "names_file",
     "new_private_folder",
     "private_folder",
     "process_host",

@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError
+from embedkit.storage.named_errors import names_file
 from embedkit.storage.visibility import wait_for_files
 
 BLOCK_BYTES = 8 << 20
@@ -63,7 +64,8 @@ def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable. Ignores file systems that cannot fsync a folder (EINVAL)."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        with names_file(folder):
+            os.fsync(fd)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -75,7 +77,8 @@ def fsync_file(path: Path) -> None:
     """Make the bytes of a file durable, whoever wrote them."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with names_file(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -118,7 +121,8 @@ def atomic_write(path: Path, temporary_folder: Path | None = None) -> Iterator[P
     folder = path.parent if temporary_folder is None else temporary_folder
     temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        yield temporary
+        with names_file(path):
+            yield temporary
         durable_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from embedkit.errors import EmbedkitError
 from embedkit.storage.atomic import atomic_write_bytes, fsync_file, fsync_folder
 from embedkit.storage.mounts import mount_of
+from embedkit.storage.named_errors import names_file
 
 REFUSED = (
     *(errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV),
@@ -33,7 +34,8 @@ def write_once(path: Path, data: bytes) -> bool:
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        temporary.write_bytes(data)
+        with names_file(path):
+            temporary.write_bytes(data)
         fsync_file(temporary)
         if not place_once(temporary, path):
             return False

@@ -6,7 +6,6 @@ either: hosts that were made from one image may share it. So after a restart of 
 """
 
 import os
-import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -15,6 +14,7 @@ import msgspec
 
 from embedkit.job import current_job
 from embedkit.storage.processes import boot_id, has_ended, process_host, process_namespaces, process_start
+from embedkit.terminal import quote
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ def describe_holder(path: Path, holder: Holder | None, what: str) -> str:
 
     `what` completes the sentence: "preparing this run".
     """
-    remove = f"type: rm {shlex.quote(str(path))}"
+    remove = f"type: rm {quote(str(path))}"
     if holder is None:
         return f"another process is {what}, and its lock cannot be read. If no process is {what}, {remove}"
     job = f", job {holder.job}," if holder.job else ""

@@ -22,6 +22,7 @@ from embedkit.job import current_job
 from embedkit.storage.atomic import fsync_file, remove_temporaries
 from embedkit.storage.exclusive import place_once
 from embedkit.storage.holder import Holder, describe_holder
+from embedkit.storage.named_errors import names_file
 
 PATIENCE_SECONDS = 5.0
 """How long to wait for a lock: jobs of a killed queue take a moment to notice that it ended."""
@@ -121,7 +122,8 @@ def _create(path: Path, me: Holder) -> bool:
 def _write(path: Path, me: Holder) -> bool:
     temporary = path.with_name(f".{path.name}.{me.token}{NEW}")
     try:
-        temporary.write_bytes(msgspec.json.encode(me))
+        with names_file(path):
+            temporary.write_bytes(msgspec.json.encode(me))
         fsync_file(temporary)
         return place_once(temporary, path)
     except FileNotFoundError:  # the new holder removes the temporary files of all others

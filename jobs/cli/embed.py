@@ -1,7 +1,5 @@
 """The command `embed`: embed shards in this process."""
 
-import shlex
-
 import click
 
 from embedkit.documents import RunConfig, read
@@ -10,6 +8,7 @@ from embedkit.errors import UsageError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder, program
 from embedkit.storage import match_umask, wait_for_files
+from embedkit.terminal import command_line
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.options import allow_mixed_option, run_argument
 from jobs.local import watching
@@ -33,4 +32,4 @@ def embed(folder: RunFolder, shards: tuple[int, ...], allow_mixed: bool) -> None
     match_umask(folder.path)
     with watching(folder, new_console()), with_resume_hint(folder):
         embed_shards(folder, list(shards) or list(range(len(plan.shards))), allow_mixed)
-    print_lines(f"Next, once all shards are done: {shlex.join([program(), 'merge', str(folder.path)])}")
+    print_lines(f"Next, once all shards are done: {command_line([program(), 'merge', str(folder.path)])}")

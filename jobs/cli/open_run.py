@@ -10,15 +10,15 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.data import require_fetched
+from embedkit.data import SCHEME, hub_id, require_fetched
 from embedkit.documents import RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
-from embedkit.run import RunFolder, find_run
+from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
-from jobs.submit import SiteLimits, delete_run
+from jobs.submit import SiteLimits, check_path, delete_run
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
@@ -48,6 +48,8 @@ def open_run(
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     _refuse_contradictions(options)
     folder = locate_run(options)
+    if mode in ("submit", "plan"):
+        check_path(folder)
     existing = read(folder.config, RunConfig) if options.resume and folder.config.exists() else None
     if existing is not None:
         return folder, _resume(folder, existing, options, mode, limits, check)
@@ -76,8 +78,10 @@ def _refuse_contradictions(options: RequestOptions) -> None:
 def locate_run(options: RequestOptions) -> RunFolder:
     """Find the run to resume by name or path, or name the folder of a new one."""
     if options.resume and options.run_name and not options.dataset:
-        return find_run(options.run_name, options.output_dir)
-    return RunFolder((options.output_dir / _run_name(options)).resolve())
+        return find_run(options.run_name, options.output_dir, "output_dir" in options.typed)
+    run = RunFolder((options.output_dir / _run_name(options)).resolve())
+    require_utf8("--output-dir", run.path)
+    return run
 
 
 def _run_name(options: RequestOptions) -> str:
@@ -90,7 +94,8 @@ def _run_name(options: RequestOptions) -> str:
         if set(options.views) != {"combined"}:
             sample = "-".join([*sorted(set(options.views)), sample])
         seed = "" if options.random_seed is None else f"-seed{options.random_seed}"
-        named = [part for part in Path(options.dataset[0]).parts if not set(part) & set("*?[")]
+        first = Path(options.dataset[0])
+        named = [part for part in first.parts if first.exists() or not set(part) & set("*?[")]
         last = named[-1] if named else "data"
         name = f"{last.removesuffix('.parquet').removesuffix('.jsonl')}-{Path(options.model).name}-{sample}{seed}"
     if name in ("", ".", "..") or os.sep in name or not name.isprintable():
@@ -184,13 +189,15 @@ def _record_decided(folder: RunFolder, existing: RunConfig, config: RunConfig) -
 def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMode) -> Options:
     """Take the settings of the existing run, except for those that were typed."""
     request, where = existing.request, existing.locations
-    dataset, model = where.data, where.model
+    dataset: tuple[str | Path, ...] = tuple(map(Path, where.data))  # files, none of them a pattern
+    model = where.model
     if mode == "fetch":
-        dataset = (where.data_repo,) if where.data_repo else dataset
-        model = where.model_repo or model
+        dataset = (f"{SCHEME}{where.data_repo}",) if where.data_repo else dataset
+        model = f"{SCHEME}{where.model_repo}" if where.model_repo else model
     # The run keeps its commit, although a branch may have moved on. Files on this machine have no revision.
-    same_dataset = bool(where.data_repo) and (options.dataset or dataset) == (where.data_repo,)
-    same_model = bool(where.model_repo) and (options.model or model) == where.model_repo
+    repos = [None if isinstance(name, Path) else hub_id(name, "dataset") for name in options.dataset or dataset]
+    same_dataset = where.data_repo is not None and repos == [where.data_repo]
+    same_model = where.model_repo is not None and hub_id(options.model or model, "model") == where.model_repo
     settings = Options(
         dataset=dataset,
         model=model,

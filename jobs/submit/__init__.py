@@ -8,7 +8,7 @@ from jobs.submit.check_profile import default_time_of, mixed_gpus, running_limit
 from jobs.submit.delete_run import delete_run
 from jobs.submit.fit_shards import ShardChoice
 from jobs.submit.lanes import one_by_one
-from jobs.submit.script import make_script
+from jobs.submit.script import check_path, make_script
 from jobs.submit.site_limits import SiteLimits, SiteNow
 from jobs.submit.state import default_allow_mixed, default_analyze, default_preflight, refuse_if_active
 from jobs.submit.submit_missing import SubmissionResult, SubmitOptions, last_submission, submit_missing
@@ -23,6 +23,7 @@ __all__ = [
     "SubmitOptions",
     "as_one_chain",
     "cancel_run",
+    "check_path",
     "default_allow_mixed",
     "default_analyze",
     "default_preflight",

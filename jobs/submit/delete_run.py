@@ -1,7 +1,6 @@
 """Delete a run, for `--overwrite`: only one on which nobody works, and completely."""
 
 import secrets
-import shlex
 import shutil
 import time
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
 from embedkit.storage import refuse_if_held
+from embedkit.terminal import quote
 from jobs.output import print_note
 from jobs.records import unended_jobs
 from jobs.slurm import has_slurm
@@ -31,7 +31,7 @@ def delete_run(run: RunFolder) -> None:
     if not has_slurm() and (jobs := unended_jobs(run)):
         raise UsageError(
             f"{run.path} is not deleted: its jobs {' '.join(jobs)} may be queued or running, and there is no Slurm "
-            f"here to ask. Type this on the cluster, or, if they have ended: rm -r {shlex.quote(str(run.path))}"
+            f"here to ask. Type this on the cluster, or, if they have ended: rm -r {quote(str(run.path))}"
         )
     _refuse_if_locked(run)
     aside = run.path.with_name(f"{DELETING}{run.name}-{secrets.token_hex(4)}")
@@ -50,7 +50,7 @@ def delete_run(run: RunFolder) -> None:
         try:
             shutil.rmtree(folder)
         except OSError as error:
-            print_note(f"note: not all of the earlier run could be deleted ({error}): rm -r {shlex.quote(str(folder))}")
+            print_note(f"note: not all of the earlier run could be deleted ({error}): rm -r {quote(str(folder))}")
 
 
 def _refuse_if_locked(run: RunFolder) -> None:

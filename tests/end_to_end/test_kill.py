@@ -13,7 +13,7 @@ import pytest
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
 from embedkit.documents.schema import ShardManifest
-from embedkit.embed.shard_file import journals
+from embedkit.embed.journal import journals
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, embedkit, hash_request, needs_vllm, snapshot
 from tests.end_to_end.test_whole_run import matrix_of

@@ -1,11 +1,13 @@
 """What commands print reaches the terminal or the pipe as it is."""
 
 import json
+import re
 
 import msgspec
 import pytest
 
 from jobs.output import MANY, PIPE_WIDTH, new_console, print_error, print_json, print_lines, show_progress
+from tests.conftest import ROOT
 
 
 class Point(msgspec.Struct):
@@ -55,3 +57,10 @@ def test_many_steps_move_a_bar_on_a_terminal_only(
     assert out == ""
     assert (f"{steps}/{steps}" in err and "submitting jobs" in err) == shown
     assert shown or not err
+
+
+def test_only_one_module_makes_consoles_texts_and_handlers() -> None:
+    """All others use those that show control characters as escapes."""
+    makes = re.compile(r"\b(Console|Text|echo|StreamHandler|FileHandler|basicConfig)\(")
+    found = {path.name for path in (ROOT / "jobs").rglob("*.py") if makes.search(path.read_text())}
+    assert found == {"output.py"}

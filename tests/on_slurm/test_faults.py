@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedkit.embed.shard_file import durable_chunks
+from embedkit.embed.journal import durable_chunks
 from embedkit.job import JobContext, current_job, enter_job
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts

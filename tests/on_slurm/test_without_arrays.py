@@ -93,7 +93,8 @@ def test_five_jobs_run_two_at_once_and_rerun_submits_one(
     assert [attempts(run, shard) for shard in (1, 3)] == [["finished"], ["failed"]]
     assert attempts(run, 0) == ["stopped", "finished"]  # Slurm starts it again: it is not cancelled
     assert started(run, 2) >= ended(run, 0)
-    assert running_at_once(cluster, jobs) == 2
+    assert started(run, 1) < ended(run, 0)  # the two lanes run side by side
+    assert running_at_once(cluster, jobs) <= 2
     assert {f"embed-{shard:05d}.log" for shard in range(5)} <= {path.name for path in run.logs.glob("*.log")}
     about = json.loads(embedkit("status", run.path, "--json", check=False, **cluster.environment).stdout)
     assert [shard["state"] for shard in about["shards"]] == ["done", "done", "done", "failed", "done"]

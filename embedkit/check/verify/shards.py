@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from embedkit.check.verify.findings import Findings
@@ -17,11 +16,10 @@ from embedkit.documents import (
     View,
     check_matrix,
     digest,
-    read,
 )
-from embedkit.embed import NOT_FINISHED, ShardStates, canary_problems, rejected_shards
+from embedkit.embed import NOT_FINISHED, OTHER_PLAN, ShardStates, canary_problems, rejected_shards
 from embedkit.errors import EmbedkitError
-from embedkit.merge import engine_groups
+from embedkit.merge import differing_chunks, engine_groups
 from embedkit.run import RunFolder
 
 
@@ -31,15 +29,19 @@ def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[Shar
     What merge rejected does not matter here: all bytes are checked, and `check_rejected` asks for the rest.
     """
     states = ShardStates(run, plan, rejected={})
-    manifests = []
+    manifests, problems = [], {}
     for shard in range(len(plan.shards)):
         path = run.shard_manifest(shard)
         state = findings.attempt(path, partial(states.state, shard, "manifest"), shard)
-        if state is None or state.manifest is None:
-            if state is not None and state.problem not in (None, NOT_FINISHED):
-                findings.add(path, str(state.problem), shard)
-            continue
-        manifests.append(state.manifest)
+        if state is not None and state.manifest is not None:
+            manifests.append(state.manifest)
+        elif state is not None and state.problem not in (None, NOT_FINISHED):
+            problems[shard] = str(state.problem)
+    if not manifests and set(problems.values()) == {OTHER_PLAN}:  # then it is the plan that is not the run's
+        findings.add(run.plan, "all finished shards were made for another plan", fix=findings.made_again(run.plan))
+    else:
+        for shard, problem in problems.items():
+            findings.add(run.shard_manifest(shard), problem, shard)
     return manifests
 
 
@@ -54,31 +56,19 @@ def check_rejected(run: RunFolder, manifests: Sequence[ShardManifest], findings:
             findings.add(path, f"merge rejected it: {rejection.what}", manifest.shard)
 
 
-def request_chunks(run: RunFolder, plan: Plan, manifests: Sequence[ShardManifest], read_back: ReadBack) -> None:
-    """Start reading the shards' chunks: from the merged matrix if there is a whole one, else from the shards."""
-    views = list(manifests[0].matrices) if manifests else []
-    for view in views:
-        merged = run.view_matrix(view)
-        if run.success.exists() and _request_matrix(merged, manifests, 0, plan.rows_kept, read_back):
-            continue
-        for manifest in manifests:
-            path = run.shard(manifest.shard) / manifest.matrices[view].file.name
-            _request_matrix(path, [manifest], manifest.start, manifest.stop - manifest.start, read_back)
-
-
-def _request_matrix(path: Path, manifests: Sequence[ShardManifest], first: int, rows: int, read_back: ReadBack) -> bool:
-    """Start reading a matrix chunk by chunk, if it has exactly these shards' rows. `first` is its first row's id."""
-    dim = manifests[0].engine.dim
-    chunks = [chunk for manifest in manifests for chunk in manifest.chunks]
-    if sum(chunk.stop - chunk.start for chunk in chunks) != rows:
-        return False
-    try:
-        offset = check_matrix(path, rows, dim)
-    except (EmbedkitError, OSError):
-        return False  # it is read as one piece, and reported if a manifest names it
-    borders = [chunk.start - first for chunk in chunks]
-    read_back.submit_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*borders, rows)])
-    return True
+def request_shards(run: RunFolder, manifests: Sequence[ShardManifest], in_chunks: bool, read_back: ReadBack) -> None:
+    """Start reading the shards' matrices; chunk by chunk unless the merged matrix is compared with the chunks."""
+    for manifest in manifests:
+        for matrix in manifest.matrices.values():
+            path = run.shard(manifest.shard) / matrix.file.name
+            try:
+                offset = check_matrix(path, *matrix.shape)
+            except (EmbedkitError, OSError):
+                continue  # it is read as one piece, and reported
+            rows, dim = matrix.shape
+            starts = [chunk.start - manifest.start for chunk in manifest.chunks]
+            borders = [offset + row * dim * ITEM_BYTES for row in (*starts, rows)] if in_chunks else [offset]
+            read_back.submit_matrix(path, dim * ITEM_BYTES, borders)
 
 
 def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, findings: Findings) -> None:
@@ -88,37 +78,28 @@ def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, fi
         findings.bytes_read += matrix.file.bytes
         problem = findings.file_problem(data, matrix.file)
         if problem is not None:
-            findings.add(data, f"{problem}{_damaged_ids(data, manifest, view)}", manifest.shard)
+            what = f"{problem}{_damaged_ids(data, manifest, view)}"
+            findings.add(data, what, manifest.shard, findings.repair_shard(manifest.shard))
         elif differing_chunks([manifest], view, read_back.pieces(data)):
             what = f"its chunk digests are not those of its file (view {view})"
-            findings.add(run.shard_manifest(manifest.shard), what, manifest.shard)
+            fix = findings.repair_shard(manifest.shard)
+            findings.add(run.shard_manifest(manifest.shard), what, manifest.shard, fix)
 
 
-def differing_chunks(manifests: Sequence[ShardManifest], view: View, pieces: Sequence[str]) -> dict[int, Chunk]:
-    """By shard, the first chunk whose digest differs from the one that was read.
-
-    `pieces` has the sha256 of every chunk of these shards, in order; if it is empty, nothing differs.
-    """
-    found = iter(pieces)
-    differing: dict[int, Chunk] = {}
-    for manifest in manifests:
-        for chunk, sha256 in zip(manifest.chunks, islice(found, len(manifest.chunks)), strict=False):
-            if sha256 != chunk.views[view].sha256:
-                differing.setdefault(manifest.shard, chunk)
-    return differing
-
-
-def check_agreement(run: RunFolder, manifests: Sequence[ShardManifest], findings: Findings) -> None:
+def check_agreement(
+    run: RunFolder, manifests: Sequence[ShardManifest], success: Success | None, findings: Findings
+) -> None:
     """Check that all shards have one engine, unless the merge allowed several, and one canary per engine."""
     groups = engine_groups(manifests)
-    if len(groups) > 1:
-        success = findings.attempt(run.success, lambda: read(run.success, Success))
-        if success is None or not success.mixed_engines_allowed:
-            shards = ", ".join(str(group) for group in groups.values())
-            findings.add(run.embeddings, f"shards were made on different engines: {shards}", fix=findings.remake)
+    if len(groups) > 1 and (success is None or not success.mixed_engines_allowed):
+        shards = ", ".join(str(group) for group in groups.values())
+        most = max(map(len, groups.values()))
+        kept = next(group for group in groups.values() if len(group) == most)
+        fix = findings.remake(*(manifest.shard for manifest in manifests if manifest.shard not in kept))
+        findings.add(run.embeddings, f"shards were made on different engines: {shards}", fix=fix)
     for shard, problem in canary_problems(manifests).items():
         what = f"{problem}, although the engine is the same"
-        findings.add(run.shard_manifest(shard), what, shard, findings.remake)
+        findings.add(run.shard_manifest(shard), what, shard, findings.remake(shard))
 
 
 def _damaged_ids(path: Path, manifest: ShardManifest, view: View) -> str:

@@ -1,0 +1,64 @@
+"""Damage in flight: a stage is stopped between two steps, a file of the run is damaged, the stage goes on.
+
+It ends right, or refuses. A wrong byte is never accepted by verify, and what is printed repairs it.
+"""
+
+import re
+import signal
+
+from tests.support.faults.case import LATER, SHOWN, Case
+from tests.support.faults.damage import Damage, apply, draw_damage, may_stay
+from tests.support.faults.kinds.at_rest import repair
+from tests.support.faults.kinds.steps import draw_step
+from tests.support.faults.printed import follow_to_the_end
+from tests.support.faults.shim import Action, Fault
+from tests.support.faults.world import BEGINS
+
+WAYS = {"flip": 90, "zero": 5, "cut": 5}
+MERGED = r"embeddings/(all[^/]*|metadata\.parquet|by_source/.*|_SUCCESS\.json|rejected\.json)"
+
+
+def damage_in_flight(case: Case) -> None:
+    """Play one case."""
+    rng = case.rng
+    stage = rng.choices(["prepare", "embed", "merge", "run"], [30, 35, 30, 5])[0]
+    case.begin("half-embedded" if stage == "embed" and rng.random() < 0.4 else BEGINS[stage], stage)
+    operation, at = draw_step(rng, case.world, stage)
+    action = rng.choice([Action.STOP, Action.STOP_AFTER])
+    case.result.facts |= {"operation": operation.name, "at": at}
+    command = case.start(stage, Fault(operations=(operation,), action=action, at=at))
+    damage = None
+    if command.wait_for_step():
+        damage = draw_damage(rng, case.run, WAYS)
+        assert command.control is not None
+        case.result.facts["step"] = command.control.step
+        if damage is not None:
+            facts = {"kind": damage.kind, "how": damage.how, "file": damage.name, "what": apply(case.run, damage)}
+            case.result.facts |= facts
+    command.signal(signal.SIGCONT)
+    ended = case.ended(command)
+    if damage is None:
+        case.result.outcome = "not reached"
+        if ended.code == 0 or case.finish(stage):
+            case.finish("run")
+            case.check_end(stage_by_stage=False)
+        return
+    is_whole = repair(case, ended, damage) if ended.code != 0 else _check_success(case, stage, damage)
+    if is_whole:
+        case.check_end(may_stay(damage))
+
+
+def _check_success(case: Case, stage: str, damage: Damage) -> bool:
+    """The stage ended well. So its result is right, or verify finds what is not. Returns whether the run is whole."""
+    is_input = not re.fullmatch(MERGED, damage.name) and not damage.name.rpartition("/")[2].startswith(".")
+    if stage == "merge" and is_input:
+        for what in case.world.end_state.wrong_files(case.run, "embeddings/"):
+            case.fail(f"merge exits 0, but {what}")
+    ended = case.do("verify")
+    if ended.code == 0:
+        case.result.outcome = "right at once"
+        return all(case.do(command).code == 0 for command in LATER[stage][1:]) or case.finish("run")
+    case.result.outcome = "found and repaired"
+    if not re.search(r"^(shard \d+: )?[^\n]+: ", ended.text, flags=re.M):
+        case.fail(f"verify names no file: {ended.text[-SHOWN:]}")
+    return follow_to_the_end(case, ended)

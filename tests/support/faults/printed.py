@@ -1,0 +1,80 @@
+"""Types what a message says: the commands that it prints, and nothing else."""
+
+import re
+import shutil
+from pathlib import Path
+
+from tests.support.faults.case import SHOWN, Case
+from tests.support.faults.commands import Ended
+
+_COMMAND = re.compile(
+    r"embedkit run --resume --run-name \S+ --output-dir \S+(?: --allow-mixed)?"
+    r"|embedkit (?:merge|embed|prepare|verify) /\S+(?: --(?:allow-mixed|shard \d+))*"
+    r"|`embedkit verify`"
+    r"|(?:\brm(?: -r)?|\bdelete|\bremove)(?: /\S+)+"
+)
+TIMES = 4
+"""How often a person types what was printed before giving up."""
+
+
+def printed_commands(text: str) -> list[str]:
+    """What a message says to type: every fix that verify lists, else the last command."""
+    fixes = [line for line in text.splitlines() if line.startswith("to fix it: ")]
+    commands = []
+    for line in fixes or text.splitlines():
+        found = [match.rstrip(",.;:)`'\"") for match in _COMMAND.findall(line)]
+        commands += found if fixes else found[-1:]
+    commands = list(dict.fromkeys(commands))
+    return commands if fixes else commands[-1:]
+
+
+def follow(case: Case, ended: Ended) -> bool:
+    """Type what a refusal prints until nothing is refused any more. Returns whether that happened.
+
+    A refusal that prints no command, or the same again and again, is a failure.
+    """
+    for _ in range(TIMES):
+        commands = printed_commands(ended.text)
+        if not commands and not case.run.config.exists():
+            return case.finish("run")  # nothing was made yet, so the same command is typed again
+        if not commands and f"{case.run.config}: its bytes are not" in ended.text:
+            return _put_config_back(case)
+        if not commands:
+            case.fail(f"{ended.name}: exit {ended.code}, and no command to type: {ended.text[-SHOWN:]}")
+            return False
+        case.result.facts.setdefault("typed", []).extend(commands)
+        for command in commands:
+            ended = _type(case, command) or ended
+        if ended.code == 0:
+            return True
+    case.fail(f"{ended.name}: still refused after {TIMES} times what was printed: {ended.text[-SHOWN:]}")
+    return False
+
+
+def follow_to_the_end(case: Case, ended: Ended) -> bool:
+    """As `follow`; then type what is left of the run, if the last command was not `embedkit run`."""
+    if not follow(case, ended):
+        return False
+    is_finished = any(command.startswith("embedkit run") for command in case.result.facts.get("typed", [])[-1:])
+    return is_finished or case.finish("run")
+
+
+def _put_config_back(case: Case) -> bool:
+    """Put back `run_config.json`, the only file that no command can make again: it is what a person asked for."""
+    case.result.outcome = "refused, put back"
+    case.run.config.write_bytes(case.world.original_config(case.run))
+    return case.finish("run")
+
+
+def _type(case: Case, command: str) -> Ended | None:
+    """Type one command. Returns how it ended; None for a file that was removed."""
+    name, *words = command.strip("`").split()
+    if name == "embedkit":
+        return case.do(words if len(words) > 1 else [*words, str(case.run.path)])
+    for path in [Path(word) for word in words if word != "-r"]:
+        assert path.is_relative_to(case.folder), command
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return None
