@@ -38,7 +38,7 @@ INSPECT = $(ON_CLUSTER) --demo-is-enough
 SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
 
 .PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
-  slurm-down browser containers picture report lock clean
+  slurm-down browser containers nfs picture report lock clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ browser: .venv/test.stamp ## install the browser that some tests of test-all nee
 
 containers: .venv/test.stamp ## install the container runtime that some tests of test-all need (as root on Debian)
 	@$(BIN)/python -m tests.support.containers
+
+nfs: .venv/test.stamp ## install the NFS server and client library that some tests of test-all need (as root on Debian)
+	@$(BIN)/python -m tests.support.nfs
 
 picture: browser ## make the README's picture from the demo's page, after `make run`
 	@$(BIN)/python -m tests.support.picture output/demo

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from embedkit.data import check_columns, find_dataset, find_model, identify
+from embedkit.data import check_columns, find_dataset, find_model, identify, is_on_hub
 from embedkit.documents import (
     FORMAT,
     VIEWS,
@@ -78,11 +78,13 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     """
     if "engine" not in undecided:
         check_installed(options.engine)
-    # The model is first, since the data may take hours.
+    # Paths are first, then the model, since the data may take hours.
+    wanted = (options.dataset, options.revision, options.config, options.split)
+    data = None if is_on_hub(options.dataset) else find_dataset(*wanted)
     model, model_repo, model_commit = find_model(options.model, options.model_revision)
     _check_model(options, model, "engine" not in undecided)
     max_length = _max_length(options, model)
-    data = find_dataset(options.dataset, options.revision, options.config, options.split)
+    data = find_dataset(*wanted) if data is None else data
     for path in data.paths:
         check_columns(path, options.messages_column, options.source_column)
     device: Device = "cpu" if options.engine == "hash" else options.device

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,16 @@ PIPE_WIDTH = 1000
 """Columns of a table when standard output is not a terminal: wide enough that no line is wrapped."""
 MANY = 10
 """Fewer steps take a few seconds and get no progress bar."""
+
+
+def escape_unprintable() -> None:
+    """Print characters that the terminal's encoding lacks as escapes such as \\xe9, where Python would raise an error.
+
+    A locale such as C, or PYTHONIOENCODING=ascii, must not end a command whose work is done.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def new_console() -> "Console":
@@ -58,8 +69,8 @@ def print_lines(*lines: str) -> None:
 
 
 def print_json(value: object) -> None:
-    """Print a msgspec struct, or built-in values, as indented JSON."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1))
+    """Print a msgspec struct, or built-in values, as indented JSON: in UTF-8, whatever the locale."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1))  # bytes, which click writes as they are
 
 
 def print_error(message: str) -> None:

@@ -14,7 +14,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import DISK_FULL, match_umask
 from jobs import output
 from jobs.os_errors import FORBIDDEN, OF_THE_STORAGE, describe_os_error, errno_of
-from jobs.records import Submissions
+from jobs.records import Submissions, record_times
 
 if TYPE_CHECKING:
     from embedkit.embed import StopAtChunk
@@ -32,7 +32,9 @@ def prepare_task(run: Path) -> None:
     from embedkit.prepare import prepare
 
     match_umask(run)
-    prepare(RunFolder(run))
+    folder = RunFolder(run)
+    with record_times(folder, "prepare", folder.plan):
+        prepare(folder)
 
 
 def embed_task(run: Path, shard: int, allow_mixed: bool = False, stop: "StopAtChunk | None" = None) -> None:
@@ -60,7 +62,9 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
     from embedkit.merge import merge
 
     match_umask(run)
-    merge(RunFolder(run), allow_mixed)
+    folder = RunFolder(run)
+    with record_times(folder, "merge", folder.success):
+        merge(folder, allow_mixed)
 
 
 def analyze_task(run: Path) -> None:

@@ -9,7 +9,7 @@ from embedkit.data.dataset import (
     read_sources,
     row_bytes,
 )
-from embedkit.data.find_inputs import find_dataset, find_model
+from embedkit.data.find_inputs import find_dataset, find_model, is_on_hub
 from embedkit.data.hub import require_fetched
 from embedkit.data.hub_id import SCHEME, hub_id
 from embedkit.data.parquet import open_parquet
@@ -26,6 +26,7 @@ __all__ = [
     "find_model",
     "hub_id",
     "identify",
+    "is_on_hub",
     "open_checked_part",
     "open_dataset",
     "open_parquet",

@@ -25,8 +25,7 @@ def find_dataset(
         UsageError: there is no such data set, or the arguments exclude each other.
         EmbedkitError: as fetch_dataset.
     """
-    typed = [name for name in datasets if isinstance(name, str)]
-    repos = [repo for name in typed if (repo := hub_id(name, "dataset")) is not None]
+    repos = _repos(datasets)
     if not repos:
         files = find_files(datasets)
         if any(option is not None for option in (config, split, revision)):
@@ -37,6 +36,16 @@ def find_dataset(
     if len(datasets) > 1:
         raise UsageError(f"--dataset {repos[0]}: a data set of the Hub must be the only --dataset")
     return fetch_dataset(repos[0], revision, config, split)
+
+
+def is_on_hub(datasets: Sequence[str | Path]) -> bool:
+    """Whether the arguments name a data set of the Hub. Raises UsageError as find_dataset."""
+    return bool(_repos(datasets))
+
+
+def _repos(datasets: Sequence[str | Path]) -> list[str]:
+    typed = [name for name in datasets if isinstance(name, str)]
+    return [repo for name in typed if (repo := hub_id(name, "dataset")) is not None]
 
 
 def find_model(name: str, revision: str | None) -> tuple[Path, str | None, str | None]:

@@ -10,12 +10,11 @@ from embedkit.documents.codec import (
     encode,
     encode_line,
     file_problem,
-    file_record,
     read,
     size_problem,
     write,
 )
-from embedkit.documents.file_set import FileSet, HashedFile
+from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
 from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
@@ -100,6 +99,7 @@ __all__ = [
     "Texts",
     "Vectors",
     "View",
+    "atomic_write_hashed",
     "check_matrix",
     "decode_line",
     "digest",
@@ -108,7 +108,6 @@ __all__ = [
     "encode",
     "encode_line",
     "file_problem",
-    "file_record",
     "matrix_header",
     "open_matrix",
     "read",

@@ -11,10 +11,26 @@ from embedkit.embed.canary import (
 )
 from embedkit.embed.checks import differing_rows
 from embedkit.embed.inputs import InputReader, inputs_digest
-from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
+from embedkit.embed.journal import (
+    JOURNAL,
+    MATRIX,
+    PARTIAL,
+    Journal,
+    durable_chunks,
+    has_matrices,
+    journals,
+    read_journal,
+)
 from embedkit.embed.matrix_check import MatrixCheck, matrix_problem
 from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
-from embedkit.embed.shard_state import DIFFERENT_ENGINE, NOT_FINISHED, ShardStates, files_problem, rejected_shards
+from embedkit.embed.shard_state import (
+    DIFFERENT_ENGINE,
+    NOT_FINISHED,
+    OTHER_PLAN,
+    ShardStates,
+    files_problem,
+    rejected_shards,
+)
 from embedkit.embed.stage import embed_shards
 from embedkit.embed.stop_at_chunk import ChunkStatus, StopAtChunk, StoppedAtChunk, request_stop
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
@@ -24,12 +40,14 @@ __all__ = [
     "JOURNAL",
     "MATRIX",
     "NOT_FINISHED",
+    "OTHER_PLAN",
     "PARTIAL",
     "QUIET_SECONDS",
     "START_SECONDS",
     "ChunkStatus",
     "EngineCheck",
     "InputReader",
+    "Journal",
     "MatrixCheck",
     "Reference",
     "ShardStates",

@@ -37,6 +37,7 @@ with the recorded size. bytes: also the sha256 of each file and of each chunk in
 
 NOT_FINISHED = "not finished"
 """The problem of a shard that has no manifest."""
+OTHER_PLAN = "its manifest belongs to another plan"
 DIFFERENT_ENGINE = "made on a different engine than most"
 """Why merge rejects shards of different engines; a merge with --allow-mixed accepts them."""
 
@@ -130,7 +131,7 @@ class ShardStates:
         """How a manifest contradicts the plan; None if it does not."""
         planned = self._plan.shards[shard]
         if manifest.plan_sha256 != self._plan_sha256:
-            return "its manifest belongs to another plan"
+            return OTHER_PLAN
         if not manifest.request_sha256 == self._request_sha256(manifest.request) == self._plan.request_sha256:
             return "its manifest was made for another request"
         if (manifest.shard, manifest.start, manifest.stop) != (shard, planned.start, planned.stop):

@@ -29,15 +29,16 @@ from embedkit.storage.lock import (
 from embedkit.storage.mounts import mount_of
 from embedkit.storage.named_errors import names_file
 from embedkit.storage.processes import (
+    boot_id,
     exit_with_parent,
     exit_with_process,
     ignore_interrupts,
     kill_descendants,
-    pid_namespace,
     process_host,
+    process_namespaces,
     process_start,
 )
-from embedkit.storage.visibility import wait_for_files
+from embedkit.storage.visibility import is_local, wait_for_files
 
 __all__ = [
     "BLOCK_BYTES",
@@ -45,6 +46,7 @@ __all__ = [
     "atomic_write",
     "atomic_write_bytes",
     "available_cpus",
+    "boot_id",
     "durable_rename",
     "exit_with_parent",
     "exit_with_process",
@@ -52,14 +54,15 @@ __all__ = [
     "fsync_folder",
     "holder_of",
     "ignore_interrupts",
+    "is_local",
     "kill_descendants",
     "match_umask",
     "mount_of",
     "names_file",
     "new_private_folder",
-    "pid_namespace",
     "private_folder",
     "process_host",
+    "process_namespaces",
     "process_start",
     "read_into",
     "refuse_if_held",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from embedkit.errors import EmbedkitError
 from embedkit.storage.named_errors import names_file
+from embedkit.storage.visibility import wait_for_files
 
 BLOCK_BYTES = 8 << 20
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -93,13 +94,13 @@ def rename_over(temporary: Path, path: Path) -> None:
     """Rename a file, replacing what has the new name.
 
     NFS may rename it and lose the answer: the client asks again and gets ENOENT, or fails with EIO. The file that has
-    the new name decides.
+    the new name decides. The client may remember for a while that the new name did not exist, so it is waited for.
     """
     renamed = temporary.stat()
     try:
         temporary.replace(path)
     except OSError:
-        if temporary.exists() or not _is_file(path, renamed):
+        if temporary.exists() or wait_for_files([path]) or not _is_file(path, renamed):
             raise
 
 

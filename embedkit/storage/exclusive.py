@@ -92,8 +92,8 @@ def _links_refused(path: Path) -> str:
     second = path.with_name(f"{path.name}-link")
     try:
         os.link(path, second)
-    except OSError as error:
-        return os.strerror(error.errno or 0)
+    except OSError as error:  # any other number is that of a lost answer
+        return os.strerror(error.errno or 0) if error.errno in REFUSED else ""
     finally:
         second.unlink(missing_ok=True)
     return ""

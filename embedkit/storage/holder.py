@@ -20,7 +20,8 @@ from embedkit.terminal import quote
 class Holder(msgspec.Struct, frozen=True):
     """Who holds a lock. `started` distinguishes the process from a later one with the same pid.
 
-    `job` is the scheduler's id of the holder's job and `restart` counts that job's starts; both are "" outside a job.
+    `job` is the scheduler's id of the holder's job on `cluster`, and `restart` counts that job's starts; all are ""
+    outside a job.
     `token` is unique per holding. `boot` and `namespace` say where the pid means something, `since` when the holder got
     the lock (UTC); they are "" if not known, as in a record of an older version.
     """
@@ -34,16 +35,20 @@ class Holder(msgspec.Struct, frozen=True):
     boot: str = ""
     namespace: str = ""
     since: str = ""
+    cluster: str = ""
 
     @classmethod
     def of_this_process(cls, token: str) -> Self:
         """The record of this process."""
-        pid = os.getpid()
+        pid, job = os.getpid(), current_job()
         return cls(
-            *(process_host(), pid, process_start(pid), token, *_job()),
+            *(process_host(), pid, process_start(pid), token),
+            job=job.id,
+            restart=str(job.restart) if job.id else "",
             boot=boot_id(),
             namespace=process_namespaces(),
             since=datetime.now(UTC).isoformat(timespec="seconds"),
+            cluster=job.cluster,
         )
 
     @property
@@ -56,8 +61,13 @@ class Holder(msgspec.Struct, frozen=True):
         """Whether the holder is known to have ended."""
         if self.is_here and has_ended(self.pid, self.started):
             return True
-        job, restart = _job()  # a scheduler restarts a job only after its earlier start ended
-        return bool(job) and job == self.job and restart != self.restart
+        job = current_job()  # a scheduler starts a job again only after its earlier start ended
+        is_same_job = bool(job.id) and job.id == self.job and self.is_on_cluster(job.cluster)
+        return is_same_job and self.restart.isdecimal() and int(self.restart) < job.restart
+
+    def is_on_cluster(self, cluster: str) -> bool:
+        """Whether the id of the holder's job means the same job on a cluster; True if one of them is not known."""
+        return "" in (cluster, self.cluster) or cluster == self.cluster
 
 
 def describe_holder(path: Path, holder: Holder | None, what: str) -> str:
@@ -89,9 +99,3 @@ def _doubt(holder: Holder) -> str:
     if holder.boot != boot_id():
         return "that host has restarted since, or it is a different host of the same name"
     return "it is in a different container (PID namespace) of this host"
-
-
-def _job() -> tuple[str, str]:
-    """Id of this process's job and the number of its start; ("", "") outside a job."""
-    job = current_job()
-    return job.id, str(job.restart) if job.id else ""

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from embedkit.errors import EmbedkitError
+from embedkit.job import current_job
 from embedkit.storage.atomic import fsync_file, remove_temporaries
 from embedkit.storage.exclusive import place_once
 from embedkit.storage.holder import Holder, describe_holder
@@ -79,9 +80,13 @@ def remove_if_ended(path: Path) -> None:
 
 
 def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
-    """Remove the lock at `path` if its holder is a job that has ended; `has_ended` decides from the job's id."""
+    """Remove the lock at `path` if its holder is a job that has ended; `has_ended` decides from the job's id.
+
+    An id of a different cluster is not asked about.
+    """
     holder = _read(path)
-    if holder is not None and holder.job and has_ended(holder.job):
+    is_known = holder is not None and bool(holder.job) and holder.is_on_cluster(current_job().cluster)
+    if holder is not None and is_known and has_ended(holder.job):
         _remove(path, holder)
 
 

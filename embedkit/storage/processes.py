@@ -63,7 +63,7 @@ def process_start(pid: int) -> str:
         if pid != os.getpid() and Path("/proc/self").readlink().name != str(os.getpid()):
             return ""
         name = "self" if pid == os.getpid() else str(pid)
-        ticks = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[19]
+        ticks = Path(f"/proc/{name}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
         return f"{boot_id()} {ticks}"
     except (OSError, IndexError, psutil.Error):
         return ""
@@ -92,7 +92,7 @@ def boot_id() -> str:
     if sys.platform != "linux":
         return f"{uuid.getnode():x}"
     with contextlib.suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     return ""
 
 

@@ -19,8 +19,6 @@ VISIBILITY_DELAY_SECONDS = 90.0
 """NFS may take this long to show one host a file that another host wrote (acdirmax is 60 s by default, nfs(5))."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 16.0
-WORD_AFTER_SECONDS = 2.0
-"""A wait that takes longer than this is reported."""
 LOCAL_FILE_SYSTEMS = frozenset(
     {
         *("apfs", "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "fuseblk", "hfs", "jfs", "msdos"),
@@ -46,35 +44,34 @@ def wait_for_files(paths: Sequence[Path], seconds: float | None = None) -> list[
     """Wait until the files exist, `seconds` at most. Returns those that are still missing.
 
     By default waits for visibility_delay: on a network file system another host may have written them already. Each
-    round lists the folder of one missing file, since all must appear. A wait of more than two seconds is logged.
+    round lists the folder of one missing file, since all must appear. A wait is logged.
     """
     missing = [path for path in paths if not path.exists()]
     if not missing:
         return []
     most = visibility_delay(missing[0]) if seconds is None else seconds
-    began, pause, is_reported = time.monotonic(), FIRST_PAUSE_SECONDS, False
+    if most <= 0:
+        return missing
+    log.warning(_word(missing, most))
+    began, pause = time.monotonic(), FIRST_PAUSE_SECONDS
     while missing and (left := began + most - time.monotonic()) > 0:
-        if not is_reported and time.monotonic() - began >= min(WORD_AFTER_SECONDS, most / 2):
-            is_reported = True
-            log.warning(_word(missing, most, left))
         time.sleep(min(pause, left))
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         while missing and _appears(missing[0]):
             missing = missing[1:]
     missing = [path for path in missing if not path.exists()]
-    if is_reported:
-        waited = time.monotonic() - began
-        log.warning("waited %.0f s: %s", waited, f"{len(missing)} still missing" if missing else "all are there now")
+    waited = time.monotonic() - began
+    log.warning("waited %.0f s: %s", waited, f"{len(missing)} still missing" if missing else "all are there now")
     return missing
 
 
-def _word(missing: Sequence[Path], most: float, left: float) -> str:
+def _word(missing: Sequence[Path], most: float) -> str:
     """What is waited for, why and how long."""
     kind = mount_of(missing[0]).kind or "network"
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
     return (
-        f"waiting for {missing[0]}{more}, {left:.0f} s at most: a {kind} file system may take {most:.0f} s to show "
-        "what another host wrote"
+        f"waiting for {missing[0]}{more}, {most:.0f} s at most: a file system of type {kind} may show late what "
+        "another host wrote"
     )
 
 
@@ -88,6 +85,11 @@ def _appears(path: Path) -> bool:
             os.listdir(folder)  # noqa: PTH208
             break
     return path.exists()
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is certainly on a file system that only this boot of this host uses."""
+    return mount_of(path).kind in LOCAL_FILE_SYSTEMS
 
 
 def visibility_delay(path: Path) -> float:

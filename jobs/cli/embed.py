@@ -7,7 +7,7 @@ from embedkit.embed import embed_shards
 from embedkit.errors import UsageError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder, program
-from embedkit.storage import match_umask
+from embedkit.storage import match_umask, wait_for_files
 from embedkit.terminal import command_line
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.options import allow_mixed_option, run_argument
@@ -24,6 +24,7 @@ def embed(folder: RunFolder, shards: tuple[int, ...], allow_mixed: bool) -> None
 
     Shards are embedded one after another with one engine.
     """
+    wait_for_files([folder.plan])
     plan = read_plan(folder, read(folder.config, RunConfig))
     for shard in shards:
         if shard >= len(plan.shards):

@@ -10,6 +10,7 @@ from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.local import watching
 from jobs.output import new_console, print_lines
+from jobs.records import record_times
 
 
 @click.command()
@@ -21,7 +22,8 @@ def prepare(request: RequestOptions, workers: int | None) -> None:
     Prepare extracts the texts, counts tokens, drops rows that cannot be embedded and plans the shards.
     """
     folder, _ = open_run(request)
-    with watching(folder, new_console()), with_resume_hint(folder):
+    times = record_times(folder, "prepare", folder.plan)
+    with watching(folder, new_console()), with_resume_hint(folder), times:
         plan = prepare_run(folder, workers)
     print_lines(
         f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "

@@ -126,7 +126,7 @@ def _compiled_folder(run: RunFolder, shared: Path) -> Iterator[Path]:
 
 def pack_compiled(run: RunFolder, compiled: Path) -> None:
     """Pack the kernels that the engine compiled here, and their path, into one file of the run."""
-    with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w") as where:
+    with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w", encoding="utf-8") as where:
         where.write(str(compiled))
         where.flush()
         temporary.touch(mode=0o600)

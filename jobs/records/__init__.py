@@ -20,6 +20,7 @@ from jobs.records.live import LiveReader, LiveTasks, adopt_found, unended_jobs
 from jobs.records.log_names import ATTEMPTS_SUFFIX, GROUP_LOG, Place, log_name, place_of
 from jobs.records.own_records import CLOCKS_SECONDS, own_records
 from jobs.records.recorded_profiles import changed_note, launcher_stages, record_profile, recorded_profile
+from jobs.records.stage_times import read_times, record_times
 from jobs.records.submission import COMMENT_PREFIX, Submission, new_submission, now, seconds_since_epoch
 from jobs.records.submissions import LiveTask, Submissions
 
@@ -57,7 +58,9 @@ __all__ = [
     "now",
     "own_records",
     "place_of",
+    "read_times",
     "record_profile",
+    "record_times",
     "recorded_profile",
     "seconds_since_epoch",
     "unended_jobs",

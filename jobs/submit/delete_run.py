@@ -34,7 +34,12 @@ def delete_run(run: RunFolder) -> None:
             f"here to ask. Type this on the cluster, or, if they have ended: rm -r {quote(str(run.path))}"
         )
     _refuse_if_locked(run)
-    aside = run.path.rename(run.path.with_name(f"{DELETING}{run.name}-{secrets.token_hex(4)}"))
+    aside = run.path.with_name(f"{DELETING}{run.name}-{secrets.token_hex(4)}")
+    try:
+        run.path.rename(aside)
+    except FileNotFoundError:
+        if not aside.exists():  # NFS may have renamed it and lost the answer
+            raise
     try:
         _refuse_if_locked(RunFolder(aside))  # a process may have begun a moment before the rename
     except EmbedkitError as error:

@@ -66,7 +66,7 @@ def _resolve(folder: Path) -> str:
 
 def _pins_in(path: Path) -> list[tuple[str, str]]:
     """Names, in one spelling, and lines `name==version` of a requirements file."""
-    found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(), flags=re.MULTILINE)
+    found = re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return [(re.sub("[-_.]+", "-", name).lower(), f"{name}=={version}") for name, version in found]
 
 

@@ -7,8 +7,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from embedkit.documents.codec import read
+from embedkit.documents.file_set import atomic_write_hashed
 from embedkit.documents.schema import ShardManifest
+from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
 
@@ -16,10 +20,18 @@ from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
 def stopped(process: subprocess.Popen[str]) -> bool:
     """Whether a process is stopped by a signal; waits for it, or for its end."""
     while process.poll() is None:
-        if Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+        if Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
             return True
         time.sleep(0.02)
     return False
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 0x40]))
 
 
 def test_a_flip_in_a_durable_chunk_is_not_sealed(damaged_run: RunFolder) -> None:
@@ -34,11 +46,7 @@ def test_a_flip_in_a_durable_chunk_is_not_sealed(damaged_run: RunFolder) -> None
     journal = next(run.shard(1).glob("*.journal.jsonl"))
     assert len(journal.read_bytes().splitlines()) >= 3  # its header and two chunks
     matrix = next(run.shard(1).glob("*.partial"))
-    with matrix.open("r+b") as file:
-        file.seek(2000)
-        byte = file.read(1)[0]
-        file.seek(2000)
-        file.write(bytes([byte ^ 0x40]))
+    flip(matrix, 2000)
     process.send_signal(signal.SIGCONT)
     log = process.communicate(timeout=120)[1]
     assert process.returncode == 0, log
@@ -47,3 +55,16 @@ def test_a_flip_in_a_durable_chunk_is_not_sealed(damaged_run: RunFolder) -> None
     embedkit("merge", run.path)
     embedkit("verify", run.path)
     assert snapshot(run) == before
+
+
+def test_a_file_that_the_disk_damages_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "part.parquet"
+
+    def write_to_a_bad_disk() -> None:
+        with atomic_write_hashed(path) as file:
+            file.write(bytes(5000))
+            flip(file.temporary, 4000)
+
+    with pytest.raises(EmbedkitError, match=r"part\.parquet: the disk does not give back the bytes"):
+        write_to_a_bad_disk()
+    assert list(tmp_path.iterdir()) == []

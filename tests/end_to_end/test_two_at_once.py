@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -14,7 +16,7 @@ import pytest
 import embedkit.storage.lock
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
+from embedkit.documents.schema import Plan, RunConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import create_run
 from embedkit.run import RunFolder
@@ -139,3 +141,42 @@ def test_a_lock_that_another_process_took_is_noticed(tmp_path: Path) -> None:
         with pytest.raises(EmbedkitError, match="another process took over"):
             require_held(path)
         path.write_bytes(mine)
+
+
+@pytest.mark.slow
+def test_a_third_attempt_leaves_what_the_first_finished(prepared_run: RunFolder) -> None:
+    """The first stands still before it links its manifest, the second is killed, the third starts."""
+    folder = prepared_run.shard(0)
+
+    def embed(signal_at: dict[str, str]) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash"} | signal_at
+        return subprocess.Popen([*EMBEDKIT, "embed", str(prepared_run.path), "--shard", "0"], cwd=ROOT, env=environment)
+
+    steps = 2 + 2 * (len(read(prepared_run.plan, Plan).shards[0].chunks) - 1)  # fsyncs until the last chunk is durable
+    first = embed(
+        {"EMBEDKIT_TEST_STOP_AT": str(steps + 4)}
+    )  # fsync, rename, fsync of its matrix; fsync of its manifest
+    assert is_stopped(first)
+    matrix = next(folder.glob("*.safetensors"))
+    assert not prepared_run.shard_manifest(0).exists()
+    assert embed({"EMBEDKIT_TEST_KILL_AT": "5"}).wait(timeout=120) < 0
+    third = embed({"EMBEDKIT_TEST_STOP_AT": str(steps)})
+    assert is_stopped(third)
+    assert matrix.exists()
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(timeout=120) == 0
+    assert matrix.exists()
+    third.send_signal(signal.SIGCONT)
+    assert third.wait(timeout=120) == 0
+    assert len(list(folder.iterdir())) == 3
+    assert matrix.exists()
+    assert verify(prepared_run).ok
+
+
+def is_stopped(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process is stopped by a signal; waits for that, or for its end."""
+    while process.poll() is None:
+        if Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
+            return True
+        time.sleep(0.02)
+    return False

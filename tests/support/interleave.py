@@ -1,7 +1,8 @@
 """Runs several actors in threads, one at a time: which goes on is decided before every step on the file system.
 
-A step is a link, rename, removal, listing, look-up or opening of a file. An actor may also be killed before a step: it
-then changes nothing more, as after SIGKILL. fsync does nothing here: a process sees no effect of it.
+A step is a link, rename or removal of a file, or a look at a file that matters. An actor may also be killed before a
+step: it then changes nothing more, as after SIGKILL. fsync does nothing here: it changes no name, and no byte that a
+process sees.
 """
 
 import io
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-STEPS = ((os, "link"), (os, "rename"), (os, "replace"), (os, "unlink"), (os, "listdir"), (os, "stat"), (io, "open"))
+CHANGES = ((os, "link"), (os, "rename"), (os, "replace"), (os, "unlink"))
+LOOKS = ((os, "listdir"), (os, "stat"), (io, "open"))
 
 
 class Killed(BaseException):
@@ -64,22 +66,24 @@ class Actor:
 
 
 @contextmanager
-def in_steps(actors: Iterable[Actor], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Start the actors, each before its first step."""
+def in_steps(
+    actors: Iterable[Actor], monkeypatch: pytest.MonkeyPatch, matters: Callable[[str], bool]
+) -> Iterator[None]:
+    """Start the actors, each before its first step. `matters` chooses, by path, which looks at files are steps."""
     by_thread: dict[threading.Thread | None, Actor] = {}
 
-    def stepped(function: Callable[..., Any]) -> Callable[..., Any]:
+    def stepped(function: Callable[..., Any], is_look: bool) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             actor = by_thread.get(threading.current_thread())
-            if actor is not None:
+            if actor is not None and (not is_look or (args and matters(str(args[0])))):
                 actor.before_step()
             return function(*args, **kwargs)
 
         return wrapper
 
     with monkeypatch.context() as patch:
-        for module, name in STEPS:
-            patch.setattr(module, name, stepped(getattr(module, name)))
+        for module, name in (*CHANGES, *LOOKS):
+            patch.setattr(module, name, stepped(getattr(module, name), (module, name) in LOOKS))
         patch.setattr(os, "fsync", lambda fd: None)
         for actor in actors:
             work = actor.work

@@ -11,7 +11,7 @@ import pyarrow as pa
 from embedkit.documents import FileRecord, ReadBack, file_problem
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
-from embedkit.terminal import command_line
+from embedkit.terminal import command_line, quote
 
 T = TypeVar("T")
 
@@ -57,10 +57,42 @@ class Findings:
         self._run = run
         self._read_back = read_back
 
+    def remake(self, *shards: int) -> str:
+        """Command that makes shards again whose files are intact but whose vectors are wrong."""
+        return self._after("rm -r", *(self._run.shard(shard) for shard in shards))
+
+    def repair_shard(self, shard: int) -> str:
+        """Command that embeds the damaged chunks of a shard again.
+
+        `rerun` reads no shard's bytes: a manifest that fits, and files of the right size, are a finished shard to it.
+        """
+        if self._run.submissions.exists():
+            return self._after("rm", self._run.shard_manifest(shard))
+        return self._run.resume_command
+
     @property
-    def remake(self) -> str:
-        """How to make a shard again whose files are intact but whose vectors are wrong."""
-        return f"remove the shard's folder in {self._run.embeddings / 'shards'}, then {self._run.resume_command}"
+    def repair_parts(self) -> str:
+        """Command that makes damaged parts again. `rerun` submits no prepare where there is a plan."""
+        if self._run.submissions.exists():
+            return f"{quote(program())} prepare --resume {self._run.where}"
+        return self._run.resume_command
+
+    def part_made_again(self, manifest: Path) -> str:
+        """Command that makes a part again that prepare would keep, because its files are sound."""
+        return f"rm {quote(str(manifest))} && {self.repair_parts}"
+
+    def made_again(self, path: Path) -> str:
+        """Command that makes a document again. A resume keeps one with sound files, and refuses an edited plan."""
+        return self._after("rm", path)
+
+    @property
+    def restore_config(self) -> str:
+        """What to do about a request that is not the run's. It cannot be made again."""
+        return f"put back a copy of {self._run.config}; without one, start a new run"
+
+    def _after(self, command: str, *paths: Path) -> str:
+        """A command on files, then the one that continues the run."""
+        return f"{command} {' '.join(quote(str(path)) for path in paths)} && {self._run.resume_command}"
 
     @property
     def remerge(self) -> str:
@@ -82,12 +114,12 @@ class Findings:
             Problem(file=self._name(path), shard=shard, what=what, fix=fix or self._run.resume_command)
         )
 
-    def attempt(self, path: Path, check: Callable[[], T], shard: int | None = None) -> T | None:
+    def attempt(self, path: Path, check: Callable[[], T], shard: int | None = None, fix: str = "") -> T | None:
         """Do one check. If it cannot read something, that becomes a problem of `path`, and the other checks go on."""
         try:
             return check()
         except (EmbedkitError, OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-            self.add(path, str(error), shard)
+            self.add(path, str(error), shard, fix)
             return None
 
     def file_problem(self, path: Path, record: FileRecord) -> str | None:
@@ -95,8 +127,8 @@ class Findings:
         return file_problem(path, record, self._read_back.sha256)
 
     def check_file(self, path: Path, record: FileRecord) -> bool:
-        """Add a problem unless a file is as recorded. Returns whether it is."""
+        """Add a problem unless a file of prepare is as recorded. Returns whether it is."""
         problem = self.file_problem(path, record)
         if problem is not None:
-            self.add(path, problem)
+            self.add(path, problem, fix=self.repair_parts)
         return problem is None

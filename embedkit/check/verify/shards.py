@@ -17,7 +17,7 @@ from embedkit.documents import (
     check_matrix,
     digest,
 )
-from embedkit.embed import NOT_FINISHED, ShardStates, canary_problems, rejected_shards
+from embedkit.embed import NOT_FINISHED, OTHER_PLAN, ShardStates, canary_problems, rejected_shards
 from embedkit.errors import EmbedkitError
 from embedkit.merge import differing_chunks, engine_groups
 from embedkit.run import RunFolder
@@ -29,15 +29,19 @@ def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[Shar
     What merge rejected does not matter here: all bytes are checked, and `check_rejected` asks for the rest.
     """
     states = ShardStates(run, plan, rejected={})
-    manifests = []
+    manifests, problems = [], {}
     for shard in range(len(plan.shards)):
         path = run.shard_manifest(shard)
         state = findings.attempt(path, partial(states.state, shard, "manifest"), shard)
-        if state is None or state.manifest is None:
-            if state is not None and state.problem not in (None, NOT_FINISHED):
-                findings.add(path, str(state.problem), shard)
-            continue
-        manifests.append(state.manifest)
+        if state is not None and state.manifest is not None:
+            manifests.append(state.manifest)
+        elif state is not None and state.problem not in (None, NOT_FINISHED):
+            problems[shard] = str(state.problem)
+    if not manifests and set(problems.values()) == {OTHER_PLAN}:  # then it is the plan that is not the run's
+        findings.add(run.plan, "all finished shards were made for another plan", fix=findings.made_again(run.plan))
+    else:
+        for shard, problem in problems.items():
+            findings.add(run.shard_manifest(shard), problem, shard)
     return manifests
 
 
@@ -74,10 +78,12 @@ def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, fi
         findings.bytes_read += matrix.file.bytes
         problem = findings.file_problem(data, matrix.file)
         if problem is not None:
-            findings.add(data, f"{problem}{_damaged_ids(data, manifest, view)}", manifest.shard)
+            what = f"{problem}{_damaged_ids(data, manifest, view)}"
+            findings.add(data, what, manifest.shard, findings.repair_shard(manifest.shard))
         elif differing_chunks([manifest], view, read_back.pieces(data)):
             what = f"its chunk digests are not those of its file (view {view})"
-            findings.add(run.shard_manifest(manifest.shard), what, manifest.shard)
+            fix = findings.repair_shard(manifest.shard)
+            findings.add(run.shard_manifest(manifest.shard), what, manifest.shard, fix)
 
 
 def check_agreement(
@@ -87,10 +93,13 @@ def check_agreement(
     groups = engine_groups(manifests)
     if len(groups) > 1 and (success is None or not success.mixed_engines_allowed):
         shards = ", ".join(str(group) for group in groups.values())
-        findings.add(run.embeddings, f"shards were made on different engines: {shards}", fix=findings.remake)
+        most = max(map(len, groups.values()))
+        kept = next(group for group in groups.values() if len(group) == most)
+        fix = findings.remake(*(manifest.shard for manifest in manifests if manifest.shard not in kept))
+        findings.add(run.embeddings, f"shards were made on different engines: {shards}", fix=fix)
     for shard, problem in canary_problems(manifests).items():
         what = f"{problem}, although the engine is the same"
-        findings.add(run.shard_manifest(shard), what, shard, findings.remake)
+        findings.add(run.shard_manifest(shard), what, shard, findings.remake(shard))
 
 
 def _damaged_ids(path: Path, manifest: ShardManifest, view: View) -> str:

@@ -1,15 +1,17 @@
 """verify: the checks in order. Each adds its problems, and the next goes on."""
 
+import contextlib
 import secrets
 from functools import partial
 from itertools import chain
 
 from embedkit.check.verify.findings import Findings, Report
 from embedkit.check.verify.merged import check_merged
-from embedkit.check.verify.parts import check_parts, check_rows
+from embedkit.check.verify.parts import PreparedFiles
+from embedkit.check.verify.plan import check_other_documents
 from embedkit.check.verify.reembed import reembed_rows
 from embedkit.check.verify.shards import check_agreement, check_rejected, check_shard, finished_shards, request_shards
-from embedkit.documents import NewerFormat, Plan, ReadBack, Request, RunConfig, ShardManifest, Success, read
+from embedkit.documents import DataIndex, Plan, ReadBack, Request, RunConfig, ShardManifest, Success, digest, read
 from embedkit.errors import EmbedkitError
 from embedkit.merge import request_merged, request_parts
 from embedkit.prepare import read_plan
@@ -49,8 +51,8 @@ class _Verifier:
     def check(self, rows_to_reembed: int) -> None:
         """Do all checks that the run is ready for."""
         run, findings = self._run, self.findings
-        config = self._read_config()
-        if config is None:
+        config = findings.attempt(run.config, lambda: read(run.config, RunConfig), fix=findings.restore_config)
+        if config is None or not self._check_request(config):
             return
         self._check_order()
         if run.plan.exists():
@@ -60,12 +62,14 @@ class _Verifier:
         if run.success.exists():
             self._success = findings.attempt(run.success, lambda: read(run.success, Success))
         self._request_bytes(config.request)
-        check_parts(run, self._plan, findings)
+        prepared = PreparedFiles(run, config.request, self._plan, self._read_back, findings)
+        prepared.check_parts()
+        check_other_documents(run, config.request, findings)
         if self._plan is None:
             return
         self._stage = "embed"
         plan, manifests = self._plan, self._manifests
-        check_rows(run, config.request.views, plan, self._read_back, findings)
+        prepared.check_rows()
         for manifest in manifests:
             path = run.shard_manifest(manifest.shard)
             check = partial(check_shard, run, manifest, self._read_back, findings)
@@ -81,16 +85,19 @@ class _Verifier:
         if rows_to_reembed:
             reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
 
-    def _read_config(self) -> RunConfig | None:
-        """The configuration; None if it is damaged, which no command can repair."""
-        try:
-            return read(self._run.config, RunConfig)
-        except NewerFormat:
-            raise
-        except EmbedkitError as error:
-            fix = f"put {self._run.config} back from a copy: it is the request, and no command can make it again"
-            self.findings.add(self._run.config, str(error), fix=fix)
-            return None
+    def _check_request(self, config: RunConfig) -> bool:
+        """Whether the request is the one that the run was prepared for. If not, nothing else can be compared."""
+        run = self._run
+        prepared_for = set()
+        with contextlib.suppress(EmbedkitError):
+            prepared_for.add(read(run.data_index, DataIndex).request_sha256)
+        with contextlib.suppress(EmbedkitError):
+            prepared_for.add(read(run.plan, Plan).request_sha256)
+        if len(prepared_for) == 1 and prepared_for != {digest(config.request)}:
+            what = f"{run.plan} and {run.data_index} were made for a different request"
+            self.findings.add(run.config, what, fix=self.findings.restore_config)
+            return False
+        return True
 
     def _check_order(self) -> None:
         """Check that no earlier document is missing: where a later one exists, that is a loss."""

@@ -93,11 +93,10 @@ def test_a_path_that_does_not_exist_names_the_nearest(name: str, what: str) -> N
         find_model(name, None)
 
 
-def test_a_mistyped_path_asks_nothing_of_the_hub(
-    here: Path, tokenizer_only: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(find_inputs, "fetch_dataset", lambda *_: pytest.fail("asked the Hub"))
-    request = ["--engine", "hash", "--max-length", "9", "--output-dir", "output", "--model", str(tokenizer_only)]
-    done = CliRunner().invoke(cli, ["run", *request, "--dataset", "lab/chats.parquet"])
-    assert "lab does not exist" in str(done.exception)
+def test_a_mistyped_path_asks_nothing_of_the_hub(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for the data set, and not for the model before it is noticed."""
+    for name in ("fetch_dataset", "fetch_model"):
+        monkeypatch.setattr(find_inputs, name, lambda *_: pytest.fail("asked the Hub"))
+    request = ["--engine", "hash", "--output-dir", "output", "--model", "lab/model", "--dataset", "lab/chats.parquet"]
+    assert "lab does not exist" in str(CliRunner().invoke(cli, ["run", *request]).exception)
     assert not (here / "output").exists()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import embedkit.embed.publish
 from embedkit.documents import open_matrix
 from embedkit.documents.codec import digest, read
 from embedkit.documents.schema import Plan, RunConfig, ShardManifest
@@ -84,7 +85,8 @@ class Watch:
             owner = name.partition(".")[0]
             if owner == actor.name or self._has_manifest_without(name):
                 continue
-            if self._actors[owner].result == "published" or not self._has_manifest():
+            published = owner in self._actors and self._actors[owner].result == "published"
+            if published or not self._has_manifest():
                 self.wrong.append(f"{actor.name} removed {name}")
         self._before = found
 
@@ -103,8 +105,8 @@ class Watch:
         return manifest.matrices["combined"].file.name != name
 
 
-ORDERS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 60)), max_size=14)
-KILLS = st.dictionaries(st.integers(0, 2), st.integers(0, 120), max_size=2)
+ORDERS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 30)), max_size=14)
+KILLS = st.dictionaries(st.integers(0, 2), st.integers(0, 60), max_size=2)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -127,7 +129,7 @@ def test_three_attempts_in_any_order(
     names = ("a", "b", "c")
     actors = {i: Actor(name, lambda name=name: shard.attempt(name), kills.get(i)) for i, name in enumerate(names)}  # type: ignore[misc]
     watch = Watch(shard)
-    with in_steps(actors.values(), monkeypatch):
+    with in_steps(actors.values(), monkeypatch, lambda path: path.endswith(("manifest.json", ".safetensors"))):
         run_in_order(actors, order, watch.after)
     results = [actor.result for actor in actors.values()]
     assert watch.wrong == []
@@ -139,3 +141,54 @@ def test_three_attempts_in_any_order(
     assert shard.attempt("last") in ("published", "finished by another")
     assert shard.is_sound()
     assert len(list(shard.folder.iterdir())) == 3
+
+
+def other_attempt(shard: Shard, name: str) -> ShardManifest:
+    """A second whole attempt at the finished shard, about to publish its manifest."""
+    matrix = shard.whole.matrices["combined"]
+    record = msgspec.structs.replace(matrix.file, name=f"{name}.combined.safetensors")
+    shutil.copy(shard.folder / matrix.file.name, shard.folder / record.name)
+    return msgspec.structs.replace(
+        shard.whole, attempt=name, matrices={"combined": msgspec.structs.replace(matrix, file=record)}
+    )
+
+
+def test_files_get_their_names_back_if_the_manifest_changed(
+    hash_run: RunFolder, damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the two looks at the manifest it is put aside, and another attempt publishes its own."""
+    shard = Shard(hash_run, damaged_run)
+    manifest = other_attempt(shard, "late")
+    looks = iter((True, False))
+    look = embedkit.embed.publish._current
+
+    def current(folder: Path) -> ShardManifest | None:
+        found = look(folder)
+        if next(looks, False):
+            (folder / "manifest.json").unlink()
+            publish_manifest(damaged_run, shard.plan, manifest)
+        return found
+
+    monkeypatch.setattr(embedkit.embed.publish, "_current", current)
+    remove_unnamed(shard.folder, shard.whole)
+    assert look(shard.folder) == manifest
+    assert shard.is_sound()
+
+
+def test_a_manifest_without_its_files_is_withdrawn(
+    hash_run: RunFolder, damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its matrix is removed by an attempt that finished, whose manifest is then put aside, before it is linked."""
+    shard = Shard(hash_run, damaged_run)
+    manifest = other_attempt(shard, "late")
+    link = embedkit.embed.publish.write_once
+
+    def late_link(path: Path, data: bytes) -> bool:
+        remove_unnamed(shard.folder, shard.whole)
+        path.unlink()
+        return link(path, data)
+
+    monkeypatch.setattr(embedkit.embed.publish, "write_once", late_link)
+    with pytest.raises(AttemptReplaced, match=r"late\.combined\.safetensors: missing\. Another attempt at shard 0"):
+        publish_manifest(damaged_run, shard.plan, manifest)
+    assert not (shard.folder / "manifest.json").exists()

@@ -23,6 +23,8 @@ from embedkit.merge import vectors as merge_vectors
 from embedkit.merge.stage import merge
 from embedkit.prepare import KeptRows
 from embedkit.run import RunFolder
+from embedkit.storage import run_lock, visibility
+from embedkit.storage.mounts import Mount
 from tests.conftest import embedkit
 
 DIM = 64
@@ -167,3 +169,18 @@ def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: R
     report = verify(run)
     assert [(problem.file, problem.shard) for problem in report.problems] == [("embeddings/all.safetensors", 2)]
     assert re.fullmatch(rf"ids \d+ to {success.rows - 1} are not the shard's", report.problems[0].what)
+
+
+def test_a_merge_within_embedkit_run_waits_for_no_file(
+    unmerged_run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All shards were embedded on this host, so none can be hidden. Elsewhere NFS may hide one."""
+    monkeypatch.setattr(visibility, "mount_of", lambda path: Mount("server:/x", "/x", "nfs4"))
+    monkeypatch.setattr(visibility, "VISIBILITY_DELAY_SECONDS", 0.1)
+    unmerged_run.shard_manifest(1).unlink()
+    with run_lock(unmerged_run.run_lock, "running this run"), pytest.raises(EmbedkitError, match="shard 1"):
+        merge(unmerged_run)
+    assert "waiting for" not in caplog.text
+    with pytest.raises(EmbedkitError, match="shard 1"):
+        merge(unmerged_run)
+    assert "waiting for" in caplog.text

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.documents.codec import read
+from embedkit.documents.codec import read, write
 from embedkit.documents.schema import RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
-from embedkit.prepare.plan import chunk_borders, cut_shards, engine_settings, read_plan, shard_borders
+from embedkit.prepare.plan import chunk_borders, cut_shards, engine_settings, is_same_plan, read_plan, shard_borders
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, write_chats
 
@@ -108,3 +109,42 @@ def test_only_long_shards_are_compiled_on_a_gpu(tmp_path: Path, tiny_qwen: Path)
     assert [engine_settings(config.request, seconds).eager for seconds in (10, 1800)] == [True, False]
     on_a_cpu = msgspec.structs.replace(config.request, device="cpu")
     assert engine_settings(on_a_cpu, 1800).eager
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=3, max_size=60), st.integers(1, 9), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_costs_rounded_on_another_cpu_keep_the_plan(tokens: list[int], shards: int, seed: int) -> None:
+    """np.log differs in the last digits between vector widths; here the costs do, at random."""
+
+    class OtherCpu(CostModel):
+        def seconds(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            ulps = np.random.default_rng(seed).integers(-2, 3, tokens.shape)
+            return super().seconds(tokens) * (1 + ulps * np.finfo(np.float64).eps)
+
+    other = OtherCpu("cuda", COST.linear_flops, COST.attention_flops)
+    counts = np.array(tokens * 2)[:, None]
+    shards = min(shards, len(counts))
+    cut = cut_shards(counts, COST, shards, 1, 50_000)
+    again = cut_shards(counts, other, shards, 1, 50_000, cut)
+    assert [shard.chunks for shard in again] == [shard.chunks for shard in cut]
+
+
+def test_a_plan_with_other_last_digits_is_the_runs(prepared_run: RunFolder) -> None:
+    """As on a node with another CPU. A plan whose costs, borders or tokens differ is refused."""
+    run, config = prepared_run, read(prepared_run.config, RunConfig)
+    plan = read_plan(run, config)
+    first = plan.shards[0]
+    changes = {"cost_seconds": first.cost_seconds * (1 + 1e-14), "stop": first.stop - 1, "tokens": first.tokens + 1}
+    for name, value in changes.items():
+        shards = (msgspec.structs.replace(first, **{name: value}), *plan.shards[1:])
+        other = msgspec.structs.replace(plan, shards=shards)
+        assert is_same_plan(plan, other) == (name == "cost_seconds")
+        if name == "tokens":
+            continue
+        write(run.plan, other)
+        before = run.plan.read_bytes()
+        resume = ("prepare", "--resume", "--run-name", "run", "--output-dir", run.path.parent)
+        done = embedkit(*resume, check=False)
+        assert done.returncode == (name != "cost_seconds"), done.stderr
+        assert ("not the plan that this request and data give" in done.stderr) == (name != "cost_seconds")
+        assert run.plan.read_bytes() == before

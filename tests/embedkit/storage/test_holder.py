@@ -52,7 +52,7 @@ def path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A lock in a folder that every user may write to and reach; pytest's own folders are private."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o777)
-        with tempfile.NamedTemporaryFile("w") as boot:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as boot:
             boot.write("00000000-0000-0000-0000-000000000000\n")
             boot.flush()
             monkeypatch.setenv("BOOT", boot.name)
@@ -133,7 +133,7 @@ ENDED = {
 def test_a_lock_is_taken_only_from_a_known_end(name: str, path: Path) -> None:
     first, other, is_known = ENDED[name]
     with holder(first, path) as process:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
         for pid in (*map(int, children), process.pid):
             os.kill(pid, 9)
         process.wait()

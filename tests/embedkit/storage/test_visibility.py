@@ -59,5 +59,5 @@ def test_a_wait_for_many_files_lists_few_folders_and_is_reported(
     assert set(listed) == {tmp_path, paths[3].parent}
     assert len(listed) <= 20
     first, last = caplog.messages
-    assert first.startswith(f"waiting for {paths[3]} and 496 more, 87 s at most: a nfs4 file system may take 90 s to")
+    assert first.startswith(f"waiting for {paths[3]} and 496 more, 90 s at most: a file system of type nfs4 may show")
     assert last == "waited 90 s: 497 still missing"

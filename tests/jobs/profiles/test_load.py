@@ -468,7 +468,7 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         load_profile("mine.toml")
     with pytest.raises(UsageError, match="Is a directory"):
         load_profile("./")
-    Path("mine.toml").write_text('[all]\naccount = "here"\n')
+    Path("mine.toml").write_text('[all]\naccount = "here"\n', encoding="utf-8")
     assert load_profile("mine.toml").stages["merge"].account == "here"
 
 

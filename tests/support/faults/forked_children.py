@@ -57,7 +57,7 @@ def can_fork() -> bool:
 
 def _is_of_the_pool(path: Path) -> bool:
     try:
-        name = path.read_text().strip()
+        name = path.read_text(encoding="utf-8").strip()
     except OSError:  # the thread has just ended
         return False
     return name.startswith("polars-") and name[len("polars-") :].isdigit()

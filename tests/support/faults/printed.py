@@ -11,7 +11,7 @@ _COMMAND = re.compile(
     r"embedkit run --resume --run-name \S+ --output-dir \S+(?: --allow-mixed)?"
     r"|embedkit (?:merge|embed|prepare|verify) /\S+(?: --(?:allow-mixed|shard \d+))*"
     r"|`embedkit verify`"
-    r"|(?:\brm|\bdelete|\bremove) /\S+"
+    r"|(?:\brm(?: -r)?|\bdelete|\bremove)(?: /\S+)+"
 )
 TIMES = 4
 """How often a person types what was printed before giving up."""
@@ -23,15 +23,9 @@ def printed_commands(text: str) -> list[str]:
     commands = []
     for line in fixes or text.splitlines():
         found = [match.rstrip(",.;:)`'\"") for match in _COMMAND.findall(line)]
-        if "remove the shard's folder" in line and found:
-            found = [f"remove-shards {' '.join(_shards(text))}", found[-1]]
         commands += found if fixes else found[-1:]
     commands = list(dict.fromkeys(commands))
     return commands if fixes else commands[-1:]
-
-
-def _shards(text: str) -> list[str]:
-    return sorted(set(re.findall(r"^shard (\d+): ", text, flags=re.M)))
 
 
 def follow(case: Case, ended: Ended) -> bool:
@@ -43,7 +37,7 @@ def follow(case: Case, ended: Ended) -> bool:
         commands = printed_commands(ended.text)
         if not commands and not case.run.config.exists():
             return case.finish("run")  # nothing was made yet, so the same command is typed again
-        if not commands and f"{case.run.config}: its bytes are not" in ended.text:
+        if not commands and _is_about_config(case, ended.text):
             return _put_config_back(case)
         if not commands:
             case.fail(f"{ended.name}: exit {ended.code}, and no command to type: {ended.text[-SHOWN:]}")
@@ -65,6 +59,10 @@ def follow_to_the_end(case: Case, ended: Ended) -> bool:
     return is_finished or case.finish("run")
 
 
+def _is_about_config(case: Case, text: str) -> bool:
+    return f"{case.run.config}: its bytes are not" in text or f"put back a copy of {case.run.config}" in text
+
+
 def _put_config_back(case: Case) -> bool:
     """Put back `run_config.json`, the only file that no command can make again: it is what a person asked for."""
     case.result.outcome = "refused, put back"
@@ -77,8 +75,7 @@ def _type(case: Case, command: str) -> Ended | None:
     name, *words = command.strip("`").split()
     if name == "embedkit":
         return case.do(words if len(words) > 1 else [*words, str(case.run.path)])
-    for word in words:
-        path = case.run.shard(int(word)) if name == "remove-shards" else Path(word)
+    for path in [Path(word) for word in words if word != "-r"]:
         assert path.is_relative_to(case.folder), command
         if path.is_dir():
             shutil.rmtree(path)

@@ -237,7 +237,7 @@ def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, ru
         with tab.expect_download() as download:
             tab.click("#csv")
         assert download.value.suggested_filename == "run-rows.csv"
-        lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
+        lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
         assert lines[0] == ["id", "dataset_source", "num_tokens", "num_turns"]
         chosen = look.rows.filter(pl.col("id").is_in(sorted(inside)))
         wanted = chosen.select("id", "dataset_source", "num_tokens", "num_turns").rows()
@@ -259,7 +259,7 @@ def test_saved_text_and_the_shown_command_are_run_by_nothing(chromium: Any, run:
         Look(tab, run)
         with tab.expect_download() as download:
             tab.evaluate("texts => saveCsv('x.csv', ['source'], texts.map((text) => [text]))", texts)
-        with Path(download.value.path()).open(newline="") as file:
+        with Path(download.value.path()).open(encoding="utf-8", newline="") as file:
             assert [line[0] for line in csv.reader(file)][1:] == [*(f"'{text}" for text in texts[:6]), *texts[6:]]
         for name in ("run", "it's [1] $HOME", "-rf", "é `id`"):
             assert shlex.split(tab.evaluate("name => shellWord(name)", name)) == [

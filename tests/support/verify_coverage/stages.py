@@ -1,0 +1,119 @@
+"""A run at each of its stages, made from one finished run, and the kinds of its files."""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from embedkit.documents import FORMAT, Preflight, Rejected, RejectedShard, RunConfig, ShardManifest, digest, read, write
+from embedkit.run import RunFolder
+
+KINDS = {
+    "run_config.json": r"run_config\.json",
+    "extracted_data.parquet/": r"extracted_data\.parquet/part-.*",
+    "parts/index.json": r"parts/index\.json",
+    "parts/part-*.json": r"parts/part-.*\.json",
+    "parts/dropped-*.parquet": r"parts/dropped-.*",
+    "dropped_rows.parquet": r"dropped_rows\.parquet",
+    "plan.json": r"plan\.json",
+    "shards/: matrix": r"embeddings/shards/.*\.safetensors",
+    "shards/: manifest.json": r"embeddings/shards/.*/manifest\.json",
+    "shards/: journal": r"embeddings/shards/.*\.journal\.jsonl",
+    "shards/: unfinished matrix": r"embeddings/shards/.*\.partial",
+    "all.safetensors": r"embeddings/all.*\.safetensors",
+    "metadata.parquet": r"embeddings/metadata\.parquet",
+    "by_source/: matrix": r"embeddings/by_source/.*\.safetensors",
+    "by_source/: metadata.parquet": r"embeddings/by_source/.*\.parquet",
+    "_SUCCESS.json": r"embeddings/_SUCCESS\.json",
+    "rejected.json": r"embeddings/rejected\.json",
+    "preflight.json": r"preflight\.json",
+    "submissions.jsonl": r"submissions\.jsonl",
+    "profiles/": r"profiles/.*",
+    "compile_cache.tar": r"compile_cache\.tar",
+    "logs/": r"logs/.*",
+    "analysis/": r"analysis/.*",
+}
+"""Names of the kinds of files, as docs/guarantees.md has them, and what their paths look like."""
+
+
+def kind_of(path: Path, run: RunFolder) -> str | None:
+    """The kind of a file; None if the run has no such kind."""
+    name = path.relative_to(run.path).as_posix()
+    return next((kind for kind, pattern in KINDS.items() if re.fullmatch(pattern, name)), None)
+
+
+def files_by_kind(run: RunFolder) -> dict[str, list[Path]]:
+    """The files of a run by kind, in order."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
+        kind = kind_of(path, run)
+        if kind is not None:
+            found.setdefault(kind, []).append(path)
+    return found
+
+
+def _without_merged(run: RunFolder) -> None:
+    for path in (run.success, run.metadata, run.view_matrix("combined")):
+        path.unlink()
+    shutil.rmtree(run.by_source)
+
+
+def _prepared(run: RunFolder) -> None:
+    shutil.rmtree(run.embeddings)
+
+
+def _half_embedded(run: RunFolder) -> None:
+    """As a kill leaves it: one shard is finished, one has its chunks and no manifest, the last one is not begun."""
+    _without_merged(run)
+    shutil.rmtree(run.shard(2))
+    run.shard_manifest(1).unlink()
+    matrix = next(run.shard(1).glob("*.safetensors"))
+    matrix.rename(f"{matrix}.partial")
+
+
+def _merged(run: RunFolder) -> None:
+    """On a cluster: with the documents of preflight, submissions and profiles."""
+    config, manifest = read(run.config, RunConfig), read(run.shard_manifest(0), ShardManifest)
+    write(
+        run.preflight,
+        Preflight(
+            format=FORMAT,
+            request_sha256=digest(config.request),
+            engine=manifest.engine,
+            job="1",
+            host="node",
+            start_seconds=1.0,
+            checks=(("gpu", "sound"),),
+        ),
+    )
+    rejected = RejectedShard(manifest_sha256="0" * 64, what="an earlier attempt", remake=False)
+    write(run.rejected, Rejected(format=FORMAT, shards={"1": rejected}))
+    run.submissions.write_bytes(b'{"event":"submitted","job":"1"}\n{"event":"submitted","job":"2"}\n')
+    run.profiles.mkdir()
+    (run.profiles / "site-0123456789ab.toml").write_bytes(b'[all]\npartition = "gpu"\n')
+    run.compile_cache.write_bytes(bytes(10_240))
+
+
+def _analyzed(run: RunFolder) -> None:
+    """The files of analysis/ are stand-ins: verify does not read them."""
+    _merged(run)
+    run.analysis.mkdir()
+    run.analysis_page.write_bytes(b"<!doctype html><title>analysis</title>")
+    (run.analysis / "health.json").write_bytes(b'{"rows": 9000}')
+
+
+STAGES: dict[str, Callable[[RunFolder], None]] = {
+    "prepared": _prepared,
+    "half embedded": _half_embedded,
+    "embedded": _without_merged,
+    "merged": _merged,
+    "analyzed": _analyzed,
+}
+
+
+def run_at(stage: str, finished: RunFolder, folder: Path) -> RunFolder:
+    """A copy of a finished run as it was at a stage."""
+    run = RunFolder(folder / stage.replace(" ", "-"))
+    shutil.copytree(finished.path, run.path)
+    STAGES[stage](run)
+    return run
