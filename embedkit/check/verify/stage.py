@@ -11,7 +11,18 @@ from embedkit.check.verify.parts import PreparedFiles
 from embedkit.check.verify.plan import check_other_documents
 from embedkit.check.verify.reembed import reembed_rows
 from embedkit.check.verify.shards import check_agreement, check_rejected, check_shard, finished_shards, request_shards
-from embedkit.documents import DataIndex, Plan, ReadBack, Request, RunConfig, ShardManifest, Success, digest, read
+from embedkit.documents import (
+    DataIndex,
+    NewerFormat,
+    Plan,
+    ReadBack,
+    Request,
+    RunConfig,
+    ShardManifest,
+    Success,
+    digest,
+    read,
+)
 from embedkit.errors import EmbedkitError
 from embedkit.merge import request_merged, request_parts
 from embedkit.prepare import read_plan
@@ -51,7 +62,7 @@ class _Verifier:
     def check(self, rows_to_reembed: int) -> None:
         """Do all checks that the run is ready for."""
         run, findings = self._run, self.findings
-        config = findings.attempt(run.config, lambda: read(run.config, RunConfig), fix=findings.restore_config)
+        config = self._read_config()
         if config is None or not self._check_request(config):
             return
         self._check_order()
@@ -84,6 +95,16 @@ class _Verifier:
             findings.attempt(run.success, partial(check_merged, *arguments))
         if rows_to_reembed:
             reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
+
+    def _read_config(self) -> RunConfig | None:
+        """The configuration; None if it is damaged, which no command can repair."""
+        try:
+            return read(self._run.config, RunConfig)
+        except NewerFormat:
+            raise
+        except EmbedkitError as error:
+            self.findings.add(self._run.config, str(error), fix=self.findings.restore_config)
+            return None
 
     def _check_request(self, config: RunConfig) -> bool:
         """Whether the request is the one that the run was prepared for. If not, nothing else can be compared."""
