@@ -29,6 +29,10 @@ class AttemptReplaced(EmbedkitError):
     """Another attempt at the shard has removed files of this one, which ends: the other has its durable chunks."""
 
 
+class DiskDiffers(EmbedkitError):
+    """The disk gave back other bytes than were written to a file. The file is not kept; a resume makes it again."""
+
+
 class CanaryMoved(EmbedkitError):
     """The canary's vectors changed while a shard was embedded: the GPU of this node cannot be trusted."""
 

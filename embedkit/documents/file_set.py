@@ -12,7 +12,7 @@ from typing import BinaryIO, Self
 
 from embedkit.documents.read_back import drop_cached
 from embedkit.documents.schema import FileRecord
-from embedkit.errors import EmbedkitError
+from embedkit.errors import DiskDiffers
 from embedkit.storage import (
     atomic_write,
     fsync_file,
@@ -93,7 +93,7 @@ def atomic_write_hashed(path: Path, temporary_folder: Path | None = None) -> Ite
 
     Its `record` has the sha256 of the bytes that were written, and not of those that the disk gives back.
 
-    Raises EmbedkitError naming the file if the two differ. Then it is removed.
+    Raises DiskDiffers naming the file if the two differ. Then it is removed.
     """
     with atomic_write(path, temporary_folder) as temporary:
         file = HashedFile(path, keep_open=True, temporary=temporary)
@@ -104,7 +104,7 @@ def atomic_write_hashed(path: Path, temporary_folder: Path | None = None) -> Ite
         fsync_file(temporary)
         drop_cached(temporary)
         if temporary.stat().st_size != file.bytes or sha256_file(temporary) != file.sha256:
-            raise EmbedkitError(
+            raise DiskDiffers(
                 f"{path}: the disk does not give back the bytes that were written to it, so the file is not kept. "
                 "Resume to make it again; if that fails too, report it to the people who run the disk"
             )

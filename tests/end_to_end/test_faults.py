@@ -1,11 +1,16 @@
 """Fifty cases of the fault harness, of all kinds, for CI; `make faults` plays thousands."""
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.faults.play import play_all, replay
 from tests.support.faults.printed import printed_commands
+from tests.support.faults.shim import VARIABLE, Action, Control, Fault, Operation, build
 from tests.support.faults.world import World
 
 SEED = 20
@@ -28,3 +33,21 @@ def test_a_refusal_is_followed_by_what_it_prints() -> None:
     text = "they differ\nto accept: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
     assert printed_commands(text) == ["embedkit embed /tmp/r"]
     assert printed_commands("plan.json: damaged") == []
+
+
+@pytest.mark.parametrize(
+    ("action", "left"),
+    [(Action.FAIL, b"one"), (Action.FAIL_AFTER, b"onetwo"), (Action.SHORT, b"onet"), (Action.TORN, b"onet")],
+)
+def test_the_shim_lets_the_second_write_fail(action: Action, left: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    fault = Fault(operations=(Operation.WRITE,), action=action, at=2, error=errno.EIO)
+    control = Control(tmp_path / "control", folder, fault)
+    environment = os.environ | {"LD_PRELOAD": str(build(tmp_path)), VARIABLE: str(control.path)}
+    write = f"import os; fd = os.open({str(folder / 'file')!r}, 65); os.write(fd, b'one'); os.write(fd, b'two')"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", write], env=environment, capture_output=True, text=True)
+    assert (folder / "file").read_bytes() == left
+    assert control.step == "write /file"
+    assert ("Input/output error" in done.stderr) == (action in (Action.FAIL, Action.FAIL_AFTER))
+    assert (done.returncode == -9) == (action == Action.TORN)

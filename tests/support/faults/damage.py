@@ -49,6 +49,10 @@ class Damage:
         The number of its shard or part will do.
         """
         names = {name for name in (self.name, self.other, final_name(self.name)) if name}
+        if ".try-" in self.name:  # the storage was tried with this file
+            names.add("its file system")
+        if self.name.endswith(".tmp"):  # some files are written in another folder
+            names.add(final_name(self.name).rpartition("/")[2])
         for what, pattern in (("shard", r"embeddings/shards/(\d+)/"), ("part", r"[\w.]+/\.?\w+-(\d+)\.")):
             if found := re.match(pattern, self.name):
                 names.add(f"{what} {int(found[1])}:")

@@ -25,15 +25,11 @@ NOT_PROMISED = {
 }
 """Files whose damage verify may miss. Whatever happens to them, the end state must be right."""
 
-MAY_STAY = (
-    "left over: logs/submitit/",
-    "left over: run.lease",
-    "left over: .run.lease.",
-    "left over: .run_config.json.",
-    "left over: ..run_config.json.",
-    "left over: .embed-",
-)
-"""What a killed command leaves and only the next `embedkit run` removes, or, as its writer may be alive, nobody."""
+MAY_STAY = ("left over: .run_config.json.", "left over: ..run_config.json.", "left over: .embed-")
+"""What a killed command leaves and nobody removes, as its writer may be alive: a few small files with a dot."""
+
+MAY_STAY_WITHOUT_RUN = ("left over: logs/submitit/", "left over: run.lease", "left over: .run.lease.")
+"""What a killed `embedkit run` leaves: the next `embedkit run` removes it; the command of a stage does not."""
 
 _ATTEMPT = re.compile(r"(shards/\d+/)[^/]+?(\.journal\.jsonl|(\.\w+)?\.safetensors(\.partial)?)$")
 

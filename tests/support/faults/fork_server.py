@@ -9,6 +9,7 @@ id, then the exit code. The server ends, with all it started, when its stdin is 
 """
 
 import gc
+import importlib
 import json
 import os
 import select
@@ -20,13 +21,8 @@ import types
 from contextlib import suppress
 from multiprocessing import resource_tracker
 
-import polars  # noqa: F401
 import psutil
-import pyarrow.parquet  # noqa: F401
-import rich.console  # noqa: F401
-import tokenizers  # noqa: F401
 
-import jobs.cli.verify  # noqa: F401
 from jobs.cli.main import main as embedkit_main
 from tests.support.faults.forked_children import exit_code_of, fork_children
 from tests.support.faults.namespaces import in_new_pid_namespace
@@ -34,8 +30,22 @@ from tests.support.faults.requests import Request
 from tests.support.faults.shim import attach
 from tests.support.faults.small_parts import use_small_parts
 
-with suppress(ImportError):
-    import pandas  # noqa: F401  # pyarrow and polars import it when they are first used
+IMPORTED = (
+    "polars",
+    "pyarrow.parquet",
+    "rich.console",
+    "submitit.core._submit",
+    "submitit.local._local",
+    "tokenizers",
+    "jobs.cli.embed",
+    "jobs.cli.merge",
+    "jobs.cli.prepare",
+    "jobs.cli.run",
+    "jobs.cli.status",
+    "jobs.cli.verify",
+    "pandas",
+)
+"""What commands import when they need it. polars and pyarrow look for pandas; embedkit does not need it."""
 
 
 def run_command(request: Request) -> int:
@@ -128,6 +138,9 @@ class Server:
 
 def main() -> None:
     """Start the server."""
+    for name in IMPORTED:
+        with suppress(ModuleNotFoundError):
+            importlib.import_module(name)
     use_small_parts()
     fork_children()
     resource_tracker.ensure_running()

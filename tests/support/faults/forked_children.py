@@ -127,7 +127,7 @@ class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
         if not module.startswith("submitit.") or not can_fork():
             super()._execute_child(args, *rest)  # type: ignore[misc]
             return
-        # executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell, then the pipes
+        # Python 3.11: executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell, pipes
         environment: Mapping[str, str] | None = rest[5]
         output, errors = rest[12], rest[14]
 

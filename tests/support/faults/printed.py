@@ -37,7 +37,7 @@ def follow(case: Case, ended: Ended) -> bool:
         commands = printed_commands(ended.text)
         if not commands and not case.run.config.exists():
             return case.finish("run")  # nothing was made yet, so the same command is typed again
-        if not commands and f"{case.run.config}: its bytes are not" in ended.text:
+        if not commands and _is_about_config(case, ended.text):
             return _put_config_back(case)
         if not commands:
             case.fail(f"{ended.name}: exit {ended.code}, and no command to type: {ended.text[-SHOWN:]}")
@@ -57,6 +57,10 @@ def follow_to_the_end(case: Case, ended: Ended) -> bool:
         return False
     is_finished = any(command.startswith("embedkit run") for command in case.result.facts.get("typed", [])[-1:])
     return is_finished or case.finish("run")
+
+
+def _is_about_config(case: Case, text: str) -> bool:
+    return f"{case.run.config}: its bytes are not" in text or f"put back a copy of {case.run.config}" in text
 
 
 def _put_config_back(case: Case) -> bool:
