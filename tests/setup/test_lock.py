@@ -45,13 +45,13 @@ def test_lock_has_the_versions_of_pyproject() -> None:
 
 @pytest.mark.parametrize("path", [LOCK, *OTHER_LOCKS], ids=lambda path: path.stem)
 def test_lock_names_no_host_and_no_index(path: Path) -> None:
-    assert not re.search(r"https?:|//|index|find-links|@|\.(com|org|net|io)\b", path.read_text())
+    assert not re.search(r"https?:|//|index|find-links|@|\.(com|org|net|io)\b", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", OTHER_LOCKS, ids=lambda path: path.stem)
 def test_locks_kept_by_hand_have_the_hashes_of_exactly_their_pins(path: Path) -> None:
     """An entry is for every Python and machine: it has no marker."""
-    head, _, body = path.read_text().partition("\n")
+    head, _, body = path.read_text(encoding="utf-8").partition("\n")
     assert "Made by `make lock`" in head
     assert re.sub(r"[a-z0-9-]+==[^\s;]+((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n", "", body) == ""
     source = path.with_suffix(".in")
