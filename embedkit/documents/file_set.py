@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from embedkit.documents.schema import FileRecord
-from embedkit.storage import fsync_file, fsync_folder, remove_temporaries
+from embedkit.storage import fsync_file, fsync_folder, name_file, remove_temporaries
 
 SPARE_FILES = 100
 """File descriptors to leave for the rest of the process."""
@@ -46,8 +46,9 @@ class HashedFile:
         view = memoryview(data).cast("B")
         file = self._file or self.temporary.open("ab", buffering=0)
         written = 0
-        while written < len(view):
-            written += file.write(view[written:])
+        with name_file(self.path):
+            while written < len(view):
+                written += file.write(view[written:])
         self._sha256.update(view)
         self.bytes += written
         if self._keep_open:

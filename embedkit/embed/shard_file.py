@@ -36,7 +36,7 @@ from embedkit.documents import (
 )
 from embedkit.embed.canary import canary_distance, canary_tolerance
 from embedkit.errors import EmbedkitError
-from embedkit.storage import durable_rename, fsync_folder
+from embedkit.storage import add_file, durable_rename, fsync_folder
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +145,8 @@ class ShardFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, OSError):  # a failed write names no file
+            add_file(error, self._folder / f"{self._attempt}.*")
         for file in (*self._matrices.values(), self._journal):
             file.close()
 

@@ -20,6 +20,7 @@ from embedkit.storage.atomic import (
 from embedkit.storage.cpus import available_cpus, single_threads
 from embedkit.storage.lock import holder_of, release_ended, require_held, run_lock
 from embedkit.storage.mounts import mount_of
+from embedkit.storage.name_file import add_file, name_file
 from embedkit.storage.processes import (
     exit_with_parent,
     exit_with_process,
@@ -33,6 +34,7 @@ from embedkit.storage.processes import (
 __all__ = [
     "BLOCK_BYTES",
     "DISK_FULL",
+    "add_file",
     "atomic_write",
     "atomic_write_bytes",
     "available_cpus",
@@ -46,6 +48,7 @@ __all__ = [
     "kill_descendants",
     "match_umask",
     "mount_of",
+    "name_file",
     "new_private_folder",
     "pid_namespace",
     "private_folder",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from embedkit.errors import EmbedkitError
 from embedkit.storage.mounts import mount_of
+from embedkit.storage.name_file import name_file
 
 BLOCK_BYTES = 8 << 20
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -95,7 +96,8 @@ def fsync_file(path: Path) -> None:
     """Make the bytes of a file durable, whoever wrote them."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with name_file(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -117,8 +119,9 @@ def atomic_write(path: Path, temporary_folder: Path | None = None) -> Iterator[P
     folder = path.parent if temporary_folder is None else temporary_folder
     temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        yield temporary
-        durable_rename(temporary, path)
+        with name_file(path):
+            yield temporary
+            durable_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -136,7 +139,8 @@ def write_once(path: Path, data: bytes) -> bool:
     """
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        temporary.write_bytes(data)
+        with name_file(path):
+            temporary.write_bytes(data)
         fsync_file(temporary)
         os.link(temporary, path)
     except FileExistsError:
