@@ -36,7 +36,7 @@ from embedkit.documents import (
 )
 from embedkit.embed.canary import canary_distance, canary_tolerance
 from embedkit.errors import EmbedkitError
-from embedkit.storage import add_file, durable_rename, fsync_folder
+from embedkit.storage import add_file, durable_rename, fsync_folder, name_file
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +123,9 @@ class ShardFile:
         folder.mkdir(parents=True, exist_ok=True)
         self._matrices = {view: (folder / f"{attempt}.{view}{PARTIAL}").open("xb") for view in views}
         for matrix in self._matrices.values():
-            matrix.write(header)
-            matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
+            with name_file(Path(matrix.name)):
+                matrix.write(header)
+                matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
         self._journal = (folder / f"{attempt}{JOURNAL}").open("xb")
         self._header = JournalHeader(
             format=FORMAT,

@@ -192,7 +192,7 @@ def test_a_limit_of_file_sizes_is_named_as_such_in_every_stage(
     """The limit refuses the rest of a write whose begin it lets through."""
     run = RunFolder(tmp_path / "run")
     stages: list[tuple[list[object], int]] = [
-        (["prepare", *hash_request(small_chats, tokenizer_only, tmp_path), "--resume", "--workers", 1], 20_000),
+        (["prepare", *hash_request(small_chats, tokenizer_only, tmp_path), "--resume", "--workers", 1], 8_000),
         (["embed", run.path], 20_000),
         (["merge", run.path], 20_000),
         (["analyze", run.path], 20_000),
