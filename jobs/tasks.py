@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import DISK_FULL, match_umask
+from embedkit.storage import match_umask
 from jobs import output
-from jobs.os_errors import FORBIDDEN, OF_THE_STORAGE, describe_os_error, errno_of
+from jobs.os_errors import EXPLAINED, describe_os_error, errno_of
 from jobs.records import Submissions, record_times
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def exit_code_of(error: Exception) -> int:
     if isinstance(error, EmbedkitError):
         log.error("%s", error)
         return error.exit_code
-    if errno_of(error) in (*DISK_FULL, *FORBIDDEN, *OF_THE_STORAGE):
+    if errno_of(error) in EXPLAINED:
         log.error("%s", describe_os_error(error))
         return 1
     log.error("%s: %s", type(error).__name__, error, exc_info=error)

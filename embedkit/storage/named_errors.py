@@ -9,13 +9,13 @@ from pathlib import Path
 
 @contextmanager
 def names_file(path: Path) -> Iterator[None]:
-    """In the block, an OSError that names no file names `path`; one that polars made gets its errno as well."""
+    """Raise an error of the system that names no file as an OSError of `path`, also one that polars wrapped."""
     try:
         yield
-    except OSError as error:
-        number = error.errno
+    except Exception as error:
+        number = getattr(error, "errno", None)
         if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):
             number = int(found[1])
-        if number is None or error.filename is not None:
+        if number is None or getattr(error, "filename", None) is not None:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
