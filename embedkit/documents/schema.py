@@ -186,7 +186,7 @@ class EngineRecord(Document, frozen=True):
     gpu: str
     attention: str
     compile: str
-    dtype: str
+    dtype: Dtype
     token_budget: int
     dim: int
 

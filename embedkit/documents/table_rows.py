@@ -61,6 +61,8 @@ def read_table_rows(source: Path | pa.Buffer, hashed: Sequence[str], keep: Seque
 
 
 def _hash(column: pa.ChunkedArray) -> Hashes:
+    if pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())  # the same buffers, which are then not checked as UTF-8 once more
     series = pl.from_arrow(column)
     assert isinstance(series, pl.Series)
     return series.hash(0).to_numpy()

@@ -4,8 +4,8 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embedkit.run import EMBEDDING, RunFolder
-from embedkit.storage import remove_if_ended, run_lock
+from embedkit.run import EMBED_LOCK, EMBEDDING, RunFolder
+from embedkit.storage import remove_ended_locks, run_lock
 
 
 @contextmanager
@@ -14,8 +14,6 @@ def embed_lock(run: RunFolder) -> Iterator[None]:
 
     A task that was submitted with the run needs none: the queue shows it, and killed tasks would leave thousands.
     """
-    for path, what in run.locks().items():
-        if what == EMBEDDING:
-            remove_if_ended(path)
+    remove_ended_locks(run.path, EMBED_LOCK)
     with run_lock(run.embed_lock(secrets.token_hex(4)), EMBEDDING):
         yield

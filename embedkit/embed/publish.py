@@ -29,7 +29,7 @@ from embedkit.embed.journal import JOURNAL
 from embedkit.embed.shard_state import NOT_FINISHED, shard_state
 from embedkit.errors import AttemptReplaced, EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import write_once
+from embedkit.storage import wait_for_files, write_once
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ def publish_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest) -> Non
         if write_once(path, encode(manifest)):
             _withdraw_without_files(path, manifest)
             break
+        wait_for_files([path])  # NFS may still hide here what another host has linked
         other = finished_manifest(run, plan, manifest.shard)
         if other is not None:
             log.warning("another attempt finished this shard first; the files of this attempt are removed")

@@ -78,7 +78,8 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
             except (OSError, AttemptReplaced) as error:
                 if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ESTALE):
                     raise
-                # An attempt that finishes removes the files of all others.
+                # An attempt that finishes removes the files of all others. NFS may still hide its manifest here.
+                wait_for_files([run.shard_manifest(shard)])
                 finished = finished_manifest(run, plan, shard)
                 if finished is None:
                     raise

@@ -16,6 +16,7 @@ from embedkit.documents import (
     PlanPart,
     Reason,
     RunConfig,
+    ShardManifest,
     digest,
     read,
     write,
@@ -26,7 +27,7 @@ from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
 from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
 from embedkit.prepare.parts import Part, part_borders
-from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan
+from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
 from embedkit.storage import available_cpus, remove_temporaries, run_lock
@@ -81,6 +82,7 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     earlier = None if _readable(run.plan, Plan) is None else read_plan(run, config)
     plan = make_plan(run, config, dataset.rows, len(rows), parts, cost, earlier)
     if earlier is None:
+        plan = plan_of_shards(run, plan)
         write(run.plan, plan)
     elif is_same_plan(earlier, plan):
         plan = earlier
@@ -90,6 +92,14 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
             "again, and shards that fit it are kept. If another version of embedkit made it, continue with that version"
         )
     return plan
+
+
+def plan_of_shards(run: RunFolder, plan: Plan) -> Plan:
+    """The plan to write: with stored costs, or as earlier versions wrote it if a shard was embedded for that one."""
+    shards = range(len(plan.shards))
+    manifests = (_readable(run.shard_manifest(shard), ShardManifest) for shard in shards)
+    wanted = next((manifest.plan_sha256 for manifest in manifests if manifest is not None), None)
+    return plan if wanted == digest(plan) else with_stored_costs(plan)
 
 
 def _readable(path: Path, kind: type[D]) -> D | None:

@@ -22,7 +22,7 @@ from embedkit.storage.lock import (
     holder_of,
     refuse_if_held,
     release_ended,
-    remove_if_ended,
+    remove_ended_locks,
     require_held,
     run_lock,
 )
@@ -67,7 +67,7 @@ __all__ = [
     "read_into",
     "refuse_if_held",
     "release_ended",
-    "remove_if_ended",
+    "remove_ended_locks",
     "remove_temporaries",
     "rename_over",
     "require_held",

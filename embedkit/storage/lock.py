@@ -27,6 +27,8 @@ from embedkit.storage.named_errors import names_file
 PATIENCE_SECONDS = 5.0
 """How long to wait for a lock: jobs of a killed queue take a moment to notice that it ended."""
 RETRY_SECONDS = 0.2
+NEW = ".new.tmp"
+"""The ending of a lock that is being written."""
 ASIDE = ".aside"
 """The ending of a lock that a process has renamed, to look whose it is."""
 
@@ -50,7 +52,7 @@ def run_lock(path: Path, what: str) -> Iterator[None]:
             raise EmbedkitError(describe_holder(path, holder, what))
         else:
             time.sleep(RETRY_SECONDS)
-    remove_temporaries(path.parent, f"{path.name}.*.new")
+    remove_temporaries(path.parent, f"{path.name}.*{NEW.removesuffix('.tmp')}")
     _held[path] = me
     try:
         yield
@@ -72,11 +74,17 @@ def refuse_if_held(path: Path, what: str) -> None:
         raise EmbedkitError(describe_holder(path, holder, what))
 
 
-def remove_if_ended(path: Path) -> None:
-    """Remove the lock at `path` if its holder is known to have ended."""
-    holder = _read(path)
-    if holder is not None and holder.is_gone:
-        _remove(path, holder)
+def remove_ended_locks(folder: Path, beginning: str) -> None:
+    """Remove locks of ended holders, and what killed processes left of locks. `beginning`: of the locks' names."""
+    for path in sorted(folder.iterdir()):
+        if not path.name.removeprefix(".").startswith(beginning):
+            continue
+        if path.suffix == ".lease" and (holder := _read(path)) is not None and holder.is_gone:
+            _remove(path, holder)
+        elif path.name.endswith(NEW):
+            path.unlink(missing_ok=True)  # a living writer makes it again
+        elif path.suffix == ASIDE and (holder := _read(path)) is not None and holder.is_gone:
+            path.unlink(missing_ok=True)
 
 
 def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
@@ -112,7 +120,7 @@ def _create(path: Path, me: Holder) -> bool:
 
 
 def _write(path: Path, me: Holder) -> bool:
-    temporary = path.with_name(f".{path.name}.{me.token}.new.tmp")
+    temporary = path.with_name(f".{path.name}.{me.token}{NEW}")
     try:
         with names_file(path):
             temporary.write_bytes(msgspec.json.encode(me))

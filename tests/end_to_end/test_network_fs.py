@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,17 @@ def embedkit(host: Sequence[str], *words: object, check: bool = True, **environm
     return out + err
 
 
+@contextmanager
+def looking(host: Sequence[str], *names: str) -> Iterator[None]:
+    """Something on a host looks for files again and again, so that the client remembers that they are absent."""
+    script = 'while sleep 0.2; do stat "$@"; done >/dev/null 2>&1'
+    with subprocess.Popen([*host, "sh", "-c", script, "sh", *names]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def kill_once(condition: Callable[[], bool], host: Sequence[str], *words: object) -> None:
     """Kill a command, with all its processes, as soon as a condition holds."""
     process = start(host, "-m", "jobs", *words, EMBEDKIT_TEST_CHUNK_SECONDS="0.5")
@@ -60,8 +72,7 @@ def test_a_run_of_two_nfs_clients_is_that_of_one_disk(
     one, two = net.host("host-1", CACHE_SECONDS, "lose"), net.host("host-2", CACHE_SECONDS)
     run, disk = net.shared / "run", RunFolder(net.export / "run")
     request = hash_request(small_chats, tokenizer_only, net.shared)
-    names = f"{run}/plan.json {run}/embeddings/shards/00001/manifest.json"
-    with subprocess.Popen([*two, "sh", "-c", f"while sleep 0.2; do stat {names}; done >/dev/null 2>&1"]) as looking:
+    with looking(two, f"{run}/plan.json", f"{run}/embeddings/shards/00001/manifest.json"):
         kill_once(lambda: disk.part_manifest(0).exists(), one, "prepare", *request)
         embedkit(one, "prepare", *request, "--resume")
         kill_once(lambda: any(disk.shard(0).glob("*.journal.jsonl")), one, "embed", run, "--shard", 0)
@@ -71,7 +82,6 @@ def test_a_run_of_two_nfs_clients_is_that_of_one_disk(
             first.result(), second.result()
         kill_once(lambda: any(disk.embeddings.glob(".all*")), two, "merge", run)
         embedkit(two, "merge", run)
-        looking.kill()
     assert "all is well" in embedkit(one, "verify", run)
     assert snapshot(disk) == snapshot(hash_run)
     for shard in range(3):

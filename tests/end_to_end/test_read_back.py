@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from embedkit.check.verify import verify
 from embedkit.documents.codec import read
 from embedkit.documents.file_set import atomic_write_hashed
 from embedkit.documents.schema import ShardManifest
 from embedkit.errors import EmbedkitError
+from embedkit.merge.stage import merge
 from embedkit.run import RunFolder
-from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot
+from tests.conftest import EMBEDKIT, ROOT, snapshot
 
 
 def stopped(process: subprocess.Popen[str]) -> bool:
@@ -52,8 +54,8 @@ def test_a_flip_in_a_durable_chunk_is_not_sealed(damaged_run: RunFolder) -> None
     assert process.returncode == 0, log
     first = manifest.chunks[0]
     assert f"{matrix}: ids {first.start} to {first.stop - 1} were damaged after they were written; made again" in log
-    embedkit("merge", run.path)
-    embedkit("verify", run.path)
+    merge(run)
+    assert verify(run).ok
     assert snapshot(run) == before
 
 

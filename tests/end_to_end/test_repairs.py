@@ -39,7 +39,6 @@ KINDS: dict[str, tuple[Callable[[RunFolder], None], str]] = {
     "sealed over damage": (seal_over_damage, "embeddings/shards/00001/"),
     "another engine": (give_another_engine, "embeddings"),
     "edited plan": (lambda run: edit(run.plan, tokens=1), "plan.json"),
-    "dropped rows of a part": (lambda run: flip(run.part_dropped(0)), "parts/dropped-00000.parquet"),
     "foreign file among the parts": (DAMAGE["foreign file among the parts"][0], "extracted_data.parquet/x.parquet"),
     "everything": (lambda run: damage_all(run), "extracted_data.parquet/part-00001.parquet"),
 }
@@ -47,6 +46,7 @@ KINDS: dict[str, tuple[Callable[[RunFolder], None], str]] = {
 
 def damage_all(run: RunFolder) -> None:
     flip(run.part_data(1))
+    flip(run.part_dropped(0))
     flip(shard_data(run, 0))
     flip(run.metadata)
     run.shard_manifest(2).write_bytes(run.shard_manifest(2).read_bytes()[:-9])

@@ -82,6 +82,8 @@ def check_part_manifest(
     for name, value in wanted.items():
         if getattr(manifest, name) != value:
             findings.add(path, f"its {name} is not that of its files", fix=findings.part_made_again(path))
+    if manifest.dropped_rows is not None and manifest.dropped_rows.name != run.part_dropped(part).name:
+        findings.add(path, "names a different file than its own", fix=findings.part_made_again(path))
     if manifest.stop - manifest.start != manifest.kept + sum(manifest.dropped.values()):
         findings.add(path, "its kept and dropped rows are not all its rows", fix=findings.part_made_again(path))
 

@@ -86,6 +86,24 @@ def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, fi
             findings.add(run.shard_manifest(manifest.shard), what, manifest.shard, fix)
 
 
+def check_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest, findings: Findings) -> None:
+    """Check that the numbers of a manifest agree with each other and with the plan."""
+    inputs = hashlib.sha256("".join(chunk.inputs_sha256 for chunk in manifest.chunks).encode()).hexdigest()
+    stops = [chunk.stop for chunk in manifest.chunks]
+    agree = {
+        "chunks do not have the plan's rows": stops == list(plan.shards[manifest.shard].chunks[1:]),
+        "chunks do not have its tokens": sum(chunk.tokens for chunk in manifest.chunks) == manifest.tokens,
+        "chunks do not have its inputs": inputs == manifest.inputs_sha256,
+        "files are of another attempt": all(
+            matrix.file.name.startswith(f"{manifest.attempt}.") for matrix in manifest.matrices.values()
+        ),
+    }
+    for what, is_so in agree.items():
+        if not is_so:
+            path = run.shard_manifest(manifest.shard)
+            findings.add(path, f"its {what}", manifest.shard, findings.made_again(path))
+
+
 def check_agreement(
     run: RunFolder, manifests: Sequence[ShardManifest], success: Success | None, findings: Findings
 ) -> None:

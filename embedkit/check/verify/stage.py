@@ -10,7 +10,14 @@ from embedkit.check.verify.merged import check_merged
 from embedkit.check.verify.parts import PreparedFiles
 from embedkit.check.verify.plan import check_other_documents
 from embedkit.check.verify.reembed import reembed_rows
-from embedkit.check.verify.shards import check_agreement, check_rejected, check_shard, finished_shards, request_shards
+from embedkit.check.verify.shards import (
+    check_agreement,
+    check_manifest,
+    check_rejected,
+    check_shard,
+    finished_shards,
+    request_shards,
+)
 from embedkit.documents import (
     DataIndex,
     NewerFormat,
@@ -85,6 +92,7 @@ class _Verifier:
             path = run.shard_manifest(manifest.shard)
             check = partial(check_shard, run, manifest, self._read_back, findings)
             findings.attempt(path, check, manifest.shard)
+            check_manifest(run, plan, manifest, findings)
         check_agreement(run, manifests, self._success, findings)
         check_rejected(run, manifests, findings)
         if len(manifests) == len(plan.shards):

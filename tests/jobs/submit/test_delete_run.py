@@ -45,6 +45,20 @@ def test_a_run_on_which_a_process_works_is_kept(stage: str, run: RunFolder) -> N
     assert list(run.path.parent.iterdir()) == []
 
 
+def test_locks_of_killed_embeds_are_removed_by_the_next(run: RunFolder) -> None:
+    with embed_lock(run):
+        held = run.embed_lock(next(path.stem.removeprefix("embed-") for path in run.path.glob("embed-*.lease")))
+        living = held.read_bytes()
+        ended = msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(living, type=Holder), pid=2**22 + 1))
+        for name in ("embed-1.lease", ".embed-2.lease.a.aside"):
+            (run.path / name).write_bytes(ended)
+        (run.path / ".embed-3.lease.b.new.tmp").write_bytes(b"{")
+        with embed_lock(run):
+            assert held.read_bytes() == living
+            assert len([path for path in run.path.iterdir() if "embed-" in path.name]) == 2
+    assert not [path for path in run.path.iterdir() if "embed-" in path.name]
+
+
 def test_a_lock_that_cannot_be_judged_is_named(run: RunFolder) -> None:
     run.merge_lock.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, "then", "token")))
     with pytest.raises(EmbedkitError, match=r"merging this run\..* a different host.* type: rm '.*merge\.lease'"):

@@ -16,6 +16,8 @@ from pathlib import Path
 PACKAGES = ("nfs-ganesha", "nfs-ganesha-vfs", "libnfs-dev", "fuse3", "libfuse3-dev", "gcc", "pkg-config")
 SEARCH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 START_SECONDS = 20.0
+RENEW_SECONDS = 20
+"""A client must open a file within each lease, of at most 120 s; libnfs does not renew it by itself."""
 SETTINGS = """
 NFS_CORE_PARAM {{
     Protocols = 4; NFS_Port = {port}; Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false;
@@ -50,7 +52,7 @@ class Network:
     """A server, and the folder of the server's own disk. `shared` is the path at which every host has the export."""
 
     def __init__(self, folder: Path, port: int, stack: ExitStack) -> None:
-        self.export = folder / "export"
+        self.export = folder / "export" / "shared"
         self.shared = folder / "shared"
         self._folder = folder
         self._url = f"nfs://127.0.0.1/export?version=4&nfsport={port}"
@@ -74,15 +76,19 @@ class Network:
         self._stack.callback(subprocess.run, ["umount", "--lazy", str(point)], capture_output=True)
         _wait(lambda: os.path.ismount(point) or client.poll() is not None)
         assert os.path.ismount(point), "the client did not mount"
+        renewal = f"while sleep {RENEW_SECONDS}; do cat {point}/renewal; done"
+        renewing = self._stack.enter_context(subprocess.Popen(["sh", "-c", renewal]))
+        self._stack.callback(renewing.kill)
         script = 'mount --bind "$1" "$2" && hostname "$3" && shift 3 && exec "$@"'
-        return ["unshare", "--mount", "--uts", "sh", "-c", script, "sh", str(point), str(self.shared), name]
+        return ["unshare", "--mount", "--uts", "sh", "-c", script, "sh", str(point / "shared"), str(self.shared), name]
 
 
 @contextmanager
 def network(folder: Path) -> Iterator[Network]:
     """A server on 127.0.0.1 whose export is in `folder`."""
-    for name in ("export", "shared", "recovery"):
-        (folder / name).mkdir()
+    for name in ("export/shared", "shared", "recovery"):
+        (folder / name).mkdir(parents=True)
+    (folder / "export" / "renewal").touch()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

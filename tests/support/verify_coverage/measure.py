@@ -25,7 +25,11 @@ class Tried:
 
 
 def measure(finished: RunFolder, folder: Path, stages: Iterable[str]) -> Iterator[Tried]:
-    """Change every kind of file in every way at some stages. The run must have at least three shards and parts."""
+    """Change every kind of file in every way at some stages. The run must have at least three shards and parts.
+
+    What verify did not find at one stage is not tried at the next.
+    """
+    not_found: set[tuple[str, str]] = set()
     for stage in stages:
         run = run_at(stage, finished, folder)
         assert verify(run).ok, verify(run).problems
@@ -35,9 +39,14 @@ def measure(finished: RunFolder, folder: Path, stages: Iterable[str]) -> Iterato
             if path.suffix in DOCUMENTS and b'"seal"' in path.read_bytes():
                 changes |= {f"resealed {field}": reseal(field) for field in fields_of(path)}
             for name, change in changes.items():
+                if (kind, name) in not_found:
+                    continue
                 with changed(path, paths, change) as applies:
                     if applies:
-                        yield _tried(run, stage, kind, name)
+                        one = _tried(run, stage, kind, name)
+                        yield one
+                        if not one.found:
+                            not_found.add((kind, name))
 
 
 def _tried(run: RunFolder, stage: str, kind: str, change: str) -> Tried:
