@@ -117,6 +117,8 @@ class World:
         self._do("embed", half.path, fault)
         assert any(half.shard(1).glob("*.partial")), fault
         self.states["half-embedded"] = half.path
+        resumed = self.copy("half-embedded", self.folder / "resumed")
+        self.traces["resumed embed"] = self._do("embed", resumed.path, Fault(traces=True)).trace()
 
     def _of_shard(self, shard: int) -> list[tuple[Operation, str]]:
         return [step for step in self.traces["embed"] if f"shards/{shard:05d}/" in step[1]]

@@ -22,8 +22,9 @@ def damage_in_flight(case: Case) -> None:
     """Play one case."""
     rng = case.rng
     stage = rng.choices(["prepare", "embed", "merge", "run"], [30, 35, 30, 5])[0]
-    case.begin("half-embedded" if stage == "embed" and rng.random() < 0.4 else BEGINS[stage], stage)
-    operation, at = draw_step(rng, case.world, stage)
+    state = "half-embedded" if stage == "embed" and rng.random() < 0.4 else BEGINS[stage]
+    case.begin(state, stage)
+    operation, at = draw_step(rng, case.world, "resumed embed" if state == "half-embedded" else stage)
     action = rng.choice([Action.STOP, Action.STOP_AFTER])
     case.result.facts |= {"operation": operation.name, "at": at}
     command = case.start(stage, Fault(operations=(operation,), action=action, at=at))

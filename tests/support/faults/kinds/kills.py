@@ -27,9 +27,9 @@ class Kill:
     goes_on_at_once: bool
 
 
-def draw_kill(rng: random.Random, world: World, command: str) -> Kill:
-    """A random kill of a command."""
-    operation, at = draw_step(rng, world, command)
+def draw_kill(rng: random.Random, world: World, command: str, state: str) -> Kill:
+    """A random kill of a command that begins in a state."""
+    operation, at = draw_step(rng, world, "resumed embed" if state == "half-embedded" else command)
     victim = rng.choices(["process", "tree", "others"], [5, 3, 2])[0]
     actions = {Action.KILL: 4, Action.KILL_AFTER: 4, Action.TORN: 4 if operation == Operation.WRITE else 0}
     if victim != "process":
@@ -44,7 +44,7 @@ def kill(case: Case) -> None:
     stage = rng.choices(["prepare", "embed", "merge", "run"], [30, 35, 25, 10])[0]
     state = "half-embedded" if stage == "embed" and rng.random() < 0.5 else BEGINS[stage]
     case.begin(state, stage)
-    kills = [draw_kill(rng, case.world, stage) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
+    kills = [draw_kill(rng, case.world, stage, state) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
     case.result.facts |= {"kills": [asdict(each) for each in kills], "hit": 0, "steps": []}
     for each in kills:
         _kill(case, each)

@@ -23,7 +23,10 @@ WEIGHTS = {
 def draw_step(
     rng: random.Random, world: World, stage: str, operations: Sequence[Operation] = tuple(Operation)
 ) -> tuple[Operation, int]:
-    """A random step of a stage as it was made undisturbed: the operation and its number, from 1."""
+    """A random step of a stage as it was made undisturbed: the operation and its number, from 1.
+
+    stage: also "resumed embed", which has fewer steps.
+    """
     counts = Counter(operation for operation, _ in world.traces[stage] if operation in operations)
     if not counts:
         return operations[0], 1
