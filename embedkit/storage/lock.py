@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, LockLost
 from embedkit.job import current_job
 from embedkit.storage.atomic import fsync_file, remove_temporaries
 from embedkit.storage.exclusive import place_once
@@ -99,13 +99,13 @@ def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
 
 
 def require_held(path: Path) -> None:
-    """Raise EmbedkitError unless this process still holds the lock at `path`.
+    """Raise LockLost unless this process still holds the lock at `path`.
 
     Another process may have taken this one for dead, and removed its lock.
     """
     me = _held.get(path)
     if me is None or me not in [_read(path), *map(_read, _asides(path))]:
-        raise EmbedkitError(f"{path}: another process took over while this one was suspended; nothing was changed")
+        raise LockLost(f"{path}: another process took over while this one was suspended; nothing was changed")
 
 
 def _create(path: Path, me: Holder) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embedkit.errors import DiskDiffers, EmbedkitError, Interrupted
+from embedkit.errors import DiskDiffers, EmbedkitError, Interrupted, LockLost
 from embedkit.run import RunFolder
 from jobs.os_errors import describe_os_error
 
@@ -20,7 +20,7 @@ def with_resume_hint(folder: RunFolder) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; finished work is kept. To continue: {folder.resume_command}") from None
-    except DiskDiffers as error:
+    except (DiskDiffers, LockLost) as error:
         raise EmbedkitError(f"{error}\nto continue: {folder.resume_command}") from None
     except EmbedkitError:
         raise

@@ -18,14 +18,15 @@ TIMES = 4
 
 
 def printed_commands(text: str) -> list[str]:
-    """What a message says to type: every fix that verify lists, else the last command."""
+    """What a message says to type: every fix that verify lists, else what to remove and then the last command."""
     fixes = [line for line in text.splitlines() if line.startswith("to fix it: ")]
     commands = []
     for line in fixes or text.splitlines():
         found = [match.rstrip(",.;:)`'\"") for match in _COMMAND.findall(line)]
         commands += found if fixes else found[-1:]
     commands = list(dict.fromkeys(commands))
-    return commands if fixes else commands[-1:]
+    removals = [command for command in commands[:-1] if command.startswith(("rm ", "delete "))]
+    return commands if fixes else [*removals, *commands[-1:]]
 
 
 def follow(case: Case, ended: Ended) -> bool:
@@ -45,6 +46,8 @@ def follow(case: Case, ended: Ended) -> bool:
         case.result.facts.setdefault("typed", []).extend(commands)
         for command in commands:
             ended = _type(case, command) or ended
+        if not any(command.startswith(("embedkit", "`embedkit")) for command in commands):
+            ended = case.do("run")  # something was removed; the run goes on
         if ended.code == 0:
             return True
     case.fail(f"{ended.name}: still refused after {TIMES} times what was printed: {ended.text[-SHOWN:]}")
