@@ -43,7 +43,7 @@ from embedkit.prepare.cost import CostModel
 from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema, gather_dropped
 from embedkit.prepare.plan import cut_shards, engine_settings
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import write_once
+from embedkit.storage import write_once
 from embedkit.versions import versions
 
 DIM = 1024

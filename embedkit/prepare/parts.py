@@ -145,7 +145,9 @@ class PartMaker:
             data = read_checked(self.run.part_data(part), manifest.extracted)
             lost = gather_dropped([])
             if manifest.dropped_rows is not None:
-                lost = pl.read_parquet(bytes(read_checked(self.run.part_dropped(part), manifest.dropped_rows)))
+                lost = pl.read_parquet(
+                    bytes(read_checked(self.run.part_dropped(part), manifest.dropped_rows)), glob=False
+                )
         except EmbedkitError as error:
             log.warning("part %d is made again: %s", part, error)
             return None

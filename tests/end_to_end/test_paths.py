@@ -127,7 +127,8 @@ def test_a_nasty_path_beside_one_that_it_matches(tokenizer_only: Path, tmp_path:
     assert set(pl.read_parquet((run.analysis / "by_source.parquet").open("rb"))["dataset_source"]) == set(sources)
     assert f"embedkit verify {run.argument}" in html.unescape(run.analysis_page.read_text())
     printed = ["run", "--resume", "--run-name", NASTY, "--output-dir", str(output)]
-    assert shlex.split(run.resume_command)[1:] == printed
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {run.resume_command}"], stdout=subprocess.PIPE, check=True)
+    assert words.stdout.decode().split("\0")[1:-1] == printed
 
 
 @pytest.mark.parametrize(
