@@ -16,6 +16,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.storage import holder_of, process_host, refuse_if_held
 from embedkit.storage.holder import Holder
 from embedkit.storage.lock import run_lock
+from embedkit.storage.processes import has_ended, process_start
 from tests.conftest import ROOT
 
 WORK = """
@@ -154,6 +155,15 @@ def test_pids_in_the_proc_of_another_namespace_are_not_used(path: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["HOLDS", "REFUSED", "HOLDS", "STILL"], done
     assert "/proc does not show whether that is the same process" in lines[1]
+
+
+def test_a_zombie_has_ended() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        started = process_start(process.pid)
+        assert has_ended(process.pid, started) is False
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert has_ended(process.pid, started) is True
 
 
 def test_an_older_record_counts_as_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
