@@ -62,7 +62,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
         raise shards_error(run, problems, len(plan.shards))
     check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
-    with run_lock(run.merge_lock, "merging this run"):
+    with run_lock(run.merge_lock, "merging this run", run.path):
         merged = merged_already(run, config.request, plan, manifests)
         if merged is not None:
             log.info("already merged from these shards; every file is intact")

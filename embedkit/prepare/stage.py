@@ -57,7 +57,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     require_same_model(config)
     for folder in (run.parts, run.extracted):
         folder.mkdir(parents=True, exist_ok=True)
-    with run_lock(run.prepare_lock, "preparing this run"):
+    with run_lock(run.prepare_lock, "preparing this run", run.path):
         return _prepare(run, config, workers or available_cpus())
 
 

@@ -57,7 +57,7 @@ def _refuse_if_locked(run: RunFolder) -> None:
     """Raise EmbedkitError naming the holder if any lock of the run is held, or may be."""
     for path, what in run.locks().items():
         try:
-            refuse_if_held(path, what)
+            refuse_if_held(path, what, run.path)
         except EmbedkitError as error:
             raise EmbedkitError(f"{run.path} is not deleted: {error}") from None
 

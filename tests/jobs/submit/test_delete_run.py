@@ -12,7 +12,7 @@ import pytest
 from embedkit.embed.embed_lock import embed_lock
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
-from embedkit.storage import run_lock
+from embedkit.storage import holder_of, require_held, run_lock
 from embedkit.storage.holder import Holder
 from jobs.profiles.schema import Resources
 from jobs.records import Submissions
@@ -41,6 +41,20 @@ def test_a_run_on_which_a_process_works_is_kept(stage: str, run: RunFolder) -> N
     with lock, pytest.raises(EmbedkitError, match=rf"is not deleted: process {os.getpid()} on .* this run since 2"):
         delete_run(run)
     assert (run.embeddings / "work").exists()
+    delete_run(run)
+    assert list(run.path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["merge_lock", "embed"])
+def test_a_run_is_kept_while_its_lock_is_renamed(stage: str, run: RunFolder) -> None:
+    """The process that looks whose lock it is may have been killed then; the holder goes on."""
+    path = run.embed_lock("1") if stage == "embed" else run.merge_lock
+    with run_lock(path, "at this run"):
+        path.rename(path.with_name(f".{path.name}.0.aside"))
+        require_held(path)
+        assert holder_of(path)
+        with pytest.raises(EmbedkitError, match=rf"is not deleted: process {os.getpid()} on "):
+            delete_run(run)
     delete_run(run)
     assert list(run.path.parent.iterdir()) == []
 
