@@ -160,10 +160,12 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
         made = write_once(run.config, encode(config))
     except FileNotFoundError:  # a later command removed our temporary file as that of a killed one
         made = False
-    except (OSError, EmbedkitError):
+    except (OSError, EmbedkitError) as error:
         with contextlib.suppress(OSError):  # another command is making it
             run.path.rmdir()
-        raise
+        if isinstance(error, OSError) or not run.config.exists():  # else prepare may have removed the file tried
+            raise
+        made = False
     if not made:
         raise UsageError(f"{run.path} was made by another command just now; continue it with --resume")
 

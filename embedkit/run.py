@@ -172,7 +172,7 @@ class RunFolder:
         return self.path / f"{EMBED_LOCK}{name}.lease"
 
     def locks(self) -> dict[Path, str]:
-        """All locks that are there, each with what its holder does."""
+        """All locks that may be there, also as a renamed file (storage/lock.py), each with what its holder does."""
         known = {
             self.run_lock: "running this run",
             self.submit_lock: "submitting this run",
@@ -181,8 +181,9 @@ class RunFolder:
             self.analysis_lock: "analyzing this run",
         }
         for path in sorted(self.path.iterdir()):
-            if path.name.startswith(EMBED_LOCK) and path.suffix == ".lease":
-                known[path] = EMBEDDING
+            name, ending, _ = path.name.removeprefix(".").partition(".lease")
+            if name.startswith(EMBED_LOCK) and ending:
+                known[self.embed_lock(name.removeprefix(EMBED_LOCK))] = EMBEDDING
         return known
 
     def is_analyzed(self) -> bool:

@@ -34,8 +34,8 @@ from embedkit.merge.contents import merged_problems, request_merged, request_par
 from embedkit.merge.rows import merge_rows
 from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare import read_plan
-from embedkit.run import RunFolder
-from embedkit.storage import holder_of, remove_temporaries, require_held, run_lock, wait_for_files
+from embedkit.run import EMBED_LOCK, RunFolder
+from embedkit.storage import holder_of, remove_ended_locks, remove_temporaries, require_held, run_lock, wait_for_files
 from embedkit.versions import versions
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,8 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
         raise shards_error(run, problems, len(plan.shards))
     check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
-    with run_lock(run.merge_lock, "merging this run"):
+    with run_lock(run.merge_lock, "merging this run", run.path):
+        remove_ended_locks(run.path, EMBED_LOCK)
         merged = merged_already(run, config.request, plan, manifests)
         if merged is not None:
             log.info("already merged from these shards; every file is intact")

@@ -30,7 +30,7 @@ from embedkit.prepare.parts import Part, part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
-from embedkit.storage import available_cpus, remove_temporaries, run_lock
+from embedkit.storage import available_cpus, remove_temporaries, remove_trials, run_lock
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     require_same_model(config)
     for folder in (run.parts, run.extracted):
         folder.mkdir(parents=True, exist_ok=True)
-    with run_lock(run.prepare_lock, "preparing this run"):
+    with run_lock(run.prepare_lock, "preparing this run", run.path):
         return _prepare(run, config, workers or available_cpus())
 
 
@@ -77,6 +77,7 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
+    remove_trials(run.path, run.config.name)  # the run exists, so who still makes it is refused
     # Number the kept rows, cut the plan, and write it or compare it with the one on disk.
     cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
     earlier = None if _readable(run.plan, Plan) is None else read_plan(run, config)

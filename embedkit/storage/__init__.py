@@ -17,7 +17,7 @@ from embedkit.storage.atomic import (
     sha256_file,
 )
 from embedkit.storage.cpus import available_cpus, single_threads
-from embedkit.storage.exclusive import try_storage, write_once
+from embedkit.storage.exclusive import remove_trials, try_storage, write_once
 from embedkit.storage.lock import (
     holder_of,
     refuse_if_held,
@@ -69,6 +69,7 @@ __all__ = [
     "release_ended",
     "remove_ended_locks",
     "remove_temporaries",
+    "remove_trials",
     "rename_over",
     "require_held",
     "run_lock",

@@ -6,7 +6,8 @@ taken over if its holder is known to have ended (holder.py).
 
 To remove the lock of an ended holder, a process renames it and looks at what it got. If the lock had a new holder by
 then, it is put back. Meanwhile that holder's record is in the renamed file, and who makes the lock in between finds it
-there and lets go. So a living holder never loses its lock.
+there and lets go. So a living holder never loses its lock. If the process that renamed it was killed, the renamed file
+stays, and is the lock.
 """
 
 import contextlib
@@ -37,8 +38,11 @@ _held: dict[Path, Holder] = {}
 
 
 @contextlib.contextmanager
-def run_lock(path: Path, what: str) -> Iterator[None]:
+def run_lock(path: Path, what: str, folder: Path | None = None) -> Iterator[None]:
     """Hold the lock at `path` while in the block. `what` completes the error's sentence: "preparing this run".
+
+    `folder` has the locks of the whole run, in it and in its subfolders; by default that of `path`. The error has the
+    command that removes all locks of the same dead host.
 
     Raises EmbedkitError naming the holder if another process holds the lock and may be alive.
     """
@@ -46,10 +50,10 @@ def run_lock(path: Path, what: str) -> Iterator[None]:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not _create(path, me):
         holder = _read(path)
-        if holder is not None and holder.is_gone:
+        if holder is not None and holder.is_gone(path):
             _remove(path, holder)
         elif time.monotonic() > deadline:
-            raise EmbedkitError(describe_holder(path, holder, what))
+            raise EmbedkitError(_describe(*(_find(path) or (path, None)), what, folder or path.parent))
         else:
             time.sleep(RETRY_SECONDS)
     remove_temporaries(path.parent, f"{path.name}.*{NEW.removesuffix('.tmp')}")
@@ -63,15 +67,15 @@ def run_lock(path: Path, what: str) -> Iterator[None]:
 
 def holder_of(path: Path) -> Holder | None:
     """Holder of the lock at `path`; None if nobody holds it, or if the holder is known to have ended."""
-    holder = _read(path)
-    return None if holder is None or holder.is_gone else holder
+    found = _find(path)
+    return None if found is None else found[1]
 
 
-def refuse_if_held(path: Path, what: str) -> None:
-    """Raise EmbedkitError if the lock at `path` is held, or cannot be read. `what` as in run_lock."""
-    holder = _read(path)
-    if (holder is not None and not holder.is_gone) or (holder is None and path.exists()):
-        raise EmbedkitError(describe_holder(path, holder, what))
+def refuse_if_held(path: Path, what: str, folder: Path | None = None) -> None:
+    """Raise EmbedkitError if the lock at `path` is held, or cannot be read. `what` and `folder` as in run_lock."""
+    found = _find(path)
+    if found is not None:
+        raise EmbedkitError(_describe(*found, what, folder or path.parent))
 
 
 def remove_ended_locks(folder: Path, beginning: str) -> None:
@@ -79,11 +83,11 @@ def remove_ended_locks(folder: Path, beginning: str) -> None:
     for path in sorted(folder.iterdir()):
         if not path.name.removeprefix(".").startswith(beginning):
             continue
-        if path.suffix == ".lease" and (holder := _read(path)) is not None and holder.is_gone:
+        if path.suffix == ".lease" and (holder := _read(path)) is not None and holder.is_gone(path):
             _remove(path, holder)
         elif path.name.endswith(NEW):
             path.unlink(missing_ok=True)  # a living writer makes it again
-        elif path.suffix == ASIDE and (holder := _read(path)) is not None and holder.is_gone:
+        elif path.suffix == ASIDE and (holder := _read(path)) is not None and holder.is_gone(path):
             path.unlink(missing_ok=True)
 
 
@@ -92,10 +96,15 @@ def release_ended(path: Path, has_ended: Callable[[str], bool]) -> None:
 
     An id of a different cluster is not asked about.
     """
-    holder = _read(path)
-    is_known = holder is not None and bool(holder.job) and holder.is_on_cluster(current_job().cluster)
-    if holder is not None and is_known and has_ended(holder.job):
-        _remove(path, holder)
+    for file in _files(path):
+        holder = _read(file)
+        is_known = holder is not None and bool(holder.job) and holder.is_on_cluster(current_job().cluster)
+        if holder is None or not is_known or not has_ended(holder.job):
+            continue
+        if file == path:
+            _remove(path, holder)
+        else:
+            file.unlink(missing_ok=True)
 
 
 def require_held(path: Path) -> None:
@@ -139,7 +148,7 @@ def _aside_holders(path: Path, me: Holder) -> list[Holder]:
         holder = _read(aside)
         if holder is None or holder == me:
             continue
-        if holder.is_gone:
+        if holder.is_gone(aside):
             aside.unlink(missing_ok=True)
         else:
             found.append(holder)
@@ -147,8 +156,34 @@ def _aside_holders(path: Path, me: Holder) -> list[Holder]:
 
 
 def _asides(path: Path) -> list[Path]:
+    """The files of the lock at `path` that processes have renamed."""
     beginning = f".{path.name}."
-    return [one for one in path.parent.iterdir() if one.name.startswith(beginning) and one.name.endswith(ASIDE)]
+    try:
+        return [one for one in path.parent.iterdir() if one.name.startswith(beginning) and one.name.endswith(ASIDE)]
+    except FileNotFoundError:
+        return []
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files that may be the lock at `path`. It comes again at the end: a renamed lock may be put back meanwhile."""
+    yield path
+    yield from _asides(path)
+    yield path
+
+
+def _find(path: Path) -> tuple[Path, Holder | None] | None:
+    """The file that is the lock at `path`, and its holder, None if it cannot be read. None if nobody holds the lock."""
+    for file in _files(path):
+        holder = _read(file)
+        if (holder is not None and not holder.is_gone(file)) or (holder is None and file.exists()):
+            return file, holder
+    return None
+
+
+def _describe(file: Path, holder: Holder | None, what: str, folder: Path) -> str:
+    locks = (one for depth in ("*", "*/*") for one in folder.glob(depth) if one.suffix in (".lease", ASIDE))
+    others = {one: its for one in sorted(locks) if (its := _read(one)) is not None}
+    return describe_holder(file, holder, what, others)
 
 
 def _read(path: Path) -> Holder | None:
@@ -161,10 +196,9 @@ def _read(path: Path) -> Holder | None:
 def _release(path: Path, me: Holder) -> None:
     """Give up the own lock, also if another process has renamed it to look whose it is."""
     _remove(path, me)
-    with contextlib.suppress(FileNotFoundError):
-        for aside in _asides(path):
-            if _read(aside) == me:
-                aside.unlink(missing_ok=True)
+    for aside in _asides(path):
+        if _read(aside) == me:
+            aside.unlink(missing_ok=True)
 
 
 def _remove(path: Path, holder: Holder) -> None:

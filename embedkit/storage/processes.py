@@ -59,21 +59,36 @@ def process_start(pid: int) -> str:
     try:
         if sys.platform != "linux":
             return str(psutil.Process(pid).create_time())
-        # /proc may be that of a different PID namespace, as in `unshare --pid` alone; /proc/self is right all the same.
-        if pid != os.getpid() and Path("/proc/self").readlink().name != str(os.getpid()):
-            return ""
-        name = "self" if pid == os.getpid() else str(pid)
-        ticks = Path(f"/proc/{name}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-        return f"{boot_id()} {ticks}"
+        return f"{boot_id()} {_stat(pid)[19]}"
     except (OSError, IndexError, psutil.Error):
         return ""
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc/PID/stat has after the name of the process, from its state on; [] if it is not known.
+
+    /proc may be that of a different PID namespace, as in `unshare --pid` alone; /proc/self is right all the same.
+    """
+    with contextlib.suppress(OSError):
+        if pid != os.getpid() and Path("/proc/self").readlink().name != str(os.getpid()):
+            return []
+        name = "self" if pid == os.getpid() else str(pid)
+        return Path(f"/proc/{name}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return []
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and waits for its parent. Its first thread may have ended before the others."""
+    stat = _stat(pid)
+    return len(stat) > 17 and stat[0] in "ZX" and int(stat[17]) <= 1
 
 
 def has_ended(pid: int, started: str) -> bool | None:
     """Whether the process with this pid and start has ended; None if it cannot be known.
 
     Only for a process of this boot and of this PID namespace. kill(2) answers about processes of all users, also where
-    /proc hides them (hidepid). A pid that exists may be that of a later process, and only /proc shows its start.
+    /proc hides them (hidepid). A pid that exists may be that of a later process, or of an ended one whose parent has
+    not asked for it yet, and only /proc shows that.
     """
     if pid <= 0:
         return None
@@ -83,6 +98,8 @@ def has_ended(pid: int, started: str) -> bool | None:
         return True
     except OSError:
         pass  # it exists and belongs to a different user
+    if _is_zombie(pid):
+        return True
     now = process_start(pid)
     return now != started if now and started else None
 

@@ -172,7 +172,10 @@ def _resume(
     if decides and mode != "plan":
         _record_decided(folder, existing, config)
     elif recorded != existing:
-        write(folder.config, recorded)
+        try:
+            write(folder.config, recorded)
+        except FileNotFoundError:  # prepare removed our temporary file as that of a killed command
+            raise EmbedkitError(f"{folder.path}: another command prepares it just now; type this one again") from None
     return config
 
 

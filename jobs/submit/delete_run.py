@@ -2,7 +2,6 @@
 
 import secrets
 import shutil
-import time
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError, UsageError
@@ -16,8 +15,6 @@ from jobs.submit.state import refuse_if_active
 
 DELETING = ".deleting-"
 """The beginning of the name of a folder that is being deleted."""
-OLD_SECONDS = 3600.0
-"""A folder that has been renamed for so long is what a killed deletion left."""
 
 
 def delete_run(run: RunFolder) -> None:
@@ -39,25 +36,37 @@ def delete_run(run: RunFolder) -> None:
         run.path.rename(aside)
     except FileNotFoundError:
         if not aside.exists():  # NFS may have renamed it and lost the answer
-            raise
+            raise _is_missing(run) from None
     try:
         _refuse_if_locked(RunFolder(aside))  # a process may have begun a moment before the rename
     except EmbedkitError as error:
         _put_back(aside, run)
         _refuse_if_locked(run)
         raise EmbedkitError(f"{run.path} is not deleted: a process began to work on it just now; try again") from error
-    for folder in [aside, *_left_by_killed(run)]:
+    for folder in _deleting(run):
         try:
+            _refuse_if_locked(RunFolder(folder))  # a different command may be about to put it back
             shutil.rmtree(folder)
+        except EmbedkitError as error:
+            print_note(f"note: {error}")
         except OSError as error:
-            print_note(f"note: not all of the earlier run could be deleted ({error}): rm -r {quote(str(folder))}")
+            if folder.exists():  # no other command has deleted it meanwhile
+                print_note(f"note: not all of the earlier run could be deleted ({error}): rm -r {quote(str(folder))}")
+
+
+def _is_missing(run: RunFolder) -> EmbedkitError:
+    return EmbedkitError(f"{run.path} is not there any more: another command is deleting it; type this one again")
 
 
 def _refuse_if_locked(run: RunFolder) -> None:
     """Raise EmbedkitError naming the holder if any lock of the run is held, or may be."""
-    for path, what in run.locks().items():
+    try:
+        locks = run.locks()
+    except FileNotFoundError:
+        raise _is_missing(run) from None
+    for path, what in locks.items():
         try:
-            refuse_if_held(path, what)
+            refuse_if_held(path, what, run.path)
         except EmbedkitError as error:
             raise EmbedkitError(f"{run.path} is not deleted: {error}") from None
 
@@ -72,12 +81,8 @@ def _put_back(aside: Path, run: RunFolder) -> None:
         ) from error
 
 
-def _left_by_killed(run: RunFolder) -> list[Path]:
-    """Folders of this run that a killed deletion left."""
-    beginning, before = f"{DELETING}{run.name}-", time.time() - OLD_SECONDS
-    found = []
-    for path in run.path.parent.iterdir():
-        token = path.name.removeprefix(beginning)
-        if path.name.startswith(beginning) and len(token) == 8 and path.lstat().st_ctime < before:
-            found.append(path)
-    return found
+def _deleting(run: RunFolder) -> list[Path]:
+    """Folders of this run that are being deleted, those that killed deletions left too."""
+    beginning = f"{DELETING}{run.name}-"
+    folders = sorted(run.path.parent.iterdir())
+    return [path for path in folders if path.name.startswith(beginning) and len(path.name) == len(beginning) + 8]

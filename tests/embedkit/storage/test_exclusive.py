@@ -14,7 +14,7 @@ from embedkit.documents import FileSet
 from embedkit.errors import EmbedkitError
 from embedkit.storage import lock, require_held, run_lock
 from embedkit.storage.atomic import atomic_write_bytes
-from embedkit.storage.exclusive import try_storage, write_once
+from embedkit.storage.exclusive import remove_trials, try_storage, write_once
 from embedkit.storage.holder import Holder
 from tests.conftest import ROOT, chat, embedkit, hash_request, write_chats
 
@@ -64,6 +64,18 @@ def test_of_writers_of_one_file_one_wins(tmp_path: Path) -> None:
     check_one_winner(tmp_path)
     assert try_storage(tmp_path, "x") == "hard links work"
     assert names(tmp_path) == ["m"]
+
+
+def test_the_trial_file_has_the_right_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad byte is no second writer. What a killed trial left is removed by name."""
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"bad")
+    with pytest.raises(EmbedkitError, match="the bytes read differ from those written"):
+        try_storage(tmp_path, "x")
+    kept = ["x", "x.try-1", ".y.try-1", ".xx.1.tmp"]
+    for name in [*kept, ".x.try-1", ".x.try-1-link", "..x.try-1.7-ab.tmp", ".x.7-ab.tmp"]:
+        (tmp_path / name).touch()
+    remove_trials(tmp_path, "x")
+    assert names(tmp_path) == sorted(kept)
 
 
 @pytest.mark.parametrize("error", REFUSALS)

@@ -11,18 +11,23 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from embedkit.errors import EmbedkitError
-from embedkit.storage import holder_of, process_host, refuse_if_held
+from embedkit.storage import boot_id, holder_of, process_host, refuse_if_held, visibility
 from embedkit.storage.holder import Holder
 from embedkit.storage.lock import run_lock
+from embedkit.storage.mounts import Mount
+from embedkit.storage.processes import has_ended, process_start
 from tests.conftest import ROOT
 
 WORK = """
 import sys
 from pathlib import Path
 from embedkit.errors import EmbedkitError
-from embedkit.storage import lock
+from embedkit.storage import lock, visibility
+from embedkit.storage.mounts import Mount
+visibility.mount_of = lambda path: Mount("server:/x", "/x", "nfs4")
 lock.PATIENCE_SECONDS = 0.1
 try:
     with lock.run_lock(Path(sys.argv[1]), "testing"):
@@ -102,7 +107,11 @@ CASES = {
         "/proc does not show whether that is the same process",
     ),
     "under a different host name": (OTHER_NAME, (), "Wait until it ends, or end it: kill"),
-    "of a different boot": ((), OTHER_BOOT, "restarted since, or it is a different host of the same name"),
+    "of a different boot, on NFS by a stand-in": (
+        (),
+        OTHER_BOOT,
+        "restarted since, or it is a different host of the same name",
+    ),
 }
 
 
@@ -124,7 +133,7 @@ ENDED = {
     "of a different user, with hidepid=2": ((*HIDDEN, *as_user(65001)), (*HIDDEN, *as_user(65002)), True),
     "under a different host name": (OTHER_NAME, (), True),
     "in a different PID namespace": (OWN_PIDS, (), False),
-    "of a different boot": ((), OTHER_BOOT, False),
+    "of a different boot, on NFS by a stand-in": ((), OTHER_BOOT, False),
 }
 
 
@@ -154,6 +163,66 @@ def test_pids_in_the_proc_of_another_namespace_are_not_used(path: Path) -> None:
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["HOLDS", "REFUSED", "HOLDS", "STILL"], done
     assert "/proc does not show whether that is the same process" in lines[1]
+
+
+def test_a_zombie_has_ended() -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        started = process_start(process.pid)
+        assert has_ended(process.pid, started) is False
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert has_ended(process.pid, started) is True
+
+
+BOOT = "00000000-0000-0000-0000-000000000000"
+HERE = process_host().split()[0]
+DEAD = Holder(HERE, 7, f"{BOOT} 1", "t", boot=BOOT, namespace="pid:[1]")
+
+
+@pytest.mark.parametrize(
+    ("kind", "holder", "is_ended"),
+    [
+        ("ext4", DEAD, True),
+        ("xfs", replace(DEAD, boot="", namespace=""), True),  # an older record
+        ("nfs4", DEAD, False),
+        ("lustre", DEAD, False),
+        ("", DEAD, False),
+        ("ext4", replace(DEAD, host=f"not-{HERE}"), False),  # it may use this file system through an export
+        ("ext4", replace(DEAD, boot="", started=""), False),
+        ("ext4", replace(DEAD, boot=boot_id(), started=f"{boot_id()} 1"), False),
+    ],
+)
+def test_a_lock_of_an_earlier_boot_ends_on_a_local_disk(
+    kind: str, holder: Holder, is_ended: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a power loss. The type of the file system is a stand-in's."""
+    monkeypatch.setattr(visibility, "mount_of", lambda path: Mount("/dev/x", "/x", kind))
+    (tmp_path / "x.lease").write_bytes(msgspec.json.encode(holder))
+    assert holder_of(tmp_path / "x.lease") == (None if is_ended else holder)
+
+
+def test_a_message_has_all_locks_of_a_dead_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of them was renamed by a process that was killed then."""
+    monkeypatch.setattr(visibility, "mount_of", lambda path: Mount("server:/x", "/x", "nfs4"))
+    monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.0)
+    (tmp_path / "parts").mkdir()
+    left = {".run.lease.0.aside": DEAD, "parts/prepare.lease": DEAD, "embed-1.lease": replace(DEAD, pid=8)}
+    for name, holder in {**left, "merge.lease": replace(DEAD, boot=boot_id())}.items():
+        (tmp_path / name).write_bytes(msgspec.json.encode(holder))
+    files = [str(tmp_path / name) for name in (".run.lease.0.aside", "embed-1.lease", "parts/prepare.lease")]
+    for path in (tmp_path / "run.lease", tmp_path / "parts" / "prepare.lease"):
+        with pytest.raises(EmbedkitError) as error, run_lock(path, "testing", tmp_path):
+            pass
+        sentence, _, command = str(error.value).partition(" type: rm ")
+        assert sentence.endswith("If it has ended, and 8 of the same host too,")
+        assert sorted(shlex.split(command)) == files
+    for file in files:
+        Path(file).unlink()
+    with run_lock(path, "testing", tmp_path):
+        pass
+    (tmp_path / ".x.lease.0.aside").write_bytes(msgspec.json.encode(replace(DEAD, boot=boot_id(), host="elsewhere")))
+    with pytest.raises(EmbedkitError, match=r"type: rm .*\.x\.lease\.0\.aside$"):
+        refuse_if_held(tmp_path / "x.lease", "testing")
 
 
 def test_an_older_record_counts_as_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,5 +104,8 @@ def test_a_later_attempt_and_a_job_of_another_cluster_hold_their_locks(
     with pytest.raises(EmbedkitError, match="job 7, is preparing"), run_lock(path, "preparing this run"):
         pass
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(on_b, cluster="a")))
+    path.rename(aside := tmp_path / ".prepare.lease.0.aside")  # by a process that was killed then
+    held_elsewhere(path, "7")
     release_ended(path, lambda job: True)
     assert not path.exists()
+    assert not aside.exists()

@@ -12,7 +12,7 @@ import pytest
 from embedkit.embed.embed_lock import embed_lock
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder
-from embedkit.storage import run_lock
+from embedkit.storage import holder_of, require_held, run_lock
 from embedkit.storage.holder import Holder
 from jobs.profiles.schema import Resources
 from jobs.records import Submissions
@@ -41,6 +41,20 @@ def test_a_run_on_which_a_process_works_is_kept(stage: str, run: RunFolder) -> N
     with lock, pytest.raises(EmbedkitError, match=rf"is not deleted: process {os.getpid()} on .* this run since 2"):
         delete_run(run)
     assert (run.embeddings / "work").exists()
+    delete_run(run)
+    assert list(run.path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("stage", ["merge_lock", "embed"])
+def test_a_run_is_kept_while_its_lock_is_renamed(stage: str, run: RunFolder) -> None:
+    """The process that looks whose lock it is may have been killed then; the holder goes on."""
+    path = run.embed_lock("1") if stage == "embed" else run.merge_lock
+    with run_lock(path, "at this run"):
+        path.rename(path.with_name(f".{path.name}.0.aside"))
+        require_held(path)
+        assert holder_of(path)
+        with pytest.raises(EmbedkitError, match=rf"is not deleted: process {os.getpid()} on "):
+            delete_run(run)
     delete_run(run)
     assert list(run.path.parent.iterdir()) == []
 
@@ -79,7 +93,9 @@ def test_a_process_that_begins_at_that_moment_keeps_its_run(run: RunFolder, monk
     lock.__exit__(None, None, None)
 
 
-def test_a_killed_deletion_leaves_nothing_under_the_name(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_deletion_leaves_nothing_under_the_name(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     honest = module.shutil.rmtree
 
     def killed(path: Path) -> None:
@@ -91,10 +107,23 @@ def test_a_killed_deletion_leaves_nothing_under_the_name(run: RunFolder, monkeyp
         delete_run(run)
     assert not run.path.exists()
     monkeypatch.setattr(module.shutil, "rmtree", honest)
-    monkeypatch.setattr(module, "OLD_SECONDS", -1.0)
+    run.path.mkdir()
+    (left,) = run.path.parent.glob(".deleting-*")
+    with run_lock(RunFolder(left).merge_lock, "merging this run"):  # the command was killed before it could put it back
+        delete_run(run)
+        assert list(run.path.parent.iterdir()) == [left]
+        assert "is merging this run since 2" in capsys.readouterr().err
     run.path.mkdir()
     delete_run(run)
     assert list(run.path.parent.iterdir()) == []
+
+
+def test_a_run_that_another_command_deletes_first_is_named(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = SimpleNamespace(token_hex=lambda count: run.path.rename(run.path.with_name("renamed")) and "0" * 2 * count)
+    monkeypatch.setattr(module, "secrets", first)  # the last step before the rename
+    for _ in range(2):
+        with pytest.raises(EmbedkitError, match=r"is not there any more: another command is deleting it; type this"):
+            delete_run(run)
 
 
 def test_submitted_jobs_without_an_end_are_asked_for(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from embedkit.run import RunFolder
 from tests.support.faults.commands import Command, Ended
-from tests.support.faults.end_state import MAY_STAY, MAY_STAY_WITHOUT_RUN
+from tests.support.faults.end_state import MAY_STAY_WITHOUT_RUN
 from tests.support.faults.requests import Request
 from tests.support.faults.shim import Control, Fault
 from tests.support.faults.world import World
@@ -129,7 +129,7 @@ class Case:
         may_stay: differences that are accepted. stage_by_stage: no `embedkit run` cleaned up.
         """
         self.wait_for_orphans()
-        accepted = [*may_stay, *MAY_STAY, *(MAY_STAY_WITHOUT_RUN if stage_by_stage else ())]
+        accepted = [*may_stay, *(MAY_STAY_WITHOUT_RUN if stage_by_stage else ())]
         for what in self.world.end_state.differences(self.run, accepted):
             self.fail(f"in the end: {what}")
         ended = self.do("verify")

@@ -25,9 +25,6 @@ NOT_PROMISED = {
 }
 """Files whose damage verify may miss. Whatever happens to them, the end state must be right."""
 
-MAY_STAY = ("left over: .run_config.json.", "left over: ..run_config.json.", "left over: .embed-")
-"""What a killed command leaves and nobody removes, as its writer may be alive: a few small files with a dot."""
-
 MAY_STAY_WITHOUT_RUN = ("left over: logs/submitit/", "left over: run.lease", "left over: .run.lease.")
 """What a killed `embedkit run` leaves: the next `embedkit run` removes it; the command of a stage does not."""
 
