@@ -53,8 +53,11 @@ def files_of(run: RunFolder) -> list[str]:
 class EndState:
     """The undisturbed run's end state, to compare others with."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, again: RunFolder) -> None:
+        """`again`: a second undisturbed run. Files that are equal in both have the same bytes in every run."""
         self._bytes = snapshot(run, *VIEWS)
+        once, twice = _bytes_by_name(run), _bytes_by_name(again)
+        self._same = {name: data for name, data in once.items() if twice.get(name) == data}
         self._fields = _fields(run)
         self._names = sorted(map(without_attempt, files_of(run)))
 
@@ -70,6 +73,11 @@ class EndState:
             for name in names
             if found.get(name) != self._bytes.get(name)
         ]
+
+    def wrong_so_far(self, run: RunFolder) -> list[str]:
+        """Files of a run, finished or not, that differ from the undisturbed run's although every run has them equal."""
+        found = _bytes_by_name(run)
+        return [f"{name}: bytes differ" for name, data in found.items() if data != self._same.get(name, data)]
 
     def differences(self, run: RunFolder, may_stay: Sequence[str] = ()) -> list[str]:
         """How a finished run differs from the undisturbed one; empty if they are equal.
@@ -95,6 +103,11 @@ class EndState:
             else:
                 extra.append(f"left over: {name}")
         return extra + [f"missing: {name}" for name in expected]
+
+
+def _bytes_by_name(run: RunFolder) -> dict[str, bytes]:
+    """The promised files of a run, by their names without the attempt."""
+    return {without_attempt(name): (run.path / name).read_bytes() for name in files_of(run) if is_promised(name)}
 
 
 def _fields(run: RunFolder) -> dict[str, object]:
