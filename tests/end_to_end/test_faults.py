@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.faults.play import play_all, replay
+from tests.support.faults.kinds.namespaces import REFUSALS
+from tests.support.faults.play import is_real, play_all, replay, too_few_reached
 from tests.support.faults.printed import printed_commands
 from tests.support.faults.shim import VARIABLE, Action, Control, Fault, Operation, build
 from tests.support.faults.world import World
@@ -24,6 +25,8 @@ def test_fifty_faults_end_like_the_undisturbed_run(tmp_path: Path) -> None:
         results = play_all(world, names, SEED, at_a_time=3)
     assert {replay(result.case, SEED): result.failures for result in results if result.failures} == {}
     assert len(results) == 50
+    assert sum(map(is_real, names)) == 2
+    assert too_few_reached(results) == []
     assert sum(result.facts.get("hit", 0) for result in results) > 10
 
 
@@ -32,7 +35,18 @@ def test_a_refusal_is_followed_by_what_it_prints() -> None:
     assert printed_commands(text) == ["rm /tmp/run/x", "embedkit run --resume --run-name r --output-dir /tmp"]
     text = "they differ\nto accept: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
     assert printed_commands(text) == ["embedkit embed /tmp/r"]
+    text = "to fix it: rm /tmp/r/x.json && embedkit prepare --resume --run-name r --output-dir /tmp\n"
+    assert printed_commands(text) == ["rm /tmp/r/x.json", "embedkit prepare --resume --run-name r --output-dir /tmp"]
+    assert printed_commands("to fix it: rm -r /tmp/r/1 && embedkit rerun /tmp/r")[1] == "embedkit rerun /tmp/r"
     assert printed_commands("plan.json: damaged") == []
+
+
+def test_only_a_holder_or_a_run_being_made_refuses_a_namespace() -> None:
+    other = "process 7 on node1 pid:[4026] is merging this run since 2026-11-27T03:00:00+00:00. Whether it still runs "
+    other += "cannot be seen from here: it is in a different container (PID namespace) of this host. If it has ended, "
+    assert REFUSALS.search(f"{other}type: rm /tmp/run/merge.lease")
+    assert not REFUSALS.search("a worker process died: its process was killed")
+    assert not REFUSALS.search("process 7 on node1 is merging this run since 2026-11-27T03:00:00+00:00. Wait")
 
 
 @pytest.mark.parametrize(

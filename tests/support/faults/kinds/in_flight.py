@@ -46,6 +46,7 @@ def damage_in_flight(case: Case) -> None:
             case.finish("run")
             case.check_end(stage_by_stage=False)
         return
+    case.result.facts["reached"] = True
     is_whole = repair(case, ended, damage) if ended.code != 0 else _check_success(case, stage, damage, damaged)
     if is_whole:
         case.check_end(may_stay(damage))
