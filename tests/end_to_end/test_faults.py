@@ -44,7 +44,7 @@ def test_a_refusal_is_followed_by_what_it_prints() -> None:
 def test_only_a_holder_or_a_run_being_made_refuses_a_namespace() -> None:
     other = "process 7 on node1 pid:[4026] is merging this run since 2026-11-27T03:00:00+00:00. Whether it still runs "
     other += "cannot be seen from here: it is in a different container (PID namespace) of this host. If it has ended, "
-    assert REFUSALS.search(f"{other}type: rm /tmp/run/merge.lease")
+    assert REFUSALS.search(f"{other}type: rm /tmp/run/embeddings/merge.lease")
     assert not REFUSALS.search("a worker process died: its process was killed")
     assert not REFUSALS.search("process 7 on node1 is merging this run since 2026-11-27T03:00:00+00:00. Wait")
 

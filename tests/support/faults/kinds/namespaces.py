@@ -10,7 +10,7 @@ from tests.support.faults.world import BEGINS
 REFUSALS = re.compile(
     r"process \d+ on \S+ pid:\[\d+\] is (preparing|merging|running) this run since \S+\. Whether it still runs cannot "
     r"be seen from here: it is in a different container \(PID namespace\) of this host\. If it has ended, type: "
-    r"rm /\S+/run/(prepare|merge|run)\.lease"
+    r"rm /\S+/run/(parts/prepare|embeddings/merge|run)\.lease"
     r"|/run is not empty and not a run: it has no run_config\.json\."
     r"|/run is a run already\. Continue it with --resume"
     r"|/run was made by another command just now; continue it with --resume"
