@@ -1,7 +1,8 @@
 """The fault harness: python -m tests.support.faults --kills 1000 --rest 500 --flight 500 --errnos 200 --seed 7
 
 Every case must end like the undisturbed run, at once or after typing what a refusal prints. A case is (seed, name):
-python -m tests.support.faults --seed 7 --case kill-17 plays it again. Exit code 1 if any case failed.
+python -m tests.support.faults --seed 7 --case kill-17 plays it again. Exit code 1 if any case
+failed, or too few cases reached the step at which something was to happen.
 """
 
 import argparse
