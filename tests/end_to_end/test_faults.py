@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
+from embedkit.storage.holder import Holder, describe_holder
 from tests.support.faults.kinds.namespaces import REFUSALS
 from tests.support.faults.play import is_real, play_all, replay, too_few_reached
 from tests.support.faults.printed import printed_commands
@@ -42,11 +44,12 @@ def test_a_refusal_is_followed_by_what_it_prints() -> None:
 
 
 def test_only_a_holder_or_a_run_being_made_refuses_a_namespace() -> None:
-    other = "process 7 on node1 pid:[4026] is merging this run since 2026-11-27T03:00:00+00:00. Whether it still runs "
-    other += "cannot be seen from here: it is in a different container (PID namespace) of this host. If it has ended, "
-    assert REFUSALS.search(f"{other}type: rm /tmp/run/embeddings/merge.lease")
+    here = Holder.of_this_process("")
+    other = structs.replace(here, host=f"{here.host.split()[0]} pid:[1]", namespace="pid:[1]")
+    lock = Path("/tmp/run/embeddings/merge.lease")
+    assert REFUSALS.search(describe_holder(lock, other, "merging this run"))
+    assert not REFUSALS.search(describe_holder(lock, here, "merging this run"))
     assert not REFUSALS.search("a worker process died: its process was killed")
-    assert not REFUSALS.search("process 7 on node1 is merging this run since 2026-11-27T03:00:00+00:00. Wait")
 
 
 @pytest.mark.parametrize(
