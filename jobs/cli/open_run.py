@@ -18,6 +18,7 @@ from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
+from jobs.os_errors import describe_os_error
 from jobs.submit import SiteLimits, check_path, delete_run
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
@@ -43,6 +44,7 @@ def open_run(
 
     Raises:
         UsageError: options contradict each other, or the run exists already, or it was made with different settings.
+        EmbedkitError: the run was made, but its folder could not be written to disk.
     """
     logging.getLogger("embedkit.data.hub").setLevel(logging.INFO)  # reports what it fetches
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
@@ -63,7 +65,12 @@ def open_run(
         check(config)
     if options.overwrite and folder.config.exists():
         delete_run(folder)
-    create_run(folder, config)
+    try:
+        create_run(folder, config)
+    except OSError as error:
+        if not folder.config.exists():
+            raise
+        raise EmbedkitError(f"{describe_os_error(error, folder.path)}\nto continue: {folder.resume_command}") from error
     return folder, config
 
 

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from tests.support.faults.play import play_all, replay
+from embedkit.storage.holder import Holder, describe_holder
+from tests.support.faults.kinds.namespaces import REFUSALS
+from tests.support.faults.play import is_real, play_all, replay, too_few_reached
 from tests.support.faults.printed import printed_commands
 from tests.support.faults.shim import VARIABLE, Action, Control, Fault, Operation, build
 from tests.support.faults.world import World
@@ -24,6 +27,8 @@ def test_fifty_faults_end_like_the_undisturbed_run(tmp_path: Path) -> None:
         results = play_all(world, names, SEED, at_a_time=3)
     assert {replay(result.case, SEED): result.failures for result in results if result.failures} == {}
     assert len(results) == 50
+    assert sum(map(is_real, names)) == 2
+    assert too_few_reached(results) == []
     assert sum(result.facts.get("hit", 0) for result in results) > 10
 
 
@@ -32,7 +37,19 @@ def test_a_refusal_is_followed_by_what_it_prints() -> None:
     assert printed_commands(text) == ["rm /tmp/run/x", "embedkit run --resume --run-name r --output-dir /tmp"]
     text = "they differ\nto accept: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
     assert printed_commands(text) == ["embedkit embed /tmp/r"]
+    text = "to fix it: rm /tmp/r/x.json && embedkit prepare --resume --run-name r --output-dir /tmp\n"
+    assert printed_commands(text) == ["rm /tmp/r/x.json", "embedkit prepare --resume --run-name r --output-dir /tmp"]
+    assert printed_commands("to fix it: rm -r /tmp/r/1 && embedkit rerun /tmp/r")[1] == "embedkit rerun /tmp/r"
     assert printed_commands("plan.json: damaged") == []
+
+
+def test_only_a_holder_or_a_run_being_made_refuses_a_namespace() -> None:
+    here = Holder.of_this_process("")
+    other = structs.replace(here, host=f"{here.host.split()[0]} pid:[1]", namespace="pid:[1]")
+    lock = Path("/tmp/run/embeddings/merge.lease")
+    assert REFUSALS.search(describe_holder(lock, other, "merging this run"))
+    assert not REFUSALS.search(describe_holder(lock, here, "merging this run"))
+    assert not REFUSALS.search("a worker process died: its process was killed")
 
 
 @pytest.mark.parametrize(

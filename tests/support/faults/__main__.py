@@ -1,7 +1,8 @@
 """The fault harness: python -m tests.support.faults --kills 1000 --rest 500 --flight 500 --errnos 200 --seed 7
 
 Every case must end like the undisturbed run, at once or after typing what a refusal prints. A case is (seed, name):
-python -m tests.support.faults --seed 7 --case kill-17 plays it again. Exit code 1 if any case failed.
+python -m tests.support.faults --seed 7 --case kill-17 plays it again. Exit code 1 if any case
+failed, or too few cases reached the step at which something was to happen.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from tests.support.faults.case import Result
 from tests.support.faults.kinds import KINDS
-from tests.support.faults.play import play_all, replay
+from tests.support.faults.play import play_all, replay, too_few_reached
 from tests.support.faults.world import World
 
 COUNTS = {"kill": "kills", "rest": "rest", "flight": "flight", "errno": "errnos", "attempts": "attempts"}
@@ -125,9 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{len(results)} cases in {minutes:.1f} min, {hits} kills that hit, {len(failed)} failed")
     for result in failed:
         print(f"  {replay(result.case, given.seed)}")
+    blind = [] if given.case else too_few_reached(results)
+    for what in blind:
+        print(f"FAILED {what}")
     if not failed and not given.keep:
         shutil.rmtree(folder)
-    return 1 if failed else 0
+    return 1 if failed or blind else 0
 
 
 if __name__ == "__main__":

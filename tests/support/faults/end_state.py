@@ -47,11 +47,19 @@ def files_of(run: RunFolder) -> list[str]:
     return sorted(name for name in names if not re.fullmatch(r"logs/[^/]+\.(log|attempts\.jsonl)", name))
 
 
+def promised_files(run: RunFolder) -> dict[str, bytes]:
+    """The bytes of the files of a run that verify must find when they are damaged, by name without the attempt."""
+    return {without_attempt(name): (run.path / name).read_bytes() for name in files_of(run) if is_promised(name)}
+
+
 class EndState:
     """The undisturbed run's end state, to compare others with."""
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, again: RunFolder) -> None:
+        """`again`: a second undisturbed run. Files that are equal in both have the same bytes in every run."""
         self._bytes = snapshot(run, *VIEWS)
+        once, twice = promised_files(run), promised_files(again)
+        self._same = {name: data for name, data in once.items() if twice.get(name) == data}
         self._fields = _fields(run)
         self._names = sorted(map(without_attempt, files_of(run)))
 
@@ -67,6 +75,11 @@ class EndState:
             for name in names
             if found.get(name) != self._bytes.get(name)
         ]
+
+    def wrong_so_far(self, run: RunFolder) -> list[str]:
+        """Files of a run, finished or not, that differ from the undisturbed run's although every run has them equal."""
+        found = promised_files(run)
+        return [f"{name}: bytes differ" for name, data in found.items() if data != self._same.get(name, data)]
 
     def differences(self, run: RunFolder, may_stay: Sequence[str] = ()) -> list[str]:
         """How a finished run differs from the undisturbed one; empty if they are equal.

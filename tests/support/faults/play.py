@@ -10,12 +10,15 @@ from tests.support.faults.kinds import KINDS
 from tests.support.faults.world import World
 
 REAL_EVERY = 50
-"""Every so many cases, one is played with commands that are started as a person does, not forked."""
+FIRST_REAL = 11
+"""Every so many cases, one is played with commands that are started as a person does, not forked. Each is slow."""
+LEAST_REACHED = 0.5
+"""Share of the cases with a step to reach that must reach it; fewer, and the harness has gone blind."""
 
 
 def is_real(name: str) -> bool:
     """Whether a case is played without the fork server."""
-    return int(name.split("-")[1]) % REAL_EVERY == REAL_EVERY // 2
+    return int(name.split("-")[1]) % REAL_EVERY == FIRST_REAL
 
 
 def replay(name: str, seed: int) -> str:
@@ -37,6 +40,17 @@ def play(world: World, name: str, seed: int, keep: bool = False) -> Result:
     if not keep and not case.result.failures:
         shutil.rmtree(case.folder)
     return case.result
+
+
+def too_few_reached(results: Sequence[Result]) -> list[str]:
+    """Kinds of which too few cases reached the step at which something happens, each with its counts."""
+    found = []
+    for kind in ("kill", "flight", "errno"):
+        of_kind = [result for result in results if result.kind == kind]
+        reached = sum(bool(result.facts.get("reached")) for result in of_kind)
+        if reached < LEAST_REACHED * len(of_kind):
+            found.append(f"{kind}: {reached} of {len(of_kind)} cases reached their step")
+    return found
 
 
 def play_all(

@@ -103,7 +103,7 @@ class World:
         plan = read(self.undisturbed.plan, Plan)
         assert len(plan.parts) > 2, plan.parts
         assert min(len(shard.chunks) for shard in plan.shards) > 3, plan.shards
-        self.end_state = EndState(self.undisturbed)
+        self.end_state = EndState(self.undisturbed, RunFolder(self.folder / "at-once"))
         self._make_half_embedded(run)
 
     def _make_half_embedded(self, run: Path) -> None:

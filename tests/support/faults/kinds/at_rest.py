@@ -33,6 +33,10 @@ def damage_at_rest(case: Case) -> None:
     case.result.facts |= {"kind": damage.kind, "how": damage.how, "file": damage.name, "what": apply(case.run, damage)}
     way = rng.choices(["verify", "stage", "run"], [60, 28, 12])[0]
     case.result.facts["way"] = way
+    is_on_cluster = way != "run" and rng.random() < 0.3
+    if is_on_cluster:
+        case.result.facts["cluster"] = True
+        case.run.submissions.touch()
     ended = case.do({"verify": "verify", "stage": NEXT[state], "run": "run"}[way])
     if way == "verify" and ended.code == 0:
         _check_may_be_missed(case, damage, state)
@@ -42,7 +46,8 @@ def damage_at_rest(case: Case) -> None:
     else:
         repaired = repair(case, ended, damage)
     if repaired:
-        case.check_end(may_stay(damage), stage_by_stage=way != "run")
+        submissions = ["left over: submissions.jsonl"] if is_on_cluster else []
+        case.check_end([*may_stay(damage), *submissions], stage_by_stage=way != "run")
 
 
 def repair(case: Case, ended: Ended, damage: Damage) -> bool:

@@ -56,6 +56,7 @@ def failing_step(case: Case) -> None:
     assert command.control is not None
     name = errno.errorcode.get(error, "short")
     case.result.facts |= {"error": name, "action": action.name, "step": command.control.step, "again": again, "at": at}
+    case.result.facts["reached"] = command.control.fired
     if not command.control.fired:
         case.result.outcome = "not reached"
     if ended.code == 0:

@@ -56,6 +56,7 @@ def kill(case: Case) -> None:
     finish = "run" if rng.random() < 0.1 else stage
     if case.finish(finish):
         case.check_end(stage_by_stage=finish != "run")
+    case.result.facts["reached"] = bool(case.result.facts["hit"])
     case.result.outcome = "right" if case.result.facts["hit"] else "not reached"
 
 
