@@ -69,10 +69,12 @@ def describe_os_error(error: Exception, folder: Path | None = None) -> str | Non
 def _may_be_read(place: Path) -> bool:
     """Whether a file or folder may be read, or else made where nothing is."""
     try:
-        is_folder = place.is_dir()
-    except PermissionError:  # of a folder above it
+        place.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # of a folder above it
         return False
-    return not place.exists() or os.access(place, os.R_OK | (os.X_OK if is_folder else 0))
+    return os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0))
 
 
 def _no_room(number: int, what: str, place: Path | None) -> str:
