@@ -40,7 +40,8 @@ from embedkit.documents.schema import (
     Vectors,
 )
 from embedkit.prepare.cost import CostModel
-from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema, gather_dropped
+from embedkit.prepare.dropped_rows import gather_dropped
+from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema
 from embedkit.prepare.plan import cut_shards, engine_settings
 from embedkit.run import RunFolder
 from embedkit.storage import write_once

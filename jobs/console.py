@@ -16,7 +16,13 @@ class VisibleText(Text):
 
 
 class VisibleConsole(Console):
-    """A console that shows strings, also those in cells of a table, without characters that a terminal would obey."""
+    """A console that shows strings, also those in cells of a table, as they are: no markup, no emoji codes.
+
+    Characters that a terminal would obey are escapes.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(markup=False, emoji=False, **settings)
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """Return the text that rich shows for a string."""

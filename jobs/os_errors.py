@@ -50,16 +50,31 @@ def describe_os_error(error: Exception, folder: Path | None = None) -> str | Non
     number = errno_of(error)
     if number is None:
         return str(error) if isinstance(error, OSError) else None
-    file = getattr(error, "filename", None) or folder
-    place = None if file is None else Path(os.fsdecode(file))
+    file = getattr(error, "filename", None)
+    place = folder if file is None else Path(os.fsdecode(file))
     what = os.strerror(number) + (f" at {place}" if place else "")
     if number in (*DISK_FULL, *TOO_LARGE):
         return _no_room(number, what, place)
     if number in FORBIDDEN:
+        if number != errno.EROFS and file is None:
+            return f"{error}; {KEPT}"  # it may be one of another folder
+        if number != errno.EROFS and place is not None and not _may_be_read(place):
+            return f"{what}: it may not be read (namei -l shows who may); change that, or name a different one"
         return f"{what}; change that, or choose another folder with --output-dir; {KEPT}"
     if number in LIMITS:
         return f"{what}: {LIMITS[number]}; {KEPT}"
     return what
+
+
+def _may_be_read(place: Path) -> bool:
+    """Whether a file or folder may be read, or else made where nothing is."""
+    try:
+        place.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # of a folder above it
+        return False
+    return os.access(place, os.R_OK | (os.X_OK if place.is_dir() else 0))
 
 
 def _no_room(number: int, what: str, place: Path | None) -> str:

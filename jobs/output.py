@@ -54,7 +54,7 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[], object]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     from jobs.console import VisibleConsole
 
     with Progress(*columns, console=VisibleConsole(stderr=True), transient=True) as progress:

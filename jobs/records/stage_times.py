@@ -11,18 +11,23 @@ from pathlib import Path
 from embedkit.documents import FORMAT, Document, decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
+from embedkit.storage import sha256_file
 from jobs.profiles import Stage
 
 NAME = "stage_times.jsonl"
 
 
 class StageTimes(Document, frozen=True):
-    """One line: a stage that made its result. Seconds since the epoch, by the clock of the machine."""
+    """One line: a stage that made its result. Seconds since the epoch, by the clock of the machine.
+
+    result: sha256 of the result's bytes. The line of a later result may be lost, and this one is not about it.
+    """
 
     format: int
     stage: Stage
     started: float
     ended: float
+    result: str = ""
 
 
 @contextmanager
@@ -34,21 +39,26 @@ def record_times(run: RunFolder, stage: Stage, result: Path) -> Iterator[None]:
     before, started = _identity(result), time.time()
     yield
     if _identity(result) != before:
-        line = encode_line(StageTimes(format=FORMAT, stage=stage, started=started, ended=time.time()))
+        ended, path = time.time(), run.logs / NAME
         with suppress(OSError):
+            times = StageTimes(format=FORMAT, stage=stage, started=started, ended=ended, result=sha256_file(result))
             run.logs.mkdir(exist_ok=True)
-            with (run.logs / NAME).open("ab") as file:
-                file.write(line)
+            with path.open("ab") as file:
+                if file.tell() and not path.read_bytes().endswith(b"\n"):
+                    file.write(b"\n")  # closes a line that a kill cut short
+                file.write(encode_line(times))
 
 
 def read_times(run: RunFolder) -> dict[Stage, tuple[float, float]]:
-    """Start and end of each stage in its newest line. Lines that cannot be read are skipped."""
+    """Start and end of each stage in the newest line about its result. Lines that cannot be read are skipped."""
     found: dict[Stage, tuple[float, float]] = {}
     path = run.logs / NAME
+    results = {sha256_file(result) for result in (run.plan, run.success) if result.exists()}
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
         with suppress(EmbedkitError):
             times = decode_line(line, StageTimes, path)
-            found[times.stage] = times.started, times.ended
+            if times.result in results:
+                found[times.stage] = times.started, times.ended
     return found
 
 

@@ -239,7 +239,7 @@ def print_run_report(report: Report, console: Console, all_shards: bool = False)
     low = console.is_terminal and console.height < LOW_TERMINAL
 
     def say(text: str = "") -> None:
-        console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)
+        console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
     unit = unit_name(report)
     for name, text in headline(report):

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from requirements.setup.builds import LOCKS, NAMES, Build, check_machine, lock_hash, packages_in, pins
 from requirements.setup.environment import COMPLETE, LOCK, MADE, ROOT, STAMP, Environment
@@ -44,8 +45,8 @@ def make_demo_environment(environment: Environment, *, for_tests: bool) -> None:
     if environment.exists and not environment.is_ours:
         raise SetUpError(
             f"{environment.path} was not made by make, which changes no environment of somebody else\n"
-            f"to let make set up its own: mv {environment.path} {environment.path}-mine, and type the same command "
-            "again\nfor a run on a cluster with yours: type the command with VENV=.venv"
+            f"to let make set up its own: mv {quote(str(environment.path))} {quote(f'{environment.path}-mine')}, "
+            "and type the same command again\nfor a run on a cluster with yours: type the command with VENV=.venv"
         )
     with _one_at_a_time(environment):
         (environment.path / MADE).write_text("demo")

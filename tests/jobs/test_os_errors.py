@@ -2,12 +2,15 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from embedkit.storage import names_file
 from jobs.os_errors import describe_os_error
+from tests.conftest import ROOT, chat, write_chats
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,21 @@ def test_an_error_that_names_a_file_keeps_it(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), names_file(tmp_path):
         raise error
     assert "at /somewhere; " in (describe_os_error(error) or "")
+
+
+NO_ROOT = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+"""Root may read everything, unless it gives that up."""
+
+
+def test_data_that_may_not_be_read_is_named(tiny_qwen: Path, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "data.parquet", [chat("a", "b")])
+    data.chmod(0)
+    words = ["prepare", "--dataset", data, "--model", tiny_qwen, "--engine", "hash", "--run-name", "r"]
+    command = [*NO_ROOT, sys.executable, "-m", "jobs", *words, "--output-dir", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.stderr.startswith(f"embedkit: Permission denied at {data}: it may not be read")
+    assert "--output-dir" not in done.stderr
+    assert done.returncode == 1
 
 
 @pytest.mark.parametrize(
