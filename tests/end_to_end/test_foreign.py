@@ -105,11 +105,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "an edited plan": (
         lambda run, other: edit(run.plan, tokens=1),
-        "belongs to another plan|were made for another plan|not the plan that this request and data give. If it was edited, remove it",
+        "belongs to another plan|were made for another plan"
+        "|not the plan that this request and data give. If it was edited, remove it",
     ),
     "a border edited in the plan": (
         shorten_shard,
-        "belongs to another plan|were made for another plan|not the plan that this request and data give. If it was edited, remove it",
+        "belongs to another plan|were made for another plan"
+        "|not the plan that this request and data give. If it was edited, remove it",
     ),
 }
 
