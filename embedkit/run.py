@@ -44,6 +44,13 @@ class RunFolder:
         return f"{quote(program())} run --resume {self.where}"
 
     @property
+    def prepare_command(self) -> str:
+        """Command that makes damaged files of prepare again. `rerun` submits no prepare where there is a plan."""
+        if self.submissions.exists():
+            return f"{quote(program())} prepare --resume {self.where}"
+        return self.resume_command
+
+    @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
         return f"{quote(program())} fetch {self.where}"

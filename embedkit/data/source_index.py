@@ -52,5 +52,5 @@ def open_checked_part(run: RunFolder, part: PlanPart) -> pq.ParquetFile:
     try:
         data = read_checked(run.extracted / part.file.name, part.file)
     except EmbedkitError as error:
-        raise EmbedkitError(f"{error}; to make it again: {run.resume_command}") from None
+        raise EmbedkitError(f"{error}; to make it again: {run.prepare_command}") from None
     return pq.ParquetFile(pa.BufferReader(data))

@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from threading import Semaphore
@@ -64,15 +64,8 @@ class ReadBack:
         self._pool.shutdown(cancel_futures=True)
 
     def submit_matrix(self, path: Path, row_bytes: int, borders: Sequence[int], hash_rows: bool = False) -> None:
-        """Start to read a matrix file and digest its pieces.
-
-        Args:
-            path: the file.
-            row_bytes: bytes of a row.
-            borders: the pieces lie between these positions in bytes, ascending. The rows begin at the first.
-            hash_rows: whether to hash each row, too.
-        """
-        self._files[path] = self._pool.submit(_digests_of_matrix, path, row_bytes, borders, hash_rows)
+        """Start to read a matrix file and digest its pieces; for the arguments see digests_in_pieces."""
+        self._files[path] = self._pool.submit(digests_in_pieces, path, borders, row_bytes, hash_rows)
 
     def submit_table(self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str]) -> None:
         """Start to read a Parquet file and, if it is as recorded, its rows. `hashed`, `keep`: see read_table_rows."""
@@ -127,36 +120,32 @@ def _digest(path: Path) -> Digests:
     return Digests(sha256_file(path))
 
 
-def _digests_of_matrix(path: Path, row_bytes: int, borders: Sequence[int], hash_rows: bool) -> Digests:
-    whole = hashlib.sha256()
+def digests_in_pieces(
+    path: Path,
+    borders: Sequence[int],
+    row_bytes: int = 1,
+    hash_rows: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> Digests:
+    """Digests of a file and of its pieces, in one reading.
+
+    Args:
+        path: the file.
+        borders: the pieces lie between these positions in bytes, ascending. The rows begin at the first.
+        row_bytes: bytes of a row.
+        hash_rows: whether to hash each row, too.
+        progress: called after each block that was read.
+    """
+    digests, hashes = StreamDigests(borders), [NO_HASHES]
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
-    pieces = Pieces(borders)
-    hashes = [NO_HASHES]
-    # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
-        header = file.read(borders[0])
-        whole.update(header)
-        pieces.update(memoryview(header))
+        digests.update(memoryview(file.read(borders[0])))
         while count := read_into(file, buffer):
-            update = beside.submit(whole.update, buffer[:count])
-            pieces.update(buffer[:count])
+            digests.update(buffer[:count], beside)
             if hash_rows:
                 hashes.append(hash_pieces(buffer[:count], row_bytes))
-            update.result()
-    return Digests(whole.hexdigest(), pieces.digests(), np.concatenate(hashes))
-
-
-def digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
-    """Digests of a file and of its pieces, in one reading. The pieces lie between ascending borders in bytes."""
-    digests = StreamDigests(borders)
-    buffer = memoryview(bytearray(BLOCK_BYTES))
-    # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
-        while count := read_into(file, buffer):
-            update = beside.submit(digests.whole.update, buffer[:count])
-            digests.pieces.update(buffer[:count])
-            update.result()
-    return digests.result()
+            progress()
+    return digests.result()._replace(rows=np.concatenate(hashes))
 
 
 def drop_cached(path: Path) -> None:
@@ -174,44 +163,38 @@ def drop_cached(path: Path) -> None:
 class StreamDigests:
     """Digests of a stream of bytes and of its pieces, for a reader that also uses the bytes, such as merge.
 
-    Call `update` with every byte of the file in order, its header included, then `result`.
+    Call `update` with every byte of the file in order, its header included, then `result`. The pieces lie between
+    ascending borders in bytes; an incomplete piece counts as far as the stream went.
     """
 
     def __init__(self, borders: Sequence[int]) -> None:
-        self.whole = hashlib.sha256()
-        self.pieces = Pieces(borders)
-
-    def update(self, data: memoryview) -> None:
-        """Add the next bytes of the stream."""
-        self.whole.update(data)
-        self.pieces.update(data)
-
-    def result(self) -> Digests:
-        """Digests of the bytes so far."""
-        return Digests(self.whole.hexdigest(), self.pieces.digests())
-
-
-class Pieces:
-    """Digests of the pieces between borders in a stream of bytes."""
-
-    def __init__(self, borders: Sequence[int]) -> None:
+        self._whole = hashlib.sha256()
         self._spans = list(pairwise(borders))
-        self._digests = [hashlib.sha256() for _ in self._spans]
+        self._pieces = [hashlib.sha256() for _ in self._spans]
         self._now = 0
         self._at = 0
 
-    def update(self, data: memoryview) -> None:
-        """Add the next bytes of the stream."""
+    def update(self, data: memoryview, beside: Executor | None = None) -> None:
+        """Add the next bytes. A digest cannot be split over threads: `beside` digests the whole, this one a piece."""
+        if beside is None:
+            self._whole.update(data)
+            self._update_pieces(data)
+            return
+        whole = beside.submit(self._whole.update, data)
+        self._update_pieces(data)
+        whole.result()
+
+    def _update_pieces(self, data: memoryview) -> None:
         stop = self._at + len(data)
         while self._now < len(self._spans):
             first, last = self._spans[self._now]
             if first < stop:
-                self._digests[self._now].update(data[max(first - self._at, 0) : last - self._at])
+                self._pieces[self._now].update(data[max(first - self._at, 0) : last - self._at])
             if last > stop:
                 break
             self._now += 1
         self._at = stop
 
-    def digests(self) -> tuple[str, ...]:
-        """Digest of each piece; an incomplete piece counts as far as the stream went."""
-        return tuple(digest.hexdigest() for digest in self._digests)
+    def result(self) -> Digests:
+        """Digests of the bytes so far."""
+        return Digests(self._whole.hexdigest(), tuple(piece.hexdigest() for piece in self._pieces))

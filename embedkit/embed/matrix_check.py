@@ -21,6 +21,7 @@ from embedkit.documents import (
     matrix_header,
     size_problem,
 )
+from embedkit.embed.watchdog import renew_limit
 
 
 def matrix_borders(chunks: Sequence[Chunk], rows: int, dim: int) -> list[int]:
@@ -62,12 +63,7 @@ class MatrixCheck:
 
     def update(self, data: memoryview, beside: Executor | None = None) -> None:
         """Add the next bytes of the file. `beside` digests the whole file while this thread digests the chunk."""
-        if beside is None:
-            self._digests.update(data)
-            return
-        update = beside.submit(self._digests.whole.update, data)
-        self._digests.pieces.update(data)
-        update.result()
+        self._digests.update(data, beside)
 
     def problem(self) -> str | None:
         """What is wrong with the bytes, with the file and the first damaged ids; None if nothing is."""
@@ -80,7 +76,8 @@ def matrix_problem(path: Path, manifest: ShardManifest, view: View) -> str | Non
     problem = size_problem(path, matrix.file)
     if problem is not None:
         return problem
-    return _problem(path, manifest, view, digests_in_pieces(path, matrix_borders(manifest.chunks, *matrix.shape)))
+    borders = matrix_borders(manifest.chunks, *matrix.shape)
+    return _problem(path, manifest, view, digests_in_pieces(path, borders, progress=renew_limit))
 
 
 def _problem(path: Path, manifest: ShardManifest, view: View, digests: Digests) -> str | None:

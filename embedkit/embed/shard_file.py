@@ -9,13 +9,14 @@ A chunk's sha256 is computed from its vectors in memory. Before the matrices get
 once, and each chunk is compared (`read_back`).
 """
 
+import errno
 import hashlib
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,7 @@ from embedkit.documents import (
 from embedkit.embed.canary import canary_distance, canary_tolerance
 from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, Journal, journals, matrix_path
 from embedkit.embed.matrix_check import differing_chunks, has_right_header, matrix_borders
+from embedkit.embed.watchdog import renew_limit
 from embedkit.errors import AttemptReplaced
 from embedkit.storage import durable_rename, fsync_folder, names_file
 
@@ -183,7 +185,10 @@ class ShardFile:
         A damaged chunk does not count any more and must be appended again. A header or journal is written again here.
         Returns what was damaged, with file and ids; `finish` may follow once nothing is.
         """
-        self._require_names()
+        with self._replaced_if_gone():
+            return self._read_matrices_back() + self._read_journal_back()
+
+    def _read_matrices_back(self) -> list[str]:
         damaged: list[str] = []
         chunks = [self.chunks[start] for start in self._plan_shard.chunks[:-1]]
         rows = self._plan_shard.stop - self._plan_shard.start
@@ -192,8 +197,9 @@ class ShardFile:
         for view, matrix in self._matrices.items():
             path = self._partial(view)
             drop_cached(path)
-            digests = digests_in_pieces(path, borders)
-            if not has_right_header(rows, self._dim, digests) or path.stat().st_size != borders[-1]:
+            digests = digests_in_pieces(path, borders, progress=renew_limit)
+            size = os.fstat(matrix.fileno()).st_size
+            if not has_right_header(rows, self._dim, digests) or size != borders[-1]:
                 damaged.append(f"{path}: its header or size was damaged after it was written")
                 with names_file(path):
                     matrix.seek(0)
@@ -205,7 +211,7 @@ class ShardFile:
                 damaged.append(f"{path}: ids {chunk.start} to {chunk.stop - 1} were damaged after they were written")
                 self.chunks.pop(chunk.start, None)
             self._sha256[view] = digests.whole
-        return damaged + self._read_journal_back()
+        return damaged
 
     def _read_journal_back(self) -> list[str]:
         """Compare the journal with the lines written to it. Write it again if it differs, and say so."""
@@ -231,7 +237,8 @@ class ShardFile:
         for view, matrix in self._matrices.items():
             path = self._folder / f"{self._attempt}.{view}{MATRIX}"
             matrix.flush()
-            durable_rename(self._partial(view), path)
+            with self._replaced_if_gone():
+                durable_rename(self._partial(view), path)
             size = self._data_offset + self._bytes(self._plan_shard.start, self._plan_shard.stop)
             records[view] = FileRecord(name=path.name, bytes=size, sha256=self._sha256[view])
         return records
@@ -249,10 +256,14 @@ class ShardFile:
                 path = matrix_path(self._folder, journal.header.attempt, view)
                 if path is None:
                     return
-                files[view] = stack.enter_context(path.open("rb"))
+                try:
+                    files[view] = stack.enter_context(path.open("rb"))
+                except FileNotFoundError:  # a third attempt has just removed it
+                    return
             for chunk in reversed(journal.chunks) if newest_first else journal.chunks:
                 if (chunk.start, chunk.stop) not in wanted:
                     continue
+                renew_limit()
                 data = {view: self._read(file, chunk) for view, file in files.items()}
                 hashes = {view: hashlib.sha256(view_data).hexdigest() for view, view_data in data.items()}
                 if hashes == {view: vectors.sha256 for view, vectors in chunk.views.items()}:
@@ -274,8 +285,8 @@ class ShardFile:
                 matrix.write(data[view])
                 matrix.flush()
                 os.fsync(matrix.fileno())
-        self._require_names()
-        self._append_line(encode_line(chunk))
+        with self._replaced_if_gone():
+            self._append_line(encode_line(chunk))
         self.chunks[chunk.start] = chunk
 
     def _remove_unfinished(self, attempt: str) -> None:
@@ -288,14 +299,21 @@ class ShardFile:
         if not any((self._folder / f"{attempt}.{view}{MATRIX}").exists() for view in self._matrices):
             (self._folder / f"{attempt}{JOURNAL}").unlink(missing_ok=True)
 
-    def _require_names(self) -> None:
-        """Raise AttemptReplaced if another attempt has removed a matrix of this one, which is still open here."""
-        for view, matrix in self._matrices.items():
-            if not os.fstat(matrix.fileno()).st_nlink:
-                raise AttemptReplaced(
-                    f"{self._partial(view)}: another attempt at shard {self._header.shard} took over the chunks of "
-                    "this one and removed this file. This attempt ends"
-                )
+    @contextmanager
+    def _replaced_if_gone(self) -> Iterator[None]:
+        """Raise AttemptReplaced if another attempt has removed a file of this one, before a step or during it."""
+        try:
+            for view, matrix in self._matrices.items():
+                if not os.fstat(matrix.fileno()).st_nlink:  # it is still open here
+                    raise FileNotFoundError(errno.ENOENT, "", str(self._partial(view)))
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            raise AttemptReplaced(
+                f"{error.filename or self._folder}: another attempt at shard {self._header.shard} took over the chunks "
+                "of this one and removed this file. This attempt ends"
+            ) from None
 
     def _append_line(self, line: bytes) -> None:
         self._lines.append(line)

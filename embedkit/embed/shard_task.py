@@ -144,6 +144,11 @@ class ShardTask:
     def _gives_same_vectors(self, chunk: Chunk, data: dict[View, bytes]) -> bool:
         """Whether a chunk of an earlier attempt has today's inputs, and its shortest row today's vectors."""
         self._heartbeat(f"embedding a row of ids {chunk.start} to {chunk.stop - 1} again")
+        is_same = self._has_todays_vectors(chunk, data)
+        self._heartbeat("copying the chunks of earlier attempts")
+        return is_same
+
+    def _has_todays_vectors(self, chunk: Chunk, data: dict[View, bytes]) -> bool:
         whole = self._worker.reader.read(chunk.start, chunk.stop)
         if inputs_digest(whole) != chunk.inputs_sha256:
             return False

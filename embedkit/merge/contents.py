@@ -25,13 +25,13 @@ from embedkit.documents import (
 from embedkit.merge.checks import engine_groups
 from embedkit.merge.comparison import SOURCE, Comparison, MergedProblem, PartRows, matrix_problems
 from embedkit.merge.rows import metadata_schema
-from embedkit.prepare import count_column
+from embedkit.prepare import count_column, extracted_schema
 from embedkit.run import RunFolder
 
 
 def request_parts(run: RunFolder, request: Request, plan: Plan, is_merged: bool, read_back: ReadBack) -> None:
-    """Start reading the parts. Texts are hashed only if there are merged rows to compare."""
-    hashed = metadata_schema(request).names[1:] if is_merged else []
+    """Start reading the parts: the columns that the merged rows have, or all, of which any may be undecodable."""
+    hashed = metadata_schema(request).names[1:] if is_merged else extracted_schema(request.views).names
     keep = ["row", SOURCE, *(count_column(view) for view in request.views)]
     for part in plan.parts:
         read_back.submit_table(run.extracted / part.file.name, part.file, hashed, keep)

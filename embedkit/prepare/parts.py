@@ -148,10 +148,11 @@ class PartMaker:
                 lost = pl.read_parquet(
                     bytes(read_checked(self.run.part_dropped(part), manifest.dropped_rows)), glob=False
                 )
-        except EmbedkitError as error:
+            tokens = token_counts(data, self.config.request.views)
+        except (EmbedkitError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             log.warning("part %d is made again: %s", part, error)
             return None
-        return Part(manifest, token_counts(data, self.config.request.views), lost)
+        return Part(manifest, tokens, lost)
 
     def make(self, part_rows: PartRows, frames: Iterator[pl.DataFrame]) -> Part:
         """Write the files of a part and return it; the caller writes its manifest last.

@@ -223,7 +223,7 @@ def read_plan(run: RunFolder, config: RunConfig) -> Plan:
     except NewerFormat:
         raise
     except EmbedkitError as error:
-        raise EmbedkitError(f"{error}; to make it again: {run.resume_command}") from None
+        raise EmbedkitError(f"{error}; to make it again: {run.prepare_command}") from None
     if plan.request_sha256 != digest(config.request):
         raise EmbedkitError(
             f"{run.plan}: made for a different request than {run.config}. Was one of them edited, or copied here? Put "

@@ -25,17 +25,20 @@ def start_error(run: RunFolder, workers: int, missing: int, error: BaseException
     """
     # A pipe breaks because the process at its end has died: that says nothing about why.
     why = _why_a_worker_dies() if error is None or isinstance(error, BrokenPipeError) else str(error)
-    if run.submissions.exists():
-        fewer = f"give [prepare] of the profile more mem or fewer cpus, and type: {run.resume_command} --profile PATH"
-    elif workers == 1:
-        fewer = f"to continue: {run.resume_command}"
-    else:
-        where = ["--run-name", run.name, "--output-dir", str(run.path.parent)]
-        fewer = f"to continue with one: {command_line([program(), 'prepare', '--resume', *where, '--workers', '1'])}"
     return EmbedkitError(
         f"{missing} of {workers} worker processes of prepare did not start: {why}{_limits()}; the parts that are done "
-        f"are kept\n{fewer}"
+        f"are kept\n{with_fewer(run, workers)}"
     )
+
+
+def with_fewer(run: RunFolder, workers: int) -> str:
+    """What to type to continue with fewer workers or more memory, after `workers` were too many."""
+    if run.submissions.exists():
+        return f"give [prepare] of the profile more mem or fewer cpus, and type: {run.resume_command} --profile PATH"
+    if workers == 1:
+        return f"to continue: {run.resume_command}"
+    where = ["--run-name", run.name, "--output-dir", str(run.path.parent)]
+    return f"to continue with one: {command_line([program(), 'prepare', '--resume', *where, '--workers', '1'])}"
 
 
 def _why_a_worker_dies() -> str:

@@ -18,7 +18,7 @@ from embedkit.data import Dataset, read_rows
 from embedkit.documents import DataIndex, RunConfig, digest, write
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.parts import Part, PartMaker, PartRows
-from embedkit.prepare.worker_start import start_error
+from embedkit.prepare.worker_start import start_error, with_fewer
 from embedkit.run import RunFolder
 from embedkit.storage import exit_with_parent, ignore_interrupts, single_threads
 
@@ -55,11 +55,12 @@ def make_parts(
             futures = _submit(pool, run, tasks, wanted)
             yield from _results(futures, run, wanted)
         except BrokenProcessPool:
-            if started.value < wanted:
-                raise start_error(run, wanted, wanted - started.value) from None
+            if not started.value:
+                raise start_error(run, wanted, wanted) from None
+            not_started = f" or could not start ({wanted - started.value} did not)" if started.value < wanted else ""
             raise EmbedkitError(
-                f"a worker process died (out of memory? there were {workers}); the parts that are done are kept, to "
-                f"continue: {run.resume_command}"
+                f"a worker process of prepare was killed, perhaps for memory{not_started}; there were {workers}. The "
+                f"parts that are done are kept\n{with_fewer(run, workers)}"
             ) from None
         except BaseException:
             # Do not wait for parts in the making. A pool with live workers raises errors of its own at exit.

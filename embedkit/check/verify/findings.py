@@ -70,16 +70,14 @@ class Findings:
             return self._after("rm", self._run.shard_manifest(shard))
         return self._run.resume_command
 
-    @property
-    def repair_parts(self) -> str:
-        """Command that makes damaged parts again. `rerun` submits no prepare where there is a plan."""
-        if self._run.submissions.exists():
-            return f"{quote(program())} prepare --resume {self._run.where}"
-        return self._run.resume_command
+    def prepared_again(self, *paths: Path) -> str:
+        """Command that makes files of prepare again that it would keep, because their digests are right."""
+        return f"rm {' '.join(quote(str(path)) for path in paths)} && {self._run.prepare_command}"
 
-    def part_made_again(self, manifest: Path) -> str:
-        """Command that makes a part again that prepare would keep, because its files are sound."""
-        return f"rm {quote(str(manifest))} && {self.repair_parts}"
+    def moved_away(self, path: Path) -> str:
+        """Command that moves a file which is not the run's to where no reader takes it for data."""
+        target = self._run.path / self._name(path).replace("/", "-")
+        return f"mv -n {quote(str(path))} {quote(str(target))}"
 
     def made_again(self, path: Path) -> str:
         """Command that makes a document again. A resume keeps one with sound files, and refuses an edited plan."""
@@ -130,5 +128,5 @@ class Findings:
         """Add a problem unless a file of prepare is as recorded. Returns whether it is."""
         problem = self.file_problem(path, record)
         if problem is not None:
-            self.add(path, problem, fix=self.repair_parts)
+            self.add(path, problem, fix=self._run.prepare_command)
         return problem is None

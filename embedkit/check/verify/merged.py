@@ -8,7 +8,6 @@ from embedkit.documents import Plan, ReadBack, Request, ShardManifest, Success, 
 from embedkit.embed import matrix_problem
 from embedkit.merge import merged_problems
 from embedkit.run import RunFolder
-from embedkit.terminal import quote
 
 
 def check_merged(
@@ -41,20 +40,20 @@ def _check_chunks(run: RunFolder, manifests: Sequence[ShardManifest], shard: int
     manifest = next(manifest for manifest in manifests if manifest.shard == shard)
     for view, matrix in manifest.matrices.items():
         path = run.shard(shard) / matrix.file.name
-        problem = findings.attempt(path, partial(matrix_problem, path, manifest, view), shard)
+        fix = findings.repair_shard(shard)
+        problem = findings.attempt(path, partial(matrix_problem, path, manifest, view), shard, fix)
         if problem is not None and not findings.has(path):
-            findings.add(path, problem, shard)
+            findings.add(path, problem, shard, fix)
 
 
 def _check_strays(run: RunFolder, success: Success, findings: Findings) -> None:
-    """Report files beside the merged ones that `_SUCCESS.json` does not name; names that begin with a dot are skipped.
+    """Report files of the merged kinds beside the merged ones that `_SUCCESS.json` does not name.
 
-    A program that reads every file under by_source/ would take them for data.
+    A program that reads every such file under by_source/ would take them for data. Names that begin with a dot are
+    skipped, and so are other files: somebody's notes harm no reader.
     """
     named = {run.embeddings / record.name for record in success.files}
-    own = {run.success, run.rejected, run.merge_lock}
-    beside = [path for path in run.embeddings.iterdir() if path.is_file()]
-    for path in sorted({*beside, *(path for path in run.by_source.rglob("*") if path.is_file())} - named - own):
-        if not path.name.startswith("."):
-            what = "_SUCCESS.json does not name this file, which a reader may take for data"
-            findings.add(path, what, fix=f"rm {quote(str(path))}")
+    for path in sorted({*run.embeddings.iterdir(), *run.by_source.rglob("*")} - named):
+        if path.suffix in (".parquet", ".safetensors") and not path.name.startswith(".") and path.is_file():
+            what = "_SUCCESS.json does not name this file, which a reader may take for data; move it away"
+            findings.add(path, what, fix=findings.moved_away(path))

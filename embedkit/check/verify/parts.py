@@ -9,7 +9,6 @@ from embedkit.check.verify.findings import Findings
 from embedkit.check.verify.plan import check_part_manifest, check_plan, tokens_of
 from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, Request, digest, read
 from embedkit.run import RunFolder
-from embedkit.terminal import quote
 
 
 class PreparedFiles:
@@ -29,20 +28,23 @@ class PreparedFiles:
         """Check every part's manifest and files; with a plan, against the plan and for files that no manifest names."""
         run, plan, findings = self._run, self._plan, self._findings
         if run.data_index.exists():
-            self._index = findings.attempt(run.data_index, lambda: read(run.data_index, DataIndex))
+            check = partial(read, run.data_index, DataIndex)
+            self._index = findings.attempt(run.data_index, check, fix=run.prepare_command)
         if self._index is not None and self._index.request_sha256 != digest(self._request):
-            findings.add(run.data_index, "was made for a different request", fix=findings.made_again(run.data_index))
+            findings.add(
+                run.data_index, "was made for a different request", fix=findings.prepared_again(run.data_index)
+            )
         known = len(self._index.part_borders) - 1 if self._index else 0
         for part in range(len(plan.parts) if plan else known):
             path = run.part_manifest(part)
             if path.exists() or plan is not None:
-                findings.attempt(path, partial(self._check_part, part), fix=findings.repair_parts)
+                findings.attempt(path, partial(self._check_part, part), fix=run.prepare_command)
         if plan is not None:
             named = {part.file.name for part in plan.parts}
             for file in sorted(run.extracted.iterdir()):
                 if file.name not in named:
-                    what = "no manifest names this file; it breaks reading the folder as one table"
-                    findings.add(file, what, fix=f"rm {quote(str(file))}")
+                    what = "no manifest names this file; it breaks reading the folder as one table; move it away"
+                    findings.add(file, what, fix=findings.moved_away(file))
 
     def _check_part(self, part: int) -> None:
         run, plan, findings = self._run, self._plan, self._findings
@@ -53,9 +55,9 @@ class PreparedFiles:
                 return
         manifest = read(run.part_manifest(part), PartManifest)
         if self._index is not None and manifest.index_sha256 != digest(self._index):
-            findings.add(run.part_manifest(part), "belongs to another run", fix=findings.repair_parts)
+            findings.add(run.part_manifest(part), "belongs to another run", fix=run.prepare_command)
         if plan is not None and manifest.extracted != plan.parts[part].file:
-            findings.add(run.part_manifest(part), "names a different file than the plan", fix=findings.repair_parts)
+            findings.add(run.part_manifest(part), "names a different file than the plan", fix=run.prepare_command)
         if plan is None:
             findings.check_file(data, manifest.extracted)
         if manifest.dropped_rows is None or findings.check_file(run.part_dropped(part), manifest.dropped_rows):
@@ -69,9 +71,10 @@ class PreparedFiles:
         if plan is None or not findings.check_file(run.dropped, plan.dropped_rows):
             return
         tables = [(part, self._read_back.table(run.extracted / part.file.name)) for part in plan.parts]
-        for part, table in tables:
-            if table.problem:
-                findings.add(run.extracted / part.file.name, table.problem)
+        for number, (part, table) in enumerate(tables):
+            if table.problem:  # its digest is right, and the plan has it, so prepare keeps both
+                fix = findings.prepared_again(run.part_manifest(number), run.plan)
+                findings.add(run.extracted / part.file.name, table.problem, fix=fix)
         kept = [table.rows.kept for _, table in tables if table.rows is not None]
         if len(kept) < len(plan.parts):
             return  # a part is damaged
@@ -83,9 +86,9 @@ class PreparedFiles:
             findings.add(run.dropped, "names rows that were kept")
         if (len(rows), len(rows) + dropped.height) != (plan.rows_kept, plan.rows_chosen):
             what = f"its counts differ from the files: {len(rows)} rows kept, {dropped.height} dropped"
-            findings.add(run.plan, what, fix=findings.made_again(run.plan))
+            findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
         tokens = [tokens_of(table, self._request) for table in kept]
         if sum(int(of_part.sum()) for of_part in tokens) != plan.tokens:
             what = "the rows' token counts do not add up to the plan's"
-            findings.add(run.plan, what, fix=findings.made_again(run.plan))
+            findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
         check_plan(run, self._request, plan, self._index, tokens, dropped, findings)

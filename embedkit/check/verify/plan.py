@@ -32,7 +32,7 @@ def check_plan(
     kept: tokens over all views of each row of each part. dropped: dropped_rows.parquet.
     """
     for what in _plan_problems(request, plan, index, kept, dropped):
-        findings.add(run.plan, what, fix=findings.made_again(run.plan))
+        findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
 
 
 def _plan_problems(
@@ -81,11 +81,11 @@ def check_part_manifest(
         wanted |= {"dropped": count_reasons(dropped)}
     for name, value in wanted.items():
         if getattr(manifest, name) != value:
-            findings.add(path, f"its {name} is not that of its files", fix=findings.part_made_again(path))
+            findings.add(path, f"its {name} is not that of its files", fix=findings.prepared_again(path))
     if manifest.dropped_rows is not None and manifest.dropped_rows.name != run.part_dropped(part).name:
-        findings.add(path, "names a different file than its own", fix=findings.part_made_again(path))
+        findings.add(path, "names a different file than its own", fix=findings.prepared_again(path))
     if manifest.stop - manifest.start != manifest.kept + sum(manifest.dropped.values()):
-        findings.add(path, "its kept and dropped rows are not all its rows", fix=findings.part_made_again(path))
+        findings.add(path, "its kept and dropped rows are not all its rows", fix=findings.prepared_again(path))
 
 
 def tokens_of(table: pa.Table, request: Request) -> Counts:

@@ -38,7 +38,7 @@ def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[Shar
         elif state is not None and state.problem not in (None, NOT_FINISHED):
             problems[shard] = str(state.problem)
     if not manifests and set(problems.values()) == {OTHER_PLAN}:  # then it is the plan that is not the run's
-        findings.add(run.plan, "all finished shards were made for another plan", fix=findings.made_again(run.plan))
+        findings.add(run.plan, "all finished shards were made for another plan", fix=findings.prepared_again(run.plan))
     else:
         for shard, problem in problems.items():
             findings.add(run.shard_manifest(shard), problem, shard)

@@ -74,7 +74,7 @@ class _Verifier:
             return
         self._check_order()
         if run.plan.exists():
-            self._plan = findings.attempt(run.plan, lambda: read_plan(run, config))
+            self._plan = findings.attempt(run.plan, lambda: read_plan(run, config), fix=run.prepare_command)
         if self._plan is not None:
             self._manifests = finished_shards(run, self._plan, findings)
         if run.success.exists():
@@ -138,7 +138,7 @@ class _Verifier:
         ]
         for path, is_needed in documents:
             if is_needed and not path.exists():
-                self.findings.add(path, "missing, though later stages were done")
+                self.findings.add(path, "missing, though later stages were done", fix=run.prepare_command)
 
     def _request_bytes(self, request: Request) -> None:
         """Start reading every file in the background, matrices chunk by chunk and the rows of tables."""

@@ -11,10 +11,13 @@ import numpy.typing as npt
 import pytest
 from safetensors import safe_open
 
+from embedkit.documents import read_back
 from embedkit.documents.schema import Chunk, EngineRecord, EngineSettings, PlanShard, Vectors
+from embedkit.embed import shard_file
 from embedkit.embed.journal import JOURNAL, journals
 from embedkit.embed.shard_file import ShardFile
 from embedkit.engines.hash import HashEngine
+from embedkit.errors import AttemptReplaced
 
 SETTINGS = EngineSettings(
     device="cpu", dtype="float32", max_length=8, chunk_tokens=9, token_budget=9, max_sequences=9, eager=True
@@ -202,3 +205,36 @@ def test_what_is_damaged_before_the_end_is_made_again(attempts: Attempts) -> Non
     whole = (attempts.folder / record.name).read_bytes()
     assert whole == before[0]
     assert (record.bytes, record.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
+
+
+@pytest.mark.parametrize("removed", ["attempt-1.combined.safetensors.partial", f"attempt-1{JOURNAL}"])
+def test_files_removed_during_the_read_back_end_the_attempt(
+    removed: str, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another attempt may remove them at any moment, also after this one has looked whether they are there."""
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        assert file.read_back() == []
+        monkeypatch.setattr(shard_file, "drop_cached", lambda path: (attempts.folder / removed).unlink(missing_ok=True))
+        with pytest.raises(AttemptReplaced, match="another attempt at shard 3 took over"):
+            file.read_back()
+        if "partial" in removed:
+            with pytest.raises(AttemptReplaced, match="another attempt at shard 3 took over"):
+                file.finish()
+
+
+def test_reading_reports_progress_block_by_block(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog's limit is for a block or a chunk, not for all views of a large shard."""
+    renewed: list[int] = []
+    monkeypatch.setattr(shard_file, "renew_limit", lambda: renewed.append(1))
+    monkeypatch.setattr(read_back, "BLOCK_BYTES", 1000)
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        file.read_back()
+        assert len(renewed) > 30 * RECORD.dim * 4 // 1000
+    renewed.clear()
+    with attempts.start() as second:
+        assert len(second.chunks) == 3
+        assert len(renewed) >= 3

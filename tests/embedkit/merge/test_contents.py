@@ -1,6 +1,7 @@
 """Merged files that are as `_SUCCESS.json` records and yet wrong: verify names them, and merge makes them again."""
 
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,6 +99,11 @@ def test_a_stray_file_among_the_merged_ones_is_named(damaged_run: RunFolder) -> 
     stray = damaged_run.by_source / "old source" / "metadata.parquet"
     stray.parent.mkdir()
     stray.write_bytes(damaged_run.metadata.read_bytes())
+    for notes in (damaged_run.by_source / "notes.md", damaged_run.embeddings / "README"):
+        notes.write_text("somebody's own, which harm no reader")
     (problem,) = verify(damaged_run).problems
     assert problem.file == "embeddings/by_source/old source/metadata.parquet"
-    assert problem.fix == f"rm '{stray}'"
+    before = stray.read_bytes()
+    subprocess.run(problem.fix, shell=True, check=True)
+    assert (damaged_run.path / "embeddings-by_source-old source-metadata.parquet").read_bytes() == before
+    assert verify(damaged_run).ok

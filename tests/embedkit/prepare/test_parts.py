@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import embedkit.prepare.parts
 from embedkit.data import read_rows
 from embedkit.documents.checked_file import read_checked
-from embedkit.documents.codec import digest, read, write
+from embedkit.documents.codec import digest, file_record, read, write
 from embedkit.documents.schema import DataIndex, PartManifest, RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.parts import PartMaker, PartRows
@@ -65,3 +66,12 @@ def test_read_checked_are_refused_if_one_differs(maker: PartMaker) -> None:
     flip(path)
     with pytest.raises(EmbedkitError, match=r"part-00000\.parquet: its bytes are not those that were written"):
         read_checked(path, record)
+
+
+def test_a_sealed_part_that_cannot_be_decoded_is_made_again(maker: PartMaker) -> None:
+    run = maker.run
+    manifest = read(run.part_manifest(0), PartManifest)
+    run.part_data(0).write_bytes(bytes(manifest.extracted.bytes))
+    record = msgspec.structs.replace(file_record(run.part_data(0)), name=manifest.extracted.name)
+    write(run.part_manifest(0), msgspec.structs.replace(manifest, extracted=record))
+    assert maker.sound_part(0) is None

@@ -1,9 +1,15 @@
 """Workers of prepare that cannot start: the message names the cause. The processes are real, and so are the limits."""
 
+from concurrent.futures import Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
+from embedkit.errors import EmbedkitError
+from embedkit.prepare import prepare as prepare_run
+from embedkit.prepare import workers
+from embedkit.prepare.parts import Part
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
 
@@ -47,3 +53,17 @@ def test_a_worker_that_dies_at_its_start_is_explained(
     if "kill" in what:
         embedkit("prepare", "--resume", "--run-name", "run", "--output-dir", tmp_path, "--workers", 1)
         assert RunFolder(tmp_path / "run").plan.exists()
+
+
+@pytest.mark.slow
+def test_a_worker_killed_later_is_not_one_that_did_not_start(
+    prepared_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def results(futures: list[Future[list[Part]]], run: RunFolder, wanted: int) -> None:
+        wait(futures)  # the workers are real and have started; only the kill is not real
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(workers, "_results", results)
+    with pytest.raises(EmbedkitError, match=r"was killed, perhaps for memory.*\n?.*to continue with one: ") as refused:
+        prepare_run(prepared_run, workers=2)
+    assert "of 2 worker processes" not in str(refused.value)

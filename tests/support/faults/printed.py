@@ -13,7 +13,7 @@ _COMMAND = re.compile(
     r"embedkit (?:run|prepare) --resume --run-name \S+ --output-dir \S+(?: --allow-mixed)?"
     r"|embedkit (?:merge|embed|prepare|rerun|verify) /\S+(?: --(?:allow-mixed|shard \d+))*"
     r"|`embedkit verify`"
-    r"|(?:\brm(?: -r)?|\bdelete|\bremove)(?: /\S+)+"
+    r"|(?:\brm(?: -r)?|\bmv -n|\bdelete|\bremove)(?: /\S+)+"
 )
 TIMES = 4
 """How often a person types what was printed before giving up."""
@@ -27,7 +27,7 @@ def printed_commands(text: str) -> list[str]:
         found = [match.rstrip(",.;:)`'\"") for match in _COMMAND.findall(line)]
         commands += found if fixes else found[-1:]
     commands = list(dict.fromkeys(commands))
-    removals = [command for command in commands[:-1] if command.startswith(("rm ", "delete "))]
+    removals = [command for command in commands[:-1] if command.startswith(("rm ", "mv ", "delete "))]
     return commands if fixes else [*removals, *commands[-1:]]
 
 
@@ -103,8 +103,12 @@ def _type(case: Case, command: str) -> Ended | None:
         return rerun(case)
     if name == "embedkit":
         return case.do(words if len(words) > 1 else [*words, str(case.run.path)])
-    for path in [Path(word) for word in words if word != "-r"]:
-        assert path.is_relative_to(case.folder), command
+    paths = [Path(word) for word in words if not word.startswith("-")]
+    assert all(path.is_relative_to(case.folder) for path in paths), command
+    if name == "mv":
+        paths[0].rename(paths[1])
+        return None
+    for path in paths:
         if path.is_dir():
             shutil.rmtree(path)
         else:
