@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import size_problem
+from embedkit.documents.matrix_file import row_norms
 from embedkit.documents.schema import FileRecord
 from embedkit.documents.table_rows import NO_HASHES, Hashes, TableRows, hash_pieces, read_table_rows
 from embedkit.errors import EmbedkitError
@@ -26,13 +28,19 @@ IN_MEMORY_BYTES = 256 << 20
 TABLES_AT_ONCE = 8
 """Each table may hold a whole part and one decoded column of a row group."""
 
+NO_NORMS: npt.NDArray[np.float32] = np.empty(0, np.float32)
+
 
 class Digests(NamedTuple):
-    """sha256 of a file and of each of its pieces, hexadecimal; hashes of its rows, uint64 (rows,), if requested."""
+    """sha256 of a file and of each of its pieces, hexadecimal; if requested, what its rows have.
+
+    rows: hash of each, uint64 (rows,). norms: length of each, float32 (rows,), of a matrix that is read in pieces.
+    """
 
     whole: str
     pieces: tuple[str, ...] = ()
     rows: Hashes = NO_HASHES
+    norms: npt.NDArray[np.float32] = NO_NORMS
 
 
 class Table(NamedTuple):
@@ -100,6 +108,11 @@ class ReadBack:
         future = self._files.get(path)
         return NO_HASHES if future is None else future.result().rows
 
+    def row_norms(self, path: Path) -> npt.NDArray[np.float32]:
+        """Lengths of a matrix's rows, float32 (rows,); waits until it is read. Empty unless submitted in pieces."""
+        future = self._files.get(path)
+        return NO_NORMS if future is None else future.result().norms
+
     def table(self, path: Path) -> Table:
         """What is in a Parquet file; waits until it is read. Without rows if it is missing or was not submitted."""
         future = self._tables.get(path)
@@ -131,7 +144,7 @@ def _digests_of_matrix(path: Path, row_bytes: int, borders: Sequence[int], hash_
     whole = hashlib.sha256()
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
     pieces = Pieces(borders)
-    hashes = [NO_HASHES]
+    hashes, norms = [NO_HASHES], [NO_NORMS]
     # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
         header = file.read(borders[0])
@@ -142,8 +155,10 @@ def _digests_of_matrix(path: Path, row_bytes: int, borders: Sequence[int], hash_
             pieces.update(buffer[:count])
             if hash_rows:
                 hashes.append(hash_pieces(buffer[:count], row_bytes))
+            if len(borders) > 1:
+                norms.append(row_norms(buffer[:count], row_bytes))
             update.result()
-    return Digests(whole.hexdigest(), pieces.digests(), np.concatenate(hashes))
+    return Digests(whole.hexdigest(), pieces.digests(), np.concatenate(hashes), np.concatenate(norms))
 
 
 def digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:

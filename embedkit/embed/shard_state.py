@@ -167,6 +167,11 @@ def _matrices_problem(manifest: ShardManifest) -> str | None:
             return f"its manifest names a file outside its folder: {matrix.file.name!r}"
         if matrix.non_finite or matrix.empty != sum(chunk.views[view].empty for chunk in manifest.chunks):
             return f"its manifest counts {matrix.non_finite} vectors with NaN and {matrix.empty} empty (view {view})"
+        of_chunks = [chunk.views[view] for chunk in manifest.chunks]
+        shortest = min((v.norm_min for v in of_chunks if v.norm_min is not None), default=None)
+        longest = max((v.norm_max for v in of_chunks if v.norm_max is not None), default=None)
+        if (matrix.norm_min, matrix.norm_max) != (shortest, longest):
+            return f"its manifest has norms that are not those of its chunks (view {view})"
     return None
 
 
