@@ -30,6 +30,8 @@ def check_plan(
 
     kept: tokens over all views of each row of each part. dropped: dropped_rows.parquet.
     """
+    if plan.dropped_rows.name != run.dropped.name:
+        findings.add(run.plan, f"does not name {run.dropped.name}", fix=findings.made_again(run.plan))
     for what in _plan_problems(request, plan, index, kept, dropped):
         findings.add(run.plan, what, fix=findings.made_again(run.plan))
 
@@ -80,6 +82,8 @@ def check_part_manifest(
             findings.add(path, f"its {name} is not that of its files", fix=findings.part_made_again(path))
     if manifest.dropped_rows is not None and manifest.dropped_rows.name != run.part_dropped(part).name:
         findings.add(path, "names a different file than its own", fix=findings.part_made_again(path))
+    if manifest.dropped_rows is None and any(manifest.dropped.values()):
+        findings.add(path, "does not name the file of its dropped rows", fix=findings.part_made_again(path))
     if manifest.stop - manifest.start != manifest.kept + sum(manifest.dropped.values()):
         findings.add(path, "its kept and dropped rows are not all its rows", fix=findings.part_made_again(path))
 

@@ -70,14 +70,22 @@ def _tried(run: RunFolder, stage: str, kind: str, path: Path, change: str, touch
         problems = verify(run).problems
     except Exception as error:
         return Tried(stage, kind, file, change, found=False, error=f"{type(error).__name__}: {error}")
-    return Tried(stage, kind, file, change, any(_names(problem, one, run) for problem in problems for one in touched))
+    of_record = re.search(r"^resealed (.*\.)?(name|bytes|sha256)$", change) is not None
+    is_found = any(_names(problem, one, run, of_record) for problem in problems for one in touched)
+    return Tried(stage, kind, file, change, is_found)
 
 
-def _names(problem: Problem, path: Path, run: RunFolder) -> bool:
-    """Whether a problem names a file, or the shard that has it."""
+def _names(problem: Problem, path: Path, run: RunFolder, of_record: bool) -> bool:
+    """Whether a problem names a file, or the shard that has it.
+
+    of_record: the change is of a file's record. It may be the file that is wrong, so a problem may name that one.
+    """
     file = path.relative_to(run.path).as_posix()
     shard = re.match(r"embeddings/shards/(\d+)/", file)
     of_shard = shard is not None and problem.shard == int(shard[1])
+    if of_record and problem.file not in ("", ".") and Path(problem.file).name.encode() in path.read_bytes():
+        return True
+    of_shard = of_shard or (shard is not None and str(path.parent) in problem.fix)
     return problem.file == file or of_shard or str(path) in f"{problem.what} {problem.fix}"
 
 
