@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import size_problem
+from embedkit.documents.matrix_file import row_norms
 from embedkit.documents.schema import FileRecord
 from embedkit.documents.table_rows import NO_HASHES, Hashes, TableRows, hash_pieces, read_table_rows
 from embedkit.errors import EmbedkitError
@@ -26,13 +28,19 @@ IN_MEMORY_BYTES = 256 << 20
 TABLES_AT_ONCE = 8
 """Each table may hold a whole part and one decoded column of a row group."""
 
+NO_NORMS: npt.NDArray[np.float32] = np.empty(0, np.float32)
+
 
 class Digests(NamedTuple):
-    """sha256 of a file and of each of its pieces, hexadecimal; hashes of its rows, uint64 (rows,), if requested."""
+    """sha256 of a file and of each of its pieces, hexadecimal; if requested, what its rows have.
+
+    rows: hash of each, uint64 (rows,). norms: length of each, float32 (rows,), of a matrix that is read in pieces.
+    """
 
     whole: str
     pieces: tuple[str, ...] = ()
     rows: Hashes = NO_HASHES
+    norms: npt.NDArray[np.float32] = NO_NORMS
 
 
 class Table(NamedTuple):
@@ -93,6 +101,11 @@ class ReadBack:
         future = self._files.get(path)
         return NO_HASHES if future is None else future.result().rows
 
+    def row_norms(self, path: Path) -> npt.NDArray[np.float32]:
+        """Lengths of a matrix's rows, float32 (rows,); waits until it is read. Empty unless submitted in pieces."""
+        future = self._files.get(path)
+        return NO_NORMS if future is None else future.result().norms
+
     def table(self, path: Path) -> Table:
         """What is in a Parquet file; waits until it is read. Without rows if it is missing or was not submitted."""
         future = self._tables.get(path)
@@ -132,11 +145,11 @@ def digests_in_pieces(
     Args:
         path: the file.
         borders: the pieces lie between these positions in bytes, ascending. The rows begin at the first.
-        row_bytes: bytes of a row.
+        row_bytes: bytes of a row. If it is given, a matrix in pieces also gets the length of each row.
         hash_rows: whether to hash each row, too.
         progress: called after each block that was read.
     """
-    digests, hashes = StreamDigests(borders), [NO_HASHES]
+    digests, hashes, norms = StreamDigests(borders), [NO_HASHES], [NO_NORMS]
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
         digests.update(memoryview(file.read(borders[0])))
@@ -144,8 +157,10 @@ def digests_in_pieces(
             digests.update(buffer[:count], beside)
             if hash_rows:
                 hashes.append(hash_pieces(buffer[:count], row_bytes))
+            if row_bytes > 1 and len(borders) > 1:
+                norms.append(row_norms(buffer[:count], row_bytes))
             progress()
-    return digests.result()._replace(rows=np.concatenate(hashes))
+    return digests.result()._replace(rows=np.concatenate(hashes), norms=np.concatenate(norms))
 
 
 def drop_cached(path: Path) -> None:

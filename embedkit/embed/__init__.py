@@ -9,7 +9,7 @@ from embedkit.embed.canary import (
     canary_tolerance,
     embed_canary,
 )
-from embedkit.embed.checks import differing_rows
+from embedkit.embed.checks import ZERO_NORM, differing_rows
 from embedkit.embed.inputs import InputReader, inputs_digest
 from embedkit.embed.journal import (
     JOURNAL,
@@ -44,6 +44,7 @@ __all__ = [
     "PARTIAL",
     "QUIET_SECONDS",
     "START_SECONDS",
+    "ZERO_NORM",
     "ChunkStatus",
     "EngineCheck",
     "InputReader",

@@ -146,7 +146,7 @@ class ShardStates:
             return f"its manifest counts {manifest.tokens} tokens, the plan {planned.tokens}"
         if [chunk.start for chunk in manifest.chunks] != list(planned.chunks[:-1]):
             return "its manifest has different chunks than the plan"
-        return None
+        return _norms_problem(manifest)
 
     def _request_sha256(self, request: Request) -> str:
         """The request's digest. All manifests of a run have the same request, so it is hashed once."""
@@ -167,6 +167,17 @@ def _matrices_problem(manifest: ShardManifest) -> str | None:
             return f"its manifest names a file outside its folder: {matrix.file.name!r}"
         if matrix.non_finite or matrix.empty != sum(chunk.views[view].empty for chunk in manifest.chunks):
             return f"its manifest counts {matrix.non_finite} vectors with NaN and {matrix.empty} empty (view {view})"
+    return None
+
+
+def _norms_problem(manifest: ShardManifest) -> str | None:
+    """How the norms of a manifest's matrices contradict those of its chunks; None if they do not."""
+    for view, matrix in manifest.matrices.items():
+        of_chunks = [chunk.views[view] for chunk in manifest.chunks]
+        shortest = min((v.norm_min for v in of_chunks if v.norm_min is not None), default=None)
+        longest = max((v.norm_max for v in of_chunks if v.norm_max is not None), default=None)
+        if (matrix.norm_min, matrix.norm_max) != (shortest, longest):
+            return f"its manifest has norms that are not those of its chunks (view {view})"
     return None
 
 

@@ -301,7 +301,7 @@ class ShardTask:
 def predicted_chunk_seconds(plan: Plan, planned: PlanShard, config: RunConfig) -> float:
     """The plan's prediction for the longest chunk of a shard, for the engine of the run."""
     tokens = max(plan.settings.chunk_tokens, plan.settings.max_length * len(config.request.views))
-    return SLOWER[config.request.engine] * planned.cost_seconds * min(tokens / planned.tokens, 1.0)
+    return SLOWER[config.request.engine] * planned.cost_seconds * min(tokens / max(planned.tokens, 1), 1.0)
 
 
 def _new_attempt() -> str:

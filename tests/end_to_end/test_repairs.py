@@ -71,6 +71,7 @@ def damage_all(run: RunFolder) -> None:
     flip(run.part_dropped(0))
     flip(shard_data(run, 0))
     flip(run.metadata)
+    edit(run.success, dim=0)
     run.shard_manifest(2).write_bytes(run.shard_manifest(2).read_bytes()[:-9])
     run.data_index.unlink()
 

@@ -23,6 +23,7 @@ class PreparedFiles:
         self._read_back = read_back
         self._findings = findings
         self._index: DataIndex | None = None
+        self._of_index: dict[int, bool] = {}
 
     def check_parts(self) -> None:
         """Check every part's manifest and files; with a plan, against the plan and for files that no manifest names."""
@@ -39,12 +40,23 @@ class PreparedFiles:
             path = run.part_manifest(part)
             if path.exists() or plan is not None:
                 findings.attempt(path, partial(self._check_part, part), fix=run.prepare_command)
+        self._check_index()
         if plan is not None:
             named = {part.file.name for part in plan.parts}
             for file in sorted(run.extracted.iterdir()):
                 if file.name not in named:
                     what = "no manifest names this file; it breaks reading the folder as one table; move it away"
                     findings.add(file, what, fix=findings.moved_away(file))
+
+    def _check_index(self) -> None:
+        """Report the parts that were made for another index; if all were, it is the index that is not the run's."""
+        run, findings = self._run, self._findings
+        if self._of_index and not any(self._of_index.values()):
+            what = "all parts were made for another index"
+            findings.add(run.data_index, what, fix=findings.prepared_again(run.data_index))
+            return
+        for part in [part for part, is_of_index in self._of_index.items() if not is_of_index]:
+            findings.add(run.part_manifest(part), "belongs to another run", fix=run.prepare_command)
 
     def _check_part(self, part: int) -> None:
         run, plan, findings = self._run, self._plan, self._findings
@@ -54,8 +66,8 @@ class PreparedFiles:
             if not findings.check_file(data, plan.parts[part].file):
                 return
         manifest = read(run.part_manifest(part), PartManifest)
-        if self._index is not None and manifest.index_sha256 != digest(self._index):
-            findings.add(run.part_manifest(part), "belongs to another run", fix=run.prepare_command)
+        if self._index is not None:
+            self._of_index[part] = manifest.index_sha256 == digest(self._index)
         if plan is not None and manifest.extracted != plan.parts[part].file:
             findings.add(run.part_manifest(part), "names a different file than the plan", fix=run.prepare_command)
         if plan is None:

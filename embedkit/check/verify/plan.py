@@ -1,7 +1,6 @@
 """verify's checks of what the documents of prepare say, against the files that they describe."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +30,8 @@ def check_plan(
 
     kept: tokens over all views of each row of each part. dropped: dropped_rows.parquet.
     """
+    if plan.dropped_rows.name != run.dropped.name:
+        findings.add(run.plan, f"does not name {run.dropped.name}", fix=findings.prepared_again(run.plan))
     for what in _plan_problems(request, plan, index, kept, dropped):
         findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
 
@@ -48,14 +49,11 @@ def _plan_problems(
         yield "its parts have different rows than the files"
     tokens = np.concatenate(kept)
     sums = [0, *np.cumsum(tokens).tolist()]
-    if [*(shard.start for shard in plan.shards), len(tokens)] != [0, *(shard.stop for shard in plan.shards)]:
-        yield "its shards do not follow each other from the first row to the last"
+    if plan.rows_kept != len(tokens):
+        return  # reported already, and the shards' borders lie elsewhere
     for number, shard in enumerate(plan.shards):
         if shard.tokens != sums[shard.stop] - sums[shard.start]:
             yield f"its shard {number} does not have the tokens of its rows"
-        ends = (shard.chunks[0], shard.chunks[-1]) if shard.chunks else None
-        if ends != (shard.start, shard.stop) or any(one >= other for one, other in pairwise(shard.chunks)):
-            yield f"its shard {number} has chunks that are not its rows"
     settings = plan.settings
     if (settings.device, settings.dtype, settings.max_length) != (request.device, request.dtype, request.max_length):
         yield "its engine settings are not those of the request"
@@ -84,6 +82,8 @@ def check_part_manifest(
             findings.add(path, f"its {name} is not that of its files", fix=findings.prepared_again(path))
     if manifest.dropped_rows is not None and manifest.dropped_rows.name != run.part_dropped(part).name:
         findings.add(path, "names a different file than its own", fix=findings.prepared_again(path))
+    if manifest.dropped_rows is None and any(manifest.dropped.values()):
+        findings.add(path, "does not name the file of its dropped rows", fix=findings.prepared_again(path))
     if manifest.stop - manifest.start != manifest.kept + sum(manifest.dropped.values()):
         findings.add(path, "its kept and dropped rows are not all its rows", fix=findings.prepared_again(path))
 

@@ -1,6 +1,7 @@
 """verify's checks of shards: every byte against the manifests, one engine, one canary."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,13 @@ from embedkit.documents import (
     check_matrix,
     digest,
 )
-from embedkit.embed import NOT_FINISHED, OTHER_PLAN, ShardStates, canary_problems, rejected_shards
+from embedkit.embed import NOT_FINISHED, OTHER_PLAN, ZERO_NORM, ShardStates, canary_problems, rejected_shards
 from embedkit.errors import EmbedkitError
 from embedkit.merge import differing_chunks, engine_groups
 from embedkit.run import RunFolder
+
+NORM_ROUNDING = 1e-4
+"""Relative difference of two sums of squares in float32 and float64, with room to spare."""
 
 
 def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[ShardManifest]:
@@ -102,6 +106,39 @@ def check_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest, findings
         if not is_so:
             path = run.shard_manifest(manifest.shard)
             findings.add(path, f"its {what}", manifest.shard, findings.made_again(path))
+
+
+def check_norms(
+    run: RunFolder, manifests: Sequence[ShardManifest], is_merged: bool, read_back: ReadBack, findings: Findings
+) -> None:
+    """Compare the lengths of the vectors with the manifests', chunk by chunk, unless the matrix is damaged.
+
+    is_merged: whether the merged matrices were read in the shards' chunks; else the shards' own were.
+    """
+    for manifest in manifests:
+        for view, matrix in manifest.matrices.items():
+            own = run.shard(manifest.shard) / matrix.file.name
+            path, first = (run.view_matrix(view), 0) if is_merged else (own, manifest.start)
+            norms = read_back.row_norms(path)
+            if findings.has(own) or findings.has(path) or len(norms) < manifest.stop - first:
+                continue
+            for chunk in manifest.chunks:
+                of_texts = norms[chunk.start - first : chunk.stop - first]
+                of_texts = of_texts[of_texts > ZERO_NORM]
+                found = (float(of_texts.min()), float(of_texts.max())) if len(of_texts) else (None, None)
+                recorded = chunk.views[view].norm_min, chunk.views[view].norm_max
+                if not all(map(_is_same_norm, found, recorded)):
+                    what = f"its norms of ids {chunk.start} to {chunk.stop - 1} are not the vectors' (view {view})"
+                    document = run.shard_manifest(manifest.shard)
+                    findings.add(document, what, manifest.shard, findings.made_again(document))
+                    break
+
+
+def _is_same_norm(found: float | None, recorded: float | None) -> bool:
+    """Whether two norms are equal but for rounding. One that overflows float32 cannot be compared."""
+    if found is None or recorded is None:
+        return found == recorded
+    return not math.isfinite(found) or math.isclose(found, recorded, rel_tol=NORM_ROUNDING)
 
 
 def check_agreement(

@@ -13,6 +13,7 @@ from embedkit.check.verify.reembed import reembed_rows
 from embedkit.check.verify.shards import (
     check_agreement,
     check_manifest,
+    check_norms,
     check_rejected,
     check_shard,
     finished_shards,
@@ -101,6 +102,7 @@ class _Verifier:
             self._stage = "done"
             arguments = (run, config.request, plan, manifests, self._success, self._read_back, findings)
             findings.attempt(run.success, partial(check_merged, *arguments))
+        check_norms(run, manifests, self._is_merged, self._read_back, findings)
         if rows_to_reembed:
             reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
 
@@ -140,14 +142,19 @@ class _Verifier:
             if is_needed and not path.exists():
                 self.findings.add(path, "missing, though later stages were done", fix=run.prepare_command)
 
+    @property
+    def _is_merged(self) -> bool:
+        """Whether the merged matrices are compared with the chunks of all shards."""
+        is_finished = self._plan is not None and len(self._manifests) == len(self._plan.shards)
+        return self._success is not None and is_finished
+
     def _request_bytes(self, request: Request) -> None:
         """Start reading every file in the background, matrices chunk by chunk and the rows of tables."""
         run, read_back = self._run, self._read_back
         if self._plan is not None:
-            merged = self._success is not None and len(self._manifests) == len(self._plan.shards)
             if self._success is not None:
                 request_merged(run, request, self._plan, self._manifests, self._success, read_back)
-            request_shards(run, self._manifests, not merged, read_back)
+            request_shards(run, self._manifests, not self._is_merged, read_back)
             request_parts(run, request, self._plan, self._success is not None, read_back)
         data = (folder.glob("*.parquet") for folder in (run.extracted, run.parts, run.path))
         read_back.submit(sorted(chain(*data)))

@@ -1,15 +1,9 @@
 """Changes of one file of a run, each undone afterwards."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import msgspec
-
-from embedkit.documents.codec import sealed
 
 Change = Callable[[Path, list[Path]], list[Path]]
 """Changes a file, given all files of its kind. Returns the paths that it touched; empty if it does not apply."""
@@ -71,69 +65,15 @@ CHANGES: dict[str, Change] = {
 
 
 @contextmanager
-def changed(path: Path, alike: list[Path], change: Change) -> Iterator[bool]:
-    """Change a file, and undo it in the end. Yields whether the change applied."""
+def changed(path: Path, alike: list[Path], change: Change) -> Iterator[list[Path]]:
+    """Change a file, and undo it in the end. Yields the paths that it touched."""
     before = {p: p.read_bytes() for p in alike}
     touched = change(path, alike)
     try:
-        yield bool(touched)
+        yield touched
     finally:
         for p in touched:
             if p in before:
                 p.write_bytes(before[p])
             else:
                 p.unlink()
-
-
-def fields_of(path: Path) -> list[str]:
-    """Fields of a sealed document, those of its first list or dictionary of objects as `field.name`."""
-    document = json.loads(path.read_bytes())
-    names: list[str] = []
-    for name, value in document.items():
-        if name == "seal":
-            continue
-        inner = _first_object(value)
-        names += [f"{name}.{key}" for key in inner] if inner is not None and name != "request" else [name]
-    return names
-
-
-def _first_object(value: Any) -> dict[str, Any] | None:
-    if isinstance(value, list):
-        value = next(iter(value), None)
-    return value if isinstance(value, dict) and value else None
-
-
-def reseal(field: str) -> Change:
-    """Change a field of a document and seal it again with a right digest, as a careless tool would."""
-
-    def change(path: Path, _: list[Path]) -> list[Path]:
-        document = json.loads(path.read_bytes())
-        del document["seal"]
-        name, _, key = field.partition(".")
-        holder, at = (document, name) if not key else (document[name], key)
-        if isinstance(holder, list):
-            holder = holder[0]
-        holder[at] = _other(holder[at])
-        body = msgspec.json.format(msgspec.json.encode(document, order="sorted"), indent=1) + b"\n"
-        path.write_bytes(sealed(body))
-        return [path]
-
-    return change
-
-
-def _other(value: Any) -> Any:
-    """Another value of the same type."""
-    match value:
-        case bool():
-            return not value
-        case int() | float():
-            return value + 1
-        case str():
-            return value[:-1] + ("a" if value[-1:] != "a" else "b")
-        case list():
-            return [*value[:-1], _other(value[-1])] if value else value
-        case dict():
-            first = next(iter(value), None)
-            return value if first is None else value | {first: _other(value[first])}
-        case _:
-            return 1

@@ -1,11 +1,28 @@
 """A run at each of its stages, made from one finished run, and the kinds of its files."""
 
+import hashlib
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from embedkit.documents import FORMAT, Preflight, Rejected, RejectedShard, RunConfig, ShardManifest, digest, read, write
+from embedkit.documents import (
+    FORMAT,
+    DataIndex,
+    Document,
+    PartManifest,
+    Plan,
+    Preflight,
+    Rejected,
+    RejectedShard,
+    RunConfig,
+    ShardManifest,
+    Success,
+    digest,
+    read,
+    write,
+)
+from embedkit.embed.publish import REFUSED
 from embedkit.run import RunFolder
 
 KINDS = {
@@ -30,25 +47,41 @@ KINDS = {
     "submissions.jsonl": r"submissions\.jsonl",
     "profiles/": r"profiles/.*",
     "compile_cache.tar": r"compile_cache\.tar",
+    "compile_cache.tar.sha256": r"compile_cache\.tar\.sha256",
+    "refused.json": r"embeddings/shards/.*/refused.*\.json",
+    "*.lease": r".*\.lease",
     "logs/": r"logs/.*",
     "analysis/": r"analysis/.*",
 }
 """Names of the kinds of files, as docs/guarantees.md has them, and what their paths look like."""
 
 
-def kind_of(path: Path, run: RunFolder) -> str | None:
-    """The kind of a file; None if the run has no such kind."""
+DOCUMENTS: dict[str, type[Document]] = {
+    "run_config.json": RunConfig,
+    "parts/index.json": DataIndex,
+    "parts/part-*.json": PartManifest,
+    "plan.json": Plan,
+    "shards/: manifest.json": ShardManifest,
+    "_SUCCESS.json": Success,
+    "rejected.json": Rejected,
+    "preflight.json": Preflight,
+}
+"""The kinds that are sealed documents. A journal's lines are sealed one by one."""
+
+
+def kind_of(path: Path, run: RunFolder) -> str:
+    """The kind of a file. Every file of a run has one."""
     name = path.relative_to(run.path).as_posix()
-    return next((kind for kind, pattern in KINDS.items() if re.fullmatch(pattern, name)), None)
+    kind = next((kind for kind, pattern in KINDS.items() if re.fullmatch(pattern, name)), None)
+    assert kind is not None, f"{name} is a file of no kind: add it to KINDS"
+    return kind
 
 
 def files_by_kind(run: RunFolder) -> dict[str, list[Path]]:
     """The files of a run by kind, in order."""
     found: dict[str, list[Path]] = {}
     for path in sorted(path for path in run.path.rglob("*") if path.is_file()):
-        kind = kind_of(path, run)
-        if kind is not None:
-            found.setdefault(kind, []).append(path)
+        found.setdefault(kind_of(path, run), []).append(path)
     return found
 
 
@@ -69,10 +102,12 @@ def _half_embedded(run: RunFolder) -> None:
     run.shard_manifest(1).unlink()
     matrix = next(run.shard(1).glob("*.safetensors"))
     matrix.rename(f"{matrix}.partial")
+    shutil.copy(run.shard_manifest(0), run.shard(1) / REFUSED)
+    (run.path / "run.lease").write_bytes(b"{}")
 
 
 def _merged(run: RunFolder) -> None:
-    """On a cluster: with the documents of preflight, submissions and profiles."""
+    """On a cluster, and analyzed: with the documents of preflight, submissions and profiles."""
     config, manifest = read(run.config, RunConfig), read(run.shard_manifest(0), ShardManifest)
     write(
         run.preflight,
@@ -92,12 +127,8 @@ def _merged(run: RunFolder) -> None:
     run.profiles.mkdir()
     (run.profiles / "site-0123456789ab.toml").write_bytes(b'[all]\npartition = "gpu"\n')
     run.compile_cache.write_bytes(bytes(10_240))
-
-
-def _analyzed(run: RunFolder) -> None:
-    """The files of analysis/ are stand-ins: verify does not read them."""
-    _merged(run)
-    run.analysis.mkdir()
+    run.compile_cache_hash.write_bytes(hashlib.sha256(bytes(10_240)).hexdigest().encode())
+    run.analysis.mkdir()  # stand-ins: verify does not read them
     run.analysis_page.write_bytes(b"<!doctype html><title>analysis</title>")
     (run.analysis / "health.json").write_bytes(b'{"rows": 9000}')
 
@@ -107,7 +138,6 @@ STAGES: dict[str, Callable[[RunFolder], None]] = {
     "half embedded": _half_embedded,
     "embedded": _without_merged,
     "merged": _merged,
-    "analyzed": _analyzed,
 }
 
 
