@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import size_problem
-from embedkit.documents.matrix_file import row_norms
+from embedkit.documents.matrix_file import ITEM_BYTES, row_norms
 from embedkit.documents.schema import FileRecord
 from embedkit.documents.table_rows import NO_HASHES, Hashes, TableRows, hash_pieces, read_table_rows
 from embedkit.errors import EmbedkitError
@@ -145,7 +145,7 @@ def digests_in_pieces(
     Args:
         path: the file.
         borders: the pieces lie between these positions in bytes, ascending. The rows begin at the first.
-        row_bytes: bytes of a row. If it is given, a matrix in pieces also gets the length of each row.
+        row_bytes: bytes of a row. If they are whole float32 numbers, pieces also get the length of each row.
         hash_rows: whether to hash each row, too.
         progress: called after each block that was read.
     """
@@ -157,7 +157,7 @@ def digests_in_pieces(
             digests.update(buffer[:count], beside)
             if hash_rows:
                 hashes.append(hash_pieces(buffer[:count], row_bytes))
-            if row_bytes > 1 and len(borders) > 1:
+            if row_bytes % ITEM_BYTES == 0 and len(borders) > 1:
                 norms.append(row_norms(buffer[:count], row_bytes))
             progress()
     return digests.result()._replace(rows=np.concatenate(hashes), norms=np.concatenate(norms))
