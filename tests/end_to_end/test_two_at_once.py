@@ -152,10 +152,10 @@ def test_a_third_attempt_leaves_what_the_first_finished(prepared_run: RunFolder)
         environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash"} | signal_at
         return subprocess.Popen([*EMBEDKIT, "embed", str(prepared_run.path), "--shard", "0"], cwd=ROOT, env=environment)
 
-    steps = 2 + 2 * (len(read(prepared_run.plan, Plan).shards[0].chunks) - 1)  # fsyncs until the last chunk is durable
-    first = embed(
-        {"EMBEDKIT_TEST_STOP_AT": str(steps + 4)}
-    )  # fsync, rename, fsync of its matrix; fsync of its manifest
+    # fsyncs until the last chunk is durable: of the lock, the journal's header and its folder, and of each chunk
+    steps = 3 + 2 * (len(read(prepared_run.plan, Plan).shards[0].chunks) - 1)
+    # Then fsync, rename and fsync of its matrix, and fsync of its manifest.
+    first = embed({"EMBEDKIT_TEST_STOP_AT": str(steps + 4)})
     assert is_stopped(first)
     matrix = next(folder.glob("*.safetensors"))
     assert not prepared_run.shard_manifest(0).exists()

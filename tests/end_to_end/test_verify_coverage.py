@@ -20,5 +20,5 @@ def test_the_table_names_kinds_of_files_that_exist() -> None:
 def test_verify_finds_all_that_the_page_does_not_list(hash_run: RunFolder, tmp_path: Path) -> None:
     tried = list(measure(hash_run, tmp_path, STAGES, tries=60, seed=20))
     assert not [one for one in tried if one.error]
-    assert len(tried) > 250
+    assert len(tried) > 200
     assert not not_documented(missed(tried))
