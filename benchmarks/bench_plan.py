@@ -21,9 +21,14 @@ from benchmarks.fabricate import (
     lengths_of,
 )
 from benchmarks.measure import PYTHON, Figure, timed
+from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import write
+from embedkit.documents.schema import PartManifest
+from embedkit.prepare.dropped_rows import gather_dropped
+from embedkit.prepare.parts import Part, token_counts
 from embedkit.prepare.plan import cut_shards
 from embedkit.prepare.stage import make_plan
+from embedkit.run import RunFolder
 
 TEXTS = "x" * (1 << 20)
 MODEL_COST = COST
@@ -33,8 +38,9 @@ def bench() -> Iterator[Figure]:
     """Measure plan.json of 10 million rows whose parts exist."""
     shape = Shape(rows=10_000_000, sources=16, text_bytes=0, shards=1000)
     run, config = fabricate_config(FOLDER / "plan", shape)
-    parts = fabricate_parts(run, config, shape, TEXTS)
+    manifests = fabricate_parts(run, config, shape, TEXTS)
     started = time.perf_counter()
+    parts = [_read_part(run, manifest) for manifest in manifests]
     write(run.plan, make_plan(run, config, shape.rows, shape.rows, parts, MODEL_COST))
     seconds = time.perf_counter() - started
     shutil.rmtree(run.path)
@@ -48,6 +54,11 @@ def bench() -> Iterator[Figure]:
         measured=f"{seconds:.1f} s from {len(parts):,} parts to plan.json",
         rival=f"numpy alone, cumulative sum and search over as many costs: {least:.2f} s",
     )
+
+
+def _read_part(run: RunFolder, manifest: PartManifest) -> Part:
+    data = read_checked(run.part_data(manifest.part), manifest.extracted)
+    return Part(manifest, token_counts(data, ["combined"]), gather_dropped([]))
 
 
 def _read_counts(shape: Shape) -> float:

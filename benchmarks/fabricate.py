@@ -40,10 +40,11 @@ from embedkit.documents.schema import (
     Vectors,
 )
 from embedkit.prepare.cost import CostModel
-from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema, gather_dropped
+from embedkit.prepare.dropped_rows import gather_dropped
+from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema
 from embedkit.prepare.plan import cut_shards, engine_settings
 from embedkit.run import RunFolder
-from embedkit.storage.atomic import write_once
+from embedkit.storage import write_once
 from embedkit.versions import versions
 
 DIM = 1024
@@ -255,6 +256,7 @@ def _write_shard(
     header = matrix_header(rows, shape.dim)
     whole = hashlib.sha256(header)
     chunks: list[Chunk] = []
+    share, rest = divmod(planned.tokens, len(planned.chunks) - 1)
     with path.open("wb") as file:
         file.write(header)
         for start, stop in pairwise(planned.chunks):
@@ -263,7 +265,7 @@ def _write_shard(
                 Chunk(
                     start=start,
                     stop=stop,
-                    tokens=planned.tokens // (len(planned.chunks) - 1),
+                    tokens=share if chunks else share + rest,
                     inputs_sha256="0" * 64,
                     views={"combined": Vectors(sha256=of_chunk, empty=0, norm_min=1.0, norm_max=1.0)},
                     seconds=planned.cost_seconds / (len(planned.chunks) - 1),
@@ -286,7 +288,7 @@ def _write_shard(
         start=planned.start,
         stop=planned.stop,
         tokens=planned.tokens,
-        inputs_sha256="0" * 64,
+        inputs_sha256=hashlib.sha256(("0" * 64 * len(chunks)).encode()).hexdigest(),
         matrices={
             "combined": ShardMatrix(
                 file=matrix, shape=(rows, shape.dim), dtype="F32", empty=0, norm_min=1.0, norm_max=1.0, non_finite=0

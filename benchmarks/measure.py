@@ -68,7 +68,7 @@ def timed(command: Sequence[object], cpus: set[int] | None = None, ok: tuple[int
     """Run a command to its end, optionally on some CPUs only. Raises RuntimeError with its output if it fails."""
     before = os.times()
     started = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as printed:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
         process = subprocess.Popen(
             [str(word) for word in command],
             stdout=printed,
@@ -108,7 +108,7 @@ def cold(*folders: Path) -> str:
     """Drop these folders from the page cache. Returns how: all caches as root, else file by file."""
     os.sync()
     try:
-        Path("/proc/sys/vm/drop_caches").write_text("3")
+        Path("/proc/sys/vm/drop_caches").write_text("3", encoding="utf-8")
     except OSError:
         for file in (file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()):
             fd = os.open(file, os.O_RDONLY)
@@ -121,7 +121,7 @@ def cold(*folders: Path) -> str:
 def machine() -> str:
     """Describe CPU, cores and memory for the page."""
     model = platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break

@@ -39,7 +39,7 @@ def write_page() -> None:
     """Write the page from all kept results."""
     results = read_results()
     sections = [_section(TITLES[name], results[name]) for name in TITLES if name in results]
-    PAGE.write_text(HEAD + "\n".join(sections) + FOOT + f"\nVersions: {library_versions()}.\n")
+    PAGE.write_text(HEAD + "\n".join(sections) + FOOT + f"\nVersions: {library_versions()}.\n", encoding="utf-8")
 
 
 def _section(title: str, figures: list[Figure]) -> str:

@@ -25,6 +25,18 @@ class Interrupted(EmbedkitError):
     exit_code = 130
 
 
+class AttemptReplaced(EmbedkitError):
+    """Another attempt at the shard has removed files of this one, which ends: the other has its durable chunks."""
+
+
+class DiskDiffers(EmbedkitError):
+    """The disk gave back other bytes than were written to a file. The file is not kept; a resume makes it again."""
+
+
+class LockLost(EmbedkitError):
+    """The lock of this process is gone, or its file is damaged. What it was about to change is unchanged."""
+
+
 class CanaryMoved(EmbedkitError):
     """The canary's vectors changed while a shard was embedded: the GPU of this node cannot be trusted."""
 

@@ -13,7 +13,8 @@ class JobContext:
 
     name: the name for people (under Slurm `123_17` for a task of an array); id: the scheduler's own id;
     restart: number of earlier starts of the job; node: host name; cpus: CPUs that the job may use, None if the
-    scheduler sets no number; python: the Python that was named for its tasks, None if it is the one that submitted it.
+    scheduler sets no number; python: the Python that was named for its tasks, None if it is the one that submitted it;
+    cluster: where `id` means this job, "" if not known.
     """
 
     name: str = "local"
@@ -22,6 +23,7 @@ class JobContext:
     node: str = field(default_factory=socket.gethostname)
     cpus: int | None = None
     python: str | None = None
+    cluster: str = ""
 
 
 _current = JobContext()

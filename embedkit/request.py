@@ -1,8 +1,8 @@
 """Turns options into a frozen request, creates runs, and compares a request with that of an existing run."""
 
+import contextlib
 import getpass
 import os
-import shlex
 import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from embedkit.data import DataSource, check_columns, fetch_dataset, fetch_model, find_files, identify, is_hub_id
+from embedkit.data import check_columns, find_dataset, find_model, identify, is_on_hub
 from embedkit.documents import (
     FORMAT,
     VIEWS,
@@ -30,18 +30,22 @@ from embedkit.documents import (
     read,
 )
 from embedkit.engines import check_installed, check_pooling, check_weights
-from embedkit.errors import UsageError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
-from embedkit.storage import match_umask, remove_temporaries, write_once
+from embedkit.storage import match_umask, remove_temporaries, try_storage, write_once
+from embedkit.terminal import command_line
 from embedkit.versions import environment, package_folder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Options of a new run. The defaults are those of the command line."""
+    """Options of a new run. The defaults are those of the command line.
 
-    dataset: tuple[str, ...]
+    dataset: as typed, or the recorded files of a run as Path: those are never patterns.
+    """
+
+    dataset: tuple[str | Path, ...]
     model: str
     config: str | None = None
     split: str | None = None
@@ -74,9 +78,13 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     """
     if "engine" not in undecided:
         check_installed(options.engine)
-    model, model_commit = _model_folder(options, "engine" not in undecided)  # before the data, which may take hours
+    # Paths are first, then the model, since the data may take hours.
+    wanted = (options.dataset, options.revision, options.config, options.split)
+    data = None if is_on_hub(options.dataset) else find_dataset(*wanted)
+    model, model_repo, model_commit = find_model(options.model, options.model_revision)
+    _check_model(options, model, "engine" not in undecided)
     max_length = _max_length(options, model)
-    data = _data_files(options)
+    data = find_dataset(*wanted) if data is None else data
     for path in data.paths:
         check_columns(path, options.messages_column, options.source_column)
     device: Device = "cpu" if options.engine == "hash" else options.device
@@ -105,9 +113,9 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         request=request,
         locations=Locations(
             data=tuple(map(str, data.paths)),
-            model=str(model),
+            model=str(model.resolve()),
             data_repo=data.repo,
-            model_repo=options.model if model_commit else None,
+            model_repo=model_repo,
         ),
         num_gpus=options.num_gpus,
         versions=environment(),
@@ -115,7 +123,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "by": _user(),
             "on": socket.gethostname(),
-            "command": shlex.join(command),
+            "command": command_line(command),
             "package": package_folder(),
         },
         undecided=tuple(sorted(undecided)),
@@ -132,7 +140,12 @@ def refuse_existing(run: RunFolder) -> None:
 
 
 def create_run(run: RunFolder, config: RunConfig) -> None:
-    """Make the run folder and write its configuration. Raises UsageError if the run exists or the folder is in use."""
+    """Make the run folder and write its configuration.
+
+    Raises:
+        UsageError: the run exists, or the folder is in use.
+        EmbedkitError: the file system cannot hold a run (`try_storage`).
+    """
     refuse_existing(run)
     run.path.mkdir(parents=True, exist_ok=True)
     match_umask(run.path)
@@ -143,8 +156,15 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
             "or put the file back"
         )
     try:
+        try_storage(run.path, run.config.name)
         made = write_once(run.config, encode(config))
     except FileNotFoundError:  # a later command removed our temporary file as that of a killed one
+        made = False
+    except (OSError, EmbedkitError) as error:
+        with contextlib.suppress(OSError):  # another command is making it
+            run.path.rmdir()
+        if isinstance(error, OSError) or not run.config.exists():  # else prepare may have removed the file tried
+            raise
         made = False
     if not made:
         raise UsageError(f"{run.path} was made by another command just now; continue it with --resume")
@@ -202,37 +222,13 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _data_files(options: Options) -> DataSource:
-    """Find or fetch the data files."""
-    repos = [dataset for dataset in options.dataset if is_hub_id(dataset)]
-    if not repos:
-        if any(option is not None for option in (options.config, options.split, options.revision)):
-            raise UsageError(
-                "--config, --split and --revision are for data sets of the Hub; for local data, name the files"
-            )
-        return DataSource(find_files(options.dataset))
-    if len(options.dataset) > 1:
-        raise UsageError(f"--dataset {repos[0]}: a data set of the Hub must be the only --dataset")
-    return fetch_dataset(repos[0], options.revision, options.config, options.split)
-
-
-def _model_folder(options: Options, engine_is_decided: bool) -> tuple[Path, str | None]:
-    """Find or fetch the model. Returns its folder and, if it comes from the Hub, its commit."""
-    commit = None
-    if is_hub_id(options.model):
-        model, commit = fetch_model(options.model, options.model_revision)
-    else:
-        model = Path(options.model)
-        if not model.is_dir():
-            raise UsageError(f"--model {options.model}: no such folder; it must contain the model's files")
-        if options.model_revision is not None:
-            raise UsageError("--model-revision is for models of the Hub; a local folder has none")
+def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None:
+    """Raise UsageError if the model's folder lacks what the engine needs."""
     tokenizer_file(model)
     if options.engine != "hash":
         check_weights(model)
     if options.engine == "transformers" and engine_is_decided:
         check_pooling(model)
-    return model.resolve(), commit
 
 
 def _max_length(options: Options, model: Path) -> int:

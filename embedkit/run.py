@@ -1,12 +1,15 @@
 """The run folder: where each file of a run is. No other module builds these paths."""
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.documents import View
 from embedkit.errors import UsageError
+from embedkit.terminal import command_line, quote
+
+EMBED_LOCK = "embed-"
+EMBEDDING = "embedding shards of this run"
 
 
 @dataclass(frozen=True)
@@ -20,18 +23,37 @@ class RunFolder:
         return self.path.name
 
     @property
+    def argument(self) -> str:
+        """The name as a word for the shell. `./` keeps a leading dash from being an option."""
+        return quote(f"./{self.name}" if self.name.startswith("-") else self.name)
+
+    def command(self, name: str, *options: str) -> str:
+        """A command on this run, which can be typed in any folder."""
+        return command_line([program(), name, str(self.path), *options])
+
+    @property
+    def where(self) -> str:
+        """The options that name this run for `run`, `prepare` and `submit`, quoted for the shell."""
+        return command_line(["--run-name", self.name, "--output-dir", str(self.path.parent)])
+
+    @property
     def resume_command(self) -> str:
         """Command that continues the run and repairs damage, on the cluster or here, wherever the run was started."""
         if self.submissions.exists():
-            return shlex.join([program(), "rerun", str(self.path)])
-        return shlex.join(
-            [program(), "run", "--resume", "--run-name", self.name, "--output-dir", str(self.path.parent)]
-        )
+            return self.command("rerun")
+        return f"{quote(program())} run --resume {self.where}"
+
+    @property
+    def prepare_command(self) -> str:
+        """Command that makes damaged files of prepare again. `rerun` submits no prepare where there is a plan."""
+        if self.submissions.exists():
+            return f"{quote(program())} prepare --resume {self.where}"
+        return self.resume_command
 
     @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
-        return shlex.join([program(), "fetch", "--run-name", self.name, "--output-dir", str(self.path.parent)])
+        return f"{quote(program())} fetch {self.where}"
 
     @property
     def config(self) -> Path:
@@ -120,6 +142,10 @@ class RunFolder:
         return self.path / "compile_cache.tar"
 
     @property
+    def compile_cache_hash(self) -> Path:
+        return self.path / "compile_cache.tar.sha256"
+
+    @property
     def analysis(self) -> Path:
         return self.path / "analysis"
 
@@ -148,6 +174,25 @@ class RunFolder:
     def analysis_lock(self) -> Path:
         return self.path / "analysis.lease"
 
+    def embed_lock(self, name: str) -> Path:
+        """Held by one process that embeds. Several may do so at once, each with its own lock."""
+        return self.path / f"{EMBED_LOCK}{name}.lease"
+
+    def locks(self) -> dict[Path, str]:
+        """All locks that may be there, also as a renamed file (storage/lock.py), each with what its holder does."""
+        known = {
+            self.run_lock: "running this run",
+            self.submit_lock: "submitting this run",
+            self.prepare_lock: "preparing this run",
+            self.merge_lock: "merging this run",
+            self.analysis_lock: "analyzing this run",
+        }
+        for path in sorted(self.path.iterdir()):
+            name, ending, _ = path.name.removeprefix(".").partition(".lease")
+            if name.startswith(EMBED_LOCK) and ending:
+                known[self.embed_lock(name.removeprefix(EMBED_LOCK))] = EMBEDDING
+        return known
+
     def is_analyzed(self) -> bool:
         """Whether the page of all rows exists and is no older than the merge."""
         try:
@@ -165,14 +210,40 @@ def program() -> str:
     return os.environ.get("EMBEDKIT_PROGRAM", "embedkit")
 
 
-def find_run(run: str, output_dir: Path) -> RunFolder:
+def require_utf8(option: str, path: Path) -> None:
+    """Raise UsageError if a path is not UTF-8, since documents record it as text."""
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{option} {str(path)!a}: the path is not UTF-8; rename it, or type a link to it") from None
+
+
+def find_run(run: str, output_dir: Path, is_typed: bool = False) -> RunFolder:
     """Find a run by its path, or by its name in output_dir.
 
-    Raises UsageError if there is none; the error lists the existing runs.
+    A name without a `/` that is a run in both the working directory and output_dir is refused. If output_dir was typed,
+    it decides.
+
+    Args:
+        run: the path or name.
+        output_dir: the folder that holds the runs.
+        is_typed: whether output_dir was typed, and is not the default.
+
+    Raises:
+        UsageError: there is no such run, or there are two. The error lists the existing runs.
     """
-    for path in (Path(run), output_dir / run):
-        if (path / "run_config.json").is_file():
-            return RunFolder(path.resolve())
+    paths = (Path(run), output_dir / run)
+    found = [path for path in paths if run and (path / "run_config.json").is_file()]
+    here, named = (path.resolve() for path in paths)
+    if len(found) == 2 and here != named and os.sep not in run:
+        if not is_typed:
+            raise UsageError(
+                f"{run} is a run in the working directory and in {output_dir}/: {here} and {named}; type one of the "
+                "paths"
+            )
+        found.reverse()
+    if found:
+        return RunFolder(found[0].resolve())
     known = sorted(p.parent.name for p in output_dir.glob("*/run_config.json"))
     there = f"; there are: {', '.join(known)}" if known else ""
     raise UsageError(f"no run named {run!r} in {output_dir}/ and none at that path{there}")

@@ -22,6 +22,7 @@ def job_of_this_process() -> JobContext:
         node=os.environ.get("SLURMD_NODENAME", socket.gethostname()),
         cpus=int(cpus) if cpus else None,
         python=os.environ.get(OTHER_PYTHON) or None,
+        cluster=os.environ.get("SLURM_CLUSTER_NAME", "") if job else "",
     )
 
 

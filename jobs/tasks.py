@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import DISK_FULL, match_umask
-from jobs.os_errors import FORBIDDEN, describe_os_error, errno_of
-from jobs.records import Submissions
+from embedkit.storage import match_umask
+from jobs import output
+from jobs.os_errors import EXPLAINED, describe_os_error, errno_of
+from jobs.records import Submissions, record_times
 
 if TYPE_CHECKING:
     from embedkit.embed import StopAtChunk
@@ -31,7 +32,9 @@ def prepare_task(run: Path) -> None:
     from embedkit.prepare import prepare
 
     match_umask(run)
-    prepare(RunFolder(run))
+    folder = RunFolder(run)
+    with record_times(folder, "prepare", folder.plan):
+        prepare(folder)
 
 
 def embed_task(run: Path, shard: int, allow_mixed: bool = False, stop: "StopAtChunk | None" = None) -> None:
@@ -59,7 +62,9 @@ def merge_task(run: Path, allow_mixed: bool = False) -> None:
     from embedkit.merge import merge
 
     match_umask(run)
-    merge(RunFolder(run), allow_mixed)
+    folder = RunFolder(run)
+    with record_times(folder, "merge", folder.success):
+        merge(folder, allow_mixed)
 
 
 def analyze_task(run: Path) -> None:
@@ -84,7 +89,7 @@ def log_to_file(path: Path) -> None:
 
 def log_to_stderr() -> None:
     """Log to stderr, which is the log file of a job."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
+    output.log_to_stderr(logging.INFO, LOG_FORMAT)
     logging.getLogger("submitit").propagate = False  # it prints its own lines
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
 
@@ -94,7 +99,7 @@ def exit_code_of(error: Exception) -> int:
     if isinstance(error, EmbedkitError):
         log.error("%s", error)
         return error.exit_code
-    if errno_of(error) in (*DISK_FULL, *FORBIDDEN):
+    if errno_of(error) in EXPLAINED:
         log.error("%s", describe_os_error(error))
         return 1
     log.error("%s: %s", type(error).__name__, error, exc_info=error)

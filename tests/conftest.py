@@ -60,7 +60,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     """A folder that the first of the test processes makes and all then read."""
     own = factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / name
-    with Path(f"{folder}.lock").open("w") as lock:
+    with Path(f"{folder}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = folder / ".made"
         if not done.exists():
@@ -106,7 +106,7 @@ def write_chats(path: Path, chats: list[Any], sources: list[str | None] | None =
     sources = sources if sources is not None else ["s"] * len(chats)
     rows = [{"messages": m, "dataset_source": s} for m, s in zip(chats, sources, strict=True)]
     if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     else:
         schema = {"messages": MESSAGES, "dataset_source": pl.String()}
         pl.DataFrame(rows, schema=schema).write_parquet(path, row_group_size=1000)

@@ -142,7 +142,9 @@ def with_plan(run: RunFolder, name: str, change: Callable[[Plan, npt.NDArray[np.
     shutil.rmtree(copy.path, ignore_errors=True)
     shutil.copytree(run.path, copy.path, ignore=shutil.ignore_patterns("embeddings", "logs"))
     plan = read_plan(run, read(run.config, RunConfig))
-    tokens = pl.read_parquet(copy.extracted / "*.parquet", columns=["num_tokens"])["num_tokens"].cast(pl.Int64)
+    tokens = pl.concat(
+        [pl.read_parquet(path, columns=["num_tokens"], glob=False) for path in sorted(copy.extracted.iterdir())]
+    )["num_tokens"].cast(pl.Int64)
     write(copy.plan, change(plan, tokens.to_numpy()))
     return copy
 

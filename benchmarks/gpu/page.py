@@ -80,7 +80,7 @@ def write_page() -> None:
     sections += [_cluster(results[key]) for key in sorted(results) if key.startswith("cluster-")]
     if "sweep" in results:
         sections.append(TAIL)
-    PAGE.write_text("\n".join(sections))
+    PAGE.write_text("\n".join(sections), encoding="utf-8")
 
 
 def _rounds(found: dict[str, Any]) -> str:

@@ -125,7 +125,7 @@ def main() -> None:
             figures["gpu"] = torch.cuda.get_device_name()
             figures["gpu_gib"] = (total - free) / 2**30
         figures["engine"] = {name: str(getattr(engine.record, name)) for name in engine.record.__struct_fields__}
-    status = Path(f"/proc/{os.getpid()}/status").read_text()
+    status = Path(f"/proc/{os.getpid()}/status").read_text(encoding="utf-8")
     high = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     figures["host_gib"] = int(high.split()[1]) / 2**20
     print(json.dumps(figures))

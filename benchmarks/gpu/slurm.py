@@ -58,7 +58,9 @@ def _unpack(packages: Path) -> None:
         # The package's own scripts would add the names without -wlm.
         _link(Path("/usr/sbin", program.name.removesuffix("-wlm")), program)
         _link(Path("/usr/bin", program.name.removesuffix("-wlm")), program)
-    Path("/etc/ld.so.conf.d/slurm-packages.conf").write_text(f"{PREFIX / LIBRARIES}\n{PREFIX / 'lib'}\n")
+    Path("/etc/ld.so.conf.d/slurm-packages.conf").write_text(
+        f"{PREFIX / LIBRARIES}\n{PREFIX / 'lib'}\n", encoding="utf-8"
+    )
     subprocess.run(["ldconfig"], check=True)
 
 

@@ -163,7 +163,7 @@ def _read_lines(metadata: Path, ids: Sequence[int], columns: Sequence[str]) -> p
 
 def _rows(metadata: Path, count: int, view: View) -> pl.DataFrame:
     columns = ["id", "row", "dataset_source", count_column(view), "num_turns"]
-    rows = pl.read_parquet(metadata, columns=columns).rename({count_column(view): "num_tokens"})
+    rows = pl.read_parquet(metadata, columns=columns, glob=False).rename({count_column(view): "num_tokens"})
     if rows.height != count:
         raise EmbedkitError(f"{metadata}: has {rows.height} rows, _SUCCESS.json says {count}; run `embedkit verify`")
     return rows
@@ -179,8 +179,8 @@ def _matching(names: Sequence[str], parts: Sequence[str]) -> list[str]:
 
 def _has_text(run: RunFolder, view: View, rows: pl.DataFrame) -> npt.NDArray[np.bool_]:
     column = empty_column(view)
-    if column not in pl.read_parquet_schema(run.metadata):
+    if column not in pq.read_schema(run.metadata).names:
         return np.ones(rows.height, bool)
-    empty = pl.read_parquet(run.metadata, columns=["id", column])
+    empty = pl.read_parquet(run.metadata, columns=["id", column], glob=False)
     joined = rows.select("id").join(empty, on="id", how="left", maintain_order="left")
     return ~joined[column].to_numpy()

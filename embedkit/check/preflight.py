@@ -44,7 +44,7 @@ from embedkit.job import current_job
 from embedkit.model import load_tokenizer, require_same_model
 from embedkit.prepare import engine_settings, read_plan
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write_bytes
+from embedkit.storage import try_storage
 from embedkit.versions import environment, package_folder
 
 log = logging.getLogger(__name__)
@@ -145,18 +145,12 @@ def _finished_engine(run: RunFolder, config: RunConfig) -> Reference | None:
 
 
 def _check_files(run: RunFolder, checks: Checks) -> None:
-    """A small file in the run folder can be written, flushed, renamed and read again."""
-    path, data = run.path / f".preflight-{current_job().name}", os.urandom(4096)
+    """The run folder takes every kind of write that tasks make: flushed, made exactly once, replaced, read again."""
     began = time.monotonic()
     with checks.named("files"):
-        try:
-            atomic_write_bytes(path, data)
-            same = path.read_bytes() == data
-        finally:
-            path.unlink(missing_ok=True)
-        if not same:
-            raise EmbedkitError(f"{path}: the bytes read differ from those written; the file system is at fault")
-    checks.ok("files", f"written, flushed and read again in {time.monotonic() - began:.2f} s in {run.path}")
+        found = try_storage(run.path, f"preflight-{current_job().name}")
+    seconds = time.monotonic() - began
+    checks.ok("files", f"written, flushed, replaced and read again in {seconds:.2f} s; {found}; in {run.path}")
 
 
 def _check_versions(config: RunConfig, checks: Checks) -> None:

@@ -3,28 +3,31 @@
 from embedkit.data.dataset import (
     Dataset,
     check_columns,
-    find_files,
     identify,
     open_dataset,
     read_rows,
     read_sources,
     row_bytes,
 )
-from embedkit.data.hub import DataSource, fetch_dataset, fetch_model, is_hub_id, require_fetched
+from embedkit.data.find_inputs import find_dataset, find_model, is_on_hub
+from embedkit.data.hub import require_fetched
+from embedkit.data.hub_id import SCHEME, hub_id
 from embedkit.data.parquet import open_parquet
 from embedkit.data.sampling import row_hash, sample_rows
-from embedkit.data.source_index import SourceIndex
+from embedkit.data.source_folders import source_folders
+from embedkit.data.source_index import SourceIndex, open_checked_part
 
 __all__ = [
-    "DataSource",
+    "SCHEME",
     "Dataset",
     "SourceIndex",
     "check_columns",
-    "fetch_dataset",
-    "fetch_model",
-    "find_files",
+    "find_dataset",
+    "find_model",
+    "hub_id",
     "identify",
-    "is_hub_id",
+    "is_on_hub",
+    "open_checked_part",
     "open_dataset",
     "open_parquet",
     "read_rows",
@@ -33,4 +36,5 @@ __all__ = [
     "row_bytes",
     "row_hash",
     "sample_rows",
+    "source_folders",
 ]

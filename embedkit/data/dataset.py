@@ -1,12 +1,10 @@
-"""The data set as a sequence of rows: find its files, identify them, stream any rows.
+"""The data set as a sequence of rows: identify its files, stream any rows.
 
 `row` is the 0-based position of a row in all files together, in order. It never changes. Each file is a list of
 blocks, the smallest pieces that can be read alone. The formats are in parquet.py and jsonl.py; reader.py says what a
 format must provide.
 """
 
-import glob
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,40 +35,6 @@ class Dataset:
     def rows(self) -> int:
         """Number of rows in all files."""
         return sum(block.rows for file in self.files for block in file.blocks)
-
-
-def find_files(datasets: Sequence[str]) -> list[Path]:
-    """Find the data files that the arguments name: files, folders or globs, each in sorted order.
-
-    Raises UsageError if an argument names no data file, or if a file is named twice.
-    """
-    found: list[Path] = []
-    for dataset in datasets:
-        path = Path(dataset)
-        if path.is_dir():
-            matches = [p for p in sorted(path.rglob("*")) if p.suffix in READERS and p.is_file()]
-        elif path.is_file():
-            matches = [path]
-        else:
-            matches = [p for p in map(Path, sorted(glob.glob(dataset, recursive=True))) if p.is_file()]  # noqa: PTH207
-        if not matches:
-            raise UsageError(f"--dataset {dataset}: no Parquet or JSONL file there")
-        for match in matches:
-            _reader(match)
-        found += [match.absolute() for match in matches]
-    check_no_file_twice(found)
-    return found
-
-
-def check_no_file_twice(paths: Sequence[Path]) -> None:
-    """Raise UsageError if two of the paths are the same.
-
-    Two links to one file are allowed: the Hub's cache stores files of equal content once.
-    """
-    real = [os.path.normpath(path) for path in paths]
-    if len(set(real)) != len(real):
-        twice = next(path for path in paths if real.count(os.path.normpath(path)) > 1)
-        raise UsageError(f"--dataset names {twice} twice; its rows would count twice")
 
 
 def identify(path: Path) -> DataFile:

@@ -9,7 +9,6 @@ errors are retried, and explains the rest.
 
 import glob
 import logging
-import re
 import sys
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -36,11 +35,6 @@ class DataSource:
     commit: str | None = None
     config: str | None = None
     split: str | None = None
-
-
-def is_hub_id(name: str) -> bool:
-    """Whether a name is an `owner/name` of the Hub and no local path."""
-    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not Path(name).exists()
 
 
 def fetch_dataset(name: str, revision: str | None, config: str | None, split: str | None) -> DataSource:

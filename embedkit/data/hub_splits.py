@@ -4,6 +4,7 @@
 repository's names, so it uses no network and fetches, converts and runs nothing.
 """
 
+import glob
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -44,7 +45,7 @@ def choose_files(repo: str, names: Collection[str], cards: Path, config: str | N
         UsageError: there is no such configuration or split; there are several and none is named; a file has a
             format that embedkit does not read.
     """
-    with tempfile.TemporaryDirectory(prefix="embedkit-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="embedkit-", dir=_folder_without_pattern()) as temporary:
         folder = Path(temporary).resolve() / PurePosixPath(repo).name
         _make_skeleton(folder, names, cards)
         try:
@@ -62,6 +63,12 @@ def choose_files(repo: str, names: Collection[str], cards: Path, config: str | N
                 f"{' and '.join(SUFFIXES)} files are read"
             )
     return ChosenFiles(config, split or chosen[0], files, tuple(name for name in splits if name not in chosen))
+
+
+def _folder_without_pattern() -> str:
+    """A folder for temporary files whose path is no pattern: `datasets` finds files by globs below it."""
+    named = tempfile.gettempdir()
+    return named if glob.escape(named) == named and "::" not in named else "/tmp"  # noqa: S108
 
 
 def _make_skeleton(folder: Path, names: Collection[str], cards: Path) -> None:

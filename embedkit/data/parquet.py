@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns
 from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.storage import names_file
 
 BATCH_ROWS = 4096
 
@@ -79,7 +80,8 @@ def read_block(
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a file by its footer. Raises EmbedkitError if it is not Parquet."""
     try:
-        return pq.ParquetFile(path, pre_buffer=False)
+        with names_file(path):
+            return pq.ParquetFile(path, pre_buffer=False)
     except pa.ArrowException as error:
         raise EmbedkitError(f"{path}: not a readable Parquet file: {error}; fetch or write it again") from None
 

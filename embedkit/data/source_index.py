@@ -3,9 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from embedkit.data.source_folders import source_folders
-from embedkit.documents import Plan, SourceRecord, file_problem
+from embedkit.documents import Plan, PlanPart, SourceRecord, read_checked
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 
@@ -17,12 +19,7 @@ class SourceIndex:
     """
 
     def __init__(self, run: RunFolder, plan: Plan) -> None:
-        check_parts(run, plan)
-        columns = [
-            pl.read_parquet(run.extracted / part.file.name, columns=["dataset_source"])["dataset_source"]
-            for part in plan.parts
-        ]
-        values = pl.concat(columns)
+        values = pl.concat([_sources_of_part(run, part) for part in plan.parts])
         self.names: list[str] = values.unique().sort().to_list()
         self.codes: npt.NDArray[np.int32] = values.cast(pl.Enum(self.names)).to_physical().to_numpy().astype(np.int32)
         self.counts = np.bincount(self.codes, minlength=len(self.names))
@@ -40,9 +37,20 @@ class SourceIndex:
         }
 
 
-def check_parts(run: RunFolder, plan: Plan) -> None:
-    """Raise EmbedkitError naming the first part whose bytes differ from the plan's record."""
-    for part in plan.parts:
-        problem = file_problem(run.extracted / part.file.name, part.file)
-        if problem is not None:
-            raise EmbedkitError(f"{problem}; to make it again: {run.resume_command}")
+def _sources_of_part(run: RunFolder, part: PlanPart) -> pl.Series:
+    with open_checked_part(run, part) as parquet:
+        column = pl.from_arrow(parquet.read(columns=["dataset_source"], use_threads=False)["dataset_source"])
+    assert isinstance(column, pl.Series)
+    return column
+
+
+def open_checked_part(run: RunFolder, part: PlanPart) -> pq.ParquetFile:
+    """Open a part from memory: the bytes that were compared with the plan's record are those that are decoded.
+
+    Raises EmbedkitError naming the part, and the command that makes it again, if they differ.
+    """
+    try:
+        data = read_checked(run.extracted / part.file.name, part.file)
+    except EmbedkitError as error:
+        raise EmbedkitError(f"{error}; to make it again: {run.prepare_command}") from None
+    return pq.ParquetFile(pa.BufferReader(data))

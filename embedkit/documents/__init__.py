@@ -1,5 +1,6 @@
 """The file formats of a run: every JSON document, sets of new files, matrices."""
 
+from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import (
     UNREADABLE,
     D,
@@ -9,14 +10,13 @@ from embedkit.documents.codec import (
     encode,
     encode_line,
     file_problem,
-    file_record,
     read,
     size_problem,
     write,
 )
-from embedkit.documents.file_set import FileSet, HashedFile
+from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
-from embedkit.documents.read_back import ReadBack
+from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -52,6 +52,7 @@ from embedkit.documents.schema import (
     Vectors,
     View,
 )
+from embedkit.documents.table_rows import Hashes, read_row
 
 __all__ = [
     "FORMAT",
@@ -64,6 +65,7 @@ __all__ = [
     "DataFile",
     "DataIndex",
     "Device",
+    "Digests",
     "Document",
     "Dtype",
     "EngineName",
@@ -72,6 +74,7 @@ __all__ = [
     "FileRecord",
     "FileSet",
     "HashedFile",
+    "Hashes",
     "JournalHeader",
     "Locations",
     "NewerFormat",
@@ -90,20 +93,26 @@ __all__ = [
     "ShardManifest",
     "ShardMatrix",
     "SourceRecord",
+    "StreamDigests",
     "Success",
+    "Table",
     "Texts",
     "Vectors",
     "View",
+    "atomic_write_hashed",
     "check_matrix",
     "decode_line",
     "digest",
+    "digests_in_pieces",
+    "drop_cached",
     "encode",
     "encode_line",
     "file_problem",
-    "file_record",
     "matrix_header",
     "open_matrix",
     "read",
+    "read_checked",
+    "read_row",
     "size_problem",
     "write",
 ]

@@ -117,7 +117,7 @@ def digest(document: Document) -> str:
 
 
 def file_record(path: Path) -> FileRecord:
-    """Name, size and sha256 of a complete file."""
+    """Name, size and sha256 of a file that is as it should be. For what embedkit writes, use `atomic_write_hashed`."""
     return FileRecord(name=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 

@@ -1,16 +1,27 @@
-"""Writes many files at once: hashes them while writing, and publishes them together once all are complete."""
+"""Writes files and hashes them while writing: one durable file, or many that are published together."""
 
+import contextlib
 import hashlib
 import resource
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from embedkit.documents.read_back import drop_cached
 from embedkit.documents.schema import FileRecord
-from embedkit.storage import fsync_file, fsync_folder, remove_temporaries
+from embedkit.errors import DiskDiffers
+from embedkit.storage import (
+    atomic_write,
+    fsync_file,
+    fsync_folder,
+    names_file,
+    remove_temporaries,
+    rename_over,
+    sha256_file,
+)
 
 SPARE_FILES = 100
 """File descriptors to leave for the rest of the process."""
@@ -21,9 +32,9 @@ SYNCS_AT_ONCE = 16
 class HashedFile:
     """A file under a temporary name that is written by appending. pyarrow can write to it, too."""
 
-    def __init__(self, path: Path, keep_open: bool) -> None:
+    def __init__(self, path: Path, keep_open: bool, temporary: Path | None = None) -> None:
         self.path = path
-        self.temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        self.temporary = temporary or path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         self.bytes = 0
         self._sha256 = hashlib.sha256()
         self._keep_open = keep_open
@@ -41,13 +52,19 @@ class HashedFile:
         """Always False: a write opens the file again."""
         return False
 
+    @property
+    def record(self) -> FileRecord:
+        """Name, size and sha256 of the bytes written so far."""
+        return FileRecord(name=self.path.name, bytes=self.bytes, sha256=self.sha256)
+
     def write(self, data: bytes | memoryview) -> int:
         """Append all the bytes."""
         view = memoryview(data).cast("B")
         file = self._file or self.temporary.open("ab", buffering=0)
         written = 0
-        while written < len(view):
-            written += file.write(view[written:])
+        with names_file(self.path):
+            while written < len(view):
+                written += file.write(view[written:])
         self._sha256.update(view)
         self.bytes += written
         if self._keep_open:
@@ -68,6 +85,29 @@ class HashedFile:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+@contextlib.contextmanager
+def atomic_write_hashed(path: Path, temporary_folder: Path | None = None) -> Iterator[HashedFile]:
+    """Yield a file to append to, as `atomic_write` does with a path. Before it gets its name it is read back.
+
+    Its `record` has the sha256 of the bytes that were written, and not of those that the disk gives back.
+
+    Raises DiskDiffers naming the file if the two differ. Then it is removed.
+    """
+    with atomic_write(path, temporary_folder) as temporary:
+        file = HashedFile(path, keep_open=True, temporary=temporary)
+        try:
+            yield file
+        finally:
+            file.close()
+        fsync_file(temporary)
+        drop_cached(temporary)
+        if temporary.stat().st_size != file.bytes or sha256_file(temporary) != file.sha256:
+            raise DiskDiffers(
+                f"{path}: the disk does not give back the bytes that were written to it, so the file is not kept. "
+                "Resume to make it again; if that fails too, report it to the people who run the disk"
+            )
 
 
 class FileSet:
@@ -107,7 +147,7 @@ class FileSet:
         with ThreadPoolExecutor(SYNCS_AT_ONCE, "fsync") as pool:
             _wait(pool.map(fsync_file, [file.temporary for file in self._files]))
             for file in self._files:
-                file.temporary.replace(file.path)
+                rename_over(file.temporary, file.path)
             _wait(pool.map(fsync_folder, sorted({file.path.parent for file in self._files})))
 
     def __exit__(

@@ -38,6 +38,15 @@ def check_matrix(path: Path, rows: int, dim: int) -> int:
     return len(header)
 
 
+def row_norms(data: memoryview, row_bytes: int) -> npt.NDArray[np.float32]:
+    """The length of each row that the bytes begin with, float32 (rows,). Rows may have any value, NaN included."""
+    count = len(data) // row_bytes
+    rows = np.frombuffer(data[: count * row_bytes], "<f4").reshape(count, row_bytes // ITEM_BYTES)
+    with np.errstate(all="ignore"):
+        norms: npt.NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return norms
+
+
 def open_matrix(path: Path, rows: int, dim: int) -> npt.NDArray[np.float32]:
     """Memory-map the matrix: float32 (rows, dim). Raises as check_matrix."""
     offset = check_matrix(path, rows, dim)

@@ -1,21 +1,57 @@
-"""Reads a run back: sha256 of many files in parallel, and of the pieces of a merged matrix. Each byte is read once."""
+"""Reads a run back: digests of many files in parallel. Each byte is read once, Parquet files over 256 MB twice."""
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from threading import Semaphore
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from embedkit.documents.checked_file import read_checked
+from embedkit.documents.codec import size_problem
+from embedkit.documents.matrix_file import ITEM_BYTES, row_norms
+from embedkit.documents.schema import FileRecord
+from embedkit.documents.table_rows import NO_HASHES, Hashes, TableRows, hash_pieces, read_table_rows
+from embedkit.errors import EmbedkitError
 from embedkit.storage import BLOCK_BYTES, available_cpus, read_into, sha256_file
+
+IN_MEMORY_BYTES = 256 << 20
+"""A larger Parquet file is hashed first and decoded in a second reading."""
+TABLES_AT_ONCE = 8
+"""Each table may hold a whole part and one decoded column of a row group."""
+
+NO_NORMS: npt.NDArray[np.float32] = np.empty(0, np.float32)
 
 
 class Digests(NamedTuple):
-    """sha256 of a file and of each of its pieces, hexadecimal."""
+    """sha256 of a file and of each of its pieces, hexadecimal; if requested, what its rows have.
+
+    rows: hash of each, uint64 (rows,). norms: length of each, float32 (rows,), of a matrix that is read in pieces.
+    """
 
     whole: str
-    pieces: tuple[str, ...]
+    pieces: tuple[str, ...] = ()
+    rows: Hashes = NO_HASHES
+    norms: npt.NDArray[np.float32] = NO_NORMS
+
+
+class Table(NamedTuple):
+    """A Parquet file that was read: its sha256, and its rows or why they cannot be decoded.
+
+    `rows` is None if the bytes are not those of the record: decoding a damaged file may crash the reader.
+    """
+
+    whole: str
+    rows: TableRows | None = None
+    problem: str = ""
 
 
 class ReadBack:
@@ -23,7 +59,9 @@ class ReadBack:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(available_cpus(), "read")
-        self._futures: dict[Path, Future[Digests]] = {}
+        self._files: dict[Path, Future[Digests]] = {}
+        self._tables: dict[Path, Future[Table]] = {}
+        self._table_slots = Semaphore(TABLES_AT_ONCE)
 
     def __enter__(self) -> Self:
         return self
@@ -33,65 +71,145 @@ class ReadBack:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def submit_in_pieces(self, path: Path, borders: Sequence[int]) -> None:
-        """Start to read a file and digest its pieces, which lie between ascending borders in bytes."""
-        self._futures[path] = self._pool.submit(_digests_in_pieces, path, borders)
+    def submit_matrix(self, path: Path, row_bytes: int, borders: Sequence[int], hash_rows: bool = False) -> None:
+        """Start to read a matrix file and digest its pieces; for the arguments see digests_in_pieces."""
+        self._files[path] = self._pool.submit(digests_in_pieces, path, borders, row_bytes, hash_rows)
+
+    def submit_table(self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str]) -> None:
+        """Start to read a Parquet file and, if it is as recorded, its rows. `hashed`, `keep`: see read_table_rows."""
+        if path.is_file():
+            self._tables[path] = self._pool.submit(self._digest_table, path, record, hashed, keep)
 
     def submit(self, paths: Iterable[Path]) -> None:
         """Start to read files, the largest first. Skips files that are missing or already submitted."""
-        there = [path for path in paths if path not in self._futures and path.is_file()]
+        there = [path for path in paths if path not in self._files and path not in self._tables and path.is_file()]
         for path in sorted(there, key=lambda path: (-path.stat().st_size, path)):
-            self._futures[path] = self._pool.submit(_digest, path)
+            self._files[path] = self._pool.submit(_digest, path)
 
     def sha256(self, path: Path) -> str:
         """Digest of a file, hexadecimal; waits until it is read. Raises OSError if it cannot be read."""
-        future = self._futures.get(path)
+        future = self._tables.get(path) or self._files.get(path)
         return sha256_file(path) if future is None else future.result().whole
 
     def pieces(self, path: Path) -> tuple[str, ...]:
         """Digests of a file's pieces; waits until it is read. Empty if it was not submitted in pieces."""
-        future = self._futures.get(path)
+        future = self._files.get(path)
         return () if future is None else future.result().pieces
+
+    def row_hashes(self, path: Path) -> Hashes:
+        """Hashes of a matrix's rows, uint64 (rows,); waits until it is read. Empty if they were not requested."""
+        future = self._files.get(path)
+        return NO_HASHES if future is None else future.result().rows
+
+    def row_norms(self, path: Path) -> npt.NDArray[np.float32]:
+        """Lengths of a matrix's rows, float32 (rows,); waits until it is read. Empty unless submitted in pieces."""
+        future = self._files.get(path)
+        return NO_NORMS if future is None else future.result().norms
+
+    def table(self, path: Path) -> Table:
+        """What is in a Parquet file; waits until it is read. Without rows if it is missing or was not submitted."""
+        future = self._tables.get(path)
+        return Table("") if future is None else future.result()
+
+    def _digest_table(self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str]) -> Table:
+        with self._table_slots:
+            source: Path | pa.Buffer = path
+            if record.bytes > IN_MEMORY_BYTES or size_problem(path, record) is not None:
+                whole = sha256_file(path)
+                if whole != record.sha256:
+                    return Table(whole)
+            else:
+                try:
+                    source = pa.py_buffer(read_checked(path, record))
+                except EmbedkitError:
+                    return Table(sha256_file(path))
+            try:
+                return Table(record.sha256, read_table_rows(source, hashed, keep))
+            except (pa.ArrowException, OSError) as error:
+                return Table(record.sha256, None, f"cannot be decoded: {error}")
 
 
 def _digest(path: Path) -> Digests:
-    return Digests(sha256_file(path), ())
+    return Digests(sha256_file(path))
 
 
-def _digests_in_pieces(path: Path, borders: Sequence[int]) -> Digests:
-    whole = hashlib.sha256()
-    buffer = memoryview(bytearray(BLOCK_BYTES))
-    pieces = _Pieces(borders)
-    # A digest cannot be split over threads. The whole file's gets a thread of its own, beside that of the pieces.
+def digests_in_pieces(
+    path: Path,
+    borders: Sequence[int],
+    row_bytes: int = 1,
+    hash_rows: bool = False,
+    progress: Callable[[], None] = lambda: None,
+) -> Digests:
+    """Digests of a file and of its pieces, in one reading.
+
+    Args:
+        path: the file.
+        borders: the pieces lie between these positions in bytes, ascending. The rows begin at the first.
+        row_bytes: bytes of a row. If they are whole float32 numbers, pieces also get the length of each row.
+        hash_rows: whether to hash each row, too.
+        progress: called after each block that was read.
+    """
+    digests, hashes, norms = StreamDigests(borders), [NO_HASHES], [NO_NORMS]
+    buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
+        digests.update(memoryview(file.read(borders[0])))
         while count := read_into(file, buffer):
-            update = beside.submit(whole.update, buffer[:count])
-            pieces.update(buffer[:count])
-            update.result()
-    return Digests(whole.hexdigest(), pieces.digests())
+            digests.update(buffer[:count], beside)
+            if hash_rows:
+                hashes.append(hash_pieces(buffer[:count], row_bytes))
+            if row_bytes % ITEM_BYTES == 0 and len(borders) > 1:
+                norms.append(row_norms(buffer[:count], row_bytes))
+            progress()
+    return digests.result()._replace(rows=np.concatenate(hashes), norms=np.concatenate(norms))
 
 
-class _Pieces:
-    """Digests of the pieces between borders in a stream of bytes."""
+def drop_cached(path: Path) -> None:
+    """Ask the system to forget its copy of a file in memory, so that the next reading is of what the disk has.
+
+    The file must be durable (fsync) already. It is a request: tmpfs and some network file systems keep the bytes, and a
+    disk or a server may answer from a cache of its own.
+    """
+    if not hasattr(os, "posix_fadvise"):
+        return
+    with path.open("rb", buffering=0) as file, contextlib.suppress(OSError):
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+class StreamDigests:
+    """Digests of a stream of bytes and of its pieces, for a reader that also uses the bytes, such as merge.
+
+    Call `update` with every byte of the file in order, its header included, then `result`. The pieces lie between
+    ascending borders in bytes; an incomplete piece counts as far as the stream went.
+    """
 
     def __init__(self, borders: Sequence[int]) -> None:
+        self._whole = hashlib.sha256()
         self._spans = list(pairwise(borders))
-        self._digests = [hashlib.sha256() for _ in self._spans]
+        self._pieces = [hashlib.sha256() for _ in self._spans]
         self._now = 0
         self._at = 0
 
-    def update(self, data: memoryview) -> None:
-        """Add the next bytes of the stream."""
+    def update(self, data: memoryview, beside: Executor | None = None) -> None:
+        """Add the next bytes. A digest cannot be split over threads: `beside` digests the whole, this one a piece."""
+        if beside is None:
+            self._whole.update(data)
+            self._update_pieces(data)
+            return
+        whole = beside.submit(self._whole.update, data)
+        self._update_pieces(data)
+        whole.result()
+
+    def _update_pieces(self, data: memoryview) -> None:
         stop = self._at + len(data)
         while self._now < len(self._spans):
             first, last = self._spans[self._now]
             if first < stop:
-                self._digests[self._now].update(data[max(first - self._at, 0) : last - self._at])
+                self._pieces[self._now].update(data[max(first - self._at, 0) : last - self._at])
             if last > stop:
                 break
             self._now += 1
         self._at = stop
 
-    def digests(self) -> tuple[str, ...]:
-        """Digest of each piece; an incomplete piece counts as far as the stream went."""
-        return tuple(digest.hexdigest() for digest in self._digests)
+    def result(self) -> Digests:
+        """Digests of the bytes so far."""
+        return Digests(self._whole.hexdigest(), tuple(piece.hexdigest() for piece in self._pieces))

@@ -1,14 +1,18 @@
 """The JSON documents of a run, field by field: request, plan, manifests. codec.py reads and writes them."""
 
+from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 FORMAT = 2
 """Version of all these documents. Documents of a different version are refused."""
 
+Count = Annotated[int, msgspec.Meta(ge=0)]
 Device = Literal["cuda", "cpu"]
+Dim = Annotated[int, msgspec.Meta(ge=1)]
+"""Numbers of a vector."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers", "hash"]
 Reason = Literal["no_assistant", "empty", "too_long"]
@@ -175,6 +179,16 @@ class Plan(Document, frozen=True):
     order: Literal["longest_first"]
     settings: EngineSettings
 
+    def __post_init__(self) -> None:
+        """Refuse borders that do not follow each other, which an edited plan may have: readers index with them."""
+        starts = [*(shard.start for shard in self.shards), self.rows_kept]
+        if not self.shards or starts != [0, *(shard.stop for shard in self.shards)]:
+            raise ValueError("its shards do not follow each other from the first row to the last")
+        for number, shard in enumerate(self.shards):
+            ends = (shard.chunks[0], shard.chunks[-1]) if shard.chunks else None
+            if ends != (shard.start, shard.stop) or any(one >= other for one, other in pairwise(shard.chunks)):
+                raise ValueError(f"its shard {number} has chunks that are not its rows")
+
 
 class EngineRecord(Document, frozen=True):
     """The engine and hardware that a task ran on. Merge refuses shards with different records by default."""
@@ -186,9 +200,9 @@ class EngineRecord(Document, frozen=True):
     gpu: str
     attention: str
     compile: str
-    dtype: str
+    dtype: Dtype
     token_budget: int
-    dim: int
+    dim: Dim
 
 
 class Vectors(Document, frozen=True):
@@ -308,7 +322,7 @@ class SourceRecord(Document, frozen=True):
     """One data source in the merged output: its folder in by_source/ and its number of rows."""
 
     folder: str
-    rows: int
+    rows: Count
 
     def __post_init__(self) -> None:
         """Refuse names outside by_source/, which an edited document may have."""
@@ -325,7 +339,7 @@ class Success(Document, frozen=True):
     engines: tuple[EngineRecord, ...]
     mixed_engines_allowed: bool
     rows: int
-    dim: int
+    dim: Dim
     empty: dict[View, int]
     dropped: dict[Reason, int]
     tokens: int

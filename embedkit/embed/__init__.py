@@ -9,11 +9,28 @@ from embedkit.embed.canary import (
     canary_tolerance,
     embed_canary,
 )
-from embedkit.embed.checks import differing_rows
+from embedkit.embed.checks import ZERO_NORM, differing_rows
 from embedkit.embed.inputs import InputReader, inputs_digest
+from embedkit.embed.journal import (
+    JOURNAL,
+    MATRIX,
+    PARTIAL,
+    Journal,
+    durable_chunks,
+    has_matrices,
+    journals,
+    read_journal,
+)
+from embedkit.embed.matrix_check import MatrixCheck, matrix_problem
 from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
-from embedkit.embed.shard_file import JOURNAL, MATRIX, PARTIAL, durable_chunks, has_matrices, journals, read_journal
-from embedkit.embed.shard_state import DIFFERENT_ENGINE, NOT_FINISHED, ShardStates, files_problem, rejected_shards
+from embedkit.embed.shard_state import (
+    DIFFERENT_ENGINE,
+    NOT_FINISHED,
+    OTHER_PLAN,
+    ShardStates,
+    files_problem,
+    rejected_shards,
+)
 from embedkit.embed.stage import embed_shards
 from embedkit.embed.stop_at_chunk import ChunkStatus, StopAtChunk, StoppedAtChunk, request_stop
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
@@ -23,12 +40,16 @@ __all__ = [
     "JOURNAL",
     "MATRIX",
     "NOT_FINISHED",
+    "OTHER_PLAN",
     "PARTIAL",
     "QUIET_SECONDS",
     "START_SECONDS",
+    "ZERO_NORM",
     "ChunkStatus",
     "EngineCheck",
     "InputReader",
+    "Journal",
+    "MatrixCheck",
     "Reference",
     "ShardStates",
     "StopAtChunk",
@@ -49,6 +70,7 @@ __all__ = [
     "has_matrices",
     "inputs_digest",
     "journals",
+    "matrix_problem",
     "read_journal",
     "refused_fields",
     "rejected_shards",

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.data import row_hash
-from embedkit.documents import EngineRecord, EngineSettings, ShardManifest
+from embedkit.documents import ITEM_BYTES, EngineRecord, EngineSettings, ShardManifest
 from embedkit.engines import Engine
 from embedkit.errors import EmbedkitError
 from embedkit.model import Tokenizer
@@ -69,9 +69,9 @@ def canary_bytes(vectors: npt.NDArray[np.float32]) -> bytes:
 def canary_distance(one: bytes, other: bytes, engine: EngineRecord) -> float:
     """The largest distance between a text's two vectors, relative to the second's length.
 
-    Infinite if the shapes differ or a number is not finite.
+    Infinite if the shapes differ, there is none, or a number is not finite.
     """
-    if len(one) != len(other):
+    if len(one) != len(other) or not one:
         return float("inf")
     a, b = (np.frombuffer(raw, "<f4").reshape(-1, engine.dim).astype(np.float64) for raw in (one, other))
     furthest = float((np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)).max())
@@ -90,7 +90,9 @@ def canary_problems(manifests: Sequence[ShardManifest]) -> dict[int, str]:
         by_engine.setdefault(manifest.engine, []).append(manifest)
     problems: dict[int, str] = {}
     for engine, group in by_engine.items():
-        median = _median([raw for m in group for raw in (m.canary.before, m.canary.after)])
+        canaries = [raw for m in group for raw in (m.canary.before, m.canary.after)]
+        whole = [raw for raw in canaries if raw and len(raw) % (engine.dim * ITEM_BYTES) == 0]
+        median = _median(whole) if whole else b""
         for m in group:
             furthest = max(canary_distance(raw, median, engine) for raw in (m.canary.before, m.canary.after))
             if furthest > canary_tolerance(engine):

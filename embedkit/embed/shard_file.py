@@ -4,16 +4,19 @@ An attempt writes `<attempt>.<view>.safetensors.partial`, sized for the whole sh
 are durable in every view, it appends a line with their sha256 to `<attempt>.journal.jsonl`. A later attempt copies the
 chunks of earlier journals, if plan and engine are the same and the bytes still match, and embeds the rest. So a kill
 loses at most the chunk in progress, attempts never share a file, and a shard has few files.
+
+A chunk's sha256 is computed from its vectors in memory. Before the matrices get their final names, they are read back
+once, and each chunk is compared (`read_back`).
 """
 
+import errno
 import hashlib
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -27,75 +30,23 @@ from embedkit.documents import (
     ITEM_BYTES,
     Chunk,
     EngineRecord,
+    FileRecord,
     JournalHeader,
     PlanShard,
     View,
-    decode_line,
+    digests_in_pieces,
+    drop_cached,
     encode_line,
     matrix_header,
 )
 from embedkit.embed.canary import canary_distance, canary_tolerance
-from embedkit.errors import EmbedkitError
-from embedkit.storage import durable_rename, fsync_folder
+from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, Journal, journals, matrix_path
+from embedkit.embed.matrix_check import differing_chunks, has_right_header, matrix_borders
+from embedkit.embed.watchdog import renew_limit
+from embedkit.errors import AttemptReplaced
+from embedkit.storage import durable_rename, fsync_folder, names_file
 
 log = logging.getLogger(__name__)
-
-JOURNAL = ".journal.jsonl"
-MATRIX = ".safetensors"
-PARTIAL = ".safetensors.partial"
-
-
-@dataclass(frozen=True)
-class Journal:
-    """A journal up to its first damaged or incomplete line."""
-
-    header: JournalHeader
-    chunks: tuple[Chunk, ...]
-
-
-def read_journal(path: Path) -> Journal | None:
-    """Read a journal; None if it is missing or its header is damaged."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return None
-    try:
-        header = decode_line(lines[0], JournalHeader, path)
-    except (IndexError, EmbedkitError):
-        return None
-    if f"{header.attempt}{JOURNAL}" != path.name:
-        return None  # an attempt's files are found and removed by its name
-    chunks = []
-    for line in lines[1:]:
-        try:
-            chunks.append(decode_line(line, Chunk, path))
-        except EmbedkitError:
-            break
-    return Journal(header, tuple(chunks))
-
-
-def journals(folder: Path) -> list[Journal]:
-    """The readable journals in a shard's folder, oldest attempt first."""
-    found = [journal for path in folder.glob(f"*{JOURNAL}") if (journal := read_journal(path)) is not None]
-    return sorted(found, key=lambda journal: (journal.header.started, journal.header.attempt))
-
-
-def durable_chunks(folder: Path) -> dict[int, Chunk]:
-    """The durable chunks of a shard by first id, from all attempts whose matrices still exist."""
-    found = [journal for journal in journals(folder) if has_matrices(folder, journal)]
-    return {chunk.start: chunk for journal in found for chunk in journal.chunks}
-
-
-def matrix_path(folder: Path, attempt: str, view: View) -> Path | None:
-    """The matrix of an attempt, finished or not; None if it is gone."""
-    paths = (folder / f"{attempt}.{view}{ending}" for ending in (PARTIAL, MATRIX))
-    return next((path for path in paths if path.is_file()), None)
-
-
-def has_matrices(folder: Path, journal: Journal) -> bool:
-    """Whether the matrices of a journal exist. Without one of them, none of its chunks can be adopted."""
-    views = {view for chunk in journal.chunks[:1] for view in chunk.views}
-    return all(matrix_path(folder, journal.header.attempt, view) is not None for view in views)
 
 
 class ShardFile:
@@ -119,13 +70,18 @@ class ShardFile:
         self._dim = engine.dim
         self._attempt = attempt
         header = matrix_header(plan_shard.stop - plan_shard.start, engine.dim)
+        self._matrix_header = header
         self._data_offset = len(header)
+        self._lines: list[bytes] = []
+        self._sha256: dict[View, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._matrices = {view: (folder / f"{attempt}.{view}{PARTIAL}").open("xb") for view in views}
-        for matrix in self._matrices.values():
-            matrix.write(header)
-            matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
-        self._journal = (folder / f"{attempt}{JOURNAL}").open("xb")
+        self._matrices = {view: self._partial(view).open("xb") for view in views}
+        for view, matrix in self._matrices.items():
+            with names_file(self._partial(view)):
+                matrix.write(header)
+                matrix.truncate(len(header) + self._bytes(plan_shard.start, plan_shard.stop))
+        self._journal_path = folder / f"{attempt}{JOURNAL}"
+        self._journal = self._journal_path.open("xb")
         self._header = JournalHeader(
             format=FORMAT,
             shard=shard,
@@ -145,8 +101,10 @@ class ShardFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (*self._matrices.values(), self._journal):
-            file.close()
+        paths = [*map(self._partial, self._matrices), self._journal_path]
+        for path, file in zip(paths, (*self._matrices.values(), self._journal), strict=True):
+            with names_file(path):
+                file.close()
 
     def adopt(self, gives_same_vectors: Callable[[Chunk, dict[View, bytes]], bool]) -> None:
         """Copy the durable chunks of earlier attempts that fit this plan, engine record and canary.
@@ -156,6 +114,7 @@ class ShardFile:
 
         Then the files of attempts that are not needed any more are removed, so that a shard that is stopped again and
         again does not fill the disk. The newest attempt's files stay: it may still run, on a node that seemed dead.
+        Finished matrices stay too, with their journal: their attempt may be about to publish its manifest.
         """
         wanted = set(pairwise(self._plan_shard.chunks))
         others = [journal for journal in journals(self._folder) if journal.header.attempt != self._attempt]
@@ -179,7 +138,7 @@ class ShardFile:
         self.adopted = len(self.chunks)
         # 5. Remove the files of these attempts, except the newest one's.
         for journal in [journal for journal in removable if journal is not others[-1]]:
-            self._remove(journal.header.attempt)
+            self._remove_unfinished(journal.header.attempt)
 
     def _same_engine(self, header: JournalHeader) -> bool:
         """Whether an earlier attempt ran on this attempt's engine and got the same canary."""
@@ -212,19 +171,80 @@ class ShardFile:
 
     def discard(self) -> None:
         """Remove the files of this attempt: its vectors cannot be trusted."""
-        self._remove(self._attempt)
+        for path in sorted(self._folder.iterdir()):
+            if path.name.startswith(f"{self._attempt}."):
+                path.unlink(missing_ok=True)
 
     def append(self, chunk: Chunk, vectors: Mapping[View, npt.NDArray[np.float32]]) -> None:
         """Make a chunk durable: its bytes first, then the journal line with their sha256."""
         self._write(chunk, {view: array.astype("<f4", copy=False).tobytes() for view, array in vectors.items()})
 
-    def finish(self) -> dict[View, Path]:
-        """Flush the matrices and rename them to their final names. Returns these paths."""
-        paths = {view: self._folder / f"{self._attempt}.{view}{MATRIX}" for view in self._matrices}
-        for view, path in paths.items():
-            self._matrices[view].flush()
-            durable_rename(path.with_name(f"{self._attempt}.{view}{PARTIAL}"), path)
-        return paths
+    def read_back(self) -> list[str]:
+        """Read the whole matrices from the disk and compare header, chunks and journal with what was written.
+
+        A damaged chunk does not count any more and must be appended again. A header or journal is written again here.
+        Returns what was damaged, with file and ids; `finish` may follow once nothing is.
+        """
+        with self._replaced_if_gone():
+            return self._read_matrices_back() + self._read_journal_back()
+
+    def _read_matrices_back(self) -> list[str]:
+        damaged: list[str] = []
+        chunks = [self.chunks[start] for start in self._plan_shard.chunks[:-1]]
+        rows = self._plan_shard.stop - self._plan_shard.start
+        borders = matrix_borders(chunks, rows, self._dim)
+        self._sha256 = {}
+        for view, matrix in self._matrices.items():
+            path = self._partial(view)
+            drop_cached(path)
+            digests = digests_in_pieces(path, borders, progress=renew_limit)
+            size = os.fstat(matrix.fileno()).st_size
+            if not has_right_header(rows, self._dim, digests) or size != borders[-1]:
+                damaged.append(f"{path}: its header or size was damaged after it was written")
+                with names_file(path):
+                    matrix.seek(0)
+                    matrix.write(self._matrix_header)
+                    matrix.truncate(borders[-1])
+                    matrix.flush()
+                    os.fsync(matrix.fileno())
+            for chunk in differing_chunks(chunks, view, digests):
+                damaged.append(f"{path}: ids {chunk.start} to {chunk.stop - 1} were damaged after they were written")
+                self.chunks.pop(chunk.start, None)
+            self._sha256[view] = digests.whole
+        return damaged
+
+    def _read_journal_back(self) -> list[str]:
+        """Compare the journal with the lines written to it. Write it again if it differs, and say so."""
+        path = self._journal_path
+        drop_cached(path)
+        lines = b"".join(self._lines)
+        if path.read_bytes() == lines:
+            return []
+        with names_file(path):
+            self._journal.seek(0)
+            self._journal.write(lines)
+            self._journal.truncate()
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
+        return [f"{path}: its bytes were damaged after they were written"]
+
+    def finish(self) -> dict[View, FileRecord]:
+        """Rename the matrices to their final names. Returns name, size and sha256 of each, as `read_back` found them.
+
+        The sha256 are those of a reading in which every chunk was as computed. A byte that goes bad later differs.
+        """
+        records = {}
+        for view, matrix in self._matrices.items():
+            path = self._folder / f"{self._attempt}.{view}{MATRIX}"
+            matrix.flush()
+            with self._replaced_if_gone():
+                durable_rename(self._partial(view), path)
+            size = self._data_offset + self._bytes(self._plan_shard.start, self._plan_shard.stop)
+            records[view] = FileRecord(name=path.name, bytes=size, sha256=self._sha256[view])
+        return records
+
+    def _partial(self, view: View) -> Path:
+        return self._folder / f"{self._attempt}.{view}{PARTIAL}"
 
     def _whole_chunks(
         self, journal: Journal, wanted: set[tuple[int, int]], newest_first: bool = False
@@ -236,10 +256,14 @@ class ShardFile:
                 path = matrix_path(self._folder, journal.header.attempt, view)
                 if path is None:
                     return
-                files[view] = stack.enter_context(path.open("rb"))
+                try:
+                    files[view] = stack.enter_context(path.open("rb"))
+                except FileNotFoundError:  # a third attempt has just removed it
+                    return
             for chunk in reversed(journal.chunks) if newest_first else journal.chunks:
                 if (chunk.start, chunk.stop) not in wanted:
                     continue
+                renew_limit()
                 data = {view: self._read(file, chunk) for view, file in files.items()}
                 hashes = {view: hashlib.sha256(view_data).hexdigest() for view, view_data in data.items()}
                 if hashes == {view: vectors.sha256 for view, vectors in chunk.views.items()}:
@@ -256,21 +280,47 @@ class ShardFile:
 
     def _write(self, chunk: Chunk, data: Mapping[View, bytes]) -> None:
         for view, matrix in self._matrices.items():
-            matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
-            matrix.write(data[view])
-            matrix.flush()
-            os.fsync(matrix.fileno())
-        self._append_line(encode_line(chunk))
+            with names_file(self._partial(view)):
+                matrix.seek(self._data_offset + self._bytes(self._plan_shard.start, chunk.start))
+                matrix.write(data[view])
+                matrix.flush()
+                os.fsync(matrix.fileno())
+        with self._replaced_if_gone():
+            self._append_line(encode_line(chunk))
         self.chunks[chunk.start] = chunk
 
-    def _remove(self, attempt: str) -> None:
-        for path in sorted(self._folder.glob(f"{attempt}.*")):
-            path.unlink(missing_ok=True)
+    def _remove_unfinished(self, attempt: str) -> None:
+        """Remove the unfinished matrices of another attempt, then its journal, unless it has finished a matrix.
+
+        Without one of its unfinished matrices it cannot finish any more. It notices at its next chunk.
+        """
+        for view in self._matrices:
+            (self._folder / f"{attempt}.{view}{PARTIAL}").unlink(missing_ok=True)
+        if not any((self._folder / f"{attempt}.{view}{MATRIX}").exists() for view in self._matrices):
+            (self._folder / f"{attempt}{JOURNAL}").unlink(missing_ok=True)
+
+    @contextmanager
+    def _replaced_if_gone(self) -> Iterator[None]:
+        """Raise AttemptReplaced if another attempt has removed a file of this one, before a step or during it."""
+        try:
+            for view, matrix in self._matrices.items():
+                if not os.fstat(matrix.fileno()).st_nlink:  # it is still open here
+                    raise FileNotFoundError(errno.ENOENT, "", str(self._partial(view)))
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            raise AttemptReplaced(
+                f"{error.filename or self._folder}: another attempt at shard {self._header.shard} took over the chunks "
+                "of this one and removed this file. This attempt ends"
+            ) from None
 
     def _append_line(self, line: bytes) -> None:
-        self._journal.write(line)
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        self._lines.append(line)
+        with names_file(self._journal_path):
+            self._journal.write(line)
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
 
     def _bytes(self, start: int, stop: int) -> int:
         return (stop - start) * self._dim * ITEM_BYTES

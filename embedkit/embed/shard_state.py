@@ -17,11 +17,11 @@ from embedkit.documents import (
     Request,
     ShardManifest,
     digest,
-    file_problem,
     read,
     size_problem,
 )
-from embedkit.embed.shard_file import MATRIX
+from embedkit.embed.journal import MATRIX
+from embedkit.embed.matrix_check import matrix_problem
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage import wait_for_files
@@ -32,11 +32,12 @@ Depth = Literal["manifest", "sizes", "bytes"]
 """How far a manifest is checked.
 
 manifest: against the plan, the request and what the last merge rejected. sizes: also that each file it names exists
-with the recorded size. bytes: also the sha256 of each file.
+with the recorded size. bytes: also the sha256 of each file and of each chunk in it.
 """
 
 NOT_FINISHED = "not finished"
 """The problem of a shard that has no manifest."""
+OTHER_PLAN = "its manifest belongs to another plan"
 DIFFERENT_ENGINE = "made on a different engine than most"
 """Why merge rejects shards of different engines; a merge with --allow-mixed accepts them."""
 
@@ -130,7 +131,7 @@ class ShardStates:
         """How a manifest contradicts the plan; None if it does not."""
         planned = self._plan.shards[shard]
         if manifest.plan_sha256 != self._plan_sha256:
-            return "its manifest belongs to another plan"
+            return OTHER_PLAN
         if not manifest.request_sha256 == self._request_sha256(manifest.request) == self._plan.request_sha256:
             return "its manifest was made for another request"
         if (manifest.shard, manifest.start, manifest.stop) != (shard, planned.start, planned.stop):
@@ -145,7 +146,7 @@ class ShardStates:
             return f"its manifest counts {manifest.tokens} tokens, the plan {planned.tokens}"
         if [chunk.start for chunk in manifest.chunks] != list(planned.chunks[:-1]):
             return "its manifest has different chunks than the plan"
-        return None
+        return _norms_problem(manifest)
 
     def _request_sha256(self, request: Request) -> str:
         """The request's digest. All manifests of a run have the same request, so it is hashed once."""
@@ -169,9 +170,22 @@ def _matrices_problem(manifest: ShardManifest) -> str | None:
     return None
 
 
+def _norms_problem(manifest: ShardManifest) -> str | None:
+    """How the norms of a manifest's matrices contradict those of its chunks; None if they do not."""
+    for view, matrix in manifest.matrices.items():
+        of_chunks = [chunk.views[view] for chunk in manifest.chunks]
+        shortest = min((v.norm_min for v in of_chunks if v.norm_min is not None), default=None)
+        longest = max((v.norm_max for v in of_chunks if v.norm_max is not None), default=None)
+        if (matrix.norm_min, matrix.norm_max) != (shortest, longest):
+            return f"its manifest has norms that are not those of its chunks (view {view})"
+    return None
+
+
 def files_problem(folder: Path, manifest: ShardManifest, depth: Literal["sizes", "bytes"]) -> str | None:
     """The problem of the first file of a shard that is missing or damaged; None if all are sound."""
-    records = [matrix.file for matrix in manifest.matrices.values()]
-    check = size_problem if depth == "sizes" else file_problem
-    problems = (check(folder / record.name, record) for record in records)
-    return next((problem for problem in problems if problem is not None), None)
+    for view, matrix in manifest.matrices.items():
+        path = folder / matrix.file.name
+        problem = size_problem(path, matrix.file) if depth == "sizes" else matrix_problem(path, manifest, view)
+        if problem is not None:
+            return problem
+    return None

@@ -9,7 +9,6 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from embedkit.documents import (
     Canary,
     Chunk,
     EngineName,
+    FileRecord,
     Plan,
     PlanShard,
     RunConfig,
@@ -26,7 +26,6 @@ from embedkit.documents import (
     ShardMatrix,
     View,
     digest,
-    file_record,
 )
 from embedkit.embed.batch import EngineBatch, embed_batch, embed_chunk, in_row_order, make_batch
 from embedkit.embed.canary import TokenIdList, canary_bytes, canary_distance, canary_tolerance, embed_canary
@@ -37,7 +36,7 @@ from embedkit.embed.shard_file import ShardFile
 from embedkit.embed.stop_at_chunk import StopAtChunk, StoppedAtChunk
 from embedkit.embed.watchdog import QUIET_SECONDS, Watchdog
 from embedkit.engines import Engine
-from embedkit.errors import CanaryMoved
+from embedkit.errors import CanaryMoved, EmbedkitError
 from embedkit.job import current_job
 from embedkit.log_progress import LogProgress
 from embedkit.prepare import shard_of
@@ -129,11 +128,12 @@ class ShardTask:
             if shard_file.adopted:
                 log.info("%d of %d chunks are durable already", shard_file.adopted, len(self._planned.chunks) - 1)
             self._embed_missing(shard_file)
+            self._read_back(shard_file)
             canary = self._check_canary_drift(before, shard_file)
-            paths = shard_file.finish()
+            files = shard_file.finish()
             self._clock.lap("write")
-            manifest = self._manifest(shard_file, paths, canary, plan_sha256)
-        publish_manifest(self._run.shard_manifest(self._shard), manifest)
+            manifest = self._manifest(shard_file, files, canary, plan_sha256)
+        publish_manifest(self._run, self._plan, manifest)
         log.info("shard %d is finished: %.0f tokens a second", self._shard, manifest.tokens_per_second)
 
     def _heartbeat(self, doing: str) -> None:
@@ -144,6 +144,11 @@ class ShardTask:
     def _gives_same_vectors(self, chunk: Chunk, data: dict[View, bytes]) -> bool:
         """Whether a chunk of an earlier attempt has today's inputs, and its shortest row today's vectors."""
         self._heartbeat(f"embedding a row of ids {chunk.start} to {chunk.stop - 1} again")
+        is_same = self._has_todays_vectors(chunk, data)
+        self._heartbeat("copying the chunks of earlier attempts")
+        return is_same
+
+    def _has_todays_vectors(self, chunk: Chunk, data: dict[View, bytes]) -> bool:
         whole = self._worker.reader.read(chunk.start, chunk.stop)
         if inputs_digest(whole) != chunk.inputs_sha256:
             return False
@@ -201,6 +206,23 @@ class ShardTask:
         if len(shard_file.chunks) < len(self._planned.chunks) - 1:
             raise StoppedAtChunk
 
+    def _read_back(self, shard_file: ShardFile) -> None:
+        """Read the shard's files back. Embed damaged chunks again, once: a disk that damages them again is bad."""
+        self._heartbeat("reading the shard's files back")
+        damaged = shard_file.read_back()
+        if damaged:
+            for what in damaged:
+                log.warning("%s; made again", what)
+            self._embed_missing(shard_file)
+            self._heartbeat("reading the shard's files back again")
+            damaged = shard_file.read_back()
+        if damaged:
+            raise EmbedkitError(
+                f"{damaged[0]}, for the second time: the disk does not keep what is written to it. The other chunks "
+                f"are kept. Report it to the people who run the disk, then: {self._run.resume_command}"
+            )
+        self._clock.lap("write")
+
     def _may_begin(self, shard_file: ShardFile) -> bool:
         """Whether a chunk may begin: not after a request to stop."""
         if self._stop is None:
@@ -236,7 +258,7 @@ class ShardTask:
         progress.add(chunk.tokens)
 
     def _manifest(
-        self, shard_file: ShardFile, paths: dict[View, Path], canary: Canary, plan_sha256: str
+        self, shard_file: ShardFile, files: dict[View, FileRecord], canary: Canary, plan_sha256: str
     ) -> ShardManifest:
         """The manifest of the finished shard."""
         chunks = tuple(shard_file.chunks[start] for start in self._planned.chunks[:-1])
@@ -255,7 +277,7 @@ class ShardTask:
             stop=self._planned.stop,
             tokens=sum(chunk.tokens for chunk in chunks),
             inputs_sha256=hashlib.sha256("".join(c.inputs_sha256 for c in chunks).encode()).hexdigest(),
-            matrices={view: self._matrix(view, path, chunks) for view, path in paths.items()},
+            matrices={view: self._matrix(view, file, chunks) for view, file in files.items()},
             canary=canary,
             chunks=chunks,
             chunks_adopted=shard_file.adopted,
@@ -263,10 +285,10 @@ class ShardTask:
             tokens_per_second=sum(chunk.tokens for chunk in chunks) / max(embedded, 1e-9),
         )
 
-    def _matrix(self, view: View, path: Path, chunks: tuple[Chunk, ...]) -> ShardMatrix:
+    def _matrix(self, view: View, file: FileRecord, chunks: tuple[Chunk, ...]) -> ShardMatrix:
         vectors = [chunk.views[view] for chunk in chunks]
         return ShardMatrix(
-            file=file_record(path),
+            file=file,
             shape=(self._planned.stop - self._planned.start, self._engine.record.dim),
             dtype="F32",
             empty=sum(v.empty for v in vectors),
@@ -279,7 +301,7 @@ class ShardTask:
 def predicted_chunk_seconds(plan: Plan, planned: PlanShard, config: RunConfig) -> float:
     """The plan's prediction for the longest chunk of a shard, for the engine of the run."""
     tokens = max(plan.settings.chunk_tokens, plan.settings.max_length * len(config.request.views))
-    return SLOWER[config.request.engine] * planned.cost_seconds * min(tokens / planned.tokens, 1.0)
+    return SLOWER[config.request.engine] * planned.cost_seconds * min(tokens / max(planned.tokens, 1), 1.0)
 
 
 def _new_attempt() -> str:

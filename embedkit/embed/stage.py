@@ -12,6 +12,7 @@ from pathlib import Path
 from embedkit.data import require_fetched
 from embedkit.documents import Plan, RunConfig, read
 from embedkit.embed.canary import canary_inputs
+from embedkit.embed.embed_lock import embed_lock
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.publish import finished_manifest, remove_unnamed
 from embedkit.embed.same_engine import EngineCheck, finished_engine, preflight_engine
@@ -19,6 +20,7 @@ from embedkit.embed.shard_task import Clock, ShardTask, Worker, predicted_chunk_
 from embedkit.embed.stop_at_chunk import StopAtChunk
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 from embedkit.engines import start_engine
+from embedkit.errors import AttemptReplaced
 from embedkit.model import require_same_model
 from embedkit.prepare import read_plan, shard_of
 from embedkit.run import RunFolder
@@ -49,6 +51,8 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
     require_fetched(run, config, data=False)
     require_same_model(config)
     with ExitStack() as stack:
+        if stop is None:  # only tasks of submitted jobs can be stopped
+            stack.enter_context(embed_lock(run))
         worker: Worker | None = None
         for shard in shards:
             if worker is not None:
@@ -71,10 +75,11 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
                 clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock, stop).run()
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ESTALE):
+            except (OSError, AttemptReplaced) as error:
+                if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ESTALE):
                     raise
-                # An attempt that finishes removes the files of all others.
+                # An attempt that finishes removes the files of all others. NFS may still hide its manifest here.
+                wait_for_files([run.shard_manifest(shard)])
                 finished = finished_manifest(run, plan, shard)
                 if finished is None:
                     raise

@@ -73,7 +73,7 @@ class StopAtChunk:
 
     def _deadline(self) -> float | None:
         try:
-            return float(self._request.read_text())
+            return float(self._request.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
@@ -82,5 +82,5 @@ def request_stop(folder: Path, deadline: float) -> None:
     """Request that all shard tasks with this folder stop at the end of a chunk, before a time of time.monotonic()."""
     temporary = folder / f"{REQUEST}.new"
     with suppress(OSError):  # a full disk of the node: the tasks are stopped at the deadline
-        temporary.write_text(str(deadline))
+        temporary.write_text(str(deadline), encoding="utf-8")
         temporary.rename(folder / REQUEST)

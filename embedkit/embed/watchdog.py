@@ -38,6 +38,15 @@ OVERRIDE = "EMBEDKIT_WATCHDOG_SECONDS"
 """Environment variable that sets all limits, in seconds; 0 turns the watchdog off."""
 
 
+_current: "Watchdog | None" = None
+
+
+def renew_limit() -> None:
+    """Report progress within a step to this process's watchdog, if it has one: the step's limit begins anew."""
+    if _current is not None:
+        _current.renew()
+
+
 class Watchdog:
     """Ends this process unless a heartbeat comes in time. At most one per process."""
 
@@ -50,17 +59,21 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
+        global _current
         if self._override != 0:
             faulthandler.register(watchdog_process.DUMP_SIGNAL, file=STDERR, all_threads=True)
             self._child = _start_child()
             self._thread.start()
+            _current = self
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        global _current
         if self._child is None:
             return
+        _current = None
         self._closed = True
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -79,6 +92,11 @@ class Watchdog:
         if self._child is None:
             return
         self._doing, self._seconds = doing, seconds if self._override is None else self._override
+        self.renew()
+
+    def renew(self) -> None:
+        """Let the limit of the present step begin anew."""
+        assert self._child is not None
         assert self._child.stdin is not None
         line = json.dumps((self._doing, self._seconds)) + "\n"
         with suppress(OSError):  # the child was killed, which the thread has logged

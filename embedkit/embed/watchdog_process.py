@@ -65,7 +65,7 @@ def is_stopped(pid: int) -> bool:
 def state_and_parent(pid: int) -> tuple[str, int]:
     """State and parent of a process (proc(5), fields 3 and 4 of /proc/PID/stat); ("", 0) if there is none."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return "", 0
     return fields[0], int(fields[1])

@@ -12,6 +12,8 @@ These settings decide speed and safety. Each was measured (`python -m benchmarks
 - an explicit dtype: "auto" turns a float32 checkpoint into float16.
 """
 
+import glob
+import hashlib
 import logging
 import os
 import tempfile
@@ -167,7 +169,7 @@ class VllmEngine:
 def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict[str, Any]:
     """Arguments of vllm.EngineArgs. Pooling and normalization come from the model folder's modules.json."""
     arguments: dict[str, Any] = {
-        "model": str(model),
+        "model": str(without_pattern(model)),
         "skip_tokenizer_init": True,
         "runner": "pooling",
         "convert": "embed",
@@ -199,6 +201,24 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
         arguments["kv_cache_memory_bytes"] = kv_bytes
         arguments["gpu_memory_utilization"] = 0.1  # checked at start only; the bytes above decide the size
     return arguments
+
+
+def without_pattern(model: Path) -> Path:
+    """The model's folder, or a link to it: vLLM looks for weights by a glob, which would read `m1` for `m[1]`.
+
+    The link has the same path in every task, since the path is in the key of vLLM's compile cache.
+    """
+    if glob.escape(str(model)) == str(model):
+        return model
+    links = private_folder(Path("/tmp") / f"embedkit-{os.getuid()}")  # noqa: S108
+    link = links / f"model-{hashlib.sha256(os.fsencode(model)).hexdigest()[:16]}"
+    new = Path(tempfile.mkdtemp(dir=links)) / link.name
+    try:
+        new.symlink_to(model)
+        new.replace(link)
+    finally:
+        new.parent.rmdir()
+    return link
 
 
 def _kv_bytes_per_token(model: Path, item_bytes: int) -> int:

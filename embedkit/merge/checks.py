@@ -1,12 +1,12 @@
 """merge's checks before it writes: one engine, one canary. Refused shards are recorded, and embed makes them again."""
 
-import shlex
 from collections.abc import Sequence
 
 from embedkit.documents import FORMAT, EngineRecord, Rejected, RejectedShard, ShardManifest, digest, write
 from embedkit.embed import DIFFERENT_ENGINE, canary_problems, refused_fields
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
+from embedkit.terminal import command_line
 
 
 def engine_groups(manifests: Sequence[ShardManifest]) -> dict[EngineRecord, list[int]]:
@@ -30,7 +30,7 @@ def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixe
     raise EmbedkitError(
         "the shards were made on different engines, whose vectors differ slightly:\n"
         + "\n".join(lines)
-        + f"\nto accept this: {shlex.join([program(), 'merge', str(run.path), '--allow-mixed'])}\nto make shards "
+        + f"\nto accept this: {command_line([program(), 'merge', str(run.path), '--allow-mixed'])}\nto make shards "
         f"{', '.join(map(str, sorted(others)))} again, on the engine of the others: {run.resume_command}"
     )
 

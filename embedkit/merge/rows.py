@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.data import SourceIndex
+from embedkit.data import SourceIndex, open_checked_part
 from embedkit.documents import FileSet, Plan, Request
 from embedkit.log_progress import LogProgress
 from embedkit.prepare import COMPRESSION, TEXT_COLUMNS, extracted_schema
@@ -67,12 +67,12 @@ def _passes(sources: int) -> list[range]:
 
 
 def _windows(run: RunFolder, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
-    """All kept rows with their ids, in tables of at least WINDOW_BYTES."""
+    """All kept rows with their ids, in tables of at least WINDOW_BYTES. Every pass checks the parts' bytes again."""
     columns = [name for name in schema.names if name != "id"]
     read: list[pa.Table] = []
     first = next_id = 0
     for part in plan.parts:
-        with pq.ParquetFile(run.extracted / part.file.name) as parquet:
+        with open_checked_part(run, part) as parquet:
             for group in range(parquet.metadata.num_row_groups):
                 read.append(parquet.read_row_group(group, columns=columns))
                 next_id += read[-1].num_rows

@@ -17,6 +17,8 @@ from embedkit.documents import (
     FileSet,
     NewerFormat,
     Plan,
+    ReadBack,
+    Request,
     RunConfig,
     ShardManifest,
     Success,
@@ -25,14 +27,15 @@ from embedkit.documents import (
     read,
     write,
 )
-from embedkit.embed import ShardStates, files_problem
+from embedkit.embed import ShardStates
 from embedkit.errors import EmbedkitError
 from embedkit.merge.checks import check_canaries, check_engines, engine_groups, reject, shards_error
+from embedkit.merge.contents import merged_problems, request_merged, request_parts
 from embedkit.merge.rows import merge_rows
 from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare import read_plan
-from embedkit.run import RunFolder
-from embedkit.storage import remove_temporaries, require_held, run_lock, wait_for_files
+from embedkit.run import EMBED_LOCK, RunFolder
+from embedkit.storage import holder_of, remove_ended_locks, remove_temporaries, require_held, run_lock, wait_for_files
 from embedkit.versions import versions
 
 log = logging.getLogger(__name__)
@@ -51,22 +54,25 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     config = read(run.config, RunConfig)
     wait_for_files([run.plan])
     plan = read_plan(run, config)
-    wait_for_files([run.shard_manifest(shard) for shard in range(len(plan.shards))])
+    queue = holder_of(run.run_lock)  # of `embedkit run`, which has looked at every shard on this host
+    seconds = 0.0 if queue is not None and queue.is_here else None
+    wait_for_files([run.shard_manifest(shard) for shard in range(len(plan.shards))], seconds)
     manifests, problems = ShardStates(run, plan, rejected={}).read_all("manifest")  # this merge decides anew
     if problems:
         raise shards_error(run, problems, len(plan.shards))
     check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
-    with run_lock(run.merge_lock, "merging this run"):
-        merged = merged_already(run, plan, manifests)
+    with run_lock(run.merge_lock, "merging this run", run.path):
+        remove_ended_locks(run.path, EMBED_LOCK)
+        merged = merged_already(run, config.request, plan, manifests)
         if merged is not None:
             log.info("already merged from these shards; every file is intact")
             return merged
         return _merge(run, config, plan, manifests, allow_mixed)
 
 
-def merged_already(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> Success | None:
-    """The run's `_SUCCESS.json` if it was made from these shards and all files are intact.
+def merged_already(run: RunFolder, request: Request, plan: Plan, manifests: list[ShardManifest]) -> Success | None:
+    """The run's `_SUCCESS.json` if it was made from these shards and all files have what it should have made of them.
 
     None if the run must be merged. Reads every byte of the parts, the shards and the merged files.
     """
@@ -81,12 +87,19 @@ def merged_already(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -
         return None
     if not is_merge_of(success, plan, manifests):
         return None
-    problems = chain(
-        (files_problem(run.shard(m.shard), m, "bytes") for m in manifests),
-        (file_problem(run.extracted / part.file.name, part.file) for part in plan.parts),
-        (file_problem(run.embeddings / file.name, file) for file in success.files),
-    )
-    problem = next((problem for problem in problems if problem is not None), None)
+    with ReadBack() as read_back:
+        request_merged(run, request, plan, manifests, success, read_back)
+        request_parts(run, request, plan, is_merged=True, read_back=read_back)
+        shards = [
+            (run.shard(m.shard) / matrix.file.name, matrix.file) for m in manifests for matrix in m.matrices.values()
+        ]
+        read_back.submit(path for path, _ in shards)
+        files = [*shards, *((run.extracted / part.file.name, part.file) for part in plan.parts)]
+        problems = chain(
+            (problem for path, record in files if (problem := file_problem(path, record, read_back.sha256))),
+            (f"{path}: {what}" for path, what, _ in merged_problems(run, request, plan, manifests, success, read_back)),
+        )
+        problem = next(problems, None)
     if problem is not None:
         log.warning("merged again: %s", problem)
     return success if problem is None else None

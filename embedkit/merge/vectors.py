@@ -1,10 +1,9 @@
 """Merge vectors: a view's shards into one matrix of all rows and one matrix per source, in windows of rows.
 
-While one window is written to both, the next is read. Every byte is checked against the shard's manifest when it is
-read, and hashed when it is written.
+While one window is written to both, the next is read. Every byte is checked when it is read, against the sha256 of the
+shard's file and of its chunk in the manifest, and hashed when it is written.
 """
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.data import SourceIndex
-from embedkit.documents import ITEM_BYTES, FileSet, HashedFile, ShardManifest, View, check_matrix, matrix_header
+from embedkit.documents import (
+    ITEM_BYTES,
+    FileSet,
+    HashedFile,
+    ShardManifest,
+    View,
+    check_matrix,
+    matrix_header,
+)
+from embedkit.embed import MatrixCheck
 from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.run import RunFolder
@@ -37,9 +45,9 @@ def merge_vectors(
     buffers = [np.empty((window_rows, dim), "<f4") for _ in range(2)]
     whole = _begin(files, run.view_matrix(view), rows, dim)
     by_source = _BySource(run, sources, window_rows, dim, view, files)
-    shards = _Shards(run, manifests, view)
     progress = LogProgress(log, f"merge vectors ({view})", rows, "rows")
-    with ThreadPoolExecutor(2, "write") as pool:
+    with ThreadPoolExecutor(1, "hash") as beside, ThreadPoolExecutor(2, "write") as pool:
+        shards = _Shards(run, manifests, view, beside)
         writes: list[Future[None]] = []
         for number, first in enumerate(range(0, rows, window_rows)):
             window = buffers[number % 2][: rows - first]
@@ -66,10 +74,13 @@ def _write(file: HashedFile, rows: Matrix) -> None:
 class _Shards:
     """The shards' rows in order of their ids. `problems` has the problem of each damaged shard so far."""
 
-    def __init__(self, run: RunFolder, manifests: Sequence[ShardManifest], view: View) -> None:
+    def __init__(
+        self, run: RunFolder, manifests: Sequence[ShardManifest], view: View, beside: ThreadPoolExecutor
+    ) -> None:
         self.problems: dict[int, str] = {}
         self._run = run
         self._view = view
+        self._beside = beside
         self._manifests = iter(manifests)
         self._stop = 0
         self._shard: _OpenShard | None = None
@@ -88,7 +99,7 @@ class _Shards:
         manifest = next(self._manifests)
         self._stop = manifest.stop
         try:
-            self._shard = _OpenShard(self._run, manifest, self._view)
+            self._shard = _OpenShard(self._run, manifest, self._view, self._beside)
         except (EmbedkitError, OSError) as error:
             self.problems[manifest.shard] = str(error)
             self._shard = None
@@ -109,18 +120,19 @@ class _Shards:
 
 
 class _OpenShard:
-    """A shard's matrix file, read from its first row to its last."""
+    """A shard's matrix file, read from its first row to its last. `beside` digests the whole file in another thread."""
 
-    def __init__(self, run: RunFolder, manifest: ShardManifest, view: View) -> None:
+    def __init__(self, run: RunFolder, manifest: ShardManifest, view: View, beside: ThreadPoolExecutor) -> None:
         matrix = manifest.matrices[view]
         self.shard = manifest.shard
         self._path = run.shard(manifest.shard) / matrix.file.name
-        self._wanted = matrix.file.sha256
+        self._check = MatrixCheck(self._path, manifest, view)
+        self._beside = beside
         if not self._path.is_file():
             raise EmbedkitError(f"{self._path} is missing")
         offset = check_matrix(self._path, *matrix.shape)
         self._file = self._path.open("rb", buffering=0)
-        self._sha256 = hashlib.sha256(self._file.read(offset))
+        self._check.update(memoryview(self._file.read(offset)))
 
     def read(self, rows: Matrix) -> None:
         """Read the next rows into an array."""
@@ -129,13 +141,14 @@ class _OpenShard:
             count = read_into(self._file, data[:BLOCK_BYTES])
             if not count:
                 raise EmbedkitError(f"{self._path}: shrank while it was read")
-            self._sha256.update(data[:count])
+            self._check.update(data[:count], self._beside)
             data = data[count:]
 
     def check(self) -> None:
-        """Raise EmbedkitError if the bytes, all of which were read, differ from the manifest's."""
-        if self._sha256.hexdigest() != self._wanted:
-            raise EmbedkitError(f"{self._path}: its bytes are not those that were written (sha256 differs)")
+        """Raise EmbedkitError if the bytes, all of which were read, differ from the manifest's: its file or a chunk."""
+        problem = self._check.problem()
+        if problem is not None:
+            raise EmbedkitError(problem)
 
     def close(self) -> None:
         """Close the file."""

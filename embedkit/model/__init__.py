@@ -9,6 +9,7 @@ from embedkit.model.folder import (
     read_pooling,
     require_same_model,
     vocabulary_size,
+    weight_files,
     weight_folders,
     weight_shapes,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "require_same_model",
     "tokenizer_file",
     "vocabulary_size",
+    "weight_files",
     "weight_folders",
     "weight_shapes",
 ]

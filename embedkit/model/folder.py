@@ -138,6 +138,11 @@ def read_json(model: Path, name: str) -> dict[str, Any]:
     return value
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files in a folder, sorted. Engines read no hidden ones, such as macOS's `._model.safetensors`."""
+    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
+
+
 class _Tensor(msgspec.Struct):
     shape: list[Annotated[int, msgspec.Meta(ge=0)]]
 
@@ -149,7 +154,7 @@ def weight_shapes(model: Path) -> dict[str, list[int]]:
     file if one is not in that format.
     """
     shapes: dict[str, list[int]] = {}
-    for path in sorted(model.glob("*.safetensors")):
+    for path in weight_files(model):
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = file.read(length) if length < path.stat().st_size else b""

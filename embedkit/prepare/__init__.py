@@ -1,6 +1,7 @@
 """The prepare stage: choose rows, extract texts, count tokens, drop rows that do not fit, and plan the shards."""
 
 from embedkit.prepare.cost import GPU_MODELS, REFERENCE, GpuModel, gpu_model, model_cost
+from embedkit.prepare.dropped_rows import count_reasons
 from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
 from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
@@ -20,6 +21,7 @@ __all__ = [
     "GpuModel",
     "KeptRows",
     "count_column",
+    "count_reasons",
     "empty_column",
     "engine_settings",
     "extracted_schema",

@@ -5,11 +5,13 @@
 - too_long: a view of the row has more tokens than max_length.
 """
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 
-from embedkit.documents import Reason, View
+from embedkit.documents import FileRecord, Reason, View, atomic_write_hashed
 from embedkit.prepare.extract import count_column
 
 DROPPED_SCHEMA = {
@@ -52,3 +54,12 @@ def count_reasons(dropped: pl.DataFrame) -> dict[Reason, int]:
     counts = dict(dropped.group_by("reason").len().iter_rows())
     reasons: tuple[Reason, ...] = ("no_assistant", "empty", "too_long")
     return {reason: counts.get(reason, 0) for reason in reasons}
+
+
+def write_dropped(path: Path, lost: pl.DataFrame) -> FileRecord:
+    """Write a table of dropped rows durably. Returns its record."""
+    data = io.BytesIO()
+    lost.write_parquet(data)
+    with atomic_write_hashed(path) as file:
+        file.write(data.getbuffer())
+    return file.record

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents import FileRecord, PlanPart, file_problem
+from embedkit.documents import FileRecord, PlanPart, read_checked
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 
@@ -63,10 +63,15 @@ def _read_part(path: Path, record: FileRecord, low: int, high: int, columns: lis
     return frame
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=2)
 def _open_part(path: Path, record: FileRecord) -> pq.ParquetFile:
-    """Open a part after its sha256 was compared with the plan's: token counts alone would not show a damaged text."""
-    problem = file_problem(path, record)
-    if problem is not None:
-        raise EmbedkitError(f"{problem}; run `embedkit verify`")
-    return pq.ParquetFile(path, pre_buffer=False)
+    """Open a part from memory, after its sha256 was compared with the plan's.
+
+    Token counts alone would not show a damaged text, and the file may change between two reads. Ids are read in order,
+    so two parts in memory are enough.
+    """
+    try:
+        data = read_checked(path, record)
+    except EmbedkitError as error:
+        raise EmbedkitError(f"{error}; run `embedkit verify`") from None
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)

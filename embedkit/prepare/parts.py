@@ -18,13 +18,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.data import row_hash
-from embedkit.documents import FORMAT, FileRecord, PartManifest, RunConfig, View, file_problem, file_record, read
+from embedkit.documents import (
+    FORMAT,
+    FileRecord,
+    PartManifest,
+    RunConfig,
+    View,
+    atomic_write_hashed,
+    read,
+    read_checked,
+)
 from embedkit.errors import EmbedkitError
 from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
-from embedkit.prepare.dropped_rows import count_reasons, drop_unanswered, gather_dropped, split_kept
+from embedkit.prepare.dropped_rows import count_reasons, drop_unanswered, gather_dropped, split_kept, write_dropped
 from embedkit.prepare.extract import count_column, empty_column, extract, view_text
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +92,18 @@ class PartRows:
     rows: npt.NDArray[np.int64]
 
 
+@dataclass(frozen=True)
+class Part:
+    """A durable part, with what the plan needs of it, taken from the bytes that its manifest's digests are of.
+
+    tokens: token counts of the kept rows, one column per view, int64 (rows, views). dropped: its dropped rows.
+    """
+
+    manifest: PartManifest
+    tokens: npt.NDArray[np.int64]
+    dropped: pl.DataFrame
+
+
 @dataclass
 class PartMaker:
     """Makes the parts of one run. It is sent to every worker process, which loads its tokenizers when needed.
@@ -105,8 +125,11 @@ class PartMaker:
         """The tokenizer whose ids are right by definition."""
         return load_reference(Path(self.config.locations.model))
 
-    def sound_manifest(self, part: int) -> PartManifest | None:
-        """The part's manifest if it is readable, made for this run, and the part's files match it."""
+    def sound_part(self, part: int) -> Part | None:
+        """The part if its manifest is readable, made for this run, and the part's files match it.
+
+        The rows' numbers are taken from the bytes that were compared.
+        """
         path = self.run.part_manifest(part)
         if not path.exists():
             return None
@@ -116,24 +139,37 @@ class PartMaker:
             log.warning("part %d is made again: %s", part, error)
             return None
         is_this_part = (manifest.part, manifest.index_sha256) == (part, self.index_sha256)
-        if not is_this_part or part_problems(self.run, manifest):
+        if not is_this_part:
             return None
-        return manifest
+        try:
+            data = read_checked(self.run.part_data(part), manifest.extracted)
+            lost = gather_dropped([])
+            if manifest.dropped_rows is not None:
+                lost = pl.read_parquet(
+                    bytes(read_checked(self.run.part_dropped(part), manifest.dropped_rows)), glob=False
+                )
+            tokens = token_counts(data, self.config.request.views)
+        except (EmbedkitError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            log.warning("part %d is made again: %s", part, error)
+            return None
+        return Part(manifest, tokens, lost)
 
-    def make(self, part_rows: PartRows, frames: Iterator[pl.DataFrame]) -> PartManifest:
-        """Write the files of a part and return its manifest, which the caller writes last.
+    def make(self, part_rows: PartRows, frames: Iterator[pl.DataFrame]) -> Part:
+        """Write the files of a part and return it; the caller writes its manifest last.
 
         frames: the part's rows in order, as `read_rows` gives them.
         """
         run, request = self.run, self.config.request
         part, start, rows = part_rows.part, part_rows.start, part_rows.rows
         schema = extracted_schema(request.views)
+        columns = [count_column(view) for view in request.views]
+        counts = [np.empty((0, len(columns)), np.int64)]
         dropped: list[pl.DataFrame] = []
-        kept = tokens = audited = 0
+        audited = 0
         sampled = set(rows[np.argsort(row_hash(part, rows), kind="stable")[:AUDITED_ROWS]].tolist())
         with (
-            atomic_write(run.part_data(part), temporary_folder=run.parts) as temporary,
-            pq.ParquetWriter(temporary, schema, **COMPRESSION) as writer,
+            atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,
+            pq.ParquetWriter(file, schema, **COMPRESSION) as writer,
         ):
             for chats in frames:
                 # Extract the texts; rows without an answer end here.
@@ -147,38 +183,36 @@ class PartMaker:
                 dropped += [drop_unanswered(no_assistant), bad]
                 if good.height:
                     writer.write_table(good.select(schema.names).to_arrow().cast(schema))
-                kept += good.height
-                tokens += sum(int(good[count_column(view)].sum()) for view in request.views)
+                counts.append(good.select(columns).cast(pl.Int64).to_numpy())
+        tokens = np.concatenate(counts)
         lost = gather_dropped(dropped)
         dropped_record = self._write_dropped(part, lost)
-        if kept + lost.height != len(rows):
+        if len(tokens) + lost.height != len(rows):
             raise EmbedkitError(
-                f"part {part}: {len(rows)} rows chosen, but {kept} kept and {lost.height} dropped; a data file "
+                f"part {part}: {len(rows)} rows chosen, but {len(tokens)} kept and {lost.height} dropped; a data file "
                 "changed while it was read"
             )
-        return PartManifest(
+        manifest = PartManifest(
             format=FORMAT,
             index_sha256=self.index_sha256,
             part=part,
             start=start,
             stop=start + len(rows),
-            kept=kept,
+            kept=len(tokens),
             dropped=count_reasons(lost),
-            tokens=tokens,
-            extracted=file_record(run.part_data(part)),
+            tokens=int(tokens.sum()),
+            extracted=file.record,
             dropped_rows=dropped_record,
             tokenizer=self.tokenizer.name,
             audited=audited,
         )
+        return Part(manifest, tokens, lost)
 
     def _write_dropped(self, part: int, lost: pl.DataFrame) -> FileRecord | None:
         """Write the part's dropped rows if there are any."""
         if not lost.height:
             return None
-        path = self.run.part_dropped(part)
-        with atomic_write(path) as temporary:
-            lost.write_parquet(temporary)
-        return file_record(path)
+        return write_dropped(self.run.part_dropped(part), lost)
 
     def _audit(self, view_texts: pl.DataFrame, sampled: set[int]) -> int:
         """Audit the token ids of the sampled rows in every view. Returns how many of the rows are sampled."""
@@ -190,12 +224,11 @@ class PartMaker:
         return chosen.height
 
 
-def part_problems(run: RunFolder, manifest: PartManifest) -> list[str]:
-    """Compare a part's files with its manifest, reading every byte. Returns what is wrong, empty if nothing is."""
-    files = [(run.part_data(manifest.part), manifest.extracted)]
-    if manifest.dropped_rows is not None:
-        files.append((run.part_dropped(manifest.part), manifest.dropped_rows))
-    return [problem for path, record in files if (problem := file_problem(path, record))]
+def token_counts(part_data: bytes | bytearray, views: Sequence[View]) -> npt.NDArray[np.int64]:
+    """Token counts of a part's rows, one column per view, int64 (rows, views)."""
+    columns = [count_column(view) for view in views]
+    table = pq.read_table(pa.py_buffer(part_data), columns=columns, use_threads=False)
+    return np.stack([table[column].to_numpy() for column in columns], axis=1).astype(np.int64)
 
 
 def _counts(view_texts: pl.DataFrame, views: Sequence[View], tokenizer: Tokenizer) -> list[pl.Series]:

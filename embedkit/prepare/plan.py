@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
-from embedkit.documents import EngineSettings, Plan, PlanShard, Request, RunConfig, digest, read
+from embedkit.documents import EngineSettings, NewerFormat, Plan, PlanShard, Request, RunConfig, digest, read
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
 from embedkit.run import RunFolder
@@ -25,12 +26,25 @@ EAGER_BELOW_SECONDS = 60.0
 But the engine takes 4 s longer to start with the kernels in the cache, and 13 to 30 s longer without."""
 
 
-def engine_settings(request: Request, shard_seconds: float = math.inf) -> EngineSettings:
-    """The engine's settings for the whole run. shard_seconds: predicted seconds of a shard.
+ROUNDING = 1e-9
+"""How far costs may differ on another CPU, relative to their size: np.log gives other last digits there."""
+STORED_ROUNDING = 1e-6
+"""How far a stored cost may differ from the computed one, relative to its size: it has seven digits."""
+
+
+def engine_settings(
+    request: Request, shard_seconds: float = math.inf, earlier: EngineSettings | None = None
+) -> EngineSettings:
+    """The engine's settings for the whole run.
+
+    shard_seconds: predicted seconds of a shard. earlier: of an earlier plan, which decide where rounding would.
 
     Each prompt must fit the token budget, because vLLM's chunked prefill is off: with it a prompt of exactly the
     model's limit hangs forever (vllm-project/vllm #29496).
     """
+    eager = request.device == "cpu" or shard_seconds < EAGER_BELOW_SECONDS
+    if earlier is not None and math.isclose(shard_seconds, EAGER_BELOW_SECONDS, rel_tol=ROUNDING):
+        eager = earlier.eager
     return EngineSettings(
         device=request.device,
         dtype=request.dtype,
@@ -38,12 +52,17 @@ def engine_settings(request: Request, shard_seconds: float = math.inf) -> Engine
         chunk_tokens=CHUNK_TOKENS[request.device],
         token_budget=max(TOKEN_BUDGET[request.device], request.max_length),
         max_sequences=MAX_SEQUENCES[request.device],
-        eager=request.device == "cpu" or shard_seconds < EAGER_BELOW_SECONDS,
+        eager=eager,
     )
 
 
 def cut_shards(
-    tokens: npt.NDArray[np.int64], cost: CostModel, shards: int | None, num_gpus: int, chunk_tokens: int
+    tokens: npt.NDArray[np.int64],
+    cost: CostModel,
+    shards: int | None,
+    num_gpus: int,
+    chunk_tokens: int,
+    earlier: Sequence[PlanShard] = (),
 ) -> tuple[PlanShard, ...]:
     """Cut the kept rows into contiguous shards of equal predicted cost, and each shard into chunks.
 
@@ -54,6 +73,7 @@ def cut_shards(
             but at most one per row.
         num_gpus: GPUs that embed at the same time.
         chunk_tokens: the most tokens of a chunk, except a chunk of one row.
+        earlier: the shards of an earlier plan, which decide where rounding would.
 
     Raises:
         EmbedkitError: more shards than rows.
@@ -62,13 +82,18 @@ def cut_shards(
     seconds = np.where(tokens > 0, cost.seconds(tokens), 0.0).sum(axis=1)
     # The number of shards.
     if shards is None:
-        shards = min(math.ceil(seconds.sum() / SHARD_SECONDS / num_gpus) * num_gpus, len(tokens))
+        exact = float(seconds.sum()) / SHARD_SECONDS / num_gpus
+        counts = [min(math.ceil(exact * by) * num_gpus, len(tokens)) for by in (1.0, 1 - ROUNDING, 1 + ROUNDING)]
+        shards = len(earlier) if len(earlier) in counts else counts[0]
     if shards > len(tokens):
         raise EmbedkitError(
             f"--shards {shards}, but only {len(tokens)} rows were kept; choose at most {len(tokens)} shards"
         )
     # The ids at which shards begin.
     borders = shard_borders(seconds, shards)
+    before = [shard.start for shard in earlier] + [shard.stop for shard in earlier[-1:]]
+    if _differ_by_rounding(borders, before):
+        borders = before
     # Sums over the first k rows, k = 0..n: differences of two give the sums of a shard or chunk.
     token_sums = np.concatenate([np.zeros(1, np.int64), tokens.sum(axis=1).cumsum()])
     cost_sums = np.concatenate([np.zeros(1), seconds.cumsum()])
@@ -83,6 +108,31 @@ def cut_shards(
         )
         for start, stop in pairwise(borders)
     )
+
+
+def _differ_by_rounding(borders: Sequence[int], others: Sequence[int]) -> bool:
+    """Whether two cuts of the same rows are equal, except that a row lies on the other side of a border."""
+    is_cut = len(borders) == len(others) and (borders[0], borders[-1]) == (others[0], others[-1])
+    return (
+        is_cut
+        and all(a < b for a, b in pairwise(others))
+        and all(abs(a - b) <= 1 for a, b in zip(borders, others, strict=True))
+    )
+
+
+def with_stored_costs(plan: Plan) -> Plan:
+    """The plan with costs of seven digits. So it is the same to the byte if it is made again on another CPU."""
+    shards = tuple(structs.replace(shard, cost_seconds=float(f"{shard.cost_seconds:.7g}")) for shard in plan.shards)
+    return structs.replace(plan, shards=shards)
+
+
+def is_same_plan(one: Plan, other: Plan) -> bool:
+    """Whether two plans are equal, except for the last digits of predicted costs, which differ with the CPU."""
+    pairs = list(zip(one.shards, other.shards, strict=False))
+    if any(not math.isclose(a.cost_seconds, b.cost_seconds, rel_tol=STORED_ROUNDING) for a, b in pairs):
+        return False
+    shards = tuple(structs.replace(a, cost_seconds=b.cost_seconds) for a, b in pairs)
+    return len(one.shards) == len(other.shards) and structs.replace(one, shards=shards) == other
 
 
 def shard_borders(seconds: npt.NDArray[np.float64], shards: int) -> list[int]:
@@ -168,7 +218,12 @@ def read_plan(run: RunFolder, config: RunConfig) -> Plan:
     """Read the run's plan. Raises EmbedkitError if it is missing, damaged or made for a different request."""
     if not run.plan.exists():
         raise EmbedkitError(f"{run.plan}: no plan yet, prepare has not finished: {run.resume_command}")
-    plan = read(run.plan, Plan)
+    try:
+        plan = read(run.plan, Plan)
+    except NewerFormat:
+        raise
+    except EmbedkitError as error:
+        raise EmbedkitError(f"{error}; to make it again: {run.prepare_command}") from None
     if plan.request_sha256 != digest(config.request):
         raise EmbedkitError(
             f"{run.plan}: made for a different request than {run.config}. Was one of them edited, or copied here? Put "

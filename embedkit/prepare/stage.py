@@ -1,29 +1,23 @@
 """The prepare stage: choose rows, make the parts, then number the kept rows and cut the plan."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
-import pyarrow.parquet as pq
 
 from embedkit.data import Dataset, identify, open_dataset, read_sources, require_fetched, row_bytes, sample_rows
 from embedkit.documents import (
     FORMAT,
     D,
     DataIndex,
-    FileRecord,
     NewerFormat,
-    PartManifest,
     Plan,
     PlanPart,
     Reason,
     RunConfig,
-    View,
+    ShardManifest,
     digest,
-    file_record,
     read,
     write,
 )
@@ -31,13 +25,12 @@ from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
-from embedkit.prepare.dropped_rows import gather_dropped
-from embedkit.prepare.extract import count_column
-from embedkit.prepare.parts import part_borders
-from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, read_plan
+from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
+from embedkit.prepare.parts import Part, part_borders
+from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write, available_cpus, remove_temporaries, run_lock
+from embedkit.storage import available_cpus, remove_temporaries, remove_trials, run_lock
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +57,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     require_same_model(config)
     for folder in (run.parts, run.extracted):
         folder.mkdir(parents=True, exist_ok=True)
-    with run_lock(run.prepare_lock, "preparing this run"):
+    with run_lock(run.prepare_lock, "preparing this run", run.path):
         return _prepare(run, config, workers or available_cpus())
 
 
@@ -76,25 +69,38 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
     # Make the parts that are missing.
     progress = LogProgress(log, "prepare", len(rows), "rows")
-    parts: list[PartManifest] = []
+    parts: list[Part] = []
     for part in make_parts(run, config, dataset, rows, index, workers):
         parts.append(part)
-        progress.add(part.stop - part.start)
-    parts.sort(key=lambda part: part.part)
+        progress.add(part.manifest.stop - part.manifest.start)
+    parts.sort(key=lambda part: part.manifest.part)
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
+    remove_trials(run.path, run.config.name)  # the run exists, so who still makes it is refused
     # Number the kept rows, cut the plan, and write it or compare it with the one on disk.
     cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
-    plan = make_plan(run, config, dataset.rows, len(rows), parts, cost)
-    if _readable(run.plan, Plan) is None:
+    earlier = None if _readable(run.plan, Plan) is None else read_plan(run, config)
+    plan = make_plan(run, config, dataset.rows, len(rows), parts, cost, earlier)
+    if earlier is None:
+        plan = plan_of_shards(run, plan)
         write(run.plan, plan)
-    elif read_plan(run, config) != plan:
+    elif is_same_plan(earlier, plan):
+        plan = earlier
+    else:
         raise EmbedkitError(
             f"{run.plan}: not the plan that this request and data give. If it was edited, remove it: a resume makes it "
             "again, and shards that fit it are kept. If another version of embedkit made it, continue with that version"
         )
     return plan
+
+
+def plan_of_shards(run: RunFolder, plan: Plan) -> Plan:
+    """The plan to write: with stored costs, or as earlier versions wrote it if a shard was embedded for that one."""
+    shards = range(len(plan.shards))
+    manifests = (_readable(run.shard_manifest(shard), ShardManifest) for shard in shards)
+    wanted = next((manifest.plan_sha256 for manifest in manifests if manifest is not None), None)
+    return plan if wanted == digest(plan) else with_stored_costs(plan)
 
 
 def _readable(path: Path, kind: type[D]) -> D | None:
@@ -153,7 +159,13 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
 
 
 def make_plan(
-    run: RunFolder, config: RunConfig, rows: int, rows_chosen: int, parts: list[PartManifest], cost: CostModel
+    run: RunFolder,
+    config: RunConfig,
+    rows: int,
+    rows_chosen: int,
+    parts: list[Part],
+    cost: CostModel,
+    earlier: Plan | None = None,
 ) -> Plan:
     """Number the kept rows and cut them into shards. Also writes `dropped_rows.parquet`.
 
@@ -162,21 +174,24 @@ def make_plan(
         config: the run's configuration.
         rows: number of rows of the data set.
         rows_chosen: number of requested rows.
-        parts: manifests of all parts, in order.
+        parts: all parts, in order.
         cost: predicts the cost of a row.
+        earlier: the run's plan if there is one. It decides where costs that are rounded otherwise would cut otherwise.
 
     Raises EmbedkitError if no row was kept.
     """
     request = config.request
-    dropped_rows = _write_dropped(run, parts)
-    dropped: dict[Reason, int] = {reason: sum(part.dropped[reason] for part in parts) for reason in parts[0].dropped}
-    rows_kept = sum(part.kept for part in parts)
+    manifests = [part.manifest for part in parts]
+    dropped_rows = write_dropped(run.dropped, gather_dropped([part.dropped for part in parts]))
+    dropped: dict[Reason, int] = {reason: sum(m.dropped[reason] for m in manifests) for reason in manifests[0].dropped}
+    rows_kept = sum(manifest.kept for manifest in manifests)
     if rows_kept == 0:
         raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
-    tokens = np.concatenate([_token_counts(run, part, request.views) for part in parts])
-    shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device])
+    tokens = np.concatenate([part.tokens for part in parts])
+    shards_before = earlier.shards if earlier else ()
+    shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device], shards_before)
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
-    first_ids = np.cumsum([0, *(part.kept for part in parts)])
+    first_ids = np.cumsum([0, *(manifest.kept for manifest in manifests)])
     return Plan(
         format=FORMAT,
         request_sha256=digest(request),
@@ -187,26 +202,10 @@ def make_plan(
         dropped_rows=dropped_rows,
         tokens=int(tokens.sum()),
         parts=tuple(
-            PlanPart(file=part.extracted, first_id=int(first_id), rows=part.kept)
-            for part, first_id in zip(parts, first_ids[:-1], strict=True)
+            PlanPart(file=manifest.extracted, first_id=int(first_id), rows=manifest.kept)
+            for manifest, first_id in zip(manifests, first_ids[:-1], strict=True)
         ),
         shards=shards,
         order="longest_first",
-        settings=engine_settings(request, seconds),
+        settings=engine_settings(request, seconds, earlier.settings if earlier else None),
     )
-
-
-def _write_dropped(run: RunFolder, parts: list[PartManifest]) -> FileRecord:
-    """Write `dropped_rows.parquet` from the parts' dropped rows."""
-    frames = [pl.read_parquet(run.part_dropped(part.part)) for part in parts if part.dropped_rows]
-    with atomic_write(run.dropped) as temporary:
-        gather_dropped(frames).write_parquet(temporary)
-    return file_record(run.dropped)
-
-
-def _token_counts(run: RunFolder, part: PartManifest, views: Sequence[View]) -> npt.NDArray[np.int64]:
-    """Token counts of a part's rows, one column per view, int64 (rows, views)."""
-    columns = [count_column(view) for view in views]
-    with pq.ParquetFile(run.part_data(part.part), pre_buffer=False) as parquet:
-        table = parquet.read(columns, use_threads=False)
-    return np.stack([table[column].to_numpy() for column in columns], axis=1).astype(np.int64)

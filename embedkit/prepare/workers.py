@@ -4,21 +4,26 @@ A worker that is killed loses the parts that it is making and nothing else.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import pairwise
 from multiprocessing import active_children, get_context
+from multiprocessing.sharedctypes import Synchronized
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from embedkit.data import Dataset, read_rows
-from embedkit.documents import DataIndex, PartManifest, RunConfig, digest, write
+from embedkit.documents import DataIndex, RunConfig, digest, write
 from embedkit.errors import EmbedkitError
-from embedkit.prepare.parts import PartMaker, PartRows
+from embedkit.prepare.parts import Part, PartMaker, PartRows
+from embedkit.prepare.worker_start import start_error, with_fewer
 from embedkit.run import RunFolder
 from embedkit.storage import exit_with_parent, ignore_interrupts, single_threads
+
+POLL_SECONDS = 2.0
+"""How often prepare looks whether it still has a worker."""
 
 
 def make_parts(
@@ -28,29 +33,34 @@ def make_parts(
     rows: npt.NDArray[np.int64],
     index: DataIndex,
     workers: int,
-) -> Iterator[PartManifest]:
-    """Make every part that is missing or damaged, in worker processes. Yields manifests as parts are done.
+) -> Iterator[Part]:
+    """Make every part that is missing or damaged, in worker processes. Yields parts as they are done.
 
-    Raises EmbedkitError if a part cannot be made or a worker dies; the parts that are done are kept.
+    Raises EmbedkitError if a part cannot be made, or if a worker does not start or dies; the parts that are done are
+    kept.
     """
     tasks = part_tasks(dataset, rows, index.part_borders, workers)
+    context = get_context("spawn")
+    wanted, started = min(workers, len(tasks)), context.Value("i", 0)
     with (
         single_threads(),
         ProcessPoolExecutor(
-            max_workers=min(workers, len(tasks)),
-            mp_context=get_context("spawn"),
+            max_workers=wanted,
+            mp_context=context,
             initializer=_start_worker,
-            initargs=(PartMaker(run, config, digest(index)), dataset),
+            initargs=(PartMaker(run, config, digest(index)), dataset, started),
         ) as pool,
     ):
-        futures = [pool.submit(_ensure_parts, task) for task in tasks]
         try:
-            for future in as_completed(futures):
-                yield from future.result()
+            futures = _submit(pool, run, tasks, wanted)
+            yield from _results(futures, run, wanted)
         except BrokenProcessPool:
+            if not started.value:
+                raise start_error(run, wanted, wanted) from None
+            not_started = f" or could not start ({wanted - started.value} did not)" if started.value < wanted else ""
             raise EmbedkitError(
-                f"a worker process died (out of memory? there were {workers}); the parts that are done are kept, to "
-                f"continue: {run.resume_command}"
+                f"a worker process of prepare was killed, perhaps for memory{not_started}; there were {workers}. The "
+                f"parts that are done are kept\n{with_fewer(run, workers)}"
             ) from None
         except BaseException:
             # Do not wait for parts in the making. A pool with live workers raises errors of its own at exit.
@@ -58,6 +68,35 @@ def make_parts(
                 worker.kill()
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _submit(
+    pool: ProcessPoolExecutor, run: RunFolder, tasks: list[list[PartRows]], wanted: int
+) -> list[Future[list[Part]]]:
+    """Give the pool its tasks, for which it starts processes. Raises EmbedkitError if it cannot start them."""
+    futures: list[Future[list[Part]]] = []
+    for task in tasks:
+        try:
+            futures.append(pool.submit(_ensure_parts, task))
+        except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
+            if isinstance(error, BrokenProcessPool):
+                raise
+            missing = max(wanted - len(futures), 1)
+            raise start_error(run, wanted, missing, error) from None
+    return futures
+
+
+def _results(futures: list[Future[list[Part]]], run: RunFolder, wanted: int) -> Iterator[Part]:
+    """Yield parts as tasks are done. Raises EmbedkitError if no worker is alive that could do the others."""
+    pending, alone = set(futures), 0
+    while pending:
+        done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
+        for future in done:
+            yield from future.result()
+        # The pool waits for ever if it can start no thread of its own. If workers only died, it says so by itself.
+        alone = 0 if done or active_children() else alone + 1
+        if alone > 2:
+            raise start_error(run, wanted, wanted)
 
 
 def part_tasks(
@@ -86,27 +125,38 @@ _worker: tuple[PartMaker, Dataset] | None = None
 """What this worker process needs for any part."""
 
 
-def _start_worker(maker: PartMaker, dataset: Dataset) -> None:
-    """Set up a worker process."""
+def _start_worker(maker: PartMaker, dataset: Dataset, started: "Synchronized[int]") -> None:
+    """Set up a worker process, and count it as started."""
     global _worker
     exit_with_parent()
     ignore_interrupts()
     _worker = maker, dataset
+    with started.get_lock():
+        started.value += 1
 
 
-def _ensure_parts(parts: list[PartRows]) -> list[PartManifest]:
-    """Return the parts' manifests. Makes those that are missing or damaged in one pass over their rows."""
+def _ensure_parts(parts: list[PartRows]) -> list[Part]:
+    """Return the parts. Makes those that are missing or damaged in one pass over their rows."""
+    try:
+        return _make_missing(parts)
+    except (Exception, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of polars cannot be sent to the main process
+        raise EmbedkitError(f"parts {parts[0].part} to {parts[-1].part}: a library failed: {error}") from None
+
+
+def _make_missing(parts: list[PartRows]) -> list[Part]:
     assert _worker is not None
     maker, dataset = _worker
-    manifests = {part.part: maker.sound_manifest(part.part) for part in parts}
-    missing = [part for part in parts if manifests[part.part] is None]
+    found = {part.part: maker.sound_part(part.part) for part in parts}
+    missing = [part for part in parts if found[part.part] is None]
     if missing:
         chats = RowStream(read_rows(dataset, np.concatenate([part.rows for part in missing])))
         for part in missing:
-            manifest = maker.make(part, chats.take(len(part.rows)))
-            write(maker.run.part_manifest(part.part), manifest)
-            manifests[part.part] = manifest
-    return [manifest for manifest in manifests.values() if manifest is not None]
+            made = maker.make(part, chats.take(len(part.rows)))
+            write(maker.run.part_manifest(part.part), made.manifest)
+            found[part.part] = made
+    return [part for part in found.values() if part is not None]
 
 
 class RowStream:

@@ -11,36 +11,17 @@ import os
 import secrets
 import stat
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
 
 from embedkit.errors import EmbedkitError
-from embedkit.storage.mounts import mount_of
+from embedkit.storage.named_errors import names_file
+from embedkit.storage.visibility import wait_for_files
 
 BLOCK_BYTES = 8 << 20
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk; an exceeded quota counts as one."""
-
-VISIBILITY_DELAY_SECONDS = 90.0
-"""NFS may take this long to show one host a file that another host wrote (acdirmax is 60 s by default)."""
-LOCAL_FILE_SYSTEMS = {
-    "apfs",
-    "bcachefs",
-    "btrfs",
-    "ext2",
-    "ext3",
-    "ext4",
-    "f2fs",
-    "hfs",
-    "overlay",
-    "ramfs",
-    "tmpfs",
-    "xfs",
-    "zfs",
-}
-"""File systems of a single host, which show new files at once."""
 
 
 def match_umask(folder: Path) -> None:
@@ -83,7 +64,8 @@ def fsync_folder(folder: Path) -> None:
     """Make the names in a folder durable. Ignores file systems that cannot fsync a folder (EINVAL)."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        with names_file(folder):
+            os.fsync(fd)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
@@ -95,7 +77,8 @@ def fsync_file(path: Path) -> None:
     """Make the bytes of a file durable, whoever wrote them."""
     fd = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(fd)
+        with names_file(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -103,8 +86,29 @@ def fsync_file(path: Path) -> None:
 def durable_rename(temporary: Path, path: Path) -> None:
     """Put a finished temporary file in place: fsync it, rename it, fsync the folder."""
     fsync_file(temporary)
-    temporary.replace(path)
+    rename_over(temporary, path)
     fsync_folder(path.parent)
+
+
+def rename_over(temporary: Path, path: Path) -> None:
+    """Rename a file, replacing what has the new name.
+
+    NFS may rename it and lose the answer: the client asks again and gets ENOENT, or fails with EIO. The file that has
+    the new name decides. The client may remember for a while that the new name did not exist, so it is waited for.
+    """
+    renamed = temporary.stat()
+    try:
+        temporary.replace(path)
+    except OSError:
+        if temporary.exists() or wait_for_files([path]) or not _is_file(path, renamed):
+            raise
+
+
+def _is_file(path: Path, found: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):
+        here = path.stat()
+        return (here.st_dev, here.st_ino) == (found.st_dev, found.st_ino)
+    return False
 
 
 @contextlib.contextmanager
@@ -117,7 +121,8 @@ def atomic_write(path: Path, temporary_folder: Path | None = None) -> Iterator[P
     folder = path.parent if temporary_folder is None else temporary_folder
     temporary = folder / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
-        yield temporary
+        with names_file(path):
+            yield temporary
         durable_rename(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -129,55 +134,10 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def write_once(path: Path, data: bytes) -> bool:
-    """Write a small complete file unless it exists. Returns whether this call wrote it.
-
-    Of several writers at once, on several hosts, exactly one succeeds: link(2) is atomic, also on NFS.
-    """
-    temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    try:
-        temporary.write_bytes(data)
-        fsync_file(temporary)
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
-    return True
-
-
 def remove_temporaries(folder: Path, names: str = "*") -> None:
     """Remove temporary files of killed writers from `folder`. `names` is a glob of the final names."""
     for path in sorted(folder.glob(f".{names}.tmp")):
         path.unlink(missing_ok=True)
-
-
-def wait_for_files(paths: Sequence[Path], seconds: float | None = None) -> list[Path]:
-    """Wait until the files exist, `seconds` at most. Returns those that are still missing.
-
-    By default waits for visibility_delay: on a network file system another host may have written them already.
-    """
-    missing = [path for path in paths if not path.exists()]
-    if not missing:
-        return []
-    deadline = time.monotonic() + (visibility_delay(missing[0]) if seconds is None else seconds)
-    while missing and time.monotonic() < deadline:
-        time.sleep(1.0)
-        for folder in sorted({path.parent for path in missing}):
-            with contextlib.suppress(OSError):
-                os.listdir(folder)  # listing a folder asks the server; looking up a name may not  # noqa: PTH208
-        missing = [path for path in missing if not path.exists()]
-    return missing
-
-
-def visibility_delay(path: Path) -> float:
-    """Seconds until this host is sure to see a file at `path` that another host wrote: 0 on a local file system.
-
-    Also 0 if the type of the file system is not known.
-    """
-    kind = mount_of(path).kind
-    return 0.0 if kind in LOCAL_FILE_SYSTEMS or not kind else VISIBILITY_DELAY_SECONDS
 
 
 def sha256_file(path: Path) -> str:

@@ -50,7 +50,7 @@ def parse_mounts(text: str) -> list[Mount]:
 def _mounts() -> list[Mount]:
     """All mounts of this process, in the order in which they were made; empty if they cannot be read."""
     try:
-        return parse_mounts(LINUX_MOUNTS.read_text(errors="surrogateescape"))
+        return parse_mounts(LINUX_MOUNTS.read_text(encoding="utf-8", errors="surrogateescape"))
     except FileNotFoundError:  # not Linux
         return [Mount(each.device, each.mountpoint, each.fstype) for each in psutil.disk_partitions(all=True)]
     except OSError:

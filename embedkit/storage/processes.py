@@ -5,7 +5,9 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,17 +51,80 @@ def kill_descendants() -> None:
 
 
 def process_start(pid: int) -> str:
-    """When a process started, as a text to compare; "" if there is none. With the pid it identifies a process.
+    """When a process started, as a text to compare; "" if it is not known. With the pid it identifies a process.
 
     The text is the boot id and the clock ticks since boot (proc(5), field 22 of /proc/PID/stat). psutil gives a time
     of day instead, which changes when the clock is set.
     """
     try:
-        if not Path("/proc/self/stat").exists():  # not Linux
+        if sys.platform != "linux":
             return str(psutil.Process(pid).create_time())
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
-    except (OSError, psutil.NoSuchProcess):
+        return f"{boot_id()} {_stat(pid)[19]}"
+    except (OSError, IndexError, psutil.Error):
+        return ""
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc/PID/stat has after the name of the process, from its state on; [] if it is not known.
+
+    /proc may be that of a different PID namespace, as in `unshare --pid` alone; /proc/self is right all the same.
+    """
+    with contextlib.suppress(OSError):
+        if pid != os.getpid() and Path("/proc/self").readlink().name != str(os.getpid()):
+            return []
+        name = "self" if pid == os.getpid() else str(pid)
+        return Path(f"/proc/{name}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return []
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process has ended and waits for its parent. Its first thread may have ended before the others."""
+    stat = _stat(pid)
+    return len(stat) > 17 and stat[0] in "ZX" and int(stat[17]) <= 1
+
+
+def has_ended(pid: int, started: str) -> bool | None:
+    """Whether the process with this pid and start has ended; None if it cannot be known.
+
+    Only for a process of this boot and of this PID namespace. kill(2) answers about processes of all users, also where
+    /proc hides them (hidepid). A pid that exists may be that of a later process, or of an ended one whose parent has
+    not asked for it yet, and only /proc shows that.
+    """
+    if pid <= 0:
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # it exists and belongs to a different user
+    if _is_zombie(pid):
+        return True
+    now = process_start(pid)
+    return now != started if now and started else None
+
+
+def boot_id() -> str:
+    """The id of this boot of this machine; "" if it is not known. Without one (macOS): the id of its network card."""
+    if sys.platform != "linux":
+        return f"{uuid.getnode():x}"
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+    return ""
+
+
+def process_namespaces() -> str:
+    """The namespaces in which ids and start times of processes are comparable; "" if they are not known.
+
+    Their numbers are unique among the namespaces that exist during one boot.
+    """
+    if sys.platform != "linux":
+        return "none"
+    try:
+        pids = Path("/proc/self/ns/pid").stat().st_ino
+        times = Path("/proc/self/ns/time")  # from Linux 5.6 on
+        return f"pid:[{pids}]" + (f" time:[{times.stat().st_ino}]" if times.exists() else "")
+    except OSError:
         return ""
 
 
@@ -73,7 +138,7 @@ def pid_namespace() -> str:
 
 
 def process_host() -> str:
-    """Where the ids of processes are comparable: this host, or a container on it."""
+    """This host, or the container on it, for messages. Two hosts may have one name, so it proves nothing."""
     return f"{socket.gethostname()} {pid_namespace()}".strip()
 
 

@@ -1,7 +1,5 @@
 """The command `embed`: embed shards in this process."""
 
-import shlex
-
 import click
 
 from embedkit.documents import RunConfig, read
@@ -9,7 +7,8 @@ from embedkit.embed import embed_shards
 from embedkit.errors import UsageError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder, program
-from embedkit.storage import match_umask
+from embedkit.storage import match_umask, wait_for_files
+from embedkit.terminal import command_line
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.options import allow_mixed_option, run_argument
 from jobs.local import watching
@@ -25,6 +24,7 @@ def embed(folder: RunFolder, shards: tuple[int, ...], allow_mixed: bool) -> None
 
     Shards are embedded one after another with one engine.
     """
+    wait_for_files([folder.plan])
     plan = read_plan(folder, read(folder.config, RunConfig))
     for shard in shards:
         if shard >= len(plan.shards):
@@ -32,4 +32,4 @@ def embed(folder: RunFolder, shards: tuple[int, ...], allow_mixed: bool) -> None
     match_umask(folder.path)
     with watching(folder, new_console()), with_resume_hint(folder):
         embed_shards(folder, list(shards) or list(range(len(plan.shards))), allow_mixed)
-    print_lines(f"Next, once all shards are done: {shlex.join([program(), 'merge', str(folder.path)])}")
+    print_lines(f"Next, once all shards are done: {command_line([program(), 'merge', str(folder.path)])}")

@@ -1,7 +1,6 @@
 """The command `fetch`: get data set and model from the Hub and create the run, without starting it."""
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 
 import click
@@ -9,6 +8,7 @@ import click
 from embedkit.documents import RunConfig
 from embedkit.engines import engine_facts
 from embedkit.run import RunFolder, program
+from embedkit.terminal import quote
 from embedkit.versions import environment
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
@@ -46,8 +46,7 @@ def _print_fetched(run: RunFolder, config: RunConfig) -> None:
 
 
 def _submit_command(run: RunFolder) -> str:
-    where = ["--resume", "--run-name", run.name, "--output-dir", str(run.path.parent)]
-    return f"{shlex.join([program(), 'submit', *where])} --profile NAME"
+    return f"{quote(program())} submit --resume {run.where} --profile NAME"
 
 
 def _amount(sizes: Sequence[int]) -> str:

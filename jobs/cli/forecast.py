@@ -84,7 +84,7 @@ def print_forecast(
     print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
     if warning:
         print_lines(f"WARNING  {warning}")
-    console.print(_table(jobs, profile, parallel), highlight=False, markup=False)
+    console.print(_table(jobs, profile, parallel), highlight=False)
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     schedule = _schedule(estimate, shards, parallel, speed, begun) if estimate.seconds else None

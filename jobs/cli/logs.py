@@ -65,7 +65,7 @@ def logs(folder: RunFolder, options: LogOptions) -> None:
         return selected(folder, options.names, options.stages)
 
     if not paths() and not options.follow:
-        raise EmbedkitError(f"{folder.logs}: no such log yet; `embedkit status {folder.name}` shows what there is")
+        raise EmbedkitError(f"{folder.logs}: no such log yet; `{folder.command('status')}` shows what there is")
     is_over = _nothing_alive(collector) if options.follow else lambda: True
     _print_logs(follow(paths, options.lines, is_over), prefixed=options.follow)
 

@@ -1,5 +1,6 @@
 """The command line: the group of all commands, the messages of its errors, and its entry point."""
 
+import io
 import logging
 import os
 import shutil
@@ -13,7 +14,7 @@ from embedkit.errors import EmbedkitError, Interrupted
 from embedkit.job import enter_job
 from jobs.cli.lazy_group import LazyCommand, LazyGroup
 from jobs.os_errors import describe_os_error
-from jobs.output import print_error
+from jobs.output import escape_unprintable, log_to_stderr, print_error, print_note, print_traceback
 from jobs.slurm_environment import job_of_this_process
 
 SECTIONS = {
@@ -51,7 +52,8 @@ SECTIONS = {
 def cli() -> None:
     """One checked embedding for every row of a chat data set.
 
-    RUN is the name of a run or the path of its folder.
+    RUN is the name of a run or the path of its folder. A name that is a run both
+    here and in --output-dir is refused: type one of the paths.
 
     \b
     Exit codes:
@@ -65,13 +67,18 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    _restart_in_utf8()
+    escape_unprintable()
+    sys.excepthook = print_traceback
+    log_to_stderr(logging.WARNING, "%(levelname)s %(message)s")
     os.environ["EMBEDKIT_PROGRAM"] = _program()
     enter_job(job_of_this_process())
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        print_note(shown.getvalue().rstrip("\n"))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         print_error("interrupted")
@@ -85,6 +92,16 @@ def main() -> None:
             raise
         print_error(described)
         sys.exit(1)
+
+
+def _restart_in_utf8() -> None:
+    """Start this command again in Python's UTF-8 mode if the locale cannot name every file, as ISO-8859-1 cannot.
+
+    The folders of sources are named in UTF-8 whoever merges. Jobs inherit the variable.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606
 
 
 def _program() -> str:

@@ -9,6 +9,7 @@ from jobs.cli.errors import with_resume_hint
 from jobs.cli.options import allow_mixed_option, run_argument
 from jobs.cli.summary import print_summary
 from jobs.output import new_console
+from jobs.records import record_times
 
 
 @click.command()
@@ -21,4 +22,6 @@ def merge(folder: RunFolder, allow_mixed: bool) -> None:
     """
     match_umask(folder.path)
     with with_resume_hint(folder):
-        print_summary(folder, merge_run(folder, allow_mixed), new_console())
+        with record_times(folder, "merge", folder.success):
+            success = merge_run(folder, allow_mixed)
+        print_summary(folder, success, new_console())

@@ -3,8 +3,6 @@
 import dataclasses
 import logging
 import os
-import secrets
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +10,16 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.data import require_fetched
+from embedkit.data import SCHEME, hub_id, require_fetched
 from embedkit.documents import RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
-from embedkit.run import RunFolder, find_run
+from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
-from jobs.submit import SiteLimits, refuse_if_active
+from jobs.os_errors import describe_os_error
+from jobs.submit import SiteLimits, check_path, delete_run
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
@@ -45,11 +44,14 @@ def open_run(
 
     Raises:
         UsageError: options contradict each other, or the run exists already, or it was made with different settings.
+        EmbedkitError: the run was made, but its folder could not be written to disk.
     """
     logging.getLogger("embedkit.data.hub").setLevel(logging.INFO)  # reports what it fetches
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     _refuse_contradictions(options)
     folder = locate_run(options)
+    if mode in ("submit", "plan"):
+        check_path(folder)
     existing = read(folder.config, RunConfig) if options.resume and folder.config.exists() else None
     if existing is not None:
         return folder, _resume(folder, existing, options, mode, limits, check)
@@ -62,8 +64,13 @@ def open_run(
     if check is not None:
         check(config)
     if options.overwrite and folder.config.exists():
-        _delete(folder)
-    create_run(folder, config)
+        delete_run(folder)
+    try:
+        create_run(folder, config)
+    except OSError as error:
+        if not folder.config.exists():
+            raise
+        raise EmbedkitError(f"{describe_os_error(error, folder.path)}\nto continue: {folder.resume_command}") from error
     return folder, config
 
 
@@ -78,8 +85,10 @@ def _refuse_contradictions(options: RequestOptions) -> None:
 def locate_run(options: RequestOptions) -> RunFolder:
     """Find the run to resume by name or path, or name the folder of a new one."""
     if options.resume and options.run_name and not options.dataset:
-        return find_run(options.run_name, options.output_dir)
-    return RunFolder((options.output_dir / _run_name(options)).resolve())
+        return find_run(options.run_name, options.output_dir, "output_dir" in options.typed)
+    run = RunFolder((options.output_dir / _run_name(options)).resolve())
+    require_utf8("--output-dir", run.path)
+    return run
 
 
 def _run_name(options: RequestOptions) -> str:
@@ -92,7 +101,8 @@ def _run_name(options: RequestOptions) -> str:
         if set(options.views) != {"combined"}:
             sample = "-".join([*sorted(set(options.views)), sample])
         seed = "" if options.random_seed is None else f"-seed{options.random_seed}"
-        named = [part for part in Path(options.dataset[0]).parts if not set(part) & set("*?[")]
+        first = Path(options.dataset[0])
+        named = [part for part in first.parts if first.exists() or not set(part) & set("*?[")]
         last = named[-1] if named else "data"
         name = f"{last.removesuffix('.parquet').removesuffix('.jsonl')}-{Path(options.model).name}-{sample}{seed}"
     if name in ("", ".", "..") or os.sep in name or not name.isprintable():
@@ -145,12 +155,6 @@ def _new_request(options: RequestOptions) -> Options:
     )
 
 
-def _delete(folder: RunFolder) -> None:
-    """Delete a run. It is renamed first, so that a half-deleted run does not block the name."""
-    refuse_if_active(folder)
-    shutil.rmtree(folder.path.rename(folder.path.with_name(f".deleting-{folder.name}-{secrets.token_hex(4)}")))
-
-
 def _resume(
     folder: RunFolder,
     existing: RunConfig,
@@ -175,7 +179,10 @@ def _resume(
     if decides and mode != "plan":
         _record_decided(folder, existing, config)
     elif recorded != existing:
-        write(folder.config, recorded)
+        try:
+            write(folder.config, recorded)
+        except FileNotFoundError:  # prepare removed our temporary file as that of a killed command
+            raise EmbedkitError(f"{folder.path}: another command prepares it just now; type this one again") from None
     return config
 
 
@@ -192,13 +199,15 @@ def _record_decided(folder: RunFolder, existing: RunConfig, config: RunConfig) -
 def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMode) -> Options:
     """Take the settings of the existing run, except for those that were typed."""
     request, where = existing.request, existing.locations
-    dataset, model = where.data, where.model
+    dataset: tuple[str | Path, ...] = tuple(map(Path, where.data))  # files, none of them a pattern
+    model = where.model
     if mode == "fetch":
-        dataset = (where.data_repo,) if where.data_repo else dataset
-        model = where.model_repo or model
+        dataset = (f"{SCHEME}{where.data_repo}",) if where.data_repo else dataset
+        model = f"{SCHEME}{where.model_repo}" if where.model_repo else model
     # The run keeps its commit, although a branch may have moved on. Files on this machine have no revision.
-    same_dataset = bool(where.data_repo) and (options.dataset or dataset) == (where.data_repo,)
-    same_model = bool(where.model_repo) and (options.model or model) == where.model_repo
+    repos = [None if isinstance(name, Path) else hub_id(name, "dataset") for name in options.dataset or dataset]
+    same_dataset = where.data_repo is not None and repos == [where.data_repo]
+    same_model = where.model_repo is not None and hub_id(options.model or model, "model") == where.model_repo
     settings = Options(
         dataset=dataset,
         model=model,

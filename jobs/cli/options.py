@@ -46,7 +46,7 @@ def run_argument(command: Callable[..., R]) -> Callable[..., R]:
     @output_dir_option
     @functools.wraps(command)
     def call(run_name_or_path: str, output_dir: Path, **values: Any) -> R:
-        return command(find_run(run_name_or_path, output_dir), **values)
+        return command(find_run(run_name_or_path, output_dir, _is_typed("output_dir")), **values)
 
     return call
 

@@ -1,16 +1,16 @@
 """The command `prepare`: create a run and prepare it."""
 
-import shlex
-
 import click
 
 from embedkit.prepare import prepare as prepare_run
 from embedkit.run import program
+from embedkit.terminal import command_line
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.local import watching
 from jobs.output import new_console, print_lines
+from jobs.records import record_times
 
 
 @click.command()
@@ -22,9 +22,10 @@ def prepare(request: RequestOptions, workers: int | None) -> None:
     Prepare extracts the texts, counts tokens, drops rows that cannot be embedded and plans the shards.
     """
     folder, _ = open_run(request)
-    with watching(folder, new_console()), with_resume_hint(folder):
+    times = record_times(folder, "prepare", folder.plan)
+    with watching(folder, new_console()), with_resume_hint(folder), times:
         plan = prepare_run(folder, workers)
     print_lines(
         f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "
-        f"Next: {shlex.join([program(), 'embed', str(folder.path)])}"
+        f"Next: {command_line([program(), 'embed', str(folder.path)])}"
     )

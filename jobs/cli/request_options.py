@@ -48,13 +48,15 @@ class RequestOptions:
 
 REQUEST_OPTIONS = [
     click.option("--dataset", multiple=True,
-                 help="Hub id of a data set, or Parquet or JSONL files (path or glob; repeatable)."),
+                 help="Data set of the Hub (owner/name or hf://owner/name), or Parquet or JSONL files (file, folder "
+                 "or glob; repeatable)."),
     click.option("--config", help="Configuration of a Hub data set.  [default: its only or default one]"),
     click.option("--split", help="Split of a Hub data set; `all` for every split.  [default: train, or the only one]"),
     click.option("--revision", help="Commit, tag or branch of a Hub data set. The run records the commit."),
     click.option("--messages-column", default="messages", show_default=True, help="Column with the chats."),
     click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
-    click.option("--model", help="Hub id or folder of the model. The hash engine needs only its tokenizer."),
+    click.option("--model", help="Folder of the model, or model of the Hub (owner/name or hf://owner/name). The hash "
+                 "engine needs only its tokenizer."),
     click.option("--model-revision", help="Commit, tag or branch of a Hub model. The run records the commit."),
     click.option("--engine", type=click.Choice(ENGINES),
                  help="transformers: the same vectors without vLLM, but slower. hash: for trials; its vectors have no "

@@ -81,5 +81,5 @@ def _refuse_repeat_failures(folder: RunFolder, done: SubmissionResult, shards: t
             "these shards failed the same way three times without a new chunk, so rerun leaves them out:\n"
             + "\n".join(lines)
             + f"\nlook at logs/{log_name('embed', left[0])}.log; "
-            f"to try again: embedkit rerun {folder.path} --shard {left[0]}"
+            f"to try again: {folder.command('rerun')} --shard {left[0]}"
         )

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
@@ -12,6 +11,7 @@ import click
 from embedkit.documents import RunConfig
 from embedkit.engines import engine_facts
 from embedkit.run import RunFolder, program
+from embedkit.terminal import quote
 from embedkit.versions import environment
 from jobs.cli.clusters import use_cluster_of
 from jobs.cli.options import with_options
@@ -129,7 +129,7 @@ def _print_jobs(run: RunFolder, done: SubmissionResult) -> None:
     if not done.plan.submit:
         print_lines("merged: nothing to do" if done.state.merged else "nothing to submit")
     elif done.submitted:
-        print_lines(f"Next: {shlex.join([program(), 'status', run.name, '--output-dir', str(run.path.parent)])}")
+        print_lines(f"Next: {quote(program())} status {run.argument} --output-dir {quote(str(run.path.parent))}")
 
 
 def _described(job: ChainJob) -> str:

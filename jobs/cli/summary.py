@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from embedkit.documents import VIEWS, RunConfig, ShardManifest, Success, read
+from embedkit.documents import VIEWS, RunConfig, Success, read
+from embedkit.embed import ShardStates
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.output import print_lines
@@ -12,7 +13,7 @@ from jobs.output import print_lines
 def print_summary(run: RunFolder, success: Success, console: Console) -> None:
     """Print rows read, kept and dropped, tokens, speed and files of a merged run."""
     plan = read_plan(run, read(run.config, RunConfig))
-    manifests = [read(run.shard_manifest(shard), ShardManifest) for shard in range(len(plan.shards))]
+    manifests = ShardStates(run, plan, rejected={}).read_all("manifest")[0]
     unit = "GPU" if plan.settings.device == "cuda" else "worker"
     seconds = sum(chunk.seconds for manifest in manifests for chunk in manifest.chunks)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in plan.dropped.items() if count)

@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from embedkit.check.status import Status, StatusReader
+from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LINE_SECONDS
 from embedkit.run import RunFolder
 from jobs.slurm import QUERY_INTERVAL_SECONDS
@@ -45,7 +46,8 @@ class Display:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.update()
+        with suppress(EmbedkitError, OSError):  # what the work could not read, either
+            self.update()
         self._progress.stop()
 
     def update(self) -> Status:
@@ -105,7 +107,8 @@ def watching(run: RunFolder, console: Console) -> Iterator[None]:
 
         def watch() -> None:
             while not stop.wait(TICK_SECONDS):
-                display.update()
+                with suppress(EmbedkitError, OSError):  # the work meets the same error, and reports it
+                    display.update()
 
         thread = threading.Thread(target=watch, name="progress", daemon=True)
         thread.start()

@@ -22,7 +22,8 @@ import submitit
 
 from embedkit.job import enter_job
 from embedkit.run import RunFolder
-from embedkit.storage import available_cpus, exit_with_process, ignore_interrupts, new_private_folder
+from embedkit.storage import available_cpus, exit_with_process, ignore_interrupts
+from jobs.local.pickles import job_folders, new_job_folder
 from jobs.slurm_environment import job_of_this_process
 from jobs.tasks import exit_code_of, log_to_file
 
@@ -82,7 +83,7 @@ class LocalQueue:
     def __init__(self, run: RunFolder, slots: Sequence[Slot], pickles: Path | None = None) -> None:
         """`pickles`: folder for submitit's files; by default one in the run's logs."""
         self._run = run
-        self._pickles = pickles if pickles is not None else _submitit_folder(run)
+        self._pickles = pickles if pickles is not None else job_folders(run)
         self._free = list(slots)
         self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
         self._log_begins: dict[str, int] = {}
@@ -108,8 +109,7 @@ class LocalQueue:
         """
         waiting = list(jobs)
         failures: dict[str, str] = {}
-        # A new folder each time: submitit names files by process id, and those repeat.
-        pickles = new_private_folder(self._pickles)
+        pickles = new_job_folder(self._pickles)
         self._executor = submitit.LocalExecutor(pickles)
         self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
         try:
@@ -229,15 +229,6 @@ def _kill_tree(pid: int) -> None:
 def _succeeded(job: submitit.Job[None]) -> bool:
     """Whether a job that ended has a result. The file is checked first: submitit waits 15 s for a missing one."""
     return job.paths.result_pickle.exists() and job.exception() is None
-
-
-def remove_job_files(run: RunFolder) -> None:
-    """Remove files of submitit that killed queues left. Call it when no job of the run is left."""
-    shutil.rmtree(_submitit_folder(run), ignore_errors=True)
-
-
-def _submitit_folder(run: RunFolder) -> Path:
-    return run.logs / "submitit"
 
 
 def _remove_files_of(job: submitit.Job[None]) -> None:

@@ -8,8 +8,9 @@ from embedkit.documents import RunConfig, read
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
+from jobs.local.pickles import remove_job_files
 from jobs.local.progress import Display
-from jobs.local.queue import Job, LocalQueue, Slot, remove_job_files, whole_machine
+from jobs.local.queue import Job, LocalQueue, Slot, whole_machine
 from jobs.records import log_name
 from jobs.tasks import embed_task, merge_task, prepare_task
 

@@ -11,7 +11,7 @@ from embedkit.check.status import Status, StatusReader
 from embedkit.documents import Preflight, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import holder_of, process_host
+from embedkit.storage import holder_of
 from jobs.monitor.logs import embedkit_error, error_line, local_process, newest_attempt
 from jobs.monitor.observations import RunObservations, names_of
 from jobs.monitor.overview import make_overview
@@ -199,8 +199,8 @@ class StatusCollector:
         queue_holder = holder_of(self._run.run_lock)
         if queue_holder is None:
             return frozenset(here)
-        if queue_holder.host != process_host():
-            # Processes of a different machine cannot be checked, so every shard that has begun counts as running.
+        if not queue_holder.is_here:
+            # Its processes cannot be checked from here, so every shard that has begun counts as running.
             here |= {log_name("embed", shard.shard) for shard in status.shards if shard.state == "started"}
             return frozenset(here)
         for shard in status.shards:

@@ -1,16 +1,16 @@
 """An overview as one screen: the stages, the shards that need a person, then running shards as far as there is room."""
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from embedkit.run import RunFolder, program
+from embedkit.terminal import quote, visible
+from jobs.console import VisibleText
 from jobs.monitor.attention import TaskGroup, group_lines, groups, job_arguments, short_list
 from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
@@ -88,19 +88,20 @@ def _group(overview: Overview, run: RunFolder, shown: Sequence[ShardView], layou
 def _notes(notes: Sequence[str], layout: Layout) -> list[RenderableType]:
     if not layout.brief:
         return _lines([f"note: {note}" for note in notes], layout)
-    return [Text(f"notes: {'; '.join(notes)}", no_wrap=True, overflow="ellipsis")] if notes else []
+    return [VisibleText(f"notes: {'; '.join(notes)}", no_wrap=True, overflow="ellipsis")] if notes else []
 
 
 COMMAND = re.compile(
     r"(?:scontrol (?:release|requeue)|scancel|\S*embedkit (?:rerun|run|logs|cancel|report))"
-    r"(?: +(?:'[^']*'|\"[^\"]*\"|[^;(, '\"])+)+"
+    r"(?: +(?:\$'(?:[^'\\]|\\.)*'|'[^']*'|\"[^\"]*\"|[^;(, '\"])+)+"
 )
 """Commands to copy from the screen: a line break inside would cut them in two. What is in quotes is part of them."""
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def _lines(texts: Sequence[str], layout: Layout) -> list[RenderableType]:
-    return [Text(fold(text, layout.width) if layout.width else text) for text in texts]
+    shown = map(visible, texts)  # before they are folded, since escapes are longer
+    return [VisibleText(fold(text, layout.width) if layout.width else text) for text in shown]
 
 
 def fold(text: str, width: int) -> str:
@@ -156,8 +157,8 @@ def _stages(overview: Overview, layout: Layout) -> Table:
 
     def add(name: str, counts: str, details: str, is_cut: bool = False) -> None:
         cells = [counts, details] if own_column else [", ".join(text for text in (counts, details) if text)]
-        end = Text(cells[-1], no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold")
-        table.add_row(name, *map(Text, cells[:-1]), end)
+        end = VisibleText(cells[-1], no_wrap=is_cut, overflow="ellipsis" if is_cut else "fold")
+        table.add_row(name, *map(VisibleText, cells[:-1]), end)
 
     add("run", "", f"{overview.run} ({overview.engine_line})")
     for stage in stages:
@@ -226,7 +227,7 @@ def _has_failed(task: ShardView | StageView) -> bool:
 
 def advice(overview: Overview, run: RunFolder, needing: Sequence[TaskGroup] = (), brief: bool = False) -> list[str]:
     """Which commands to type next, if any; if `brief`, one line each as far as possible."""
-    where = shlex.quote(str(run.path))
+    where = quote(str(run.path))
     lines = []
     hung = [
         shard for shard in overview.shards if shard.alert == "hung" and shard.job and overview.accounting is not None

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
 from embedkit.run import RunFolder
+from jobs.console import VisibleText
 from jobs.monitor.schema import ShardView
 from jobs.units import duration, number
 
@@ -80,17 +80,17 @@ def shard_table(shards: Sequence[ShardView], run: RunFolder, median_speed: float
     for shard in shards:
         label = label_of(shard)
         cells = {
-            "shard": Text(str(shard.shard)),
-            "state": Text(label, STYLES.get(label, "")),
-            "%": Text(f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}"),
-            "tokens/s": Text(f"{shard.tokens_per_second:,.0f}" if shard.tokens_per_second else "-"),
-            "left": Text(duration(shard.seconds_left)),
-            "GPU h": Text(number(shard.gpu_hours, 2)),
-            "node": Text(shard.node or "-"),
-            "job": Text(shard.job or "-"),
+            "shard": VisibleText(str(shard.shard)),
+            "state": VisibleText(label, STYLES.get(label, "")),
+            "%": VisibleText(f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}"),
+            "tokens/s": VisibleText(f"{shard.tokens_per_second:,.0f}" if shard.tokens_per_second else "-"),
+            "left": VisibleText(duration(shard.seconds_left)),
+            "GPU h": VisibleText(number(shard.gpu_hours, 2)),
+            "node": VisibleText(shard.node or "-"),
+            "job": VisibleText(shard.job or "-"),
         }
         details = "; ".join(_shard_details(shard, run, median_speed, layout))
-        end = Text(details, no_wrap=layout.one_line, overflow="ellipsis" if layout.one_line else "fold")
+        end = VisibleText(details, no_wrap=layout.one_line, overflow="ellipsis" if layout.one_line else "fold")
         table.add_row(*(cells[name] for name in names), end)
     return table
 

@@ -18,12 +18,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from embedkit.storage import pid_namespace, private_folder, process_start
+from embedkit.storage import boot_id, is_local, private_folder, process_namespaces, process_start
 
 log = logging.getLogger("embedkit")
 
 PROCESS = re.compile(r"(.+)\+(\d+)\+[0-9a-f]{12}")
-"""The name of a process: host, pid, and a hash of when and in which container it started."""
+"""The name of a process: host, pid, a hash of the boot and the namespaces in which that pid means it, and one of its
+start."""
 NODE_HOST = "EMBEDKIT_HOST"
 """The variable with the node's host name, set in jobs with a launcher: a container may have a host name of its own."""
 NEW_SECONDS = 60.0
@@ -40,8 +41,11 @@ def process_name(pid: int) -> str:
 
     In a container most tasks have the process id 1, and two of them may start at once: the name tells containers apart.
     """
-    started = hashlib.sha256(f"{process_start(pid)}{pid_namespace()}".encode()).hexdigest()[:12]
-    return f"{_host()}+{pid}+{started}"
+    place, start = (
+        hashlib.sha256(text.encode()).hexdigest()[:6]
+        for text in (f"{boot_id()} {process_namespaces()}", process_start(pid))
+    )
+    return f"{_host()}+{pid}+{place}{start}"
 
 
 def has_users(folder: Path) -> bool:
@@ -123,6 +127,7 @@ def _claim(folder: Path) -> Path | None:
     try:
         if os.fstat(fd).st_uid != os.getuid():
             return None
+        has_locks = True
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # its task is alive, or a task is starting or ending in it
@@ -130,7 +135,11 @@ def _claim(folder: Path) -> Path | None:
         except OSError:
             if kind["owner"] is None:
                 return None  # no locks here: a task may be starting in it
-        abandoned = _is_unused(folder, fd) if kind["owner"] is None else not _is_alive(kind["owner"])
+            has_locks = False
+        if kind["owner"] is None:
+            abandoned = _is_unused(folder, fd)
+        else:
+            abandoned = not _is_alive(kind["owner"], has_locks and is_local(folder))
         abandoned = abandoned and (kind["kind"] != "new-" or _is_old(fd))
         return set_aside(folder) if abandoned and _is_at(folder, fd) else None
     finally:
@@ -152,7 +161,7 @@ def _is_used(path: Path, name: str) -> bool:
     """Whether a path belongs to a living process: by its name, or because a process holds its lock."""
     if PROCESS.fullmatch(name) is None:
         return False
-    if _is_alive(name):
+    if _is_alive(name, is_on_this_host=True):
         return True
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
@@ -163,16 +172,35 @@ def _is_used(path: Path, name: str) -> bool:
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return _is_alive(name, is_on_this_host=False)
     finally:
         os.close(fd)
-    return False
+    return _is_alive(name, is_local(path))
 
 
-def _is_alive(name: str) -> bool:
-    """Whether a name is that of a live process, or of a process on a different host. Other names count as dead."""
+def _is_alive(name: str, is_on_this_host: bool) -> bool:
+    """Whether a name may be that of a live process. Other names count as dead.
+
+    Args:
+        name: the name.
+        is_on_this_host: the lock of its file or folder is free, and no different host, and no earlier boot, can hold
+            it. Otherwise only a pid of this boot and of these namespaces shows an end: hosts may share a name.
+    """
     found = PROCESS.fullmatch(name)
-    return found is not None and (found[1] != _host() or process_name(int(found[2])) == name)
+    if found is None:
+        return False
+    pid, here = int(found[2]), process_name(int(found[2]))
+    if found[1] != _host() or here == name:
+        return True
+    if here[-12:-6] != name[-12:-6]:
+        return not is_on_this_host
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return not process_start(pid)  # it cannot be read; a start that can be read is that of a later process
 
 
 def _host() -> str:

@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write
+from embedkit.storage import atomic_write, atomic_write_bytes
 from jobs.node.node_folders import (
     folder_prefix,
     has_users,
@@ -125,47 +126,83 @@ def _compiled_folder(run: RunFolder, shared: Path) -> Iterator[Path]:
 
 def pack_compiled(run: RunFolder, compiled: Path) -> None:
     """Pack the kernels that the engine compiled here, and their path, into one file of the run."""
-    with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w") as where:
+    with atomic_write(run.compile_cache) as temporary, tempfile.NamedTemporaryFile("w", encoding="utf-8") as where:
         where.write(str(compiled))
         where.flush()
         temporary.touch(mode=0o600)
-        with tarfile.open(temporary, "w") as tar:
-            tar.add(where.name, WHERE)
-            for name in COMPILED.values():
-                tar.add(compiled / name, name)
+        with temporary.open("wb") as file:
+            hashed = _HashedFile(file)
+            with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="w|") as tar:
+                tar.add(where.name, WHERE)
+                for name in COMPILED.values():
+                    tar.add(compiled / name, name)
+    atomic_write_bytes(run.compile_cache_hash, f"{hashed.sha256.hexdigest()}\n".encode())
     log.info("compiled kernels packed: %.1f MB", run.compile_cache.stat().st_size / 1e6)
+
+
+class _HashedFile:
+    """A file that is read or written from its start to its end, with the hash of what was."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.sha256.update(data)
+        return data
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self._file.write(data)
 
 
 def _unpack(run: RunFolder, compiled: Path) -> None:
     """Unpack the kernels that the preflight compiled, all of them or none.
 
-    They include pickles that engines load, so a file that a different user can write is not used.
+    They include pickles that engines load. So a file that a different user can write, or whose bytes are not those that
+    the preflight wrote, is not used.
     """
     unpacked = compiled.with_name("unpacking")
     shutil.rmtree(unpacked, ignore_errors=True)  # left by a killed task
     try:
-        stat = run.compile_cache.stat()
+        refused = _unpack_into(run, unpacked)
+        if refused is None:
+            where = (unpacked / WHERE).read_text()
+            if where == str(compiled):
+                unpacked.rename(compiled)
+                return
+            refused = f"they were compiled for the path {where}, which is different on this node"
+        log.warning("%s: not used: %s; kernels are compiled again", run.compile_cache, refused)
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        if run.compile_cache.exists():
+            log.warning("%s: %s; kernels are compiled again", run.compile_cache, error)
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def _unpack_into(run: RunFolder, unpacked: Path) -> str | None:
+    """Unpack into a folder that nothing uses yet, and hash in the same reading. Returns why it is of no use, if it is.
+
+    Raises OSError, EOFError, ValueError or TarError if the file cannot be read or is no archive.
+    """
+    with run.compile_cache.open("rb") as file:
+        stat = os.fstat(file.fileno())
         if stat.st_uid != os.getuid() or stat.st_mode & 0o022:
-            log.warning("%s: not used, since other users can write it; kernels are compiled again", run.compile_cache)
-            return
-        with tarfile.open(run.compile_cache) as tar:
+            return "other users can write it"
+        hashed = _HashedFile(file)
+        with tarfile.open(fileobj=cast("BinaryIO", hashed), mode="r|") as tar:
             if hasattr(tarfile, "data_filter"):  # from Python 3.11.4 on
                 tar.extractall(unpacked, filter="data")
             else:
                 tar.extractall(unpacked)  # noqa: S202  (checked above: only this user can have written it)
-        where = (unpacked / WHERE).read_text()
-        if where != str(compiled):
-            log.warning(
-                "kernels were compiled for the path %s, which is different on this node; they are compiled again", where
-            )
-            return
-        unpacked.rename(compiled)
-    except FileNotFoundError:
-        return
-    except (OSError, tarfile.TarError) as error:
-        log.warning("%s: %s; kernels are compiled again", run.compile_cache, error)
-    finally:
-        shutil.rmtree(unpacked, ignore_errors=True)
+        while hashed.read(1 << 20):
+            pass
+    if not run.compile_cache_hash.exists():
+        return f"its hash, {run.compile_cache_hash.name}, is missing"
+    if run.compile_cache_hash.read_bytes().strip() != hashed.sha256.hexdigest().encode():
+        return f"it differs from its hash, {run.compile_cache_hash.name}"
+    return None
 
 
 def _root() -> Path:

@@ -26,7 +26,7 @@ def receive_signals(expected: Collection[signal.Signals]) -> None:
 
 
 def _receive(pipe: Path, names: dict[str, signal.Signals]) -> None:
-    with suppress(OSError), pipe.open() as lines:
+    with suppress(OSError), pipe.open(encoding="utf-8") as lines:
         for line in lines:
             number = names.get(line.strip())
             if number is not None:

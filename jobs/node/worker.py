@@ -28,14 +28,14 @@ def embed_in_worker(run: Path, shard: int, scratch: Path, allow_mixed: bool = Fa
     except EmbedkitError as error:
         if error.code:
             with suppress(OSError):  # without the file, the shard's event has no code
-                _code_file(scratch, shard).write_text(error.code)
+                _code_file(scratch, shard).write_text(error.code, encoding="utf-8")
         raise
 
 
 def error_code_of(scratch: Path, shard: int) -> str:
     """The code of the error that ended a shard's worker; "" if it has none, or the worker was killed."""
     path = _code_file(scratch, shard)
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def has_stopped(scratch: Path, shard: int) -> bool:

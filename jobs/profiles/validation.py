@@ -151,9 +151,18 @@ def _convert(value: Any, kind: Any) -> Any:
     return converted
 
 
+SCRATCH = re.compile(r"(?:[^\"'\\`$;*?\[\]{}()<>|&!#]|\$[A-Za-z_]\w*|\$\{[A-Za-z_]\w*\})*", re.ASCII)
+"""A path with variables, and nothing else that a shell would act on: the job's script expands it."""
+
+
 def _check_scratch(folder: str) -> str:
     if not folder.startswith(("/", "$")):
         raise UsageError(f'{shortened(folder)} is neither an absolute path nor a variable, such as "$SLURM_TMPDIR"')
+    if not SCRATCH.fullmatch(folder):
+        raise UsageError(
+            f"{shortened(folder)} is more than a path with variables: the node expands $NAME and ${{NAME}}, and runs "
+            "no commands, patterns or quotes here; a line in before can set a variable with them"
+        )
     return folder
 
 

@@ -229,7 +229,7 @@ def usage() -> tuple[float, int]:
     times = os.times()
     own = psutil.Process().memory_info().rss  # ru_maxrss begins at the parent's
     with suppress(OSError, AttributeError):
-        own = int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
+        own = int(re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))[0]) * 1024
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     spent = times.user + times.system + times.children_user + times.children_system
     return round(spent, 2), own + children

@@ -184,6 +184,15 @@ def adopt_found(run: RunFolder, live: LiveTasks) -> list[Submission]:
     return adopted
 
 
+def unended_jobs(run: RunFolder) -> tuple[str, ...]:
+    """Ids of jobs whose end no record shows: they may run. For a machine that cannot ask Slurm."""
+    lines = Submissions(run).read()
+    cancelled = {line.job for line in lines if line.what == "cancelled"}
+    newest = _newest_tasks(lines)
+    ended = {(job, index) for (job, index), line in newest.items() if shows_end(run, line, index)}
+    return tuple(dict.fromkeys(job for job, index in newest if job not in cancelled and (job, index) not in ended))
+
+
 def _newest_tasks(lines: Sequence[Submission]) -> dict[TaskKey, Submission]:
     """The newest submitted task of each stage or shard: earlier ones had ended when it was submitted."""
     newest: dict[tuple[Stage, int | None], TaskKey] = {}

@@ -5,7 +5,6 @@ So a rerun requests the same from Slurm, from any folder, also if the profile's 
 
 import hashlib
 import os
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder, program
 from embedkit.storage import atomic_write_bytes, write_once
+from embedkit.terminal import command_line, quote
 from jobs.profiles import Profile, Stage, load_profile, parse_profile
 from jobs.records.submission import Submission
 
@@ -72,7 +72,7 @@ def changed_note(line: Submission) -> tuple[str, ...]:
         return ()
     return (
         f"note: {line.profile} has changed since the run was submitted with it; the recorded content is used. For the "
-        f"new one add --profile {shlex.quote(line.profile)}",
+        f"new one add --profile {quote(line.profile)}",
     )
 
 
@@ -100,4 +100,4 @@ def _copy_of(line: Submission) -> str:
 def _to_name(run: RunFolder, line: Submission) -> str:
     """What to type to submit with a file instead."""
     path = line.profile if Path(line.profile).is_file() else "PATH"
-    return f"name a profile: {shlex.join([program(), 'rerun', str(run.path), '--profile', path])}"
+    return f"name a profile: {command_line([program(), 'rerun', str(run.path), '--profile', path])}"

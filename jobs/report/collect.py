@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from embedkit.documents import JournalHeader, Plan, RunConfig, ShardManifest, Success, decode_line, digest, read
-from embedkit.embed import JOURNAL, MATRIX, PARTIAL, ShardStates, has_matrices, journals
+from embedkit.embed import JOURNAL, Journal, ShardStates, has_matrices, journals
 from embedkit.engines import engine_facts
 from embedkit.errors import EmbedkitError
 from embedkit.prepare import read_plan
@@ -30,6 +30,7 @@ from jobs.records import (
     log_name,
     own_records,
     place_of,
+    read_times,
     seconds_since_epoch,
     with_right_times,
 )
@@ -65,7 +66,7 @@ def read_inputs(run: RunFolder) -> Inputs:
         attempts=attempts,
         last_writes=_last_writes(run, attempts),
         files=files,
-        local_stages=_local_stages(run, attempts, success),
+        local_stages=_local_stages(run, attempts, plan, success),
         submissions=submissions,
         records=records,
         live=_live(run, submissions),
@@ -146,7 +147,7 @@ def _attempt_files(
             restart=restart,
             node=journal.header.host,
             started=journal.header.started - clocks.get(journal.header.host, 0.0),
-            ended=_newest(folder.glob(f"{journal.header.attempt}.*")),
+            ended=_last_chunk(journal) - clocks.get(journal.header.host, 0.0),
             finished=False,
             chunks={chunk.start: (chunk.tokens, chunk.seconds) for chunk in chunks},
         )
@@ -161,9 +162,7 @@ def _finished(folder: Path, manifest: ShardManifest, clocks: Mapping[str, float]
     ahead = clocks.get(manifest.host, 0.0)
     started = None if begun is None else begun - manifest.seconds.get("start", 0.0) - ahead
     worked = sum(manifest.seconds.values())
-    ended = _newest([folder / "manifest.json"]) if started is None else started + worked
-    if started is None and ended is not None:
-        started = ended - worked
+    ended = None if started is None else started + worked
     adopted = sum(chunk.seconds for chunk in manifest.chunks) - manifest.seconds.get("embed", 0.0)
     return AttemptFiles(
         job=job,
@@ -182,35 +181,24 @@ def _journal_start(journal: Path) -> float | None:
     return None
 
 
-def _newest(paths: Iterable[Path]) -> float | None:
-    """When the newest of some files was written, seconds since the epoch; None if there are none."""
-    times = []
-    for path in paths:
-        if path.name.endswith((JOURNAL, MATRIX, PARTIAL, ".json", ".log")):
-            with suppress(OSError):
-                times.append(path.stat().st_mtime)
-    return max(times, default=None)
+def _last_chunk(journal: Journal) -> float:
+    """When an attempt had at least made its chunks, seconds since the epoch. A copied file has another time."""
+    return journal.header.started + sum(chunk.seconds for chunk in journal.chunks)
 
 
 def _last_writes(run: RunFolder, attempts: Mapping[Place, Sequence[Attempt]]) -> dict[tuple[Place, str, int], float]:
-    """When attempts without an exit record last wrote to their logs, seconds since the epoch."""
+    """When attempts without an exit record last wrote a line with a time to their logs, seconds since the epoch."""
     found: dict[tuple[Place, str, int], float] = {}
     for place, lane in attempts.items():
         killed = [attempt for attempt in lane if attempt.exit_record is None]
         if not killed:
             continue
-        path = run.logs / f"{log_name(*place)}.log"
-        # The log's own time is the newest attempt's last write.
-        newest_was_killed = killed[-1] is lane[-1]
-        if newest_was_killed and (written := _newest([path])) is not None:
-            found[place, killed[-1].job, killed[-1].restart] = written
-        # Times inside the log tell the last write of earlier attempts.
-        spans = seconds_logged(path) if killed[:-1] or not newest_was_killed else {}
+        # Not the log's own time, which a copy does not have.
+        spans = seconds_logged(run.logs / f"{log_name(*place)}.log")
         for attempt in killed:
             key = (attempt.job, attempt.restart)
             if key in spans:
-                last = seconds_since_epoch(attempt.started.at) + spans[key]
-                found[place, *key] = max(last, found.get((place, *key), last))
+                found[place, *key] = seconds_since_epoch(attempt.started.at) + spans[key]
     return found
 
 
@@ -225,7 +213,7 @@ def seconds_logged(log: Path) -> dict[tuple[str, int], float]:
     """
     spans: dict[tuple[str, int], list[datetime]] = defaultdict(list)
     attempt: tuple[str, int] | None = None
-    with suppress(OSError), log.open(errors="replace") as lines:
+    with suppress(OSError), log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if begins := START_LINE.match(line):
                 attempt = (begins[2], int(begins[3]))
@@ -235,16 +223,14 @@ def seconds_logged(log: Path) -> dict[tuple[str, int], float]:
 
 
 def _local_stages(
-    run: RunFolder, attempts: Mapping[Place, Sequence[Attempt]], success: Success | None
+    run: RunFolder, attempts: Mapping[Place, Sequence[Attempt]], plan: Plan | None, success: Success | None
 ) -> dict[Stage, tuple[float, float]]:
-    """Start and end of prepare and merge, if they have no attempts file, by the times of their files."""
-    found: dict[Stage, tuple[float, float]] = {}
-    begun, planned = _newest([run.data_index]), _newest([run.plan])
-    if ("prepare", None) not in attempts and begun is not None and planned is not None:
-        found["prepare"] = (min(begun, planned), planned)
-    merged = _newest([run.success])
-    if ("merge", None) not in attempts and success is not None and merged is not None:
-        found["merge"] = (merged - sum(success.timings.values()), merged)
+    """Start and end of prepare and merge, if they are done, have no attempts file, and wrote down their times."""
+    done: dict[Stage, bool] = {"prepare": plan is not None, "merge": success is not None}
+    found = {s: time for s, time in read_times(run).items() if done.get(s) and (s, None) not in attempts}
+    if success is not None and "merge" in found:
+        ended = found["merge"][1]
+        found["merge"] = ended - sum(success.timings.values()), ended  # without the checks of the shards before it
     return found
 
 

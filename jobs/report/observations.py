@@ -18,7 +18,7 @@ class AttemptFiles:
     """What one attempt at a shard left in the shard's folder. Times are seconds since the epoch.
 
     Attributes:
-        ended: when it last wrote a file; if it finished, when it published its manifest.
+        ended: when it had at least made its chunks; if it finished, when it had.
         finished: whether it published the shard's manifest.
         chunks: tokens and seconds of its durable chunks, by first id.
         adopted_seconds: seconds of the chunks that it adopted from earlier attempts.

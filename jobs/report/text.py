@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from jobs.console import VisibleConsole, VisibleText
 from jobs.report.schema import AttemptReport, Report, ShardReport, StageReport
 from jobs.units import UNKNOWN, clock, duration, gibibytes, number, percent
 
@@ -234,12 +234,12 @@ def attempts_to_show(report: Report, everything: bool) -> tuple[list[AttemptRepo
 def print_run_report(report: Report, console: Console, all_shards: bool = False) -> None:
     """Print one screen: the cost by stage and by shard, and the attempts; with `all_shards`, each shard and attempt."""
     if not console.is_terminal:
-        console = Console(file=console.file, width=PIPE_WIDTH)
+        console = VisibleConsole(file=console.file, width=PIPE_WIDTH)
 
     low = console.is_terminal and console.height < LOW_TERMINAL
 
     def say(text: str = "") -> None:
-        console.print(text, highlight=False, soft_wrap=not console.is_terminal, markup=False)
+        console.print(text, highlight=False, soft_wrap=not console.is_terminal)
 
     unit = unit_name(report)
     for name, text in headline(report):
@@ -263,7 +263,7 @@ def print_run_report(report: Report, console: Console, all_shards: bool = False)
     if whys:
         say()
     for count, outcome, why, seconds in whys[:MOST_REASONS]:
-        cause = Text(f"{count:,} {outcome}, {duration(seconds)}" + (f": {why}" if why else ""))
+        cause = VisibleText(f"{count:,} {outcome}, {duration(seconds)}" + (f": {why}" if why else ""))
         console.print(cause, highlight=False, no_wrap=True, overflow="ellipsis")
     if len(whys) > MOST_REASONS:
         say(f"and {len(whys) - MOST_REASONS} more causes: --json has all")
@@ -284,5 +284,5 @@ def _table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str
     for column in kept:
         table.add_column(column, justify="left" if column in words else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(cell) for cell, column in zip(row, columns, strict=True) if column in kept))
+        table.add_row(*(VisibleText(cell) for cell, column in zip(row, columns, strict=True) if column in kept))
     console.print(table, highlight=False)

@@ -9,7 +9,7 @@ import msgspec
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import holder_of, process_host, run_lock
+from embedkit.storage import holder_of, run_lock
 from jobs.profiles import STAGES
 from jobs.records import LiveReader, LiveTask, LiveTasks, Submissions, adopt_found, now
 from jobs.slurm import SETTLE_SECONDS, Task, array_spec, cancel, require_slurm, still_active
@@ -40,7 +40,7 @@ def cancel_run(run: RunFolder) -> Cancelled:
     holder = holder_of(run.run_lock)
     if holder is None:
         return found
-    if holder.host != process_host():
+    if not holder.is_here:
         raise EmbedkitError(f"{run.path}: process {holder.pid} on {holder.host} works on this run; interrupt it there")
     os.kill(holder.pid, signal.SIGINT)
     return replace(found, process=holder.pid)

@@ -1,11 +1,11 @@
 """Find the job of an sbatch that failed, hung or printed no clear id: the controller may have accepted it."""
 
-import shlex
 import time
 from collections.abc import Iterable, Sequence
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder, program
+from embedkit.terminal import command_line
 from jobs.output import print_note
 from jobs.records import CLOCKS_SECONDS, COMMENT_PREFIX, LineFinder, Submission, Submissions, seconds_since_epoch
 from jobs.slurm import SBATCH_SECONDS, SbatchAnswer, Task, all_jobs, find_in_accounting, job_list, queue
@@ -144,7 +144,7 @@ def what_may_be_there(run: RunFolder, line: Submission | None, before: Sequence[
         line: the line of the sbatch whose answer was lost; None if sbatch was not called.
         before: ids of the jobs of the chain that were submitted before it.
     """
-    status, cancel = (shlex.join([program(), name, str(run.path)]) for name in ("status", "cancel"))
+    status, cancel = (command_line([program(), name, str(run.path)]) for name in ("status", "cancel"))
     lines = []
     if line is not None:
         lines += [

@@ -43,7 +43,7 @@ def setup_of_launcher(run: RunFolder, resources: Resources) -> list[str]:
         lines.append(f'export {PIPE_FOLDER}={shlex.quote(str(run.logs / "slurm"))}/pipe-"$SLURM_JOB_ID"')
         lines.append(f'export {NODE_HOST}="$(uname -n)"')
         lines.append(f'export {SCRIPT_STARTED}="$(($(date +%s) - SECONDS))"')  # SECONDS: since this shell began
-        lines += LAUNCH.read_text().splitlines()
+        lines += LAUNCH.read_text(encoding="utf-8").splitlines()
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import shlex
 
+from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.node.scratch import SCRATCH
 from jobs.profiles import Profile, Resources, Stage, sbatch_parameters, setup_lines
@@ -15,11 +16,24 @@ COMPARING: tuple[Stage, ...] = ("preflight", "embed", "merge")
 """Stages that compare the engines of shards."""
 
 
+def check_path(run: RunFolder) -> None:
+    """Raise UsageError if Slurm cannot take the path of a run.
+
+    A backslash in the path of a log turns sbatch's patterns off, and a line of a script ends at a line break.
+    """
+    if "\\" in str(run.path) or not str(run.path).isprintable():
+        raise UsageError(
+            f"{str(run.path)!a}: Slurm accepts no path with a backslash or an invisible character; choose a different "
+            "--run-name or --output-dir"
+        )
+
+
 def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG") -> str:
     """Write the script of a job. `tag` is in its comment: Submissions finds the job by it.
 
-    A job of embed without an array has the shards of one task (`one_by_one`).
+    A job of embed without an array has the shards of one task (`one_by_one`). Raises as check_path.
     """
+    check_path(run)
     resources = profile.stages[job.stage]
     options = _options(run, job, resources, tag)
     setup = [*_setup(resources), *setup_of_launcher(run, resources)]

@@ -181,7 +181,7 @@ def known_live(run: RunFolder) -> LiveTasks:
     if live.doubt:
         raise EmbedkitError(
             f"{run.path}: {live.doubt}. Nothing was submitted; try again when Slurm answers. If they may be ended: "
-            f"embedkit cancel {run.path}"
+            f"{run.command('cancel')}"
         )
     return live
 
@@ -197,7 +197,7 @@ def refuse_if_active(run: RunFolder) -> None:
         jobs = _by_stage(live)
         raise UsageError(
             f"{run.path} is active on the cluster: jobs {jobs}. Wait for it, watch it with "
-            f"`embedkit status {run.name}`, or cancel these jobs first"
+            f"`{run.command('status')}`, or cancel these jobs first"
         )
 
 

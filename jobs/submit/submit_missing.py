@@ -8,7 +8,7 @@ import msgspec
 
 from embedkit.documents import RunConfig, write
 from embedkit.errors import EmbedkitError, EngineDiffers, UsageError
-from embedkit.run import RunFolder
+from embedkit.run import RunFolder, program
 from embedkit.storage import run_lock
 from embedkit.versions import environment, package_folder
 from jobs.profiles import Profile
@@ -21,6 +21,7 @@ from jobs.submit.check_limits import check_limits
 from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
+from jobs.submit.script import check_path
 from jobs.submit.state import SubmissionState, default_allow_mixed, read_state, refuse_if_elsewhere
 
 ADVICE = {
@@ -83,8 +84,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         EmbedkitError: another command is submitting this run, or Slurm does not answer or refuses.
     """
     require_slurm()
-    if "\\" in str(run.path) or not str(run.path).isprintable():
-        raise UsageError(f"{str(run.path)!a}: Slurm accepts no path with a backslash or an invisible character")
+    check_path(run)
     with run_lock(run.submit_lock, "submitting this run"):
         allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
         shards = _shard_count(run, config)
@@ -136,8 +136,8 @@ def _shard_count(run: RunFolder, config: RunConfig) -> int:
     if not run.plan.exists():
         raise UsageError(
             f"{run.path}: the request has no --shards, so prepare decides their number, but the jobs of embed are "
-            f"submitted before that: type `embedkit prepare --resume --run-name {run.name}` first, or submit a run "
-            "with a different name"
+            f"submitted before that: type `{program()} prepare --resume {run.where}` first, or submit a run with a "
+            "different name"
         )
     return 0
 
@@ -162,6 +162,6 @@ def last_submission(run: RunFolder) -> Submission:
     if not lines:
         raise EmbedkitError(
             f"{run.path}: this run was never submitted to Slurm; submit it with "
-            f"`embedkit submit --resume --run-name {run.name} --profile NAME`"
+            f"`{program()} submit --resume {run.where} --profile NAME`"
         )
     return record.last("embed") or lines[-1]

@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="put the CPU build into .venv")
     commands.add_parser("test", help="the same, with the tools of the tests")
-    commands.add_parser("lock", help="make requirements/gpu.txt again")
+    commands.add_parser("lock", help="make the locks, requirements/*.txt, again")
     cluster = commands.add_parser("cluster", help="run embedkit in the environment for the cluster, made if need be")
     cluster.add_argument("--venv", default="", help="its folder, instead of the active one or .venv-cluster")
     cluster.add_argument("--profile", default="", help="decides which build is installed if there is none")

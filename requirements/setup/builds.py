@@ -80,7 +80,7 @@ def lock_hash(build: Build) -> str:
 
 def packages_in(lock: Path) -> int:
     """How many packages a lock names, for all Pythons together."""
-    return len(set(re.findall(r"^([\w.-]+)==", lock.read_text(), flags=re.MULTILINE)))
+    return len(set(re.findall(r"^([\w.-]+)==", lock.read_text(encoding="utf-8"), flags=re.MULTILINE)))
 
 
 def check_machine(

@@ -7,6 +7,7 @@ not there. Commands that start no engine use the demo's `.venv` if there is no o
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from requirements.setup.builds import build_for
 from requirements.setup.environment import ROOT, STAMP, Environment
@@ -68,14 +69,14 @@ def require_embedkit(choice: Choice, profile: str) -> None:
     if folder is None and environment.is_ours:
         raise SetUpError(
             f"{environment.path} does not work any more: its Python or embedkit does not start (was it moved?)\n"
-            f"if no job uses it: rm -rf {environment.path}, and type the same command again"
+            f"if no job uses it: rm -rf {quote(str(environment.path))}, and type the same command again"
         )
     if folder is None:
-        pip = f"{environment.python} -m pip install"
+        pip = f"{quote(str(environment.python))} -m pip install"
         commands = CPU_COMMANDS if profile and build_for(profile) == "cpu" else GPU_COMMANDS
         raise SetUpError(
             f"{environment.path} ({choice.why}) has no embedkit, and make changes no environment that it did not make\n"
-            f"either install embedkit into it: cd {ROOT} && {commands.format(pip=pip)}\n"
+            f"either install embedkit into it: cd {quote(str(ROOT))} && {commands.format(pip=pip)}\n"
             f"or {_way_out(choice)}, and type the same command again"
         )
     if folder != ROOT and "site-packages" not in folder.parts:
@@ -87,7 +88,8 @@ def _way_out(choice: Choice) -> str:
         conda = (choice.environment.path / "conda-meta").exists()
         return "leave it: conda deactivate" if conda else "leave it: deactivate"
     path = choice.environment.path
-    return f"move it away: mv {path} {path}-old" if path.name == CLUSTER else "name another folder with VENV="
+    move = f"mv {quote(str(path))} {quote(f'{path}-old')}"
+    return f"move it away: {move}" if path.name == CLUSTER else "name another folder with VENV="
 
 
 def _typed(environment: Environment) -> Choice:

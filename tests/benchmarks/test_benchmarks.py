@@ -1,11 +1,14 @@
 """The benchmarks' inputs and figures: fabricated runs are whole, corpora are long, missed targets are marked."""
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+import benchmarks
 from benchmarks import corpus, measure, page
 from benchmarks.bench_plan import heaviest
 from benchmarks.fabricate import Shape, fabricate, lengths_of
@@ -15,6 +18,14 @@ from embedkit.check.verify import verify
 from tests.conftest import chat, embedkit, write_chats
 
 TEXT = "The river runs past the old mill and the stone bridge. " * 2000
+
+
+def test_every_module_can_be_imported() -> None:
+    """`make bench` is typed rarely: a name that has moved would stay unnoticed."""
+    found = [module.name for module in pkgutil.walk_packages(benchmarks.__path__, "benchmarks.")]
+    for name in found:
+        importlib.import_module(name)
+    assert {"benchmarks.__main__", "benchmarks.gpu.__main__"} < set(found)
 
 
 def test_fabricated_run_merges_as_the_replaced_way_does(tmp_path: Path) -> None:

@@ -27,13 +27,13 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.rel
 
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    titles = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", page.read_text()), flags=re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", page.read_text(encoding="utf-8")), flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @each_page
 def test_links_lead_to_files_and_headings(page: Path) -> None:
-    for target in LINK.findall(page.read_text()):
+    for target in LINK.findall(page.read_text(encoding="utf-8")):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
@@ -44,13 +44,13 @@ def test_links_lead_to_files_and_headings(page: Path) -> None:
 
 @each_page
 def test_paths_of_the_repository_exist(page: Path) -> None:
-    for path in REPOSITORY_PATH.findall(page.read_text()):
+    for path in REPOSITORY_PATH.findall(page.read_text(encoding="utf-8")):
         assert (ROOT / path).exists(), path
 
 
 @each_page
 def test_imports_in_examples_exist(page: Path) -> None:
-    for block in PYTHON_BLOCK.findall(page.read_text()):
+    for block in PYTHON_BLOCK.findall(page.read_text(encoding="utf-8")):
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("embedkit"):
                 for name in node.names:

@@ -60,7 +60,7 @@ def data_of(path: Path) -> Any:
             return {name: arrays[name].tobytes() for name in arrays.files}
     if not path.name.startswith("health"):
         return path.read_bytes()
-    return {key: value for key, value in json.loads(path.read_text()).items() if key != "verdict"}
+    return {key: value for key, value in json.loads(path.read_text(encoding="utf-8")).items() if key != "verdict"}
 
 
 @pytest.mark.usefixtures("no_slurm")

@@ -1,21 +1,70 @@
-"""Twelve cases of the fault harness, for CI; `make faults` plays hundreds."""
+"""Fifty cases of the fault harness, of all kinds, for CI; `make faults` plays thousands."""
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from tests.support.faults.__main__ import play_all
+from embedkit.storage.holder import Holder, describe_holder
+from tests.support.faults.kinds.namespaces import REFUSALS
+from tests.support.faults.play import is_real, play_all, replay, too_few_reached
+from tests.support.faults.printed import printed_commands
+from tests.support.faults.shim import VARIABLE, Action, Control, Fault, Operation, build
 from tests.support.faults.world import World
 
-pytestmark = pytest.mark.slow  # whole runs, again and again
+SEED = 20
+COUNTS = {"kill": 16, "rest": 12, "flight": 10, "errno": 8, "attempts": 3, "namespace": 1}
 
-SEED = 4
+
+@pytest.mark.slow  # whole runs, again and again
+def test_fifty_faults_end_like_the_undisturbed_run(tmp_path: Path) -> None:
+    names = [f"{kind}-{i}" for kind, count in COUNTS.items() for i in range(count)]
+    with World(tmp_path / "world") as world:
+        results = play_all(world, names, SEED, at_a_time=3)
+    assert {replay(result.case, SEED): result.failures for result in results if result.failures} == {}
+    assert len(results) == 50
+    assert sum(map(is_real, names)) == 2
+    assert too_few_reached(results) == []
+    assert sum(result.facts.get("hit", 0) for result in results) > 10
 
 
-def test_a_dozen_kills_and_damaged_bytes_end_like_the_undisturbed_run(tmp_path: Path) -> None:
-    world = World(tmp_path / "world")
-    names = [f"kill-{i}" for i in range(6)] + [f"byte-{i}" for i in range(6)]
-    results = play_all(world, names, SEED, jobs=2)
-    assert {result.case: result.failures for result in results if result.failures} == {}
-    assert len(results) == 12
-    assert any(kill["killed"] for result in results for kill in result.facts.get("fell", []))
+def test_a_refusal_is_followed_by_what_it_prints() -> None:
+    text = "1 problems\nto fix it: rm /tmp/run/x\nto fix it: embedkit run --resume --run-name r --output-dir /tmp\n"
+    assert printed_commands(text) == ["rm /tmp/run/x", "embedkit run --resume --run-name r --output-dir /tmp"]
+    text = "they differ\nto accept: embedkit merge /tmp/r --allow-mixed\nto continue: embedkit embed /tmp/r\n"
+    assert printed_commands(text) == ["embedkit embed /tmp/r"]
+    text = "to fix it: rm /tmp/r/x.json && embedkit prepare --resume --run-name r --output-dir /tmp\n"
+    assert printed_commands(text) == ["rm /tmp/r/x.json", "embedkit prepare --resume --run-name r --output-dir /tmp"]
+    assert printed_commands("to fix it: rm -r /tmp/r/1 && embedkit rerun /tmp/r")[1] == "embedkit rerun /tmp/r"
+    assert printed_commands("plan.json: damaged") == []
+
+
+def test_only_a_holder_or_a_run_being_made_refuses_a_namespace() -> None:
+    here = Holder.of_this_process("")
+    other = structs.replace(here, host=f"{here.host.split()[0]} pid:[1]", namespace="pid:[1]")
+    lock = Path("/tmp/run/embeddings/merge.lease")
+    assert REFUSALS.search(describe_holder(lock, other, "merging this run"))
+    assert not REFUSALS.search(describe_holder(lock, here, "merging this run"))
+    assert not REFUSALS.search("a worker process died: its process was killed")
+
+
+@pytest.mark.parametrize(
+    ("action", "left"),
+    [(Action.FAIL, b"one"), (Action.FAIL_AFTER, b"onetwo"), (Action.SHORT, b"onet"), (Action.TORN, b"onet")],
+)
+def test_the_shim_lets_the_second_write_fail(action: Action, left: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    fault = Fault(operations=(Operation.WRITE,), action=action, at=2, error=errno.EIO)
+    control = Control(tmp_path / "control", folder, fault)
+    environment = os.environ | {"LD_PRELOAD": str(build(tmp_path)), VARIABLE: str(control.path)}
+    write = f"import os; fd = os.open({str(folder / 'file')!r}, 65); os.write(fd, b'one'); os.write(fd, b'two')"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", write], env=environment, capture_output=True, text=True)
+    assert (folder / "file").read_bytes() == left
+    assert control.step == "write /file"
+    assert ("Input/output error" in done.stderr) == (action in (Action.FAIL, Action.FAIL_AFTER))
+    assert (done.returncode == -9) == (action == Action.TORN)

@@ -50,9 +50,12 @@ def leave_attempt(run: RunFolder, other: RunFolder) -> None:
     data.rename(data.with_name(data.name + ".partial"))
 
 
-def shorten_shard(run: RunFolder, _: RunFolder) -> None:
+def move_border(run: RunFolder, _: RunFolder) -> None:
+    """Give a row of shard 0 to shard 1, so that the plan is still one."""
     shards = json.loads(run.plan.read_bytes())["shards"]
-    shards[0]["stop"] -= 1
+    border = shards[0]["stop"] - 1
+    shards[0] |= {"stop": border, "chunks": [*shards[0]["chunks"][:-1], border]}
+    shards[1] |= {"start": border, "chunks": [border, *shards[1]["chunks"][1:]]}
     edit(run.plan, shards=shards)
 
 
@@ -105,11 +108,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "an edited plan": (
         lambda run, other: edit(run.plan, tokens=1),
-        "belongs to another plan|not the plan that this request and data give. If it was edited, remove it",
+        "belongs to another plan|were made for another plan"
+        "|not the plan that this request and data give. If it was edited, remove it",
     ),
     "a border edited in the plan": (
-        shorten_shard,
-        "belongs to another plan|not the plan that this request and data give. If it was edited, remove it",
+        move_border,
+        "belongs to another plan|were made for another plan"
+        "|not the plan that this request and data give. If it was edited, remove it",
     ),
 }
 

@@ -16,7 +16,7 @@ import pytest
 
 from embedkit.check.verify import verify
 from embedkit.run import RunFolder
-from tests.conftest import ROOT, chat, embedkit, hash_request, snapshot, write_chats
+from tests.conftest import EMBEDKIT, ROOT, chat, embedkit, hash_request, snapshot, write_chats
 
 pytestmark = pytest.mark.slow  # whole runs, again and again
 
@@ -49,15 +49,23 @@ def leave(disk: Path, free: int) -> None:
     assert os.statvfs(disk).f_bavail * BLOCK == free
 
 
-def fails_for_want_of_room(*arguments: object, **environment: str) -> bool:
+FULL = (
+    r"the disk is full: (No space left on device at \S+ \(file system \S+, tmpfs\)|the error could not be logged)"
+    "; free some space and resume"
+)
+QUOTA_USED = r"a quota is used up: Disk quota exceeded at \S+ \(file system .*\); remove files .* and resume"
+NO_INODE = r"no inode is left: No space left on device at \S+ \(file system \S+, tmpfs\); .*: remove some .* and resume"
+TOO_LARGE = r"the file is larger than the limit of \S+ MiB \(ulimit -f\): File too large at \S+ .* unlimited and resume"
+
+
+def fails_for_want_of_room(*arguments: object, why: str = FULL, **environment: str) -> bool:
     """Run a command on the full disk; whether it failed, and then for that reason and with the way on."""
     done = embedkit(*arguments, check=False, **environment)
     assert "Traceback" not in done.stderr
     if done.returncode == 0:
         return False
     assert done.returncode == 1
-    full = r"the disk is full: .*; free some space and resume: finished work is kept"
-    assert re.search(full, done.stderr), done.stderr
+    assert re.search(f"{why}: finished work is kept", done.stderr), done.stderr
     assert "embedkit run --resume --run-name run --output-dir" in done.stderr
     return True
 
@@ -119,7 +127,8 @@ def test_a_full_disk_under_dropped_rows_is_reported(disk: Path, tokenizer_only: 
     leave(disk, 120 << 10)
     done = embedkit("prepare", *request, "--shards", 1, check=False)
     assert done.returncode == 1
-    assert f"the disk is full: No space left on device at {disk / 'run'}; free some space and resume" in done.stderr
+    where = f"{disk / 'run' / 'parts' / 'dropped-00000.parquet'} (file system {disk}, tmpfs)"
+    assert f"the disk is full: No space left on device at {where}; free some space and resume" in done.stderr
     assert is_sound(RunFolder(disk / "run"))
     leave(disk, 16 << 20)
     resume(RunFolder(disk / "run"))
@@ -137,10 +146,66 @@ def test_a_fake_quota_loses_nothing(
         ["merge", run.path],
     ]
     for command in stages:
-        for at in (3, 6):
+        for at in (8, 6) if command[0] == "prepare" else (3, 6):  # seven make the run, which cannot be resumed before
             quota = {"PYTHONPATH": QUOTA, "EMBEDKIT_TEST_QUOTA_AT": str(at)}
-            assert fails_for_want_of_room(*command, **quota), f"{command[0]}, fsync {at}"
+            assert fails_for_want_of_room(*command, why=QUOTA_USED, **quota), f"{command[0]}, fsync {at}"
             assert is_sound(run)
+        embedkit(*command)
+    assert snapshot(run) == snapshot(hash_run)
+
+
+def leave_inodes(disk: Path, free: int) -> None:
+    """Use up the disk's inodes, except for some. There are free bytes."""
+    ballast = disk / "many"
+    shutil.rmtree(ballast, ignore_errors=True)
+    ballast.mkdir()
+    for i in range(os.statvfs(disk).f_favail - free):
+        (ballast / str(i)).touch()
+    assert os.statvfs(disk).f_favail == free
+
+
+@needs_root
+def test_a_disk_without_inodes_is_named_as_such_in_every_stage(
+    disk: Path, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder
+) -> None:
+    mount("-o", "remount,nr_inodes=300", disk)
+    run = RunFolder(disk / "run")
+    stages: list[tuple[list[object], int]] = [
+        (["prepare", *hash_request(small_chats, tokenizer_only, disk), "--resume", "--workers", 2], 6),
+        (["embed", run.path], 3),
+        (["merge", run.path], 5),
+        (["analyze", run.path], 1),
+    ]
+    for command, free in stages:
+        leave_inodes(disk, free)
+        done = embedkit(*command, check=False)
+        assert done.returncode == 1, f"{command[0]} needed less than {free} inodes"
+        assert re.search(NO_INODE, done.stderr), done.stderr
+        assert "Traceback" not in done.stderr
+        assert is_sound(run)
+        shutil.rmtree(disk / "many")
+        if command[0] != "analyze":
+            embedkit(*command)
+    assert snapshot(run) == snapshot(hash_run)
+
+
+def test_a_limit_of_file_sizes_is_named_as_such(
+    small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
+) -> None:
+    """The limit refuses the rest of a write whose begin it lets through."""
+    run = RunFolder(tmp_path / "run")
+    stages: list[tuple[list[object], int]] = [
+        (["prepare", *hash_request(small_chats, tokenizer_only, tmp_path), "--resume", "--workers", 1], 8_000),
+        (["embed", run.path], 20_000),
+        (["merge", run.path], 20_000),
+    ]
+    for command, limit in stages:
+        words = ["prlimit", f"--fsize={limit}", *EMBEDKIT, *map(str, command)]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+        assert done.returncode == 1, command
+        assert re.search(TOO_LARGE, done.stderr), done.stderr
+        assert "Traceback" not in done.stderr
+        assert is_sound(run)
         embedkit(*command)
     assert snapshot(run) == snapshot(hash_run)
 

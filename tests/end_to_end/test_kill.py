@@ -13,7 +13,7 @@ import pytest
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
 from embedkit.documents.schema import ShardManifest
-from embedkit.embed.shard_file import journals
+from embedkit.embed.journal import journals
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, embedkit, hash_request, needs_vllm, snapshot
 from tests.end_to_end.test_whole_run import matrix_of
@@ -52,7 +52,7 @@ def test_kills_in_prepare(small_chats: Path, tokenizer_only: Path, hash_run: Run
     embedkit("embed", run.path)
     embedkit("merge", run.path)
     assert snapshot(run) == snapshot(hash_run)
-    assert not list(run.path.rglob(".*.tmp"))
+    assert not list(run.path.rglob(".*"))
 
 
 def test_kills_in_embed(prepared_run: RunFolder, hash_run: RunFolder) -> None:
@@ -72,8 +72,10 @@ def test_kills_in_embed(prepared_run: RunFolder, hash_run: RunFolder) -> None:
     assert {path.name for path in prepared_run.shard(1).iterdir()} == {
         *("manifest.json", manifest.matrices["combined"].file.name, f"{manifest.attempt}.journal.jsonl")
     }
+    (prepared_run.path / ".embed-1.lease.a.new.tmp").write_bytes(b"{")  # of one that was killed then
     embedkit("merge", prepared_run.path)
     assert snapshot(prepared_run) == snapshot(hash_run)
+    assert not list(prepared_run.path.glob(".*"))
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from embedkit.check.verify import verify
 from embedkit.data.source_folders import source_folders
 from embedkit.documents.codec import decode_line, encode_line, read
 from embedkit.documents.schema import JournalHeader, ShardManifest, Success
-from embedkit.embed.shard_file import JOURNAL, journals
+from embedkit.embed.journal import JOURNAL, journals
 from embedkit.errors import EmbedkitError
 from embedkit.merge.stage import merge
 from embedkit.run import RunFolder
@@ -106,3 +106,20 @@ def test_an_attempts_name_in_a_journal_removes_nothing_else(attempt: str, damage
     merge(damaged_run)
     assert snapshot(damaged_run) == before
     assert verify(damaged_run).ok
+
+
+ASCII_STREAM = {"PYTHONIOENCODING": "ascii"}
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_an_ascii_locale_ends_no_command_in_a_traceback(tokenizer_only: Path, tmp_path: Path) -> None:
+    """Sources, run and rows in UTF-8: the files have UTF-8 names, and no command that did its work fails."""
+    data = write_chats(tmp_path / "é.parquet", [chat(f"ü {i}", f"漢 {i}") for i in range(20)], ["漢", "zzz é"] * 10)
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "rün"), **ASCII_LOCALE)
+    run = RunFolder(tmp_path / "rün")
+    assert sorted(path.name for path in run.by_source.iterdir()) == ["zzz_é", "漢"]
+    run.success.unlink()
+    assert "rows kept" in embedkit("merge", run.path, **ASCII_STREAM).stdout
+    shown = embedkit("neighbors", run.path, "--row", 3, **ASCII_STREAM).stdout
+    assert "漢" in shown or r"\u6f22" in shown
+    assert json.loads(embedkit("verify", run.path, "--json", **ASCII_STREAM).stdout)["run"] == str(run.path)

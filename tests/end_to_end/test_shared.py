@@ -77,7 +77,7 @@ def test_a_foreign_pickle_is_never_loaded(run: RunFolder, tmp_path: Path) -> Non
     there = run.logs / "submitit"
     there.mkdir()
     evil = pickle.dumps(Marker(marker))
-    newest = int(Path("/proc/loadavg").read_text().split()[-1])
+    newest = int(Path("/proc/loadavg").read_text(encoding="utf-8").split()[-1])
     for pid in range(newest, newest + 3000):
         for name in ("submitted", "0_result"):
             (there / f"{pid}_{name}.pkl").write_bytes(evil)

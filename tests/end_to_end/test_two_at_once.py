@@ -2,8 +2,10 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -14,12 +16,14 @@ import pytest
 import embedkit.storage.lock
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
+from embedkit.documents.schema import Plan, RunConfig
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import create_run
 from embedkit.run import RunFolder
 from embedkit.storage import process_host
-from embedkit.storage.lock import Holder, require_held, run_lock
+from embedkit.storage.holder import Holder
+from embedkit.storage.lock import require_held, run_lock
+from embedkit.storage.processes import boot_id, process_namespaces
 from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
 
 
@@ -104,9 +108,10 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
+    here = {"boot": boot_id(), "namespace": process_namespaces()}
     for holder in (
-        Holder(process_host(), ended.pid, "some boot 1", "a"),
-        Holder(process_host(), os.getpid(), "some boot 1", "b"),  # this process's id, but not this process
+        Holder(process_host(), ended.pid, "some boot 1", "a", **here),
+        Holder(process_host(), os.getpid(), "some boot 1", "b", **here),  # this process's id, but not this process
     ):
         path.write_bytes(msgspec.json.encode(holder))
         with run_lock(path, "testing"):
@@ -117,7 +122,7 @@ def test_a_dead_holder_is_recognised(tmp_path: Path) -> None:
 def test_a_holder_on_another_host_counts_as_alive(tmp_path: Path) -> None:
     path = tmp_path / "x.lease"
     path.write_bytes(msgspec.json.encode(Holder("elsewhere", 1, "some boot 1", "a")))
-    with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\. If that process is gone, delete"):
+    with pytest.raises(EmbedkitError, match=r"process 1 on elsewhere is testing\..*a different host.*type: rm"):
         with run_lock(path, "testing"):
             pass
     assert path.exists()
@@ -136,3 +141,42 @@ def test_a_lock_that_another_process_took_is_noticed(tmp_path: Path) -> None:
         with pytest.raises(EmbedkitError, match="another process took over"):
             require_held(path)
         path.write_bytes(mine)
+
+
+@pytest.mark.slow
+def test_a_third_attempt_leaves_what_the_first_finished(prepared_run: RunFolder) -> None:
+    """The first stands still before it links its manifest, the second is killed, the third starts."""
+    folder = prepared_run.shard(0)
+
+    def embed(signal_at: dict[str, str]) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash"} | signal_at
+        return subprocess.Popen([*EMBEDKIT, "embed", str(prepared_run.path), "--shard", "0"], cwd=ROOT, env=environment)
+
+    # fsyncs until the last chunk is durable: of the lock, the journal's header and its folder, and of each chunk
+    steps = 3 + 2 * (len(read(prepared_run.plan, Plan).shards[0].chunks) - 1)
+    # Then fsync, rename and fsync of its matrix, and fsync of its manifest.
+    first = embed({"EMBEDKIT_TEST_STOP_AT": str(steps + 4)})
+    assert is_stopped(first)
+    matrix = next(folder.glob("*.safetensors"))
+    assert not prepared_run.shard_manifest(0).exists()
+    assert embed({"EMBEDKIT_TEST_KILL_AT": "5"}).wait(timeout=120) < 0
+    third = embed({"EMBEDKIT_TEST_STOP_AT": str(steps)})
+    assert is_stopped(third)
+    assert matrix.exists()
+    first.send_signal(signal.SIGCONT)
+    assert first.wait(timeout=120) == 0
+    assert matrix.exists()
+    third.send_signal(signal.SIGCONT)
+    assert third.wait(timeout=120) == 0
+    assert len(list(folder.iterdir())) == 3
+    assert matrix.exists()
+    assert verify(prepared_run).ok
+
+
+def is_stopped(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process is stopped by a signal; waits for that, or for its end."""
+    while process.poll() is None:
+        if Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
+            return True
+        time.sleep(0.02)
+    return False

@@ -10,7 +10,7 @@ import pytest
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan, ShardManifest, Success, View
-from embedkit.embed.shard_file import journals
+from embedkit.embed.journal import journals
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, needs_vllm, snapshot, write_chats
 from tests.end_to_end.test_kill import growing, killed

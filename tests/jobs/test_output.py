@@ -1,11 +1,14 @@
 """What commands print reaches the terminal or the pipe as it is."""
 
 import json
+import re
 
 import msgspec
 import pytest
+from rich.table import Table
 
 from jobs.output import MANY, PIPE_WIDTH, new_console, print_error, print_json, print_lines, show_progress
+from tests.conftest import ROOT
 
 
 class Point(msgspec.Struct):
@@ -18,6 +21,16 @@ def test_lines_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> No
     lines = ["/runs/[red]demo[/red]", ":smile: a\tb", "w " * 800, "Grüße 文"]
     print_lines(*lines)
     assert capsys.readouterr().out == "".join(f"{line}\n" for line in lines)
+
+
+def test_a_console_prints_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "o:fire:/[bold]r:smile:[/red]"
+    table = Table(name, box=None, pad_edge=False)
+    table.add_row(name)
+    console = new_console()
+    console.print(name)
+    console.print(table)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [name] * 3
 
 
 def test_json_is_printed_of_structs_and_of_builtins(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -55,3 +68,10 @@ def test_many_steps_move_a_bar_on_a_terminal_only(
     assert out == ""
     assert (f"{steps}/{steps}" in err and "submitting jobs" in err) == shown
     assert shown or not err
+
+
+def test_only_one_module_makes_consoles_texts_and_handlers() -> None:
+    """All others use those that show control characters as escapes."""
+    makes = re.compile(r"\b(Console|Text|echo|StreamHandler|FileHandler|basicConfig)\(")
+    found = {path.name for path in (ROOT / "jobs").rglob("*.py") if makes.search(path.read_text())}
+    assert found == {"output.py"}

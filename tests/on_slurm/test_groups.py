@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedkit.embed.shard_file import durable_chunks
+from embedkit.embed.journal import durable_chunks
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submissions

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from embedkit.embed.shard_file import durable_chunks
+from embedkit.embed.journal import durable_chunks
 from embedkit.run import RunFolder
 from jobs.slurm.squeue import queue
 from tests.conftest import EMBEDKIT, ROOT, embedkit, snapshot

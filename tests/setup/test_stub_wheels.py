@@ -1,6 +1,7 @@
 """Set-up with stub wheels: make, venv and pip with its hash check are real, the packages are stubs with real names."""
 
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -67,9 +68,35 @@ def test_wrong_hash_is_refused_and_set_up_continues(clone: Clone) -> None:
     assert "vllm-0.24.0" in packages(own)
 
 
+@pytest.mark.parametrize("lock", ["cpu", "dev"])
+def test_wrong_hash_is_refused_in_the_locks_of_the_demo(lock: str, clone: Clone) -> None:
+    path = clone.path / "requirements" / f"{lock}.txt"
+    path.write_text(re.sub(r"(==.*\n.*sha256:)[0-9a-f]{8}", r"\g<1>00000000", path.read_text()))
+    printed = clone.make(".venv/test.stamp", code=2)
+    assert "DO NOT MATCH THE HASHES" in printed
+    assert not (clone.path / ".venv" / "test.stamp").exists()
+
+
+def test_a_package_without_a_hash_is_refused(clone: Clone) -> None:
+    path = clone.path / "requirements" / "cpu.txt"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "hash" not in line))
+    path.write_text(path.read_text().replace(" \\\n", "\n"))
+    assert "Hashes are required in --require-hashes mode" in clone.make(*CPU, code=2)
+
+
+def test_the_step_of_torch_shows_its_errors(clone: Clone, stub_wheels: Path) -> None:
+    """There is no such wheel, and PyTorch's own index cannot be reached."""
+    wheels = clone.path.parent / "wheels"
+    shutil.copytree(stub_wheels, wheels, ignore=shutil.ignore_patterns("torch-*cpu*"))
+    printed = clone.make(*CPU, code=2, PIP_FIND_LINKS=str(wheels))
+    assert printed.count("No matching distribution found for torch==2.13.0+cpu") == 2
+    assert "the index of pip's settings gave no torch==2.13.0+cpu; pip's message is above" in printed
+    assert "pip could not install torch==2.13.0+cpu; its messages are above; the same command continues" in printed
+
+
 def test_interrupted_one_of_the_other_build_is_emptied(clone: Clone) -> None:
     own = clone.path / ".venv-cluster"
-    (clone.path / "requirements" / "cpu.txt").write_text("not-there==1.0\n")
+    (clone.path / "requirements" / "cpu.txt").write_text(f"not-there==1.0 --hash=sha256:{'0' * 64}\n")
     assert "pip could not install 1 packages of requirements/cpu.txt" in clone.make(*CPU, code=2)
     (own / "left-over").touch()
     assert "(CUDA 13.0)" in clone.make(*GPU)

@@ -36,7 +36,7 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
         ("vectors", f"{success.dim} numbers each; views: {', '.join(request.views)}"),
         ("model", f"{printable(model)}{revision}"),
         ("engine", engines + (" (mixed, as was allowed)" if success.mixed_engines_allowed else "")),
-        ("verified", f"not known here; `embedkit verify {printable(merged.run.name)}` reads every byte"),
+        ("verified", f"not known here; `embedkit verify {printable(merged.run.argument)}` reads every byte"),
         ("made with", f"embedkit {__version__}"),
     ]
 

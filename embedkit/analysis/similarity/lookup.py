@@ -17,10 +17,10 @@ def id_of_row(merged: Merged, row: int) -> int:
     plan, run = merged.plan, merged.run
     if not 0 <= row < plan.rows:
         raise UsageError(f"--row {row}: the data set has rows 0 to {plan.rows - 1}")
-    found = pl.scan_parquet(run.metadata).filter(pl.col("row") == row).select("id").collect()
+    found = pl.scan_parquet(run.metadata, glob=False).filter(pl.col("row") == row).select("id").collect()
     if found.height:
         return int(found["id"][0])
-    dropped = pl.scan_parquet(run.dropped).filter(pl.col("row") == row).collect()
+    dropped = pl.scan_parquet(run.dropped, glob=False).filter(pl.col("row") == row).collect()
     if not dropped.height:
         raise UsageError(f"--row {row}: not among the {plan.rows_chosen:,} of {plan.rows:,} rows chosen for the run")
     line = dropped.row(0, named=True)

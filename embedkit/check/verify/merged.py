@@ -1,52 +1,59 @@
-"""verify's checks of the merged files, against `_SUCCESS.json` and against the shards."""
+"""verify's checks of the merged files, against `_SUCCESS.json`, the shards and the parts."""
 
 from collections.abc import Sequence
 from functools import partial
 
-import pyarrow.parquet as pq
-
 from embedkit.check.verify.findings import Findings
-from embedkit.check.verify.shards import differing_chunks
-from embedkit.documents import Plan, ReadBack, ShardManifest, Success, check_matrix, digest, read
+from embedkit.documents import Plan, ReadBack, Request, ShardManifest, Success, digest
+from embedkit.embed import matrix_problem
+from embedkit.merge import merged_problems
 from embedkit.run import RunFolder
 
 
 def check_merged(
-    run: RunFolder, plan: Plan, manifests: Sequence[ShardManifest], read_back: ReadBack, findings: Findings
+    run: RunFolder,
+    request: Request,
+    plan: Plan,
+    manifests: Sequence[ShardManifest],
+    success: Success,
+    read_back: ReadBack,
+    findings: Findings,
 ) -> None:
-    """Check the merged files against `_SUCCESS.json`, and the merged matrices against the shards' chunks."""
-    success = read(run.success, Success)
-    if success.plan_sha256 != digest(plan):
-        findings.add(run.success, "belongs to another plan")
+    """Check that the merged files are those of `_SUCCESS.json`, and have what the shards and the parts give."""
     for shard in range(len(plan.shards)):
         if not run.shard_manifest(shard).exists():
             findings.add(run.shard_manifest(shard), "missing, though the run was merged", shard)
-    damaged = set()
-    for record in success.files:
-        findings.bytes_read += record.bytes
-        if not findings.check_file(run.embeddings / record.name, record):
-            damaged.add(record.name)
     for manifest in manifests:
         if success.shard_manifests.get(str(manifest.shard)) != digest(manifest):
-            findings.add(run.success, "was merged from a different attempt at this shard", manifest.shard)
-    for view in success.empty:
-        path = run.view_matrix(view)
-        if path.name not in damaged:
-            for shard, chunk in differing_chunks(manifests, view, read_back.pieces(path)).items():
-                findings.add(path, f"ids {chunk.start} to {chunk.stop - 1} are not the shard's", shard)
-    _check_sources(run, plan, success, damaged, findings)
+            what = "was merged from a different attempt at this shard"
+            findings.add(run.success, what, manifest.shard, findings.remerge)
+    findings.bytes_read += sum(record.bytes for record in success.files)
+    for problem in merged_problems(run, request, plan, manifests, success, read_back):
+        findings.add(problem.path, problem.what, problem.shard, findings.remerge)
+        if problem.shard is not None:  # the chunk in the shard may be as wrong as in the merged matrix
+            _check_chunks(run, manifests, problem.shard, findings)
+    _check_strays(run, success, findings)
 
 
-def _check_sources(run: RunFolder, plan: Plan, success: Success, damaged: set[str], findings: Findings) -> None:
-    """Check that each source's matrices and metadata have the recorded number of rows, and that these add up."""
-    rows = sum(source.rows for source in success.sources.values())
-    if rows != plan.rows_kept:
-        findings.add(run.by_source, f"the sources have {rows} rows together, the run {plan.rows_kept}")
-    for source in success.sources.values():
-        metadata = run.source_metadata(source.folder)
-        is_sound = metadata.relative_to(run.embeddings).as_posix() not in damaged
-        if is_sound and pq.read_metadata(metadata).num_rows != source.rows:
-            findings.add(metadata, f"does not have {source.rows} rows")
-        for matrix in (run.source_matrix(source.folder, view) for view in success.empty):
-            if matrix.relative_to(run.embeddings).as_posix() not in damaged:
-                findings.attempt(matrix, partial(check_matrix, matrix, source.rows, success.dim))
+def _check_chunks(run: RunFolder, manifests: Sequence[ShardManifest], shard: int, findings: Findings) -> None:
+    """Read a shard chunk by chunk, and report a chunk that went bad before its manifest was written."""
+    manifest = next(manifest for manifest in manifests if manifest.shard == shard)
+    for view, matrix in manifest.matrices.items():
+        path = run.shard(shard) / matrix.file.name
+        fix = findings.repair_shard(shard)
+        problem = findings.attempt(path, partial(matrix_problem, path, manifest, view), shard, fix)
+        if problem is not None and not findings.has(path):
+            findings.add(path, problem, shard, fix)
+
+
+def _check_strays(run: RunFolder, success: Success, findings: Findings) -> None:
+    """Report files of the merged kinds beside the merged ones that `_SUCCESS.json` does not name.
+
+    A program that reads every such file under by_source/ would take them for data. Names that begin with a dot are
+    skipped, and so are other files: somebody's notes harm no reader.
+    """
+    named = {run.embeddings / record.name for record in success.files}
+    for path in sorted({*run.embeddings.iterdir(), *run.by_source.rglob("*")} - named):
+        if path.suffix in (".parquet", ".safetensors") and not path.name.startswith(".") and path.is_file():
+            what = "_SUCCESS.json does not name this file, which a reader may take for data; move it away"
+            findings.add(path, what, fix=findings.moved_away(path))

@@ -1,70 +1,106 @@
 """verify's checks of prepare's output: the parts, the dropped rows and the plan's counts."""
 
-import shlex
 from functools import partial
 
+import numpy as np
 import polars as pl
 
 from embedkit.check.verify.findings import Findings
-from embedkit.documents import DataIndex, PartManifest, Plan, View, digest, read
-from embedkit.prepare import count_column
+from embedkit.check.verify.plan import check_part_manifest, check_plan, tokens_of
+from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, Request, digest, read
 from embedkit.run import RunFolder
 
 
-def check_parts(run: RunFolder, plan: Plan | None, findings: Findings) -> None:
-    """Check every part's manifest and files; with a plan, against the plan and for files that no manifest names."""
-    index = None
-    if run.data_index.exists():
-        index = findings.attempt(run.data_index, lambda: read(run.data_index, DataIndex))
-    known = len(index.part_borders) - 1 if index else 0
-    for part in range(len(plan.parts) if plan else known):
-        path = run.part_manifest(part)
-        if path.exists() or plan is not None:
-            findings.attempt(path, partial(_check_part, run, plan, part, index, findings))
-    if plan is not None:
-        named = {part.file.name for part in plan.parts}
-        for file in sorted(run.extracted.glob("*")):
-            if file.name not in named:
-                what = "no manifest names this file; it breaks reading the folder as one table"
-                findings.add(file, what, fix=f"rm {shlex.quote(str(file))}")
+class PreparedFiles:
+    """The checks of prepare's output. With a plan, the parts' rows were requested with `request_parts`."""
 
+    def __init__(
+        self, run: RunFolder, request: Request, plan: Plan | None, read_back: ReadBack, findings: Findings
+    ) -> None:
+        self._run = run
+        self._request = request
+        self._plan = plan
+        self._read_back = read_back
+        self._findings = findings
+        self._index: DataIndex | None = None
+        self._of_index: dict[int, bool] = {}
 
-def _check_part(run: RunFolder, plan: Plan | None, part: int, index: DataIndex | None, findings: Findings) -> None:
-    data = run.part_data(part)
-    if plan is not None:
-        findings.bytes_read += plan.parts[part].file.bytes
-        if not findings.check_file(data, plan.parts[part].file):
+    def check_parts(self) -> None:
+        """Check every part's manifest and files; with a plan, against the plan and for files that no manifest names."""
+        run, plan, findings = self._run, self._plan, self._findings
+        if run.data_index.exists():
+            check = partial(read, run.data_index, DataIndex)
+            self._index = findings.attempt(run.data_index, check, fix=run.prepare_command)
+        if self._index is not None and self._index.request_sha256 != digest(self._request):
+            findings.add(
+                run.data_index, "was made for a different request", fix=findings.prepared_again(run.data_index)
+            )
+        known = len(self._index.part_borders) - 1 if self._index else 0
+        for part in range(len(plan.parts) if plan else known):
+            path = run.part_manifest(part)
+            if path.exists() or plan is not None:
+                findings.attempt(path, partial(self._check_part, part), fix=run.prepare_command)
+        self._check_index()
+        if plan is not None:
+            named = {part.file.name for part in plan.parts}
+            for file in sorted(run.extracted.iterdir()):
+                if file.name not in named:
+                    what = "no manifest names this file; it breaks reading the folder as one table; move it away"
+                    findings.add(file, what, fix=findings.moved_away(file))
+
+    def _check_index(self) -> None:
+        """Report the parts that were made for another index; if all were, it is the index that is not the run's."""
+        run, findings = self._run, self._findings
+        if self._of_index and not any(self._of_index.values()):
+            what = "all parts were made for another index"
+            findings.add(run.data_index, what, fix=findings.prepared_again(run.data_index))
             return
-    manifest = read(run.part_manifest(part), PartManifest)
-    if index is not None and manifest.index_sha256 != digest(index):
-        findings.add(run.part_manifest(part), "belongs to another run")
-    if plan is not None and manifest.extracted != plan.parts[part].file:
-        findings.add(run.part_manifest(part), "names a different file than the plan")
-    if plan is None:
-        findings.check_file(data, manifest.extracted)
-    if manifest.dropped_rows is not None:
-        findings.check_file(run.part_dropped(part), manifest.dropped_rows)
+        for part in [part for part, is_of_index in self._of_index.items() if not is_of_index]:
+            findings.add(run.part_manifest(part), "belongs to another run", fix=run.prepare_command)
 
+    def _check_part(self, part: int) -> None:
+        run, plan, findings = self._run, self._plan, self._findings
+        data = run.part_data(part)
+        if plan is not None:
+            findings.bytes_read += plan.parts[part].file.bytes
+            if not findings.check_file(data, plan.parts[part].file):
+                return
+        manifest = read(run.part_manifest(part), PartManifest)
+        if self._index is not None:
+            self._of_index[part] = manifest.index_sha256 == digest(self._index)
+        if plan is not None and manifest.extracted != plan.parts[part].file:
+            findings.add(run.part_manifest(part), "names a different file than the plan", fix=run.prepare_command)
+        if plan is None:
+            findings.check_file(data, manifest.extracted)
+        if manifest.dropped_rows is None or findings.check_file(run.part_dropped(part), manifest.dropped_rows):
+            table = self._read_back.table(data).rows if plan is not None else None
+            kept = None if table is None else tokens_of(table.kept, self._request)
+            check_part_manifest(run, part, manifest, self._index, kept, findings)
 
-def check_rows(run: RunFolder, views: tuple[View, ...], plan: Plan, findings: Findings) -> None:
-    """Check that rows ascend, that no row is both kept and dropped, and that the counts are the plan's."""
-    if not findings.check_file(run.dropped, plan.dropped_rows):
-        return
-    if any(problem.file.startswith(run.extracted.name) for problem in findings.problems):
-        return  # reading a damaged Parquet file may crash the reader
-    counts = [count_column(view) for view in views]
-    try:
-        kept = pl.concat([pl.read_parquet(run.extracted / p.file.name, columns=["row", *counts]) for p in plan.parts])
-    except (OSError, pl.exceptions.PolarsError) as error:
-        findings.add(run.extracted, f"cannot be read: {error}")
-        return
-    dropped = pl.read_parquet(run.dropped, columns=["row"])["row"]
-    if not bool((kept["row"].diff().drop_nulls() > 0).all()):
-        findings.add(run.extracted, "rows are not in data set order")
-    if kept["row"].is_in(dropped.implode()).any():
-        findings.add(run.dropped, "names rows that were kept")
-    if (kept.height, kept.height + len(dropped)) != (plan.rows_kept, plan.rows_chosen):
-        findings.add(run.plan, f"its counts differ from the files: {kept.height} rows kept, {len(dropped)} dropped")
-    # Polars sums 32-bit integers in 32 bits, which overflows for the tokens of a large run.
-    if sum(int(kept[count].cast(pl.Int64).sum()) for count in counts) != plan.tokens:
-        findings.add(run.plan, "the rows' token counts do not add up to the plan's")
+    def check_rows(self) -> None:
+        """Check that rows ascend, that no row is both kept and dropped, and that the plan is that of the rows."""
+        run, plan, findings = self._run, self._plan, self._findings
+        if plan is None or not findings.check_file(run.dropped, plan.dropped_rows):
+            return
+        tables = [(part, self._read_back.table(run.extracted / part.file.name)) for part in plan.parts]
+        for number, (part, table) in enumerate(tables):
+            if table.problem:  # its digest is right, and the plan has it, so prepare keeps both
+                fix = findings.prepared_again(run.part_manifest(number), run.plan)
+                findings.add(run.extracted / part.file.name, table.problem, fix=fix)
+        kept = [table.rows.kept for _, table in tables if table.rows is not None]
+        if len(kept) < len(plan.parts):
+            return  # a part is damaged
+        rows = np.concatenate([table["row"].to_numpy() for table in kept])
+        dropped = pl.read_parquet(run.dropped, glob=False)
+        if not bool((np.diff(rows) > 0).all()):
+            findings.add(run.extracted, "rows are not in data set order")
+        if np.isin(rows, dropped["row"].to_numpy()).any():
+            findings.add(run.dropped, "names rows that were kept")
+        if (len(rows), len(rows) + dropped.height) != (plan.rows_kept, plan.rows_chosen):
+            what = f"its counts differ from the files: {len(rows)} rows kept, {dropped.height} dropped"
+            findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
+        tokens = [tokens_of(table, self._request) for table in kept]
+        if sum(int(of_part.sum()) for of_part in tokens) != plan.tokens:
+            what = "the rows' token counts do not add up to the plan's"
+            findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
+        check_plan(run, self._request, plan, self._index, tokens, dropped, findings)

@@ -58,7 +58,7 @@ def _reembed_shard(
         whole = reader.read(chunk.start, chunk.stop)
         if inputs_digest(whole) != chunk.inputs_sha256:
             what = f"ids {chunk.start} to {chunk.stop - 1} were embedded from different tokens"
-            findings.add(folder, what, manifest.shard, findings.remake)
+            findings.add(folder, what, manifest.shard, findings.remake(manifest.shard))
         picked = whole.take(chosen)
         again = embed_chunk(engine, picked)
         findings.reembedded += len(chosen)
@@ -67,7 +67,12 @@ def _reembed_shard(
         for view, i, distance in differing_rows(picked, again, stored, manifest.request.dtype):
             what = f"row {picked.rows[i]} (id {chosen[i]}): its stored vector differs from a new one"
             data = folder / manifest.matrices[view].file.name
-            findings.add(data, f"{what} (view {view}, 1 - cosine {distance:.2g})", manifest.shard, findings.remake)
+            findings.add(
+                data,
+                f"{what} (view {view}, 1 - cosine {distance:.2g})",
+                manifest.shard,
+                findings.remake(manifest.shard),
+            )
 
 
 def _sampled_ids(manifest: ShardManifest, rows: int, seed: int) -> list[int]:

@@ -1,9 +1,9 @@
 """verify's checks of shards: every byte against the manifests, one engine, one canary."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from embedkit.check.verify.findings import Findings
@@ -17,12 +17,14 @@ from embedkit.documents import (
     View,
     check_matrix,
     digest,
-    read,
 )
-from embedkit.embed import NOT_FINISHED, ShardStates, canary_problems, rejected_shards
+from embedkit.embed import NOT_FINISHED, OTHER_PLAN, ZERO_NORM, ShardStates, canary_problems, rejected_shards
 from embedkit.errors import EmbedkitError
-from embedkit.merge import engine_groups
+from embedkit.merge import differing_chunks, engine_groups
 from embedkit.run import RunFolder
+
+NORM_ROUNDING = 1e-4
+"""Relative difference of two sums of squares in float32 and float64, with room to spare."""
 
 
 def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[ShardManifest]:
@@ -31,15 +33,19 @@ def finished_shards(run: RunFolder, plan: Plan, findings: Findings) -> list[Shar
     What merge rejected does not matter here: all bytes are checked, and `check_rejected` asks for the rest.
     """
     states = ShardStates(run, plan, rejected={})
-    manifests = []
+    manifests, problems = [], {}
     for shard in range(len(plan.shards)):
         path = run.shard_manifest(shard)
         state = findings.attempt(path, partial(states.state, shard, "manifest"), shard)
-        if state is None or state.manifest is None:
-            if state is not None and state.problem not in (None, NOT_FINISHED):
-                findings.add(path, str(state.problem), shard)
-            continue
-        manifests.append(state.manifest)
+        if state is not None and state.manifest is not None:
+            manifests.append(state.manifest)
+        elif state is not None and state.problem not in (None, NOT_FINISHED):
+            problems[shard] = str(state.problem)
+    if not manifests and set(problems.values()) == {OTHER_PLAN}:  # then it is the plan that is not the run's
+        findings.add(run.plan, "all finished shards were made for another plan", fix=findings.prepared_again(run.plan))
+    else:
+        for shard, problem in problems.items():
+            findings.add(run.shard_manifest(shard), problem, shard)
     return manifests
 
 
@@ -54,31 +60,19 @@ def check_rejected(run: RunFolder, manifests: Sequence[ShardManifest], findings:
             findings.add(path, f"merge rejected it: {rejection.what}", manifest.shard)
 
 
-def request_chunks(run: RunFolder, plan: Plan, manifests: Sequence[ShardManifest], read_back: ReadBack) -> None:
-    """Start reading the shards' chunks: from the merged matrix if there is a whole one, else from the shards."""
-    views = list(manifests[0].matrices) if manifests else []
-    for view in views:
-        merged = run.view_matrix(view)
-        if run.success.exists() and _request_matrix(merged, manifests, 0, plan.rows_kept, read_back):
-            continue
-        for manifest in manifests:
-            path = run.shard(manifest.shard) / manifest.matrices[view].file.name
-            _request_matrix(path, [manifest], manifest.start, manifest.stop - manifest.start, read_back)
-
-
-def _request_matrix(path: Path, manifests: Sequence[ShardManifest], first: int, rows: int, read_back: ReadBack) -> bool:
-    """Start reading a matrix chunk by chunk, if it has exactly these shards' rows. `first` is its first row's id."""
-    dim = manifests[0].engine.dim
-    chunks = [chunk for manifest in manifests for chunk in manifest.chunks]
-    if sum(chunk.stop - chunk.start for chunk in chunks) != rows:
-        return False
-    try:
-        offset = check_matrix(path, rows, dim)
-    except (EmbedkitError, OSError):
-        return False  # it is read as one piece, and reported if a manifest names it
-    borders = [chunk.start - first for chunk in chunks]
-    read_back.submit_in_pieces(path, [offset + i * dim * ITEM_BYTES for i in (*borders, rows)])
-    return True
+def request_shards(run: RunFolder, manifests: Sequence[ShardManifest], in_chunks: bool, read_back: ReadBack) -> None:
+    """Start reading the shards' matrices; chunk by chunk unless the merged matrix is compared with the chunks."""
+    for manifest in manifests:
+        for matrix in manifest.matrices.values():
+            path = run.shard(manifest.shard) / matrix.file.name
+            try:
+                offset = check_matrix(path, *matrix.shape)
+            except (EmbedkitError, OSError):
+                continue  # it is read as one piece, and reported
+            rows, dim = matrix.shape
+            starts = [chunk.start - manifest.start for chunk in manifest.chunks]
+            borders = [offset + row * dim * ITEM_BYTES for row in (*starts, rows)] if in_chunks else [offset]
+            read_back.submit_matrix(path, dim * ITEM_BYTES, borders)
 
 
 def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, findings: Findings) -> None:
@@ -88,37 +82,79 @@ def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, fi
         findings.bytes_read += matrix.file.bytes
         problem = findings.file_problem(data, matrix.file)
         if problem is not None:
-            findings.add(data, f"{problem}{_damaged_ids(data, manifest, view)}", manifest.shard)
+            what = f"{problem}{_damaged_ids(data, manifest, view)}"
+            findings.add(data, what, manifest.shard, findings.repair_shard(manifest.shard))
         elif differing_chunks([manifest], view, read_back.pieces(data)):
             what = f"its chunk digests are not those of its file (view {view})"
-            findings.add(run.shard_manifest(manifest.shard), what, manifest.shard)
+            fix = findings.repair_shard(manifest.shard)
+            findings.add(run.shard_manifest(manifest.shard), what, manifest.shard, fix)
 
 
-def differing_chunks(manifests: Sequence[ShardManifest], view: View, pieces: Sequence[str]) -> dict[int, Chunk]:
-    """By shard, the first chunk whose digest differs from the one that was read.
+def check_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest, findings: Findings) -> None:
+    """Check that the numbers of a manifest agree with each other and with the plan."""
+    inputs = hashlib.sha256("".join(chunk.inputs_sha256 for chunk in manifest.chunks).encode()).hexdigest()
+    stops = [chunk.stop for chunk in manifest.chunks]
+    agree = {
+        "chunks do not have the plan's rows": stops == list(plan.shards[manifest.shard].chunks[1:]),
+        "chunks do not have its tokens": sum(chunk.tokens for chunk in manifest.chunks) == manifest.tokens,
+        "chunks do not have its inputs": inputs == manifest.inputs_sha256,
+        "files are of another attempt": all(
+            matrix.file.name.startswith(f"{manifest.attempt}.") for matrix in manifest.matrices.values()
+        ),
+    }
+    for what, is_so in agree.items():
+        if not is_so:
+            path = run.shard_manifest(manifest.shard)
+            findings.add(path, f"its {what}", manifest.shard, findings.made_again(path))
 
-    `pieces` has the sha256 of every chunk of these shards, in order; if it is empty, nothing differs.
+
+def check_norms(
+    run: RunFolder, manifests: Sequence[ShardManifest], is_merged: bool, read_back: ReadBack, findings: Findings
+) -> None:
+    """Compare the lengths of the vectors with the manifests', chunk by chunk, unless the matrix is damaged.
+
+    is_merged: whether the merged matrices were read in the shards' chunks; else the shards' own were.
     """
-    found = iter(pieces)
-    differing: dict[int, Chunk] = {}
     for manifest in manifests:
-        for chunk, sha256 in zip(manifest.chunks, islice(found, len(manifest.chunks)), strict=False):
-            if sha256 != chunk.views[view].sha256:
-                differing.setdefault(manifest.shard, chunk)
-    return differing
+        for view, matrix in manifest.matrices.items():
+            own = run.shard(manifest.shard) / matrix.file.name
+            path, first = (run.view_matrix(view), 0) if is_merged else (own, manifest.start)
+            norms = read_back.row_norms(path)
+            if findings.has(own) or findings.has(path) or len(norms) < manifest.stop - first:
+                continue
+            for chunk in manifest.chunks:
+                of_texts = norms[chunk.start - first : chunk.stop - first]
+                of_texts = of_texts[of_texts > ZERO_NORM]
+                found = (float(of_texts.min()), float(of_texts.max())) if len(of_texts) else (None, None)
+                recorded = chunk.views[view].norm_min, chunk.views[view].norm_max
+                if not all(map(_is_same_norm, found, recorded)):
+                    what = f"its norms of ids {chunk.start} to {chunk.stop - 1} are not the vectors' (view {view})"
+                    document = run.shard_manifest(manifest.shard)
+                    findings.add(document, what, manifest.shard, findings.made_again(document))
+                    break
 
 
-def check_agreement(run: RunFolder, manifests: Sequence[ShardManifest], findings: Findings) -> None:
+def _is_same_norm(found: float | None, recorded: float | None) -> bool:
+    """Whether two norms are equal but for rounding. One that overflows float32 cannot be compared."""
+    if found is None or recorded is None:
+        return found == recorded
+    return not math.isfinite(found) or math.isclose(found, recorded, rel_tol=NORM_ROUNDING)
+
+
+def check_agreement(
+    run: RunFolder, manifests: Sequence[ShardManifest], success: Success | None, findings: Findings
+) -> None:
     """Check that all shards have one engine, unless the merge allowed several, and one canary per engine."""
     groups = engine_groups(manifests)
-    if len(groups) > 1:
-        success = findings.attempt(run.success, lambda: read(run.success, Success))
-        if success is None or not success.mixed_engines_allowed:
-            shards = ", ".join(str(group) for group in groups.values())
-            findings.add(run.embeddings, f"shards were made on different engines: {shards}", fix=findings.remake)
+    if len(groups) > 1 and (success is None or not success.mixed_engines_allowed):
+        shards = ", ".join(str(group) for group in groups.values())
+        most = max(map(len, groups.values()))
+        kept = next(group for group in groups.values() if len(group) == most)
+        fix = findings.remake(*(manifest.shard for manifest in manifests if manifest.shard not in kept))
+        findings.add(run.embeddings, f"shards were made on different engines: {shards}", fix=fix)
     for shard, problem in canary_problems(manifests).items():
         what = f"{problem}, although the engine is the same"
-        findings.add(run.shard_manifest(shard), what, shard, findings.remake)
+        findings.add(run.shard_manifest(shard), what, shard, findings.remake(shard))
 
 
 def _damaged_ids(path: Path, manifest: ShardManifest, view: View) -> str:

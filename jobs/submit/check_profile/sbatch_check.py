@@ -21,7 +21,7 @@ def run_test_only(profile: Profile, stage: Stage) -> Finding:
     text = make_script(RunFolder(Path.cwd() / "output" / "check"), profile, job)
     with tempfile.TemporaryDirectory() as folder, own_environment():
         path = Path(folder) / f"{stage}.sh"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         code, out, err = run_sbatch("--test-only", str(path), while_waiting=_report, seconds=TIMEOUT_SECONDS)
     if code is None:
         return warning("sbatch", requested="--test-only", actual=f"no answer in {TIMEOUT_SECONDS} s")

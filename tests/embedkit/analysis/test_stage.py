@@ -46,7 +46,7 @@ class Reader(HTMLParser):
 
 def page_of(path: Path) -> tuple[str, Reader]:
     """The page before its own scripts, and the whole page as an HTML parser reads it."""
-    page = path.read_text()
+    page = path.read_text(encoding="utf-8")
     reader = Reader()
     reader.feed(page)
     reader.close()

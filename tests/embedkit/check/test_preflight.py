@@ -1,5 +1,6 @@
 """What a preflight finds on a node, and its messages. There is no GPU here: results of nodes with GPUs are made up."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -77,7 +78,18 @@ def test_each_check_is_logged_and_recorded(real_run: RunFolder) -> None:
 
 def test_the_hash_engine_needs_neither_gpu_nor_packages(prepared_run: RunFolder) -> None:
     assert preflight(prepared_run).returncode == 0
-    assert list(dict(read(prepared_run.preflight, Preflight).checks)) == ["files", "versions", "model", "canary"]
+    checks = dict(read(prepared_run.preflight, Preflight).checks)
+    assert list(checks) == ["files", "versions", "model", "canary"]
+    assert "; hard links work; in " in checks["files"]
+
+
+def test_a_node_whose_mount_refuses_links_in_a_stand_in_is_named(prepared_run: RunFolder) -> None:
+    """NFS has no other way to make a file exactly once."""
+    faults = {"folder": str(prepared_run.path), "error": "EPERM", "made": False, "rename": True}
+    there = os.pathsep.join([str(ROOT / "tests" / "support" / "links"), str(ROOT)])
+    said = failed(prepared_run, PYTHONPATH=there, EMBEDKIT_TEST_LINKS=json.dumps(faults))
+    assert f"preflight on n7: files: {prepared_run.path}: its file system" in said
+    assert "refuses hard links (Operation not permitted) and renaming without replacing" in said
 
 
 def test_a_full_quota_is_named_with_a_stand_in_for_fsync(prepared_run: RunFolder) -> None:

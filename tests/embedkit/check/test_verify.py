@@ -1,11 +1,20 @@
-"""verify goes on past a manifest that it cannot read or that merge rejected."""
+"""verify goes on past a manifest that it cannot read or that merge rejected, and past any edit of a document."""
+
+import random
 
 import msgspec
+import pytest
 
 from embedkit.check.verify import verify
-from embedkit.documents import ShardManifest, digest, read, write
+from embedkit.documents import Plan, RunConfig, ShardManifest, digest, read, write
 from embedkit.documents.schema import FORMAT, Rejected, RejectedShard
+from embedkit.errors import EmbedkitError
+from embedkit.merge import merge
+from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
+from tests.end_to_end.test_damage import edit
+from tests.support.verify_coverage.fields import resealed_fields
+from tests.support.verify_coverage.stages import DOCUMENTS, files_by_kind
 
 
 def rejected_by_merge(run: RunFolder, shard: int) -> None:
@@ -47,3 +56,46 @@ def test_a_manifest_that_cannot_be_read_stops_nothing(damaged_run: RunFolder) ->
     report = verify(damaged_run)
     assert any(problem.shard == 1 and "Is a directory" in problem.what for problem in report.problems)
     assert report.shards_finished == 2
+
+
+def test_edited_borders_of_a_plan_are_refused(damaged_run: RunFolder) -> None:
+    plan = read(damaged_run.plan, Plan)
+    shards = list(msgspec.to_builtins(plan.shards))
+    shards[-1] = {**shards[-1], "stop": plan.rows_kept + 1}
+    edit(damaged_run.plan, shards=shards)
+    assert any(problem.file == "plan.json" for problem in verify(damaged_run).problems)
+    with pytest.raises(EmbedkitError, match="to make it again"):
+        read_plan(damaged_run, read(damaged_run.config, RunConfig))
+
+
+def test_a_merge_without_a_dimension_is_made_again(damaged_run: RunFolder) -> None:
+    edit(damaged_run.success, dim=0)
+    assert any(problem.file == "embeddings/_SUCCESS.json" for problem in verify(damaged_run).problems)
+    assert merge(damaged_run).dim
+    assert verify(damaged_run).ok
+
+
+@pytest.mark.parametrize("is_merged", [True, False])
+def test_norms_that_are_not_the_vectors_are_named(damaged_run: RunFolder, is_merged: bool) -> None:
+    if not is_merged:
+        damaged_run.success.unlink()
+    path = damaged_run.shard_manifest(1)
+    manifest = read(path, ShardManifest)
+    views = {view: msgspec.structs.replace(vectors, norm_max=1.5) for view, vectors in manifest.chunks[0].views.items()}
+    chunks = (msgspec.structs.replace(manifest.chunks[0], views=views), *manifest.chunks[1:])
+    matrices = {view: msgspec.structs.replace(matrix, norm_max=1.5) for view, matrix in manifest.matrices.items()}
+    write(path, msgspec.structs.replace(manifest, chunks=chunks, matrices=matrices))
+    assert any("norms of ids" in problem.what and problem.shard == 1 for problem in verify(damaged_run).problems)
+
+
+def test_no_edit_of_a_document_ends_verify(damaged_run: RunFolder) -> None:
+    """A sample of all edits that leave a document valid and sealed."""
+    chosen = random.Random(20)
+    for kind, paths in files_by_kind(damaged_run).items():
+        if kind in DOCUMENTS:
+            path = paths[-1]
+            before = path.read_bytes()
+            for _, change in chosen.sample(list(resealed_fields(path, DOCUMENTS[kind])), 1):
+                change(path, paths)
+                verify(damaged_run)
+            path.write_bytes(before)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.data.dataset import check_columns, find_files, identify, open_dataset, read_rows, read_sources, row_bytes
+from embedkit.data.dataset import check_columns, identify, open_dataset, read_rows, read_sources, row_bytes
+from embedkit.data.find_files import find_files
 from embedkit.errors import EmbedkitError, UsageError
 from tests.conftest import chat, write_chats
 

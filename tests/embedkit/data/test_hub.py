@@ -158,12 +158,15 @@ def test_a_run_stays_at_its_commit_while_the_branch_moves_on(repos: dict[str, Pa
         second = hub.commit(DATA)
         fetch(tmp_path, **env)
         embedkit("prepare", *request(tmp_path), "--resume", **env)
-        embedkit("prepare", *request(tmp_path), "--resume", "--revision", "v1", **env)
+        explicit = [f"hf://{word}" if word in ("lab/chats", "lab/model") else word for word in request(tmp_path)]
+        embedkit("prepare", *explicit, "--resume", "--revision", "v1", **env)
         refused = fetch(tmp_path, "--revision", "main", check=False, **env)
         assert refused.returncode == 2
         assert f"data_revision {first} -> {second}" in " ".join(refused.stderr.split())
-        fetch(tmp_path, "--run-name", "new", **env)
-        assert read(tmp_path / "output" / "new" / "run_config.json", RunConfig).request.data_revision == second
+        embedkit("fetch", *explicit, "--run-name", "new", **env)
+        new = read(tmp_path / "output" / "new" / "run_config.json", RunConfig)
+        assert new.request.data_revision == second
+        assert (new.locations.data_repo, new.locations.model_repo) == ("lab/chats", "lab/model")
 
 
 def test_what_the_stand_in_hub_does_not_have_is_named(repos: dict[str, Path], tmp_path: Path) -> None:

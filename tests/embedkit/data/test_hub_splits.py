@@ -64,6 +64,14 @@ def choose(names: list[str], cards: Path, config: str | None = None, split: str 
     return (chosen.config, chosen.split, *chosen.files)
 
 
+def test_a_folder_for_temporary_files_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "t[1]"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    names = repository(tmp_path / "chats", ["data/train-0.parquet", "data/test-0.parquet"])
+    assert choose(names, tmp_path / "chats") == ("default", "train", "data/train-0.parquet")
+
+
 def test_what_is_not_named_is_the_default_and_train(tmp_path: Path) -> None:
     shards = ["data/test-00000-of-00001.parquet", "data/train-00000-of-00001.parquet"]
     assert choose(shards, tmp_path) == ("default", "train", shards[1])

@@ -23,7 +23,7 @@ from embedkit.documents.schema import (
     ShardManifest,
     Success,
 )
-from embedkit.embed.shard_file import journals, read_journal
+from embedkit.embed.journal import journals, read_journal
 from embedkit.errors import EmbedkitError
 from embedkit.model.folder import weight_shapes
 from embedkit.run import RunFolder

@@ -25,7 +25,7 @@ def test_digests_are_those_of_the_file_and_its_pieces(sizes: list[int], data: by
         matrix, alone = Path(folder, "matrix"), Path(folder, "alone")
         matrix.write_bytes(data)
         alone.write_bytes(data[:3])
-        read_back.submit_in_pieces(matrix, borders)
+        read_back.submit_matrix(matrix, 3, borders)
         read_back.submit([alone, matrix, Path(folder, "gone")])
         for path in (matrix, alone):
             assert read_back.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -17,7 +17,7 @@ from embedkit.check.verify import verify
 from embedkit.documents.codec import read, write
 from embedkit.documents.schema import Canary, EngineSettings, Plan, RunConfig, ShardManifest
 from embedkit.embed.canary import canary_inputs, canary_problems
-from embedkit.embed.shard_file import journals
+from embedkit.embed.journal import journals
 from embedkit.model.tokenizer import load_tokenizer
 from embedkit.prepare.plan import engine_settings
 from embedkit.run import RunFolder

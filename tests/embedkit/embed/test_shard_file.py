@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,9 +11,13 @@ import numpy.typing as npt
 import pytest
 from safetensors import safe_open
 
+from embedkit.documents import read_back
 from embedkit.documents.schema import Chunk, EngineRecord, EngineSettings, PlanShard, Vectors
-from embedkit.embed.shard_file import ShardFile, journals
+from embedkit.embed import shard_file
+from embedkit.embed.journal import JOURNAL, journals
+from embedkit.embed.shard_file import ShardFile
 from embedkit.engines.hash import HashEngine
+from embedkit.errors import AttemptReplaced
 
 SETTINGS = EngineSettings(
     device="cpu", dtype="float32", max_length=8, chunk_tokens=9, token_budget=9, max_sequences=9, eager=True
@@ -63,7 +68,8 @@ def test_a_whole_attempt_is_a_safetensors_file(attempts: Attempts) -> None:
     with attempts.start() as file:
         for start in (100, 110, 120):
             file.append(chunk(start), {"combined": vectors(start)})
-        path = file.finish()["combined"]
+        file.read_back()
+        path = attempts.folder / file.finish()["combined"].name
     with safe_open(path, "np") as tensors:
         assert np.array_equal(tensors.get_tensor("embeddings"), np.concatenate([vectors(s) for s in (100, 110, 120)]))
 
@@ -77,7 +83,8 @@ def test_durable_chunks_are_adopted_from_all_attempts(attempts: Attempts) -> Non
     with attempts.start() as third:
         assert set(third.chunks) == {100, 120}
         third.append(chunk(110), {"combined": vectors(110)})
-        path = third.finish()["combined"]
+        third.read_back()
+        path = attempts.folder / third.finish()["combined"].name
     with safe_open(path, "np") as tensors:
         assert np.array_equal(tensors.get_tensor("embeddings")[10:20], vectors(110))
 
@@ -159,3 +166,75 @@ def test_attempts_do_not_pile_up(attempts: Attempts) -> None:
         assert len(list(attempts.folder.iterdir())) <= 4
     with attempts.start() as last:
         assert set(last.chunks) == {100, 110, 120}
+
+
+def flip(path: Path, at: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 0x40]))
+
+
+def test_what_is_damaged_before_the_end_is_made_again(attempts: Attempts) -> None:
+    """In header, chunk and journal, of a durable chunk; the digests are those of the bytes as they were computed."""
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        matrix, journal = (
+            attempts.folder / "attempt-1.combined.safetensors.partial",
+            attempts.folder / f"attempt-1{JOURNAL}",
+        )
+        before = matrix.read_bytes(), journal.read_bytes()
+        flip(matrix, 3)
+        flip(matrix, matrix.stat().st_size // 2)
+        flip(journal, 700)
+        with matrix.open("ab") as longer:
+            longer.write(b"more")
+        damaged = file.read_back()
+        assert [re.search(r"header or size|ids \d+ to \d+|journal", what)[0] for what in damaged] == [  # type: ignore[index]
+            "header or size",
+            "ids 110 to 119",
+            "journal",
+        ]
+        assert journal.read_bytes() == before[1]
+        assert set(file.chunks) == {100, 120}
+        file.append(chunk(110), {"combined": vectors(110)})
+        assert file.read_back() == []
+        record = file.finish()["combined"]
+    whole = (attempts.folder / record.name).read_bytes()
+    assert whole == before[0]
+    assert (record.bytes, record.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
+
+
+@pytest.mark.parametrize("removed", ["attempt-1.combined.safetensors.partial", f"attempt-1{JOURNAL}"])
+def test_files_removed_during_the_read_back_end_the_attempt(
+    removed: str, attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another attempt may remove them at any moment, also after this one has looked whether they are there."""
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        assert file.read_back() == []
+        monkeypatch.setattr(shard_file, "drop_cached", lambda path: (attempts.folder / removed).unlink(missing_ok=True))
+        with pytest.raises(AttemptReplaced, match="another attempt at shard 3 took over"):
+            file.read_back()
+        if "partial" in removed:
+            with pytest.raises(AttemptReplaced, match="another attempt at shard 3 took over"):
+                file.finish()
+
+
+def test_reading_reports_progress_block_by_block(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog's limit is for a block or a chunk, not for all views of a large shard."""
+    renewed: list[int] = []
+    monkeypatch.setattr(shard_file, "renew_limit", lambda: renewed.append(1))
+    monkeypatch.setattr(read_back, "BLOCK_BYTES", 1000)
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        file.read_back()
+        assert len(renewed) > 30 * RECORD.dim * 4 // 1000
+    renewed.clear()
+    with attempts.start() as second:
+        assert len(second.chunks) == 3
+        assert len(renewed) >= 3

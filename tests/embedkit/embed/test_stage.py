@@ -1,5 +1,6 @@
 """Impossible vectors are never written, and the row is named. The engines are fakes that misbehave."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from embedkit.embed.publish import publish_manifest
 from embedkit.embed.stage import embed_shards
 from embedkit.engines.hash import HashEngine
 from embedkit.errors import EmbedkitError
+from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from tests.conftest import embedkit as command
 from tests.conftest import hash_request
@@ -110,8 +112,6 @@ def test_a_tokenizer_that_changed_is_noticed(prepared: RunFolder, monkeypatch: p
 
 
 def test_a_model_that_changed_is_noticed(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
-    import shutil
-
     model = tmp_path / "model"
     shutil.copytree(tokenizer_only, model)
     command("prepare", *hash_request(small_chats, model, tmp_path))
@@ -121,17 +121,14 @@ def test_a_model_that_changed_is_noticed(small_chats: Path, tokenizer_only: Path
     assert "its files are no longer those of the run's request" in failed.stderr
 
 
-def test_the_first_of_two_attempts_wins(hash_run: RunFolder, tmp_path: Path) -> None:
-    import shutil
-
-    folder = tmp_path / "00000"
-    shutil.copytree(hash_run.shard(0), folder)
+def test_the_first_of_two_attempts_wins(damaged_run: RunFolder) -> None:
+    folder, config = damaged_run.shard(0), read(damaged_run.config, RunConfig)
     first = read(folder / "manifest.json", ShardManifest)
     matrix = first.matrices["combined"]
     other = msgspec.structs.replace(matrix, file=msgspec.structs.replace(matrix.file, name="second.safetensors"))
     second = msgspec.structs.replace(first, attempt="second", matrices={"combined": other})
-    (folder / "second.safetensors").write_bytes(b"")
-    publish_manifest(folder / "manifest.json", second)
+    shutil.copy(folder / matrix.file.name, folder / "second.safetensors")
+    publish_manifest(damaged_run, read_plan(damaged_run, config), second)
     assert read(folder / "manifest.json", ShardManifest) == first
     assert (folder / matrix.file.name).exists()
     assert not (folder / "second.safetensors").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from embedkit.embed import embed_shards
-from embedkit.embed.shard_file import durable_chunks
+from embedkit.embed.journal import durable_chunks
 from embedkit.embed.stop_at_chunk import StopAtChunk, StoppedAtChunk, request_stop
 from embedkit.engines.hash import HashEngine
 from embedkit.run import RunFolder

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from embedkit.embed.watchdog import OVERRIDE, Watchdog
+from embedkit.embed.watchdog import OVERRIDE, Watchdog, renew_limit
 
 LIMIT = 0.7
 HANGS = {
@@ -46,12 +46,18 @@ class Watched:
         with Watchdog() as watchdog:
             watchdog.heartbeat("embedding ids 0 to 9", 600)
             logging.info("begins")
-            HANGS.get(kind, self._work)()
+            HANGS.get(kind, self._read if kind == "read" else self._work)()
         logging.info("finished")
 
     def _work(self) -> None:
         while not self._output.with_suffix(".end").exists():
             time.sleep(0.01)
+
+    def _read(self) -> None:
+        """Read a file on a slow disk, for longer than the limit."""
+        for _ in range(8):
+            time.sleep(LIMIT / 3)
+            renew_limit()
 
     def finish(self) -> None:
         """Let the work of a process that does not hang end."""
@@ -92,7 +98,11 @@ def test_a_process_that_hangs_ends_whatever_it_hangs_in(start: Start) -> None:
 
 
 def test_suspended_process_is_not_ended_for_the_pause(start: Start) -> None:
-    """The whole job is stopped, or one process alone, longer than the limit and its grace. A hang ends all the same."""
+    """The whole job is stopped, or one process alone, longer than the limit and its grace. A hang ends all the same.
+
+    A process that reads on, block by block, for longer than the limit is not ended, either.
+    """
+    reading = start("read")
     stops = [(start("work"), os.killpg), (start("work"), os.kill), (start("hang"), os.killpg)]
     for _ in range(2):
         for process, send in stops:
@@ -107,6 +117,8 @@ def test_suspended_process_is_not_ended_for_the_pause(start: Start) -> None:
         assert (code, output.count("finished"), output.count("ERROR")) == (0, 1, 0)
     code, output = stops[2][0].end()
     assert (code, output.count("ERROR no progress")) == (1, 1)
+    code, output = reading.end()
+    assert (code, output.count("finished"), output.count("ERROR")) == (0, 1, 0)
 
 
 def test_signals_to_the_whole_job_leave_the_watchdog_alone(start: Start) -> None:

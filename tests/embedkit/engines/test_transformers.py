@@ -44,7 +44,7 @@ def token_ids(model: Path, texts: Sequence[str]) -> list[npt.NDArray[np.uint32]]
 
 
 def edit(path: Path, **changes: object) -> None:
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | changes), encoding="utf-8")
 
 
 def variant(model: Path, folder: Path, pooling: str, normalize: bool) -> Path:

@@ -1,6 +1,7 @@
 """The real vLLM engine on the CPU against a plain transformers forward, and at the limits."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from tests.conftest import ROOT, chat, embedkit, needs_vllm, write_chats
@@ -58,8 +60,14 @@ engine.close()
 
 
 def test_fault_8_tiny_qwen_equals_a_plain_forward(tiny_qwen: Path, tmp_path: Path) -> None:
-    """Fault 8 of the replaced scripts: padded left, indexed right, short rows got another position's vector."""
-    vectors = vllm_vectors(tiny_qwen, TEXTS, tmp_path / "v.npz", 512)
+    """Fault 8 of the replaced scripts: padded left, indexed right, short rows got another position's vector.
+
+    vLLM finds weights by a glob, and the model's path is one that matches the folder beside it.
+    """
+    model, beside = (shutil.copytree(tiny_qwen, tmp_path / name) for name in ("m[1]", "m1"))
+    weights = load_file(beside / "model.safetensors")
+    save_file({name: values[::-1].copy() for name, values in weights.items()}, beside / "model.safetensors")
+    vectors = vllm_vectors(model, TEXTS, tmp_path / "v.npz", 512)
     assert vectors.shape == (len(TEXTS), 64)
     assert np.abs(vectors - forward(tiny_qwen, TEXTS, "last")).max() <= 1e-5
 

@@ -1,22 +1,31 @@
 """The merged files do not depend on the windows, and have the rows of the shards and parts."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
 from embedkit.check.verify import verify
 from embedkit.documents.codec import file_record, read, write
 from embedkit.documents.matrix_file import ITEM_BYTES
-from embedkit.documents.schema import ShardManifest, Success
+from embedkit.documents.schema import Plan, ShardManifest, Success
 from embedkit.errors import EmbedkitError
 from embedkit.merge import rows as merge_rows
 from embedkit.merge import vectors as merge_vectors
 from embedkit.merge.stage import merge
+from embedkit.prepare import KeptRows
 from embedkit.run import RunFolder
+from embedkit.storage import run_lock, visibility
+from embedkit.storage.mounts import Mount
+from tests.conftest import embedkit
 
 DIM = 64
 
@@ -64,6 +73,52 @@ def test_every_damaged_shard_is_named_at_once(unmerged_run: RunFolder, monkeypat
     assert "is missing" in str(error.value)
 
 
+def change_a_text(path: Path) -> None:
+    """Replace a part by one that any reader accepts and that differs in one text, as a flipped byte may leave it."""
+    rows = pq.read_table(path)
+    texts = ["another text", *rows["response_text"].to_pylist()[1:]]
+    at = rows.schema.get_field_index("response_text")
+    pq.write_table(rows.set_column(at, rows.schema.field(at), pa.array(texts, pa.large_string())), path)
+
+
+@pytest.mark.parametrize("later_pass", [False, True])
+def test_a_part_that_changes_while_it_is_merged_is_refused(
+    later_pass: bool, unmerged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is decoded is what was hashed, in every pass: sources first, then the rows once per SOURCES_PER_PASS."""
+    part = unmerged_run.part_data(1)
+    whole = part.read_bytes()
+    right = merge_rows._windows
+
+    def change_first(*args: Any) -> Iterator[pa.Table]:
+        if later_pass and not passes:
+            passes.append(1)
+            yield from right(*args)
+            return
+        change_a_text(part)
+        yield from right(*args)
+
+    passes: list[int] = []
+    monkeypatch.setattr(merge_rows, "_windows", change_first)
+    monkeypatch.setattr(merge_rows, "SOURCES_PER_PASS", 4)
+    with pytest.raises(EmbedkitError, match=r"part-00001.parquet: .*; to make it again: embedkit run --resume"):
+        merge(unmerged_run)
+    assert not unmerged_run.success.exists()
+    part.write_bytes(whole)
+    monkeypatch.undo()
+    merge(unmerged_run)
+    assert verify(unmerged_run).ok
+
+
+def test_rows_are_read_from_the_bytes_that_were_hashed(damaged_run: RunFolder) -> None:
+    """embed and analyze read a part in pieces. A part that changes between two pieces gives its old rows, or fails."""
+    plan = read(damaged_run.plan, Plan)
+    kept = KeptRows(damaged_run, plan.parts)
+    before = kept.read(0, plan.parts[0].rows, ["response_text"])
+    change_a_text(damaged_run.part_data(0))
+    assert kept.read(0, 10, ["response_text"]).equals(before[:10])
+
+
 @pytest.mark.parametrize("is_merged", [False, True])
 def test_chunk_digests_that_are_not_the_files_are_found(is_merged: bool, damaged_run: RunFolder) -> None:
     """The manifest is sealed and its file is intact, but one chunk's digest is wrong."""
@@ -77,6 +132,26 @@ def test_chunk_digests_that_are_not_the_files_are_found(is_merged: bool, damaged
     found = [problem.what for problem in verify(damaged_run).problems if problem.shard == 1]
     wanted = "are not the shard's" if is_merged else "its chunk digests are not those of its file"
     assert any(wanted in what for what in found), found
+
+
+def test_merge_refuses_a_manifest_sealed_over_a_bad_chunk(unmerged_run: RunFolder) -> None:
+    """The file is as the manifest says; one chunk in it is not as it was embedded."""
+    manifest = read(unmerged_run.shard_manifest(1), ShardManifest)
+    path = unmerged_run.shard(1) / manifest.matrices["combined"].file.name
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    matrix = msgspec.structs.replace(manifest.matrices["combined"], file=file_record(path))
+    write(unmerged_run.shard_manifest(1), msgspec.structs.replace(manifest, matrices={"combined": matrix}))
+    last = manifest.chunks[-1]
+    with pytest.raises(
+        EmbedkitError, match=rf"shard 1: .*before its manifest was written .*ids: {last.start} to {last.stop - 1}"
+    ):
+        merge(unmerged_run)
+    assert not unmerged_run.success.exists()
+    embedkit("embed", unmerged_run.path, "--shard", 1)  # as the command that merge prints does
+    merge(unmerged_run)
+    assert verify(unmerged_run).ok
 
 
 def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: RunFolder) -> None:
@@ -94,3 +169,18 @@ def test_rows_that_stand_elsewhere_in_the_merged_matrix_are_named(damaged_run: R
     report = verify(run)
     assert [(problem.file, problem.shard) for problem in report.problems] == [("embeddings/all.safetensors", 2)]
     assert re.fullmatch(rf"ids \d+ to {success.rows - 1} are not the shard's", report.problems[0].what)
+
+
+def test_a_merge_within_embedkit_run_waits_for_no_file(
+    unmerged_run: RunFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All shards were embedded on this host, so none can be hidden. Elsewhere NFS may hide one."""
+    monkeypatch.setattr(visibility, "mount_of", lambda path: Mount("server:/x", "/x", "nfs4"))
+    monkeypatch.setattr(visibility, "VISIBILITY_DELAY_SECONDS", 0.1)
+    unmerged_run.shard_manifest(1).unlink()
+    with run_lock(unmerged_run.run_lock, "running this run"), pytest.raises(EmbedkitError, match="shard 1"):
+        merge(unmerged_run)
+    assert "waiting for" not in caplog.text
+    with pytest.raises(EmbedkitError, match="shard 1"):
+        merge(unmerged_run)
+    assert "waiting for" in caplog.text

@@ -2,19 +2,30 @@
 
 import itertools
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.documents.codec import read
-from embedkit.documents.schema import RunConfig
+from embedkit.documents.codec import digest, read, write
+from embedkit.documents.schema import Plan, RunConfig, ShardManifest
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
-from embedkit.prepare.plan import chunk_borders, cut_shards, engine_settings, read_plan, shard_borders
+from embedkit.prepare.plan import (
+    chunk_borders,
+    cut_shards,
+    engine_settings,
+    is_same_plan,
+    read_plan,
+    shard_borders,
+    with_stored_costs,
+)
+from embedkit.prepare.stage import plan_of_shards, prepare
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, write_chats
 
@@ -108,3 +119,59 @@ def test_only_long_shards_are_compiled_on_a_gpu(tmp_path: Path, tiny_qwen: Path)
     assert [engine_settings(config.request, seconds).eager for seconds in (10, 1800)] == [True, False]
     on_a_cpu = msgspec.structs.replace(config.request, device="cpu")
     assert engine_settings(on_a_cpu, 1800).eager
+
+
+@given(st.lists(st.integers(1, 40_000), min_size=3, max_size=60), st.integers(1, 9), st.integers(0, 2**32))
+@settings(max_examples=40, deadline=None)
+def test_costs_rounded_on_another_cpu_keep_the_plan(tokens: list[int], shards: int, seed: int) -> None:
+    """np.log differs in the last digits between vector widths; here the costs do, at random."""
+
+    class OtherCpu(CostModel):
+        def seconds(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            ulps = np.random.default_rng(seed).integers(-2, 3, tokens.shape)
+            return super().seconds(tokens) * (1 + ulps * np.finfo(np.float64).eps)
+
+    other = OtherCpu("cuda", COST.linear_flops, COST.attention_flops)
+    counts = np.array(tokens * 2)[:, None]
+    shards = min(shards, len(counts))
+    cut = cut_shards(counts, COST, shards, 1, 50_000)
+    again = cut_shards(counts, other, shards, 1, 50_000, cut)
+    assert [shard.chunks for shard in again] == [shard.chunks for shard in cut]
+
+
+def test_a_plan_with_other_last_digits_is_the_runs(prepared_run: RunFolder) -> None:
+    """As on a node with another CPU. A plan whose costs, borders or tokens differ is refused."""
+    run, config = prepared_run, read(prepared_run.config, RunConfig)
+    plan = read_plan(run, config)
+    first = plan.shards[0]
+    changes = {"cost_seconds": first.cost_seconds * (1 + 1e-14), "stop": first.stop - 1, "tokens": first.tokens + 1}
+    for name, value in changes.items():
+        shards = (msgspec.structs.replace(first, **{name: value}), *plan.shards[1:])
+        other = msgspec.structs.replace(plan, shards=shards)
+        assert is_same_plan(plan, other) == (name == "cost_seconds")
+        if name == "tokens":
+            continue
+        write(run.plan, other)
+        before = run.plan.read_bytes()
+        with nullcontext() if name == "cost_seconds" else pytest.raises(EmbedkitError, match="not the plan that this"):
+            prepare(run, workers=1)
+        assert run.plan.read_bytes() == before
+
+
+def with_costs(plan: Plan, factor: float) -> Plan:
+    shards = (msgspec.structs.replace(shard, cost_seconds=shard.cost_seconds * factor) for shard in plan.shards)
+    return msgspec.structs.replace(plan, shards=tuple(shards))
+
+
+def test_a_plan_is_made_again_to_the_byte(damaged_run: RunFolder) -> None:
+    """On another CPU too. Else every finished shard would belong to another plan once plan.json is lost."""
+    plan = read_plan(damaged_run, read(damaged_run.config, RunConfig))
+    assert with_stored_costs(with_costs(plan, 1 + 1e-14)) == with_stored_costs(plan) == plan
+    # An earlier version stored all digits of the costs, and a shard was embedded for its plan.
+    exact = with_costs(plan, 1 + 1e-8)
+    assert plan_of_shards(damaged_run, exact) == plan
+    path = damaged_run.shard_manifest(1)
+    write(path, msgspec.structs.replace(read(path, ShardManifest), plan_sha256=digest(exact)))
+    damaged_run.shard_manifest(0).unlink()
+    assert plan_of_shards(damaged_run, exact) == exact
+    assert is_same_plan(exact, plan)

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import threading
 from pathlib import Path
 
 import msgspec
@@ -24,9 +23,6 @@ from embedkit.storage.atomic import (
     atomic_write,
     atomic_write_bytes,
     private_folder,
-    visibility_delay,
-    wait_for_files,
-    write_once,
 )
 
 
@@ -43,13 +39,6 @@ def test_a_failed_write_leaves_what_was_there(tmp_path: Path) -> None:
         fail_half_way()
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
-
-
-def test_write_once_has_one_winner(tmp_path: Path) -> None:
-    assert write_once(tmp_path / "m", b"first")
-    assert not write_once(tmp_path / "m", b"second")
-    assert (tmp_path / "m").read_bytes() == b"first"
-    assert [p.name for p in tmp_path.iterdir()] == ["m"]
 
 
 @given(st.integers(0, 40), st.integers(1, 9))
@@ -132,13 +121,3 @@ def test_a_private_folder_is_private_or_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "open")
     with pytest.raises(EmbedkitError, match="is not yours"):
         private_folder(tmp_path / "link")
-
-
-def test_a_file_that_another_host_wrote_late_is_waited_for(tmp_path: Path) -> None:
-    """As on NFS, which shows new files late; on a local disk nothing is waited for."""
-    late = tmp_path / "late"
-    threading.Timer(0.5, late.touch).start()
-    assert visibility_delay(late) == 0
-    assert wait_for_files([late]) == [late]
-    assert wait_for_files([late], seconds=30) == []
-    assert wait_for_files([late, tmp_path / "never"], seconds=1) == [tmp_path / "never"]

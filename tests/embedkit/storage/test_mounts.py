@@ -6,8 +6,8 @@ import pytest
 
 from embedkit.forecast.disk_space import free_bytes
 from embedkit.storage import mounts
-from embedkit.storage.atomic import VISIBILITY_DELAY_SECONDS, visibility_delay
 from embedkit.storage.mounts import NO_MOUNT, innermost, mount_of, parse_mounts
+from embedkit.storage.visibility import VISIBILITY_DELAY_SECONDS, visibility_delay
 
 MOUNTS = r"""10.0.0.1@o2ib:/fs /lustre lustre rw 0 0
 /dev/b /lustre\040two xfs rw 0 0
@@ -34,7 +34,7 @@ def test_mounts_that_cannot_be_read_are_unknown(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("kind", "tool", "delay"),
-    [("lustre", "lfs", VISIBILITY_DELAY_SECONDS), ("nfs4", "quota", VISIBILITY_DELAY_SECONDS), ("xfs", "quota", 0)],
+    [("lustre", "lfs", 0), ("nfs4", "quota", VISIBILITY_DELAY_SECONDS), ("xfs", "quota", 0)],
 )
 def test_waiting_and_quotas_agree_on_the_file_system(
     kind: str, tool: str, delay: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -69,7 +69,7 @@ def test_where_time_goes_is_what_the_script_prints() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         path, _, anchor = target.partition("#")
         there = (page.parent / path).resolve() if path else page
         assert there.exists(), target
@@ -80,7 +80,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_examples_use_options_that_exist(page: Path) -> None:
-    for line in re.findall(r"^\s*(?:embedkit|.*`embedkit) .*$", page.read_text(), flags=re.MULTILINE):
+    for line in re.findall(r"^\s*(?:embedkit|.*`embedkit) .*$", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
         for words in re.findall(r"embedkit ([a-z]+(?: check)?)\b([^`#|&]*)", line):
             command: click.Command = cli
             for word in words[0].split():

@@ -1,14 +1,19 @@
 """The command line: what it prints, how it exits, what it refuses."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
+from jobs.cli.prepare import prepare
 from tests.conftest import ROOT, chat, embedkit, hash_request, snapshot, write_chats
 
 
@@ -34,6 +39,20 @@ def test_an_existing_run_is_refused_and_kept(damaged_run: RunFolder, small_chats
     assert refused.returncode == 2
     assert "is a run already. Continue it with --resume" in refused.stderr
     assert snapshot(damaged_run) == before
+
+
+def test_a_run_that_was_made_says_how_to_continue(
+    small_chats: Path, tokenizer_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: Path) -> None:
+        if (folder / "run_config.json").exists():
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr("embedkit.storage.exclusive.fsync_folder", fail)
+    done = CliRunner().invoke(prepare, [*map(str, hash_request(small_chats, tokenizer_only, tmp_path))])
+    assert isinstance(done.exception, EmbedkitError), done.output
+    assert "Stale file handle at" in str(done.exception)
+    assert f"run --resume --run-name run --output-dir {tmp_path}" in str(done.exception)
 
 
 def test_overwrite_deletes(damaged_run: RunFolder, small_chats: Path, tokenizer_only: Path) -> None:

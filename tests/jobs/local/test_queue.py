@@ -26,7 +26,7 @@ def note(path: Path, name: str, seconds: float = 0.0) -> None:
     begin = time.time()
     time.sleep(seconds)
     gpu = os.environ["CUDA_VISIBLE_DEVICES"]
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(f"{name} {gpu} {begin} {time.time()}\n")
 
 
@@ -36,7 +36,7 @@ def note_threads(path: Path) -> None:
 
     pool = pl.thread_pool_size()
     cpus = {str(sorted(os.sched_getaffinity(int(task.name)))) for task in Path("/proc/self/task").iterdir()}
-    path.write_text(f"{pool} {' '.join(sorted(cpus))}")
+    path.write_text(f"{pool} {' '.join(sorted(cpus))}", encoding="utf-8")
 
 
 def fail(path: Path) -> None:

@@ -149,7 +149,8 @@ def test_dry_run_of_a_stub_gpu_build_names_the_gpu(demo_chats: Path, minilm: Pat
     plan = read_plan(run, config)
     first = plan.shards[0]
     record = EngineRecord(
-        **dict.fromkeys(("engine", "engine_version", "torch", "cuda", "attention", "compile", "dtype"), ""),
+        **dict.fromkeys(("engine", "engine_version", "torch", "cuda", "attention", "compile"), ""),
+        dtype="bfloat16",
         gpu="NVIDIA H100 80GB HBM3",
         token_budget=1,
         dim=384,

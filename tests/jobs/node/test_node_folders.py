@@ -213,3 +213,19 @@ def test_tasks_of_two_runs_killed_at_random_take_nothing_away(packed_runs: list[
     for folder in node.iterdir():  # a task may have been killed before it recorded itself as the user
         os.utime(folder, (time.time() - NEW_SECONDS - 5,) * 2)
     assert left(node) == []
+
+
+def test_on_a_shared_file_system_only_a_pid_of_this_boot_shows_an_end(
+    node: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A different host may have the same name, and its locks may not be seen here."""
+    monkeypatch.setattr("jobs.node.node_folders.is_local", lambda path: False)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as task:
+        ended = process_name(task.pid)
+        task.communicate(b"\n")
+    kept = [make(shared(node, 1), DEAD), make(node / f"{folder_prefix()}task-{DEAD}")]
+    make(shared(node, 2), ended)
+    make(node / f"{folder_prefix()}task-{ended}")
+    assert left(node) == kept
+    monkeypatch.undo()
+    assert left(node) == []

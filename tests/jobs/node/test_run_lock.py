@@ -11,7 +11,8 @@ import pytest
 
 from embedkit.errors import EmbedkitError
 from embedkit.job import JobContext
-from embedkit.storage.lock import Holder, release_ended, run_lock
+from embedkit.storage.holder import Holder
+from embedkit.storage.lock import release_ended, run_lock
 from jobs.slurm.client import state_of
 from jobs.slurm.states import may_run
 from tests.conftest import ROOT
@@ -85,3 +86,26 @@ def test_earlier_attempt_of_the_same_job_holds_no_lock(tmp_path: Path, monkeypat
     with run_lock(path, "preparing this run"):
         assert path.exists()
     assert not path.exists()
+
+
+def test_a_later_attempt_and_a_job_of_another_cluster_hold_their_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm may start a job again while its first start lives on, on a node that it has lost."""
+    path = tmp_path / "prepare.lease"
+    monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("embedkit.job._current", JobContext(name="7", id="7", restart=1, cluster="a"))
+    held_elsewhere(path, "7", "2")
+    with pytest.raises(EmbedkitError, match="job 7, is preparing"), run_lock(path, "preparing this run"):
+        pass
+    on_b = Holder(f"not-{socket.gethostname()}", 1, "then", "token", "7", "0", cluster="b")
+    path.write_bytes(msgspec.json.encode(on_b))
+    release_ended(path, lambda job: True)
+    with pytest.raises(EmbedkitError, match="job 7, is preparing"), run_lock(path, "preparing this run"):
+        pass
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(on_b, cluster="a")))
+    path.rename(aside := tmp_path / ".prepare.lease.0.aside")  # by a process that was killed then
+    held_elsewhere(path, "7")
+    release_ended(path, lambda job: True)
+    assert not path.exists()
+    assert not aside.exists()

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from embedkit.run import RunFolder
 from jobs.node.scratch import COMPILED, OWN, SCRATCH, node_scratch, pack_compiled
@@ -56,15 +58,42 @@ def test_kernels_that_were_compiled_for_another_place_are_not_taken(
         assert not list((compiled / "vllm").iterdir())
 
 
-@pytest.mark.parametrize("damage", ["cut", "writable"])
-def test_kernels_that_are_damaged_or_not_ours_alone_are_not_taken(damage: str, run: RunFolder) -> None:
+@pytest.mark.parametrize("damage", ["cut", "writable", "a byte of a kernel", "a byte of the hash", "no hash", "empty"])
+def test_kernels_that_are_damaged_or_not_ours_alone_are_not_taken(
+    damage: str, run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
     pack(run)
+    packed = run.compile_cache.read_bytes()
     if damage == "cut":
-        run.compile_cache.write_bytes(run.compile_cache.read_bytes()[:1000])
-    else:
+        run.compile_cache.write_bytes(packed[:1000])
+    elif damage == "writable":
         run.compile_cache.chmod(0o666)
+    elif damage == "a byte of a kernel":
+        run.compile_cache.write_bytes(packed.replace(b"compiled\0", b"compiles\0"))
+    elif damage == "a byte of the hash":
+        run.compile_cache_hash.write_text("0" * 64)
+    elif damage == "no hash":
+        run.compile_cache_hash.unlink()
+    else:
+        run.compile_cache.write_bytes(b"")
     with node_scratch(run) as compiled:
         assert not list((compiled / "vllm").iterdir())
+    assert f"{run.compile_cache}: " in caplog.text
+    assert "kernels are compiled again" in caplog.text
+
+
+@given(at=st.integers(0, 10239), bit=st.integers(0, 7))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_flipped_bit_of_packed_kernels_is_taken(run: RunFolder, at: int, bit: int) -> None:
+    if not run.compile_cache.exists():
+        pack(run)
+    packed = bytearray(run.compile_cache.read_bytes())
+    packed[at] ^= 1 << bit
+    run.compile_cache.write_bytes(packed)
+    with node_scratch(run) as compiled:
+        assert not list((compiled / "vllm").iterdir())
+    packed[at] ^= 1 << bit
+    run.compile_cache.write_bytes(packed)
 
 
 def test_two_tasks_on_a_node_share_kernels_and_the_last_removes_them(run: RunFolder, tmp_path: Path) -> None:

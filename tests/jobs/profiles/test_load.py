@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.errors import UsageError
 from jobs.profiles.load import TEMPLATES, load_profile, shipped, with_overrides
 from jobs.profiles.sbatch_options import sbatch_parameters, setup_lines
 from jobs.profiles.schema import KEY_OF_OPTION, KEYS, SET_BY_EMBEDKIT, Profile, Resources
+from jobs.profiles.validation import VALUE_CHECKS
 from tests.conftest import ROOT
 from tests.jobs.profiles.test_validation import attempt
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
@@ -353,6 +354,7 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
         ('[embed]\nlauncher = "srun \'"', "[embed]: launcher: cannot be split into words: No closing quotation"),
         ('[embed]\nlauncher = "{run}/start"', "[embed]: launcher: the first word is a program"),
         ('[embed]\npython = "./python"', "[embed]: python: './python' is neither an absolute path nor a name on PATH"),
+        ('[embed]\nscratch = "/tmp/$(id -u)"', "[embed]: scratch: '/tmp/$(id -u)' is more than a path with variables"),
         ('[embed]\nscratch = "tmp"', "[embed]: scratch: 'tmp' is neither an absolute path nor a variable"),
         ('[embed]\ngpus = 1\ngres = "gpu:1"', "[embed]: gpus and gres exclude each other"),
         ("[embed]\ngpus = 1\nsbatch = { gpus-per-node = 2 }", "gpus and sbatch: gpus-per-node both set the GPUs"),
@@ -466,7 +468,7 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest
         load_profile("mine.toml")
     with pytest.raises(UsageError, match="Is a directory"):
         load_profile("./")
-    Path("mine.toml").write_text('[all]\naccount = "here"\n')
+    Path("mine.toml").write_text('[all]\naccount = "here"\n', encoding="utf-8")
     assert load_profile("mine.toml").stages["merge"].account == "here"
 
 
@@ -537,3 +539,40 @@ def test_any_bytes_are_a_profile_or_refused(data: bytes, tmp_path: Path) -> None
 @tries(200)
 def test_a_damaged_profile_is_a_profile_or_refused(data: bytes, tmp_path: Path) -> None:
     check_loads_or_is_refused(data, tmp_path)
+
+
+SHELL = (
+    "$(touch RAN)",
+    "`touch RAN`",
+    ";touch RAN",
+    '"; touch RAN; "',
+    "*",
+    "a?",
+    "[a]",
+    "${X:-$(touch RAN)}",
+    "\\",
+    "'",
+)
+
+
+@pytest.mark.parametrize("part", [*SHELL, "{a,b}", "$", "$1", "$$", "${", "a|b", "a&b", "<a", "(a)"])
+def test_shell_in_scratch_is_refused(part: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(f"[embed]\nscratch = {json.dumps(f'/tmp/{part}')}\n")
+    with pytest.raises(UsageError, match=r"scratch: .* is more than a path with variables"):
+        load_profile(str(path))
+
+
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from("${}()`;'\"\\*XY_/ ")))
+@settings(max_examples=100, deadline=None)
+def test_bash_expands_only_variables_of_an_accepted_scratch(text: str) -> None:
+    try:
+        folder = VALUE_CHECKS["scratch"](f"/{text}")
+    except UsageError:
+        return
+    if not folder.isprintable():
+        return  # refused before
+    names = dict.fromkeys(re.findall(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)", folder), "$(a b)*")
+    done = subprocess.run(["bash", "-c", f'printf %s "{folder}"'], capture_output=True, text=True, env=names)
+    expected = re.sub(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$[A-Za-z_][A-Za-z0-9_]*", lambda _: "$(a b)*", folder)
+    assert done.stdout == expected

@@ -65,7 +65,7 @@ def test_each_content_has_a_copy_that_stays(run: RunFolder) -> None:
     first = submitted(run, "mine.toml")
     (copy,) = run.profiles.iterdir()
     before = copy.stat()
-    Path("mine.toml").write_text(TEXT.replace("45", "50"))
+    Path("mine.toml").write_text(TEXT.replace("45", "50"), encoding="utf-8")
     second = submitted(run, "mine.toml")
     submitted(run, "mine.toml")
     assert [recorded_profile(run, line).stages["merge"].time for line in (first, second)] == [45, 50]
@@ -104,7 +104,7 @@ def test_a_run_without_copies_uses_the_path_as_before(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = msgspec.structs.replace(submitted(run, "mine.toml"), profile="mine.toml", profile_sha256="")
-    Path("mine.toml").write_text(TEXT.replace("45", "50"))
+    Path("mine.toml").write_text(TEXT.replace("45", "50"), encoding="utf-8")
     assert recorded_profile(run, line).stages["merge"].time == 50
     assert changed_note(line) == ()
     monkeypatch.chdir(tmp_path)
@@ -114,7 +114,7 @@ def test_a_run_without_copies_uses_the_path_as_before(
 
 def test_a_long_or_odd_name_of_a_profile_makes_a_file(run: RunFolder) -> None:
     for name in ("ü" * 120 + ".toml", "my site (new).toml", "-x.toml"):
-        Path(name).write_text(TEXT)
+        Path(name).write_text(TEXT, encoding="utf-8")
         line = submitted(run, f"./{name}")
         assert recorded_profile(run, line).path == Path.cwd() / name
     assert all(len(os.fsencode(path.name)) < 255 for path in run.profiles.iterdir())

@@ -1,6 +1,7 @@
 """`embedkit report` on real local runs: the text has the numbers of the JSON."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -54,6 +55,28 @@ def test_a_local_run_is_reported_from_its_manifests(hash_run: RunFolder) -> None
     assert merge.seconds == json.loads(hash_run.success.read_bytes())["timings"]
     assert merge.wall_seconds == pytest.approx(sum(merge.seconds.values()), abs=0.01)
     assert any("without Slurm" in note for note in report.notes)
+
+
+def test_a_copy_with_other_times_of_files_has_the_same_report(hash_run: RunFolder, tmp_path: Path) -> None:
+    """Of a finished run, and of one that was killed in the middle."""
+    copies = [tmp_path / name for name in ("one", "two")]
+    for at, copy in enumerate(copies):
+        shutil.copytree(hash_run.path, copy / "run", copy_function=shutil.copy)
+        for path in copy.rglob("*"):
+            os.utime(path, (1.7e9 + 1000 * at * len(path.name),) * 2)
+    one, two = (report_of(RunFolder(copy / "run")) for copy in copies)
+    assert one == msgspec.structs.replace(two, run=one.run, made=one.made)
+    assert one.elapsed_seconds is not None
+    assert all(stage.elapsed_seconds is not None for stage in one.stages)
+    for copy in copies:
+        run = RunFolder(copy / "run")
+        run.shard_manifest(1).unlink()
+        shutil.rmtree(run.shard(2))
+        run.success.unlink()
+    one, two = (report_of(RunFolder(copy / "run")) for copy in copies)
+    now = {"made": one.made, "elapsed_seconds": one.elapsed_seconds}
+    assert one == msgspec.structs.replace(two, run=one.run, **now)
+    assert one.attempts
 
 
 def test_the_text_says_what_json_says(hash_run: RunFolder) -> None:

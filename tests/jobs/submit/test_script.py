@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.profiles import parse_profile
 from jobs.submit import as_one_chain, make_script, whole_chain
@@ -48,3 +49,11 @@ def test_options_of_a_stage_replace_those_of_the_mail() -> None:
     assert MAIL in made["merge"]
     assert "#SBATCH --mail-type=FAIL\n" in made["embed"]
     assert MAIL not in made["embed"]
+
+
+@pytest.mark.parametrize("name", ["back\\slash", "line\nbreak", "tab\t", "bell\a"])
+def test_a_path_that_slurm_cannot_take_has_no_script(name: str) -> None:
+    site = parse_profile(b"", Path("/site.toml"))
+    job = as_one_chain(whole_chain(2, 1, preflight=True, analyze=False), allow_mixed=False)[0]
+    with pytest.raises(UsageError, match="Slurm accepts no path with a backslash or an invisible character"):
+        make_script(RunFolder(Path("/runs") / name / "demo"), site, job)

@@ -325,7 +325,7 @@ def folder_of(pid: int, name: str = "") -> Path:
 def start_ticks(pid: int) -> int:
     """The start of a process in clock ticks since boot; -1 if there is no such process."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return -1
 

@@ -250,7 +250,7 @@ class Recorder:
         self.record_output("unknown-job", "scontrol", "show", "job", "-o", "99999")
         self.record_output("unknown-array-task", "scontrol", "show", "job", "-o", "99999_3")
         conf = Path(os.environ.get("SLURM_CONF", "/etc/slurm/slurm.conf"))
-        plain = re.sub(r"^AccountingStorage.*\n", "", conf.read_text(), flags=re.MULTILINE)
+        plain = re.sub(r"^AccountingStorage.*\n", "", conf.read_text(encoding="utf-8"), flags=re.MULTILINE)
         (self.folder / "slurm.conf").write_text(plain)
         self.record_output("sacct-none", *self.sacct("1", "-X"), SLURM_CONF=f"{self.folder}/slurm.conf")
 

@@ -131,14 +131,23 @@ function showRow(panel, row, texts) {
     }
     panel.append(htmlElement("p", { textContent: "To print it whole, with the rows nearest to it:" }));
   }
-  panel.append(htmlElement("pre", { className: "command", textContent: `embedkit neighbors ${META.run} --id ${row.id} --full-texts` }));
+  panel.append(htmlElement("pre", { className: "command", textContent: `embedkit neighbors ${shellWord(META.run)} --id ${row.id} --full-texts` }));
   panel.hidden = false;
   return close;
 }
 
+/** A run's name as a word for the shell. `./` keeps a leading dash from being an option. */
+function shellWord(name) {
+  const word = name.startsWith("-") ? `./${name}` : name;
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+}
+
+/** Text for a cell of a spreadsheet. An apostrophe keeps text that begins like a formula from being run as one. */
+const asText = (text) => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+
 /** Have the browser save lines as a CSV file. */
 function saveCsv(name, header, lines) {
-  const quoted = (value) => (typeof value === "number" ? value : `"${String(value).replaceAll('"', '""')}"`);
+  const quoted = (value) => (typeof value === "number" ? value : `"${asText(String(value)).replaceAll('"', '""')}"`);
   const text = [header, ...lines].map((line) => line.map(quoted).join(",")).join("\n") + "\n";
   const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
   htmlElement("a", { href: url, download: name }).click();

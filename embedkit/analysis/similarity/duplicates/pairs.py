@@ -11,7 +11,7 @@ from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.neighbors import cosines_of, rounding
 
 PRUNE_PAIRS = 1 << 20
-"""Waiting pairs from which the list is cut to its length."""
+"""Waiting pairs from which the list is cut to its length, and from which their sources are counted."""
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -46,6 +46,37 @@ class Duplicates:
         return self.total > self.pairs.height
 
 
+class _Counts:
+    """Counts by key, for keys of which few occur: sorted keys and their counts, and keys that wait to be counted."""
+
+    def __init__(self) -> None:
+        self.keys: Ids = np.empty(0, np.int64)
+        self.counts: Ids = np.empty(0, np.int64)
+        self._waiting: list[Ids] = []
+        self._waits = 0
+
+    def add(self, keys: Ids) -> None:
+        """Count each of the keys once more."""
+        self._waiting.append(keys)
+        self._waits += len(keys)
+        if self._waits >= PRUNE_PAIRS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Count the keys that wait."""
+        keys, times = np.unique(np.concatenate([np.empty(0, np.int64), *self._waiting]), return_counts=True)
+        all_keys, at = np.unique(np.concatenate([self.keys, keys]), return_inverse=True)
+        counts = np.zeros(len(all_keys), np.int64)
+        np.add.at(counts, at, np.concatenate([self.counts, times]))
+        self.keys, self.counts = all_keys, counts
+        self._waiting, self._waits = [], 0
+
+    @property
+    def total(self) -> int:
+        """Sum of all counts."""
+        return int(self.counts.sum()) + self._waits
+
+
 class PairCollector:
     """Takes pairs as they are found. Counts all of them by source, and keeps those with the largest cosines."""
 
@@ -56,7 +87,7 @@ class PairCollector:
         self._slack = rounding(merged.dim)
         self._codes = merged.rows["source"].to_numpy().astype(np.int64)
         self._all_ids = merged.ids
-        self._counts = np.zeros(len(merged.sources) ** 2, np.int64)
+        self._counts = _Counts()  # by pair of sources: of many sources, few pairs have near-duplicates
         self._kept = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         self._waiting = 0
         self._floor = threshold if max_pairs else np.inf  # a pair with a smaller cosine is not listed
@@ -71,7 +102,7 @@ class PairCollector:
     @property
     def total(self) -> int:
         """Pairs found so far."""
-        return int(self._counts.sum())
+        return self._counts.total
 
     def count_pairs_of(self, ids: Ids) -> None:
         """From now on, count in `sampled_pairs` the pairs that have one of these ids. ids: ascending."""
@@ -100,8 +131,7 @@ class PairCollector:
 
     def _count(self, low: Ids, high: Ids) -> None:
         one, two = (self._codes[np.searchsorted(self._all_ids, ids)] for ids in (low, high))
-        sources = len(self._merged.sources)
-        self._counts += np.bincount(np.minimum(one, two) * sources + np.maximum(one, two), minlength=sources**2)
+        self._counts.add(np.minimum(one, two) * len(self._merged.sources) + np.maximum(one, two))
         if len(self._sampled):
             self.sampled_pairs += int((np.isin(low, self._sampled) | np.isin(high, self._sampled)).sum())
 
@@ -129,11 +159,12 @@ class PairCollector:
         sources = [names[self._codes[np.searchsorted(self._all_ids, ids)]] for ids in (a, b)]
         pairs = {"id_a": a, "id_b": b, "cosine": cosines, "source_a": list(sources[0]), "source_b": list(sources[1])}
         schema = {"source_a": pl.String, "source_b": pl.String}
-        counted = np.flatnonzero(self._counts)
+        self._counts.settle()
+        counted = self._counts.keys
         by_source = {
             "source_a": list(names[counted // len(names)]),
             "source_b": list(names[counted % len(names)]),
-            "pairs": self._counts[counted],
+            "pairs": self._counts.counts,
         }
         return Duplicates(
             threshold=self._threshold,

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 import shutil
 from base64 import b64decode
 from collections.abc import Iterator
@@ -236,7 +237,7 @@ def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, ru
         with tab.expect_download() as download:
             tab.click("#csv")
         assert download.value.suggested_filename == "run-rows.csv"
-        lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text())))
+        lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
         assert lines[0] == ["id", "dataset_source", "num_tokens", "num_turns"]
         chosen = look.rows.filter(pl.col("id").is_in(sorted(inside)))
         wanted = chosen.select("id", "dataset_source", "num_tokens", "num_turns").rows()
@@ -249,6 +250,21 @@ def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, ru
         assert set(look.listed()) == inside
         tab.locator("#rows button").first.click()
         assert tab.inner_text("#row h2") == f"Row with id {min(inside)}"
+
+
+def test_saved_text_and_the_shown_command_are_run_by_nothing(chromium: Any, run: RunFolder) -> None:
+    """By a spreadsheet as a formula, or by the shell."""
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "plain", "a=b", 'say "=x"', "'=1"]
+    with opened(chromium, run) as tab:
+        Look(tab, run)
+        with tab.expect_download() as download:
+            tab.evaluate("texts => saveCsv('x.csv', ['source'], texts.map((text) => [text]))", texts)
+        with Path(download.value.path()).open(encoding="utf-8", newline="") as file:
+            assert [line[0] for line in csv.reader(file)][1:] == [*(f"'{text}" for text in texts[:6]), *texts[6:]]
+        for name in ("run", "it's [1] $HOME", "-rf", "é `id`"):
+            assert shlex.split(tab.evaluate("name => shellWord(name)", name)) == [
+                f"./{name}" if name == "-rf" else name
+            ]
 
 
 def middle_of_widest_gap(values: npt.NDArray[np.float64]) -> int:

@@ -1,5 +1,7 @@
 """Near-duplicates equal those of a naive comparison, within and across sources."""
 
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates
 from embedkit.analysis.similarity.duplicates import find as find_module
+from embedkit.analysis.similarity.duplicates import pairs as pairs_module
 from embedkit.analysis.similarity.duplicates.cells import nearest_cells
 from embedkit.analysis.similarity.duplicates.pairs import PairCollector
 from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct
@@ -160,3 +163,17 @@ def test_a_pair_that_meets_in_any_cell_is_found_once(merged: Merged) -> None:
     found = find_duplicates(merged, DuplicateOptions(0.4, exact_rows=10, cells=100, probes=2, tile_rows=31))
     assert pairs_of(found) == met
     assert found.total == len(met)
+
+
+def test_memory_does_not_grow_with_the_square_of_sources(merged: Merged, monkeypatch: pytest.MonkeyPatch) -> None:
+    """12,000 sources took 1.25 GiB for one count per pair of sources."""
+    few = find_duplicates(merged, DuplicateOptions(0.8))
+    names = (*merged.sources, *(f"source {i}" for i in range(12_000 - len(merged.sources))))
+    monkeypatch.setattr(pairs_module, "PRUNE_PAIRS", 100)
+    tracemalloc.start()
+    found = find_duplicates(replace(merged, sources=names), DuplicateOptions(0.8))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 << 20
+    assert found.by_source.equals(few.by_source)
+    assert found.total == few.total

@@ -1,0 +1,201 @@
+"""Starts embedkit's commands, through the fork server or as a person does, and waits for them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from tests.conftest import EMBEDKIT, ROOT
+from tests.support.faults.requests import Request
+from tests.support.faults.shim import VARIABLE, Control, build
+
+FORKED_SECONDS = 120.0
+REAL_SECONDS = 600.0
+"""A command that takes longer hangs; one that is started as a person does imports everything several times."""
+POLL_SECONDS = 0.004
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "EMBEDKIT_TOKENIZER": "hf",
+}
+"""Many processes of small work share few CPUs, and fastokens takes a tenth of a second to start."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that ended: its exit code (negative: the signal that killed it; None: it hung), and what it printed."""
+
+    name: str
+    code: int | None
+    text: str
+
+
+class Command:
+    """A running command. Its processes are those of its session. `seconds`: after which it hangs."""
+
+    seconds = FORKED_SECONDS
+
+    def __init__(self, pid: int, output: Path, control: Control | None) -> None:
+        self.pid = pid
+        self.output = output
+        self.control = control
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        raise NotImplementedError
+
+    def wait(self) -> Ended:
+        """Wait for its end. A command that hangs is killed."""
+        deadline = time.monotonic() + self.seconds
+        while (code := self.poll()) is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        if code is None:
+            self.signal(signal.SIGKILL)
+            self._settle()
+        return Ended(self.output.name, code, self.output.read_text(errors="replace"))
+
+    def wait_for_step(self, seconds: float | None = None) -> bool:
+        """Wait until its chosen step has stopped a process. False if it ended, or hangs, before."""
+        assert self.control is not None
+        deadline = time.monotonic() + (self.seconds if seconds is None else seconds)
+        while time.monotonic() < deadline:
+            if self.control.fired and any(_is_stopped(pid) for pid in self.processes()):
+                return True
+            if self.poll() is not None:
+                return False
+            time.sleep(POLL_SECONDS)
+        return False
+
+    def processes(self) -> list[int]:
+        """Its living processes, children of children included."""
+        return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _session(pid) == self.pid]  # noqa: PTH208
+
+    def signal(self, number: signal.Signals, pids: Sequence[int] | None = None) -> None:
+        """Send a signal to all its processes, or to some."""
+        for pid in self.processes() if pids is None else pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _settle(self) -> None:
+        deadline = time.monotonic() + 5
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+
+
+class ForkedCommand(Command):
+    """A command that the fork server started."""
+
+    def __init__(self, connection: socket.socket, output: Path, control: Control | None) -> None:
+        self._lines = connection.makefile("rb")
+        super().__init__(int(self._lines.readline()), output, control)
+        self._connection = connection
+        self._code: int | None = None
+        connection.setblocking(False)
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        if self._code is None:
+            with suppress(BlockingIOError):
+                line = self._connection.recv(64)
+                self._code = int(line) if line else -signal.SIGKILL
+                self._connection.close()
+        return self._code
+
+
+class RealCommand(Command):
+    """A command that was started as a person does."""
+
+    seconds = REAL_SECONDS
+
+    def __init__(self, process: "subprocess.Popen[bytes]", output: Path, control: Control | None) -> None:
+        super().__init__(process.pid, output, control)
+        self._process = process
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.poll()
+
+
+class Commands:
+    """Starts commands. Holds the fork server, whose processes end with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._library = build(folder)
+        self._socket = folder / "server"
+        self._environment = os.environ | ENVIRONMENT | {"LD_PRELOAD": str(self._library)}
+        self._log = (folder / "server.log").open("wb")
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.faults.fork_server", str(self._socket)],
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        assert self._server.stdout is not None
+        if self._server.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"the fork server did not start: {(folder / 'server.log').read_text()}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.close()
+        self._server.wait(30)
+        self._server.stdout.close()
+        self._log.close()
+
+    def start(self, request: Request, control: Control | None, is_real: bool = False) -> Command:
+        """Start a command: forked, or, if `is_real`, as a new process that imports everything itself."""
+        output = Path(request.output)
+        if is_real:
+            return RealCommand(self._start_process(request), output, control)
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self._socket))
+        connection.sendall(request.line())
+        return ForkedCommand(connection, output, control)
+
+    def _start_process(self, request: Request) -> "subprocess.Popen[bytes]":
+        small = Path(__file__).parent / "small"
+        environment = {"PYTHONPATH": f"{small}{os.pathsep}{ROOT}", VARIABLE: request.control}
+        wrapped = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] if request.namespace else []
+        with Path(request.output).open("ab") as output:
+            return subprocess.Popen(
+                [*wrapped, *EMBEDKIT, *request.arguments],
+                cwd=ROOT,
+                env=self._environment | environment | request.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; empty if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _session(pid: int) -> int:
+    """The session of a living process; 0 for a zombie or none."""
+    fields = _stat(pid)
+    return int(fields[3]) if fields and fields[0] not in "ZX" else 0
+
+
+def _is_stopped(pid: int) -> bool:
+    return _stat(pid)[:1] == ["T"]

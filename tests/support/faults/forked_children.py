@@ -1,0 +1,148 @@
+"""Lets a forked command fork what it would start: prepare's workers (multiprocessing) and submitit's jobs.
+
+Such a start is `python -c` or `python -m` with a module that this process has imported already. The fork closes what
+exec would close, and goes on with the same code. A process in which polars has started its threads cannot be forked
+safely; it starts a new Python as usual.
+"""
+
+import atexit
+import concurrent.futures.process
+import concurrent.futures.thread
+import multiprocessing.util
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+
+def fork_children() -> None:
+    """Fork from now on, in this process and in those that it forks."""
+    multiprocessing.util.spawnv_passfds = _spawnv_passfds(multiprocessing.util.spawnv_passfds)
+    sys.modules["submitit.local.local"].subprocess = _Subprocess()  # type: ignore[attr-defined]
+
+
+def exit_code_of(program: Callable[[], object]) -> int:
+    """Run a program to the end of all its threads. Returns the exit code that Python would give."""
+    code = 0
+    try:
+        program()
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
+
+
+def can_fork() -> bool:
+    """Whether polars has no threads yet. They would not exist in the child, which would wait for them for ever."""
+    names = (Path(f"/proc/self/task/{task}/comm") for task in os.listdir("/proc/self/task"))  # noqa: PTH208
+    return not any(_is_of_the_pool(name) for name in names)
+
+
+def _is_of_the_pool(path: Path) -> bool:
+    try:
+        name = path.read_text(encoding="utf-8").strip()
+    except OSError:  # the thread has just ended
+        return False
+    return name.startswith("polars-") and name[len("polars-") :].isdigit()
+
+
+def _fork(program: Callable[[], object], keep: Sequence[int], before: Callable[[], object] = lambda: None) -> int:
+    """Fork a process that runs a program and ends. `keep`: file descriptors that stay open, with 0 to 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        before()
+        kept = {0, 1, 2, *keep, resource_tracker.getfd()}  # the tracker is the server's
+        for fd in sorted({int(name) for name in os.listdir("/proc/self/fd")} - kept):  # noqa: PTH208
+            try:
+                if not os.get_inheritable(fd):
+                    os.close(fd)
+            except OSError:  # the one that listed the folder
+                continue
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _forget_pools()
+        code = exit_code_of(program)
+    finally:
+        os._exit(code)
+
+
+def _forget_pools() -> None:
+    """Forget the parent's pools, whose threads are not here: Python would wait for them at the end."""
+    concurrent.futures.process._threads_wakeups.clear()  # type: ignore[attr-defined]
+    concurrent.futures.thread._threads_queues.clear()  # type: ignore[attr-defined]
+
+
+def _spawnv_passfds(spawn: Callable[..., int]) -> Callable[..., int]:
+    def start(path: bytes, arguments: Sequence[str], passfds: Sequence[int]) -> int:
+        at = arguments.index("-c") if "-c" in arguments else -2
+        code = arguments[at + 1]
+        if not code.startswith("from multiprocessing.spawn import spawn_main") or not can_fork():
+            return spawn(path, arguments, passfds)
+
+        def program() -> None:
+            sys.argv = ["-c", *map(str, arguments[at + 2 :])]
+            exec(code, {})
+
+        return _fork(program, passfds)
+
+    return start
+
+
+class _Subprocess:
+    """The module subprocess as submitit sees it, with a Popen that forks."""
+
+    def __init__(self) -> None:
+        self.Popen = ForkedPopen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+
+class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
+    """A Popen that forks `python -m submitit...`. Everything else is started as usual."""
+
+    def _execute_child(self, args: Any, *rest: Any) -> None:
+        module = args[args.index("-m") + 1] if isinstance(args, list) and "-m" in args else ""
+        if not module.startswith("submitit.") or not can_fork():
+            super()._execute_child(args, *rest)  # type: ignore[misc]
+            return
+        # Python 3.11: executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell, pipes
+        environment: Mapping[str, str] | None = rest[5]
+        output, errors = rest[12], rest[14]
+
+        def set_up() -> None:
+            for fd, stream in ((output, 1), (errors, 2)):
+                if fd != -1:
+                    os.dup2(fd, stream)
+            if environment is not None:
+                os.environ.clear()
+                os.environ.update(environment)
+
+        def program() -> None:
+            threading.current_thread().name = "MainThread"
+            sys.argv = [module, *args[args.index("-m") + 2 :]]
+            runpy.run_module(module, run_name="__main__", alter_sys=False)
+
+        self.pid = _fork(program, (), set_up)
+        self._child_created = True
