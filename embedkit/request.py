@@ -152,8 +152,8 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
     remove_temporaries(run.path, f"{run.config.name}.*")  # of a command that was killed here
     if any(run.config.name not in path.name for path in run.path.iterdir()):
         raise UsageError(
-            f"{run.path} is not empty and not a run: it has no {run.config.name}. Choose a new name with --run-name, "
-            "or put the file back"
+            f"{run.path} is not empty and not a run: it has no {run.config.name}. Choose a new name with --run-name. "
+            f"If it was a run, {run.restore_config}"
         )
     try:
         try_storage(run.path, run.config.name)

@@ -51,6 +51,11 @@ class RunFolder:
         return self.resume_command
 
     @property
+    def restore_config(self) -> str:
+        """What to do about a configuration that is missing or not the run's. It cannot be made again."""
+        return f"put back a copy of {self.config}; without one, start a new run"
+
+    @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
         return f"{quote(program())} fetch {self.where}"
@@ -230,7 +235,8 @@ def find_run(run: str, output_dir: Path, is_typed: bool = False) -> RunFolder:
         is_typed: whether output_dir was typed, and is not the default.
 
     Raises:
-        UsageError: there is no such run, or there are two. The error lists the existing runs.
+        UsageError: there is no such run, or there are two, or it has lost its configuration. The error lists the
+            existing runs.
     """
     paths = (Path(run), output_dir / run)
     found = [path for path in paths if run and (path / "run_config.json").is_file()]
@@ -244,6 +250,9 @@ def find_run(run: str, output_dir: Path, is_typed: bool = False) -> RunFolder:
         found.reverse()
     if found:
         return RunFolder(found[0].resolve())
+    for folder in map(RunFolder, paths):
+        if run and (folder.data_index.is_file() or folder.plan.is_file()):
+            raise UsageError(f"{folder.config} is missing: {folder.restore_config}")
     known = sorted(p.parent.name for p in output_dir.glob("*/run_config.json"))
     there = f"; there are: {', '.join(known)}" if known else ""
     raise UsageError(f"no run named {run!r} in {output_dir}/ and none at that path{there}")

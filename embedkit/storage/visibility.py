@@ -52,7 +52,7 @@ def wait_for_files(paths: Sequence[Path], seconds: float | None = None) -> list[
     most = visibility_delay(missing[0]) if seconds is None else seconds
     if most <= 0:
         return missing
-    log.warning(_word(missing, most))
+    log.warning(_notice(missing, most))
     began, pause = time.monotonic(), FIRST_PAUSE_SECONDS
     while missing and (left := began + most - time.monotonic()) > 0:
         time.sleep(min(pause, left))
@@ -65,7 +65,7 @@ def wait_for_files(paths: Sequence[Path], seconds: float | None = None) -> list[
     return missing
 
 
-def _word(missing: Sequence[Path], most: float) -> str:
+def _notice(missing: Sequence[Path], most: float) -> str:
     """What is waited for, why and how long."""
     kind = mount_of(missing[0]).kind or "network"
     more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""

@@ -83,11 +83,6 @@ class Findings:
         """Command that makes a document again. A resume keeps one with sound files, and refuses an edited plan."""
         return self._after("rm", path)
 
-    @property
-    def restore_config(self) -> str:
-        """What to do about a request that is not the run's. It cannot be made again."""
-        return f"put back a copy of {self._run.config}; without one, start a new run"
-
     def _after(self, command: str, *paths: Path) -> str:
         """A command on files, then the one that continues the run."""
         return f"{command} {' '.join(quote(str(path)) for path in paths)} && {self._run.resume_command}"

@@ -113,7 +113,7 @@ class _Verifier:
         except NewerFormat:
             raise
         except EmbedkitError as error:
-            self.findings.add(self._run.config, str(error), fix=self.findings.restore_config)
+            self.findings.add(self._run.config, str(error), fix=self._run.restore_config)
             return None
 
     def _check_request(self, config: RunConfig) -> bool:
@@ -126,7 +126,7 @@ class _Verifier:
             prepared_for.add(read(run.plan, Plan).request_sha256)
         if len(prepared_for) == 1 and prepared_for != {digest(config.request)}:
             what = f"{run.plan} and {run.data_index} were made for a different request"
-            self.findings.add(run.config, what, fix=self.findings.restore_config)
+            self.findings.add(run.config, what, fix=run.restore_config)
             return False
         return True
 

@@ -63,6 +63,17 @@ def test_overwrite_deletes(damaged_run: RunFolder, small_chats: Path, tokenizer_
     assert not damaged_run.embeddings.exists()
 
 
+def test_a_run_that_lost_its_configuration_is_named(
+    damaged_run: RunFolder, small_chats: Path, tokenizer_only: Path
+) -> None:
+    damaged_run.config.unlink()
+    request = hash_request(small_chats, tokenizer_only, damaged_run.path.parent)
+    for command in (["merge", damaged_run.path], ["run", *request, "--resume"]):
+        refused = embedkit(*command, check=False)
+        assert refused.returncode == 2
+        assert f"put back a copy of {damaged_run.config}; without one, start a new run" in refused.stderr
+
+
 def test_a_folder_that_is_no_run_is_never_deleted(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").touch()

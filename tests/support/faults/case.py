@@ -90,7 +90,7 @@ class Case:
         """Wait for a command; a traceback or a hang is a failure."""
         ended = command.wait()
         if ended.code is None:
-            self.fail(f"{ended.name}: hung: {ended.text[-SHOWN:]}")
+            self.fail(f"{ended.name}: hung: {ended.text}")
         for error in tracebacks(ended.text):
             self.fail(f"{ended.name}: a traceback: {error}")
         return ended

@@ -55,11 +55,13 @@ class Command:
         raise NotImplementedError
 
     def wait(self) -> Ended:
-        """Wait for its end. A command that hangs is killed."""
+        """Wait for its end. A command that hangs is killed, and its output ends with the stacks of its processes."""
         deadline = time.monotonic() + self.seconds
         while (code := self.poll()) is None and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         if code is None:
+            self.signal(signal.SIGABRT)  # the fork server has switched faulthandler on
+            self._settle()
             self.signal(signal.SIGKILL)
             self._settle()
         return Ended(self.output.name, code, self.output.read_text(errors="replace"))

@@ -8,6 +8,7 @@ One request per connection: a line of JSON with the fields of `Request` (request
 id, then the exit code. The server ends, with all it started, when its stdin is closed.
 """
 
+import faulthandler
 import gc
 import importlib
 import json
@@ -82,6 +83,7 @@ class Server:
 
     def serve(self) -> None:
         """Serve until stdin is closed."""
+        faulthandler.enable(2)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         while True:
