@@ -308,10 +308,12 @@ class ShardFile:
                     raise FileNotFoundError(errno.ENOENT, "", str(self._partial(view)))
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ESTALE):
+            path = Path(error.filename or self._folder)
+            # NFS gives ESTALE for a file that another host has removed, and for other reasons.
+            if error.errno != errno.ENOENT and not (error.errno == errno.ESTALE and not path.exists()):
                 raise
             raise AttemptReplaced(
-                f"{error.filename or self._folder}: another attempt at shard {self._header.shard} took over the chunks "
+                f"{path}: another attempt at shard {self._header.shard} took over the chunks "
                 "of this one and removed this file. This attempt ends"
             ) from None
 

@@ -7,7 +7,6 @@ notices and exits by itself. This loses no finished chunk, because each is durab
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import time
@@ -22,8 +21,9 @@ import submitit
 
 from embedkit.job import enter_job
 from embedkit.run import RunFolder
-from embedkit.storage import available_cpus, exit_with_process, ignore_interrupts
+from embedkit.storage import available_cpus, exit_with_process, ignore_interrupts, names_file
 from jobs.local.pickles import job_folders, new_job_folder
+from jobs.os_errors import describe_os_error
 from jobs.slurm_environment import job_of_this_process
 from jobs.tasks import exit_code_of, log_to_file
 
@@ -32,8 +32,8 @@ TIMEOUT_MINUTES = 60 * 24 * 30
 TICK_SECONDS = 0.2
 ERROR_LINES = 20
 """Most lines of an error that are reported."""
-FULL_DISK_BYTES = 1 << 20
-"""If less is free, a job that logged no error had no room to log it."""
+TRIAL_BYTES = 1 << 20
+"""If so much cannot be written, a job that logged no error could not log it."""
 
 
 @dataclass(frozen=True)
@@ -180,12 +180,25 @@ def last_error(log_file: Path, begin: int) -> str:
     text = log_file.read_bytes()[begin:] if log_file.exists() else b""
     lines = text.decode(errors="replace").splitlines()
     begins = [i for i, line in enumerate(lines) if " ERROR " in line]
-    unlogged = "it ended without logging an error (killed?)"
-    if not begins and shutil.disk_usage(log_file.parent).free < FULL_DISK_BYTES:
-        unlogged = "the disk is full: the error could not be logged; free some space and resume: finished work is kept"
-    error = lines[begins[-1] :][:ERROR_LINES] if begins else [unlogged, *lines[-3:]]
+    error = lines[begins[-1] :][:ERROR_LINES] if begins else [_why_unlogged(log_file), *lines[-3:]]
     first = error[0].split(" ERROR ", 1)[-1]
     return "\n".join([first, *error[1:], f"log: {log_file}"])
+
+
+def _why_unlogged(log_file: Path) -> str:
+    """Why a job logged no error: as much as an error takes cannot be written beside its log, or it was killed."""
+    trial = log_file.with_name(f".{log_file.name}.try-{os.getpid()}")
+    try:
+        with names_file(trial), trial.open("wb") as file:
+            file.write(bytes(TRIAL_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return f"its error could not be logged: {describe_os_error(error)}"
+    finally:
+        with suppress(OSError):
+            trial.unlink(missing_ok=True)
+    return "it ended without logging an error (killed?)"
 
 
 @contextmanager

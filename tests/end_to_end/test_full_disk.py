@@ -50,7 +50,7 @@ def leave(disk: Path, free: int) -> None:
 
 
 FULL = (
-    r"the disk is full: (No space left on device at \S+ \(file system \S+, tmpfs\)|the error could not be logged)"
+    r"the disk is full: No space left on device at \S+ \(file system \S+, tmpfs\)"
     "; free some space and resume"
 )
 QUOTA_USED = r"a quota is used up: Disk quota exceeded at \S+ \(file system .*\); remove files .* and resume"

@@ -1,7 +1,9 @@
 """Attempts at a shard: the next one keeps what an earlier one made durable, and nothing else."""
 
 import dataclasses
+import errno
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -222,6 +224,26 @@ def test_files_removed_during_the_read_back_end_the_attempt(
         if "partial" in removed:
             with pytest.raises(AttemptReplaced, match="another attempt at shard 3 took over"):
                 file.finish()
+
+
+@pytest.mark.parametrize(("is_there", "error"), [(True, OSError), (False, AttemptReplaced)])
+def test_a_stale_handle_of_a_stand_in_counts_as_another_attempt_if_the_file_is_gone(
+    is_there: bool, error: type[Exception], attempts: Attempts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system gives ESTALE in both cases."""
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        journal = next(attempts.folder.glob(f"*{JOURNAL}"))
+
+        def stale(path: Path) -> None:
+            if not is_there:
+                journal.unlink()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(journal))
+
+        monkeypatch.setattr(shard_file, "drop_cached", stale)
+        with pytest.raises(error, match="Stale file handle" if is_there else "another attempt at shard 3 took over"):
+            file.read_back()
 
 
 def test_reading_reports_progress_block_by_block(attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -17,7 +18,7 @@ from embedkit.documents.schema import RunConfig, ShardManifest
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 from jobs.cli.run import slots_of
-from jobs.local.queue import Job, LocalQueue, Slot, make_slots
+from jobs.local.queue import Job, LocalQueue, Slot, last_error, make_slots
 from tests.conftest import EMBEDKIT, ROOT, embedkit, needs_vllm
 
 
@@ -94,6 +95,20 @@ def test_an_old_error_in_the_log_is_not_reported_again(run: RunFolder, tmp_path:
     queue = LocalQueue(run, make_slots(1, []))
     assert "the moon is full" in queue.run([Job("a", fail, (tmp_path,))], lambda: None)["a"]
     assert "killed?" in queue.run([Job("a", die, (tmp_path,))], lambda: None)["a"]
+
+
+def test_a_log_that_cannot_be_written_is_the_cause(tmp_path: Path) -> None:
+    log = tmp_path / "embed-00000.log"
+    log.write_text("INFO started\n")
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 19, most))
+    try:
+        error = last_error(log, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert error.startswith("its error could not be logged: the file is larger than the limit of 0.50 MiB (ulimit -f)")
+    assert last_error(log, 0).startswith("it ended without logging an error (killed?)")
+    assert list(tmp_path.iterdir()) == [log]
 
 
 def test_slots_share_the_cpus_and_name_the_gpus() -> None:

@@ -5,6 +5,7 @@ It ends right, or refuses. A wrong byte is never accepted by verify, and what is
 
 import re
 import signal
+import time
 
 from tests.support.faults.case import LATER, SHOWN, Case
 from tests.support.faults.damage import Damage, apply, draw_damage, final_name, may_stay
@@ -16,6 +17,8 @@ from tests.support.faults.shim import Action, Fault
 from tests.support.faults.world import BEGINS
 
 WAYS = {"flip": 90, "zero": 5, "cut": 5}
+SETTLED_SECONDS = 0.02
+"""After which processes that were sent SIGSTOP have stopped."""
 MERGED = r"embeddings/(all[^/]*|metadata\.parquet|by_source/.*|_SUCCESS\.json|rejected\.json)"
 
 
@@ -31,6 +34,8 @@ def damage_in_flight(case: Case) -> None:
     command = case.start(stage, Fault(operations=(operation,), action=action, at=at))
     damage, damaged = None, b""
     if command.wait_for_step():
+        command.signal(signal.SIGSTOP)  # the others too, so that no file goes while one is chosen
+        time.sleep(SETTLED_SECONDS)
         damage = draw_damage(rng, case.run, WAYS)
         assert command.control is not None
         case.result.facts["step"] = command.control.step
