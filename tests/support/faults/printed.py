@@ -38,10 +38,10 @@ def follow(case: Case, ended: Ended) -> bool:
     """
     for _ in range(TIMES):
         commands = printed_commands(ended.text)
-        if not commands and not case.run.config.exists():
-            return case.finish("run")  # nothing was made yet, so the same command is typed again
         if not commands and _is_about_config(case, ended.text):
             return _put_config_back(case)
+        if not commands and not case.run.config.exists():
+            return case.finish("run")  # nothing was made yet, so the same command is typed again
         if not commands:
             case.fail(f"{ended.name}: exit {ended.code}, and no command to type: {ended.text[-SHOWN:]}")
             return False
@@ -86,6 +86,8 @@ def _finish_unchanged(case: Case) -> bool:
 
 
 def _is_about_config(case: Case, text: str) -> bool:
+    if not case.run.data_index.exists():  # nothing was made yet
+        return False
     return f"{case.run.config}: its bytes are not" in text or f"put back a copy of {case.run.config}" in text
 
 
