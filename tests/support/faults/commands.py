@@ -47,6 +47,7 @@ class Command:
 
     def __init__(self, pid: int, output: Path, control: Control | None) -> None:
         self.pid = pid
+        self._start_time = _start_time(pid)
         self.output = output
         self.control = control
 
@@ -80,6 +81,8 @@ class Command:
 
     def processes(self) -> list[int]:
         """Its living processes, children of children included."""
+        if _start_time(self.pid) not in ("", self._start_time):
+            return []  # the pid was given to another process, so the session has ended
         return [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _session(pid) == self.pid]  # noqa: PTH208
 
     def signal(self, number: signal.Signals, pids: Sequence[int] | None = None) -> None:
@@ -197,6 +200,11 @@ def _session(pid: int) -> int:
     """The session of a living process; 0 for a zombie or none."""
     fields = _stat(pid)
     return int(fields[3]) if fields and fields[0] not in "ZX" else 0
+
+
+def _start_time(pid: int) -> str:
+    """When a process started; "" if there is none."""
+    return next(iter(_stat(pid)[19:20]), "")
 
 
 def _is_stopped(pid: int) -> bool:
