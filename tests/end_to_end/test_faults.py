@@ -47,8 +47,8 @@ def test_only_a_holder_or_a_run_being_made_refuses_a_namespace() -> None:
     here = Holder.of_this_process("")
     other = structs.replace(here, host=f"{here.host.split()[0]} pid:[1]", namespace="pid:[1]")
     lock = Path("/tmp/run/embeddings/merge.lease")
-    assert REFUSALS.search(describe_holder(lock, other, "merging this run"))
-    assert not REFUSALS.search(describe_holder(lock, here, "merging this run"))
+    assert REFUSALS.search(describe_holder(lock, other, "merging this run", {}))
+    assert not REFUSALS.search(describe_holder(lock, here, "merging this run", {}))
     assert not REFUSALS.search("a worker process died: its process was killed")
 
 

@@ -143,19 +143,26 @@ def test_a_plan_with_other_last_digits_is_the_runs(prepared_run: RunFolder) -> N
     """As on a node with another CPU. A plan whose costs, borders or tokens differ is refused."""
     run, config = prepared_run, read(prepared_run.config, RunConfig)
     plan = read_plan(run, config)
-    first = plan.shards[0]
-    changes = {"cost_seconds": first.cost_seconds * (1 + 1e-14), "stop": first.stop - 1, "tokens": first.tokens + 1}
-    for name, value in changes.items():
-        shards = (msgspec.structs.replace(first, **{name: value}), *plan.shards[1:])
-        other = msgspec.structs.replace(plan, shards=shards)
-        assert is_same_plan(plan, other) == (name == "cost_seconds")
-        if name == "tokens":
-            continue
+    first = msgspec.structs.replace(plan.shards[0], tokens=plan.shards[0].tokens + 1)
+    digits, border = with_costs(plan, 1 + 1e-14), with_moved_border(plan)
+    assert is_same_plan(plan, digits)
+    assert not is_same_plan(plan, border)
+    assert not is_same_plan(plan, msgspec.structs.replace(plan, shards=(first, *plan.shards[1:])))
+    for other in (digits, border):
         write(run.plan, other)
         before = run.plan.read_bytes()
-        with nullcontext() if name == "cost_seconds" else pytest.raises(EmbedkitError, match="not the plan that this"):
+        with nullcontext() if other is digits else pytest.raises(EmbedkitError, match="not the plan that this"):
             prepare(run, workers=1)
         assert run.plan.read_bytes() == before
+
+
+def with_moved_border(plan: Plan) -> Plan:
+    """Give the last row of the first shard to the second."""
+    first, second, *others = plan.shards
+    border = first.stop - 1
+    first = msgspec.structs.replace(first, stop=border, chunks=(*first.chunks[:-1], border))
+    second = msgspec.structs.replace(second, start=border, chunks=(border, *second.chunks[1:]))
+    return msgspec.structs.replace(plan, shards=(first, second, *others))
 
 
 def with_costs(plan: Plan, factor: float) -> Plan:
