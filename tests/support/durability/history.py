@@ -96,12 +96,29 @@ class History:
         found = [self.last_name(path, before) for path in paths if not TEMPORARY.fullmatch(path)]
         return [name for name in found if name is not None]
 
+    def unsynced(self, at: int = END) -> list[str]:
+        """What of the files that count is not durable at a moment, in words: names that were given, bytes written."""
+        names = [f"the name of {name.path}" for name in self.living(at) if not self.name_is_durable(name, at)]
+        written = {
+            step.path: step.file
+            for step in self.done
+            if step.operation in CHANGES_BYTES and step.began < at and not TEMPORARY.fullmatch(step.path)
+        }
+        written |= {name.path: name.file for name in self.living(at)}
+        lost = [path for path, file in written.items() if not self.bytes_are_durable(file, at)]
+        return names + [f"the bytes of {path}" for path in lost if not self._is_removed(path, at)]
+
     def is_synced(self, folder: str, since: int, before: int) -> bool:
         """Whether the names in a folder were made durable between two moments."""
         return any(
             step.operation == Operation.FSYNC and step.path == folder and since < step.began and step.ended < before
             for step in self.done
         )
+
+    def _is_removed(self, path: str, at: int) -> bool:
+        """Whether the last that happened to a path before a moment is that it was removed or renamed."""
+        steps = [step for step in self.done if step.began < at and path in (step.path, step.source)]
+        return bool(steps) and (steps[-1].operation == Operation.UNLINK or steps[-1].source == path)
 
     def _is_gone(self, name: Name, before: int) -> bool:
         return any(

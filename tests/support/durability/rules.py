@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
-from tests.support.durability.history import END, TEMPORARY, History, Name, folder_of
+from tests.support.durability.history import TEMPORARY, History, Name, folder_of
 from tests.support.faults.shim import Operation
 
 IN_PLACE = re.compile(r"(.*/)?[^/]+\.(journal\.jsonl|safetensors\.partial)|/submissions\.jsonl")
@@ -64,11 +64,7 @@ def _named_file(history: History, document: Name, path: str) -> Iterator[str]:
 
 def durable_in_the_end(history: History) -> Iterator[str]:
     """When the program ends, the bytes and names of every file that counts are durable."""
-    for name in history.living():
-        if not history.name_is_durable(name, END):
-            yield f"{name.path}: its name is not durable in the end"
-        if not history.bytes_are_durable(name.file, END):
-            yield f"{name.path}: its bytes are not durable in the end"
+    yield from (f"{what}: not durable" for what in history.unsynced())
 
 
 def chunks_before_journal(history: History) -> Iterator[str]:
@@ -129,13 +125,8 @@ def success_away_while_merged(history: History) -> Iterator[str]:
 def durable_when_returned(history: History) -> Iterator[str]:
     """When a function returns, which a small program marks by a folder, all that it wrote is durable."""
     for step in history.done:
-        if step.operation != Operation.MKDIR or not step.path.startswith(RETURNED):
-            continue
-        for name in history.living(step.began):
-            if not history.name_is_durable(name, step.began):
-                yield f"{name.path}: its name is not durable at {step.path}"
-            if not history.bytes_are_durable(name.file, step.began):
-                yield f"{name.path}: its bytes are not durable at {step.path}"
+        if step.operation == Operation.MKDIR and step.path.startswith(RETURNED):
+            yield from (f"{what}: not durable at {step.path}" for what in history.unsynced(step.began))
 
 
 def page_last(history: History) -> Iterator[str]:

@@ -5,35 +5,31 @@ that promises that its files are durable.
 """
 
 import errno
-import hashlib
-import mmap
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.stage import _write_npz, _write_parquet
-from embedkit.documents import Chunk, EngineSettings, FileRecord, FileSet, PlanShard, Vectors, View, write
+from embedkit.documents import FileRecord, FileSet, write
 from embedkit.documents.file_set import atomic_write_hashed
-from embedkit.embed.shard_file import ShardFile
-from embedkit.engines.hash import HashEngine
 from embedkit.run import RunFolder
 from embedkit.storage import atomic_write, atomic_write_bytes, durable_mkdir, run_lock, write_once
 from jobs.node.scratch import COMPILED, pack_compiled
 from jobs.profiles import Resources, load_profile
 from jobs.records import Submissions, new_submission, record_profile
-
-SETTINGS = EngineSettings(
-    device="cpu", dtype="float32", max_length=8, chunk_tokens=9, token_budget=9, max_sequences=9, eager=True
+from tests.support.durability.shard_writes import (
+    VIEWS,
+    adopt_chunks,
+    damage_after,
+    embed_shard,
+    leave_attempts,
+    returned,
 )
-RECORD = HashEngine(SETTINGS).record
-SHARD = PlanShard(start=100, stop=130, tokens=30, cost_seconds=1.0, chunks=(100, 110, 120, 130))
-VIEWS: tuple[View, ...] = ("combined", "response")
-CANARY = np.ones((3, RECORD.dim), np.float32).tobytes()
+
 RECORDED_FILE = FileRecord(name="a", bytes=1, sha256="0")
 
 Program = Callable[[Path], None]
@@ -41,21 +37,30 @@ Program = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class SmallWrite:
-    """A small program. slow: microseconds that each fsync takes at least, so that who does not wait is seen."""
+    """A small program.
+
+    gives: the names that it gives to files by rename or link, in order. returns: how many calls return. before: makes
+    what was there before. slow: microseconds that each fsync takes at least, so that who does not wait is seen.
+    """
 
     write: Program
+    gives: tuple[str, ...] = ()
+    returns: int = 1
     before: Program = lambda folder: None
     slow: int = 0
-
-
-def returned(folder: Path) -> None:
-    """Mark that a function has returned."""
-    folder.joinpath(f"returned-{len(list(folder.glob('returned-*')))}").mkdir()
 
 
 def write_bytes(folder: Path) -> None:
     atomic_write_bytes(folder / "file", b"new")
     returned(folder)
+
+
+def write_old(folder: Path) -> None:
+    atomic_write_bytes(folder / "file", b"old")
+
+
+def make_data_folder(folder: Path) -> None:
+    (folder / "data").mkdir()
 
 
 def write_beside(folder: Path) -> None:
@@ -131,75 +136,6 @@ def hold_lock(folder: Path) -> None:
         assert (folder / "merge.lease").exists()
 
 
-def vectors(start: int, view: View) -> npt.NDArray[np.float32]:
-    """The vectors of a chunk, float32 (10, dim)."""
-    return np.random.default_rng(start + len(view)).standard_normal((10, RECORD.dim)).astype(np.float32)
-
-
-def chunk(start: int) -> Chunk:
-    """A chunk of ten rows."""
-    views = {
-        view: Vectors(
-            sha256=hashlib.sha256(vectors(start, view).tobytes()).hexdigest(), empty=0, norm_min=1, norm_max=1
-        )
-        for view in VIEWS
-    }
-    return Chunk(start=start, stop=start + 10, tokens=10, inputs_sha256="", views=views, seconds=1)
-
-
-def _open_attempt(folder: Path, attempt: str) -> ShardFile:
-    shard = folder / "embeddings" / "shards" / "00003"
-    return ShardFile(shard, 3, SHARD, VIEWS, "plan", RECORD, CANARY, attempt)
-
-
-def _append(folder: Path, file: ShardFile, starts: tuple[int, ...]) -> None:
-    for start in starts:
-        file.append(chunk(start), {view: vectors(start, view) for view in VIEWS})
-        returned(folder)
-
-
-def embed_shard(folder: Path) -> None:
-    with _open_attempt(folder, "new") as file:
-        _append(folder, file, SHARD.chunks[:-1])
-        assert file.read_back() == []
-        file.finish()
-        returned(folder)
-
-
-def leave_attempts(folder: Path) -> None:
-    for attempt, starts in (("old-1", (100,)), ("old-2", (100, 110))):
-        with _open_attempt(folder, attempt) as file:
-            for start in starts:
-                file.append(chunk(start), {view: vectors(start, view) for view in VIEWS})
-
-
-def adopt_chunks(folder: Path) -> None:
-    with _open_attempt(folder, "new") as file:
-        file.adopt(lambda chunk, data: True)
-        returned(folder)
-        assert set(file.chunks) == {100, 110}
-        _append(folder, file, (120,))
-        assert file.read_back() == []
-        file.finish()
-        returned(folder)
-
-
-def flip_bit(path: Path) -> None:
-    """Damage a file as a disk does: no call of the system is recorded."""
-    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
-        data[3] ^= 1
-
-
-def damage_after(folder: Path) -> None:
-    """Each of the three files of an attempt is damaged before it is read back: they are written again."""
-    with _open_attempt(folder, "new") as file:
-        _append(folder, file, SHARD.chunks[:-1])
-        for path in (folder / "embeddings" / "shards" / "00003").iterdir():
-            flip_bit(path)
-        assert len(file.read_back()) == 3
-        returned(folder)
-
-
 def add_submissions(folder: Path) -> None:
     line = new_submission("embed", "0-3", "", "submit", "x.toml", Resources())
     submissions = Submissions(RunFolder(folder))
@@ -218,7 +154,7 @@ def copy_profile(folder: Path) -> None:
     returned(folder)
 
 
-def repair_profile(folder: Path) -> None:
+def leave_damaged_profile(folder: Path) -> None:
     path = record_profile(RunFolder(folder), load_profile("cpu"))
     path.write_bytes(b"damaged")
 
@@ -235,26 +171,32 @@ def pack_kernels(folder: Path) -> None:
 
 
 SLOW = 20_000
+SET = ("/all", "/sources/a/vectors", "/sources/b/vectors", "/sources/b/rows")
+KERNELS = ("/compile_cache.tar", "/compile_cache.tar.sha256")
+SHARD_MATRICES = tuple(f"/embeddings/shards/00003/new.{view}.safetensors" for view in VIEWS)
+PROFILE = f"/profiles/cpu-{load_profile('cpu').sha256[:12]}.toml"
 SMALL_WRITES: dict[str, SmallWrite] = {
-    "a file": SmallWrite(write_bytes),
-    "a file over another": SmallWrite(write_bytes, lambda folder: atomic_write_bytes(folder / "file", b"old")),
-    "a file written beside its folder": SmallWrite(write_beside, lambda folder: (folder / "data").mkdir()),
-    "a hashed file": SmallWrite(write_hashed),
-    "a document": SmallWrite(write_document),
-    "a file of one writer": SmallWrite(write_exclusively),
-    "a file of one writer, without links": SmallWrite(write_exclusively_without_links),
-    "folders": SmallWrite(make_folders),
-    "a set of files": SmallWrite(write_set, slow=SLOW),
-    "a set of files over another": SmallWrite(write_set, write_set, slow=SLOW),
-    "a set of files that are opened again": SmallWrite(write_set_reopened, slow=SLOW),
-    "files of an analysis": SmallWrite(write_analysis),
-    "a run lock": SmallWrite(hold_lock),
-    "a shard": SmallWrite(embed_shard),
-    "a shard with chunks of others": SmallWrite(adopt_chunks, leave_attempts),
-    "a shard that was damaged": SmallWrite(damage_after),
-    "lines of submissions": SmallWrite(add_submissions),
-    "lines after a torn one": SmallWrite(add_submissions, leave_torn_line),
-    "a copy of a profile": SmallWrite(copy_profile),
-    "a damaged copy of a profile": SmallWrite(copy_profile, repair_profile),
-    "packed kernels": SmallWrite(pack_kernels, compile_kernels),
+    "a file": SmallWrite(write_bytes, ("/file",)),
+    "a file over another": SmallWrite(write_bytes, ("/file",), before=write_old),
+    "a file written beside its folder": SmallWrite(write_beside, ("/data/file",), before=make_data_folder),
+    "a hashed file": SmallWrite(write_hashed, ("/file",)),
+    "a document": SmallWrite(write_document, ("/document.json",)),
+    "a file of one writer": SmallWrite(write_exclusively, ("/manifest.json",), returns=2),
+    "a file of one writer, no links": SmallWrite(write_exclusively_without_links, ("/manifest.json",), returns=2),
+    "folders": SmallWrite(make_folders, ("/one/two/file",)),
+    "a set of files": SmallWrite(write_set, SET, slow=SLOW),
+    "a set of files over another": SmallWrite(write_set, SET, before=write_set, slow=SLOW),
+    "a set of files opened again": SmallWrite(write_set_reopened, SET, slow=SLOW),
+    "files of an analysis": SmallWrite(write_analysis, ("/table.parquet", "/arrays.npz"), returns=2),
+    "a run lock": SmallWrite(hold_lock, returns=0),
+    "a shard": SmallWrite(embed_shard, SHARD_MATRICES, returns=4),
+    "a shard with chunks of others": SmallWrite(adopt_chunks, SHARD_MATRICES, returns=3, before=leave_attempts),
+    "a shard that was damaged": SmallWrite(damage_after, returns=4),
+    "lines of submissions": SmallWrite(add_submissions, returns=2),
+    "lines after a torn one": SmallWrite(add_submissions, returns=2, before=leave_torn_line),
+    "a copy of a profile": SmallWrite(copy_profile, (PROFILE,)),
+    "a damaged copy of a profile": SmallWrite(copy_profile, (PROFILE,), before=leave_damaged_profile),
+    "packed kernels": SmallWrite(
+        pack_kernels, ("/compile_cache.tar", "/compile_cache.tar.sha256"), before=compile_kernels
+    ),
 }

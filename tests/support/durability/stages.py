@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from embedkit.run import RunFolder
 from tests.support.durability.documents import named_files
 from tests.support.durability.record import Recorded, SmallRecords, read_small_writes
-from tests.support.durability.small_writes import flip_bit
+from tests.support.durability.shard_writes import flip_bit
 from tests.support.faults.commands import Ended
 from tests.support.faults.requests import Request
 from tests.support.faults.shim import Action, Control, Fault, Operation, Step
@@ -93,11 +94,13 @@ def record_everything(world: World, target: Path) -> None:
     shutil.copy(small, target)
 
 
+@cache
 def read_stages(target: Path) -> dict[str, Recorded]:
     """What record_everything recorded of the stages."""
     return msgspec.json.decode((target / "stages.json").read_bytes(), type=dict[str, Recorded])
 
 
+@cache
 def read_small(target: Path) -> dict[str, SmallRecords]:
     """What record_everything recorded of the small programs."""
     return read_small_writes(target / "small.json")
