@@ -58,16 +58,26 @@ def test_kernels_that_were_compiled_for_another_place_are_not_taken(
         assert not list((compiled / "vllm").iterdir())
 
 
-@pytest.mark.parametrize("damage", ["cut", "writable", "a byte of a kernel", "a byte of the hash", "no hash", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *("cut", "empty", "a byte of a kernel", "a byte of the hash", "no hash"),
+        *("writable by the group", "writable by others", "of a different user"),
+    ],
+)
 def test_kernels_that_are_damaged_or_not_ours_alone_are_not_taken(
-    damage: str, run: RunFolder, caplog: pytest.LogCaptureFixture
+    damage: str, run: RunFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack(run)
     packed = run.compile_cache.read_bytes()
     if damage == "cut":
         run.compile_cache.write_bytes(packed[:1000])
-    elif damage == "writable":
-        run.compile_cache.chmod(0o666)
+    elif damage == "writable by the group":
+        run.compile_cache.chmod(0o620)
+    elif damage == "writable by others":
+        run.compile_cache.chmod(0o602)
+    elif damage == "of a different user":
+        monkeypatch.setattr(os, "getuid", lambda: run.compile_cache.stat().st_uid + 1)  # its owner cannot be changed
     elif damage == "a byte of a kernel":
         run.compile_cache.write_bytes(packed.replace(b"compiled\0", b"compiles\0"))
     elif damage == "a byte of the hash":

@@ -48,7 +48,12 @@ NAMED: dict[str, Callable[[RunFolder, str], list[str]]] = {
 """How the files that a document names are found, by a pattern of the document's path."""
 
 
+def files_of(run: RunFolder) -> list[str]:
+    """All files of a run, by path inside it."""
+    return sorted(f"/{path.relative_to(run.path).as_posix()}" for path in run.path.rglob("*") if path.is_file())
+
+
 def named_files(run: RunFolder) -> dict[str, list[str]]:
     """The files that each document of a run names, by the document's path."""
-    paths = sorted(f"/{path.relative_to(run.path).as_posix()}" for path in run.path.rglob("*") if path.is_file())
-    return {path: named(run, path) for path in paths for pattern, named in NAMED.items() if re.fullmatch(pattern, path)}
+    paths = files_of(run)
+    return {path: names(run, path) for path in paths for kind, names in NAMED.items() if re.fullmatch(kind, path)}

@@ -35,12 +35,16 @@ class Name:
 class History:
     """The steps of one program, or of several on the same run, in the order in which they began.
 
-    named: the files that each document names, by its path. All paths are inside the run, and begin with a slash.
+    named: the files that each document names, by its path. before: the files that were there before the first step.
+    All paths are inside the run, and begin with a slash.
     """
 
-    def __init__(self, steps: Iterable[Step], named: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(
+        self, steps: Iterable[Step], named: Mapping[str, Sequence[str]] | None = None, before: Iterable[str] = ()
+    ) -> None:
         self.steps = list(steps)
         self.named = named or {}
+        self.before = frozenset(before)
         self.done = [step for step in self.steps if step.error == 0 and step.ended]
 
     @cached_property

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import msgspec
 
+from embedkit.run import RunFolder
+from tests.support.durability.documents import named_files
 from tests.support.durability.history import History
 from tests.support.durability.rules import RETURNED
 from tests.support.durability.small_writes import SMALL_WRITES
@@ -28,7 +30,7 @@ ERRORS: dict[Operation, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a program did. named: the files that each document names, by its path. folder: where it ran.
+    """What a program did. folder: where it ran. named, before: as in History.
 
     failed: the step that was made to fail, with `error`; None if none was. raised: the text of the exception that the
     program ended with, "" if it ended well.
@@ -37,6 +39,7 @@ class Recorded:
     folder: str
     steps: tuple[Step, ...]
     named: dict[str, list[str]]
+    before: tuple[str, ...] = ()
     failed: Step | None = None
     error: int = 0
     on_folder: bool = False
@@ -44,7 +47,11 @@ class Recorded:
 
     @property
     def history(self) -> History:
-        return History(self.steps, self.named)
+        return History(self.steps, self.named, self.before)
+
+    def without(self, *left_out: Step) -> History:
+        """The history without some of the steps, as if a line of the program were missing."""
+        return History([step for step in self.steps if step not in left_out], self.named, self.before)
 
 
 @dataclass(frozen=True)
@@ -88,13 +95,13 @@ def _play(folder: Path, name: str, fault: Fault) -> Recorded:
     control = Control(folder.with_suffix(".control"), folder, fault)
     attach(str(control.path))
     raised = _raised(lambda: SMALL_WRITES[name].write(folder))
-    steps = tuple(control.recorded())
     control.disarm()
+    steps, named = tuple(control.recorded()), named_files(RunFolder(folder))
     failed = next((step for step in steps if fault.error and step.error == fault.error), None)
     on_folder = failed is not None and (folder / failed.path[1:]).is_dir()
     shutil.rmtree(folder)
     control.path.unlink()
-    return Recorded(str(folder), steps, {}, failed, fault.error, on_folder, raised)
+    return Recorded(str(folder), steps, named, (), failed, fault.error, on_folder, raised)
 
 
 def _raised(program: Callable[[], object]) -> str:

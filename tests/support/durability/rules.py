@@ -11,6 +11,7 @@ IN_PLACE = re.compile(r"(.*/)?[^/]+\.(journal\.jsonl|safetensors\.partial)|/subm
 JOURNAL = re.compile(r"(?P<attempt>/embeddings/shards/\d+/[^/]+)\.journal\.jsonl")
 SHARD_FILE = re.compile(r"/embeddings/shards/\d+/[^/]+")
 SUCCESS = "/embeddings/_SUCCESS.json"
+REJECTED = "/embeddings/rejected.json"
 MERGED = re.compile(r"/embeddings/(by_source/[^/]+/)?[^/.]+\.(safetensors|parquet)")
 ANALYSIS_PAGE = "/analysis/index.html"
 
@@ -111,6 +112,8 @@ def success_away_while_merged(history: History) -> Iterator[str]:
     if not renamed or renamed[-1].step.began < max(name.step.ended for name in merged):
         yield f"{SUCCESS} did not get its name last"
     if not removals:
+        if SUCCESS in history.before:
+            yield f"{SUCCESS} was not removed before the merged files were replaced"
         return
     removal = removals[-1]
     if removal.ended > first:
@@ -120,6 +123,18 @@ def success_away_while_merged(history: History) -> Iterator[str]:
     for name in merged:
         if not history.bytes_are_durable(name.file, removal.began):
             yield f"{SUCCESS} was removed before the bytes of the new {name.path} were durable"
+
+
+def rejected_until_merged(history: History) -> Iterator[str]:
+    """`rejected.json` is removed once `_SUCCESS.json` is durable."""
+    removal = next((step for step in history.removals() if step.path == REJECTED), None)
+    if removal is None:
+        if REJECTED in history.before and history.last_name(SUCCESS) is not None:
+            yield f"{REJECTED} was not removed"
+        return
+    success = history.last_name(SUCCESS, removal.began)
+    if success is None or not history.name_is_durable(success, removal.began):
+        yield f"{REJECTED} was removed before {SUCCESS} was durable"
 
 
 def durable_when_returned(history: History) -> Iterator[str]:
@@ -144,6 +159,7 @@ RULES: tuple[Rule, ...] = (
     chunks_before_journal,
     removed_after_replacement,
     success_away_while_merged,
+    rejected_until_merged,
     durable_when_returned,
     page_last,
 )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import msgspec
 
+from embedkit.documents import FORMAT, Rejected, write
 from embedkit.run import RunFolder
-from tests.support.durability.documents import named_files
+from tests.support.durability.documents import files_of, named_files
 from tests.support.durability.record import Recorded, SmallRecords, read_small_writes
 from tests.support.durability.shard_writes import flip_bit
 from tests.support.faults.commands import Ended
@@ -43,6 +44,7 @@ class Stages:
         assert (ended.code, control.fired) == (-9, True), ended.text
         flip_bit(next(self.run.shard(2).glob("*.safetensors")))
         self._record("embed", "embed again")
+        write(self.run.rejected, Rejected(format=FORMAT, shards={}))
         self._record("merge", "merge again")
 
     def play(self, stage: str, fault: Fault) -> tuple[Ended, Control]:
@@ -55,10 +57,11 @@ class Stages:
         return self._world.commands.start(request, control).wait(), control
 
     def _record(self, stage: str, name: str) -> None:
+        before = tuple(files_of(self.run))
         ended, control = self.play(stage, Fault(slow=SLOW, traces=True))
         if ended.code != 0:
             raise RuntimeError(f"{name} ended with {ended.code}: {ended.text}")
-        self.recorded[name] = Recorded(str(self.run.path), tuple(control.recorded()), named_files(self.run))
+        self.recorded[name] = Recorded(str(self.run.path), tuple(control.recorded()), named_files(self.run), before)
 
     def _kill_in_third_chunk(self) -> Fault:
         """A kill before the journal's line of the third chunk of shard 1."""
