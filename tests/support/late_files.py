@@ -1,6 +1,8 @@
 """A stand-in for NFS: a file that another host wrote shows up only once this process waits for it."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,6 +25,6 @@ def show_late(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
             hidden.rename(path)
 
     monkeypatch.setattr(visibility, "mount_of", lambda path: Mount("server:/x", "/x", "nfs4"))
-    monkeypatch.setattr(visibility.time, "sleep", sleep)
+    monkeypatch.setattr(visibility, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     monkeypatch.setattr(visibility, "VISIBILITY_DELAY_SECONDS", 5.0)
     return waits

@@ -57,6 +57,23 @@ class History:
             or (step.operation == Operation.CREATE and step.is_new)
         ]
 
+    @cached_property
+    def _of_file(self) -> dict[int, list[Step]]:
+        """The steps on each inode."""
+        found: dict[int, list[Step]] = {}
+        for step in self.steps:
+            found.setdefault(step.file, []).append(step)
+        return found
+
+    @cached_property
+    def _syncs_of_folder(self) -> dict[str, list[Step]]:
+        """The fsyncs of each path that went well."""
+        found: dict[str, list[Step]] = {}
+        for step in self.done:
+            if step.operation == Operation.FSYNC:
+                found.setdefault(step.path, []).append(step)
+        return found
+
     def published(self) -> list[Name]:
         """Names given by rename or link that mean something after a loss of power."""
         return [
@@ -76,9 +93,9 @@ class History:
 
     def bytes_are_durable(self, file: int, at: int) -> bool:
         """Whether everything that was written to a file before a moment was durable by then."""
-        syncs = [step for step in self.done if step.operation == Operation.FSYNC and step.file == file]
+        syncs = [step for step in self._of_file.get(file, ()) if step.operation == Operation.FSYNC and not step.error]
         return all(
-            any(change.ended < sync.began and sync.ended < at for sync in syncs if change.ended)
+            any(change.ended < sync.began and sync.ended < at for sync in syncs if change.ended and sync.ended)
             for change in self._changes(file, at)
             if change.began < at
         )
@@ -114,10 +131,7 @@ class History:
 
     def is_synced(self, folder: str, since: int, before: int) -> bool:
         """Whether the names in a folder were made durable between two moments."""
-        return any(
-            step.operation == Operation.FSYNC and step.path == folder and since < step.began and step.ended < before
-            for step in self.done
-        )
+        return any(since < step.began and step.ended < before for step in self._syncs_of_folder.get(folder, ()))
 
     def _is_removed(self, path: str, at: int) -> bool:
         """Whether the last that happened to a path before a moment is that it was removed or renamed."""
@@ -136,7 +150,7 @@ class History:
 
     def _changes(self, file: int, at: int) -> list[Step]:
         """The steps that changed the bytes of the file that had an inode at a moment; later files may have it, too."""
-        of_file = [step for step in self.steps if step.file == file and step.error == 0]
+        of_file = [step for step in self._of_file.get(file, ()) if step.error == 0]
         created = [step.began for step in of_file if step.operation == Operation.CREATE and step.is_new]
         first = max((began for began in created if began < at), default=0)
         last = min((began for began in created if began >= at), default=END)

@@ -109,7 +109,7 @@ def success_away_while_merged(history: History) -> Iterator[str]:
     first = min(name.step.began for name in merged)
     removals = [step for step in history.removals() if step.path == SUCCESS]
     renamed = [name for name in history.published() if name.path == SUCCESS]
-    if not renamed or renamed[-1].step.began < max(name.step.ended for name in merged):
+    if renamed and renamed[-1].step.began < max(name.step.ended for name in merged):
         yield f"{SUCCESS} did not get its name last"
     if not removals:
         if SUCCESS in history.before:
