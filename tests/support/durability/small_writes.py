@@ -17,7 +17,15 @@ from embedkit.analysis.stage import _write_npz, _write_parquet
 from embedkit.documents import FileRecord, FileSet, write
 from embedkit.documents.file_set import atomic_write_hashed
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write, atomic_write_bytes, durable_mkdir, run_lock, write_once
+from embedkit.storage import (
+    atomic_write,
+    atomic_write_bytes,
+    durable_mkdir,
+    fsync_file,
+    names_file,
+    run_lock,
+    write_once,
+)
 from jobs.node.scratch import COMPILED, pack_compiled
 from jobs.profiles import Resources, load_profile
 from jobs.records import Submissions, new_submission, record_profile
@@ -85,6 +93,18 @@ def write_document(folder: Path) -> None:
 def write_exclusively(folder: Path) -> None:
     assert write_once(folder / "manifest.json", b"first")
     returned(folder)
+    assert not write_once(folder / "manifest.json", b"second")
+    returned(folder)
+
+
+def lose_to_another(folder: Path) -> None:
+    """Another writer has just linked its file, and its name is not durable yet. This one acts on it all the same."""
+    other = folder / ".other.tmp"
+    with names_file(other):
+        other.write_bytes(b"first")
+    fsync_file(other)
+    os.link(other, folder / "manifest.json")
+    other.unlink()
     assert not write_once(folder / "manifest.json", b"second")
     returned(folder)
 
@@ -182,6 +202,7 @@ SMALL_WRITES: dict[str, SmallWrite] = {
     "a hashed file": SmallWrite(write_hashed, ("/file",)),
     "a document": SmallWrite(write_document, ("/document.json",)),
     "a file of one writer": SmallWrite(write_exclusively, ("/manifest.json",), returns=2),
+    "a file of another writer": SmallWrite(lose_to_another, ("/manifest.json",)),
     "a file of one writer, no links": SmallWrite(write_exclusively_without_links, ("/manifest.json",), returns=2),
     "folders": SmallWrite(make_folders, ("/one/two/file",)),
     "a set of files": SmallWrite(write_set, SET, slow=SLOW),
