@@ -76,11 +76,11 @@ def is_write_of_journal(step: Step) -> bool:
 
 def in_world(folder: Path, use: Callable[[World], object]) -> None:
     """Use a world that has only its commands, its data and its model; remove it."""
-    world = World(folder)
     try:
-        use(world)
+        world = World(folder)
+        with world.commands:
+            use(world)
     finally:
-        world.commands.__exit__()
         shutil.rmtree(folder)
 
 
