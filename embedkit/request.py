@@ -33,7 +33,7 @@ from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
-from embedkit.storage import match_umask, remove_temporaries, try_storage, write_once
+from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
 from embedkit.terminal import command_line
 from embedkit.versions import environment, package_folder
 
@@ -147,7 +147,7 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
         EmbedkitError: the file system cannot hold a run (`try_storage`).
     """
     refuse_existing(run)
-    run.path.mkdir(parents=True, exist_ok=True)
+    durable_mkdir(run.path)
     match_umask(run.path)
     remove_temporaries(run.path, f"{run.config.name}.*")  # of a command that was killed here
     if any(run.config.name not in path.name for path in run.path.iterdir()):

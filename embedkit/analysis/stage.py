@@ -38,7 +38,7 @@ from embedkit.errors import UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.prepare import TEXT_COLUMNS
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write, atomic_write_bytes, match_umask, remove_temporaries, run_lock
+from embedkit.storage import atomic_write, atomic_write_bytes, durable_mkdir, match_umask, remove_temporaries, run_lock
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
     match_umask(run.path)
     folder = run.analysis / _folder_name(options.sources)
     with run_lock(run.analysis_lock, "analyzing this run"):
-        folder.mkdir(parents=True, exist_ok=True)
+        durable_mkdir(folder)
         remove_temporaries(folder)
         results = tuple(_analyze_view(merged, folder, options) for merged in opened)
         views = points = None

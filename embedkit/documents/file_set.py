@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import resource
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from embedkit.documents.schema import FileRecord
 from embedkit.errors import DiskDiffers
 from embedkit.storage import (
     atomic_write,
+    durable_mkdir,
     fsync_file,
     fsync_folder,
     names_file,
@@ -127,7 +128,7 @@ class FileSet:
 
     def add(self, path: Path) -> HashedFile:
         """Begin a file. Makes its folder, and removes temporary files of it that a killed writer left."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        durable_mkdir(path.parent)
         remove_temporaries(path.parent, f"{path.name}.*")
         file = HashedFile(path, self._keep_open)
         self._files.append(file)
@@ -140,12 +141,18 @@ class FileSet:
             for file in self._files
         ]
 
-    def publish(self) -> None:
-        """fsync all files, rename them to their final names, fsync their folders."""
+    def publish(self, before_renames: Callable[[], None] = lambda: None) -> None:
+        """fsync all files, rename them to their final names, fsync their folders.
+
+        Args:
+            before_renames: called when all bytes are durable and no file has its name yet. It removes the document that
+                names files which are about to be replaced.
+        """
         for file in self._files:
             file.close()
         with ThreadPoolExecutor(SYNCS_AT_ONCE, "fsync") as pool:
             _wait(pool.map(fsync_file, [file.temporary for file in self._files]))
+            before_renames()
             for file in self._files:
                 rename_over(file.temporary, file.path)
             _wait(pool.map(fsync_folder, sorted({file.path.parent for file in self._files})))

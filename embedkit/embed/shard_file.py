@@ -44,7 +44,7 @@ from embedkit.embed.journal import JOURNAL, MATRIX, PARTIAL, Journal, journals, 
 from embedkit.embed.matrix_check import differing_chunks, has_right_header, matrix_borders
 from embedkit.embed.watchdog import renew_limit
 from embedkit.errors import AttemptReplaced
-from embedkit.storage import durable_rename, fsync_folder, names_file
+from embedkit.storage import durable_mkdir, durable_rename, fsync_folder, names_file
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class ShardFile:
         self._data_offset = len(header)
         self._lines: list[bytes] = []
         self._sha256: dict[View, str] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        durable_mkdir(folder)
         self._matrices = {view: self._partial(view).open("xb") for view in views}
         for view, matrix in self._matrices.items():
             with names_file(self._partial(view)):

@@ -35,7 +35,15 @@ from embedkit.merge.rows import merge_rows
 from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare import read_plan
 from embedkit.run import EMBED_LOCK, RunFolder
-from embedkit.storage import holder_of, remove_ended_locks, remove_temporaries, require_held, run_lock, wait_for_files
+from embedkit.storage import (
+    fsync_folder,
+    holder_of,
+    remove_ended_locks,
+    remove_temporaries,
+    require_held,
+    run_lock,
+    wait_for_files,
+)
 from embedkit.versions import versions
 
 log = logging.getLogger(__name__)
@@ -125,9 +133,7 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
                 reject(run, problems, manifests, remake=False)
                 raise shards_error(run, problems, len(plan.shards))
         _timed(seconds, "metadata", lambda: merge_rows(run, config.request, plan, sources, files))
-        require_held(run.merge_lock)
-        run.success.unlink(missing_ok=True)  # from here on the merged files are replaced
-        _timed(seconds, "publish", files.publish)
+        _timed(seconds, "publish", lambda: files.publish(before_renames=partial(_withdraw_success, run)))
     success = Success(
         format=FORMAT,
         request_sha256=digest(config.request),
@@ -148,6 +154,13 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
     write(run.success, success)
     run.rejected.unlink(missing_ok=True)
     return success
+
+
+def _withdraw_success(run: RunFolder) -> None:
+    """Remove `_SUCCESS.json`, durably: from here on the merged files that it names are replaced."""
+    require_held(run.merge_lock)
+    run.success.unlink(missing_ok=True)
+    fsync_folder(run.embeddings)
 
 
 T = TypeVar("T")

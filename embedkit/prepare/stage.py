@@ -30,7 +30,7 @@ from embedkit.prepare.parts import Part, part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
-from embedkit.storage import available_cpus, remove_temporaries, remove_trials, run_lock
+from embedkit.storage import available_cpus, durable_mkdir, remove_temporaries, remove_trials, run_lock
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     require_fetched(run, config)
     require_same_model(config)
     for folder in (run.parts, run.extracted):
-        folder.mkdir(parents=True, exist_ok=True)
+        durable_mkdir(folder)
     with run_lock(run.prepare_lock, "preparing this run", run.path):
         return _prepare(run, config, workers or available_cpus())
 

@@ -73,6 +73,17 @@ def fsync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def durable_mkdir(folder: Path) -> None:
+    """Make a folder, and those above it that are missing. Their names are durable when this returns.
+
+    A folder that another process is making at this moment is left to that process.
+    """
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in reversed(missing):
+        fsync_folder(one.parent)
+
+
 def fsync_file(path: Path) -> None:
     """Make the bytes of a file durable, whoever wrote them."""
     fd = os.open(path, os.O_RDONLY)

@@ -28,7 +28,7 @@ RENAME_NOREPLACE = 1
 
 
 def write_once(path: Path, data: bytes) -> bool:
-    """Write a small complete file unless it exists. Returns whether this call wrote it.
+    """Write a small complete file unless it exists. Returns whether this call wrote it. Its name is durable either way.
 
     Raises EmbedkitError if the file system can neither link nor rename without replacing.
     """
@@ -37,12 +37,11 @@ def write_once(path: Path, data: bytes) -> bool:
         with names_file(path):
             temporary.write_bytes(data)
         fsync_file(temporary)
-        if not place_once(temporary, path):
-            return False
+        is_ours = place_once(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    fsync_folder(path.parent)
-    return True
+    fsync_folder(path.parent)  # also of a file that another writer has just made: this caller acts on it
+    return is_ours
 
 
 def place_once(temporary: Path, path: Path) -> bool:

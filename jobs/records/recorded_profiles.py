@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.run import RunFolder, program
-from embedkit.storage import atomic_write_bytes, write_once
+from embedkit.storage import atomic_write_bytes, durable_mkdir, write_once
 from embedkit.terminal import command_line, quote
 from jobs.profiles import Profile, Stage, load_profile, parse_profile
 from jobs.records.submission import Submission
@@ -23,7 +23,7 @@ NAME_BYTES = 200
 def record_profile(run: RunFolder, profile: Profile) -> Path:
     """Write the copy of a profile unless the run has it, and repair one that was changed. Returns its path."""
     path = _copy(run, profile.path, profile.sha256)
-    path.parent.mkdir(exist_ok=True)
+    durable_mkdir(path.parent)
     if not write_once(path, profile.content) and path.read_bytes() != profile.content:
         atomic_write_bytes(path, profile.content)
     return path

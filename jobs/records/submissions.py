@@ -15,7 +15,7 @@ import msgspec
 from embedkit.documents import decode_line, encode_line
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import fsync_folder
+from embedkit.storage import fsync_folder, names_file
 from jobs.profiles import Stage
 from jobs.records.find_line import LineFinder
 from jobs.records.submission import Submission
@@ -71,7 +71,7 @@ class Submissions:
     def add(self, submission: Submission) -> None:
         """Append a line durably."""
         is_new = not self._path.exists()
-        with self._path.open("ab") as file:
+        with names_file(self._path), self._path.open("ab") as file:
             if file.tell() and not self._path.read_bytes().endswith(b"\n"):
                 file.write(b"\n\n")  # closes a line that a kill cut short
             file.write(encode_line(submission))

@@ -146,7 +146,7 @@ def test_a_fake_quota_loses_nothing(
         ["merge", run.path],
     ]
     for command in stages:
-        for at in (8, 6) if command[0] == "prepare" else (3, 6):  # seven make the run, which cannot be resumed before
+        for at in (10, 6) if command[0] == "prepare" else (3, 6):  # nine make the run, which cannot be resumed before
             quota = {"PYTHONPATH": QUOTA, "EMBEDKIT_TEST_QUOTA_AT": str(at)}
             assert fails_for_want_of_room(*command, why=QUOTA_USED, **quota), f"{command[0]}, fsync {at}"
             assert is_sound(run)

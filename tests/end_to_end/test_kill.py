@@ -104,7 +104,7 @@ def test_kills_in_embed_with_vllm(tiny_qwen: Path, small_chats: Path, tmp_path: 
         embedkit("prepare", *request, name)
     undisturbed, disturbed = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "killed")
     embedkit("embed", undisturbed.path)
-    assert killed("embed", disturbed.path, at=7)
+    assert killed("embed", disturbed.path, at=10)
     embedkit("embed", disturbed.path)
     assert read(disturbed.shard_manifest(0), ShardManifest).chunks_adopted >= 1
     for run in (undisturbed, disturbed):

@@ -41,7 +41,7 @@ def test_a_flip_in_a_durable_chunk_is_not_sealed(damaged_run: RunFolder) -> None
     run = damaged_run
     before, manifest = snapshot(run), read(run.shard_manifest(1), ShardManifest)
     shutil.rmtree(run.shard(1))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash", "EMBEDKIT_TEST_STOP_AT": "7"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash", "EMBEDKIT_TEST_STOP_AT": "9"}
     command = [*EMBEDKIT, "embed", str(run.path), "--shard", "1"]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     assert stopped(process)

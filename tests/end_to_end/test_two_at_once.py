@@ -154,8 +154,8 @@ def test_a_third_attempt_leaves_what_the_first_finished(prepared_run: RunFolder)
 
     # fsyncs until the last chunk is durable: of the lock, the journal's header and its folder, and of each chunk
     steps = 3 + 2 * (len(read(prepared_run.plan, Plan).shards[0].chunks) - 1)
-    # Then fsync, rename and fsync of its matrix, and fsync of its manifest.
-    first = embed({"EMBEDKIT_TEST_STOP_AT": str(steps + 4)})
+    # The first makes three folders. Then fsync, rename and fsync of its matrix, and fsync of its manifest.
+    first = embed({"EMBEDKIT_TEST_STOP_AT": str(steps + 3 + 4)})
     assert is_stopped(first)
     matrix = next(folder.glob("*.safetensors"))
     assert not prepared_run.shard_manifest(0).exists()

@@ -93,7 +93,7 @@ def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
     return run
 
 
-@pytest.mark.parametrize("step", [1, 12, 29, 31, 32])
+@pytest.mark.parametrize("step", [1, 13, 30, 32, 33])
 def test_an_embed_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
     """A second attempt finishes the shard, and the run is merged, before the first continues."""
     first = start("embed", prepared.path, "--shard", 1, stop_at=step)

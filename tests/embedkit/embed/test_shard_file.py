@@ -76,6 +76,18 @@ def test_a_whole_attempt_is_a_safetensors_file(attempts: Attempts) -> None:
         assert np.array_equal(tensors.get_tensor("embeddings"), np.concatenate([vectors(s) for s in (100, 110, 120)]))
 
 
+def test_a_chunk_is_in_the_files_when_append_returns(attempts: Attempts) -> None:
+    """Not in a buffer of the process: its bytes and its line survive a kill at once."""
+    with attempts.start() as file:
+        matrix = attempts.folder / "attempt-1.combined.safetensors.partial"
+        for count, start in enumerate((100, 110, 120), 1):
+            file.append(chunk(start), {"combined": vectors(start)})
+            rows = np.frombuffer(matrix.read_bytes(), "<f4", offset=matrix.stat().st_size - 30 * RECORD.dim * 4)
+            assert np.array_equal(rows.reshape(30, -1)[start - 100 : start - 90], vectors(start))
+            (journal,) = journals(attempts.folder)
+            assert [one.start for one in journal.chunks] == [100, 110, 120][:count]
+
+
 def test_durable_chunks_are_adopted_from_all_attempts(attempts: Attempts) -> None:
     with attempts.start() as first:
         first.append(chunk(100), {"combined": vectors(100)})

@@ -1,5 +1,7 @@
 """The merged files do not depend on the windows, and have the rows of the shards and parts."""
 
+import errno
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +16,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from embedkit.check.verify import verify
+from embedkit.documents import file_set
 from embedkit.documents.codec import file_record, read, write
 from embedkit.documents.matrix_file import ITEM_BYTES
 from embedkit.documents.schema import Plan, ShardManifest, Success
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, LockLost
 from embedkit.merge import rows as merge_rows
 from embedkit.merge import vectors as merge_vectors
 from embedkit.merge.stage import merge
@@ -26,6 +29,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import run_lock, visibility
 from embedkit.storage.mounts import Mount
 from tests.conftest import embedkit
+from tests.support.late_files import show_late
 
 DIM = 64
 
@@ -184,3 +188,38 @@ def test_a_merge_within_embedkit_run_waits_for_no_file(
     with pytest.raises(EmbedkitError, match="shard 1"):
         merge(unmerged_run)
     assert "waiting for" in caplog.text
+
+
+@pytest.mark.parametrize("late", ["plan", "manifest"])
+def test_merge_waits_for_what_another_host_wrote(
+    late: str, unmerged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for NFS shows the file only once it is waited for."""
+    waits = show_late(unmerged_run.plan if late == "plan" else unmerged_run.shard_manifest(2), monkeypatch)
+    assert len(merge(unmerged_run).shard_manifests) == 3
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize("step", ["fsync", "lock"])
+def test_a_merge_that_stops_before_it_replaces_keeps_the_old(
+    step: str, damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error at the fsync of a new file, or a lost lock, costs nothing of the earlier merge."""
+    before = {path: path.read_bytes() for path in damaged_run.embeddings.rglob("*") if path.is_file()}
+    manifest = damaged_run.shard_manifest(1)
+    write(manifest, msgspec.structs.replace(read(manifest, ShardManifest), host="another"))
+    before[manifest] = manifest.read_bytes()
+    sync = file_set.fsync_file
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    def lose_lock(path: Path) -> None:
+        damaged_run.merge_lock.unlink(missing_ok=True)
+        sync(path)
+
+    monkeypatch.setattr(file_set, "fsync_file", fail if step == "fsync" else lose_lock)
+    expected = OSError if step == "fsync" else LockLost
+    with pytest.raises(expected, match=r"Input/output error|another process took over .*; nothing was changed"):
+        merge(damaged_run)
+    assert {path: path.read_bytes() for path in damaged_run.embeddings.rglob("*") if path.is_file()} == before

@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from embedkit.documents import FileSet
@@ -142,6 +144,70 @@ def test_a_living_holder_never_loses_its_lock_to_late_removers(tmp_path: Path, m
     lock._remove(path, Holder("h", 1, "s", "t"))
     with run_lock(path, "testing"):
         pass
+
+
+@pytest.fixture
+def taken_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Holder, Holder]:
+    """A lock, its ended holder, and the holder that gets the lock a moment before this process renames it."""
+    path, ended, fresh = tmp_path / "x.lease", Holder("h", 1, "s", "ended"), Holder.of_this_process("fresh")
+    path.write_bytes(msgspec.json.encode(ended))
+    honest = Path.rename
+
+    def rename(source: Path, target: Path) -> Path:
+        source.write_bytes(msgspec.json.encode(fresh))
+        return honest(source, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    return path, ended, fresh
+
+
+def test_a_lock_that_was_taken_meanwhile_is_put_back(taken_meanwhile: tuple[Path, Holder, Holder]) -> None:
+    """Without it a third process would find no lock, and there would be two holders."""
+    path, ended, fresh = taken_meanwhile
+    lock._remove(path, ended)
+    assert names(path.parent) == ["x.lease"]
+    assert lock.holder_of(path) == fresh
+
+
+@pytest.mark.parametrize("failure", [EmbedkitError("refused"), False])
+def test_a_lock_that_cannot_be_put_back_still_counts(
+    failure: Exception | bool, taken_meanwhile: tuple[Path, Holder, Holder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux may refuse to link a file of a different user, or somebody else has made the lock meanwhile."""
+
+    def place_once(aside: Path, path: Path) -> bool:
+        if isinstance(failure, Exception):
+            raise failure
+        return False
+
+    path, ended, fresh = taken_meanwhile
+    monkeypatch.setattr(lock, "place_once", place_once)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.05)
+    lock._remove(path, ended)
+    assert [re.fullmatch(r"\.x\.lease\.[0-9a-f]{16}\.aside", name) is not None for name in names(path.parent)] == [True]
+    assert lock.holder_of(path) == fresh
+    monkeypatch.undo()
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.05)
+    with pytest.raises(EmbedkitError, match=rf"process {fresh.pid} .* is testing"), run_lock(path, "testing"):
+        pass
+
+
+def test_a_lock_removed_while_it_was_written_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command took its temporary file for one of a killed process. This one was suspended for long."""
+    honest, calls = lock.place_once, []
+
+    def place_once(temporary: Path, path: Path) -> bool:
+        calls.append(path)
+        if len(calls) < 3:
+            temporary.unlink()
+        return honest(temporary, path)
+
+    monkeypatch.setattr(lock, "place_once", place_once)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.0)
+    with run_lock(tmp_path / "x.lease", "testing"):
+        require_held(tmp_path / "x.lease")
+    assert len(calls) == 3
+    assert names(tmp_path) == []
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Waiting for files of another host: where, how long, with how many listings, and with a word."""
 
+import errno
 import logging
 import os
 import threading
@@ -7,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from embedkit.storage import visibility
+from embedkit.storage import atomic_write_bytes, visibility
 from embedkit.storage.mounts import Mount
 from embedkit.storage.visibility import VISIBILITY_DELAY_SECONDS, visibility_delay, wait_for_files
+from tests.support.late_files import show_late
 
 
 def mounted(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,3 +63,36 @@ def test_a_wait_for_many_files_lists_few_folders_and_is_reported(
     first, last = caplog.messages
     assert first.startswith(f"waiting for {paths[3]} and 496 more, 90 s at most: a file system of type nfs4 may show")
     assert last == "waited 90 s: 497 still missing"
+
+
+def test_a_file_whose_rename_lost_its_answer_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The NFS client remembers that the new name did not exist, and sees the renamed file only later."""
+    (tmp_path / "run").mkdir()
+    waits: list[list[float]] = []
+
+    def replace(source: Path, target: Path) -> None:
+        source.rename(target)
+        waits.append(show_late(target, monkeypatch))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))
+
+    monkeypatch.setattr(Path, "replace", replace)
+    atomic_write_bytes(tmp_path / "run" / "file", b"new")
+    assert (tmp_path / "run" / "file").read_bytes() == b"new"
+    assert [len(each) for each in waits] == [1]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_rename_that_failed_is_an_error(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name may have a different file; then the temporary one was lost."""
+    path = tmp_path / "file"
+    if there:
+        path.write_bytes(b"old")
+
+    def replace(source: Path, target: Path) -> None:
+        source.unlink()
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(source))
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(OSError, match="Input/output error"):
+        atomic_write_bytes(path, b"new")
+    assert path.exists() is there

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedkit.run import RunFolder
+from jobs.node import scratch
 from jobs.node.scratch import COMPILED, OWN, SCRATCH, node_scratch, pack_compiled
 
 
@@ -58,28 +60,47 @@ def test_kernels_that_were_compiled_for_another_place_are_not_taken(
         assert not list((compiled / "vllm").iterdir())
 
 
-@pytest.mark.parametrize("damage", ["cut", "writable", "a byte of a kernel", "a byte of the hash", "no hash", "empty"])
+OPEN = "other users can write it"
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("cut", "empty header"),
+        ("empty", "empty file"),
+        ("a byte of a kernel", "it differs from its hash"),
+        ("a byte of the hash", "it differs from its hash"),
+        ("no hash", "is missing"),
+        ("writable by the group", OPEN),
+        ("writable by others", OPEN),
+        ("of a different user", OPEN),
+    ],
+)
 def test_kernels_that_are_damaged_or_not_ours_alone_are_not_taken(
-    damage: str, run: RunFolder, caplog: pytest.LogCaptureFixture
+    damage: str, reason: str, run: RunFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pack(run)
     packed = run.compile_cache.read_bytes()
     if damage == "cut":
         run.compile_cache.write_bytes(packed[:1000])
-    elif damage == "writable":
-        run.compile_cache.chmod(0o666)
+    elif damage == "empty":
+        run.compile_cache.write_bytes(b"")
     elif damage == "a byte of a kernel":
         run.compile_cache.write_bytes(packed.replace(b"compiled\0", b"compiles\0"))
     elif damage == "a byte of the hash":
         run.compile_cache_hash.write_text("0" * 64)
     elif damage == "no hash":
         run.compile_cache_hash.unlink()
+    elif damage == "of a different user":
+        # A stand-in for chown, which only root can do: this user has a different number in this module.
+        monkeypatch.setattr(scratch, "os", SimpleNamespace(**vars(os) | {"getuid": lambda: os.getuid() + 1}))
     else:
-        run.compile_cache.write_bytes(b"")
+        run.compile_cache.chmod(0o620 if damage == "writable by the group" else 0o602)
     with node_scratch(run) as compiled:
         assert not list((compiled / "vllm").iterdir())
-    assert f"{run.compile_cache}: " in caplog.text
-    assert "kernels are compiled again" in caplog.text
+    (warning,) = [message for message in caplog.messages if message.startswith(f"{run.compile_cache}: ")]
+    assert reason in warning
+    assert warning.endswith("kernels are compiled again")
 
 
 @given(at=st.integers(0, 10239), bit=st.integers(0, 7))

@@ -66,6 +66,9 @@ def run_command(request: Request) -> int:
     if request.control:
         attach(request.control)
     sys.argv = ["embedkit", *request.arguments]
+    module, _, name = request.program.partition(":")
+    if module:
+        return exit_code_of(lambda: getattr(importlib.import_module(module), name)(*request.arguments))
     return exit_code_of(embedkit_main)
 
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 class Request:
     """A command to run: arguments of embedkit, where its output goes, its control file ("" for none).
 
-    namespace: run it in a PID namespace of its own. environment: added to the server's.
+    namespace: run it in a PID namespace of its own. environment: added to the server's. program: a function to call
+    with the arguments in place of embedkit, as `module:name`.
     """
 
     arguments: list[str]
@@ -16,6 +17,7 @@ class Request:
     control: str = ""
     namespace: bool = False
     environment: dict[str, str] = field(default_factory=dict)
+    program: str = ""
 
     def line(self) -> bytes:
         """The request as it is sent."""

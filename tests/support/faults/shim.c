@@ -33,6 +33,18 @@ enum action { NOTHING, FAIL, FAIL_AFTER, SHORT, STOP, STOP_AFTER, KILL, KILL_AFT
 #define TRACED_BYTES 192
 #define TRACED_STEPS 4096
 
+/* A step that was written down. Both moments are of one clock, which every beginning and every end moves on. */
+struct traced {
+  uint32_t operation;
+  int32_t error;               /* errno of the call; 0 if it went well */
+  uint32_t began, ended;       /* moments, from 1; `ended` is 0 if the process died in the call */
+  uint64_t file;               /* inode of the file or folder; 0 if there was none */
+  uint32_t is_new;             /* CREATE: 1 if the name did not exist */
+  int32_t pid;
+  char path[TRACED_BYTES];     /* inside the folder */
+  char source[TRACED_BYTES];   /* RENAME and LINK: the earlier name, inside the folder */
+};
+
 struct control {
   char folder[PATH_BYTES];     /* only files below this folder count */
   char name[NAME_BYTES];       /* and only those with this text in their path; "" for all */
@@ -43,17 +55,20 @@ struct control {
   uint32_t at;                 /* number of the step, from 1; 0 for none */
   uint32_t again;              /* 1: the same at every later step */
   uint32_t delay;              /* microseconds, at most, that every step waits first */
+  uint32_t slow;               /* microseconds that every fsync takes at least */
   uint32_t traces;             /* 1: write down every step */
   _Atomic uint32_t seed;       /* of the delays */
   _Atomic uint32_t steps;      /* steps so far */
+  _Atomic uint32_t clock;      /* beginnings and ends of steps so far */
   _Atomic uint32_t fired;      /* how often the action was done */
   int32_t pid;                 /* process that did it first */
   uint32_t operation;          /* of that step */
   char path[PATH_BYTES];       /* of that step */
-  char trace[TRACED_STEPS][TRACED_BYTES]; /* operation as a letter from 'a', then the path inside the folder */
+  struct traced trace[TRACED_STEPS];
 };
 
 static struct control *control = NULL;
+static __thread struct traced *current = NULL; /* the step that this thread is doing, if it is written down */
 
 /* Use a control file from now on, in this process and in those that it forks. Returns 0, or -1 with errno. */
 int faults_attach(const char *path) {
@@ -107,18 +122,53 @@ static void wait_a_moment(void) {
   usleep(random % (control->delay + 1));
 }
 
+static uint64_t inode_of(int fd) {
+  struct stat found;
+  return fstat(fd, &found) == 0 ? found.st_ino : 0;
+}
+
+static uint64_t inode_at(int folder, const char *name) {
+  struct stat found;
+  return fstatat(folder, name, &found, AT_SYMLINK_NOFOLLOW) == 0 ? found.st_ino : 0;
+}
+
+static void begin(uint32_t number, enum operation operation, const char *inside) {
+  current = &control->trace[number - 1];
+  current->operation = operation;
+  current->pid = (int32_t)syscall(SYS_getpid);
+  snprintf(current->path, TRACED_BYTES, "%s", inside);
+  current->began = atomic_fetch_add(&control->clock, 1) + 1;
+}
+
+static void end(int error) {
+  if (current == NULL) return;
+  current->error = error;
+  current->ended = atomic_fetch_add(&control->clock, 1) + 1;
+  current = NULL;
+}
+
+/* The earlier name of a file that a call names. */
+static void note_source(int folder, const char *name) {
+  char path[PATH_MAX];
+  if (current == NULL || !absolute(folder, name, path)) return;
+  size_t length = strlen(control->folder);
+  int is_inside = strncmp(path, control->folder, length) == 0;
+  snprintf(current->source, TRACED_BYTES, "%s", is_inside ? path + length : path);
+  current->file = inode_at(folder, name);
+}
+
 /* Count a step. Returns the action if it happens at this one, else NOTHING. Stops or kills the process before it. */
 static enum action step(enum operation operation, const char *path) {
   struct control *c = control;
   size_t length = strlen(c->folder);
+  current = NULL;
   if (!(c->operations & (1u << operation))) return NOTHING;
   if (strncmp(path, c->folder, length) != 0 || (path[length] != '/' && path[length] != '\0')) return NOTHING;
   if (c->name[0] != '\0' && strstr(path + length, c->name) == NULL) return NOTHING;
   if (c->without[0] != '\0' && strstr(path + length, c->without) != NULL) return NOTHING;
   if (c->delay > 0) wait_a_moment();
   uint32_t number = atomic_fetch_add(&c->steps, 1) + 1;
-  if (c->traces && number <= TRACED_STEPS)
-    snprintf(c->trace[number - 1], TRACED_BYTES, "%c%s", 'a' + (char)operation, path + length);
+  if (c->traces && number <= TRACED_STEPS) begin(number, operation, path + length);
   if (c->at == 0 || number < c->at || (number > c->at && !c->again)) return NOTHING;
   if (atomic_fetch_add(&c->fired, 1) == 0) {
     c->pid = (int32_t)syscall(SYS_getpid);
@@ -135,6 +185,7 @@ static enum action step_at(enum operation operation, int folder, const char *nam
   int saved = errno;
   enum action action = NOTHING;
   if (control != NULL && name != NULL && absolute(folder, name, path)) action = step(operation, path);
+  if (current != NULL && operation != CREATE) current->file = inode_at(folder, name);
   errno = saved;
   return action;
 }
@@ -144,11 +195,14 @@ static enum action step_of(enum operation operation, int fd) {
   int saved = errno;
   enum action action = NOTHING;
   if (control != NULL && path_of(fd, path)) action = step(operation, path);
+  if (current != NULL) current->file = inode_of(fd);
+  if (control != NULL && control->slow > 0 && operation == FSYNC) usleep(control->slow);
   errno = saved;
   return action;
 }
 
 static int failed(void) {
+  end(control->error);
   errno = control->error;
   return -1;
 }
@@ -158,6 +212,7 @@ static ssize_t after(enum action action, ssize_t result) {
   int saved = errno;
   if (action == KILL_AFTER || action == TORN) send(SIGKILL);
   if (action == STOP_AFTER) send(SIGSTOP);
+  end(result < 0 ? saved : 0);
   errno = saved;
   return action == FAIL_AFTER && result >= 0 ? failed() : result;
 }
@@ -214,30 +269,35 @@ int ftruncate(int fd, off_t length) { return ftruncate64(fd, length); }
 int rename(const char *from, const char *to) {
   LIBC(int, "rename", const char *, const char *);
   enum action action = step_at(RENAME, AT_FDCWD, to);
+  note_source(AT_FDCWD, from);
   return action == FAIL ? failed() : (int)after(action, libc(from, to));
 }
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {
   LIBC(int, "renameat", int, const char *, int, const char *);
   enum action action = step_at(RENAME, to_folder, to);
+  note_source(from_folder, from);
   return action == FAIL ? failed() : (int)after(action, libc(from_folder, from, to_folder, to));
 }
 
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags) {
   LIBC(int, "renameat2", int, const char *, int, const char *, unsigned);
   enum action action = step_at(RENAME, to_folder, to);
+  note_source(from_folder, from);
   return action == FAIL ? failed() : (int)after(action, libc(from_folder, from, to_folder, to, flags));
 }
 
 int link(const char *from, const char *to) {
   LIBC(int, "link", const char *, const char *);
   enum action action = step_at(LINK, AT_FDCWD, to);
+  note_source(AT_FDCWD, from);
   return action == FAIL ? failed() : (int)after(action, libc(from, to));
 }
 
 int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags) {
   LIBC(int, "linkat", int, const char *, int, const char *, int);
   enum action action = step_at(LINK, to_folder, to);
+  note_source(from_folder, from);
   return action == FAIL ? failed() : (int)after(action, libc(from_folder, from, to_folder, to, flags));
 }
 
@@ -270,7 +330,21 @@ int mkdir(const char *path, mode_t mode) {
   }
 
 static enum action creation(int folder, const char *path, int flags) {
-  return flags & O_CREAT ? step_at(CREATE, folder, path) : NOTHING;
+  if (!(flags & O_CREAT)) return NOTHING;
+  enum action action = step_at(CREATE, folder, path);
+  int saved = errno;
+  if (current != NULL) current->is_new = inode_at(folder, path) == 0;
+  errno = saved;
+  return action;
+}
+
+/* The end of an open. FAIL_AFTER does nothing here, since nobody could close the file. */
+static int opened(enum action action, int flags, int fd) {
+  if (!(flags & O_CREAT)) return fd;
+  int saved = errno;
+  if (current != NULL && fd >= 0) current->file = inode_of(fd);
+  errno = saved;
+  return (int)after(action == FAIL_AFTER ? NOTHING : action, fd);
 }
 
 #define OPEN(name) \
@@ -278,7 +352,7 @@ static enum action creation(int folder, const char *path, int flags) {
     LIBC(int, #name, const char *, int, ...); \
     MODE(flags) \
     enum action action = creation(AT_FDCWD, path, flags); \
-    return action == FAIL ? failed() : (int)after(action == FAIL_AFTER ? NOTHING : action, libc(path, flags, mode)); \
+    return action == FAIL ? failed() : opened(action, flags, libc(path, flags, mode)); \
   }
 
 #define OPENAT(name) \
@@ -288,7 +362,7 @@ static enum action creation(int folder, const char *path, int flags) {
     enum action action = creation(folder, path, flags); \
     return action == FAIL \
                ? failed() \
-               : (int)after(action == FAIL_AFTER ? NOTHING : action, libc(folder, path, flags, mode)); \
+               : opened(action, flags, libc(folder, path, flags, mode)); \
   }
 
 OPEN(open)

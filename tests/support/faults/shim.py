@@ -43,6 +43,25 @@ class Action(enum.IntEnum):
     TORN = 8
 
 
+TRACED_STEPS = 4096
+
+
+class _Traced(ctypes.Structure):
+    """`struct traced` of shim.c."""
+
+    _fields_ = [
+        ("operation", ctypes.c_uint32),
+        ("error", ctypes.c_int32),
+        ("began", ctypes.c_uint32),
+        ("ended", ctypes.c_uint32),
+        ("file", ctypes.c_uint64),
+        ("is_new", ctypes.c_uint32),
+        ("pid", ctypes.c_int32),
+        ("path", ctypes.c_char * 192),
+        ("source", ctypes.c_char * 192),
+    ]
+
+
 class _Layout(ctypes.Structure):
     """`struct control` of shim.c."""
 
@@ -56,15 +75,43 @@ class _Layout(ctypes.Structure):
         ("at", ctypes.c_uint32),
         ("again", ctypes.c_uint32),
         ("delay", ctypes.c_uint32),
+        ("slow", ctypes.c_uint32),
         ("traces", ctypes.c_uint32),
         ("seed", ctypes.c_uint32),
         ("steps", ctypes.c_uint32),
+        ("clock", ctypes.c_uint32),
         ("fired", ctypes.c_uint32),
         ("pid", ctypes.c_int32),
         ("operation", ctypes.c_uint32),
         ("path", ctypes.c_char * 512),
-        ("trace", (ctypes.c_char * 192) * 4096),
+        ("trace", _Traced * TRACED_STEPS),
     ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was written down. Paths are inside the folder and begin with a slash; the folder itself is "".
+
+    Attributes:
+        operation: what was done.
+        path: the file or folder. Of a rename or a link it is the new name.
+        source: the earlier name; "" unless the step is a rename or a link.
+        file: inode of the file or folder; 0 if there was none.
+        began, ended: moments of one clock for all processes. `ended` is 0 if the process died in the call.
+        error: errno of the call; 0 if it went well.
+        is_new: whether a CREATE made the file.
+        pid: the process.
+    """
+
+    operation: Operation
+    path: str
+    source: str = ""
+    file: int = 0
+    began: int = 0
+    ended: int = 0
+    error: int = 0
+    is_new: bool = False
+    pid: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,7 +120,8 @@ class Fault:
 
     operations: those that count as steps. action, at: what happens, and at which step, from 1 (0: never). again: also
     at every later step. error: the errno. name, without: only files with, or without, this text in their path count.
-    delay: microseconds, at most, that each step waits. seed: of the delays.
+    delay: microseconds, at most, that each step waits. seed: of the delays. slow: microseconds that each fsync takes at
+    least. traces: write down every step.
     """
 
     operations: tuple[Operation, ...] = tuple(Operation)
@@ -85,6 +133,7 @@ class Fault:
     without: str = "/logs/"
     delay: int = 0
     seed: int = 1
+    slow: int = 0
     traces: bool = False
 
 
@@ -100,7 +149,7 @@ class Control:
         now.folder, now.name, now.without = bytes(folder), fault.name.encode(), fault.without.encode()
         now.operations = sum(1 << operation for operation in fault.operations)
         now.action, now.error, now.at, now.again = fault.action, fault.error, fault.at, fault.again
-        now.delay, now.seed, now.traces = fault.delay, fault.seed, fault.traces
+        now.delay, now.seed, now.slow, now.traces = fault.delay, fault.seed, fault.slow, fault.traces
 
     @property
     def steps(self) -> int:
@@ -126,13 +175,36 @@ class Control:
         return int(self._now.pid)
 
     def trace(self) -> list[tuple[Operation, str]]:
-        """Every step so far, with the path inside the folder, if the fault traces."""
-        lines = [bytes(line.value) for line in self._now.trace[: self.steps]]
-        return [(Operation(line[0] - ord("a")), line[1:].decode(errors="replace")) for line in lines if line]
+        """Operation and path of every step so far, if the fault traces."""
+        return [(step.operation, step.path) for step in self.recorded()]
+
+    def recorded(self) -> list[Step]:
+        """Every step so far, in the order in which they began, if the fault traces.
+
+        Raises RuntimeError if there were more steps than the control file holds.
+        """
+        if self._now.traces and self.steps > TRACED_STEPS:
+            raise RuntimeError(f"{self.steps} steps, of which {TRACED_STEPS} can be written down")
+        steps = [_step(one) for one in self._now.trace[: self.steps] if one.began]
+        return sorted(steps, key=lambda step: step.began)
 
     def disarm(self) -> None:
         """Let nothing more happen: no action, no delays."""
         self._now.at = self._now.delay = self._now.again = 0
+
+
+def _step(traced: _Traced) -> Step:
+    return Step(
+        Operation(traced.operation),
+        traced.path.decode(errors="replace"),
+        traced.source.decode(errors="replace"),
+        file=traced.file,
+        began=traced.began,
+        ended=traced.ended,
+        error=traced.error,
+        is_new=bool(traced.is_new),
+        pid=traced.pid,
+    )
 
 
 def build(folder: Path) -> Path:
