@@ -50,7 +50,7 @@ def started(model: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[VllmEngine, F
     return engine, core
 
 
-def test_twenty_texts_over_a_fake_cores_budget_come_back_in_order(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twenty_texts_over_a_fake_cores_budget_keep_their_order(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It finishes them out of order and in pieces, and gets new ones as it finishes: never more than three budgets.
 
     At first it has one budget only, so that the GPU begins before all texts are there.
@@ -156,7 +156,7 @@ class Small:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("message", ["CUDA out of memory.", "No available memory for the cache blocks."])
-def test_a_fake_engine_without_memory_starts_with_half_the_budget(
+def test_a_fake_engine_without_memory_gets_half_the_budget(
     message: str, late: bool, model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Again and again, down to the longest text. A failed start in its first call is closed before the next one."""
