@@ -27,13 +27,12 @@ def engine(request: pytest.FixtureRequest, minilm: Path) -> Engine:
 
 def test_texts_of_many_batches_get_their_own_vectors(engine: Engine) -> None:
     """In any order, and again in a second call."""
-    for first in (1000, 3000):
-        ids = texts(first)
-        alone = np.concatenate([engine.embed([one]) for one in ids])
-        found = engine.embed(ids)
+    ids = texts(1000)
+    alone = np.concatenate([engine.embed([one]) for one in ids])
+    for order in (slice(None), slice(None, None, -1)):
+        found = engine.embed(ids[order])
         assert (found.shape, found.dtype) == ((20, engine.record.dim), np.float32)
-        assert np.abs(found - alone).max() <= 1e-6
-        assert np.abs(engine.embed(ids[::-1]) - alone[::-1]).max() <= 1e-6
-        assert len(np.unique(alone.round(4), axis=0)) == 20
+        assert np.abs(found - alone[order]).max() <= 1e-6
+    assert len(np.unique(alone.round(4), axis=0)) == 20
     assert (engine.record.token_budget, engine.record.dtype) == (40, "float32")
     engine.close()
