@@ -1,8 +1,7 @@
-"""The canary at half and at twice its tolerance, for each dtype, wherever two canaries are compared."""
+"""The canary just inside and just outside its tolerance, for each dtype, wherever two canaries are compared."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import get_args
 
 import msgspec
 import numpy as np
@@ -21,11 +20,11 @@ from embedkit.errors import CanaryMoved, EmbedkitError, PreflightFailed
 from embedkit.model.tokenizer import TokenIds
 from embedkit.prepare.plan import engine_settings
 from embedkit.run import RunFolder
+from tests.embedkit.embed.test_checks import DTYPES, INSIDE, OUTSIDE
 from tests.embedkit.embed.test_shard_file import RECORD, Attempts, chunk, vectors
 
 SOUND: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 1e-3, "float16": 1e-3}
 """The largest distance between canaries of sound tasks, relative to their length: as measured, in the docs."""
-DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 TEXTS = np.array([[3, 4], [0, 2], [1, 0]], np.float32)
 
 in_each_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -76,9 +75,9 @@ def test_merge_and_verify_name_a_shard_beyond_the_tolerance(which: str, dtype: D
         ]
         return canary_problems(found)
 
-    assert problems(SOUND[dtype] / 2) == {}
-    assert list(problems(SOUND[dtype] * 2)) == [3]
-    assert problems(SOUND[dtype] * 2)[3].startswith(f"its canary is {SOUND[dtype] * 2:.2g} away (host ")
+    assert problems(INSIDE * SOUND[dtype]) == {}
+    assert list(problems(OUTSIDE * SOUND[dtype])) == [3]
+    assert problems(OUTSIDE * SOUND[dtype])[3].startswith(f"its canary is {OUTSIDE * SOUND[dtype]:.2g} away (host ")
 
 
 def test_the_median_is_of_the_shards_on_the_same_engine(hash_run: RunFolder) -> None:
@@ -102,9 +101,9 @@ def test_chunks_are_adopted_within_the_tolerance(dtype: Dtype, tmp_path: Path) -
     attempts = Attempts(tmp_path / "00003")
     with attempts.start(engine=engine, canary=canary.tobytes()) as first:
         first.append(chunk(100), {"combined": vectors(100)})
-    with attempts.start(engine=engine, canary=(canary * np.float32(1 + 2 * SOUND[dtype])).tobytes()) as far:
+    with attempts.start(engine=engine, canary=(canary * np.float32(1 + OUTSIDE * SOUND[dtype])).tobytes()) as far:
         assert far.adopted == 0
-    with attempts.start(engine=engine, canary=(canary * np.float32(1 + SOUND[dtype] / 2)).tobytes()) as near:
+    with attempts.start(engine=engine, canary=(canary * np.float32(1 + INSIDE * SOUND[dtype])).tobytes()) as near:
         assert near.adopted == 1
 
 
@@ -135,13 +134,13 @@ def drifting(dtype: Dtype, sound_calls: int, share: float) -> Start:
 def test_a_fake_gpu_may_drift_by_the_tolerance_in_a_task(
     dtype: Dtype, prepared_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedkit.embed.stage, "start_engine", drifting(dtype, 3, SOUND[dtype] * 2))
+    monkeypatch.setattr(embedkit.embed.stage, "start_engine", drifting(dtype, 3, OUTSIDE * SOUND[dtype]))
     with pytest.raises(
-        CanaryMoved, match=rf"^shard 0: .* moved by {SOUND[dtype] * 2:.2g} .*\(tolerance {SOUND[dtype]:g}\)"
+        CanaryMoved, match=rf"^shard 0: .* moved by {OUTSIDE * SOUND[dtype]:.2g} .*\(tolerance {SOUND[dtype]:g}\)"
     ):
         embed_shards(prepared_run, [0])
     assert list(prepared_run.shard(0).iterdir()) == []
-    monkeypatch.setattr(embedkit.embed.stage, "start_engine", drifting(dtype, 3, SOUND[dtype] / 2))
+    monkeypatch.setattr(embedkit.embed.stage, "start_engine", drifting(dtype, 3, INSIDE * SOUND[dtype]))
     embed_shards(prepared_run, [0])
     assert prepared_run.shard_manifest(0).exists()
 
@@ -150,13 +149,13 @@ def test_a_fake_gpu_may_drift_by_the_tolerance_in_a_task(
 def test_a_fake_gpu_may_drift_by_the_tolerance_in_a_preflight(
     dtype: Dtype, prepared_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedkit.check.preflight, "start_engine", drifting(dtype, 3, SOUND[dtype] * 2))
+    monkeypatch.setattr(embedkit.check.preflight, "start_engine", drifting(dtype, 3, OUTSIDE * SOUND[dtype]))
     with pytest.raises(
-        PreflightFailed, match=rf"canary: .* that are {SOUND[dtype] * 2:.2g} apart \(tolerance {SOUND[dtype]:g}\)"
+        PreflightFailed, match=rf"canary: .* that are {OUTSIDE * SOUND[dtype]:.2g} apart \(tolerance {SOUND[dtype]:g}\)"
     ):
         preflight(prepared_run)
     assert not prepared_run.preflight.exists()
-    monkeypatch.setattr(embedkit.check.preflight, "start_engine", drifting(dtype, 3, SOUND[dtype] / 2))
+    monkeypatch.setattr(embedkit.check.preflight, "start_engine", drifting(dtype, 3, INSIDE * SOUND[dtype]))
     assert dict(preflight(prepared_run).checks)["canary"].startswith("3 texts embedded twice")
 
 

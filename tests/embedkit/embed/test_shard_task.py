@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, cast, get_args
+from typing import Any, Self, cast
 
 import msgspec
 import numpy as np
@@ -25,12 +25,11 @@ from embedkit.embed.watchdog import Watchdog
 from embedkit.engines.hash import DIM, HashEngine
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
-from tests.embedkit.embed.test_checks import SAME_ROW
+from tests.embedkit.embed.test_checks import DTYPES, INSIDE, OUTSIDE, SAME_ROW
 from tests.embedkit.prepare.test_plan_by_hand import plan as plan_of
 
 CHUNK_TOKENS = 900
 """Over the limit of the run, and over the tokens of the last chunk."""
-DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 
 @dataclass
@@ -277,12 +276,12 @@ def turn_last_chunk(run: RunFolder, journal: Journal, distance: float) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_dead_tasks_vectors_may_turn_by_the_tolerance(dtype: Dtype, task: Task) -> None:
-    """Half the tolerance is the same engine. With twice the tolerance none of its chunks is adopted."""
+    """Inside it is the same engine. Outside none of its chunks is adopted."""
     request = msgspec.structs.replace(task.config.request, dtype=dtype)
     settings = msgspec.structs.replace(task.plan.settings, dtype=dtype)
     task.config = msgspec.structs.replace(task.config, request=request)
     task.plan = msgspec.structs.replace(task.plan, settings=settings)
-    for share, adopted in ((2.0, 0), (0.5, 3)):
+    for share, adopted in ((OUTSIDE, 0), (INSIDE, 3)):
         turn_last_chunk(task.run, task.stopped_after(3), share * SAME_ROW[dtype])
         with pytest.raises(StoppedAtChunk):
             task.attempt(Chunks(0))

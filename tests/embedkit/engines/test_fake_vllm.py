@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -126,8 +127,26 @@ def test_a_text_that_a_fake_core_fails_or_loses_is_named(
     assert np.array_equal(engine.embed(twenty_texts(500)), vectors_of(twenty_texts(500)))
 
 
+def test_variables_of_a_user_are_kept_with_a_fake_engine(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are set. Compiled kernels, which are pickles, go into a folder of this user alone."""
+    monkeypatch.setattr("embedkit.engines.vllm.CACHE", tmp_path / "own")
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "DEBUG")
+    monkeypatch.delenv("VLLM_NO_USAGE_STATS")
+    started(model, monkeypatch)
+    assert (os.environ["VLLM_LOGGING_LEVEL"], os.environ["VLLM_NO_USAGE_STATS"]) == ("DEBUG", "1")
+    assert os.environ["VLLM_CACHE_ROOT"] == str(tmp_path / "cache")
+    assert not (tmp_path / "own").exists()
+    monkeypatch.delenv("VLLM_CACHE_ROOT")
+    started(model, monkeypatch)
+    assert os.environ["VLLM_CACHE_ROOT"] == str(tmp_path / "own" / "vllm")
+    assert (tmp_path / "own").stat().st_mode & 0o777 == 0o700
+
+
 def test_a_fake_engine_is_recorded_and_closed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The attention backends of its layers are named once each."""
+    """The attention backends of its layers are named once each. On a CPU the torch of a GPU build has no CUDA."""
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
     engine, core = started(model, monkeypatch)
     record = engine.record
     assert (record.engine, record.engine_version, record.torch) == ("vllm", "0.0.fake", torch.__version__)
@@ -279,7 +298,8 @@ def test_large_blocks_are_for_fake_gpus_of_capability_9(
 
 def test_a_fake_gpu_is_recorded(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_gpu(monkeypatch, 80, 9)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
     install(monkeypatch)
     record = VllmEngine(model, msgspec.structs.replace(SETTINGS, **GPU)).record
     assert (record.gpu, record.compile, record.dtype) == ("FAKE GPU", "compiled", "bfloat16")
-    assert record.cuda == (torch.version.cuda or "")
+    assert record.cuda == "13.0"

@@ -49,6 +49,12 @@ def test_attention_follows_the_models_config(changes: dict[str, object], flops: 
     assert (cost.linear_flops, cost.attention_flops) == (30, flops)
 
 
+@pytest.mark.parametrize("missing", ["num_attention_heads", "num_hidden_layers"])
+def test_attention_that_a_config_does_not_describe_is_free(missing: str, tmp_path: Path) -> None:
+    config = {name: value for name, value in QWEN_CONFIG.items() if name != missing}
+    assert model_cost(write_shapes(tmp_path, {"a.weight": [3]}, config), "cpu", "vllm").attention_flops == 0
+
+
 def test_the_hash_engine_takes_one_flop_per_token(tmp_path: Path) -> None:
     cost = model_cost(qwen3_06b(tmp_path / "qwen"), "cpu", "hash")
     assert (cost.linear_flops, cost.attention_flops) == (1, 0)

@@ -1,4 +1,4 @@
-"""Settings, shards and chunks of small plans, computed by hand; rounding at half and at twice its tolerance."""
+"""Settings, shards and chunks of small plans, computed by hand; rounding just inside and just outside its tolerance."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -79,10 +79,10 @@ def test_shards_of_a_minute_are_compiled_on_a_gpu(seconds: float, eager: bool) -
 @pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_an_earlier_plan_decides_where_rounding_would(eager: bool, sign: int) -> None:
-    """60 s to half a billionth is as the earlier plan has it; a difference of two billionths is real."""
+    """60 s to 0.6 billionths is as the earlier plan has it; a difference of 1.6 billionths is real."""
     earlier = structs.replace(engine_settings(request("cuda")), eager=eager)
-    assert engine_settings(request("cuda"), 60 * (1 + sign * 0.5e-9), earlier).eager is eager
-    assert engine_settings(request("cuda"), 60 * (1 + sign * 2e-9), earlier).eager is (sign < 0)
+    assert engine_settings(request("cuda"), 60 * (1 + sign * 0.6e-9), earlier).eager is eager
+    assert engine_settings(request("cuda"), 60 * (1 + sign * 1.6e-9), earlier).eager is (sign < 0)
 
 
 def test_chunks_have_at_most_their_tokens_or_one_row() -> None:
@@ -125,13 +125,17 @@ def test_shards_by_default_take_half_an_hour_per_gpu(tokens: list[int], gpus: in
     assert len(cut_shards(np.array(tokens)[:, None], SECONDS, None, gpus, 10**6)) == shards
 
 
-@pytest.mark.parametrize(("more", "shards"), [(0.5e-9, 2), (2e-9, 3)])
-def test_an_earlier_plan_keeps_its_number_by_rounding(more: float, shards: int) -> None:
-    """Four rows of 15 minutes and a little more: two shards of half an hour to half a billionth, and three beyond."""
+@pytest.mark.parametrize(
+    ("more", "by_itself", "earlier", "kept"),
+    [(0.6e-9, 3, 2, True), (1.6e-9, 3, 2, False), (-0.6e-9, 2, 3, True), (-1.6e-9, 2, 3, False), (0.6e-9, 3, 4, False)],
+)
+def test_an_earlier_plan_keeps_its_number_by_rounding(more: float, by_itself: int, earlier: int, kept: bool) -> None:
+    """Four rows of 15 minutes, a little more or less: two shards of half an hour or three, to a billionth."""
     cost = CostModel("cpu", linear_flops=80e9 * (900 * (1 + more) - 1e-3), attention_flops=0.0)
     rows = np.ones((4, 1), np.int64)
-    assert len(cut_shards(rows, cost, None, 1, 10)) == 3
-    assert len(cut_shards(rows, cost, None, 1, 10, cut_shards(rows, cost, 2, 1, 10))) == shards
+    assert len(cut_shards(rows, cost, None, 1, 10)) == by_itself
+    found = cut_shards(rows, cost, None, 1, 10, cut_shards(rows, cost, earlier, 1, 10))
+    assert len(found) == (earlier if kept else by_itself)
 
 
 def plan_shards(borders: Sequence[int]) -> tuple[PlanShard, ...]:
@@ -201,10 +205,10 @@ def test_stored_costs_have_seven_digits() -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_costs_within_a_millionth_are_one_plan(sign: int) -> None:
-    """Half of it is the same plan, twice is another one; so is a plan with one shard more."""
-    assert is_same_plan(plan(100.0, 3.0), plan(100.0 * (1 + sign * 0.5e-6), 3.0))
-    assert not is_same_plan(plan(100.0, 3.0), plan(100.0 * (1 + sign * 2e-6), 3.0))
-    assert not is_same_plan(plan(100.0, 3.0), plan(100.0, 3.0 * (1 + sign * 2e-6)))
+    """Inside it is the same plan, outside another one; so is a plan with one shard more."""
+    assert is_same_plan(plan(100.0, 3.0), plan(100.0 * (1 + sign * 0.6e-6), 3.0))
+    assert not is_same_plan(plan(100.0, 3.0), plan(100.0 * (1 + sign * 1.6e-6), 3.0))
+    assert not is_same_plan(plan(100.0, 3.0), plan(100.0, 3.0 * (1 + sign * 1.6e-6)))
     assert not is_same_plan(plan(100.0), plan(100.0, 3.0))
     assert not is_same_plan(plan(100.0, 3.0), plan(100.0))
 

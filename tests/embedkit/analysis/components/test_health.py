@@ -88,7 +88,7 @@ def test_norms_that_are_not_one_are_counted(damaged_run: RunFolder) -> None:
 def test_norms_may_differ_from_one_by_a_thousandth(damaged_run: RunFolder) -> None:
     merged = open_merged(damaged_run)
     vectors = unit(noise(merged.rows.height, merged.dim))
-    vectors[:4] *= [[1.0005], [0.9995], [1.002], [0.998]]
+    vectors[:4] *= [[1.0006], [0.9994], [1.0016], [0.9984]]
     plant(damaged_run, vectors)
     assert checked(merged)[2].off_unit == 2
 
