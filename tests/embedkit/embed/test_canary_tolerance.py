@@ -11,7 +11,7 @@ import pytest
 import embedkit.check.preflight
 import embedkit.embed.stage
 from embedkit.check.preflight import preflight
-from embedkit.documents.codec import read
+from embedkit.documents.codec import read, write
 from embedkit.documents.schema import Canary, Dtype, EngineRecord, EngineSettings, ShardManifest
 from embedkit.embed.canary import canary_distance, canary_inputs, canary_problems, embed_canary
 from embedkit.embed.stage import embed_shards
@@ -22,6 +22,7 @@ from embedkit.prepare.plan import engine_settings
 from embedkit.run import RunFolder
 from tests.embedkit.embed.test_checks import DTYPES, INSIDE, OUTSIDE
 from tests.embedkit.embed.test_shard_file import RECORD, Attempts, chunk, vectors
+from tests.embedkit.embed.test_shard_task import small_plan
 
 SOUND: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 1e-3, "float16": 1e-3}
 """The largest distance between canaries of sound tasks, relative to their length: as measured, in the docs."""
@@ -134,6 +135,7 @@ def drifting(dtype: Dtype, sound_calls: int, share: float) -> Start:
 def test_a_fake_gpu_may_drift_by_the_tolerance_in_a_task(
     dtype: Dtype, prepared_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write(prepared_run.plan, small_plan(prepared_run, 60)[1])
     monkeypatch.setattr(embedkit.embed.stage, "start_engine", drifting(dtype, 3, OUTSIDE * SOUND[dtype]))
     with pytest.raises(
         CanaryMoved, match=rf"^shard 0: .* moved by {OUTSIDE * SOUND[dtype]:.2g} .*\(tolerance {SOUND[dtype]:g}\)"

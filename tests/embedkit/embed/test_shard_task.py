@@ -92,16 +92,22 @@ class Task:
         return read(self.run.shard_manifest(0), ShardManifest)
 
 
-@pytest.fixture
-def task(prepared_run: RunFolder) -> Task:
-    """Attempts at a shard of 120 rows in ten chunks; no chunk has more than CHUNK_TOKENS."""
-    config = read(prepared_run.config, RunConfig)
-    plan = read_plan(prepared_run, config)
-    tokens = InputReader(prepared_run, config, plan).read(0, 120).tokens
-    small = PlanShard(start=0, stop=120, tokens=tokens, cost_seconds=1.0, chunks=tuple(range(0, 121, 12)))
+def small_plan(run: RunFolder, chunk_rows: int = 12) -> tuple[RunConfig, Plan]:
+    """The run's configuration, and a plan with a first shard of 120 rows in chunks of so many."""
+    config = read(run.config, RunConfig)
+    plan = read_plan(run, config)
+    tokens = InputReader(run, config, plan).read(0, 120).tokens
+    chunks = tuple(range(0, 121, chunk_rows))
+    small = PlanShard(start=0, stop=120, tokens=tokens, cost_seconds=1.0, chunks=chunks)
     others = PlanShard(start=120, stop=plan.rows_kept, tokens=1, cost_seconds=1.0, chunks=(120, plan.rows_kept))
     settings = msgspec.structs.replace(plan.settings, chunk_tokens=CHUNK_TOKENS)
-    return Task(prepared_run, config, msgspec.structs.replace(plan, shards=(small, others), settings=settings))
+    return config, msgspec.structs.replace(plan, shards=(small, others), settings=settings)
+
+
+@pytest.fixture
+def task(prepared_run: RunFolder) -> Task:
+    """Attempts at a shard of ten chunks, none of which has more than CHUNK_TOKENS."""
+    return Task(prepared_run, *small_plan(prepared_run))
 
 
 def config_for(engine: EngineName, *views: View) -> RunConfig:
