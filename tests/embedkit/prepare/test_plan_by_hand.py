@@ -160,12 +160,27 @@ def test_a_border_may_lie_one_row_aside_in_an_earlier_plan(earlier: tuple[int, .
     assert [shard.start for shard in found] + [8] == (list(earlier) if kept else [0, 4, 8])
 
 
-def test_borders_lie_at_the_nearest_equal_shares() -> None:
-    assert shard_borders(np.full(8, 1.0), 2) == [0, 4, 8]
-    assert shard_borders(np.full(9, 1.0), 3) == [0, 3, 6, 9]
-    assert shard_borders(np.array([1.0, 1, 1, 9]), 2) == [0, 3, 4]
-    assert shard_borders(np.array([9.0, 1, 1, 1]), 2) == [0, 1, 4]
-    assert shard_borders(np.zeros(3), 3) == [0, 1, 2, 3]
+@pytest.mark.parametrize(
+    ("seconds", "borders"),
+    [
+        ((1, 1, 1, 1, 1, 1, 1, 1), (4,)),
+        ((1, 1, 1, 1, 1, 1, 1, 1, 1), (3, 6)),
+        ((2, 2, 2, 2, 2, 2, 2), (2, 5)),  # shares end at 4.7 and 9.3 of 14: rows before them sum to 4 and 10
+        ((1, 1, 1, 9), (3,)),
+        ((9, 1, 1, 1), (1,)),
+        ((5, 1, 1, 1, 1, 1), (1, 3)),  # the second share ends at 6.7: 7 is nearer than 6
+        ((5, 1.25, 1.25, 1.25, 1.25), (1, 2)),  # and here 6.25 is nearer than 7.5
+        ((1, 1, 1, 97), (2, 3)),  # a row for each shard
+        ((97, 1, 1, 1), (1, 2)),
+        ((1, 1, 1, 1, 97, 1, 1), (4, 5, 6)),
+        ((9, 0, 0, 0), (1, 2)),
+        ((0, 0, 0, 9), (2, 3)),
+        ((0, 0, 0), (1, 2)),
+    ],
+)
+def test_borders_lie_at_the_nearest_equal_shares(seconds: Sequence[float], borders: Sequence[int]) -> None:
+    found = shard_borders(np.array(seconds, np.float64), len(borders) + 1)
+    assert found == [0, *borders, len(seconds)]
 
 
 def test_more_shards_than_rows_are_refused() -> None:
