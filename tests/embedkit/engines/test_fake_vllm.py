@@ -76,6 +76,16 @@ def test_a_fake_core_always_has_a_batch_waiting(model: Path, monkeypatch: pytest
     assert min(early) >= 2 * BUDGET
 
 
+def test_a_fake_core_gets_exactly_its_budgets(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of 8 tokens fill a budget of 24: three at first, then at most nine, and nine as long as there are some."""
+    engine, core = started(model, monkeypatch)
+    texts = [np.arange(i, i + 8, dtype=np.uint32) for i in range(24)]
+    assert np.array_equal(engine.embed(texts), vectors_of(texts))
+    assert core.held[:3] == [24, 72, 72]
+    assert max(core.held) == 72
+    assert core.batches == [3] * 8
+
+
 def test_one_text_is_enough_and_vectors_are_float32(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, _ = started(model, monkeypatch)
     found = engine.embed([np.array([7, 8], np.uint32)])
