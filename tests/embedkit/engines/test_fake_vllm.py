@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from embedkit.documents.schema import EngineSettings
 from embedkit.engines.vllm import ENVIRONMENT, VllmEngine
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, GpuHeld
 from tests.support.fake_vllm import FakeEngine, Faults, install, vectors_of
 
 BUDGET = 24
@@ -313,3 +314,16 @@ def test_a_fake_gpu_is_recorded(model: Path, monkeypatch: pytest.MonkeyPatch) ->
     record = VllmEngine(model, msgspec.structs.replace(SETTINGS, **GPU)).record
     assert (record.gpu, record.compile, record.dtype) == ("FAKE GPU", "compiled", "bfloat16")
     assert record.cuda == "13.0"
+
+
+@pytest.mark.parametrize(("held", "budgets"), [(GpuHeld("process 7 holds it"), [200]), (None, [200, 100, 50, 25])])
+def test_a_fake_gpu_that_others_hold_gets_no_smaller_batches(
+    held: GpuHeld | None, budgets: list[int], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would make shards that merge refuses. A GPU that is only small gets them."""
+    fake_gpu(monkeypatch, 80, 9)
+    monkeypatch.setattr("embedkit.engines.vllm.held_gpu", lambda error: held)
+    starts = install(monkeypatch, Small(30))
+    with nullcontext() if held is None else pytest.raises(GpuHeld, match="process 7 holds it"):
+        VllmEngine(model, msgspec.structs.replace(SETTINGS, device="cuda", token_budget=200))
+    assert [start.max_num_batched_tokens for start in starts] == budgets
