@@ -1,8 +1,10 @@
 """VllmEngine on a fake engine core: more texts than fit, errors in the middle, and too little memory."""
 
+import glob
 import json
 import logging
 import os
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -198,6 +200,7 @@ def test_a_fake_engine_without_memory_gets_half_the_budget(
     assert [start.max_num_batched_tokens for start in starts] == [200, 100, 50, 25]
     assert engine.record.token_budget == 25
     assert [core.closed for core in small.engines] == ([1, 1, 1, 0] if late else [0])
+    assert f"the engine's start failed: {message}" in caplog.text
     assert "too little memory for batches of 50 tokens; starting again with 25." in caplog.text
     assert np.array_equal(engine.embed(twenty_texts()), vectors_of(twenty_texts()))
     assert max(small.engines[-1].held) < 3 * 25 + 20
@@ -242,11 +245,34 @@ def test_memory_of_keys_and_values_on_a_cpu_with_a_fake_engine(model: Path, monk
     assert not hasattr(found, "gpu_memory_utilization")
 
 
-def test_heads_that_a_config_does_not_state_are_derived(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """12 heads of 384 / 12 = 32 numbers in 6 layers: 12 x 32 x 6 x 2 x 4 bytes = 18,432 for a token, here of 36."""
-    config = {"num_attention_heads": 12, "hidden_size": 384, "num_hidden_layers": 6}
+@pytest.mark.parametrize(
+    ("config", "token_bytes"),
+    [
+        ({"num_attention_heads": 12, "hidden_size": 384, "num_hidden_layers": 6}, 12 * 32 * 6 * 2 * 4),
+        ({"num_attention_heads": 12, "head_dim": 64, "num_hidden_layers": 6}, 12 * 64 * 6 * 2 * 4),
+        ({"hidden_size": 384, "num_hidden_layers": 6}, 384 * 6 * 2 * 4),
+        ({"num_attention_heads": 12, "hidden_size": 384}, 12 * 32 * 2 * 4),
+        ({}, 8),
+    ],
+)
+def test_heads_that_a_config_does_not_state_are_derived(
+    config: dict[str, int], token_bytes: int, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads times numbers of a head times layers, keys and values of 4 bytes; a budget of 24 needs room for 36."""
     (model / "config.json").write_text(json.dumps(config))
-    assert arguments_of(model, monkeypatch).kv_cache_memory_bytes == 64 * MIB + 36 * 18_432
+    assert arguments_of(model, monkeypatch).kv_cache_memory_bytes == 64 * MIB + 36 * token_bytes
+
+
+def test_a_path_that_is_a_pattern_reaches_a_fake_engine_as_a_link(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM looks for weights by a glob. The link has one name for one folder: it is in the key of its cache."""
+    odd, other = (shutil.copytree(model, model.with_name(name)) for name in ("m[1]", "m[2]"))
+    links = [Path(arguments_of(folder, monkeypatch).model) for folder in (odd, other, odd)]
+    assert [link.resolve() for link in links] == [odd, other, odd]
+    assert links[0] == links[2] != links[1]
+    assert {glob.escape(str(link)) for link in links} == set(map(str, links))
+    assert {link.parent.stat().st_mode & 0o777 for link in links} == {0o700}
+    for link in set(links):
+        link.unlink()
 
 
 def test_a_fake_engine_gets_token_ids_and_no_chunked_prefill(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
