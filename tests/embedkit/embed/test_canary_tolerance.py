@@ -180,7 +180,7 @@ def test_canary_texts_are_cut_and_keep_their_last_id(
 ) -> None:
     """The last id ends a text in many models."""
     request = read(hash_run.shard_manifest(0), ShardManifest).request
-    settings = engine_settings(msgspec.structs.replace(request, device=device, max_length=8192))
+    settings = engine_settings(msgspec.structs.replace(request, device=device, max_length=20_000))
     found = canary_inputs(OneTokenAWord(), settings)
     assert [len(ids) for ids in found] == [16, *longest]
     assert [ids[-1] for ids in found] == [99_999] * 3
