@@ -1,5 +1,6 @@
 """The canary just inside and just outside its tolerance, for each dtype, wherever two canaries are compared."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -79,6 +80,20 @@ def test_merge_and_verify_name_a_shard_beyond_the_tolerance(which: str, dtype: D
     assert problems(INSIDE * SOUND[dtype]) == {}
     assert list(problems(OUTSIDE * SOUND[dtype])) == [3]
     assert problems(OUTSIDE * SOUND[dtype])[3].startswith(f"its canary is {OUTSIDE * SOUND[dtype]:.2g} away (host ")
+
+
+@pytest.mark.parametrize("odd", [b"", b"xyz", TEXTS[:2].tobytes(), TEXTS.tobytes()[:-4]])
+def test_a_canary_of_an_odd_size_is_named_and_does_not_count(odd: bytes, hash_run: RunFolder) -> None:
+    """It is neither part of the median nor the end of the comparison."""
+    one = read(hash_run.shard_manifest(0), ShardManifest)
+    sound = Canary(tokens=(1, 1, 1), before=TEXTS.tobytes(), after=TEXTS.tobytes())
+    broken = msgspec.structs.replace(sound, after=odd)
+    found = [
+        msgspec.structs.replace(one, shard=shard, engine=record("float32"), canary=broken if shard == 1 else sound)
+        for shard in range(3)
+    ]
+    assert list(canary_problems(found)) == [1]
+    assert canary_problems(found)[1].startswith("its canary is inf away")
 
 
 def test_the_median_is_of_the_shards_on_the_same_engine(hash_run: RunFolder) -> None:
@@ -165,8 +180,10 @@ class OneTokenAWord:
     """A tokenizer whose ids are 1, 2, 3 and so on, and 9 at the end."""
 
     name = "fake"
+    texts: Sequence[str] = ()
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
+        self.texts = texts
         ids = [np.array([*range(1, len(text.split()) + 1), 99_999], np.uint32) for text in texts]
         return TokenIds(np.concatenate(ids), np.cumsum([0, *map(len, ids)]))
 
@@ -188,6 +205,18 @@ def test_canary_texts_are_cut_and_keep_their_last_id(
         assert ids[:-1].tolist() == list(range(1, len(ids)))
     cut = canary_inputs(OneTokenAWord(), msgspec.structs.replace(settings, max_length=10))
     assert [ids.tolist() for ids in cut] == [[1, 2, 3, 4, 5, 6, 7, 8, 9, 99_999]] * 3
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_canary_texts_are_those_of_earlier_versions(device: str, hash_run: RunFolder) -> None:
+    """Canaries are compared with those of shards that an earlier version embedded."""
+    tokenizer, request = OneTokenAWord(), read(hash_run.shard_manifest(0), ShardManifest).request
+    canary_inputs(tokenizer, engine_settings(msgspec.structs.replace(request, device=device)))
+    short, long = tokenizer.texts
+    assert short == "A canary sings before the miners go down, and once more when they come up."
+    first = " ".join(long.split(" ")[:256])
+    assert first.startswith("river down, the more up. down, before \n\n down, come river be")
+    assert hashlib.sha256(first.encode()).hexdigest()[:16] == "90628d608199ca13"
 
 
 def test_the_canarys_texts_go_to_a_fake_engine_one_by_one() -> None:
