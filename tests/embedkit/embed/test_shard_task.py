@@ -1,11 +1,14 @@
 """One attempt at a shard: its limits for the watchdog, and what it adopts. Engine and files are real."""
 
 import hashlib
+import logging
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import msgspec
@@ -251,14 +254,44 @@ def test_chunks_of_other_inputs_are_not_adopted(task: Task, caplog: pytest.LogCa
     assert sum(len(lengths) > 1 for lengths in engine.calls) == len(made.chunks)
 
 
-def test_only_the_shortest_row_of_the_last_chunk_is_made_again(task: Task) -> None:
+def test_only_the_shortest_row_of_the_last_chunk_is_made_again(task: Task, caplog: pytest.LogCaptureFixture) -> None:
+    """And the watchdog knows of it."""
+    caplog.set_level(logging.INFO)
     journal = task.stopped_after(3)
     last = journal.chunks[-1]
     rows = InputReader(task.run, task.config, task.plan).read(last.start, last.stop)
-    engine = task.attempt()
+    recorder = Recorder()
+    engine = task.attempt(None, recorder)
     assert task.manifest().chunks_adopted == 3
     assert engine.calls[3] == [min(rows.token_ids["combined"].lengths)]
-    assert sum(len(lengths) > 1 for lengths in engine.calls) == len(task.plan.shards[0].chunks) - 1 - 3
+    assert sum(len(lengths) > 1 for lengths in engine.calls) == 7
+    assert "3 of 10 chunks are durable already" in caplog.messages
+    assert [doing.removesuffix(" (shard 0)") for doing, _ in recorder.beats[1:5]] == [
+        "reading the chunks of earlier attempts",
+        "embedding a row of ids 24 to 35 again",
+        "copying the chunks of earlier attempts",
+        "embedding ids 36 to 47",
+    ]
+
+
+def test_seconds_of_phases_are_those_of_a_clock_moved_by_hand(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text of the canary takes 100 s and a chunk 1,000 s; all else takes next to nothing."""
+    clock = SimpleNamespace(now=time.monotonic(), time=time.time)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(embedkit.embed.shard_task, "time", clock)
+
+    def embed(self: Spy, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
+        clock.now += 100 if len(token_ids) == 1 else 1000
+        return HashEngine.embed(self, token_ids)
+
+    monkeypatch.setattr(Spy, "embed", embed)
+    task.attempt()
+    made = task.manifest()
+    assert made.seconds == pytest.approx(
+        {"canary": 600.0, "adopt": 0.0, "wait": 0.0, "embed": 10_000.0, "write": 0.0}, abs=30
+    )
+    assert [chunk.seconds for chunk in made.chunks] == pytest.approx([1000.0] * 10)
+    assert made.tokens_per_second == pytest.approx(made.tokens / 10_000)
 
 
 def turn_last_chunk(run: RunFolder, journal: Journal, distance: float) -> None:
