@@ -26,6 +26,7 @@ from embedkit.embed.shard_task import Clock, ShardTask, Worker, predicted_chunk_
 from embedkit.embed.stop_at_chunk import StopAtChunk, StoppedAtChunk
 from embedkit.embed.watchdog import Watchdog
 from embedkit.engines.hash import DIM, HashEngine
+from embedkit.errors import EmbedkitError
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from tests.embedkit.embed.test_checks import DTYPES, INSIDE, OUTSIDE, SAME_ROW
@@ -233,6 +234,31 @@ def test_the_manifest_counts_what_was_embedded(task: Task) -> None:
     assert made.seconds["embed"] == pytest.approx(seconds)
     assert set(made.seconds) == {"canary", "adopt", "wait", "embed", "write"}
     assert len(engine.calls) - len(chunks) == 6
+    matrix, of_chunks = made.matrices["combined"], [chunk.views["combined"] for chunk in made.chunks]
+    norms = [norm for vectors in of_chunks for norm in (vectors.norm_min, vectors.norm_max) if norm is not None]
+    assert (matrix.norm_min, matrix.norm_max) == (min(norms), max(norms))
+    assert min(norms) < max(norms)
+    assert (matrix.empty, matrix.non_finite, matrix.shape, matrix.dtype) == (0, 0, (120, DIM), "F32")
+
+
+@pytest.mark.parametrize("bad", [1, 5, 10])
+def test_one_bad_chunk_of_a_fake_gpu_ends_the_task(bad: int, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are checked and written one behind, in another thread. No later one than the next is embedded."""
+    chunks: list[int] = []
+
+    def embed(self: Spy, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
+        found = HashEngine.embed(self, token_ids)
+        if len(token_ids) > 1:
+            chunks.append(len(token_ids))
+            found[3] = np.nan if len(chunks) == bad else found[3]
+        return found
+
+    monkeypatch.setattr(Spy, "embed", embed)
+    with pytest.raises(EmbedkitError, match=r"^row \d+: NaN or infinity in its vector \(view combined, 1 such rows\)$"):
+        task.attempt()
+    assert len(chunks) == min(bad + 1, 10)
+    assert [chunk.start for chunk in journals(task.run.shard(0))[0].chunks] == [12 * i for i in range(bad - 1)]
+    assert not task.run.shard_manifest(0).exists()
 
 
 def rewrite(run: RunFolder, journal: Journal, chunks: Sequence[Chunk]) -> None:
@@ -266,12 +292,21 @@ def test_only_the_shortest_row_of_the_last_chunk_is_made_again(task: Task, caplo
     assert engine.calls[3] == [min(rows.token_ids["combined"].lengths)]
     assert sum(len(lengths) > 1 for lengths in engine.calls) == 7
     assert "3 of 10 chunks are durable already" in caplog.messages
+    left = task.plan.shards[0].tokens - sum(chunk.tokens for chunk in journal.chunks)
+    assert f"shard 0: {left} of {left} tokens, " in caplog.text
     assert [doing.removesuffix(" (shard 0)") for doing, _ in recorder.beats[1:5]] == [
         "reading the chunks of earlier attempts",
         "embedding a row of ids 24 to 35 again",
         "copying the chunks of earlier attempts",
         "embedding ids 36 to 47",
     ]
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 9])
+def test_a_task_may_stop_before_any_chunk(chunks: int, task: Task) -> None:
+    """Also before the last one: then there is no manifest."""
+    assert len(task.stopped_after(chunks).chunks) == chunks
+    assert not task.run.shard_manifest(0).exists()
 
 
 def test_seconds_of_phases_are_those_of_a_clock_moved_by_hand(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
