@@ -117,7 +117,8 @@ class VllmEngine:
                 elif not self._engine.has_unfinished_requests():
                     raise EmbedkitError(f"vLLM has lost {texts - done} of {texts} texts")
         except BaseException:
-            self._engine.abort_request([str(i) for i in range(given)])  # the next call must not get their vectors
+            # The next call must not get their vectors. vLLM may have kept the text that it refused, too.
+            self._engine.abort_request([str(i) for i in range(min(given + 1, texts))])
             raise
         assert vectors is not None, "no texts"
         return vectors

@@ -75,17 +75,37 @@ def test_a_merge_without_a_dimension_is_made_again(damaged_run: RunFolder) -> No
     assert verify(damaged_run).ok
 
 
+def with_norms(run: RunFolder, **norms: float) -> None:
+    """Record other norms for the first chunk of shard 1, and for its matrix what follows from them."""
+    path = run.shard_manifest(1)
+    manifest = read(path, ShardManifest)
+    first, *others = manifest.chunks
+    views = {view: msgspec.structs.replace(vectors, **norms) for view, vectors in first.views.items()}
+    chunks = (msgspec.structs.replace(first, views=views), *others)
+    lengths = [[getattr(c.views["combined"], name) for c in chunks] for name in ("norm_min", "norm_max")]
+    matrix = msgspec.structs.replace(manifest.matrices["combined"], norm_min=min(lengths[0]), norm_max=max(lengths[1]))
+    write(path, msgspec.structs.replace(manifest, chunks=chunks, matrices={"combined": matrix}))
+
+
 @pytest.mark.parametrize("is_merged", [True, False])
 def test_norms_that_are_not_the_vectors_are_named(damaged_run: RunFolder, is_merged: bool) -> None:
     if not is_merged:
         damaged_run.success.unlink()
-    path = damaged_run.shard_manifest(1)
-    manifest = read(path, ShardManifest)
-    views = {view: msgspec.structs.replace(vectors, norm_max=1.5) for view, vectors in manifest.chunks[0].views.items()}
-    chunks = (msgspec.structs.replace(manifest.chunks[0], views=views), *manifest.chunks[1:])
-    matrices = {view: msgspec.structs.replace(matrix, norm_max=1.5) for view, matrix in manifest.matrices.items()}
-    write(path, msgspec.structs.replace(manifest, chunks=chunks, matrices=matrices))
+    with_norms(damaged_run, norm_max=1.5)
     assert any("norms of ids" in problem.what and problem.shard == 1 for problem in verify(damaged_run).problems)
+
+
+@pytest.mark.parametrize("name", ["norm_min", "norm_max"])
+def test_norms_may_differ_by_a_ten_thousandth(name: str, damaged_run: RunFolder) -> None:
+    """All vectors have norm 1. Less is rounding, more is another norm."""
+    damaged_run.success.unlink()
+    for difference in (0.6e-4, -0.6e-4):
+        with_norms(damaged_run, **{name: 1 + difference})
+        assert verify(damaged_run).ok
+    for difference in (1.6e-4, -1.6e-4):
+        with_norms(damaged_run, **{name: 1 + difference})
+        (problem,) = verify(damaged_run).problems
+        assert (problem.shard, "its norms of ids" in problem.what) == (1, True)
 
 
 def test_no_edit_of_a_document_ends_verify(damaged_run: RunFolder) -> None:

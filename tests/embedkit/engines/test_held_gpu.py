@@ -9,6 +9,7 @@ import msgspec
 import psutil
 import pytest
 
+from embedkit.check.node import Probe, held_memory
 from embedkit.documents.schema import EngineSettings
 from embedkit.engines import base
 from embedkit.engines.held_gpu import find_gpu, gpus, held_gpu
@@ -87,6 +88,19 @@ def test_own_memory_on_a_stand_in_gpu_is_no_fault(nvidia_smi: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "torch", stand_in_torch(free=2, total=80, own=20))
     (nvidia_smi / "apps").write_text("")  # as in a container
     assert "another process, which nvidia-smi does not show here, holds 57.0 GiB" in str(held_gpu(error))
+
+
+@pytest.mark.parametrize(("held", "is_held"), [(0, False), (4, False), (7.9, False), (8.1, True), (16, True)])
+def test_others_may_hold_8_percent_of_a_stand_in_gpu(
+    held: float, is_held: bool, nvidia_smi: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100 GiB this process has 20, and CUDA 1 GiB more. The preflight's probe has none but CUDA's."""
+    monkeypatch.setitem(sys.modules, "torch", stand_in_torch(free=79 - held, total=100, own=20))
+    assert (held_gpu(RuntimeError("CUDA out of memory")) is not None) is is_held
+    probe = Probe(gpus=(("FAKE", 99 * GIB, 100 * GIB), ("FAKE", int((99 - held) * GIB), 100 * GIB)))
+    found = held_memory(probe)
+    assert (found is not None) is is_held
+    assert found is None or found == (1, pytest.approx(held * GIB))
 
 
 @pytest.mark.parametrize(

@@ -27,12 +27,14 @@ TEXTS = [
     "a",
     "so it goes " * 30,
 ]
+MORE = ["seven stones " * n for n in (40, 3, 55, 20, 31, 60, 2, 12, 50, 7, 45, 25, 35, 16)]
+"""With TEXTS twenty texts, which are more than three batches of 512 tokens."""
 
 
 def vllm_vectors(model: Path, texts: list[str], out: Path, max_length: int) -> npt.NDArray[np.float32]:
     """Embed in a process of its own: vLLM wants to be the only live engine of its process.
 
-    Each text alone and all in one batch give the same vectors.
+    Each text alone and all together, over a budget of the longest text, give the same vectors.
     """
     program = """
 import sys, json
@@ -43,9 +45,10 @@ from embedkit.documents.schema import EngineSettings
 from embedkit.model.tokenizer import load_tokenizer
 model, out, max_length, texts = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 settings = EngineSettings(device="cpu", dtype="float32", max_length=max_length, chunk_tokens=1,
-                          token_budget=max(8192, max_length), max_sequences=64, eager=True)
+                          token_budget=max_length, max_sequences=64, eager=True)
 engine = start_engine("vllm", model, settings)
 tokens = load_tokenizer(model).encode(texts)
+assert tokens.lengths.sum() > 3 * max_length, tokens.lengths
 batched = engine.embed([tokens[i] for i in range(len(tokens))])
 alone = np.concatenate([engine.embed([tokens[i]]) for i in range(len(tokens))])
 np.savez(out, batched=batched, alone=alone)
@@ -67,18 +70,20 @@ def test_fault_8_tiny_qwen_equals_a_plain_forward(tiny_qwen: Path, tmp_path: Pat
     model, beside = (shutil.copytree(tiny_qwen, tmp_path / name) for name in ("m[1]", "m1"))
     weights = load_file(beside / "model.safetensors")
     save_file({name: values[::-1].copy() for name, values in weights.items()}, beside / "model.safetensors")
-    vectors = vllm_vectors(model, TEXTS, tmp_path / "v.npz", 512)
-    assert vectors.shape == (len(TEXTS), 64)
-    assert np.abs(vectors - forward(tiny_qwen, TEXTS, "last")).max() <= 1e-5
+    texts = TEXTS + MORE
+    vectors = vllm_vectors(model, texts, tmp_path / "v.npz", 512)
+    assert vectors.shape == (20, 64)
+    assert np.abs(vectors - forward(tiny_qwen, texts, "last")).max() <= 1e-5
 
 
 @pytest.mark.slow
 def test_minilm_equals_a_plain_forward_and_sentence_transformers(minilm: Path, tmp_path: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    vectors = vllm_vectors(minilm, TEXTS, tmp_path / "v.npz", 256)
-    assert np.abs(vectors - forward(minilm, TEXTS, "mean")).max() <= 1e-5
-    theirs = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS)
+    texts = TEXTS + MORE
+    vectors = vllm_vectors(minilm, texts, tmp_path / "v.npz", 256)
+    assert np.abs(vectors - forward(minilm, texts, "mean")).max() <= 1e-5
+    theirs = SentenceTransformer(str(minilm), device="cpu").encode(texts)
     assert np.abs(vectors - theirs).max() <= 1e-5
 
 

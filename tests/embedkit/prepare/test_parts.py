@@ -1,5 +1,6 @@
 """A part's digests are those of the bytes as they were computed, and its numbers are taken from checked bytes."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 
 import embedkit.prepare.parts
-from embedkit.data import read_rows
+from embedkit.data import open_dataset, read_rows
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import digest, file_record, read, write
 from embedkit.documents.schema import DataIndex, PartManifest, RunConfig
@@ -16,6 +17,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.prepare.parts import PartMaker, PartRows
 from embedkit.prepare.stage import open_checked
 from embedkit.run import RunFolder
+from tests.conftest import chat, write_chats
 
 
 @pytest.fixture
@@ -75,3 +77,53 @@ def test_a_sealed_part_that_cannot_be_decoded_is_made_again(maker: PartMaker) ->
     record = msgspec.structs.replace(file_record(run.part_data(0)), name=manifest.extracted.name)
     write(run.part_manifest(0), msgspec.structs.replace(manifest, extracted=record))
     assert maker.sound_part(0) is None
+
+
+@pytest.mark.parametrize("left", [4095, 4000, 1])
+def test_a_data_file_that_shrinks_while_it_is_read_is_an_error(
+    left: int, maker: PartMaker, small_chats: Path, tmp_path: Path
+) -> None:
+    """Another process writes the Parquet file again, with fewer rows, after prepare has read its footer."""
+    chats = pl.read_parquet(small_chats).head(4096)
+    data = tmp_path / "chats.parquet"
+    chats.write_parquet(data)
+    dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(4096)
+    whole = maker.make(PartRows(7, 0, rows), read_rows(dataset, rows)).manifest
+    dropped = sum(whole.dropped.values())
+    assert (whole.kept + dropped, whole.start, whole.stop) == (4096, 0, 4096)
+    chats.head(left).write_parquet(data)
+    with pytest.raises(EmbedkitError) as caught:
+        maker.make(PartRows(7, 0, rows), read_rows(dataset, rows))
+    counts = re.fullmatch(
+        r"part 7: 4096 rows chosen, but (\d+) kept and (\d+) dropped; a data file changed while it was read",
+        str(caught.value),
+    )
+    assert counts is not None
+    assert int(counts[1]) + int(counts[2]) == left
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_part_has_exactly_the_rows_that_were_chosen(more: int, maker: PartMaker) -> None:
+    """One row less or more than chosen is an error, whether or not rows are dropped."""
+    dataset, rows = open_checked(maker.config), np.arange(40)
+    with pytest.raises(EmbedkitError, match=rf"^part 2: 40 rows chosen, but {37 + more} kept and 3 dropped; "):
+        maker.make(PartRows(2, 0, rows), read_rows(dataset, np.arange(40 + more)))
+
+
+def test_a_jsonl_file_that_shrinks_while_it_is_read_is_named(maker: PartMaker, tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "chats.jsonl", [chat(f"{i}", "yes") for i in range(50)])
+    dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(50)
+    lines = data.read_bytes().splitlines(keepends=True)
+    data.write_bytes(b"".join(lines[:-1]))
+    with pytest.raises(EmbedkitError, match=r"chats\.jsonl: changed while it was read, at byte 0; start again"):
+        maker.make(PartRows(7, 0, rows), read_rows(dataset, rows))
+
+
+def test_a_part_made_for_other_rows_or_data_does_not_count(maker: PartMaker) -> None:
+    """Its files are whole, but its manifest has another number, or the digest of another index."""
+    path = maker.run.part_manifest(0)
+    manifest = read(path, PartManifest)
+    assert maker.sound_part(0) is not None
+    for changes in ({"part": 1}, {"index_sha256": "0" * 64}):
+        write(path, msgspec.structs.replace(manifest, **changes))  # type: ignore[arg-type]
+        assert maker.sound_part(0) is None

@@ -42,6 +42,18 @@ def test_a_wrong_clock_is_found_and_its_times_corrected(error: int, accounting: 
     )
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_clock_may_be_20_seconds_off(sign: int) -> None:
+    """15 s need no correction. 32 s are corrected, as far as Slurm's times contradict them."""
+
+    def errors(error: int) -> dict[str, float]:
+        attempts = [attempt_of("7_0", 10 + error, 4990 + error, node="n3")]
+        return clock_errors(attempts, [EMBED], [record("7", 0, 8, 4991, "COMPLETED")], NOW)
+
+    assert errors(15 * sign) == {}
+    assert errors(32 * sign) == {"n3": 31.0 if sign > 0 else -30.0}
+
+
 @tries(100)
 @given(
     st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 1000), st.integers(0, 300)), min_size=1, max_size=5),

@@ -85,6 +85,14 @@ def test_norms_that_are_not_one_are_counted(damaged_run: RunFolder) -> None:
     assert health.mean_norm == pytest.approx(np.linalg.norm(vectors.mean(axis=0)), abs=1e-6)
 
 
+def test_norms_may_differ_from_one_by_a_thousandth(damaged_run: RunFolder) -> None:
+    merged = open_merged(damaged_run)
+    vectors = unit(noise(merged.rows.height, merged.dim))
+    vectors[:4] *= [[1.0006], [0.9994], [1.0016], [0.9984]]
+    plant(damaged_run, vectors)
+    assert checked(merged)[2].off_unit == 2
+
+
 def test_rows_of_one_length_are_in_one_decile() -> None:
     tokens = np.array([1] * 50 + [2] * 30 + list(range(3, 23)))
     deciles = deciles_of(tokens, np.ones(100, bool))

@@ -48,6 +48,13 @@ def test_largest_directions_equal_those_of_the_spectrum() -> None:
     assert whole.total_variance == few.total_variance
 
 
+@pytest.mark.parametrize(("variance", "kept"), [(1.2e-12, 1), (3.2e-12, 2)])
+def test_a_direction_of_a_trillionth_is_rounding(variance: float, kept: int) -> None:
+    """Of a mean square of 2: less than 2e-12 is rounding, more is a direction."""
+    found = Moments(3, np.array([1.0, 0.0]), 2 * np.diag([1.0, variance]))
+    assert len(pca_from_moments(found, None).components) == kept
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     rows=st.integers(2, 300),
