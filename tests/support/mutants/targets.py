@@ -1,0 +1,59 @@
+"""What is changed, and which tests must notice: by area, files of the code and the tests that run them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """One area of the code.
+
+    files: patterns of its files. tests: arguments for pytest, the quickest to fail first. keeps_runs: no command that
+    makes the tests' finished runs uses this area, so the runs are made once for all mutants and not once per mutant.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    tests: tuple[str, ...]
+    keeps_runs: bool = False
+
+    def found(self, root: Path) -> list[str]:
+        """Its files in a checkout, without those that only import."""
+        paths = [path for pattern in self.files for path in sorted(root.glob(pattern))]
+        return [path.relative_to(root).as_posix() for path in paths if path.name != "__init__.py"]
+
+
+TARGETS = (
+    Target(
+        "merge",
+        ("embedkit/merge/*.py",),
+        ("tests/embedkit/merge", "tests/embedkit/check/test_verify.py", "tests/end_to_end/test_views.py"),
+    ),
+    Target(
+        "verify",
+        ("embedkit/check/verify/*.py",),
+        (
+            *("tests/embedkit/check/verify", "tests/embedkit/check/test_verify.py", "tests/embedkit/merge"),
+            "tests/end_to_end/test_repairs.py",
+        ),
+        keeps_runs=True,
+    ),
+    Target(
+        "documents",
+        ("embedkit/documents/*.py",),
+        ("tests/embedkit/documents", "tests/embedkit/merge", "tests/embedkit/check/test_verify.py"),
+    ),
+    Target(
+        "submit state",
+        (*(f"jobs/submit/{name}.py" for name in ("state", "plan", "chain", "submit_missing", "sbatch")),),
+        ("tests/jobs/submit",),
+        keeps_runs=True,
+    ),
+    Target(
+        "embed",
+        ("embedkit/embed/*.py",),
+        ("tests/embedkit/embed", "tests/embedkit/merge/test_stage.py", "tests/embedkit/check/test_verify.py"),
+    ),
+    Target("storage", ("embedkit/storage/*.py",), ("tests/embedkit/storage",), keeps_runs=True),
+    Target("engines", ("embedkit/engines/*.py",), ("tests/embedkit/engines", "tests/embedkit/embed")),
+)
