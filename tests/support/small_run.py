@@ -1,17 +1,23 @@
-"""A finished run of a few dozen rows with several parts, shards, chunks, sources and views, made in a second."""
+"""A finished run of a few dozen rows with several parts, shards, chunks, sources and views, made in seconds.
+
+A conftest.py that imports the fixtures gives them to its tests.
+"""
 
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+import pytest
 
 from embedkit.embed import embed_shards
 from embedkit.merge import merge
 from embedkit.prepare import parts, plan, prepare
 from embedkit.request import Options, create_run, make_config
 from embedkit.run import RunFolder
-from tests.conftest import chat, write_chats
+from tests.conftest import chat, made_once, write_chats
 from tests.support.faults.small_parts import CHUNK_TOKENS, PART_ROWS
 from tests.support.models import make_tokenizer
 
@@ -66,3 +72,32 @@ def _chats() -> list[Any]:
         else:
             chats.append(chat(text, f"{text} {i}"))
     return chats
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Read only."""
+    return RunFolder(made_once(tmp_path_factory, "small-run", make_small_run) / "run")
+
+
+@pytest.fixture
+def small(small_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy, to be damaged."""
+    shutil.copytree(small_run.path, tmp_path / "run")
+    return RunFolder(tmp_path / "run")
+
+
+@pytest.fixture
+def small_prepared(small: RunFolder) -> RunFolder:
+    """A copy as it was before embed."""
+    shutil.rmtree(small.embeddings)
+    return small
+
+
+@pytest.fixture
+def small_embedded(small: RunFolder) -> RunFolder:
+    """A copy as it was before merge."""
+    for path in (small.success, small.metadata, small.view_matrix("combined"), small.view_matrix("response")):
+        path.unlink()
+    shutil.rmtree(small.by_source)
+    return small

@@ -27,26 +27,33 @@ TARGETS = (
     Target(
         "merge",
         ("embedkit/merge/*.py",),
-        ("tests/embedkit/merge", "tests/embedkit/check/test_verify.py", "tests/end_to_end/test_views.py"),
+        (
+            *(
+                "tests/embedkit/merge/test_checks.py",
+                "tests/embedkit/merge/test_small.py",
+                "tests/embedkit/check/verify",
+            ),
+            *("tests/embedkit/merge/test_contents.py", "tests/embedkit/merge/test_stage.py"),
+        ),
     ),
     Target(
         "verify",
         ("embedkit/check/verify/*.py",),
-        (
-            *("tests/embedkit/check/verify", "tests/embedkit/check/test_verify.py", "tests/embedkit/merge"),
-            "tests/end_to_end/test_repairs.py",
-        ),
+        ("tests/embedkit/check/verify", "tests/embedkit/check/test_verify.py", "tests/embedkit/merge/test_contents.py"),
         keeps_runs=True,
     ),
     Target(
         "documents",
         ("embedkit/documents/*.py",),
-        ("tests/embedkit/documents", "tests/embedkit/merge", "tests/embedkit/check/test_verify.py"),
+        (
+            *("tests/embedkit/documents/test_codec.py", "tests/embedkit/documents/test_files.py"),
+            *("tests/embedkit/merge/test_small.py", "tests/embedkit/check/verify", "tests/embedkit/documents"),
+        ),
     ),
     Target(
         "submit state",
-        (*(f"jobs/submit/{name}.py" for name in ("state", "plan", "chain", "submit_missing", "sbatch")),),
-        ("tests/jobs/submit",),
+        (*(f"jobs/submit/{name}.py" for name in ("state", "plan", "chain")),),
+        (*(f"tests/jobs/submit/test_{name}.py" for name in ("read_state", "state", "lanes", "find_submitted")),),
         keeps_runs=True,
     ),
     Target(

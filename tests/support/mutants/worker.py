@@ -33,7 +33,7 @@ IMPORTED = (
 """Packages that tests import, none of them of this checkout."""
 INPUTS = ("tiny", "models", "data")
 """Folders that conftest.py makes once for all tests, and that no code of embedkit makes."""
-RUNS = ("runs",)
+RUNS = ("runs", "small-run")
 """Folders that conftest.py makes once with embedkit."""
 MOST_BYTES = 2 << 30
 """The largest file that a mutant may write."""
