@@ -53,7 +53,7 @@ TARGETS = (
     Target(
         "submit state",
         (*(f"jobs/submit/{name}.py" for name in ("state", "plan", "chain")),),
-        (*(f"tests/jobs/submit/test_{name}.py" for name in ("read_state", "state", "lanes", "find_submitted")),),
+        (*(f"tests/jobs/submit/test_{name}.py" for name in ("read_state", "chain", "state", "lanes")),),
         keeps_runs=True,
     ),
     Target(
