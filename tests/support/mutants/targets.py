@@ -59,8 +59,21 @@ TARGETS = (
     Target(
         "embed",
         ("embedkit/embed/*.py",),
-        ("tests/embedkit/embed", "tests/embedkit/merge/test_stage.py", "tests/embedkit/check/test_verify.py"),
+        (
+            *(f"tests/embedkit/embed/test_{name}.py" for name in ("batches", "shard_file", "manifest", "watchdog")),
+            *("tests/embedkit/merge/test_checks.py", "tests/embedkit/check/verify/test_shards.py"),
+            *(f"tests/embedkit/embed/test_{name}.py" for name in ("shard_state", "stage", "stop_at_chunk")),
+            *(f"tests/embedkit/embed/test_{name}.py" for name in ("three_attempts", "same_engine", "canary")),
+        ),
     ),
-    Target("storage", ("embedkit/storage/*.py",), ("tests/embedkit/storage",), keeps_runs=True),
+    Target(
+        "storage",
+        ("embedkit/storage/*.py",),
+        (
+            *(f"tests/embedkit/storage/test_{name}.py" for name in ("rules", "lock", "mounts", "visibility")),
+            *(f"tests/embedkit/storage/test_{name}.py" for name in ("named_errors", "exclusive", "atomic", "holder")),
+        ),
+        keeps_runs=True,
+    ),
     Target("engines", ("embedkit/engines/*.py",), ("tests/embedkit/engines", "tests/embedkit/embed")),
 )

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+import types
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,7 @@ def _run_pytest(job: Job, made: Path, log: Path) -> None:
         os.dup2(fd, stream)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.modules["__main__"] = types.ModuleType("__main__")  # multiprocessing imports the main module in its workers
     os.chdir(COPY)
     sys.path[0] = str(COPY)
     os.environ["PYTHONPATH"] = str(COPY)
