@@ -8,7 +8,19 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents import Chunk, D, ShardManifest, ShardMatrix, Vectors, View, read, write
+from embedkit.documents import (
+    Chunk,
+    D,
+    DataIndex,
+    RunConfig,
+    ShardManifest,
+    ShardMatrix,
+    Vectors,
+    View,
+    digest,
+    read,
+    write,
+)
 from embedkit.documents.codec import file_record
 from embedkit.documents.schema import FileRecord, PartManifest, Plan, Success
 from embedkit.run import RunFolder
@@ -77,3 +89,16 @@ def record_merged(run: RunFolder, path: Path) -> None:
     new: FileRecord = msgspec.structs.replace(file_record(path), name=name)
     files = tuple(new if file.name == name else file for file in read(run.success, Success).files)
     reseal(run.success, Success, files=files)
+
+
+def reseal_request(run: RunFolder, **changes: Any) -> None:
+    """Change the request of a run that is embedded and not merged, in every document, as if it had been made so."""
+    config = reseal(run.config, RunConfig, request=lambda c: msgspec.structs.replace(c.request, **changes))
+    sha256 = digest(config.request)
+    index = reseal(run.data_index, DataIndex, request_sha256=sha256)
+    plan = reseal(run.plan, Plan, request_sha256=sha256)
+    for part in range(len(plan.parts)):
+        reseal(run.part_manifest(part), PartManifest, index_sha256=digest(index))
+    for shard in range(len(plan.shards)):
+        of_request = {"request": config.request, "request_sha256": sha256, "plan_sha256": digest(plan)}
+        reseal(run.shard_manifest(shard), ShardManifest, **of_request)

@@ -96,7 +96,7 @@ class Run:
 
         Raises SystemExit if a test fails without a change.
         """
-        tests = [test for test in target.tests if (ROOT / test.partition("::")[0]).exists()]
+        tests = target.found_tests(ROOT)
         unchanged = Job("", "", tests, MOST_SECONDS, target.keeps_runs)
         seconds = 0.0
         for outcome in self._pool.map(self._test, [unchanged] * self._processes):

@@ -8,7 +8,8 @@ from pathlib import Path
 class Target:
     """One area of the code.
 
-    files: patterns of its files. tests: arguments for pytest, the quickest to fail first. keeps_runs: no command that
+    files: patterns of its files. tests: patterns of files of tests, the quickest to fail first. keeps_runs: no command
+    that
     makes the tests' finished runs uses this area, so the runs are made once for all mutants and not once per mutant.
     """
 
@@ -22,58 +23,64 @@ class Target:
         paths = [path for pattern in self.files for path in sorted(root.glob(pattern))]
         return [path.relative_to(root).as_posix() for path in paths if path.name != "__init__.py"]
 
+    def found_tests(self, root: Path) -> list[str]:
+        """Its files of tests in a checkout."""
+        paths = [path for pattern in self.tests for path in sorted(root.glob(pattern))]
+        return list(dict.fromkeys(path.relative_to(root).as_posix() for path in paths))
+
+
+EMBED = "tests/embedkit/embed/test_"
+ENGINES = "tests/embedkit/engines/test_"
+STORAGE = "tests/embedkit/storage/test_"
+VERIFY = "tests/embedkit/check/verify/test_*.py"
 
 TARGETS = (
     Target(
         "merge",
         ("embedkit/merge/*.py",),
-        (
-            *(
-                "tests/embedkit/merge/test_checks.py",
-                "tests/embedkit/merge/test_small.py",
-                "tests/embedkit/check/verify",
-            ),
-            *("tests/embedkit/merge/test_contents.py", "tests/embedkit/merge/test_stage.py"),
-        ),
+        ("tests/embedkit/merge/test_checks.py", "tests/embedkit/merge/test_small.py", VERIFY),
     ),
-    Target(
-        "verify",
-        ("embedkit/check/verify/*.py",),
-        ("tests/embedkit/check/verify", "tests/embedkit/check/test_verify.py", "tests/embedkit/merge/test_contents.py"),
-        keeps_runs=True,
-    ),
+    Target("verify", ("embedkit/check/verify/*.py",), (VERIFY, "tests/embedkit/check/test_verify.py"), keeps_runs=True),
     Target(
         "documents",
         ("embedkit/documents/*.py",),
         (
-            *("tests/embedkit/documents/test_codec.py", "tests/embedkit/documents/test_files.py"),
-            *("tests/embedkit/merge/test_small.py", "tests/embedkit/check/verify", "tests/embedkit/documents"),
+            *(f"tests/embedkit/documents/test_{name}.py" for name in ("codec", "files", "file_set", "read_back")),
+            *("tests/embedkit/merge/test_small.py", "tests/embedkit/check/verify/test_merged.py"),
         ),
     ),
     Target(
         "submit state",
         (*(f"jobs/submit/{name}.py" for name in ("state", "plan", "chain")),),
-        (*(f"tests/jobs/submit/test_{name}.py" for name in ("read_state", "chain", "state", "lanes")),),
+        (*(f"tests/jobs/submit/test_{name}.py" for name in ("chain", "submission_state", "read_state", "state")),),
         keeps_runs=True,
     ),
     Target(
         "embed",
         ("embedkit/embed/*.py",),
         (
-            *(f"tests/embedkit/embed/test_{name}.py" for name in ("batches", "shard_file", "manifest", "watchdog")),
-            *("tests/embedkit/merge/test_checks.py", "tests/embedkit/check/verify/test_shards.py"),
-            *(f"tests/embedkit/embed/test_{name}.py" for name in ("shard_state", "stage", "stop_at_chunk")),
-            *(f"tests/embedkit/embed/test_{name}.py" for name in ("three_attempts", "same_engine", "canary")),
+            *(f"{EMBED}{name}.py" for name in ("batch*", "checks", "inputs", "shard_file", "manifest", "late_files")),
+            *(f"{EMBED}{name}.py" for name in ("shard_task", "canary_tolerance", "publish", "engine_check", "stops")),
+            *("tests/embedkit/merge/test_checks.py", f"{EMBED}stop_at_chunk.py", f"{EMBED}three_attempts.py"),
+            *(f"{EMBED}{name}.py" for name in ("watchdog", "stage")),
         ),
     ),
     Target(
         "storage",
         ("embedkit/storage/*.py",),
         (
-            *(f"tests/embedkit/storage/test_{name}.py" for name in ("rules", "lock", "mounts", "visibility")),
-            *(f"tests/embedkit/storage/test_{name}.py" for name in ("named_errors", "exclusive", "atomic", "holder")),
+            *(f"{STORAGE}{name}.py" for name in ("rules", "lock", "mounts", "visibility", "named_errors", "files")),
+            *(f"{STORAGE}{name}.py" for name in ("processes", "exclusive", "atomic", "holder")),
         ),
         keeps_runs=True,
     ),
-    Target("engines", ("embedkit/engines/*.py",), ("tests/embedkit/engines", "tests/embedkit/embed")),
+    Target(
+        "engines",
+        ("embedkit/engines/*.py",),
+        (
+            *(f"{ENGINES}{name}*.py" for name in ("facts", "hash", "requirements", "base", "held", "gpu_name")),
+            *(f"{ENGINES}{name}*.py" for name in ("installed", "fake", "batches", "transformers")),
+        ),
+        keeps_runs=True,
+    ),
 )

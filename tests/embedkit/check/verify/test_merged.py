@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import msgspec
+import polars as pl
 import pytest
 
 from embedkit.check.verify import verify
 from embedkit.documents import ITEM_BYTES, ShardManifest, Success, digest, matrix_header, read
 from embedkit.documents.codec import file_record
+from embedkit.merge import merge
 from embedkit.run import RunFolder
-from tests.support.reseal import record_merged, reseal, reseal_matrix, shard_path
+from tests.support.reseal import record_merged, reseal, reseal_matrix, reseal_request, shard_path
 
 ROW_BYTES = 64 * ITEM_BYTES
 
@@ -148,3 +150,16 @@ def test_strays_are_files_that_a_reader_would_take_for_data(small: RunFolder) ->
         for name, moved in zip(STRAYS, STRAYS_MOVED, strict=True)
     ]
     assert sorted(found(run)) == sorted(wanted)
+
+
+def test_merged_rows_without_texts_are_compared_without_them(small_embedded: RunFolder) -> None:
+    """Before the merge every column of the parts is read, since any may be undecodable."""
+    run = small_embedded
+    reseal_request(run, texts="none")
+    assert found(run) == []
+    merge(run)
+    assert pl.read_parquet(run.metadata).columns == [
+        *("id", "row", "dataset_source", "num_turns", "num_tokens", "num_tokens_response", "empty_response")
+    ]
+    assert found(run) == []
+    assert merge(run) == read(run.success, Success)
