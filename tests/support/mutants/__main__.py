@@ -105,12 +105,18 @@ class Run:
             seconds = max(seconds, outcome.seconds)
         limit = min(SLOWER * seconds + SPARE_SECONDS, MOST_SECONDS)
         print(f"{target.name}: {len(mutants)} mutants; the tests take {seconds:.0f} s", flush=True)
-        jobs = [
-            Job(one.file, one.applied((ROOT / one.file).read_text(encoding="utf-8")), tests, limit, target.keeps_runs)
-            for one in mutants
-        ]
+        jobs = [Job(one.file, _changed(one), _nearest_first(tests, one), limit, target.keeps_runs) for one in mutants]
         for mutant, outcome in zip(mutants, self._pool.map(self._test, jobs), strict=True):
             yield Tested(target.name, mutant, outcome)
+
+
+def _changed(mutant: Mutant) -> str:
+    return mutant.applied((ROOT / mutant.file).read_text(encoding="utf-8"))
+
+
+def _nearest_first(tests: list[str], mutant: Mutant) -> list[str]:
+    """The files of tests that are named after the mutant's module, then the others."""
+    return sorted(tests, key=lambda test: Path(mutant.file).stem not in Path(test).stem)
 
 
 def show(one: Tested, is_verbose: bool) -> None:
