@@ -26,10 +26,10 @@ SHARDS = 3
 SOURCES = ["a/b", "source one", "zzz"]
 
 
-def make_small_run(folder: Path) -> RunFolder:
+def make_small_embedded(folder: Path) -> RunFolder:
     """84 chats: four parts, three shards of several chunks, three sources, the views combined and response.
 
-    Some rows are dropped for each reason; of the others, some have an empty response.
+    Some rows are dropped for each reason; of the others, some have an empty response. The run is not merged.
     """
     data = write_chats(folder / "chats.parquet", _chats(), [SOURCES[i % 3] for i in range(ROWS)])
     make_tokenizer(folder / "model")
@@ -49,7 +49,6 @@ def make_small_run(folder: Path) -> RunFolder:
             create_run(run, make_config(options, ["embedkit", "run"]))
             prepare(run, workers=1)
         embed_shards(run, list(range(SHARDS)))
-        merge(run)
     finally:
         os.umask(umask)
     return run
@@ -75,29 +74,42 @@ def _chats() -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """Read only."""
-    return RunFolder(made_once(tmp_path_factory, "small-run", make_small_run) / "run")
+def small_embedded_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Embedded and not merged. Read only."""
+    return RunFolder(made_once(tmp_path_factory, "small-embedded", make_small_embedded) / "run")
+
+
+@pytest.fixture(scope="session")
+def small_run(small_embedded_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """Merged. Read only."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(small_embedded_run.path, folder / "run")
+        merge(RunFolder(folder / "run"))
+
+    return RunFolder(made_once(tmp_path_factory, "small-run", make) / "run")
+
+
+def _copy(run: RunFolder, folder: Path) -> RunFolder:
+    shutil.copytree(run.path, folder / "run")
+    return RunFolder(folder / "run")
 
 
 @pytest.fixture
 def small(small_run: RunFolder, tmp_path: Path) -> RunFolder:
-    """A copy, to be damaged."""
-    shutil.copytree(small_run.path, tmp_path / "run")
-    return RunFolder(tmp_path / "run")
+    """A copy of the merged run, to be damaged."""
+    return _copy(small_run, tmp_path)
 
 
 @pytest.fixture
-def small_prepared(small: RunFolder) -> RunFolder:
-    """A copy as it was before embed."""
-    shutil.rmtree(small.embeddings)
-    return small
-
-
-@pytest.fixture
-def small_embedded(small: RunFolder) -> RunFolder:
+def small_embedded(small_embedded_run: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy as it was before merge."""
-    for path in (small.success, small.metadata, small.view_matrix("combined"), small.view_matrix("response")):
-        path.unlink()
-    shutil.rmtree(small.by_source)
-    return small
+    return _copy(small_embedded_run, tmp_path)
+
+
+@pytest.fixture
+def small_prepared(small_embedded_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy as it was before embed."""
+    run = _copy(small_embedded_run, tmp_path)
+    shutil.rmtree(run.embeddings)
+    return run

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
@@ -24,7 +25,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import lock, run_lock, visibility
 from embedkit.storage.mounts import Mount
 from embedkit.versions import versions
-from tests.support.reseal import reseal, reseal_matrix, reseal_vectors, shard_path
+from tests.support.reseal import record_merged, reseal, reseal_matrix, reseal_vectors, rewrite_table, shard_path
 
 DIM = 64
 VIEWS: tuple[View, ...] = ("combined", "response")
@@ -155,12 +156,47 @@ def swap_in_shard(run: RunFolder) -> None:
     reseal(run.shard_manifest(1), ShardManifest, host="another")
 
 
+def swap_vectors(path: Path) -> None:
+    """Swap the last two rows of a matrix."""
+    data, row = path.read_bytes(), DIM * 4
+    path.write_bytes(data[: -2 * row] + data[-row:] + data[-2 * row : -row])
+
+
+def other_turns(path: Path) -> None:
+    """Change a number in the second row of a table."""
+
+    def edited(table: pa.Table) -> pa.Table:
+        turns = [*table["num_turns"].to_pylist()]
+        turns[1] += 1
+        at = table.schema.get_field_index("num_turns")
+        return table.set_column(at, table.schema.field(at), pa.array(turns, pa.int32()))
+
+    rewrite_table(path, edited)
+
+
+def recorded(change: Callable[[Path], None], name: str) -> Callable[[RunFolder], object]:
+    """A change that `_SUCCESS.json` records as right, as a merge that wrote something wrong would."""
+
+    def damage(run: RunFolder) -> None:
+        change(run.embeddings / name)
+        record_merged(run, run.embeddings / name)
+
+    return damage
+
+
 AGAIN: dict[str, tuple[Callable[[RunFolder], object], str]] = {
     "damaged _SUCCESS.json": (lambda run: flip(run.success, 300), "_SUCCESS.json: its bytes are not"),
     "a merged matrix": (lambda run: flip(run.view_matrix("response"), 500), "all_response.safetensors: "),
     "a source's matrix": (lambda run: flip(run.source_matrix("zzz", "combined"), 500), "zzz/embeddings.safetensors: "),
     "metadata gone": (lambda run: run.metadata.unlink(), "metadata.parquet: missing"),
     "counts": (edit_success(tokens=1), "its tokens are not those of the plan"),
+    "wrong vectors": (recorded(swap_vectors, "all_response.safetensors"), "ids 70 to 75 are not the shard's"),
+    "a source's wrong vectors": (
+        recorded(swap_vectors, "by_source/zzz/embeddings.safetensors"),
+        "its vector 24 is not",
+    ),
+    "a wrong row": (recorded(other_turns, "metadata.parquet"), "differs from the part in num_turns"),
+    "a source's wrong row": (recorded(other_turns, "by_source/zzz/metadata.parquet"), "from the part in num_turns"),
     "another shard": (swap_in_shard, ""),
     "another plan": (edit_success(plan_sha256="0" * 64), ""),
     "one shard less": (edit_success(shard_manifests={}), ""),

@@ -97,7 +97,7 @@ class Run:
         Raises SystemExit if a test fails without a change.
         """
         tests = target.found_tests(ROOT)
-        unchanged = Job("", "", tests, MOST_SECONDS, target.keeps_runs)
+        unchanged = Job("", "", tests, MOST_SECONDS, list(target.keeps))
         seconds = 0.0
         for outcome in self._pool.map(self._test, [unchanged] * self._processes):
             if outcome.ended != "passed":
@@ -105,7 +105,7 @@ class Run:
             seconds = max(seconds, outcome.seconds)
         limit = min(SLOWER * seconds + SPARE_SECONDS, MOST_SECONDS)
         print(f"{target.name}: {len(mutants)} mutants; the tests take {seconds:.0f} s", flush=True)
-        jobs = [Job(one.file, _changed(one), _nearest_first(tests, one), limit, target.keeps_runs) for one in mutants]
+        jobs = [Job(one.file, _changed(one), _nearest_first(tests, one), limit, list(target.keeps)) for one in mutants]
         for mutant, outcome in zip(mutants, self._pool.map(self._test, jobs), strict=True):
             yield Tested(target.name, mutant, outcome)
 

@@ -8,15 +8,14 @@ from pathlib import Path
 class Target:
     """One area of the code.
 
-    files: patterns of its files. tests: patterns of files of tests, the quickest to fail first. keeps_runs: no command
-    that
-    makes the tests' finished runs uses this area, so the runs are made once for all mutants and not once per mutant.
+    files: patterns of its files. tests: patterns of files of tests, the quickest to fail first. keeps: folders that
+    conftest.py and small_run.py make once for all tests, without this area: they are made once for all mutants.
     """
 
     name: str
     files: tuple[str, ...]
     tests: tuple[str, ...]
-    keeps_runs: bool = False
+    keeps: tuple[str, ...] = ()
 
     def found(self, root: Path) -> list[str]:
         """Its files in a checkout, without those that only import."""
@@ -29,6 +28,7 @@ class Target:
         return list(dict.fromkeys(path.relative_to(root).as_posix() for path in paths))
 
 
+RUNS = ("runs", "small-embedded", "small-run")
 EMBED = "tests/embedkit/embed/test_"
 ENGINES = "tests/embedkit/engines/test_"
 STORAGE = "tests/embedkit/storage/test_"
@@ -39,8 +39,9 @@ TARGETS = (
         "merge",
         ("embedkit/merge/*.py",),
         ("tests/embedkit/merge/test_checks.py", "tests/embedkit/merge/test_small.py", VERIFY),
+        keeps=("small-embedded",),
     ),
-    Target("verify", ("embedkit/check/verify/*.py",), (VERIFY, "tests/embedkit/check/test_verify.py"), keeps_runs=True),
+    Target("verify", ("embedkit/check/verify/*.py",), (VERIFY, "tests/embedkit/check/test_verify.py"), keeps=RUNS),
     Target(
         "documents",
         ("embedkit/documents/*.py",),
@@ -53,7 +54,7 @@ TARGETS = (
         "submit state",
         (*(f"jobs/submit/{name}.py" for name in ("state", "plan", "chain")),),
         (*(f"tests/jobs/submit/test_{name}.py" for name in ("chain", "submission_state", "read_state", "state")),),
-        keeps_runs=True,
+        keeps=RUNS,
     ),
     Target(
         "embed",
@@ -72,7 +73,7 @@ TARGETS = (
             *(f"{STORAGE}{name}.py" for name in ("rules", "lock", "mounts", "visibility", "named_errors", "files")),
             *(f"{STORAGE}{name}.py" for name in ("processes", "exclusive", "atomic", "holder")),
         ),
-        keeps_runs=True,
+        keeps=RUNS,
     ),
     Target(
         "engines",
@@ -81,6 +82,6 @@ TARGETS = (
             *(f"{ENGINES}{name}*.py" for name in ("facts", "hash", "requirements", "base", "held", "gpu_name")),
             *(f"{ENGINES}{name}*.py" for name in ("installed", "fake", "batches", "transformers")),
         ),
-        keeps_runs=True,
+        keeps=RUNS,
     ),
 )

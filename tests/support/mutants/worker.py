@@ -34,21 +34,22 @@ IMPORTED = (
 """Packages that tests import, none of them of this checkout."""
 INPUTS = ("tiny", "models", "data")
 """Folders that conftest.py makes once for all tests, and that no code of embedkit makes."""
-RUNS = ("runs", "small-run")
-"""Folders that conftest.py makes once with embedkit."""
 MOST_BYTES = 2 << 30
 """The largest file that a mutant may write."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One mutant: the file, its whole new text ("" for no change), arguments for pytest, limit in seconds."""
+    """One mutant: the file, its whole new text ("" for no change), arguments for pytest, limit in seconds.
+
+    keeps: what the tests made once and that this mutant's tests may use.
+    """
 
     file: str
     text: str
     tests: list[str]
     seconds: float
-    keeps_runs: bool
+    keeps: list[str]
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Worker:
 
     def run(self, job: Job) -> Outcome:
         """Test one mutant, and undo it."""
-        self._clean(job.keeps_runs)
+        self._clean(job.keeps)
         path = COPY / job.file
         before = path.read_bytes() if job.text else b""
         began = time.monotonic()
@@ -90,10 +91,10 @@ class Worker:
         self._changes += 1
         os.utime(path, (1_000_000_000 + self._changes, 1_000_000_000 + self._changes))
 
-    def _clean(self, keeps_runs: bool) -> None:
+    def _clean(self, keeps: list[str]) -> None:
         self._made.mkdir(exist_ok=True)
         for path in self._made.iterdir():
-            if path.name.removesuffix(".lock") in (*INPUTS, *(RUNS if keeps_runs else ())):
+            if path.name.removesuffix(".lock") in (*INPUTS, *keeps):
                 continue
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
