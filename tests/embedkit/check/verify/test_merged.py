@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from embedkit.check.verify import verify
@@ -11,7 +12,7 @@ from embedkit.documents import ITEM_BYTES, ShardManifest, Success, digest, matri
 from embedkit.documents.codec import file_record
 from embedkit.merge import merge
 from embedkit.run import RunFolder
-from tests.support.reseal import record_merged, reseal, reseal_matrix, reseal_request, shard_path
+from tests.support.reseal import record_merged, reseal, reseal_matrix, reseal_request, rewrite_table, shard_path
 
 ROW_BYTES = 64 * ITEM_BYTES
 
@@ -163,3 +164,104 @@ def test_merged_rows_without_texts_are_compared_without_them(small_embedded: Run
     ]
     assert found(run) == []
     assert merge(run) == read(run.success, Success)
+
+
+def with_column(table: pa.Table, name: str, values: list[object]) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type))
+
+
+def test_each_wrong_table_and_matrix_is_named_with_its_row(small: RunFolder) -> None:
+    """All are as `_SUCCESS.json` records."""
+    run = small
+    whole = pl.read_parquet(run.metadata)
+    ids = {
+        folder: pl.read_parquet(run.source_metadata(folder))["id"].to_list() for folder in ("a_b", "source_one", "zzz")
+    }
+    named = {
+        row["id"]: f"id {row['id']} (row {row['row']}, source {row['dataset_source']!r})"
+        for row in whole.iter_rows(named=True)
+    }
+
+    def changed(table: pa.Table) -> pa.Table:
+        texts, turns = table["user_prompt"].to_pylist(), table["num_turns"].to_pylist()
+        texts[30], turns[30] = "another", 9
+        return with_column(with_column(table, "user_prompt", texts), "num_turns", turns)
+
+    rewrite_table(run.metadata, changed)
+    rewrite_table(run.source_metadata("a_b"), lambda table: table.slice(1))
+    rewrite_table(run.source_metadata("source_one"), lambda table: table.take([1, 0, *range(2, 25)]))
+    rewrite_table(run.source_metadata("zzz"), lambda table: table.drop_columns(["num_turns"]))
+    spoil(run.source_matrix("zzz", "response"), 26, 25)
+    matrix = run.source_matrix("a_b", "combined")
+    matrix.write_bytes(matrix_header(24, 64) + bytes(24 * ROW_BYTES))
+    paths = [run.metadata, matrix, run.source_matrix("zzz", "response"), *run.by_source.glob("*/metadata.parquet")]
+    for path in paths:
+        record_merged(run, path)
+    by_source = "embeddings/by_source"
+    one, other = ids["source_one"][:2]
+    size = matrix.stat().st_size
+    assert [(file, shard, what) for file, shard, what, _ in found(run)] == [
+        ("embeddings/metadata.parquet", None, f"{named[30]} differs from the part in user_prompt, num_turns"),
+        (f"{by_source}/a_b/metadata.parquet", None, "has 24 rows, the parts 25"),
+        (
+            f"{by_source}/a_b/embeddings.safetensors",
+            None,
+            f"{matrix}: not a whole matrix of 25 x 64 float32 ({size} bytes)",
+        ),
+        (f"{by_source}/source_one/metadata.parquet", None, f"its line 0 is {named[other]}; {named[one]} belongs there"),
+        (f"{by_source}/zzz/metadata.parquet", None, "has different columns than the request"),
+        (
+            f"{by_source}/zzz/embeddings_response.safetensors",
+            None,
+            f"its vector 25 is not that of {named[ids['zzz'][25]]}",
+        ),
+    ]
+
+
+def test_an_id_that_the_run_does_not_have_is_named_as_that(small: RunFolder) -> None:
+    run = small
+    last = pl.read_parquet(run.source_metadata("zzz"))["id"].to_list()
+    for wrong in (76, -1):
+        rewrite_table(
+            run.source_metadata("zzz"), lambda table, wrong=wrong: with_column(table, "id", [wrong, *last[1:]])
+        )
+        record_merged(run, run.source_metadata("zzz"))
+        (problem,) = found(run)
+        assert problem[2].startswith(f"its line 0 is id {wrong}, which the run does not have; id {last[0]} (row ")
+
+
+def test_a_table_that_cannot_be_decoded_is_named(small: RunFolder) -> None:
+    run = small
+    run.metadata.write_bytes(b"PAR1 and no table")
+    record_merged(run, run.metadata)
+    (problem,) = found(run)
+    assert problem[0] == "embeddings/metadata.parquet"
+    assert problem[2].startswith("cannot be decoded: ")
+    assert problem[3] == run.resume_command
+
+
+@pytest.mark.parametrize(
+    "name", ["metadata.parquet", "by_source/zzz/embeddings.safetensors", "all_response.safetensors"]
+)
+def test_each_merged_file_must_be_named(name: str, small: RunFolder) -> None:
+    """And a damaged one is not compared with anything else."""
+    run = small
+    reseal(run.success, Success, files=lambda s: tuple(file for file in s.files if file.name != name))
+    what = f"does not name {name}"
+    assert ("embeddings/_SUCCESS.json", None, what, run.resume_command) in found(run)
+    stray = "_SUCCESS.json does not name this file, which a reader may take for data; move it away"
+    assert {problem[2] for problem in found(run)} == {what, stray}
+
+
+def test_a_damaged_file_is_reported_once(small: RunFolder) -> None:
+    run = small
+    paths = [run.metadata, run.view_matrix("combined"), run.source_matrix("zzz", "response")]
+    for path in paths:
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+    ending = "its bytes are not those that were written (sha256 differs)"
+    assert sorted(what for _, _, what, _ in found(run)) == sorted(f"{path}: {ending}" for path in paths)
+    run.part_data(0).unlink()  # then the rows cannot be compared, and nothing else is said of them
+    assert len(found(run)) == 4
