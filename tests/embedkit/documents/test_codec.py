@@ -206,3 +206,16 @@ def test_counts_and_dimensions_have_bounds(change: dict[str, object], small_run:
     assert msgspec.convert(success | {"dim": 1, "sources": {"a": {"folder": "a", "rows": 0}}}, Success).dim == 1
     with pytest.raises(ValueError, match="Expected `int` >="):
         msgspec.convert(success | change, Success)
+
+
+def test_documents_cannot_be_changed_and_know_their_fields() -> None:
+    """A document that was checked stays as it was. Records may be keys of a dictionary."""
+    kinds = Document.__subclasses__()
+    assert len(kinds) > 20
+    for kind in (Document, *kinds):
+        config = kind.__struct_config__
+        assert (config.frozen, config.forbid_unknown_fields) == (True, True), kind
+    record = FileRecord(name="a", bytes=1, sha256="")
+    with pytest.raises(AttributeError):
+        record.bytes = 2  # type: ignore[misc]
+    assert {record: 1}[FileRecord(name="a", bytes=1, sha256="")] == 1
