@@ -139,7 +139,15 @@ def run(text: str) -> tuple[subprocess.Popen[str], psutil.Process]:
 
 
 def is_running(process: psutil.Process) -> bool:
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    """Whether it still runs some moments after it was killed."""
+    for _ in range(500):
+        try:
+            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+                return False
+        except psutil.NoSuchProcess:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def test_a_process_ends_with_another_and_takes_its_children(child: subprocess.Popen[bytes]) -> None:

@@ -61,7 +61,10 @@ TARGETS = (
         ("embedkit/embed/*.py",),
         (
             *(f"{EMBED}{name}.py" for name in ("batch*", "checks", "inputs", "shard_file", "manifest", "late_files")),
-            *(f"{EMBED}{name}.py" for name in ("shard_task", "canary_tolerance", "journal", "publish", "engine_check", "stops")),
+            *(
+                f"{EMBED}{name}.py"
+                for name in ("shard_task", "canary_tolerance", "journal", "publish", "engine_check", "stops")
+            ),
             *("tests/embedkit/merge/test_checks.py", f"{EMBED}stop_at_chunk.py", f"{EMBED}three_attempts.py"),
             *(f"{EMBED}{name}.py" for name in ("watchdog", "stage")),
         ),
