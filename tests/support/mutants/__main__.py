@@ -52,8 +52,11 @@ class Tested:
 
 def chosen(target: Target, limit: int, seed: int, only: str) -> list[Mutant]:
     """A sample of an area's mutants, without the equivalent ones."""
+    areas = {one.name for one in TARGETS}
+    if only in areas - {target.name}:
+        return []
     mutants = [mutant for file in target.found(ROOT) for mutant in mutants_of(ROOT, file)]
-    if only not in ("", target.name):
+    if only and only not in areas:
         mutants = [one for one in mutants if one.place == only or (":" not in only and one.file.startswith(only))]
     entries = equivalents()
     mutants = [mutant for mutant in mutants if reason_of(mutant, entries) is None]
