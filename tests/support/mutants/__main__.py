@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -74,18 +73,17 @@ class Run:
     """Tests the mutants of all areas, in several copies at once."""
 
     def __init__(self, processes: int, folder: Path) -> None:
-        self._stack = ExitStack()
+        self._workshops = [Workshop(ROOT, folder / f"{number}") for number in range(processes)]
         self._free: SimpleQueue[Workshop] = SimpleQueue()
-        for number in range(processes):
-            workshop = Workshop(ROOT, folder / f"{number}")
-            self._stack.callback(workshop.close)
+        for workshop in self._workshops:
             self._free.put(workshop)
-        self._pool = self._stack.enter_context(ThreadPoolExecutor(processes))
-        self._processes = processes
+        self._pool = ThreadPoolExecutor(processes)
 
     def close(self) -> None:
-        """End all workers."""
-        self._stack.close()
+        """End all workers, also in the middle of a mutant."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for workshop in self._workshops:
+            workshop.close()
 
     def _test(self, job: Job) -> Outcome:
         workshop = self._free.get()
@@ -102,7 +100,7 @@ class Run:
         tests = target.found_tests(ROOT)
         unchanged = Job("", "", tests, MOST_SECONDS, list(target.keeps))
         seconds = 0.0
-        for outcome in self._pool.map(self._test, [unchanged] * self._processes):
+        for outcome in self._pool.map(self._test, [unchanged] * len(self._workshops)):
             if outcome.ended != "passed":
                 sys.exit(f"{target.name}: a test fails without a change: {outcome.test} {outcome.output}")
             seconds = max(seconds, outcome.seconds)

@@ -103,27 +103,32 @@ class Worker:
         child = os.fork()
         if child == 0:
             _run_pytest(job, self._made, self._log)
-        deadline = time.monotonic() + job.seconds
-        code = None
-        while time.monotonic() < deadline:
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid:
-                code = os.waitstatus_to_exitcode(status)
-                break
-            time.sleep(0.02)
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
-        return code
+        try:
+            return _wait(child, job.seconds)
+        finally:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-1, 0)
 
     def _outcome(self, code: int | None, seconds: float) -> Outcome:
         output = self._log.read_text(encoding="utf-8", errors="replace")
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
         ended = "too long" if code is None else "passed" if code == 0 else "failed"
         return Outcome(ended, round(seconds, 2), found[1] if found else "", "" if found else output[-2000:])
+
+
+def _wait(child: int, seconds: float) -> int | None:
+    """The exit code of a child; None if it still runs after these seconds."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        pid, status = os.waitpid(child, os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    return None
 
 
 def _run_pytest(job: Job, made: Path, log: Path) -> None:
@@ -134,7 +139,8 @@ def _run_pytest(job: Job, made: Path, log: Path) -> None:
     for fd, stream in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(fd, stream)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     sys.modules["__main__"] = types.ModuleType("__main__")  # multiprocessing imports the main module in its workers
     os.chdir(COPY)
     sys.path[0] = str(COPY)
@@ -155,6 +161,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     become_subreaper()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     for name in IMPORTED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

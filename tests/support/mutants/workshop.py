@@ -58,7 +58,6 @@ class Workshop:
         return Outcome(**json.loads(self._worker.stdout.readline()))
 
     def close(self) -> None:
-        """End the worker."""
-        assert self._worker.stdin is not None
-        self._worker.stdin.close()
+        """End the worker, and the tests that it runs."""
+        self._worker.terminate()
         self._worker.wait()
