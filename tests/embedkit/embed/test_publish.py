@@ -270,3 +270,26 @@ def test_a_late_manifest_of_another_host_is_waited_for(
     monkeypatch.setattr(publish, "wait_for_files", lambda paths: waited.extend(paths))
     publish_manifest(run, plan_of(run), manifest_of(run))
     assert waited == [run.shard_manifest(1)]
+
+
+def test_files_that_another_attempt_has_just_removed_are_no_error(
+    small_embedded: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = small_embedded
+    for name in ("x.journal.jsonl", "removing-01234567.y.journal.jsonl"):
+        (run.shard(1) / name).touch()
+    real, real_rename = Path.unlink, Path.rename
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        real(path, missing_ok=True)
+        real(path, missing_ok=missing_ok)
+
+    def rename(path: Path, target: Path) -> Path:
+        if path.name.startswith("x."):
+            real(path, missing_ok=True)
+        return real_rename(path, target)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(Path, "rename", rename)
+    remove_unnamed(run.shard(1), manifest_of(run))
+    assert names(run) == own(manifest_of(run))

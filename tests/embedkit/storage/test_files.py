@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from embedkit.documents import FileSet
 from embedkit.errors import EmbedkitError
 from embedkit.job import JobContext
 from embedkit.storage import (
@@ -29,7 +30,9 @@ from embedkit.storage import (
     new_private_folder,
     private_folder,
     read_into,
+    remove_ended_locks,
     remove_temporaries,
+    remove_trials,
     rename_over,
     sha256_file,
     single_threads,
@@ -188,6 +191,33 @@ def test_temporary_files_are_removed_by_name(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.txt", ".b.1.tmp", "a.tmp"]
     remove_temporaries(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".a.txt", "a.tmp"]
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process removes every file right before this one does."""
+    real = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            real(path)
+        real(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+
+
+@pytest.mark.usefixtures("others")
+def test_what_another_process_has_just_removed_is_no_error(tmp_path: Path) -> None:
+    for name in (".a.1.tmp", ".x.try-1", ".run.lease.1.new.tmp"):
+        (tmp_path / name).touch()
+    remove_temporaries(tmp_path, "a.*")
+    remove_trials(tmp_path, "x")
+    remove_ended_locks(tmp_path, "run")
+    atomic_write_bytes(tmp_path / "b", b"1")
+    assert write_once(tmp_path / "c", b"2")
+    with FileSet(1) as files:
+        files.add(tmp_path / "d").write(b"3")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c"]
 
 
 def test_a_buffer_is_filled_from_short_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

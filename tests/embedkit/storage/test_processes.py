@@ -71,6 +71,7 @@ STAT = ["Z", *["0"] * 16, "1", "0", "55"]
     ("stat", "is_zombie"),
     [
         (STAT, True),
+        (STAT[:18], True),
         (["X", *STAT[1:]], True),
         (["S", *STAT[1:]], False),
         ([*STAT[:17], "2", *STAT[18:]], False),
