@@ -65,7 +65,7 @@ TARGETS = (
                 f"{EMBED}{name}.py"
                 for name in ("shard_task", "canary_tolerance", "journal", "publish", "engine_check", "stops")
             ),
-            *("tests/embedkit/merge/test_checks.py", f"{EMBED}stop_at_chunk.py", f"{EMBED}three_attempts.py"),
+            *("tests/embedkit/merge/test_checks.py", f"{EMBED}three_attempts.py"),
             *(f"{EMBED}{name}.py" for name in ("watchdog_rules", "stage")),
         ),
     ),
