@@ -80,7 +80,7 @@ def test_no_byte_may_change(at: int) -> None:
     assert refusal(b"") == EDITED
 
 
-def test_an_unknown_field_or_a_wrong_type_is_refused_with_the_reason() -> None:
+def test_an_unknown_field_or_a_wrong_type_has_its_reason() -> None:
     assert refusal(sealed(BODY.replace(b'"rows": 3', b'"rows": "3"'))) == (
         "x.json: not a valid DataIndex: Expected `int`, got `str` - at `$.rows`"
     )
@@ -92,7 +92,7 @@ def test_an_unknown_field_or_a_wrong_type_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("version", [b"1", b"3", b'"2"', b"null"])
-def test_another_format_is_named_whether_the_rest_is_valid_or_not(version: bytes) -> None:
+def test_another_format_is_named_valid_or_not(version: bytes) -> None:
     body = BODY.replace(b'"format": 2', b'"format": ' + version)
     for data in (sealed(body), sealed(body.replace(b'"rows"', b'"more": 1, "rows"'))):
         with pytest.raises(NewerFormat) as error:

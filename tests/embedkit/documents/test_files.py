@@ -311,7 +311,7 @@ def test_a_table_too_large_for_memory_is_hashed_first(tmp_path: Path, monkeypatc
     assert opened == []
 
 
-def test_rows_of_a_matrix_are_hashed_and_measured_where_requested(tmp_path: Path) -> None:
+def test_rows_are_hashed_and_measured_where_requested(tmp_path: Path) -> None:
     path = tmp_path / "m"
     rows = np.array([[3, 4], [0, 2], [3, 4]], "<f4")
     path.write_bytes(b"header__" + rows.tobytes())

@@ -218,7 +218,7 @@ def test_an_attempt_whose_files_are_gone_is_withdrawn(
     assert not [name for name in names(run) if name.startswith("removing-")]
 
 
-def test_nothing_is_removed_for_a_manifest_that_is_not_the_shards(small_embedded: RunFolder) -> None:
+def test_nothing_is_removed_for_another_manifest(small_embedded: RunFolder) -> None:
     run = small_embedded
     manifest = manifest_of(run)
     (run.shard(1) / "x.journal.jsonl").touch()
@@ -272,9 +272,7 @@ def test_a_late_manifest_of_another_host_is_waited_for(
     assert waited == [run.shard_manifest(1)]
 
 
-def test_files_that_another_attempt_has_just_removed_are_no_error(
-    small_embedded: RunFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_vanish_meanwhile_are_no_error(small_embedded: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     run = small_embedded
     for name in ("x.journal.jsonl", "removing-01234567.y.journal.jsonl"):
         (run.shard(1) / name).touch()

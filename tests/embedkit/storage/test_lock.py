@@ -207,7 +207,7 @@ def test_a_fresh_lock_that_cannot_be_put_back_stays_renamed(
         monkeypatch.undo()
 
 
-def test_a_fresh_lock_that_was_given_up_meanwhile_is_not_put_back(
+def test_a_fresh_lock_that_was_given_up_is_not_put_back(
     path: Path, ended: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(aside: Path, _: Path) -> bool:

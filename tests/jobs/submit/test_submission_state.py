@@ -84,7 +84,7 @@ def config_of(run: RunFolder, engine: str) -> RunConfig:
 
 
 @pytest.mark.parametrize("engine", ["hash", "vllm"])
-def test_a_first_submission_tries_the_engine_unless_it_needs_none(engine: str, small_prepared: RunFolder) -> None:
+def test_a_first_submission_tries_the_engine_if_it_has_one(engine: str, small_prepared: RunFolder) -> None:
     assert default_preflight(small_prepared, config_of(small_prepared, engine)) == (engine != "hash")
 
 

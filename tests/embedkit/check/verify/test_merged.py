@@ -69,7 +69,7 @@ def test_merged_vectors_that_are_not_the_shards_are_named(small: RunFolder) -> N
     assert found(run) == [("embeddings/all_response.safetensors", 1, what, run.resume_command)]
 
 
-def test_a_chunk_that_was_bad_before_its_manifest_is_named_in_the_shard(small: RunFolder) -> None:
+def test_a_chunk_that_was_bad_early_is_named_in_the_shard(small: RunFolder) -> None:
     """Merged and in the shard alike: the shard's chunk must be embedded again."""
     run = small
     run.submissions.touch()

@@ -89,7 +89,7 @@ def test_damaged_files_of_prepare_are_named(small_prepared: RunFolder, has_plan:
     assert found(run) == [(file, what, run.prepare_command) for file, what in wanted]
 
 
-def test_without_an_index_nothing_of_the_parts_is_compared_with_it(small_prepared: RunFolder) -> None:
+def test_without_an_index_nothing_is_compared_with_it(small_prepared: RunFolder) -> None:
     """The loss of the index is reported, and nothing else."""
     run = small_prepared
     run.data_index.unlink()
