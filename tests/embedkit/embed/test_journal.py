@@ -8,6 +8,7 @@ import pytest
 from embedkit.documents import JournalHeader, ShardManifest, encode_line, read
 from embedkit.embed.journal import Journal, durable_chunks, has_matrices, journals, matrix_path, read_journal
 from embedkit.embed.matrix_check import matrix_borders
+from embedkit.embed.shard_file import ShardFile
 from embedkit.run import RunFolder
 
 
@@ -102,3 +103,17 @@ def test_borders_of_a_matrix_are_those_of_its_chunks(small_run: RunFolder) -> No
     size = manifest.matrices["combined"].file.bytes
     header = size - 25 * 64 * 4
     assert borders == [0, header, header + 9 * 256, header + 17 * 256, size]
+
+
+def test_a_journal_stays_while_its_attempt_has_a_finished_matrix(tmp_path: Path) -> None:
+    """Files that are gone already, removed by a third attempt, are no error."""
+    shard_file = ShardFile.__new__(ShardFile)
+    shard_file._folder, shard_file._matrices = tmp_path, {"combined": None, "response": None}  # type: ignore[dict-item]
+    shard_file._remove_unfinished("x")
+    for name in ("x.journal.jsonl", "x.combined.safetensors.partial", "x.response.safetensors"):
+        (tmp_path / name).touch()
+    shard_file._remove_unfinished("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.journal.jsonl", "x.response.safetensors"]
+    (tmp_path / "x.response.safetensors").unlink()
+    shard_file._remove_unfinished("x")
+    assert list(tmp_path.iterdir()) == []
