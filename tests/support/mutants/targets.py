@@ -63,7 +63,7 @@ TARGETS = (
             *(f"{EMBED}{name}.py" for name in ("batch*", "checks", "inputs", "shard_file", "manifest", "late_files")),
             *(
                 f"{EMBED}{name}.py"
-                for name in ("shard_task", "canary_tolerance", "journal", "publish", "engine_check", "stops")
+                for name in ("shard_task", "canary_tolerance", "journal", "publish", "same_engine_rules", "stops")
             ),
             *("tests/embedkit/merge/test_checks.py", f"{EMBED}three_attempts.py"),
             *(f"{EMBED}{name}.py" for name in ("watchdog_rules", "stage")),
