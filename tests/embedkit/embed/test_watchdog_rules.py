@@ -251,3 +251,21 @@ def test_a_watchdog_ends_with_its_block(monkeypatch: pytest.MonkeyPatch) -> None
     assert watchdog._current is None
     assert child.returncode == 0
     assert not dog._thread.is_alive()
+
+
+def test_a_task_without_progress_writes_its_stacks_and_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With all its descendants, in this order."""
+    monkeypatch.delenv("EMBEDKIT_WATCHDOG_SECONDS", raising=False)
+    steps: list[object] = []
+    monkeypatch.setattr(watchdog.faulthandler, "dump_traceback", lambda file: steps.append(("stacks", file)))
+    monkeypatch.setattr(watchdog, "kill_descendants", lambda: steps.append("descendants"))
+    monkeypatch.setattr(watchdog.os, "_exit", lambda code: steps.append(("exit", code)))
+    dog = Watchdog()
+    dog._doing, dog._seconds = "embedding", 40.0
+    dog._end()
+    assert steps == [("stacks", 2), "descendants", ("exit", 1)]
+    assert caplog.messages[0].startswith(
+        "no progress for 40 s, while embedding: this task ends; what is durable is kept"
+    )

@@ -152,9 +152,9 @@ def test_a_job_stays_away_from_the_node(answer: Answer, monkeypatch: pytest.Monk
 
 
 def test_the_memory_is_that_of_torch_or_of_nvidia_smi(answer: Answer) -> None:
-    answer(
-        process_lines=f"GPU-aaaa, {os.getpid()}, p, 3\nGPU-bbbb, {os.getpid()}, p, 5\nGPU-aaaa, 1, p, 7\nGPU-aaaa, {os.getpid()}, p, [N/A]\n"
-    )
+    me = os.getpid()
+    lines = [f"GPU-aaaa, {me}, p, 3", f"GPU-bbbb, {me}, p, 5", "GPU-aaaa, 1, p, 7", f"GPU-aaaa, {me}, p, [N/A]"]
+    answer(process_lines="\n".join(lines))
 
     class Cuda:
         @staticmethod
