@@ -152,8 +152,9 @@ def is_running(process: psutil.Process) -> bool:
 
 
 def test_a_process_ends_with_another_and_takes_its_children(child: subprocess.Popen[bytes]) -> None:
-    process, grandchild = run(f"processes.exit_with_process({child.pid})")
-    assert process.poll() is None
+    process, grandchild = run(f"processes.exit_with_process({child.pid}); print('watches', flush=True)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "watches\n"
     child.kill()
     child.wait()
     assert process.wait(30) == 1
