@@ -37,7 +37,7 @@ INSPECT = $(ON_CLUSTER) --demo-is-enough
 # would only load more models.
 SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
 
-.PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults bench lint slurm-up \
+.PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults mutants bench lint slurm-up \
   slurm-down browser containers nfs picture report lock clean
 
 help: ## list these commands
@@ -106,6 +106,9 @@ faults: .venv/test.stamp ## kill, damage and fail runs at random (KILLS= REST= F
 	$(BIN)/python -m tests.support.faults --kills $(or $(KILLS),1000) --rest $(or $(REST),500) --flight $(or $(FLIGHT),500) \
 	  --errnos $(or $(ERRNOS),200) --attempts $(or $(ATTEMPTS),100) --namespaces $(or $(NAMESPACES),50) --seed $(or $(SEED),0) \
 	  --report $(or $(REPORT),.venv/faults.json)
+
+mutants: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## change the code in one place at a time; tests must notice 85 of 100 changes (LIMIT= SEED= ONLY=), half an hour
+	$(BIN)/python -m tests.support.mutants --limit $(or $(LIMIT),20) --seed $(or $(SEED),0) --only $(call literal,ONLY)
 
 bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure everything except the GPU, in a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ONLY)
