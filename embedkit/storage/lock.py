@@ -52,8 +52,8 @@ def run_lock(path: Path, what: str, folder: Path | None = None) -> Iterator[None
         holder = _read(path)
         if holder is not None and holder.is_gone(path):
             _remove(path, holder)
-        elif time.monotonic() > deadline:
-            raise EmbedkitError(_describe(*(_find(path) or (path, None)), what, folder or path.parent))
+        elif time.monotonic() > deadline and (found := _find(path)) is not None:  # else nobody holds it any more
+            raise EmbedkitError(_describe(*found, what, folder or path.parent))
         else:
             time.sleep(RETRY_SECONDS)
     remove_temporaries(path.parent, f"{path.name}.*{NEW.removesuffix('.tmp')}")
