@@ -54,7 +54,7 @@ def test_a_rerun_from_another_folder_uses_the_recorded_profile(
     newest = run.profiles / f"site-{lines_of(run)[-1].profile_sha256[:12]}.toml"
     newest.write_text(newest.read_text() + "# edited\n")
     submitted = jobs_of(run)
-    said = in_folder(elsewhere, cluster, "rerun", run.path, code=2)
+    said = in_folder(elsewhere, cluster, "rerun", run.path, code=1)
     assert f"{newest} was changed or is damaged" in said
     assert f"rerun {run.path} --profile PATH" in said
     assert jobs_of(run) == submitted

@@ -174,7 +174,7 @@ def test_fetch_leaves_open_what_a_plan_or_a_run_decides(small_chats: Path, tiny_
     decided = read(config, RunConfig)
     assert (decided.undecided, decided.request.device, decided.request.dtype) == ((), "cpu", "float32")
     assert b"undecided" not in config.read_bytes()  # so that earlier versions can open the run
-    last = embedkit("submit", "--resume", "--run-name", "run", "--output-dir", tmp_path, code=2)
+    last = embedkit("submit", "--resume", "--run-name", "run", "--output-dir", tmp_path, code=1)
     assert "this run was never submitted" in last.stderr  # its settings need no profile
     differs = embedkit("prepare", *asked, "--resume", "--device", "cuda", code=2)
     assert "device  cpu  ->  cuda" in differs.stderr
