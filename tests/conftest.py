@@ -18,9 +18,9 @@ import pytest
 from embedkit.data.reader import MESSAGES
 from embedkit.documents.schema import View
 from embedkit.run import RunFolder
+from tests.support.checkout import ROOT, imported_elsewhere, python_path
 from tests.support.slurm.cluster import stop_clusters_of
 
-ROOT = Path(__file__).parent.parent
 DEMO = ROOT / ".venv" / "demo"
 EMBEDKIT = [sys.executable, "-m", "jobs"]
 
@@ -30,6 +30,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for path in (DEMO / "chats-16.parquet", DEMO / "model"):
         if not path.exists():
             raise pytest.UsageError(f"{path} is not there; run the tests with `make test`, which fetches it")
+    if elsewhere := imported_elsewhere():
+        raise pytest.UsageError(f"the tests are of {ROOT}, but Python imported {', '.join(elsewhere)}")
+    os.environ.update(python_path())
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -145,8 +148,10 @@ def write_small_chats(path: Path) -> None:
     write_chats(path, chats, sources)  # type: ignore[arg-type]
 
 
-def embedkit(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+def embedkit(
+    *arguments: object, check: bool = True, code: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own. It must end with this exit code, unless `check` is False."""
     done = subprocess.run(
         [*EMBEDKIT, *map(str, arguments)],
         capture_output=True,
@@ -155,7 +160,7 @@ def embedkit(*arguments: object, check: bool = True, **environment: str) -> subp
         env=os.environ | environment,
         timeout=280,
     )
-    if check and done.returncode:
+    if check and done.returncode != code:
         raise AssertionError(f"embedkit {arguments} exited {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
 

@@ -300,7 +300,7 @@ def test_a_shard_of_another_engine_that_merge_refused_is_made_again(
     manifest = read(path, ShardManifest)
     write(path, msgspec.structs.replace(manifest, engine=msgspec.structs.replace(manifest.engine, gpu="other")))
     embedkit("embed", damaged_run.path)
-    assert embedkit("merge", damaged_run.path, check=False).returncode == 1
+    assert "the shards were made on different engines" in embedkit("merge", damaged_run.path, code=1).stderr
     kept = damaged_run.shard_manifest(1).stat()
     again = embedkit("embed", damaged_run.path)
     assert "shard 2 is made again: merge rejected it: made on a different engine than most" in again.stderr

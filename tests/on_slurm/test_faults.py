@@ -17,7 +17,8 @@ from embedkit.embed.journal import durable_chunks
 from embedkit.job import JobContext, current_job, enter_job
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
-from tests.conftest import ROOT, snapshot
+from tests.conftest import snapshot
+from tests.support.checkout import SUPPORT, python_path
 from tests.support.slurm import cluster as clusters
 from tests.support.slurm.chains import faults, file_times, jobs_of, live, logs, rerun, submit, wait_ended, wait_until
 from tests.support.slurm.cluster import Cluster
@@ -140,8 +141,8 @@ def stand_in_scontrol(folder: Path, does: str) -> str:
 
 def stop_at(step: int) -> str:
     """A line of shell that stops a job's processes at a durable step, in its first attempt only."""
-    crash = ROOT / "tests" / "support" / "crash"
-    return f'[ "${{SLURM_RESTART_COUNT:-0}}" != 0 ] || export PYTHONPATH={crash} EMBEDKIT_TEST_STOP_AT={step}'
+    path = python_path(SUPPORT / "crash")["PYTHONPATH"]
+    return f'[ "${{SLURM_RESTART_COUNT:-0}}" != 0 ] || export PYTHONPATH={path} EMBEDKIT_TEST_STOP_AT={step}'
 
 
 def record_earlier_starts(run: RunFolder, shard: int, folder: Path) -> None:

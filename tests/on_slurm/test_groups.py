@@ -12,6 +12,7 @@ from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submissions
 from tests.conftest import embedkit, snapshot
+from tests.support.checkout import python_path
 from tests.support.slurm.chains import faults, file_times, live, logs, rerun, submit, wait_ended, wait_until
 from tests.support.slurm.cluster import Cluster
 
@@ -100,7 +101,7 @@ def test_each_worker_sees_one_gpu(
         "HashEngine.embed = embed\n"
     )
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 2)
-    run = submit(*asked, PYTHONPATH=str(noting))
+    run = submit(*asked, **python_path(noting))
     wait_ended(cluster, run)
     assert run.success.exists(), logs(run)
     assert sorted(path.read_text() for path in noting.glob("*.gpus")) == ["0", "1"]
@@ -117,8 +118,11 @@ def test_killed_worker_fails_its_shard_alone(
     finished = [shard for shard in range(5) if run.shard_manifest(shard).exists()]
     assert finished == [0, 1, 2, 4]
     assert outcomes(run, 3) == ["failed"]
-    assert "embed-00003 failed" in (run.logs / "embed-job-00002.log").read_text()
-    line = next(line for line in embedkit("status", run.path, check=False, **cluster.environment).stdout.splitlines()
+    assert (
+        "embed-00003 failed: it ended without logging an error (killed?)"
+        in (run.logs / "embed-job-00002.log").read_text()
+    )
+    line = next(line for line in embedkit("status", run.path, code=1, **cluster.environment).stdout.splitlines()
                 if line.split()[:1] == ["3"])  # fmt: skip
     assert line.split()[1] == "failed"
     before = file_times(run, finished)

@@ -8,6 +8,7 @@ import pytest
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from tests.conftest import embedkit, snapshot
+from tests.support.checkout import python_path
 from tests.support.slurm.chains import logs, rerun, submit, wait_ended
 from tests.support.slurm.cluster import Cluster
 
@@ -45,7 +46,7 @@ def test_rerun_stays_away_from_a_stand_in_gpu_that_is_held(
     (folder / "sitecustomize.py").write_text(HELD.format(folder=str(folder)))
     (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{NVIDIA_SMI}")
     (folder / "nvidia-smi").chmod(0o755)
-    environment = {"PYTHONPATH": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
+    environment = python_path(folder) | {"PATH": f"{folder}:{os.environ['PATH']}"}
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--num-gpus", 1, **environment)
     wait_ended(cluster, run)
     (attempt,) = Attempts(run, "embed", 1).attempts()
@@ -54,7 +55,7 @@ def test_rerun_stays_away_from_a_stand_in_gpu_that_is_held(
         f"(GPU-{{0,1}}, NVIDIA H200) of node {attempt.node} has 13.8 of 140.4 GiB free: process 4194305 (python) holds"
     )
     assert any(said.replace("{0,1}", gpu) in attempt.why for gpu in "01"), attempt.why
-    assert "process 4194305 (python) holds" in embedkit("status", run.path, check=False, **cluster.environment).stdout
+    assert "process 4194305 (python) holds" in embedkit("status", run.path, code=1, **cluster.environment).stdout
     assert f"the waiting tasks of embed will not start on {attempt.node}" in logs(run, ["embed-00001.log"])
     assert Attempts(run, "embed", 2).attempts()[-1].node != attempt.node
     said = rerun(cluster, run, **environment).stdout

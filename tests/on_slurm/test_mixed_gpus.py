@@ -11,6 +11,7 @@ from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from tests.conftest import embedkit, snapshot
 from tests.on_slurm.test_submit import cancel, held, lines_of, profile
+from tests.support.checkout import python_path
 from tests.support.slurm.chains import logs, rerun, submit, wait_ended
 from tests.support.slurm.cluster import Cluster
 
@@ -45,7 +46,7 @@ def made_up_gpus(folder: Path) -> dict[str, str]:
     """
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(FAKE.format(folder=str(folder)))
-    return {"PYTHONPATH": str(folder)}
+    return python_path(folder)
 
 
 def test_rerun_avoids_the_node_with_a_different_made_up_gpu(
@@ -59,7 +60,7 @@ def test_rerun_avoids_the_node_with_a_different_made_up_gpu(
     assert (attempt.outcome, attempt.error_code) == ("failed", "gpu-differs"), logs(run)
     assert attempt.why.startswith(f"{attempt.node} has GPU Model B; ")
     assert attempt.why.endswith(" had GPU Model A")
-    status = embedkit("status", run.path, check=False, **cluster.environment).stdout
+    status = embedkit("status", run.path, code=1, **cluster.environment).stdout
     assert "has GPU Model B; " in status
     said = rerun(cluster, run, **environment).stdout
     assert f"changed: without nodes {attempt.node}, whose GPUs differ from those of the run's other shards" in said

@@ -1,6 +1,7 @@
 """Slurm's commands behind wrapper scripts that lose, change, delay or repeat answers; the jobs are real."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ def test_jobs_whose_answer_was_lost_are_found_and_kept(
     assert in_slurm(cluster, run) == jobs
     for stage, job in zip(("prepare", "embed", "merge"), jobs, strict=True):
         assert f"{stage} was submitted all the same: job {job}" in done.stderr
+    assert re.search(r"prepare: sbatch: error: .*; searching for the job", done.stderr)
     assert "nothing to submit" in rerun(cluster, run).stdout
     cluster.run("scancel", *jobs)
 
@@ -66,7 +68,7 @@ def test_a_wrapped_sbatch_gives_the_right_ids(cluster: Cluster, request_of: list
     assert "sbatch: warning: the file system is 91 % full" in done.stderr
     # The copy of merge is cancelled by the next command.
     note = f"job {copy} is a second copy of job {merge}: one call of sbatch made both. To end it: scancel {copy}"
-    assert note in " ".join(embedkit("status", run.path, check=False, **cluster.environment).stdout.split())
+    assert note in " ".join(embedkit("status", run.path, code=1, **cluster.environment).stdout.split())
     assert f"cancelled: {copy} (second copies of {merge}: " in rerun(cluster, run).stdout
     wait_until(lambda: in_slurm(cluster, run) == jobs_of(run))
     cluster.run("scancel", *jobs_of(run))
@@ -179,7 +181,7 @@ def test_a_squeue_that_hides_running_shards_misleads_no_command(
     failed = embedkit("rerun", run.path, check=False, **own)
     assert failed.returncode == 1
     assert "squeue printed something that is not its answer: 'JOBID" in failed.stderr
-    status = embedkit("status", run.path, check=False, **own).stdout
+    status = embedkit("status", run.path, code=1, **own).stdout
     assert "it is not known whether jobs are queued or running" in status
 
     there = "already on the cluster: 1 embed pending, 2 embed running, 1 merge pending"
@@ -189,7 +191,7 @@ def test_a_squeue_that_hides_running_shards_misleads_no_command(
     again = embedkit("rerun", run.path, **stale)
     assert there in again.stdout
     assert "nothing to submit" in again.stdout
-    status = embedkit("status", run.path, check=False, **stale).stdout
+    status = embedkit("status", run.path, code=1, **stale).stdout
     assert "2 running, 1 pending" in status
     assert f"squeue does not show {embed}_" in status
     assert in_slurm(cluster, run) == before
@@ -204,7 +206,7 @@ def test_a_squeue_that_hides_running_shards_misleads_no_command(
     # The cache has an answer from before the cancel.
     cached.write_text(old_answer)
     note = f"squeue still shows {embed}_0, {embed}_1, {embed}_2, {merge}, which have ended: its answer is old"
-    status = embedkit("status", run.path, check=False, **stale).stdout
+    status = embedkit("status", run.path, code=1, **stale).stdout
     assert "2 running" not in status
     assert note in " ".join(status.split())
     again = embedkit("rerun", run.path, "--dry-run", **stale)

@@ -11,6 +11,7 @@ from embedkit.documents.schema import Preflight
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, embedkit, hash_request, snapshot
 from tests.on_slurm.test_submit import cancel, held, lines_of, profile
+from tests.support.checkout import python_path
 from tests.support.slurm.chains import logs, rerun, submit, wait_ended
 from tests.support.slurm.cluster import Cluster
 
@@ -74,7 +75,7 @@ def test_hidden_torch_fails_the_preflight_and_not_the_shards(
             "hidden-torch",
         ),
     ]
-    site = profile(tmp_path, f"before = ['export PYTHONPATH={hidden.parent}']")
+    site = profile(tmp_path, f"before = ['export PYTHONPATH={python_path(hidden.parent)['PYTHONPATH']}']")
     embedkit("submit", *request, "--profile", site, **cluster.environment)
     run = RunFolder(tmp_path / "hidden-torch")
     assert stages(run) == WITH

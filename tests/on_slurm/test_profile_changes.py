@@ -15,12 +15,12 @@ from tests.support.slurm.cluster import Cluster
 pytestmark = pytest.mark.slow
 
 
-def in_folder(folder: Path, cluster: Cluster, *command: object, check: bool = True) -> str:
-    """Output of embedkit, typed in a folder."""
+def in_folder(folder: Path, cluster: Cluster, *command: object, code: int = 0) -> str:
+    """Output of embedkit, typed in a folder. It must end with this exit code."""
     folder.mkdir(exist_ok=True)
     environment = os.environ | cluster.environment
     done = subprocess.run([*EMBEDKIT, *map(str, command)], cwd=folder, env=environment, text=True, capture_output=True)
-    assert (done.returncode == 0) is check, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -54,7 +54,7 @@ def test_a_rerun_from_another_folder_uses_the_recorded_profile(
     newest = run.profiles / f"site-{lines_of(run)[-1].profile_sha256[:12]}.toml"
     newest.write_text(newest.read_text() + "# edited\n")
     submitted = jobs_of(run)
-    said = in_folder(elsewhere, cluster, "rerun", run.path, check=False)
+    said = in_folder(elsewhere, cluster, "rerun", run.path, code=1)
     assert f"{newest} was changed or is damaged" in said
     assert f"rerun {run.path} --profile PATH" in said
     assert jobs_of(run) == submitted
@@ -69,6 +69,7 @@ def test_a_profile_that_does_not_fit_makes_no_run(
     refused = embedkit("submit", *request, check=False, **cluster.environment)
     assert refused.returncode == 2
     line = 'prepare, merge: partition "cpux": there is no partition of this name; [all] partition: did you mean "cpu"?'
+    assert f"{site}: this cluster would refuse jobs of this profile or never start them" in refused.stderr
     assert line in refused.stderr
     assert "--no-profile-check" in refused.stderr
     planned = embedkit("submit", *request, "--dry-run", **cluster.environment)

@@ -49,7 +49,7 @@ def test_variables_count_and_a_stopped_task_waits_for_a_rerun(
     wait_ended(cluster, run)
     assert wait_for(lambda: bool(mails(cluster, [merge])), SECONDS)
     assert "not requeued: " in log.read_text()
-    status = embedkit("status", run.path, check=False, **cluster.environment, SLURM_CLUSTERS="nonsense")
+    status = embedkit("status", run.path, code=1, **cluster.environment, SLURM_CLUSTERS="nonsense")
     assert "2 done, 1 failed" in status.stdout
     assert "ignored: SLURM_CLUSTERS=nonsense; the jobs of this run are on cluster embedkit" in status.stderr
 
@@ -78,7 +78,7 @@ def test_a_named_cluster_is_asked_by_every_command(
     assert "(cluster nonsense, from SLURM_CLUSTERS)" in done.stderr
     assert not (tmp_path / "run").exists()
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, "--profile", site, SLURM_CLUSTERS="embedkit")
-    found = json.loads(embedkit("status", run.path, "--json", check=False, **cluster.environment).stdout)
+    found = json.loads(embedkit("status", run.path, "--json", code=1, **cluster.environment).stdout)
     assert {stage["job"] for stage in found["stages"] if stage["job"]} <= set(jobs_of(run))
     assert found["stages"][-1]["job"] == jobs_of(run)[-1]
     assert not found["notes"]

@@ -170,6 +170,7 @@ def test_status_fits_a_real_terminal_of_80_by_24(
         env=environment_of(cluster),
         check=False,
     )
+    assert done.returncode == 1, done.stdout  # the run is not finished
     lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).rstrip() for line in done.stdout.splitlines()]
     assert len(lines) <= 23, done.stdout
     assert all(len(line) <= 80 for line in lines), done.stdout

@@ -96,7 +96,7 @@ def test_five_jobs_run_two_at_once_and_rerun_submits_one(
     assert started(run, 1) < ended(run, 0)  # the two lanes run side by side
     assert running_at_once(cluster, jobs) <= 2
     assert {f"embed-{shard:05d}.log" for shard in range(5)} <= {path.name for path in run.logs.glob("*.log")}
-    about = json.loads(embedkit("status", run.path, "--json", check=False, **cluster.environment).stdout)
+    about = json.loads(embedkit("status", run.path, "--json", code=1, **cluster.environment).stdout)
     assert [shard["state"] for shard in about["shards"]] == ["done", "done", "done", "failed", "done"]
     assert about["shards"][3]["job"] == jobs[3]
     assert "illegal memory access" in embedkit("logs", run.path, "--failed", **cluster.environment).stdout
@@ -131,7 +131,7 @@ def test_cancelled_lanes_and_a_failed_prepare_start_nothing(
     assert "cancelled: 3 embed pending\ncancelled: 2 embed running" in said
     wait_ended(cluster, run)
     assert [attempts(run, shard) for shard in range(5)] == [["cancelled"]] * 2 + [[]] * 3
-    about = json.loads(embedkit("status", run.path, "--json", check=False, **cluster.environment).stdout)
+    about = json.loads(embedkit("status", run.path, "--json", code=1, **cluster.environment).stdout)
     assert [shard["state"] for shard in about["shards"]] == ["cancelled"] * 5
 
     wait_ended(cluster, failed)

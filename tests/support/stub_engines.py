@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+from tests.support.checkout import python_path
+
 TORCH_VERSION = "__version__ = {version!r}\ncuda: str | None = {cuda!r}\nhip = None\n"
 
 
@@ -32,7 +34,7 @@ def stub_engines(
 
 def gpu_build(folder: Path) -> dict[str, str]:
     """An environment in which the GPU build of vLLM seems to be installed, in front of what is."""
-    return {"PYTHONPATH": str(stub_engines(folder / "gpu-build", vllm="0.24.0", torch="2.11.0", cuda="13.0"))}
+    return python_path(stub_engines(folder / "gpu-build", vllm="0.24.0", torch="2.11.0", cuda="13.0"))
 
 
 def path_of_only(folder: Path) -> list[str]:

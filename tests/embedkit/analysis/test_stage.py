@@ -16,6 +16,7 @@ from embedkit.analysis.stage import Options, analyze
 from embedkit.check.verify import verify
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
+from tests.support.checkout import python_path
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
 
@@ -285,7 +286,7 @@ def test_damaged_vectors_are_named(damaged_run: RunFolder, damage: str) -> None:
 def test_a_missing_library_is_named_before_any_work(hash_run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "plotly").mkdir()
     (tmp_path / "plotly" / "__init__.py").write_text("raise ModuleNotFoundError('hidden', name='plotly')")
-    refused = embedkit("analyze", hash_run.path, check=False, PYTHONPATH=str(tmp_path))
+    refused = embedkit("analyze", hash_run.path, check=False, **python_path(tmp_path))
     assert refused.returncode == 2
     assert refused.stderr.startswith("embedkit: plotly.graph_objects cannot be imported here (hidden); install")
     assert not hash_run.analysis.exists()

@@ -17,6 +17,7 @@ from embedkit.documents.schema import Preflight, RunConfig
 from embedkit.run import RunFolder
 from embedkit.versions import environment
 from tests.conftest import ROOT, embedkit
+from tests.support.checkout import SUPPORT, python_path
 from tests.support.stub_engines import stub_engines
 
 GIB = 1 << 30
@@ -53,7 +54,7 @@ def shadow(folder: Path, package: str, text: str) -> dict[str, str]:
     """An environment in which a different package has this name, as an environment module of the site may do."""
     (folder / package).mkdir(parents=True)
     (folder / package / "__init__.py").write_text(text)
-    return {"PYTHONPATH": str(folder)}
+    return python_path(folder)
 
 
 @pytest.fixture
@@ -86,14 +87,13 @@ def test_the_hash_engine_needs_neither_gpu_nor_packages(prepared_run: RunFolder)
 def test_a_node_whose_mount_refuses_links_in_a_stand_in_is_named(prepared_run: RunFolder) -> None:
     """NFS has no other way to make a file exactly once."""
     faults = {"folder": str(prepared_run.path), "error": "EPERM", "made": False, "rename": True}
-    there = os.pathsep.join([str(ROOT / "tests" / "support" / "links"), str(ROOT)])
-    said = failed(prepared_run, PYTHONPATH=there, EMBEDKIT_TEST_LINKS=json.dumps(faults))
+    said = failed(prepared_run, EMBEDKIT_TEST_LINKS=json.dumps(faults), **python_path(SUPPORT / "links"))
     assert f"preflight on n7: files: {prepared_run.path}: its file system" in said
     assert "refuses hard links (Operation not permitted) and renaming without replacing" in said
 
 
 def test_a_full_quota_is_named_with_a_stand_in_for_fsync(prepared_run: RunFolder) -> None:
-    quota = {"PYTHONPATH": str(ROOT / "tests" / "support" / "quota"), "EMBEDKIT_TEST_QUOTA_AT": "1"}
+    quota = python_path(SUPPORT / "quota") | {"EMBEDKIT_TEST_QUOTA": r".*\.try-\w+"}
     assert "preflight on n7: files: Disk quota exceeded" in failed(prepared_run, **quota)
 
 
@@ -176,7 +176,7 @@ def test_a_stub_build_that_cannot_use_the_device_is_named(real_run: RunFolder, t
     (folder / "vllm" / "__init__.py").write_text("__version__ = '0.24.0'\nLLM = None\n")
     config = read(real_run.config, RunConfig)
     change(real_run, request=msgspec.structs.replace(config.request, engine="vllm"))
-    said = failed(real_run, PYTHONPATH=str(folder))
+    said = failed(real_run, **python_path(folder))
     assert "preflight on n7: imports: vllm 0.24.0 with torch " in said
     assert "cannot use CPUs: jobs have a build that submit did not find" in said
 

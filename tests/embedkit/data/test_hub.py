@@ -239,17 +239,18 @@ def test_a_token_goes_to_the_stand_in_hub_only(repos: dict[str, Path], tmp_path:
         hub.store = storage.url
         hub.commit(DATA), storage.commit(DATA)
         env = environment(hub, tmp_path)
-        for repo, kind, asked in (
-            (DATA, "gated", f"Request it at {hub.url}/{DATA}"),
-            (MODEL, "private", "has no such"),
+        for repo, kind, code, asked in (
+            (DATA, "gated", 1, f"Request it at {hub.url}/{DATA}"),
+            (MODEL, "private", 2, "has no such"),
         ):
             hub.locks = {repo: Lock(token, kind)}  # type: ignore[arg-type]
             none = fetch(tmp_path, check=False, **env)
-            assert none.returncode in (1, 2)
+            assert none.returncode == code
             assert f"{repo.split('s/')[0]} lab/" in none.stderr
             assert asked in none.stderr
             assert "set HF_TOKEN to a token of an account that has access (none is set" in none.stderr
             wrong = fetch(tmp_path, check=False, **env | {"HF_TOKEN": "hf_wrong"})
+            assert wrong.returncode == code
             assert "(the one that is set has none)" in wrong.stderr
         hub.locks |= {DATA: Lock(token, "gated")}
         done = fetch(tmp_path, **env | {"HF_TOKEN": token})

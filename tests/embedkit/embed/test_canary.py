@@ -21,13 +21,13 @@ from embedkit.embed.journal import journals
 from embedkit.model.tokenizer import load_tokenizer
 from embedkit.prepare.plan import engine_settings
 from embedkit.run import RunFolder
-from tests.conftest import ROOT, embedkit, needs_vllm, snapshot
-
-MISBEHAVE = str(ROOT / "tests" / "support" / "misbehave")
+from tests.conftest import embedkit, needs_vllm, snapshot
+from tests.support.checkout import SUPPORT, python_path
 
 
 def misbehaving(kind: str, *arguments: object, **environment: str) -> Any:
-    return embedkit(*arguments, check=False, PYTHONPATH=MISBEHAVE, EMBEDKIT_TEST_ENGINE=kind, **environment)
+    there = python_path(SUPPORT / "misbehave") | {"EMBEDKIT_TEST_ENGINE": kind} | environment
+    return embedkit(*arguments, check=False, **there)
 
 
 @pytest.mark.slow
@@ -149,4 +149,4 @@ def test_two_real_vllm_tasks_have_one_canary(tiny_qwen: Path, small_chats: Path,
         assert len(np.unique(np.frombuffer(manifest.canary.before, "<f4"))) > 100
     swapped = np.roll(np.frombuffer(manifest.canary.after, "<f4"), 1).tobytes()
     write(path, msgspec.structs.replace(manifest, canary=msgspec.structs.replace(manifest.canary, after=swapped)))
-    assert "shard 1: its canary is" in embedkit("merge", run.path, check=False).stderr
+    assert "shard 1: its canary is" in embedkit("merge", run.path, code=1).stderr

@@ -20,6 +20,7 @@ from embedkit.run import RunFolder
 from embedkit.versions import importable_version, versions
 from jobs.records.attempts import Attempts
 from tests.conftest import ROOT, embedkit
+from tests.support.checkout import python_path
 from tests.support.driver import stand_in_driver
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
@@ -69,7 +70,7 @@ def without_torch(folder: Path) -> dict[str, str]:
     package = folder / "without" / "torch"
     package.mkdir(parents=True, exist_ok=True)
     (package / "__init__.py").write_text("raise ImportError('hidden')\n")
-    return {"PYTHONPATH": str(package.parent)}
+    return python_path(package.parent)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,8 @@ def test_each_worker_looks_at_its_own_stand_in_gpu(gpu_run: RunFolder, tmp_path:
     write_preflight(gpu_run, record())
     node = stand_in_driver(tmp_path, A100, H100)
     group = {"SLURM_ARRAY_TASK_ID": "0", "CUDA_VISIBLE_DEVICES": "0,1", **without_torch(tmp_path)}
-    assert job(gpu_run, "embed", "--shards", "0-1", "--per-job", "2", **node, **group).returncode == 1
+    done = job(gpu_run, "embed", "--shards", "0-1", "--per-job", "2", **node, **group)
+    assert done.returncode == 1, done.stderr
     first, second = ((gpu_run.logs / f"embed-0000{shard}.log").read_text() for shard in (0, 1))
     assert f"n7 has GPU {A100}; the preflight on n1 had GPU {H100}" in first
     assert "stops here" not in second
@@ -254,7 +256,9 @@ def test_allowed_the_difference_is_logged_and_merged(unfinished_run: RunFolder) 
     done = job(unfinished_run, "embed", "--allow-mixed")
     assert done.returncode == 0, done.stderr
     assert "embedded all the same, because of --allow-mixed" in done.stderr
-    assert job(unfinished_run, "merge").returncode == 1
+    refused = job(unfinished_run, "merge")
+    assert refused.returncode == 1
+    assert "--allow-mixed" in refused.stderr
     assert job(unfinished_run, "merge", "--allow-mixed").returncode == 0
     success = json.loads(unfinished_run.success.read_bytes())
     assert success["mixed_engines_allowed"] is True

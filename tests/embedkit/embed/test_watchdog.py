@@ -128,4 +128,5 @@ def test_signals_to_the_whole_job_leave_the_watchdog_alone(start: Start) -> None
         child.send_signal(number)
     assert child.is_running()
     os.kill(process.pid, signal.SIGKILL)
+    assert process.end()[0] == -signal.SIGKILL
     child.wait(10)  # it ends with its parent

@@ -12,6 +12,7 @@ from embedkit.prepare import workers
 from embedkit.prepare.parts import Part
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
+from tests.support.checkout import python_path
 
 IN_WORKERS = """
 import os, resource, sys
@@ -27,7 +28,7 @@ def prepare(tmp_path: Path, model: Path, what: str) -> str:
     (tmp_path / "site" / "sitecustomize.py").write_text(IN_WORKERS.format(what=what))
     chats = [chat(f"question {i}", "answer") for i in range(300)]
     request = hash_request(write_chats(tmp_path / "d.parquet", chats), model, tmp_path)
-    done = embedkit("prepare", *request, "--workers", 2, check=False, PYTHONPATH=str(tmp_path / "site"))
+    done = embedkit("prepare", *request, "--workers", 2, check=False, **python_path(tmp_path / "site"))
     assert done.returncode == 1
     assert "Broken pipe" not in done.stderr.splitlines()[-2]
     return done.stderr

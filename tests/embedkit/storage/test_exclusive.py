@@ -18,7 +18,8 @@ from embedkit.storage import lock, require_held, run_lock
 from embedkit.storage.atomic import atomic_write_bytes
 from embedkit.storage.exclusive import remove_trials, try_storage, write_once
 from embedkit.storage.holder import Holder
-from tests.conftest import ROOT, chat, embedkit, hash_request, write_chats
+from tests.conftest import chat, embedkit, hash_request, write_chats
+from tests.support.checkout import SUPPORT, python_path
 
 Patch = Callable[..., None]
 REFUSALS = ("EPERM", "EOPNOTSUPP", "EMLINK", "ENOSYS", "EACCES")
@@ -217,7 +218,7 @@ def test_a_run_names_hard_links_where_a_stand_in_refuses_them(tokenizer_only: Pa
     request = hash_request(data, tokenizer_only, tmp_path / "out")
     (tmp_path / "out").mkdir()
     faults = {"folder": str(tmp_path / "out"), "error": "EPERM", "made": False, "rename": True}
-    there = {"PYTHONPATH": os.pathsep.join([str(ROOT / "tests" / "support" / "links"), str(ROOT)])}
+    there = python_path(SUPPORT / "links")
     done = embedkit("prepare", *request, check=False, EMBEDKIT_TEST_LINKS=json.dumps(faults), **there)
     assert done.returncode == 1
     assert "refuses hard links (Operation not permitted) and renaming without replacing" in done.stderr

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from embedkit.storage.lock import run_lock
 from embedkit.storage.mounts import Mount
 from embedkit.storage.processes import has_ended, process_start
 from tests.conftest import ROOT
+from tests.support.checkout import python_path
 
 WORK = """
 import sys
@@ -74,7 +76,7 @@ def start(words: Sequence[str], path: Path) -> subprocess.Popen[str]:
     """A process that takes the lock, and holds it until its standard input is closed."""
     command = [*words, sys.executable, "-c", WORK, str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, **pipes)
+    return subprocess.Popen(command, text=True, cwd=ROOT, env=os.environ | python_path(), **pipes)
 
 
 def answer(process: subprocess.Popen[str]) -> str:
@@ -124,6 +126,7 @@ def test_no_lock_is_taken_from_a_living_holder(name: str, path: Path) -> None:
     assert " is testing since 2" in refused
     assert says in refused
     if "kill" not in says:
+        assert ". Whether it still runs cannot be seen from here: " in refused
         assert refused.endswith(f"If it has ended, type: rm {shlex.quote(str(path))}\n")
     assert list(path.parent.iterdir()) == []
 
@@ -144,8 +147,8 @@ def test_a_lock_is_taken_only_from_a_known_end(name: str, path: Path) -> None:
     with holder(first, path) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
         for pid in (*map(int, children), process.pid):
-            os.kill(pid, 9)
-        process.wait()
+            os.kill(pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
     assert second(other, path).startswith("HOLDS" if is_known else "REFUSED")
 
 
@@ -159,7 +162,8 @@ def test_pids_in_the_proc_of_another_namespace_are_not_used(path: Path) -> None:
         {shlex.join([sys.executable, "-c", WORK, str(path)])} < /dev/null
     """
     command = ["unshare", "--pid", "--fork", "sh", "-c", two]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | python_path())
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["HOLDS", "REFUSED", "HOLDS", "STILL"], done
     assert "/proc does not show whether that is the same process" in lines[1]
@@ -172,6 +176,7 @@ def test_a_zombie_has_ended() -> None:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert has_ended(process.pid, started) is True
+        assert process.wait() == -signal.SIGKILL
 
 
 BOOT = "00000000-0000-0000-0000-000000000000"

@@ -141,8 +141,8 @@ def test_data_may_move_between_starts(tokenizer_only: Path, tmp_path: Path) -> N
     embedkit("prepare", "--dataset", data, *request, *where, "--num-gpus", 3)
     (tmp_path / "moved").mkdir()
     moved = data.rename(tmp_path / "moved" / "d.parquet")
-    gone = embedkit("run", "--resume", *where, check=False)
-    assert gone.returncode == 2
+    gone = embedkit("run", "--resume", *where, code=2)
+    assert f"{data}: " in gone.stderr
     embedkit("run", "--resume", "--dataset", moved, *where, "--num-gpus", 2)
     embedkit("run", "--resume", *where)
     assert len(list((tmp_path / "run" / "embeddings" / "shards").iterdir())) == 3
@@ -202,7 +202,7 @@ def test_status_counts_from_files(hash_run: RunFolder, damaged_run: RunFolder) -
     status = json.loads(done.stdout)
     assert status["stage"] == "embed"
     assert [shard["state"] for shard in status["shards"]] == ["done", "done", "pending"]
-    assert "to continue: embedkit run --resume" in embedkit("status", damaged_run.path, check=False).stdout
+    assert "to continue: embedkit run --resume" in embedkit("status", damaged_run.path, code=1).stdout
 
 
 def test_all_rows_dropped_is_an_error(tokenizer_only: Path, tmp_path: Path) -> None:

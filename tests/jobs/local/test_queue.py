@@ -168,7 +168,7 @@ def test_a_run_killed_in_embed_leaves_no_process(tiny_qwen: Path, small_chats: P
     wait_for(lambda: any(len(p.read_bytes().splitlines()) > 1 for p in run.shard(0).glob("*.jsonl")), started)
     assert len(processes_of(tmp_path)) >= 3
     started.kill()
-    started.wait()
+    assert started.wait() == -signal.SIGKILL
     wait_until_gone(tmp_path, 10)
     assert not run.shard_manifest(0).exists()
     embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path)

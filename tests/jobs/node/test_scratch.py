@@ -1,6 +1,7 @@
 """Scratch on a node: private, except for the shared kernels, and removed at the end by the last task."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -142,7 +143,8 @@ def test_what_a_killed_task_left_is_removed_by_the_next(run: RunFolder, tmp_path
         "from jobs.node.scratch import *\n"
         "with node_scratch(RunFolder(Path(sys.argv[1]))):\n    os.kill(os.getpid(), 9)\n"
     )
-    subprocess.run([sys.executable, "-c", killed, str(run.path)])
+    done = subprocess.run([sys.executable, "-c", killed, str(run.path)])
+    assert done.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "node").iterdir())) == 2
     with node_scratch(run):
         assert len(list((tmp_path / "node").iterdir())) == 2

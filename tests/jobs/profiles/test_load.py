@@ -573,6 +573,7 @@ def test_bash_expands_only_variables_of_an_accepted_scratch(text: str) -> None:
     if not folder.isprintable():
         return  # refused before
     names = dict.fromkeys(re.findall(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)", folder), "$(a b)*")
-    done = subprocess.run(["bash", "-c", f'printf %s "{folder}"'], capture_output=True, text=True, env=names)
+    command = ["bash", "-c", f'printf %s "{folder}"']
+    done = subprocess.run(command, capture_output=True, text=True, env=names, check=True)
     expected = re.sub(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$[A-Za-z_][A-Za-z0-9_]*", lambda _: "$(a b)*", folder)
     assert done.stdout == expected

@@ -20,10 +20,13 @@ def embed(folder: Path, text: str) -> Resources:
     return load_profile(str(path)).stages["embed"]
 
 
-def bash(lines: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def bash(lines: list[str], code: int = 0, **environment: str) -> str:
+    """Run lines of shell, which must end with this exit code. Returns what they printed."""
+    done = subprocess.run(
         ["bash"], input="\n".join(lines), capture_output=True, text=True, env=os.environ | environment
     )
+    assert done.returncode == code, done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize(
@@ -76,8 +79,8 @@ def test_modules_come_first_then_the_environment_then_the_sites_lines(tmp_path: 
         environment = { A = "it's \\"quoted\\" #1" }
         before = ["if true", "then echo \\"A is $A\\"", "fi"]
     """
-    done = bash([MODULE, *setup_lines(embed(tmp_path, text)), "echo started"])
-    assert done.stdout.splitlines() == [
+    printed = bash([MODULE, *setup_lines(embed(tmp_path, text)), "echo started"])
+    assert printed.splitlines() == [
         "module load gcc/12",
         "module load cuda/12.4",
         'A is it\'s "quoted" #1',
@@ -87,14 +90,13 @@ def test_modules_come_first_then_the_environment_then_the_sites_lines(tmp_path: 
 
 def test_a_module_that_is_not_there_ends_the_task(tmp_path: Path) -> None:
     lines = setup_lines(embed(tmp_path, '[embed]\nmodules = ["missing", "cuda"]'))
-    done = bash([MODULE, *lines, "echo started"])
-    assert (done.returncode, done.stdout) == (1, "module load missing\n")
+    assert bash([MODULE, *lines, "echo started"], code=1) == "module load missing\n"
 
 
 def test_variables_reach_the_task_though_sbatch_exports_none(tmp_path: Path) -> None:
     # With --export=NONE Slurm sets SLURM_EXPORT_ENV, and srun then hands nothing of the script's environment on.
     lines = setup_lines(embed(tmp_path, '[embed]\nsbatch = { export = "NONE" }'))
-    assert bash([*lines, "echo ${SLURM_EXPORT_ENV-unset}"], SLURM_EXPORT_ENV="NONE").stdout == "unset\n"
+    assert bash([*lines, "echo ${SLURM_EXPORT_ENV-unset}"], SLURM_EXPORT_ENV="NONE") == "unset\n"
 
 
 printable = st.text(st.characters(codec="utf-8")).filter(str.isprintable)
@@ -104,5 +106,4 @@ printable = st.text(st.characters(codec="utf-8")).filter(str.isprintable)
 @example(value="a'b\"c\\d `e` !f * ; & | > #")
 @tries(30)
 def test_a_variable_is_in_the_task_as_it_is_in_the_file(value: str) -> None:
-    done = bash([*setup_lines(Resources(environment={"A": value})), 'printf %s "$A"'])
-    assert done.stdout == value
+    assert bash([*setup_lines(Resources(environment={"A": value})), 'printf %s "$A"']) == value

@@ -37,7 +37,7 @@ def test_times_are_as_slurm_reads_them(time: str | int, expected: int) -> None:
     "time", ["", "0", "0:00", "-1", "1-", "1:2:3:4", "1-1:2:3:4", " 5", "5\n", "1.5", "1d", "٣", "366-0:1", 10**13]
 )
 def test_other_times_are_refused(time: str | int) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"is no time: |it must be at least one minute and at most a year"):
         minutes(time)
 
 
@@ -62,7 +62,7 @@ def test_sizes_are_as_slurm_reads_them(mem: str | int, expected: int) -> None:
 
 @pytest.mark.parametrize("mem", ["", "G", "1.5G", "64B", "64GiB", "64 G", "-1", -1, "1e3", "٣G", "2000T", 10**13])
 def test_other_sizes_are_refused(mem: str | int) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match=r"is no memory: |is more memory than a node has"):
         megabytes(mem)
 
 

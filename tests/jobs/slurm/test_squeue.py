@@ -49,7 +49,7 @@ def test_noise_neither_hides_nor_makes_tasks(jobs: list[tuple[str, str, str, str
     lines = [f"{noise}\n{line(job, *free)}\n" for job, (noise, *free) in enumerate(jobs, 7)]
     text = heading + "".join(lines) + last + "\n"
     if not heading and not jobs and last.strip() and not last.startswith("CLUSTER: "):
-        with pytest.raises(EmbedkitError):
+        with pytest.raises(EmbedkitError, match="squeue printed something that is not its answer: "):
             parse_queue(text)
         return
     tasks = parse_queue(text)

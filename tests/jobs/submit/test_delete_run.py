@@ -1,6 +1,7 @@
 """`--overwrite` deletes a run completely, and only one on which nobody works."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,7 @@ def test_overwrite_names_a_living_embed(damaged_run: RunFolder, small_chats: Pat
         request = hash_request(small_chats, tokenizer_only, damaged_run.path.parent)
         refused = embedkit("prepare", *request, "--overwrite", check=False)
         process.kill()
+        assert process.wait() == -signal.SIGKILL  # it was alive until now
     assert refused.returncode == 1
     assert f"process {process.pid} on " in refused.stderr
     assert "is embedding shards of this run since" in refused.stderr

@@ -49,9 +49,8 @@ esac
 
 def in_shell(words: str, **variables: str) -> list[str]:
     """The words as a shell on the node passes them on."""
-    done = subprocess.run(
-        ["bash", "-c", f"printf '%s\\n' {words}"], env={**os.environ, **variables}, capture_output=True, text=True
-    )
+    command = ["bash", "-c", f"printf '%s\\n' {words}"]
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
@@ -146,7 +145,8 @@ def test_the_start_of_the_script_is_before_its_before() -> None:
     run, resources = RunFolder(Path("/runs/demo")), Resources(launcher=("env", "-i"))
     (line,) = [line for line in setup_of_launcher(run, resources) if SCRIPT_STARTED in line]
     script = f"sleep 1.2\n{line}\ndate +%s\necho ${SCRIPT_STARTED}"
-    now, started = subprocess.run(["bash", "-euc", script], capture_output=True, text=True).stdout.split()
+    done = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, check=True)
+    now, started = done.stdout.split()
     assert 1 <= int(now) - int(started) <= 3
     assert f"{SCRIPT_STARTED}=1" in in_shell(start_words(run, resources), **{SCRIPT_STARTED: "1"})
 

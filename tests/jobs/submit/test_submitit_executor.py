@@ -12,6 +12,7 @@ import pytest
 
 from jobs.submit.submitit_executor import ScriptExecutor
 from tests.conftest import ROOT
+from tests.support.checkout import python_path
 
 SCRIPT = """\
 #!/bin/bash
@@ -77,7 +78,7 @@ def test_the_lowest_and_newest_allowed_submitit_agree(release: str, tmp_path: Pa
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": f"{tmp_path / 'site'}:{ROOT}"},
+        env=os.environ | python_path(tmp_path / "site"),
         capture_output=True,
         text=True,
         check=True,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.conftest import EMBEDKIT, ROOT
+from tests.support.checkout import python_path
 from tests.support.faults.requests import Request
 from tests.support.faults.shim import VARIABLE, Control, build
 
@@ -173,8 +174,7 @@ class Commands:
         return ForkedCommand(connection, output, control)
 
     def _start_process(self, request: Request) -> "subprocess.Popen[bytes]":
-        small = Path(__file__).parent / "small"
-        environment = {"PYTHONPATH": f"{small}{os.pathsep}{ROOT}", VARIABLE: request.control}
+        environment = python_path(Path(__file__).parent / "small") | {VARIABLE: request.control}
         wrapped = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"] if request.namespace else []
         with Path(request.output).open("ab") as output:
             return subprocess.Popen(

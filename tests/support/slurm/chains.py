@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.run import RunFolder
-from tests.conftest import ROOT, embedkit, hash_request
+from tests.conftest import embedkit, hash_request
+from tests.support.checkout import SUPPORT, python_path
 from tests.support.slurm.cluster import Cluster
 
-FAULTY = str(ROOT / "tests" / "support" / "faulty")
 WAIT_SECONDS = 240
 
 
@@ -19,7 +19,7 @@ def faults(folder: Path, seconds: float = 0.0, **kinds: dict[str, Any]) -> dict[
     """Environment for jobs that fail as tests/support/faulty/ describes."""
     folder.mkdir(exist_ok=True)
     plan = {"folder": str(folder), "seconds": seconds, **kinds}
-    return {"PYTHONPATH": FAULTY, "EMBEDKIT_TEST_FAULTS": json.dumps(plan)}
+    return python_path(SUPPORT / "faulty") | {"EMBEDKIT_TEST_FAULTS": json.dumps(plan)}
 
 
 def submit(

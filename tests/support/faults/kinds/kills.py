@@ -69,10 +69,20 @@ def _kill(case: Case, each: Kill) -> None:
     assert command.control is not None
     case.result.facts["hit"] += command.control.fired
     case.result.facts["steps"].append(command.control.step)
-    if not command.control.fired and ended.code != 0:
-        case.fail(f"{ended.name} was not killed, and exits {ended.code}: {ended.text[-SHOWN:]}")
+    expected = _exit_code(command, each) if command.control.fired else 0
+    if ended.code != expected and expected is not None:
+        case.fail(f"{ended.name} exits {ended.code} and not {expected}: {ended.text[-SHOWN:]}")
     if not each.goes_on_at_once:
         case.wait_for_orphans()
+
+
+def _exit_code(command: Command, each: Kill) -> int | None:
+    """How a command ends whose process, or one that it started, was killed. None: the rest may have been idle."""
+    if each.victim == "others":
+        return None
+    assert command.control is not None
+    is_itself = each.victim == "tree" or command.control.pid == command.pid
+    return -signal.SIGKILL if is_itself else 1
 
 
 def _strike(command: Command, each: Kill) -> None:
