@@ -4,21 +4,26 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import (
     ITEM_BYTES,
-    Chunk,
     Plan,
     ReadBack,
     ShardManifest,
     Success,
-    View,
     check_matrix,
     digest,
 )
-from embedkit.embed import NOT_FINISHED, OTHER_PLAN, ZERO_NORM, ShardStates, canary_problems, rejected_shards
+from embedkit.embed import (
+    NOT_FINISHED,
+    OTHER_PLAN,
+    ZERO_NORM,
+    ShardStates,
+    canary_problems,
+    matrix_problem,
+    rejected_shards,
+)
 from embedkit.errors import EmbedkitError
 from embedkit.merge import differing_chunks, engine_groups
 from embedkit.run import RunFolder
@@ -82,7 +87,7 @@ def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, fi
         findings.bytes_read += matrix.file.bytes
         problem = findings.file_problem(data, matrix.file)
         if problem is not None:
-            what = f"{problem}{_damaged_ids(data, manifest, view)}"
+            what = matrix_problem(data, manifest, view) or problem  # it names the first damaged ids
             findings.add(data, what, manifest.shard, findings.repair_shard(manifest.shard))
         elif differing_chunks([manifest], view, read_back.pieces(data)):
             what = f"its chunk digests are not those of its file (view {view})"
@@ -155,25 +160,3 @@ def check_agreement(
     for shard, problem in canary_problems(manifests).items():
         what = f"{problem}, although the engine is the same"
         findings.add(run.shard_manifest(shard), what, shard, findings.remake(shard))
-
-
-def _damaged_ids(path: Path, manifest: ShardManifest, view: View) -> str:
-    """Which ids a damaged shard file has wrong, as the end of a message; "" if its size is wrong as well."""
-    try:
-        chunk = _damaged_chunk(path, manifest, view)
-    except (EmbedkitError, FileNotFoundError):
-        return ""
-    return "" if chunk is None else f"; first damaged ids: {chunk.start} to {chunk.stop - 1}"
-
-
-def _damaged_chunk(path: Path, manifest: ShardManifest, view: View) -> Chunk | None:
-    """The first chunk whose bytes in the shard's matrix file differ from its digest."""
-    rows, dim = manifest.matrices[view].shape
-    offset = check_matrix(path, rows, dim)
-    with path.open("rb") as file:
-        for chunk in manifest.chunks:
-            file.seek(offset + (chunk.start - manifest.start) * dim * ITEM_BYTES)
-            data = file.read((chunk.stop - chunk.start) * dim * ITEM_BYTES)
-            if hashlib.sha256(data).hexdigest() != chunk.views[view].sha256:
-                return chunk
-    return None

@@ -117,5 +117,6 @@ def test_no_edit_of_a_document_ends_verify(damaged_run: RunFolder) -> None:
             before = path.read_bytes()
             for _, change in chosen.sample(list(resealed_fields(path, DOCUMENTS[kind])), 1):
                 change(path, paths)
-                verify(damaged_run)
+                assert verify(damaged_run).run == str(damaged_run.path)
             path.write_bytes(before)
+    assert verify(damaged_run).ok
