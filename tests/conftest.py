@@ -18,6 +18,7 @@ import pytest
 from embedkit.data.reader import MESSAGES
 from embedkit.documents.schema import View
 from embedkit.run import RunFolder
+from tests.support.forked.client import run_module
 from tests.support.slurm.cluster import stop_clusters_of
 
 ROOT = Path(__file__).parent.parent
@@ -145,16 +146,11 @@ def write_small_chats(path: Path) -> None:
     write_chats(path, chats, sources)  # type: ignore[arg-type]
 
 
-def embedkit(*arguments: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    done = subprocess.run(
-        [*EMBEDKIT, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | environment,
-        timeout=280,
-    )
+def embedkit(
+    *arguments: object, check: bool = True, new_interpreter: bool = False, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own: forked from one with its imports, or in a new interpreter."""
+    done = run_module("jobs", arguments, os.environ | environment, 280, new_interpreter)
     if check and done.returncode:
         raise AssertionError(f"embedkit {arguments} exited {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done

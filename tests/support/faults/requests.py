@@ -1,14 +1,13 @@
-"""What the fork server is asked: one command to run."""
+"""What a case asks for: one command to run."""
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Request:
     """A command to run: arguments of embedkit, where its output goes, its control file ("" for none).
 
-    namespace: run it in a PID namespace of its own. environment: added to the server's.
+    namespace: run it in a PID namespace of its own. environment: added to that of all commands.
     """
 
     arguments: list[str]
@@ -16,7 +15,3 @@ class Request:
     control: str = ""
     namespace: bool = False
     environment: dict[str, str] = field(default_factory=dict)
-
-    def line(self) -> bytes:
-        """The request as it is sent."""
-        return json.dumps(asdict(self)).encode() + b"\n"
