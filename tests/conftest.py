@@ -91,15 +91,11 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tokenizer_only(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the hash engine needs of a model: its tokenizer."""
+def tokenizer_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the hash engine needs of a model: its tokenizer, that of tiny_qwen. Made without torch."""
+    from tests.support.models import make_tokenizer
 
-    def copy(folder: Path) -> None:
-        (folder / "tokenizer").mkdir()
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(tiny_qwen / name, folder / "tokenizer")
-
-    return made_once(tmp_path_factory, "models", copy) / "tokenizer"
+    return made_once(tmp_path_factory, "models", lambda folder: make_tokenizer(folder / "tokenizer")) / "tokenizer"
 
 
 def write_chats(path: Path, chats: list[Any], sources: list[str | None] | None = None) -> Path:

@@ -18,20 +18,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 from tests.support.forked.request import reads_at_start
 
 _at_start: dict[str, str] = {}
-_threads_at_start = 0
-"""Threads that are not Python's: those that OpenBLAS starts when it is imported. It allows a fork."""
+"""What this process and those that it forks have read of their environment."""
 
 
 def fork_children() -> None:
     """Fork from now on, in this process and in those that it forks."""
-    global _at_start, _threads_at_start
+    global _at_start
     _at_start = reads_at_start(os.environ)
-    _threads_at_start = _native_threads()
     multiprocessing.util.spawnv_passfds = _spawnv_passfds(multiprocessing.util.spawnv_passfds)
     sys.modules["submitit.local.local"].subprocess = _Subprocess()  # type: ignore[attr-defined]
 
@@ -57,12 +56,20 @@ def exit_code_of(program: Callable[[], object]) -> int:
 
 
 def can_fork() -> bool:
-    """Whether no library has threads yet. They would not exist in the child, which would wait for them for ever."""
-    return _native_threads() <= _threads_at_start and os.environ.get("PYTHONPATH") == _at_start.get("PYTHONPATH")
+    """Whether no library of this forked process has threads yet: they would be missing in the child, which would wait.
+
+    Those of the server do not count, because they are not in the forked processes. jemalloc's allow a fork.
+    """
+    names = [_name_of_thread(task) for task in os.listdir("/proc/self/task")]  # noqa: PTH208
+    native = sum(not name.startswith("jemalloc") for name in names if name) - len(threading.enumerate())
+    return native <= 0 and os.environ.get("PYTHONPATH") == _at_start.get("PYTHONPATH")
 
 
-def _native_threads() -> int:
-    return len(os.listdir("/proc/self/task")) - len(threading.enumerate())  # noqa: PTH208
+def _name_of_thread(task: str) -> str:
+    try:
+        return Path(f"/proc/self/task/{task}/comm").read_text(encoding="utf-8")
+    except OSError:  # it has just ended
+        return ""
 
 
 def _fork(program: Callable[[], object], keep: Sequence[int], before: Callable[[], object] = lambda: None) -> int:
