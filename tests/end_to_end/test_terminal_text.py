@@ -78,7 +78,7 @@ def test_commands_print_visible_escapes(command: str, strange_run: RunFolder) ->
 
 @pytest.mark.slow
 def test_json_keeps_texts_as_they_are(strange_run: RunFolder) -> None:
-    done = embedkit("neighbors", strange_run.path, "--id", 0, "-k", 20, "--json")
+    done = embedkit("neighbors", strange_run.path, "--id", 0, "-k", 20, "--json", new_interpreter=True)
     texts = {row["user_prompt"] for row in json.loads(done.stdout)["neighbors"]}
     assert texts == set(TEXTS[1:])
 

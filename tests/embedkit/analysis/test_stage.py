@@ -58,7 +58,8 @@ def analyzed(hash_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> R
     """A finished run that was analyzed. Read only."""
     run = RunFolder(tmp_path_factory.mktemp("analyzed") / "run")
     shutil.copytree(hash_run.path, run.path)
-    done = embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500, "--umap", 0)
+    options = ["--components", 4, "--extremes", 3, "--points", 500, "--umap", 0]
+    done = embedkit("analyze", run.path, *options, new_interpreter=True)
     assert f"written: {run.analysis / 'index.html'}" in done.stdout
     assert "Length drives" in done.stdout
     assert "analyze moments (combined)" in done.stderr
