@@ -11,6 +11,7 @@ lines answer it: the process id, then the exit code. The server ends, with all i
 
 import gc
 import importlib
+import io
 import json
 import os
 import runpy
@@ -77,9 +78,11 @@ def run_command(request: Request, stdout: int, stderr: int) -> int:
 def _open_streams() -> None:
     """Open Python's streams for what is there now; they remember whether their files can be sought."""
     sys.stdin = open(0, encoding=sys.stdin.encoding, errors=sys.stdin.errors, closefd=False)  # noqa: SIM115
-    for name, fd, buffering in (("stdout", 1, -1), ("stderr", 2, 1)):
+    for name, fd in (("stdout", 1), ("stderr", 2)):
         old = getattr(sys, name)
-        stream = open(fd, "w", buffering, encoding=old.encoding, errors=old.errors, closefd=False)  # noqa: SIM115
+        file = open(fd, "wb", 0 if old.write_through else -1, closefd=False)  # noqa: SIM115
+        kept = {"line_buffering": old.line_buffering, "write_through": old.write_through}
+        stream = io.TextIOWrapper(file, old.encoding, old.errors, **kept)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 
