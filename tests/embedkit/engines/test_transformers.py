@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Dtype, EngineSettings, ShardManifest
@@ -109,22 +108,30 @@ class SmallMemory:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.network, name)
 
-    def __call__(self, input_ids: torch.Tensor, **arguments: Any) -> Any:
+    def __call__(self, input_ids: Any, **arguments: Any) -> Any:
         self.batches.append(tuple(input_ids.shape))
         if input_ids.numel() > self.tokens:
             raise self.error
         return self.network(input_ids=input_ids, **arguments)
 
 
+def out_of_memory(message: str) -> Exception:
+    import torch  # here, because every worker imports all test modules
+
+    return torch.OutOfMemoryError(message)
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("kind", "message"),
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried"),
-        pytest.param(RuntimeError("DefaultCPUAllocator: can't allocate memory"), marks=pytest.mark.slow),
+        (out_of_memory, "CUDA out of memory. Tried"),
+        pytest.param(RuntimeError, "DefaultCPUAllocator: can't allocate memory", marks=pytest.mark.slow),
     ],
 )
-def test_a_stand_in_for_a_full_memory_halves_the_batch_for_good(error: Exception, minilm: Path) -> None:
-    engine = engine_of(minilm)
+def test_a_stand_in_for_a_full_memory_halves_the_batch_for_good(
+    kind: Callable[[str], Exception], message: str, minilm: Path
+) -> None:
+    engine, error = engine_of(minilm), kind(message)
     ids = token_ids(minilm, [f"{text} {i}" for i in range(40) for text in TEXTS])
     whole = engine.embed(ids)
     memory = engine._network = SmallMemory(engine._network, 1000, error)
@@ -138,7 +145,7 @@ def test_a_stand_in_for_a_full_memory_halves_the_batch_for_good(error: Exception
 
 def test_a_row_too_large_for_a_stand_in_memory_is_an_error(minilm: Path) -> None:
     engine = engine_of(minilm)
-    engine._network = SmallMemory(engine._network, 50, torch.OutOfMemoryError("CUDA out of memory"))
+    engine._network = SmallMemory(engine._network, 50, out_of_memory("CUDA out of memory"))
     with pytest.raises(EmbedkitError, match=r"a row of \d+ tokens alone does not fit the memory: CUDA out of memory"):
         engine.embed(token_ids(minilm, TEXTS))
 
