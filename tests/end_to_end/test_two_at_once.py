@@ -13,7 +13,6 @@ from threading import Barrier
 import msgspec
 import pytest
 
-import embedkit.storage.lock
 from embedkit.check.verify import verify
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan, RunConfig
@@ -24,22 +23,14 @@ from embedkit.storage import process_host
 from embedkit.storage.holder import Holder
 from embedkit.storage.lock import require_held, run_lock
 from embedkit.storage.processes import boot_id, process_namespaces
-from tests.conftest import EMBEDKIT, ROOT, hash_request, snapshot
+from tests.conftest import EMBEDKIT, ROOT, embedkit, hash_request, snapshot
 
 
 def both(*arguments: object) -> list[subprocess.CompletedProcess[str]]:
     """Run the same command twice at the same time."""
-    started = [
-        subprocess.Popen(
-            [*EMBEDKIT, *map(str, arguments)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for _ in range(2)
-    ]
-    done = []
-    for process in started:
-        out, err = process.communicate(timeout=120)
-        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, err))
-    return done
+    with ThreadPoolExecutor(2) as commands:
+        started = [commands.submit(embedkit, *arguments, check=False) for _ in range(2)]
+        return [command.result() for command in started]
 
 
 def test_two_merges_give_one_sound_result(damaged_run: RunFolder) -> None:
@@ -93,7 +84,7 @@ def test_a_second_run_is_refused(small_chats: Path, tokenizer_only: Path, tmp_pa
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedkit.storage.lock, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("embedkit.storage.lock.PATIENCE_SECONDS", 0.3)
 
 
 def test_a_lock_is_refused_while_its_holder_lives(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Lock
 from typing import Any
 
 from tests.support.forked.request import Request, current_umask, reads_at_start
@@ -20,9 +21,7 @@ ROOT = Path(__file__).parents[3]
 SUPPORT = ROOT / "tests" / "support"
 POLL_SECONDS = 0.004
 PATCHES = ("crash", "links", "misbehave", "quota")
-SITES = {
-    str(SUPPORT / name): str(SUPPORT / name / "sitecustomize.py") for name in ("crash", "links", "misbehave", "quota")
-}
+SITES = {str(SUPPORT / name): str(SUPPORT / name / "sitecustomize.py") for name in PATCHES}
 """Folders for PYTHONPATH whose sitecustomize.py does the same after the imports of embedkit as before them."""
 ENVIRONMENT = dict(os.environ)
 """As it was when the tests began: that of the shared server."""
@@ -33,8 +32,7 @@ class ForkedProcess:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        with connection.makefile("rb") as lines:
-            self.pid = int(lines.readline())
+        self.pid = int(_line(connection))
         self.returncode: int | None = None
         connection.setblocking(False)
 
@@ -62,6 +60,17 @@ class ForkedProcess:
             os.kill(self.pid, number)
 
 
+def _line(connection: socket.socket) -> bytes:
+    """Read one line and not a byte more: the exit code may have come, too."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = connection.recv(1)
+        if not byte:
+            raise RuntimeError("the fork server died")
+        line += byte
+    return line
+
+
 def run_module(
     module: str,
     arguments: Sequence[object],
@@ -83,9 +92,17 @@ def run_module(
     return shared_server().run(module, arguments, environment, timeout, calls)
 
 
-@cache
+_start = Lock()
+
+
 def shared_server() -> "ForkServer":
     """The server of this process. It ends with it."""
+    with _start:  # tests run commands in threads
+        return _server()
+
+
+@cache
+def _server() -> "ForkServer":
     return ForkServer(ENVIRONMENT)
 
 
@@ -167,30 +184,32 @@ class ForkServer:
         finally:
             for _, write_end in pipes:
                 os.close(write_end)
-        stdout, stderr = _read_to_end([read_end for read_end, _ in pipes], timeout, lambda: _kill_session(process.pid))
-        return subprocess.CompletedProcess(
-            [sys.executable, "-m", module, *map(str, arguments)], process.wait(timeout), _text(stdout), _text(stderr)
-        )
+        try:
+            stdout, stderr = _read_to_end([read_end for read_end, _ in pipes], timeout)
+            code = process.wait(timeout)
+        except BaseException:
+            _kill_session(process.pid)
+            raise
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        return subprocess.CompletedProcess(command, code, _text(stdout), _text(stderr))
 
 
-def _read_to_end(ends: Sequence[int], timeout: float, on_timeout: Callable[[], None]) -> list[bytes]:
-    """Read pipes until no process holds their other ends. Raises subprocess.TimeoutExpired."""
+def _read_to_end(ends: Sequence[int], timeout: float) -> list[bytes]:
+    """Read pipes until no process holds their other ends, and close them. Raises subprocess.TimeoutExpired."""
     read: dict[int, list[bytes]] = {end: [] for end in ends}
     deadline = time.monotonic() + timeout
-    with selectors.DefaultSelector() as selector:
+    with ExitStack() as closing, selectors.DefaultSelector() as selector:
         for end in ends:
+            closing.callback(os.close, end)
             selector.register(end, selectors.EVENT_READ)
         while selector.get_map():
             ready = selector.select(max(deadline - time.monotonic(), 0))
             if not ready:
-                on_timeout()
                 raise subprocess.TimeoutExpired("a forked command", timeout)
             for key, _ in ready:
-                data = os.read(key.fd, 1 << 16)
-                read[key.fd].append(data)
-                if not data:
+                read[key.fd].append(os.read(key.fd, 1 << 16))
+                if not read[key.fd][-1]:
                     selector.unregister(key.fd)
-                    os.close(key.fd)
     return [b"".join(data) for data in read.values()]
 
 
