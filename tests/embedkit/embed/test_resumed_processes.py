@@ -9,6 +9,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -16,24 +18,31 @@ import pytest
 
 from embedkit.check.verify import verify
 from embedkit.run import RunFolder
-from tests.conftest import EMBEDKIT, ROOT, embedkit, hash_request, snapshot
+from tests.conftest import embedkit, hash_request, snapshot
 from tests.end_to_end.test_kill import CRASH
+from tests.support.forked.client import ForkedProcess, start_module
 
 pytestmark = pytest.mark.slow  # whole runs, again and again
 
-Started = "subprocess.Popen[str]"
+
+@dataclass
+class Started:
+    """A command and the file to which its output goes."""
+
+    process: ForkedProcess | subprocess.Popen[bytes]
+    output: Path
 
 
-def start(*arguments: object, stop_at: int) -> Started:
-    """Start a command whose processes stop at that step."""
-    return subprocess.Popen(
-        [*EMBEDKIT, *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": CRASH, "EMBEDKIT_TEST_STOP_AT": str(stop_at)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., Started]:
+    """Starts a command whose processes stop at a step; `stop_at` 0: at none."""
+
+    def started(*arguments: object, stop_at: int) -> Started:
+        crash = {"PYTHONPATH": CRASH, "EMBEDKIT_TEST_STOP_AT": str(stop_at)} if stop_at else {}
+        output = tmp_path / f"started-{stop_at}.txt"
+        return Started(start_module("jobs", arguments, os.environ | crash, output), output)
+
+    return started
 
 
 def stopped(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -49,30 +58,30 @@ def stopped(processes: list[psutil.Process]) -> list[psutil.Process]:
 
 
 def tree(started: Started) -> list[psutil.Process]:
-    process = psutil.Process(started.pid)
+    process = psutil.Process(started.process.pid)
     return [process, *process.children(recursive=True)]
 
 
 def wait_until_one_stops(started: Started) -> list[psutil.Process]:
     """The process and its descendants, once one of them is stopped."""
     deadline = time.monotonic() + 120
-    while started.poll() is None and time.monotonic() < deadline:
+    while started.process.poll() is None and time.monotonic() < deadline:
         processes = tree(started)
         if stopped(processes):
             return processes
         time.sleep(0.05)
-    raise AssertionError(f"nothing stopped: {started.poll()}")
+    raise AssertionError(f"nothing stopped: {started.process.poll()}")
 
 
 def resume(started: Started) -> tuple[int, str]:
     """Continue its processes, as often as one stops, until all have ended."""
     deadline = time.monotonic() + 120
-    while started.poll() is None:
+    while (code := started.process.poll()) is None:
         assert time.monotonic() < deadline
         for process in stopped(tree(started)):
             process.send_signal(signal.SIGCONT)
         time.sleep(0.05)
-    return started.returncode, started.communicate()[1]
+    return code, started.output.read_text()
 
 
 def is_clean(run: RunFolder) -> bool:
@@ -94,7 +103,9 @@ def prepared(hash_run: RunFolder, tmp_path: Path) -> RunFolder:
 
 
 @pytest.mark.parametrize("step", [1, 12, 29, 31, 32])
-def test_an_embed_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
+def test_an_embed_that_seemed_dead(
+    step: int, start: Callable[..., Started], prepared: RunFolder, hash_run: RunFolder
+) -> None:
     """A second attempt finishes the shard, and the run is merged, before the first continues."""
     first = start("embed", prepared.path, "--shard", 1, stop_at=step)
     wait_until_one_stops(first)
@@ -112,7 +123,12 @@ def test_an_embed_that_seemed_dead(step: int, prepared: RunFolder, hash_run: Run
 
 @pytest.mark.parametrize("step", [2, 5, 8])
 def test_a_prepare_that_seemed_dead(
-    step: int, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
+    step: int,
+    start: Callable[..., Started],
+    small_chats: Path,
+    tokenizer_only: Path,
+    hash_run: RunFolder,
+    tmp_path: Path,
 ) -> None:
     """Two processes make the same part: the lock of the first was removed by hand."""
     request = hash_request(small_chats, tokenizer_only, tmp_path)
@@ -133,7 +149,9 @@ def test_a_prepare_that_seemed_dead(
 
 
 @pytest.mark.parametrize("step", [1, 2, 9, 20])
-def test_a_merge_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunFolder) -> None:
+def test_a_merge_that_seemed_dead(
+    step: int, start: Callable[..., Started], prepared: RunFolder, hash_run: RunFolder
+) -> None:
     embedkit("embed", prepared.path)
     first = start("merge", prepared.path, stop_at=step)
     wait_until_one_stops(first)
@@ -151,16 +169,18 @@ def test_a_merge_that_seemed_dead(step: int, prepared: RunFolder, hash_run: RunF
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_an_orphan_of_a_killed_run(at_once: bool, prepared: RunFolder, hash_run: RunFolder) -> None:
+def test_an_orphan_of_a_killed_run(
+    at_once: bool, start: Callable[..., Started], prepared: RunFolder, hash_run: RunFolder
+) -> None:
     """The queue is killed during embed and a new one starts. The orphan continues at once, or when all is done."""
     resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared.path.parent]
     killed = start(*resume, stop_at=12)
     processes = wait_until_one_stops(killed)
     orphans = stopped(processes)
     assert any("embed" in path.name for path in prepared.logs.iterdir())
-    killed.kill()
-    killed.wait()
-    again = subprocess.Popen([*EMBEDKIT, *map(str, resume)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    killed.process.send_signal(signal.SIGKILL)
+    assert killed.process.wait(120) == -signal.SIGKILL
+    again = start(*resume, stop_at=0).process
     if not at_once:
         assert again.wait(120) == 0
     for orphan in orphans:

@@ -83,13 +83,32 @@ def run_module(
     It is forked from the server that all tests of this process share; with `new_interpreter`, and if a new interpreter
     would read something else at its start, it is not.
     """
-    site = _site(environment)
-    plain = {name: value for name, value in environment.items() if name != "PYTHONPATH" or site is None}
-    if new_interpreter or not shared_server().starts_alike(plain):
+    calls = _calls(environment)
+    if new_interpreter or calls is None:
         command = [sys.executable, "-m", module, *map(str, arguments)]
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=timeout)
-    calls = [] if site is None else [["runpy:run_path", site]]
     return shared_server().run(module, arguments, environment, timeout, calls)
+
+
+def start_module(
+    module: str, arguments: Sequence[object], environment: Mapping[str, str], output: Path
+) -> "ForkedProcess | subprocess.Popen[bytes]":
+    """Start `python -m module arguments` in the checkout, as `run_module` runs it. Its output is added to a file."""
+    calls = _calls(environment)
+    with output.open("ab") as file:
+        if calls is not None:
+            return shared_server().start(module, arguments, environment, file.fileno(), file.fileno(), calls)
+        command = [sys.executable, "-m", module, *map(str, arguments)]
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
+
+
+def _calls(environment: Mapping[str, str]) -> list[list[str]] | None:
+    """What a forked process with this environment calls first; None if it needs a new interpreter."""
+    site = _site(environment)
+    plain = {name: value for name, value in environment.items() if name != "PYTHONPATH" or site is None}
+    if not shared_server().starts_alike(plain):
+        return None
+    return [] if site is None else [["runpy:run_path", site]]
 
 
 _start = Lock()
