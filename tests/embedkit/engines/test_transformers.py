@@ -132,7 +132,7 @@ def test_a_stand_in_for_a_full_memory_halves_the_batch_for_good(
     kind: Callable[[str], Exception], message: str, minilm: Path
 ) -> None:
     engine, error = engine_of(minilm), kind(message)
-    ids = token_ids(minilm, [f"{text} {i}" for i in range(40) for text in TEXTS])
+    ids = token_ids(minilm, [f"{text} {i}" for i in range(24) for text in TEXTS])
     whole = engine.embed(ids)
     memory = engine._network = SmallMemory(engine._network, 1000, error)
     assert np.abs(engine.embed(ids) - whole).max() <= 1e-6
