@@ -19,6 +19,7 @@ from embedkit.data.reader import MESSAGES
 from embedkit.documents.schema import View
 from embedkit.run import RunFolder
 from tests.support.checkout import ROOT, imported_elsewhere, python_path
+from tests.support.forked.client import run_module
 from tests.support.slurm.cluster import stop_clusters_of
 
 DEMO = ROOT / ".venv" / "demo"
@@ -93,15 +94,11 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tokenizer_only(tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the hash engine needs of a model: its tokenizer."""
+def tokenizer_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the hash engine needs of a model: its tokenizer, that of tiny_qwen. Made without torch."""
+    from tests.support.models import make_tokenizer
 
-    def copy(folder: Path) -> None:
-        (folder / "tokenizer").mkdir()
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            shutil.copy(tiny_qwen / name, folder / "tokenizer")
-
-    return made_once(tmp_path_factory, "models", copy) / "tokenizer"
+    return made_once(tmp_path_factory, "models", lambda folder: make_tokenizer(folder / "tokenizer")) / "tokenizer"
 
 
 def write_chats(path: Path, chats: list[Any], sources: list[str | None] | None = None) -> Path:
@@ -149,17 +146,13 @@ def write_small_chats(path: Path) -> None:
 
 
 def embedkit(
-    *arguments: object, check: bool = True, code: int = 0, **environment: str
+    *arguments: object, check: bool = True, code: int = 0, new_interpreter: bool = False, **environment: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own. It must end with this exit code, unless `check` is False."""
-    done = subprocess.run(
-        [*EMBEDKIT, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | environment,
-        timeout=280,
-    )
+    """Run the command line in a process of its own: forked from one with its imports, or in a new interpreter.
+
+    It must end with this exit code, unless `check` is False.
+    """
+    done = run_module("jobs", arguments, os.environ | environment, 280, new_interpreter)
     if check and done.returncode != code:
         raise AssertionError(f"embedkit {arguments} exited {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done

@@ -136,7 +136,7 @@ def test_verify_finds_and_names_it(name: str, damaged_run: RunFolder) -> None:
 
 
 def test_a_sound_run_verifies(hash_run: RunFolder) -> None:
-    done = embedkit("verify", hash_run.path, "--json", "--reembed", 10)
+    done = embedkit("verify", hash_run.path, "--json", "--reembed", 10, new_interpreter=True)
     report = json.loads(done.stdout)
     assert report["problems"] == []
     assert report["stage"] == "done"

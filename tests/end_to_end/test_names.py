@@ -115,7 +115,7 @@ ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 def test_an_ascii_locale_ends_no_command_in_a_traceback(tokenizer_only: Path, tmp_path: Path) -> None:
     """Sources, run and rows in UTF-8: the files have UTF-8 names, and no command that did its work fails."""
     data = write_chats(tmp_path / "é.parquet", [chat(f"ü {i}", f"漢 {i}") for i in range(20)], ["漢", "zzz é"] * 10)
-    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "rün"), **ASCII_LOCALE)
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "rün"), "--shards", 1, **ASCII_LOCALE)
     run = RunFolder(tmp_path / "rün")
     assert sorted(path.name for path in run.by_source.iterdir()) == ["zzz_é", "漢"]
     run.success.unlink()

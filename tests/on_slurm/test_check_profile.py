@@ -70,7 +70,7 @@ def test_a_profile_that_fits_is_ok_in_every_stage_and_submits_nothing(cluster: C
         assert one["level"] == "ok"
         assert "to start at 20" in one["actual"]
     assert tasks_of(cluster, "check") == before
-    said = embedkit("profile", "check", "test", **cluster.environment).stdout
+    said = embedkit("profile", "check", "test", new_interpreter=True, **cluster.environment).stdout
     assert "nothing is refused" in said
     assert len(said.splitlines()) == len(found) + 1
 
@@ -224,7 +224,7 @@ def test_fetch_then_submit_decides_on_the_cluster(
     cluster_options = ["--resume", "--profile", "test", "--num-gpus", 2]
     embedkit("submit", *request, *cluster_options, "--dry-run", **cluster.environment)
     assert read(config, RunConfig).undecided == ("num_gpus", "shards")
-    embedkit("submit", *request, *cluster_options, **cluster.environment)
+    embedkit("submit", *request, *cluster_options, new_interpreter=True, **cluster.environment)
     decided = read(config, RunConfig)
     assert (decided.undecided, decided.num_gpus) == ((), 2)
     assert decided.request.shards is not None

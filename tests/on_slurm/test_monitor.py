@@ -111,11 +111,12 @@ def test_failures_are_shown_with_cause_node_and_log(
     assert "==> " in failed
     assert "CUDA error" in failed
     assert "embed-00002.log" not in failed
-    one = embedkit("logs", run.path, "--shard", 2, "--lines", 100, **cluster.environment).stdout
+    shard = ["--shard", 2, "--lines", 100]
+    one = embedkit("logs", run.path, *shard, new_interpreter=True, **cluster.environment).stdout
     assert "shard 2:" in one
     assert "embed-00001.log" not in one
 
-    said = embedkit("cancel", run.path, **cluster.environment).stdout
+    said = embedkit("cancel", run.path, new_interpreter=True, **cluster.environment).stdout
     assert "cancelled: 1 embed running" in said
     assert "cancelled: 1 merge pending" in said
     wait_ended(cluster, run)

@@ -188,7 +188,7 @@ def test_a_squeue_that_hides_running_shards_misleads_no_command(
     banner = cluster.environment | w.wrappers(tmp_path / "banner", squeue=w.SQUEUE_WITH_A_BANNER)
     assert there in embedkit("rerun", run.path, **banner).stdout
     stale = cluster.environment | w.wrappers(tmp_path / "stale", squeue=w.squeue_from_a_cache(cached))
-    again = embedkit("rerun", run.path, **stale)
+    again = embedkit("rerun", run.path, new_interpreter=True, **stale)
     assert there in again.stdout
     assert "nothing to submit" in again.stdout
     status = embedkit("status", run.path, code=1, **stale).stdout

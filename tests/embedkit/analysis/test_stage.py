@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from sklearn.decomposition import PCA as SklearnPCA
 
 from embedkit.analysis.stage import Options, analyze
 from embedkit.check.verify import verify
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
 from tests.support.checkout import python_path
+from tests.support.sklearn_pca import sklearn_pca
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
 
@@ -59,7 +59,8 @@ def analyzed(hash_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> R
     """A finished run that was analyzed. Read only."""
     run = RunFolder(tmp_path_factory.mktemp("analyzed") / "run")
     shutil.copytree(hash_run.path, run.path)
-    done = embedkit("analyze", run.path, "--components", 4, "--extremes", 3, "--points", 500, "--umap", 0)
+    options = ["--components", 4, "--extremes", 3, "--points", 500, "--umap", 0]
+    done = embedkit("analyze", run.path, *options, new_interpreter=True)
     assert f"written: {run.analysis / 'index.html'}" in done.stdout
     assert "Length drives" in done.stdout
     assert "analyze moments (combined)" in done.stderr
@@ -74,7 +75,7 @@ def test_the_files_hold_what_scikit_learn_finds_in_the_run(analyzed: RunFolder) 
     from safetensors.numpy import load_file
 
     vectors = load_file(analyzed.view_matrix("combined"))["embeddings"].astype(np.float64)
-    theirs = SklearnPCA(4, svd_solver="full").fit(vectors)
+    theirs = sklearn_pca(vectors, 4)
     ours = np.load(analyzed.analysis / "pca.npz")
     assert np.allclose(ours["explained_variance"], theirs.explained_variance_, rtol=1e-6)
     assert np.abs(ours["components"] - theirs.components_).max() < 1e-6
@@ -165,9 +166,7 @@ def test_think_and_response_share_a_basis(small_chats: Path, tokenizer_only: Pat
     think, response = (load_file(run.view_matrix(view))["embeddings"] for view in ("think", "response"))
     cosine = (think * response).sum(axis=1)[both["id"].to_numpy()]
     assert np.allclose(rows["cosine"], cosine, atol=1e-5)
-    basis = SklearnPCA(2, svd_solver="full").fit(
-        np.concatenate([v[both["id"]] for v in (think, response)]).astype(float)
-    )
+    basis = sklearn_pca(np.concatenate([v[both["id"]] for v in (think, response)]), 2)
     assert np.allclose(rows.select("think_pc1", "think_pc2"), basis.transform(think[both["id"]]), atol=1e-5)
     assert np.allclose(rows.select("response_pc1", "response_pc2"), basis.transform(response[both["id"]]), atol=1e-5)
     means = pl.read_parquet(run.analysis / "views_by_source.parquet")

@@ -18,6 +18,7 @@ from embedkit.run import RunFolder
 from embedkit.versions import environment
 from tests.conftest import ROOT, embedkit
 from tests.support.checkout import SUPPORT, python_path
+from tests.support.forked.client import run_module
 from tests.support.stub_engines import stub_engines
 
 GIB = 1 << 30
@@ -26,14 +27,8 @@ H100 = ("NVIDIA H100 80GB HBM3", 78 * GIB, 80 * GIB)
 
 def preflight(run: RunFolder, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the job's command in a separate process."""
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.node.job", "preflight", str(run.path)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"SLURMD_NODENAME": "n7"} | environment,
-        timeout=200,
-    )
+    known = os.environ | {"SLURMD_NODENAME": "n7"} | environment
+    return run_module("jobs.node.job", ["preflight", run.path], known, timeout=200)
 
 
 def failed(run: RunFolder, **environment: str) -> str:

@@ -19,9 +19,10 @@ from embedkit.errors import EngineDiffers, GpuDiffers
 from embedkit.run import RunFolder
 from embedkit.versions import importable_version, versions
 from jobs.records.attempts import Attempts
-from tests.conftest import ROOT, embedkit
+from tests.conftest import embedkit
 from tests.support.checkout import python_path
 from tests.support.driver import stand_in_driver
+from tests.support.forked.client import run_module
 
 H100, A100 = "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"
 
@@ -55,14 +56,8 @@ def change_engine(run: RunFolder, shard: int, **changes: object) -> None:
 def job(run: RunFolder, stage: str, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a job's command as Slurm would on node n7; for embed the task of shard 1."""
     array = {"SLURM_ARRAY_JOB_ID": "9", "SLURM_ARRAY_TASK_ID": "1"} if stage == "embed" else {}
-    return subprocess.run(
-        [sys.executable, "-m", "jobs.node.job", stage, str(run.path), *options],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env=os.environ | {"SLURM_JOB_ID": "11", "SLURMD_NODENAME": "n7"} | array | environment,
-        timeout=200,
-    )
+    known = os.environ | {"SLURM_JOB_ID": "11", "SLURMD_NODENAME": "n7"} | array | environment
+    return run_module("jobs.node.job", [stage, run.path, *options], known, timeout=200)
 
 
 def without_torch(folder: Path) -> dict[str, str]:

@@ -181,7 +181,7 @@ def test_fetch_leaves_open_what_a_plan_or_a_run_decides(small_chats: Path, tiny_
 
 
 def test_what_was_typed_at_fetch_stays(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
-    embedkit("fetch", *hash_request(small_chats, tokenizer_only, tmp_path), "--num-gpus", 2)
+    embedkit("fetch", *hash_request(small_chats, tokenizer_only, tmp_path), "--num-gpus", 2, new_interpreter=True)
     config = read(tmp_path / "run" / "run_config.json", RunConfig)
     assert (config.undecided, config.request.shards, config.num_gpus) == ((), 3, 2)
     refused = embedkit("run", "--resume", "--run-name", "run", "--output-dir", tmp_path, "--shards", 4, code=2)

@@ -1,5 +1,6 @@
 """The help of the command line: its headings, what it imports, how fast it is, and unknown commands."""
 
+import ast
 import resource
 import subprocess
 import sys
@@ -71,10 +72,20 @@ def test_a_command_imports_no_module_of_another() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_every_command_is_also_run_in_an_interpreter_of_its_own() -> None:
+    """Most tests fork commands from a process with all imports, which hides an import that is missing or circular."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    trees = [ast.parse(text) for text in texts if "new_interpreter=True" in text]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    new = [call for call in calls if any(keyword.arg == "new_interpreter" for keyword in call.keywords)]
+    names = {call.args[0].value for call in new if isinstance(call.args[0], ast.Constant)}
+    assert {command.name for command in COMMANDS} <= names
+
+
 def test_help_takes_less_than_half_a_second() -> None:
     """Of CPU time, which other work on the machine does not change."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    embedkit("--help")
+    embedkit("--help", new_interpreter=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.5
 

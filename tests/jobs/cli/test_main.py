@@ -27,7 +27,7 @@ def test_importing_embedkit_loads_no_torch() -> None:
 
 
 def test_the_summary_has_counts_and_files(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
-    done = embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path))
+    done = embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), new_interpreter=True)
     for text in ("9,000", "no_assistant", "empty", "too_long", "tokens/s", "all.safetensors"):
         assert text in done.stdout
 
@@ -194,7 +194,7 @@ def test_usage_errors_exit_2(
 
 
 def test_status_counts_from_files(hash_run: RunFolder, damaged_run: RunFolder) -> None:
-    assert embedkit("status", "run", "--output-dir", hash_run.path.parent).returncode == 0
+    embedkit("status", "run", "--output-dir", hash_run.path.parent, new_interpreter=True)
     damaged_run.success.unlink()
     shutil.rmtree(damaged_run.shard(2))
     done = embedkit("status", damaged_run.path, "--json", check=False)

@@ -81,7 +81,7 @@ def test_a_copy_with_other_times_of_files_has_the_same_report(hash_run: RunFolde
 
 def test_the_text_says_what_json_says(hash_run: RunFolder) -> None:
     report = report_of(hash_run)
-    printed = embedkit("report", hash_run.path).stdout
+    printed = embedkit("report", hash_run.path, new_interpreter=True).stdout
     rows = table(printed, "shard")
     assert len(rows) == 3
     for row, shard in zip(rows, report.shards, strict=True):

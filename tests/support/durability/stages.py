@@ -90,7 +90,7 @@ def record_everything(world: World, target: Path) -> None:
     stages.record_all()
     (target / "stages.json").write_bytes(msgspec.json.encode(stages.recorded))
     small, output = world.folder / "small.json", world.folder / "small.txt"
-    request = Request([str(small)], str(output), program="tests.support.durability.record:record_small_writes")
+    request = Request([str(small)], str(output), module="tests.support.durability.record")
     ended = world.commands.start(request, None).wait()
     if ended.code != 0:
         raise RuntimeError(f"the small programs ended with {ended.code}: {ended.text}")

@@ -2,9 +2,7 @@
 
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +14,7 @@ from tests.conftest import EMBEDKIT, ROOT
 from tests.support.checkout import python_path
 from tests.support.faults.requests import Request
 from tests.support.faults.shim import VARIABLE, Control, build
+from tests.support.forked.client import ForkedProcess, ForkServer
 
 FORKED_SECONDS = 120.0
 REAL_SECONDS = 600.0
@@ -30,6 +29,11 @@ ENVIRONMENT = {
     "EMBEDKIT_TOKENIZER": "hf",
 }
 """Many processes of small work share few CPUs, and fastokens takes a tenth of a second to start."""
+FAULTHANDLER = ["faulthandler:enable", 2]
+SMALL_PARTS = ["tests.support.faults.small_parts:use_small_parts"]
+NAMESPACE = ["tests.support.faults.namespaces:in_new_pid_namespace"]
+ATTACH = "tests.support.faults.shim:attach"
+"""What a forked command does first. PID namespaces come before the shim, which writes down process ids."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Command:
         while (code := self.poll()) is None and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         if code is None:
-            self.signal(signal.SIGABRT)  # the fork server has switched faulthandler on
+            self.signal(signal.SIGABRT)  # FAULTHANDLER prints the stacks
             self._settle()
             self.signal(signal.SIGKILL)
             self._settle()
@@ -101,21 +105,13 @@ class Command:
 class ForkedCommand(Command):
     """A command that the fork server started."""
 
-    def __init__(self, connection: socket.socket, output: Path, control: Control | None) -> None:
-        self._lines = connection.makefile("rb")
-        super().__init__(int(self._lines.readline()), output, control)
-        self._connection = connection
-        self._code: int | None = None
-        connection.setblocking(False)
+    def __init__(self, process: ForkedProcess, output: Path, control: Control | None) -> None:
+        super().__init__(process.pid, output, control)
+        self._process = process
 
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
-        if self._code is None:
-            with suppress(BlockingIOError):
-                line = self._connection.recv(64)
-                self._code = int(line) if line else -signal.SIGKILL
-                self._connection.close()
-        return self._code
+        return self._process.poll()
 
 
 class RealCommand(Command):
@@ -136,42 +132,29 @@ class Commands:
     """Starts commands. Holds the fork server, whose processes end with it."""
 
     def __init__(self, folder: Path) -> None:
-        self._library = build(folder)
-        self._socket = folder / "server"
-        self._environment = os.environ | ENVIRONMENT | {"LD_PRELOAD": str(self._library)}
-        self._log = (folder / "server.log").open("wb")
-        self._server = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.faults.fork_server", str(self._socket)],
-            cwd=ROOT,
-            env=self._environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-        )
-        assert self._server.stdout is not None
-        if self._server.stdout.readline() != b"ready\n":
-            raise RuntimeError(f"the fork server did not start: {(folder / 'server.log').read_text()}")
+        self._environment = os.environ | ENVIRONMENT | {"LD_PRELOAD": str(build(folder))}
+        self._server = ForkServer(self._environment)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.wait(30)
-        self._server.stdout.close()
-        self._log.close()
+        self._server.close()
 
     def start(self, request: Request, control: Control | None, is_real: bool = False) -> Command:
         """Start a command: forked, or, if `is_real`, as a new process that imports everything itself."""
         output = Path(request.output)
         if is_real:
             return RealCommand(self._start_process(request), output, control)
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(str(self._socket))
-        connection.sendall(request.line())
-        return ForkedCommand(connection, output, control)
+        calls = [FAULTHANDLER, SMALL_PARTS, *([NAMESPACE] if request.namespace else [])]
+        if request.control:
+            calls.append([ATTACH, request.control])
+        with output.open("ab") as file:
+            environment = self._environment | request.environment
+            process = self._server.start(
+                request.module, request.arguments, environment, file.fileno(), file.fileno(), calls
+            )
+        return ForkedCommand(process, output, control)
 
     def _start_process(self, request: Request) -> "subprocess.Popen[bytes]":
         environment = python_path(Path(__file__).parent / "small") | {VARIABLE: request.control}

@@ -3,7 +3,6 @@
 import numpy as np
 import polars as pl
 import pytest
-from scipy import stats
 
 from embedkit.analysis.components.extremes import as_text, cut, extremes
 from embedkit.analysis.components.health import HealthCheck, correlate, deciles_of, describe_correlations, mean_cosine
@@ -38,6 +37,8 @@ def test_a_direction_that_follows_length_is_named_and_noise_is_not(damaged_run: 
 
 
 def test_correlations_agree_with_scipy() -> None:
+    from scipy import stats
+
     rng = np.random.default_rng(0)
     scores = rng.standard_normal((500, 2)).astype(np.float32)
     tokens = (np.exp(scores[:, 0]) * 50).astype(np.int64)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.decomposition import PCA as SklearnPCA
 
 from embedkit.analysis.components.by_source import BySource, direction_similarity, pca_by_source
 from embedkit.analysis.components.pca import PCA, Moments, moments, pca, pca_from_moments, project
 from embedkit.analysis.merged import open_merged
 from embedkit.run import RunFolder
 from tests.support.planted import plant, unit
+from tests.support.sklearn_pca import sklearn_pca
 
 
 def skewed(rows: int, dim: int, seed: int = 0, far: float = 0.0) -> np.ndarray:
@@ -29,7 +29,7 @@ def blocks_of(vectors: np.ndarray, size: int) -> list[np.ndarray]:
 def test_everything_agrees_with_scikit_learn(rows: int, dim: int, far: float) -> None:
     vectors = skewed(rows, dim, far=far)
     few = 6
-    theirs = SklearnPCA(few, svd_solver="full").fit(vectors.astype(np.float64))
+    theirs = sklearn_pca(vectors, few)
     ours = pca_from_moments(moments(blocks_of(vectors, 777), dim), few)
     assert np.abs(ours.components - theirs.components_).max() < 1e-6  # signs included
     assert np.allclose(ours.mean, theirs.mean_, rtol=0, atol=1e-6)
@@ -110,14 +110,14 @@ def test_run_and_each_source_agree_with_scikit_learn(damaged_run: RunFolder) -> 
     vectors = skewed(len(sources), merged.dim, 1) + np.linalg.qr(rng.standard_normal((64, 64)))[0][sources] * 3
     plant(damaged_run, unit(vectors))
     whole, by_source = pca_by_source(merged, 4)
-    theirs = SklearnPCA(4, svd_solver="full").fit(np.asarray(merged.matrix, np.float64))
+    theirs = sklearn_pca(merged.matrix, 4)
     assert np.abs(whole.components - theirs.components_).max() < 1e-6
     assert np.allclose(pca(merged, 4).components, whole.components, atol=1e-9)
     assert np.allclose(project(merged, whole), theirs.transform(np.asarray(merged.matrix, np.float64)), atol=1e-6)
     assert by_source.sources == merged.sources
     assert len(by_source.pcas) == 7
     for code, found in enumerate(by_source.pcas):
-        theirs = SklearnPCA(4, svd_solver="full").fit(np.asarray(merged.matrix[sources == code], np.float64))
+        theirs = sklearn_pca(merged.matrix[sources == code], 4)
         assert np.abs(found.components - theirs.components_).max() < 1e-6
         assert by_source.table["pc1_share"][code] == pytest.approx(theirs.explained_variance_ratio_[0], rel=1e-6)
 
@@ -132,7 +132,7 @@ def test_only_chosen_sources_and_rows_with_a_text_count(damaged_run: RunFolder) 
     kept = np.asarray(merged.matrix[merged.ids[has_text]], np.float64)
     assert whole.count == has_text.sum() == sum(found.count for found in by_source.pcas)
     assert np.allclose(whole.mean, kept.mean(axis=0), atol=1e-9)
-    assert np.allclose(whole.explained_variance, SklearnPCA(3).fit(kept).explained_variance_, rtol=1e-5)
+    assert np.allclose(whole.explained_variance, sklearn_pca(kept, 3).explained_variance_, rtol=1e-5)
     scores = project(merged, whole)
     assert np.isnan(scores[~has_text]).all()
     assert not np.isnan(scores[has_text]).any()

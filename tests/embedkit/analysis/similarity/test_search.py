@@ -67,7 +67,8 @@ def test_a_query_is_embedded_with_prefix_and_inner_spaces(real_run: RunFolder) -
     )
     assert said["query"]["text"] == "Instruct: find\nQuery:   a texas holdem hand of playing cards"
     assert said["neighbors"][0]["dataset_source"] == "poker_hand_ranks"
-    plain = embedkit("search", real_run.path, "a texas holdem hand of playing cards", "-k", 1).stdout
+    query = "a texas holdem hand of playing cards"
+    plain = embedkit("search", real_run.path, query, "-k", 1, new_interpreter=True).stdout
     assert "poker_hand_ranks" in plain.splitlines()[0]
     assert "note:" not in plain
 

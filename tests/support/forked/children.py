@@ -1,8 +1,8 @@
 """Lets a forked command fork what it would start: prepare's workers (multiprocessing) and submitit's jobs.
 
 Such a start is `python -c` or `python -m` with a module that this process has imported already. The fork closes what
-exec would close, and goes on with the same code. A process in which polars has started its threads cannot be forked
-safely; it starts a new Python as usual.
+exec would close, and goes on with the same code. A process in which a library has started its threads cannot be forked
+safely; it starts a new Python as usual. So does one whose child would read something else at its start.
 """
 
 import atexit
@@ -15,16 +15,22 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+from tests.support.forked.request import reads_at_start
+
+_at_start: dict[str, str] = {}
+"""What this process and those that it forks have read of their environment."""
+
 
 def fork_children() -> None:
     """Fork from now on, in this process and in those that it forks."""
+    global _at_start
+    _at_start = reads_at_start(os.environ)
     multiprocessing.util.spawnv_passfds = _spawnv_passfds(multiprocessing.util.spawnv_passfds)
     sys.modules["submitit.local.local"].subprocess = _Subprocess()  # type: ignore[attr-defined]
 
@@ -39,7 +45,7 @@ def exit_code_of(program: Callable[[], object]) -> int:
             print(end.code, file=sys.stderr)
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         code = 1
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -50,17 +56,20 @@ def exit_code_of(program: Callable[[], object]) -> int:
 
 
 def can_fork() -> bool:
-    """Whether polars has no threads yet. They would not exist in the child, which would wait for them for ever."""
-    names = (Path(f"/proc/self/task/{task}/comm") for task in os.listdir("/proc/self/task"))  # noqa: PTH208
-    return not any(_is_of_the_pool(name) for name in names)
+    """Whether no library of this forked process has threads yet: they would be missing in the child, which would wait.
+
+    Those of the server do not count, because they are not in the forked processes. jemalloc's allow a fork.
+    """
+    names = [_name_of_thread(task) for task in os.listdir("/proc/self/task")]  # noqa: PTH208
+    native = sum(not name.startswith("jemalloc") for name in names if name) - len(threading.enumerate())
+    return native <= 0 and os.environ.get("PYTHONPATH") == _at_start.get("PYTHONPATH")
 
 
-def _is_of_the_pool(path: Path) -> bool:
+def _name_of_thread(task: str) -> str:
     try:
-        name = path.read_text(encoding="utf-8").strip()
-    except OSError:  # the thread has just ended
-        return False
-    return name.startswith("polars-") and name[len("polars-") :].isdigit()
+        return Path(f"/proc/self/task/{task}/comm").read_text(encoding="utf-8")
+    except OSError:  # it has just ended
+        return ""
 
 
 def _fork(program: Callable[[], object], keep: Sequence[int], before: Callable[[], object] = lambda: None) -> int:
@@ -124,11 +133,12 @@ class ForkedPopen(subprocess.Popen):  # type: ignore[type-arg]
 
     def _execute_child(self, args: Any, *rest: Any) -> None:
         module = args[args.index("-m") + 1] if isinstance(args, list) and "-m" in args else ""
-        if not module.startswith("submitit.") or not can_fork():
-            super()._execute_child(args, *rest)  # type: ignore[misc]
-            return
         # Python 3.11: executable, preexec_fn, close_fds, pass_fds, cwd, env, startupinfo, creationflags, shell, pipes
         environment: Mapping[str, str] | None = rest[5]
+        alike = reads_at_start(os.environ if environment is None else environment) == _at_start
+        if not module.startswith("submitit.") or not alike or not can_fork():
+            super()._execute_child(args, *rest)  # type: ignore[misc]
+            return
         output, errors = rest[12], rest[14]
 
         def set_up() -> None:
