@@ -38,7 +38,7 @@ from embedkit.storage.processes import (
     process_namespaces,
     process_start,
 )
-from embedkit.storage.visibility import is_local, wait_for_files
+from embedkit.storage.visibility import is_local, visibility_delay, wait_for_files
 
 __all__ = [
     "BLOCK_BYTES",
@@ -76,6 +76,7 @@ __all__ = [
     "sha256_file",
     "single_threads",
     "try_storage",
+    "visibility_delay",
     "wait_for_files",
     "write_once",
 ]
