@@ -22,6 +22,7 @@ its files are gone. Every later reader of the manifest finds that, and the shard
 import contextlib
 import logging
 import secrets
+import time
 from pathlib import Path
 
 from embedkit.documents import Plan, ShardManifest, encode, read, size_problem
@@ -29,7 +30,7 @@ from embedkit.embed.journal import JOURNAL
 from embedkit.embed.shard_state import NOT_FINISHED, shard_state
 from embedkit.errors import AttemptReplaced, EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.storage import wait_for_files, write_once
+from embedkit.storage import visibility_delay, wait_for_files, write_once
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ MANIFEST = "manifest.json"
 REFUSED = "refused.json"
 """A manifest that did not count and was put aside. Further ones are `refused-<random>.json`."""
 REMOVING = "removing-"
+STILL_OPEN = (".nfs", ".fuse_hidden")
+"""How NFS and FUSE name a removed file until the last process closes it."""
+HIDDEN_PAUSE_SECONDS = 1.0
+"""Between two attempts to remove files that a network file system hides from this host."""
 
 
 def finished_manifest(run: RunFolder, plan: Plan, shard: int) -> ShardManifest | None:
@@ -85,14 +90,26 @@ def publish_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest) -> Non
 
 
 def remove_unnamed(folder: Path, manifest: ShardManifest) -> None:
-    """Remove what other attempts left in a finished shard's folder, if this manifest is still the shard's."""
-    if _current(folder) != manifest:
-        return
+    """Remove what other attempts left in a finished shard's folder, if this manifest is still the shard's.
+
+    After a rename whose answer was lost, a network file system may hide from this host, for seconds, a name that a
+    listing shows. Then it is tried again.
+    """
+    until = time.monotonic() + visibility_delay(folder)
+    while _current(folder) == manifest:
+        _rename_and_remove(folder, manifest)
+        left = _unnamed(folder, manifest)
+        if not left or time.monotonic() >= until:
+            return
+        log.info("%s: this host does not see %s yet, to remove it", folder, left[0].name)
+        time.sleep(HIDDEN_PAUSE_SECONDS)
+
+
+def _rename_and_remove(folder: Path, manifest: ShardManifest) -> None:
+    """Rename the files that the manifest does not name; remove those that no manifest names even then."""
     token = secrets.token_hex(4)
     renamed = []
-    for path in sorted(folder.iterdir()):
-        if path.name in _named(manifest) or path.name.startswith(".nfs"):  # a removed file that is still open somewhere
-            continue
+    for path in _unnamed(folder, manifest):
         target = path
         if not _original(path):
             target = folder / f"{REMOVING}{token}.{path.name}"
@@ -195,6 +212,14 @@ def _current(folder: Path) -> ShardManifest | None:
 def _named(manifest: ShardManifest) -> set[str]:
     """The names of the files that belong to a finished shard."""
     return {MANIFEST, f"{manifest.attempt}{JOURNAL}", *(matrix.file.name for matrix in manifest.matrices.values())}
+
+
+def _unnamed(folder: Path, manifest: ShardManifest) -> list[Path]:
+    """The files that a manifest does not name, without those that are removed and still open somewhere."""
+    named = _named(manifest)
+    return [
+        path for path in sorted(folder.iterdir()) if path.name not in named and not path.name.startswith(STILL_OPEN)
+    ]
 
 
 def _bytes_of(path: Path) -> bytes | None:

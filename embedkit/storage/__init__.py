@@ -39,7 +39,7 @@ from embedkit.storage.processes import (
     process_namespaces,
     process_start,
 )
-from embedkit.storage.visibility import is_local, wait_for_files
+from embedkit.storage.visibility import is_local, visibility_delay, wait_for_files
 
 __all__ = [
     "BLOCK_BYTES",
@@ -78,6 +78,7 @@ __all__ = [
     "sha256_file",
     "single_threads",
     "try_storage",
+    "visibility_delay",
     "wait_for_files",
     "write_once",
 ]

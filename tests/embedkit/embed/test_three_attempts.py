@@ -175,6 +175,45 @@ def test_files_get_their_names_back_if_the_manifest_changed(
     assert shard.is_sound()
 
 
+@pytest.mark.parametrize("is_renamed", [True, False], ids=["answer-lost", "name-hidden"])
+@pytest.mark.parametrize(("delay", "left"), [(60.0, 0), (0.0, 1)], ids=["network", "local"])
+def test_with_a_stand_in_rename_a_hidden_name_is_removed_later(
+    is_renamed: bool,
+    delay: float,
+    left: int,
+    hash_run: RunFolder,
+    damaged_run: RunFolder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first rename fails as on NFS, where the new or the old name stays hidden from this host for a while."""
+    shard = Shard(hash_run, damaged_run)
+    other_attempt(shard, "late")
+    hidden: set[str] = set()
+    renames: list[Path] = []
+    rename, unlink = Path.rename, Path.unlink
+
+    def first_fails(path: Path, target: Path) -> Path:
+        renames.append(path)
+        if is_renamed or len(renames) > 1:
+            rename(path, target)
+        if len(renames) == 1:
+            hidden.add(target.name)
+            raise FileNotFoundError(errno.ENOENT, "", str(path))
+        return target
+
+    def unlink_seen(path: Path, missing_ok: bool = False) -> None:
+        if path.name not in hidden:
+            unlink(path, missing_ok)
+
+    monkeypatch.setattr(embedkit.embed.publish, "visibility_delay", lambda folder: delay)
+    monkeypatch.setattr("time.sleep", lambda seconds: hidden.clear())
+    monkeypatch.setattr(Path, "rename", first_fails)
+    monkeypatch.setattr(Path, "unlink", unlink_seen)
+    remove_unnamed(shard.folder, shard.whole)
+    assert len([path for path in shard.folder.iterdir() if "late" in path.name]) == left
+    assert shard.is_sound()
+
+
 def test_a_manifest_without_its_files_is_withdrawn(
     hash_run: RunFolder, damaged_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
