@@ -16,6 +16,10 @@ from tests.support.sources import docstrings, place, sources
 
 NAMES_IT = {
     "support/checkout.py": "makes the variable for all tests",
+    "support/forked/children.py": "compares the variable of two processes",
+    "support/forked/client.py": "runs the files that the variable leads to",
+    "support/mutants/worker.py": "tests a copy that has a mutant",
+    "support/mutants/workshop.py": "tests a copy that has a mutant",
     "jobs/profiles/test_load.py": "tests a wheel that it installs",
     "embedkit/check/test_preflight.py": "tests that a different copy is refused",
     "on_slurm/test_preflight.py": "tests that a different copy is refused, and hides torch",

@@ -28,7 +28,7 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(["sleep", "60"])
     yield process
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_a_start_is_the_boot_and_its_clock_ticks(child: subprocess.Popen[bytes]) -> None:
@@ -50,7 +50,7 @@ def test_a_running_process_has_not_ended(child: subprocess.Popen[bytes]) -> None
     while psutil.Process(child.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
     assert has_ended(child.pid, started) is True  # its parent has not asked for it
-    child.wait()
+    assert child.wait() == -signal.SIGKILL
     assert has_ended(child.pid, started) is True
     assert [has_ended(pid, "x") for pid in (0, -1)] == [None, None]
 
@@ -156,17 +156,19 @@ def test_a_process_ends_with_another_and_takes_its_children(child: subprocess.Po
     assert process.stdout is not None
     assert process.stdout.readline() == "watches\n"
     child.kill()
-    child.wait()
+    assert child.wait() == -signal.SIGKILL
     assert process.wait(30) == 1
     assert not is_running(grandchild)
 
 
 def test_a_process_that_is_gone_already_ends_the_other_at_once(child: subprocess.Popen[bytes]) -> None:
     child.kill()
-    child.wait()
+    assert child.wait() == -signal.SIGKILL
     process, grandchild = run(f"processes.exit_with_process({child.pid})")
-    assert process.wait(30) == 1
-    grandchild.kill()
+    try:
+        assert process.wait(30) == 1
+    finally:
+        grandchild.kill()
 
 
 def test_only_descendants_are_killed(child: subprocess.Popen[bytes]) -> None:
@@ -177,7 +179,7 @@ def test_only_descendants_are_killed(child: subprocess.Popen[bytes]) -> None:
     assert process.poll() is None
     assert child.poll() is None
     process.kill()
-    process.wait()
+    assert process.wait() == -signal.SIGKILL
 
 
 def test_interrupts_are_left_to_the_parent() -> None:
