@@ -53,7 +53,12 @@ def run_lock(path: Path, what: str, folder: Path | None = None) -> Iterator[None
         if holder is not None and holder.is_gone(path):
             _remove(path, holder)
         elif time.monotonic() > deadline:
-            raise EmbedkitError(_describe(*(_find(path) or (path, None)), what, folder or path.parent))
+            found = _find(path)
+            if found is None and path.parent.is_dir():
+                # The new lock was removed as that of a killed process, while this one was suspended: write it again.
+                deadline = time.monotonic() + PATIENCE_SECONDS
+                continue
+            raise EmbedkitError(_describe(*(found or (path, None)), what, folder or path.parent))
         else:
             time.sleep(RETRY_SECONDS)
     remove_temporaries(path.parent, f"{path.name}.*{NEW.removesuffix('.tmp')}")

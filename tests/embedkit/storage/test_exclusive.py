@@ -144,6 +144,24 @@ def test_a_living_holder_never_loses_its_lock_to_late_removers(tmp_path: Path, m
         pass
 
 
+def test_a_lock_removed_while_it_was_written_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command took its temporary file for one of a killed process. This one was suspended for long."""
+    honest, calls = lock.place_once, []
+
+    def place_once(temporary: Path, path: Path) -> bool:
+        calls.append(path)
+        if len(calls) < 3:
+            temporary.unlink()
+        return honest(temporary, path)
+
+    monkeypatch.setattr(lock, "place_once", place_once)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.0)
+    with run_lock(tmp_path / "x.lease", "testing"):
+        require_held(tmp_path / "x.lease")
+    assert len(calls) == 3
+    assert names(tmp_path) == []
+
+
 @pytest.mark.slow
 def test_a_run_names_hard_links_where_a_stand_in_refuses_them(tokenizer_only: Path, tmp_path: Path) -> None:
     """A whole run works with one of the two ways; without both, the first command says so."""
