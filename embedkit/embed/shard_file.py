@@ -234,9 +234,8 @@ class ShardFile:
         The sha256 are those of a reading in which every chunk was as computed. A byte that goes bad later differs.
         """
         records = {}
-        for view, matrix in self._matrices.items():
+        for view in self._matrices:
             path = self._folder / f"{self._attempt}.{view}{MATRIX}"
-            matrix.flush()
             with self._replaced_if_gone():
                 durable_rename(self._partial(view), path)
             size = self._data_offset + self._bytes(self._plan_shard.start, self._plan_shard.stop)

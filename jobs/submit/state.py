@@ -164,8 +164,6 @@ def _manifests(
 
 
 def _is_merged(run: RunFolder, plan: Plan, manifests: list[ShardManifest]) -> bool:
-    if not run.success.exists():
-        return False
     try:
         return is_merge_of(read(run.success, Success), plan, manifests)
     except EmbedkitError:

@@ -33,12 +33,13 @@ EMBED = "tests/embedkit/embed/test_"
 ENGINES = "tests/embedkit/engines/test_"
 STORAGE = "tests/embedkit/storage/test_"
 VERIFY = "tests/embedkit/check/verify/test_*.py"
+ORDER = "tests/end_to_end/test_order_of_writes.py"
 
 TARGETS = (
     Target(
         "merge",
         ("embedkit/merge/*.py",),
-        ("tests/embedkit/merge/test_checks.py", "tests/embedkit/merge/test_small.py", VERIFY),
+        ("tests/embedkit/merge/test_checks.py", "tests/embedkit/merge/test_*.py", VERIFY, ORDER),
         keeps=("small-embedded",),
     ),
     Target("verify", ("embedkit/check/verify/*.py",), (VERIFY, "tests/embedkit/check/test_verify.py"), keeps=RUNS),
@@ -47,13 +48,16 @@ TARGETS = (
         ("embedkit/documents/*.py",),
         (
             *(f"tests/embedkit/documents/test_{name}.py" for name in ("codec", "files", "file_set", "read_back")),
-            *("tests/embedkit/merge/test_small.py", "tests/embedkit/check/verify/test_merged.py"),
+            *("tests/embedkit/merge/test_small.py", "tests/embedkit/check/verify/test_merged.py", ORDER),
         ),
     ),
     Target(
         "submit state",
         (*(f"jobs/submit/{name}.py" for name in ("state", "plan", "chain")),),
-        (*(f"tests/jobs/submit/test_{name}.py" for name in ("chain", "submission_state", "read_state", "state")),),
+        (
+            *(f"tests/jobs/submit/test_{name}.py" for name in ("chain", "submission_state", "read_state", "state")),
+            ORDER,
+        ),
         keeps=RUNS,
     ),
     Target(
@@ -66,7 +70,8 @@ TARGETS = (
                 for name in ("shard_task", "canary_tolerance", "journal", "publish", "same_engine_rules", "stops")
             ),
             *("tests/embedkit/merge/test_checks.py", f"{EMBED}three_attempts.py"),
-            *(f"{EMBED}{name}.py" for name in ("watchdog_rules", "stage")),
+            *(f"{EMBED}{name}.py" for name in ("watchdog_rules", "stage", "watchdog")),
+            ORDER,
         ),
     ),
     Target(
@@ -75,6 +80,7 @@ TARGETS = (
         (
             *(f"{STORAGE}{name}.py" for name in ("rules", "lock", "mounts", "visibility", "named_errors", "files")),
             *(f"{STORAGE}{name}.py" for name in ("processes", "exclusive", "atomic", "holder")),
+            ORDER,
         ),
         keeps=RUNS,
     ),

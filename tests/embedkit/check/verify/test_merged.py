@@ -12,7 +12,15 @@ from embedkit.documents import ITEM_BYTES, ShardManifest, Success, digest, matri
 from embedkit.documents.codec import file_record
 from embedkit.merge import merge
 from embedkit.run import RunFolder
-from tests.support.reseal import record_merged, reseal, reseal_matrix, reseal_request, rewrite_table, shard_path
+from tests.support.reseal import (
+    record_merged,
+    reseal,
+    reseal_matrix,
+    reseal_request,
+    reseal_vectors,
+    rewrite_table,
+    shard_path,
+)
 
 ROW_BYTES = 64 * ITEM_BYTES
 
@@ -49,6 +57,20 @@ def test_a_manifest_that_is_missing_after_the_merge_is_named(small: RunFolder, s
     file = f"embeddings/shards/0000{shard}/manifest.json"
     assert found(run) == [(file, shard, what, f"embedkit rerun {run.path}")]
     assert verify(run).stage == "done"
+
+
+def test_chunks_are_checked_where_a_merged_run_has_lost_a_shard(small: RunFolder) -> None:
+    """Its merged matrices cannot be compared with all chunks, so each shard's file is."""
+    run = small
+    run.submissions.touch()
+    reseal_vectors(run, 1, 2, "response", sha256="0" * 64)
+    manifest = read(run.shard_manifest(1), ShardManifest)
+    reseal(run.success, Success, shard_manifests=lambda s: s.shard_manifests | {"1": digest(manifest)})
+    run.shard_manifest(0).unlink()
+    assert [(file, shard, what) for file, shard, what, _ in found(run)] == [
+        ("embeddings/shards/00001/manifest.json", 1, "its chunk digests are not those of its file (view response)"),
+        ("embeddings/shards/00000/manifest.json", 0, "missing, though the run was merged"),
+    ]
 
 
 def spoil(path: Path, rows: int, at: int) -> None:

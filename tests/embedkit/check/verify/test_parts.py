@@ -92,6 +92,7 @@ def test_damaged_files_of_prepare_are_named(small_prepared: RunFolder, has_plan:
 def test_without_an_index_nothing_is_compared_with_it(small_prepared: RunFolder) -> None:
     """The loss of the index is reported, and nothing else."""
     run = small_prepared
+    run.submissions.touch()  # so that the commands for prepare and for the whole run differ
     run.data_index.unlink()
     what = "missing, though later stages were done"
     assert found(run) == [("parts/index.json", what, run.prepare_command)]
