@@ -97,7 +97,9 @@ GONE = "No such file or directory at "
 """The other process has removed its temporary files as those of a dead one."""
 
 
-@pytest.mark.parametrize(("step", "ends", "why"), [(2, 2, REPLACED), (5, 1, GONE), (8, 2, REPLACED)])
+@pytest.mark.parametrize(
+    ("step", "ends", "why"), [(2, 2, REPLACED), (12, 2, REPLACED), (18, 0, ""), (20, 1, GONE), (28, 1, GONE)]
+)
 def test_a_prepare_that_seemed_dead(
     step: int, ends: int, why: str, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
