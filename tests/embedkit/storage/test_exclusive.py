@@ -81,6 +81,13 @@ def test_the_trial_file_has_the_right_cause(tmp_path: Path, monkeypatch: pytest.
     assert names(tmp_path) == sorted(kept)
 
 
+def test_a_stand_in_for_a_rename_that_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind of write is tried, the replacing rename too."""
+    monkeypatch.setattr("embedkit.storage.exclusive.atomic_write_bytes", lambda path, data: None)
+    with pytest.raises(EmbedkitError, match="the bytes read differ from those written"):
+        try_storage(tmp_path, "x")
+
+
 @pytest.mark.parametrize("error", REFUSALS)
 def test_one_wins_where_a_stand_in_refuses_links(error: str, links: Patch, tmp_path: Path) -> None:
     links(error)

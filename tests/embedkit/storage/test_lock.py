@@ -117,6 +117,19 @@ def test_what_killed_writers_left_is_removed(path: Path, ended: Holder) -> None:
         assert names(path) == [".other.lease.9999.new.tmp", "run.lease"]
 
 
+def test_two_may_remove_what_killed_writers_left(path: Path, ended: Holder, monkeypatch: pytest.MonkeyPatch) -> None:
+    aside = aside_of(path, ended)
+
+    def is_gone(holder: Holder, _: Path) -> bool:
+        aside.unlink(missing_ok=True)  # another process was quicker
+        return holder == ended
+
+    monkeypatch.setattr(Holder, "is_gone", is_gone)
+    assert holder_of(path) is None
+    with run_lock(path, "testing"):
+        assert names(path) == ["run.lease"]
+
+
 def test_a_renamed_lock_of_a_living_holder_counts(path: Path) -> None:
     """The process that renamed it may have been killed. Who makes the lock meanwhile lets go."""
     aside = aside_of(path, alive())
