@@ -321,9 +321,10 @@ def test_blocks_of_a_large_shard_are_put_together(
 
 def test_what_killed_merges_left_is_removed(small_embedded: RunFolder) -> None:
     run = small_embedded
-    (run.embeddings / ".metadata.parquet.0.tmp").write_bytes(b"x")
+    for name in (".metadata.parquet.0.tmp", "._SUCCESS.json.0.tmp", ".rejected.json.0.tmp"):
+        (run.embeddings / name).write_bytes(b"x")
     merge(run)
-    assert not (run.embeddings / ".metadata.parquet.0.tmp").exists()
+    assert not list(run.embeddings.rglob("*.tmp"))
     assert not run.merge_lock.exists()
 
 
