@@ -130,6 +130,29 @@ def test_two_may_remove_what_killed_writers_left(path: Path, ended: Holder, monk
         assert names(path) == ["run.lease"]
 
 
+def quicker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process removes each renamed lock just before this one does."""
+    unlink = Path.unlink
+
+    def second(path: Path, missing_ok: bool = False) -> None:
+        if path.name.endswith(".aside"):
+            unlink(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", second)
+
+
+def test_two_may_release_a_renamed_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedkit.job._current", JobContext(cluster="here"))
+    aside_of(path, replace(alive(), job="5", cluster="here"))
+    quicker(monkeypatch)
+    release_ended(path, lambda job: job == "5")
+    assert names(path) == []
+    with run_lock(path, "testing"):
+        path.rename(path.with_name(f".{path.name}.4567.aside"))
+    assert names(path) == []
+
+
 def test_a_renamed_lock_of_a_living_holder_counts(path: Path) -> None:
     """The process that renamed it may have been killed. Who makes the lock meanwhile lets go."""
     aside = aside_of(path, alive())

@@ -54,3 +54,10 @@ def test_waiting_and_quotas_agree_on_the_file_system(
     assert visibility_delay(tmp_path / "link") == delay
     free_bytes(tmp_path / "link")
     assert [path.name for path in tmp_path.glob("asked-*")] == [f"asked-{tool}"]
+
+
+def test_a_mount_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of folders are bytes, and need not be UTF-8."""
+    monkeypatch.setattr(mounts, "LINUX_MOUNTS", tmp_path / "mounts")
+    (tmp_path / "mounts").write_bytes(f"server:/x {tmp_path} nfs4 rw 0 0\n".encode() + b"disk /mnt/\xff ext4 rw 0 0\n")
+    assert mount_of(tmp_path) == ("server:/x", str(tmp_path), "nfs4")
