@@ -70,6 +70,7 @@ OPEN = "other users can write it"
         ("cut", "empty header"),
         ("empty", "empty file"),
         ("a byte of a kernel", "it differs from its hash"),
+        ("bytes behind the archive", "it differs from its hash"),
         ("a byte of the hash", "it differs from its hash"),
         ("no hash", "is missing"),
         ("writable by the group", OPEN),
@@ -88,6 +89,8 @@ def test_kernels_that_are_damaged_or_not_ours_alone_are_not_taken(
         run.compile_cache.write_bytes(b"")
     elif damage == "a byte of a kernel":
         run.compile_cache.write_bytes(packed.replace(b"compiled\0", b"compiles\0"))
+    elif damage == "bytes behind the archive":
+        run.compile_cache.write_bytes(packed + bytes(1 << 20))
     elif damage == "a byte of the hash":
         run.compile_cache_hash.write_text("0" * 64)
     elif damage == "no hash":
