@@ -141,16 +141,20 @@ def test_two_tasks_on_a_node_share_kernels_and_the_last_removes_them(run: RunFol
 
 
 def test_what_a_killed_task_left_is_removed_by_the_next(run: RunFolder, tmp_path: Path) -> None:
+    """But not the kernels that it had compiled, if the next task is of the same run."""
     killed = (
         "import os, sys; from pathlib import Path; from embedkit.run import RunFolder\n"
         "from jobs.node.scratch import *\n"
-        "with node_scratch(RunFolder(Path(sys.argv[1]))):\n    os.kill(os.getpid(), 9)\n"
+        "with node_scratch(RunFolder(Path(sys.argv[1]))) as compiled:\n"
+        "    (compiled / 'vllm' / 'kernel').write_text('compiled')\n"
+        "    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", killed, str(run.path)])
     assert done.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "node").iterdir())) == 2
-    with node_scratch(run):
+    with node_scratch(run) as compiled:
         assert len(list((tmp_path / "node").iterdir())) == 2
+        assert (compiled / "vllm" / "kernel").read_text() == "compiled"
     assert not any((tmp_path / "node").iterdir())
 
 
