@@ -1,5 +1,6 @@
 """Token ids of a chunk: counts, limit and vocabulary are compared before the engine gets them."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig
-from embedkit.embed.inputs import InputReader
+from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.errors import EmbedkitError
+from embedkit.model.tokenizer import TokenIds
 from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 
@@ -52,3 +54,32 @@ def test_the_highest_id_of_a_vocabulary_is_inside_it(hash_run: RunFolder, tokeni
     (model / "config.json").write_text(json.dumps({"vocab_size": highest}))
     with pytest.raises(EmbedkitError, match=rf"^row {row}: token id {highest} is outside the model's vocabulary$"):
         reader(hash_run, model=model).read(0, 50)
+
+
+def chunk_input(rows: list[int], combined: list[list[int]], think: list[list[int]]) -> ChunkInput:
+    def ids(texts: list[list[int]]) -> TokenIds:
+        offsets = np.cumsum([0, *map(len, texts)])
+        return TokenIds(np.array([one for text in texts for one in text], np.uint32), offsets)
+
+    return ChunkInput(0, len(rows), np.array(rows), {"combined": ids(combined), "think": ids(think)})
+
+
+def test_digest_of_inputs_by_hand() -> None:
+    """Per row its number, then per view the number of ids and the ids, all little-endian."""
+    found = inputs_digest(chunk_input([5, 258], [[1, 2], [300]], [[], [4]]))
+    first = "0500000000000000 02000000 01000000 02000000 00000000"
+    second = "0201000000000000 01000000 2c010000 01000000 04000000"
+    assert found == hashlib.sha256(bytes.fromhex(first + second)).hexdigest()
+
+
+def test_inputs_that_differ_have_other_digests() -> None:
+    """Also if the same ids, one after the other, belong to another view or row."""
+    rows = [5, 6]
+    given = [
+        chunk_input(rows, [[1, 2], [3]], [[4], []]),
+        chunk_input(rows, [[1], [3]], [[2, 4], []]),
+        chunk_input(rows, [[1, 2], []], [[4], [3]]),
+        chunk_input(rows, [[2, 1], [3]], [[4], []]),
+        chunk_input(rows[::-1], [[1, 2], [3]], [[4], []]),
+    ]
+    assert len({inputs_digest(one) for one in given}) == len(given)

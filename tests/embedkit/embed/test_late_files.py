@@ -85,10 +85,11 @@ def test_the_plan_of_another_host_is_waited_for(damaged_run: RunFolder, monkeypa
     assert len(waits) == 1
 
 
-def test_names_of_removed_files_that_are_open_stay(damaged_run: RunFolder) -> None:
-    """The NFS client renames a file that is removed while it is open, and refuses to remove it again."""
+@pytest.mark.parametrize("name", [".nfs000000000a1b2c3d00000001", ".fuse_hidden0000000700000002"])
+def test_names_of_removed_files_that_are_open_stay(name: str, damaged_run: RunFolder) -> None:
+    """The client of NFS or FUSE renames a file that is removed while it is open; NFS refuses to remove it again."""
     folder = damaged_run.shard(1)
-    open_elsewhere, left = folder / ".nfs000000000a1b2c3d00000001", folder / "old-1.combined.safetensors.partial"
+    open_elsewhere, left = folder / name, folder / "old-1.combined.safetensors.partial"
     for path in (open_elsewhere, left):
         path.write_bytes(b"bytes")
     before = open_elsewhere.stat().st_ino

@@ -198,9 +198,11 @@ def test_an_attempt_whose_files_are_gone_is_withdrawn(
         path.unlink() if how == "gone" else path.write_bytes(b"short")
 
     real = publish.write_once
+    linked: list[str] = []
 
     def link(target: Path, data: bytes) -> bool:
         done = real(target, data)
+        linked.append(target.name)
         if when == "after":
             damage()
         return done
@@ -210,6 +212,7 @@ def test_an_attempt_whose_files_are_gone_is_withdrawn(
         damage()
     with pytest.raises(AttemptReplaced) as error:
         publish_manifest(run, plan_of(run), manifest)
+    assert linked == (["manifest.json"] if when == "after" else [])
     what = "missing" if how == "gone" else f"has 5 bytes, its manifest says {manifest.matrices['response'].file.bytes}"
     assert str(error.value) == (
         f"{path}: {what}. Another attempt at shard 1 removed it: that attempt finishes the shard"

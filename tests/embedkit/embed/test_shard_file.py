@@ -221,6 +221,47 @@ def test_what_is_damaged_before_the_end_is_made_again(attempts: Attempts) -> Non
     assert (record.bytes, record.sha256) == (len(whole), hashlib.sha256(whole).hexdigest())
 
 
+@pytest.mark.parametrize("what", ["header", "longer", "shorter", "journal"])
+def test_each_damage_alone_is_made_good_durably(what: str, attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written again is flushed to the disk, so that the next reading is of the disk and not of memory."""
+    with attempts.start() as file:
+        for start in (100, 110, 120):
+            file.append(chunk(start), {"combined": vectors(start)})
+        matrix, journal = (
+            attempts.folder / "attempt-1.combined.safetensors.partial",
+            attempts.folder / f"attempt-1{JOURNAL}",
+        )
+        damaged = journal if what == "journal" else matrix
+        before, size = damaged.read_bytes(), damaged.stat().st_size
+        if what in ("header", "journal"):
+            flip(damaged, 3)
+        elif what == "longer":
+            os.truncate(damaged, size + 4)
+        else:
+            os.truncate(damaged, size - 1)
+        synced: dict[int, bytes] = {}
+        fsync = os.fsync
+
+        def recorded(fd: int) -> None:
+            synced[os.fstat(fd).st_ino] = Path(f"/proc/self/fd/{fd}").read_bytes()
+            fsync(fd)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", recorded)
+            found = file.read_back()
+        assert found[0].startswith(
+            f"{damaged}: its {'bytes were' if what == 'journal' else 'header or size was'} damaged"
+        )
+        if what == "shorter":
+            assert "ids 120 to 129 were damaged" in found[1]
+            file.append(chunk(120), {"combined": vectors(120)})
+        else:
+            assert len(found) == 1
+            assert synced == {damaged.stat().st_ino: before}
+        assert damaged.read_bytes() == before
+        assert file.read_back() == []
+
+
 @pytest.mark.parametrize("removed", ["attempt-1.combined.safetensors.partial", f"attempt-1{JOURNAL}"])
 def test_files_removed_during_the_read_back_end_the_attempt(
     removed: str, attempts: Attempts, monkeypatch: pytest.MonkeyPatch

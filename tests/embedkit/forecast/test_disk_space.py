@@ -82,6 +82,16 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None) 
     monkeypatch.setenv("PATH", str(tools))
 
 
+@pytest.mark.parametrize(("size", "files", "fits"), [(0, 0, True), (-1, 0, False), (0, -1, False)])
+def test_the_peak_must_fit_and_not_only_the_finished_run(size: int, files: int, fits: bool) -> None:
+    """The peak is 10 GB and 1,200 files: the disk and each quota may have just as much left, and not one less."""
+    left, left_files = RUN.peak_bytes + size, RUN.peak_files + files
+    roomy = Space(folder="/scratch", bytes=10**12, files=10**6, quotas=None)
+    on_disk = msgspec.structs.replace(roomy, bytes=left, files=left_files)
+    in_quota = msgspec.structs.replace(roomy, quotas=(Quota("group lab", left, left_files),))
+    assert [shortfall(RUN, space) is None for space in (on_disk, in_quota)] == [fits, fits]
+
+
 def test_what_does_not_fit_is_said_in_a_sentence() -> None:
     roomy = Space(folder="/scratch", bytes=10**12, files=10**6, quotas=None)
     assert shortfall(RUN, roomy) is None

@@ -1,10 +1,12 @@
 """A part's digests are those of the bytes as they were computed, and its numbers are taken from checked bytes."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 
@@ -14,6 +16,7 @@ from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import digest, file_record, read, write
 from embedkit.documents.schema import DataIndex, PartManifest, RunConfig
 from embedkit.errors import EmbedkitError
+from embedkit.model.tokenizer import TokenIds
 from embedkit.prepare.parts import PartMaker, PartRows
 from embedkit.prepare.stage import open_checked
 from embedkit.run import RunFolder
@@ -127,3 +130,35 @@ def test_a_part_made_for_other_rows_or_data_does_not_count(maker: PartMaker) -> 
     for changes in ({"part": 1}, {"index_sha256": "0" * 64}):
         write(path, msgspec.structs.replace(manifest, **changes))  # type: ignore[arg-type]
         assert maker.sound_part(0) is None
+
+
+@pytest.mark.parametrize("wrong", ["combined", "think", "response", ""])
+def test_ids_of_a_few_rows_are_audited_in_every_view(wrong: str, maker: PartMaker, tmp_path: Path) -> None:
+    """A tokenizer that counts right and gives other ids for one view's texts is found before the part is written."""
+    texts = {"combined": "river\n\nlamp\n\nstone", "think": "lamp", "response": "stone"}
+    chats = [chat("river", "<think>lamp</think>stone") for _ in range(20)]
+    data = write_chats(tmp_path / "chats.parquet", chats)
+    request = msgspec.structs.replace(maker.config.request, views=("combined", "think", "response"))
+    several = PartMaker(maker.run, msgspec.structs.replace(maker.config, request=request), maker.index_sha256)
+    reference = several.reference
+
+    class Wrong:
+        name = "wrong 1.0"
+
+        def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+            return reference.count(texts)
+
+        def encode(self, given: Sequence[str]) -> TokenIds:
+            good = reference.encode(given)
+            is_wrong = bool(wrong) and list(given) == [texts[wrong]] * len(given)
+            return TokenIds(good.ids + np.uint32(is_wrong), good.offsets)
+
+    vars(several)["tokenizer"] = Wrong()
+    dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(20)
+    if wrong:
+        with pytest.raises(EmbedkitError, match=r"^row \d+: wrong 1\.0 gives other token ids than "):
+            several.make(PartRows(7, 0, rows), read_rows(dataset, rows))
+        assert not maker.run.part_data(7).exists()
+    else:
+        part = several.make(PartRows(7, 0, rows), read_rows(dataset, rows))
+        assert (part.manifest.audited, part.manifest.tokenizer) == (8, "wrong 1.0")

@@ -100,16 +100,17 @@ def test_a_file_in_the_place_of_a_private_folder_is_an_error(tmp_path: Path, mon
 # fsync and rename
 
 
-def test_an_error_of_fsync_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ESTALE, errno.EROFS])
+def test_an_error_of_fsync_names_the_file(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that refuses it (EINVAL) is accepted, and no descriptor stays open."""
     path = tmp_path / "x"
     path.touch()
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    monkeypatch.setattr(os, "fsync", system_error(errno.EIO))
+    monkeypatch.setattr(os, "fsync", system_error(number))
     for sync, named in ((fsync_file, path), (fsync_folder, tmp_path)):
-        with pytest.raises(OSError, match="Input/output error") as error:
+        with pytest.raises(OSError, match=os.strerror(number)) as error:
             sync(named)
-        assert (error.value.errno, error.value.filename) == (errno.EIO, str(named))
+        assert (error.value.errno, error.value.filename) == (number, str(named))
     monkeypatch.setattr(os, "fsync", system_error(errno.EINVAL))
     fsync_folder(tmp_path)
     with pytest.raises(OSError, match="Invalid argument"):

@@ -70,6 +70,7 @@ OPEN = "other users can write it"
         ("cut", "empty header"),
         ("empty", "empty file"),
         ("a byte of a kernel", "it differs from its hash"),
+        ("bytes behind the archive", "it differs from its hash"),
         ("a byte of the hash", "it differs from its hash"),
         ("no hash", "is missing"),
         ("writable by the group", OPEN),
@@ -88,6 +89,8 @@ def test_kernels_that_are_damaged_or_not_ours_alone_are_not_taken(
         run.compile_cache.write_bytes(b"")
     elif damage == "a byte of a kernel":
         run.compile_cache.write_bytes(packed.replace(b"compiled\0", b"compiles\0"))
+    elif damage == "bytes behind the archive":
+        run.compile_cache.write_bytes(packed + bytes(1 << 20))
     elif damage == "a byte of the hash":
         run.compile_cache_hash.write_text("0" * 64)
     elif damage == "no hash":
@@ -138,16 +141,20 @@ def test_two_tasks_on_a_node_share_kernels_and_the_last_removes_them(run: RunFol
 
 
 def test_what_a_killed_task_left_is_removed_by_the_next(run: RunFolder, tmp_path: Path) -> None:
+    """But not the kernels that it had compiled, if the next task is of the same run."""
     killed = (
         "import os, sys; from pathlib import Path; from embedkit.run import RunFolder\n"
         "from jobs.node.scratch import *\n"
-        "with node_scratch(RunFolder(Path(sys.argv[1]))):\n    os.kill(os.getpid(), 9)\n"
+        "with node_scratch(RunFolder(Path(sys.argv[1]))) as compiled:\n"
+        "    (compiled / 'vllm' / 'kernel').write_text('compiled')\n"
+        "    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", killed, str(run.path)])
     assert done.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "node").iterdir())) == 2
-    with node_scratch(run):
+    with node_scratch(run) as compiled:
         assert len(list((tmp_path / "node").iterdir())) == 2
+        assert (compiled / "vllm" / "kernel").read_text() == "compiled"
     assert not any((tmp_path / "node").iterdir())
 
 
