@@ -37,6 +37,15 @@ def test_builds_of_stub_vllm(
     assert found.is_installed == bool(packages)
 
 
+def test_a_stub_torch_without_its_version_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its distribution says the version, and nothing for what it is built."""
+    site = stub_engines(tmp_path, transformers="5.0", **CPU_TORCH)
+    for path in site.rglob("torch/version.py"):
+        path.unlink()
+    monkeypatch.setattr(sys, "path", path_of_only(site))
+    assert installed_engine("transformers").text == "transformers 5.0 with torch 2.13.0+cpu (for CPUs)"
+
+
 @pytest.mark.parametrize(
     ("packages", "devices"),
     [
