@@ -162,6 +162,14 @@ def test_nothing_is_looked_up_while_squeue_shows_every_task(run: RunFolder, slur
     assert (slurm.looked_up, slurm.checked, slurm.searches) == ([], [], 0)
 
 
+def test_a_job_that_got_an_old_id_again_is_not_unseen(run: RunFolder, slurm: Slurm) -> None:
+    """squeue shows no job of the run any more, and scontrol a job of something else under its id."""
+    submitted(run, "5", "merge")
+    slurm.found = Found((task("5", comment="embedkit-0123456789ab"),))
+    live = LiveReader(run).read()
+    assert (live.tasks, live.unseen, live.doubt) == ((), (), "")
+
+
 def test_ends_in_the_runs_own_records_need_no_look_up(run: RunFolder, slurm: Slurm) -> None:
     submitted(run, "6", array="0-4")
     for shard, event in enumerate(("finished", "failed", "cancelled", "stopped")):
