@@ -46,6 +46,15 @@ def test_a_sound_shard_is_finished(small_embedded: RunFolder) -> None:
     assert finished_manifest(run, plan_of(run), 0) is not None
 
 
+def test_a_shard_whose_files_a_killed_process_renamed(small_embedded: RunFolder) -> None:
+    """Its manifest and a matrix have other names, and get their own back before it is judged."""
+    run, manifest = small_embedded, manifest_of(small_embedded)
+    for path in (run.shard_manifest(1), shard_path(run, 1)):
+        path.rename(path.with_name(f"removing-01234567.{path.name}"))
+    assert finished_manifest(run, plan_of(run), 1) == manifest
+    assert names(run) == own(manifest)
+
+
 def test_a_manifest_that_does_not_count_is_kept_aside(
     small_embedded: RunFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
