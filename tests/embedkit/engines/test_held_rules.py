@@ -192,6 +192,8 @@ def test_the_three_largest_holders_are_named(answer: Answer, monkeypatch: pytest
     answer(process_lines="GPU-aaaa, 15, e, 1023\nGPU-aaaa, 14, d, 5\n")
     fix = "report the node, jobs there share GPUs"
     assert describe_holders(GPU, GIB) == f"process 15 (e) holds 1.0 GiB, process 14 (d) holds 0.0 GiB; {fix}"
+    answer(process_lines="GPU-aaaa, 14, d, 1024\nGPU-aaaa, 15, e, 1023\n")
+    assert describe_holders(GPU, GIB) == f"process 14 (d) holds 1.0 GiB; {fix}"
     answer(process_lines="GPU-aaaa, 15, e, [N/A]\n")
     assert describe_holders(GPU, 3 * GIB) == f"process 15 (e) holds 3.0 GiB; {fix}"
     nobody = "another process, which nvidia-smi does not show here, holds 3.0 GiB; report the node"
