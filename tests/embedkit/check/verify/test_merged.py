@@ -241,6 +241,16 @@ def test_each_wrong_table_and_matrix_is_named_with_its_row(small: RunFolder) -> 
     ]
 
 
+def test_a_whole_matrix_with_another_header_is_named(small: RunFolder) -> None:
+    """Its vectors are right and the merge recorded it so, but readers would take other numbers from it."""
+    run = small
+    path = run.view_matrix("combined")
+    path.write_bytes(path.read_bytes().replace(b'"F32"', b'"I32"', 1))
+    record_merged(run, path)
+    what = f"{path}: not a whole matrix of 76 x 64 float32 ({path.stat().st_size} bytes)"
+    assert [(file, one) for file, _, one, _ in found(run)] == [("embeddings/all.safetensors", what)]
+
+
 def test_an_id_that_the_run_does_not_have_is_named_as_that(small: RunFolder) -> None:
     run = small
     last = pl.read_parquet(run.source_metadata("zzz"))["id"].to_list()
