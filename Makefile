@@ -108,7 +108,7 @@ faults: .venv/test.stamp ## kill, damage and fail runs at random (KILLS= REST= F
 	  --errnos $(or $(ERRNOS),200) --attempts $(or $(ATTEMPTS),100) --namespaces $(or $(NAMESPACES),50) --seed $(or $(SEED),0) \
 	  --report $(or $(REPORT),.venv/faults.json)
 
-mutants: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## change the code in one place at a time; tests must notice 85 of 100 changes (LIMIT= SEED= ONLY=), half an hour
+mutants: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## change the code in one place at a time; fails if tests notice less than 85 % in an area (LIMIT= SEED= ONLY=), half an hour
 	$(BIN)/python -m tests.support.mutants --limit $(or $(LIMIT),20) --seed $(or $(SEED),0) --only $(call literal,ONLY)
 
 bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure everything except the GPU, in a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md

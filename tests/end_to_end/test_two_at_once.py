@@ -108,12 +108,16 @@ def test_a_second_run_is_refused_while_one_works(small_chats: Path, tokenizer_on
     run = RunFolder(tmp_path / "run")
     request = [str(word) for word in hash_request(small_chats, tokenizer_only, tmp_path)]
     first = subprocess.Popen([*EMBEDKIT, "run", *request], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    while not run.run_lock.exists():
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.02)
-    first.send_signal(signal.SIGSTOP)
-    second = CliRunner().invoke(cli, ["run", *request, "--resume"])
-    code, error = resume(first)
+    try:
+        while not run.run_lock.exists():
+            assert first.poll() is None, first.communicate()[1]
+            time.sleep(0.02)
+        first.send_signal(signal.SIGSTOP)
+        second = CliRunner().invoke(cli, ["run", *request, "--resume"])
+        code, error = resume(first)
+    finally:
+        first.kill()
+        first.wait()
     assert isinstance(second.exception, EmbedkitError)
     assert second.exception.exit_code == 1
     assert f"process {first.pid} on {process_host()} is running this run since 2" in str(second.exception)

@@ -263,7 +263,7 @@ def test_heads_that_a_config_does_not_state_are_derived(
     assert arguments_of(model, monkeypatch).kv_cache_memory_bytes == 64 * MIB + 36 * token_bytes
 
 
-def test_a_path_that_is_a_pattern_reaches_a_fake_engine_as_a_link(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_is_a_pattern_is_linked_for_a_fake_engine(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM looks for weights by a glob. The link has one name for one folder: it is in the key of its cache."""
     odd, other = (shutil.copytree(model, model.with_name(name)) for name in ("m[1]", "m[2]"))
     links = [Path(arguments_of(folder, monkeypatch).model) for folder in (odd, other, odd)]

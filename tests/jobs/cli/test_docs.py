@@ -69,7 +69,8 @@ def test_what_can_go_wrong_is_what_its_tests_expect() -> None:
         for text in quoted:
             for piece in re.split(r"\.\.\.|\bN\b|\bSTAGE\b", text):
                 assert piece.strip() in texts, f"{see}: {text}"
-    assert len(rows) - quoting <= 3 < len(rows)
+    assert len(rows) > 60
+    assert len(rows) - quoting <= 3
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from tempfile import TemporaryFile
 from threading import Lock
 from typing import Any
 
+from tests.support.checkout import python_path
 from tests.support.forked.request import Request, current_umask, reads_at_start
 
 ROOT = Path(__file__).parents[3]
@@ -23,8 +24,8 @@ POLL_SECONDS = 0.004
 PATCHES = ("crash", "links", "misbehave", "quota")
 SITES = {str(SUPPORT / name): str(SUPPORT / name / "sitecustomize.py") for name in PATCHES}
 """Folders for PYTHONPATH whose sitecustomize.py does the same after the imports of embedkit as before them."""
-ENVIRONMENT = dict(os.environ)
-"""As it was when the tests began: that of the shared server."""
+ENVIRONMENT = os.environ | python_path()
+"""As it is when the tests begin: that of the shared server."""
 
 
 class ForkedProcess:

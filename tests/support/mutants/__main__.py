@@ -1,10 +1,11 @@
 """The killed share: python -m tests.support.mutants [--limit 20] [--seed 0] [--only TEXT] [--least 0.85]
 
 Of every area in targets.py it chooses `--limit` mutants at random (always the same for one seed; 0 for all), changes a
-copy of the checkout accordingly, and runs the area's tests that are not slow. A mutant is killed if a test fails, or
-runs far too long. Prints the survivors and, by area, the share of killed mutants among those that equivalent.toml does
-not list. `--only` is an area, a file, or a file and line: merge, embedkit/merge/stage.py, embedkit/merge/stage.py:116.
-Exit code 1 if the share of an area is below `--least`.
+copy of the checkout accordingly, and runs the area's tests that are not slow. A mutant is killed if a test fails or
+runs far too long, or if pytest dies of it (DIED, with the output: look whether the mutant is the reason). Prints the
+survivors and, by area, the share of killed mutants among those that equivalent.toml does not list. `--only` is an area,
+a file, or a file and line: merge, embedkit/merge/stage.py, embedkit/merge/stage.py:116. Exit code 1 if the share of an
+area is below `--least`.
 """
 
 import argparse
@@ -29,9 +30,9 @@ from tests.support.mutants.workshop import Workshop
 
 ROOT = Path(__file__).resolve().parents[3]
 SLOWER = 4.0
-"""A mutant runs too long if it takes this many times as long as the unchanged code,"""
+"""A mutant's limit, in multiples of the seconds that the tests of the unchanged code take."""
 SPARE_SECONDS = 40.0
-"""and this much more."""
+"""Added to that limit."""
 MOST_SECONDS = 1200.0
 
 
@@ -126,6 +127,9 @@ def show(one: Tested, is_verbose: bool) -> None:
     if not one.is_killed:
         print(f"SURVIVED {mutant.place} ({mutant.operator}, {mutant.function}, {outcome.seconds:.0f} s)")
         print(f"  - {mutant.was}\n  + {mutant.now}", flush=True)
+    elif outcome.ended == "died":
+        print(f"DIED {mutant.place} ({mutant.operator}, {mutant.function}, {outcome.seconds:.0f} s): {mutant.now}")
+        print(outcome.output, flush=True)
     elif is_verbose:
         by = outcome.test or outcome.ended
         print(f"killed {mutant.place} ({mutant.operator}, {outcome.seconds:.0f} s) by {by}: {mutant.now}", flush=True)
@@ -133,7 +137,7 @@ def show(one: Tested, is_verbose: bool) -> None:
 
 def table(tested: list[Tested], all_mutants: dict[str, int], listed: dict[str, int]) -> list[float]:
     """Print the killed share by area; returns the shares."""
-    heads = ("mutants", "listed", "tried", "killed", "too long", "survived", "share")
+    heads = ("mutants", "listed", "tried", "killed", "died", "too long", "survived", "share")
     print(f"{'area':14}" + "".join(f"{head:>9}" for head in heads))
     shares = []
     for name in all_mutants:
@@ -142,7 +146,8 @@ def table(tested: list[Tested], all_mutants: dict[str, int], listed: dict[str, i
         if not tried:
             continue
         shares.append(1 - ends["passed"] / tried)
-        counts = (all_mutants[name], listed[name], tried, ends["failed"], ends["too long"], ends["passed"])
+        found = (ends["failed"], ends["died"], ends["too long"], ends["passed"])
+        counts = (all_mutants[name], listed[name], tried, *found)
         print(f"{name:14}" + "".join(f"{count:9}" for count in counts) + f"{shares[-1]:9.2f}")
     killed = sum(one.is_killed for one in tested)
     print(f"killed share of all: {killed / len(tested):.2f} ({killed} of {len(tested)})")

@@ -54,7 +54,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it ended: passed, failed or too long; the first test that failed; the end of the output if none did."""
+    """How it ended: passed, failed, too long, or died; the first test that failed; the end of the output if none did.
+
+    died: pytest ended otherwise, since the mutant ended it, or something on this machine did.
+    """
 
     ended: str
     seconds: float
@@ -106,18 +109,25 @@ class Worker:
         try:
             return _wait(child, job.seconds)
         finally:
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
-            with contextlib.suppress(ChildProcessError):
-                while True:
-                    os.waitpid(-1, 0)
+            _end_all()
 
     def _outcome(self, code: int | None, seconds: float) -> Outcome:
         output = self._log.read_text(encoding="utf-8", errors="replace")
         found = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
-        ended = "too long" if code is None else "passed" if code == 0 else "failed"
+        ended = "too long" if code is None else "passed" if code == 0 else "failed" if found else "died"
         return Outcome(ended, round(seconds, 2), found[1] if found else "", "" if found else output[-2000:])
+
+
+def _end_all() -> None:
+    """End the processes that are left, also those that they start meanwhile."""
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+            time.sleep(0.02)
 
 
 def _wait(child: int, seconds: float) -> int | None:
