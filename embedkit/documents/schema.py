@@ -51,8 +51,12 @@ class DataFile(Document, frozen=True):
     footer_sha256: str | None = None
 
 
-class Request(Document, frozen=True):
-    """The request: everything that decides the rows and vectors of a run, and nothing else."""
+class Request(Document, frozen=True, omit_defaults=True):
+    """The request: everything that decides the rows and vectors of a run, and nothing else.
+
+    Later fields have defaults, which are what earlier versions did. They are not written, so that a request of an
+    earlier version keeps its digest.
+    """
 
     data: tuple[DataFile, ...]
     data_revision: str | None
