@@ -31,7 +31,7 @@ from embedkit.documents import (
 )
 from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model import model_files, model_limit, tokenizer_file
+from embedkit.model import choose_prefix, model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
 from embedkit.terminal import command_line
@@ -43,6 +43,8 @@ class Options:
     """Options of a new run. The defaults are those of the command line.
 
     dataset: as typed, or the recorded files of a run as Path: those are never patterns.
+    prompt, prefix: name of one of the model's prompts, or a text, that is put before every text; None for both is the
+    model's default.
     """
 
     dataset: tuple[str | Path, ...]
@@ -51,6 +53,8 @@ class Options:
     split: str | None = None
     revision: str | None = None
     model_revision: str | None = None
+    prompt: str | None = None
+    prefix: str | None = None
     messages_column: str = "messages"
     source_column: str = "dataset_source"
     engine: EngineName = "vllm"
@@ -84,6 +88,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     model, model_repo, model_commit = find_model(options.model, options.model_revision)
     _check_model(options, model, "engine" not in undecided)
     max_length = _max_length(options, model)
+    prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
     for path in data.paths:
         check_columns(path, options.messages_column, options.source_column)
@@ -107,6 +112,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         engine=options.engine,
         device=device,
         dtype=options.dtype or ("bfloat16" if device == "cuda" else "float32"),
+        prefix=prefix,
     )
     return RunConfig(
         format=FORMAT,

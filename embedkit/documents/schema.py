@@ -55,7 +55,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     """The request: everything that decides the rows and vectors of a run, and nothing else.
 
     Later fields have defaults, which are what earlier versions did. They are not written, so that a request of an
-    earlier version keeps its digest.
+    earlier version keeps its digest. `prefix` is put before every text that is embedded.
     """
 
     data: tuple[DataFile, ...]
@@ -76,6 +76,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     engine: EngineName
     device: Device
     dtype: Dtype
+    prefix: str = ""
 
 
 class Locations(Document, frozen=True):

@@ -48,7 +48,7 @@ class InputReader:
         self._index = KeptRows(run, plan.parts)
         self._views = config.request.views
         self._columns = ["row", *TEXT_COLUMNS, *(count_column(view) for view in self._views)]
-        self.tokenizer: Tokenizer = load_tokenizer(model)
+        self.tokenizer: Tokenizer = load_tokenizer(model, config.request.prefix)
         self._vocabulary = vocabulary_size(model)
         self._max_length = plan.settings.max_length
 

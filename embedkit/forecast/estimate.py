@@ -101,7 +101,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         sources, rows = _sources_seen(config), found
     else:
         sources, rows = _sample(config, found)
-    per_view, kept = _lengths(rows.text, request.max_length)
+    per_view, kept = _lengths(rows.text + len(request.prefix.encode()), request.max_length)
     counts = rows.rows[:, None] * kept / kept.shape[1]
     tokens = float((counts * per_view).sum())
     seconds = 0.0

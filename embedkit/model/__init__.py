@@ -13,6 +13,7 @@ from embedkit.model.folder import (
     weight_folders,
     weight_shapes,
 )
+from embedkit.model.prompts import choose_prefix, read_prompts
 from embedkit.model.tokenizer import (
     HfTokenizer,
     TokenIds,
@@ -28,6 +29,7 @@ __all__ = [
     "TokenIds",
     "Tokenizer",
     "audit",
+    "choose_prefix",
     "is_identity",
     "load_reference",
     "load_tokenizer",
@@ -36,6 +38,7 @@ __all__ = [
     "read_json",
     "read_modules",
     "read_pooling",
+    "read_prompts",
     "require_same_model",
     "tokenizer_file",
     "vocabulary_size",

@@ -74,7 +74,8 @@ class Tokenizer(Protocol):
 class HfTokenizer:
     """The reference: Hugging Face tokenizers."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, prefix: str = "") -> None:
+        self._prefix = prefix
         from tokenizers import Tokenizer as Backend  # a large library, which most commands do not need
 
         self.name = f"tokenizers {version('tokenizers')}"
@@ -87,7 +88,12 @@ class HfTokenizer:
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Token ids of the texts, special tokens added."""
-        return _join([[e.ids for e in self._backend.encode_batch_fast(list(b))] for b in _batches(texts)])
+        return _join(
+            [
+                [e.ids for e in self._backend.encode_batch_fast(list(b))]
+                for b in _batches([self._prefix + text for text in texts])
+            ]
+        )
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Number of ids of each text, int64 (n,)."""
@@ -97,7 +103,8 @@ class HfTokenizer:
 class FastTokenizer:
     """fastokens: byte-pair encodings only. Raises ValueError for a tokenizer that it cannot load."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, prefix: str = "") -> None:
+        self._prefix = prefix
         from fastokens._native import Tokenizer as Backend  # a large library; not installed everywhere
 
         self.name = f"fastokens {version('fastokens')}"
@@ -105,12 +112,17 @@ class FastTokenizer:
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Token ids of the texts, special tokens added."""
-        batches = list(map(self._encode, _batches(texts)))
+        batches = list(map(self._encode, _batches([self._prefix + text for text in texts])))
         return _flat([ids for ids, _ in batches], [lengths for _, lengths in batches])
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Number of ids of each text, int64 (n,)."""
-        return np.concatenate([np.zeros(0, np.int64), *(self._encode(batch)[1] for batch in _batches(texts))])
+        return np.concatenate(
+            [
+                np.zeros(0, np.int64),
+                *(self._encode(batch)[1] for batch in _batches([self._prefix + text for text in texts])),
+            ]
+        )
 
     def _encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Ids of all texts, flat, and the number of ids of each text."""
@@ -118,20 +130,20 @@ class FastTokenizer:
         return np.frombuffer(flat, np.uint32), np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64))
 
 
-def load_tokenizer(model: Path) -> Tokenizer:
+def load_tokenizer(model: Path, prefix: str = "") -> Tokenizer:
     """Load the fastest tokenizer for the model folder that gives the reference's ids."""
     file = tokenizer_file(model)
     if _has_fastokens():
         try:
-            return FastTokenizer(file)
+            return FastTokenizer(file, prefix)
         except ValueError:
             pass  # a kind of tokenizer that fastokens does not support
-    return HfTokenizer(file)
+    return HfTokenizer(file, prefix)
 
 
-def load_reference(model: Path) -> HfTokenizer:
+def load_reference(model: Path, prefix: str = "") -> HfTokenizer:
     """Load the reference tokenizer of the model folder."""
-    return HfTokenizer(tokenizer_file(model))
+    return HfTokenizer(tokenizer_file(model), prefix)
 
 
 def tokenizer_file(model: Path) -> Path:

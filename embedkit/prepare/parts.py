@@ -118,12 +118,12 @@ class PartMaker:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that counts."""
-        return load_tokenizer(Path(self.config.locations.model))
+        return load_tokenizer(Path(self.config.locations.model), self.config.request.prefix)
 
     @cached_property
     def reference(self) -> HfTokenizer:
         """The tokenizer whose ids are right by definition."""
-        return load_reference(Path(self.config.locations.model))
+        return load_reference(Path(self.config.locations.model), self.config.request.prefix)
 
     def sound_part(self, part: int) -> Part | None:
         """The part if its manifest is readable, made for this run, and the part's files match it.

@@ -82,6 +82,8 @@ def print_forecast(
     allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
     jobs = as_one_chain(jobs, allow_mixed)
     print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
+    if config.request.prefix:
+        print_lines(f"prefix {config.request.prefix!r} before each row")
     if warning:
         print_lines(f"WARNING  {warning}")
     console.print(_table(jobs, profile, parallel), highlight=False)

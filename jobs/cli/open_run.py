@@ -47,6 +47,7 @@ def open_run(
         EmbedkitError: the run was made, but its folder could not be written to disk.
     """
     logging.getLogger("embedkit.data.hub").setLevel(logging.INFO)  # reports what it fetches
+    logging.getLogger("embedkit.model.prompts").setLevel(logging.INFO)  # reports a default prompt
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     _refuse_contradictions(options)
     folder = locate_run(options)
@@ -140,6 +141,8 @@ def _new_request(options: RequestOptions) -> Options:
         split=options.split,
         revision=options.revision,
         model_revision=options.model_revision,
+        prompt=options.prompt,
+        prefix=options.prefix,
         messages_column=options.messages_column,
         source_column=options.source_column,
         engine=options.engine or "vllm",
@@ -215,6 +218,7 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         split=request.split if same_dataset else None,
         revision=request.data_revision if same_dataset else None,
         model_revision=request.model_revision if same_model else None,
+        prefix=None if options.prompt is not None else request.prefix,
         messages_column=request.messages_column,
         source_column=request.source_column,
         engine=request.engine,

@@ -86,6 +86,11 @@ def split_names(context: click.Context, parameter: click.Parameter, value: str) 
     return tuple(part.strip() for part in value.split(",")) if value else ()
 
 
+def unescape_newlines(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Callback of an option that takes a text: \\n in it is a new line."""
+    return None if value is None else value.replace("\\n", "\n")
+
+
 def without_repeats(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Callback of a repeatable option: each value once, in the order typed."""
     return tuple(dict.fromkeys(values))

@@ -8,7 +8,15 @@ from typing import TypeVar, get_args
 import click
 
 from embedkit.documents import Device, Dtype, EngineName, Texts, View
-from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, output_dir_option, with_options
+from jobs.cli.options import (
+    DEVICES,
+    ENGINES,
+    VIEW,
+    gathered_into,
+    output_dir_option,
+    unescape_newlines,
+    with_options,
+)
 
 R = TypeVar("R")
 
@@ -28,6 +36,8 @@ class RequestOptions:
     source_column: str
     model: str | None
     model_revision: str | None
+    prompt: str | None
+    prefix: str | None
     engine: EngineName | None
     views: tuple[View, ...]
     max_length: int | None
@@ -58,6 +68,10 @@ REQUEST_OPTIONS = [
     click.option("--model", help="Folder of the model, or model of the Hub (owner/name or hf://owner/name). The hash "
                  "engine needs only its tokenizer."),
     click.option("--model-revision", help="Commit, tag or branch of a Hub model. The run records the commit."),
+    click.option("--prompt", metavar="NAME", help="Put the model's prompt of this name before the text of each row.  "
+                 "[default: the model's default prompt, if it has one]"),
+    click.option("--prefix", callback=unescape_newlines, help="Put this text before the text of each row. \\n is a new "
+                 "line. Not with --prompt."),
     click.option("--engine", type=click.Choice(ENGINES),
                  help="transformers: the same vectors without vLLM, but slower. hash: for trials; its vectors have no "
                  "meaning.  [default: vllm if it is installed, else transformers]"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -15,8 +16,19 @@ from embedkit.analysis.similarity.neighbors import nearest
 from embedkit.analysis.similarity.search import embed_query
 from embedkit.documents import Device, EngineName, EngineRecord, RunConfig, View, read
 from embedkit.errors import UsageError
+from embedkit.model import choose_prefix
 from embedkit.run import RunFolder
-from jobs.cli.options import DEVICES, ENGINES, VIEW, gathered_into, json_option, run_argument, split_names, with_options
+from jobs.cli.options import (
+    DEVICES,
+    ENGINES,
+    VIEW,
+    gathered_into,
+    json_option,
+    run_argument,
+    split_names,
+    unescape_newlines,
+    with_options,
+)
 from jobs.output import print_json, print_lines
 
 START = 200
@@ -107,9 +119,14 @@ def search_options(command: Callable[..., R]) -> Callable[..., R]:
 @search_options
 @click.argument("text")
 @click.option(
+    "--prompt",
+    metavar="NAME",
+    help="Put the model's prompt of this name before TEXT, such as query.  [default: what rows of the run begin with]",
+)
+@click.option(
     "--prefix",
-    default="",
-    help='Text put before TEXT, such as "Instruct: ...\\nQuery: " for models trained with it. \\n is a new line.',
+    callback=unescape_newlines,
+    help='Put this text before TEXT, such as "Instruct: ...\\nQuery: ". \\n is a new line. Not with --prompt.',
 )
 @click.option("--engine", type=click.Choice(ENGINES), help="Engine that embeds TEXT.  [default: the run's]")
 @click.option(
@@ -118,15 +135,21 @@ def search_options(command: Callable[..., R]) -> Callable[..., R]:
     help="Device that embeds TEXT. cpu computes in float32 if the run was on a GPU.  [default: the run's]",
 )
 def search(
-    folder: RunFolder, options: SearchOptions, text: str, prefix: str, engine: EngineName | None, device: Device | None
+    folder: RunFolder,
+    options: SearchOptions,
+    text: str,
+    prompt: str | None,
+    prefix: str | None,
+    engine: EngineName | None,
+    device: Device | None,
 ) -> None:
     """Find the rows nearest to a text.
 
-    The run's own model embeds TEXT as it is, like the text of a row. Cosines are exact and cover all rows. Differences
-    from how the rows were embedded, such as a different GPU, are printed.
+    The run's own model embeds TEXT like the text of a row. Cosines are exact and cover all rows. Differences from how
+    the rows were embedded, such as a different GPU, are printed.
     """
     merged = _open(folder, options)
-    query = embed_query(merged, text, prefix.replace("\\n", "\n"), engine, device)
+    query = embed_query(merged, text, _prefix(merged, prompt, prefix), engine, device)
     found = nearest(merged, query.vector[None], options.count)
     rows = described(merged, found.ids[0], found.cosines[0])
     if options.as_json:
@@ -168,6 +191,13 @@ def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row
     print_lines(f"nearest to id {row_id}")
     _print_texts(itself, options.full_texts, "")
     _print_rows(rows, options.full_texts)
+
+
+def _prefix(merged: Merged, prompt: str | None, prefix: str | None) -> str | None:
+    """The text before the query; None for that of the rows. Raises UsageError if the model has no such prompt."""
+    if prompt is None:
+        return prefix
+    return choose_prefix(Path(merged.config.locations.model), prompt, prefix)
 
 
 def _open(folder: RunFolder, options: SearchOptions) -> Merged:

@@ -12,7 +12,8 @@ from jobs.output import print_lines
 
 def print_summary(run: RunFolder, success: Success, console: Console) -> None:
     """Print rows read, kept and dropped, tokens, speed and files of a merged run."""
-    plan = read_plan(run, read(run.config, RunConfig))
+    config = read(run.config, RunConfig)
+    plan = read_plan(run, config)
     manifests = ShardStates(run, plan, rejected={}).read_all("manifest")[0]
     unit = "GPU" if plan.settings.device == "cuda" else "worker"
     seconds = sum(chunk.seconds for manifest in manifests for chunk in manifest.chunks)
@@ -29,6 +30,8 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
         ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
     ]
+    if config.request.prefix:
+        rows.append(("before each row", repr(config.request.prefix)))
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)

@@ -35,6 +35,7 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
         ("rows analyzed here", f"{merged.rows.height:,} ({chosen})"),
         ("vectors", f"{success.dim} numbers each; views: {', '.join(request.views)}"),
         ("model", f"{printable(model)}{revision}"),
+        *([("before each text", printable(repr(request.prefix)))] if request.prefix else []),
         ("engine", engines + (" (mixed, as was allowed)" if success.mixed_engines_allowed else "")),
         ("verified", f"not known here; `embedkit verify {printable(merged.run.argument)}` reads every byte"),
         ("made with", f"embedkit {__version__}"),

@@ -20,7 +20,7 @@ COMPARED_FIELDS = ("engine", "engine_version", "torch", "cuda", "gpu", "attentio
 
 @dataclass(frozen=True)
 class Query:
-    """An embedded query: the text given to the tokenizer, its tokens, its vector float32 (D,), and the engine.
+    """An embedded query: the text with what was put before it, its tokens, its vector float32 (D,), and the engine.
 
     differences: one line per difference from the engine that embedded the rows; empty if there is none.
     """
@@ -33,14 +33,19 @@ class Query:
 
 
 def embed_query(
-    merged: Merged, text: str, prefix: str = "", engine: EngineName | None = None, device: Device | None = None
+    merged: Merged,
+    text: str,
+    prefix: str | None = None,
+    engine: EngineName | None = None,
+    device: Device | None = None,
 ) -> Query:
     """Embed one text in the same way as the rows: stripped, special tokens added, pooled and scaled by the model.
 
     Args:
         merged: the run.
         text: the query.
-        prefix: text before the query, for models that were trained on queries with an instruction.
+        prefix: text before the query, for models that were trained on queries with an instruction; None for what the
+            run puts before its rows.
         engine: engine to use instead of the run's.
         device: device to use instead of the run's. A CPU computes in float32 if the run used a GPU.
 
@@ -50,12 +55,13 @@ def embed_query(
             requested) its dtype differs.
     """
     config = merged.config
-    full_text = (prefix + text).strip(PYTHON_WHITESPACE)
-    if not text.strip(PYTHON_WHITESPACE):
+    stripped = text.strip(PYTHON_WHITESPACE)
+    if not stripped:
         raise UsageError("the query is empty; type a text to search for")
     require_same_model(config)
     model = Path(config.locations.model)
-    ids = load_tokenizer(model).encode([full_text])
+    prefix = config.request.prefix if prefix is None else prefix
+    ids = load_tokenizer(model, prefix).encode([stripped])
     request = _request(config, engine, device)
     if len(ids[0]) > request.max_length:
         raise UsageError(
@@ -73,7 +79,7 @@ def embed_query(
     differences = engine_differences(record, merged.success.engines, allow_dtype=request != config.request)
     if not np.isfinite(vector).all() or not vector.any():
         raise EmbedkitError("the engine returned NaN, infinity or only zeros for the query")
-    return Query(full_text, len(ids[0]), vector, record, differences)
+    return Query(prefix + stripped, len(ids[0]), vector, record, differences)
 
 
 def _request(config: RunConfig, engine: EngineName | None, device: Device | None) -> Request:

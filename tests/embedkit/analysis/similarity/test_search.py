@@ -60,12 +60,12 @@ def test_a_text_of_the_run_finds_its_own_row_first(real_run: RunFolder) -> None:
 
 
 @pytest.mark.slow
-def test_a_query_is_embedded_with_prefix_and_inner_spaces(real_run: RunFolder) -> None:
-    """A query finds rows by meaning. The prefix and spaces inside the text are part of it."""
+def test_a_query_is_stripped_and_put_after_its_prefix(real_run: RunFolder) -> None:
+    """A query finds rows by meaning. It is stripped like the text of a row; the prefix stays as it is."""
     said = found(
-        "search", real_run.path, "  a texas holdem hand of playing cards\n", "--prefix", r"Instruct: find\nQuery: "
+        "search", real_run.path, "  a texas holdem hand of playing cards\n", "--prefix", r"Instruct: find\nQuery:"
     )
-    assert said["query"]["text"] == "Instruct: find\nQuery:   a texas holdem hand of playing cards"
+    assert said["query"]["text"] == "Instruct: find\nQuery:a texas holdem hand of playing cards"
     assert said["neighbors"][0]["dataset_source"] == "poker_hand_ranks"
     query = "a texas holdem hand of playing cards"
     plain = embedkit("search", real_run.path, query, "-k", 1, new_interpreter=True).stdout
