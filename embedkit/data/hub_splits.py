@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedkit.data.dataset import SUFFIXES
+from embedkit.data.dataset import READABLE, has_reader
 from embedkit.errors import EmbedkitError, UsageError
 
 README, STANDALONE = "README.md", ".huggingface.yaml"
@@ -57,10 +57,10 @@ def choose_files(repo: str, names: Collection[str], cards: Path, config: str | N
     chosen = _split_of(repo, splits, split)
     files = tuple(dict.fromkeys(file for name in chosen for file in splits[name]))
     for file in files:
-        if not file.endswith(SUFFIXES):
+        if not has_reader(PurePosixPath(file)):
             raise UsageError(
                 f"--dataset {repo}: config {config}, split {', '.join(chosen)} has {file}; only "
-                f"{' and '.join(SUFFIXES)} files are read"
+                f"{READABLE} files are read"
             )
     return ChosenFiles(config, split or chosen[0], files, tuple(name for name in splits if name not in chosen))
 
@@ -156,6 +156,6 @@ def _explained(repo: str, error: Exception) -> str:
             "--revision refs/convert/parquet, where the Hub keeps many data sets as Parquet"
         )
     if isinstance(error, FileNotFoundError):
-        return f"--dataset {repo}: no data files in it; only {' and '.join(SUFFIXES)} files are read"
+        return f"--dataset {repo}: no data files in it; only {READABLE} files are read"
     reason = lines[0] if lines else type(error).__name__
     return f"--dataset {repo}: `datasets` cannot tell which files are its rows: {reason}"

@@ -101,7 +101,7 @@ def test_what_is_not_named_is_the_default_and_train(tmp_path: Path) -> None:
             "several splits and none is train; name one by --split: val",
         ),
         (["chats.py", "train.parquet"], "", (None, None), "scripts are never run. Try --revision refs/convert/parquet"),
-        (["train.csv"], "", (None, None), "config default, split train has train.csv; only .parquet and .jsonl files"),
+        (["train.csv"], "", (None, None), "config default, split train has train.csv; only .parquet, .pq, "),
         (["notes.pdf2"], "", (None, None), "no data files in it"),
         ([], "", (None, None), "no data files in it"),
         (FILES, "---\nconfigs: 7\n---\n", (None, None), "`datasets` cannot tell which files are its rows"),
