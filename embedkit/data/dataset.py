@@ -5,6 +5,7 @@ blocks, the smallest pieces that can be read alone. The formats are in parquet.p
 format must provide.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -45,6 +46,9 @@ def identify(path: Path) -> DataFile:
 
 def check_columns(path: Path, messages_column: str, source_column: str) -> None:
     """Raise UsageError if the file lacks a column or has it with a wrong type."""
+    for option, name in (("--messages-column", messages_column), ("--source-column", source_column)):
+        if any(unicodedata.category(char) == "Cs" for char in name):
+            raise UsageError(f"{option} {name!a}: not UTF-8, which names of columns are")
     _reader(path).check_columns(path, messages_column, source_column)
 
 

@@ -43,13 +43,13 @@ def find_files(datasets: Sequence[str | Path]) -> list[Path]:
             raise UsageError("--dataset is empty")
         left_out = LeftOut()
         matches = _find(dataset, left_out)
-        notice = str(left_out)
+        notes = left_out.notes()
         if not matches:
-            raise UsageError(f"--dataset {dataset}: {NO_DATA}{'; ' if notice else ''}{notice}")
+            raise UsageError(f"--dataset {dataset}: {'; '.join((NO_DATA, *notes))}")
         for match in matches:
             require_utf8("--dataset", match.absolute())
-        if notice:
-            log.warning("--dataset %s: %s", dataset, notice)
+        for note in notes:
+            log.warning("--dataset %s: %s", dataset, note)
         found += [match.absolute() for match in matches]
         typed += [match.absolute() for match in matches if isinstance(dataset, str)]
     check_no_file_twice(typed)  # what a run has recorded was checked when it was made

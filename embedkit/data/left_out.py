@@ -1,4 +1,4 @@
-"""Which names below a folder are not read as data, and the notice that lists them."""
+"""Which names below a folder are not read as data, and the notes that list them."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -18,9 +18,9 @@ LOST_AND_FOUND = "lost+found"
 """In the top folder of a file system; only root may list it."""
 COMPRESSED = {".gz", ".zst", ".bz2", ".xz", ".lz4", ".sz", ".snappy", ".zip"}
 PROSE = {".md", ".rst", ".pdf", ".png", ".jpg", ".svg", ".html", ".py", ".sh", ".log", ".yaml", ".yml"}
-"""Suffixes of files that hardly have rows; the notice lists them last."""
+"""Suffixes of files that hardly have rows; the notes list them last."""
 NAMES, KINDS = 3, 8
-"""How many names of each kind, and how many kinds, the notice lists."""
+"""How many names of each kind, and how many kinds, a note lists."""
 
 
 def is_hidden(name: str) -> bool:
@@ -40,14 +40,15 @@ class LeftOut:
     """What is not read below a folder, or of what a pattern matches.
 
     hidden: hidden and temporary names. foreign: files whose format is not read, and names that are no files.
-    folder: the notice lists names relative to it.
+    folder: notes have names relative to it.
     """
 
     folder: Path | None = None
     hidden: set[Path] = field(default_factory=set)
     foreign: set[Path] = field(default_factory=set)
 
-    def __str__(self) -> str:
+    def notes(self) -> list[str]:
+        """What is not read and why, one text per cause."""
         notes = []
         if self.foreign:
             groups = _by_kind(self.foreign)
@@ -63,7 +64,7 @@ class LeftOut:
                 f"{len(self.hidden):,} skipped: names that begin with . or _ and temporary files are not data "
                 f"({self._first(self.hidden)})"
             )
-        return "; ".join(notes)
+        return notes
 
     def _first(self, paths: Collection[Path]) -> str:
         """The first names in sorted order."""

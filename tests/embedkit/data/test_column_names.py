@@ -155,6 +155,12 @@ def test_one_column_cannot_be_both(tmp_path: Path) -> None:
         check_columns(parquet, "m", "m")
 
 
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    with pytest.raises(UsageError, match=r"--source-column 'a\\udcff': not UTF-8"):
+        check_columns(tmp_path / "a.jsonl", "messages", "a\udcff")
+
+
 def test_columns_that_differ_by_case_are_two(tmp_path: Path) -> None:
     for path in written(tmp_path, "Text", "text", "TEXT")[:2]:
         frames = read_rows(open_dataset([path], "Text", "TEXT"), np.arange(3))
