@@ -148,6 +148,17 @@ def test_a_file_reached_twice_is_refused(tmp_path: Path) -> None:
         (tmp_path / "other" / "d.parquet").unlink()
 
 
+def test_links_beside_each_other_may_share_a_file(tmp_path: Path) -> None:
+    made(tmp_path, "elsewhere/a.parquet")
+    for name in ("d/1.parquet", "d/2.parquet", "e/1.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere" / "a.parquet")
+    assert names(tmp_path, str(tmp_path / "d")) == ["d/1.parquet", "d/2.parquet"]
+    for other in ("e", "elsewhere", "elsewhere/a.parquet"):
+        with pytest.raises(UsageError, match="names one file twice"):
+            find_files([str(tmp_path / "d"), str(tmp_path / other)])
+
+
 def test_links_of_one_snapshot_of_the_hub_may_share_a_file(tmp_path: Path) -> None:
     made(tmp_path, "blobs/abc", "blobs/def")
     for name in ("one/train/a.parquet", "one/test/a.parquet", "two/train/a.parquet"):
