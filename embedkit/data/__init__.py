@@ -4,6 +4,7 @@ from embedkit.data.dataset import (
     Dataset,
     check_columns,
     identify,
+    is_parquet,
     open_dataset,
     read_rows,
     read_sources,
@@ -12,7 +13,7 @@ from embedkit.data.dataset import (
 from embedkit.data.find_inputs import find_dataset, find_model, is_on_hub
 from embedkit.data.hub import require_fetched
 from embedkit.data.hub_id import SCHEME, hub_id
-from embedkit.data.parquet import open_parquet
+from embedkit.data.parquet import leaf_columns, open_parquet, read_texts
 from embedkit.data.sampling import row_hash, sample_rows
 from embedkit.data.source_folders import source_folders
 from embedkit.data.source_index import SourceIndex, open_checked_part
@@ -27,11 +28,14 @@ __all__ = [
     "hub_id",
     "identify",
     "is_on_hub",
+    "is_parquet",
+    "leaf_columns",
     "open_checked_part",
     "open_dataset",
     "open_parquet",
     "read_rows",
     "read_sources",
+    "read_texts",
     "require_fetched",
     "row_bytes",
     "row_hash",

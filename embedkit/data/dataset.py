@@ -5,22 +5,24 @@ blocks, the smallest pieces that can be read alone. The formats are in parquet.p
 format must provide.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from embedkit.data import jsonl, parquet
-from embedkit.data.reader import Block, IndexedFile, Reader
+from embedkit.data.reader import MESSAGES_COLUMN, SOURCE_COLUMN, Block, IndexedFile, Reader
 from embedkit.documents import DataFile
 from embedkit.errors import UsageError
 
-READERS: dict[str, Reader] = {".parquet": parquet, ".jsonl": jsonl}
-"""The reader of each file format, by suffix."""
-SUFFIXES = tuple(READERS)
+READERS: dict[str, Reader] = {".parquet": parquet, ".pq": parquet, ".jsonl": jsonl, ".ndjson": jsonl}
+"""The reader of each file format, by suffix. The suffix of a file may have capital letters."""
+READABLE = ".parquet, .pq, .jsonl and .ndjson"
+"""READERS in words, for messages."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ def identify(path: Path) -> DataFile:
 
 def check_columns(path: Path, messages_column: str, source_column: str) -> None:
     """Raise UsageError if the file lacks a column or has it with a wrong type."""
+    for option, name in (("--messages-column", messages_column), ("--source-column", source_column)):
+        if any(unicodedata.category(char) == "Cs" for char in name):
+            raise UsageError(f"{option} {name!a}: not UTF-8, which names of columns are")
     _reader(path).check_columns(path, messages_column, source_column)
 
 
@@ -64,7 +69,7 @@ def read_sources(dataset: Dataset) -> Iterator[pl.DataFrame]:
         for block in file.blocks:
             frames = _reader(file.path).read_block(file, block, dataset.source_column, None)
             for frame in _number_rows(frames, block):
-                yield frame.select("row", dataset_source=_source_expression(dataset))
+                yield frame.select("row", dataset_source=_source_expression())
 
 
 def read_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Iterator[pl.DataFrame]:
@@ -85,8 +90,8 @@ def read_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Iterator[pl.Data
                 if wanted.height:
                     yield wanted.select(
                         "row",
-                        messages=_messages_expression(dataset),
-                        dataset_source=_source_expression(dataset),
+                        messages=_messages_expression(),
+                        dataset_source=_source_expression(),
                     )
 
 
@@ -97,11 +102,21 @@ def row_bytes(dataset: Dataset) -> npt.NDArray[np.float32]:
     return np.repeat(means, [block.rows for block in blocks])
 
 
+def has_reader(path: PurePath) -> bool:
+    """Whether files with such a name are read."""
+    return path.suffix.lower() in READERS
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file is read as Parquet."""
+    return _reader(path) is parquet
+
+
 def _reader(path: Path) -> Reader:
     """The reader of a file's format. Raises UsageError if there is none."""
-    if path.suffix not in READERS:
-        raise UsageError(f"--dataset {path}: only {' and '.join(SUFFIXES)} files are read")
-    return READERS[path.suffix]
+    if not has_reader(path):
+        raise UsageError(f"--dataset {path}: only {READABLE} files are read")
+    return READERS[path.suffix.lower()]
 
 
 def _number_rows(frames: Iterator[pl.DataFrame], block: Block, last_row: int | None = None) -> Iterator[pl.DataFrame]:
@@ -114,12 +129,12 @@ def _number_rows(frames: Iterator[pl.DataFrame], block: Block, last_row: int | N
             return
 
 
-def _source_expression(dataset: Dataset) -> pl.Expr:
-    return pl.col(dataset.source_column).cast(pl.String).fill_null("")
+def _source_expression() -> pl.Expr:
+    return pl.col(SOURCE_COLUMN).cast(pl.String).fill_null("")
 
 
-def _messages_expression(dataset: Dataset) -> pl.Expr:
+def _messages_expression() -> pl.Expr:
     message = pl.struct(
         pl.element().struct.field("role").cast(pl.String), pl.element().struct.field("content").cast(pl.String)
     )
-    return pl.col(dataset.messages_column).list.eval(message)
+    return pl.col(MESSAGES_COLUMN).list.eval(message)

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from embedkit.data.hub_errors import DamagedFile, Kind, call_with_retries, explain_hub_errors
 from embedkit.data.hub_splits import CARD_FILES, choose_files
+from embedkit.data.left_out import NAMES
 from embedkit.documents import RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.model import is_identity
@@ -60,6 +61,12 @@ def fetch_dataset(name: str, revision: str | None, config: str | None, split: st
             name,
             chosen.split,
             others,
+        )
+    if chosen.left_out:
+        more = ", ..." if len(chosen.left_out) > NAMES else ""
+        log.warning(
+            "dataset %s: %d not read, since `datasets` has them in no split: %s",
+            *(name, len(chosen.left_out), ", ".join(chosen.left_out[:NAMES]) + more),
         )
     folder = repo.fetch(chosen.files)
     return DataSource([folder / file for file in chosen.files], name, repo.commit, chosen.config, chosen.split)

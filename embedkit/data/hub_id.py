@@ -13,7 +13,7 @@ FOLDERS: dict[Kind, str] = {"dataset": "datasets", "model": "models"}
 """What may stand before owner/name in the Hub's own addresses: hf://datasets/owner/name."""
 WORD = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 FILE_SUFFIXES = (
-    *(".parquet", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".arrow", ".txt", ".safetensors"),
+    *(".parquet", ".pq", ".jsonl", ".json", ".ndjson", ".csv", ".tsv", ".arrow", ".txt", ".safetensors"),
     *(".gz", ".zst", ".bz2", ".xz", ".zip", ".tar"),
 )
 """A name that ends so is a file, not a repository."""

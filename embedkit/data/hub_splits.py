@@ -12,23 +12,44 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from embedkit.data.dataset import SUFFIXES
+from embedkit.data.dataset import READABLE, READERS, has_reader
+from embedkit.data.left_out import is_hidden
 from embedkit.errors import EmbedkitError, UsageError
 
 README, STANDALONE = "README.md", ".huggingface.yaml"
 CARD_FILES = (README, STANDALONE, "dataset_infos.json")
 """Files that `datasets` reads to find the configurations of a repository."""
 ALL = "all"
+DATA_SUFFIXES = (
+    ".json",
+    ".csv",
+    ".tsv",
+    ".arrow",
+    ".avro",
+    ".orc",
+    ".gz",
+    ".zst",
+    ".bz2",
+    ".xz",
+    ".lz4",
+    ".zip",
+    ".tar",
+)
+"""Suffixes of files that probably have rows, in formats that are not read."""
 
 
 @dataclass(frozen=True)
 class ChosenFiles:
-    """Files of a split, in the order in which load_dataset reads them."""
+    """Files of a split, in the order in which load_dataset reads them.
+
+    left_out: of the only configuration, files that look like data and are in no split.
+    """
 
     config: str
     split: str
     files: tuple[str, ...]
     other_splits: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def choose_files(repo: str, names: Collection[str], cards: Path, config: str | None, split: str | None) -> ChosenFiles:
@@ -49,7 +70,7 @@ def choose_files(repo: str, names: Collection[str], cards: Path, config: str | N
         folder = Path(temporary).resolve() / PurePosixPath(repo).name
         _make_skeleton(folder, names, cards)
         try:
-            config, splits = _read_splits(repo, folder, config)
+            config, splits, is_only = _read_splits(repo, folder, config)
         except EmbedkitError:
             raise
         except Exception as error:
@@ -57,12 +78,20 @@ def choose_files(repo: str, names: Collection[str], cards: Path, config: str | N
     chosen = _split_of(repo, splits, split)
     files = tuple(dict.fromkeys(file for name in chosen for file in splits[name]))
     for file in files:
-        if not file.endswith(SUFFIXES):
+        if not has_reader(PurePosixPath(file)):
             raise UsageError(
                 f"--dataset {repo}: config {config}, split {', '.join(chosen)} has {file}; only "
-                f"{' and '.join(SUFFIXES)} files are read"
+                f"{READABLE} files are read"
             )
-    return ChosenFiles(config, split or chosen[0], files, tuple(name for name in splits if name not in chosen))
+    others = tuple(name for name in splits if name not in chosen)
+    in_splits = {file for its in splits.values() for file in its}
+    left_out = [name for name in sorted(names) if is_only and _looks_like_data(name) and name not in in_splits]
+    return ChosenFiles(config, split or chosen[0], files, others, tuple(left_out))
+
+
+def _looks_like_data(name: str) -> bool:
+    is_hidden_or_card = name in CARD_FILES or any(map(is_hidden, PurePosixPath(name).parts))
+    return not is_hidden_or_card and name.lower().endswith((*READERS, *DATA_SUFFIXES))
 
 
 def _folder_without_pattern() -> str:
@@ -84,8 +113,8 @@ def _make_skeleton(folder: Path, names: Collection[str], cards: Path) -> None:
             shutil.copyfile(cards / name, folder / path)
 
 
-def _read_splits(repo: str, folder: Path, config: str | None) -> tuple[str, dict[str, list[str]]]:
-    """The configuration to read, and its files by split."""
+def _read_splits(repo: str, folder: Path, config: str | None) -> tuple[str, dict[str, list[str]], bool]:
+    """The configuration to read, its files by split, and whether it is the only one."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -99,9 +128,10 @@ def _read_splits(repo: str, folder: Path, config: str | None) -> tuple[str, dict
     chosen = str(config or default)
     builder = datasets.load_dataset_builder(str(folder), name=chosen, cache_dir=str(folder.parent / "cache"))
     files: dict[Any, list[str]] = builder.config.data_files
-    return chosen, {
+    splits = {
         str(split): [Path(path).relative_to(folder).as_posix() for path in paths] for split, paths in files.items()
     }
+    return chosen, splits, len(configs) == 1
 
 
 def _require_own_files(repo: str, folder: Path) -> None:
@@ -156,6 +186,6 @@ def _explained(repo: str, error: Exception) -> str:
             "--revision refs/convert/parquet, where the Hub keeps many data sets as Parquet"
         )
     if isinstance(error, FileNotFoundError):
-        return f"--dataset {repo}: no data files in it; only {' and '.join(SUFFIXES)} files are read"
+        return f"--dataset {repo}: `datasets` finds no data files in it; only {READABLE} files are read"
     reason = lines[0] if lines else type(error).__name__
     return f"--dataset {repo}: `datasets` cannot tell which files are its rows: {reason}"

@@ -1,7 +1,8 @@
 """Reads JSONL files: one JSON object per line. Blank lines are not rows. A block is about a thousand lines."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,17 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from embedkit.data.reader import BATCH_BYTES, MESSAGES, Block, IndexedFile, require_columns
+from embedkit.data.reader import (
+    BATCH_BYTES,
+    MESSAGES,
+    MESSAGES_COLUMN,
+    SOURCE_COLUMN,
+    Block,
+    IndexedFile,
+    require_columns,
+)
 from embedkit.documents import UNREADABLE, DataFile
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, UsageError
 
 BLOCK_LINES = 1024
 PEEKED_LINES = 100
@@ -22,6 +31,14 @@ class _Message(msgspec.Struct):
     content: str | None = None
 
 
+OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+"""A line as its keys and their undecoded values. A struct would do it at once, but takes not every text as a key."""
+CHAT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[_Message | None] | None)
+SOURCE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(str | None)
+NULL = msgspec.Raw(b"null")
+_Column = tuple[str, msgspec.json.Decoder[Any]]
+
+
 def identify(path: Path) -> DataFile:
     """Identity of a file: its size. `index_file` adds the sha256, which takes a pass over the file."""
     return DataFile(name=path.name, bytes=path.stat().st_size)
@@ -29,6 +46,8 @@ def identify(path: Path) -> DataFile:
 
 def check_columns(path: Path, messages_column: str, source_column: str) -> None:
     """Raise UsageError if none of the first rows has a column. Types are checked row by row, when the row is read."""
+    if messages_column == source_column:
+        raise UsageError(f"{path}: --messages-column and --source-column are both {source_column!r}; name two columns")
     names = _first_keys(path)
     if names:  # else the file has no rows
         require_columns(path, names, messages_column, source_column)
@@ -60,34 +79,27 @@ def read_block(
     file: IndexedFile, block: Block, source_column: str, messages_column: str | None
 ) -> Iterator[pl.DataFrame]:
     """Read a block's lines as one frame. Raises EmbedkitError naming the first line that is not a row."""
-    types: dict[str, Any] = {source_column: str | None}
+    decoders: dict[str, _Column] = {SOURCE_COLUMN: (source_column, SOURCE)}
     if messages_column is not None:
-        types = {messages_column: list[_Message | None] | None} | types
-    # Column names may be any text, so the struct's fields have names of their own.
-    fields = {column: f"column_{i}" for i, column in enumerate(types)}
-    row_type = msgspec.defstruct(
-        "Row",
-        [(fields[column], kind, None) for column, kind in types.items()],
-        rename={field: column for column, field in fields.items()},
-    )
-    rows = _read_lines(file, block, msgspec.json.Decoder(row_type))
-    values = {column: [getattr(row, field) for row in rows] for column, field in fields.items()}
+        decoders = {MESSAGES_COLUMN: (messages_column, CHAT)} | decoders
+    rows = _read_lines(file, block, decoders.values())
+    values = {name: [row[i] for row in rows] for i, name in enumerate(decoders)}
     if messages_column is not None:
-        values[messages_column] = [
+        values[MESSAGES_COLUMN] = [
             None if row is None else [None if m is None else {"role": m.role, "content": m.content} for m in row]
-            for row in values[messages_column]
+            for row in values[MESSAGES_COLUMN]
         ]
-    schema = {column: MESSAGES if column == messages_column else pl.String() for column in types}
+    schema = {name: MESSAGES if name == MESSAGES_COLUMN else pl.String() for name in decoders}
     yield pl.DataFrame(values, schema=schema)
 
 
-def _read_lines(file: IndexedFile, block: Block, decoder: msgspec.json.Decoder[Any]) -> list[Any]:
-    """Decode the rows of a block. Raises EmbedkitError if their number is not that of the index."""
+def _read_lines(file: IndexedFile, block: Block, columns: Collection[_Column]) -> list[list[Any]]:
+    """The columns' values per row. Raises EmbedkitError if the number of rows is not that of the index."""
     with file.path.open("rb") as lines:
         lines.seek(block.index)
         data = lines.read(block.bytes)
     rows = [
-        _decode_line(decoder, line, file.path, block.line + i)
+        _decode_line(partial(_decode_row, columns), line, file.path, block.line + i)
         for i, line in enumerate(data.split(b"\n"))
         if line.strip()
     ]
@@ -98,17 +110,23 @@ def _read_lines(file: IndexedFile, block: Block, decoder: msgspec.json.Decoder[A
 
 def _first_keys(path: Path) -> set[str]:
     """Keys of the first rows. A row that lacks a key has null in that column, as in Parquet."""
-    decoder = msgspec.json.Decoder(dict[str, Any])
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
     keys: set[str] = set()
     with path.open("rb") as file:
         for number, line in enumerate(islice(file, PEEKED_LINES), 1):
             if not line.isspace():
-                keys |= set(_decode_line(decoder, line, path, number))
+                keys |= set(_decode_line(decode, line, path, number))
     return keys
 
 
-def _decode_line(decoder: msgspec.json.Decoder[Any], line: bytes, path: Path, number: int) -> Any:
+def _decode_row(columns: Collection[_Column], line: bytes) -> list[Any]:
+    """The values of these columns in a line; None if it lacks one."""
+    fields = OBJECT.decode(line)
+    return [decoder.decode(fields.get(column, NULL)) for column, decoder in columns]
+
+
+def _decode_line(decode: Callable[[bytes], Any], line: bytes, path: Path, number: int) -> Any:
     try:
-        return decoder.decode(line)
+        return decode(line)
     except UNREADABLE as error:
         raise EmbedkitError(f"{path}: line {number}: not a readable row: {error}; fix or remove the line") from None

@@ -10,12 +10,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns
+from embedkit.data.reader import BATCH_BYTES, MESSAGES_COLUMN, SOURCE_COLUMN, Block, IndexedFile, require_columns
 from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.storage import names_file
 
 BATCH_ROWS = 4096
+TEXT_ROWS = 1 << 16
 
 
 def identify(path: Path) -> DataFile:
@@ -62,12 +63,14 @@ def read_block(
 
     Raises EmbedkitError naming the row group that cannot be read, or the row whose text is not UTF-8.
     """
-    columns = [source_column] if messages_column is None else [messages_column, source_column]
+    columns = {SOURCE_COLUMN: source_column}
+    if messages_column is not None:
+        columns = {MESSAGES_COLUMN: messages_column} | columns
     batch_rows = int(np.clip(BATCH_BYTES * block.rows // max(block.bytes, 1), 1, BATCH_ROWS))
     try:
         parquet = open_parquet(file.path)
         row = block.first_row
-        for batch in parquet.iter_batches(batch_rows, row_groups=[block.index], columns=columns, use_threads=False):
+        for batch in _read_batches(parquet, columns, batch_rows, [block.index]):
             _check_text(file.path, batch, row)
             row += batch.num_rows
             frame = pl.from_arrow(batch)
@@ -75,6 +78,41 @@ def read_block(
             yield frame
     except (pa.ArrowException, OSError) as error:
         raise EmbedkitError(f"{file.path}: row group {block.index} cannot be read: {error}") from None
+
+
+def read_texts(path: Path, column: str) -> Iterator[pl.Series]:
+    """Stream a text column of a whole file, null as "". Raises EmbedkitError if the file is not Parquet."""
+    for batch in _read_batches(open_parquet(path), {SOURCE_COLUMN: column}, TEXT_ROWS, None):
+        texts = pl.from_arrow(batch.column(0))
+        assert isinstance(texts, pl.Series)
+        yield texts.cast(pl.String).fill_null("")
+
+
+def leaf_columns(parquet: pq.ParquetFile, column: str) -> range:
+    """Indices, in the file's metadata, of the values of a top-level column.
+
+    The dotted paths there do not show where a name ends: `a.b` is a column, or the field b of column a.
+    """
+    schema = parquet.schema_arrow
+    counts = [_count_leaves(field.type) for field in schema]
+    place = schema.names.index(column)
+    return range(sum(counts[:place]), sum(counts[: place + 1]))
+
+
+def _count_leaves(kind: pa.DataType) -> int:
+    if isinstance(kind, pa.BaseExtensionType):
+        return _count_leaves(kind.storage_type)
+    return sum(_count_leaves(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else 1
+
+
+def _read_batches(
+    parquet: pq.ParquetFile, columns: dict[str, str], batch_rows: int, row_groups: list[int] | None
+) -> Iterator["pa.RecordBatch"]:
+    """Stream columns, given as the name to yield and the file's name, in that order."""
+    names = list(columns.values())
+    for batch in parquet.iter_batches(batch_rows, row_groups=row_groups, columns=names, use_threads=False):
+        # pyarrow takes a name for a path, too: `a.b` also reads the field b of column a.
+        yield pa.RecordBatch.from_arrays([batch.column(name) for name in names], names=list(columns))
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

@@ -20,6 +20,12 @@ BATCH_BYTES = 8 << 20
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 """Type of the messages column after reading. Further fields of a message are ignored."""
 
+MESSAGES_COLUMN, SOURCE_COLUMN = "messages", "source"
+"""Names of the columns that readers yield, whatever the file calls them.
+
+A file's names are any text. In an expression of polars, some would mean different columns: `*`, `^row$`, `row`.
+"""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -63,8 +69,9 @@ class Reader(Protocol):
     def read_block(
         self, file: IndexedFile, block: Block, source_column: str, messages_column: str | None
     ) -> Iterator[pl.DataFrame]:
-        """Stream the block's rows in order with these columns; messages are not read if `messages_column` is None.
+        """Stream the block's rows in order, as MESSAGES_COLUMN and SOURCE_COLUMN.
 
+        `source_column` and `messages_column` are the file's names. Messages are not read if theirs is None.
         Raises EmbedkitError naming the file and the row, line or row group that cannot be read.
         """
         ...

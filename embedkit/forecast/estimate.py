@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedkit.data import open_parquet
+from embedkit.data import is_parquet, leaf_columns, open_parquet, read_texts
 from embedkit.documents import Plan, RunConfig
 from embedkit.prepare import GPU_MODELS, PART_BYTES, PART_ROWS, SHARD_SECONDS, GpuModel, model_cost
 
@@ -96,7 +96,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
     """
     request = config.request
     found = _read_all(config, probes)
-    is_jsonl = any(not _is_parquet(path) for path in config.locations.data)
+    is_jsonl = any(not is_parquet(Path(path)) for path in config.locations.data)
     if request.sample_size is None or is_jsonl:
         sources, rows = _sources_seen(config), found
     else:
@@ -163,16 +163,12 @@ def default_shards(estimate: Estimate, num_gpus: int) -> int:
     return max(min(shards, estimate.rows_chosen // 2), 1)
 
 
-def _is_parquet(path: str) -> bool:
-    return path.endswith(".parquet")
-
-
 def _read_all(config: RunConfig, probes: int) -> _Rows:
     column = config.request.messages_column
     found: list[tuple[float, float, float, float]] = []
     unclear: list[_Unclear] = []
     for path in config.locations.data:
-        if _is_parquet(path):
+        if is_parquet(Path(path)):
             _read_footer(Path(path), column, found, unclear)
         else:
             found.append(_peek(Path(path)))
@@ -197,10 +193,11 @@ def _read_footer(
     path: Path, column: str, found: list[tuple[float, float, float, float]], unclear: list[_Unclear]
 ) -> None:
     """Append, per row group: rows, bytes of the messages' text, of that text as stored, of all columns as read."""
-    metadata = open_parquet(path).metadata
-    names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    contents = [name for name in names if name.startswith(f"{column}.") and name.endswith(".content")]
-    leaf = names.index(min(contents, key=len))  # a message may have further fields with a `content` of their own
+    parquet = open_parquet(path)
+    metadata = parquet.metadata
+    names = {i: metadata.schema.column(i).path for i in leaf_columns(parquet, column)}
+    contents = [i for i, name in names.items() if name.endswith(".content")]
+    leaf = min(contents, key=lambda i: len(names[i]))  # a message may have fields with a `content` of their own
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         chunk = group.column(leaf)
@@ -224,10 +221,10 @@ def _written_out(place: _Unclear) -> int:
 def _sources_seen(config: RunConfig) -> int:
     """How many sources the footers name as least or greatest of a row group; at least 1."""
     seen: set[str] = set()
-    for path in filter(_is_parquet, config.locations.data):
-        metadata = open_parquet(Path(path)).metadata
-        names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-        column = names.index(config.request.source_column)
+    for path in filter(is_parquet, map(Path, config.locations.data)):
+        parquet = open_parquet(path)
+        metadata = parquet.metadata
+        column = leaf_columns(parquet, config.request.source_column)[0]
         for index in range(metadata.num_row_groups):
             statistics = metadata.row_group(index).column(column).statistics
             if statistics is not None and statistics.has_min_max:
@@ -254,14 +251,13 @@ def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
     assert request.sample_size is not None
     total = int(found.rows.sum())
     size = max(math.ceil(total / BUCKETS), 1)
-    source = pl.col(request.source_column).cast(pl.String).fill_null("").alias("source")
     counts: list[pl.DataFrame] = []
     first_row = 0
-    for path in config.locations.data:  # one by one: files may differ in columns that are not read
-        frame = pl.scan_parquet(path, row_index_name="_row_", glob=False)
-        bucket = ((pl.col("_row_") + first_row) // size).alias("bucket")
-        counts.append(frame.group_by(source, bucket).len().collect(engine="streaming"))
-        first_row += int(counts[-1]["len"].sum())
+    for path in config.locations.data:
+        for sources in read_texts(Path(path), request.source_column):
+            buckets = np.arange(first_row, first_row + len(sources)) // size
+            counts.append(pl.DataFrame({"source": sources, "bucket": buckets}).group_by("source", "bucket").len())
+            first_row += len(sources)
     counted = pl.concat(counts).group_by("source", "bucket").agg(pl.col("len").sum()).sort("source", "bucket")
     count = pl.col("len").cast(pl.Float64)
     before, whole = count.cum_sum().over("source") - count, count.sum().over("source")

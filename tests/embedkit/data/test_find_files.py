@@ -1,6 +1,5 @@
 """Files of a data set: names that other programs hide, patterns, paths that do not exist."""
 
-import logging
 import os
 import shutil
 import string
@@ -38,17 +37,138 @@ def names(folder: Path, *datasets: str | Path) -> list[str]:
 
 
 def test_hidden_names_in_a_folder_are_skipped_with_notice(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made(tmp_path / "_here", "a.parquet", "sub/c.jsonl", "README.md", "b.PARQUET", *STRAY)
-    (tmp_path / "_here" / "linked").symlink_to(tmp_path)
-    with caplog.at_level(logging.WARNING):
-        assert names(tmp_path / "_here", str(tmp_path / "_here")) == ["a.parquet", "sub/c.jsonl"]
+    made(tmp_path / "_here", "a.parquet", "sub/c.jsonl", *STRAY)
+    assert names(tmp_path / "_here", str(tmp_path / "_here")) == ["a.parquet", "sub/c.jsonl"]
     assert caplog.messages == [
-        f"--dataset {tmp_path}/_here: 6 skipped: names that begin with . or _ are not data (the first: ._a.parquet); 2 "
-        "not read: files that are neither Parquet nor JSONL (the first: README.md); 1 not read: links to folders, and "
-        "folders that a pattern matches (the first: linked)"
+        f"--dataset {tmp_path}/_here: 6 skipped: names that begin with . or _ and temporary files are not data "
+        "(._a.parquet, .ipynb_checkpoints, _SUCCESS, ...)"
     ]
     typed = tmp_path / "_here" / "._a.parquet"
     assert find_files([str(typed)]) == [typed]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x.parquet.tmp", "x.tmp.parquet", "x.parquet~", ".x.parquet.crc", "x.parquet.crc", "x.parquet.crdownload"),
+        *("x.jsonl.partial", "x.parquet.lock", "x.parquet.incomplete", "x.PARQUET.TMP", "x.jsonl.part", "x.jsonl.swp"),
+        *("out.tmp/x.parquet", "x.incomplete/x.parquet", "_temporary/0/x.parquet", ".git/x.jsonl", "sub/.x.jsonl.swp"),
+    ],
+)
+def test_temporary_names_are_skipped_and_listed(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made(tmp_path, "a.parquet", name)
+    assert names(tmp_path, str(tmp_path)) == ["a.parquet"]
+    shown = name if name.startswith("sub/") else name.split("/")[0]
+    assert caplog.messages == [
+        f"--dataset {tmp_path}: 1 skipped: names that begin with . or _ and temporary files are not data ({shown})"
+    ]
+    assert names(tmp_path, f"{tmp_path}/**") == ["a.parquet"]
+
+
+def test_what_looks_like_data_is_read_or_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    read = ["B.PARQUET", "a.Jsonl", "c.ndjson", "d.pq", "e.NDJSON", "f.x.jsonl", "sub/g.PQ"]
+    left = ["a.jsonl.gz", "b.jsonl.GZ", "c.json", "part-00000", "part.00001", "x.jsonl.zst", "README.md", "sub/t.csv"]
+    made(tmp_path, *read, *left)
+    assert names(tmp_path, str(tmp_path)) == read
+    assert caplog.messages == [
+        f"--dataset {tmp_path}: 8 not read: 2 .jsonl.gz (a.jsonl.gz, b.jsonl.GZ), 2 without suffix (part-00000, "
+        "part.00001), 1 .csv (sub/t.csv), 1 .json (c.json), 1 .jsonl.zst (x.jsonl.zst), 1 .md (README.md). Only "
+        ".parquet, .pq, .jsonl and .ndjson files are read; convert those that have rows"
+    ]
+    caplog.clear()
+    assert names(tmp_path, f"{tmp_path}/*") == read
+    assert caplog.messages[0].startswith(f"--dataset {tmp_path}/*: 8 not read: 2 .jsonl.gz ({tmp_path}/a.jsonl.gz, ")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json", "part-00000", "a.csv", "a.arrow", "a.zst", "x.parquet.tmp"])
+def test_a_named_file_that_is_not_read_is_refused(name: str, tmp_path: Path) -> None:
+    made(tmp_path, name)
+    with pytest.raises(UsageError, match=rf"{name}: only \.parquet, \.pq, \.jsonl and \.ndjson files are read$"):
+        find_files([str(tmp_path / name)])
+    with pytest.raises(UsageError, match=r"no Parquet or JSONL file there; 1 "):
+        find_files([f"{tmp_path}/*"])
+
+
+def test_many_kinds_of_files_are_counted_not_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made(tmp_path, "a.parquet", *(f"{i}.kind{i}" for i in range(10)), *(f"{i}.json" for i in range(5)))
+    find_files([str(tmp_path)])
+    assert "15 not read: 5 .json (0.json, 1.json, 2.json, ...), 1 .kind0 (0.kind0), " in caplog.text
+    assert "1 .kind6 (6.kind6), 3 more. Only" in caplog.text
+
+
+def test_what_is_no_file_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made(tmp_path, "a.parquet")
+    os.mkfifo(tmp_path / "b.jsonl")
+    assert names(tmp_path, str(tmp_path)) == ["a.parquet"]
+    assert "1 not read: 1 that are no files (b.jsonl)" in caplog.text
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    made(tmp_path, "elsewhere/g.parquet", "elsewhere/deep/h.jsonl", "d/a.parquet")
+    (tmp_path / "d" / "link").symlink_to(tmp_path / "elsewhere")
+    found = ["d/a.parquet", "d/link/deep/h.jsonl", "d/link/g.parquet"]
+    assert names(tmp_path, str(tmp_path / "d")) == names(tmp_path, f"{tmp_path}/d/*") == found
+
+
+@pytest.mark.parametrize("target", [".", "d", "d/sub", "d/sub/deep"])
+def test_a_linked_folder_around_itself_is_refused(target: str, tmp_path: Path) -> None:
+    made(tmp_path, "d/sub/deep/a.parquet")
+    (tmp_path / "d" / "sub" / "deep" / "link").symlink_to(tmp_path / target)
+    for dataset in (tmp_path / "d", f"{tmp_path}/*"):
+        with pytest.raises(UsageError, match=r"deep/link: a link to .*, a folder around it; .* without end"):
+            find_files([str(dataset)])
+
+
+def test_two_folders_that_link_to_each_other_are_refused(tmp_path: Path) -> None:
+    made(tmp_path, "a/x.parquet", "b/y.parquet")
+    (tmp_path / "a" / "to-b").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "to-a").symlink_to(tmp_path / "a")
+    with pytest.raises(UsageError, match=r"a/to-b/to-a: a link to .*/a, a folder around it"):
+        find_files([str(tmp_path / "a")])
+
+
+def test_a_file_reached_twice_is_refused(tmp_path: Path) -> None:
+    made(tmp_path, "d/2024/a.parquet", "d/b.parquet", "other/c.parquet")
+    (tmp_path / "d" / "latest").symlink_to("2024")
+    twice = r"names one file twice, as .*{} and as .*{}; its rows would count twice"
+    with pytest.raises(UsageError, match=twice.format("d/2024/a.parquet", "d/latest/a.parquet")):
+        find_files([str(tmp_path / "d")])
+    (tmp_path / "d" / "latest").unlink()
+    (tmp_path / "linked").symlink_to("d")
+    with pytest.raises(UsageError, match=twice.format("d/b.parquet", "linked/b.parquet")):
+        find_files([f"{tmp_path}/d", f"{tmp_path}/linked/b.parquet"])
+    with pytest.raises(UsageError, match=twice.format("d/b.parquet", "d/b.parquet")):
+        find_files([f"{tmp_path}/d", f"{tmp_path}/other/../d/b.parquet"])
+    for link in (Path.symlink_to, Path.hardlink_to):
+        link(tmp_path / "other" / "d.parquet", tmp_path / "other" / "c.parquet")
+        with pytest.raises(UsageError, match=twice.format("other/c.parquet", "other/d.parquet")):
+            find_files([str(tmp_path / "other")])
+        recorded = [tmp_path / "other" / name for name in ("c.parquet", "d.parquet")]
+        assert find_files(recorded) == recorded  # by an earlier version
+        (tmp_path / "other" / "d.parquet").unlink()
+
+
+def test_links_beside_each_other_may_share_a_file(tmp_path: Path) -> None:
+    made(tmp_path, "elsewhere/a.parquet")
+    for name in ("d/1.parquet", "d/2.parquet", "e/1.parquet"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).symlink_to(tmp_path / "elsewhere" / "a.parquet")
+    assert names(tmp_path, str(tmp_path / "d")) == ["d/1.parquet", "d/2.parquet"]
+    for other in ("e", "elsewhere", "elsewhere/a.parquet"):
+        with pytest.raises(UsageError, match="names one file twice"):
+            find_files([str(tmp_path / "d"), str(tmp_path / other)])
+
+
+def test_links_of_one_snapshot_of_the_hub_may_share_a_file(tmp_path: Path) -> None:
+    made(tmp_path, "blobs/abc", "blobs/def")
+    for name in ("one/train/a.parquet", "one/test/a.parquet", "two/train/a.parquet"):
+        path = tmp_path / "snapshots" / name
+        path.parent.mkdir(parents=True)
+        path.symlink_to(os.path.relpath(tmp_path / "blobs" / "abc", path.parent))
+    files = names(tmp_path / "snapshots", str(tmp_path / "snapshots" / "one"))
+    assert files == ["one/test/a.parquet", "one/train/a.parquet"]
+    with pytest.raises(UsageError, match=r"twice, as .*one/test/a\.parquet and as .*two/train/a\.parquet"):
+        find_files([str(tmp_path / "snapshots")])
 
 
 def test_a_folder_with_nothing_but_hidden_names_is_refused(tmp_path: Path) -> None:
@@ -82,11 +202,16 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
             find_files([str(dataset)])
 
 
-def test_a_folder_that_a_pattern_matches_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made(tmp_path, "a.parquet", "spark.parquet/part-0.parquet")
-    assert names(tmp_path, f"{tmp_path}/*.parquet") == ["a.parquet"]
-    assert "1 not read: links to folders, and folders" in caplog.text
-    assert names(tmp_path, str(tmp_path)) == ["a.parquet", "spark.parquet/part-0.parquet"]
+def test_a_folder_that_a_pattern_matches_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As Spark writes them: a folder named like a file, with parts, checksums and markers."""
+    spark = ["_SUCCESS", "part-0.parquet", ".part-0.parquet.crc", "_temporary/0/part-1.parquet", "part-2.gz"]
+    made(tmp_path, "a.parquet", *(f"s.parquet/{name}" for name in spark), "s.parquet-2.parquet", "sub/b.parquet")
+    parts = ["a.parquet", "s.parquet-2.parquet", "s.parquet/part-0.parquet"]
+    assert names(tmp_path, f"{tmp_path}/*.parquet") == parts
+    assert f"1 not read: 1 .gz ({tmp_path}/s.parquet/part-2.gz). Only" in caplog.text
+    assert "3 skipped" in caplog.text
+    assert names(tmp_path, f"{tmp_path}/**/*.parquet") == [*parts, "sub/b.parquet"]
+    assert names(tmp_path, str(tmp_path / "s.parquet")) == ["s.parquet/part-0.parquet"]
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

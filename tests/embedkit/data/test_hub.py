@@ -30,6 +30,7 @@ def repos(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> dict[str, 
     shutil.copy(small_chats, data / TRAIN)
     write_chats(data / "data" / "test-00000-of-00001.parquet", [chat_of("q", "a")])
     (data / "README.md").write_text("# a data set")
+    (data / "more.jsonl.gz").touch()
     shutil.copytree(tokenizer_only, tmp_path / "hub" / "model")
     return {DATA: data, MODEL: tmp_path / "hub" / "model"}
 
@@ -69,6 +70,7 @@ def test_after_a_fetch_nothing_calls_the_stand_in_hub(
         commits = hub.commit(DATA), hub.commit(MODEL)
         done = fetch(tmp_path, **env)
         assert "split train is read; there are also: test" in done.stderr
+        assert "dataset lab/chats: 1 not read, since `datasets` has them in no split: more.jsonl.gz\n" in done.stderr
         assert f"Next: embedkit run --resume --run-name run --output-dir {tmp_path / 'output'}" in done.stdout
         config = read(run.config, RunConfig)
         asked = config.request

@@ -64,6 +64,17 @@ def choose(names: list[str], cards: Path, config: str | None = None, split: str 
     return (chosen.config, chosen.split, *chosen.files)
 
 
+def test_files_in_no_split_are_left_out_by_name(tmp_path: Path) -> None:
+    files = ["data/train-0.parquet", "data/test-0.parquet", "data/train-1.PARQUET", "extra.json", "d/x.jsonl.gz"]
+    other = ["._train.parquet", "d/_temporary/x.parquet", "LICENSE", "notes.md", "dataset_infos.json"]
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    chosen = choose_files("lab/chats", files + other, tmp_path, None, None)
+    assert chosen.files == ("data/train-0.parquet",)
+    assert chosen.left_out == ("d/x.jsonl.gz", "data/train-1.PARQUET", "extra.json")
+    names = repository(tmp_path, FILES, CONFIGS)
+    assert choose_files("lab/chats", [*names, "extra.json"], tmp_path, "short", None).left_out == ()
+
+
 def test_a_folder_for_temporary_files_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     temporary = tmp_path / "t[1]"
     temporary.mkdir()
@@ -101,9 +112,9 @@ def test_what_is_not_named_is_the_default_and_train(tmp_path: Path) -> None:
             "several splits and none is train; name one by --split: val",
         ),
         (["chats.py", "train.parquet"], "", (None, None), "scripts are never run. Try --revision refs/convert/parquet"),
-        (["train.csv"], "", (None, None), "config default, split train has train.csv; only .parquet and .jsonl files"),
-        (["notes.pdf2"], "", (None, None), "no data files in it"),
-        ([], "", (None, None), "no data files in it"),
+        (["train.csv"], "", (None, None), "config default, split train has train.csv; only .parquet, .pq, "),
+        (["notes.pdf2"], "", (None, None), "`datasets` finds no data files in it"),
+        ([], "", (None, None), "`datasets` finds no data files in it"),
         (FILES, "---\nconfigs: 7\n---\n", (None, None), "`datasets` cannot tell which files are its rows"),
         (FILES, "---\n{\n---\n", (None, None), "`datasets` cannot tell which files are its rows"),
         (["../x.parquet"], "", (None, None), "a file that no repository can have: '../x.parquet'"),
