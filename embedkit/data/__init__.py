@@ -3,6 +3,7 @@
 from embedkit.data.dataset import (
     Dataset,
     check_columns,
+    has_reader,
     identify,
     is_parquet,
     open_dataset,
@@ -25,6 +26,7 @@ __all__ = [
     "check_columns",
     "find_dataset",
     "find_model",
+    "has_reader",
     "hub_id",
     "identify",
     "is_on_hub",

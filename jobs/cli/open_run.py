@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.data import SCHEME, hub_id, require_fetched
+from embedkit.data import SCHEME, has_reader, hub_id, require_fetched
 from embedkit.documents import RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
@@ -105,7 +105,8 @@ def _run_name(options: RequestOptions) -> str:
         first = Path(options.dataset[0])
         named = [part for part in first.parts if first.exists() or not set(part) & set("*?[")]
         last = named[-1] if named else "data"
-        name = f"{last.removesuffix('.parquet').removesuffix('.jsonl')}-{Path(options.model).name}-{sample}{seed}"
+        data = Path(last).stem if has_reader(Path(last)) else last
+        name = f"{data}-{Path(options.model).name}-{sample}{seed}"
     if name in ("", ".", "..") or os.sep in name or not name.isprintable():
         raise UsageError(f"--run-name {name!r}: a run's name is one folder name")
     return name
