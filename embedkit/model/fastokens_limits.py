@@ -26,6 +26,8 @@ def _known_difference(tokenizer: str) -> str | None:
         return "dropout, which is random"
     if not (settings.unk_token or settings.byte_fallback or any(map(_is_byte_level, before))):
         return "characters that are in no token, where there is no unk_token"
+    if not _numbered_in_order(added, settings.vocab):
+        return "ids of added tokens, which Hugging Face tokenizers numbers anew"
     if any(not token.content.strip() for token in added):
         return "added tokens of white space"
     if any(token.single_word for token in added):
@@ -44,12 +46,27 @@ class _Model(msgspec.Struct):
     dropout: float | None = None
     unk_token: str | None = None
     byte_fallback: bool = False
+    vocab: dict[str, int] = {}
 
 
 class _AddedToken(msgspec.Struct):
+    id: int
     content: str
     single_word: bool = False
     normalized: bool = True
+
+
+def _numbered_in_order(added: list[_AddedToken], vocabulary: dict[str, int]) -> bool:
+    """Whether added tokens have the ids that Hugging Face tokenizers gives them: that of the vocabulary, or the next."""
+    ids: dict[str, int] = {}
+    following = len(vocabulary)
+    for token in added:
+        wanted = vocabulary.get(token.content, ids.get(token.content, following))
+        if token.id != wanted:
+            return False
+        ids[token.content] = wanted
+        following = max(following, wanted + 1)
+    return True
 
 
 def _overlap(normalized: list[str], others: list[str]) -> bool:
