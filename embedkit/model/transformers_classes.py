@@ -16,7 +16,7 @@ from typing import Any
 from embedkit.model.folder import read_json
 
 OF_TYPE = {
-    **dict.fromkeys(("bert", "distilbert", "electra", "nomic_bert", "mobilebert", "convbert"), "BertTokenizer"),
+    **dict.fromkeys(("bert", "distilbert", "electra", "nomic_bert", "convbert"), "BertTokenizer"),
     **dict.fromkeys(("roberta", "roberta-prelayernorm", "longformer", "bart", "data2vec-text"), "RobertaTokenizer"),
     **dict.fromkeys(("xlm-roberta", "gte", "xmod", "jina_embeddings_v3"), "XLMRobertaTokenizer"),
     **dict.fromkeys(("t5", "mt5", "switch_transformers"), "T5Tokenizer"),
