@@ -57,7 +57,7 @@ class _AddedToken(msgspec.Struct):
 
 
 def _numbered_in_order(added: list[_AddedToken], vocabulary: dict[str, int]) -> bool:
-    """Whether added tokens have the ids that Hugging Face tokenizers gives them: that of the vocabulary, or the next."""
+    """Whether added tokens have the ids that Hugging Face tokenizers gives them: the vocabulary's, or the next."""
     ids: dict[str, int] = {}
     following = len(vocabulary)
     for token in added:

@@ -84,14 +84,14 @@ class HfTokenizer:
         self.name = f"tokenizers {version('tokenizers')}"
         self._prefix = prefix
         try:
-            self._backend = Backend.from_str(tokenizer)
+            self.backend = Backend.from_str(tokenizer)
         except Exception as error:  # tokenizers raises the base class
             raise ValueError(str(error)) from None
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Token ids of the texts, special tokens added."""
         batches = _batches(texts, self._prefix)
-        return _join([[e.ids for e in self._backend.encode_batch_fast(batch)] for batch in batches])
+        return _join([[e.ids for e in self.backend.encode_batch_fast(batch)] for batch in batches])
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Number of ids of each text, int64 (n,)."""
@@ -137,15 +137,16 @@ def load_tokenizer(model: Path, prefix: str = "") -> Tokenizer:
             return FastTokenizer(tokenizer, prefix)
         except ValueError:
             pass  # a kind of tokenizer that fastokens does not support
-    return _reference(model, tokenizer, prefix)
+    return reference_of(model, tokenizer, prefix)
 
 
 def load_reference(model: Path, prefix: str = "") -> HfTokenizer:
     """Load the reference tokenizer of the model folder; `prefix` as in `load_tokenizer`."""
-    return _reference(model, read_tokenizer(model), prefix)
+    return reference_of(model, read_tokenizer(model), prefix)
 
 
-def _reference(model: Path, tokenizer: str, prefix: str) -> HfTokenizer:
+def reference_of(model: Path, tokenizer: str, prefix: str = "") -> HfTokenizer:
+    """The reference for a tokenizer, given as JSON, of the model folder. Raises UsageError if it cannot be loaded."""
     try:
         return HfTokenizer(tokenizer, prefix)
     except ValueError as error:

@@ -42,18 +42,33 @@ def read_tokenizer(model: Path) -> str:
 
     Raises UsageError if tokenizer.json is missing or no JSON object, or names no token that a setting adds.
     """
+    raw = read_parts(model)
+    if sentence_config(model)[1].get("do_lower_case"):
+        raw["normalizer"] = _encode(_with_lowercase(decode_part(raw, "normalizer")))
+    missing = _missing_ends(model, raw)
+    if any(missing):
+        raw["post_processor"] = _encode(_with_ends(model, raw, missing))
+    return join_parts(raw)
+
+
+def read_parts(model: Path) -> dict[str, msgspec.Raw]:
+    """The parts of tokenizer.json, without `truncation` and `padding`. They are not decoded yet."""
     file = tokenizer_file(model)
     try:
-        # Large values, such as the vocabulary, stay as they are.
         raw = msgspec.json.decode(file.read_bytes().decode(), type=dict[str, msgspec.Raw])
     except UNREADABLE as error:
         raise UsageError(f"{file}: not a tokenizer that Hugging Face tokenizers can load: {error}") from None
     raw["truncation"] = raw["padding"] = msgspec.Raw(b"null")
-    if sentence_config(model)[1].get("do_lower_case"):
-        raw["normalizer"] = _encode(_with_lowercase(_decode(raw, "normalizer")))
-    missing = _missing_ends(model, raw)
-    if any(missing):
-        raw["post_processor"] = _encode(_with_ends(model, raw, missing))
+    return raw
+
+
+def decode_part(raw: dict[str, msgspec.Raw], key: str) -> Any:
+    """A part of tokenizer.json; None if there is none."""
+    return msgspec.json.decode(raw[key]) if key in raw else None
+
+
+def join_parts(raw: dict[str, msgspec.Raw]) -> str:
+    """The tokenizer as JSON."""
     return msgspec.json.encode(raw).decode()
 
 
@@ -95,7 +110,7 @@ def _missing_ends(model: Path, raw: dict[str, msgspec.Raw]) -> list[str | None]:
     config = read_json(model, "tokenizer_config.json")
     missing: list[str | None] = [None, None]
     if any(config.get(setting) is True for setting in ENDS):
-        there = added_ends(_decode(raw, "post_processor"))
+        there = added_ends(decode_part(raw, "post_processor"))
         for setting, (name, end) in ENDS.items():
             if config.get(setting) is True and there[end] is None:
                 missing[end] = special_token(model, name)
@@ -114,7 +129,7 @@ def _with_lowercase(normalizer: dict[str, Any] | None) -> dict[str, Any]:
 
 def _with_ends(model: Path, raw: dict[str, msgspec.Raw], tokens: list[str | None]) -> dict[str, Any]:
     """The post-processor of tokenizer.json, followed by one that puts these tokens before and after the text."""
-    ids = {token["content"]: token["id"] for token in _decode(raw, "added_tokens") or []}
+    ids = {token["content"]: token["id"] for token in decode_part(raw, "added_tokens") or []}
     first, last = ([] if token is None else [{"SpecialToken": {"id": token, "type_id": 0}}] for token in tokens)
     named = [token for token in tokens if token is not None]
     if unknown := [token for token in named if token not in ids]:
@@ -129,13 +144,8 @@ def _with_ends(model: Path, raw: dict[str, msgspec.Raw], tokens: list[str | None
         "pair": [*first, *text, {"Sequence": {"id": "B", "type_id": 1}}, *last],
         "special_tokens": {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in named},
     }
-    before = _decode(raw, "post_processor")
+    before = decode_part(raw, "post_processor")
     return template if before is None else {"type": "Sequence", "processors": [before, template]}
-
-
-def _decode(raw: dict[str, msgspec.Raw], key: str) -> Any:
-    """A value of tokenizer.json; None if there is none."""
-    return msgspec.json.decode(raw[key]) if key in raw else None
 
 
 def _encode(value: Any) -> msgspec.Raw:

@@ -10,9 +10,18 @@ from typing import Any
 
 from embedkit.errors import UsageError
 from embedkit.model.folder import read_json
-from embedkit.model.tokenizer import load_reference
-from embedkit.model.tokenizer_file import ENDS, added_ends, sentence_config, special_token, tokenizer_file
-from embedkit.model.transformers_classes import CLASSES, HONOURS_ENDS, PYTHON_CLASSES, tokenizer_class
+from embedkit.model.tokenizer import reference_of
+from embedkit.model.tokenizer_file import (
+    ENDS,
+    added_ends,
+    decode_part,
+    join_parts,
+    read_parts,
+    read_tokenizer,
+    sentence_config,
+    special_token,
+)
+from embedkit.model.transformers_classes import CLASSES, FORCED, HONOURS_ENDS, PYTHON_CLASSES, tokenizer_class
 
 HARMLESS = {
     *("max_seq_length", "query_length", "document_length", "unpad_inputs", "module_output_name", "do_lower_case"),
@@ -22,6 +31,7 @@ HARMLESS = {
 HARMLESS_LOADING = {"model_max_length", "padding_side", "truncation_side", "use_fast", "trust_remote_code"}
 HARMLESS_CALLING = {"padding", "truncation", "max_length", "pad_to_multiple_of", "return_tensors"}
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+Flags = dict[str, bool]
 TRUST_FILE = 'If tokenizer.json is right, set "tokenizer_class" to "PreTrainedTokenizerFast" there'
 
 PROBES = (
@@ -44,7 +54,7 @@ def check_tokenizer(model: Path) -> None:
     """Raise UsageError if a setting in the model's folder changes ids and is not honoured, or a file cannot be read."""
     _check_sentence_config(model)
     _check_tokenizer_config(model)
-    load_reference(model)
+    read_tokenizer(model)
     _check_class_and_tokens(model)
 
 
@@ -100,7 +110,7 @@ def _check_ends(model: Path, kind: str) -> None:
     tokenizer_file.py adds a token that tokenizer.json does not. What it adds against the settings, it would add anyway.
     """
     config = read_json(model, "tokenizer_config.json")
-    there = added_ends(read_json(model, tokenizer_file(model).name).get("post_processor"))
+    there = added_ends(decode_part(read_parts(model), "post_processor"))
     for setting, (name, end) in ENDS.items():
         value, token = config.get(setting), special_token(model, name)
         if value is True and token is None and there[end] is None and kind in HONOURS_ENDS:
@@ -120,33 +130,34 @@ def _check_ends(model: Path, kind: str) -> None:
 
 def _check_class_and_tokens(model: Path) -> None:
     """Build the tokenizer as transformers does, and compare the ids of some texts with those of tokenizer.json."""
-    from tokenizers import Tokenizer
-
-    built = Tokenizer.from_file(str(tokenizer_file(model)))
-    built.no_truncation()
-    built.no_padding()
-    there = [str(token.content) for token in built.get_added_tokens_decoder().values()]
-    new = _new_tokens(model, built)
-    texts = [*PROBES, *(text for token in [*there, *new] for text in (f"x{token}y", f"x {token} y"))]
-    ids = _encode(built, texts)
-
     path, kind = model / "tokenizer_config.json", tokenizer_class(model)
+    parts = read_parts(model)
+    there = {token["content"]: _flags(token) for token in decode_part(parts, "added_tokens") or []}
+    new = _new_tokens(model, there)
+    if kind not in CLASSES and not new:
+        return  # transformers takes tokenizer.json as it is
+    built = reference_of(model, join_parts(parts)).backend
+    texts = [*PROBES, *(text for token in there | new for text in (f"x{token}y", f"x {token} y"))]
+    ids = _encode(built, texts)
     if kind in CLASSES:
         config, (rebuild, names) = read_json(model, "tokenizer_config.json"), CLASSES[kind]
+        # For some types transformers takes its own class, whatever the file names.
+        is_forced = read_json(model, "config.json").get("model_type") in FORCED
+        hint = "Embed with sentence-transformers" if is_forced else TRUST_FILE
         rebuild(built, _class_settings(model, names))
         if _encode(built, texts) != ids:
             settings = ", ".join(f"{name} {_show(config.get(name))}" for name in names) or "it has none in this file"
             raise UsageError(
                 f"{path}: transformers builds {kind} with other settings ({settings}) than tokenizer.json has, which "
-                f"gives other token ids. {TRUST_FILE}"
+                f"gives other token ids. {hint}"
             )
         listed = {str(token["content"]) for token in config.get("added_tokens_decoder", {}).values()}
-        if listed and (lost := sorted(set(there) - listed - set(map(_text, _special_tokens(config))))):
+        if listed and (lost := sorted(there.keys() - listed - set(map(_text, _special_tokens(config))))):
             raise UsageError(
                 f"{path}: added_tokens_decoder has no {lost[0]!r}, which is an added token in tokenizer.json; "
-                f"transformers builds {kind} without it. {TRUST_FILE}"
+                f"transformers builds {kind} without it. {hint}"
             )
-    built.add_tokens(list(new.values()))
+    built.add_tokens([_added_token(text, flags) for text, flags in new.items()])
     if _encode(built, texts) != ids:
         raise UsageError(
             f"{path}: it has the special or added tokens {', '.join(map(repr, sorted(new)[:3]))} (or "
@@ -172,34 +183,34 @@ def _class_settings(model: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _new_tokens(model: Path, built: Any) -> dict[str, Any]:
+def _new_tokens(model: Path, there: dict[str, Flags]) -> dict[str, Flags]:
     """Tokens that transformers adds to those of tokenizer.json, or with other flags, by their text."""
-    from tokenizers import AddedToken
-
     config = read_json(model, "tokenizer_config.json")
-    there = {str(token.content): repr(token) for token in built.get_added_tokens_decoder().values()}
-    wanted: dict[str, Any] = {}
+    wanted: dict[str, Flags] = {}
     if "added_tokens_decoder" in config:
-        listed = [AddedToken(**token) for token in config["added_tokens_decoder"].values()]
-        wanted = {str(token.content): token for token in listed if there.get(str(token.content)) != repr(token)}
+        listed = {str(token["content"]): _flags(token) for token in config["added_tokens_decoder"].values()}
+        wanted = {text: flags for text, flags in listed.items() if there.get(text) != flags}
     else:
-        further = read_json(model, "special_tokens_map.json")
-        config = config | further
-        names = set(map(_text, _special_tokens(config)))
-        wanted = {
-            token: AddedToken(token, normalized=token not in names, special=token in names)
-            for token in read_json(model, "added_tokens.json")
-            if token not in there
-        }
+        config = config | read_json(model, "special_tokens_map.json")
+        special = set(map(_text, _special_tokens(config)))
+        more = {text: _flags({"special": text in special}) for text in read_json(model, "added_tokens.json")}
+        wanted = {text: flags for text, flags in more.items() if text not in there}
     for token in _special_tokens(config):
-        text = _text(token)
-        if text not in there and text not in wanted:
-            flags = {key: value for key, value in token.items() if key in _FLAGS} if isinstance(token, dict) else {}
-            wanted[text] = AddedToken(text, **(flags | {"special": True}))
+        if _text(token) not in there | wanted:
+            wanted[_text(token)] = _flags((token if isinstance(token, dict) else {}) | {"special": True})
     return wanted
 
 
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+def _flags(token: dict[str, Any]) -> Flags:
+    """The flags of an added token: those that it has, and the defaults of Hugging Face tokenizers."""
+    defaults = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": not token.get("special", False)}
+    return {key: bool(token.get(key, default)) for key, default in (defaults | {"special": False}).items()}
+
+
+def _added_token(text: str, flags: Flags) -> Any:
+    from tokenizers import AddedToken
+
+    return AddedToken(text, **flags)
 
 
 def _text(token: str | dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from embedkit.documents import View
 
 PART_ROWS = 8
 RUN_ROWS = 512
-RUN_BYTES = 16 << 20
+RUN_BYTES = 8 << 20
 """Text of the random rows of a run of one part. It falls to an eighth in a run of eight parts or more."""
 LONGEST_BYTES = 1 << 20
 """A longer row is not taken as the longest: no model takes so many tokens, and the reference needs a second for it."""

@@ -75,6 +75,10 @@ OTHER: dict[str, tuple[Make, str]] = {
         lambda folder: qwen2(folder, split=r"\s+|\S+"),
         r"builds Qwen2Tokenizer with other settings \(add_prefix_space not set\)",
     ),
+    "model_type": (
+        lambda folder: qwen2(folder, "qwen2", r"\s+|\S+", tokenizer_class="PreTrainedTokenizerFast"),
+        r"builds Qwen2Tokenizer with other settings .*\. Embed with sentence-transformers$",
+    ),
     "tokenizer_class of Llama 2": (
         lambda folder: mistral(folder, "llama"),
         r"builds LlamaTokenizer with other settings \(add_prefix_space not set, legacy not set\)",

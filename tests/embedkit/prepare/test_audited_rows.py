@@ -39,7 +39,7 @@ def chosen(texts: Sequence[str], parts: int, cuts: Sequence[int] = (), part: int
 def test_numbers_of_rows_and_bytes_per_part() -> None:
     assert [rows_per_part(parts) for parts in (1, 2, 9, 63, 64, 65, 700)] == [512, 256, 57, 9, 8, 8, 8]
     mib = 1 << 20
-    assert [bytes_per_part(parts) for parts in (1, 2, 4, 8, 16)] == [16 * mib, 4 * mib, mib, mib // 4, mib // 8]
+    assert [bytes_per_part(parts) for parts in (1, 2, 4, 8, 16)] == [8 * mib, 2 * mib, mib // 2, mib // 8, mib // 16]
 
 
 def test_the_longest_row_is_first_and_the_rest_is_random() -> None:
