@@ -8,6 +8,8 @@ know. transformers_classes.py says what the classes of transformers make of them
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from embedkit.errors import UsageError
 from embedkit.model.folder import read_json
 from embedkit.model.tokenizer import reference_of
@@ -32,6 +34,7 @@ HARMLESS_LOADING = {"model_max_length", "padding_side", "truncation_side", "use_
 HARMLESS_CALLING = {"padding", "truncation", "max_length", "pad_to_multiple_of", "return_tensors"}
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 Flags = dict[str, bool]
+Parts = dict[str, msgspec.Raw]
 TRUST_FILE = 'If tokenizer.json is right, set "tokenizer_class" to "PreTrainedTokenizerFast" there'
 
 PROBES = (
@@ -53,9 +56,10 @@ space: embedkit strips its texts."""
 def check_tokenizer(model: Path) -> None:
     """Raise UsageError if a setting in the model's folder changes ids and is not honoured, or a file cannot be read."""
     _check_sentence_config(model)
-    _check_tokenizer_config(model)
+    parts = read_parts(model)
+    _check_tokenizer_config(model, parts)
     read_tokenizer(model)
-    _check_class_and_tokens(model)
+    _check_class_and_tokens(model, parts)
 
 
 def _check_sentence_config(model: Path) -> None:
@@ -81,7 +85,7 @@ def _check_sentence_config(model: Path) -> None:
             )
 
 
-def _check_tokenizer_config(model: Path) -> None:
+def _check_tokenizer_config(model: Path, parts: Parts) -> None:
     """Settings of tokenizer_config.json that no class is needed to understand."""
     path, config = model / "tokenizer_config.json", read_json(model, "tokenizer_config.json")
     auto_map = config.get("auto_map")
@@ -101,16 +105,16 @@ def _check_tokenizer_config(model: Path) -> None:
         raise UsageError(
             f"{path}: tokenizer_class {kind} does not use tokenizer.json, which embedkit needs. {TRUST_FILE}"
         )
-    _check_ends(model, kind)
+    _check_ends(model, kind, parts)
 
 
-def _check_ends(model: Path, kind: str) -> None:
+def _check_ends(model: Path, kind: str, parts: Parts) -> None:
     """add_bos_token and add_eos_token against tokenizer.json, where transformers 4 obeyed them and 5 does not.
 
     tokenizer_file.py adds a token that tokenizer.json does not. What it adds against the settings, it would add anyway.
     """
     config = read_json(model, "tokenizer_config.json")
-    there = added_ends(decode_part(read_parts(model), "post_processor"))
+    there = added_ends(decode_part(parts, "post_processor"))
     for setting, (name, end) in ENDS.items():
         value, token = config.get(setting), special_token(model, name)
         if value is True and token is None and there[end] is None and kind in HONOURS_ENDS:
@@ -128,10 +132,9 @@ def _check_ends(model: Path, kind: str) -> None:
             )
 
 
-def _check_class_and_tokens(model: Path) -> None:
+def _check_class_and_tokens(model: Path, parts: Parts) -> None:
     """Build the tokenizer as transformers does, and compare the ids of some texts with those of tokenizer.json."""
     path, kind = model / "tokenizer_config.json", tokenizer_class(model)
-    parts = read_parts(model)
     there = {token["content"]: _flags(token) for token in decode_part(parts, "added_tokens") or []}
     new = _new_tokens(model, there)
     if kind not in CLASSES and not new:

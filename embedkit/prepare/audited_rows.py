@@ -46,19 +46,19 @@ class AuditedRows:
         self._bytes = bytes_per_part(parts)
         self._views = list(views)
         texts: dict[str, type[pl.DataType]] = dict.fromkeys(self._views, pl.String)
-        self._sampled = [pl.DataFrame(schema={"row": pl.Int64, **texts, "size": pl.UInt32, "place": pl.Int64})]
         self._longest = pl.DataFrame(schema={"row": pl.Int64, **texts, "size": pl.UInt32})
+        self._sampled = [self._longest]
 
     def add(self, texts: pl.DataFrame) -> None:
         """Take what may be audited from a batch: a column `row`, and one of texts for each view."""
         size = pl.sum_horizontal(pl.col(view).str.len_bytes() for view in self._views).alias("size")
         sized = texts.select("row", *self._views, size)
-        self._sampled.append(sized.join(self._places, on="row"))
-        self._longest = pl.concat([self._longest, _longest(sized)]).pipe(_longest)
+        self._sampled.append(sized.filter(pl.col("row").is_in(self._places["row"].implode())))
+        self._longest = _longest(pl.concat([self._longest, _longest(sized)]))
 
     def chosen(self) -> pl.DataFrame:
         """The rows to audit, with their texts: the longest, then the random ones in their order."""
-        random = pl.concat(self._sampled).sort("place")
+        random = pl.concat(self._sampled).join(self._places, on="row").sort("place")
         fits = (random["place"] < PART_ROWS) | (random["size"].cum_sum() <= self._bytes)
         columns = ["row", *self._views]
         both = pl.concat([self._longest.select(columns), random.filter(fits).select(columns)])
@@ -66,5 +66,7 @@ class AuditedRows:
 
 
 def _longest(sized: pl.DataFrame) -> pl.DataFrame:
-    """The longest row of at most LONGEST_BYTES; of equal ones the first. Empty if there is none."""
-    return sized.filter(pl.col("size") <= LONGEST_BYTES).sort("size", "row", descending=[True, False]).head(1)
+    """The longest row of at most LONGEST_BYTES; of equal ones the first, as rows ascend. Empty if there is none."""
+    sizes = sized["size"]
+    longest = sizes.set(sizes > LONGEST_BYTES, None).arg_max()
+    return sized.clear() if longest is None else sized.slice(longest, 1)
