@@ -23,7 +23,14 @@ from embedkit.model.tokenizer_file import (
     sentence_config,
     special_token,
 )
-from embedkit.model.transformers_classes import CLASSES, FORCED, HONOURS_ENDS, PYTHON_CLASSES, tokenizer_class
+from embedkit.model.transformers_classes import (
+    CLASSES,
+    DEFAULT_TOKENS,
+    FORCED,
+    HONOURS_ENDS,
+    PYTHON_CLASSES,
+    tokenizer_class,
+)
 
 HARMLESS = {
     *("max_seq_length", "query_length", "document_length", "unpad_inputs", "module_output_name", "do_lower_case"),
@@ -136,7 +143,7 @@ def _check_class_and_tokens(model: Path, parts: Parts) -> None:
     """Build the tokenizer as transformers does, and compare the ids of some texts with those of tokenizer.json."""
     path, kind = model / "tokenizer_config.json", tokenizer_class(model)
     there = {token["content"]: _flags(token) for token in decode_part(parts, "added_tokens") or []}
-    new = _new_tokens(model, there)
+    new = _new_tokens(model, DEFAULT_TOKENS.get(kind, {}), there)
     if kind not in CLASSES and not new:
         return  # transformers takes tokenizer.json as it is
     built = reference_of(model, join_parts(parts)).backend
@@ -164,8 +171,8 @@ def _check_class_and_tokens(model: Path, parts: Parts) -> None:
     if _encode(built, texts) != ids:
         raise UsageError(
             f"{path}: it has the special or added tokens {', '.join(map(repr, sorted(new)[:3]))} (or "
-            "special_tokens_map.json or added_tokens.json has), which tokenizer.json has not, or with other flags; "
-            "transformers adds them, which gives other token ids. Add them to tokenizer.json, or remove them there"
+            "special_tokens_map.json, added_tokens.json or its class has), which tokenizer.json has not, or with other "
+            "flags; transformers adds them, which gives other ids. Add them to tokenizer.json, or remove them there"
         )
 
 
@@ -186,9 +193,12 @@ def _class_settings(model: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _new_tokens(model: Path, there: dict[str, Flags]) -> dict[str, Flags]:
-    """Tokens that transformers adds to those of tokenizer.json, or with other flags, by their text."""
-    config = read_json(model, "tokenizer_config.json")
+def _new_tokens(model: Path, defaults: dict[str, str], there: dict[str, Flags]) -> dict[str, Flags]:
+    """Tokens that transformers adds to those of tokenizer.json, or with other flags, by their text.
+
+    defaults: special tokens of the class. there: the added tokens of tokenizer.json.
+    """
+    config = defaults | read_json(model, "tokenizer_config.json")
     wanted: dict[str, Flags] = {}
     if "added_tokens_decoder" in config:
         listed = {str(token["content"]): _flags(token) for token in config["added_tokens_decoder"].values()}

@@ -208,6 +208,27 @@ ALIASES = {
 }
 
 
+_ROBERTA = {
+    **{"bos_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "cls_token": "<s>"},
+    **{"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"},
+}
+_BERT = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
+_END = "<|endoftext|>"
+DEFAULT_TOKENS: dict[str, dict[str, str]] = {
+    "BertTokenizer": _BERT,
+    "MPNetTokenizer": _ROBERTA | {"unk_token": "[UNK]"},
+    **dict.fromkeys(("RobertaTokenizer", "XLMRobertaTokenizer", "CamembertTokenizer"), _ROBERTA),
+    "GPT2Tokenizer": {"unk_token": _END, "bos_token": _END, "eos_token": _END},
+    "T5Tokenizer": {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    "AlbertTokenizer": _BERT | {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "pad_token": "<pad>"},
+    "DebertaV2Tokenizer": _BERT | {"bos_token": "[CLS]", "eos_token": "[SEP]"},
+    "LlamaTokenizer": {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
+    "GemmaTokenizer": {f"{name}_token": f"<{name}>" for name in ("unk", "bos", "eos", "pad", "mask")},
+    "Qwen2Tokenizer": {"unk_token": _END, "eos_token": _END, "pad_token": _END},
+}
+"""Special tokens of each class where tokenizer_config.json does not name one. `null` there means none."""
+
+
 def _surround(tokenizer: Any, first: str | None, last: str | None) -> None:
     """Make the post-processor put these tokens around a text. Tokens that the vocabulary lacks are left out."""
     from tokenizers import processors

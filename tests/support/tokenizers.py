@@ -105,6 +105,8 @@ def xlm_roberta(folder: Path, kind: str = "XLMRobertaTokenizer", **config: Any) 
 
     is_t5 = kind == "T5Tokenizer"
     special = ["<pad>", "</s>", "<unk>"] if is_t5 else ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    if kind == "AlbertTokenizer":
+        special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     trainer = UnigramTrainer(vocab_size=300, special_tokens=special, unk_token="<unk>", show_progress=False)
@@ -116,6 +118,45 @@ def xlm_roberta(folder: Path, kind: str = "XLMRobertaTokenizer", **config: Any) 
     names |= {"extra_ids": 0} if is_t5 else {"bos_token": "<s>", "cls_token": "<s>", "sep_token": "</s>"}
     names |= {} if is_t5 else {"mask_token": "<mask>"}
     return _write(folder, tokenizer, "t5" if is_t5 else "xlm-roberta", {"tokenizer_class": kind, **names, **config})
+
+
+def mpnet(folder: Path, **config: Any) -> Path:
+    """A WordPiece tokenizer with RoBERTa's special tokens."""
+    from tokenizers import processors
+
+    names = {"bos_token": "[CLS]", "eos_token": "[SEP]", "tokenizer_class": "MPNetTokenizer"}
+    after = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return _changed(bert(folder, **names, **config), "mpnet", post_processor=after)
+
+
+def albert(folder: Path, **config: Any) -> Path:
+    """A Unigram without accents and capitals."""
+    from tokenizers import normalizers
+
+    steps = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD()]
+    normal = normalizers.Sequence([*steps, normalizers.StripAccents(), normalizers.Lowercase()])
+    return _changed(xlm_roberta(folder, "AlbertTokenizer", **config), "albert", normalizer=normal)
+
+
+def deberta_v2(folder: Path, **config: Any) -> Path:
+    """A Unigram that joins white space."""
+    from tokenizers import Regex, normalizers, pre_tokenizers
+
+    joined = normalizers.Replace(Regex(r"\s{2,}|[\n\r\t]"), " ")
+    normal = normalizers.Sequence([joined, normalizers.NFC(), normalizers.Strip(left=False)])
+    before = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(prepend_scheme="always")])
+    model = xlm_roberta(folder, "DebertaV2Tokenizer", **config)
+    return _changed(model, "deberta-v2", normalizer=normal, pre_tokenizer=before)
+
+
+def _changed(model: Path, model_type: str, **parts: Any) -> Path:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    for name, part in parts.items():
+        setattr(tokenizer, name, part)
+    tokenizer.save(str(model / "tokenizer.json"))
+    return write_json(model, config={"model_type": model_type})
 
 
 def _bpe(special: list[str], alphabet: bool = False, byte_fallback: bool = False) -> Any:

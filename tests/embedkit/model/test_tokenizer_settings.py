@@ -13,7 +13,19 @@ from embedkit.errors import UsageError
 from embedkit.model.tokenizer import load_reference, load_tokenizer
 from embedkit.model.tokenizer_settings import check_tokenizer
 from embedkit.model.transformers_classes import BASE_TYPES, FORCED, OF_TYPE, PYTHON_CLASSES, tokenizer_class
-from tests.support.tokenizers import bert, gemma, mistral, qwen2, roberta, write_json, xlm_roberta
+from tests.conftest import chat, embedkit, write_chats
+from tests.support.tokenizers import (
+    albert,
+    bert,
+    deberta_v2,
+    gemma,
+    mistral,
+    mpnet,
+    qwen2,
+    roberta,
+    write_json,
+    xlm_roberta,
+)
 
 TEXTS = [
     "The river runs past the old mill and the stone bridge.",
@@ -24,6 +36,14 @@ TEXTS = [
 ]
 THINK = {"content": "<think>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
 Make = Callable[[Path], Path]
+
+
+def without_added_token(model: Path, content: str) -> Path:
+    """Remove one of tokenizer.json's added tokens."""
+    whole = json.loads((model / "tokenizer.json").read_text())
+    added = [token for token in whole["added_tokens"] if token["content"] != content]
+    return write_json(model, tokenizer=whole | {"added_tokens": added})
+
 
 SAME: dict[str, Make] = {
     "bert": bert,
@@ -42,6 +62,11 @@ SAME: dict[str, Make] = {
     "gemma": gemma,
     "xlm-roberta": xlm_roberta,
     "t5": lambda folder: xlm_roberta(folder, "T5Tokenizer"),
+    "gpt2": lambda folder: roberta(folder, tokenizer_class="GPT2Tokenizer"),
+    "camembert": lambda folder: xlm_roberta(folder, "CamembertTokenizer"),
+    "mpnet": mpnet,
+    "albert": albert,
+    "deberta-v2": deberta_v2,
     "no class": lambda folder: bert(folder, tokenizer_class=...),
 }
 OTHER: dict[str, tuple[Make, str]] = {
@@ -61,6 +86,26 @@ OTHER: dict[str, tuple[Make, str]] = {
     "tokenize_chinese_chars": (
         lambda folder: bert(folder, tokenize_chinese_chars=False),
         r"tokenize_chinese_chars false",
+    ),
+    "do_lower_case of MPNet": (
+        lambda folder: mpnet(folder, do_lower_case=False),
+        r"builds MPNetTokenizer with other settings \(do_lower_case false, ",
+    ),
+    "keep_accents": (
+        lambda folder: albert(folder, keep_accents=True),
+        r"builds AlbertTokenizer .* keep_accents true",
+    ),
+    "do_lower_case of ALBERT": (
+        lambda folder: albert(folder, do_lower_case=False),
+        r"builds AlbertTokenizer with other settings \(do_lower_case false",
+    ),
+    "do_lower_case of DeBERTa": (
+        lambda folder: deberta_v2(folder, do_lower_case=True),
+        r"builds DebertaV2Tokenizer with other settings \(do_lower_case true",
+    ),
+    "split_by_punct": (
+        lambda folder: deberta_v2(folder, split_by_punct=True),
+        r"builds DebertaV2Tokenizer .* split_by_punct true",
     ),
     "cls_token": (lambda folder: bert(folder, cls_token="[SEP]"), r"builds BertTokenizer with other settings"),
     "add_prefix_space": (
@@ -87,6 +132,10 @@ OTHER: dict[str, tuple[Make, str]] = {
         lambda folder: qwen2(folder, added_tokens_decoder={"900": THINK, "0": THINK | {"content": "<|endoftext|>"}}),
         r"it has the special or added tokens '<think>'",
     ),
+    "a token of the class": (
+        lambda folder: without_added_token(gemma(folder, mask_token=...), "<mask>"),
+        r"it has the special or added tokens '<mask>'",
+    ),
     "eos_token": (lambda folder: qwen2(folder, eos_token="</stop>"), r"it has the special or added tokens '</stop>'"),
     "additional_special_tokens": (
         lambda folder: mistral(folder, additional_special_tokens=["<think>"]),
@@ -95,7 +144,7 @@ OTHER: dict[str, tuple[Make, str]] = {
     "image_token": (lambda folder: gemma(folder, image_token="<img>"), r"it has the special or added tokens '<img>'"),
     "special_tokens_map.json": (
         lambda folder: write_json(mistral(folder), special_tokens_map={"mask_token": THINK}),
-        r"special_tokens_map\.json or added_tokens\.json has",
+        r"special_tokens_map\.json, added_tokens\.json or its class has",
     ),
     "added_tokens.json": (
         lambda folder: write_json(mistral(folder), added_tokens={"river": 900}),
@@ -106,6 +155,18 @@ OTHER: dict[str, tuple[Make, str]] = {
         r"tokenizer_config\.json: split_special_tokens changes token ids",
     ),
 }
+
+
+def test_a_run_is_refused_when_it_is_requested(tmp_path: Path) -> None:
+    data = write_chats(tmp_path / "a.jsonl", [chat("a", "b")])
+    model = bert(tmp_path / "model", do_lower_case=False)
+    request = ["--dataset", data, "--model", model, "--engine", "hash", "--max-length", 64, "--output-dir", tmp_path]
+    done = embedkit("prepare", *request, "--run-name", "run", code=2)
+    assert (
+        "tokenizer_config.json: transformers builds BertTokenizer with other settings (do_lower_case false"
+        in done.stderr
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def ids_of(model: Path, texts: list[str] = TEXTS, **options: Any) -> list[list[int]]:
