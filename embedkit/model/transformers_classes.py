@@ -67,7 +67,12 @@ Settings = dict[str, Any]
 
 
 def tokenizer_class(model: Path) -> str:
-    """The class that AutoTokenizer takes, without `Fast` at its end; empty for the base class."""
+    """The class that AutoTokenizer takes, without `Fast` at its end; empty for the base class.
+
+    A folder without tokenizer_config.json has no settings that could contradict tokenizer.json: the base class.
+    """
+    if not (model / "tokenizer_config.json").is_file():
+        return ""
     config = read_json(model, "config.json")
     named = read_json(model, "tokenizer_config.json").get("tokenizer_class") or config.get("tokenizer_class") or ""
     named = str(named).removesuffix("Fast")

@@ -310,6 +310,10 @@ def test_a_type_of_its_own_has_the_class_that_the_folder_names(tmp_path: Path) -
     assert tokenizer_class(model) == "BertTokenizer"
     write_json(model, config={"model_type": "new"})
     assert tokenizer_class(model) == ""
+    write_json(model, config={"model_type": "qwen3"})
+    assert tokenizer_class(model) == "Qwen2Tokenizer"
+    (model / "tokenizer_config.json").unlink()
+    assert tokenizer_class(model) == ""  # tokenizer.json alone
 
 
 def sentence_model(folder: Path, **config: Any) -> Path:
