@@ -31,7 +31,7 @@ from embedkit.documents import (
 )
 from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model import choose_prefix, model_files, model_limit, tokenizer_file
+from embedkit.model import check_tokenizer, choose_prefix, model_files, model_limit
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
 from embedkit.terminal import command_line
@@ -230,7 +230,7 @@ def _user() -> str:
 
 def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None:
     """Raise UsageError if the model's folder lacks what the engine needs."""
-    tokenizer_file(model)
+    check_tokenizer(model)
     if options.engine != "hash":
         check_weights(model)
     if options.engine == "transformers" and engine_is_decided:

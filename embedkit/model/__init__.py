@@ -1,5 +1,6 @@
 """The model folder: its settings and its tokenizer."""
 
+from embedkit.model.audit import audit
 from embedkit.model.folder import (
     is_identity,
     model_files,
@@ -18,17 +19,18 @@ from embedkit.model.tokenizer import (
     HfTokenizer,
     TokenIds,
     Tokenizer,
-    audit,
     load_reference,
     load_tokenizer,
-    tokenizer_file,
 )
+from embedkit.model.tokenizer_file import tokenizer_file
+from embedkit.model.tokenizer_settings import check_tokenizer
 
 __all__ = [
     "HfTokenizer",
     "TokenIds",
     "Tokenizer",
     "audit",
+    "check_tokenizer",
     "choose_prefix",
     "is_identity",
     "load_reference",

@@ -1,8 +1,9 @@
 """Turns texts into token ids, exactly as the model's own tokenizer does.
 
-The reference is Hugging Face `tokenizers` with the model's tokenizer.json: special tokens added, nothing truncated or
-padded. fastokens gives the same ids about fifty times faster, if it can load the tokenizer. It is a young library, so
-a sample of every part is audited against the reference.
+The reference is Hugging Face `tokenizers` with the model's tokenizer.json as tokenizer_file.py reads it: special tokens
+added, nothing truncated or padded. fastokens gives the same ids about fifty times faster, if it can load the tokenizer.
+It is a young library: it is not used where it is known to differ (fastokens_limits.py), and a sample of every part is
+audited against the reference (audit.py).
 """
 
 import os
@@ -15,7 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import UsageError
+from embedkit.model.fastokens_limits import known_difference
+from embedkit.model.tokenizer_file import read_tokenizer
 
 BATCH_TEXTS = 256
 
@@ -74,26 +77,21 @@ class Tokenizer(Protocol):
 class HfTokenizer:
     """The reference: Hugging Face tokenizers."""
 
-    def __init__(self, file: Path, prefix: str = "") -> None:
-        self._prefix = prefix
+    def __init__(self, tokenizer: str, prefix: str = "") -> None:
+        """Load a tokenizer given as JSON; `prefix` is put before every text. Raises ValueError if it cannot."""
         from tokenizers import Tokenizer as Backend  # a large library, which most commands do not need
 
         self.name = f"tokenizers {version('tokenizers')}"
+        self._prefix = prefix
         try:
-            self._backend = Backend.from_file(str(file))
+            self.backend = Backend.from_str(tokenizer)
         except Exception as error:  # tokenizers raises the base class
-            raise UsageError(f"{file}: not a tokenizer that Hugging Face tokenizers can load: {error}") from None
-        self._backend.no_truncation()
-        self._backend.no_padding()
+            raise ValueError(str(error)) from None
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Token ids of the texts, special tokens added."""
-        return _join(
-            [
-                [e.ids for e in self._backend.encode_batch_fast(list(b))]
-                for b in _batches([self._prefix + text for text in texts])
-            ]
-        )
+        batches = _batches(texts, self._prefix)
+        return _join([[e.ids for e in self.backend.encode_batch_fast(batch)] for batch in batches])
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Number of ids of each text, int64 (n,)."""
@@ -101,70 +99,60 @@ class HfTokenizer:
 
 
 class FastTokenizer:
-    """fastokens: byte-pair encodings only. Raises ValueError for a tokenizer that it cannot load."""
+    """fastokens: byte-pair encodings only."""
 
-    def __init__(self, file: Path, prefix: str = "") -> None:
-        self._prefix = prefix
+    def __init__(self, tokenizer: str, prefix: str = "") -> None:
+        """Load a tokenizer given as JSON; `prefix` is put before every text. Raises ValueError if it cannot."""
         from fastokens._native import Tokenizer as Backend  # a large library; not installed everywhere
 
         self.name = f"fastokens {version('fastokens')}"
-        self._backend: Any = Backend.from_file(str(file))
+        self._prefix = prefix
+        self._backend: Any = Backend.from_json_str(tokenizer)
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Token ids of the texts, special tokens added."""
-        batches = list(map(self._encode, _batches([self._prefix + text for text in texts])))
+        batches = list(map(self._encode, _batches(texts, self._prefix)))
         return _flat([ids for ids, _ in batches], [lengths for _, lengths in batches])
 
     def count(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Number of ids of each text, int64 (n,)."""
-        return np.concatenate(
-            [
-                np.zeros(0, np.int64),
-                *(self._encode(batch)[1] for batch in _batches([self._prefix + text for text in texts])),
-            ]
-        )
+        batches = _batches(texts, self._prefix)
+        return np.concatenate([np.zeros(0, np.int64), *(self._encode(batch)[1] for batch in batches)])
 
-    def _encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    def _encode(self, texts: list[str]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
         """Ids of all texts, flat, and the number of ids of each text."""
-        flat, offsets = self._backend.encode_batch_flat(list(texts), add_special_tokens=True)
+        flat, offsets = self._backend.encode_batch_flat(texts, add_special_tokens=True)
         return np.frombuffer(flat, np.uint32), np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64))
 
 
 def load_tokenizer(model: Path, prefix: str = "") -> Tokenizer:
-    """Load the fastest tokenizer for the model folder that gives the reference's ids."""
-    file = tokenizer_file(model)
-    if _has_fastokens():
+    """Load the fastest tokenizer for the model folder that gives the reference's ids.
+
+    prefix: put before every text, before anything else is done with it, as sentence-transformers does with prompts. Of
+    an empty text it makes a text: callers that want no tokens for one must know which texts were empty.
+    """
+    tokenizer = read_tokenizer(model)
+    if _has_fastokens() and known_difference(tokenizer) is None:
         try:
-            return FastTokenizer(file, prefix)
+            return FastTokenizer(tokenizer, prefix)
         except ValueError:
             pass  # a kind of tokenizer that fastokens does not support
-    return HfTokenizer(file, prefix)
+    return reference_of(model, tokenizer, prefix)
 
 
 def load_reference(model: Path, prefix: str = "") -> HfTokenizer:
-    """Load the reference tokenizer of the model folder."""
-    return HfTokenizer(tokenizer_file(model), prefix)
+    """Load the reference tokenizer of the model folder; `prefix` as in `load_tokenizer`."""
+    return reference_of(model, read_tokenizer(model), prefix)
 
 
-def tokenizer_file(model: Path) -> Path:
-    """Path of the model's tokenizer.json. Raises UsageError if the folder has none."""
-    file = model / "tokenizer.json"
-    if not file.is_file():
-        raise UsageError(f"--model {model}: no tokenizer.json there; embedkit needs the model's fast tokenizer")
-    return file
-
-
-def audit(tokenizer: Tokenizer, reference: Tokenizer, texts: Sequence[str], rows: Sequence[int]) -> None:
-    """Compare the ids of some texts. Raises EmbedkitError naming the first row whose ids differ."""
-    if not texts:
-        return
-    got, wanted = tokenizer.encode(texts), reference.encode(texts)
-    for i, row in enumerate(rows):
-        if not np.array_equal(got[i], wanted[i]):
-            raise EmbedkitError(
-                f"row {row}: {tokenizer.name} gives other token ids than {reference.name}. Set "
-                "EMBEDKIT_TOKENIZER=hf to count with the reference alone, and report the row to fastokens"
-            )
+def reference_of(model: Path, tokenizer: str, prefix: str = "") -> HfTokenizer:
+    """The reference for a tokenizer, given as JSON, of the model folder. Raises UsageError if it cannot be loaded."""
+    try:
+        return HfTokenizer(tokenizer, prefix)
+    except ValueError as error:
+        raise UsageError(
+            f"{model / 'tokenizer.json'}: not a tokenizer that Hugging Face tokenizers can load: {error}"
+        ) from None
 
 
 def _has_fastokens() -> bool:
@@ -177,8 +165,9 @@ def _has_fastokens() -> bool:
     return True
 
 
-def _batches(texts: Sequence[str]) -> list[Sequence[str]]:
-    return [texts[i : i + BATCH_TEXTS] for i in range(0, len(texts), BATCH_TEXTS)]
+def _batches(texts: Sequence[str], prefix: str) -> Iterator[list[str]]:
+    for i in range(0, len(texts), BATCH_TEXTS):
+        yield [prefix + text for text in texts[i : i + BATCH_TEXTS]]
 
 
 def _join(batches: list[list[list[int]]]) -> TokenIds:

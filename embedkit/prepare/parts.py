@@ -17,9 +17,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.data import row_hash
 from embedkit.documents import (
     FORMAT,
+    DataIndex,
     FileRecord,
     PartManifest,
     RunConfig,
@@ -30,6 +30,7 @@ from embedkit.documents import (
 )
 from embedkit.errors import EmbedkitError
 from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
+from embedkit.prepare.audited_rows import AuditedRows
 from embedkit.prepare.dropped_rows import count_reasons, drop_unanswered, gather_dropped, split_kept, write_dropped
 from embedkit.prepare.extract import count_column, empty_column, extract, view_text
 from embedkit.run import RunFolder
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 
 PART_ROWS = 4096
 PART_BYTES = 128 << 20
-AUDITED_ROWS = 8
-"""Rows of each part whose token ids are compared with the reference tokenizer's."""
-
 COMPRESSION: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 1,
@@ -125,6 +123,11 @@ class PartMaker:
         """The tokenizer whose ids are right by definition."""
         return load_reference(Path(self.config.locations.model), self.config.request.prefix)
 
+    @cached_property
+    def parts(self) -> int:
+        """How many parts the run has."""
+        return len(read(self.run.data_index, DataIndex).part_borders) - 1
+
     def sound_part(self, part: int) -> Part | None:
         """The part if its manifest is readable, made for this run, and the part's files match it.
 
@@ -165,8 +168,7 @@ class PartMaker:
         columns = [count_column(view) for view in request.views]
         counts = [np.empty((0, len(columns)), np.int64)]
         dropped: list[pl.DataFrame] = []
-        audited = 0
-        sampled = set(rows[np.argsort(row_hash(part, rows), kind="stable")[:AUDITED_ROWS]].tolist())
+        to_audit = AuditedRows(part, rows, self.parts, request.views)
         with (
             atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,
             pq.ParquetWriter(file, schema, **COMPRESSION) as writer,
@@ -175,8 +177,8 @@ class PartMaker:
                 # Extract the texts; rows without an answer end here.
                 texts, no_assistant = extract(chats)
                 view_texts = texts.select("row", *(view_text(view) for view in request.views))
-                # Count tokens, and check the ids of a few rows against the reference.
-                audited += self._audit(view_texts, sampled)
+                # Count tokens.
+                to_audit.add(view_texts)
                 counted = texts.with_columns(_counts(view_texts, request.views, self.tokenizer))
                 # Drop empty and too long rows; write the others.
                 good, bad = split_kept(counted, request.views, request.max_length)
@@ -184,6 +186,7 @@ class PartMaker:
                 if good.height:
                     writer.write_table(good.select(schema.names).to_arrow().cast(schema))
                 counts.append(good.select(columns).cast(pl.Int64).to_numpy())
+            audited = self._audit(to_audit)
         tokens = np.concatenate(counts)
         lost = gather_dropped(dropped)
         dropped_record = self._write_dropped(part, lost)
@@ -214,11 +217,11 @@ class PartMaker:
             return None
         return write_dropped(self.run.part_dropped(part), lost)
 
-    def _audit(self, view_texts: pl.DataFrame, sampled: set[int]) -> int:
-        """Audit the token ids of the sampled rows in every view. Returns how many of the rows are sampled."""
+    def _audit(self, rows: AuditedRows) -> int:
+        """Audit the token ids of some rows in every view. Returns their number; 0 if the reference itself counts."""
         if isinstance(self.tokenizer, HfTokenizer):
             return 0
-        chosen = view_texts.filter(pl.col("row").is_in(sorted(sampled)))
+        chosen = rows.chosen()
         for view in self.config.request.views:
             audit(self.tokenizer, self.reference, chosen[view].to_list(), chosen["row"].to_list())
         return chosen.height

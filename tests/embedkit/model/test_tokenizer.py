@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model.tokenizer import FastTokenizer, HfTokenizer, TokenIds, audit, load_reference, load_tokenizer
+from embedkit.model.audit import audit
+from embedkit.model.tokenizer import FastTokenizer, HfTokenizer, TokenIds, load_reference, load_tokenizer
+from embedkit.model.tokenizer_file import read_tokenizer
 from tests.support.models import CORPUS, END
 
 TEXTS = [
@@ -38,8 +40,8 @@ def test_fastokens_is_used_and_gives_the_references_ids(tiny_qwen: Path) -> None
 
 @pytest.fixture(scope="module")
 def both(tiny_qwen: Path) -> tuple[FastTokenizer, HfTokenizer]:
-    file = tiny_qwen / "tokenizer.json"
-    return FastTokenizer(file), HfTokenizer(file)
+    tokenizer = read_tokenizer(tiny_qwen)
+    return FastTokenizer(tokenizer), HfTokenizer(tokenizer)
 
 
 @given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40) | st.sampled_from(TEXTS), max_size=6))

@@ -1,0 +1,72 @@
+"""Chooses the rows of a part whose token ids are compared with the reference tokenizer's.
+
+The reference takes about forty times longer per byte than prepare, so the rows are few:
+
+- the longest row, where a tokenizer that cuts or chokes shows first;
+- rows in a random order that depends on their numbers alone: RUN_ROWS in the run, and at least PART_ROWS in the part.
+  Beyond PART_ROWS they stop at a number of bytes, since texts may be long.
+
+docs/guarantees.md says how probably a share of differing rows is found.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from embedkit.data import row_hash
+from embedkit.documents import View
+
+PART_ROWS = 8
+RUN_ROWS = 512
+RUN_BYTES = 8 << 20
+"""Text of the random rows of a run of one part. It falls to an eighth in a run of eight parts or more."""
+LONGEST_BYTES = 1 << 20
+"""A longer row is not taken as the longest: no model takes so many tokens, and the reference needs a second for it."""
+
+
+def rows_per_part(parts: int) -> int:
+    """How many random rows are audited in a part of a run of so many parts, if the bytes allow it."""
+    return max(PART_ROWS, -(-RUN_ROWS // parts))
+
+
+def bytes_per_part(parts: int) -> int:
+    """How many bytes the random rows of a part may have, beyond the first PART_ROWS, in a run of so many parts."""
+    return RUN_BYTES // parts // min(parts, 8)
+
+
+class AuditedRows:
+    """Picks a part's audited rows while its texts pass by, in any batches."""
+
+    def __init__(self, part: int, rows: npt.NDArray[np.int64], parts: int, views: Sequence[View]) -> None:
+        """part: its number. rows: numbers of its rows, int64 (n,). parts: how many the run has."""
+        order = np.argsort(row_hash(part, rows), kind="stable")[: rows_per_part(parts)]
+        self._places = pl.DataFrame({"row": rows[order], "place": np.arange(len(order))})
+        self._bytes = bytes_per_part(parts)
+        self._views = list(views)
+        texts: dict[str, type[pl.DataType]] = dict.fromkeys(self._views, pl.String)
+        self._longest = pl.DataFrame(schema={"row": pl.Int64, **texts, "size": pl.UInt32})
+        self._sampled = [self._longest]
+
+    def add(self, texts: pl.DataFrame) -> None:
+        """Take what may be audited from a batch: a column `row`, and one of texts for each view."""
+        size = pl.sum_horizontal(pl.col(view).str.len_bytes() for view in self._views).alias("size")
+        sized = texts.select("row", *self._views, size)
+        self._sampled.append(sized.filter(pl.col("row").is_in(self._places["row"].implode())))
+        self._longest = _longest(pl.concat([self._longest, _longest(sized)]))
+
+    def chosen(self) -> pl.DataFrame:
+        """The rows to audit, with their texts: the longest, then the random ones in their order."""
+        random = pl.concat(self._sampled).join(self._places, on="row").sort("place")
+        fits = (random["place"] < PART_ROWS) | (random["size"].cum_sum() <= self._bytes)
+        columns = ["row", *self._views]
+        both = pl.concat([self._longest.select(columns), random.filter(fits).select(columns)])
+        return both.unique("row", maintain_order=True)
+
+
+def _longest(sized: pl.DataFrame) -> pl.DataFrame:
+    """The longest row of at most LONGEST_BYTES; of equal ones the first, as rows ascend. Empty if there is none."""
+    sizes = sized["size"]
+    longest = sizes.set(sizes > LONGEST_BYTES, None).arg_max()
+    return sized.clear() if longest is None else sized.slice(longest, 1)
