@@ -20,10 +20,10 @@ from embedkit.documents import View
 
 PART_ROWS = 8
 RUN_ROWS = 512
-RUN_BYTES = 8 << 20
-"""Text of the random rows of a run of one part. It falls to an eighth in a run of eight parts or more."""
-LONGEST_BYTES = 1 << 20
-"""A longer row is not taken as the longest: no model takes so many tokens, and the reference needs a second for it."""
+RUN_BYTES = 64 << 20
+"""Text of the random rows of a run, beyond the first PART_ROWS of each part: 512 rows of 128 KiB."""
+LONGEST_BYTES = 4 << 20
+"""A longer row is not taken as the longest: no model takes so many tokens, and the reference needs seconds for it."""
 
 
 def rows_per_part(parts: int) -> int:
@@ -33,7 +33,7 @@ def rows_per_part(parts: int) -> int:
 
 def bytes_per_part(parts: int) -> int:
     """How many bytes the random rows of a part may have, beyond the first PART_ROWS, in a run of so many parts."""
-    return RUN_BYTES // parts // min(parts, 8)
+    return RUN_BYTES // parts
 
 
 class AuditedRows:

@@ -39,7 +39,7 @@ def chosen(texts: Sequence[str], parts: int, cuts: Sequence[int] = (), part: int
 def test_numbers_of_rows_and_bytes_per_part() -> None:
     assert [rows_per_part(parts) for parts in (1, 2, 9, 63, 64, 65, 700)] == [512, 256, 57, 9, 8, 8, 8]
     mib = 1 << 20
-    assert [bytes_per_part(parts) for parts in (1, 2, 4, 8, 16)] == [8 * mib, 2 * mib, mib // 2, mib // 8, mib // 16]
+    assert [bytes_per_part(parts) for parts in (1, 2, 4, 8, 128)] == [64 * mib, 32 * mib, 16 * mib, 8 * mib, mib // 2]
 
 
 def test_the_longest_row_is_first_and_the_rest_is_random() -> None:
@@ -74,8 +74,8 @@ def test_batches_do_not_matter_and_bytes_are_bounded(lengths: list[int], parts: 
     assert len(random) >= min(7, len(texts) - 1)
 
 
-def test_a_row_over_a_mebibyte_is_not_the_longest() -> None:
-    texts = ["x" * (2**20 + 1), "y" * 2**20, "z"]
+def test_a_row_over_four_mebibytes_is_not_the_longest() -> None:
+    texts = ["x" * (2**22 + 1), "y" * 2**22, "z"]
     assert chosen(texts, parts=1)[0] == 1
     assert sorted(chosen(texts, parts=1)) == [0, 1, 2]  # it is one of the first eight at random
 
