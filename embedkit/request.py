@@ -25,6 +25,7 @@ from embedkit.documents import (
     RunConfig,
     Setting,
     Texts,
+    ThinkFormat,
     View,
     encode,
     read,
@@ -61,6 +62,7 @@ class Options:
     shards: int | None = None
     num_gpus: int = 1
     texts: Texts = "all"
+    think_format: ThinkFormat = "any"
     device: Device = "cpu"
     dtype: Dtype | None = None
 
@@ -86,7 +88,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     max_length = _max_length(options, model)
     data = find_dataset(*wanted) if data is None else data
     for path in data.paths:
-        check_columns(path, options.messages_column, options.source_column)
+        check_columns(path, options.messages_column, options.source_column, reasoning=options.think_format == "any")
     device: Device = "cpu" if options.engine == "hash" else options.device
     request = Request(
         data=tuple(identify(path) for path in data.paths),
@@ -107,6 +109,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         engine=options.engine,
         device=device,
         dtype=options.dtype or ("bfloat16" if device == "cuda" else "float32"),
+        think_format=options.think_format,
     )
     return RunConfig(
         format=FORMAT,
@@ -202,7 +205,8 @@ def request_differences(there: Request, requested: Request) -> list[tuple[str, s
 def _flatten(request: Request) -> dict[str, str]:
     """Each setting as text; one entry per file."""
     flat: dict[str, str] = {}
-    for name, value in msgspec.to_builtins(request).items():
+    defaults = {name: getattr(request, name) for name in request.__struct_fields__}  # they are not written
+    for name, value in (defaults | msgspec.to_builtins(request)).items():
         if name in ("data", "model_files"):
             flat |= {f"{name} {i}: {file['name']}": _identity(file) for i, file in enumerate(value)}
         else:

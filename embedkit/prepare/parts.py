@@ -173,7 +173,7 @@ class PartMaker:
         ):
             for chats in frames:
                 # Extract the texts; rows without an answer end here.
-                texts, no_assistant = extract(chats)
+                texts, no_assistant = extract(chats, request.think_format)
                 view_texts = texts.select("row", *(view_text(view) for view in request.views))
                 # Count tokens, and check the ids of a few rows against the reference.
                 audited += self._audit(view_texts, sampled)
