@@ -1,5 +1,7 @@
 """The messages of a chat as they are used, from a column as a reader gives it."""
 
+from typing import Any
+
 import polars as pl
 
 from embedkit.data.reader import BLANK_LINE, PART_FIELDS, REASONING_FIELDS
@@ -21,7 +23,7 @@ def messages_expression(column: str, dtype: pl.DataType, reasoning: bool) -> pl.
     return pl.col(column).list.eval(pl.struct(fields))
 
 
-def _reasoning_text(name: str, kind: pl.DataType) -> pl.Expr:
+def _reasoning_text(name: str, kind: Any) -> pl.Expr:
     field = pl.element().struct.field(name)
     if kind == pl.Boolean or kind.is_numeric():
         return pl.lit(None, pl.String)
@@ -36,7 +38,7 @@ def _reasoning_text(name: str, kind: pl.DataType) -> pl.Expr:
     return field.list.eval(part.filter(part != "")).list.join(BLANK_LINE)
 
 
-def _field_types(dtype: pl.DataType) -> dict[str, pl.DataType]:
+def _field_types(dtype: pl.DataType) -> dict[str, Any]:
     """Types of the fields of a list of structs."""
     assert isinstance(dtype, pl.List)
     assert isinstance(dtype.inner, pl.Struct)

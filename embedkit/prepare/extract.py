@@ -5,9 +5,9 @@ The rules (tests/support/reference.py states them as plain Python):
   no_assistant.
 - user_prompt: the contents of all messages before it, joined by a blank line. A null content is "".
 - num_turns: the number of assistant messages in the row.
-- think_format "classic". An answer is empty if its content is null or "". If it contains both <think> and </think>: think_text is the text between the first of each,
-  stripped (empty if </think> comes first); response_text is the text after the first </think>,
-  stripped. Otherwise think_text is empty and response_text is the whole answer.
+- think_format "classic". An answer is empty if its content is null or "". If it contains both <think> and </think>:
+  think_text is the text between the first of each, stripped (empty if </think> comes first); response_text is the text
+  after the first </think>, stripped. Otherwise think_text is empty and response_text is the whole answer.
 - think_format "any". An answer with both tags, exactly as above, is split as above. Any other answer is split by
   think_tags.py, which knows more tags. In front of the think text, joined by a blank line, are the texts of the
   message's fields reasoning_content, reasoning and thinking, stripped; a text that is there twice counts once.
@@ -80,9 +80,7 @@ def empty_column(view: View) -> str:
 
 
 def _answers(rows: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
-    """Add user_prompt, answer (null if there is none), those of `fields` that messages have, and num_turns.
-
-    Drop messages.
+    """Replace messages by user_prompt, answer (null for none), those of `fields` that messages have, and num_turns.
 
     Works on one flat list of the messages of all chats: `chat` maps each message to its chat, by position in `rows`.
     """

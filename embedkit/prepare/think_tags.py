@@ -49,7 +49,7 @@ CHANNEL = "<|channel|>"
 MARKERS = [CHANNEL, *(tag for form in FORMS for tag in (form.opening, form.closing))]
 """An answer without any of these is whole."""
 
-_QUOTES = "\"'`“”‘’„«»"
+_QUOTES = "\"'`“”„«»\u2018\u2019"
 _BLANK = f"[{PYTHON_WHITESPACE.replace(chr(10), '')}]"
 _BEFORE_A_WORD = rf"{_QUOTES}(\[{{{PYTHON_WHITESPACE}"
 _AFTER_A_WORD = rf"{_QUOTES})\]}}.,:;!?…{PYTHON_WHITESPACE}"

@@ -102,7 +102,7 @@ def test_demo_data_give_the_same_in_both_formats() -> None:
     assert extracted(rows, "any") == extracted(rows, "classic")
 
 
-words = st.text(st.sampled_from("αβγδεζηθικλμνξ0123456789🙂é \n"), max_size=12)  # no letter of a tag
+words = st.text(st.sampled_from("áâäåæçèëïðñøúþ0123456789🙂é \n"), max_size=12)  # no letter of a tag
 
 
 @given(st.lists(words | st.sampled_from([tag for tag in tags + harmony if tag]), max_size=12), words, words)
@@ -115,8 +115,8 @@ def test_nothing_but_tags_gets_lost(content: list[str], field: str, same: str) -
     found = split(whole, reasoning_content=field, reasoning=same, thinking=same)
     assert found is not None or not "".join([whole, field, same]).strip() or not whole
     inputs = {text.strip(): None for text in (field, same)}
-    characters = Counter(c for text in [whole, *inputs] for c in text if c in "αβγδεζηθικλμνξ0123456789🙂é")
-    kept = Counter(c for text in found or () for c in text if c in "αβγδεζηθικλμνξ0123456789🙂é")
+    characters = Counter(c for text in [whole, *inputs] for c in text if c in "áâäåæçèëïðñøúþ0123456789🙂é")
+    kept = Counter(c for text in found or () for c in text if c in "áâäåæçèëïðñøúþ0123456789🙂é")
     if len({field.strip(), same.strip(), *(find_think(pl.Series([whole]))["think"].to_list())}) == 3:
         assert kept == characters
 
@@ -192,7 +192,11 @@ def test_tags_by_example(content: str, think: str, response: str) -> None:
     ("content", "think", "response"),
     [
         ("<|channel|>analysis<|message|>t<|end|><|start|>assistant<|channel|>final<|message|>a<|return|>", "t", "a"),
-        ("<|start|>assistant<|channel|>analysis<|message|>t<|end|>\n<|start|>assistant<|channel|>final<|message|>a", "t", "a"),
+        (
+            "<|start|>assistant<|channel|>analysis<|message|>t<|end|>\n<|start|>assistant<|channel|>final<|message|>a",
+            "t",
+            "a",
+        ),
         (
             "<|channel|>analysis<|message|>t<|end|><|start|>assistant<|channel|>commentary to=functions.f "
             '<|constrain|>json<|message|>{"x": 1}<|call|><|start|>assistant<|channel|>analysis<|message|>u<|end|>'
@@ -205,7 +209,7 @@ def test_tags_by_example(content: str, think: str, response: str) -> None:
         ("The tag <|channel|> begins a header.", "", "The tag <|channel|> begins a header."),
         ("x<|channel|>final<|message|>a", "", "x<|channel|>final<|message|>a"),
     ],
-)  # fmt: skip
+)
 def test_harmony_by_example(content: str, think: str, response: str) -> None:
     assert split(content) == (think, response)
 
