@@ -25,6 +25,7 @@ from embedkit.documents import (
     RunConfig,
     Setting,
     Texts,
+    ThinkFormat,
     View,
     encode,
     read,
@@ -65,6 +66,7 @@ class Options:
     shards: int | None = None
     num_gpus: int = 1
     texts: Texts = "all"
+    think_format: ThinkFormat = "any"
     device: Device = "cpu"
     dtype: Dtype | None = None
 
@@ -91,7 +93,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
     for path in data.paths:
-        check_columns(path, options.messages_column, options.source_column)
+        check_columns(path, options.messages_column, options.source_column, reasoning=options.think_format == "any")
     device: Device = "cpu" if options.engine == "hash" else options.device
     request = Request(
         data=tuple(identify(path) for path in data.paths),
@@ -113,6 +115,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         device=device,
         dtype=options.dtype or ("bfloat16" if device == "cuda" else "float32"),
         prefix=prefix,
+        think_format=options.think_format,
     )
     return RunConfig(
         format=FORMAT,
@@ -208,7 +211,8 @@ def request_differences(there: Request, requested: Request) -> list[tuple[str, s
 def _flatten(request: Request) -> dict[str, str]:
     """Each setting as text; one entry per file."""
     flat: dict[str, str] = {}
-    for name, value in msgspec.to_builtins(request).items():
+    defaults = {name: getattr(request, name) for name in request.__struct_fields__}  # they are not written
+    for name, value in (defaults | msgspec.to_builtins(request)).items():
         if name in ("data", "model_files"):
             flat |= {f"{name} {i}: {file['name']}": _identity(file) for i, file in enumerate(value)}
         else:

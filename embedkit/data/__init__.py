@@ -15,11 +15,13 @@ from embedkit.data.find_inputs import find_dataset, find_model, is_on_hub
 from embedkit.data.hub import require_fetched
 from embedkit.data.hub_id import SCHEME, hub_id
 from embedkit.data.parquet import leaf_columns, open_parquet, read_texts
+from embedkit.data.reader import REASONING_FIELDS
 from embedkit.data.sampling import row_hash, sample_rows
 from embedkit.data.source_folders import source_folders
 from embedkit.data.source_index import SourceIndex, open_checked_part
 
 __all__ = [
+    "REASONING_FIELDS",
     "SCHEME",
     "Dataset",
     "SourceIndex",

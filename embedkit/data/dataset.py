@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.data import jsonl, parquet
+from embedkit.data.messages import messages_expression
 from embedkit.data.reader import MESSAGES_COLUMN, SOURCE_COLUMN, Block, IndexedFile, Reader
 from embedkit.documents import DataFile
 from embedkit.errors import UsageError
@@ -27,11 +28,15 @@ READABLE = ".parquet, .pq, .jsonl and .ndjson"
 
 @dataclass(frozen=True)
 class Dataset:
-    """All files of a data set, in order, with the two columns that are read."""
+    """All files of a data set, in order, with the two columns that are read.
+
+    reasoning: whether the messages are read with REASONING_FIELDS.
+    """
 
     files: tuple[IndexedFile, ...]
     messages_column: str
     source_column: str
+    reasoning: bool = False
 
     @property
     def rows(self) -> int:
@@ -44,15 +49,20 @@ def identify(path: Path) -> DataFile:
     return _reader(path).identify(path)
 
 
-def check_columns(path: Path, messages_column: str, source_column: str) -> None:
-    """Raise UsageError if the file lacks a column or has it with a wrong type."""
+def check_columns(path: Path, messages_column: str, source_column: str, *, reasoning: bool = False) -> None:
+    """Raise UsageError if the file lacks a column or has it with a wrong type.
+
+    With `reasoning`, also if the type of a field of REASONING_FIELDS can hold no text.
+    """
     for option, name in (("--messages-column", messages_column), ("--source-column", source_column)):
         if any(unicodedata.category(char) == "Cs" for char in name):
             raise UsageError(f"{option} {name!a}: not UTF-8, which names of columns are")
-    _reader(path).check_columns(path, messages_column, source_column)
+    _reader(path).check_columns(path, messages_column, source_column, reasoning=reasoning)
 
 
-def open_dataset(paths: Sequence[Path], messages_column: str, source_column: str) -> Dataset:
+def open_dataset(
+    paths: Sequence[Path], messages_column: str, source_column: str, *, reasoning: bool = False
+) -> Dataset:
     """Index the files. Of Parquet only footers are read; JSONL is read once, for line offsets and sha256."""
     files: list[IndexedFile] = []
     first_row = 0
@@ -60,14 +70,14 @@ def open_dataset(paths: Sequence[Path], messages_column: str, source_column: str
         file = _reader(path).index_file(path, first_row)
         first_row += sum(block.rows for block in file.blocks)
         files.append(file)
-    return Dataset(tuple(files), messages_column, source_column)
+    return Dataset(tuple(files), messages_column, source_column, reasoning)
 
 
 def read_sources(dataset: Dataset) -> Iterator[pl.DataFrame]:
     """Stream (row: Int64, dataset_source: String) of the whole data set."""
     for file in dataset.files:
         for block in file.blocks:
-            frames = _reader(file.path).read_block(file, block, dataset.source_column, None)
+            frames = _reader(file.path).read_block(file, block, dataset.source_column, None, reasoning=False)
             for frame in _number_rows(frames, block):
                 yield frame.select("row", dataset_source=_source_expression())
 
@@ -82,7 +92,9 @@ def read_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Iterator[pl.Data
             low, high = np.searchsorted(rows, [block.first_row, block.first_row + block.rows])
             if low == high:
                 continue
-            frames = _reader(file.path).read_block(file, block, dataset.source_column, dataset.messages_column)
+            frames = _reader(file.path).read_block(
+                file, block, dataset.source_column, dataset.messages_column, reasoning=dataset.reasoning
+            )
             for frame in _number_rows(frames, block, last_row=int(rows[high - 1])):
                 wanted = frame
                 if high - low < block.rows:
@@ -90,7 +102,7 @@ def read_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Iterator[pl.Data
                 if wanted.height:
                     yield wanted.select(
                         "row",
-                        messages=_messages_expression(),
+                        messages=messages_expression(MESSAGES_COLUMN, frame.schema[MESSAGES_COLUMN], dataset.reasoning),
                         dataset_source=_source_expression(),
                     )
 
@@ -131,10 +143,3 @@ def _number_rows(frames: Iterator[pl.DataFrame], block: Block, last_row: int | N
 
 def _source_expression() -> pl.Expr:
     return pl.col(SOURCE_COLUMN).cast(pl.String).fill_null("")
-
-
-def _messages_expression() -> pl.Expr:
-    message = pl.struct(
-        pl.element().struct.field("role").cast(pl.String), pl.element().struct.field("content").cast(pl.String)
-    )
-    return pl.col(MESSAGES_COLUMN).list.eval(message)

@@ -12,8 +12,12 @@ import polars as pl
 
 from embedkit.data.reader import (
     BATCH_BYTES,
+    BLANK_LINE,
     MESSAGES,
     MESSAGES_COLUMN,
+    MESSAGES_WITH_REASONING,
+    PART_FIELDS,
+    REASONING_FIELDS,
     SOURCE_COLUMN,
     Block,
     IndexedFile,
@@ -31,9 +35,31 @@ class _Message(msgspec.Struct):
     content: str | None = None
 
 
+class _Part(msgspec.Struct):
+    """A part of a reasoning that is a list. Its text is in one of PART_FIELDS."""
+
+    text: str | msgspec.UnsetType | None = msgspec.UNSET
+    thinking: str | msgspec.UnsetType | None = msgspec.UNSET
+
+    def __post_init__(self) -> None:
+        """Refuse a part whose text is elsewhere."""
+        if self.text is self.thinking is msgspec.UNSET:
+            raise ValueError(f"a part of a message's reasoning has no {' or '.join(PART_FIELDS)}")
+
+
+_Reasoning = str | list[str | _Part | None] | bool | int | float | None
+
+
+class _ReasoningMessage(_Message):
+    reasoning_content: _Reasoning = None
+    reasoning: _Reasoning = None
+    thinking: _Reasoning = None
+
+
 OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 """A line as its keys and their undecoded values. A struct would do it at once, but takes not every text as a key."""
 CHAT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[_Message | None] | None)
+REASONING_CHAT: msgspec.json.Decoder[Any] = msgspec.json.Decoder(list[_ReasoningMessage | None] | None)
 SOURCE: msgspec.json.Decoder[Any] = msgspec.json.Decoder(str | None)
 NULL = msgspec.Raw(b"null")
 _Column = tuple[str, msgspec.json.Decoder[Any]]
@@ -44,7 +70,7 @@ def identify(path: Path) -> DataFile:
     return DataFile(name=path.name, bytes=path.stat().st_size)
 
 
-def check_columns(path: Path, messages_column: str, source_column: str) -> None:
+def check_columns(path: Path, messages_column: str, source_column: str, *, reasoning: bool) -> None:
     """Raise UsageError if none of the first rows has a column. Types are checked row by row, when the row is read."""
     if messages_column == source_column:
         raise UsageError(f"{path}: --messages-column and --source-column are both {source_column!r}; name two columns")
@@ -76,21 +102,44 @@ def index_file(path: Path, first_row: int) -> IndexedFile:
 
 
 def read_block(
-    file: IndexedFile, block: Block, source_column: str, messages_column: str | None
+    file: IndexedFile, block: Block, source_column: str, messages_column: str | None, *, reasoning: bool
 ) -> Iterator[pl.DataFrame]:
     """Read a block's lines as one frame. Raises EmbedkitError naming the first line that is not a row."""
     decoders: dict[str, _Column] = {SOURCE_COLUMN: (source_column, SOURCE)}
     if messages_column is not None:
-        decoders = {MESSAGES_COLUMN: (messages_column, CHAT)} | decoders
+        decoders = {MESSAGES_COLUMN: (messages_column, REASONING_CHAT if reasoning else CHAT)} | decoders
     rows = _read_lines(file, block, decoders.values())
     values = {name: [row[i] for row in rows] for i, name in enumerate(decoders)}
     if messages_column is not None:
+        as_dict = _reasoning_message if reasoning else _message
         values[MESSAGES_COLUMN] = [
-            None if row is None else [None if m is None else {"role": m.role, "content": m.content} for m in row]
-            for row in values[MESSAGES_COLUMN]
+            None if row is None else [None if m is None else as_dict(m) for m in row] for row in values[MESSAGES_COLUMN]
         ]
-    schema = {name: MESSAGES if name == MESSAGES_COLUMN else pl.String() for name in decoders}
+    messages = MESSAGES_WITH_REASONING if reasoning else MESSAGES
+    schema = {name: messages if name == MESSAGES_COLUMN else pl.String() for name in decoders}
     yield pl.DataFrame(values, schema=schema)
+
+
+def _message(message: _Message) -> dict[str, str | None]:
+    return {"role": message.role, "content": message.content}
+
+
+def _reasoning_message(message: _ReasoningMessage) -> dict[str, str | None]:
+    return _message(message) | {name: _reasoning_text(getattr(message, name)) for name in REASONING_FIELDS}
+
+
+def _reasoning_text(value: _Reasoning) -> str | None:
+    """The text of a reasoning: a list's parts joined by a blank line, None for a flag or a number."""
+    if isinstance(value, list):
+        texts = [_part_text(part) for part in value]
+        return BLANK_LINE.join(text for text in texts if text)
+    return value if isinstance(value, str) else None
+
+
+def _part_text(part: str | _Part | None) -> str | None:
+    if isinstance(part, _Part):
+        return part.text or part.thinking or None
+    return part
 
 
 def _read_lines(file: IndexedFile, block: Block, columns: Collection[_Column]) -> list[list[Any]]:

@@ -10,7 +10,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.data.reader import BATCH_BYTES, MESSAGES_COLUMN, SOURCE_COLUMN, Block, IndexedFile, require_columns
+from embedkit.data.reader import (
+    BATCH_BYTES,
+    MESSAGES_COLUMN,
+    PART_FIELDS,
+    REASONING_FIELDS,
+    SOURCE_COLUMN,
+    Block,
+    IndexedFile,
+    require_columns,
+)
 from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.storage import names_file
@@ -33,14 +42,19 @@ def identify(path: Path) -> DataFile:
     )
 
 
-def check_columns(path: Path, messages_column: str, source_column: str) -> None:
-    """Raise UsageError if a column is missing, is there twice or has the wrong type."""
+def check_columns(path: Path, messages_column: str, source_column: str, *, reasoning: bool) -> None:
+    """Raise UsageError if a column is missing, is there twice or has the wrong type.
+
+    With `reasoning`, also for a field of REASONING_FIELDS that can hold no text.
+    """
     schema = open_parquet(path).schema_arrow
     for name in (messages_column, source_column):
         if schema.names.count(name) > 1:
             raise UsageError(f"{path}: it has {schema.names.count(name)} columns named {name!r}; rename all but one")
     require_columns(path, set(schema.names), messages_column, source_column)
     _check_messages_type(path, schema.field(messages_column))
+    if reasoning:
+        _check_reasoning_types(path, schema.field(messages_column))
     _check_source_type(path, schema.field(source_column))
 
 
@@ -57,7 +71,7 @@ def index_file(path: Path, first_row: int) -> IndexedFile:
 
 
 def read_block(
-    file: IndexedFile, block: Block, source_column: str, messages_column: str | None
+    file: IndexedFile, block: Block, source_column: str, messages_column: str | None, *, reasoning: bool
 ) -> Iterator[pl.DataFrame]:
     """Stream a row group in batches of about BATCH_BYTES.
 
@@ -147,6 +161,29 @@ def _check_messages_type(path: Path, field: "pa.Field[Any]") -> None:
                 f"{path}: column {field.name!r} is {kind}; messages must be a list of structs with the text "
                 "fields role and content"
             )
+
+
+def _check_reasoning_types(path: Path, field: "pa.Field[Any]") -> None:
+    for part in field.type.value_type:
+        if part.name in REASONING_FIELDS and not _holds_reasoning(part.type):
+            raise UsageError(
+                f"{path}: column {field.name!r}: the field {part.name!r} of a message is {part.type}, which is no "
+                "text; write it as text, or leave such fields out by --think-format classic"
+            )
+
+
+def _holds_reasoning(kind: pa.DataType) -> bool:
+    """Whether a field is text, a list of texts, a list of parts with a text each, or a flag or a number."""
+    is_flag = pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind)
+    if is_flag or pa.types.is_floating(kind) or _is_text(kind):
+        return True
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    item = kind.value_type
+    if pa.types.is_struct(item):
+        texts = [part.type for part in item if part.name in PART_FIELDS]
+        return bool(texts) and all(_is_text(text) or pa.types.is_null(text) for text in texts)
+    return _is_text(item) or pa.types.is_null(item)
 
 
 def _check_source_type(path: Path, field: "pa.Field[Any]") -> None:

@@ -20,6 +20,18 @@ BATCH_BYTES = 8 << 20
 MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 """Type of the messages column after reading. Further fields of a message are ignored."""
 
+REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
+"""Fields that hold a message's reasoning apart from its content.
+
+DeepSeek and vLLM write reasoning_content, OpenRouter and later vLLM reasoning, gpt-oss and Ollama thinking.
+"""
+PART_FIELDS = ("text", "thinking")
+"""Fields with the text of a part, where a reasoning is a list of parts, as OpenAI and Anthropic write content."""
+BLANK_LINE = "\n\n"
+"""Stands between the parts of a reasoning when they are joined."""
+MESSAGES_WITH_REASONING = pl.List(pl.Struct(dict.fromkeys(("role", "content", *REASONING_FIELDS), pl.String)))
+"""Type of the messages column after reading for a run that looks for reasoning. Its last fields may be missing."""
+
 MESSAGES_COLUMN, SOURCE_COLUMN = "messages", "source"
 """Names of the columns that readers yield, whatever the file calls them.
 
@@ -58,8 +70,8 @@ class Reader(Protocol):
         """Identity of a file, without reading all of it. Raises EmbedkitError if the file is damaged."""
         ...
 
-    def check_columns(self, path: Path, messages_column: str, source_column: str) -> None:
-        """Raise UsageError if a column is missing or has the wrong type."""
+    def check_columns(self, path: Path, messages_column: str, source_column: str, *, reasoning: bool) -> None:
+        """Raise UsageError if a column is missing or has the wrong type; with `reasoning`, also its fields."""
         ...
 
     def index_file(self, path: Path, first_row: int) -> IndexedFile:
@@ -67,11 +79,12 @@ class Reader(Protocol):
         ...
 
     def read_block(
-        self, file: IndexedFile, block: Block, source_column: str, messages_column: str | None
+        self, file: IndexedFile, block: Block, source_column: str, messages_column: str | None, *, reasoning: bool
     ) -> Iterator[pl.DataFrame]:
         """Stream the block's rows in order, as MESSAGES_COLUMN and SOURCE_COLUMN.
 
         `source_column` and `messages_column` are the file's names. Messages are not read if theirs is None.
+        With `reasoning`, their REASONING_FIELDS are read too.
         Raises EmbedkitError naming the file and the row, line or row group that cannot be read.
         """
         ...

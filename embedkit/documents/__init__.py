@@ -49,6 +49,7 @@ from embedkit.documents.schema import (
     SourceRecord,
     Success,
     Texts,
+    ThinkFormat,
     Vectors,
     View,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "Success",
     "Table",
     "Texts",
+    "ThinkFormat",
     "Vectors",
     "View",
     "atomic_write_hashed",

@@ -19,6 +19,8 @@ Reason = Literal["no_assistant", "empty", "too_long"]
 Setting = Literal["engine", "device", "dtype", "shards", "num_gpus"]
 """Settings that depend on where a run is embedded."""
 Texts = Literal["all", "none"]
+ThinkFormat = Literal["classic", "any"]
+"""Where the reasoning of an answer is looked for: between <think> and </think> alone, or in any of the known places."""
 View = Literal["combined", "think", "response"]
 VIEWS: tuple[View, ...] = get_args(View)
 """All views, in the order in which a run stores them."""
@@ -77,6 +79,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     device: Device
     dtype: Dtype
     prefix: str = ""
+    think_format: ThinkFormat = "classic"
 
 
 class Locations(Document, frozen=True):

@@ -1,45 +1,57 @@
 """Splits a chat into its texts: prompt, think, response, and the combined text that is embedded.
 
 The rules (tests/support/reference.py states them as plain Python):
-- The answer is the last message whose role is assistant. If there is none, or its content is null or "",
-  the row is dropped as no_assistant.
+- The answer is the last message whose role is assistant. If there is none, or it is empty, the row is dropped as
+  no_assistant.
 - user_prompt: the contents of all messages before it, joined by a blank line. A null content is "".
 - num_turns: the number of assistant messages in the row.
-- If the answer contains both <think> and </think>: think_text is the text between the first of each,
-  stripped (empty if </think> comes first); response_text is the text after the first </think>,
-  stripped. Otherwise think_text is empty and response_text is the whole answer.
+- think_format "classic". An answer is empty if its content is null or "". If it contains both <think> and </think>:
+  think_text is the text between the first of each, stripped (empty if </think> comes first); response_text is the text
+  after the first </think>, stripped. Otherwise think_text is empty and response_text is the whole answer.
+- think_format "any". An answer with both tags, exactly as above, is split as above. Any other answer is split by
+  think_tags.py, which knows more tags. In front of the think text, joined by a blank line, are the texts of the
+  message's fields reasoning_content, reasoning and thinking, stripped; a text that is there twice counts once.
+  An answer is empty if its content is null or "" and none of the fields has a text.
+  These fields of earlier messages are no part of the prompt, as chat templates leave them out.
 The text of a view (an empty one gets no vector):
 - combined: prompt, think and response joined by a blank line each, stripped.
 - think, response: that text alone, stripped.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from embedkit.documents import View
+from embedkit.data import REASONING_FIELDS
+from embedkit.documents import ThinkFormat, View
+from embedkit.prepare.answer import split_answers
+from embedkit.prepare.think_tags import PYTHON_WHITESPACE, SEPARATOR
 
-PYTHON_WHITESPACE = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
-"""Characters that str.strip() removes. Polars' default leaves \\x1c to \\x1f, so the set is passed explicitly."""
-
-SEPARATOR = "\n\n"
+__all__ = ["PYTHON_WHITESPACE", "TEXT_COLUMNS", "VIEW_COLUMNS", "count_column", "empty_column", "extract", "view_text"]
 
 
-def extract(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def extract(rows: pl.DataFrame, think_format: ThinkFormat = "classic") -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split chats into texts.
 
     Args:
-        rows: (row, messages: list of struct{role, content}, dataset_source).
+        rows: (row, messages: list of struct{role, content}, dataset_source). For "any", the struct has those of
+            REASONING_FIELDS that the data have.
+        think_format: where reasoning is looked for.
 
     Returns:
         texts: (row, dataset_source, user_prompt, think_text, response_text, num_turns: Int32), in order;
         no_assistant: (row, dataset_source) of the rows without an answer, in order.
     """
-    answers = _answers(rows)
-    has_answer = pl.col("answer").fill_null("") != ""
-    texts = answers.filter(has_answer).with_columns(_split_answer()).drop("answer")
+    answers = split_answers(_answers(rows, REASONING_FIELDS if think_format == "any" else ()), think_format)
+    has_answer = pl.col("answer") != ""
+    if think_format == "any":
+        has_answer |= pl.col("think_text") != ""
     return (
-        texts.select("row", "dataset_source", "user_prompt", "think_text", "response_text", "num_turns"),
+        answers.filter(has_answer).select(
+            "row", "dataset_source", "user_prompt", "think_text", "response_text", "num_turns"
+        ),
         answers.filter(~has_answer).select("row", "dataset_source"),
     )
 
@@ -67,8 +79,8 @@ def empty_column(view: View) -> str:
     return f"empty_{view}"
 
 
-def _answers(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add user_prompt, answer (null if there is none) and num_turns; drop messages.
+def _answers(rows: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
+    """Replace messages by user_prompt, answer (null for none), those of `fields` that messages have, and num_turns.
 
     Works on one flat list of the messages of all chats: `chat` maps each message to its chat, by position in `rows`.
     """
@@ -92,27 +104,16 @@ def _answers(rows: pl.DataFrame) -> pl.DataFrame:
     )
     user_prompt = pl.Series("user_prompt", prompts, dtype=pl.List(pl.String)).list.join(SEPARATOR)
 
-    # The answer: the content at `last`. Chats without one gather any content, which `when` replaces by null.
+    # The answer: the message at `last`. Chats without one gather any message, which `when` replaces by null.
     answer_index = pl.Series(np.where(last >= 0, last, 0)).cast(pl.UInt32)
-    contents = messages["content"] if messages.height else pl.Series("content", [None], dtype=pl.String)
-    return rows.drop("messages").with_columns(
-        user_prompt,
-        pl.when(pl.Series(last >= 0)).then(contents.gather(answer_index)).alias("answer"),
-        pl.Series("num_turns", num_turns, dtype=pl.Int32),
+    taken = ["content", *(name for name in fields if name in messages.columns)]
+    answers = (messages if messages.height else messages.clear(1)).select(taken).select(pl.all().gather(answer_index))
+    return (
+        rows.drop("messages")
+        .with_columns(
+            user_prompt,
+            *(pl.when(pl.Series(last >= 0)).then(answers[name]).alias(name) for name in taken),
+            pl.Series("num_turns", num_turns, dtype=pl.Int32),
+        )
+        .rename({"content": "answer"})
     )
-
-
-def _split_answer() -> list[pl.Expr]:
-    """Expressions for think_text and response_text, from `answer`."""
-    at_close = pl.col("answer").str.splitn("</think>", 2)
-    before, after = at_close.struct.field("field_0"), at_close.struct.field("field_1")
-    has_tags = pl.col("answer").str.contains("<think>", literal=True) & after.is_not_null()
-    # Looks for <think> only before the first </think>; null, so "", if the tags are in the wrong order.
-    think = before.str.splitn("<think>", 2).struct.field("field_1").fill_null("")
-    return [
-        pl.when(has_tags).then(think.str.strip_chars(PYTHON_WHITESPACE)).otherwise(pl.lit("")).alias("think_text"),
-        pl.when(has_tags)
-        .then(after.str.strip_chars(PYTHON_WHITESPACE))
-        .otherwise(pl.col("answer"))
-        .alias("response_text"),
-    ]

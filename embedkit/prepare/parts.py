@@ -175,7 +175,7 @@ class PartMaker:
         ):
             for chats in frames:
                 # Extract the texts; rows without an answer end here.
-                texts, no_assistant = extract(chats)
+                texts, no_assistant = extract(chats, request.think_format)
                 view_texts = texts.select("row", *(view_text(view) for view in request.views))
                 # Count tokens.
                 to_audit.add(view_texts)

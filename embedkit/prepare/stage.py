@@ -123,7 +123,8 @@ def open_checked(config: RunConfig) -> Dataset:
             raise EmbedkitError(f"{path}: the data file is missing; put it back, or start a new run")
         if identify(path) != identity:
             raise EmbedkitError(f"{path}: the data file changed since the run was created; start a new run")
-    return open_dataset(paths, config.request.messages_column, config.request.source_column)
+    request = config.request
+    return open_dataset(paths, request.messages_column, request.source_column, reasoning=request.think_format == "any")
 
 
 def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:

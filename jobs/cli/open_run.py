@@ -154,6 +154,7 @@ def _new_request(options: RequestOptions) -> Options:
         shards=options.shards,
         num_gpus=options.num_gpus or 1,
         texts=options.texts,
+        think_format=options.think_format,
         device=options.device or "cpu",
         dtype=options.dtype,
     )
@@ -230,6 +231,7 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         shards=None if "shards" in existing.undecided else request.shards,
         num_gpus=existing.num_gpus,
         texts=request.texts,
+        think_format=request.think_format,
         device=request.device,
         dtype=None if "dtype" in existing.undecided else request.dtype,
     )

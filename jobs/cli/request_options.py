@@ -7,7 +7,7 @@ from typing import TypeVar, get_args
 
 import click
 
-from embedkit.documents import Device, Dtype, EngineName, Texts, View
+from embedkit.documents import Device, Dtype, EngineName, Texts, ThinkFormat, View
 from jobs.cli.options import (
     DEVICES,
     ENGINES,
@@ -47,6 +47,7 @@ class RequestOptions:
     shards: int | None
     num_gpus: int | None
     texts: Texts
+    think_format: ThinkFormat
     device: Device | None
     dtype: Dtype | None
     output_dir: Path
@@ -89,6 +90,9 @@ REQUEST_OPTIONS = [
                  "[default: all GPUs of this machine, else 1; 8 on a cluster]"),
     click.option("--texts", type=click.Choice(get_args(Texts)), default="all", show_default=True,
                  help="all: metadata.parquet has the texts too. none: only extracted_data.parquet has them."),
+    click.option("--think-format", type=click.Choice(get_args(ThinkFormat)), default="any", show_default=True,
+                 help="any: the reasoning of an answer is also found in fields of its message and between tags other "
+                 "than <think> and </think>. classic: only between these two."),
     click.option("--device", type=click.Choice(DEVICES), help="Device of the engine.  [default: cuda if the embed "
                  "stage of the profile gets GPUs; without a profile, if this machine has GPUs that the engine can use; "
                  "else cpu]"),
