@@ -227,8 +227,7 @@ def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None
     tokenizer_file(model)
     if options.engine != "hash":
         check_weights(model)
-    if options.engine == "transformers" and engine_is_decided:
-        check_pooling(model)
+        check_pooling(model, options.engine if engine_is_decided else None)
 
 
 def _max_length(options: Options, model: Path) -> int:
