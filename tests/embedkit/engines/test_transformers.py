@@ -22,6 +22,7 @@ from tests.conftest import embedkit, needs_vllm
 from tests.embedkit.engines.test_vllm import TEXTS
 from tests.end_to_end.test_whole_run import matrix_of
 from tests.support.naive import forward
+from tests.support.st_models import make_bert
 
 
 def engine_of(model: Path, max_length: int = 256, dtype: Dtype = "float32") -> TransformersEngine:
@@ -190,6 +191,24 @@ def test_weights_that_are_missing_are_not_made_up(tiny_qwen: Path, tmp_path: Pat
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EmbedkitError, match=r"the weights lack 1 tensors, layers.1.mlp.up_proj.weight first"):
         engine_of(tmp_path / "model", 512)
+
+
+def test_weights_of_a_pooler_that_is_not_used_may_be_missing(tmp_path: Path) -> None:
+    """Checkpoints of sentence-transformers often lack BERT's own pooling layer. A weight that is used is named."""
+    from safetensors.torch import load_file, save_file
+
+    make_bert(tmp_path / "a")
+    ids = token_ids(tmp_path / "a", TEXTS)
+    before = engine_of(tmp_path / "a", 512).embed(ids)
+    path = tmp_path / "a" / "model.safetensors"
+    weights = {name: values for name, values in load_file(path).items() if not name.startswith("pooler.")}
+    assert len(load_file(path)) - len(weights) == 2
+    save_file(weights, path, metadata={"format": "pt"})
+    assert np.array_equal(engine_of(tmp_path / "a", 512).embed(ids), before)
+    del weights["embeddings.LayerNorm.bias"]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(EmbedkitError, match=r"the weights lack 1 tensors, embeddings\.LayerNorm\.bias first"):
+        engine_of(tmp_path / "a", 512)
 
 
 @pytest.mark.slow
