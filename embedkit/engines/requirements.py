@@ -5,7 +5,7 @@ from pathlib import Path
 from embedkit.documents import EngineName
 from embedkit.engines.installed import installed_engine
 from embedkit.errors import UsageError
-from embedkit.model import read_json, read_pooling, weight_files, weight_folders
+from embedkit.model import check_weight_files, read_json, read_pooling, weight_folders
 
 
 def check_installed(engine: EngineName) -> None:
@@ -26,10 +26,7 @@ def check_weights(model: Path) -> None:
     if not (model / "config.json").is_file():
         raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
     for folder in weight_folders(model):
-        if not weight_files(folder):
-            raise UsageError(
-                f"--model {model}: no weights in {folder} (*.safetensors; *.bin holds pickles, which are not loaded)"
-            )
+        check_weight_files(folder)
 
 
 def check_pooling(model: Path) -> None:
