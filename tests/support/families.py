@@ -12,6 +12,7 @@ from typing import Any, Literal
 from tests.support.models import CORPUS, SPLIT
 
 TokenizerKind = Literal["wordpiece", "byte_bpe", "unigram"]
+Modules = tuple[tuple[str, Mapping[str, Any]], ...]
 WIDTH = 64
 VOCABULARY = 400
 
@@ -23,7 +24,8 @@ class Family:
     Attributes:
         config: name of the configuration class in transformers, and what differs from SIZES.
         around: special tokens before and after a text.
-        modules: (kind, settings) after the transformer, in order.
+        first: kind of the first module.
+        modules: (kind, settings) after the first, in order.
         files: further JSON files, by name.
         more: added to config.json after the model is saved.
     """
@@ -34,7 +36,8 @@ class Family:
     tokenizer: TokenizerKind = "wordpiece"
     lower: bool = False
     around: tuple[str, str] = ("[CLS]", "[SEP]")
-    modules: tuple[tuple[str, Mapping[str, Any]], ...] = (("Pooling", {"mean": True}), ("Normalize", {}))
+    first: str = "Transformer"
+    modules: Modules = (("Pooling", {"mean": True}), ("Normalize", {}))
     files: Mapping[str, Any] = field(default_factory=dict)
     more: Mapping[str, Any] = field(default_factory=dict)
 
@@ -73,7 +76,7 @@ def make_family(folder: Path, family: Family) -> Path:
         for parameter in model.parameters():  # norms of ones and biases of zeros would hide an error
             parameter.add_(0.05 * torch.randn_like(parameter))
     model.eval().save_pretrained(folder)
-    edit_json(folder / "config.json", **family.more)
+    edit_json(folder / "config.json", family.more)
     for name, value in family.files.items():
         write_json(folder / name, value)
     write_modules(folder, family)
@@ -85,15 +88,14 @@ def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
 
 
-def edit_json(path: Path, **changes: object) -> None:
-    """Set values of a JSON object; None removes one."""
-    value = json.loads(path.read_bytes()) if path.is_file() else {}
-    write_json(path, {name: new for name, new in (value | changes).items() if new is not None})
+def edit_json(path: Path, changes: Mapping[str, object]) -> None:
+    """Set values of a JSON object."""
+    write_json(path, json.loads(path.read_bytes()) | changes)
 
 
 def write_modules(folder: Path, family: Family) -> None:
     """modules.json, and a folder for each module."""
-    rows = [("", "Transformer")]
+    rows = [("", family.first)]
     width = WIDTH
     for number, (kind, settings) in enumerate(family.modules, start=1):
         path = f"{number}_{kind}"
