@@ -29,7 +29,7 @@ from embedkit.documents import (
     encode,
     read,
 )
-from embedkit.engines import check_installed, check_model_type, check_pooling, check_weights
+from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import check_files, model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
@@ -228,10 +228,7 @@ def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None
     tokenizer_file(model)
     if options.engine != "hash":
         check_weights(model)
-    if engine_is_decided:
-        check_model_type(options.engine, model)
-    if options.engine == "transformers" and engine_is_decided:
-        check_pooling(model)
+        check_pooling(model, options.engine if engine_is_decided else None)
 
 
 def _max_length(options: Options, model: Path) -> int:

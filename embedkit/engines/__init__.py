@@ -5,7 +5,6 @@ from embedkit.engines.facts import EngineFacts, engine_facts
 from embedkit.engines.gpu_name import gpu_name
 from embedkit.engines.held_gpu import CONTEXT_BYTES, HELD_SHARE, describe_holders, own_gpu
 from embedkit.engines.installed import Find, InstalledEngine, default_engine, installed_engine
-from embedkit.engines.model_types import check_model_type
 from embedkit.engines.requirements import check_installed, check_pooling, check_weights
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "Find",
     "InstalledEngine",
     "check_installed",
-    "check_model_type",
     "check_pooling",
     "check_weights",
     "default_engine",

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from embedkit.errors import UsageError
-from embedkit.model.folder import read_json
+from embedkit.model.json_file import read_json
+from embedkit.model.settings import TRANSFORMER_FILES
 
 NO_LIMIT = 10**9
 """Limits from here on mean "no limit", for which tokenizers write about 1e30."""
@@ -54,12 +55,6 @@ Source: transformers (`create_position_ids_from_input_ids` of each), and `Robert
 """
 PADDING_ID = 1
 """The default of pad_token_id in all of them. MPNet's positions start after 1 whatever config.json says."""
-
-SENTENCE_CONFIGS = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
-"""Names of the first module's settings, in the order in which sentence-transformers looks for them."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def _before_long_rope(model: Path, config: Mapping[str, Any]) -> list[tuple[int,
 
 def _cut(model: Path) -> Limit | None:
     """Where sentence-transformers cuts: its own setting if there is one, else the tokenizer's."""
-    own = next((name for name in SENTENCE_CONFIGS if (model / name).is_file()), SENTENCE_CONFIGS[0])
+    own = next((name for name in TRANSFORMER_FILES if read_json(model, name)), TRANSFORMER_FILES[0])
     for file, name in ((own, "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         tokens = _number(model / file, read_json(model, file), name)
         if tokens is not None:

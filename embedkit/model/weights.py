@@ -13,13 +13,13 @@ import msgspec
 
 from embedkit.documents import UNREADABLE
 from embedkit.errors import UsageError
-from embedkit.model.folder import read_json, read_modules
+from embedkit.model.json_file import read_json
+from embedkit.model.modules import WITHOUT_WEIGHTS, read_modules
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = "pytorch_model*.bin"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
-WITHOUT_WEIGHTS = {"Pooling", "Normalize"}
 FETCH_AGAIN = "fetch the model again"
 
 CONVERT = (
@@ -33,7 +33,7 @@ their bytes, such as tied embeddings, so each is copied. `weights_only` runs no 
 
 def weight_folders(model: Path) -> list[Path]:
     """Folders that must hold weights: the model's own, and those of modules such as Dense."""
-    further = [path for kind, path in read_modules(model).items() if kind not in WITHOUT_WEIGHTS and path]
+    further = [module.path for module in read_modules(model) if module.kind not in WITHOUT_WEIGHTS and module.path]
     return [model, *(model / path for path in further)]
 
 

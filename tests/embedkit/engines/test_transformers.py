@@ -14,8 +14,7 @@ import pytest
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Dtype, EngineSettings, ShardManifest
 from embedkit.engines.transformers import TransformersEngine
-from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model.folder import Pooling, read_pooling
+from embedkit.errors import EmbedkitError
 from embedkit.model.tokenizer import load_tokenizer
 from embedkit.prepare.plan import MAX_SEQUENCES, TOKEN_BUDGET
 from embedkit.run import RunFolder
@@ -180,39 +179,6 @@ def test_batches_of_a_stand_in_keep_to_the_token_budget(minilm: Path) -> None:
     sizes = [rows * tokens for rows, tokens in memory.batches]
     assert max(sizes) <= TOKEN_BUDGET["cpu"]
     assert len(sizes) == 5  # 100 x 250 in fours of 32 rows; then short rows, 256 at most
-
-
-def test_pooling_is_read_as_old_and_new_folders_write_it(minilm: Path, tmp_path: Path) -> None:
-    assert read_pooling(minilm) == Pooling("mean", True)
-    shutil.copytree(minilm, tmp_path / "new")
-    (tmp_path / "new" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
-    modules = [{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
-    modules += [{"path": "1_Pooling", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"}]
-    (tmp_path / "new" / "modules.json").write_text(json.dumps(modules))
-    assert read_pooling(tmp_path / "new") == Pooling("last", False)
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("modules.json", None, "no modules.json there"),
-        ("modules.json", "{}", "there is no Pooling module"),
-        ("modules.json", '[{"path": "", "type": "a.Dense"}]', "the module Dense is not known"),
-        ("modules.json", "[1]", "not a list of modules"),
-        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pooling pooling_mode_max_tokens is not known"),
-        ("1_Pooling/config.json", "{}", "pooling of no kind is not known"),
-    ],
-)
-def test_a_folder_that_is_not_understood_is_refused(
-    file: str, text: str | None, message: str, minilm: Path, small_chats: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(minilm, tmp_path / "model")
-    if text is None:
-        (tmp_path / "model" / file).unlink()
-    else:
-        (tmp_path / "model" / file).write_text(text)
-    with pytest.raises(UsageError, match=message):
-        read_pooling(tmp_path / "model")
 
 
 def test_weights_that_are_missing_are_not_made_up(tiny_qwen: Path, tmp_path: Path) -> None:
