@@ -177,7 +177,7 @@ def vector_width(model: Path) -> int | None:
         elif module.kind == "Dense":
             width = int(config.get("out_features", 0)) or width
     dim = _truncate_dim(model)
-    return dim if width is None or dim is None else min(width, dim)
+    return width if width is None or dim is None else min(width, dim)
 
 
 def _pooling_modes(config: Mapping[str, Any], path: Path) -> tuple[PoolingMode, ...]:
@@ -248,6 +248,5 @@ def _check_names(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _refused(path: Path, setting: str) -> UsageError:
-    return UsageError(
-        f"{path}: {setting} is not honoured by any engine of embedkit, so this model's vectors would differ"
-    )
+    wrong = "is not honoured by any engine, so vectors would be wrong; choose another model"
+    return UsageError(f"{path}: {setting} {wrong}")
