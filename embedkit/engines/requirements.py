@@ -4,6 +4,7 @@ from pathlib import Path
 
 from embedkit.documents import EngineName
 from embedkit.engines.installed import installed_engine
+from embedkit.engines.model_types import check_model_type
 from embedkit.engines.transformers import ENCODERS
 from embedkit.engines.vllm_models import check_vllm
 from embedkit.errors import UsageError
@@ -11,9 +12,9 @@ from embedkit.model import (
     Head,
     Normalize,
     check_settings,
+    check_weight_files,
     read_head,
     read_json,
-    weight_files,
     weight_folders,
     weight_shapes,
 )
@@ -37,10 +38,7 @@ def check_weights(model: Path) -> None:
     if not (model / "config.json").is_file():
         raise UsageError(f"--model {model}: no config.json there; is it a model folder?")
     for folder in weight_folders(model):
-        if not weight_files(folder):
-            raise UsageError(
-                f"--model {model}: no weights in {folder} (*.safetensors; *.bin holds pickles, which are not loaded)"
-            )
+        check_weight_files(folder)
 
 
 def check_pooling(model: Path, engine: EngineName | None) -> None:
@@ -53,6 +51,8 @@ def check_pooling(model: Path, engine: EngineName | None) -> None:
     check_settings(model)
     head = read_head(model)
     _check_steps(head)
+    if engine is not None:
+        check_model_type(engine, model)
     if engine == "vllm":
         check_vllm(model)
     config = read_json(model, "config.json")

@@ -1,16 +1,14 @@
 """The model folder: its settings and its tokenizer."""
 
+from embedkit.model.file_check import check_files
 from embedkit.model.folder import (
     is_identity,
     model_files,
-    model_limit,
     require_same_model,
     vocabulary_size,
-    weight_files,
-    weight_folders,
-    weight_shapes,
 )
 from embedkit.model.json_file import read_json
+from embedkit.model.limit import Limit, model_limit
 from embedkit.model.modules import (
     Dense,
     Head,
@@ -33,19 +31,23 @@ from embedkit.model.tokenizer import (
     load_tokenizer,
     tokenizer_file,
 )
+from embedkit.model.weights import check_weight_files, weight_folders, weight_shapes
 
 __all__ = [
     "Dense",
     "Head",
     "HfTokenizer",
     "LayerNorm",
+    "Limit",
     "Module",
     "Normalize",
     "PoolingMode",
     "TokenIds",
     "Tokenizer",
     "audit",
+    "check_files",
     "check_settings",
+    "check_weight_files",
     "is_identity",
     "load_reference",
     "load_tokenizer",
@@ -59,7 +61,6 @@ __all__ = [
     "tokenizer_file",
     "vector_width",
     "vocabulary_size",
-    "weight_files",
     "weight_folders",
     "weight_shapes",
 ]

@@ -1,5 +1,6 @@
 """What is checked of an engine and a model folder before a run is made."""
 
+import json
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from embedkit.engines.installed import InstalledEngine
 from embedkit.engines.requirements import check_installed, check_pooling, check_weights
 from embedkit.errors import UsageError
 from tests.support.st_models import NORMALIZE, WIDTH, Module, dense, edit_json, pooling, write_modules
+from tests.support.weights import write_shapes
 
 
 @pytest.mark.parametrize(
@@ -32,16 +34,20 @@ def test_an_engine_that_is_not_installed_is_named(engine: str, begins: str, monk
         assert str(error.value).startswith(begins)
 
 
-def test_a_model_needs_a_configuration_and_safe_weights(tmp_path: Path) -> None:
+def test_a_model_needs_a_configuration_and_weights(tmp_path: Path) -> None:
+    """Of the folders that modules.json names, Pooling and Normalize have no weights."""
     with pytest.raises(UsageError) as error:
         check_weights(tmp_path)
     assert str(error.value) == f"--model {tmp_path}: no config.json there; is it a model folder?"
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.bin").write_bytes(b"a pickle")
+    write_shapes(tmp_path, {"a": [2, 3]}, {})
+    check_weights(tmp_path)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Dense": "Dense", "3_Normalize": "Normalize"}
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.items()]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(UsageError) as error:
         check_weights(tmp_path)
-    assert str(error.value).startswith(f"--model {tmp_path}: no weights in {tmp_path} (*.safetensors; ")
-    (tmp_path / "model.safetensors").write_bytes(b"x")
+    assert str(error.value).startswith(f"{tmp_path / '2_Dense'}: no weights there (model.safetensors). ")
+    write_shapes(tmp_path / "2_Dense", {"linear.weight": [2, 3]}, {})
     check_weights(tmp_path)
 
 
