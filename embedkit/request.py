@@ -32,7 +32,7 @@ from embedkit.documents import (
 )
 from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model import check_tokenizer, choose_prefix, model_files, model_limit
+from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
 from embedkit.terminal import command_line
@@ -234,11 +234,11 @@ def _user() -> str:
 
 def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None:
     """Raise UsageError if the model's folder lacks what the engine needs."""
+    check_files(model)
     check_tokenizer(model)
     if options.engine != "hash":
         check_weights(model)
-    if options.engine == "transformers" and engine_is_decided:
-        check_pooling(model)
+        check_pooling(model, options.engine if engine_is_decided else None)
 
 
 def _max_length(options: Options, model: Path) -> int:
@@ -247,7 +247,9 @@ def _max_length(options: Options, model: Path) -> int:
     if options.max_length is None:
         if limit is None:
             raise UsageError(f"--max-length: {model} does not say how many tokens the model takes; set --max-length")
-        return limit
-    if limit is not None and options.max_length > limit:
-        raise UsageError(f"--max-length {options.max_length}: the model takes {limit} tokens at most")
+        return limit.tokens
+    if limit is not None and options.max_length > limit.tokens:
+        raise UsageError(
+            f"--max-length {options.max_length}: the model takes {limit.tokens} tokens at most ({limit.source})"
+        )
     return options.max_length

@@ -8,22 +8,23 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from embedkit.documents import EngineRecord, EngineSettings
+from embedkit.engines.head import load_head
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model import read_pooling
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from embedkit.model import read_head, read_json
 
 log = logging.getLogger(__name__)
 
 UNUSED_WEIGHTS = ("pooler.", "embeddings.position_ids")
 """Weights that a checkpoint may lack: those of BERT's own pooling layer, which sentence-transformers does not use."""
+
+ENCODERS = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel"}
+"""Encoders of models that have a decoder, too, by model type. Only the encoder makes vectors."""
 
 
 class TransformersEngine:
@@ -40,7 +41,7 @@ class TransformersEngine:
             ) from error
 
         self._torch = torch
-        self._pooling = read_pooling(model)
+        self._head = load_head(read_head(model), settings.device)
         self._token_budget = settings.token_budget
         self._max_sequences = settings.max_sequences
         transformers.utils.logging.disable_progress_bar()
@@ -93,7 +94,7 @@ class TransformersEngine:
         log.warning("out of memory with %d rows; batches have %d tokens from now on", len(batch), self._token_budget)
 
     def _forward(self, batch: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
-        """Pooled vectors of one padded batch, float32 (n, dim); pooling and norm are computed in float32."""
+        """Vectors of one padded batch, float32 (n, dim); all that follows the hidden states is computed in float32."""
         torch = self._torch
         lengths = torch.tensor([len(ids) for ids in batch], device=self._network.device)
         ids = np.full((len(batch), len(batch[0])), self._network.config.pad_token_id or 0, np.int64)
@@ -103,10 +104,7 @@ class TransformersEngine:
             mask = torch.arange(ids.shape[1], device=lengths.device) < lengths[:, None]
             input_ids = torch.from_numpy(ids).to(lengths.device)
             hidden = self._network(input_ids=input_ids, attention_mask=mask.long()).last_hidden_state
-            pooled = _pool(hidden, mask, lengths, self._pooling.mode).float()
-            if self._pooling.normalize:
-                pooled = torch.nn.functional.normalize(pooled, dim=-1)
-            result: npt.NDArray[np.float32] = pooled.cpu().numpy()
+            result: npt.NDArray[np.float32] = self._head(hidden, mask).cpu().numpy()
         return result
 
 
@@ -115,8 +113,9 @@ def _load(transformers: Any, model: Path, dtype: Any) -> Any:
 
     Raises EmbedkitError if a weight is missing: transformers would fill it with random numbers.
     """
+    loader = getattr(transformers, ENCODERS.get(read_json(model, "config.json").get("model_type", ""), "AutoModel"))
     try:
-        network, loaded = transformers.AutoModel.from_pretrained(
+        network, loaded = loader.from_pretrained(
             str(model), dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError) as error:
@@ -128,15 +127,6 @@ def _load(transformers: Any, model: Path, dtype: Any) -> Any:
         )
     network.config.use_cache = False
     return network
-
-
-def _pool(hidden: "Tensor", mask: "Tensor", lengths: "Tensor", mode: str) -> "Tensor":
-    """Pool hidden states (n, tokens, dim) to (n, dim). Padding is on the right."""
-    if mode == "cls":
-        return hidden[:, 0]
-    if mode == "last":
-        return hidden[range(len(hidden)), lengths - 1]
-    return (hidden.float() * mask[:, :, None]).sum(dim=1) / lengths[:, None]
 
 
 def _is_out_of_memory(torch: Any, error: Exception) -> bool:

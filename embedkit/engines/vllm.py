@@ -26,8 +26,9 @@ import numpy.typing as npt
 
 from embedkit.documents import EngineRecord, EngineSettings
 from embedkit.engines.held_gpu import held_gpu
+from embedkit.engines.vllm_models import check_vllm, vllm_pooling
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model import read_json
+from embedkit.model import Dense, Head, read_json
 from embedkit.storage import private_folder
 
 log = logging.getLogger(__name__)
@@ -74,9 +75,11 @@ class VllmEngine:
         import torch
 
         self._torch = torch
+        self._head = check_vllm(model)
         self._params = vllm.PoolingParams(task="embed")
         self._token_budget = settings.token_budget
         self._engine: Any = None
+        _check_dense(model, self._head)
         while (dim := self._start(vllm, model, settings)) is None:
             self._make_room(settings.max_length)
         self.record = EngineRecord(
@@ -134,11 +137,18 @@ class VllmEngine:
                 raise EmbedkitError(f"vLLM failed on prompt {i} of this call: {output.error}")
         vectors = self._torch.stack([output.outputs.data for output in outputs])
         values: npt.NDArray[np.float32] = vectors.float().cpu().numpy()
-        return values
+        return values[:, : self._head.dim]
 
     def _start(self, vllm: Any, model: Path, settings: EngineSettings) -> int | None:
         """Start the engine. Returns the dimension of its vectors, or None if memory ran out and a retry may help."""
-        arguments = vllm.EngineArgs(**_arguments(model, settings, self._token_budget))
+        from vllm.config import PoolerConfig
+
+        pooling, is_normalized = vllm_pooling(self._head)
+        arguments = vllm.EngineArgs(
+            **_arguments(model, settings, self._token_budget),
+            # vLLM would read the same from modules.json, but guesses where it does not know a module's name.
+            pooler_config=PoolerConfig(pooling_type=pooling, use_activation=is_normalized),
+        )
         try:
             self._engine = vllm.LLMEngine.from_engine_args(arguments)
             dim: int = self.embed([np.zeros(1, np.uint32)]).shape[1]  # also the first, slower call
@@ -168,7 +178,7 @@ class VllmEngine:
 
 
 def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict[str, Any]:
-    """Arguments of vllm.EngineArgs. Pooling and normalization come from the model folder's modules.json."""
+    """Arguments of vllm.EngineArgs, except the pooling."""
     arguments: dict[str, Any] = {
         "model": str(without_pattern(model)),
         "skip_tokenizer_init": True,
@@ -202,6 +212,21 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
         arguments["kv_cache_memory_bytes"] = kv_bytes
         arguments["gpu_memory_utilization"] = 0.1  # checked at start only; the bytes above decide the size
     return arguments
+
+
+def _check_dense(model: Path, head: Head) -> None:
+    """Raise EmbedkitError if this version of vLLM leaves out a Dense module: it knows them by their full name."""
+    there = [step for step in head.steps if isinstance(step, Dense)]
+    if not there:
+        return
+    from vllm.transformers_utils.config import try_get_dense_modules
+
+    found = try_get_dense_modules(str(without_pattern(model))) or []
+    if len(found) != len(there):
+        raise EmbedkitError(
+            f"{model / 'modules.json'}: this vLLM reads {len(found)} of {len(there)} Dense modules; "
+            "use --engine transformers"
+        )
 
 
 def without_pattern(model: Path) -> Path:

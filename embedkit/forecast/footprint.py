@@ -7,7 +7,7 @@ import msgspec
 from embedkit.documents import ITEM_BYTES, RunConfig
 from embedkit.engines.hash import DIM
 from embedkit.forecast.estimate import Estimate, default_shards
-from embedkit.model import read_json, read_modules
+from embedkit.model import read_json, vector_width
 from embedkit.prepare import CHUNK_TOKENS
 
 UNKNOWN_DIM = 4096
@@ -40,16 +40,8 @@ def embedding_dim(model: Path, engine: str) -> int:
     """Numbers per vector: the size of a Dense module, the pooling or the hidden layers; 4,096 if it is not stated."""
     if engine == "hash":
         return DIM
-    modules = read_modules(model)
     config = read_json(model, "config.json")
-    widths = [
-        read_json(model, f"{modules['Dense']}/config.json").get("out_features") if "Dense" in modules else None,
-        read_json(model, f"{modules['Pooling']}/config.json").get("word_embedding_dimension")
-        if "Pooling" in modules
-        else None,
-        config.get("hidden_size"),
-        config.get("text_config", {}).get("hidden_size"),
-    ]
+    widths = [vector_width(model), config.get("hidden_size"), config.get("text_config", {}).get("hidden_size")]
     return next((int(width) for width in widths if width), UNKNOWN_DIM)
 
 

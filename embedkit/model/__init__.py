@@ -1,20 +1,29 @@
 """The model folder: its settings and its tokenizer."""
 
 from embedkit.model.audit import audit
+from embedkit.model.file_check import check_files
 from embedkit.model.folder import (
     is_identity,
     model_files,
-    model_limit,
-    read_json,
-    read_modules,
-    read_pooling,
     require_same_model,
     vocabulary_size,
-    weight_files,
-    weight_folders,
-    weight_shapes,
+)
+from embedkit.model.json_file import read_json
+from embedkit.model.limit import Limit, model_limit
+from embedkit.model.modules import (
+    Dense,
+    Head,
+    LayerNorm,
+    Module,
+    Normalize,
+    PoolingMode,
+    pools_prompt,
+    read_head,
+    read_modules,
+    vector_width,
 )
 from embedkit.model.prompts import choose_prefix, read_prompts
+from embedkit.model.settings import check_settings
 from embedkit.model.tokenizer import (
     HfTokenizer,
     TokenIds,
@@ -22,29 +31,39 @@ from embedkit.model.tokenizer import (
     load_reference,
     load_tokenizer,
 )
-from embedkit.model.tokenizer_file import tokenizer_file
 from embedkit.model.tokenizer_settings import check_tokenizer
+from embedkit.model.weights import check_weight_files, weight_folders, weight_shapes
 
 __all__ = [
+    "Dense",
+    "Head",
     "HfTokenizer",
+    "LayerNorm",
+    "Limit",
+    "Module",
+    "Normalize",
+    "PoolingMode",
     "TokenIds",
     "Tokenizer",
     "audit",
+    "check_files",
+    "check_settings",
     "check_tokenizer",
+    "check_weight_files",
     "choose_prefix",
     "is_identity",
     "load_reference",
     "load_tokenizer",
     "model_files",
     "model_limit",
+    "pools_prompt",
+    "read_head",
     "read_json",
     "read_modules",
-    "read_pooling",
     "read_prompts",
     "require_same_model",
-    "tokenizer_file",
+    "vector_width",
     "vocabulary_size",
-    "weight_files",
     "weight_folders",
     "weight_shapes",
 ]

@@ -1,21 +1,15 @@
-"""Reads a model folder: identity, limit, pooling, shapes of the weights. Nothing here loads weights."""
+"""Reads a model folder: its identity."""
 
-import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
 
-import msgspec
-
-from embedkit.documents import UNREADABLE, FileRecord, RunConfig
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.documents import FileRecord, RunConfig
+from embedkit.errors import EmbedkitError
+from embedkit.model.json_file import read_json
 from embedkit.storage import sha256_file
 
 IDENTITY_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".safetensors"}
 OTHER_RUNTIMES = {"onnx", "openvino"}
-NO_LIMIT = 10**9
-"""Limits from here on mean "no limit", for which tokenizers write about 1e30."""
 
 
 def model_files(model: Path) -> tuple[FileRecord, ...]:
@@ -39,132 +33,10 @@ def is_identity(path: PurePosixPath) -> bool:
     return is_ours and path.suffix in IDENTITY_SUFFIXES
 
 
-def model_limit(model: Path) -> int | None:
-    """Most tokens of a text that the model takes, special tokens included; None if the folder does not say."""
-    limits = [
-        read_json(model, "sentence_bert_config.json").get("max_seq_length"),
-        read_json(model, "config.json").get("max_position_embeddings"),
-        read_json(model, "tokenizer_config.json").get("model_max_length"),
-    ]
-    known = [int(limit) for limit in limits if limit is not None and limit < NO_LIMIT]
-    return min(known) if known else None
-
-
 def vocabulary_size(model: Path) -> int | None:
     """Rows of the embedding table, from config.json; None if it does not say."""
     size = read_json(model, "config.json").get("vocab_size")
     return None if size is None else int(size)
-
-
-@dataclass(frozen=True)
-class Pooling:
-    """How a text's vector is computed from its tokens' hidden states, and whether it is scaled to unit norm."""
-
-    mode: Literal["last", "mean", "cls"]
-    normalize: bool
-
-
-POOLING_MODES: dict[str, Literal["last", "mean", "cls"]] = {
-    "pooling_mode_lasttoken": "last",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "lasttoken": "last",
-    "mean": "mean",
-    "cls": "cls",
-}
-"""Names in a pooling module's config.json: one flag per mode, or (newer folders) one `pooling_mode`."""
-
-
-WITHOUT_WEIGHTS = {"Pooling", "Normalize"}
-
-
-def read_modules(model: Path) -> dict[str, str]:
-    """Folder of each sentence-transformers module, by its kind; empty if there is no modules.json."""
-    path = model / "modules.json"
-    if not path.is_file():
-        return {}
-    try:
-        return {str(module["type"]).rpartition(".")[2]: str(module["path"]) for module in json.loads(path.read_bytes())}
-    except (ValueError, TypeError, KeyError) as error:
-        raise UsageError(f"{path}: not a list of modules with type and path: {error!r}") from None
-
-
-def weight_folders(model: Path) -> list[Path]:
-    """Folders that must hold weights: the model's own, and those of modules such as Dense."""
-    further = [path for kind, path in read_modules(model).items() if kind not in WITHOUT_WEIGHTS and path]
-    return [model, *(model / path for path in further)]
-
-
-def read_pooling(model: Path) -> Pooling:
-    """Pooling of a sentence-transformers folder.
-
-    Source: `modules.json` lists the modules in order with their folders; the pooling module's folder has a config.json.
-
-    Raises:
-        UsageError: the folder does not say, or has modules that are not Transformer, Pooling, Normalize.
-    """
-    path = model / "modules.json"
-    if not path.is_file():
-        raise UsageError(
-            f"--model {model}: no modules.json there, which says how vectors are pooled; use --engine vllm"
-        )
-    modules = read_modules(model)
-    foreign = sorted(set(modules) - {"Transformer", "Pooling", "Normalize"})
-    if foreign or "Pooling" not in modules:
-        wrong = f"the module {foreign[0]} is not known" if foreign else "there is no Pooling module"
-        raise UsageError(f"{path}: {wrong} to the transformers engine; use --engine vllm")
-    config = read_json(model, f"{modules['Pooling']}/config.json")
-    modes = [name for name, value in config.items() if name.startswith("pooling_mode_") and value is True]
-    modes = [str(config["pooling_mode"])] if "pooling_mode" in config else modes
-    if len(modes) != 1 or modes[0] not in POOLING_MODES:
-        raise UsageError(
-            f"{model / modules['Pooling'] / 'config.json'}: pooling {' + '.join(modes) or 'of no kind'} is not known "
-            "to the transformers engine (last token, mean, cls); use --engine vllm"
-        )
-    return Pooling(POOLING_MODES[modes[0]], "Normalize" in modules)
-
-
-def read_json(model: Path, name: str) -> dict[str, Any]:
-    """Read a JSON object of the model folder; empty if there is no such file. Raises UsageError if it is not one."""
-    path = model / name
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UsageError(f"{path}: a JSON object was expected")
-    return value
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files in a folder, sorted. Engines read no hidden ones, such as macOS's `._model.safetensors`."""
-    return sorted(path for path in folder.glob("*.safetensors") if not path.name.startswith("."))
-
-
-class _Tensor(msgspec.Struct):
-    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
-
-
-def weight_shapes(model: Path) -> dict[str, list[int]]:
-    """Shape of each tensor by name, read from the headers of the safetensors files.
-
-    Source: the safetensors format (8 bytes little-endian length, then a JSON header). Raises UsageError naming the
-    file if one is not in that format.
-    """
-    shapes: dict[str, list[int]] = {}
-    for path in weight_files(model):
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = file.read(length) if length < path.stat().st_size else b""
-        try:
-            tensors = msgspec.json.decode(header, type=dict[str, msgspec.Raw])
-            tensors.pop("__metadata__", None)
-            shapes |= {name: msgspec.json.decode(raw, type=_Tensor).shape for name, raw in tensors.items()}
-        except UNREADABLE as error:
-            raise UsageError(f"{path}: not a whole safetensors file: {error}; fetch it again") from None
-    return shapes
 
 
 def require_same_model(config: RunConfig) -> None:

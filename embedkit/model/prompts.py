@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedkit.errors import UsageError
-from embedkit.model.folder import read_json
+from embedkit.model.json_file import read_json
 
 log = logging.getLogger(__name__)
 

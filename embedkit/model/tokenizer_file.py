@@ -17,13 +17,7 @@ import msgspec
 
 from embedkit.documents import UNREADABLE
 from embedkit.errors import UsageError
-from embedkit.model.folder import read_json
-
-SENTENCE_CONFIGS = tuple(
-    f"sentence_{kind}_config.json"
-    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-)
-"""Files in which sentence-transformers looks for the Transformer module's settings. The first that has any counts."""
+from embedkit.model.json_file import read_json, read_sentence_config
 
 ENDS = {"add_bos_token": ("bos_token", 0), "add_eos_token": ("eos_token", 1)}
 """For each setting: the name of its token, and the end of the text at which the token is added."""
@@ -43,7 +37,7 @@ def read_tokenizer(model: Path) -> str:
     Raises UsageError if tokenizer.json is missing or no JSON object, or names no token that a setting adds.
     """
     raw = read_parts(model)
-    if sentence_config(model)[1].get("do_lower_case"):
+    if read_sentence_config(model)[1].get("do_lower_case"):
         raw["normalizer"] = _encode(_with_lowercase(decode_part(raw, "normalizer")))
     missing = _missing_ends(model, raw)
     if any(missing):
@@ -70,14 +64,6 @@ def decode_part(raw: dict[str, msgspec.Raw], key: str) -> Any:
 def join_parts(raw: dict[str, msgspec.Raw]) -> str:
     """The tokenizer as JSON."""
     return msgspec.json.encode(raw).decode()
-
-
-def sentence_config(model: Path) -> tuple[str, dict[str, Any]]:
-    """Name and contents of the file with the settings of sentence-transformers' Transformer module; may be empty."""
-    for name in SENTENCE_CONFIGS:
-        if config := read_json(model, name):
-            return name, config
-    return SENTENCE_CONFIGS[0], {}
 
 
 def special_token(model: Path, name: str) -> str | None:

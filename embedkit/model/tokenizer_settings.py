@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from embedkit.errors import UsageError
-from embedkit.model.folder import read_json
+from embedkit.model.json_file import read_json, read_sentence_config
 from embedkit.model.tokenizer import reference_of
 from embedkit.model.tokenizer_file import (
     ENDS,
@@ -20,7 +20,6 @@ from embedkit.model.tokenizer_file import (
     join_parts,
     read_parts,
     read_tokenizer,
-    sentence_config,
     special_token,
 )
 from embedkit.model.transformers_classes import (
@@ -71,7 +70,7 @@ def check_tokenizer(model: Path) -> None:
 
 def _check_sentence_config(model: Path) -> None:
     """Settings of sentence-transformers' Transformer module."""
-    name, config = sentence_config(model)
+    name, config = read_sentence_config(model)
     loading, calling = ("tokenizer_args", "processor_kwargs"), ("processing_kwargs",)
     for key, value in config.items():
         if key in HARMLESS or not value:

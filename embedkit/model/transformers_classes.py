@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from embedkit.model.folder import read_json
+from embedkit.model.json_file import read_json
 
 OF_TYPE = {
     **dict.fromkeys(("bert", "distilbert", "electra", "nomic_bert", "convbert"), "BertTokenizer"),

@@ -121,9 +121,11 @@ class FakeEngine:
 
 
 def install(
-    monkeypatch: pytest.MonkeyPatch, start: Callable[[SimpleNamespace], FakeEngine] = FakeEngine
+    monkeypatch: pytest.MonkeyPatch,
+    start: Callable[[SimpleNamespace], FakeEngine] = FakeEngine,
+    dense_modules: Sequence[object] | None = None,
 ) -> list[SimpleNamespace]:
-    """Let `import vllm` give the fake. Returns the arguments of every start, in order."""
+    """Let `import vllm` give the fake, which finds so many Dense modules. Returns the arguments of every start."""
     starts: list[SimpleNamespace] = []
 
     def from_engine_args(arguments: SimpleNamespace) -> FakeEngine:
@@ -142,6 +144,9 @@ def install(
         PoolingParams=SimpleNamespace,
         LLMEngine=SimpleNamespace(from_engine_args=from_engine_args),
     )
+    module("vllm.config", PoolerConfig=SimpleNamespace)
+    module("vllm.transformers_utils")
+    module("vllm.transformers_utils.config", try_get_dense_modules=lambda _: dense_modules)
     module("vllm.distributed")
     module("vllm.distributed.parallel_state", cleanup_dist_env_and_memory=lambda: None)
     return starts

@@ -25,7 +25,7 @@ from embedkit.documents.schema import (
 )
 from embedkit.embed.journal import journals, read_journal
 from embedkit.errors import EmbedkitError
-from embedkit.model.folder import weight_shapes
+from embedkit.model import weight_shapes
 from embedkit.run import RunFolder
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
 

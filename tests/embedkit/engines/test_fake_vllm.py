@@ -18,8 +18,9 @@ import torch
 
 from embedkit.documents.schema import EngineSettings
 from embedkit.engines.vllm import ENVIRONMENT, VllmEngine
-from embedkit.errors import EmbedkitError, GpuHeld
+from embedkit.errors import EmbedkitError, GpuHeld, UsageError
 from tests.support.fake_vllm import FakeEngine, Faults, install, vectors_of
+from tests.support.st_models import NORMALIZE, dense, edit_json, pooling, write_modules
 
 BUDGET = 24
 SETTINGS = EngineSettings(
@@ -39,7 +40,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path / "cache"))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text(json.dumps(QWEN))
-    return tmp_path / "model"
+    return write_modules(tmp_path / "model", [pooling("lasttoken"), NORMALIZE])
 
 
 def twenty_texts(first: int = 100) -> list[npt.NDArray[np.uint32]]:
@@ -277,7 +278,7 @@ def test_a_path_that_is_a_pattern_is_linked_for_a_fake_engine(model: Path, monke
 
 def test_a_fake_engine_gets_token_ids_and_no_chunked_prefill(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = vars(arguments_of(model, monkeypatch))
-    del found["kv_cache_memory_bytes"]
+    del found["kv_cache_memory_bytes"], found["pooler_config"]
     assert found == {
         "model": str(model),
         "skip_tokenizer_init": True,
@@ -353,3 +354,43 @@ def test_a_fake_gpu_that_others_hold_gets_no_smaller_batches(
     with nullcontext() if held is None else pytest.raises(GpuHeld, match="process 7 holds it"):
         VllmEngine(model, msgspec.structs.replace(SETTINGS, device="cuda", token_budget=200))
     assert [start.max_num_batched_tokens for start in starts] == budgets
+
+
+@pytest.mark.parametrize(("mode", "name"), [("lasttoken", "LAST"), ("cls", "CLS"), ("mean", "MEAN")])
+def test_a_fake_core_gets_the_folders_pooling(
+    mode: str, name: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM guesses last token and normalized where it does not know a module by its full name."""
+    starts = install(monkeypatch)
+    for modules, is_normalized in (([NORMALIZE], True), ([], False)):
+        write_modules(model, [pooling(mode), *modules])
+        VllmEngine(model, SETTINGS)
+        config = starts[-1].pooler_config
+        assert (config.pooling_type, config.use_activation) == (name, is_normalized)
+
+
+def test_vectors_of_a_fake_core_are_cut_to_truncate_dim(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit_json(model / "config_sentence_transformers.json", truncate_dim=3)
+    engine, _ = started(model, monkeypatch)
+    texts = twenty_texts()
+    assert engine.record.dim == 3
+    assert np.array_equal(engine.embed(texts), vectors_of(texts)[:, :3])
+
+
+def test_a_fake_vllm_that_leaves_out_a_dense_module_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_modules(model, [pooling("mean"), dense(32, 32), dense(32, 4)])
+    install(monkeypatch, dense_modules=[1, 2])
+    VllmEngine(model, SETTINGS)
+    for found, number in ((None, 0), ([1], 1)):
+        install(monkeypatch, dense_modules=found)
+        with pytest.raises(EmbedkitError, match=rf"modules\.json: this vLLM reads {number} of 2 Dense modules; use"):
+            VllmEngine(model, SETTINGS)
+
+
+def test_a_fake_vllm_does_not_start_with_a_setting_it_ignores(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run made before this was checked is not embedded on with other vectors than the model's."""
+    starts = install(monkeypatch)
+    write_modules(model, [pooling("max")])
+    with pytest.raises(UsageError, match="vLLM does not honour the pooling max; use --engine transformers"):
+        VllmEngine(model, SETTINGS)
+    assert starts == []

@@ -14,8 +14,7 @@ import pytest
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Dtype, EngineSettings, ShardManifest
 from embedkit.engines.transformers import TransformersEngine
-from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model.folder import Pooling, read_pooling
+from embedkit.errors import EmbedkitError
 from embedkit.model.tokenizer import load_tokenizer
 from embedkit.prepare.plan import MAX_SEQUENCES, TOKEN_BUDGET
 from embedkit.run import RunFolder
@@ -23,6 +22,7 @@ from tests.conftest import embedkit, needs_vllm
 from tests.embedkit.engines.test_vllm import TEXTS
 from tests.end_to_end.test_whole_run import matrix_of
 from tests.support.naive import forward
+from tests.support.st_models import make_bert
 
 
 def engine_of(model: Path, max_length: int = 256, dtype: Dtype = "float32") -> TransformersEngine:
@@ -182,39 +182,6 @@ def test_batches_of_a_stand_in_keep_to_the_token_budget(minilm: Path) -> None:
     assert len(sizes) == 5  # 100 x 250 in fours of 32 rows; then short rows, 256 at most
 
 
-def test_pooling_is_read_as_old_and_new_folders_write_it(minilm: Path, tmp_path: Path) -> None:
-    assert read_pooling(minilm) == Pooling("mean", True)
-    shutil.copytree(minilm, tmp_path / "new")
-    (tmp_path / "new" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "lasttoken"}')
-    modules = [{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
-    modules += [{"path": "1_Pooling", "type": "sentence_transformers.sentence_transformer.modules.pooling.Pooling"}]
-    (tmp_path / "new" / "modules.json").write_text(json.dumps(modules))
-    assert read_pooling(tmp_path / "new") == Pooling("last", False)
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("modules.json", None, "no modules.json there"),
-        ("modules.json", "{}", "there is no Pooling module"),
-        ("modules.json", '[{"path": "", "type": "a.Dense"}]', "the module Dense is not known"),
-        ("modules.json", "[1]", "not a list of modules"),
-        ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "pooling pooling_mode_max_tokens is not known"),
-        ("1_Pooling/config.json", "{}", "pooling of no kind is not known"),
-    ],
-)
-def test_a_folder_that_is_not_understood_is_refused(
-    file: str, text: str | None, message: str, minilm: Path, small_chats: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(minilm, tmp_path / "model")
-    if text is None:
-        (tmp_path / "model" / file).unlink()
-    else:
-        (tmp_path / "model" / file).write_text(text)
-    with pytest.raises(UsageError, match=message):
-        read_pooling(tmp_path / "model")
-
-
 def test_weights_that_are_missing_are_not_made_up(tiny_qwen: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
@@ -224,6 +191,24 @@ def test_weights_that_are_missing_are_not_made_up(tiny_qwen: Path, tmp_path: Pat
     save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EmbedkitError, match=r"the weights lack 1 tensors, layers.1.mlp.up_proj.weight first"):
         engine_of(tmp_path / "model", 512)
+
+
+def test_weights_of_a_pooler_that_is_not_used_may_be_missing(tmp_path: Path) -> None:
+    """Checkpoints of sentence-transformers often lack BERT's own pooling layer. A weight that is used is named."""
+    from safetensors.torch import load_file, save_file
+
+    make_bert(tmp_path / "a")
+    ids = token_ids(tmp_path / "a", TEXTS)
+    before = engine_of(tmp_path / "a", 512).embed(ids)
+    path = tmp_path / "a" / "model.safetensors"
+    weights = {name: values for name, values in load_file(path).items() if not name.startswith("pooler.")}
+    assert len(load_file(path)) - len(weights) == 2
+    save_file(weights, path, metadata={"format": "pt"})
+    assert np.array_equal(engine_of(tmp_path / "a", 512).embed(ids), before)
+    del weights["embeddings.LayerNorm.bias"]
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(EmbedkitError, match=r"the weights lack 1 tensors, embeddings\.LayerNorm\.bias first"):
+        engine_of(tmp_path / "a", 512)
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 
 from embedkit.engines.requirements import check_weights
 from embedkit.errors import UsageError
-from embedkit.model.folder import model_files, weight_shapes
+from embedkit.model import model_files, weight_shapes
 
 
 def test_hidden_files_are_no_part_of_a_model(tiny_qwen: Path, tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_hidden_files_are_no_part_of_a_model(tiny_qwen: Path, tmp_path: Path) ->
     assert weight_shapes(model) == weight_shapes(tiny_qwen)
     check_weights(model)
     (model / "model.safetensors").unlink()
-    with pytest.raises(UsageError, match="no weights in"):
+    with pytest.raises(UsageError, match="no weights there"):
         check_weights(model)
 
 
