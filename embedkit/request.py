@@ -235,10 +235,10 @@ def _user() -> str:
 def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None:
     """Raise UsageError if the model's folder lacks what the engine needs."""
     check_files(model)
-    check_tokenizer(model)
     if options.engine != "hash":
         check_weights(model)
         check_pooling(model, options.engine if engine_is_decided else None)
+    check_tokenizer(model)
 
 
 def _max_length(options: Options, model: Path) -> int:

@@ -27,7 +27,7 @@ def naive_rows(
         seen[source] = seen.get(source, 0) + 1
         if sample_size is not None and seen[source] > sample_size:
             continue
-        texts = extract_row(record["messages"])
+        texts = extract_row(record["messages"], "any")
         drop = {"row": row, "dataset_source": source, "reason": "no_assistant", "token_count": None}
         if texts is None:
             dropped.append(drop)
