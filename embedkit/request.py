@@ -32,7 +32,7 @@ from embedkit.documents import (
 )
 from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit
+from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
 from embedkit.terminal import command_line
@@ -46,6 +46,7 @@ class Options:
     dataset: as typed, or the recorded files of a run as Path: those are never patterns.
     prompt, prefix: name of one of the model's prompts, or a text, that is put before every text; None for both is the
     model's default.
+    tokenizer_settings: False for a run of an earlier version.
     """
 
     dataset: tuple[str | Path, ...]
@@ -56,6 +57,7 @@ class Options:
     model_revision: str | None = None
     prompt: str | None = None
     prefix: str | None = None
+    tokenizer_settings: bool = True
     messages_column: str = "messages"
     source_column: str = "dataset_source"
     engine: EngineName = "vllm"
@@ -115,6 +117,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         device=device,
         dtype=options.dtype or ("bfloat16" if device == "cuda" else "float32"),
         prefix=prefix,
+        tokenizer_settings=options.tokenizer_settings,
         think_format=options.think_format,
     )
     return RunConfig(
@@ -235,6 +238,7 @@ def _user() -> str:
 def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None:
     """Raise UsageError if the model's folder lacks what the engine needs."""
     check_files(model)
+    tokenizer_file(model)
     if options.engine != "hash":
         check_weights(model)
         check_pooling(model, options.engine if engine_is_decided else None)

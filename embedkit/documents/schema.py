@@ -57,7 +57,10 @@ class Request(Document, frozen=True, omit_defaults=True):
     """The request: everything that decides the rows and vectors of a run, and nothing else.
 
     Later fields have defaults, which are what earlier versions did. They are not written, so that a request of an
-    earlier version keeps its digest. `prefix` is put before every text that is embedded.
+    earlier version keeps its digest.
+
+    prefix: put before every text that is embedded.
+    tokenizer_settings: whether settings beside tokenizer.json that change ids are honoured.
     """
 
     data: tuple[DataFile, ...]
@@ -79,6 +82,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     device: Device
     dtype: Dtype
     prefix: str = ""
+    tokenizer_settings: bool = False
     think_format: ThinkFormat = "classic"
 
 

@@ -5,7 +5,6 @@ from embedkit.model.file_check import check_files
 from embedkit.model.folder import (
     is_identity,
     model_files,
-    require_same_model,
     vocabulary_size,
 )
 from embedkit.model.json_file import read_json
@@ -23,6 +22,7 @@ from embedkit.model.modules import (
     vector_width,
 )
 from embedkit.model.prompts import choose_prefix, read_prompts
+from embedkit.model.same_model import require_same_model
 from embedkit.model.settings import check_settings
 from embedkit.model.tokenizer import (
     HfTokenizer,
@@ -31,6 +31,7 @@ from embedkit.model.tokenizer import (
     load_reference,
     load_tokenizer,
 )
+from embedkit.model.tokenizer_file import tokenizer_file
 from embedkit.model.tokenizer_settings import check_tokenizer
 from embedkit.model.weights import check_weight_files, weight_folders, weight_shapes
 
@@ -62,6 +63,7 @@ __all__ = [
     "read_modules",
     "read_prompts",
     "require_same_model",
+    "tokenizer_file",
     "vector_width",
     "vocabulary_size",
     "weight_folders",

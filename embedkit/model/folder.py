@@ -3,8 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
-from embedkit.documents import FileRecord, RunConfig
-from embedkit.errors import EmbedkitError
+from embedkit.documents import FileRecord
 from embedkit.model.json_file import read_json
 from embedkit.storage import sha256_file
 
@@ -37,12 +36,3 @@ def vocabulary_size(model: Path) -> int | None:
     """Rows of the embedding table, from config.json; None if it does not say."""
     size = read_json(model, "config.json").get("vocab_size")
     return None if size is None else int(size)
-
-
-def require_same_model(config: RunConfig) -> None:
-    """Raise EmbedkitError if the model's files are no longer those of the request."""
-    model = Path(config.locations.model)
-    if not model.is_dir():
-        raise EmbedkitError(f"{model}: the model's folder is missing; put it back, or start a new run")
-    if model_files(model) != config.request.model_files:
-        raise EmbedkitError(f"{model}: its files are no longer those of the run's request; start a new run")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from embedkit.errors import UsageError
 from embedkit.model.json_file import read_json
+from embedkit.model.modules import pools_prompt, read_head
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,27 @@ def read_prompts(model: Path) -> Prompts:
 
 
 def choose_prefix(model: Path, prompt: str | None, prefix: str | None) -> str:
-    """The text that is put before every row; "" for none.
+    """The text that is put before every text; "" for none.
 
     Args:
         model: the model folder.
         prompt: the name of one of its prompts, or None.
         prefix: a text, or None. Without both, the model's default prompt is used, if it has one.
 
-    Raises UsageError if both are given, or the model has no such prompt.
+    Raises UsageError if both are given, or the model has no such prompt, or does not pool the tokens of a prompt.
     """
     if prompt is not None and prefix is not None:
         raise UsageError("--prompt and --prefix exclude each other")
+    text = _chosen(model, prompt, prefix)
+    if text and (model / "modules.json").is_file() and not pools_prompt(model):
+        raise UsageError(
+            f"{read_head(model).pooling_file}: include_prompt is false: the model pools no token of a prompt, which no "
+            "engine does. Without a prompt (--prefix '') the vectors are right"
+        )
+    return text
+
+
+def _chosen(model: Path, prompt: str | None, prefix: str | None) -> str:
     if prefix is not None:
         return prefix
     prompts = read_prompts(model)

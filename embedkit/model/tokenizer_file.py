@@ -45,6 +45,11 @@ def read_tokenizer(model: Path) -> str:
     return join_parts(raw)
 
 
+def is_as_in_file(model: Path) -> bool:
+    """Whether no setting beside tokenizer.json adds to it. Raises UsageError as read_tokenizer."""
+    return read_tokenizer(model) == join_parts(read_parts(model))
+
+
 def read_parts(model: Path) -> dict[str, msgspec.Raw]:
     """The parts of tokenizer.json, without `truncation` and `padding`. They are not decoded yet."""
     file = tokenizer_file(model)

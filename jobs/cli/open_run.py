@@ -221,6 +221,7 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         revision=request.data_revision if same_dataset else None,
         model_revision=request.model_revision if same_model else None,
         prefix=None if options.prompt is not None else request.prefix,
+        tokenizer_settings=request.tokenizer_settings,
         messages_column=request.messages_column,
         source_column=request.source_column,
         engine=request.engine,

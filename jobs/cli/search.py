@@ -194,9 +194,9 @@ def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row
 
 
 def _prefix(merged: Merged, prompt: str | None, prefix: str | None) -> str | None:
-    """The text before the query; None for that of the rows. Raises UsageError if the model has no such prompt."""
-    if prompt is None:
-        return prefix
+    """The text before the query; None for that of the rows. Raises UsageError as choose_prefix."""
+    if prompt is None and prefix is None:
+        return None
     return choose_prefix(Path(merged.config.locations.model), prompt, prefix)
 
 

@@ -88,3 +88,21 @@ def test_a_default_prompt_is_reported(tmp_path: Path, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.INFO):
         choose_prefix(folder(tmp_path, prompts=E5, default_prompt_name="document"), None, None)
     assert "each row begins with the model's default prompt 'document': 'passage: '" in caplog.text
+
+
+def test_a_prompt_that_is_not_pooled_is_refused(tmp_path: Path) -> None:
+    """Models such as instructor leave the tokens of a prompt out of the mean. Without a prompt nothing differs."""
+    kinds = ["Transformer", "Pooling"]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (tmp_path / "1_Pooling").mkdir()
+    pooling = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True, "include_prompt": False}
+    (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(pooling), encoding="utf-8")
+    model = folder(tmp_path, prompts=E5, default_prompt_name="document")
+    for prompt, prefix in ((None, None), ("query", None), (None, "x")):
+        with pytest.raises(UsageError, match=r"1_Pooling/config\.json: include_prompt is false"):
+            choose_prefix(model, prompt, prefix)
+    assert choose_prefix(model, None, "") == ""
