@@ -99,8 +99,8 @@ def test_a_tokenizer_that_changed_is_noticed(prepared: RunFolder, monkeypatch: p
     class Longer:
         name = "longer"
 
-        def __init__(self, model: Path) -> None:
-            self._inner = load_tokenizer(model)
+        def __init__(self, model: Path, prefix: str) -> None:
+            self._inner = load_tokenizer(model, prefix)
 
         def encode(self, texts: Sequence[str]) -> TokenIds:
             ids = self._inner.encode(texts)
