@@ -1,6 +1,7 @@
 """Extraction equals the plain reference on any input, in both formats of reasoning."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 from embedkit.data.reader import MESSAGES_WITH_REASONING
 from embedkit.prepare.extract import PYTHON_WHITESPACE, extract, view_text
 from embedkit.prepare.think_tags import find_think
-from tests.support.checkout import ROOT
 from tests.support.fuzzing import tries
 from tests.support.reference import FIELDS, FORMS, extract_row
 
@@ -94,11 +94,9 @@ def test_think_tags_give_the_same_in_both_formats(parts: list[str]) -> None:
     assert extracted(rows, "any") == extracted(rows, "classic")
 
 
-def test_demo_data_give_the_same_in_both_formats() -> None:
-    path = ROOT / ".venv/demo/chats-16.parquet"
-    if not path.exists():
-        pytest.skip(f"{path} is made by `make demo`")
-    rows = pl.read_parquet(path)["messages"].to_list()
+def test_real_data_give_the_same_in_both_formats(demo_chats: Path) -> None:
+    """Every fortieth of 611,812 real chats."""
+    rows = pl.read_parquet(demo_chats, columns=["messages"])["messages"].gather_every(40).to_list()
     assert extracted(rows, "any") == extracted(rows, "classic")
 
 
