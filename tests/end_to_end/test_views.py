@@ -149,4 +149,5 @@ def test_views_with_vllm_equal_a_plain_forward(tiny_qwen: Path, tmp_path: Path) 
     assert np.abs(matrix_of(run.view_matrix("think")) - expected).max() <= 1e-5
     expected = forward(tiny_qwen, [f"stone {i}" for i in range(30)], "last")
     assert np.abs(matrix_of(run.view_matrix("response")) - expected).max() <= 1e-5
-    assert verify(run, reembed=30).ok
+    # In a process of its own: vLLM cannot start where a test before this one has loaded numba.
+    assert "30 rows embedded again" in embedkit("verify", run.path, "--reembed", 30).stdout
