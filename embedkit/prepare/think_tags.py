@@ -40,7 +40,7 @@ FORMS = (
     Form("<|START_THINKING|>", "<|END_THINKING|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>"),  # Command A
     Form("<|begin_of_thought|>", "<|end_of_thought|>", "<|begin_of_solution|>", "<|end_of_solution|>"),  # OpenThoughts
     Form("<|channel>thought", "<channel|>"),  # Gemma 4
-    Form("<thinking>", "</thinking>"),  # prompts for Claude and others
+    Form("<thinking>", "</thinking>"),  # what many prompts ask for
     Form("<thought>", "</thought>"),
     Form("<reasoning>", "</reasoning>"),
 )
