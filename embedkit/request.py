@@ -131,13 +131,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         ),
         num_gpus=options.num_gpus,
         versions=environment(),
-        asked={
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": _user(),
-            "on": socket.gethostname(),
-            "command": command_line(command),
-            "package": package_folder(),
-        },
+        asked=_asked(command),
         undecided=tuple(sorted(undecided)),
     )
 
@@ -226,6 +220,17 @@ def _flatten(request: Request) -> dict[str, str]:
 def _identity(file: dict[str, Any]) -> str:
     sha256 = file.get("sha256") or file.get("footer_sha256")
     return f"{file['bytes']} bytes" + (f", sha256 {sha256[:12]}" if sha256 else "")
+
+
+def _asked(command: Sequence[str]) -> dict[str, str]:
+    """When, by whom, where and how a run was requested."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": _user(),
+        "on": socket.gethostname(),
+        "command": command_line(command),
+        "package": package_folder(),
+    }
 
 
 def _user() -> str:
