@@ -295,13 +295,14 @@ def test_repeat_failure_is_named_and_not_submitted_again(trial: Trial, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"), [("raise", "CUDA error: an illegal memory access was encountered"), ("exit", "16293 of 202971")]
+    ("kind", "said"),
+    [("raise", "CUDA error: an illegal memory access was encountered"), ("exit", r"shard 1: [1-9]\d+ of \d+ tokens")],
 )
 def test_a_task_that_fails_is_run_again(trial: Trial, kind: str, said: str) -> None:
     run = trial.submit(seconds=0, shards={"1": [kind, 1]})
     wait_ended(trial.cluster, run)
     assert outcomes(run, 1) == ["failed"]
-    assert said in log_of(run, 1)
+    assert re.search(said, log_of(run, 1))
     assert "embed shards 1" in trial.finish(run)
     assert "chunks are durable already" in log_of(run, 1)
 
