@@ -13,10 +13,11 @@ from typing import Any
 
 import msgspec
 
-from embedkit.data import check_columns, find_dataset, find_model, identify, is_on_hub
+from embedkit.data import Columns, choose_columns, find_dataset, find_model, identify, is_on_hub
 from embedkit.documents import (
     FORMAT,
     VIEWS,
+    ChatFormat,
     Device,
     Dtype,
     EngineName,
@@ -58,8 +59,11 @@ class Options:
     prompt: str | None = None
     prefix: str | None = None
     tokenizer_settings: bool = True
-    messages_column: str = "messages"
-    source_column: str = "dataset_source"
+    messages_column: str | None = None
+    source_column: str | None = None
+    text_columns: tuple[str, ...] = ()
+    path_columns: tuple[dict[str, str], ...] | None = None
+    chat_format: ChatFormat = "chat"
     engine: EngineName = "vllm"
     max_length: int | None = None
     views: tuple[View, ...] = ("combined",)
@@ -94,16 +98,25 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     max_length = _max_length(options, model)
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
-    for path in data.paths:
-        check_columns(path, options.messages_column, options.source_column, reasoning=options.think_format == "any")
+    columns, path_columns = choose_columns(
+        data,
+        Columns(
+            options.messages_column,
+            options.source_column,
+            options.text_columns,
+            options.chat_format,
+            options.think_format == "any",
+        ),
+        options.path_columns,
+    )
     device: Device = "cpu" if options.engine == "hash" else options.device
     request = Request(
         data=tuple(identify(path) for path in data.paths),
         data_revision=data.commit,
         config=data.config,
         split=data.split,
-        messages_column=options.messages_column,
-        source_column=options.source_column,
+        messages_column=columns.messages or "",
+        source_column=columns.source or "",
         sample_size=options.sample_size,
         random_seed=options.random_seed,
         views=tuple(view for view in VIEWS if view in options.views),
@@ -119,6 +132,9 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         prefix=prefix,
         tokenizer_settings=options.tokenizer_settings,
         think_format=options.think_format,
+        chat_format=options.chat_format,
+        text_columns=options.text_columns,
+        path_columns=path_columns,
     )
     return RunConfig(
         format=FORMAT,

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from embedkit.data.reader import MESSAGES
+from embedkit.data.row_frame import messages_type
 from embedkit.documents.schema import View
 from embedkit.run import RunFolder
 from tests.support.checkout import ROOT, imported_elsewhere, python_path
@@ -108,7 +108,7 @@ def write_chats(path: Path, chats: list[Any], sources: list[str | None] | None =
     if path.suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     else:
-        schema = {"messages": MESSAGES, "dataset_source": pl.String()}
+        schema = {"messages": messages_type(), "dataset_source": pl.String()}
         pl.DataFrame(rows, schema=schema).write_parquet(path, row_group_size=1000)
     return path
 

@@ -1,12 +1,17 @@
 """The data set as a sequence of rows: files, formats, the Hub, sampling, sources."""
 
+from embedkit.data.arrow_chats import is_list
+from embedkit.data.choose_columns import choose_columns
+from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, Columns, columns_of, text_column
 from embedkit.data.dataset import (
     Dataset,
     check_columns,
+    column_names,
     has_reader,
     identify,
     is_parquet,
     open_dataset,
+    peek,
     read_rows,
     read_sources,
     row_bytes,
@@ -15,28 +20,39 @@ from embedkit.data.find_inputs import find_dataset, find_model, is_on_hub
 from embedkit.data.hub import require_fetched
 from embedkit.data.hub_id import SCHEME, hub_id
 from embedkit.data.parquet import leaf_columns, open_parquet, read_texts
-from embedkit.data.reader import REASONING_FIELDS
+from embedkit.data.reasoning import REASONING_FIELDS
+from embedkit.data.roles import ASSISTANT
 from embedkit.data.sampling import row_hash, sample_rows
 from embedkit.data.source_folders import source_folders
 from embedkit.data.source_index import SourceIndex, open_checked_part
 
 __all__ = [
+    "ASSISTANT",
+    "LEFT_OUT_COLUMN",
+    "MESSAGES_COLUMN",
+    "MISFIT_COLUMN",
     "REASONING_FIELDS",
     "SCHEME",
+    "Columns",
     "Dataset",
     "SourceIndex",
     "check_columns",
+    "choose_columns",
+    "column_names",
+    "columns_of",
     "find_dataset",
     "find_model",
     "has_reader",
     "hub_id",
     "identify",
+    "is_list",
     "is_on_hub",
     "is_parquet",
     "leaf_columns",
     "open_checked_part",
     "open_dataset",
     "open_parquet",
+    "peek",
     "read_rows",
     "read_sources",
     "read_texts",
@@ -45,4 +61,5 @@ __all__ = [
     "row_hash",
     "sample_rows",
     "source_folders",
+    "text_column",
 ]

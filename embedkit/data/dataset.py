@@ -1,47 +1,57 @@
 """The data set as a sequence of rows: identify its files, stream any rows.
 
 `row` is the 0-based position of a row in all files together, in order. It never changes. Each file is a list of
-blocks, the smallest pieces that can be read alone. The formats are in parquet.py and jsonl.py; reader.py says what a
-format must provide.
+blocks, the smallest pieces that can be read alone. Each format has a reader; reader.py says what it must provide.
 """
 
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.data import jsonl, parquet
-from embedkit.data.messages import messages_expression
-from embedkit.data.reader import MESSAGES_COLUMN, SOURCE_COLUMN, Block, IndexedFile, Reader
+from embedkit.data import json_file, parquet
+from embedkit.data.columns import SOURCE_COLUMN, Columns, text_column
+from embedkit.data.reader import Block, IndexedFile, Reader
+from embedkit.data.text_file import COMPRESSED
 from embedkit.documents import DataFile
 from embedkit.errors import UsageError
 
-READERS: dict[str, Reader] = {".parquet": parquet, ".pq": parquet, ".jsonl": jsonl, ".ndjson": jsonl}
+READERS: dict[str, Reader] = {
+    ".parquet": parquet,
+    ".pq": parquet,
+    ".jsonl": json_file,
+    ".ndjson": json_file,
+    ".json": json_file,
+}
 """The reader of each file format, by suffix. The suffix of a file may have capital letters."""
-READABLE = ".parquet, .pq, .jsonl and .ndjson"
+READABLE = ".parquet, .pq, .jsonl, .ndjson and .json, the last three also as .gz, .zst, .bz2 or .xz,"
 """READERS in words, for messages."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """All files of a data set, in order, with the two columns that are read.
+    """All files of a data set, in order, with the columns that are read.
 
-    reasoning: whether the messages are read with REASONING_FIELDS.
+    path_columns: per file, the values of columns that are not in the file but come from its path.
     """
 
     files: tuple[IndexedFile, ...]
-    messages_column: str
-    source_column: str
-    reasoning: bool = False
+    columns: Columns
+    path_columns: tuple[dict[str, str], ...] = ()
 
     @property
     def rows(self) -> int:
         """Number of rows in all files."""
         return sum(block.rows for file in self.files for block in file.blocks)
+
+    def values_from_path(self, file: int) -> dict[str, str]:
+        """The values of a file's columns that come from its path."""
+        return self.path_columns[file] if self.path_columns else {}
 
 
 def identify(path: Path) -> DataFile:
@@ -49,62 +59,83 @@ def identify(path: Path) -> DataFile:
     return _reader(path).identify(path)
 
 
-def check_columns(path: Path, messages_column: str, source_column: str, *, reasoning: bool = False) -> None:
-    """Raise UsageError if the file lacks a column or has it with a wrong type.
+def column_names(path: Path) -> list[str]:
+    """Names of a file's columns, in order. Raises EmbedkitError if it cannot be read."""
+    return _reader(path).column_names(path)
 
-    With `reasoning`, also if the type of a field of REASONING_FIELDS can hold no text.
-    """
-    for option, name in (("--messages-column", messages_column), ("--source-column", source_column)):
+
+def peek(path: Path, column: str) -> list[Any]:
+    """A column's values in a file's first rows, as plain Python."""
+    return _reader(path).peek(path, column)
+
+
+def check_columns(path: Path, columns: Columns) -> None:
+    """Raise UsageError if the file lacks a column or has it with a type that cannot be read."""
+    for option, name in columns.named():
         if any(unicodedata.category(char) == "Cs" for char in name):
             raise UsageError(f"{option} {name!a}: not UTF-8, which names of columns are")
-    _reader(path).check_columns(path, messages_column, source_column, reasoning=reasoning)
+    _reader(path).check_columns(path, columns)
 
 
-def open_dataset(
-    paths: Sequence[Path], messages_column: str, source_column: str, *, reasoning: bool = False
-) -> Dataset:
-    """Index the files. Of Parquet only footers are read; JSONL is read once, for line offsets and sha256."""
+def open_dataset(paths: Sequence[Path], columns: Columns, path_columns: tuple[dict[str, str], ...] = ()) -> Dataset:
+    """Index the files. Of Parquet only footers are read; text is read once, for offsets of rows and sha256."""
     files: list[IndexedFile] = []
     first_row = 0
     for path in paths:
         file = _reader(path).index_file(path, first_row)
         first_row += sum(block.rows for block in file.blocks)
         files.append(file)
-    return Dataset(tuple(files), messages_column, source_column, reasoning)
+    return Dataset(tuple(files), columns, path_columns)
 
 
 def read_sources(dataset: Dataset) -> Iterator[pl.DataFrame]:
     """Stream (row: Int64, dataset_source: String) of the whole data set."""
-    for file in dataset.files:
-        for block in file.blocks:
-            frames = _reader(file.path).read_block(file, block, dataset.source_column, None, reasoning=False)
-            for frame in _number_rows(frames, block):
-                yield frame.select("row", dataset_source=_source_expression())
+    yield from _read(dataset, dataset.columns.source_only(), None)
 
 
 def read_rows(dataset: Dataset, rows: npt.NDArray[np.int64]) -> Iterator[pl.DataFrame]:
-    """Stream (row: Int64, messages, dataset_source: String) of the given ascending rows.
+    """Stream the given ascending rows: row (Int64), dataset_source (String), and the other columns of row_frame.py.
 
     Blocks without a wanted row are not read. A frame has about 32 MB of data at most.
     """
-    for file in dataset.files:
+    yield from _read(dataset, dataset.columns, rows)
+
+
+def _read(dataset: Dataset, columns: Columns, rows: npt.NDArray[np.int64] | None) -> Iterator[pl.DataFrame]:
+    """Stream these rows, or all."""
+    for number, file in enumerate(dataset.files):
+        from_path = dataset.values_from_path(number)
+        in_file = columns.without(from_path)
         for block in file.blocks:
-            low, high = np.searchsorted(rows, [block.first_row, block.first_row + block.rows])
-            if low == high:
+            here = np.arange(block.first_row, block.first_row + block.rows)
+            if rows is not None:
+                low, high = np.searchsorted(rows, [block.first_row, block.first_row + block.rows])
+                here = rows[low:high]
+            if not len(here):
                 continue
-            frames = _reader(file.path).read_block(
-                file, block, dataset.source_column, dataset.messages_column, reasoning=dataset.reasoning
-            )
-            for frame in _number_rows(frames, block, last_row=int(rows[high - 1])):
-                wanted = frame
-                if high - low < block.rows:
-                    wanted = frame.filter(pl.col("row").is_in(pl.Series(rows[low:high]).implode()))
-                if wanted.height:
-                    yield wanted.select(
-                        "row",
-                        messages=messages_expression(MESSAGES_COLUMN, frame.schema[MESSAGES_COLUMN], dataset.reasoning),
-                        dataset_source=_source_expression(),
-                    )
+            done = 0
+            for frame in _frames(file, block, in_file, here - block.first_row):
+                yield _finish(frame, here[done : done + frame.height], columns, from_path)
+                done += frame.height
+
+
+def _frames(file: IndexedFile, block: Block, columns: Columns, wanted: npt.NDArray[np.int64]) -> Iterator[pl.DataFrame]:
+    """A reader's frames; or, if nothing is in the file, one with the rows alone."""
+    if columns.named():
+        return _reader(file.path).read_block(file, block, columns, wanted)
+    return iter([pl.DataFrame({SOURCE_COLUMN: pl.Series([None] * len(wanted), dtype=pl.String)})])
+
+
+def _finish(
+    frame: pl.DataFrame, rows: npt.NDArray[np.int64], columns: Columns, from_path: dict[str, str]
+) -> pl.DataFrame:
+    """Add the numbers of the rows and the values from the path. The source is named as in a run."""
+    made = [pl.Series("row", rows)]
+    if columns.source is not None:
+        sources = [from_path[columns.source]] * len(rows) if columns.source in from_path else frame[SOURCE_COLUMN]
+        made.append(pl.Series("dataset_source", sources, dtype=pl.String).fill_null(""))
+    made += [pl.Series(text_column(name), [from_path[name]] * len(rows)) for name in columns.texts if name in from_path]
+    return frame.drop(SOURCE_COLUMN, strict=False).with_columns(made)
 
 
 def row_bytes(dataset: Dataset) -> npt.NDArray[np.float32]:
@@ -116,7 +147,15 @@ def row_bytes(dataset: Dataset) -> npt.NDArray[np.float32]:
 
 def has_reader(path: PurePath) -> bool:
     """Whether files with such a name are read."""
-    return path.suffix.lower() in READERS
+    return _format(path) is not None
+
+
+def bare_name(path: PurePath) -> str:
+    """A file's name without the suffixes of its format and its compression."""
+    name = path.name
+    if path.suffix.lower() in COMPRESSED:
+        name = path.stem
+    return PurePath(name).stem if has_reader(path) else path.stem
 
 
 def is_parquet(path: Path) -> bool:
@@ -126,20 +165,16 @@ def is_parquet(path: Path) -> bool:
 
 def _reader(path: Path) -> Reader:
     """The reader of a file's format. Raises UsageError if there is none."""
-    if not has_reader(path):
+    reader = _format(path)
+    if reader is None:
         raise UsageError(f"--dataset {path}: only {READABLE} files are read")
-    return READERS[path.suffix.lower()]
+    return reader
 
 
-def _number_rows(frames: Iterator[pl.DataFrame], block: Block, last_row: int | None = None) -> Iterator[pl.DataFrame]:
-    """Add the column `row` to the frames of a block. Stop after the frame that has last_row."""
-    first = block.first_row
-    for frame in frames:
-        yield frame.with_columns(pl.int_range(first, first + pl.len(), dtype=pl.Int64).alias("row"))
-        first += frame.height
-        if last_row is not None and first > last_row:
-            return
-
-
-def _source_expression() -> pl.Expr:
-    return pl.col(SOURCE_COLUMN).cast(pl.String).fill_null("")
+def _format(path: PurePath) -> Reader | None:
+    """The reader of files with such a name. Only text is also read compressed."""
+    last = path.suffix.lower()
+    if last not in COMPRESSED:
+        return READERS.get(last)
+    reader = READERS.get(PurePath(path.stem).suffix.lower())
+    return None if reader is parquet else reader

@@ -1,50 +1,33 @@
 """What every reader of a file format provides, and the types that readers share.
 
-A reader is a module with the functions of `Reader`: parquet.py and jsonl.py are two. To add a format, write such a
-module and enter its suffix in `READERS` of dataset.py.
+A reader is a module with the functions of `Reader`, such as parquet.py. To add a format, write such a module and enter
+its suffix in `READERS` of dataset.py.
 """
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
+from embedkit.data.columns import Columns, find_path
+from embedkit.data.text_file import TextLayout
 from embedkit.documents import DataFile
 from embedkit.errors import UsageError
 
 BATCH_BYTES = 8 << 20
 """About how many bytes of data a reader keeps in memory at a time."""
 
-MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-"""Type of the messages column after reading. Further fields of a message are ignored."""
-
-REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking")
-"""Fields that hold a message's reasoning apart from its content.
-
-DeepSeek and vLLM write reasoning_content, OpenRouter and later vLLM reasoning, gpt-oss and Ollama thinking.
-"""
-PART_FIELDS = ("text", "thinking")
-"""Fields with the text of a part, where a reasoning is a list of parts, as OpenAI and Anthropic write content."""
-BLANK_LINE = "\n\n"
-"""Stands between the parts of a reasoning when they are joined."""
-MESSAGES_WITH_REASONING = pl.List(pl.Struct(dict.fromkeys(("role", "content", *REASONING_FIELDS), pl.String)))
-"""Type of the messages column after reading for a run that looks for reasoning. Its last fields may be missing."""
-
-MESSAGES_COLUMN, SOURCE_COLUMN = "messages", "source"
-"""Names of the columns that readers yield, whatever the file calls them.
-
-A file's names are any text. In an expression of polars, some would mean different columns: `*`, `^row$`, `row`.
-"""
-
 
 @dataclass(frozen=True)
 class Block:
     """Rows [first_row, first_row + rows) of the data set: the smallest piece of a file that can be read alone.
 
-    Parquet: `index` is the row group. JSONL: `index` is the byte offset and `line` the 1-based number of
-    the first line. `bytes` is the uncompressed size.
+    Parquet: `index` is the first row group and `count` how many there are. Arrow: the same with record batches. Text:
+    `index` is the byte offset and `line` the 1-based number of the first line. `bytes` is the uncompressed size.
     """
 
     first_row: int
@@ -52,15 +35,20 @@ class Block:
     bytes: int
     index: int
     line: int = 0
+    count: int = 1
 
 
 @dataclass(frozen=True)
 class IndexedFile:
-    """One file and its blocks in order. `sha256` is that of the bytes for JSONL, None for Parquet."""
+    """One file and its blocks in order.
+
+    sha256: of the file's bytes, None for Parquet. layout: of a file of text.
+    """
 
     path: Path
     blocks: tuple[Block, ...]
     sha256: str | None
+    layout: TextLayout | None = None
 
 
 class Reader(Protocol):
@@ -70,8 +58,16 @@ class Reader(Protocol):
         """Identity of a file, without reading all of it. Raises EmbedkitError if the file is damaged."""
         ...
 
-    def check_columns(self, path: Path, messages_column: str, source_column: str, *, reasoning: bool) -> None:
-        """Raise UsageError if a column is missing or has the wrong type; with `reasoning`, also its fields."""
+    def column_names(self, path: Path) -> list[str]:
+        """Names of the columns, in the file's order. Empty if it has no rows that name them."""
+        ...
+
+    def check_columns(self, path: Path, columns: Columns) -> None:
+        """Raise UsageError if a column is missing or has a type that cannot be read."""
+        ...
+
+    def peek(self, path: Path, column: str) -> list[Any]:
+        """A column's values in the first rows, as plain Python."""
         ...
 
     def index_file(self, path: Path, first_row: int) -> IndexedFile:
@@ -79,19 +75,21 @@ class Reader(Protocol):
         ...
 
     def read_block(
-        self, file: IndexedFile, block: Block, source_column: str, messages_column: str | None, *, reasoning: bool
+        self, file: IndexedFile, block: Block, columns: Columns, wanted: npt.NDArray[np.int64]
     ) -> Iterator[pl.DataFrame]:
-        """Stream the block's rows in order, as MESSAGES_COLUMN and SOURCE_COLUMN.
+        """Stream rows of a block in order, with the columns of row_frame.py, in frames of about BATCH_BYTES.
 
-        `source_column` and `messages_column` are the file's names. Messages are not read if theirs is None.
-        With `reasoning`, their REASONING_FIELDS are read too.
+        wanted: ascending positions in the block, int64 (n,), at least one.
+
         Raises EmbedkitError naming the file and the row, line or row group that cannot be read.
         """
         ...
 
 
-def require_columns(path: Path, names: Collection[str], messages_column: str, source_column: str) -> None:
-    """Raise UsageError if one of the two columns is not among the file's names."""
-    for option, name in (("--messages-column", messages_column), ("--source-column", source_column)):
-        if name not in names:
+def require_columns(path: Path, names: Collection[str], columns: Columns) -> None:
+    """Raise UsageError if a column is not among the file's names, or one is used for two things."""
+    for option, name in columns.named():
+        if find_path(names, name) is None:
             raise UsageError(f"{path}: no column {name!r} ({option}); there are: {', '.join(sorted(names))}")
+    if columns.messages is not None and columns.messages == columns.source:
+        raise UsageError(f"{path}: --messages-column and --source-column are both {columns.source!r}; name two columns")

@@ -15,7 +15,12 @@ Dim = Annotated[int, msgspec.Meta(ge=1)]
 """Numbers of a vector."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers", "hash"]
-Reason = Literal["no_assistant", "empty", "too_long"]
+ChatFormat = Literal["plain", "chat", "openai", "sharegpt"]
+"""How chats are written. openai: role and content. sharegpt: from and value. chat: either, message by message.
+
+plain: role and content as earlier versions read them, which knew no other names of roles and no calls of tools.
+"""
+Reason = Literal["no_assistant", "empty", "too_long", "not_a_chat", "not_text"]
 Setting = Literal["engine", "device", "dtype", "shards", "num_gpus"]
 """Settings that depend on where a run is embedded."""
 Texts = Literal["all", "none"]
@@ -61,6 +66,8 @@ class Request(Document, frozen=True, omit_defaults=True):
 
     prefix: put before every text that is embedded.
     tokenizer_settings: whether settings beside tokenizer.json that change ids are honoured.
+    text_columns: columns whose text is embedded instead of chats.
+    path_columns: per data file, the values of columns that are not in the file but come from its path.
     """
 
     data: tuple[DataFile, ...]
@@ -84,6 +91,9 @@ class Request(Document, frozen=True, omit_defaults=True):
     prefix: str = ""
     tokenizer_settings: bool = False
     think_format: ThinkFormat = "classic"
+    chat_format: ChatFormat = "plain"
+    text_columns: tuple[str, ...] = ()
+    path_columns: tuple[dict[str, str], ...] = ()
 
 
 class Locations(Document, frozen=True):

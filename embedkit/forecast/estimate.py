@@ -5,6 +5,7 @@ read all chats.
 """
 
 import math
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -14,10 +15,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedkit.data import is_parquet, leaf_columns, open_parquet, read_texts
+from embedkit.data import Columns, columns_of, is_list, is_parquet, leaf_columns, open_parquet, read_texts
 from embedkit.documents import Plan, RunConfig
 from embedkit.prepare import GPU_MODELS, PART_BYTES, PART_ROWS, SHARD_SECONDS, GpuModel, model_cost
 
@@ -164,12 +166,12 @@ def default_shards(estimate: Estimate, num_gpus: int) -> int:
 
 
 def _read_all(config: RunConfig, probes: int) -> _Rows:
-    column = config.request.messages_column
     found: list[tuple[float, float, float, float]] = []
     unclear: list[_Unclear] = []
-    for path in config.locations.data:
+    for i, path in enumerate(config.locations.data):
         if is_parquet(Path(path)):
-            _read_footer(Path(path), column, found, unclear)
+            columns = columns_of(config.request).without(_from_path(config, i))
+            _read_footer(Path(path), columns, found, unclear)
         else:
             found.append(_peek(Path(path)))
     table = np.array(found, np.float64).reshape(-1, 4)
@@ -189,20 +191,35 @@ class _Unclear(NamedTuple):
     leaf: str
 
 
+def _from_path(config: RunConfig, file: int) -> Collection[str]:
+    """Names of the columns that come from a file's path."""
+    return config.request.path_columns[file] if config.request.path_columns else ()
+
+
+def _text_leaf(parquet: pq.ParquetFile, columns: Columns) -> int:
+    """The leaf column with most of the text: a message's content or value, or the largest."""
+    metadata = parquet.metadata
+    named = (columns.messages,) if columns.messages is not None else columns.texts
+    names = {i: metadata.schema.column(i).path for name in named for i in leaf_columns(parquet, name)}
+    contents = [i for i, name in names.items() if name.endswith((".content", ".value"))]
+    if contents:
+        return min(contents, key=lambda i: len(names[i]))  # a message may have fields with a `content` of their own
+    groups = [metadata.row_group(i) for i in range(min(metadata.num_row_groups, 1))]
+    return max(names, key=lambda i: sum(group.column(i).total_uncompressed_size for group in groups))
+
+
 def _read_footer(
-    path: Path, column: str, found: list[tuple[float, float, float, float]], unclear: list[_Unclear]
+    path: Path, columns: Columns, found: list[tuple[float, float, float, float]], unclear: list[_Unclear]
 ) -> None:
-    """Append, per row group: rows, bytes of the messages' text, of that text as stored, of all columns as read."""
+    """Append, per row group: rows, bytes of the text, of that text as stored, of all columns as read."""
     parquet = open_parquet(path)
     metadata = parquet.metadata
-    names = {i: metadata.schema.column(i).path for i in leaf_columns(parquet, column)}
-    contents = [i for i, name in names.items() if name.endswith(".content")]
-    leaf = min(contents, key=lambda i: len(names[i]))  # a message may have fields with a `content` of their own
+    leaf = _text_leaf(parquet, columns)
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         chunk = group.column(leaf)
         if chunk.has_dictionary_page and 0 < chunk.total_uncompressed_size <= DICTIONARY_BYTES:
-            unclear.append(_Unclear(len(found), path, index, names[leaf]))
+            unclear.append(_Unclear(len(found), path, index, metadata.schema.column(leaf).path))
         stored = chunk.total_compressed_size * STORED.get(chunk.compression, 1.0)
         found.append((group.num_rows, chunk.total_uncompressed_size, stored, group.total_byte_size))
 
@@ -212,23 +229,31 @@ def _written_out(place: _Unclear) -> int:
     parquet = pq.ParquetFile(place.path, read_dictionary=[place.leaf])
     total = 0
     for batch in parquet.iter_batches(4096, row_groups=[place.group], columns=[place.leaf]):
-        texts = batch.column(0).flatten().field("content")
+        texts = _innermost(batch.column(0))
         lengths = pc.binary_length(texts.dictionary)
         total += pc.sum(lengths.take(texts.indices)).as_py() or 0
     return total
 
 
+def _innermost(array: "pa.Array") -> "pa.Array":
+    """The values of the one leaf that was read, whatever lists and structs are around it."""
+    while not pa.types.is_dictionary(array.type):
+        array = array.flatten() if is_list(array.type) else array.field(0)
+    return array
+
+
 def _sources_seen(config: RunConfig) -> int:
     """How many sources the footers name as least or greatest of a row group; at least 1."""
-    seen: set[str] = set()
-    for path in filter(is_parquet, map(Path, config.locations.data)):
+    request = config.request
+    seen: set[str] = {row[request.source_column] for row in request.path_columns if request.source_column in row}
+    for path in () if seen else filter(is_parquet, map(Path, config.locations.data)):
         parquet = open_parquet(path)
         metadata = parquet.metadata
-        column = leaf_columns(parquet, config.request.source_column)[0]
+        column = leaf_columns(parquet, request.source_column)[0]
         for index in range(metadata.num_row_groups):
             statistics = metadata.row_group(index).column(column).statistics
             if statistics is not None and statistics.has_min_max:
-                seen |= {statistics.min, statistics.max} - {None}
+                seen |= {str(value) for value in (statistics.min, statistics.max) if value is not None}
     return max(len(seen), 1)
 
 
@@ -253,11 +278,10 @@ def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
     size = max(math.ceil(total / BUCKETS), 1)
     counts: list[pl.DataFrame] = []
     first_row = 0
-    for path in config.locations.data:
-        for sources in read_texts(Path(path), request.source_column):
-            buckets = np.arange(first_row, first_row + len(sources)) // size
-            counts.append(pl.DataFrame({"source": sources, "bucket": buckets}).group_by("source", "bucket").len())
-            first_row += len(sources)
+    for sources in _sources(config):
+        buckets = np.arange(first_row, first_row + len(sources)) // size
+        counts.append(pl.DataFrame({"source": sources, "bucket": buckets}).group_by("source", "bucket").len())
+        first_row += len(sources)
     counted = pl.concat(counts).group_by("source", "bucket").agg(pl.col("len").sum()).sort("source", "bucket")
     count = pl.col("len").cast(pl.Float64)
     before, whole = count.cum_sum().over("source") - count, count.sum().over("source")
@@ -275,6 +299,17 @@ def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
 
     rows = _Rows(by_bucket["taken"].to_numpy(), mean(found.text), mean(found.stored), mean(found.read))
     return counted["source"].n_unique(), rows
+
+
+def _sources(config: RunConfig) -> Iterator[pl.Series]:
+    """Stream the sources of all rows of a data set in Parquet."""
+    column = config.request.source_column
+    for i, path in enumerate(map(Path, config.locations.data)):
+        if column in _from_path(config, i):
+            rows = open_parquet(path).metadata.num_rows
+            yield pl.Series([config.request.path_columns[i][column]], dtype=pl.String).new_from_index(0, rows)
+        else:
+            yield from read_texts(path, column)
 
 
 def _lengths(text: Floats, max_length: int) -> tuple[Floats, npt.NDArray[np.bool_]]:

@@ -1,6 +1,8 @@
 """Where a row is dropped, and why. Every chosen row is either kept or recorded here; no text is truncated.
 
 - no_assistant: the chat has no answer (extract.py finds these rows);
+- not_a_chat: the messages are in none of the formats that are read (data/chat_values.py);
+- not_text: a text column holds a list or an object;
 - empty: no view of the row has a text with tokens;
 - too_long: a view of the row has more tokens than max_length.
 """
@@ -21,11 +23,6 @@ DROPPED_SCHEMA = {
     "token_count": pl.Int32(),
 }
 """Columns of dropped_rows.parquet. `token_count` is that of the longest view, null without tokens."""
-
-
-def drop_unanswered(no_assistant: pl.DataFrame) -> pl.DataFrame:
-    """Dropped rows (row, dataset_source, reason) of the chats without an answer."""
-    return no_assistant.select("row", "dataset_source", reason=pl.lit("no_assistant"))
 
 
 def split_kept(counted: pl.DataFrame, views: Sequence[View], max_length: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -50,10 +47,10 @@ def gather_dropped(frames: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def count_reasons(dropped: pl.DataFrame) -> dict[Reason, int]:
-    """Number of rows dropped for each reason, 0 included."""
-    counts = dict(dropped.group_by("reason").len().iter_rows())
+    """Number of rows dropped for each reason; 0 included, except for reasons that earlier versions did not have."""
+    counts: dict[Reason, int] = dict(dropped.group_by("reason").len().sort("reason").iter_rows())
     reasons: tuple[Reason, ...] = ("no_assistant", "empty", "too_long")
-    return {reason: counts.get(reason, 0) for reason in reasons}
+    return {reason: counts.pop(reason, 0) for reason in reasons} | counts
 
 
 def write_dropped(path: Path, lost: pl.DataFrame) -> FileRecord:

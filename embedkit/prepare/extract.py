@@ -24,35 +24,44 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from embedkit.data import REASONING_FIELDS
-from embedkit.documents import ThinkFormat, View
+from embedkit.data import ASSISTANT, MISFIT_COLUMN, REASONING_FIELDS
+from embedkit.documents import ChatFormat, ThinkFormat, View
 from embedkit.prepare.answer import split_answers
 from embedkit.prepare.think_tags import PYTHON_WHITESPACE, SEPARATOR
 
 __all__ = ["PYTHON_WHITESPACE", "TEXT_COLUMNS", "VIEW_COLUMNS", "count_column", "empty_column", "extract", "view_text"]
 
 
-def extract(rows: pl.DataFrame, think_format: ThinkFormat = "classic") -> tuple[pl.DataFrame, pl.DataFrame]:
+def extract(
+    rows: pl.DataFrame, think_format: ThinkFormat = "classic", chat_format: ChatFormat = "plain"
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split chats into texts.
 
     Args:
-        rows: (row, messages: list of struct{role, content}, dataset_source). For "any", the struct has those of
+        rows: (row, messages: list of struct{role, content}, dataset_source, misfit). For "any", the struct has those of
             REASONING_FIELDS that the data have.
         think_format: where reasoning is looked for.
+        chat_format: how the messages were written.
 
     Returns:
         texts: (row, dataset_source, user_prompt, think_text, response_text, num_turns: Int32), in order;
-        no_assistant: (row, dataset_source) of the rows without an answer, in order.
+        unused: (row, dataset_source, reason) of the rows that are no chat or have no answer, in order.
     """
-    answers = split_answers(_answers(rows, REASONING_FIELDS if think_format == "any" else ()), think_format)
+    any_role = think_format == "any" and chat_format != "plain"
+    fields = REASONING_FIELDS if think_format == "any" else ()
+    answers = split_answers(_answers(rows, fields, any_role), think_format)
     has_answer = pl.col("answer") != ""
     if think_format == "any":
         has_answer |= pl.col("think_text") != ""
+    if MISFIT_COLUMN not in rows.columns:
+        answers = answers.with_columns(pl.lit(None, pl.String).alias(MISFIT_COLUMN))
+    has_answer &= pl.col(MISFIT_COLUMN).is_null()
+    reason = pl.col(MISFIT_COLUMN).fill_null("no_assistant")
     return (
         answers.filter(has_answer).select(
             "row", "dataset_source", "user_prompt", "think_text", "response_text", "num_turns"
         ),
-        answers.filter(~has_answer).select("row", "dataset_source"),
+        answers.filter(~has_answer).select("row", "dataset_source", reason=reason),
     )
 
 
@@ -79,7 +88,14 @@ def empty_column(view: View) -> str:
     return f"empty_{view}"
 
 
-def _answers(rows: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
+def is_assistant(any_role: bool) -> pl.Expr:
+    """Whether a message's role is who answers. any_role: by any name of ASSISTANT, in any case; else by exactly one."""
+    if not any_role:
+        return pl.col("role") == "assistant"
+    return pl.col("role").str.strip_chars(PYTHON_WHITESPACE).str.to_lowercase().is_in(ASSISTANT)
+
+
+def _answers(rows: pl.DataFrame, fields: Sequence[str], any_role: bool) -> pl.DataFrame:
     """Replace messages by user_prompt, answer (null for none), those of `fields` that messages have, and num_turns.
 
     Works on one flat list of the messages of all chats: `chat` maps each message to its chat, by position in `rows`.
@@ -88,12 +104,12 @@ def _answers(rows: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
     lengths = rows["messages"].list.len().fill_null(0).cast(pl.Int64).to_numpy()
     messages = rows.select("messages").filter(pl.Series(lengths > 0)).explode("messages").unnest("messages")
     chat = np.repeat(np.arange(rows.height), lengths)
-    is_assistant = (messages["role"] == "assistant").fill_null(False).to_numpy()
+    is_answer = messages.select(is_assistant(any_role).fill_null(False)).to_series().to_numpy()
 
     # Per chat: the number of assistant messages, and the flat position of the last one, -1 without any.
-    num_turns = np.bincount(chat[is_assistant], minlength=rows.height)
+    num_turns = np.bincount(chat[is_answer], minlength=rows.height)
     last = np.full(rows.height, -1)
-    np.maximum.at(last, chat[is_assistant], np.flatnonzero(is_assistant))
+    np.maximum.at(last, chat[is_answer], np.flatnonzero(is_answer))
 
     # The prompt: the contents of all messages before the answer, as one list per chat, then joined.
     in_prompt = np.arange(len(chat)) < last[chat]

@@ -31,7 +31,7 @@ from embedkit.documents import (
 from embedkit.errors import EmbedkitError
 from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
 from embedkit.prepare.audited_rows import AuditedRows
-from embedkit.prepare.dropped_rows import count_reasons, drop_unanswered, gather_dropped, split_kept, write_dropped
+from embedkit.prepare.dropped_rows import count_reasons, gather_dropped, split_kept, write_dropped
 from embedkit.prepare.extract import count_column, empty_column, extract, view_text
 from embedkit.run import RunFolder
 
@@ -175,14 +175,14 @@ class PartMaker:
         ):
             for chats in frames:
                 # Extract the texts; rows without an answer end here.
-                texts, no_assistant = extract(chats, request.think_format)
+                texts, unused = extract(chats, request.think_format, request.chat_format)
                 view_texts = texts.select("row", *(view_text(view) for view in request.views))
                 # Count tokens.
                 to_audit.add(view_texts)
                 counted = texts.with_columns(_counts(view_texts, request.views, self.tokenizer))
                 # Drop empty and too long rows; write the others.
                 good, bad = split_kept(counted, request.views, request.max_length)
-                dropped += [drop_unanswered(no_assistant), bad]
+                dropped += [unused, bad]
                 if good.height:
                     writer.write_table(good.select(schema.names).to_arrow().cast(schema))
                 counts.append(good.select(columns).cast(pl.Int64).to_numpy())

@@ -2,11 +2,21 @@
 
 import logging
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.data import Dataset, identify, open_dataset, read_sources, require_fetched, row_bytes, sample_rows
+from embedkit.data import (
+    Dataset,
+    columns_of,
+    identify,
+    open_dataset,
+    read_sources,
+    require_fetched,
+    row_bytes,
+    sample_rows,
+)
 from embedkit.documents import (
     FORMAT,
     D,
@@ -123,8 +133,7 @@ def open_checked(config: RunConfig) -> Dataset:
             raise EmbedkitError(f"{path}: the data file is missing; put it back, or start a new run")
         if identify(path) != identity:
             raise EmbedkitError(f"{path}: the data file changed since the run was created; start a new run")
-    request = config.request
-    return open_dataset(paths, request.messages_column, request.source_column, reasoning=request.think_format == "any")
+    return open_dataset(paths, columns_of(config.request), config.request.path_columns)
 
 
 def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:
@@ -184,7 +193,8 @@ def make_plan(
     request = config.request
     manifests = [part.manifest for part in parts]
     dropped_rows = write_dropped(run.dropped, gather_dropped([part.dropped for part in parts]))
-    dropped: dict[Reason, int] = {reason: sum(m.dropped[reason] for m in manifests) for reason in manifests[0].dropped}
+    reasons = sorted({reason for manifest in manifests for reason in manifest.dropped}, key=get_args(Reason).index)
+    dropped: dict[Reason, int] = {reason: sum(m.dropped.get(reason, 0) for m in manifests) for reason in reasons}
     rows_kept = sum(manifest.kept for manifest in manifests)
     if rows_kept == 0:
         raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")

@@ -32,8 +32,8 @@ class RequestOptions:
     config: str | None
     split: str | None
     revision: str | None
-    messages_column: str
-    source_column: str
+    messages_column: str | None
+    source_column: str | None
     model: str | None
     model_revision: str | None
     prompt: str | None
@@ -64,8 +64,10 @@ REQUEST_OPTIONS = [
     click.option("--config", help="Configuration of a Hub data set.  [default: its only or default one]"),
     click.option("--split", help="Split of a Hub data set; `all` for every split.  [default: train, or the only one]"),
     click.option("--revision", help="Commit, tag or branch of a Hub data set. The run records the commit."),
-    click.option("--messages-column", default="messages", show_default=True, help="Column with the chats."),
-    click.option("--source-column", default="dataset_source", show_default=True, help="Column with the source."),
+    click.option("--messages-column", help="Column with the chats; a field of one by dots.  [default: messages, or the "
+                 "only column with chats]"),
+    click.option("--source-column", help="Column with the source; also of a folder name=value in the path.  [default: "
+                 "dataset_source, else the name of the file]"),
     click.option("--model", help="Folder of the model, or model of the Hub (owner/name or hf://owner/name). The hash "
                  "engine needs only its tokenizer."),
     click.option("--model-revision", help="Commit, tag or branch of a Hub model. The run records the commit."),

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, identify, open_dataset, read_rows, read_sources
 from embedkit.errors import EmbedkitError, UsageError
 from tests.conftest import chat, embedkit, hash_request, write_chats
@@ -24,8 +25,8 @@ LONE = b"\xed\xa0\x80"  # U+D800 as bytes; Python's json writes it as \ud800
 def read_whole(path: Path) -> int:
     """Read a file as prepare does; returns its rows."""
     identify(path)
-    check_columns(path, "messages", "dataset_source")
-    dataset = open_dataset([path], "messages", "dataset_source")
+    check_columns(path, Columns("messages", "dataset_source"))
+    dataset = open_dataset([path], Columns("messages", "dataset_source"))
     frames = [*read_sources(dataset), *read_rows(dataset, np.arange(dataset.rows))]
     return sum(frame.height for frame in frames) // 2
 

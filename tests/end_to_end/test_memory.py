@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from embedkit.check.verify import verify
-from embedkit.data.reader import MESSAGES
+from embedkit.data.row_frame import messages_type
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, hash_request
 
@@ -68,7 +68,7 @@ def ask(rows: int, model: Path, folder: Path) -> RunFolder:
         pl.concat_list(
             pl.struct(role=pl.lit("user"), content=text), pl.struct(role=pl.lit("assistant"), content=answer)
         ).alias("messages")
-    )["messages"].cast(MESSAGES)
+    )["messages"].cast(messages_type())
     data = folder / f"{rows}.parquet"
     common = pl.format("source {}", index % 40)
     source = pl.select(pl.when(index % 3000 == 7).then(pl.lit("rare")).otherwise(common).alias("s"))["s"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, open_dataset, read_rows, read_sources
 from embedkit.data.parquet import leaf_columns, read_texts
 from embedkit.data.sampling import sample_rows
@@ -80,8 +81,8 @@ def written(folder: Path, messages: str, source: str, other: str, escape: str = 
 def test_any_column_names_give_the_rows_of_plain_python(columns: list[str], escape: str, tmp_path: Path) -> None:
     messages, source, other = columns
     for path in (files := written(tmp_path, messages, source, other, escape))[:2]:
-        check_columns(path, messages, source)
-        dataset = open_dataset([path], messages, source)
+        check_columns(path, Columns(messages, source))
+        dataset = open_dataset([path], Columns(messages, source))
         assert [row for frame in read_rows(dataset, np.arange(3)) for row in frame.to_dicts()] == files[2]
         assert [row for frame in read_rows(dataset, np.array([2])) for row in frame.to_dicts()] == files[2][2:]
         sources = [row for frame in read_sources(dataset) for row in frame.to_dicts()]
@@ -110,8 +111,8 @@ def test_a_field_and_a_column_of_one_dotted_path_differ(tmp_path: Path) -> None:
     struct = pa.array([{"b": "field", "c": [{"d": 1}]}] * 2)
     table = pa.table([struct, pa.array(["x", "y"]), pa.array([[], []], MESSAGE)], names=["a", "a.b", "m"])
     pq.write_table(table, tmp_path / "a.parquet")
-    check_columns(tmp_path / "a.parquet", "m", "a.b")
-    frames = read_rows(open_dataset([tmp_path / "a.parquet"], "m", "a.b"), np.arange(2))
+    check_columns(tmp_path / "a.parquet", Columns("m", "a.b"))
+    frames = read_rows(open_dataset([tmp_path / "a.parquet"], Columns("m", "a.b")), np.arange(2))
     assert [row["dataset_source"] for frame in frames for row in frame.to_dicts()] == ["x", "y"]
     parquet = pq.ParquetFile(tmp_path / "a.parquet")
     assert [leaf_columns(parquet, name) for name in ("a", "a.b", "m")] == [range(2), range(2, 3), range(3, 5)]
@@ -138,30 +139,30 @@ def test_columns_twice_that_are_not_read_do_no_harm(tokenizer_only: Path, tmp_pa
         [pa.array([chat("q", "a")], MESSAGE), *[pa.array(["s"])] * 3], names=["messages", "s", "again", "again"]
     )
     pq.write_table(table, tmp_path / "a.parquet")
-    frames = read_rows(open_dataset([tmp_path / "a.parquet"], "messages", "s"), np.arange(1))
+    frames = read_rows(open_dataset([tmp_path / "a.parquet"], Columns("messages", "s")), np.arange(1))
     assert [row["dataset_source"] for frame in frames for row in frame.to_dicts()] == ["s"]
     options = Options(dataset=(str(tmp_path / "a.parquet"),), model=str(tokenizer_only), engine="hash", max_length=64)
     with pytest.raises(UsageError, match=r"no column 'dataset_source' \(--source-column\)"):
         make_config(options, [])
     with pytest.raises(UsageError, match="it has 2 columns named 'again'; rename all but one"):
-        check_columns(tmp_path / "a.parquet", "messages", "again")
+        check_columns(tmp_path / "a.parquet", Columns("messages", "again"))
 
 
 def test_one_column_cannot_be_both(tmp_path: Path) -> None:
     parquet, jsonl, _ = written(tmp_path, "m", "s", "o")
     with pytest.raises(UsageError, match=r"a\.jsonl: --messages-column and --source-column are both 'm'; name two"):
-        check_columns(jsonl, "m", "m")
+        check_columns(jsonl, Columns("m", "m"))
     with pytest.raises(UsageError, match="the source must be text"):
-        check_columns(parquet, "m", "m")
+        check_columns(parquet, Columns("m", "m"))
 
 
 def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").touch()
     with pytest.raises(UsageError, match=r"--source-column 'a\\udcff': not UTF-8"):
-        check_columns(tmp_path / "a.jsonl", "messages", "a\udcff")
+        check_columns(tmp_path / "a.jsonl", Columns("messages", "a\udcff"))
 
 
 def test_columns_that_differ_by_case_are_two(tmp_path: Path) -> None:
     for path in written(tmp_path, "Text", "text", "TEXT")[:2]:
-        frames = read_rows(open_dataset([path], "Text", "TEXT"), np.arange(3))
+        frames = read_rows(open_dataset([path], Columns("Text", "TEXT")), np.arange(3))
         assert [r["dataset_source"] for frame in frames for r in frame.to_dicts()] == ["other 0", "other 1", "other 2"]

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, identify, open_dataset, read_rows, read_sources, row_bytes
 from embedkit.data.find_files import find_files
 from embedkit.errors import EmbedkitError, UsageError
@@ -17,7 +18,7 @@ from tests.conftest import chat, write_chats
 
 
 def read_all(paths: list[Path], rows: list[int] | None = None) -> list[dict[str, Any]]:
-    dataset = open_dataset(paths, "messages", "dataset_source")
+    dataset = open_dataset(paths, Columns("messages", "dataset_source"))
     wanted = np.arange(dataset.rows) if rows is None else np.array(rows, np.int64)
     return [row for frame in read_rows(dataset, wanted) for row in frame.to_dicts()]
 
@@ -72,7 +73,7 @@ def test_extra_columns_and_fields_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n\n  \n" + json.dumps(row))
     pl.DataFrame([row, row]).write_parquet(tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.parquet"):
-        check_columns(tmp_path / name, "messages", "dataset_source")
+        check_columns(tmp_path / name, Columns("messages", "dataset_source"))
         assert [r["messages"] for r in read_all([tmp_path / name])] == [[{"role": "user", "content": "q"}]] * 2
 
 
@@ -96,11 +97,11 @@ def test_a_broken_line_is_named(line: str, what: str, tmp_path: Path) -> None:
 def test_columns_are_checked(tmp_path: Path) -> None:
     path = write_chats(tmp_path / "a.parquet", [chat("q", "a")])
     with pytest.raises(UsageError, match=r"no column 'chats' .* there are: dataset_source, messages"):
-        check_columns(path, "chats", "dataset_source")
+        check_columns(path, Columns("chats", "dataset_source"))
     with pytest.raises(UsageError, match=r"column 'dataset_source' is .*; messages must be a list of structs"):
-        check_columns(path, "dataset_source", "dataset_source")
+        check_columns(path, Columns("dataset_source", "dataset_source"))
     with pytest.raises(UsageError, match="the source must be text"):
-        check_columns(path, "messages", "messages")
+        check_columns(path, Columns("messages", "messages"))
 
 
 def test_a_truncated_parquet_is_named(tmp_path: Path) -> None:
@@ -119,7 +120,7 @@ def test_identity_tells_files_apart(tmp_path: Path) -> None:
 
 def test_sources_and_sizes_cover_every_row(tmp_path: Path) -> None:
     path = write_chats(tmp_path / "a.parquet", [chat("q", "a" * i) for i in range(3000)], ["x"] * 3000)
-    dataset = open_dataset([path], "messages", "dataset_source")
+    dataset = open_dataset([path], Columns("messages", "dataset_source"))
     frames = pl.concat(read_sources(dataset))
     assert frames["row"].to_list() == list(range(3000))
     sizes = row_bytes(dataset)

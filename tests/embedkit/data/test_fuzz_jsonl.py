@@ -6,13 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import embedkit.data.json_file
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import embedkit.data.jsonl
+from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, open_dataset, read_rows, read_sources
 from embedkit.errors import EmbedkitError
 from tests.support.fuzzing import damaged, deep_json, json_values, tries
@@ -86,7 +87,7 @@ def plain_row(line: bytes) -> Row:
 
 
 def read_all(path: Path) -> list[Row]:
-    dataset = open_dataset([path], "messages", "dataset_source")
+    dataset = open_dataset([path], Columns("messages", "dataset_source"))
     frames = list(read_rows(dataset, np.arange(dataset.rows)))
     rows = pl.concat(frames).select("messages", "dataset_source").rows() if frames else []
     # A null message and one whose role and content are null mean the same.
@@ -118,7 +119,7 @@ def test_jsonl_reads_as_json_loads_or_names_the_line(tmp_path: Path, data: bytes
     path.write_bytes(data)
     numbered = [(i, line) for i, line in enumerate(data.split(b"\n"), 1) if line.strip()]
     with suppress(EmbedkitError):
-        check_columns(path, "messages", "dataset_source")
+        check_columns(path, Columns("messages", "dataset_source"))
     try:
         rows = read_all(path)
     except EmbedkitError as error:
@@ -159,7 +160,7 @@ def test_blocks_of_any_size_give_the_same_rows(tmp_path: Path, monkeypatch: pyte
     whole = read_all(path)
     assert len(whole) == 51
     for size in (1, 2, 7, 50, 51):
-        monkeypatch.setattr(embedkit.data.jsonl, "BLOCK_LINES", size)
+        monkeypatch.setattr(embedkit.data.json_file, "BLOCK_ROWS", size)
         assert read_all(path) == whole
         path.write_bytes(data.replace(b'"40"', b"40"))
         with pytest.raises(EmbedkitError, match=r"line 81: "):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, open_dataset, read_rows
 from embedkit.errors import EmbedkitError, UsageError
 
@@ -38,8 +39,8 @@ def as_jsonl(folder: Path, name: str, values: list[Any]) -> Path:
 
 def read_field(paths: list[Path], name: str, reasoning: bool = True) -> list[Any]:
     for path in paths:
-        check_columns(path, "messages", "dataset_source", reasoning=reasoning)
-    dataset = open_dataset(paths, "messages", "dataset_source", reasoning=reasoning)
+        check_columns(path, Columns("messages", "dataset_source", reasoning=reasoning))
+    dataset = open_dataset(paths, Columns("messages", "dataset_source", reasoning=reasoning))
     rows = [row for frame in read_rows(dataset, np.arange(dataset.rows)) for row in frame["messages"].to_list()]
     return [chat[0].get(name) for chat in rows]
 

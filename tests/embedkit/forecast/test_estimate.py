@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from embedkit.data.columns import Columns
 from embedkit.data.dataset import open_dataset, read_rows
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan, RunConfig
@@ -36,7 +37,7 @@ def config_of(data: Path, model: Path, cost: str = "hash", **options: object) ->
 
 def exact_tokens(config: RunConfig) -> np.ndarray:
     """Token counts of the rows that would be kept, int64 (n,), by tokenizing them."""
-    dataset = open_dataset([Path(path) for path in config.locations.data], "messages", "dataset_source")
+    dataset = open_dataset([Path(path) for path in config.locations.data], Columns("messages", "dataset_source"))
     texts = pl.concat([extract(frame)[0] for frame in read_rows(dataset, choose_rows(dataset, config))])
     lengths = load_tokenizer(Path(config.locations.model)).encode(
         texts.select(view_text("combined"))["combined"].to_list()
@@ -51,7 +52,9 @@ def test_rows_of_a_sample_are_known_exactly(
 ) -> None:
     config = config_of(small_chats, tokenizer_only, max_length=512, sample_size=size, random_seed=seed)
     estimate = estimate_rows(config)
-    assert estimate.rows_chosen == len(choose_rows(open_dataset([small_chats], "messages", "dataset_source"), config))
+    assert estimate.rows_chosen == len(
+        choose_rows(open_dataset([small_chats], Columns("messages", "dataset_source")), config)
+    )
     assert estimate.sources == 7
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.data import open_dataset, read_rows
+from embedkit.data import Columns, open_dataset, read_rows
 from embedkit.documents.codec import digest, read
 from embedkit.documents.schema import DataIndex, RunConfig
 from embedkit.errors import EmbedkitError
@@ -129,7 +129,7 @@ def test_a_stand_in_that_differs_on_1_percent_is_found(parts: int, prepared_run:
         some = is_marked[part * 4096 : (part + 1) * 4096]
         chats = [chat(f"river {i}", "wrong" if mark else "right") for i, mark in enumerate(some)]
         data = write_chats(tmp_path / f"chats-{part}.parquet", chats)
-        dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(4096)
+        dataset, rows = open_dataset([data], Columns("messages", "dataset_source")), np.arange(4096)
         try:
             maker.make(PartRows(part, 0, rows), read_rows(dataset, rows))
         except EmbedkitError as error:
@@ -146,12 +146,14 @@ def test_a_stand_in_that_differs_on_the_longest_row_is_found(prepared_run: RunFo
     chats = [chat(f"river {i}", "right") for i in range(4096)]
     chats[2345] = chat("river", "wrong " * 100)
     data = write_chats(tmp_path / "chats.parquet", chats)
-    dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(4096)
+    dataset, rows = open_dataset([data], Columns("messages", "dataset_source")), np.arange(4096)
     with pytest.raises(EmbedkitError, match=r"^row 2345: stand-in 1\.0 gives other token ids than tokenizers"):
         maker.make(PartRows(7, 0, rows), read_rows(dataset, rows))
     chats[2345] = chat("river", "right " * 100)
     write_chats(data, chats)
-    made = maker.make(PartRows(7, 0, rows), read_rows(open_dataset([data], "messages", "dataset_source"), rows))
+    made = maker.make(
+        PartRows(7, 0, rows), read_rows(open_dataset([data], Columns("messages", "dataset_source")), rows)
+    )
     assert made.manifest.audited == 9
 
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from embedkit.prepare.dropped_rows import count_reasons, drop_unanswered, gather_dropped, split_kept
+from embedkit.prepare.dropped_rows import count_reasons, gather_dropped, split_kept
 
 
 def test_a_row_is_dropped_if_all_views_are_empty_or_one_too_long() -> None:
@@ -16,8 +16,13 @@ def test_a_row_is_dropped_if_all_views_are_empty_or_one_too_long() -> None:
     )
     kept, dropped = split_kept(counted, ("combined", "think"), max_length=8)
     assert kept["row"].to_list() == [3, 6]
-    no_assistant = pl.DataFrame({"row": [1], "dataset_source": ["t"]})
-    gathered = gather_dropped([dropped, drop_unanswered(no_assistant)])
-    assert gathered.rows() == [(1, "t", "no_assistant", None), (4, "s", "empty", None), (5, "s", "too_long", 9)]
-    assert count_reasons(gathered) == {"no_assistant": 1, "empty": 1, "too_long": 1}
+    unused = pl.DataFrame({"row": [1, 2], "dataset_source": ["t", "t"], "reason": ["no_assistant", "not_a_chat"]})
+    gathered = gather_dropped([dropped, unused])
+    assert gathered.rows() == [
+        (1, "t", "no_assistant", None),
+        (2, "t", "not_a_chat", None),
+        (4, "s", "empty", None),
+        (5, "s", "too_long", 9),
+    ]
+    assert count_reasons(gathered) == {"no_assistant": 1, "empty": 1, "too_long": 1, "not_a_chat": 1}
     assert count_reasons(gather_dropped([])) == {"no_assistant": 0, "empty": 0, "too_long": 0}

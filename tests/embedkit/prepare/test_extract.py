@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from embedkit.data.reader import MESSAGES_WITH_REASONING
+from embedkit.data.row_frame import messages_type
 from embedkit.prepare.extract import PYTHON_WHITESPACE, extract, view_text
 from embedkit.prepare.think_tags import find_think
 from tests.support.fuzzing import tries
@@ -47,7 +47,7 @@ chats = st.lists(st.none() | st.lists(message, max_size=6), max_size=8)
 def extracted(rows: list[Any], think_format: Format = "classic") -> tuple[list[dict[str, Any]], list[int]]:
     frame = pl.DataFrame(
         {"row": range(len(rows)), "messages": rows, "dataset_source": ["s"] * len(rows)},
-        schema={"row": pl.Int64, "messages": MESSAGES_WITH_REASONING, "dataset_source": pl.String},
+        schema={"row": pl.Int64, "messages": messages_type(reasoning=True), "dataset_source": pl.String},
     )
     texts, no_assistant = extract(frame, think_format)
     return texts.with_columns(view_text("combined")).to_dicts(), no_assistant["row"].to_list()

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import embedkit.prepare.parts
-from embedkit.data import open_dataset, read_rows
+from embedkit.data import Columns, open_dataset, read_rows
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import digest, file_record, read, write
 from embedkit.documents.schema import DataIndex, PartManifest, RunConfig
@@ -90,7 +90,7 @@ def test_a_data_file_that_shrinks_while_it_is_read_is_an_error(
     chats = pl.read_parquet(small_chats).head(4096)
     data = tmp_path / "chats.parquet"
     chats.write_parquet(data)
-    dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(4096)
+    dataset, rows = open_dataset([data], Columns("messages", "dataset_source")), np.arange(4096)
     whole = maker.make(PartRows(7, 0, rows), read_rows(dataset, rows)).manifest
     dropped = sum(whole.dropped.values())
     assert (whole.kept + dropped, whole.start, whole.stop) == (4096, 0, 4096)
@@ -115,7 +115,7 @@ def test_a_part_has_exactly_the_rows_that_were_chosen(more: int, maker: PartMake
 
 def test_a_jsonl_file_that_shrinks_while_it_is_read_is_named(maker: PartMaker, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "chats.jsonl", [chat(f"{i}", "yes") for i in range(50)])
-    dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(50)
+    dataset, rows = open_dataset([data], Columns("messages", "dataset_source")), np.arange(50)
     lines = data.read_bytes().splitlines(keepends=True)
     data.write_bytes(b"".join(lines[:-1]))
     with pytest.raises(EmbedkitError, match=r"chats\.jsonl: changed while it was read, at byte 0; start again"):
@@ -154,7 +154,7 @@ def test_ids_of_a_few_rows_are_audited_in_every_view(wrong: str, maker: PartMake
             return TokenIds(good.ids + np.uint32(is_wrong), good.offsets)
 
     vars(several)["tokenizer"] = Wrong()
-    dataset, rows = open_dataset([data], "messages", "dataset_source"), np.arange(20)
+    dataset, rows = open_dataset([data], Columns("messages", "dataset_source")), np.arange(20)
     if wrong:
         with pytest.raises(EmbedkitError, match=r"^row \d+: wrong 1\.0 gives other token ids than "):
             several.make(PartRows(7, 0, rows), read_rows(dataset, rows))

@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 import psutil
 
-from embedkit.data.reader import MESSAGES
+from embedkit.data.row_frame import messages_type
 from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from tests.conftest import DEMO, ROOT, embedkit
@@ -48,7 +48,7 @@ def write_rows(folder: Path, rows: int) -> None:
         ]
         frame = pl.DataFrame(
             {
-                "messages": pl.Series(chats, dtype=MESSAGES),
+                "messages": pl.Series(chats, dtype=messages_type()),
                 "dataset_source": [f"source {row % SOURCES}" for row in part],
             }
         )

@@ -1,0 +1,180 @@
+"""Turns columns of Arrow, of any type that can hold chats or texts, into the columns that readers yield.
+
+Messages that need no more than renaming are taken column by column, which is fast. Others become Python values and are
+read by chat_values.py.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedkit.data.chat_values import KEYS, TOOL_CALL_FIELDS, Chat, ChatRules, NotAChatError, read_chat
+from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, SOURCE_COLUMN, Columns, text_column
+from embedkit.data.json_chats import chat_of_json
+from embedkit.data.reasoning import REASONING_FIELDS
+from embedkit.data.roles import ASSISTANT
+from embedkit.data.row_frame import frame_schema, messages_type
+
+TEXT = pa.large_string()
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a type holds text, or bytes that should be text."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_string_view(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_null(kind)
+    )
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a type is a list of any kind."""
+    return bool(
+        pa.types.is_list(kind)
+        or pa.types.is_large_list(kind)
+        or pa.types.is_fixed_size_list(kind)
+        or pa.types.is_list_view(kind)
+        or pa.types.is_large_list_view(kind)
+    )
+
+
+def storage_type(kind: pa.DataType) -> pa.DataType:
+    """The type without extensions and dictionaries around it."""
+    while isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def fits_text(kind: pa.DataType) -> bool:
+    """Whether a column can be read as text: one of text, numbers, flags or times."""
+    return is_text(storage_type(kind)) or (pa.types.is_primitive(kind) or pa.types.is_decimal(kind))
+
+
+def fits_chats(kind: pa.DataType, columns: Columns) -> bool:
+    """Whether a column can hold chats: messages, a list per field of a message, or JSON of either."""
+    kind = storage_type(kind)
+    if is_text(kind):
+        return True
+    if is_list(kind) and pa.types.is_null(kind.value_type):  # no row has a message
+        return True
+    fields = message_types(kind)
+    return any(name in fields for keys in KEYS[columns.chat_format] for name in keys)
+
+
+def message_types(kind: pa.DataType) -> dict[str, pa.DataType]:
+    """The types of a message's fields, in a list of structs or a struct of lists. Empty for any other type."""
+    kind = storage_type(kind)
+    if is_list(kind) and pa.types.is_struct(kind.value_type):
+        return {field.name: field.type for field in kind.value_type}
+    if pa.types.is_struct(kind):
+        return {field.name: field.type.value_type for field in kind if is_list(field.type)}
+    return {}
+
+
+def arrow_frame(
+    columns: Columns, messages: pa.Array | None, source: pa.Array | None, texts: Sequence[pa.Array]
+) -> pl.DataFrame:
+    """The frame of a reader, from the arrays of the columns that are read.
+
+    Raises pyarrow.ArrowInvalid for bytes that are not UTF-8.
+    """
+    made: dict[str, pl.Series] = {}
+    if messages is not None:
+        rules = ChatRules(columns.chat_format, columns.reasoning)
+        made[MESSAGES_COLUMN], made[LEFT_OUT_COLUMN], made[MISFIT_COLUMN] = _chats(messages, rules)
+    if source is not None:
+        made[SOURCE_COLUMN] = as_text(source)
+    for name, array in zip(columns.texts, texts, strict=True):
+        made[text_column(name)] = as_text(array)
+    schema, height = frame_schema(columns), max(map(len, made.values()), default=0)
+    return pl.DataFrame({name: made.get(name, pl.Series([None] * height, dtype=kind)) for name, kind in schema.items()})
+
+
+def as_text(array: pa.Array) -> pl.Series:
+    """An array as text. Raises pyarrow.ArrowInvalid for bytes that are not UTF-8."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if not pa.types.is_floating(array.type):  # pyarrow writes 1.0 as 1
+        array = array.cast(TEXT)
+    series = pl.from_arrow(array)
+    assert isinstance(series, pl.Series)
+    return series.cast(pl.String)
+
+
+def _chats(array: pa.Array, rules: ChatRules) -> tuple[pl.Series, pl.Series, pl.Series]:
+    """Messages, kinds of parts left out, and misfit, of an array of chats."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    fits = pl.Series([None] * len(array), dtype=pl.String)
+    plain = _plain_messages(array, rules)
+    if plain is not None:
+        return plain, pl.Series([None] * len(array), dtype=pl.List(pl.String)), fits
+    chats: list[Chat] = []
+    misfit: list[str | None] = []
+    is_json = is_text(array.type)
+    for value in (array.cast(TEXT) if is_json else array).to_pylist():
+        try:
+            chats.append(chat_of_json(value, rules) if is_json else read_chat(value, rules))
+            misfit.append(None)
+        except NotAChatError:
+            chats.append(Chat(None, []))
+            misfit.append("not_a_chat")
+    return (
+        pl.Series([chat.messages for chat in chats], dtype=messages_type(rules.reasoning)),
+        pl.Series([chat.left_out for chat in chats], dtype=pl.List(pl.String)),
+        pl.Series(misfit, dtype=pl.String),
+    )
+
+
+def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
+    """The messages of a list of structs whose fields are plain text; None if they need more than renaming."""
+    if not (is_list(array.type) and pa.types.is_struct(array.type.value_type)):
+        return None
+    lists = array.cast(pa.large_list(array.type.value_type))
+    values = lists.values
+    there = {field.name: pc.struct_field(values, i) for i, field in enumerate(values.type)}
+    if rules.tool_calls and any(there[name].null_count < len(values) for name in TOOL_CALL_FIELDS if name in there):
+        return None
+    pairs = [keys for keys in KEYS[rules.chat_format] if keys[0] in there or keys[1] in there]
+    wanted = [name for keys in pairs for name in keys] + (list(REASONING_FIELDS) if rules.reasoning else [])
+    used = {name: there[name] for name in wanted if name in there}
+    flags = {name for name in REASONING_FIELDS if name in used and pa.types.is_primitive(used[name].type)}
+    if not all(is_text(array.type) for name, array in used.items() if name not in flags):
+        return None
+    nulls = pa.nulls(len(values), TEXT)
+    text = {name: nulls if name in flags else array.cast(TEXT) for name, array in used.items()}
+    role, content = _choose(pairs, text, nulls)
+    fields = {"role": role, "content": content}
+    if rules.reasoning:
+        fields |= {name: text.get(name, nulls) for name in REASONING_FIELDS}
+    struct = pa.StructArray.from_arrays(list(fields.values()), names=list(fields), mask=values.is_null())
+    series = pl.from_arrow(pa.LargeListArray.from_arrays(lists.offsets, struct, mask=lists.is_null()))
+    assert isinstance(series, pl.Series)
+    return series
+
+
+def _choose(pairs: Sequence[tuple[str, str]], text: dict[str, pa.Array], nulls: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Role and content of each message: of the first pair of keys of which it has one."""
+    roles, contents = [], []
+    for keys in pairs:
+        role, content = (text.get(name, nulls) for name in keys)
+        roles.append(_canonical(role) if keys[0] == "from" else role)
+        contents.append(content)
+    is_first = pc.or_(pc.is_valid(roles[0]), pc.is_valid(contents[0]))
+    if len(pairs) == 1:
+        return roles[0], contents[0]
+    return pc.if_else(is_first, roles[0], roles[1]), pc.if_else(is_first, contents[0], contents[1])
+
+
+def _canonical(roles: pa.Array) -> pa.Array:
+    """As chat_role, for an array."""
+    is_assistant = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(roles)), pa.array(ASSISTANT, TEXT))
+    return pc.if_else(is_assistant, pa.scalar("assistant", TEXT), roles)
