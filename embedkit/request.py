@@ -63,7 +63,7 @@ class Options:
     source_column: str | None = None
     text_columns: tuple[str, ...] = ()
     path_columns: tuple[dict[str, str], ...] | None = None
-    chat_format: ChatFormat = "chat"
+    chat_format: ChatFormat = "auto"
     engine: EngineName = "vllm"
     max_length: int | None = None
     views: tuple[View, ...] = ("combined",)

@@ -1,6 +1,7 @@
 """The data set as a sequence of rows: files, formats, the Hub, sampling, sources."""
 
 from embedkit.data.arrow_chats import is_list
+from embedkit.data.chat_values import ChatRules, NotAChatError, message_list, read_chat
 from embedkit.data.choose_columns import choose_columns
 from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, Columns, columns_of, text_column
 from embedkit.data.dataset import (
@@ -22,6 +23,7 @@ from embedkit.data.hub_id import SCHEME, hub_id
 from embedkit.data.parquet import leaf_columns, open_parquet, read_texts
 from embedkit.data.reasoning import REASONING_FIELDS
 from embedkit.data.roles import ASSISTANT
+from embedkit.data.row_frame import chat_frame
 from embedkit.data.sampling import row_hash, sample_rows
 from embedkit.data.source_folders import source_folders
 from embedkit.data.source_index import SourceIndex, open_checked_part
@@ -33,9 +35,12 @@ __all__ = [
     "MISFIT_COLUMN",
     "REASONING_FIELDS",
     "SCHEME",
+    "ChatRules",
     "Columns",
     "Dataset",
+    "NotAChatError",
     "SourceIndex",
+    "chat_frame",
     "check_columns",
     "choose_columns",
     "column_names",
@@ -49,10 +54,12 @@ __all__ = [
     "is_on_hub",
     "is_parquet",
     "leaf_columns",
+    "message_list",
     "open_checked_part",
     "open_dataset",
     "open_parquet",
     "peek",
+    "read_chat",
     "read_rows",
     "read_sources",
     "read_texts",

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from embedkit.data.chat_values import KEYS, TOOL_CALL_FIELDS, Chat, ChatRules, NotAChatError, read_chat
 from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, SOURCE_COLUMN, Columns, text_column
 from embedkit.data.json_chats import chat_of_json
-from embedkit.data.reasoning import REASONING_FIELDS
+from embedkit.data.reasoning import PART_FIELDS, REASONING_FIELDS
 from embedkit.data.roles import ASSISTANT
 from embedkit.data.row_frame import frame_schema, messages_type
 
@@ -67,6 +67,20 @@ def fits_chats(kind: pa.DataType, columns: Columns) -> bool:
         return True
     fields = message_types(kind)
     return any(name in fields for keys in KEYS[columns.chat_format] for name in keys)
+
+
+def holds_reasoning(kind: pa.DataType) -> bool:
+    """Whether a field is text, a list of texts, a list of parts with a text each, or a flag or a number."""
+    kind = storage_type(kind)
+    if is_text(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return True
+    if not is_list(kind):
+        return False
+    item = storage_type(kind.value_type)
+    if pa.types.is_struct(item):
+        texts = [part.type for part in item if part.name in PART_FIELDS]
+        return bool(texts) and all(map(is_text, texts))
+    return is_text(item)
 
 
 def message_types(kind: pa.DataType) -> dict[str, pa.DataType]:
@@ -129,7 +143,7 @@ def _chats(array: pa.Array, rules: ChatRules) -> tuple[pl.Series, pl.Series, pl.
             misfit.append("not_a_chat")
     return (
         pl.Series([chat.messages for chat in chats], dtype=messages_type(rules.reasoning)),
-        pl.Series([chat.left_out for chat in chats], dtype=pl.List(pl.String)),
+        pl.Series([chat.left_out or None for chat in chats], dtype=pl.List(pl.String)),
         pl.Series(misfit, dtype=pl.String),
     )
 

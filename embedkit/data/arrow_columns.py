@@ -9,9 +9,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedkit.data.arrow_chats import arrow_frame, fits_chats, fits_text, storage_type
+from embedkit.data.arrow_chats import arrow_frame, fits_chats, fits_text, holds_reasoning, message_types, storage_type
 from embedkit.data.columns import Columns, find_path
 from embedkit.data.reader import BATCH_BYTES
+from embedkit.data.reasoning import REASONING_FIELDS
 from embedkit.errors import EmbedkitError, UsageError
 
 
@@ -26,9 +27,19 @@ def check_types(path: Path, schema: pa.Schema, columns: Columns) -> None:
                     "fields role and content, or from and value, or their JSON as text. For plain text, use "
                     "--text-column"
                 )
+            _check_reasoning(path, name, kind, columns)
         elif not fits_text(kind):
             purpose = "a source" if option == "--source-column" else "a text"
             raise UsageError(f"{path}: column {name!r} is {kind}; {purpose} must be text or a number ({option})")
+
+
+def _check_reasoning(path: Path, column: str, kind: pa.DataType, columns: Columns) -> None:
+    for field, its in message_types(kind).items() if columns.reasoning else ():
+        if field in REASONING_FIELDS and not holds_reasoning(its):
+            raise UsageError(
+                f"{path}: column {column!r}: the field {field!r} of a message is {its}, which is no text; write it as "
+                "text, or leave such fields out by --think-format classic"
+            )
 
 
 def _type_at(path: Path, schema: pa.Schema, option: str, name: str) -> pa.DataType:

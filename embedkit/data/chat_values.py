@@ -16,7 +16,7 @@ KEYS: dict[ChatFormat, tuple[tuple[str, str], ...]] = {
     "plain": (OPENAI,),
     "openai": (OPENAI,),
     "sharegpt": (SHAREGPT,),
-    "chat": (OPENAI, SHAREGPT),
+    "auto": (OPENAI, SHAREGPT),
 }
 """The keys of a message's role and content in each format of chats. In a mixed data set, each message has its own."""
 TEXT_TYPES = {None, "text", "input_text", "output_text"}
@@ -57,16 +57,22 @@ def read_chat(value: Any, rules: ChatRules) -> Chat:
 
     Raises NotAChatError if a message has no role or content, or values that hold no text.
     """
+    messages = message_list(value)
+    if messages is None:
+        return Chat(None, [])
+    left_out: list[str] = []
+    return Chat([None if m is None else _message(m, rules, left_out) for m in messages], left_out)
+
+
+def message_list(value: Any) -> list[Any] | None:
+    """The messages of a chat, not read yet. Raises NotAChatError if it is no list of messages in any form."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, Mapping):
         value = _as_messages(value)
-    if value is None:
-        return Chat(None, [])
-    if not isinstance(value, list):
+    if not isinstance(value, list | None):
         raise NotAChatError(f"{type(value).__name__} instead of a list of messages")
-    left_out: list[str] = []
-    return Chat([None if m is None else _message(m, rules, left_out) for m in value], left_out)
+    return value
 
 
 def _parsed(text: str) -> Any:

@@ -137,7 +137,7 @@ def _plain_chat(messages: list[_Message | None] | None, rules: ChatRules) -> Cha
     """A chat of plain messages. Raises NotAChatError if one needs more than renaming."""
     if messages is None:
         return NO_CHAT
-    has_openai, has_sharegpt = rules.chat_format != "sharegpt", rules.chat_format in ("sharegpt", "chat")
+    has_openai, has_sharegpt = rules.chat_format != "sharegpt", rules.chat_format in ("sharegpt", "auto")
     read: list[dict[str, str | None] | None] = []
     for message in messages:
         if message is None:

@@ -185,11 +185,11 @@ def _place_in_row(row: JsonRow, error: BaseException) -> str:
 
 def _place(path: Path, layout: TextLayout, offset: int) -> tuple[int, int]:
     """Line and column of an offset in a file's text."""
-    line, start, before = 1, layout.mark if layout.is_plain else 0, b""
+    start = layout.mark if layout.is_plain else 0
+    line, column = 1, 1
     with open_text(path, layout) as stream:
-        for data in stream:
-            if start + len(data) > offset:
-                before = data[: offset - start]
-                break
-            line, start = line + 1, start + len(data)
-    return line, len(before.decode(errors="replace")) + 1
+        for number, data in enumerate(stream, 1):
+            if start <= offset:
+                line, column = number, len(data[: offset - start].decode(errors="replace")) + 1
+            start += len(data)
+    return line, column

@@ -11,7 +11,7 @@ def looks_like_chat(value: Any) -> bool:
     if isinstance(value, str) and not value.lstrip().startswith(("[", "{")):
         return False
     try:
-        return bool(read_chat(value, ChatRules("chat", reasoning=True)).messages)
+        return bool(read_chat(value, ChatRules("auto", reasoning=True)).messages)
     except NotAChatError:
         return False
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from embedkit.data.chat_values import message_fields
+from embedkit.data.chat_values import Chat, message_fields
 from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, SOURCE_COLUMN, Columns, text_column
 from embedkit.data.json_chats import Row
 
@@ -30,9 +30,15 @@ def row_frame(rows: Sequence[Row], columns: Columns) -> pl.DataFrame:
     """A frame of rows that were decoded one by one."""
     values = {
         MESSAGES_COLUMN: [row.chat.messages for row in rows],
-        LEFT_OUT_COLUMN: [row.chat.left_out for row in rows],
+        LEFT_OUT_COLUMN: [row.chat.left_out or None for row in rows],
         MISFIT_COLUMN: [row.misfit for row in rows],
         SOURCE_COLUMN: [row.source for row in rows],
     } | {text_column(name): [row.texts[i] for row in rows] for i, name in enumerate(columns.texts)}
     schema = frame_schema(columns)
     return pl.DataFrame({name: values[name] for name in schema}, schema=schema)
+
+
+def chat_frame(chat: Chat, columns: Columns) -> pl.DataFrame:
+    """A frame of one chat."""
+    texts = [None] * len(columns.texts)
+    return row_frame([Row(chat, None, list(texts), None)], columns)

@@ -15,8 +15,8 @@ Dim = Annotated[int, msgspec.Meta(ge=1)]
 """Numbers of a vector."""
 Dtype = Literal["float32", "bfloat16", "float16"]
 EngineName = Literal["vllm", "transformers", "hash"]
-ChatFormat = Literal["plain", "chat", "openai", "sharegpt"]
-"""How chats are written. openai: role and content. sharegpt: from and value. chat: either, message by message.
+ChatFormat = Literal["plain", "auto", "openai", "sharegpt"]
+"""How chats are written. openai: role and content. sharegpt: from and value. auto: either, message by message.
 
 plain: role and content as earlier versions read them, which knew no other names of roles and no calls of tools.
 """
@@ -138,8 +138,11 @@ class DataIndex(Document, frozen=True):
     part_borders: tuple[int, ...]
 
 
-class PartManifest(Document, frozen=True):
-    """`parts/part-00017.json`: one durable part, positions [start, stop) of the chosen rows."""
+class PartManifest(Document, frozen=True, omit_defaults=True):
+    """`parts/part-00017.json`: one durable part, positions [start, stop) of the chosen rows.
+
+    roles: how many messages have which role. left_out: how many pieces of messages have which kind that is no text.
+    """
 
     format: int
     index_sha256: str
@@ -153,6 +156,8 @@ class PartManifest(Document, frozen=True):
     dropped_rows: FileRecord | None
     tokenizer: str
     audited: int
+    roles: dict[str, int] = {}
+    left_out: dict[str, int] = {}
 
 
 class EngineSettings(Document, frozen=True):
@@ -185,8 +190,11 @@ class PlanShard(Document, frozen=True):
     chunks: tuple[int, ...]
 
 
-class Plan(Document, frozen=True):
-    """`plan.json`: the kept rows cut into shards and chunks. Every embed task and the merge follow it."""
+class Plan(Document, frozen=True, omit_defaults=True):
+    """`plan.json`: the kept rows cut into shards and chunks. Every embed task and the merge follow it.
+
+    warnings: what a person should know about the rows, such as many that were dropped.
+    """
 
     format: int
     request_sha256: str
@@ -200,6 +208,7 @@ class Plan(Document, frozen=True):
     shards: tuple[PlanShard, ...]
     order: Literal["longest_first"]
     settings: EngineSettings
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse borders that do not follow each other, which an edited plan may have: readers index with them."""

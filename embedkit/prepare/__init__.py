@@ -3,6 +3,7 @@
 from embedkit.prepare.cost import GPU_MODELS, REFERENCE, GpuModel, gpu_model, model_cost
 from embedkit.prepare.dropped_rows import count_reasons
 from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
+from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
 from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, engine_settings, read_plan, shard_of
@@ -22,10 +23,12 @@ __all__ = [
     "KeptRows",
     "count_column",
     "count_reasons",
+    "describe",
     "empty_column",
     "engine_settings",
     "extracted_schema",
     "gpu_model",
+    "look_at_first_rows",
     "model_cost",
     "prepare",
     "read_plan",

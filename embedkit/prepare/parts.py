@@ -33,6 +33,7 @@ from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_t
 from embedkit.prepare.audited_rows import AuditedRows
 from embedkit.prepare.dropped_rows import count_reasons, gather_dropped, split_kept, write_dropped
 from embedkit.prepare.extract import count_column, empty_column, extract, view_text
+from embedkit.prepare.seen import Seen
 from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -169,12 +170,15 @@ class PartMaker:
         counts = [np.empty((0, len(columns)), np.int64)]
         dropped: list[pl.DataFrame] = []
         to_audit = AuditedRows(part, rows, self.parts, request.views)
+        seen = Seen()
         with (
             atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,
             pq.ParquetWriter(file, schema, **COMPRESSION) as writer,
         ):
             for chats in frames:
                 # Extract the texts; rows without an answer end here.
+                if request.chat_format != "plain":
+                    seen.add(chats)
                 texts, unused = extract(chats, request.think_format, request.chat_format)
                 view_texts = texts.select("row", *(view_text(view) for view in request.views))
                 # Count tokens.
@@ -208,6 +212,8 @@ class PartMaker:
             dropped_rows=dropped_record,
             tokenizer=self.tokenizer.name,
             audited=audited,
+            roles=seen.most_common_roles(),
+            left_out=dict(sorted(seen.left_out.items())),
         )
         return Part(manifest, tokens, lost)
 

@@ -22,6 +22,7 @@ from embedkit.documents import (
     D,
     DataIndex,
     NewerFormat,
+    PartManifest,
     Plan,
     PlanPart,
     Reason,
@@ -36,8 +37,10 @@ from embedkit.log_progress import LogProgress
 from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
 from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
+from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.parts import Part, part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
+from embedkit.prepare.warnings import plan_warnings
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
 from embedkit.storage import available_cpus, durable_mkdir, remove_temporaries, remove_trials, run_lock
@@ -72,6 +75,8 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
 
 
 def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
+    for line in describe(config, look_at_first_rows(config)):
+        log.info("%s", line)
     # Choose the rows and cut them into parts.
     dataset = open_checked(config)
     rows = choose_rows(dataset, config)
@@ -196,9 +201,10 @@ def make_plan(
     reasons = sorted({reason for manifest in manifests for reason in manifest.dropped}, key=get_args(Reason).index)
     dropped: dict[Reason, int] = {reason: sum(m.dropped.get(reason, 0) for m in manifests) for reason in reasons}
     rows_kept = sum(manifest.kept for manifest in manifests)
-    if rows_kept == 0:
-        raise EmbedkitError(f"all {rows_chosen} rows were dropped ({dropped}); see {run.dropped}")
     tokens = np.concatenate([part.tokens for part in parts])
+    warnings = _warnings(config, manifests, dropped, tokens)
+    if rows_kept == 0:
+        raise EmbedkitError("\n".join((f"all {rows_chosen} rows were dropped; see {run.dropped}", *warnings)))
     shards_before = earlier.shards if earlier else ()
     shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device], shards_before)
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
@@ -219,4 +225,18 @@ def make_plan(
         shards=shards,
         order="longest_first",
         settings=engine_settings(request, seconds, earlier.settings if earlier else None),
+        warnings=warnings,
     )
+
+
+def _warnings(
+    config: RunConfig, manifests: list[PartManifest], dropped: dict[Reason, int], tokens: npt.NDArray[np.int64]
+) -> tuple[str, ...]:
+    """Warnings about the rows; none for a run of an earlier version, whose plan had none."""
+    request = config.request
+    if request.chat_format == "plain":
+        return ()
+    found = plan_warnings(manifests, dropped, request.views, tokens, lambda: look_at_first_rows(config))
+    for warning in found:
+        log.warning("%s", warning)
+    return found

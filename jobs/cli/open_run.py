@@ -11,8 +11,9 @@ from typing import Literal
 import msgspec
 
 from embedkit.data import SCHEME, has_reader, hub_id, require_fetched
-from embedkit.documents import RunConfig, Setting, read, write
+from embedkit.documents import Request, RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.prepare import describe, look_at_first_rows
 from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
 from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
@@ -20,6 +21,8 @@ from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, d
 from jobs.cli.request_options import RequestOptions
 from jobs.os_errors import describe_os_error
 from jobs.submit import SiteLimits, check_path, delete_run
+
+log = logging.getLogger(__name__)
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
@@ -48,6 +51,7 @@ def open_run(
     """
     logging.getLogger("embedkit.data.hub").setLevel(logging.INFO)  # reports what it fetches
     logging.getLogger("embedkit.model.prompts").setLevel(logging.INFO)  # reports a default prompt
+    log.setLevel(logging.INFO)  # reports what the data look like
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     _refuse_contradictions(options)
     folder = locate_run(options)
@@ -66,6 +70,8 @@ def open_run(
         check(config)
     if options.overwrite and folder.config.exists():
         delete_run(folder)
+    for line in describe(config, look_at_first_rows(config)):
+        log.info("%s", line)
     try:
         create_run(folder, config)
     except OSError as error:
@@ -145,6 +151,7 @@ def _new_request(options: RequestOptions) -> Options:
         prompt=options.prompt,
         prefix=options.prefix,
         messages_column=options.messages_column,
+        chat_format=options.chat_format,
         source_column=options.source_column,
         engine=options.engine or "vllm",
         max_length=options.max_length,
@@ -223,7 +230,9 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         prefix=None if options.prompt is not None else request.prefix,
         tokenizer_settings=request.tokenizer_settings,
         messages_column=request.messages_column,
-        source_column=request.source_column,
+        chat_format=request.chat_format,
+        source_column=None if _is_named_by_files(request, options) else request.source_column,
+        path_columns=None if options.dataset else request.path_columns,
         engine=request.engine,
         max_length=request.max_length,
         views=request.views,
@@ -241,6 +250,11 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
     if options.full:
         typed["sample_size"] = None
     return dataclasses.replace(settings, **typed)
+
+
+def _is_named_by_files(request: Request, options: RequestOptions) -> bool:
+    """Whether the source is to be named after the files that were typed, as it was when the run was made."""
+    return bool(options.dataset) and any(request.source_column in row for row in request.path_columns)
 
 
 def _with_revisions_of(existing: RunConfig, config: RunConfig, options: RequestOptions) -> RunConfig:

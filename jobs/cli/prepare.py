@@ -25,6 +25,7 @@ def prepare(request: RequestOptions, workers: int | None) -> None:
     times = record_times(folder, "prepare", folder.plan)
     with watching(folder, new_console()), with_resume_hint(folder), times:
         plan = prepare_run(folder, workers)
+    print_lines(*(f"warning: {warning}" for warning in plan.warnings))
     print_lines(
         f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "
         f"Next: {command_line([program(), 'embed', str(folder.path)])}"

@@ -7,7 +7,7 @@ from typing import TypeVar, get_args
 
 import click
 
-from embedkit.documents import Device, Dtype, EngineName, Texts, ThinkFormat, View
+from embedkit.documents import ChatFormat, Device, Dtype, EngineName, Texts, ThinkFormat, View
 from jobs.cli.options import (
     DEVICES,
     ENGINES,
@@ -33,6 +33,7 @@ class RequestOptions:
     split: str | None
     revision: str | None
     messages_column: str | None
+    chat_format: ChatFormat
     source_column: str | None
     model: str | None
     model_revision: str | None
@@ -66,6 +67,9 @@ REQUEST_OPTIONS = [
     click.option("--revision", help="Commit, tag or branch of a Hub data set. The run records the commit."),
     click.option("--messages-column", help="Column with the chats; a field of one by dots.  [default: messages, or the "
                  "only column with chats]"),
+    click.option("--format", "chat_format", type=click.Choice(get_args(ChatFormat)[1:]), default="auto",
+                 show_default=True, help="How chats are written. openai: role and content. sharegpt: from and value. "
+                 "auto: either, message by message."),
     click.option("--source-column", help="Column with the source; also of a folder name=value in the path.  [default: "
                  "dataset_source, else the name of the file]"),
     click.option("--model", help="Folder of the model, or model of the Hub (owner/name or hf://owner/name). The hash "

@@ -35,6 +35,7 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
+    print_lines(*(f"warning: {warning}" for warning in plan.warnings))
     matrices = [run.view_matrix(view) for view in VIEWS if view in success.empty]
     print_lines(*(f"  {path}" for path in (*matrices, run.metadata, run.by_source, run.dropped)))
 

@@ -41,18 +41,12 @@ def chats(rows: int) -> pa.Array:
 
 
 TYPES: dict[str, tuple[pa.Array, pa.Array, str]] = {
-    "messages as JSON text": (pa.array(["[]"]), pa.array(["s"]), "'messages' is string; messages must be a list"),
+    "messages as a number": (pa.array([3]), pa.array(["s"]), "'messages' is int64, which holds no chats"),
     "messages as a list of texts": (pa.array([["a"]]), pa.array(["s"]), "'messages' is list<element: string>"),
     "messages as one struct": (pa.array([CHAT[0]]), pa.array(["s"]), "'messages' is struct<"),
-    "messages without a type": (pa.nulls(1), pa.array(["s"]), "'messages' is null; messages must be a list"),
-    "role and content by other names": (pa.array([[{"from": "u", "value": "x"}]]), pa.array(["s"]), "fields role and"),
-    "content as a number": (pa.array([[{"role": "u", "content": 3}]]), pa.array(["s"]), "content: int64"),
-    "content as bytes": (pa.array([[{"role": "u", "content": b"x"}]]), pa.array(["s"]), "content: binary"),
-    "content as parts": (pa.array([[{"role": "u", "content": [{"text": "x"}]}]]), pa.array(["s"]), "content: list<"),
-    "source as a number": (chats(1), pa.array([1]), "'dataset_source' is int64; the source must be text"),
-    "source as a list": (chats(1), pa.array([["s"]]), "'dataset_source' is list<element: string>; the source"),
-    "source as a struct": (chats(1), pa.array([{"a": 1}]), "'dataset_source' is struct<a: int64>; the source"),
-    "source as bytes": (chats(1), pa.array([b"s"]), "'dataset_source' is binary; the source must be text"),
+    "role and content by other names": (pa.array([[{"u": "u", "v": "x"}]]), pa.array(["s"]), "fields role and"),
+    "source as a list": (chats(1), pa.array([["s"]]), "'dataset_source' is list<element: string>; a source"),
+    "source as a struct": (chats(1), pa.array([{"a": 1}]), "'dataset_source' is struct<a: int64>; a source"),
 }
 
 
@@ -147,11 +141,6 @@ LINES = {
     "a list for a row": b"[1]",
     "a text for a row": b'"text"',
     "zeros": bytes(50),
-    "messages as an object": line(messages=CHAT[0]),
-    "messages as text": line(messages="[]"),
-    "content as a number": line(messages=[{"role": "user", "content": 3}]),
-    "content as parts": line(messages=[{"role": "user", "content": [{"type": "text", "text": "x"}]}]),
-    "source as a number": line(dataset_source=3),
     "source as a list": line(dataset_source=["s"]),
     "two rows on a line": GOOD + GOOD,
     "half a row": GOOD[:-9],
@@ -162,7 +151,9 @@ LINES = {
 def test_a_bad_line_is_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\n".join([GOOD, b"", GOOD, LINES[name], GOOD]))
-    with pytest.raises(EmbedkitError, match=r"a\.jsonl: line 4: not a readable row: .*; fix or remove the line"):
+    with pytest.raises(
+        EmbedkitError, match=r"a\.jsonl: line 4(, column \d+)?: not a readable row: .*; fix or remove the line"
+    ):
         read_whole(path)
 
 
@@ -178,12 +169,22 @@ FILES: dict[str, tuple[str, bytes, int, str]] = {
     "JSONL of blank lines": ("a.jsonl", b"\n  \n\n", 1, "the data set is empty: "),
     "empty Parquet": ("a.parquet", b"", 1, "a.parquet: not a readable Parquet file: "),
     "JSONL named Parquet": ("a.parquet", GOOD * 9, 1, "a.parquet: not a readable Parquet file: "),
-    "gzip named JSONL": ("a.jsonl", gzip.compress(GOOD), 1, "a.jsonl: line 1: not a readable row"),
-    "gzip": ("a.jsonl.gz", gzip.compress(GOOD), 2, "a.jsonl.gz: only .parquet, .pq, .jsonl and .ndjson"),
-    "JSON": ("a.json", b"[" + GOOD + b"]", 2, "a.json: only .parquet, .pq, .jsonl and .ndjson"),
-    "a JSON list named JSONL": ("a.jsonl", b"[" + GOOD + b"]", 1, "a.jsonl: line 1: not a readable row"),
-    "UTF-16": ("a.jsonl", GOOD.decode().encode("utf-16"), 1, "a.jsonl: line 1: not a readable row"),
-    "without the columns": ("a.jsonl", b'{"text": "x"}\n', 2, "a.jsonl: no column 'messages' (--messages-column)"),
+    "gzip cut short": ("a.jsonl.gz", gzip.compress(GOOD)[:-9], 1, "a.jsonl.gz: its compressed data are damaged or cut"),
+    "an array without end": ("a.json", b"[" + GOOD, 1, "a.json: line 1, column "),
+    "an array with a gap": (
+        "a.json",
+        b"[" + GOOD + b",\n,1]",
+        1,
+        "a.json: line 2, column 1: an element of the array is",
+    ),
+    "a JSON list of texts": ("a.jsonl", b'["a"]', 1, "a.jsonl: line 1: not a readable row"),
+    "UTF-16 cut short": (
+        "a.jsonl",
+        GOOD.decode().encode("utf-16")[:-1],
+        1,
+        "a.jsonl: not utf-16-le, as its first bytes",
+    ),
+    "without the columns": ("a.jsonl", b'{"text": "x"}\n', 2, "a.jsonl: no column messages or conversations or "),
 }
 
 

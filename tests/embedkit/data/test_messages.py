@@ -11,7 +11,7 @@ import pytest
 
 from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, open_dataset, read_rows
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import UsageError
 
 PART = pa.struct([("type", pa.string()), ("text", pa.string()), ("thinking", pa.string())])
 
@@ -93,10 +93,13 @@ def test_a_field_may_be_in_some_files_only(tmp_path: Path) -> None:
     ],
 )
 def test_reasoning_without_text_is_refused(kind: Any, value: Any, tmp_path: Path) -> None:
-    """The file, the field and, in JSONL, the line are named. A run that does not look for reasoning reads the file."""
+    """A Parquet file is refused by its type. JSONL has no types, so the row is dropped.
+
+    A run that does not look for reasoning reads both.
+    """
     parquet, jsonl = written(tmp_path, "reasoning", kind, [value]), as_jsonl(tmp_path, "reasoning", [None, value])
     with pytest.raises(UsageError, match=r"0\.parquet: column 'messages': the field 'reasoning' .* which is no text"):
         read_field([parquet], "reasoning")
-    with pytest.raises(EmbedkitError, match=r"1\.jsonl: line 2: not a readable row: .*\.reasoning"):
-        read_field([jsonl], "reasoning")
+    rows = open_dataset([jsonl], Columns("messages", "dataset_source", reasoning=True))
+    assert [frame["misfit"].to_list() for frame in read_rows(rows, np.arange(2))] == [[None, "not_a_chat"]]
     assert read_field([parquet, jsonl], "reasoning", reasoning=False) == [None] * 3
