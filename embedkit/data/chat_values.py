@@ -185,7 +185,7 @@ def _tool_calls(value: Any) -> str | None:
     if isinstance(value, str | None):
         return value
     calls = value if isinstance(value, list) else [value]
-    return BLANK_LINE.join(_tool_call(call) for call in calls if call is not None)
+    return BLANK_LINE.join(_tool_call(call) for call in calls if call is not None) or None
 
 
 def _tool_call(call: Any) -> str:

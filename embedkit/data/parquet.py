@@ -62,12 +62,11 @@ def check_columns(path: Path, columns: Columns) -> None:
 def peek(path: Path, column: str) -> list[Any]:
     """The column's values in the first rows, as plain Python."""
     parquet = open_parquet(path)
-    group = next((i for i in range(parquet.num_row_groups) if parquet.metadata.row_group(i).num_rows), None)
-    if group is None:
-        return []
-    rows = min(_batch_rows(parquet, path, [group], [column]), PEEKED_ROWS)
-    batch = next(_read_batches(parquet, [column], rows, [group]))
-    return list(take_path(batch, column).to_pylist())
+    ends = np.cumsum([parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)])
+    groups = list(range(min(int(np.searchsorted(ends, PEEKED_ROWS)) + 1, len(ends))))
+    rows = min(_batch_rows(parquet, path, groups, [column]), PEEKED_ROWS) if groups else 1
+    batch = next(_read_batches(parquet, [column], rows, groups), None) if groups else None
+    return [] if batch is None else list(take_path(batch, column).to_pylist())
 
 
 def index_file(path: Path, first_row: int) -> IndexedFile:
