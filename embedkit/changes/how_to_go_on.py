@@ -1,0 +1,54 @@
+"""What to type once the files of a run have changed, and what of the run that would cost."""
+
+from itertools import count
+
+from embedkit.changes.commands import command_again
+from embedkit.documents import Plan, RunConfig, read
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+from embedkit.terminal import quote
+
+
+def how_to_go_on(run: RunFolder, config: RunConfig, now: RunConfig | None = None, *, files: bool = True) -> str:
+    """Lines of a message: what is finished, and the commands that start the run again, make a new one, or go on.
+
+    Args:
+        run: the run, which stays as it is.
+        config: its configuration.
+        now: what the present command made of its own options; None for a command without them.
+        files: whether files differ, and not settings alone.
+    """
+    done = _done(run)
+    begin = f"{done or 'nothing of the run is prepared yet'}. To start the run again with these changes"
+    begin += ", which deletes that:" if done else ":"
+    command = command_again(run, config, now)
+    if command is None:
+        lines = [f"{begin} type the command that made it, with --overwrite"]
+    else:
+        lines = [begin, f"  {command} --overwrite"]
+    if command is not None and done:
+        lines += ["to keep it, and make a new run beside it:", f"  {command} --run-name {quote(_free_name(run))}"]
+    if done or not files:
+        put_back = ", put its files back, and type" if files else ""
+        lines.append(f"to continue the run as it is{put_back}: {run.resume_command}")
+    return "\n".join(lines)
+
+
+def _done(run: RunFolder) -> str | None:
+    """What is finished of a run, in words; None if nothing is."""
+    if run.success.exists():
+        return "the run is finished and merged"
+    try:
+        shards = len(read(run.plan, Plan).shards)
+        finished = sum(run.shard_manifest(shard).exists() for shard in range(shards))
+        return f"the run is prepared, and {finished} of {shards} shards are finished"
+    except EmbedkitError:
+        pass  # not prepared, or the plan is damaged
+    parts = len(list(run.parts.glob("part-*.json")))
+    return f"{parts} {'part is' if parts == 1 else 'parts are'} prepared" if parts else None
+
+
+def _free_name(run: RunFolder) -> str:
+    """The run's name and the first number from 2 on that no other run has."""
+    names = (f"{run.name}-{number}" for number in count(2))
+    return next(name for name in names if not run.path.with_name(name).exists())
