@@ -51,26 +51,20 @@ class _Typed:
     options: tuple[Option, ...]
 
 
-def command_again(run: RunFolder, config: RunConfig, now: RunConfig | None = None) -> str | None:
-    """The command that makes a run again under its name, without --overwrite; None if it is not known.
+def command_again(place: RunFolder, config: RunConfig, now: RunConfig | None = None) -> str | None:
+    """The command that makes a run again, without --overwrite; None if it is not known.
 
     It has all options that were typed when the run was made, when its open settings were decided, and now. Data and
     models of the Hub stay at their commits.
 
     Args:
-        run: the run.
-        config: its configuration.
+        place: the folder of the run that the command makes.
+        config: the configuration of the run that is made again.
         now: what the present command made of its own options; None for a command without them.
     """
-    decided = config.asked.get("decided_command")
-    lines = [(config.asked.get("command", ""), config.asked.get("folder"), config)]
-    if decided is not None:
-        lines.append((decided, config.asked.get("decided_folder"), config))
-    if now is not None:
-        lines.append((now.asked.get("command", ""), now.asked.get("folder"), now))
     typed: _Typed | None = None
-    for line, folder, settings in lines:
-        later = _read(line, Path(folder or Path.cwd()), settings)
+    for settings, prefix in ((config, ""), (config, "decided_"), (now, "")):
+        later = None if settings is None else _read(settings, prefix)
         typed = later if typed is None else typed if later is None else _together(typed, later)
     if typed is None:
         return None
@@ -78,14 +72,15 @@ def command_again(run: RunFolder, config: RunConfig, now: RunConfig | None = Non
     names = {name for name, _ in options}
     if not {"--dataset", "--model"} <= names or (typed.command == "submit" and "--profile" not in names):
         return None
-    return f"{command_line([program(), typed.command, *_words(options)])} {run.where}"
+    return f"{command_line([program(), typed.command, *_words(options)])} {place.where}"
 
 
-def _read(line: str, folder: Path, config: RunConfig) -> _Typed | None:
-    """A command as it was recorded; None if it makes no run. Its paths become absolute."""
-    words = words_of(line)[1:]
+def _read(config: RunConfig, prefix: str) -> _Typed | None:
+    """A recorded command, with absolute paths; None if it makes no run. `prefix`: of its keys in `asked`."""
+    words = words_of(config.asked.get(f"{prefix}command", ""))[1:]
     if not words or words[0] not in COMMANDS:
         return None
+    folder = Path(config.asked.get(f"{prefix}folder") or Path.cwd())  # earlier versions did not record it
     options = [(name, value) for name, value in _split(words[1:]) if name not in _DROPPED]
     found = ((name, value if value is None else _absolute(name, value, folder, config)) for name, value in options)
     return _Typed(words[0], tuple(found))

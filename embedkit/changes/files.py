@@ -41,13 +41,16 @@ def data_changes(
     changes = file_changes("data", old, [file for file, _ in there], old_paths, [path for _, path in there])
     if changes or len(old) != len(there):
         return changes
-    labels = _labels(old_paths)
-    order = order_of_run([file for file, _ in there], old) or range(len(old))
+    labels, pairs = _labels(old_paths), _pairs(_files(old, old_paths), _files([file for file, _ in there], new_paths))
     return [
-        Change(("data", labels[path]), f"file {place + 1} of {len(old)}", f"file {now + 1} of {len(old)}")
-        for place, (path, now) in enumerate(zip(old_paths, order, strict=True))
-        if place != now
+        Change(("data", labels[before.path]), _at(before.place, len(old)), _at(after.place, len(old)))
+        for before, after in pairs
+        if before is not None and after is not None and before.place != after.place
     ]
+
+
+def _at(place: int, files: int) -> str:
+    return f"file {place + 1} of {files}"
 
 
 def file_changes(
@@ -66,11 +69,14 @@ def file_changes(
         kind: begins each line, such as `model file`.
         old: the run's files.
         new: the files now.
-        old_paths: where the run's files are or were; () if names tell them apart.
+        old_paths: where the run's files are or were; () for both where no two files have one name.
         new_paths: where the files are now.
     """
     here, there = _files(old, old_paths), _files(new, new_paths)
-    labels = _labels([file.path for file in here]) | _labels([file.path for file in there])
+    if old_paths or new_paths:
+        labels = _labels([file.path for file in here]) | _labels([file.path for file in there])
+    else:
+        labels = {file.path: file.path for file in (*here, *there)}
     changes: list[tuple[tuple[bool, int], Change]] = []
     for before, after in _pairs(here, there):
         shown, now = (file.identity if file else None for file in (before, after))

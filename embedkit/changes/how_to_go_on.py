@@ -6,7 +6,6 @@ from embedkit.changes.commands import command_again
 from embedkit.documents import Plan, RunConfig, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from embedkit.terminal import quote
 
 
 def how_to_go_on(run: RunFolder, config: RunConfig, now: RunConfig | None = None, *, files: bool = True) -> str:
@@ -27,7 +26,8 @@ def how_to_go_on(run: RunFolder, config: RunConfig, now: RunConfig | None = None
     else:
         lines = [begin, f"  {command} --overwrite"]
     if command is not None and done:
-        lines += ["to keep it, and make a new run beside it:", f"  {command} --run-name {quote(_free_name(run))}"]
+        beside = command_again(_beside(run), config, now)
+        lines += ["to keep it, and make a new run beside it:", f"  {beside}"]
     if done or not files:
         put_back = ", put its files back, and type" if files else ""
         lines.append(f"to continue the run as it is{put_back}: {run.resume_command}")
@@ -48,7 +48,7 @@ def _done(run: RunFolder) -> str | None:
     return f"{parts} {'part is' if parts == 1 else 'parts are'} prepared" if parts else None
 
 
-def _free_name(run: RunFolder) -> str:
-    """The run's name and the first number from 2 on that no other run has."""
-    names = (f"{run.name}-{number}" for number in count(2))
-    return next(name for name in names if not run.path.with_name(name).exists())
+def _beside(run: RunFolder) -> RunFolder:
+    """A folder beside the run that is not there yet: its name, and the first number from 2 on that is free."""
+    paths = (run.path.with_name(f"{run.name}-{number}") for number in count(2))
+    return RunFolder(next(path for path in paths if not path.exists()))
