@@ -11,6 +11,8 @@ from embedkit.run import RunFolder
 def how_to_go_on(run: RunFolder, config: RunConfig, now: RunConfig | None = None, *, files: bool = True) -> str:
     """Lines of a message: what is finished, and the commands that start the run again, make a new one, or go on.
 
+    Each line begins with `to` or is indented, by which `embedkit status` finds the end of a message in a log.
+
     Args:
         run: the run, which stays as it is.
         config: its configuration.
@@ -18,8 +20,8 @@ def how_to_go_on(run: RunFolder, config: RunConfig, now: RunConfig | None = None
         files: whether files differ, and not settings alone.
     """
     done = _done(run)
-    begin = f"{done or 'nothing of the run is prepared yet'}. To start the run again with these changes"
-    begin += ", which deletes that:" if done else ":"
+    begin = f"to start the run again with these changes ({done or 'nothing of it is prepared yet'}"
+    begin += "; --overwrite deletes that):" if done else "):"
     command = command_again(run, config, now)
     if command is None:
         lines = [f"{begin} type the command that made it, with --overwrite"]
@@ -37,11 +39,11 @@ def how_to_go_on(run: RunFolder, config: RunConfig, now: RunConfig | None = None
 def _done(run: RunFolder) -> str | None:
     """What is finished of a run, in words; None if nothing is."""
     if run.success.exists():
-        return "the run is finished and merged"
+        return "it is finished and merged"
     try:
         shards = len(read(run.plan, Plan).shards)
         finished = sum(run.shard_manifest(shard).exists() for shard in range(shards))
-        return f"the run is prepared, and {finished} of {shards} shards are finished"
+        return f"it is prepared, and {finished} of {shards} shards are finished"
     except EmbedkitError:
         pass  # not prepared, or the plan is damaged
     parts = len(list(run.parts.glob("part-*.json")))

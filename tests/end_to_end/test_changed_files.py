@@ -17,6 +17,7 @@ from embedkit.documents import RunConfig, read
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
 from tests.support.checkout import python_path
+from tests.support.pasted import paste, printed, start_again
 
 ANSWERS = [f"answer {i}" for i in range(150)]
 """More than the 100 lines that are read before a run is made."""
@@ -58,26 +59,6 @@ def answers_of(part: Path) -> list[str]:
     return pq.read_table(part, partitioning=None)["response_text"].to_pylist()
 
 
-def printed(message: str) -> list[str]:
-    """The commands that a message has on lines of their own."""
-    return [line.strip() for line in message.splitlines() if line.startswith("  embedkit ")]
-
-
-def start_again(message: str, commands: int) -> None:
-    """Type the command with --overwrite that a message prints, one of so many."""
-    assert len(printed(message)) == commands
-    (again,) = [line for line in printed(message) if line.endswith(" --overwrite")]
-    type_it(again)
-
-
-def type_it(command: str) -> str:
-    """Type a command. bash finds its words."""
-    split = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
-    name, *words = split.stdout.removesuffix("\0").split("\0")
-    assert name == "embedkit"
-    return embedkit(*words).stdout
-
-
 @pytest.fixture
 def home(tmp_path: Path, tokenizer_only: Path) -> Home:
     return Home(tmp_path / "it's a [home] $1", tokenizer_only)
@@ -94,7 +75,9 @@ def test_a_run_is_made_again_after_a_line_was_fixed(home: Home) -> None:
     refused = embedkit("prepare", *home.resume, code=2).stderr
     assert f"{home.run.path} was created with different files (the run's -> now):\n" in refused
     assert f"  data  two.jsonl  {size:,} bytes -> {size - len(broken) + len(LINE):,} bytes\n" in refused
-    assert "nothing of the run is prepared yet. To start the run again with these changes:\n" in refused
+    assert (
+        "\nto start the run again with these changes (nothing of it is prepared yet):\n  embedkit prepare " in refused
+    )
     start_again(refused, commands=1)
     assert home.answers() == [*ANSWERS, *ANSWERS[:119], "the repaired line", *ANSWERS[120:]]
 
@@ -120,10 +103,10 @@ def test_a_run_is_made_again_with_an_added_file(home: Home) -> None:
     refused = embedkit("prepare", *home.request, "--resume", code=2).stderr
     assert (
         f"(the run's -> now):\n  data  extra.parquet  not in the run -> {added.stat().st_size:,} bytes\n"
-        "the run is prepared, and 0 of 3 shards are finished. To start the run again with these changes, which "
-        "deletes that:\n"
+        "to start the run again with these changes (it is prepared, and 0 of 3 shards are finished; --overwrite "
+        "deletes that):\n  embedkit prepare "
     ) in refused
-    type_it(printed(refused)[1])
+    paste(printed(refused)[1])
     beside = home.run.path.with_name("run-2")
     assert read(beside / "run_config.json", RunConfig).request.data[0].name == "extra.parquet"
     assert home.names() == ["one.jsonl", "two.jsonl"]
@@ -139,7 +122,7 @@ def test_a_run_is_made_again_without_a_removed_file(typed_again: bool, home: Hom
     (home.data / "one.jsonl").unlink()
     typed = [*home.request, "--resume"] if typed_again else home.resume
     refused = embedkit("prepare", *typed, code=2 if typed_again else 1).stderr
-    assert f"(the run's -> now):\n  data  one.jsonl  {size:,} bytes -> not there\nthe run is prepared" in refused
+    assert f"(the run's -> now):\n  data  one.jsonl  {size:,} bytes -> not there\nto start the run again" in refused
     start_again(refused, commands=2)
     assert home.names() == ["two.jsonl"]
     assert home.answers() == ANSWERS
@@ -156,7 +139,7 @@ def test_a_run_is_made_again_with_a_changed_model(home: Home) -> None:
     changed = (
         f"  model file  tokenizer_config.json  {size} bytes -> {size + 2} bytes\n"
         "  model file  new.json               not in the run -> 2 bytes\n"
-        "the run is prepared, and 2 of 3 shards are finished. To start the run again"
+        "to start the run again with these changes (it is prepared, and 2 of 3 shards are finished; "
     )
     assert changed in embedkit("embed", home.run.path, code=1).stderr
     refused = embedkit("prepare", *home.resume, code=2).stderr
@@ -202,7 +185,7 @@ def test_what_run_prints_can_be_pasted_in_any_folder(home: Home, tmp_path: Path)
     script.chmod(0o755)
     environment = os.environ | python_path() | {"PATH": f"{script.parent}:{os.environ['PATH']}"}
 
-    def paste(command: str, code: int, folder: Path) -> str:
+    def type_in(folder: Path, command: str, code: int = 0) -> str:
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=folder, env=environment)
         assert done.returncode == code, f"{command}\n{done.stdout}\n{done.stderr}"
         return done.stderr
@@ -210,9 +193,9 @@ def test_what_run_prints_can_be_pasted_in_any_folder(home: Home, tmp_path: Path)
     request = " ".join(map(str, hash_request(Path("data"), Path("model"), Path("output"))))
     lines = (home.data / "two.jsonl").read_text()
     (home.data / "two.jsonl").write_text(lines + "{\n")
-    failed = paste(f"embedkit run --resume {request}", 1, home.folder)
+    failed = type_in(home.folder, f"embedkit run --resume {request}", 1)
     (home.data / "two.jsonl").write_text(lines)
-    refused = paste(failed.rpartition("to continue: ")[2].strip(), 2, tmp_path)
-    paste(printed(refused)[0], 0, tmp_path)
+    refused = type_in(tmp_path, failed.rpartition("to continue: ")[2].strip(), 2)
+    type_in(tmp_path, printed(refused)[0])
     assert home.run.success.exists()
     assert home.answers() == ANSWERS * 2
