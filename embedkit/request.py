@@ -212,8 +212,12 @@ def changed_files(there: RunConfig, requested: RunConfig) -> list[Change]:
 
 
 def in_order_of_run(there: RunConfig, requested: RunConfig) -> RunConfig:
-    """The configuration with its data in the run's order, if its files are the run's: they may have moved."""
-    order = order_of_run(there.request.data, requested.request.data)
+    """The configuration with its data in the run's order, if these are the run's files and some of them have moved.
+
+    The same paths in a different order were typed so: they stay.
+    """
+    moved = set(there.locations.data) != set(requested.locations.data)
+    order = order_of_run(there.request.data, requested.request.data) if moved else None
     if order is None:
         return requested
     replace = msgspec.structs.replace

@@ -105,7 +105,7 @@ def show_changes(changes: Sequence[Change]) -> str:
     lines = []
     for change in shown:
         words = [word.ljust(width) for word, width in zip(change.what, widths, strict=False)]
-        lines.append(f"  {'  '.join(words)}  {change.old} -> {change.new}")
+        lines.append(f"  {'  '.join(words)}  {change.old}  ->  {change.new}")
     if len(changes) > len(shown):
         lines.append(f"  ... and {len(changes) - len(shown):,} more")
     return "\n".join(lines)

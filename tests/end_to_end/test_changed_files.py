@@ -74,7 +74,7 @@ def test_a_run_is_made_again_after_a_line_was_fixed(home: Home) -> None:
     data.write_text("".join([*lines[:119], LINE, *lines[120:]]))
     refused = embedkit("prepare", *home.resume, code=2).stderr
     assert f"{home.run.path} was created with different files (the run's -> now):\n" in refused
-    assert f"  data  two.jsonl  {size:,} bytes -> {size - len(broken) + len(LINE):,} bytes\n" in refused
+    assert f"  data  two.jsonl  {size:,} bytes  ->  {size - len(broken) + len(LINE):,} bytes\n" in refused
     assert (
         "\nto start the run again with these changes (nothing of it is prepared yet):\n  embedkit prepare " in refused
     )
@@ -102,7 +102,7 @@ def test_a_run_is_made_again_with_an_added_file(home: Home) -> None:
     added = write_chats(home.data / "extra.parquet", [chat("x", "added")])
     refused = embedkit("prepare", *home.request, "--resume", code=2).stderr
     assert (
-        f"(the run's -> now):\n  data  extra.parquet  not in the run -> {added.stat().st_size:,} bytes\n"
+        f"(the run's -> now):\n  data  extra.parquet  not in the run  ->  {added.stat().st_size:,} bytes\n"
         "to start the run again with these changes (it is prepared, and 0 of 3 shards are finished; --overwrite "
         "deletes that):\n  embedkit prepare "
     ) in refused
@@ -122,7 +122,7 @@ def test_a_run_is_made_again_without_a_removed_file(typed_again: bool, home: Hom
     (home.data / "one.jsonl").unlink()
     typed = [*home.request, "--resume"] if typed_again else home.resume
     refused = embedkit("prepare", *typed, code=2 if typed_again else 1).stderr
-    assert f"(the run's -> now):\n  data  one.jsonl  {size:,} bytes -> not there\nto start the run again" in refused
+    assert f"(the run's -> now):\n  data  one.jsonl  {size:,} bytes  ->  not there\nto start the run again" in refused
     start_again(refused, commands=2)
     assert home.names() == ["two.jsonl"]
     assert home.answers() == ANSWERS
@@ -137,8 +137,8 @@ def test_a_run_is_made_again_with_a_changed_model(home: Home) -> None:
     settings.write_text(settings.read_text() + " \n")
     (home.model / "new.json").write_text("{}")
     changed = (
-        f"  model file  tokenizer_config.json  {size} bytes -> {size + 2} bytes\n"
-        "  model file  new.json               not in the run -> 2 bytes\n"
+        f"  model file  tokenizer_config.json  {size} bytes  ->  {size + 2} bytes\n"
+        "  model file  new.json               not in the run  ->  2 bytes\n"
         "to start the run again with these changes (it is prepared, and 2 of 3 shards are finished; "
     )
     assert changed in embedkit("embed", home.run.path, code=1).stderr
@@ -168,7 +168,7 @@ def test_settings_of_a_run_are_kept_and_changed(home: Home) -> None:
     prefix = "it's: \\n"
     embedkit("prepare", *home.request, "--prefix", prefix, "--view", "think", "--view", "response")
     refused = embedkit("prepare", *home.resume, "--max-length", 99, "--prefix", "$'", code=2).stderr
-    assert "different settings (the run's -> now):\n  max_length  512 -> 99\n" in refused
+    assert "different settings (the run's -> now):\n  max_length  512  ->  99\n" in refused
     assert f"to continue the run as it is: embedkit run --resume {home.run.where}" in refused
     start_again(refused, commands=2)
     request = read(home.run.config, RunConfig).request

@@ -22,7 +22,7 @@ def test_a_repaired_run_is_submitted_again(cluster: Cluster, tokenizer_only: Pat
     wait_ended(cluster, run)
     assert "chats.jsonl: line 121: not a readable row" in logs(run, ["prepare.log"])
     data.write_text(text)
-    changed = f"  data  chats.jsonl  {len(text) + 2:,} bytes -> {len(text):,} bytes\n"
+    changed = f"  data  chats.jsonl  {len(text) + 2:,} bytes  ->  {len(text):,} bytes\n"
     rerun(cluster, run)
     wait_ended(cluster, run)
     log = logs(run, ["prepare.log"])
