@@ -35,7 +35,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
-from embedkit.terminal import command_line
+from embedkit.terminal import command_line, quote
 from embedkit.versions import environment, package_folder
 
 
@@ -236,9 +236,17 @@ def _asked(command: Sequence[str]) -> dict[str, str]:
         "by": _user(),
         "on": socket.gethostname(),
         "command": command_line(command),
-        "folder": str(Path.cwd()),
+        "folder": _folder(),
         "package": package_folder(),
     }
+
+
+def _folder() -> str:
+    """The working folder, quoted for the shell: its name may have bytes that no document takes. "" if it is deleted."""
+    try:
+        return quote(str(Path.cwd()))
+    except FileNotFoundError:
+        return ""
 
 
 def _user() -> str:

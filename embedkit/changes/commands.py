@@ -80,7 +80,8 @@ def _read(config: RunConfig, prefix: str) -> _Typed | None:
     words = words_of(config.asked.get(f"{prefix}command", ""))[1:]
     if not words or words[0] not in COMMANDS:
         return None
-    folder = Path(config.asked.get(f"{prefix}folder") or Path.cwd())  # earlier versions did not record it
+    recorded = words_of(config.asked.get(f"{prefix}folder", ""))  # by this version and later ones
+    folder = Path(recorded[0]) if recorded else Path.cwd()
     options = [(name, value) for name, value in _split(words[1:]) if name not in _DROPPED]
     found = ((name, value if value is None else _absolute(name, value, folder, config)) for name, value in options)
     return _Typed(words[0], tuple(found))
@@ -155,7 +156,7 @@ def _is_gone(option: Option, config: RunConfig) -> bool:
     repos = {"--dataset": config.locations.data_repo, "--model": config.locations.model_repo}
     if value is None or name not in repos or repos[name] is not None or Path(value).exists():
         return False
-    return not (name == "--dataset" and glob.glob(value, recursive=True))  # noqa: PTH207
+    return name == "--model" or next(glob.iglob(value, recursive=True), None) is None  # noqa: PTH207
 
 
 def _words(options: Sequence[Option]) -> list[str]:

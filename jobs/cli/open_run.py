@@ -172,8 +172,8 @@ def _resume(
     """Check that the options agree with an existing run, decide what is open, and record where its files are now."""
     if mode != "fetch" and not options.dataset and not options.model:
         require_fetched(folder, existing)
-    if not options.dataset and existing.locations.data_repo is None and _is_missing(existing):
-        require_same_data(folder, existing)
+    if not options.dataset and existing.locations.data_repo is None:
+        _refuse_missing_data(folder, existing)
     settings = _resumed_request(options, existing, mode)
     left = left_open(settings, options.typed, existing.undecided) if existing.undecided else None
     config = _config_of(settings, left, mode, limits)
@@ -195,9 +195,14 @@ def _resume(
     return config
 
 
-def _is_missing(config: RunConfig) -> bool:
-    """Whether a data file of the run is not where it was."""
-    return not all(Path(path).is_file() for path in config.locations.data)
+def _refuse_missing_data(folder: RunFolder, config: RunConfig) -> None:
+    """Raise UsageError listing what changed if a data file of the run is not where it was."""
+    if all(Path(path).is_file() for path in config.locations.data):
+        return
+    try:
+        require_same_data(folder, config)
+    except EmbedkitError as error:
+        raise UsageError(str(error)) from None
 
 
 def _record_decided(folder: RunFolder, existing: RunConfig, config: RunConfig) -> None:

@@ -121,7 +121,7 @@ def test_a_run_is_made_again_without_a_removed_file(typed_again: bool, home: Hom
     size = (home.data / "one.jsonl").stat().st_size
     (home.data / "one.jsonl").unlink()
     typed = [*home.request, "--resume"] if typed_again else home.resume
-    refused = embedkit("prepare", *typed, code=2 if typed_again else 1).stderr
+    refused = embedkit("prepare", *typed, code=2).stderr
     assert f"(the run's -> now):\n  data  one.jsonl  {size:,} bytes  ->  not there\nto start the run again" in refused
     start_again(refused, commands=2)
     assert home.names() == ["two.jsonl"]
@@ -154,7 +154,8 @@ def test_moved_files_are_found_by_name(home: Home) -> None:
     embedkit("prepare", *home.request)
     home.data.rename(home.folder / "b")
     assert (
-        "If files were moved, name their new place with --dataset" in embedkit("prepare", *home.resume, code=1).stderr
+        "the data file is missing. If files were moved, name their new place with --dataset (the run's -> now):\n"
+        in embedkit("prepare", *home.resume, code=2).stderr
     )
     (home.folder / "a").mkdir()
     (home.folder / "b" / "two.jsonl").rename(home.folder / "a" / "two.jsonl")

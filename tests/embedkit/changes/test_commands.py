@@ -10,7 +10,7 @@ import pytest
 from embedkit.changes.commands import NOT_OF_THE_REQUEST, VALUELESS, command_again
 from embedkit.documents.schema import FORMAT, DataFile, Locations, Request, RunConfig
 from embedkit.run import RunFolder
-from embedkit.terminal import command_line
+from embedkit.terminal import command_line, quote
 from jobs.cli.fetch import fetch
 from jobs.cli.prepare import prepare
 from jobs.cli.run import run
@@ -29,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
 
 def config(folder: Path, command: str, now: str | None = None, **locations: str | None) -> RunConfig:
     """The configuration of a run that was made with this command. `now`: a later one that decided its settings."""
-    asked = {"command": command, "folder": str(folder)}
-    decided = {} if now is None else {"decided_command": now, "decided_folder": str(folder)}
+    asked = {"command": command, "folder": quote(str(folder))}
+    decided = {} if now is None else {"decided_command": now, "decided_folder": quote(str(folder))}
     where = Locations(data=(str(folder / "data" / "one.jsonl"),), model=str(folder / "model"))
     request = Request(
         data=(DataFile(name="one.jsonl", bytes=0),),
