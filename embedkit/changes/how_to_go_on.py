@@ -31,8 +31,8 @@ def how_to_go_on(run: RunFolder, config: RunConfig, now: RunConfig | None = None
         beside = command_again(_beside(run), config, now)
         lines += ["to keep it, and make a new run beside it:", f"  {beside}"]
     if done or not files:
-        put_back = ", put its files back, and type" if files else ""
-        lines.append(f"to continue the run as it is{put_back}: {run.resume_command}")
+        as_before = ", with its files as they were" if files else ""
+        lines.append(f"to continue the run as it is{as_before}: {run.resume_command}")
     return "\n".join(lines)
 
 
