@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
+from embedkit.changes import Change, data_changes, file_changes, how_to_go_on, order_of_run, show_changes
 from embedkit.data import Columns, choose_columns, find_dataset, find_model, identify, is_on_hub
 from embedkit.documents import (
     FORMAT,
@@ -36,7 +36,7 @@ from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit, tokenizer_file
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
-from embedkit.terminal import command_line
+from embedkit.terminal import command_line, quote
 from embedkit.versions import environment, package_folder
 
 
@@ -193,49 +193,57 @@ def create_run(run: RunFolder, config: RunConfig) -> None:
 
 
 def check_same_request(run: RunFolder, config: RunConfig) -> None:
-    """Raise UsageError if the run's request differs from that of `config`; the error lists the settings that differ.
+    """Raise UsageError if the run's request differs from that of `config`.
 
-    Settings that the run has left open do not count.
+    The error lists the settings and the files that differ, and prints the commands that go on from there. Settings that
+    the run has left open do not count.
     """
     there = read(run.config, RunConfig)
     opened = {name: getattr(config.request, name) for name in there.undecided if name != "num_gpus"}
-    request = msgspec.structs.replace(there.request, **opened)
-    if request != config.request:
-        differences = request_differences(request, config.request)
-        width = max(len(name) for name, _, _ in differences)
-        lines = [f"  {name:<{width}}  {old}  ->  {new}" for name, old, new in differences]
-        raise UsageError(
-            f"{run.path} was created with different settings (the run's -> yours):\n"
-            + "\n".join(lines)
-            + "\nuse the run's settings, or choose a new name with --run-name"
-        )
+    old = msgspec.structs.replace(there, request=msgspec.structs.replace(there.request, **opened))
+    if old.request == config.request:
+        return
+    settings, files = setting_changes(old.request, config.request), changed_files(old, config)
+    what = " and ".join([*(["settings"] if settings else []), *(["files"] if files else [])])
+    raise UsageError(
+        f"{run.path} was created with different {what} (the run's -> now):\n{show_changes([*settings, *files])}\n"
+        f"{how_to_go_on(run, there, config, files=bool(files))}"
+    )
 
 
-def request_differences(there: Request, requested: Request) -> list[tuple[str, str, str]]:
-    """(setting, value there, requested value) for each setting that differs. Files are compared one by one."""
-    old, new = _flatten(there), _flatten(requested)
+def setting_changes(there: Request, requested: Request) -> list[Change]:
+    """The settings that differ, by name."""
     return [
-        (name, old.get(name, "-"), new.get(name, "-"))
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name, "-") != new.get(name, "-")
+        Change((name,), str(old), str(new))
+        for name in sorted(there.__struct_fields__)
+        if name not in ("data", "model_files") and (old := getattr(there, name)) != (new := getattr(requested, name))
     ]
 
 
-def _flatten(request: Request) -> dict[str, str]:
-    """Each setting as text; one entry per file."""
-    flat: dict[str, str] = {}
-    defaults = {name: getattr(request, name) for name in request.__struct_fields__}  # they are not written
-    for name, value in (defaults | msgspec.to_builtins(request)).items():
-        if name in ("data", "model_files"):
-            flat |= {f"{name} {i}: {file['name']}": _identity(file) for i, file in enumerate(value)}
-        else:
-            flat[name] = str(value)
-    return flat
+def changed_files(there: RunConfig, requested: RunConfig) -> list[Change]:
+    """The files of the data set and of the model that differ, by name."""
+    old, new = there.request, requested.request
+    data = data_changes(old.data, new.data, there.locations.data, requested.locations.data)
+    return data + file_changes("model file", old.model_files, new.model_files)
 
 
-def _identity(file: dict[str, Any]) -> str:
-    sha256 = file.get("sha256") or file.get("footer_sha256")
-    return f"{file['bytes']} bytes" + (f", sha256 {sha256[:12]}" if sha256 else "")
+def in_order_of_run(there: RunConfig, requested: RunConfig) -> RunConfig:
+    """The configuration with its data in the run's order, if these are the run's files and some of them have moved.
+
+    The same paths in a different order were typed so: they stay.
+    """
+    moved = set(there.locations.data) != set(requested.locations.data)
+    order = order_of_run(there.request.data, requested.request.data) if moved else None
+    if order is None:
+        return requested
+    replace = msgspec.structs.replace
+    paths, from_paths = requested.locations.data, requested.request.path_columns
+    ordered = tuple(from_paths[place] for place in order) if from_paths else ()
+    return replace(
+        requested,
+        request=replace(requested.request, data=there.request.data, path_columns=ordered),
+        locations=replace(requested.locations, data=tuple(paths[place] for place in order)),
+    )
 
 
 def _asked(command: Sequence[str]) -> dict[str, str]:
@@ -245,8 +253,17 @@ def _asked(command: Sequence[str]) -> dict[str, str]:
         "by": _user(),
         "on": socket.gethostname(),
         "command": command_line(command),
+        "folder": _folder(),
         "package": package_folder(),
     }
+
+
+def _folder() -> str:
+    """The working folder, quoted for the shell: its name may have bytes that no document takes. "" if it is deleted."""
+    try:
+        return quote(str(Path.cwd()))
+    except FileNotFoundError:
+        return ""
 
 
 def _user() -> str:

@@ -84,3 +84,29 @@ def _typed(char: str) -> str:
 def command_line(words: Iterable[str]) -> str:
     """Return a command as it is typed into a shell."""
     return " ".join(map(quote, words))
+
+
+_PIECE = re.compile(r"(?P<space> +)|\$'(?P<bytes>[^']*)'|'(?P<single>[^']*)'|\"(?P<double>[^\"]*)\"|(?P<plain>.)", re.S)
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words of a line that `command_line` made."""
+    words: list[str] = []
+    begins = True
+    for piece in _PIECE.finditer(line):
+        if piece["space"]:
+            begins = True
+            continue
+        text = piece[0] if piece["plain"] else _untyped(piece["bytes"]) or piece["single"] or piece["double"] or ""
+        if begins:
+            words.append("")
+        words[-1] += text
+        begins = False
+    return words
+
+
+def _untyped(text: str | None) -> str:
+    """Undo `_typed`."""
+    typed = (text or "").encode("utf-8", "surrogateescape")
+    raw = re.sub(rb"\\x([0-9a-f]{2})", lambda byte: bytes.fromhex(byte[1].decode()), typed)
+    return raw.decode("utf-8", "surrogateescape")

@@ -109,7 +109,7 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
         _check_packages(config, checks, gpus)
         with checks.named("model"):
             require_fetched(run, config, data=False)
-            require_same_model(config)
+            require_same_model(run, config)
             watchdog.heartbeat("starting the engine", START_SECONDS)
             began = time.monotonic()
             engine = start_engine(config.request.engine, Path(config.locations.model), engine_settings(config.request))

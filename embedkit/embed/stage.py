@@ -49,7 +49,7 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
     wait_for_files([run.plan])
     plan = read_plan(run, config)
     require_fetched(run, config, data=False)
-    require_same_model(config)
+    require_same_model(run, config)
     with ExitStack() as stack:
         if stop is None:  # only tasks of submitted jobs can be stopped
             stack.enter_context(embed_lock(run))

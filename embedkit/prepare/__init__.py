@@ -7,6 +7,7 @@ from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
 from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, engine_settings, read_plan, shard_of
+from embedkit.prepare.same_data import require_same_data
 from embedkit.prepare.stage import prepare
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "model_cost",
     "prepare",
     "read_plan",
+    "require_same_data",
     "shard_of",
     "view_text",
 ]

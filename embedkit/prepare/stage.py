@@ -10,7 +10,6 @@ import numpy.typing as npt
 from embedkit.data import (
     Dataset,
     columns_of,
-    identify,
     open_dataset,
     read_sources,
     require_fetched,
@@ -40,6 +39,7 @@ from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.parts import Part, part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
+from embedkit.prepare.same_data import require_same_data, require_same_index
 from embedkit.prepare.warnings import plan_warnings
 from embedkit.prepare.workers import make_parts
 from embedkit.run import RunFolder
@@ -67,7 +67,7 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
             f"{run.config}: {', '.join(config.undecided)} not decided yet: type {run.resume_command}, or submit it"
         )
     require_fetched(run, config)
-    require_same_model(config)
+    require_same_model(run, config)
     for folder in (run.parts, run.extracted):
         durable_mkdir(folder)
     with run_lock(run.prepare_lock, "preparing this run", run.path):
@@ -75,10 +75,10 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
 
 
 def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
+    # Choose the rows and cut them into parts.
+    dataset = open_checked(run, config)
     for line in describe(config, look_at_first_rows(config)):
         log.info("%s", line)
-    # Choose the rows and cut them into parts.
-    dataset = open_checked(config)
     rows = choose_rows(dataset, config)
     index = _write_index(run, config, dataset, rows)
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
@@ -130,14 +130,10 @@ def _readable(path: Path, kind: type[D]) -> D | None:
         return None
 
 
-def open_checked(config: RunConfig) -> Dataset:
-    """Open the run's data files. Raises EmbedkitError naming a file that is missing or has changed."""
+def open_checked(run: RunFolder, config: RunConfig) -> Dataset:
+    """Open the run's data files. Raises EmbedkitError naming those that are missing or have changed."""
+    require_same_data(run, config)
     paths = [Path(path) for path in config.locations.data]
-    for path, identity in zip(paths, config.request.data, strict=True):
-        if not path.is_file():
-            raise EmbedkitError(f"{path}: the data file is missing; put it back, or start a new run")
-        if identify(path) != identity:
-            raise EmbedkitError(f"{path}: the data file changed since the run was created; start a new run")
     return open_dataset(paths, columns_of(config.request), config.request.path_columns)
 
 
@@ -166,10 +162,10 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
             f"{run.config}: not the request that this run was prepared for; was it edited, or copied here? Put it "
             "back, or start a new run"
         )
-    if there not in (None, index):
-        raise EmbedkitError(f"{run.data_index}: the data changed since prepare began; start a new run")
     if there is None:
         write(run.data_index, index)
+    else:
+        require_same_index(run, config, dataset, there, index)
     return index
 
 

@@ -13,8 +13,8 @@ import msgspec
 from embedkit.data import SCHEME, has_reader, hub_id, require_fetched
 from embedkit.documents import Request, RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.prepare import describe, look_at_first_rows
-from embedkit.request import Options, check_same_request, create_run, make_config, refuse_existing
+from embedkit.prepare import describe, look_at_first_rows, require_same_data
+from embedkit.request import Options, check_same_request, create_run, in_order_of_run, make_config, refuse_existing
 from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
@@ -178,10 +178,13 @@ def _resume(
     """Check that the options agree with an existing run, decide what is open, and record where its files are now."""
     if mode != "fetch" and not options.dataset and not options.model:
         require_fetched(folder, existing)
+    if not options.dataset and existing.locations.data_repo is None:
+        _refuse_missing_data(folder, existing)
     settings = _resumed_request(options, existing, mode)
     left = left_open(settings, options.typed, existing.undecided) if existing.undecided else None
     config = _config_of(settings, left, mode, limits)
     config = _with_revisions_of(existing, config, options)
+    config = in_order_of_run(existing, config)
     check_same_request(folder, config)
     decides = config.undecided != existing.undecided
     if decides and check is not None and mode != "plan":
@@ -198,6 +201,16 @@ def _resume(
     return config
 
 
+def _refuse_missing_data(folder: RunFolder, config: RunConfig) -> None:
+    """Raise UsageError listing what changed if a data file of the run is not where it was."""
+    if all(Path(path).is_file() for path in config.locations.data):
+        return
+    try:
+        require_same_data(folder, config)
+    except EmbedkitError as error:
+        raise UsageError(str(error)) from None
+
+
 def _record_decided(folder: RunFolder, existing: RunConfig, config: RunConfig) -> None:
     """Write the settings that were open until now. Raises EmbedkitError if the run has begun, or has changed."""
     with run_lock(folder.submit_lock, "submitting this run, or deciding its settings"):
@@ -205,7 +218,8 @@ def _record_decided(folder: RunFolder, existing: RunConfig, config: RunConfig) -
             raise EmbedkitError(f"{folder.config}: another command changed it just now; type the command again")
         if folder.data_index.exists() or folder.plan.exists():
             raise EmbedkitError(f"{folder.config}: it has open settings, but the run was prepared; start a new run")
-        write(folder.config, msgspec.structs.replace(config, asked=existing.asked))
+        decided = {f"decided_{name}": config.asked[name] for name in ("command", "folder")}
+        write(folder.config, msgspec.structs.replace(config, asked=existing.asked | decided))
 
 
 def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMode) -> Options:

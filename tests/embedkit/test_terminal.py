@@ -1,5 +1,6 @@
 """Text for a terminal has no character that it would obey or hide, and quoted words come back from a shell."""
 
+import os
 import subprocess
 import unicodedata
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedkit.terminal import command_line, quote, visible
+from embedkit.terminal import command_line, quote, visible, words_of
 
 KEPT = [
     *("plain text\n\twith a tab", "Grüße", "文字 한국어", "\u00a0\u3000", "e\u0301"),
@@ -77,3 +78,9 @@ def test_a_shell_reads_quoted_words_as_they_were(some: list[str]) -> None:
 def test_a_harmless_word_is_quoted_as_ever() -> None:
     assert quote("/runs/a b") == "'/runs/a b'"
     assert quote("/runs/a") == "/runs/a"
+
+
+@given(st.lists(words | st.binary().map(os.fsdecode)))
+def test_the_words_of_a_command_come_back(typed: list[str]) -> None:
+    """Whatever they are: empty, quotes, bytes that are not UTF-8."""
+    assert words_of(command_line(typed)) == typed

@@ -58,7 +58,7 @@ def embed_query(
     stripped = text.strip(PYTHON_WHITESPACE)
     if not stripped:
         raise UsageError("the query is empty; type a text to search for")
-    require_same_model(config)
+    require_same_model(merged.run, config)
     model = Path(config.locations.model)
     prefix = config.request.prefix if prefix is None else prefix
     ids = load_tokenizer(model, prefix).encode([stripped])

@@ -30,7 +30,7 @@ def reembed_rows(
         EmbedkitError: the model is not the run's, or a row cannot be embedded.
     """
     require_fetched(run, config, data=False)
-    require_same_model(config)
+    require_same_model(run, config)
     engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
     try:
         reader = InputReader(run, config, plan)

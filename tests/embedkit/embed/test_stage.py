@@ -118,7 +118,8 @@ def test_a_model_that_changed_is_noticed(small_chats: Path, tokenizer_only: Path
     (model / "tokenizer_config.json").write_text("{}")
     failed = command("embed", tmp_path / "run", check=False)
     assert failed.returncode == 1
-    assert "its files are no longer those of the run's request" in failed.stderr
+    assert "its files are no longer those of the run's request (the run's -> now):\n" in failed.stderr
+    assert "\n  model file  tokenizer_config.json  " in failed.stderr
 
 
 def test_the_first_of_two_attempts_wins(damaged_run: RunFolder) -> None:

@@ -27,13 +27,13 @@ def test_a_run_that_ignored_a_setting_is_not_continued(
     data = write_chats(tmp_path / "a.jsonl", [chat("A", f"B {i}") for i in range(3)])
     embedkit("run", *hash_request(data, model, tmp_path))
     run = RunFolder(tmp_path / "run")
-    require_same_model(read(run.config, RunConfig))
+    require_same_model(run, read(run.config, RunConfig))
     embedkit("search", run.path, "a")
     # As an earlier version wrote it: without the field.
     request = read(run.config, RunConfig).request
     reseal(run.config, RunConfig, request=msgspec.structs.replace(request, tokenizer_settings=False))
     if refused:
         with pytest.raises(EmbedkitError, match="made this run ignored them"):
-            require_same_model(read(run.config, RunConfig))
+            require_same_model(run, read(run.config, RunConfig))
     else:
-        require_same_model(read(run.config, RunConfig))
+        require_same_model(run, read(run.config, RunConfig))

@@ -49,7 +49,7 @@ def test_a_flip_before_the_manifest_is_not_sealed(maker: PartMaker, monkeypatch:
 
     with monkeypatch.context() as patch:
         patch.setattr(embedkit.prepare.parts, "gather_dropped", gather_and_flip)
-        part = maker.make(PartRows(1, manifest.start, rows), read_rows(open_checked(maker.config), rows))
+        part = maker.make(PartRows(1, manifest.start, rows), read_rows(open_checked(maker.run, maker.config), rows))
     assert part.manifest == manifest
     assert part.tokens.sum() == manifest.tokens
     write(run.part_manifest(1), part.manifest)
@@ -108,7 +108,7 @@ def test_a_data_file_that_shrinks_while_it_is_read_is_an_error(
 @pytest.mark.parametrize("more", [-1, 1])
 def test_a_part_has_exactly_the_rows_that_were_chosen(more: int, maker: PartMaker) -> None:
     """One row less or more than chosen is an error, whether or not rows are dropped."""
-    dataset, rows = open_checked(maker.config), np.arange(40)
+    dataset, rows = open_checked(maker.run, maker.config), np.arange(40)
     with pytest.raises(EmbedkitError, match=rf"^part 2: 40 rows chosen, but {37 + more} kept and 3 dropped; "):
         maker.make(PartRows(2, 0, rows), read_rows(dataset, np.arange(40 + more)))
 

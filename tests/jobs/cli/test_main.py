@@ -109,7 +109,7 @@ def test_resume_with_other_data_is_refused(hash_run: RunFolder, tokenizer_only: 
     request = hash_request(data, tokenizer_only, hash_run.path.parent)
     refused = embedkit("run", *request, "--resume", check=False)
     assert refused.returncode == 2
-    assert "data 0: small.parquet" in refused.stderr
+    assert "  data  small.parquet  " in refused.stderr
 
 
 def test_fault_9_resume_with_other_gpus_changes_nothing(damaged_run: RunFolder) -> None:
@@ -129,7 +129,7 @@ def test_resume_with_data_in_another_order_is_refused(tokenizer_only: Path, tmp_
     other = hash_request(two, tokenizer_only, tmp_path)
     refused = embedkit("prepare", *other, "--dataset", one, "--resume", check=False)
     assert refused.returncode == 2
-    assert "data 0: one.parquet" in refused.stderr
+    assert "  data  one.parquet  file 1 of 2  ->  file 2 of 2\n" in refused.stderr
     assert (tmp_path / "run" / "run_config.json").read_bytes() == config
 
 
