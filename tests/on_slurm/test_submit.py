@@ -471,7 +471,7 @@ def test_a_shard_damaged_before_the_merge_is_the_only_one_rerun(
 
 
 @pytest.mark.slow
-def test_without_accounting_all_works_the_same(
+def test_without_accounting_a_killed_task_alone_is_run_again(
     plain_cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
 ) -> None:
     site = profile(tmp_path, text=TEST_PROFILE.replace('"cpu"', '"gpu"'))
@@ -479,9 +479,14 @@ def test_without_accounting_all_works_the_same(
     run = submit(plain_cluster, small_chats, tokenizer_only, tmp_path, "--profile", site, **fault)
     wait_ended(plain_cluster, run)
     assert not run.success.exists()
+    assert "shard 1: not finished" in logs(run, ["merge.log"])
+    whole = file_times(run, [0, 2])
     rerun(plain_cluster, run)
     wait_ended(plain_cluster, run)
-    assert snapshot(run) == snapshot(hash_run), logs(run)
+    assert run.success.exists(), logs(run)
+    assert file_times(run, [0, 2]) == whole
+    assert "chunks are durable already" in logs(run, ["embed-00001.log"])
+    assert snapshot(run) == snapshot(hash_run)
     assert lines_of(run)[3].indices == (1,)
 
 
