@@ -111,15 +111,20 @@ def test_rows_and_queries_as_in_sentence_transformers(minilm: Path, tmp_path: Pa
     data = write_chats(tmp_path / "a.jsonl", CHATS)
     asked = ["--dataset", data, "--model", model, "--engine", "transformers", "--device", "cpu", "--full"]
     theirs = SentenceTransformer(str(model), device="cpu")
+    ours = {}
     for name, options, right in (
         ("default", (), theirs.encode(TEXTS)),
-        ("document", ("--prompt", "document"), theirs.encode_document(TEXTS)),
         ("query", ("--prompt", "query"), theirs.encode_query(TEXTS)),
         ("none", ("--prefix", ""), theirs.encode(TEXTS, prompt="")),
     ):
         embedkit("run", *asked, *options, "--output-dir", tmp_path, "--run-name", name)
-        ours = matrix_of(RunFolder(tmp_path / name).view_matrix("combined"))
-        np.testing.assert_allclose(ours, right, atol=1e-5)
+        ours[name] = matrix_of(RunFolder(tmp_path / name).view_matrix("combined"))
+        np.testing.assert_allclose(ours[name], right, atol=1e-5)
+    # The default prompt is that of a document.
+    embedkit("prepare", *asked, "--prompt", "document", "--output-dir", tmp_path, "--run-name", "document")
+    same = [read(RunFolder(tmp_path / name).config, RunConfig).request for name in ("default", "document")]
+    assert same[0] == same[1]
+    np.testing.assert_allclose(ours["default"], theirs.encode_document(TEXTS), atol=1e-5)
     found = json.loads(embedkit("search", tmp_path / "default", "a river", "--prompt", "query", "--json").stdout)
     cosines = theirs.encode_query(["a river"]) @ theirs.encode_document(TEXTS).T
     assert [row["cosine"] for row in found["neighbors"]] == pytest.approx(sorted(cosines[0], reverse=True), abs=1e-5)
