@@ -63,7 +63,7 @@ def test_the_prefix_is_counted_and_recorded(
 
 def test_a_resumed_run_keeps_its_prefix(tokenizer_only: Path, tmp_path: Path) -> None:
     model = with_prompts(tokenizer_only, tmp_path / "model")
-    asked = hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path)
+    asked = [*hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path), "--shards", 1]
     embedkit("prepare", *asked, "--prompt", "query")
     finished = embedkit("run", *asked, "--resume")
     assert "before each row       'Query: '" in finished.stdout
@@ -89,7 +89,7 @@ def test_a_request_without_prefix_keeps_its_digest(tokenizer_only: Path, tmp_pat
 
 def test_a_query_begins_like_the_rows_or_as_typed(tokenizer_only: Path, tmp_path: Path) -> None:
     model = with_prompts(tokenizer_only, tmp_path / "model")
-    embedkit("run", *hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path))
+    embedkit("run", *hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path), "--shards", 1)
     path = tmp_path / "run"
     for options, text in (
         ((), "Passage of text: two\n\n\n\nwords"),

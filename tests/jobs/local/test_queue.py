@@ -73,9 +73,9 @@ def test_each_slot_runs_one_job_at_a_time(run: RunFolder, tmp_path: Path) -> Non
     notes = tmp_path / "notes"
     cpus = tuple(os.sched_getaffinity(0))
     queue = LocalQueue(run, [Slot("4", cpus), Slot("7", cpus)])
-    assert queue.run([Job(f"job-{i}", note, (notes, str(i), 0.5)) for i in range(5)], lambda: None) == {}
+    assert queue.run([Job(f"job-{i}", note, (notes, str(i), 0.5)) for i in range(3)], lambda: None) == {}
     rows = [line.split() for line in notes.read_text().splitlines()]
-    assert sorted(row[0] for row in rows) == list("01234")
+    assert sorted(row[0] for row in rows) == list("012")
     assert {row[1] for row in rows} == {"4", "7"}
     for gpu in ("4", "7"):
         times = sorted((float(begin), float(end)) for _, g, begin, end in rows if g == gpu)
