@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from embedkit.check.verify import verify
@@ -17,8 +16,7 @@ from embedkit.documents.schema import ShardManifest, Success
 from embedkit.embed.journal import journals
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import sha256_file
-from tests.conftest import embedkit, hash_request, needs_vllm, snapshot
-from tests.end_to_end.test_whole_run import matrix_of
+from tests.conftest import embedkit, hash_request, snapshot
 from tests.support.checkout import SUPPORT, python_path
 from tests.support.signalled import killed
 
@@ -150,24 +148,3 @@ def test_kills_in_merge(damaged_run: RunFolder) -> None:
     different = {name for name, data in snapshot(run).items() if data != before[name]}
     assert {name.rpartition("/")[2] for name in different} == {"all.safetensors", "embeddings.safetensors"}
     assert not list(run.embeddings.rglob("*.tmp"))
-
-
-@pytest.mark.slow
-@needs_vllm
-def test_kills_in_embed_with_vllm(tiny_qwen: Path, small_chats: Path, tmp_path: Path) -> None:
-    request = [
-        *("--dataset", small_chats, "--model", tiny_qwen, "--sample-size", 150, "--output-dir", tmp_path),
-        *("--shards", 1, "--run-name"),
-    ]
-    for name in ("undisturbed", "killed"):
-        embedkit("prepare", *request, name)
-    undisturbed, disturbed = RunFolder(tmp_path / "undisturbed"), RunFolder(tmp_path / "killed")
-    embedkit("embed", undisturbed.path)
-    assert killed("embed", disturbed.path, at=10)
-    embedkit("embed", disturbed.path)
-    assert read(disturbed.shard_manifest(0), ShardManifest).chunks_adopted >= 1
-    for run in (undisturbed, disturbed):
-        embedkit("merge", run.path)
-    assert disturbed.metadata.read_bytes() == undisturbed.metadata.read_bytes()
-    vectors, expected = (matrix_of(run.view_matrix("combined")) for run in (disturbed, undisturbed))
-    assert np.abs(vectors - expected).max() <= 1e-6

@@ -48,7 +48,7 @@ def test_sources_get_folders_of_their_own_below_one(sources: list[str]) -> None:
 def test_a_run_with_nasty_sources_stays_in_its_folder(tokenizer_only: Path, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "d.parquet", [chat(f"{i}", "a") for i in range(len(NASTY))], list(NASTY))
     outside = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.is_file()}
-    embedkit("run", *hash_request(data, tokenizer_only, tmp_path))
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path), "--shards", 1)
     run = RunFolder(tmp_path / "run")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir() if path.is_file()} == outside
     success = read(run.success, Success)
@@ -112,6 +112,7 @@ ASCII_STREAM = {"PYTHONIOENCODING": "ascii"}
 ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
+@pytest.mark.slow  # every command is a new interpreter
 def test_an_ascii_locale_ends_no_command_in_a_traceback(tokenizer_only: Path, tmp_path: Path) -> None:
     """Sources, run and rows in UTF-8: the files have UTF-8 names, and no command that did its work fails."""
     data = write_chats(tmp_path / "é.parquet", [chat(f"ü {i}", f"漢 {i}") for i in range(20)], ["漢", "zzz é"] * 10)

@@ -169,7 +169,7 @@ names = (
 @given(
     parent=names.map(lambda name: f"{name}\n"), name=names, file=names, sources=st.lists(names, min_size=2, max_size=4)
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_name_of_run_folder_file_and_source(
     parent: str,
     name: str,

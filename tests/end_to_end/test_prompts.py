@@ -63,7 +63,7 @@ def test_the_prefix_is_counted_and_recorded(
 
 def test_a_resumed_run_keeps_its_prefix(tokenizer_only: Path, tmp_path: Path) -> None:
     model = with_prompts(tokenizer_only, tmp_path / "model")
-    asked = hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path)
+    asked = [*hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path), "--shards", 1]
     embedkit("prepare", *asked, "--prompt", "query")
     finished = embedkit("run", *asked, "--resume")
     assert "before each row       'Query: '" in finished.stdout
@@ -89,7 +89,7 @@ def test_a_request_without_prefix_keeps_its_digest(tokenizer_only: Path, tmp_pat
 
 def test_a_query_begins_like_the_rows_or_as_typed(tokenizer_only: Path, tmp_path: Path) -> None:
     model = with_prompts(tokenizer_only, tmp_path / "model")
-    embedkit("run", *hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path))
+    embedkit("run", *hash_request(write_chats(tmp_path / "a.jsonl", CHATS), model, tmp_path), "--shards", 1)
     path = tmp_path / "run"
     for options, text in (
         ((), "Passage of text: two\n\n\n\nwords"),
@@ -111,15 +111,20 @@ def test_rows_and_queries_as_in_sentence_transformers(minilm: Path, tmp_path: Pa
     data = write_chats(tmp_path / "a.jsonl", CHATS)
     asked = ["--dataset", data, "--model", model, "--engine", "transformers", "--device", "cpu", "--full"]
     theirs = SentenceTransformer(str(model), device="cpu")
+    ours = {}
     for name, options, right in (
         ("default", (), theirs.encode(TEXTS)),
-        ("document", ("--prompt", "document"), theirs.encode_document(TEXTS)),
         ("query", ("--prompt", "query"), theirs.encode_query(TEXTS)),
         ("none", ("--prefix", ""), theirs.encode(TEXTS, prompt="")),
     ):
         embedkit("run", *asked, *options, "--output-dir", tmp_path, "--run-name", name)
-        ours = matrix_of(RunFolder(tmp_path / name).view_matrix("combined"))
-        np.testing.assert_allclose(ours, right, atol=1e-5)
+        ours[name] = matrix_of(RunFolder(tmp_path / name).view_matrix("combined"))
+        np.testing.assert_allclose(ours[name], right, atol=1e-5)
+    # The default prompt is that of a document.
+    embedkit("prepare", *asked, "--prompt", "document", "--output-dir", tmp_path, "--run-name", "document")
+    same = [read(RunFolder(tmp_path / name).config, RunConfig).request for name in ("default", "document")]
+    assert same[0] == same[1]
+    np.testing.assert_allclose(ours["default"], theirs.encode_document(TEXTS), atol=1e-5)
     found = json.loads(embedkit("search", tmp_path / "default", "a river", "--prompt", "query", "--json").stdout)
     cosines = theirs.encode_query(["a river"]) @ theirs.encode_document(TEXTS).T
     assert [row["cosine"] for row in found["neighbors"]] == pytest.approx(sorted(cosines[0], reverse=True), abs=1e-5)

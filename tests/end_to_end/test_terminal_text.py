@@ -38,7 +38,7 @@ def make_run(folder: Path) -> None:
     output.mkdir()
     data = write_chats(folder / f"{NAME}.parquet", [chat(t, f"answer {t}") for t in TEXTS], [f"s {t}" for t in TEXTS])
     models = next(folder.parent.glob("models/tokenizer"))
-    embedkit("run", *hash_request(data, models, output))
+    embedkit("run", *hash_request(data, models, output), "--shards", 1)
     log = next((output / "run" / "logs").glob("*.log"), output / "run" / "logs" / "embed-00000.log")
     log.parent.mkdir(exist_ok=True)
     with log.open("a") as file:

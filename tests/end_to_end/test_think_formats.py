@@ -64,7 +64,7 @@ def test_classic_has_the_rule_of_the_replaced_scripts(tokenizer_only: Path, tmp_
 
 
 def test_a_run_of_an_earlier_version_keeps_the_classic_rule(tokenizer_only: Path, tmp_path: Path) -> None:
-    asked = hash_request(write_answers(tmp_path / "a.jsonl"), tokenizer_only, tmp_path)
+    asked = [*hash_request(write_answers(tmp_path / "a.jsonl"), tokenizer_only, tmp_path), "--shards", 1]
     embedkit("prepare", *asked, "--think-format", "classic")
     run = RunFolder(tmp_path / "run")
     # Its request has no such field, as in runs of earlier versions.

@@ -106,7 +106,7 @@ def test_a_run_that_another_command_makes_meanwhile_is_kept(
 
 def test_a_second_run_is_refused_while_one_works(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    request = [str(word) for word in hash_request(small_chats, tokenizer_only, tmp_path)]
+    request = [str(word) for word in hash_request(small_chats, tokenizer_only, tmp_path)] + ["--shards", "1"]
     first = subprocess.Popen([*EMBEDKIT, "run", *request], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         while not run.run_lock.exists():

@@ -136,18 +136,25 @@ def test_resume_with_another_view_is_refused(both: RunFolder, small_chats: Path,
 
 @pytest.mark.slow
 @needs_vllm
-def test_views_with_vllm_equal_a_plain_forward(tiny_qwen: Path, tmp_path: Path) -> None:
-    answers = [f"<think>river {i}</think>stone {i}" if i % 3 else f"stone {i}" for i in range(30)]
+def test_views_with_real_engines_equal_a_plain_forward(tiny_qwen: Path, tmp_path: Path) -> None:
+    """A whole run of three views with vLLM; that with transformers equals it, and verify embeds all rows again."""
+    answers = [f"<think>river {i}</think>{'stone ' * i}{i}" if i % 3 else f"stone {i}" for i in range(30)]
     data = write_chats(tmp_path / "d.parquet", [chat("question", answer) for answer in answers])
-    embedkit(
-        *("run", "--dataset", data, "--model", tiny_qwen, *BOTH, "--view", "combined"),
-        *("--output-dir", tmp_path, "--run-name", "run"),
-    )
-    run = RunFolder(tmp_path / "run")
+    runs = {}
+    for engine in ("vllm", "transformers"):
+        request = ["--dataset", data, "--model", tiny_qwen, "--engine", engine, *BOTH, "--view", "combined"]
+        embedkit("run", *request, "--output-dir", tmp_path, "--run-name", engine)
+        runs[engine] = RunFolder(tmp_path / engine)
+        assert read(runs[engine].shard_manifest(0), ShardManifest).engine.engine == engine
+    run = runs["vllm"]
     expected = forward(tiny_qwen, [f"river {i}" if i % 3 else "-" for i in range(30)], "last")
     expected[::3] = 0
     assert np.abs(matrix_of(run.view_matrix("think")) - expected).max() <= 1e-5
-    expected = forward(tiny_qwen, [f"stone {i}" for i in range(30)], "last")
+    expected = forward(tiny_qwen, [f"{'stone ' * i}{i}" if i % 3 else f"stone {i}" for i in range(30)], "last")
     assert np.abs(matrix_of(run.view_matrix("response")) - expected).max() <= 1e-5
+    for view in ("think", "response", "combined"):
+        vllm, transformers = (matrix_of(one.view_matrix(view)) for one in runs.values())
+        assert len(vllm) == 30
+        assert np.abs(vllm - transformers).max() <= 1e-5
     # In a process of its own: vLLM cannot start where a test before this one has loaded numba.
     assert "30 rows embedded again" in embedkit("verify", run.path, "--reembed", 30).stdout

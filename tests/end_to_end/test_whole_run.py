@@ -140,7 +140,7 @@ def test_success_names_every_file(hash_run: RunFolder) -> None:
 def test_texts_none_leaves_texts_out_of_the_merged_files(
     small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
-    embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), "--texts", "none")
+    embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), "--texts", "none", "--shards", 1)
     run = RunFolder(tmp_path / "run")
     short = ["id", "row", "dataset_source", "num_turns", "num_tokens"]
     assert pl.read_parquet(run.metadata).columns == short

@@ -1,4 +1,4 @@
-"""A run through Slurm gives the same files as a local one; only what was killed runs again."""
+"""A run through Slurm gives the same files as a local one."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,10 @@ import pytest
 
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, snapshot, write_chats
-from tests.support.slurm.chains import faults, file_times, jobs_of, logs, rerun, submit, wait_ended
+from tests.support.slurm.chains import jobs_of, logs, rerun, submit, wait_ended
 from tests.support.slurm.cluster import Cluster
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_submitted_run_gives_the_files_of_a_local_one(
@@ -23,7 +25,6 @@ def test_a_submitted_run_gives_the_files_of_a_local_one(
     assert len(jobs_of(run)) == 3
 
 
-@pytest.mark.slow
 def test_a_requested_analysis_follows_the_merge(cluster: Cluster, tokenizer_only: Path, tmp_path: Path) -> None:
     data = write_chats(tmp_path / "chats.parquet", [chat(f"prompt {i}", f"answer {i}") for i in range(4)])
     run = submit(cluster, data, tokenizer_only, tmp_path, "--analyze")
@@ -37,19 +38,3 @@ def test_a_requested_analysis_follows_the_merge(cluster: Cluster, tokenizer_only
     assert "analyze" in rerun(cluster, run).stdout
     wait_ended(cluster, run)
     assert run.is_analyzed(), logs(run)
-
-
-def test_a_killed_task_alone_is_run_again(
-    cluster: Cluster, small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path
-) -> None:
-    run = submit(cluster, small_chats, tokenizer_only, tmp_path, **faults(tmp_path / "f", shards={"1": ["kill", 1]}))
-    wait_ended(cluster, run)
-    assert not run.success.exists()
-    assert "shard 1: not finished" in logs(run, ["merge.log"])
-    whole = file_times(run, [0, 2])
-    rerun(cluster, run)
-    wait_ended(cluster, run)
-    assert run.success.exists(), logs(run)
-    assert file_times(run, [0, 2]) == whole
-    assert "chunks are durable already" in logs(run, ["embed-00001.log"])
-    assert snapshot(run) == snapshot(hash_run)

@@ -234,9 +234,10 @@ def test_shard_longer_than_the_time_limit_takes_more_attempts(trial: Trial) -> N
 
 
 def test_a_task_that_its_time_limit_ends_is_run_again(trial: Trial) -> None:
-    """The set-up of its node hangs, so nothing reacts to the warning."""
+    """The set-up of its node hangs, so nothing reacts to the warning. A profile's shortest limit is two minutes."""
     hangs = '[ "$SLURM_ARRAY_TASK_ID" != 1 ] || sleep 300'
     run = trial.submit(*trial.profile(time=2, signal_seconds=60, before=[hangs]), seconds=0)
+    trial.cluster.run("scontrol", "update", f"JobId={embed_job(run)}_1", "TimeLimit=1")
     wait_ended(trial.cluster, run)
     assert "TIMEOUT" in trial.cluster.run("scontrol", "-o", "show", "job", f"{embed_job(run)}_1")
     assert "DUE TO TIME LIMIT" in log_of(run, 1)

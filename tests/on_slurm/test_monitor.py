@@ -154,20 +154,6 @@ def test_slow_shard_is_found_by_the_median_of_the_others(
     embedkit("cancel", run.path, **cluster.environment)
 
 
-def test_status_calls_squeue_once_and_sacct_once(
-    cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
-) -> None:
-    ways = {"0": ["raise", 1]}
-    run = submit(cluster, small_chats, tokenizer_only, tmp_path, **faults(tmp_path / "faults", shards=ways))
-    wait_ended(cluster, run)
-    rerun(cluster, run)
-    path = recorder(tmp_path / "calls", "squeue", "sacct", "scontrol", "sinfo", "sbatch", "sacctmgr")
-    status(cluster, run, **path)
-    calls = (tmp_path / "calls" / "calls").read_text().splitlines()
-    assert [call.split()[0] for call in calls] == ["squeue", "sacct"]
-    wait_ended(cluster, run)
-
-
 def test_status_works_while_the_controller_is_down(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     cluster = clusters.start(accounting=False)
     try:
@@ -195,16 +181,25 @@ def test_status_works_while_the_controller_is_down(small_chats: Path, tokenizer_
 def test_status_works_with_an_empty_accounting(
     cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
+    """Of each of Slurm's commands it calls two, once."""
     ways = {"0": ["raise", 1], "1": ["kill", 1]}
     run = submit(cluster, small_chats, tokenizer_only, tmp_path, **faults(tmp_path / "faults", shards=ways))
     wait_ended(cluster, run)
-    path = recorder(tmp_path / "calls", "sacct", body="exit 0")
+    path = recorder(tmp_path / "empty", "sacct", body="exit 0")
     wait_until(lambda: "unknown" not in states(status(cluster, run, **path)))
     found = status(cluster, run, **path)
     assert states(found) == ["failed", "failed", "done"]
     assert "CUDA error" in found["shards"][0]["why"]
     assert found["by_stage"]["merge"]["tasks"] == {"failed": 1}
     assert "shard" in found["by_stage"]["merge"]["why"]
+
+    # While jobs run, status calls squeue once and sacct once.
+    rerun(cluster, run)
+    path = recorder(tmp_path / "calls", "squeue", "sacct", "scontrol", "sinfo", "sbatch", "sacctmgr")
+    status(cluster, run, **path)
+    calls = (tmp_path / "calls" / "calls").read_text().splitlines()
+    assert [call.split()[0] for call in calls] == ["squeue", "sacct"]
+    wait_ended(cluster, run)
 
 
 def test_watching_and_following_end_with_the_run(

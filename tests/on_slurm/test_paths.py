@@ -15,7 +15,7 @@ from tests.support.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slow
 
-NASTY = '-~e[1]*?{a,b} $HOME %j%% %A_%a it\'s "q" `id` #&;|<>()!=:@+ 🙂é'
+NASTY = '-~e[1]*?{a,b} $HOME %j%% %A_%a it\'s "q" `id` #&;|<>()!=:@+ 🙂é漢'
 
 
 def test_a_chain_in_a_nasty_path_reads_and_writes_there(cluster: Cluster, tokenizer_only: Path, tmp_path: Path) -> None:

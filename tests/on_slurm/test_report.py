@@ -1,5 +1,6 @@
 """`embedkit report` on a real cluster: two attempts at a shard, the first killed, with and without accounting."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from embedkit.run import RunFolder
 from jobs.records.attempts import Attempt, Attempts
 from jobs.report.schema import AttemptReport, Report
 from jobs.report.text import clock, cpus, duration, memory
-from tests.conftest import embedkit
+from tests.conftest import embedkit, snapshot
 from tests.jobs.report.test_command import report_of, table
-from tests.support.slurm.chains import faults, jobs_of, rerun, submit, wait_ended, wait_until
+from tests.on_slurm.test_submit import lines_of
+from tests.support.slurm.chains import faults, file_times, jobs_of, logs, rerun, submit, wait_ended, wait_until
 from tests.support.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slow
@@ -19,17 +21,40 @@ pytestmark = pytest.mark.slow
 MEBIBYTE = 1 << 20
 
 
-def run_with_a_kill(cluster: Cluster, data: Path, model: Path, folder: Path) -> RunFolder:
-    """A merged run whose shard 1 was killed at its third chunk and run again."""
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for, and the finished run that it must equal."""
+
+    data: Path
+    model: Path
+    folder: Path
+    right: RunFolder
+
+
+@pytest.fixture
+def asked(small_chats: Path, tokenizer_only: Path, hash_run: RunFolder, tmp_path: Path) -> Asked:
+    return Asked(small_chats, tokenizer_only, tmp_path, hash_run)
+
+
+def run_with_a_kill(cluster: Cluster, asked: Asked) -> RunFolder:
+    """A merged run whose shard 1 was killed at its third chunk, and alone was run again."""
+    folder = asked.folder
     fault = faults(folder / "faults", 0.3, shards={"1": ["kill", 1]})
     # The cluster without accounting has no other partition.
     site = folder / "site.toml"
     site.write_text('[all]\npartition = "gpu"\ncpus = 2\nmem = 1500\ntime = 60\n[embed]\ngpus = 1\n')
-    run = submit(cluster, data, model, folder, "--profile", site, **fault)
+    run = submit(cluster, asked.data, asked.model, folder, "--profile", site, **fault)
     wait_ended(cluster, run)
+    assert not run.success.exists()
+    assert "shard 1: not finished" in logs(run, ["merge.log"])
+    whole = file_times(run, [0, 2])
     rerun(cluster, run, **fault)
     wait_ended(cluster, run)
-    assert run.success.exists()
+    assert run.success.exists(), logs(run)
+    assert lines_of(run)[3].indices == (1,)
+    assert file_times(run, [0, 2]) == whole
+    assert "chunks are durable already" in logs(run, ["embed-00001.log"])
+    assert snapshot(run) == snapshot(asked.right)
     return run
 
 
@@ -91,10 +116,8 @@ def check_attempts(report: Report, run: RunFolder) -> tuple[AttemptReport, Attem
     return first, second
 
 
-def test_killed_task_and_rerun_are_reported_with_accounting(
-    cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
-) -> None:
-    run = run_with_a_kill(cluster, small_chats, tokenizer_only, tmp_path)
+def test_killed_task_and_rerun_are_reported_with_accounting(cluster: Cluster, asked: Asked) -> None:
+    run = run_with_a_kill(cluster, asked)
     # The accounting lags some seconds.
     wait_until(lambda: report_of(run, **cluster.environment).accounting == "complete")
     wait_until(lambda: report_of(run, **cluster.environment).attempts[2].memory_peak is not None)
@@ -117,10 +140,8 @@ def test_killed_task_and_rerun_are_reported_with_accounting(
     check_text(report, run, cluster)
 
 
-def test_killed_task_and_rerun_are_reported_without_accounting(
-    plain_cluster: Cluster, small_chats: Path, tokenizer_only: Path, tmp_path: Path
-) -> None:
-    run = run_with_a_kill(plain_cluster, small_chats, tokenizer_only, tmp_path)
+def test_killed_task_and_rerun_are_reported_without_accounting(plain_cluster: Cluster, asked: Asked) -> None:
+    run = run_with_a_kill(plain_cluster, asked)
     report = report_of(run, **plain_cluster.environment)
     assert report.accounting == "none"
     first, second = check_attempts(report, run)

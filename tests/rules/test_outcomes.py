@@ -103,7 +103,8 @@ def _is_read(call: ast.Call) -> bool:
         over = over.parent  # type: ignore[attr-defined]
     if isinstance(over, ast.Return) or (isinstance(over, ast.Attribute) and over.attr == "returncode"):
         return True
-    read = {_text(node) for node in ast.walk(function_of(call)) if _text(node).endswith(".returncode")}
+    codes = (node for node in ast.walk(function_of(call)) if isinstance(node, ast.Attribute))
+    read = {_text(node) for node in codes if node.attr == "returncode"}
     if any(isinstance(node, ast.ListComp) for node in parents(call)):  # several at once
         return bool(read)
     return f"{_name_of(call)}.returncode" in read
@@ -128,8 +129,8 @@ def unread_refusals(tree: ast.Module) -> Iterator[ast.AST]:
             continue
         code = node.left
         if isinstance(code, ast.Attribute) and code.attr == "returncode":
-            shown = {f"{_text(code.value)}.{name}" for name in SHOWN}
-            if not any(_text(one) in shown for one in ast.walk(function_of(node))):
+            over = (one for one in ast.walk(function_of(node)) if isinstance(one, ast.Attribute) and one.attr in SHOWN)
+            if not any(_text(one.value) == _text(code.value) for one in over):
                 yield node
 
 

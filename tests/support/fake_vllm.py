@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 DIM = 4
 MOST_STEPS = 1000
@@ -112,6 +111,8 @@ class FakeEngine:
         return [output for output in outputs if output.request_id != self.goes_wrong.lose]
 
     def _output(self, request_id: str, ids: list[int]) -> SimpleNamespace:
+        import torch
+
         if self.goes_wrong.error_on == request_id:
             return SimpleNamespace(request_id=request_id, error="prompt too long", outputs=None)
         return SimpleNamespace(request_id=request_id, outputs=SimpleNamespace(data=torch.tensor(vector_of(ids))))

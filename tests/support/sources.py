@@ -8,11 +8,17 @@ from pathlib import Path
 from tests.support.checkout import ROOT
 
 
-@cache
 def sources() -> dict[str, ast.Module]:
     """The syntax trees of all Python files below tests/, by path below it."""
     folder = ROOT / "tests"
-    return {path.relative_to(folder).as_posix(): tree_of(path.read_text()) for path in sorted(folder.rglob("*.py"))}
+    paths = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.py")))
+    return {path: source(path) for path in paths}
+
+
+@cache
+def source(path: str) -> ast.Module:
+    """The syntax tree of one of them."""
+    return tree_of((ROOT / "tests" / path).read_text())
 
 
 def tree_of(text: str) -> ast.Module:
@@ -59,7 +65,7 @@ def texts_of(path: str, name: str) -> str:
     Raises KeyError if the module has no such function. In texts of f-strings each value is a space, and backslashes of
     regular expressions are gone.
     """
-    tree = sources()[path]
+    tree = source(path)
     named: dict[str, ast.stmt] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -145,7 +145,7 @@ def test_some_sources_have_their_own_folder(analyzed: RunFolder, tmp_path: Path)
 @pytest.mark.slow
 def test_think_and_response_share_a_basis(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     """Think and response share a basis; with --texts none the texts come from the parts."""
-    views = ["--view", "response", "--view", "think", "--texts", "none"]
+    views = ["--view", "response", "--view", "think", "--texts", "none", "--shards", 1]
     embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), *views)
     run = RunFolder(tmp_path / "run")
     analyze(run, replace(NO_MAP, extremes=2))

@@ -4,6 +4,7 @@ The hash engine plays the misbehaviour, see tests/support/misbehave/: a test can
 """
 
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,18 +77,21 @@ def test_a_stand_in_for_another_model_is_named_by_merge_and_verify(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hang", "hang-holding"])
-def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, prepared_run: RunFolder, hash_run: RunFolder) -> None:
-    """Whether or not it holds the interpreter, and what was durable is kept."""
-    resume = ["run", "--resume", "--run-name", "run", "--output-dir", prepared_run.path.parent]
+def test_a_stand_in_for_a_hung_engine_ends_its_task(kind: str, damaged_run: RunFolder, hash_run: RunFolder) -> None:
+    """Whether or not it holds the interpreter, and what was durable is kept. Of the run, shard 0 is left to do."""
+    run = damaged_run
+    shutil.rmtree(run.shard(0))
+    run.success.unlink()
+    resume = ["run", "--resume", "--run-name", "run", "--output-dir", run.path.parent]
     began = time.monotonic()
     failed = misbehaving(kind, *resume, EMBEDKIT_WATCHDOG_SECONDS="2")
     assert failed.returncode == 1
     assert time.monotonic() - began < 100
     assert re.search(r"embed-00000 failed: no progress for \d s, while embedding ids .* \(shard 0\)", failed.stderr)
-    log = (prepared_run.logs / "embed-00000.log").read_text()
+    log = (run.logs / "embed-00000.log").read_text()
     assert "tests/support/misbehave/sitecustomize.py" in log  # where it hung
     embedkit(*resume)
-    assert snapshot(prepared_run) == snapshot(hash_run)
+    assert snapshot(run) == snapshot(hash_run)
 
 
 def test_manifests_hold_the_canary(hash_run: RunFolder, tokenizer_only: Path) -> None:

@@ -61,6 +61,12 @@ class Attempts:
         return file
 
 
+def fill(file: ShardFile) -> None:
+    """Append all three chunks."""
+    for start in (100, 110, 120):
+        file.append(chunk(start), {"combined": vectors(start)})
+
+
 @pytest.fixture
 def attempts(tmp_path: Path) -> Attempts:
     return Attempts(tmp_path / "00003")
@@ -68,8 +74,7 @@ def attempts(tmp_path: Path) -> Attempts:
 
 def test_a_whole_attempt_is_a_safetensors_file(attempts: Attempts) -> None:
     with attempts.start() as file:
-        for start in (100, 110, 120):
-            file.append(chunk(start), {"combined": vectors(start)})
+        fill(file)
         file.read_back()
         path = attempts.folder / file.finish()["combined"].name
     with safe_open(path, "np") as tensors:
@@ -121,8 +126,7 @@ def test_a_torn_journal_line_counts_for_nothing(attempts: Attempts) -> None:
 
 def test_a_flipped_byte_costs_its_chunk(attempts: Attempts) -> None:
     with attempts.start() as first:
-        for start in (100, 110, 120):
-            first.append(chunk(start), {"combined": vectors(start)})
+        fill(first)
     matrix = next(attempts.folder.glob("*.partial"))
     data = bytearray(matrix.read_bytes())
     data[len(data) // 2] ^= 1
@@ -193,8 +197,7 @@ def flip(path: Path, at: int) -> None:
 def test_what_is_damaged_before_the_end_is_made_again(attempts: Attempts) -> None:
     """In header, chunk and journal, of a durable chunk; the digests are those of the bytes as they were computed."""
     with attempts.start() as file:
-        for start in (100, 110, 120):
-            file.append(chunk(start), {"combined": vectors(start)})
+        fill(file)
         matrix, journal = (
             attempts.folder / "attempt-1.combined.safetensors.partial",
             attempts.folder / f"attempt-1{JOURNAL}",
@@ -225,8 +228,7 @@ def test_what_is_damaged_before_the_end_is_made_again(attempts: Attempts) -> Non
 def test_each_damage_alone_is_made_good_durably(what: str, attempts: Attempts, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written again is flushed to the disk, so that the next reading is of the disk and not of memory."""
     with attempts.start() as file:
-        for start in (100, 110, 120):
-            file.append(chunk(start), {"combined": vectors(start)})
+        fill(file)
         matrix, journal = (
             attempts.folder / "attempt-1.combined.safetensors.partial",
             attempts.folder / f"attempt-1{JOURNAL}",
@@ -268,8 +270,7 @@ def test_files_removed_during_the_read_back_end_the_attempt(
 ) -> None:
     """Another attempt may remove them at any moment, also after this one has looked whether they are there."""
     with attempts.start() as file:
-        for start in (100, 110, 120):
-            file.append(chunk(start), {"combined": vectors(start)})
+        fill(file)
         assert file.read_back() == []
         monkeypatch.setattr(shard_file, "drop_cached", lambda path: (attempts.folder / removed).unlink(missing_ok=True))
         with pytest.raises(AttemptReplaced, match="another attempt at shard 3 took over"):
@@ -285,8 +286,7 @@ def test_a_stale_handle_of_a_stand_in_counts_as_another_attempt_if_the_file_is_g
 ) -> None:
     """A network file system gives ESTALE in both cases."""
     with attempts.start() as file:
-        for start in (100, 110, 120):
-            file.append(chunk(start), {"combined": vectors(start)})
+        fill(file)
         journal = next(attempts.folder.glob(f"*{JOURNAL}"))
 
         def stale(path: Path) -> None:
@@ -305,8 +305,7 @@ def test_reading_reports_progress_block_by_block(attempts: Attempts, monkeypatch
     monkeypatch.setattr(shard_file, "renew_limit", lambda: renewed.append(1))
     monkeypatch.setattr(read_back, "BLOCK_BYTES", 1000)
     with attempts.start() as file:
-        for start in (100, 110, 120):
-            file.append(chunk(start), {"combined": vectors(start)})
+        fill(file)
         file.read_back()
         assert len(renewed) > 30 * RECORD.dim * 4 // 1000
     renewed.clear()

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from embedkit.documents.schema import EngineSettings
 from embedkit.engines.vllm import ENVIRONMENT, VllmEngine
@@ -160,6 +159,8 @@ def test_variables_of_a_user_are_kept_with_a_fake_engine(
 
 def test_a_fake_engine_is_recorded_and_closed(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The attention backends of its layers are named once each. On a CPU the torch of a GPU build has no CUDA."""
+    import torch
+
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     engine, core = started(model, monkeypatch)
     record = engine.record
@@ -297,6 +298,8 @@ def test_a_fake_engine_gets_token_ids_and_no_chunked_prefill(model: Path, monkey
 
 def fake_gpu(monkeypatch: pytest.MonkeyPatch, gib: int, capability: int) -> None:
     """A GPU of this memory and capability, as torch describes it."""
+    import torch
+
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "FAKE GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (capability, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=gib << 30))
@@ -335,6 +338,8 @@ def test_large_blocks_are_for_fake_gpus_of_capability_9(
 
 
 def test_a_fake_gpu_is_recorded(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
     fake_gpu(monkeypatch, 80, 9)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     install(monkeypatch)

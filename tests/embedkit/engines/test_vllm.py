@@ -17,7 +17,9 @@ from tests.conftest import ROOT, chat, embedkit, needs_vllm, write_chats
 from tests.support.models import make_tiny_qwen
 from tests.support.naive import forward
 
-pytestmark = needs_vllm
+pytestmark = [needs_vllm, pytest.mark.slow]  # loading vLLM takes ten seconds of CPU and more
+
+Vectors = npt.NDArray[np.float32]
 
 TEXTS = [
     "The river runs past the old mill.",
@@ -31,11 +33,24 @@ MORE = ["seven stones " * n for n in (40, 3, 55, 20, 31, 60, 2, 12, 50, 7, 45, 2
 """With TEXTS twenty texts, which are more than three batches of 512 tokens."""
 
 
-def vllm_vectors(model: Path, texts: list[str], out: Path, max_length: int) -> npt.NDArray[np.float32]:
-    """Embed in a process of its own: vLLM wants to be the only live engine of its process.
+LIMITS = {"m[1]": 512, "minilm": 256}
+"""Longest text of each model, and its token budget."""
 
-    Each text alone and all together, over a budget of the longest text, give the same vectors.
+
+@pytest.fixture(scope="module")
+def vectors(tiny_qwen: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Vectors]:
+    """The vectors of TEXTS and MORE of each model: all together, over a budget of the longest text.
+
+    In a process of its own, which vLLM wants. Loading vLLM takes longer than starting it with a second model. Each text
+    alone has the same vector.
+
+    vLLM finds weights by a glob, and the path of m[1], tiny_qwen, is one that matches the folder beside it.
     """
+    folder = tmp_path_factory.mktemp("models")
+    _, beside = (shutil.copytree(tiny_qwen, folder / name) for name in ("m[1]", "m1"))
+    weights = load_file(beside / "model.safetensors")
+    save_file({name: values[::-1].copy() for name, values in weights.items()}, beside / "model.safetensors")
+    (folder / "minilm").symlink_to(minilm)
     program = """
 import sys, json
 from pathlib import Path
@@ -43,48 +58,38 @@ import numpy as np
 from embedkit.engines import start_engine
 from embedkit.documents.schema import EngineSettings
 from embedkit.model.tokenizer import load_tokenizer
-model, out, max_length, texts = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
-settings = EngineSettings(device="cpu", dtype="float32", max_length=max_length, chunk_tokens=1,
-                          token_budget=max_length, max_sequences=64, eager=True)
-engine = start_engine("vllm", model, settings)
-tokens = load_tokenizer(model).encode(texts)
-assert tokens.lengths.sum() > 3 * max_length, tokens.lengths
-batched = engine.embed([tokens[i] for i in range(len(tokens))])
-alone = np.concatenate([engine.embed([tokens[i]]) for i in range(len(tokens))])
-np.savez(out, batched=batched, alone=alone)
-engine.close()
+folder, texts = Path(sys.argv[1]), json.loads(sys.argv[2])
+for name, max_length in json.loads(sys.argv[3]).items():
+    settings = EngineSettings(device="cpu", dtype="float32", max_length=max_length, chunk_tokens=1,
+                              token_budget=max_length, max_sequences=64, eager=True)
+    engine = start_engine("vllm", folder / name, settings)
+    tokens = load_tokenizer(folder / name).encode(texts)
+    assert tokens.lengths.sum() > 3 * max_length, tokens.lengths
+    batched = engine.embed([tokens[i] for i in range(len(tokens))])
+    alone = np.concatenate([engine.embed([tokens[i]]) for i in range(len(tokens))])
+    np.savez(folder / f"{name}.npz", batched=batched, alone=alone)
+    engine.close()
 """
-    arguments = [str(model), str(out), str(max_length), json.dumps(texts)]
+    arguments = [str(folder), json.dumps(TEXTS + MORE), json.dumps(LIMITS)]
     subprocess.run([sys.executable, "-c", program, *arguments], check=True, cwd=ROOT, timeout=250)
-    found = np.load(out)
-    assert np.abs(found["batched"] - found["alone"]).max() <= 1e-6
-    batched: npt.NDArray[np.float32] = found["batched"]
-    return batched
+    found = {name: np.load(folder / f"{name}.npz") for name in LIMITS}
+    for of_model in found.values():
+        assert np.abs(of_model["batched"] - of_model["alone"]).max() <= 1e-6
+    return {name: of_model["batched"] for name, of_model in found.items()}
 
 
-def test_fault_8_tiny_qwen_equals_a_plain_forward(tiny_qwen: Path, tmp_path: Path) -> None:
-    """Fault 8 of the replaced scripts: padded left, indexed right, short rows got another position's vector.
-
-    vLLM finds weights by a glob, and the model's path is one that matches the folder beside it.
-    """
-    model, beside = (shutil.copytree(tiny_qwen, tmp_path / name) for name in ("m[1]", "m1"))
-    weights = load_file(beside / "model.safetensors")
-    save_file({name: values[::-1].copy() for name, values in weights.items()}, beside / "model.safetensors")
-    texts = TEXTS + MORE
-    vectors = vllm_vectors(model, texts, tmp_path / "v.npz", 512)
-    assert vectors.shape == (20, 64)
-    assert np.abs(vectors - forward(tiny_qwen, texts, "last")).max() <= 1e-5
+def test_fault_8_tiny_qwen_equals_a_plain_forward(vectors: dict[str, Vectors], tiny_qwen: Path) -> None:
+    """Fault 8 of the replaced scripts: padded left, indexed right, short rows got another position's vector."""
+    assert vectors["m[1]"].shape == (20, 64)
+    assert np.abs(vectors["m[1]"] - forward(tiny_qwen, TEXTS + MORE, "last")).max() <= 1e-5
 
 
-@pytest.mark.slow
-def test_minilm_equals_a_plain_forward_and_sentence_transformers(minilm: Path, tmp_path: Path) -> None:
+def test_minilm_equals_a_plain_forward_and_sentence_transformers(vectors: dict[str, Vectors], minilm: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    texts = TEXTS + MORE
-    vectors = vllm_vectors(minilm, texts, tmp_path / "v.npz", 256)
-    assert np.abs(vectors - forward(minilm, texts, "mean")).max() <= 1e-5
-    theirs = SentenceTransformer(str(minilm), device="cpu").encode(texts)
-    assert np.abs(vectors - theirs).max() <= 1e-5
+    assert np.abs(vectors["minilm"] - forward(minilm, TEXTS + MORE, "mean")).max() <= 1e-5
+    theirs = SentenceTransformer(str(minilm), device="cpu").encode(TEXTS + MORE)
+    assert np.abs(vectors["minilm"] - theirs).max() <= 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +119,3 @@ def test_fault_4_lengths_at_the_models_limit(short_qwen: Path, tmp_path: Path) -
     assert metadata["num_tokens"].to_list() == [n for n in lengths if n <= 64]
     dropped = pl.read_parquet(tmp_path / "run" / "dropped_rows.parquet")
     assert dropped.select("row", "reason", "token_count").rows() == [(2, "too_long", 65), (14, "too_long", 1000)]
-
-
-@pytest.mark.slow
-def test_verify_embeds_again(tiny_qwen: Path, tmp_path: Path) -> None:
-    data = write_chats(tmp_path / "d.parquet", [chat(f"river {i}", "stone " * i) for i in range(1, 41)])
-    embedkit("run", "--dataset", data, "--model", tiny_qwen, "--output-dir", tmp_path, "--run-name", "run")
-    assert "40 rows embedded again" in embedkit("verify", tmp_path / "run", "--reembed", 40).stdout

@@ -47,40 +47,55 @@ for model in map(Path, sys.argv[2:]):
 """Embeds with several models one after the other: importing vLLM takes longer than starting it."""
 
 
-def check_equal(folders: list[Path]) -> None:
-    """Compare each folder's vectors with those of sentence-transformers."""
-    command = [sys.executable, "-c", EMBED, json.dumps(TEXTS), *map(str, folders)]
-    subprocess.run(command, check=True, cwd=ROOT, timeout=400)
-    for folder in folders:
-        found, right = np.load(folder / "vectors.npy"), sentence_vectors(folder)
-        assert found.shape == right.shape, folder
-        assert np.abs(found - right).max() <= 1e-5, folder
-
-
-def test_modules_that_vllm_honours(tmp_path: Path) -> None:
+def with_modules_of_many_kinds(folder: Path) -> list[Path]:
     """Three poolings, Dense modules with each activation, both spellings of modules, none or two Normalize."""
-    make_bert(tmp_path / "bert")
-    make_decoder(tmp_path / "qwen3", "Qwen3Model")
-    bert, qwen = tmp_path / "bert", tmp_path / "qwen3"
+    make_bert(folder / "bert")
+    make_decoder(folder / "qwen3", "Qwen3Model")
+    bert, qwen = folder / "bert", folder / "qwen3"
     names = ["Tanh", "GELU", "ReLU", "SiLU", "Sigmoid"]
     several = [dense(WIDTH, WIDTH, f"torch.nn.modules.activation.{name}", bias=name != "ReLU") for name in names]
     last = dense(WIDTH, 9, "torch.nn.modules.linear.Identity")
-    cut = with_modules(bert, tmp_path / "cut", pooling("cls"), NORMALIZE)
+    cut = with_modules(bert, folder / "cut", pooling("cls"), NORMALIZE)
     edit_json(cut / "config_sentence_transformers.json", truncate_dim=8)
-    check_equal(
-        [
-            with_modules(bert, tmp_path / "last", pooling("lasttoken")),
-            with_modules(qwen, tmp_path / "cls", pooling("cls"), NORMALIZE, NORMALIZE),
-            with_modules(qwen, tmp_path / "mean", pooling("mean"), ("Dropout", {"dropout": 0.5})),
-            with_modules(bert, tmp_path / "dense", pooling("cls"), *several, last, NORMALIZE),
-            with_modules(bert, tmp_path / "new", pooling("mean"), dense(WIDTH, 9), NORMALIZE, names=NEW),
-            cut,
-        ]
-    )
+    return [
+        with_modules(bert, folder / "last", pooling("lasttoken")),
+        with_modules(qwen, folder / "cls", pooling("cls"), NORMALIZE, NORMALIZE),
+        with_modules(qwen, folder / "mean", pooling("mean"), ("Dropout", {"dropout": 0.5})),
+        with_modules(bert, folder / "dense", pooling("cls"), *several, last, NORMALIZE),
+        with_modules(bert, folder / "new", pooling("mean"), dense(WIDTH, 9), NORMALIZE, names=NEW),
+        cut,
+    ]
 
 
-def test_attention_that_vllm_makes_look_both_ways(tmp_path: Path) -> None:
-    for kind in ("Qwen2Model", "Qwen3Model", "LlamaModel", "MistralModel"):
-        make_decoder(tmp_path / kind, kind, is_causal=False)
-    make_decoder(tmp_path / "gemma", "Gemma3TextModel", use_bidirectional_attention=True)
-    check_equal(sorted(tmp_path.iterdir()))
+def that_look_both_ways(folder: Path) -> list[Path]:
+    kinds = ("Qwen2Model", "Qwen3Model", "LlamaModel", "MistralModel")
+    for kind in kinds:
+        make_decoder(folder / kind, kind, is_causal=False)
+    make_decoder(folder / "gemma", "Gemma3TextModel", use_bidirectional_attention=True)
+    return [*(folder / kind for kind in kinds), folder / "gemma"]
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    """Models of both kinds, embedded by one process: each has its vectors in vectors.npy."""
+    folder = tmp_path_factory.mktemp("models")
+    found = {"modules": with_modules_of_many_kinds(folder), "both ways": that_look_both_ways(folder)}
+    command = [
+        sys.executable,
+        "-c",
+        EMBED,
+        json.dumps(TEXTS),
+        *(str(path) for paths in found.values() for path in paths),
+    ]
+    subprocess.run(command, check=True, cwd=ROOT, timeout=400)
+    return found
+
+
+@pytest.mark.timeout(500)  # the first one waits for the process
+@pytest.mark.parametrize(("kind", "models"), [("modules", 6), ("both ways", 5)])
+def test_what_vllm_honours(kind: str, models: int, embedded: dict[str, list[Path]]) -> None:
+    assert len(embedded[kind]) == models
+    for folder in embedded[kind]:
+        found, right = np.load(folder / "vectors.npy"), sentence_vectors(folder)
+        assert found.shape == right.shape, folder
+        assert np.abs(found - right).max() <= 1e-5, folder

@@ -25,7 +25,7 @@ def test_a_run_that_ignored_a_setting_is_not_continued(
     shutil.copytree(tokenizer_only, model)
     (model / "sentence_bert_config.json").write_text(json.dumps(setting), encoding="utf-8")
     data = write_chats(tmp_path / "a.jsonl", [chat("A", f"B {i}") for i in range(3)])
-    embedkit("run", *hash_request(data, model, tmp_path))
+    embedkit("run", *hash_request(data, model, tmp_path), "--shards", 1)
     run = RunFolder(tmp_path / "run")
     require_same_model(run, read(run.config, RunConfig))
     embedkit("search", run.path, "a")

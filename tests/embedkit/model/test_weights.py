@@ -168,7 +168,7 @@ def make_pickles(folder: Path, shards: int) -> dict[str, np.ndarray]:
     return weights
 
 
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("shards", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_pickles_are_refused_with_what_converts_them(shards: int, tmp_path: Path) -> None:
     """The command of the message is run: for the model, then for its Dense module. Vectors are the same to the bit."""
     folder = make_family(tmp_path / "a model", DENSE)

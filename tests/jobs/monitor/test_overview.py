@@ -84,7 +84,7 @@ PIECES = {
 QUEUES: st.SearchStrategy[Queue] = st.sampled_from(["none", "answered", "silent"])
 
 
-@tries(300)
+@tries(150)
 @given(queue=QUEUES, known=st.fixed_dictionaries(PIECES))
 def test_done_comes_from_files_and_running_from_the_queue(queue: Queue, known: dict[str, Any]) -> None:
     """A shard with a manifest is done; a task in the queue is pending or running, whatever else was observed."""

@@ -169,6 +169,6 @@ def test_many_tasks_that_come_and_go_take_nothing_from_each_other(run: RunFolder
         "        os.environ.pop('TMPDIR')\n"
         "        assert (compiled / 'vllm' / 'kernel').read_text() == 'compiled'\n"
     )
-    tasks = [subprocess.Popen([sys.executable, "-c", again, str(run.path)]) for _ in range(8)]
-    assert [task.wait() for task in tasks] == [0] * 8
+    tasks = [subprocess.Popen([sys.executable, "-c", again, str(run.path)]) for _ in range(6)]
+    assert [task.wait() for task in tasks] == [0] * 6
     assert not any((tmp_path / "node").iterdir())

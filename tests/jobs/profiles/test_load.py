@@ -521,7 +521,7 @@ def check_loads_or_is_refused(data: bytes, folder: Path) -> None:
 
 
 @given(tables=profiles)
-@tries(500)
+@tries(200)
 def test_any_tables_are_a_profile_or_refused(tables: dict[str, Any], tmp_path: Path) -> None:
     text = "".join(f"{toml(name)} = {toml(table)}\n" for name, table in tables.items())
     check_loads_or_is_refused(text.encode(), tmp_path)

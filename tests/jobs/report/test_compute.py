@@ -336,7 +336,7 @@ def numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
 
 
 @given(any_observations())
-@tries(300)
+@tries(150)
 def test_times_add_up_and_nothing_is_negative(
     given_: tuple[AttemptObservations, int, dict[int, Any]],
 ) -> None:

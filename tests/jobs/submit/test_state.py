@@ -178,7 +178,7 @@ def test_requested_shards_run_even_after_repeat_failures(state: SubmissionState,
     assert set(embed.indices or () if embed else ()) == (only & set(state.problems)) - active
 
 
-@tries(200)
+@tries(100)
 @example(SubmissionState(1, True, False, False, {0: "lost"}, live=(live("embed", "5", 0), live("merge", "6"))), 1)
 @given(run_states(), PER_JOB)
 def test_a_plan_that_was_carried_out_leaves_nothing_to_plan(state: SubmissionState, per_job: int) -> None:
@@ -196,7 +196,7 @@ def test_requesting_the_same_shards_again_gives_nothing(state: SubmissionState, 
     assert plan_submission(slurm.state, PARALLEL, only) == SubmissionPlan()
 
 
-@tries(200)
+@tries(100)
 @given(run_states())
 def test_a_merge_follows_every_embed(state: SubmissionState) -> None:
     """An embed comes with a merge that waits for it and for every active array."""
@@ -211,7 +211,7 @@ def test_a_merge_follows_every_embed(state: SubmissionState) -> None:
     assert not embedding or any(embedding <= jobs for jobs in waits)
 
 
-@tries(200)
+@tries(100)
 @given(run_states())
 def test_a_merge_takes_its_analysis_with_it_where_one_is_wanted(state: SubmissionState) -> None:
     plan = plan_submission(state, PARALLEL)
@@ -288,7 +288,7 @@ def test_an_embed_waits_for_its_prepare_and_preflight(state: SubmissionState) ->
     )
 
 
-@tries(200)
+@tries(100)
 @given(run_states(), PER_JOB)
 def test_if_all_goes_well_the_run_is_merged(state: SubmissionState, per_job: int) -> None:
     """After one plan; except for repeat_failures, which wait until a person looks at them."""

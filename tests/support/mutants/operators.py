@@ -160,7 +160,7 @@ def _of_statement(node: ast.stmt) -> Iterator[Change]:
             yield "statement", node, "pass"
         case ast.AugAssign():
             yield "statement", node, "pass"
-            other = copy.deepcopy(node)
+            other = copy.copy(node)
             if type(node.op) in COMPUTED and not _is_text(node.value):
                 other.op = COMPUTED[type(node.op)]()
                 yield "arithmetic", node, ast.unparse(other)
@@ -187,7 +187,7 @@ def _own_statements(function: ast.FunctionDef) -> Iterator[ast.AST]:
 
 
 def _of_expression(node: ast.expr) -> Iterator[Change]:
-    other = copy.deepcopy(node)
+    other = copy.copy(node)
     match node, other:
         case ast.Compare(ops=ops), ast.Compare():
             for at, op in enumerate(ops):

@@ -59,7 +59,7 @@ def made(data: Path, model: Path, folder: Path) -> RunFolder:
     chats += [chat("prompt long", LONG), chat(NASTY, NASTY)]
     sources = [*(("alpha", "beta", "gamma")[i % 3] for i in range(ROWS - 1)), NASTY]
     write_chats(data, chats, sources)
-    embedkit("run", *hash_request(data, model, folder), "--max-length", 16_384)
+    embedkit("run", *hash_request(data, model, folder), "--max-length", 16_384, "--shards", 1)
     return RunFolder(folder / "run")
 
 
@@ -527,7 +527,9 @@ def test_a_umap_has_one_scale_and_marks_placed_rows(chromium: Any, run: RunFolde
 def test_views_each_have_their_map(chromium: Any, tokenizer_only: Path, tmp_path: Path) -> None:
     chats = [chat(f"p {i}", f"<think>thought {i}</think>answer {i}" if i % 2 else f"answer {i}") for i in range(20)]
     data = write_chats(tmp_path / "chats.parquet", chats)
-    embedkit("run", *hash_request(data, tokenizer_only, tmp_path), "--view", "response", "--view", "think")
+    embedkit(
+        "run", *hash_request(data, tokenizer_only, tmp_path), "--shards", 1, "--view", "response", "--view", "think"
+    )
     run = RunFolder(tmp_path / "run")
     analyze(run, NO_MAP)
     with browser.opened(chromium, run.analysis / "index.html") as tab:

@@ -100,7 +100,7 @@ def test_a_cap_keeps_the_nearest_pairs_and_counts_all(
     assert found.pairs.equals(whole.pairs.head(most))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), tile_rows=st.integers(1, 90))
 def test_neither_tiles_nor_the_order_of_rows_change_the_pairs(
     seed: int, tile_rows: int, tmp_path_factory: pytest.TempPathFactory

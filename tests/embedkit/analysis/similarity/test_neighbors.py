@@ -27,14 +27,14 @@ def in_blocks(vectors: np.ndarray, rows: int, ids: np.ndarray | None = None) -> 
 @pytest.mark.parametrize("rows", [1, 64, 699, 700, 5000])
 @pytest.mark.parametrize("k", [1, 10, 100])
 def test_the_nearest_are_those_of_a_naive_search(rows: int, k: int) -> None:
-    found = top_k(VECTORS[:300], in_blocks(VECTORS, rows), k)
-    assert (found.ids == naive(VECTORS[:300], VECTORS, k)).all()
-    wanted = np.take_along_axis(cosines_between(VECTORS[:300], VECTORS), found.ids, 1)
+    found = top_k(VECTORS[:100], in_blocks(VECTORS, rows), k)
+    assert (found.ids == naive(VECTORS[:100], VECTORS, k)).all()
+    wanted = np.take_along_axis(cosines_between(VECTORS[:100], VECTORS), found.ids, 1)
     assert np.allclose(found.cosines, wanted, rtol=0, atol=1e-12)
-    assert (found.ids[:, 0] == np.arange(300)).all()
+    assert (found.ids[:, 0] == np.arange(100)).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), rows=st.integers(1, 90), other=st.integers(1, 90), k=st.integers(1, 12))
 def test_neither_blocks_nor_the_order_of_rows_change_a_bit(seed: int, rows: int, other: int, k: int) -> None:
     rng = np.random.default_rng(seed)
