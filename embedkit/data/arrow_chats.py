@@ -152,25 +152,32 @@ def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
     """The messages of a list of structs whose fields are plain text; None if they need more than renaming."""
     if not (is_list(array.type) and pa.types.is_struct(array.type.value_type)):
         return None
-    lists = array.cast(pa.large_list(array.type.value_type))
-    values = lists.values
+    kind = array.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        array = array.cast(pa.large_list(kind.value_type))
+    offsets = array.offsets.cast(pa.int64())
+    first, last = offsets[0].as_py(), offsets[-1].as_py()  # a slice has the values of the whole
+    values = array.values.slice(first, last - first)
     there = {field.name: pc.struct_field(values, i) for i, field in enumerate(values.type)}
+    if any(len(field) != len(values) for field in there.values()):
+        return None  # a cast of pyarrow 26 gives fields of type null a wrong length
     if rules.tool_calls and any(there[name].null_count < len(values) for name in TOOL_CALL_FIELDS if name in there):
         return None
     pairs = [keys for keys in KEYS[rules.chat_format] if keys[0] in there or keys[1] in there]
     wanted = [name for keys in pairs for name in keys] + (list(REASONING_FIELDS) if rules.reasoning else [])
     used = {name: there[name] for name in wanted if name in there}
     flags = {name for name in REASONING_FIELDS if name in used and pa.types.is_primitive(used[name].type)}
-    if not all(is_text(array.type) for name, array in used.items() if name not in flags):
+    if not all(is_text(its.type) for name, its in used.items() if name not in flags):
         return None
     nulls = pa.nulls(len(values), TEXT)
-    text = {name: nulls if name in flags else array.cast(TEXT) for name, array in used.items()}
+    text = {name: nulls if name in flags else its.cast(TEXT) for name, its in used.items()}
     role, content = _choose(pairs, text, nulls)
     fields = {"role": role, "content": content}
     if rules.reasoning:
         fields |= {name: text.get(name, nulls) for name in REASONING_FIELDS}
     struct = pa.StructArray.from_arrays(list(fields.values()), names=list(fields), mask=values.is_null())
-    series = pl.from_arrow(pa.LargeListArray.from_arrays(lists.offsets, struct, mask=lists.is_null()))
+    offsets = pc.subtract(offsets, first)
+    series = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, struct, mask=array.is_null()))
     assert isinstance(series, pl.Series)
     return series
 

@@ -98,6 +98,8 @@ def _require_utf8(path: Path, batch: "pa.RecordBatch", columns: Columns, row: in
         batch.to_pylist()
         _read(batch, columns)
     except (UnicodeDecodeError, pa.ArrowInvalid) as error:
+        if isinstance(error, pa.ArrowInvalid) and "UTF8" not in str(error):
+            raise
         raise EmbedkitError(f"{path}: row {row}: not UTF-8: {error}; fix or remove the row") from None
 
 
