@@ -153,7 +153,9 @@ def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
     if not (is_list(array.type) and pa.types.is_struct(array.type.value_type)):
         return None
     kind = array.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
+        return None  # pyarrow 26 casts them to lists with wrong offsets
+    if pa.types.is_fixed_size_list(kind):
         array = array.cast(pa.large_list(kind.value_type))
     offsets = array.offsets.cast(pa.int64())
     first, last = offsets[0].as_py(), offsets[-1].as_py()  # a slice has the values of the whole
