@@ -6,6 +6,7 @@ read by chat_values.py.
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -152,17 +153,10 @@ def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
     """The messages of a list of structs whose fields are plain text; None if they need more than renaming."""
     if not (is_list(array.type) and pa.types.is_struct(array.type.value_type)):
         return None
-    kind = array.type
-    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        return None  # pyarrow 26 casts them to lists with wrong offsets
-    if pa.types.is_fixed_size_list(kind):
-        array = array.cast(pa.large_list(kind.value_type))
-    offsets = array.offsets.cast(pa.int64())
-    first, last = offsets[0].as_py(), offsets[-1].as_py()  # a slice has the values of the whole
-    values = array.values.slice(first, last - first)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64()).to_numpy()
+    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
+    values = array.flatten()
     there = {field.name: pc.struct_field(values, i) for i, field in enumerate(values.type)}
-    if any(len(field) != len(values) for field in there.values()):
-        return None  # a cast of pyarrow 26 gives fields of type null a wrong length
     if rules.tool_calls and any(there[name].null_count < len(values) for name in TOOL_CALL_FIELDS if name in there):
         return None
     pairs = [keys for keys in KEYS[rules.chat_format] if keys[0] in there or keys[1] in there]
@@ -178,8 +172,7 @@ def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
     if rules.reasoning:
         fields |= {name: text.get(name, nulls) for name in REASONING_FIELDS}
     struct = pa.StructArray.from_arrays(list(fields.values()), names=list(fields), mask=values.is_null())
-    offsets = pc.subtract(offsets, first)
-    series = pl.from_arrow(pa.LargeListArray.from_arrays(offsets, struct, mask=array.is_null()))
+    series = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), struct, mask=array.is_null()))
     assert isinstance(series, pl.Series)
     return series
 
