@@ -14,7 +14,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -35,6 +35,12 @@ _HEAD_BYTES = 1 << 16
 _READ_BYTES = 1 << 20
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, pa.ArrowException)
 """What reading a damaged compressed file raises, besides OSError without a number."""
+
+
+def format_suffix(path: PurePath) -> str:
+    """The suffix that says a file's format: the last one, or if it is of a compression, the one before."""
+    last = path.suffix.lower()
+    return PurePath(path.stem).suffix.lower() if last in COMPRESSED else last
 
 
 @dataclass(frozen=True)
