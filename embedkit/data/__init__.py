@@ -5,6 +5,7 @@ from embedkit.data.choose_columns import choose_columns
 from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, Columns, columns_of, text_column
 from embedkit.data.dataset import (
     Dataset,
+    bare_name,
     check_columns,
     column_names,
     has_reader,
@@ -36,6 +37,7 @@ __all__ = [
     "Columns",
     "Dataset",
     "SourceIndex",
+    "bare_name",
     "check_columns",
     "choose_columns",
     "column_names",

@@ -6,13 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import embedkit.data.json_file
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import embedkit.data.json_file
 from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, open_dataset, read_rows, read_sources
 from embedkit.errors import EmbedkitError
