@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from embedkit.data.hub_errors import Kind
 from embedkit.data.missing_path import explain_missing
@@ -92,7 +92,7 @@ def _of_page(name: str, kind: Kind) -> str:
     except ValueError:
         scheme, host, path = "", "", ""
     if scheme == "file":
-        raise UsageError(f"{option} {name}: not a path; type {path}")
+        raise UsageError(f"{option} {name}: not a path; type {unquote(host + path)}")
     if scheme not in ("http", "https") or host.lower().removeprefix("www.") not in HOSTS:
         raise UsageError(f"{option} {name}: nothing is read from there; fetch it, and name the files on this machine")
     parts = path.strip("/").split("/")
@@ -107,7 +107,7 @@ def _of_page(name: str, kind: Kind) -> str:
         raise UsageError(f"{option} {name}: no page of a repository; type {SCHEME}owner/name")
     if rest not in ([], ["tree", "main"]):
         revision = rest[1] if rest[0] in ("tree", "blob", "resolve") and len(rest) > 1 else "main"
-        typed = f" {_revision_option(kind)} {revision}" if revision != "main" else ""
+        typed = f" {_revision_option(kind)} {unquote(revision)}" if revision != "main" else ""
         raise UsageError(f"{option} {name}: a whole repository is read; type {option} {SCHEME}{repo}{typed}")
     return repo
 
