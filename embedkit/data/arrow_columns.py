@@ -113,6 +113,15 @@ def pieces(batch: "pa.RecordBatch") -> Iterator[tuple[int, int]]:
         yield start, min(start + rows, batch.num_rows)
 
 
+def take_rows(batch: "pa.RecordBatch", places: npt.NDArray[np.int64]) -> "pa.RecordBatch":
+    """Some rows of a batch whose values are valid. places: ascending, int64 (n,), at least one."""
+    try:
+        return batch.take(pa.array(places))
+    except pa.ArrowNotImplementedError:  # for text that is stored as views
+        runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        return pa.concat_batches([batch.slice(int(run[0]), len(run)) for run in runs])
+
+
 def own_slice(batch: "pa.RecordBatch", start: int, stop: int) -> "pa.RecordBatch":
     """Rows [start, stop) with values of their own.
 

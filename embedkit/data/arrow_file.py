@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from embedkit.data.arrow_columns import check_types, own_slice, pieces, read_frames, require_valid, take_path
+from embedkit.data.arrow_columns import check_types, own_slice, pieces, read_frames, require_valid, take_path, take_rows
 from embedkit.data.columns import Columns, find_path
 from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns, require_once
 from embedkit.documents import DataFile
@@ -103,7 +103,7 @@ def read_block(
             rows = block.first_row + np.arange(start, stop)
             if high - low < piece.num_rows:
                 require_valid(file.path, piece, columns, rows)  # offsets may be damaged, and `take` obeys them
-                piece, rows = piece.take(pa.array(wanted[low:high] - start)), block.first_row + wanted[low:high]
+                piece, rows = take_rows(piece, wanted[low:high] - start), block.first_row + wanted[low:high]
             yield from read_frames(file.path, piece, columns, rows)
 
 
@@ -111,8 +111,12 @@ def _joined(file: IndexedFile, block: Block, columns: Columns) -> "pa.RecordBatc
     """The batches of a block as one, with the columns that are read."""
     batches = _open_again(file.path, tuple(name for _, name in columns.named()))
     joined = [batches.at(index) for index in range(block.index, block.index + block.count)]
+    first = block.first_row
     for batch in joined:
-        batch.validate(full=len(joined) > 1)
+        batch.validate()
+        if len(joined) > 1:
+            require_valid(file.path, batch, columns, np.arange(first, first + batch.num_rows))
+        first += batch.num_rows
     return joined[0] if len(joined) == 1 else pa.concat_batches(joined)
 
 

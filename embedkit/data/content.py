@@ -29,7 +29,7 @@ _KINDS = {
     b"version https://git-lfs": ("a pointer of Git LFS, not the data", "fetch the data with: git lfs pull"),
 }
 _PAGE = re.compile(rb"\s*<(!doctype\s+html|html)[\s>]", re.IGNORECASE)
-_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f-\xff]")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 HEAD_BYTES = 512
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.data.arrow_chats import as_text, storage_type
-from embedkit.data.arrow_columns import check_types, read_frames, take_path
+from embedkit.data.arrow_columns import check_types, read_frames, take_path, take_rows
 from embedkit.data.columns import Columns, find_path
 from embedkit.data.parquet_pages import largest_row_bytes
 from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns, require_once
@@ -102,7 +102,7 @@ def read_block(
         for batch in _read_batches(parquet, names, batch_rows, groups):
             low, high = np.searchsorted(wanted, [done, done + batch.num_rows])
             if high - low < batch.num_rows:
-                batch = batch.take(pa.array(wanted[low:high] - done))
+                batch = take_rows(batch, wanted[low:high] - done)
             yield from read_frames(file.path, batch, columns, block.first_row + wanted[low:high])
             done += batch_rows
             if high == len(wanted):
