@@ -67,7 +67,11 @@ def text_layout(path: Path) -> TextLayout:
     """Recognise how a file's text is stored. Raises EmbedkitError if its compressed data are damaged."""
     with path.open("rb") as file:
         magic = file.read(10)
-    if magic and path.suffix.lower() in COMPRESSED and any(start.startswith(magic) for start in _MAGIC):
+    if (
+        magic
+        and path.suffix.lower() in COMPRESSED
+        and any(start.startswith(magic) and start != magic for start in _MAGIC)
+    ):
         raise EmbedkitError(f"{path}: its compressed data are cut short; fetch it again")
     compression = next((name for start, name in _MAGIC.items() if magic.startswith(start)), None)
     with _naming_damage(path), path.open("rb") as file, _uncompressed(file, compression) as stream:
