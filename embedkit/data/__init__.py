@@ -6,6 +6,7 @@ from embedkit.data.choose_columns import choose_columns
 from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, Columns, columns_of, text_column
 from embedkit.data.dataset import (
     Dataset,
+    bare_name,
     check_columns,
     column_names,
     has_reader,
@@ -40,6 +41,7 @@ __all__ = [
     "Dataset",
     "NotAChatError",
     "SourceIndex",
+    "bare_name",
     "chat_frame",
     "check_columns",
     "choose_columns",

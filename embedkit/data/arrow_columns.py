@@ -9,7 +9,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedkit.data.arrow_chats import arrow_frame, fits_chats, fits_text, holds_reasoning, message_types, storage_type
+from embedkit.data.arrow_chats import (
+    arrow_frame,
+    fits_chats,
+    fits_text,
+    holds_reasoning,
+    is_list,
+    is_text,
+    message_types,
+    storage_type,
+)
 from embedkit.data.columns import Columns, find_path
 from embedkit.data.reader import BATCH_BYTES
 from embedkit.data.reasoning import REASONING_FIELDS
@@ -81,15 +90,20 @@ def read_frames(
     Raises EmbedkitError naming the first row whose text is not UTF-8: readers of Arrow do not check, and polars relies
     on valid text.
     """
-    for start, stop in _pieces(batch):
-        piece = batch.slice(start, stop - start)
-        try:
-            piece.validate(full=True)
-            yield _read(piece, columns)
-        except pa.ArrowInvalid:
-            for i in range(piece.num_rows):
-                _require_utf8(path, piece.slice(i, 1), columns, int(rows[start + i]))
-            raise
+    for start, stop in pieces(batch):
+        piece = own_slice(batch, start, stop)
+        require_valid(path, piece, columns, rows[start:stop])
+        yield _read(piece, columns)
+
+
+def require_valid(path: Path, batch: "pa.RecordBatch", columns: Columns, rows: npt.NDArray[np.int64]) -> None:
+    """Check all values. Raises as read_frames, or pyarrow.ArrowInvalid if no single row is to blame."""
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        for i, row in enumerate(rows.tolist()):
+            _require_utf8(path, own_slice(batch, i, i + 1), columns, row)
+        raise
 
 
 def _require_utf8(path: Path, batch: "pa.RecordBatch", columns: Columns, row: int) -> None:
@@ -112,9 +126,74 @@ def _read(batch: "pa.RecordBatch", columns: Columns) -> pl.DataFrame:
     )
 
 
-def _pieces(batch: "pa.RecordBatch") -> Iterator[tuple[int, int]]:
+def pieces(batch: "pa.RecordBatch") -> Iterator[tuple[int, int]]:
     """Borders of pieces of at most about 4 x BATCH_BYTES, or of one row."""
-    count = max(-(-batch.nbytes // (4 * BATCH_BYTES)), 1)
-    size = max(-(-batch.num_rows // count), 1)
-    for start in range(0, batch.num_rows, size):
-        yield start, min(start + size, batch.num_rows)
+    size = batch.nbytes + sum(_shared_bytes(array, len(array)) for array in batch.columns)
+    count = max(-(-size // (4 * BATCH_BYTES)), 1)
+    rows = max(-(-batch.num_rows // count), 1)
+    for start in range(0, batch.num_rows, rows):
+        yield start, min(start + rows, batch.num_rows)
+
+
+def take_rows(batch: "pa.RecordBatch", places: npt.NDArray[np.int64]) -> "pa.RecordBatch":
+    """Some rows of a batch whose values are valid. places: ascending, int64 (n,), at least one."""
+    try:
+        return batch.take(pa.array(places))
+    except pa.ArrowNotImplementedError:  # for text that is stored as views
+        runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        return pa.concat_batches([batch.slice(int(run[0]), len(run)) for run in runs])
+
+
+def own_slice(batch: "pa.RecordBatch", start: int, stop: int) -> "pa.RecordBatch":
+    """Rows [start, stop) with values of their own.
+
+    A plain slice keeps the lists' values of all rows, and whoever uses them takes the time of all rows.
+    """
+    if (start, stop) == (0, batch.num_rows):
+        return batch
+    arrays = [_own(array) for array in batch.slice(start, stop - start).columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+
+def _own(array: "pa.Array") -> "pa.Array":
+    """A slice of an array as one that shares only its texts. Raises pyarrow.ArrowInvalid for offsets that are none."""
+    kind = array.type
+    if pa.types.is_struct(kind) and kind.num_fields:
+        fields = [_own(array.field(i)) for i in range(kind.num_fields)]
+        return pa.StructArray.from_arrays(fields, fields=list(kind), mask=array.is_null())
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return array
+    first, last = array.offsets[0].as_py(), array.offsets[-1].as_py()
+    if not 0 <= first <= last <= len(array.values):
+        raise pa.ArrowInvalid(f"offsets {first} to {last} of {len(array.values)} values")
+    values = _own(array.values.slice(first, last - first))
+    offsets = pc.subtract(array.offsets, array.offsets[0])
+    return type(array).from_arrays(offsets, values, type=kind, mask=array.is_null())
+
+
+def _shared_bytes(array: "pa.Array", count: int) -> int:
+    """The most bytes that `count` values may take as text, if the array stores a text once for many of them."""
+    array = _storage(array)
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return _shared_bytes(array.dictionary, count) + count * _longest(array.dictionary)
+    if _is_view(kind):
+        return count * _longest(array)
+    if pa.types.is_struct(kind):
+        return sum(_shared_bytes(array.field(i), count) for i in range(kind.num_fields))
+    if is_list(kind):
+        return _shared_bytes(array.values, pc.sum(pc.list_value_length(array)).as_py() or 0)
+    return 0
+
+
+def _longest(array: "pa.Array") -> int:
+    """Bytes of the longest text, 0 if the values are no texts."""
+    if not len(array) or pa.types.is_null(array.type) or not is_text(array.type):
+        return 0
+    if _is_view(array.type):  # its views are 16 bytes each, the first four of them the length
+        return int(np.frombuffer(array.buffers()[1], np.int32)[::4].max())
+    return int(pc.max(pc.binary_length(array)).as_py() or 0)
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string_view(kind) or pa.types.is_binary_view(kind))

@@ -14,22 +14,35 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.data import json_file, parquet
+from embedkit.data import arrow_file, csv_file, json_file, parquet
 from embedkit.data.columns import SOURCE_COLUMN, Columns, text_column
+from embedkit.data.content import HEAD_BYTES, explain_content
 from embedkit.data.reader import Block, IndexedFile, Reader
-from embedkit.data.text_file import COMPRESSED
+from embedkit.data.text_file import COMPRESSED, format_suffix, text_layout
 from embedkit.documents import DataFile
 from embedkit.errors import UsageError
 
 READERS: dict[str, Reader] = {
     ".parquet": parquet,
     ".pq": parquet,
+    ".arrow": arrow_file,
+    ".feather": arrow_file,
+    ".ipc": arrow_file,
     ".jsonl": json_file,
     ".ndjson": json_file,
     ".json": json_file,
+    ".csv": csv_file,
+    ".tsv": csv_file,
 }
 """The reader of each file format, by suffix. The suffix of a file may have capital letters."""
-READABLE = ".parquet, .pq, .jsonl, .ndjson and .json, the last three also as .gz, .zst, .bz2 or .xz,"
+TEXT: tuple[Reader, ...] = (json_file, csv_file)
+"""Readers of text, which may be compressed."""
+MAGIC: dict[Reader, tuple[bytes, ...]] = {parquet: (b"PAR1",), arrow_file: arrow_file.MAGIC}
+"""How files of the other formats begin."""
+READABLE = (
+    ".parquet, .pq, .arrow, .feather, .ipc, .jsonl, .ndjson, .json, .csv and .tsv, the last five also as .gz, .zst, "
+    ".bz2 or .xz,"
+)
 """READERS in words, for messages."""
 
 
@@ -56,17 +69,17 @@ class Dataset:
 
 def identify(path: Path) -> DataFile:
     """Identity of a data file, without reading all of it. Raises EmbedkitError if the file is damaged."""
-    return _reader(path).identify(path)
+    return _fitting_reader(path).identify(path)
 
 
 def column_names(path: Path) -> list[str]:
     """Names of a file's columns, in order. Raises EmbedkitError if it cannot be read."""
-    return _reader(path).column_names(path)
+    return _fitting_reader(path).column_names(path)
 
 
 def peek(path: Path, column: str) -> list[Any]:
     """A column's values in a file's first rows, as plain Python."""
-    return _reader(path).peek(path, column)
+    return _fitting_reader(path).peek(path, column)
 
 
 def check_columns(path: Path, columns: Columns) -> None:
@@ -74,7 +87,7 @@ def check_columns(path: Path, columns: Columns) -> None:
     for option, name in columns.named():
         if any(unicodedata.category(char) == "Cs" for char in name):
             raise UsageError(f"{option} {name!a}: not UTF-8, which names of columns are")
-    _reader(path).check_columns(path, columns)
+    _fitting_reader(path).check_columns(path, columns)
 
 
 def open_dataset(paths: Sequence[Path], columns: Columns, path_columns: tuple[dict[str, str], ...] = ()) -> Dataset:
@@ -82,7 +95,7 @@ def open_dataset(paths: Sequence[Path], columns: Columns, path_columns: tuple[di
     files: list[IndexedFile] = []
     first_row = 0
     for path in paths:
-        file = _reader(path).index_file(path, first_row)
+        file = _fitting_reader(path).index_file(path, first_row)
         first_row += sum(block.rows for block in file.blocks)
         files.append(file)
     return Dataset(tuple(files), columns, path_columns)
@@ -171,10 +184,22 @@ def _reader(path: Path) -> Reader:
     return reader
 
 
+def _fitting_reader(path: Path) -> Reader:
+    """As _reader, of a file that is what its name says. Raises UsageError if its first bytes say something else."""
+    reader = _reader(path)
+    is_text = reader in TEXT
+    if is_text:
+        head = text_layout(path).head
+    else:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    problem = explain_content(head, text=is_text, expected=MAGIC.get(reader, ()))
+    if problem:
+        raise UsageError(f"{path}: {problem}")
+    return reader
+
+
 def _format(path: PurePath) -> Reader | None:
     """The reader of files with such a name. Only text is also read compressed."""
-    last = path.suffix.lower()
-    if last not in COMPRESSED:
-        return READERS.get(last)
-    reader = READERS.get(PurePath(path.stem).suffix.lower())
-    return None if reader is parquet else reader
+    reader = READERS.get(format_suffix(path))
+    return reader if path.suffix.lower() not in COMPRESSED or reader in TEXT else None

@@ -6,6 +6,7 @@ from pathlib import Path
 from embedkit.data.find_files import find_files
 from embedkit.data.hub import DataSource, fetch_dataset, fetch_model
 from embedkit.data.hub_id import explain_no_path, hub_id
+from embedkit.data.typed_path import expand_home
 from embedkit.errors import UsageError
 from embedkit.run import require_utf8
 
@@ -19,7 +20,7 @@ def find_dataset(
         datasets: one repository of the Hub, or what find_files takes.
         revision: commit, tag or branch, for the Hub only.
         config: configuration, for the Hub only.
-        split: split, for the Hub only.
+        split: split, for the Hub and for folders that `datasets` saved with several splits.
 
     Raises:
         UsageError: there is no such data set, or the arguments exclude each other.
@@ -27,11 +28,9 @@ def find_dataset(
     """
     repos = _repos(datasets)
     if not repos:
-        files = find_files(datasets)
-        if any(option is not None for option in (config, split, revision)):
-            raise UsageError(
-                "--config, --split and --revision are for data sets of the Hub; for local data, name the files"
-            )
+        files = find_files(datasets, split)
+        if config is not None or revision is not None:
+            raise UsageError("--config and --revision are for data sets of the Hub; for local data, name the files")
         return DataSource(files)
     if len(datasets) > 1:
         raise UsageError(f"--dataset {repos[0]}: a data set of the Hub must be the only --dataset")
@@ -57,7 +56,7 @@ def find_model(name: str, revision: str | None) -> tuple[Path, str | None, str |
     if repo is not None:
         folder, commit = fetch_model(repo, revision)
         return folder, repo, commit
-    folder = Path(name)
+    folder = Path(expand_home(name))
     if not name.strip():
         raise UsageError("--model is empty")
     if not folder.exists():

@@ -20,21 +20,7 @@ README, STANDALONE = "README.md", ".huggingface.yaml"
 CARD_FILES = (README, STANDALONE, "dataset_infos.json")
 """Files that `datasets` reads to find the configurations of a repository."""
 ALL = "all"
-DATA_SUFFIXES = (
-    ".json",
-    ".csv",
-    ".tsv",
-    ".arrow",
-    ".avro",
-    ".orc",
-    ".gz",
-    ".zst",
-    ".bz2",
-    ".xz",
-    ".lz4",
-    ".zip",
-    ".tar",
-)
+DATA_SUFFIXES = (".avro", ".orc", ".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".tar")
 """Suffixes of files that probably have rows, in formats that are not read."""
 
 

@@ -39,13 +39,17 @@ def is_hidden(name: str) -> bool:
 class LeftOut:
     """What is not read below a folder, or of what a pattern matches.
 
-    hidden: hidden and temporary names. foreign: files whose format is not read, and names that are no files.
-    folder: notes have names relative to it.
+    hidden: hidden and temporary names. foreign: files whose format is not read, and names that are no files. beside:
+    JSON, CSV and TSV beside other data files. bookkeeping, unlisted: of `datasets`, and what is in a folder that it
+    saved without being part of the data set. folder: notes have names relative to it.
     """
 
     folder: Path | None = None
     hidden: set[Path] = field(default_factory=set)
     foreign: set[Path] = field(default_factory=set)
+    beside: set[Path] = field(default_factory=set)
+    bookkeeping: set[Path] = field(default_factory=set)
+    unlisted: set[Path] = field(default_factory=set)
 
     def notes(self) -> list[str]:
         """What is not read and why, one text per cause."""
@@ -59,6 +63,13 @@ class LeftOut:
                 f"{len(self.foreign):,} not read: {', '.join(listed)}. Only {READABLE} files are read; convert those "
                 "that have rows"
             )
+        for paths, why in (
+            (self.beside, "not read: .json, .csv and .tsv files beside other data files; to read them, name them"),
+            (self.unlisted, "not read: not in the lists of state.json and dataset_dict.json beside them"),
+            (self.bookkeeping, "skipped: files in which `datasets` describes data"),
+        ):
+            if paths:
+                notes.append(f"{len(paths):,} {why} ({self._first(paths)})")
         if self.hidden:
             notes.append(
                 f"{len(self.hidden):,} skipped: names that begin with . or _ and temporary files are not data "

@@ -14,7 +14,8 @@ def explain_missing(path: Path) -> str:
         return f"{missing} does not exist, since {missing.parent} is a file"
     near = _nearest(missing)
     nearest = f"; the nearest name there is {near}" if near is not None else ""
-    tilde = "; the shell replaces ~ only at the beginning of an unquoted word" if str(path).startswith("~") else ""
+    user = path.parts[0] if str(path).startswith("~") else ""
+    tilde = f"; {user} is no user's home folder on this machine" if user else ""
     return f"{missing} does not exist{nearest}{tilde}"
 
 

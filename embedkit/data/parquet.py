@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.data.arrow_chats import as_text, storage_type
-from embedkit.data.arrow_columns import check_types, read_frames, take_path
+from embedkit.data.arrow_columns import check_types, read_frames, take_path, take_rows
 from embedkit.data.columns import Columns, find_path
 from embedkit.data.parquet_pages import largest_row_bytes
-from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns
+from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns, require_once
 from embedkit.documents import DataFile
-from embedkit.errors import EmbedkitError, UsageError
+from embedkit.errors import EmbedkitError
 from embedkit.storage import names_file
 
 BATCH_ROWS = 4096
@@ -52,9 +52,7 @@ def column_names(path: Path) -> list[str]:
 def check_columns(path: Path, columns: Columns) -> None:
     """Raise UsageError if a column is missing, is there twice or has a type that cannot be read."""
     schema = open_parquet(path).schema_arrow
-    for _, name in columns.named():
-        if schema.names.count(name) > 1:
-            raise UsageError(f"{path}: it has {schema.names.count(name)} columns named {name!r}; rename all but one")
+    require_once(path, schema.names, columns)
     require_columns(path, set(schema.names), columns)
     check_types(path, schema, columns)
 
@@ -103,7 +101,7 @@ def read_block(
         for batch in _read_batches(parquet, names, batch_rows, groups):
             low, high = np.searchsorted(wanted, [done, done + batch.num_rows])
             if high - low < batch.num_rows:
-                batch = batch.take(pa.array(wanted[low:high] - done))
+                batch = take_rows(batch, wanted[low:high] - done)
             yield from read_frames(file.path, batch, columns, block.first_row + wanted[low:high])
             done += batch_rows
             if high == len(wanted):

@@ -13,15 +13,22 @@ from embedkit.data.dataset import bare_name, column_names
 from embedkit.errors import UsageError
 
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-_SHARD = re.compile(r"([-_.]\d+[-_]?of[-_]?\d+|(^|[-_.])\d{4,})([-_.][0-9a-f]{8,})?([-_.]c\d+)?$")
-"""How names of shards end: -00000-of-00400, _0001, with or without a hash."""
-_NO_NAMES = {"", "part", "data", "shard", "chunk", "file", "rows"}
+_SHARD = re.compile(
+    r"([-_.]\d+[-_]?of[-_]?\d+"
+    r"|(^|[-_.])(?!(19|20)\d\d$)\d{4,}(-tid-.*)?)"  # a year is no number of a shard
+    r"([-_.](?=[0-9a-f-]*\d)[0-9a-f][0-9a-f-]{6,}[0-9a-f])?([-_.]c\d+)?$"
+)
+"""How names of shards end: -00000-of-00400, _0001, with or without a hash, or what Spark adds."""
+_CODEC = re.compile(r"\.(snappy|gz|gzip|zstd|zst|lz4|brotli)$")
+"""What Spark puts before .parquet."""
+_NO_NAME = re.compile(r"(part|data|shard|chunk|file|rows)?([-_.]?\d{1,3})?", re.IGNORECASE)
+"""Names that say nothing of what is in a file."""
 
 
 def columns_from_paths(
     paths: Sequence[Path], columns: Columns, *, repo: str | None, name_source: bool
 ) -> tuple[dict[str, str], ...]:
-    """The columns that the first file lacks and the paths have, per file. Empty if there are none.
+    """The columns that no file has and the paths have, per file. Empty if there are none.
 
     Args:
         paths: the data files.
@@ -31,19 +38,20 @@ def columns_from_paths(
 
     Raises UsageError if only some paths have a column.
     """
-    there = column_names(paths[0]) if paths else []
     values: tuple[dict[str, str], ...] = tuple({} for _ in paths)
+    there = [names for path in paths if (names := column_names(path))]  # a file without rows may have none
     for option, name in columns.named()[columns.messages is not None :]:
-        if not there or find_path(there, name) is not None:
-            continue
+        if not there or any(find_path(names, name) is not None for names in there):
+            continue  # check_columns finds the files that lack it
         found = [partitions(path).get(name) for path in paths]
-        if name_source and name == columns.source and found[0] is None:
+        if name_source and name == columns.source and not any(value is not None for value in found):
             found = [repo.rpartition("/")[2] if repo else source_name(path) for path in paths]
-        if found[0] is None:
+        having = next((path for path, value in zip(paths, found, strict=True) if value is not None), None)
+        if having is None:
             continue  # check_columns says what there is
         for path, value, row in zip(paths, found, values, strict=True):
             if value is None:
-                raise UsageError(f"{path}: no folder {name}=... in its path ({option}), which {paths[0]} has")
+                raise UsageError(f"{path}: no folder {name}=... in its path ({option}), which {having} has")
             row[name] = value
     return values if any(values) else ()
 
@@ -51,13 +59,21 @@ def columns_from_paths(
 def partitions(path: Path) -> dict[str, str]:
     """The columns that a path's folders have as key=value. A null is an empty text."""
     pairs = (part.split("=", 1) for part in path.parent.parts if "=" in part)
-    return {unquote(key): "" if value == HIVE_NULL else unquote(value) for key, value in pairs}
+    return {_unquoted(key): "" if value == HIVE_NULL else _unquoted(value) for key, value in pairs}
+
+
+def _unquoted(text: str) -> str:
+    """Percent-encoding decoded, unless it is not of UTF-8: then the name is meant as it is."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
 
 
 def source_name(path: Path) -> str:
     """A file's name as a source: without suffixes and the number of a shard; else the name of the nearest folder."""
-    name = _SHARD.sub("", bare_name(path))
-    if name.lower() not in _NO_NAMES:
+    name = _SHARD.sub("", _CODEC.sub("", bare_name(path)))
+    if not _NO_NAME.fullmatch(name):
         return name
     folders = (_SHARD.sub("", part) for part in reversed(path.absolute().parent.parts[1:]))
-    return next((name for name in folders if name.lower() not in _NO_NAMES), bare_name(path))
+    return next((name for name in folders if not _NO_NAME.fullmatch(name)), bare_name(path))

@@ -4,7 +4,7 @@ A reader is a module with the functions of `Reader`, such as parquet.py. To add 
 its suffix in `READERS` of dataset.py.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -93,3 +93,11 @@ def require_columns(path: Path, names: Collection[str], columns: Columns) -> Non
             raise UsageError(f"{path}: no column {name!r} ({option}); there are: {', '.join(sorted(names))}")
     if columns.messages is not None and columns.messages == columns.source:
         raise UsageError(f"{path}: --messages-column and --source-column are both {columns.source!r}; name two columns")
+
+
+def require_once(path: Path, names: Sequence[str], columns: Columns) -> None:
+    """Raise UsageError if a column that is read is there twice."""
+    for _, column in columns.named():
+        name = (find_path(names, column) or [column])[0]
+        if names.count(name) > 1:
+            raise UsageError(f"{path}: it has {names.count(name)} columns named {name!r}; rename all but one")

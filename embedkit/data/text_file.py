@@ -14,7 +14,7 @@ from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -23,7 +23,8 @@ from embedkit.errors import EmbedkitError
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".xz": "xz"}
 """Suffixes of compressed files, and the compression."""
-_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\x00": "xz"}
+_MAGIC |= {b"BZh%d" % level + block: "bz2" for level in range(1, 10) for block in (b"1AY&SY", b"\x17rE8P\x90")}
 _MARKS = {  # the marks of UTF-16 begin like those of UTF-32
     BOM_UTF8: "utf-8",
     BOM_UTF32_LE: "utf-32-le",
@@ -35,6 +36,12 @@ _HEAD_BYTES = 1 << 16
 _READ_BYTES = 1 << 20
 BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, pa.ArrowException)
 """What reading a damaged compressed file raises, besides OSError without a number."""
+
+
+def format_suffix(path: PurePath) -> str:
+    """The suffix that says a file's format: the last one, or if it is of a compression, the one before."""
+    last = path.suffix.lower()
+    return PurePath(path.stem).suffix.lower() if last in COMPRESSED else last
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,13 @@ class TextLayout:
 def text_layout(path: Path) -> TextLayout:
     """Recognise how a file's text is stored. Raises EmbedkitError if its compressed data are damaged."""
     with path.open("rb") as file:
-        magic = file.read(8)
+        magic = file.read(10)
+    if (
+        magic
+        and path.suffix.lower() in COMPRESSED
+        and any(start.startswith(magic) and start != magic for start in _MAGIC)
+    ):
+        raise EmbedkitError(f"{path}: its compressed data are cut short; fetch it again")
     compression = next((name for start, name in _MAGIC.items() if magic.startswith(start)), None)
     with _naming_damage(path), path.open("rb") as file, _uncompressed(file, compression) as stream:
         head = stream.read(_HEAD_BYTES)

@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from embedkit.data import SCHEME, has_reader, hub_id, require_fetched
+from embedkit.data import SCHEME, bare_name, has_reader, hub_id, require_fetched
 from embedkit.documents import Request, RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.prepare import describe, look_at_first_rows, require_same_data
@@ -108,11 +108,11 @@ def _run_name(options: RequestOptions) -> str:
         if set(options.views) != {"combined"}:
             sample = "-".join([*sorted(set(options.views)), sample])
         seed = "" if options.random_seed is None else f"-seed{options.random_seed}"
-        first = Path(options.dataset[0])
+        first = Path(hub_id(options.dataset[0], "dataset") or options.dataset[0])
         named = [part for part in first.parts if first.exists() or not set(part) & set("*?[")]
         last = named[-1] if named else "data"
-        data = Path(last).stem if has_reader(Path(last)) else last
-        name = f"{data}-{Path(options.model).name}-{sample}{seed}"
+        data = bare_name(Path(last)) if has_reader(Path(last)) else last
+        name = f"{data}-{Path(hub_id(options.model, 'model') or options.model).name}-{sample}{seed}"
     if name in ("", ".", "..") or os.sep in name or not name.isprintable():
         raise UsageError(f"--run-name {name!r}: a run's name is one folder name")
     return name

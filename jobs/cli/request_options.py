@@ -60,10 +60,11 @@ class RequestOptions:
 
 REQUEST_OPTIONS = [
     click.option("--dataset", multiple=True,
-                 help="Data set of the Hub (owner/name or hf://owner/name), or Parquet or JSONL files (file, folder "
-                 "or glob; repeatable)."),
+                 help="Data set of the Hub (owner/name or hf://owner/name), or files of Parquet, JSON, Arrow or "
+                 "CSV (file, folder or glob; repeatable)."),
     click.option("--config", help="Configuration of a Hub data set.  [default: its only or default one]"),
-    click.option("--split", help="Split of a Hub data set; `all` for every split.  [default: train, or the only one]"),
+    click.option("--split", help="Split of a Hub data set, or of a folder that `datasets` saved; `all` for every "
+                 "split.  [default: train on the Hub, or the only one]"),
     click.option("--revision", help="Commit, tag or branch of a Hub data set. The run records the commit."),
     click.option("--messages-column", help="Column with the chats; a field of one by dots.  [default: messages, or the "
                  "only column with chats]"),

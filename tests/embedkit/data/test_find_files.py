@@ -65,35 +65,79 @@ def test_temporary_names_are_skipped_and_listed(name: str, tmp_path: Path, caplo
     assert names(tmp_path, f"{tmp_path}/**") == ["a.parquet"]
 
 
+READABLE = (
+    ".parquet, .pq, .arrow, .feather, .ipc, .jsonl, .ndjson, .json, .csv and .tsv, the last five also as .gz, .zst, "
+    ".bz2 or .xz, files are read"
+)
+
+
 def test_what_looks_like_data_is_read_or_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    read = ["B.PARQUET", "a.Jsonl", "c.ndjson", "d.pq", "e.NDJSON", "f.x.jsonl", "sub/g.PQ"]
-    left = ["a.jsonl.gz", "b.jsonl.GZ", "c.json", "part-00000", "part.00001", "x.jsonl.zst", "README.md", "sub/t.csv"]
-    made(tmp_path, *read, *left)
+    read = ["B.PARQUET", "a.Jsonl", "b.jsonl.GZ", "c.ndjson", "d.pq", "e.NDJSON", "f.x.jsonl", "g.arrow", "h.FEATHER"]
+    read += ["i.ipc", "j.jsonl.zst", "k.ndjson.bz2", "l.jsonl.xz", "sub/m.PQ"]
+    left = ["c.parquet.gz", "c.arrow.zst", "d.txt.gz", "part-00000", "part.00001", "x.avro", "x.jsonl.lz4", "README.md"]
+    beside = ["c.json", "sub/d.json.gz", "sub/t.csv", "u.TSV", "v.csv.zst"]
+    made(tmp_path, *read, *left, *beside)
     assert names(tmp_path, str(tmp_path)) == read
     assert caplog.messages == [
-        f"--dataset {tmp_path}: 8 not read: 2 .jsonl.gz (a.jsonl.gz, b.jsonl.GZ), 2 without suffix (part-00000, "
-        "part.00001), 1 .csv (sub/t.csv), 1 .json (c.json), 1 .jsonl.zst (x.jsonl.zst), 1 .md (README.md). Only "
-        ".parquet, .pq, .jsonl and .ndjson files are read; convert those that have rows"
+        f"--dataset {tmp_path}: 8 not read: 2 without suffix (part-00000, part.00001), 1 .arrow.zst (c.arrow.zst), "
+        "1 .avro (x.avro), 1 .jsonl.lz4 (x.jsonl.lz4), 1 .parquet.gz (c.parquet.gz), 1 .txt.gz (d.txt.gz), 1 .md "
+        f"(README.md). Only {READABLE}; convert those that have rows",
+        f"--dataset {tmp_path}: 5 not read: .json, .csv and .tsv files beside other data files; to read them, name "
+        "them (c.json, sub/d.json.gz, sub/t.csv, ...)",
     ]
     caplog.clear()
-    assert names(tmp_path, f"{tmp_path}/*") == read
-    assert caplog.messages[0].startswith(f"--dataset {tmp_path}/*: 8 not read: 2 .jsonl.gz ({tmp_path}/a.jsonl.gz, ")
+    found = names(tmp_path, f"{tmp_path}/*")
+    assert found == sorted([*read, *(name for name in beside if not name.startswith("sub/"))])
+    assert caplog.messages[0].startswith(f"--dataset {tmp_path}/*: 8 not read: 2 without suffix ({tmp_path}/part-00000")
+    assert caplog.messages[1].startswith(f"--dataset {tmp_path}/*: 2 not read: .json, .csv and .tsv files beside")
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.json", "part-00000", "a.csv", "a.arrow", "a.zst", "x.parquet.tmp"])
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "sub/a.csv", "a.TSV", "a.tsv.xz"])
+def test_json_and_csv_alone_are_read(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made(tmp_path, "z/notes.md", "b.json", name)
+    assert names(tmp_path, str(tmp_path)) == sorted(["b.json", name])
+    made(tmp_path, "x/y/b.ndjson.gz")
+    assert names(tmp_path, str(tmp_path)) == ["x/y/b.ndjson.gz"]
+    assert f"2 not read: .json, .csv and .tsv files beside other data files; to read them, name them ({name}" in (
+        caplog.text.replace("(b.json, ", "(").replace(", b.json", "")
+    )
+    typed = tmp_path / name
+    assert find_files([str(tmp_path), str(typed)]) == [tmp_path / "x/y/b.ndjson.gz", typed]
+    assert find_files([str(tmp_path), f"{typed.with_suffix('')}.*"]) == [tmp_path / "x/y/b.ndjson.gz", typed]
+
+
+@pytest.mark.parametrize("name", ["a.parquet.gz", "part-00000", "a.avro", "a.arrow.gz", "a.zst", "x.parquet.tmp"])
 def test_a_named_file_that_is_not_read_is_refused(name: str, tmp_path: Path) -> None:
     made(tmp_path, name)
-    with pytest.raises(UsageError, match=rf"{name}: only \.parquet, \.pq, \.jsonl and \.ndjson files are read$"):
+    with pytest.raises(UsageError, match=rf"{name}: only {READABLE}$"):
         find_files([str(tmp_path / name)])
-    with pytest.raises(UsageError, match=r"no Parquet or JSONL file there; 1 "):
+    with pytest.raises(UsageError, match=r"no data file there; 1 "):
         find_files([f"{tmp_path}/*"])
 
 
 def test_many_kinds_of_files_are_counted_not_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    made(tmp_path, "a.parquet", *(f"{i}.kind{i}" for i in range(10)), *(f"{i}.json" for i in range(5)))
+    made(tmp_path, "a.parquet", *(f"{i}.kind{i}" for i in range(10)), *(f"{i}.txt" for i in range(5)))
     find_files([str(tmp_path)])
-    assert "15 not read: 5 .json (0.json, 1.json, 2.json, ...), 1 .kind0 (0.kind0), " in caplog.text
+    assert "15 not read: 5 .txt (0.txt, 1.txt, 2.txt, ...), 1 .kind0 (0.kind0), " in caplog.text
     assert "1 .kind6 (6.kind6), 3 more. Only" in caplog.text
+
+
+def test_a_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell leaves `~` alone in --dataset=~/x. A folder that is really called so comes first."""
+    made(tmp_path / "home", "data/a.parquet", "data/b.jsonl")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    there = [tmp_path / "home" / "data" / name for name in ("a.parquet", "b.jsonl")]
+    assert find_files(["~/data"]) == find_files(["~/data/*"]) == find_files([*["~/data/a.parquet", "~/data/b.jsonl"]])
+    assert find_files(["~/data"]) == there
+    with pytest.raises(UsageError, match=rf"^--dataset {tmp_path}/home/c\.parquet: .* does not exist"):
+        find_files(["~/c.parquet"])
+    with pytest.raises(UsageError, match=r"~nobody-here is no user's home folder on this machine$"):
+        find_files(["~nobody-here/data"])
+    with pytest.raises(UsageError, match=r"does not exist"):
+        find_files([Path("~/data")])  # as a run has recorded it
+    made(tmp_path, "~/data/c.parquet")
+    assert find_files(["~/data"]) == [tmp_path / "~/data/c.parquet"]
 
 
 def test_what_is_no_file_is_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -173,7 +217,7 @@ def test_links_of_one_snapshot_of_the_hub_may_share_a_file(tmp_path: Path) -> No
 
 def test_a_folder_with_nothing_but_hidden_names_is_refused(tmp_path: Path) -> None:
     made(tmp_path / "d", *STRAY)
-    with pytest.raises(UsageError, match="d: no Parquet or JSONL file there; 6 skipped: names that begin"):
+    with pytest.raises(UsageError, match="d: no data file there; 6 skipped: names that begin"):
         find_files([str(tmp_path / "d")])
 
 

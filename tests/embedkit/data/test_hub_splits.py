@@ -66,13 +66,24 @@ def choose(names: list[str], cards: Path, config: str | None = None, split: str 
 
 def test_files_in_no_split_are_left_out_by_name(tmp_path: Path) -> None:
     files = ["data/train-0.parquet", "data/test-0.parquet", "data/train-1.PARQUET", "extra.json", "d/x.jsonl.gz"]
+    files += ["d/x.csv", "d/x.arrow", "d/x.tar", "d/x.parquet.gz"]
     other = ["._train.parquet", "d/_temporary/x.parquet", "LICENSE", "notes.md", "dataset_infos.json"]
     (tmp_path / "dataset_infos.json").write_text("{}")
     chosen = choose_files("lab/chats", files + other, tmp_path, None, None)
     assert chosen.files == ("data/train-0.parquet",)
-    assert chosen.left_out == ("d/x.jsonl.gz", "data/train-1.PARQUET", "extra.json")
+    assert chosen.left_out == (
+        *("d/x.arrow", "d/x.csv", "d/x.jsonl.gz", "d/x.parquet.gz", "d/x.tar"),
+        *("data/train-1.PARQUET", "extra.json"),
+    )
     names = repository(tmp_path, FILES, CONFIGS)
     assert choose_files("lab/chats", [*names, "extra.json"], tmp_path, "short", None).left_out == ()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".json", ".json.zst", ".csv", ".csv.gz", ".tsv", ".arrow"])
+def test_splits_of_any_format_are_chosen(suffix: str, tmp_path: Path) -> None:
+    names = [f"data/train-00000-of-00001{suffix}", f"data/test-00000-of-00001{suffix}"]
+    assert choose(names, tmp_path) == ("default", "train", names[0])
+    assert choose(names, tmp_path, split="all") == ("default", "all", *names)
 
 
 def test_a_folder_for_temporary_files_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +123,7 @@ def test_what_is_not_named_is_the_default_and_train(tmp_path: Path) -> None:
             "several splits and none is train; name one by --split: val",
         ),
         (["chats.py", "train.parquet"], "", (None, None), "scripts are never run. Try --revision refs/convert/parquet"),
-        (["train.csv"], "", (None, None), "config default, split train has train.csv; only .parquet, .pq, "),
+        (["train.txt"], "", (None, None), "config default, split train has train.txt; only .parquet, .pq, "),
         (["notes.pdf2"], "", (None, None), "`datasets` finds no data files in it"),
         ([], "", (None, None), "`datasets` finds no data files in it"),
         (FILES, "---\nconfigs: 7\n---\n", (None, None), "`datasets` cannot tell which files are its rows"),

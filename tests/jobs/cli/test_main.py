@@ -162,7 +162,7 @@ def test_a_run_may_be_resumed_by_its_path(damaged_run: RunFolder) -> None:
     ("arguments", "message"),
     [
         (["run"], "--dataset and --model are needed"),
-        (["run", "--dataset", "nowhere", "--model", "MINILM"], "no Parquet or JSONL file there"),
+        (["run", "--dataset", "nowhere", "--model", "MINILM"], "no data file there"),
         (["run", "--dataset", "DATA", "--model", "nowhere"], "--model nowhere: no such folder"),
         (["run", "--dataset", "DATA", "--model", "DATA_DIR"], "no tokenizer.json there"),
         (["run", "--dataset", "DATA", "--model", "MINILM", "--messages-column", "chats"], "no column 'chats'"),
