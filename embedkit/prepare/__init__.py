@@ -7,6 +7,7 @@ from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
 from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, engine_settings, read_plan, shard_of
 from embedkit.prepare.stage import prepare
+from embedkit.prepare.views import check_views, stored_texts, view_texts
 
 __all__ = [
     "CHUNK_TOKENS",
@@ -20,6 +21,7 @@ __all__ = [
     "TEXT_COLUMNS",
     "GpuModel",
     "KeptRows",
+    "check_views",
     "count_column",
     "count_reasons",
     "empty_column",
@@ -30,5 +32,7 @@ __all__ = [
     "prepare",
     "read_plan",
     "shard_of",
+    "stored_texts",
     "view_text",
+    "view_texts",
 ]

@@ -21,7 +21,6 @@ from embedkit.run import RunFolder
 from jobs.cli.options import (
     DEVICES,
     ENGINES,
-    VIEW,
     gathered_into,
     json_option,
     run_argument,
@@ -102,7 +101,8 @@ class NeighborsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 OPTIONS = [
     click.option("-k", "count", type=click.IntRange(1), default=10, show_default=True, help="Number of rows to find."),
-    click.option("--view", type=VIEW, help="View whose vectors are searched.  [default: combined, or the run's first]"),
+    click.option("--view", metavar="NAME",
+                 help="View whose vectors are searched.  [default: combined, or the run's first]"),
     click.option("--sources", default="", metavar="A,B", callback=split_names,
                  help="Only sources whose names contain one of these.  [default: all]"),
     click.option("--full-texts", is_flag=True, help="Show whole texts, not only how they begin."),
