@@ -84,10 +84,10 @@ REQUEST_OPTIONS = [
                  help="transformers: the same vectors without vLLM, but slower. hash: for trials; its vectors have no "
                  "meaning.  [default: vllm if it is installed, else transformers]"),
     click.option("--view", "views", multiple=True, default=("combined",), show_default=True, callback=typed_views,
-                 metavar="[combined|think|response|NAME=TEMPLATE]",
-                 help="Text to embed; repeatable. One matrix per view. A view of your own has a template such as "
-                 "'ask={title}: {user_prompt}' of {user_prompt}, {think_text}, {response_text} and columns. {{ and }} "
-                 "are braces, \\n is a new line."),
+                 metavar="NAME[=TEMPLATE]",
+                 help="Text to embed: combined, think, response, or NAME=TEMPLATE; repeatable. One matrix per view. In a "
+                 "template, {NAME} is a column, or user_prompt, think_text or response_text of the chat; {{ and }} are "
+                 "braces, \\n is a new line."),
     click.option("--max-length", type=click.IntRange(1),
                  help="Most tokens per row. Longer rows are dropped, not truncated.  [default: the model's limit]"),
     click.option("--sample-size", type=click.IntRange(1), default=625, show_default=True, help="Rows per source."),
