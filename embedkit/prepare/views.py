@@ -8,6 +8,7 @@ whose prompt is the text of `combined`: what the template `combined` gives, else
 joined by a blank line, without those that are only white space. think_text and response_text are empty.
 """
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
@@ -52,6 +53,8 @@ def _check_template(view: str, template: str, *, is_plain: bool) -> None:
             f"--view {view}=...: {view!r} cannot be the name of a view. A name has a small letter, then small letters, "
             "digits or _, 40 characters at most; it is none of a run's columns, and does not begin with by_source"
         )
+    if any(unicodedata.category(char) == "Cs" for char in template):
+        raise UsageError(f"--view {view}={template!a}: not UTF-8, which texts are")
     try:
         columns = template_columns(template)
     except ValueError as error:

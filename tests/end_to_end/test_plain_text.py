@@ -130,7 +130,7 @@ def test_a_row_whose_views_are_all_empty_is_dropped(tokenizer_only: Path, tmp_pa
     run = RunFolder(tmp_path / "run")
     assert pl.read_parquet(run.dropped).select("row", "reason").rows() == [(1, "empty"), (3, "not_text")]
     assert pl.read_parquet(run.extracted).select("row", "num_tokens", "empty_b").rows() == [
-        (0, 1, False),
+        (0, 2, False),
         (2, 0, False),
     ]
 

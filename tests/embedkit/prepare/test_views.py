@@ -136,6 +136,7 @@ def test_requests_without_templates_keep_their_digest(view: str) -> None:
         (("own\n",), {"own\n": "{a}"}, "cannot be the name of a view"),
         (("row",), {"row": "{a}"}, "'row' cannot be the name of a view"),
         (("by_source",), {"by_source": "{a}"}, "'by_source' cannot be the name of a view"),
+        (("own",), {"own": "\udcff{a}"}, r"--view own='\udcff{a}': not UTF-8"),
         (("own",), {"own": "text"}, "--view own=text: it names no column, so all rows would have the same text"),
         (("own",), {"own": "{a"}, "--view own={a: it has a { without a }"),
         (("think",), {"think": "{a}"}, "--view think={a}: think has a fixed meaning; choose another name"),
