@@ -13,7 +13,7 @@ from jobs.cli import analyze as analyze_module
 from jobs.cli.main import cli
 from jobs.cli.options import gathered_into, run_argument
 from jobs.cli.request_options import REQUEST_OPTIONS, RequestOptions, request_options
-from jobs.cli.typed_views import TypedView
+from jobs.cli.typed_views import TypedView, view_names, view_templates
 
 
 def request(*arguments: str) -> RequestOptions:
@@ -50,6 +50,14 @@ def test_typed_options_are_known_by_field() -> None:
     options = request("--dataset", "a", "--dataset", "b", "--view", "think", "--full", "--resume", "--run-name", "x")
     assert options.typed == {"dataset", "views", "full", "resume", "run_name"}
     assert (options.dataset, options.views, options.full) == (("a", "b"), (TypedView("think", None),), True)
+
+
+def test_views_are_names_or_templates() -> None:
+    r"""\n in a template is a new line. What is typed twice counts once."""
+    options = request("--view", r"own={a}\n{b}=c", "--view", "think", "--view", "think", "--text-column", "a")
+    assert options.views == (TypedView("own", "{a}\n{b}=c"), TypedView("think", None))
+    assert (view_names(options.views), options.text_columns) == (("own", "think"), ("a",))
+    assert view_templates(options.views) == {"own": "{a}\n{b}=c"}
 
 
 def test_every_request_option_has_a_field() -> None:
