@@ -18,8 +18,8 @@ import polars as pl
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.measure import Figure
 from embedkit.analysis.components.pca import PCA
-from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.pack import MAX_TEXT_ROWS, SHOWN_CHARACTERS, TEXT_NAMES, choose_layer, pack, texts_block
+from embedkit.analysis.merged import CHAT_NAMES, Merged
+from embedkit.analysis.page.pack import MAX_TEXT_ROWS, SHOWN_CHARACTERS, choose_layer, pack, texts_block
 from embedkit.analysis.page.render import render
 from embedkit.analysis.page.sections import Section
 from embedkit.analysis.similarity.umap import UmapLayout
@@ -142,7 +142,7 @@ def our_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
     starts = rng.integers(0, len(text) - 20_000, MAX_TEXT_ROWS)
     texts = {
         name: [text[at : at + SHOWN_CHARACTERS] for at in starts + 2500 * n]
-        for n, name in enumerate(TEXT_NAMES.values())
+        for n, name in enumerate(CHAT_NAMES.values())
     }
     lines = pl.DataFrame({"id": np.sort(rng.choice(rows, MAX_TEXT_ROWS, replace=False)), **texts})
     lines = lines.with_columns([pl.lit(20_000).alias(f"{name} length") for name in texts])

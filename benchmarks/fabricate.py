@@ -116,7 +116,7 @@ def fabricate_parts(run: RunFolder, config: RunConfig, shape: Shape, texts: str)
     """The parts of a data set whose rows were all kept; `texts` is what responses are cut from."""
     rng = np.random.default_rng(shape.seed)
     raw = texts[:TEXT_BYTES].encode()
-    schema = extracted_schema(("combined",))
+    schema = extracted_schema(config.request)
     lengths = lengths_of(shape.rows, shape.seed)
     borders = [*range(0, shape.rows, PART_ROWS), shape.rows]
     index = DataIndex(

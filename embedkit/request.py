@@ -5,7 +5,7 @@ import getpass
 import os
 import socket
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,15 @@ from pathlib import Path
 import msgspec
 
 from embedkit.changes import Change, data_changes, file_changes, how_to_go_on, order_of_run, show_changes
-from embedkit.data import Columns, choose_columns, find_dataset, find_model, identify, is_on_hub
+from embedkit.data import (
+    Columns,
+    choose_columns,
+    columns_of_templates,
+    find_dataset,
+    find_model,
+    identify,
+    is_on_hub,
+)
 from embedkit.documents import (
     FORMAT,
     VIEWS,
@@ -34,6 +42,7 @@ from embedkit.documents import (
 from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit, tokenizer_file
+from embedkit.prepare import check_views
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
 from embedkit.terminal import command_line, quote
@@ -45,6 +54,7 @@ class Options:
     """Options of a new run. The defaults are those of the command line.
 
     dataset: as typed, or the recorded files of a run as Path: those are never patterns.
+    templates: of views beside the built-in ones, by name; `combined` may have one if there are text_columns.
     prompt, prefix: name of one of the model's prompts, or a text, that is put before every text; None for both is the
     model's default.
     tokenizer_settings: False for a run of an earlier version.
@@ -67,6 +77,7 @@ class Options:
     engine: EngineName = "vllm"
     max_length: int | None = None
     views: tuple[View, ...] = ("combined",)
+    templates: dict[View, str] = field(default_factory=dict)
     sample_size: int | None = 625
     random_seed: int | None = None
     shards: int | None = None
@@ -88,6 +99,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     Raises:
         UsageError: the options cannot be used as they are.
     """
+    check_views(options.views, options.templates, options.text_columns)
     if "engine" not in undecided:
         check_installed(options.engine)
     # Paths are first, then the model, since the data may take hours.
@@ -108,6 +120,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
             options.think_format == "any",
         ),
         options.path_columns,
+        columns_of_templates(options.templates.values(), is_plain=bool(options.text_columns)),
     )
     device: Device = "cpu" if options.engine == "hash" else options.device
     request = Request(
@@ -119,7 +132,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         source_column=columns.source or "",
         sample_size=options.sample_size,
         random_seed=options.random_seed,
-        views=tuple(view for view in VIEWS if view in options.views),
+        views=tuple(sorted(dict.fromkeys(options.views), key=_view_order)),
         max_length=max_length,
         shards=options.shards,
         texts=options.texts,
@@ -135,6 +148,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         chat_format=options.chat_format,
         text_columns=options.text_columns,
         path_columns=path_columns,
+        templates=options.templates,
     )
     return RunConfig(
         format=FORMAT,
@@ -150,6 +164,11 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         asked=_asked(command),
         undecided=tuple(sorted(undecided)),
     )
+
+
+def _view_order(view: View) -> int:
+    """The built-in views come first, in their order, then the others as they were typed."""
+    return VIEWS.index(view) if view in VIEWS else len(VIEWS)
 
 
 def refuse_existing(run: RunFolder) -> None:

@@ -11,9 +11,17 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents import Plan, RunConfig, Success, View, open_matrix, read
+from embedkit.documents import VIEWS, Plan, RunConfig, Success, View, open_matrix, read
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.prepare import TEXT_COLUMNS, KeptRows, count_column, empty_column, read_plan
+from embedkit.prepare import (
+    TEXT_COLUMNS,
+    KeptRows,
+    count_column,
+    empty_column,
+    read_plan,
+    stored_texts,
+    view_texts,
+)
 from embedkit.run import RunFolder
 
 BLOCK_ROWS = 65_536
@@ -21,6 +29,9 @@ BLOCK_ROWS = 65_536
 GATHERED_ROWS = 256
 """Scattered rows to read before their pages are released. Each row touched in a mapped file can count as a megabyte or
 more, because the kernel also maps what it read ahead."""
+
+CHAT_NAMES = dict(zip(TEXT_COLUMNS, ("prompt", "think", "response"), strict=True))
+"""What the texts of a chat are called where they are shown."""
 
 
 @dataclass(frozen=True)
@@ -90,19 +101,54 @@ class Merged:
             _release(self.matrix)
         return found
 
-    def texts(self, ids: Sequence[int]) -> pl.DataFrame:
-        """Texts of some ids, in the order given: id, user_prompt, think_text, response_text."""
+    @property
+    def text_names(self) -> dict[str, str]:
+        """What the texts of this view are called where they are shown, by their columns: of `texts`, in order."""
+        return {view_column(self.view): _view_name(self.view)} if self.view not in VIEWS else chat_names(self.config)
+
+    def texts(self, ids: Sequence[int], views: Sequence[View] | None = None) -> pl.DataFrame:
+        """Texts of some ids, in the order given: id, user_prompt, think_text, response_text, and the views' texts.
+
+        views: whose texts are added if they are the user's own, in columns named as `view_column` says; None for this
+        one.
+        """
         requested = pl.DataFrame({"id": list(ids)}, schema={"id": pl.Int64})
-        columns = ["id", *TEXT_COLUMNS]
+        own = [view for view in ([self.view] if views is None else views) if view not in VIEWS]
+        expressions = view_texts(self.config.request)
+        made = [expressions[view].alias(view_column(view)) for view in own]
+        texts = stored_texts(self.config.request) if own else TEXT_COLUMNS
+        columns = ["id", *texts]
         distinct = sorted(set(ids))  # in order, so that every file and row group is read once
         if self.config.request.texts == "all":
             lines = _read_lines(self.run.metadata, distinct, columns)
         else:
             kept = KeptRows(self.run, self.plan.parts)
-            frames = [kept.read(i, i + 1, list(TEXT_COLUMNS)).with_columns(id=pl.lit(i)) for i in distinct]
-            empty = pl.DataFrame(schema=dict.fromkeys(TEXT_COLUMNS, pl.String) | {"id": pl.Int64})
+            frames = [kept.read(i, i + 1, list(texts)).with_columns(id=pl.lit(i)) for i in distinct]
+            empty = pl.DataFrame(schema=dict.fromkeys(texts, pl.String) | {"id": pl.Int64})
             lines = pl.concat(frames or [empty])
-        return requested.join(lines, on="id", how="left", maintain_order="left").select(columns)
+        lines = lines.select("id", *TEXT_COLUMNS, *made)
+        return requested.join(lines, on="id", how="left", maintain_order="left")
+
+
+def view_column(view: View) -> str:
+    """The column with the text of a view of the user."""
+    return f"view.{view}"
+
+
+def chat_names(config: RunConfig) -> dict[str, str]:
+    """What the texts of the built-in views are called where they are shown, by their columns."""
+    return {"user_prompt": "text"} if config.request.text_columns else dict(CHAT_NAMES)
+
+
+def all_text_names(config: RunConfig) -> dict[str, str]:
+    """As `chat_names`, with the texts of the user's own views."""
+    own = [view for view in config.request.views if view not in VIEWS]
+    return chat_names(config) | {view_column(view): _view_name(view) for view in own}
+
+
+def _view_name(view: View) -> str:
+    """A view's name among those of texts. No view may be confused with `prompt` or `text`."""
+    return f"view {view}"
 
 
 def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] = ()) -> Merged:

@@ -140,10 +140,10 @@ def _analyze_view(merged: Merged, folder: Path, options: Options) -> ViewResults
     _write_parquet(folder / f"by_source{suffix}.parquet", by_source.table)
     _write_parquet(folder / f"pca{suffix}.parquet", _scores_frame(merged, scores))
     _write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
-    atomic_write_bytes(folder / f"pc_extremes{suffix}.txt", as_text(ends).encode(errors="replace"))
+    atomic_write_bytes(folder / f"pc_extremes{suffix}.txt", as_text(ends, merged.text_names).encode(errors="replace"))
     _write_json(folder / f"health{suffix}.json", _health_as_dict(health))
     neighborhood = _analyze_neighborhood(merged, folder, suffix, options)
-    without_nulls = ends.with_columns([pl.col(name).fill_null("") for name in TEXT_COLUMNS])
+    without_nulls = ends.with_columns([pl.col(name).fill_null("") for name in {*TEXT_COLUMNS, *merged.text_names}])
     return ViewResults(merged, found, scores, by_source, health, without_nulls, neighborhood)
 
 

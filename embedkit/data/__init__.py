@@ -3,7 +3,16 @@
 from embedkit.data.arrow_chats import is_list
 from embedkit.data.chat_values import ChatRules, NotAChatError, message_list, read_chat
 from embedkit.data.choose_columns import choose_columns
-from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, Columns, columns_of, text_column
+from embedkit.data.columns import (
+    CHAT_TEXTS,
+    LEFT_OUT_COLUMN,
+    MESSAGES_COLUMN,
+    MISFIT_COLUMN,
+    Columns,
+    columns_of,
+    columns_of_templates,
+    text_column,
+)
 from embedkit.data.dataset import (
     Dataset,
     bare_name,
@@ -31,6 +40,7 @@ from embedkit.data.source_index import SourceIndex, open_checked_part
 
 __all__ = [
     "ASSISTANT",
+    "CHAT_TEXTS",
     "LEFT_OUT_COLUMN",
     "MESSAGES_COLUMN",
     "MISFIT_COLUMN",
@@ -47,6 +57,7 @@ __all__ = [
     "choose_columns",
     "column_names",
     "columns_of",
+    "columns_of_templates",
     "find_dataset",
     "find_model",
     "has_reader",

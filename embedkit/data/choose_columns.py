@@ -19,7 +19,10 @@ USUAL = (MESSAGES, "conversations", "conversation")
 
 
 def choose_columns(
-    data: DataSource, wanted: Columns, path_columns: Sequence[dict[str, str]] | None
+    data: DataSource,
+    wanted: Columns,
+    path_columns: Sequence[dict[str, str]] | None,
+    of_views: Sequence[str] = (),
 ) -> tuple[Columns, tuple[dict[str, str], ...]]:
     """Decide the columns, and check every file for them.
 
@@ -27,6 +30,7 @@ def choose_columns(
         data: the data files.
         wanted: what was asked for; messages and source are None where nothing was.
         path_columns: those of the run if it exists.
+        of_views: columns that views need besides the texts.
 
     Returns:
         The columns, and per file those that come from its path.
@@ -39,6 +43,7 @@ def choose_columns(
     columns = replace(wanted, source=source, messages=None if wanted.texts else wanted.messages)
     if columns.messages is None and not wanted.texts:
         columns = replace(columns, messages=_find_chats(data.paths, columns))
+    columns = replace(columns, texts=tuple(dict.fromkeys((*wanted.texts, *of_views))))
     from_paths = tuple(path_columns) if path_columns is not None else ()
     if path_columns is None:
         is_unnamed = wanted.source is None

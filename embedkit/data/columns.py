@@ -1,9 +1,9 @@
 """Which columns of the files are read, and as what. A name may be a path: `meta.source` is a field of `meta`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from embedkit.documents import ChatFormat, Request
+from embedkit.documents import ChatFormat, Request, template_columns
 
 MESSAGES_COLUMN, SOURCE_COLUMN = "messages", "source"
 """Names of the columns that readers yield, whatever the file calls them.
@@ -67,12 +67,24 @@ def find_path(names: Collection[str], column: str) -> list[str] | None:
     return None
 
 
+CHAT_TEXTS = ("user_prompt", "think_text", "response_text")
+"""Names that templates of views have for the texts of a chat, not for columns."""
+
+
+def columns_of_templates(templates: Iterable[str], *, is_plain: bool) -> tuple[str, ...]:
+    """The columns of the data set that templates name, each once. is_plain: there are no chats."""
+    own = () if is_plain else CHAT_TEXTS
+    names = dict.fromkeys(name for template in templates for name in template_columns(template))
+    return tuple(name for name in names if name not in own)
+
+
 def columns_of(request: Request) -> Columns:
     """The columns that a run reads."""
+    of_views = columns_of_templates(request.templates.values(), is_plain=bool(request.text_columns))
     return Columns(
         messages=None if request.text_columns else request.messages_column,
         source=request.source_column,
-        texts=request.text_columns,
+        texts=tuple(dict.fromkeys((*request.text_columns, *of_views))),
         chat_format=request.chat_format,
         reasoning=request.think_format == "any",
     )

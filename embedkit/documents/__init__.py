@@ -53,8 +53,10 @@ from embedkit.documents.schema import (
     ThinkFormat,
     Vectors,
     View,
+    is_view_name,
 )
 from embedkit.documents.table_rows import Hashes, read_row
+from embedkit.documents.templates import parse_template, template_columns
 
 __all__ = [
     "FORMAT",
@@ -112,11 +114,14 @@ __all__ = [
     "encode",
     "encode_line",
     "file_problem",
+    "is_view_name",
     "matrix_header",
     "open_matrix",
+    "parse_template",
     "read",
     "read_checked",
     "read_row",
     "size_problem",
+    "template_columns",
     "write",
 ]

@@ -1,10 +1,13 @@
 """The JSON documents of a run, field by field: request, plan, manifests. codec.py reads and writes them."""
 
+import re
 from itertools import pairwise
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import msgspec
+
+from embedkit.documents.templates import parse_template
 
 FORMAT = 2
 """Version of all these documents. Documents of a different version are refused."""
@@ -26,9 +29,16 @@ Setting = Literal["engine", "device", "dtype", "shards", "num_gpus"]
 Texts = Literal["all", "none"]
 ThinkFormat = Literal["classic", "any"]
 """Where the reasoning of an answer is looked for: between <think> and </think> alone, or in any of the known places."""
-View = Literal["combined", "think", "response"]
-VIEWS: tuple[View, ...] = get_args(View)
-"""All views, in the order in which a run stores them."""
+VIEW_NAME = r"^[a-z][a-z0-9_]{0,39}\Z"
+View = Annotated[str, msgspec.Meta(pattern=VIEW_NAME)]
+"""A view's name, which is part of names of files and columns."""
+VIEWS: tuple[View, ...] = ("combined", "think", "response")
+"""The built-in views, in the order in which a run stores them. Those of the user follow."""
+
+
+def is_view_name(name: str) -> bool:
+    """Whether a view may have this name."""
+    return re.match(VIEW_NAME, name) is not None
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +78,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     tokenizer_settings: whether settings beside tokenizer.json that change ids are honoured.
     text_columns: columns whose text is embedded instead of chats.
     path_columns: per data file, the values of columns that are not in the file but come from its path.
+    templates: of the views that the user defined, by name; of `combined`, how text columns are joined.
     """
 
     data: tuple[DataFile, ...]
@@ -94,6 +105,15 @@ class Request(Document, frozen=True, omit_defaults=True):
     chat_format: ChatFormat = "plain"
     text_columns: tuple[str, ...] = ()
     path_columns: tuple[dict[str, str], ...] = ()
+    templates: dict[View, str] = {}
+
+    def __post_init__(self) -> None:
+        """Refuse views without a text, and templates that cannot be read, which an edited document may have."""
+        for view in self.views:
+            if view not in VIEWS and view not in self.templates:
+                raise ValueError(f"its view {view} has no template")
+        for template in self.templates.values():
+            parse_template(template)
 
 
 class Locations(Document, frozen=True):

@@ -12,7 +12,7 @@ import polars as pl
 from embedkit.documents import Plan, RunConfig, View
 from embedkit.errors import EmbedkitError
 from embedkit.model import TokenIds, Tokenizer, load_tokenizer, vocabulary_size
-from embedkit.prepare import TEXT_COLUMNS, KeptRows, count_column, view_text
+from embedkit.prepare import KeptRows, count_column, stored_texts, view_texts
 from embedkit.run import RunFolder
 
 
@@ -47,7 +47,8 @@ class InputReader:
         model = Path(config.locations.model)
         self._index = KeptRows(run, plan.parts)
         self._views = config.request.views
-        self._columns = ["row", *TEXT_COLUMNS, *(count_column(view) for view in self._views)]
+        self._texts = view_texts(config.request)
+        self._columns = ["row", *stored_texts(config.request), *(count_column(view) for view in self._views)]
         self.tokenizer: Tokenizer = load_tokenizer(model, config.request.prefix)
         self._vocabulary = vocabulary_size(model)
         self._max_length = plan.settings.max_length
@@ -59,7 +60,7 @@ class InputReader:
         return ChunkInput(start, stop, rows, {view: self._encode(frame, rows, view) for view in self._views})
 
     def _encode(self, frame: pl.DataFrame, rows: npt.NDArray[np.int64], view: View) -> TokenIds:
-        texts = frame.select(view_text(view))[view]
+        texts = frame.select(self._texts[view])[view]
         token_ids = self.tokenizer.encode(texts.to_list()).without((texts == "").to_numpy())
         counted = frame[count_column(view)].to_numpy()
         wrong = np.flatnonzero((token_ids.lengths != counted) | (counted > self._max_length))

@@ -4,8 +4,9 @@ It reads the footers of Parquet files (for a sample also the source column) and 
 read all chats.
 """
 
+import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
@@ -19,8 +20,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from embedkit.data import Columns, columns_of, is_list, is_parquet, leaf_columns, open_parquet, read_texts
+from embedkit.data import (
+    Columns,
+    column_names,
+    columns_of,
+    is_list,
+    is_parquet,
+    leaf_columns,
+    open_parquet,
+    peek,
+    read_texts,
+)
 from embedkit.documents import Plan, RunConfig
+from embedkit.forecast.text_bytes import CHATS, has_pieces, text_bytes
 from embedkit.prepare import GPU_MODELS, PART_BYTES, PART_ROWS, SHARD_SECONDS, GpuModel, model_cost
 
 Floats = npt.NDArray[np.float64]
@@ -72,7 +84,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Rows(NamedTuple):
-    """Per row group or similar range: number of rows, and their mean bytes of text, stored and read. float64 (n,)."""
+    """Per row group or similar range: number of rows, and their mean bytes of text, stored and read. float64 (n,).
+
+    text: of each text that is embedded, float64 (n, texts).
+    """
 
     rows: Floats
     text: Floats
@@ -103,34 +118,33 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         sources, rows = _sources_seen(config), found
     else:
         sources, rows = _sample(config, found)
-    per_view, kept = _lengths(rows.text + len(request.prefix.encode()), request.max_length)
+    per_text, kept = _lengths(rows.text + len(request.prefix.encode()), request.max_length)
     counts = rows.rows[:, None] * kept / kept.shape[1]
-    tokens = float((counts * per_view).sum())
+    per_row = per_text.sum(axis=1)
+    tokens = float((counts * per_row).sum())
     seconds = 0.0
     ratios: dict[GpuModel, float] = {}
     cpu_ratio = None
     if request.engine != "hash":
         cost = model_cost(Path(config.locations.model), request.device, request.engine)
-        lengths = np.maximum(per_view, 1).astype(np.int64)
-        seconds = float((counts * cost.seconds(lengths)).sum())
+        lengths = np.maximum(per_text, 1).astype(np.int64)
+        of_texts = counts[:, None]
+        seconds = float((of_texts * cost.seconds(lengths)).sum())
         if request.device == "cuda" and seconds:
             on_each = {gpu: replace(cost, gpu=gpu).seconds(lengths) for gpu in GPU_MODELS}
-            ratios = {gpu: float((counts * each).sum()) / seconds for gpu, each in on_each.items()}
+            ratios = {gpu: float((of_texts * each).sum()) / seconds for gpu, each in on_each.items()}
         elif seconds:
-            cpu_ratio = seconds / float((counts * replace(cost, device="cuda").seconds(lengths)).sum())
-    # think and response are pieces of combined: together they are at most as long.
-    pieces = min(len([view for view in request.views if view != "combined"]), 1)
-    times = ("combined" in request.views) + pieces
+            cpu_ratio = seconds / float((of_texts * replace(cost, device="cuda").seconds(lengths)).sum())
     part_rows = np.minimum(PART_ROWS, PART_BYTES / np.maximum(rows.read, 1))
-    kept_share = (per_view * kept).sum(axis=1) / np.maximum(per_view.sum(axis=1), 1e-9)
+    kept_share = (per_row * kept).sum(axis=1) / np.maximum(per_row.sum(axis=1), 1e-9)
     stored = float((rows.rows * rows.stored * kept_share).sum())
     estimate = Estimate(
         basis="sizes" if is_jsonl else "footers",
-        at_most=bool(pieces) or (is_jsonl and request.sample_size is not None),
+        at_most=has_pieces(request) or (is_jsonl and request.sample_size is not None),
         rows_chosen=round(rows.rows.sum()),
         rows=math.ceil(counts.sum()),
-        tokens=round(tokens * times),
-        seconds=seconds * times,
+        tokens=round(tokens),
+        seconds=seconds,
         text_bytes=round(stored),
         sources=sources,
         parts=math.ceil((rows.rows / np.maximum(part_rows, 1)).sum()),
@@ -166,26 +180,36 @@ def default_shards(estimate: Estimate, num_gpus: int) -> int:
 
 
 def _read_all(config: RunConfig, probes: int) -> _Rows:
-    found: list[tuple[float, float, float, float]] = []
+    columns = columns_of(config.request)
+    found: list[list[float]] = []
     unclear: list[_Unclear] = []
-    for i, path in enumerate(config.locations.data):
-        if is_parquet(Path(path)):
-            columns = columns_of(config.request).without(_from_path(config, i))
-            _read_footer(Path(path), columns, found, unclear)
+    for i, path in enumerate(map(Path, config.locations.data)):
+        from_path = config.request.path_columns[i] if config.request.path_columns else {}
+        if is_parquet(path):
+            _read_footer(path, columns, from_path, found, unclear)
         else:
-            found.append(_peek(Path(path)))
-    table = np.array(found, np.float64).reshape(-1, 4)
-    if unclear and probes:
-        probed = unclear[:: -(-len(unclear) // probes)]
-        repeats = sum(map(_written_out, probed)) / sum(table[place.row, 1] for place in probed)
-        table[[place.row for place in unclear], 1] *= max(repeats, 1.0)
-    return _Rows(table[:, 0], *(table[:, 1:] / np.maximum(table[:, :1], 1)).T)
+            found.append(_peek(path, columns, from_path))
+    table = np.array(found, np.float64).reshape(-1, 3 + len(_text_names(columns)))
+    for column in {place.column for place in unclear} if probes else ():
+        of_column = [place for place in unclear if place.column == column]
+        probed = of_column[:: -(-len(of_column) // probes)]
+        repeats = sum(map(_written_out, probed)) / sum(table[place.row, column] for place in probed)
+        table[[place.row for place in of_column], column] *= max(repeats, 1.0)
+    stored, read, *of_columns = (table[:, 1:] / np.maximum(table[:, :1], 1)).T
+    text = text_bytes(config.request, dict(zip(_text_names(columns), of_columns, strict=True)))
+    return _Rows(table[:, 0], text, stored, read)
+
+
+def _text_names(columns: Columns) -> list[str]:
+    """The columns with texts: the chats if there are any, first."""
+    return [*([CHATS] if columns.messages is not None else []), *columns.texts]
 
 
 class _Unclear(NamedTuple):
-    """A row group that may repeat texts: its index in the table, its file, its number there, the leaf column."""
+    """A row group that may repeat texts: its index and column in the table, its file, its number there, the leaf."""
 
     row: int
+    column: int
     path: Path
     group: int
     leaf: str
@@ -196,11 +220,10 @@ def _from_path(config: RunConfig, file: int) -> Collection[str]:
     return config.request.path_columns[file] if config.request.path_columns else ()
 
 
-def _text_leaf(parquet: pq.ParquetFile, columns: Columns) -> int:
+def _text_leaf(parquet: pq.ParquetFile, column: str) -> int:
     """The leaf column with most of the text: a message's content or value, or the largest."""
     metadata = parquet.metadata
-    named = (columns.messages,) if columns.messages is not None else columns.texts
-    names = {i: metadata.schema.column(i).path for name in named for i in leaf_columns(parquet, name)}
+    names = {i: metadata.schema.column(i).path for i in leaf_columns(parquet, column)}
     contents = [i for i, name in names.items() if name.endswith((".content", ".value"))]
     if contents:
         return min(contents, key=lambda i: len(names[i]))  # a message may have fields with a `content` of their own
@@ -209,19 +232,28 @@ def _text_leaf(parquet: pq.ParquetFile, columns: Columns) -> int:
 
 
 def _read_footer(
-    path: Path, columns: Columns, found: list[tuple[float, float, float, float]], unclear: list[_Unclear]
+    path: Path, columns: Columns, from_path: Mapping[str, str], found: list[list[float]], unclear: list[_Unclear]
 ) -> None:
-    """Append, per row group: rows, bytes of the text, of that text as stored, of all columns as read."""
+    """Append, per row group: rows, bytes of the texts as stored, of all columns as read, of each text."""
     parquet = open_parquet(path)
     metadata = parquet.metadata
-    leaf = _text_leaf(parquet, columns)
+    named = [(columns.messages if name is CHATS else name) or "" for name in _text_names(columns)]
+    leaves = [None if name in from_path else _text_leaf(parquet, name) for name in named]
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        chunk = group.column(leaf)
-        if chunk.has_dictionary_page and 0 < chunk.total_uncompressed_size <= DICTIONARY_BYTES:
-            unclear.append(_Unclear(len(found), path, index, metadata.schema.column(leaf).path))
-        stored = chunk.total_compressed_size * STORED.get(chunk.compression, 1.0)
-        found.append((group.num_rows, chunk.total_uncompressed_size, stored, group.total_byte_size))
+        stored, texts = 0.0, []
+        for name, leaf in zip(named, leaves, strict=True):
+            if leaf is None:
+                texts.append(float(group.num_rows * len(from_path[name].encode())))
+                continue
+            chunk = group.column(leaf)
+            small = 0 < chunk.total_uncompressed_size <= DICTIONARY_BYTES
+            if chunk.has_dictionary_page and small and chunk.physical_type == "BYTE_ARRAY":
+                leaf_path = metadata.schema.column(leaf).path
+                unclear.append(_Unclear(len(found), 3 + len(texts), path, index, leaf_path))
+            stored += chunk.total_compressed_size * STORED.get(chunk.compression, 1.0)
+            texts.append(float(chunk.total_uncompressed_size))
+        found.append([group.num_rows, stored, group.total_byte_size, *texts])
 
 
 def _written_out(place: _Unclear) -> int:
@@ -257,7 +289,7 @@ def _sources_seen(config: RunConfig) -> int:
     return max(len(seen), 1)
 
 
-def _peek(path: Path) -> tuple[float, float, float, float]:
+def _peek(path: Path, columns: Columns, from_path: Mapping[str, str]) -> list[float]:
     """As `_read_footer`, for a JSONL file. Its rows are estimated from the lines in a few places."""
     size = path.stat().st_size
     lines = seen = 0
@@ -267,7 +299,24 @@ def _peek(path: Path) -> tuple[float, float, float, float]:
             data = file.read(JSONL_PEEK_BYTES)
             lines, seen = lines + data.count(b"\n"), seen + len(data)
     rows = round(size * max(lines, 1) / max(seen, 1)) if size else 0
-    return rows, size, size * STORED_JSONL, size
+    shares = _shares(path, columns.without(from_path)) if columns.texts else {CHATS: 1.0}
+    texts = [
+        rows * len(from_path[name].encode()) if name in from_path else size * shares[name]
+        for name in _text_names(columns)
+    ]
+    return [rows, size * sum(shares.values()) * STORED_JSONL, size, *texts]
+
+
+def _shares(path: Path, columns: Columns) -> dict[str, float]:
+    """The share of each text in a file's bytes, as in its first rows."""
+    whole = sum(_written(value) + len(name) + 6 for name in column_names(path) for value in peek(path, name))
+    names = {name: (columns.messages if name is CHATS else name) or "" for name in _text_names(columns)}
+    return {key: sum(map(_written, peek(path, name))) / max(whole, 1) for key, name in names.items()}
+
+
+def _written(value: object) -> int:
+    """Bytes of a value in a file: of a text, or of anything else as JSON."""
+    return len((value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode(errors="replace"))
 
 
 def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
@@ -297,7 +346,8 @@ def _sample(config: RunConfig, found: _Rows) -> tuple[int, _Rows]:
         means: Floats = (np.diff(np.interp(borders, ends, sums)) / np.maximum(np.diff(borders), 1))[at]
         return means
 
-    rows = _Rows(by_bucket["taken"].to_numpy(), mean(found.text), mean(found.stored), mean(found.read))
+    text = np.stack([mean(values) for values in found.text.T], axis=1)
+    rows = _Rows(by_bucket["taken"].to_numpy(), text, mean(found.stored), mean(found.read))
     return counted["source"].n_unique(), rows
 
 
@@ -313,8 +363,11 @@ def _sources(config: RunConfig) -> Iterator[pl.Series]:
 
 
 def _lengths(text: Floats, max_length: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Token counts of 16 rows per group, lognormal around its mean, float64 (n, 16); and which of them are kept."""
+    """Token counts of 16 rows per group, lognormal around its mean, float64 (n, texts, 16); and which rows are kept.
+
+    text: float64 (n, texts). A row is kept if all its texts are short enough, bool (n, 16).
+    """
     sigma = math.sqrt(math.log(1 + SPREAD**2))
     steps = np.exp([sigma * NormalDist().inv_cdf((i + 0.5) / 16) for i in range(16)])
-    lengths = (text / BYTES_PER_TOKEN)[:, None] * (steps / steps.mean())
-    return lengths, lengths <= max_length
+    lengths = (text / BYTES_PER_TOKEN)[:, :, None] * (steps / steps.mean())
+    return lengths, (lengths <= max_length).all(axis=1)

@@ -31,7 +31,7 @@ from embedkit.run import RunFolder
 
 def request_parts(run: RunFolder, request: Request, plan: Plan, is_merged: bool, read_back: ReadBack) -> None:
     """Start reading the parts: the columns that the merged rows have, or all, of which any may be undecodable."""
-    hashed = metadata_schema(request).names[1:] if is_merged else extracted_schema(request.views).names
+    hashed = metadata_schema(request).names[1:] if is_merged else extracted_schema(request).names
     keep = ["row", SOURCE, *(count_column(view) for view in request.views)]
     for part in plan.parts:
         read_back.submit_table(run.extracted / part.file.name, part.file, hashed, keep)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from embedkit.data import SourceIndex, open_checked_part
 from embedkit.documents import FileSet, Plan, Request
 from embedkit.log_progress import LogProgress
-from embedkit.prepare import COMPRESSION, TEXT_COLUMNS, extracted_schema
+from embedkit.prepare import COMPRESSION, extracted_schema, stored_texts
 from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ SOURCES_PER_PASS = 1000
 
 def metadata_schema(request: Request) -> pa.Schema:
     """Columns of metadata.parquet: id, then those of extracted_data.parquet, without texts for `--texts none`."""
-    columns = extracted_schema(request.views)
-    fields = [field for field in columns if request.texts == "all" or field.name not in TEXT_COLUMNS]
+    left_out = () if request.texts == "all" else stored_texts(request)
+    fields = [field for field in extracted_schema(request) if field.name not in left_out]
     return pa.schema([pa.field("id", pa.int64()), *fields])
 
 

@@ -9,6 +9,7 @@ from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted
 from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, engine_settings, read_plan, shard_of
 from embedkit.prepare.same_data import require_same_data
 from embedkit.prepare.stage import prepare
+from embedkit.prepare.views import check_views, stored_texts, view_texts
 
 __all__ = [
     "CHUNK_TOKENS",
@@ -22,6 +23,7 @@ __all__ = [
     "TEXT_COLUMNS",
     "GpuModel",
     "KeptRows",
+    "check_views",
     "count_column",
     "count_reasons",
     "describe",
@@ -35,5 +37,7 @@ __all__ = [
     "read_plan",
     "require_same_data",
     "shard_of",
+    "stored_texts",
     "view_text",
+    "view_texts",
 ]

@@ -22,6 +22,8 @@ PART_ROWS = 8
 RUN_ROWS = 512
 RUN_BYTES = 64 << 20
 """Text of the random rows of a run, beyond the first PART_ROWS of each part: 512 rows of 128 KiB."""
+PLACE, SIZE = "place in order", "bytes of all views"
+"""Columns beside those of the views, which may have any simple name."""
 LONGEST_BYTES = 4 << 20
 """A longer row is not taken as the longest: no model takes so many tokens, and the reference needs seconds for it."""
 
@@ -42,24 +44,24 @@ class AuditedRows:
     def __init__(self, part: int, rows: npt.NDArray[np.int64], parts: int, views: Sequence[View]) -> None:
         """part: its number. rows: numbers of its rows, int64 (n,). parts: how many the run has."""
         order = np.argsort(row_hash(part, rows), kind="stable")[: rows_per_part(parts)]
-        self._places = pl.DataFrame({"row": rows[order], "place": np.arange(len(order))})
+        self._places = pl.DataFrame({"row": rows[order], PLACE: np.arange(len(order))})
         self._bytes = bytes_per_part(parts)
         self._views = list(views)
         texts: dict[str, type[pl.DataType]] = dict.fromkeys(self._views, pl.String)
-        self._longest = pl.DataFrame(schema={"row": pl.Int64, **texts, "size": pl.UInt32})
+        self._longest = pl.DataFrame(schema={"row": pl.Int64, **texts, SIZE: pl.UInt32})
         self._sampled = [self._longest]
 
     def add(self, texts: pl.DataFrame) -> None:
         """Take what may be audited from a batch: a column `row`, and one of texts for each view."""
-        size = pl.sum_horizontal(pl.col(view).str.len_bytes() for view in self._views).alias("size")
+        size = pl.sum_horizontal(pl.col(view).str.len_bytes() for view in self._views).alias(SIZE)
         sized = texts.select("row", *self._views, size)
         self._sampled.append(sized.filter(pl.col("row").is_in(self._places["row"].implode())))
         self._longest = _longest(pl.concat([self._longest, _longest(sized)]))
 
     def chosen(self) -> pl.DataFrame:
         """The rows to audit, with their texts: the longest, then the random ones in their order."""
-        random = pl.concat(self._sampled).join(self._places, on="row").sort("place")
-        fits = (random["place"] < PART_ROWS) | (random["size"].cum_sum() <= self._bytes)
+        random = pl.concat(self._sampled).join(self._places, on="row").sort(PLACE)
+        fits = (random[PLACE] < PART_ROWS) | (random[SIZE].cum_sum() <= self._bytes)
         columns = ["row", *self._views]
         both = pl.concat([self._longest.select(columns), random.filter(fits).select(columns)])
         return both.unique("row", maintain_order=True)
@@ -67,6 +69,6 @@ class AuditedRows:
 
 def _longest(sized: pl.DataFrame) -> pl.DataFrame:
     """The longest row of at most LONGEST_BYTES; of equal ones the first, as rows ascend. Empty if there is none."""
-    sizes = sized["size"]
+    sizes = sized[SIZE]
     longest = sizes.set(sizes > LONGEST_BYTES, None).arg_max()
     return sized.clear() if longest is None else sized.slice(longest, 1)

@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from embedkit.data import ASSISTANT, MISFIT_COLUMN, REASONING_FIELDS
+from embedkit.data import ASSISTANT, CHAT_TEXTS, MISFIT_COLUMN, REASONING_FIELDS
 from embedkit.documents import ChatFormat, ThinkFormat, View
 from embedkit.prepare.answer import split_answers
 from embedkit.prepare.think_tags import PYTHON_WHITESPACE, SEPARATOR
@@ -33,7 +33,10 @@ __all__ = ["PYTHON_WHITESPACE", "TEXT_COLUMNS", "VIEW_COLUMNS", "count_column", 
 
 
 def extract(
-    rows: pl.DataFrame, think_format: ThinkFormat = "classic", chat_format: ChatFormat = "plain"
+    rows: pl.DataFrame,
+    think_format: ThinkFormat = "classic",
+    chat_format: ChatFormat = "plain",
+    columns: Sequence[str] = (),
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split chats into texts.
 
@@ -42,9 +45,10 @@ def extract(
             REASONING_FIELDS that the data have.
         think_format: where reasoning is looked for.
         chat_format: how the messages were written.
+        columns: further columns of text to keep; a null becomes "".
 
     Returns:
-        texts: (row, dataset_source, user_prompt, think_text, response_text, num_turns: Int32), in order;
+        texts: (row, dataset_source, user_prompt, think_text, response_text, num_turns: Int32, columns), in order;
         unused: (row, dataset_source, reason) of the rows that are no chat or have no answer, in order.
     """
     any_role = think_format == "any" and chat_format != "plain"
@@ -59,13 +63,17 @@ def extract(
     reason = pl.col(MISFIT_COLUMN).fill_null("no_assistant")
     return (
         answers.filter(has_answer).select(
-            "row", "dataset_source", "user_prompt", "think_text", "response_text", "num_turns"
+            "row",
+            "dataset_source",
+            *TEXT_COLUMNS,
+            "num_turns",
+            *(pl.col(name).fill_null("") for name in columns),
         ),
         answers.filter(~has_answer).select("row", "dataset_source", reason=reason),
     )
 
 
-TEXT_COLUMNS = ("user_prompt", "think_text", "response_text")
+TEXT_COLUMNS = CHAT_TEXTS
 VIEW_COLUMNS: dict[View, tuple[str, ...]] = {
     "combined": TEXT_COLUMNS,
     "think": ("think_text",),

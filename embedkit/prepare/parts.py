@@ -22,6 +22,7 @@ from embedkit.documents import (
     DataIndex,
     FileRecord,
     PartManifest,
+    Request,
     RunConfig,
     View,
     atomic_write_hashed,
@@ -32,8 +33,9 @@ from embedkit.errors import EmbedkitError
 from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_tokenizer
 from embedkit.prepare.audited_rows import AuditedRows
 from embedkit.prepare.dropped_rows import count_reasons, gather_dropped, split_kept, write_dropped
-from embedkit.prepare.extract import count_column, empty_column, extract, view_text
+from embedkit.prepare.extract import count_column, empty_column
 from embedkit.prepare.seen import Seen
+from embedkit.prepare.views import extract_texts, own_columns, view_texts
 from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -58,10 +60,13 @@ TEXT_FIELDS = (
 )
 
 
-def extracted_schema(views: Sequence[View]) -> pa.Schema:
-    """Columns of extracted_data.parquet: num_tokens for `combined`, num_tokens_<view> and empty_<view> otherwise."""
-    fields = list(TEXT_FIELDS)
-    for view in views:
+def extracted_schema(request: Request) -> pa.Schema:
+    """Columns of extracted_data.parquet: num_tokens for `combined`, num_tokens_<view> and empty_<view> otherwise.
+
+    Columns that templates name follow the texts of the chat.
+    """
+    fields = [*TEXT_FIELDS, *(pa.field(name, pa.large_string()) for name in own_columns(request))]
+    for view in request.views:
         fields.append(pa.field(count_column(view), pa.int32()))
         if view != "combined":
             fields.append(pa.field(empty_column(view), pa.bool_()))
@@ -165,7 +170,7 @@ class PartMaker:
         """
         run, request = self.run, self.config.request
         part, start, rows = part_rows.part, part_rows.start, part_rows.rows
-        schema = extracted_schema(request.views)
+        schema = extracted_schema(request)
         columns = [count_column(view) for view in request.views]
         counts = [np.empty((0, len(columns)), np.int64)]
         dropped: list[pl.DataFrame] = []
@@ -175,15 +180,15 @@ class PartMaker:
             atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,
             pq.ParquetWriter(file, schema, **COMPRESSION) as writer,
         ):
-            for chats in frames:
+            for rows_read in frames:
                 # Extract the texts; rows without an answer end here.
                 if request.chat_format != "plain":
-                    seen.add(chats)
-                texts, unused = extract(chats, request.think_format, request.chat_format)
-                view_texts = texts.select("row", *(view_text(view) for view in request.views))
+                    seen.add(rows_read)
+                texts, unused = extract_texts(rows_read, request)
+                to_embed = texts.select("row", *view_texts(request).values())
                 # Count tokens.
-                to_audit.add(view_texts)
-                counted = texts.with_columns(_counts(view_texts, request.views, self.tokenizer))
+                to_audit.add(to_embed)
+                counted = texts.with_columns(_counts(to_embed, request.views, self.tokenizer))
                 # Drop empty and too long rows; write the others.
                 good, bad = split_kept(counted, request.views, request.max_length)
                 dropped += [unused, bad]

@@ -7,7 +7,7 @@ import click
 from embedkit.analysis.stage import Options, check_options
 from embedkit.analysis.stage import analyze as analyze_run
 from embedkit.run import RunFolder
-from jobs.cli.options import VIEW, gathered_into, run_argument, split_names, without_repeats
+from jobs.cli.options import gathered_into, run_argument, split_names, without_repeats
 from jobs.output import print_lines
 
 
@@ -23,7 +23,7 @@ from jobs.output import print_lines
 @click.option(
     "--view",
     "views",
-    type=VIEW,
+    metavar="NAME",
     multiple=True,
     callback=without_repeats,
     help="View to analyze; repeatable.  [default: all views of the run]",

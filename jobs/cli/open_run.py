@@ -19,6 +19,7 @@ from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
 from jobs.cli.request_options import RequestOptions
+from jobs.cli.typed_views import TypedView, view_names, view_templates
 from jobs.os_errors import describe_os_error
 from jobs.submit import SiteLimits, check_path, delete_run
 
@@ -87,6 +88,10 @@ def _refuse_contradictions(options: RequestOptions) -> None:
         raise UsageError("--full and --sample-size exclude each other")
     if options.resume and options.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
+    if options.text_columns and "messages_column" in options.typed:
+        raise UsageError("--text-column and --messages-column exclude each other: a run embeds plain text or chats")
+    if options.text_columns and "think_format" in options.typed:
+        raise UsageError("--think-format: plain text has no reasoning (--text-column); only chats have")
 
 
 def locate_run(options: RequestOptions) -> RunFolder:
@@ -105,8 +110,8 @@ def _run_name(options: RequestOptions) -> str:
         if not options.dataset or not options.model:
             raise UsageError("--dataset and --model are needed (or --resume with --run-name)")
         sample = "full" if options.full else f"n{options.sample_size}"
-        if set(options.views) != {"combined"}:
-            sample = "-".join([*sorted(set(options.views)), sample])
+        if options.views != (TypedView("combined", None),):
+            sample = "-".join([*sorted(view_names(options.views)), sample])
         seed = "" if options.random_seed is None else f"-seed{options.random_seed}"
         first = Path(hub_id(options.dataset[0], "dataset") or options.dataset[0])
         named = [part for part in first.parts if first.exists() or not set(part) & set("*?[")]
@@ -152,10 +157,12 @@ def _new_request(options: RequestOptions) -> Options:
         prefix=options.prefix,
         messages_column=options.messages_column,
         chat_format=options.chat_format,
+        text_columns=options.text_columns,
         source_column=options.source_column,
         engine=options.engine or "vllm",
         max_length=options.max_length,
-        views=options.views,
+        views=view_names(options.views),
+        templates=view_templates(options.views),
         sample_size=None if options.full else options.sample_size,
         random_seed=options.random_seed,
         shards=options.shards,
@@ -244,12 +251,14 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         prefix=None if options.prompt is not None else request.prefix,
         tokenizer_settings=request.tokenizer_settings,
         messages_column=request.messages_column,
+        text_columns=request.text_columns,
         chat_format=request.chat_format,
         source_column=None if _is_named_by_files(request, options) else request.source_column,
         path_columns=None if options.dataset else request.path_columns,
         engine=request.engine,
         max_length=request.max_length,
         views=request.views,
+        templates=request.templates,
         sample_size=request.sample_size,
         random_seed=request.random_seed,
         shards=None if "shards" in existing.undecided else request.shards,
@@ -263,6 +272,10 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
     typed = {name: getattr(options, name) for name in names & options.typed}
     if options.full:
         typed["sample_size"] = None
+    if "views" in typed:
+        typed |= {"views": view_names(options.views), "templates": view_templates(options.views)}
+    if "messages_column" in typed:
+        typed["text_columns"] = ()
     return dataclasses.replace(settings, **typed)
 
 

@@ -8,13 +8,12 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from embedkit.documents import VIEWS, Device, EngineName
+from embedkit.documents import Device, EngineName
 from embedkit.run import find_run
 
 R = TypeVar("R")
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
 DEVICES: tuple[Device, ...] = get_args(Device)
-VIEW = click.Choice(VIEWS)
 
 output_dir_option = click.option(
     "--output-dir",

@@ -7,16 +7,17 @@ from typing import TypeVar, get_args
 
 import click
 
-from embedkit.documents import ChatFormat, Device, Dtype, EngineName, Texts, ThinkFormat, View
+from embedkit.documents import ChatFormat, Device, Dtype, EngineName, Texts, ThinkFormat
 from jobs.cli.options import (
     DEVICES,
     ENGINES,
-    VIEW,
     gathered_into,
     output_dir_option,
     unescape_newlines,
     with_options,
+    without_repeats,
 )
+from jobs.cli.typed_views import TypedView, typed_views
 
 R = TypeVar("R")
 
@@ -34,13 +35,14 @@ class RequestOptions:
     revision: str | None
     messages_column: str | None
     chat_format: ChatFormat
+    text_columns: tuple[str, ...]
     source_column: str | None
     model: str | None
     model_revision: str | None
     prompt: str | None
     prefix: str | None
     engine: EngineName | None
-    views: tuple[View, ...]
+    views: tuple[TypedView, ...]
     max_length: int | None
     sample_size: int
     full: bool
@@ -71,6 +73,9 @@ REQUEST_OPTIONS = [
     click.option("--format", "chat_format", type=click.Choice(get_args(ChatFormat)[1:]), default="auto",
                  show_default=True, help="How chats are written. openai: role and content. sharegpt: from and value. "
                  "auto: either, message by message."),
+    click.option("--text-column", "text_columns", multiple=True, callback=without_repeats,
+                 help="Column with plain text, in place of chats; repeatable: joined by a blank line. Not with "
+                 "--messages-column."),
     click.option("--source-column", help="Column with the source; also of a folder name=value in the path.  [default: "
                  "dataset_source, else the name of the file]"),
     click.option("--model", help="Folder of the model, or model of the Hub (owner/name or hf://owner/name). The hash "
@@ -83,8 +88,11 @@ REQUEST_OPTIONS = [
     click.option("--engine", type=click.Choice(ENGINES),
                  help="transformers: the same vectors without vLLM, but slower. hash: for trials; its vectors have no "
                  "meaning.  [default: vllm if it is installed, else transformers]"),
-    click.option("--view", "views", type=VIEW, multiple=True, default=("combined",), show_default=True,
-                 help="Text to embed; repeatable. One matrix per view."),
+    click.option("--view", "views", multiple=True, default=("combined",), show_default=True, callback=typed_views,
+                 metavar="NAME[=TEMPLATE]",
+                 help="Text to embed: combined, think, response, or NAME=TEMPLATE; repeatable. One matrix per view. In "
+                 "a template, {NAME} is a column, or user_prompt, think_text or response_text of the chat; {{ and }} "
+                 "are braces, \\n is a new line."),
     click.option("--max-length", type=click.IntRange(1),
                  help="Most tokens per row. Longer rows are dropped, not truncated.  [default: the model's limit]"),
     click.option("--sample-size", type=click.IntRange(1), default=625, show_default=True, help="Rows per source."),

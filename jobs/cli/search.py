@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from embedkit.analysis import Merged, open_merged
+from embedkit.analysis.merged import view_column
 from embedkit.analysis.similarity.lookup import described, id_of_row, vector_of
 from embedkit.analysis.similarity.neighbors import nearest
 from embedkit.analysis.similarity.search import embed_query
@@ -21,7 +22,6 @@ from embedkit.run import RunFolder
 from jobs.cli.options import (
     DEVICES,
     ENGINES,
-    VIEW,
     gathered_into,
     json_option,
     run_argument,
@@ -33,7 +33,6 @@ from jobs.output import print_json, print_lines
 
 START = 200
 """Characters of a text that are shown without --full-texts."""
-TEXTS = {"user_prompt": "prompt", "think_text": "think", "response_text": "response"}
 
 R = TypeVar("R")
 
@@ -49,17 +48,21 @@ class SearchOptions:
     as_json: bool
 
 
-class RowTexts(msgspec.Struct, frozen=True, kw_only=True):
-    """A row and its texts, as --json prints them."""
+class RowTexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row and its texts, as --json prints them. view_text: what was embedded, only in a view of the user."""
 
     id: int
     user_prompt: str | None
     think_text: str | None
     response_text: str | None
+    view_text: str | None = None
 
 
-class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
-    """A row that was found. `rank` is 1 for the nearest, `row` is the position in the data set."""
+class Neighbor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A row that was found. `rank` is 1 for the nearest, `row` is the position in the data set.
+
+    view_text: as in RowTexts.
+    """
 
     rank: int
     cosine: float
@@ -71,6 +74,7 @@ class Neighbor(msgspec.Struct, frozen=True, kw_only=True):
     user_prompt: str | None
     think_text: str | None
     response_text: str | None
+    view_text: str | None = None
 
 
 class QueryReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +106,8 @@ class NeighborsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 OPTIONS = [
     click.option("-k", "count", type=click.IntRange(1), default=10, show_default=True, help="Number of rows to find."),
-    click.option("--view", type=VIEW, help="View whose vectors are searched.  [default: combined, or the run's first]"),
+    click.option("--view", metavar="NAME",
+                 help="View whose vectors are searched.  [default: combined, or the run's first]"),
     click.option("--sources", default="", metavar="A,B", callback=split_names,
                  help="Only sources whose names contain one of these.  [default: all]"),
     click.option("--full-texts", is_flag=True, help="Show whole texts, not only how they begin."),
@@ -156,12 +161,12 @@ def search(
         about = QueryReport(text=query.text, tokens=query.tokens, differences=query.differences)
         print_json(
             SearchReport(
-                run=folder.name, view=merged.view, query=about, engine=query.engine, neighbors=_neighbors(rows)
+                run=folder.name, view=merged.view, query=about, engine=query.engine, neighbors=_neighbors(merged, rows)
             )
         )
         return
     print_lines(*(f"note: {line}" for line in query.differences))
-    _print_rows(rows, options.full_texts)
+    _print_rows(rows, merged.text_names, options.full_texts)
 
 
 @click.command()
@@ -185,12 +190,17 @@ def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row
     itself = merged.texts([row_id]).row(0, named=True)
     if options.as_json:
         print_json(
-            NeighborsReport(run=folder.name, view=merged.view, of=RowTexts(**itself), neighbors=_neighbors(rows))
+            NeighborsReport(
+                run=folder.name,
+                view=merged.view,
+                of=RowTexts(**_as_fields(merged, itself)),
+                neighbors=_neighbors(merged, rows),
+            )
         )
         return
     print_lines(f"nearest to id {row_id}")
-    _print_texts(itself, options.full_texts, "")
-    _print_rows(rows, options.full_texts)
+    _print_texts(itself, merged.text_names, options.full_texts, "")
+    _print_rows(rows, merged.text_names, options.full_texts)
 
 
 def _prefix(merged: Merged, prompt: str | None, prefix: str | None) -> str | None:
@@ -209,21 +219,26 @@ def _open(folder: RunFolder, options: SearchOptions) -> Merged:
     return open_merged(folder, view, [part for part in options.sources if part])
 
 
-def _neighbors(rows: pl.DataFrame) -> tuple[Neighbor, ...]:
-    return tuple(Neighbor(**row) for row in rows.iter_rows(named=True))
+def _neighbors(merged: Merged, rows: pl.DataFrame) -> tuple[Neighbor, ...]:
+    return tuple(Neighbor(**_as_fields(merged, row)) for row in rows.iter_rows(named=True))
 
 
-def _print_rows(rows: pl.DataFrame, whole: bool) -> None:
+def _as_fields(merged: Merged, row: dict[str, Any]) -> dict[str, Any]:
+    """A row under the names that --json has."""
+    return {"view_text" if name == view_column(merged.view) else name: value for name, value in row.items()}
+
+
+def _print_rows(rows: pl.DataFrame, names: dict[str, str], whole: bool) -> None:
     if not rows.height:
         print_lines("nothing was found: no other row has a text in this view")
     for row in rows.iter_rows(named=True):
         print_lines(f"{row['rank']:>3}  {row['cosine']:.4f}  id {row['id']}  row {row['row']}  {row['dataset_source']}")
-        _print_texts(row, whole, "     ")
+        _print_texts(row, names, whole, "     ")
 
 
-def _print_texts(row: dict[str, Any], whole: bool, indent: str) -> None:
+def _print_texts(row: dict[str, Any], names: dict[str, str], whole: bool, indent: str) -> None:
     """Print the texts of a row that are not empty: whole, or the start of prompt and response on one line each."""
-    for column, name in TEXTS.items():
+    for column, name in names.items():
         text = row[column] or ""
         if not text or (column == "think_text" and not whole):
             continue

@@ -1,9 +1,11 @@
 """The summary of a merged run, printed by `run` and `merge`."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
-from embedkit.documents import VIEWS, RunConfig, Success, read
+from embedkit.documents import RunConfig, Success, View, read
 from embedkit.embed import ShardStates
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
@@ -26,7 +28,7 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         ("rows dropped", dropped or "0"),
         ("tokens", f"{plan.tokens:,}"),
         ("tokens/s", f"{plan.tokens / max(seconds, 1e-9):,.0f} per {unit}, without start-up"),
-        ("vectors", f"{success.rows:,} x {success.dim} float32{_views(success)}"),
+        ("vectors", f"{success.rows:,} x {success.dim} float32{_views(success, config.request.views)}"),
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
         ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
     ]
@@ -36,13 +38,14 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         table.add_row(name, value)
     console.print(table)
     print_lines(*(f"warning: {warning}" for warning in plan.warnings))
-    matrices = [run.view_matrix(view) for view in VIEWS if view in success.empty]
+    views = config.request.views
+    matrices = [run.view_matrix(view) for view in views]
     print_lines(*(f"  {path}" for path in (*matrices, run.metadata, run.by_source, run.dropped)))
 
 
-def _views(success: Success) -> str:
+def _views(success: Success, views: Sequence[View]) -> str:
     """Return the views and how many of their texts are empty; "" for a run that has only `combined`."""
     if set(success.empty) == {"combined"}:
         return ""
-    named = [f"{view} ({success.empty[view]:,} empty)" for view in VIEWS if view in success.empty]
+    named = [f"{view} ({success.empty[view]:,} empty)" for view in views]
     return f" each: {', '.join(named)}"

@@ -1,6 +1,6 @@
 """The rows at both ends of each principal component, with their texts, to see what a direction means."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,8 @@ def extremes(merged: Merged, scores: npt.NDArray[np.float32], count: int) -> pl.
 
     Returns:
         One line per row: pc (from 1), end (top or bottom), rank (from 1), score, id, row, dataset_source, num_tokens,
-        num_turns, user_prompt, think_text, response_text. If scores are equal, the lower id comes first.
+        num_turns, user_prompt, think_text, response_text, and for a view of the user its text, as `view_column` names
+        it. If scores are equal, the lower id comes first.
     """
     found = [
         merged.rows[at]
@@ -37,7 +38,9 @@ def extremes(merged: Merged, scores: npt.NDArray[np.float32], count: int) -> pl.
         for pc in range(scores.shape[1])
         for end, at in (("top", _first(-scores[:, pc], count)), ("bottom", _first(scores[:, pc], count)))
     ]
-    columns = ["pc", "end", "rank", "score", "id", "row", "dataset_source", "num_tokens", "num_turns", *TEXT_COLUMNS]
+    of_view = [name for name in merged.text_names if name not in TEXT_COLUMNS]
+    columns = ["pc", "end", "rank", "score", "id", "row", "dataset_source", "num_tokens", "num_turns"]
+    columns += [*TEXT_COLUMNS, *of_view]
     if not found:
         numbers = dict.fromkeys(columns[:9], pl.Int64) | {"end": pl.String, "dataset_source": pl.String}
         return pl.DataFrame(schema={name: numbers.get(name, pl.String()) for name in columns})
@@ -55,28 +58,35 @@ def _first(values: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]
     return at[np.argsort(values[at], kind="stable")][:count]
 
 
-def as_text(found: pl.DataFrame) -> str:
-    """`extremes` as readable text: each text on one line, cut to SHOWN_CHARACTERS, without control characters."""
-    return "".join(_lines(found))
+def as_text(found: pl.DataFrame, names: Mapping[str, str]) -> str:
+    """`extremes` as readable text: each text on one line, cut to SHOWN_CHARACTERS, without control characters.
+
+    names: the texts to show, `Merged.text_names`.
+    """
+    return "".join(_lines(found, names))
 
 
-def _lines(found: pl.DataFrame) -> Iterator[str]:
+def _lines(found: pl.DataFrame, names: Mapping[str, str]) -> Iterator[str]:
     before = None
     for line in found.iter_rows(named=True):
         if (line["pc"], line["end"]) != before:
             before = (line["pc"], line["end"])
             yield f"\n=== PC{line['pc']} {line['end']} ===\n"
+        turns = f", {line['num_turns']} turns" if line["num_turns"] else ""  # plain text has none
         yield (
             f"\n{line['rank']:>3}. score {line['score']:+.4f}  id {line['id']}  row {line['row']}  "
-            f"{printable(line['dataset_source'])}  {line['num_tokens']:,} tokens, {line['num_turns']} turns\n"
+            f"{printable(line['dataset_source'])}  {line['num_tokens']:,} tokens{turns}\n"
         )
-        for name, text in shown_texts(line):
+        for name, text in shown_texts(line, names):
             yield f"     {name}: {text}\n"
 
 
-def shown_texts(line: dict[str, object]) -> Sequence[tuple[str, str]]:
-    """The texts of a line that are not empty, cut: pairs of (prompt, think or response; text)."""
-    named = [(name.split("_")[-1 if name == "user_prompt" else 0], str(line[name] or "")) for name in TEXT_COLUMNS]
+def shown_texts(line: dict[str, object], names: Mapping[str, str]) -> Sequence[tuple[str, str]]:
+    """The texts of a line that are not empty, cut: pairs of (prompt, think or response; text).
+
+    names: the columns to show, and what they are called.
+    """
+    named = [(name, str(line[column] or "")) for column, name in names.items()]
     return [(name, cut(text)) for name, text in named if text.strip()]
 
 

@@ -1,5 +1,7 @@
 """Sections about the components: principal components, extremes, sources, health, think and response."""
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from embedkit.analysis.components.by_source import BySource, direction_similarity
@@ -31,8 +33,11 @@ def pca_section(found: PCA) -> Section:
     )
 
 
-def extremes_section(extremes: pl.DataFrame) -> Section:
-    """The rows at both ends of each component. extremes: as `components.extremes` returns them."""
+def extremes_section(extremes: pl.DataFrame, names: Mapping[str, str]) -> Section:
+    """The rows at both ends of each component.
+
+    extremes: as `components.extremes` returns them. names: the texts to show, `Merged.text_names`.
+    """
     tables = []
     for (pc, end), lines in extremes.group_by("pc", "end", maintain_order=True):
         cells: list[list[Cell]] = [
@@ -42,7 +47,7 @@ def extremes_section(extremes: pl.DataFrame) -> Section:
                 f"{line['row']}",
                 printable(line["dataset_source"]),
                 f"{line['num_tokens']:,}",
-                shown_texts(line),
+                shown_texts(line, names),
             ]
             for line in lines.iter_rows(named=True)
         ]

@@ -100,8 +100,8 @@ def _pair_cells(merged: Merged, found: Duplicates) -> list[list[Cell]]:
             f"{line['cosine']:.6f}",
             f"{line['id_a']}, {line['id_b']}",
             ", ".join(dict.fromkeys(printable(line[name]) for name in ("source_a", "source_b"))),
-            shown_texts(texts[at]),
-            shown_texts(texts[at + shown.height]),
+            shown_texts(texts[at], merged.text_names),
+            shown_texts(texts[at + shown.height], merged.text_names),
         ]
         for at, line in enumerate(shown.iter_rows(named=True))
     ]

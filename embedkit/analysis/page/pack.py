@@ -15,11 +15,10 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.components.pca import PCA
-from embedkit.analysis.merged import Merged
+from embedkit.analysis.merged import Merged, all_text_names
 from embedkit.analysis.page.figures import COLOURS
 from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stratified_sample import sample_with_cap
-from embedkit.prepare import TEXT_COLUMNS
 
 LEVELS = 65_535
 """The largest quantized value."""
@@ -30,7 +29,8 @@ MAX_TEXT_ROWS = 4_000
 MAX_TEXT_BYTES = 9_000_000
 SHOWN_CHARACTERS = 2_500
 """Characters of a text that the page carries. The page shows the length of the whole text, too."""
-TEXT_NAMES = dict(zip(TEXT_COLUMNS, ("prompt", "think", "response"), strict=True))
+LENGTH = " length"
+"""What follows a text's name in the name of the column with its number of characters."""
 TYPES = {"uint8": "Uint8Array", "uint16": "Uint16Array", "uint32": "Uint32Array"}
 GOLDEN_ANGLE = 137.508
 """Degrees between the hues of consecutive smaller sources, so that neighbours in rank look different."""
@@ -229,19 +229,18 @@ def pack_texts(
 
 def cut_texts(merged: Merged, ids: npt.NDArray[np.int64]) -> pl.DataFrame:
     """Texts of rows, cut to SHOWN_CHARACTERS: id, the texts by their names on the page, and "<name> length"."""
-    lengths = [
-        pl.col(column).str.len_chars().fill_null(0).alias(f"{name} length") for column, name in TEXT_NAMES.items()
-    ]
-    texts = [pl.col(column).fill_null("").str.head(SHOWN_CHARACTERS).alias(name) for column, name in TEXT_NAMES.items()]
-    return merged.texts(ids.tolist()).select("id", *texts, *lengths)
+    names = all_text_names(merged.config)
+    lengths = [pl.col(column).str.len_chars().fill_null(0).alias(name + LENGTH) for column, name in names.items()]
+    texts = [pl.col(column).fill_null("").str.head(SHOWN_CHARACTERS).alias(name) for column, name in names.items()]
+    return merged.texts(ids.tolist(), merged.config.request.views).select("id", *texts, *lengths)
 
 
 def texts_block(lines: pl.DataFrame) -> str:
     """Pack lines as `cut_texts` returns them."""
-    names = TEXT_NAMES.values()
+    names = [name.removesuffix(LENGTH) for name in lines.columns if name.endswith(LENGTH)]
     plain = {
         "id": lines["id"].to_list(),
         "columns": {name: lines[name].to_list() for name in names},
-        "lengths": {name: lines[f"{name} length"].to_list() for name in names},
+        "lengths": {name: lines[name + LENGTH].to_list() for name in names},
     }
     return packed(json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode())

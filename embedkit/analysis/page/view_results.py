@@ -58,7 +58,7 @@ def page_sections(
 def _sections_of_view(result: ViewResults, several_views: bool) -> list[Section]:
     sections = [
         pca_section(result.pca),
-        extremes_section(result.extremes),
+        extremes_section(result.extremes, result.merged.text_names),
         sources_section(result.by_source),
         health_section(result.health),
         *neighborhood_sections(result.merged, result.neighborhood),

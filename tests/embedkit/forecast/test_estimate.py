@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedkit.data.columns import Columns
+from embedkit.data.columns import Columns, columns_of
 from embedkit.data.dataset import open_dataset, read_rows
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan, RunConfig
@@ -23,6 +24,7 @@ from embedkit.prepare.cost import model_cost
 from embedkit.prepare.extract import extract, view_text
 from embedkit.prepare.plan import cut_shards
 from embedkit.prepare.stage import choose_rows
+from embedkit.prepare.views import extract_texts, view_texts
 from embedkit.request import Options, make_config
 from embedkit.run import RunFolder
 from tests.conftest import ROOT, chat, hash_request, write_chats
@@ -204,3 +206,53 @@ def test_200_files_of_many_row_groups_take_seconds_and_little_memory(
     assert int(chosen) == (200 * rows if sample == "--full" else 16_000)
     assert float(seconds) < 5
     assert int(megabytes) < 300
+
+
+@pytest.mark.parametrize("sample_size", [None, 40])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"text_columns": ("title", "body")},
+        {"text_columns": ("body",), "templates": {"combined": "{title}: {body}"}},
+        {"text_columns": ("title",), "views": ("combined", "own"), "templates": {"own": "{body} of {kind}, {title}"}},
+        {"views": ("own",), "templates": {"own": "{user_prompt} {response_text} {title}"}},
+        {"views": ("combined", "own"), "templates": {"own": "{body}"}},
+    ],
+)
+def test_plain_text_and_views_within_a_factor_of_two(
+    options: dict[str, Any], suffix: str, sample_size: int | None, minilm: Path, tmp_path: Path
+) -> None:
+    """The file has a column of long texts that no run reads."""
+    rng = np.random.default_rng(1)
+    words = ["the", "river", "went", "over", "stones", "and", "a", "lamp", "into", "engines", "7.", "so"]
+    rows = [
+        {
+            "messages": chat(" ".join(rng.choice(words, 30)), " ".join(rng.choice(words, 60))),
+            "dataset_source": "ab"[i % 2],
+            "title": " ".join(rng.choice(words, 5)),
+            "body": " ".join(rng.choice(words, int(rng.integers(20, 200)))),
+            "kind": ("prose", "code")[i % 2],
+            "unread": "".join(map(chr, rng.integers(97, 123, 3000))),
+        }
+        for i in range(200)
+    ]
+    data = tmp_path / f"d{suffix}"
+    if suffix == ".jsonl":
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    else:
+        pl.DataFrame(rows).write_parquet(data, row_group_size=50)
+    config = config_of(data, minilm, sample_size=sample_size, **options)
+    dataset = open_dataset([data], columns_of(config.request))
+    chosen = choose_rows(dataset, config)
+    texts = pl.concat([extract_texts(frame, config.request)[0] for frame in read_rows(dataset, chosen)])
+    embedded = texts.select(view_texts(config.request).values())
+    tokenizer = load_tokenizer(minilm)
+    tokens = sum(int(tokenizer.encode(column.to_list()).lengths.sum()) for column in embedded)
+    found = estimate_rows(config, probes=8)
+    if suffix == ".jsonl" and sample_size is not None:  # the sources' rows are not known
+        assert found.at_most
+        assert found.tokens > tokens / 2
+    else:
+        assert tokens / 2 < found.tokens < tokens * 2
+        assert found.rows_chosen == pytest.approx(len(chosen), rel=0.02)

@@ -13,6 +13,7 @@ from jobs.cli import analyze as analyze_module
 from jobs.cli.main import cli
 from jobs.cli.options import gathered_into, run_argument
 from jobs.cli.request_options import REQUEST_OPTIONS, RequestOptions, request_options
+from jobs.cli.typed_views import TypedView, view_names, view_templates
 
 
 def request(*arguments: str) -> RequestOptions:
@@ -34,7 +35,7 @@ def request(*arguments: str) -> RequestOptions:
 def test_defaults_are_not_typed() -> None:
     options = request()
     assert options.typed == frozenset()
-    assert (options.engine, options.views, options.sample_size) == (None, ("combined",), 625)
+    assert (options.engine, options.views, options.sample_size) == (None, (TypedView("combined", None),), 625)
     assert (options.dataset, options.model, options.num_gpus, options.device) == ((), None, None, None)
     assert options.output_dir == Path("output")
 
@@ -48,7 +49,15 @@ def test_a_typed_default_counts_as_typed() -> None:
 def test_typed_options_are_known_by_field() -> None:
     options = request("--dataset", "a", "--dataset", "b", "--view", "think", "--full", "--resume", "--run-name", "x")
     assert options.typed == {"dataset", "views", "full", "resume", "run_name"}
-    assert (options.dataset, options.views, options.full) == (("a", "b"), ("think",), True)
+    assert (options.dataset, options.views, options.full) == (("a", "b"), (TypedView("think", None),), True)
+
+
+def test_views_are_names_or_templates() -> None:
+    r"""\n in a template is a new line. What is typed twice counts once."""
+    options = request("--view", r"own={a}\n{b}=c", "--view", "think", "--view", "think", "--text-column", "a")
+    assert options.views == (TypedView("own", "{a}\n{b}=c"), TypedView("think", None))
+    assert (view_names(options.views), options.text_columns) == (("own", "think"), ("a",))
+    assert view_templates(options.views) == {"own": "{a}\n{b}=c"}
 
 
 def test_every_request_option_has_a_field() -> None:

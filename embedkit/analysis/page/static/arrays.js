@@ -25,6 +25,9 @@ function carriedTexts() {
   return unpacked.get("texts");
 }
 
+/** The texts that a row is known by: its prompt, or its text if there are no chats. */
+const firstTexts = (texts) => Object.values(texts.columns)[0];
+
 async function unpack(name) {
   const element = await elementOf(`data-${name}`);
   const packed = fromBase64(element.textContent);

@@ -241,7 +241,7 @@ class Atlas {
   }
 
   /** The start of a row's prompt, without its source's shared prefix. at: its position in the carried texts. */
-  promptOf(i, at, length) { return this.prefixes.start(this.texts.columns.prompt[at], this.source[i], length); }
+  promptOf(i, at, length) { return this.prefixes.start(firstTexts(this.texts)[at], this.source[i], length); }
 
   isInWindow(u, v) {
     const window = this.window(), [x, y] = this.toScreen(u, v, window);

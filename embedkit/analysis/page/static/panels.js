@@ -21,8 +21,9 @@ class SharedPrefixes {
   /** texts: as `carriedTexts` returns them. sourceOf(id): the source of a row. */
   constructor(texts, sourceOf) {
     this.shared = new Map();
+    const prompts = firstTexts(texts);
     texts.id.forEach((id, at) => {
-      const source = sourceOf(id), prompt = texts.columns.prompt[at], prefix = this.shared.get(source);
+      const source = sourceOf(id), prompt = prompts[at], prefix = this.shared.get(source);
       let sharedLength = 0;
       if (prefix === undefined) sharedLength = prompt.length;
       else while (sharedLength < prefix.length && prefix[sharedLength] === prompt[sharedLength]) sharedLength++;
@@ -113,7 +114,7 @@ class RowList {
 
 /** Show one row: its facts, and its texts or the command that prints them. */
 function showRow(panel, row, texts) {
-  const facts = [["source", row.source], ["tokens", formatCount(row.tokens)], ["turns", formatCount(row.turns)], ...row.scores];
+  const facts = [["source", row.source], ["tokens", formatCount(row.tokens)], ...(row.turns ? [["turns", formatCount(row.turns)]] : []), ...row.scores];
   const close = htmlElement("button", { type: "button", id: "close", textContent: "close" });
   panel.replaceChildren(
     htmlElement("h2", { textContent: `Row with id ${row.id}` }), close,

@@ -127,7 +127,9 @@ def test_the_readable_file_is_cut_and_cannot_move_a_cursor(damaged_run: RunFolde
     assert cut("a\n\x1b[31mb\u202e", 9) == "a [31mb"
     assert cut("x" * 500, 400) == "x" * 400 + " [... 500 characters]"
     merged = open_merged(damaged_run)
-    text = as_text(extremes(merged, merged.rows.select("num_tokens").to_numpy().astype(np.float32), 2))
+    text = as_text(
+        extremes(merged, merged.rows.select("num_tokens").to_numpy().astype(np.float32), 2), merged.text_names
+    )
     assert text.count("=== PC1") == 2
     assert "score +" in text
     assert "prompt: " in text
