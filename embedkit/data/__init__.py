@@ -33,7 +33,7 @@ from embedkit.data.hub_id import SCHEME, hub_id
 from embedkit.data.parquet import leaf_columns, open_parquet, read_texts
 from embedkit.data.reasoning import REASONING_FIELDS
 from embedkit.data.roles import ASSISTANT
-from embedkit.data.row_frame import chat_frame
+from embedkit.data.row_frame import values_frame
 from embedkit.data.sampling import row_hash, sample_rows
 from embedkit.data.source_folders import source_folders
 from embedkit.data.source_index import SourceIndex, open_checked_part
@@ -52,7 +52,6 @@ __all__ = [
     "NotAChatError",
     "SourceIndex",
     "bare_name",
-    "chat_frame",
     "check_columns",
     "choose_columns",
     "column_names",
@@ -82,4 +81,5 @@ __all__ = [
     "sample_rows",
     "source_folders",
     "text_column",
+    "values_frame",
 ]

@@ -1,12 +1,14 @@
 """The rows of a data set as a frame: the columns that every reader yields."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
-from embedkit.data.chat_values import Chat, message_fields
+from embedkit.data.chat_values import ChatRules, NotAChatError, message_fields, read_chat
 from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, SOURCE_COLUMN, Columns, text_column
-from embedkit.data.json_chats import Row
+from embedkit.data.json_chats import NO_CHAT, Row
+from embedkit.documents import Reason
 
 
 def messages_type(reasoning: bool = False) -> pl.List:
@@ -38,7 +40,18 @@ def row_frame(rows: Sequence[Row], columns: Columns) -> pl.DataFrame:
     return pl.DataFrame({name: values[name] for name in schema}, schema=schema)
 
 
-def chat_frame(chat: Chat, columns: Columns) -> pl.DataFrame:
-    """A frame of one chat."""
-    texts = [None] * len(columns.texts)
-    return row_frame([Row(chat, None, list(texts), None)], columns)
+def values_frame(values: Mapping[str, Sequence[Any]], rows: int, columns: Columns) -> pl.DataFrame:
+    """A frame of the first rows of columns that are plain Python values."""
+    return row_frame([_row({name: its[i] for name, its in values.items()}, columns) for i in range(rows)], columns)
+
+
+def _row(values: Mapping[str, Any], columns: Columns) -> Row:
+    chat = NO_CHAT
+    misfit: Reason | None = None
+    if columns.messages is not None:
+        try:
+            chat = read_chat(values[columns.messages], ChatRules(columns.chat_format, columns.reasoning))
+        except NotAChatError:
+            misfit = "not_a_chat"
+    texts = [None if values[name] is None else str(values[name]) for name in columns.texts]
+    return Row(chat, None, texts, misfit)

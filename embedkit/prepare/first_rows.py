@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from embedkit.data import ChatRules, Columns, NotAChatError, chat_frame, columns_of, message_list, peek, read_chat
-from embedkit.documents import RunConfig
-from embedkit.prepare.extract import extract, view_text
+from embedkit.data import ChatRules, Columns, NotAChatError, columns_of, message_list, peek, read_chat, values_frame
+from embedkit.documents import Request, RunConfig
+from embedkit.prepare.views import extract_texts, view_texts
 
 EXAMPLE_CHARACTERS = 300
 FORMATS = {"role": "OpenAI (role, content)", "from": "ShareGPT (from, value)"}
@@ -35,19 +35,20 @@ class FirstRows:
 def look_at_first_rows(config: RunConfig) -> FirstRows:
     """Read the first rows of the data. Raises EmbedkitError if they cannot be read."""
     columns = columns_of(config.request)
-    found = FirstRows()
-    if columns.messages is None:
+    for number, path in enumerate(map(Path, config.locations.data)):
+        from_path = config.request.path_columns[number] if config.request.path_columns else {}
+        in_file = [name for name in (columns.messages, *columns.texts) if name is not None and name not in from_path]
+        values = {name: peek(path, name) for name in in_file}
+        rows = min(map(len, values.values()), default=0)
+        if not rows:
+            continue
+        found = FirstRows(rows)
+        for value in values[columns.messages] if columns.messages is not None else ():
+            _count(value, found)
+        constant = {name: [value] * rows for name, value in from_path.items()}
+        found.text = _first_text(values | constant, rows, config.request, columns)
         return found
-    values: list[Any] = []
-    for path in config.locations.data:
-        values = peek(Path(path), columns.messages)
-        if values:
-            break
-    found.rows = len(values)
-    for value in values:
-        _count(value, found)
-    found.text = _first_text(values, config, columns)
-    return found
+    return FirstRows()
 
 
 def describe(config: RunConfig, found: FirstRows) -> list[str]:
@@ -55,8 +56,10 @@ def describe(config: RunConfig, found: FirstRows) -> list[str]:
     request = config.request
     if not found.rows:
         return []
-    formats = ", ".join(f"{name} in {count}" for name, count in found.formats.most_common()) or "no format that is read"
-    lines = [f"Column {request.messages_column!r}: {formats} of the first {found.rows} rows"]
+    lines = [f"Plain text of the columns {', '.join(map(repr, request.text_columns))}"] if request.text_columns else []
+    if found.formats:
+        formats = ", ".join(f"{name} in {count}" for name, count in found.formats.most_common())
+        lines.append(f"Column {request.messages_column!r}: {formats} of the first {found.rows} rows")
     if request.path_columns and request.source_column in request.path_columns[0]:
         names = sorted({row[request.source_column] for row in request.path_columns})
         lines.append(f"Source, from the paths of the files: {', '.join(names[:5])}{', ...' * (len(names) > 5)}")
@@ -87,17 +90,12 @@ def _count(value: Any, found: FirstRows) -> None:
     found.formats.update(names or {"no messages"})
 
 
-def _first_text(values: list[Any], config: RunConfig, columns: Columns) -> tuple[int, str] | None:
-    """The text of the first view of the first row that has one."""
-    request = config.request
-    for row, value in enumerate(values):
-        try:
-            chat = read_chat(value, ChatRules(columns.chat_format, columns.reasoning))
-        except NotAChatError:
-            continue
-        frame = chat_frame(chat, columns).with_columns(pl.lit(row).alias("row"), pl.lit("").alias("dataset_source"))
-        texts, _ = extract(frame, request.think_format, request.chat_format)
-        text = texts.select(view_text(request.views[0])).to_series()
-        if len(text) and text[0]:
-            return row, request.prefix + text[0]
-    return None
+def _first_text(values: dict[str, list[Any]], rows: int, request: Request, columns: Columns) -> tuple[int, str] | None:
+    """The number of the first row that has a text in the first view, and that text."""
+    frame = values_frame(values, rows, columns).with_columns(
+        pl.int_range(rows, dtype=pl.Int64).alias("row"), pl.lit("").alias("dataset_source")
+    )
+    texts, _ = extract_texts(frame, request)
+    view = request.views[0]
+    there = texts.select("row", view_texts(request)[view]).filter(pl.col(view) != "")
+    return (there["row"][0], request.prefix + there[view][0]) if there.height else None

@@ -3,27 +3,29 @@
 import re
 from pathlib import Path
 
-import numpy as np
+import polars as pl
 import pytest
 
-from embedkit.data import Columns, choose_columns, open_dataset, read_rows
-from embedkit.data.hub import DataSource
-from embedkit.prepare.extract import extract, view_text
+from embedkit.prepare.extract import view_text
+from tests.conftest import embedkit, hash_request
 
 PAGE = Path(__file__).parents[2] / "docs" / "formats.md"
-EXAMPLES = re.findall(r"```(jsonl|json|csv)\n(.*?)```\n\nEmbedded as\s+`(.*?)`[.:]", PAGE.read_text(), re.DOTALL)
+EXAMPLES = re.findall(
+    r"```(jsonl|json|csv)\n(.*?)```\n\n(?:With `([^`]*)`, e|E)mbedded as\s+`(.*?)`[.:]", PAGE.read_text(), re.DOTALL
+)
 
 
 def test_every_example_has_its_text() -> None:
-    assert len(EXAMPLES) == PAGE.read_text().count("```") / 2 == 8
+    assert len(EXAMPLES) == PAGE.read_text().count("```") / 2 == 9
 
 
-@pytest.mark.parametrize(("kind", "content", "text"), EXAMPLES)
-def test_an_example_is_embedded_as_the_page_says(kind: str, content: str, text: str, tmp_path: Path) -> None:
-    path = tmp_path / f"rows.{kind}"
-    path.write_text(content)
-    columns, from_path = choose_columns(DataSource([path]), Columns(None, None, (), "auto", True), None)
-    frames = list(read_rows(open_dataset([path], columns, from_path), np.arange(1)))
-    texts, _ = extract(frames[0], "any", "auto")
-    assert texts.select(view_text("combined")).to_series().to_list() == [text.replace("\\n", "\n")]
-    assert texts["dataset_source"].to_list() == [path.parent.name if path.stem == "rows" else path.stem]
+@pytest.mark.parametrize(("kind", "content", "options", "text"), EXAMPLES)
+def test_an_example_is_embedded_as_the_page_says(
+    kind: str, content: str, options: str, text: str, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    (tmp_path / f"example.{kind}").write_text(content)
+    request = hash_request(tmp_path / f"example.{kind}", tokenizer_only, tmp_path)
+    embedkit("prepare", *request, "--shards", 1, *options.split())
+    rows = pl.read_parquet(tmp_path / "run" / "extracted_data.parquet" / "*.parquet")
+    assert rows.select(view_text("combined")).to_series()[0] == text.replace("\\n", "\n")
+    assert set(rows["dataset_source"]) == {"example"}
