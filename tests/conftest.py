@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import polars as pl
 import pytest
 
@@ -34,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if elsewhere := imported_elsewhere():
         raise pytest.UsageError(f"the tests are of {ROOT}, but Python imported {', '.join(elsewhere)}")
     os.environ.update(python_path())
+    # How long an example takes says how busy the machine is.
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -49,7 +49,7 @@ def test_any_views_equal_the_naive_run(
     views: tuple[View, ...], small_chats: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
     options = [option for view in views for option in ("--view", view)]
-    embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), *options)
+    embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), *options, "--shards", 1)
     check_run(RunFolder(tmp_path / "run"), small_chats, tokenizer_only, 512, views=views)
 
 

@@ -52,12 +52,18 @@ def shadow(folder: Path, package: str, text: str) -> dict[str, str]:
     return python_path(folder)
 
 
-@pytest.fixture
-def real_run(tmp_path: Path, small_chats: Path, tiny_qwen: Path) -> RunFolder:
-    """A requested run of the transformers engine; no stage has run."""
+@pytest.fixture(scope="module")
+def fetched_run(small_chats: Path, tiny_qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    output = tmp_path_factory.mktemp("fetched")
     options = ("--engine", "transformers", "--device", "cpu", "--max-length", 512, "--shards", 1, "--run-name", "real")
-    embedkit("fetch", "--dataset", small_chats, "--model", tiny_qwen, *options, "--output-dir", tmp_path)
-    return RunFolder(tmp_path / "real")
+    embedkit("fetch", "--dataset", small_chats, "--model", tiny_qwen, *options, "--output-dir", output)
+    return RunFolder(output / "real")
+
+
+@pytest.fixture
+def real_run(fetched_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A requested run of the transformers engine; no stage has run."""
+    return RunFolder(shutil.copytree(fetched_run.path, tmp_path / "real"))
 
 
 def test_each_check_is_logged_and_recorded(real_run: RunFolder) -> None:
