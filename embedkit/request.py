@@ -232,11 +232,16 @@ def check_same_request(run: RunFolder, config: RunConfig) -> None:
 
 def setting_changes(there: Request, requested: Request) -> list[Change]:
     """The settings that differ, by name."""
-    return [
-        Change((name,), str(old), str(new))
-        for name in sorted(there.__struct_fields__)
-        if name not in ("data", "model_files") and (old := getattr(there, name)) != (new := getattr(requested, name))
-    ]
+    old, new = _as_texts(there), _as_texts(requested)
+    names = sorted(old.keys() | new.keys())
+    return [Change((name,), old.get(name, "-"), new.get(name, "-")) for name in names if old.get(name) != new.get(name)]
+
+
+def _as_texts(request: Request) -> dict[str, str]:
+    """Each setting as text, except for the files; one entry per template."""
+    names = set(request.__struct_fields__) - {"data", "model_files", "templates"}
+    templates = {f"view {view}": template.replace("\n", "\\n") for view, template in request.templates.items()}
+    return {name: str(getattr(request, name)) for name in names} | templates
 
 
 def changed_files(there: RunConfig, requested: RunConfig) -> list[Change]:

@@ -77,8 +77,6 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
 def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     # Choose the rows and cut them into parts.
     dataset = open_checked(run, config)
-    for line in describe(config, look_at_first_rows(config)):
-        log.info("%s", line)
     rows = choose_rows(dataset, config)
     index = _write_index(run, config, dataset, rows)
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
@@ -93,6 +91,8 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
     remove_trials(run.path, run.config.name)  # the run exists, so who still makes it is refused
+    for line in describe(config, look_at_first_rows(config)):
+        log.info("%s", line)
     # Number the kept rows, cut the plan, and write it or compare it with the one on disk.
     cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
     earlier = None if _readable(run.plan, Plan) is None else read_plan(run, config)

@@ -13,17 +13,16 @@ import msgspec
 from embedkit.data import SCHEME, bare_name, has_reader, hub_id, require_fetched
 from embedkit.documents import Request, RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.prepare import describe, look_at_first_rows, require_same_data
+from embedkit.prepare import require_same_data
 from embedkit.request import Options, check_same_request, create_run, in_order_of_run, make_config, refuse_existing
 from embedkit.run import RunFolder, find_run, require_utf8
 from embedkit.storage import match_umask, run_lock
 from jobs.cli.decide import PROFILE_IS_NEEDED, decide_here, decide_on_cluster, decide_shards, left_open
+from jobs.cli.first_rows import print_first_rows
 from jobs.cli.request_options import RequestOptions
 from jobs.cli.typed_views import TypedView, view_names, view_templates
 from jobs.os_errors import describe_os_error
 from jobs.submit import SiteLimits, check_path, delete_run
-
-log = logging.getLogger(__name__)
 
 OpenMode = Literal["here", "fetch", "submit", "plan"]
 """Why a run is opened: to work on it on this machine, to fetch its files, to submit it, or to show a plan of it."""
@@ -52,7 +51,7 @@ def open_run(
     """
     logging.getLogger("embedkit.data.hub").setLevel(logging.INFO)  # reports what it fetches
     logging.getLogger("embedkit.model.prompts").setLevel(logging.INFO)  # reports a default prompt
-    log.setLevel(logging.INFO)  # reports what the data look like
+    logging.getLogger("jobs.cli.first_rows").setLevel(logging.INFO)  # reports what the data look like
     logging.getLogger("huggingface_hub").propagate = False  # it prints its own lines
     _refuse_contradictions(options)
     folder = locate_run(options)
@@ -71,8 +70,7 @@ def open_run(
         check(config)
     if options.overwrite and folder.config.exists():
         delete_run(folder)
-    for line in describe(config, look_at_first_rows(config)):
-        log.info("%s", line)
+    print_first_rows(config)
     try:
         create_run(folder, config)
     except OSError as error:

@@ -83,5 +83,7 @@ def test_reasoning_that_has_no_text_is_named(value: object, tokenizer_only: Path
     chat = [{"role": "assistant", "content": "a", "reasoning": value}]
     data = write_chats(tmp_path / "a.jsonl", [chat, chat, chat])
     refused = embedkit("prepare", *hash_request(data, tokenizer_only, tmp_path), code=1)
-    assert "a.jsonl: line 1: not a readable row" in refused.stderr
+    assert "3 of 3 rows (100 %) were dropped: 3 not_a_chat" in refused.stderr
+    assert "no chat (a " in refused.stderr
+    assert " reasoning " in refused.stderr
     embedkit("prepare", *hash_request(data, tokenizer_only, tmp_path, "classic"), "--think-format", "classic")

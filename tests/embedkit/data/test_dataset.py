@@ -56,7 +56,7 @@ def test_files_are_found_in_sorted_order(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert [p.name for p in find_files([str(tmp_path)])] == ["a.parquet", "b.parquet", "c.jsonl"]
     assert [p.name for p in find_files([f"{tmp_path}/b*", f"{tmp_path}/a.parquet"])] == ["b.parquet", "a.parquet"]
-    with pytest.raises(UsageError, match="no Parquet or JSONL file there"):
+    with pytest.raises(UsageError, match="no data file there"):
         find_files([str(tmp_path / "nothing*")])
     with pytest.raises(UsageError, match=r"notes\.txt: only \.parquet, \.pq, \.jsonl"):
         find_files([str(tmp_path / "notes.txt")])
