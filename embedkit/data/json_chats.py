@@ -5,6 +5,7 @@ by chat_values.py. What is not read is checked only for where it ends.
 """
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ def row_fields(data: bytes) -> Mapping[str, Any]:
         return ROW.decode(data)
     except UNREADABLE as error:
         try:
-            fields = json.loads(data)
+            fields = json.loads(data.removeprefix(BOM_UTF8).decode())  # files with marks may have been joined
         except (ValueError, RecursionError):
             raise error from None  # it names a place
         if not isinstance(fields, dict):
@@ -106,7 +107,7 @@ def _value(fields: Mapping[str, Any], column: str) -> Any:
 
 
 def _decoded(value: Any) -> Any:
-    return json.loads(bytes(value)) if isinstance(value, msgspec.Raw) else value
+    return json.loads(bytes(value).decode()) if isinstance(value, msgspec.Raw) else value
 
 
 def _chat(value: Any, rules: ChatRules) -> Chat:

@@ -15,7 +15,7 @@ def test_what_is_left_out_is_printed(command: str, tokenizer_only: Path, tmp_pat
         (tmp_path / "d" / name).touch()
     model = ("--model", tokenizer_only, "--engine", "hash", "--max-length", 64, "--full")
     done = embedkit(command, "--dataset", tmp_path / "d", *model, "--output-dir", tmp_path, "--run-name", "run")
-    assert f"WARNING --dataset {tmp_path}/d: 1 not read: 1 .jsonl.lz4 (b.jsonl.lz4). Only .parquet, .pq, " in done.stderr
+    assert f"WARNING --dataset {tmp_path}/d: 1 not read: 1 .jsonl.lz4 (b.jsonl.lz4). Only .parquet, " in done.stderr
     assert f"WARNING --dataset {tmp_path}/d: 1 skipped: names that begin with" in done.stderr
     again = embedkit(command, "--resume", "--output-dir", tmp_path, "--run-name", "run")
     assert "not read" not in again.stderr
