@@ -15,6 +15,7 @@ import msgspec
 from embedkit.changes import Change, data_changes, file_changes, how_to_go_on, order_of_run, show_changes
 from embedkit.data import (
     Columns,
+    DataSource,
     choose_columns,
     columns_of_templates,
     find_dataset,
@@ -110,20 +111,30 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     max_length = _max_length(options, model)
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
-    columns, path_columns = choose_columns(
-        data,
-        Columns(
-            options.messages_column,
-            options.source_column,
-            options.text_columns,
-            options.chat_format,
-            options.think_format == "any",
+    request = _make_request(options, data, model, model_commit, max_length, prefix)
+    return RunConfig(
+        format=FORMAT,
+        request=request,
+        locations=Locations(
+            data=tuple(map(str, data.paths)),
+            model=str(model.resolve()),
+            data_repo=data.repo,
+            model_repo=model_repo,
         ),
-        options.path_columns,
-        columns_of_templates(options.templates.values(), is_plain=bool(options.text_columns)),
+        num_gpus=options.num_gpus,
+        versions=environment(),
+        asked=_asked(command),
+        undecided=tuple(sorted(undecided)),
     )
+
+
+def _make_request(
+    options: Options, data: DataSource, model: Path, model_commit: str | None, max_length: int, prefix: str
+) -> Request:
+    """The request for these files of a data set and this folder of a model."""
+    columns, path_columns = _choose_columns(options, data)
     device: Device = "cpu" if options.engine == "hash" else options.device
-    request = Request(
+    return Request(
         data=tuple(identify(path) for path in data.paths),
         data_revision=data.commit,
         config=data.config,
@@ -150,20 +161,19 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         path_columns=path_columns,
         templates=options.templates,
     )
-    return RunConfig(
-        format=FORMAT,
-        request=request,
-        locations=Locations(
-            data=tuple(map(str, data.paths)),
-            model=str(model.resolve()),
-            data_repo=data.repo,
-            model_repo=model_repo,
-        ),
-        num_gpus=options.num_gpus,
-        versions=environment(),
-        asked=_asked(command),
-        undecided=tuple(sorted(undecided)),
+
+
+def _choose_columns(options: Options, data: DataSource) -> tuple[Columns, tuple[dict[str, str], ...]]:
+    """The columns to read, and per file those that come from its path."""
+    wanted = Columns(
+        messages=options.messages_column,
+        source=options.source_column,
+        texts=options.text_columns,
+        chat_format=options.chat_format,
+        reasoning=options.think_format == "any",
     )
+    of_views = columns_of_templates(options.templates.values(), is_plain=bool(options.text_columns))
+    return choose_columns(data, wanted, options.path_columns, of_views)
 
 
 def _view_order(view: View) -> int:

@@ -28,7 +28,7 @@ from embedkit.data.dataset import (
     row_bytes,
 )
 from embedkit.data.find_inputs import find_dataset, find_model, is_on_hub
-from embedkit.data.hub import require_fetched
+from embedkit.data.hub import DataSource, require_fetched
 from embedkit.data.hub_id import SCHEME, hub_id
 from embedkit.data.parquet import leaf_columns, open_parquet, read_texts
 from embedkit.data.reasoning import REASONING_FIELDS
@@ -48,6 +48,7 @@ __all__ = [
     "SCHEME",
     "ChatRules",
     "Columns",
+    "DataSource",
     "Dataset",
     "NotAChatError",
     "SourceIndex",
