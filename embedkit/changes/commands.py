@@ -110,7 +110,7 @@ def _absolute(name: str, value: str, folder: Path, config: RunConfig) -> str:
     if (name, where.data_repo) == ("--dataset", None) or (name, where.model_repo) == ("--model", None):
         is_pattern = name == "--dataset" and glob.has_magic(value) and not (folder / value).exists()
         inside = glob.escape(str(folder)) if is_pattern else str(folder)
-        return value if Path(value).is_absolute() else str(Path(inside, value))
+        return value if value.startswith(("/", "~")) else str(Path(inside, value))
     return value
 
 

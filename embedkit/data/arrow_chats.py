@@ -56,7 +56,8 @@ def storage_type(kind: pa.DataType) -> pa.DataType:
 
 def fits_text(kind: pa.DataType) -> bool:
     """Whether a column can be read as text: one of text, numbers, flags or times."""
-    return is_text(storage_type(kind)) or (pa.types.is_primitive(kind) or pa.types.is_decimal(kind))
+    kind = storage_type(kind)
+    return is_text(kind) or bool(pa.types.is_primitive(kind) or pa.types.is_decimal(kind))
 
 
 def fits_chats(kind: pa.DataType, columns: Columns) -> bool:
@@ -117,11 +118,12 @@ def as_text(array: pa.Array) -> pl.Series:
     """An array as text. Raises pyarrow.ArrowInvalid for bytes that are not UTF-8."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
-    if not pa.types.is_floating(array.type):  # pyarrow writes 1.0 as 1
-        array = array.cast(TEXT)
-    series = pl.from_arrow(array)
+    if pa.types.is_floating(storage_type(array.type)):  # as Python writes them, and JSON's reader
+        texts = [None if value is None else str(value) for value in array.to_pylist()]
+        return pl.Series(texts, dtype=pl.String)
+    series = pl.from_arrow(array.cast(TEXT))
     assert isinstance(series, pl.Series)
-    return series.cast(pl.String)
+    return series
 
 
 def _chats(array: pa.Array, rules: ChatRules) -> tuple[pl.Series, pl.Series, pl.Series]:
@@ -178,16 +180,9 @@ def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
 
 
 def _choose(pairs: Sequence[tuple[str, str]], text: dict[str, pa.Array], nulls: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Role and content of each message: of the first pair of keys of which it has one."""
-    roles, contents = [], []
-    for keys in pairs:
-        role, content = (text.get(name, nulls) for name in keys)
-        roles.append(_canonical(role) if keys[0] == "from" else role)
-        contents.append(content)
-    is_first = pc.or_(pc.is_valid(roles[0]), pc.is_valid(contents[0]))
-    if len(pairs) == 1:
-        return roles[0], contents[0]
-    return pc.if_else(is_first, roles[0], roles[1]), pc.if_else(is_first, contents[0], contents[1])
+    """Role and content of each message, under the first key that has a value."""
+    roles = [_canonical(text.get(role, nulls)) if role == "from" else text.get(role, nulls) for role, _ in pairs]
+    return pc.coalesce(*roles), pc.coalesce(*(text.get(content, nulls) for _, content in pairs))
 
 
 def _canonical(roles: pa.Array) -> pa.Array:

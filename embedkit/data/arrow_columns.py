@@ -33,8 +33,8 @@ def check_types(path: Path, schema: pa.Schema, columns: Columns) -> None:
             if not fits_chats(kind, columns):
                 raise UsageError(
                     f"{path}: column {name!r} is {kind}, which holds no chats. Chats are lists of messages with the "
-                    "fields role and content, or from and value, or their JSON as text. For plain text, use "
-                    "--text-column"
+                    "fields role and content, or from and value, or their JSON as text; --format openai and --format "
+                    "sharegpt read one of these alone. For plain text, use --text-column"
                 )
             _check_reasoning(path, name, kind, columns)
         elif not fits_text(kind):

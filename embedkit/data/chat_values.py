@@ -20,6 +20,7 @@ KEYS: dict[ChatFormat, tuple[tuple[str, str], ...]] = {
 }
 """The keys of a message's role and content in each format of chats. In a mixed data set, each message has its own."""
 TEXT_TYPES = {None, "text", "input_text", "output_text"}
+TEXT_KEYS = ("text", "value", "content")
 TOOL_CALL_FIELDS = ("tool_calls", "function_call", "function_calls")
 """OpenAI's field, the one before it, and the one of the Olmo data sets."""
 
@@ -95,28 +96,36 @@ def _as_messages(lists: Mapping[str, Any]) -> list[Any]:
 def _message(message: Any, rules: ChatRules, left_out: list[str]) -> dict[str, str | None]:
     if not isinstance(message, Mapping):
         raise NotAChatError(f"{type(message).__name__} instead of a message")
-    keys = OPENAI if rules.chat_format == "plain" else _keys(message, KEYS[rules.chat_format])
-    role = message.get(keys[0])
+    if rules.chat_format != "plain":
+        _require_keys(message, KEYS[rules.chat_format])
+    role = _first_value(message, rules, 0)
     if not isinstance(role, str | None):
         raise NotAChatError(f"a role that is {type(role).__name__}")
     thoughts: list[str] = []
-    pieces = [_text(message.get(keys[1]), left_out, thoughts)]
+    pieces = [_text(_first_value(message, rules, 1), left_out, thoughts)]
     if rules.tool_calls:
         pieces += [_tool_calls(message.get(field)) for field in TOOL_CALL_FIELDS]
-    read = {"role": chat_role(role) if keys == SHAREGPT else role, "content": _joined(pieces)}
+    is_openai = rules.chat_format != "sharegpt" and message.get("role") is not None
+    read = {"role": role if is_openai else chat_role(role), "content": _joined(pieces)}
     if rules.reasoning:
         read |= {field: _reasoning(message.get(field)) for field in REASONING_FIELDS}
         read["thinking"] = _joined([read["thinking"], *thoughts])
     return read
 
 
-def _keys(message: Mapping[str, Any], known: tuple[tuple[str, str], ...]) -> tuple[str, str]:
-    """The keys of a message. One that has a value comes before one that is there: a table has all keys in all rows."""
-    for is_there in (lambda key: message.get(key) is not None, message.__contains__):
-        for keys in known:
-            if any(map(is_there, keys)):
-                return keys
-    raise NotAChatError(f"a message with the keys {', '.join(sorted(map(str, message))) or 'none'}")
+def _require_keys(message: Mapping[str, Any], known: tuple[tuple[str, str], ...]) -> None:
+    """Raise NotAChatError if a message has no key of a role or of a content."""
+    if not any(key in message for keys in known for key in keys):
+        raise NotAChatError(f"a message with the keys {', '.join(sorted(map(str, message))) or 'none'}")
+
+
+def _first_value(message: Mapping[str, Any], rules: ChatRules, which: int) -> Any:
+    """The role (0) or the content (1) of a message, under the first key that has a value.
+
+    A table has all keys in all rows.
+    """
+    values = (message.get(keys[which]) for keys in KEYS[rules.chat_format])
+    return next((value for value in values if value is not None), None)
 
 
 def _joined(pieces: list[str | None]) -> str | None:
@@ -145,19 +154,31 @@ def _part_text(part: Any, left_out: list[str], thoughts: list[str]) -> str | Non
     kind = part.get("type")
     if not isinstance(kind, str | None):
         raise NotAChatError("a part of a content with a type that is no text")
-    if kind in TEXT_TYPES and isinstance(part.get("text"), str):
-        return str(part["text"])
+    if kind in TEXT_TYPES and (kind or any(key in part for key in TEXT_KEYS)):
+        return _text_of_part(part)
     if kind == "refusal" and isinstance(part.get("refusal"), str):
         return str(part["refusal"])
     if kind in ("thinking", "reasoning") and isinstance(thought := part.get("thinking") or part.get("text"), str):
         thoughts.append(thought)
         return None
     if kind == "tool_use":
-        return tool_call_text(part.get("name"), part.get("input"))
+        return tool_call_text(part.get("name"), _without_nulls(part.get("input")))
     if kind == "tool_result":
         return _text(part.get("content"), left_out, thoughts)
-    left_out.append((kind or "untyped").removeprefix("input_").removesuffix("_url"))
+    if kind is None:
+        raise NotAChatError(f"a part of a content with the keys {', '.join(sorted(map(str, part))) or 'none'}")
+    left_out.append(kind.removeprefix("input_").removesuffix("_url"))
     return None
+
+
+def _text_of_part(part: Mapping[str, Any]) -> str | None:
+    """The text of a part of text. OpenAI's assistants put it into an object. Raises NotAChatError if it is not text."""
+    text = next((part[key] for key in TEXT_KEYS if part.get(key) is not None), None)
+    if isinstance(text, Mapping):
+        text = text.get("value")
+    if not isinstance(text, str | None):
+        raise NotAChatError(f"a part of text that is {type(text).__name__}")
+    return text
 
 
 def _reasoning(value: Any) -> str | None:
@@ -181,11 +202,16 @@ def _reasoning_part(part: Any) -> str | None:
 
 
 def _tool_calls(value: Any) -> str | None:
-    """The text of a message's calls of tools: text as it is, a call as `tool_call_text` writes it."""
-    if isinstance(value, str | None):
-        return value
+    """The text of a message's calls of tools, also from their JSON. Text that is no JSON stays as it is.
+
+    A table has all fields in all rows, so a call without any value is none.
+    """
+    if isinstance(value, str):
+        if not _is_json(value):
+            return value
+        value = json.loads(value)
     calls = value if isinstance(value, list) else [value]
-    return BLANK_LINE.join(_tool_call(call) for call in calls if call is not None) or None
+    return BLANK_LINE.join(_tool_call(call) for call in map(_without_nulls, calls) if call) or None
 
 
 def _tool_call(call: Any) -> str:
@@ -196,11 +222,19 @@ def _tool_call(call: Any) -> str:
     return call if isinstance(call, str) else _dumps(call)
 
 
+def _without_nulls(value: Any) -> Any:
+    """A value without the keys that have none; None for an object that is empty then."""
+    if isinstance(value, Mapping):
+        return {key: its for key, inside in value.items() if (its := _without_nulls(inside)) is not None} or None
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def tool_call_text(name: Any, arguments: Any) -> str:
     """A call of a tool as text, in the form of the chat templates of Hermes and Qwen.
 
     arguments: a value, or its JSON as text, as OpenAI writes it. JSON stays as it is written.
     """
+    arguments = {} if arguments is None else arguments
     written = arguments if isinstance(arguments, str) and _is_json(arguments) else _dumps(arguments)
     return f'<tool_call>\n{{"name": {_dumps(name)}, "arguments": {written}}}\n</tool_call>'
 

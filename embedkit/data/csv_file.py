@@ -131,12 +131,13 @@ class _Table:
         seen = 0
         with self._text(END) as stream:
             try:
-                for batch in pa.csv.open_csv(stream, *self._options(size, places)):
-                    if seen + batch.num_rows > done:
-                        fresh = batch.slice(max(done - seen, 0))
-                        done = seen + batch.num_rows
-                        yield fresh.rename_columns([self.names[i] for i in places])
-                    seen += batch.num_rows
+                with pa.csv.open_csv(stream, *self._options(size, places)) as reader:  # else its thread lives on
+                    for batch in reader:
+                        if seen + batch.num_rows > done:
+                            fresh = batch.slice(max(done - seen, 0))
+                            done = seen + batch.num_rows
+                            yield fresh.rename_columns([self.names[i] for i in places])
+                        seen += batch.num_rows
             except pa.ArrowInvalid as error:
                 if "straddling" in str(error) and size < LONGEST_ROW:
                     raise _LongRowError(done) from None

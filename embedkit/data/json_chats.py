@@ -69,7 +69,7 @@ def decode_row(data: bytes, columns: Columns) -> Row:
         except NotAChatError:
             misfit = "not_a_chat"
     try:
-        texts = [_text(_value(fields, name)) for name in columns.texts]
+        texts = [plain_text(_value(fields, name)) for name in columns.texts]
     except TypeError:
         texts, misfit = [None] * len(columns.texts), misfit or "not_text"
     return Row(chat, _source(fields, columns.source), texts, misfit)
@@ -144,20 +144,22 @@ def _plain_chat(messages: list[_Message | None] | None, rules: ChatRules) -> Cha
         if message is None:
             read.append(None)
             continue
-        if has_openai and (message.role or message.content):
-            role, content = message.role, message.content
-        elif has_sharegpt and (message.from_ or message.value):
-            role, content = chat_role(message.from_ or None), message.value
-        else:
+        role = content = None
+        if has_openai:
+            role, content = message.role or None, message.content
+        if has_sharegpt:
+            role = role or chat_role(message.from_ or None)
+            content = message.value if content is None or content is UNSET else content
+        if not role:
             raise NotAChatError("a message that may need more")
-        fields = {"role": None if role is UNSET else role, "content": None if content is UNSET else content}
+        fields: dict[str, str | None] = {"role": role, "content": None if content is UNSET else content}
         if rules.reasoning:
             fields |= {name: getattr(message, name) for name in REASONING_FIELDS}
         read.append(fields)
     return Chat(read, [])
 
 
-def _text(value: Any) -> str | None:
+def plain_text(value: Any) -> str | None:
     """A text, or a number or a flag as text. Raises TypeError for a list or an object."""
     value = _decoded(value)
     if isinstance(value, bool):
@@ -171,7 +173,7 @@ def _text(value: Any) -> str | None:
 
 def _source(fields: Mapping[str, Any], column: str | None) -> str | None:
     try:
-        return None if column is None else _text(_value(fields, column))
+        return None if column is None else plain_text(_value(fields, column))
     except TypeError:
         raise ValueError(f"the source, column {column!r}, is a list or an object") from None
 

@@ -4,6 +4,7 @@ A block is about a thousand rows. A file that can be read only from its start is
 """
 
 import hashlib
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -52,7 +53,17 @@ def check_columns(path: Path, columns: Columns) -> None:
 
 def peek(path: Path, column: str) -> list[Any]:
     """The column's values in the first rows, as plain Python."""
-    return [field_value(fields, column) for fields in _peeked_rows(path)]
+    return [_readable(fields, column) for fields in _peeked_rows(path)]
+
+
+def _readable(fields: Mapping[str, Any], column: str) -> Any:
+    """A column's value, None if it has text that is not Unicode: only who reads the column must refuse it."""
+    try:
+        value = field_value(fields, column)
+        json.dumps(value, ensure_ascii=False).encode()
+    except NOT_A_ROW:
+        return None
+    return value
 
 
 def index_file(path: Path, first_row: int) -> IndexedFile:

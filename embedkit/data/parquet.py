@@ -60,8 +60,9 @@ def check_columns(path: Path, columns: Columns) -> None:
 def peek(path: Path, column: str) -> list[Any]:
     """The column's values in the first rows, as plain Python."""
     parquet = open_parquet(path)
+    wanted = 1 if _has_categories(parquet) else PEEKED_ROWS
     ends = np.cumsum([parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)])
-    groups = list(range(min(int(np.searchsorted(ends, PEEKED_ROWS)) + 1, len(ends))))
+    groups = list(range(min(int(np.searchsorted(ends, wanted)) + 1, len(ends))))
     rows = min(_batch_rows(parquet, path, groups, [column]), PEEKED_ROWS) if groups else 1
     batch = next(_read_batches(parquet, [column], rows, groups), None) if groups else None
     return [] if batch is None else list(take_path(batch, column).to_pylist())
@@ -69,11 +70,12 @@ def peek(path: Path, column: str) -> list[Any]:
 
 def index_file(path: Path, first_row: int) -> IndexedFile:
     """Find the row groups of a file in its footer. Small ones that follow each other make one block."""
-    metadata = open_parquet(path).metadata
+    parquet = open_parquet(path)
+    metadata, may_join = parquet.metadata, not _has_categories(parquet)
     blocks: list[Block] = []
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
-        last = blocks[-1] if blocks else None
+        last = blocks[-1] if blocks and may_join else None
         if last and last.rows + group.num_rows <= BATCH_ROWS and last.bytes + group.total_byte_size <= BATCH_BYTES:
             size = last.bytes + group.total_byte_size
             blocks[-1] = Block(
@@ -98,12 +100,14 @@ def read_block(
         parquet = _open_again(file.path)
         batch_rows = _batch_rows(parquet, file.path, groups, names)
         done = 0
-        for batch in _read_batches(parquet, names, batch_rows, groups):
-            low, high = np.searchsorted(wanted, [done, done + batch.num_rows])
-            if high - low < batch.num_rows:
-                batch = take_rows(batch, wanted[low:high] - done)
-            yield from read_frames(file.path, batch, columns, block.first_row + wanted[low:high])
-            done += batch_rows
+        batches = _read_batches(parquet, names, batch_rows, groups)
+        for batch in batches if _has_categories(parquet) else _joined(batches):
+            start, done = done, done + batch.num_rows
+            low, high = np.searchsorted(wanted, [start, done])
+            if low < high < low + batch.num_rows:
+                batch = take_rows(batch, wanted[low:high] - start)
+            if low < high:
+                yield from read_frames(file.path, batch, columns, block.first_row + wanted[low:high])
             if high == len(wanted):
                 return
     except (pa.ArrowException, OSError) as error:
@@ -155,6 +159,29 @@ def _read_batches(
 ) -> Iterator["pa.RecordBatch"]:
     """Stream columns, by name or path. A batch may have further ones: pyarrow takes a name for a path, too."""
     yield from parquet.iter_batches(batch_rows, row_groups=row_groups, columns=names, use_threads=False)
+
+
+def _has_categories(parquet: pq.ParquetFile) -> bool:
+    """Whether a column is of categories. Each row group has its own, and pyarrow cannot join nested ones."""
+    return any(_is_category(field.type) for field in parquet.schema_arrow)
+
+
+def _is_category(kind: pa.DataType) -> bool:
+    return pa.types.is_dictionary(kind) or any(_is_category(kind.field(i).type) for i in range(kind.num_fields))
+
+
+def _joined(batches: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
+    """Join batches up to BATCH_BYTES: they are small where a row group could have large rows, but seldom has."""
+    waiting: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        waiting.append(batch)
+        rows, size = rows + batch.num_rows, size + batch.nbytes
+        if size >= BATCH_BYTES or rows >= BATCH_ROWS:
+            yield pa.concat_batches(waiting)
+            waiting, rows, size = [], 0, 0
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:

@@ -15,10 +15,10 @@ from embedkit.errors import UsageError
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _SHARD = re.compile(
     r"([-_.]\d+[-_]?of[-_]?\d+"
-    r"|(^|[-_.])(?!(19|20)\d\d$)\d{4,}(-tid-.*)?)"  # a year is no number of a shard
+    r"|(^|[-_.])\d{5,6}(-tid-.*)?|^(?!(19|20)\d\d$)\d{4,}(-tid-.*)?)"  # neither a year nor a day
     r"([-_.](?=[0-9a-f-]*\d)[0-9a-f][0-9a-f-]{6,}[0-9a-f])?([-_.]c\d+)?$"
 )
-"""How names of shards end: -00000-of-00400, _0001, with or without a hash, or what Spark adds."""
+"""How names of shards end: -00000-of-00400, _00001, with or without a hash, or what Spark adds."""
 _CODEC = re.compile(r"\.(snappy|gz|gzip|zstd|zst|lz4|brotli)$")
 """What Spark puts before .parquet."""
 _NO_NAME = re.compile(r"(part|data|shard|chunk|file|rows)?([-_.]?\d{1,3})?", re.IGNORECASE)

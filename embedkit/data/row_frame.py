@@ -7,7 +7,7 @@ import polars as pl
 
 from embedkit.data.chat_values import ChatRules, NotAChatError, message_fields, read_chat
 from embedkit.data.columns import LEFT_OUT_COLUMN, MESSAGES_COLUMN, MISFIT_COLUMN, SOURCE_COLUMN, Columns, text_column
-from embedkit.data.json_chats import NO_CHAT, Row
+from embedkit.data.json_chats import NO_CHAT, Row, plain_text
 from embedkit.documents import Reason
 
 
@@ -53,5 +53,13 @@ def _row(values: Mapping[str, Any], columns: Columns) -> Row:
             chat = read_chat(values[columns.messages], ChatRules(columns.chat_format, columns.reasoning))
         except NotAChatError:
             misfit = "not_a_chat"
-    texts = [None if values[name] is None else str(values[name]) for name in columns.texts]
+    try:
+        texts = [plain_text(_simple(values[name])) for name in columns.texts]
+    except TypeError:
+        texts, misfit = [None] * len(columns.texts), misfit or "not_text"
     return Row(chat, None, texts, misfit)
+
+
+def _simple(value: Any) -> Any:
+    """A value that JSON has too: a date or a decimal as text."""
+    return value if isinstance(value, str | int | float | list | Mapping | None) else str(value)

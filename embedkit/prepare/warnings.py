@@ -33,7 +33,7 @@ def plan_warnings(
         first_rows: looks at the first rows; called only if there is something to explain.
     """
     found = [*_many_dropped(sum(m.stop - m.start for m in manifests), dropped), *_nearly_empty(views, tokens)]
-    if found:
+    if found and any(manifest.roles for manifest in manifests):
         found.append(_seen(manifests, first_rows()))
     left_out: Counter[str] = Counter()
     for manifest in manifests:

@@ -68,9 +68,9 @@ def open_run(
         return folder, config
     if check is not None:
         check(config)
+    print_first_rows(config)
     if options.overwrite and folder.config.exists():
         delete_run(folder)
-    print_first_rows(config)
     try:
         create_run(folder, config)
     except OSError as error:

@@ -68,8 +68,8 @@ REQUEST_OPTIONS = [
     click.option("--split", help="Split of a Hub data set, or of a folder that `datasets` saved; `all` for every "
                  "split.  [default: train on the Hub, or the only one]"),
     click.option("--revision", help="Commit, tag or branch of a Hub data set. The run records the commit."),
-    click.option("--messages-column", help="Column with the chats; a field of one by dots.  [default: messages, or the "
-                 "only column with chats]"),
+    click.option("--messages-column", help="Column with the chats; a field of one by dots.  [default: messages, "
+                 "conversations or conversation, or the only column with chats]"),
     click.option("--format", "chat_format", type=click.Choice(get_args(ChatFormat)[1:]), default="auto",
                  show_default=True, help="How chats are written. openai: role and content. sharegpt: from and value. "
                  "auto: either, message by message."),
@@ -107,7 +107,8 @@ REQUEST_OPTIONS = [
                  help="all: metadata.parquet has the texts too. none: only extracted_data.parquet has them."),
     click.option("--think-format", type=click.Choice(get_args(ThinkFormat)), default="any", show_default=True,
                  help="any: the reasoning of an answer is also found in fields of its message and between tags other "
-                 "than <think> and </think>. classic: only between these two."),
+                 "than <think> and </think>. classic: only between these two, with roles as they are "
+                 "written and without calls of tools."),
     click.option("--device", type=click.Choice(DEVICES), help="Device of the engine.  [default: cuda if the embed "
                  "stage of the profile gets GPUs; without a profile, if this machine has GPUs that the engine can use; "
                  "else cpu]"),

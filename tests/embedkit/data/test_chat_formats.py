@@ -58,7 +58,10 @@ CONTENTS = {
     "an image": ([{"type": "image_url", "image_url": {"url": "u"}}], "", ["image"]),
     "image and text": ([{"type": "input_image"}, {"type": "input_text", "text": "q"}], "q", ["image"]),
     "audio": ([{"type": "input_audio"}, {"type": "audio_url"}], "", ["audio", "audio"]),
-    "a part without type": ([{"text": "q"}, {"x": 1}], "q", ["untyped"]),
+    "a part without type": ([{"text": "q"}], "q", None),
+    "a text by another key": ([{"type": "text", "value": "q"}, {"type": "text", "content": "r"}], "q\n\nr", None),
+    "a text in an object": ([{"type": "text", "text": {"value": "q"}}], "q", None),
+    "a text that is null": ([{"type": "text", "text": None}], "", None),
     "a refusal": ([{"type": "refusal", "refusal": "no"}], "no", None),
     "one part": ({"type": "text", "text": "q"}, "q", None),
     "parts inside": ({"content_type": "text", "parts": ["q", "r"]}, "q\n\nr", None),
@@ -91,6 +94,13 @@ CALLS = {
     "arguments that are no JSON": (
         {"function_call": {"name": "f", "arguments": "a=1"}},
         '<tool_call>\n{"name": "f", "arguments": "a=1"}\n</tool_call>',
+    ),
+    "JSON": ({"tool_calls": json.dumps([CALL])}, CALL_TEXT),
+    "JSON of none": ({"tool_calls": "[]", "function_call": "null"}, None),
+    "a call of nulls": ({"function_call": {"name": None, "arguments": None}}, None),
+    "an argument that is null": (
+        {"tool_calls": [{"name": "f", "arguments": {"a": 1, "b": None}}]},
+        CALL_TEXT,
     ),
     "none": ({"tool_calls": None}, None),
     "no calls": ({"tool_calls": []}, None),
@@ -133,6 +143,13 @@ def test_a_chat_of_any_shape_has_the_same_messages(name: str, tmp_path: Path) ->
         assert none == (None, None, None)
 
 
+def test_keys_of_two_formats_may_be_mixed_in_a_message(tmp_path: Path) -> None:
+    chat = [{"from": "human", "content": "q"}, {"role": "assistant", "value": "a"}]
+    for path in (as_jsonl(tmp_path, [chat]), as_parquet(tmp_path, [chat])):
+        expected = [{"role": "human", "content": "q"}, {"role": "assistant", "content": "a"}]
+        assert read(path) == [(expected, None, None)]
+
+
 def test_each_message_may_have_its_own_format(tmp_path: Path) -> None:
     """In a table, each message has all keys; those without a value do not count."""
     chats = [[{"role": "user", "content": "q"}, {"from": "gpt", "value": "a"}], [{"from": "gpt", "value": "b"}]]
@@ -146,6 +163,7 @@ def test_each_message_may_have_its_own_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value",
     [
+        *([user([{"x": 1}])], [user({"a": 1})], [user([{"type": "text", "text": 3}])]),
         *(3, 0.5, True, "hello", "[", "3", [3], ["hello"], [[]], {"a": 1}, {"role": ["user"], "content": []}),
         *(
             [{}],

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -84,6 +85,24 @@ def test_large_row_groups_stay_blocks_of_their_own(tmp_path: Path) -> None:
         (4120, 3000, 3, 1),
         (7120, 2005, 4, 2),
     ]
+
+
+@pytest.mark.parametrize("size", [7, 50, 1000])
+def test_categories_are_read_from_row_groups_of_any_size(size: int, tmp_path: Path) -> None:
+    """pyarrow ends a batch of categories with its row group."""
+    chats = [[{"role": "user", "content": "q"}, {"role": "assistant", "content": f"a {i}"}] for i in range(200)]
+    sources = [f"s {i // 20}" for i in range(200)]
+    roles = pl.List(pl.Struct({"role": pl.Enum(["user", "assistant"]), "content": pl.String}))
+    frame = pl.DataFrame(
+        {"messages": chats, "dataset_source": sources}, {"messages": roles, "dataset_source": pl.Categorical}
+    )
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=size)
+    dataset = open_dataset([tmp_path / "a.parquet"], COLUMNS)
+    for wanted in (np.arange(200), np.array([3, 60, 61, 199])):
+        rows = [row for part in read_rows(dataset, wanted) for row in part.to_dicts()]
+        assert [row["row"] for row in rows] == wanted.tolist()
+        assert [row["messages"][1]["content"] for row in rows] == [f"a {i}" for i in wanted]
+        assert [row["dataset_source"] for row in rows] == [sources[i] for i in wanted]
 
 
 def test_damage_in_joined_row_groups_names_all_of_them(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from tests.conftest import chat, embedkit, hash_request
 
@@ -64,3 +65,27 @@ def test_a_format_that_is_typed_is_the_only_one(tokenizer_only: Path, tmp_path: 
     assert "9 of 10 rows kept" in embedkit("prepare", *request, "--format", "openai", "--overwrite").stdout
     refused = embedkit("prepare", *request, "--format", "auto", "--resume", code=2)
     assert "chat_format  openai  ->  auto" in refused.stderr
+
+
+@pytest.mark.parametrize("content", ['"caf\xe9"', r'"\ud800"'])
+@pytest.mark.parametrize("line", [0, 150])
+def test_text_that_is_not_unicode_is_named_at_any_line(
+    content: str, line: int, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    """The run that --overwrite would replace is deleted only when the new one is made."""
+    rows = [json.dumps({"messages": chat(f"q {i}", "a")}).encode() for i in range(200)]
+    rows[line] = b'{"messages": [{"role": "assistant", "content": %s}]}' % content.encode("latin-1")
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"\n".join(rows))
+    failed = embedkit("prepare", *hash_request(path, tokenizer_only, tmp_path), code=1)
+    assert f"a.jsonl: line {line + 1}" in failed.stderr
+    assert "not a readable row" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_an_unread_column_may_have_any_bytes(tokenizer_only: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"chat": %s, "note": "caf\xe9"}\n{"chat": null, "n": NaN}' % json.dumps(chat("q", "a")).encode())
+    made = embedkit("prepare", *hash_request(path, tokenizer_only, tmp_path), "--shards", 1)
+    assert "1 of 2 rows kept" in made.stdout
+    assert "Column 'chat': OpenAI (role, content) in 1, no messages in 1 of the first 2 rows" in made.stderr
