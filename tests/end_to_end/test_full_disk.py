@@ -85,7 +85,7 @@ def test_a_full_disk_in_any_stage_loses_nothing(
     request = hash_request(small_chats, tokenizer_only, disk)
     run = RunFolder(disk / "run")
     stages: list[tuple[list[object], list[int]]] = [
-        (["prepare", *request, "--resume", "--workers", 2], [16, 160]),
+        (["prepare", *request, "--resume", "--workers", 2], [16, 100]),
         (["embed", run.path], [0, 16, 1024]),
         (["merge", run.path], [4, 1024, 4800]),
     ]

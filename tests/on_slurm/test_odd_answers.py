@@ -84,6 +84,8 @@ def test_a_hanging_sbatch_is_reported_and_may_be_interrupted(
     command = [*EMBEDKIT, *map(str, request_of)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
+        assert "INFO Column 'messages'" in process.stderr.readline()
+        assert "INFO Row 0, as it will be embedded" in process.stderr.readline()
         assert "sbatch has not answered for 5 s; still waiting" in process.stderr.readline()
         assert "embed was submitted all the same: job " in process.stderr.readline()
         assert "sbatch has not answered for 5 s; still waiting" in process.stderr.readline()

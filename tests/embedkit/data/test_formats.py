@@ -4,6 +4,7 @@ import bz2
 import csv
 import gzip
 import io
+import itertools
 import json
 import lzma
 from collections.abc import Callable
@@ -380,6 +381,7 @@ PARQUET = b"PAR1\x15\x04\x15\x10"
         ),
         ("a.jsonl", b"\x00" * 4096, "it begins with zero bytes, as a file whose writing was interrupted"),
     ],
+    ids=itertools.count(),  # the content of gzip has the time
 )
 def test_what_a_name_hides_is_said_in_a_sentence(name: str, content: bytes, what: str, tmp_path: Path) -> None:
     path = tmp_path / name
