@@ -19,21 +19,17 @@ from embedkit.data.roles import ASSISTANT
 from embedkit.data.row_frame import frame_schema, messages_type
 
 TEXT = pa.large_string()
+TEXTS = {
+    *(pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()),
+    pa.null(),  # no row has a value
+}
 
 
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type holds text, or bytes that should be text."""
     if pa.types.is_dictionary(kind):
         return is_text(kind.value_type)
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_null(kind)
-    )
+    return kind in TEXTS
 
 
 def is_list(kind: pa.DataType) -> bool:

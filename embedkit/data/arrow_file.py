@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from embedkit.data.arrow_columns import check_types, own_slice, pieces, read_frames, require_valid, take_path, take_rows
 from embedkit.data.columns import Columns, find_path
-from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns, require_once
+from embedkit.data.reader import BATCH_BYTES, PEEKED_ROWS, Block, IndexedFile, require_columns, require_once
 from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError
 from embedkit.storage import names_file
@@ -29,7 +29,6 @@ MAGIC = (b"ARROW1", b"\xff\xff\xff\xff")
 """How a file and a stream begin."""
 END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 BATCH_ROWS = 4096
-PEEKED_ROWS = 100
 
 
 def identify(path: Path) -> DataFile:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from embedkit.data.chat_columns import chat_columns
 from embedkit.data.columns import Columns
 from embedkit.data.dataset import check_columns, column_names, peek
 from embedkit.data.hub import DataSource
-from embedkit.data.looks import chat_columns
 from embedkit.data.path_columns import columns_from_paths
 from embedkit.errors import UsageError
 

@@ -22,13 +22,20 @@ import pyarrow.csv
 
 from embedkit.data.arrow_columns import check_types, read_frames
 from embedkit.data.columns import Columns, find_path
-from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns, require_once
+from embedkit.data.reader import (
+    BATCH_BYTES,
+    LISTED_ERRORS,
+    PEEKED_ROWS,
+    Block,
+    IndexedFile,
+    bad_rows,
+    require_columns,
+    require_once,
+)
 from embedkit.data.text_file import TextLayout, format_suffix, open_text, text_layout
 from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError
 
-PEEKED_ROWS = 100
-LISTED_ERRORS = 10
 LONGEST_ROW = 1 << 30
 """Bytes of the longest row that is read. pyarrow parses whole rows only, and no more than 2 GB at a time."""
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -197,11 +204,7 @@ class _Table:
         else:
             if last[1] != [END] * len(self.names):
                 found.append(f"line {last[0]}: the quotes of a value in the row that begins here have no end")
-        if len(found) < 2:
-            return EmbedkitError(f"{self.path}: {found[0] if found else problem}; fix or remove the row")
-        some = "the first of them" if len(found) == LISTED_ERRORS else f"{len(found)} in the file"
-        listed = "\n  ".join(found)
-        return EmbedkitError(f"{self.path}: rows that cannot be read, {some}; fix or remove them:\n  {listed}")
+        return bad_rows(self.path, found or [problem], "row")
 
 
 class _LongRowError(Exception):

@@ -14,12 +14,12 @@ from typing import Any
 
 from embedkit.data.dataset import READABLE, READERS, has_reader
 from embedkit.data.left_out import is_hidden
+from embedkit.data.saved_folders import ALL_SPLITS
 from embedkit.errors import EmbedkitError, UsageError
 
 README, STANDALONE = "README.md", ".huggingface.yaml"
 CARD_FILES = (README, STANDALONE, "dataset_infos.json")
 """Files that `datasets` reads to find the configurations of a repository."""
-ALL = "all"
 DATA_SUFFIXES = (".avro", ".orc", ".gz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".tar")
 """Suffixes of files that probably have rows, in formats that are not read."""
 
@@ -155,9 +155,9 @@ def _split_of(repo: str, splits: dict[str, list[str]], split: str | None) -> lis
         return ["train"] if "train" in splits else list(splits)
     if split in splits:
         return [split]
-    if split == ALL:
+    if split == ALL_SPLITS:
         return list(splits)
-    there = f"{', '.join(splits)} (or {ALL})"
+    there = f"{', '.join(splits)} (or {ALL_SPLITS})"
     if split is None:
         raise UsageError(f"--dataset {repo}: it has several splits and none is train; name one by --split: {there}")
     raise UsageError(f"--split {split}: {repo} has no such split; there are: {there}")

@@ -117,6 +117,8 @@ def _chat(value: Any, rules: ChatRules) -> Chat:
             return _plain_chat(CHAT.decode(value), rules)
         except (*UNREADABLE, NotAChatError):
             value = _decoded(value)
+    if isinstance(value, str):
+        return chat_of_json(value, rules)
     chat = read_chat(value, rules)
     for message in chat.messages or ():
         for text in (message or {}).values():

@@ -20,15 +20,21 @@ import polars as pl
 from embedkit.data.columns import Columns
 from embedkit.data.json_chats import Row, decode_row, field_value, row_fields
 from embedkit.data.json_rows import JsonRow, SplitError, elements, lines
-from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns
+from embedkit.data.reader import (
+    BATCH_BYTES,
+    LISTED_ERRORS,
+    PEEKED_ROWS,
+    Block,
+    IndexedFile,
+    bad_rows,
+    require_columns,
+)
 from embedkit.data.row_frame import row_frame
 from embedkit.data.text_file import TextLayout, open_text, text_layout
 from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError
 
 BLOCK_ROWS = 1024
-PEEKED_ROWS = 100
-LISTED_ERRORS = 10
 NEWLINE = b"\n"
 NOT_A_ROW = (ValueError, RecursionError)
 """What decoding a row raises. Errors of msgspec and of UTF-8 are ValueErrors."""
@@ -171,16 +177,22 @@ def _bad_rows(path: Path, layout: TextLayout | None, columns: Columns | None) ->
             try:
                 row_fields(row.data) if columns is None else decode_row(row.data, columns)
             except NOT_A_ROW as error:
+                if not found and _is_begun(row.data):
+                    return EmbedkitError(
+                        f"{path}: line {row.line}: an object that does not end on its line; write each object on one "
+                        "line, or all in one array"
+                    )
                 found.append(f"{_place_in_row(row, error)}: not a readable row: {error}")
                 if len(found) == LISTED_ERRORS:
                     break
     if not found:
         return EmbedkitError(f"{path}: changed while it was read; start again")
-    if len(found) == 1:
-        return EmbedkitError(f"{path}: {found[0]}; fix or remove the line")
-    listed = "\n  ".join(found)
-    some = "the first of them" if len(found) == LISTED_ERRORS else f"{len(found)} in the file"
-    return EmbedkitError(f"{path}: lines that are not readable rows, {some}; fix or remove them:\n  {listed}")
+    return bad_rows(path, found, "line")
+
+
+def _is_begun(data: bytes) -> bool:
+    """Whether a line is the first one of an object that is written over several lines."""
+    return data.strip() == b"{"
 
 
 def _place_in_row(row: JsonRow, error: BaseException) -> str:

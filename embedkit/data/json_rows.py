@@ -89,7 +89,10 @@ class _Scan:
 
     def require_end(self) -> None:
         """Raise SplitError if there is more than white space."""
-        if self._next_byte():
+        after = self._next_byte()
+        if after == b"[":
+            raise SplitError("a second array; a file has one array of objects, or one object per line", self.offset)
+        if after:
             raise SplitError("text after the end of the array", self.offset)
 
     def _next_byte(self) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from embedkit.data.dataset import READABLE, has_reader
+from embedkit.data.text_file import COMPRESSED
 
 HIDDEN = (".", "_")
 """Other programs keep their own files under names that begin so: .ipynb_checkpoints, _SUCCESS, _delta_log."""
@@ -16,7 +17,8 @@ TEMPORARY = {
 """Last suffixes of files that are being written or edited, of locks and of checksums."""
 LOST_AND_FOUND = "lost+found"
 """In the top folder of a file system; only root may list it."""
-COMPRESSED = {".gz", ".zst", ".bz2", ".xz", ".lz4", ".sz", ".snappy", ".zip"}
+PACKED = {*COMPRESSED, ".lz4", ".sz", ".snappy", ".zip"}
+"""Suffixes after which the one before says what is in a file, for the notes."""
 PROSE = {".md", ".rst", ".pdf", ".png", ".jpg", ".svg", ".html", ".py", ".sh", ".log", ".yaml", ".yml"}
 """Suffixes of files that hardly have rows; the notes list them last."""
 NAMES, KINDS = 3, 8
@@ -96,5 +98,5 @@ def _kind(path: Path) -> str:
     if has_reader(path):
         return "that are no files"
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    last = suffixes[-2:] if suffixes and suffixes[-1] in COMPRESSED else suffixes[-1:]
+    last = suffixes[-2:] if suffixes and suffixes[-1] in PACKED else suffixes[-1:]
     return "".join(suffix for suffix in last if not suffix[1:].isdigit()) or "without suffix"

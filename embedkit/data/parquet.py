@@ -16,14 +16,13 @@ from embedkit.data.arrow_chats import as_text, storage_type
 from embedkit.data.arrow_columns import check_types, read_frames, take_path, take_rows
 from embedkit.data.columns import Columns, find_path
 from embedkit.data.parquet_pages import largest_row_bytes
-from embedkit.data.reader import BATCH_BYTES, Block, IndexedFile, require_columns, require_once
+from embedkit.data.reader import BATCH_BYTES, PEEKED_ROWS, Block, IndexedFile, require_columns, require_once
 from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError
 from embedkit.storage import names_file
 
 BATCH_ROWS = 4096
 TEXT_ROWS = 1 << 16
-PEEKED_ROWS = 100
 MOST_BYTES = 128 << 20
 """The most that a batch may have if a row group stores a long text once for many rows."""
 BUFFER_BYTES = 8 << 20

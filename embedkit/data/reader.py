@@ -16,10 +16,14 @@ import polars as pl
 from embedkit.data.columns import Columns, find_path
 from embedkit.data.text_file import TextLayout
 from embedkit.documents import DataFile
-from embedkit.errors import UsageError
+from embedkit.errors import EmbedkitError, UsageError
 
 BATCH_BYTES = 8 << 20
 """About how many bytes of data a reader keeps in memory at a time."""
+PEEKED_ROWS = 100
+"""How many of the first rows say what a file has."""
+LISTED_ERRORS = 10
+"""How many of the first bad rows an error lists."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,18 @@ def require_columns(path: Path, names: Collection[str], columns: Columns) -> Non
             raise UsageError(f"{path}: no column {name!r} ({option}); there are: {', '.join(sorted(names))}")
     if columns.messages is not None and columns.messages == columns.source:
         raise UsageError(f"{path}: --messages-column and --source-column are both {columns.source!r}; name two columns")
+
+
+def bad_rows(path: Path, found: Sequence[str], row: str) -> EmbedkitError:
+    """The error that lists bad rows of a file.
+
+    found: where each is and what is wrong, at most LISTED_ERRORS, at least one. row: what the format calls a row.
+    """
+    if len(found) == 1:
+        return EmbedkitError(f"{path}: {found[0]}; fix or remove the {row}")
+    some = "the first of them" if len(found) == LISTED_ERRORS else f"{len(found)} in the file"
+    listed = "\n  ".join(found)
+    return EmbedkitError(f"{path}: {row}s that cannot be read, {some}; fix or remove them:\n  {listed}")
 
 
 def require_once(path: Path, names: Sequence[str], columns: Columns) -> None:

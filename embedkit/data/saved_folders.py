@@ -13,7 +13,8 @@ from embedkit.errors import EmbedkitError, UsageError
 STATE, SPLITS = "state.json", "dataset_dict.json"
 BOOKKEEPING = {"dataset_info.json", SPLITS, "dataset_infos.json"}
 """Names that `datasets` gives to files that have no rows. So is STATE, beside a dataset_info.json."""
-ALL = "all"
+ALL_SPLITS = "all"
+"""What --split names all splits by."""
 
 
 def is_bookkeeping(path: Path) -> bool:
@@ -70,9 +71,9 @@ class SplitChoice:
         self.is_used = True
         if self.asked in splits:
             return [self.asked] if self.asked else []
-        if self.asked == ALL or (self.asked is None and len(splits) <= 1):
+        if self.asked == ALL_SPLITS or (self.asked is None and len(splits) <= 1):
             return splits
-        there = f"{', '.join(splits)} (or {ALL})"
+        there = f"{', '.join(splits)} (or {ALL_SPLITS})"
         if self.asked is None:
             raise UsageError(f"--dataset {folder}: it has several splits; name one by --split: {there}")
         raise UsageError(f"--split {self.asked}: {folder} has no such split; there are: {there}")

@@ -34,7 +34,7 @@ from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_t
 from embedkit.prepare.audited_rows import AuditedRows
 from embedkit.prepare.dropped_rows import count_reasons, gather_dropped, split_kept, write_dropped
 from embedkit.prepare.extract import count_column, empty_column
-from embedkit.prepare.seen import Seen
+from embedkit.prepare.message_counts import MessageCounts
 from embedkit.prepare.views import extract_texts, own_columns, view_texts
 from embedkit.run import RunFolder
 
@@ -175,7 +175,7 @@ class PartMaker:
         counts = [np.empty((0, len(columns)), np.int64)]
         dropped: list[pl.DataFrame] = []
         to_audit = AuditedRows(part, rows, self.parts, request.views)
-        seen = Seen()
+        of_messages = MessageCounts()
         with (
             atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,
             pq.ParquetWriter(file, schema, **COMPRESSION) as writer,
@@ -183,7 +183,7 @@ class PartMaker:
             for rows_read in frames:
                 # Extract the texts; rows without an answer end here.
                 if request.chat_format != "plain":
-                    seen.add(rows_read)
+                    of_messages.add(rows_read)
                 texts, unused = extract_texts(rows_read, request)
                 to_embed = texts.select("row", *view_texts(request).values())
                 # Count tokens.
@@ -217,8 +217,8 @@ class PartMaker:
             dropped_rows=dropped_record,
             tokenizer=self.tokenizer.name,
             audited=audited,
-            roles=seen.most_common_roles(),
-            left_out=dict(sorted(seen.left_out.items())),
+            roles=of_messages.most_common_roles(),
+            left_out=dict(sorted(of_messages.left_out.items())),
         )
         return Part(manifest, tokens, lost)
 

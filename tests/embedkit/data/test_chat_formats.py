@@ -161,6 +161,24 @@ def test_each_message_may_have_its_own_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "misfit"),
+    [
+        (r'[{"role": "user", "content": "\ud800"}]', "not_a_chat"),
+        (r'[{"role": "user", "content": NaN}]', "not_a_chat"),
+        ('[{"role": "user", "content"', "not_a_chat"),
+        (json.dumps(json.dumps([user("q")])), None),
+        ("null", None),
+        ("", None),
+    ],
+)
+def test_a_chat_as_text_is_judged_alike_in_every_format(text: str, misfit: str | None, tmp_path: Path) -> None:
+    """The text is one whole value of its file, whatever is wrong in it."""
+    read_rows = [read(as_jsonl(tmp_path, [text])), read(as_parquet(tmp_path, [text]))]
+    assert read_rows[0] == read_rows[1]
+    assert read_rows[0][0][1] == misfit
+
+
+@pytest.mark.parametrize(
     "value",
     [
         *([user([{"x": 1}])], [user({"a": 1})], [user([{"type": "text", "text": 3}])]),

@@ -95,6 +95,20 @@ def test_a_broken_line_is_named(line: str, what: str, tmp_path: Path) -> None:
         read_all([path])
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{\n  "messages": []\n}\n', "line 1: an object that does not end on its line; write each object on one line"),
+        ('[{"role": "user"}]\n[{"role": "user"}]\n', "line 2, column 1: a second array; a file has one array of obj"),
+    ],
+)
+def test_json_of_another_layout_is_explained(text: str, what: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(text)
+    with pytest.raises(EmbedkitError, match=rf"a\.jsonl: {what}"):
+        read_all([path])
+
+
 def test_columns_are_checked(tmp_path: Path) -> None:
     path = write_chats(tmp_path / "a.parquet", [chat("q", "a")])
     with pytest.raises(UsageError, match=r"no column 'chats' .* there are: dataset_source, messages"):

@@ -55,6 +55,16 @@ def test_any_text_is_read_as_it_was_written(
     assert text_of(path).decode() == text
 
 
+@pytest.mark.parametrize("first", [0x50, 0x5A, 0x5F])
+def test_a_zstd_file_may_begin_with_a_skippable_frame(first: int, tmp_path: Path) -> None:
+    """pzstd begins each of its frames with one, which has the size of the next. Source: RFC 8878, 3.1.2."""
+    skippable = bytes([first]) + b"\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"size"
+    frames = [COMPRESS["zstd"](b"one\n"), COMPRESS["zstd"](b"two\n")]
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"".join(skippable + frame for frame in frames))
+    assert text_of(path) == b"one\ntwo\n"
+
+
 def rows_of(path: Path) -> list[Any]:
     dataset = open_dataset([path], Columns(None, None, ("text",)))
     return [text for frame in read_rows(dataset, np.arange(dataset.rows)) for text in frame["column.text"]]

@@ -1,4 +1,4 @@
-"""What the first rows of a data set look like: whether they are chats, and with which keys and roles."""
+"""Finds the columns, or fields of columns, whose values look like chats."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

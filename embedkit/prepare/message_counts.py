@@ -13,7 +13,7 @@ MOST_ROLES = 50
 
 
 @dataclass
-class Seen:
+class MessageCounts:
     """roles: how many messages have which role. left_out: how many pieces of messages are of which kind, not text."""
 
     roles: Counter[str] = field(default_factory=Counter)
