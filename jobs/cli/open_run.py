@@ -271,7 +271,9 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
     if options.full:
         typed["sample_size"] = None
     if "views" in typed:
-        typed |= {"views": view_names(options.views), "templates": view_templates(options.views)}
+        names_typed = view_names(options.views)
+        of_run = {name: text for name, text in request.templates.items() if name in names_typed}
+        typed |= {"views": names_typed, "templates": of_run | view_templates(options.views)}
     if "messages_column" in typed:
         typed["text_columns"] = ()
     return dataclasses.replace(settings, **typed)

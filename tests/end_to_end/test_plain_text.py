@@ -169,6 +169,7 @@ def test_a_run_of_plain_text_is_resumed_with_its_settings(plain: RunFolder, toke
     resume = ("--resume", "--run-name", "run", "--output-dir", plain.path.parent)
     embedkit("run", *resume)
     embedkit("run", *request, "--resume", *PLAIN, *VIEWS)
+    embedkit("run", *resume, "--view", "tagged", "--view", "combined", "--view", "body_only")  # as the run has them
     refused = embedkit("run", *resume, "--view", "combined", "--view", "tagged={title}", code=2).stderr
     assert r"view tagged     [{meta.lang}]\n{{{title}}} {n 1}  ->  {title}" in refused
     assert "view body_only  {body}  ->  -" in refused
