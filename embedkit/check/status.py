@@ -104,7 +104,7 @@ class StatusReader:
             rows_kept=plan.rows_kept,
             dropped={str(reason): count for reason, count in plan.dropped.items()},
             tokens_done=sum(shard.tokens_done for shard in shards),
-            tokens=plan.tokens,
+            tokens=plan.tokens_to_embed,
             shards=shards,
         )
 

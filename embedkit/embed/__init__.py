@@ -10,6 +10,7 @@ from embedkit.embed.canary import (
     embed_canary,
 )
 from embedkit.embed.checks import ZERO_NORM, differing_rows
+from embedkit.embed.index_keys import index_keys
 from embedkit.embed.inputs import InputReader, inputs_digest
 from embedkit.embed.journal import (
     JOURNAL,
@@ -68,6 +69,7 @@ __all__ = [
     "files_problem",
     "finished_engine",
     "has_matrices",
+    "index_keys",
     "inputs_digest",
     "journals",
     "matrix_problem",

@@ -112,7 +112,7 @@ class EngineCheck:
         here = {
             field: value
             for field, value in known.items()
-            if field == "gpu" or not _same_version(value, getattr(recorded, field))
+            if field == "gpu" or not same_version(value, getattr(recorded, field))
         }
         self._compare(msgspec.structs.replace(recorded, **here))
 
@@ -130,7 +130,8 @@ class EngineCheck:
         differing = refused or refused_fields(record, recorded)
         if not differing:
             return
-        what = f"{current_job().node} has {_named(record, differing)}; {source} had {_named(recorded, differing)}"
+        here, there = named_fields(record, differing), named_fields(recorded, differing)
+        what = f"{current_job().node} has {here}; {source} had {there}"
         if not refused:
             log.warning("%s; embedded all the same, because of --allow-mixed", what)
             return
@@ -174,7 +175,7 @@ def known_before_start(request: Request) -> dict[str, str]:
     return known
 
 
-def _same_version(installed: str, recorded: str) -> bool:
+def same_version(installed: str, recorded: str) -> bool:
     """Whether a distribution's version is the one that a package reports, without its build (`+cu128`).
 
     The build may be spelled differently in the two. It is compared once the engine has started.
@@ -182,7 +183,7 @@ def _same_version(installed: str, recorded: str) -> bool:
     return installed.partition("+")[0] == recorded.partition("+")[0]
 
 
-def _named(record: EngineRecord, fields: tuple[str, ...]) -> str:
+def named_fields(record: EngineRecord, fields: tuple[str, ...]) -> str:
     """Some fields of a record for people: `GPU NVIDIA H100, torch 2.9.0`."""
     labels = LABELS | {"engine_version": record.engine}
     return ", ".join(f"{labels.get(field, field)} {getattr(record, field) or '(none)'}" for field in fields)

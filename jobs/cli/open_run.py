@@ -169,7 +169,14 @@ def _new_request(options: RequestOptions) -> Options:
         think_format=options.think_format,
         device=options.device or "cpu",
         dtype=options.dtype,
+        reuse=_reused_folders(options),
     )
+
+
+def _reused_folders(options: RequestOptions) -> tuple[str, ...]:
+    """The folders of the runs that are to be reused. Raises UsageError naming one that is none."""
+    is_typed = "output_dir" in options.typed
+    return tuple(str(find_run(name, options.output_dir, is_typed).path) for name in options.reuse)
 
 
 def _resume(
@@ -276,6 +283,8 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         typed |= {"views": names_typed, "templates": of_run | view_templates(options.views)}
     if "messages_column" in typed:
         typed["text_columns"] = ()
+    if "reuse" in typed:
+        typed["reuse"] = _reused_folders(options)
     return dataclasses.replace(settings, **typed)
 
 
@@ -295,4 +304,7 @@ def _with_revisions_of(existing: RunConfig, config: RunConfig, options: RequestO
     if "model" not in options.typed:
         request = replace(request, model_revision=old.model_revision)
         locations = replace(locations, model_repo=old_locations.model_repo)
+    if "reuse" not in options.typed:  # the reused runs may be gone, once this one is finished
+        request = replace(request, reuse=old.reuse)
+        locations = replace(locations, reuse=old_locations.reuse)
     return replace(config, request=request, locations=locations)

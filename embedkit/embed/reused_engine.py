@@ -1,0 +1,56 @@
+"""Is this node's engine the one that made the copied vectors? Vectors of two engines must not be mixed silently."""
+
+from msgspec import structs
+
+from embedkit.documents import EngineRecord, Plan, Request, ReusedRun
+from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, same_version
+from embedkit.errors import EngineDiffers
+
+OF_BATCHES = ("token_budget",)
+"""Fields that decide which texts are embedded together, and nothing else."""
+
+
+def check_known_engine(request: Request, plan: Plan | None = None) -> None:
+    """Compare what is known of the engine before it starts. Raises EngineDiffers if no record can fit.
+
+    plan: if there is one and it copies nothing, any engine may start.
+    """
+    if plan is not None and not plan.tokens_copied:
+        return
+    known = known_before_start(request)
+    for reused in request.reuse:
+        fits = [
+            structs.replace(
+                record,
+                **{
+                    field: value
+                    for field, value in known.items()
+                    if field == "gpu" or not same_version(value, getattr(record, field))
+                },
+            )
+            for record in reused.engines
+        ]
+        _require_fit(reused, fits)
+
+
+def check_engine(request: Request, plan: Plan, record: EngineRecord) -> None:
+    """Compare the engine that has started. Raises EngineDiffers."""
+    for reused in request.reuse if plan.tokens_copied else ():
+        _require_fit(reused, [record] * len(reused.engines))
+
+
+def _require_fit(reused: ReusedRun, here: list[EngineRecord]) -> None:
+    """Raise EngineDiffers unless one of the records is that of the reused run at its place."""
+    differing = [
+        tuple(field for field in refused_fields(one, record) if field not in OF_BATCHES)
+        for one, record in zip(here, reused.engines, strict=True)
+    ]
+    if not all(differing):
+        return
+    fields, one, record = min(zip(differing, here, reused.engines, strict=True), key=lambda each: len(each[0]))
+    raise EngineDiffers(
+        f"this engine has {named_fields(one, fields)}; the vectors of {reused.name}, which this run copies, were made "
+        f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, type "
+        f"embedkit certify on that run here, and start this run again with --reuse-across-engines; or start it without "
+        "--reuse"
+    )
