@@ -137,7 +137,7 @@ def test_stopped_group_continues_with_all_its_shards(
     cluster: Cluster, pairs: Path, small_chats: Path, tokenizer_only: Path, five_shards: RunFolder, tmp_path: Path
 ) -> None:
     asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", pairs, "--shards", 5)
-    run = submit(*asked, **faults(tmp_path / "faults", 0.5))
+    run = submit(*asked, **faults(tmp_path / "faults", 1.5))
     wait_until(lambda: all(len(durable_chunks(run.shard(shard))) >= 2 for shard in (0, 1)), describe=lambda: logs(run))
     left = list(workers(run).values())
     cluster.run("scancel", "--signal=USR2", "--batch", f"{Submissions(run).jobs('embed')[-1]}_0")

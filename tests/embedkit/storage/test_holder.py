@@ -146,7 +146,7 @@ def test_a_lock_is_taken_only_from_a_known_end(name: str, path: Path) -> None:
     first, other, is_known = ENDED[name]
     with holder(first, path) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
-        for pid in (*map(int, children), process.pid):
+        for pid in (process.pid, *map(int, children)):  # unshare ends otherwise if its child ends first
             os.kill(pid, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert second(other, path).startswith("HOLDS" if is_known else "REFUSED")
