@@ -22,6 +22,7 @@ SECTIONS = {
         LazyCommand("fetch", "jobs.cli.fetch", "Fetch data set and model from the Hub and create the run."),
         LazyCommand("run", "jobs.cli.run", "Prepare, embed and merge on this machine."),
         LazyCommand("prepare", "jobs.cli.prepare", "Create a run and prepare it."),
+        LazyCommand("update", "jobs.cli.update", "Make the next run of data that changed, and reuse vectors."),
         LazyCommand("embed", "jobs.cli.embed", "Embed the unfinished shards in this process."),
         LazyCommand("merge", "jobs.cli.merge", "Check all shards and merge them."),
     ),

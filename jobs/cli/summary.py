@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from embedkit.documents import RunConfig, Success, View, read
+from embedkit.documents import Plan, RunConfig, Success, View, read
 from embedkit.embed import ShardStates
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
@@ -32,6 +32,9 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
         ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
     ]
+    if config.request.reuse:
+        names = ", ".join(reused.name for reused in config.request.reuse)
+        rows.append(("copied", f"{plan.tokens_copied:,} of these tokens: their vectors are those of {names}"))
     if config.request.prefix:
         rows.append(("before each row", repr(config.request.prefix)))
     for name, value in rows:
@@ -41,6 +44,15 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
     views = config.request.views
     matrices = [run.view_matrix(view) for view in views]
     print_lines(*(f"  {path}" for path in (*matrices, run.metadata, run.by_source, run.dropped)))
+
+
+def copied_lines(config: RunConfig, plan: Plan) -> list[str]:
+    """How many tokens need not be embedded, of a run that reuses others; empty for any other."""
+    if not config.request.reuse:
+        return []
+    names = ", ".join(reused.name for reused in config.request.reuse)
+    share = 100 * plan.tokens_copied / max(plan.tokens, 1)
+    return [f"reuse    {plan.tokens_to_embed:,} of {plan.tokens:,} tokens to embed; {share:.1f} % copied from {names}"]
 
 
 def _views(success: Success, views: Sequence[View]) -> str:
