@@ -97,7 +97,7 @@ submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## run the demo of `make run
 	  $(if $(call typed,SAMPLE),$(ROWS),--sample-size 50) --shards 6 --num-gpus 2 --profile test --run-name "$$run" $(MORE); \
 	$(BIN)/embedkit status "$$run" --watch && $(BIN)/embedkit verify "$$run"
 
-test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## run lint, types and tests, in seven minutes
+test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## run lint, types and tests, in nine minutes
 	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow"
 
 test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## run the slow tests, which make test leaves out
