@@ -256,9 +256,10 @@ def setting_changes(there: Request, requested: Request) -> list[Change]:
 
 def _as_texts(request: Request) -> dict[str, str]:
     """Each setting as text, except for the files; one entry per template."""
-    names = set(request.__struct_fields__) - {"data", "model_files", "templates"}
+    names = set(request.__struct_fields__) - {"data", "model_files", "templates", "reuse"}
     templates = {f"view {view}": template.replace("\n", "\\n") for view, template in request.templates.items()}
-    return {name: str(getattr(request, name)) for name in names} | templates
+    reused = {f"reuse {place}": f"merge {one.success_sha256[:12]}" for place, one in enumerate(request.reuse, 1)}
+    return {name: str(getattr(request, name)) for name in names} | templates | reused
 
 
 def changed_files(there: RunConfig, requested: RunConfig) -> list[Change]:

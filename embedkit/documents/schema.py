@@ -2,7 +2,7 @@
 
 import re
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Annotated, Literal
 
 import msgspec
@@ -86,11 +86,10 @@ class EngineRecord(Document, frozen=True):
 class ReusedRun(Document, frozen=True):
     """A merged run whose vectors are copied for rows with the same token ids.
 
-    name: for people. success_sha256: digest of its `_SUCCESS.json`, which has those of all its files. eager: as in its
+    success_sha256: digest of its `_SUCCESS.json`, which has those of all its files. eager: as in its
     plan. engines: of its shards, and those that were found to give the same vectors.
     """
 
-    name: str
     success_sha256: str
     eager: bool
     engines: tuple[EngineRecord, ...]
@@ -157,6 +156,11 @@ class Locations(Document, frozen=True, omit_defaults=True):
     data_repo: str | None = None
     model_repo: str | None = None
     reuse: tuple[str, ...] = ()
+
+    @property
+    def reused_names(self) -> tuple[str, ...]:
+        """Names of the reused runs."""
+        return tuple(PurePath(folder).name for folder in self.reuse)
 
 
 class RunConfig(Document, frozen=True, omit_defaults=True):

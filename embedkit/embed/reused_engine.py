@@ -1,8 +1,10 @@
 """Is this node's engine the one that made the copied vectors? Vectors of two engines must not be mixed silently."""
 
+from collections.abc import Iterator
+
 from msgspec import structs
 
-from embedkit.documents import EngineRecord, Plan, Request, ReusedRun
+from embedkit.documents import EngineRecord, Plan, ReusedRun, RunConfig
 from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, same_version
 from embedkit.errors import EngineDiffers
 
@@ -10,15 +12,15 @@ OF_BATCHES = ("token_budget",)
 """Fields that decide which texts are embedded together, and nothing else."""
 
 
-def check_known_engine(request: Request, plan: Plan | None = None) -> None:
+def check_known_engine(config: RunConfig, plan: Plan | None = None) -> None:
     """Compare what is known of the engine before it starts. Raises EngineDiffers if no record can fit.
 
     plan: if there is one and it copies nothing, any engine may start.
     """
     if plan is not None and not plan.tokens_copied:
         return
-    known = known_before_start(request)
-    for reused in request.reuse:
+    known = known_before_start(config.request)
+    for folder, reused in _reused(config):
         fits = [
             structs.replace(
                 record,
@@ -30,16 +32,20 @@ def check_known_engine(request: Request, plan: Plan | None = None) -> None:
             )
             for record in reused.engines
         ]
-        _require_fit(reused, fits)
+        _require_fit(folder, reused, fits)
 
 
-def check_engine(request: Request, plan: Plan, record: EngineRecord) -> None:
+def check_engine(config: RunConfig, plan: Plan, record: EngineRecord) -> None:
     """Compare the engine that has started. Raises EngineDiffers."""
-    for reused in request.reuse if plan.tokens_copied else ():
-        _require_fit(reused, [record] * len(reused.engines))
+    for folder, reused in _reused(config) if plan.tokens_copied else ():
+        _require_fit(folder, reused, [record] * len(reused.engines))
 
 
-def _require_fit(reused: ReusedRun, here: list[EngineRecord]) -> None:
+def _reused(config: RunConfig) -> Iterator[tuple[str, ReusedRun]]:
+    return zip(config.locations.reuse, config.request.reuse, strict=True)
+
+
+def _require_fit(folder: str, reused: ReusedRun, here: list[EngineRecord]) -> None:
     """Raise EngineDiffers unless one of the records is that of the reused run at its place."""
     differing = [
         tuple(field for field in refused_fields(one, record) if field not in OF_BATCHES)
@@ -49,7 +55,7 @@ def _require_fit(reused: ReusedRun, here: list[EngineRecord]) -> None:
         return
     fields, one, record = min(zip(differing, here, reused.engines, strict=True), key=lambda each: len(each[0]))
     raise EngineDiffers(
-        f"this engine has {named_fields(one, fields)}; the vectors of {reused.name}, which this run copies, were made "
+        f"this engine has {named_fields(one, fields)}; the vectors of {folder}, which this run copies, were made "
         f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, type "
         f"embedkit certify on that run here, and start this run again with --reuse-across-engines; or start it without "
         "--reuse"

@@ -72,10 +72,10 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
                 reference = finished_engine(run, plan) or preflight_engine(run, plan)
                 check = EngineCheck(run, reference, shard, allow_mixed)
                 check.before_start(config.request)
-                check_known_engine(config.request, plan)
+                check_known_engine(config, plan)
                 worker = stack.enter_context(start_worker(run, config, plan))
                 check.started(worker.engine.record)
-                check_engine(config.request, plan, worker.engine.record)
+                check_engine(config, plan, worker.engine.record)
                 clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock, stop).run()

@@ -88,7 +88,7 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     try:
         parts = _make_parts(run, config, dataset, rows, index, workers)
     except LookupsMissing:
-        log.info("reading the vectors and keys of %s", ", ".join(reused.name for reused in config.request.reuse))
+        log.info("reading the vectors and keys of %s", ", ".join(config.locations.reused_names))
         make_lookups(run, config)
         parts = _make_parts(run, config, dataset, rows, index, workers)
     remove_lookups(run.lookups)

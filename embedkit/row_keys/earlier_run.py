@@ -46,6 +46,6 @@ def open_earlier(folder: str, reused: ReusedRun | None = None) -> EarlierRun:
         raise EmbedkitError(f"{run.success}: made for another request or plan; type {run.resume_command}")
     if reused is not None and digest(success) != reused.success_sha256:
         raise EmbedkitError(
-            f"{run.success}: not the one that this run was to reuse: {run.name} was merged again since. Start a new run"
+            f"{run.success}: not the one that this run was to reuse: it was merged again since. Start a new run"
         )
     return EarlierRun(run, config, plan, success)

@@ -29,10 +29,11 @@ def text_keys(texts: Iterable[str]) -> Keys:
 
 
 def token_keys(token_ids: TokenIds) -> Keys:
-    """The key of each text's token ids, as uint32 little-endian, uint64 (n, 2)."""
+    """The key of each text's token ids, as uint32 little-endian, uint64 (n, 2); 0 for a text without any."""
     ids = token_ids.ids.astype("<u4", copy=False)
     borders = token_ids.offsets
-    return _keys((ids[borders[i] : borders[i + 1]].data for i in range(len(token_ids))), TOKENS)
+    keys = _keys((ids[borders[i] : borders[i + 1]].data for i in range(len(token_ids))), TOKENS)
+    return np.where(token_ids.lengths[:, None] > 0, keys, np.uint64(0))
 
 
 def vector_keys(vectors: npt.NDArray[np.float32]) -> Keys:
@@ -53,8 +54,7 @@ def _keys(values: Iterable[bytes | memoryview], kind: bytes) -> Keys:
 class RowKeys:
     """Keys of rows in some views.
 
-    texts, tokens: uint64 (rows, views, 2). lengths: number of token ids, int32 (rows, views); 0 for an empty text,
-    whose keys mean nothing.
+    texts, tokens: uint64 (rows, views, 2). lengths: number of token ids, int32 (rows, views); 0 for an empty text.
     """
 
     texts: Keys

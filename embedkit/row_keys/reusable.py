@@ -27,7 +27,6 @@ def reusable(earlier: EarlierRun, request: Request) -> ReusedRun:
         raise UsageError(f"--reuse {run.name}: its shards were made by different engines (--allow-mixed)")
     key_records(run, earlier.plan)
     return ReusedRun(
-        name=run.name,
         success_sha256=digest(earlier.success),
         eager=earlier.plan.settings.eager,
         engines=earlier.success.engines,

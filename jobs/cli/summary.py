@@ -33,7 +33,7 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
     ]
     if config.request.reuse:
-        names = ", ".join(reused.name for reused in config.request.reuse)
+        names = ", ".join(config.locations.reused_names)
         rows.append(("copied", f"{plan.tokens_copied:,} of these tokens: their vectors are those of {names}"))
     if config.request.prefix:
         rows.append(("before each row", repr(config.request.prefix)))
@@ -50,7 +50,7 @@ def copied_lines(config: RunConfig, plan: Plan) -> list[str]:
     """How many tokens need not be embedded, of a run that reuses others; empty for any other."""
     if not config.request.reuse:
         return []
-    names = ", ".join(reused.name for reused in config.request.reuse)
+    names = ", ".join(config.locations.reused_names)
     share = 100 * plan.tokens_copied / max(plan.tokens, 1)
     return [f"reuse    {plan.tokens_to_embed:,} of {plan.tokens:,} tokens to embed; {share:.1f} % copied from {names}"]
 
