@@ -2,6 +2,8 @@
 
 import json
 import random
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -109,6 +111,7 @@ def test_reuse_gives_the_files_of_a_run_from_scratch(folder: Path, tokenizer_onl
     assert report.copied == sum(shard.copied for shard in plan.shards) > 900
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [("--max-length", 40, "--shards", 1), ("--sample-size", 100), ("--view", "response")],
@@ -131,6 +134,33 @@ def test_a_different_request_reuses_what_it_has(
     assert read(run.plan, Plan).tokens_copied > 0
 
 
+def test_update_says_which_rows_changed_and_what_to_type(folder: Path, tmp_path: Path) -> None:
+    """All settings are those of the earlier run. Typed again, it goes on; nothing is embedded by it."""
+    shutil.copytree(folder / "old", tmp_path / "old")
+    asked = ("update", "old", "--output-dir", tmp_path, "--dataset", folder / "new.parquet", "--run-name", "next")
+    said = embedkit(*asked, "--shards", 2).stdout
+    assert "since old: 588 rows kept, 6 changed, 12 added, 6 removed\n" in said
+    run = RunFolder(tmp_path / "next")
+    plan = read(run.plan, Plan)
+    share = 100 * plan.tokens_copied / plan.tokens
+    assert f"{plan.tokens_to_embed:,} of {plan.tokens:,} tokens to embed; {share:.1f} % copied from old\n" in said
+    next_command = re.search(r"Next: embedkit (.*)\n", said)
+    assert next_command
+    assert not run.embeddings.exists()
+    assert embedkit(*asked, "--shards", 2).stdout.endswith(said[said.index("since old") :])
+    refused = embedkit(*asked, "--shards", 3, code=2).stderr
+    assert "shards  2  ->  3" in refused
+    embedkit(*shlex.split(next_command[1]))
+    assert merged(run) == merged(RunFolder(folder / "scratch"))
+    assert read(run.config, RunConfig).request.views == NAMES
+
+
+def test_update_of_files_needs_the_new_ones(folder: Path) -> None:
+    asked = ("update", "old", "--output-dir", folder, "--run-name", "next")
+    assert "--dataset is needed: the run's data are files, so name the new ones" in embedkit(*asked, code=2).stderr
+    assert not (folder / "next").exists()
+
+
 def test_only_canaries_are_embedded_if_nothing_changed(folder: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     data = folder / "old.parquet"
     embedkit("run", *hash_request(data, tokenizer_only, tmp_path), *VIEWS, "--reuse", folder / "old")
@@ -142,6 +172,7 @@ def test_only_canaries_are_embedded_if_nothing_changed(folder: Path, tokenizer_o
     assert verify(run, reembed=4).ok
 
 
+@pytest.mark.slow
 def test_several_runs_are_reused_in_the_order_typed(folder: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     """The first has few rows; what it lacks comes from the second."""
     few = write_data(tmp_path / "few.parquet", OLD[:30])
@@ -197,6 +228,7 @@ def test_a_byte_changed_in_a_copy_is_named(folder: Path, tokenizer_only: Path, t
     assert "parts/copies-00000.safetensors" in found
 
 
+@pytest.mark.slow
 def test_the_earlier_run_may_go_once_the_new_one_is_done(
     old: RunFolder, folder: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -213,6 +245,7 @@ def test_the_earlier_run_may_go_once_the_new_one_is_done(
     assert merged(run) == merged(RunFolder(folder / "scratch"))
 
 
+@pytest.mark.slow
 def test_a_run_merged_again_is_not_the_one_that_was_named(
     old: RunFolder, folder: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
@@ -268,6 +301,7 @@ def without_keys(folder: Path, data: Path, model: Path) -> RunFolder:
     return run
 
 
+@pytest.mark.slow
 def test_index_adds_the_keys_that_prepare_would_have_made(folder: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     run = without_keys(tmp_path, folder / "old.parquet", tokenizer_only)
     refused = embedkit("prepare", *request(folder, tokenizer_only, tmp_path, "--reuse", run.path), code=1).stderr
