@@ -72,11 +72,10 @@ class PreparedFiles:
         if self._index is not None:
             self._of_index[part] = manifest.index_sha256 == digest(self._index)
         files = (manifest.extracted, manifest.row_keys, manifest.copies)
-        if plan is not None:
-            planned = plan.parts[part]
-            if files != (planned.file, planned.row_keys, planned.copies):
-                findings.add(run.part_manifest(part), "names a different file than the plan", fix=run.prepare_command)
-        for path, record in ((run.part_keys(part), manifest.row_keys), (run.part_copies(part), manifest.copies)):
+        planned = files if plan is None else (plan.parts[part].file, plan.parts[part].row_keys, plan.parts[part].copies)
+        if files != planned:
+            findings.add(run.part_manifest(part), "names a different file than the plan", fix=run.prepare_command)
+        for path, record in zip((run.part_keys(part), run.part_copies(part)), planned[1:], strict=True):
             if record is not None:
                 findings.bytes_read += record.bytes
                 findings.check_file(path, record)
