@@ -19,6 +19,7 @@ from embedkit.documents.matrix_file import matrix_header
 from embedkit.documents.schema import DataIndex, Plan, RunConfig, ShardManifest, View
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, snapshot, write_chats
+from tests.support.signalled import killed
 
 VIEWS: list[object] = ["--view", "combined", "--view", "think"]
 NAMES: tuple[View, ...] = ("combined", "think")
@@ -170,6 +171,21 @@ def test_only_canaries_are_embedded_if_nothing_changed(folder: Path, tokenizer_o
     shown = json.loads(embedkit("status", run.path, "--json").stdout)
     assert (shown["stage"], shown["tokens"]) == ("done", 0)
     assert verify(run, reembed=4).ok
+
+
+@pytest.mark.slow
+def test_kills_lose_nothing_of_a_run_that_reuses(folder: Path, tokenizer_only: Path, tmp_path: Path) -> None:
+    """In prepare, when the tables of the earlier run are there, and in embed, between copied chunks."""
+    asked = request(folder, tokenizer_only, tmp_path, "--reuse", folder / "old", "--shards", 1)
+    run = RunFolder(tmp_path / "run")
+    steps = (1, 3, 6, 9, 12, 16)
+    assert sum(killed("prepare", *asked, "--resume", "--workers", 1, at=at) for at in steps) >= 4
+    embedkit("prepare", *asked, "--resume")
+    assert not run.lookups.exists()
+    assert sum(killed("embed", run.path, at=at) for at in (1, 4, 7, 10)) >= 3
+    embedkit("run", *asked, "--resume")
+    assert merged(run) == merged(RunFolder(folder / "scratch"))
+    assert verify(run).ok
 
 
 @pytest.mark.slow
