@@ -107,25 +107,25 @@ class InputReader:
         texts = frame.select(self._texts[view])[view].set(pl.Series(is_copied), "")
         token_ids = self.tokenizer.encode(texts.to_list()).without((texts == "").to_numpy())
         counted = np.where(is_copied, 0, frame[count_column(view)].to_numpy())
-        is_wrong = (token_ids.lengths != counted) | (counted > self._max_length)
-        if keys is not None:
-            is_wrong |= (token_keys(token_ids) != keys).any(axis=1) & (token_ids.lengths > 0)
-        wrong = np.flatnonzero(is_wrong)
+        wrong = np.flatnonzero((token_ids.lengths != counted) | (counted > self._max_length))
         if len(wrong):
             i = int(wrong[0])
             raise EmbedkitError(
-                f"row {rows[i]}: {_ids(token_ids.lengths[i], counted[i])} when it was prepared (view {view}, "
+                f"row {rows[i]}: {token_ids.lengths[i]} tokens now, {counted[i]} when it was prepared (view {view}, "
                 f"limit {self._max_length}). The tokenizer or the parts changed: run `embedkit verify`"
             )
+        if keys is not None:
+            wrong = np.flatnonzero((token_keys(token_ids) != keys).any(axis=1) & (counted > 0))
+            if len(wrong):
+                raise EmbedkitError(
+                    f"row {rows[wrong[0]]}: its {counted[wrong[0]]} token ids are not those of when it was prepared "
+                    f"(view {view}). The tokenizer or the parts changed: run `embedkit verify`"
+                )
         if self._vocabulary is not None and len(token_ids.ids) and int(token_ids.ids.max()) >= self._vocabulary:
             first = int(np.flatnonzero(token_ids.ids >= self._vocabulary)[0])
             row = rows[int(np.searchsorted(token_ids.offsets, first, side="right")) - 1]
             raise EmbedkitError(f"row {row}: token id {token_ids.ids[first]} is outside the model's vocabulary")
         return token_ids
-
-
-def _ids(now: int, counted: int) -> str:
-    return f"{now} tokens now, {counted}" if now != counted else "token ids now that are not those"
 
 
 COPIED = (1 << 32) - 1

@@ -75,9 +75,9 @@ class Worker:
 
     engine: Engine
     reader: InputReader
-    copier: VectorCopier
     canary: TokenIdList
     watchdog: Watchdog
+    copier: VectorCopier
 
 
 class ShardTask:

@@ -101,7 +101,7 @@ def start_worker(run: RunFolder, config: RunConfig, plan: Plan) -> Iterator[Work
             log.info("engine: %s", engine.record)
             reader = InputReader(run, config, plan)
             canary = canary_inputs(reader.tokenizer, plan.settings)
-            yield Worker(engine, reader, VectorCopier(config), canary, watchdog)
+            yield Worker(engine, reader, canary, watchdog, VectorCopier(config))
         finally:
             watchdog.heartbeat("closing the engine", QUIET_SECONDS)
             engine.close()

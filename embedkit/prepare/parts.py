@@ -143,7 +143,7 @@ class PartMaker:
         """The run's `parts/index.json`."""
         return read(self.run.data_index, DataIndex)
 
-    @property
+    @cached_property
     def parts(self) -> int:
         """How many parts the run has."""
         return len(self.index.part_borders) - 1

@@ -37,7 +37,8 @@ class Lookup:
 
     def __init__(self, folder: Path) -> None:
         self._texts, self._tokens, self._facts = (
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("texts", "tokens", "facts")
+            np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")  # type: ignore[no-untyped-call]
+            for name in ("texts", "tokens", "facts")
         )
 
     def find_texts(self, keys: Keys) -> npt.NDArray[np.int64]:

@@ -11,9 +11,9 @@ from jobs.output import print_lines
 @click.command()
 @run_argument
 def index(folder: RunFolder) -> None:
-    """Add row keys to a run of an earlier version, so that other runs can reuse its vectors.
+    """Add row keys to a run of an earlier version, for --reuse.
 
-    Later versions make them with the run. All texts are tokenized again, and compared with what was embedded.
+    This version makes them with every run. All texts are tokenized again, and compared with what was embedded.
     """
     rows = index_keys(folder)
     print_lines(f"{rows:,} rows have keys now" if rows else "the run has row keys already: nothing to do")

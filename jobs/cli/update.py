@@ -44,10 +44,10 @@ class UpdateOptions:
 @click.option("--workers", type=click.IntRange(1), help="Number of processes of prepare.  [default: one per CPU]")
 @gathered_into(UpdateOptions)
 def update(folder: RunFolder, options: UpdateOptions, run_name: str, workers: int | None) -> None:
-    """Make the next run of a data set that has changed, with the vectors of RUN where texts are the same.
+    """Make the next run of data that changed, and reuse vectors.
 
-    All settings are those of RUN. The new run is created and prepared here, and nothing is submitted: it says which
-    rows are new, and what to type next.
+    Texts that RUN has are not embedded again. All settings are those of RUN. The new run is created and prepared here,
+    and nothing is submitted: it says which rows are new, and what to type next.
     """
     run = RunFolder(folder.path.parent / run_name)
     earlier = open_earlier(str(folder.path))

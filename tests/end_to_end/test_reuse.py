@@ -148,7 +148,8 @@ def test_update_says_which_rows_changed_and_what_to_type(folder: Path, tmp_path:
     next_command = re.search(r"Next: embedkit (.*)\n", said)
     assert next_command
     assert not run.embeddings.exists()
-    assert embedkit(*asked, "--shards", 2).stdout.endswith(said[said.index("since old") :])
+    again = embedkit("update", *asked[1:], "--shards", 2, new_interpreter=True).stdout
+    assert again.endswith(said[said.index("since old") :])
     refused = embedkit(*asked, "--shards", 3, code=2).stderr
     assert "shards  2  ->  3" in refused
     embedkit(*shlex.split(next_command[1]))
@@ -325,7 +326,7 @@ def test_index_adds_the_keys_that_prepare_would_have_made(folder: Path, tokenize
     assert f"index {run.path}" in refused
     assert f"{ROWS} rows have keys now" in embedkit("index", run.path).stdout
     assert run.part_keys(0).read_bytes() == RunFolder(folder / "old").part_keys(0).read_bytes()
-    assert "nothing to do" in embedkit("index", folder / "old").stdout
+    assert "nothing to do" in embedkit("index", folder / "old", new_interpreter=True).stdout
     embedkit("run", *request(folder, tokenizer_only, tmp_path, "--reuse", run.path))
     assert merged(RunFolder(tmp_path / "run")) == merged(RunFolder(folder / "scratch"))
     assert verify(run).ok
