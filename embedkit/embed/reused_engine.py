@@ -1,10 +1,10 @@
 """Is this node's engine the one that made the copied vectors? Vectors of two engines must not be mixed silently."""
 
-from msgspec import structs
-
 from embedkit.documents import EngineRecord, Plan, Request, ReusedRun
-from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, same_version
+from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, with_known
 from embedkit.errors import EngineDiffers
+from embedkit.run import program
+from embedkit.terminal import command_line
 
 OF_BATCHES = ("token_budget",)
 """Fields that decide which texts are embedded together, and nothing else."""
@@ -19,17 +19,7 @@ def check_known_engine(request: Request, plan: Plan | None = None) -> None:
         return
     known = known_before_start(request)
     for reused in request.reuse:
-        fits = [
-            structs.replace(
-                record,
-                **{
-                    field: value
-                    for field, value in known.items()
-                    if field == "gpu" or not same_version(value, getattr(record, field))
-                },
-            )
-            for record in reused.engines
-        ]
+        fits = [with_known(record, known) for record in reused.engines]
         _require_fit(reused, fits)
 
 
@@ -50,7 +40,7 @@ def _require_fit(reused: ReusedRun, here: list[EngineRecord]) -> None:
     fields, one, record = min(zip(differing, here, reused.engines, strict=True), key=lambda each: len(each[0]))
     raise EngineDiffers(
         f"this engine has {named_fields(one, fields)}; the vectors of {reused.name}, which this run copies, were made "
-        f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, type "
-        f"embedkit certify on that run here, and start this run again with --reuse-across-engines; or start it without "
-        "--reuse"
+        f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, "
+        f"type here: {command_line([program(), 'certify', reused.name, '--engine-now'])}. If it passes, start this run "
+        "again with --reuse-across-engines; or start it without --reuse"
     )

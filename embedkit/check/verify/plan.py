@@ -1,12 +1,14 @@
 """verify's checks of what the documents of prepare say, against the files that they describe."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from embedkit.certificates import certificate_files, read_certificate
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import DataIndex, PartManifest, Plan, Preflight, Rejected, Request, digest, read
 from embedkit.errors import EmbedkitError
@@ -110,3 +112,5 @@ def check_other_documents(run: RunFolder, request: Request, findings: Findings) 
             read(run.rejected, Rejected)
         except (EmbedkitError, OSError) as error:
             findings.add(run.rejected, str(error), fix=f"rm {quote(str(run.rejected))}")
+    for path in certificate_files(run):
+        findings.attempt(path, partial(read_certificate, run, path), fix=f"rm {quote(str(path))}")
