@@ -14,7 +14,7 @@ import numpy as np
 from embedkit.certificates import write_certificate
 from embedkit.data import require_fetched
 from embedkit.diff.distances import Floats, compare
-from embedkit.diff.embed_twice import embed_twice
+from embedkit.diff.embed_sample import embed_sample
 from embedkit.diff.run_now import ROWS
 from embedkit.diff.sample import Ids, TextReader, sample_ids
 from embedkit.diff.tolerance import agreement, coarser
@@ -23,6 +23,7 @@ from embedkit.documents import (
     Agreement,
     Certificate,
     ComparedEngine,
+    Dtype,
     EngineRecord,
     RunConfig,
     ShardManifest,
@@ -115,19 +116,25 @@ def _compared(
         raise EmbedkitError(
             f"the engine here gives vectors of {one} numbers, the shards have {other}: no matrix can hold both"
         )
-    batches, alone = embed_twice(engine, sample.texts, chunk_tokens)
+    batches, alone = embed_sample(engine, sample.texts, chunk_tokens)
     dtype = coarser(sample.engine.dtype, engine.record.dtype)
     views: dict[View, Agreement] = {}
     for view, token_ids in sample.texts.token_ids.items():
         at = np.flatnonzero(token_ids.lengths > 0)
         if len(at):
             stored = _stored(run, sample.shards, sample.ids[at], view)
-            new, single = batches[view][at], alone[view][at]
-            distances, lengths = compare(stored, new)
-            apart, noise = compare(stored, single).distances, compare(new, single).distances
-            views[view] = agreement(distances, lengths, dtype, tolerance, apart, noise)
+            single = None if alone is None else alone[view][at]
+            views[view] = _agreement(stored, batches[view][at], single, dtype, tolerance)
     shards = tuple(shard.shard for shard in sample.shards)
     return ComparedEngine(engine=sample.engine, shards=shards, rows=len(sample.ids), views=views)
+
+
+def _agreement(stored: Floats, new: Floats, alone: Floats | None, dtype: Dtype, tolerance: float | None) -> Agreement:
+    distances, lengths = compare(stored, new)
+    if alone is None:
+        return agreement(distances, lengths, dtype, tolerance)
+    noise = compare(new, alone).distances
+    return agreement(distances, lengths, dtype, tolerance, compare(stored, alone).distances, noise)
 
 
 def _stored(run: RunFolder, shards: Sequence[ShardManifest], ids: Ids, view: View) -> Floats:

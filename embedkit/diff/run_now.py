@@ -10,7 +10,7 @@ from embedkit.analysis.merged import Merged, open_merged
 from embedkit.changes import Change, file_changes
 from embedkit.data import find_model, require_fetched
 from embedkit.diff.changes import engine_changes
-from embedkit.diff.embed_twice import embed_twice
+from embedkit.diff.embed_sample import embed_sample
 from embedkit.diff.overlap import Floats, Ids
 from embedkit.diff.sample import TextReader, sample_ids
 from embedkit.diff.schema import Difference, ViewDifference
@@ -29,12 +29,12 @@ ROWS = 500
 
 @dataclass(frozen=True)
 class _Now:
-    """Vectors of the sampled rows by view: in batches and alone, float32 (m, dim), of the engine with this record."""
+    """Vectors of the sampled rows by view: in batches and perhaps alone, float32 (m, dim), of this engine."""
 
     ids: Ids
     record: EngineRecord
     batches: ViewVectors
-    alone: ViewVectors
+    alone: ViewVectors | None
 
 
 def diff_now(
@@ -106,7 +106,7 @@ def _embed(
     chunk = texts.read(ids)
     engine = start_engine(config.request.engine, _folder(config), settings)
     try:
-        batches, alone = embed_twice(engine, chunk, settings.chunk_tokens)
+        batches, alone = embed_sample(engine, chunk, settings.chunk_tokens)
         return _Now(ids, engine.record, batches, alone)
     finally:
         engine.close()
@@ -130,6 +130,6 @@ def _view(opened: EarlierRun, view: View, now: _Now, tolerance: float | None, se
         dims=(merged.dim, new.shape[1]),
         only=(int(has_text.sum()) - len(at), 0),
         dtype=now.record.dtype,
-        alone=now.alone[view][at],
+        alone=None if now.alone is None else now.alone[view][at],
     )
     return view_difference(sides, tolerance, seed)

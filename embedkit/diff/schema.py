@@ -22,13 +22,16 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorstRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the rows with the smallest cosine: where it is in the data of each run, and how its text begins."""
+    """One of the rows with the largest distance, 1 - cosine.
+
+    row, row_b: where it is in the data of each run, row_b None if that is the same. text: its beginning.
+    """
 
     row: int
     row_b: int | None
     source: str
     tokens: int
-    cosine: float
+    distance: float
     text: str
 
 

@@ -44,10 +44,10 @@ def _view(found: Difference, view: ViewDifference) -> Iterator[str]:
     for name, groups in (("by length", view.deciles), ("by source", view.sources)):
         yield from _groups(name, groups)
     if view.worst:
-        yield "  the rows furthest apart:"
+        yield "  the rows furthest apart, by 1 - cosine:"
     for row in view.worst:
         beside = "" if row.row_b is None or row.row_b == row.row else f" (row {row.row_b} of {found.b})"
-        yield f"    {row.cosine:.6f}  row {row.row}{beside}, {row.source}, {row.tokens:,} tokens: {row.text[:80]}"
+        yield f"    {row.distance:<8.2g}  row {row.row}{beside}, {row.source}, {row.tokens:,} tokens: {row.text[:80]}"
 
 
 def agreement_lines(numbers: Agreement) -> Iterator[str]:

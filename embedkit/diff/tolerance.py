@@ -14,8 +14,8 @@ torch 2.11), mean distances and their standard deviations over the rows:
 So the mean of 500 rows is known to 5e-7, and a shift of 1e-4 is 200 standard errors. But in bfloat16 noise is as large
 as that shift. Two things separate them:
 
-- An engine that is here embeds each text twice: in batches, and alone. With s the stored vector and a, b the two new
-  ones, `(d(s, a) + d(s, b) - d(a, b)) / 2` is how far s is from where the new vectors scatter: the noise of a and b
+- In 16 bits, an engine that is here embeds each text twice: in batches, and alone. With s the stored vector and a, b
+  the two new ones, `(d(s, a) + d(s, b) - d(a, b)) / 2` is how far s is from where the new vectors scatter: the noise of a and b
   cancels, since (s - a)(s - b) = (|s - a|² + |s - b|² - |a - b|²) / 2. It is 0 if s is one of the two, 6.9e-5 to 7.4e-5
   for the two kernels above, and grows by 1e-4 with a shift of 1e-4.
 - The tolerance is 8e-5 in bfloat16, or 1.1 times the noise d(a, b) if that is more, as it may be in deeper networks. In
@@ -25,8 +25,8 @@ Two stored runs give d alone. Runs of one engine agree to 8e-5, batches included
 cannot be distinguished from a shift without the engine. A typed tolerance accepts that.
 
 The bound that is compared with the tolerance lies three standard errors above the mean, so that few rows do not pass by
-luck. A single row may be as far away as `verify --reembed` allows. Lengths may differ by as much as the tolerance allows
-in direction: a distance d is a difference of sqrt(2 d) for vectors of length 1.
+luck. A single row may be as far away as `verify --reembed` allows. Lengths may differ by as much as the tolerance
+allows in direction: a distance d is a difference of sqrt(2 d) for vectors of length 1.
 """
 
 import math

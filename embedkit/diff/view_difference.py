@@ -129,7 +129,7 @@ def _worst(sides: Sides, rows: pl.DataFrame, distances: Doubles) -> tuple[WorstR
             row_b=None if sides.rows_b is None else int(sides.rows_b[i]),
             source=source,
             tokens=tokens,
-            cosine=float(1 - distances[i]),
+            distance=float(distances[i]),
             text=text,
         )
         for i, row, source, tokens, text in zip(

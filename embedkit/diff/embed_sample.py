@@ -1,4 +1,4 @@
-"""Embeds a sample with an engine, twice: in batches as a run does, and each text alone. tolerance.py says what for."""
+"""Embeds a sample with an engine: in batches as a run does, and in 16 bits each text alone, too (tolerance.py)."""
 
 from collections.abc import Iterator
 
@@ -9,11 +9,11 @@ from embedkit.engines import Engine
 from embedkit.errors import EmbedkitError
 
 
-def embed_twice(engine: Engine, chunk: ChunkInput, chunk_tokens: int) -> tuple[ViewVectors, ViewVectors]:
-    """The vectors of a sample: in batches, and alone. Per view float32 (n, dim), zeros for a text without token ids.
+def embed_sample(engine: Engine, chunk: ChunkInput, chunk_tokens: int) -> tuple[ViewVectors, ViewVectors | None]:
+    """The vectors of a sample in batches, and alone. Per view float32 (n, dim), zeros for a text without token ids.
 
     Args:
-        engine: the engine.
+        engine: the engine. In float32 batches do not matter, so it embeds no text alone.
         chunk: the sample.
         chunk_tokens: tokens to give to the engine at once.
 
@@ -21,17 +21,23 @@ def embed_twice(engine: Engine, chunk: ChunkInput, chunk_tokens: int) -> tuple[V
     """
     pieces = [embed_chunk(engine, piece) for piece in _pieces(chunk, chunk_tokens)]
     batches = {view: np.concatenate([piece[view] for piece in pieces]) for view in chunk.token_ids}
+    _require_finite(chunk, batches)
+    if engine.record.dtype == "float32":
+        return batches, None
     alone = {view: np.zeros_like(vectors) for view, vectors in batches.items()}
     for view, token_ids in chunk.token_ids.items():
-        for i, ids in enumerate(token_ids):
-            if len(ids):
-                alone[view][i] = engine.embed([ids])[0]
-    for view in chunk.token_ids:
-        is_bad = ~(np.isfinite(batches[view]).all(axis=1) & np.isfinite(alone[view]).all(axis=1))
+        for i in np.flatnonzero(token_ids.lengths):
+            alone[view][i] = engine.embed([token_ids[i]])[0]
+    _require_finite(chunk, alone)
+    return batches, alone
+
+
+def _require_finite(chunk: ChunkInput, vectors: ViewVectors) -> None:
+    for view, of_view in vectors.items():
+        is_bad = ~np.isfinite(of_view).all(axis=1)
         if is_bad.any():
             row = chunk.rows[int(np.flatnonzero(is_bad)[0])]
             raise EmbedkitError(f"row {row}: the engine gives NaN or infinity here (view {view})")
-    return batches, alone
 
 
 def _pieces(chunk: ChunkInput, chunk_tokens: int) -> Iterator[ChunkInput]:
