@@ -15,9 +15,9 @@ So the mean of 500 rows is known to 5e-7, and a shift of 1e-4 is 200 standard er
 as that shift. Two things separate them:
 
 - In 16 bits, an engine that is here embeds each text twice: in batches, and alone. With s the stored vector and a, b
-  the two new ones, `(d(s, a) + d(s, b) - d(a, b)) / 2` is how far s is from where the new vectors scatter: the noise of a and b
-  cancels, since (s - a)(s - b) = (|s - a|² + |s - b|² - |a - b|²) / 2. It is 0 if s is one of the two, 6.9e-5 to 7.4e-5
-  for the two kernels above, and grows by 1e-4 with a shift of 1e-4.
+  the two new ones, `(d(s, a) + d(s, b) - d(a, b)) / 2` is how far s is from where the new vectors scatter: the noise of
+  a and b cancels, since (s - a)(s - b) = (|s - a|² + |s - b|² - |a - b|²) / 2. It is 0 if s is one of the two, 6.9e-5
+  to 7.4e-5 for the two kernels above, and grows by 1e-4 with a shift of 1e-4.
 - The tolerance is 8e-5 in bfloat16, or 1.1 times the noise d(a, b) if that is more, as it may be in deeper networks. In
   the measurements above a stored vector of the other kernel has 0.82 and 1.0 times the noise.
 
