@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from embedkit.certificates import write_certificate
@@ -25,14 +26,16 @@ from embedkit.documents import (
     ComparedEngine,
     Dtype,
     EngineRecord,
+    Rejected,
     RunConfig,
     ShardManifest,
     View,
     digest,
     open_matrix,
     read,
+    write,
 )
-from embedkit.embed import ChunkInput, ShardStates
+from embedkit.embed import DIFFERENT_ENGINE, ChunkInput, ShardStates, rejected_shards
 from embedkit.engines import Engine, check_installed, start_engine
 from embedkit.errors import EmbedkitError
 from embedkit.job import current_job
@@ -86,7 +89,21 @@ def certify(
         host=current_job().node,
         at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    return certificate, write_certificate(run, certificate)
+    path = write_certificate(run, certificate)
+    if certificate.passed:
+        _forget_refused_engines(run)
+    return certificate, path
+
+
+def _forget_refused_engines(run: RunFolder) -> None:
+    """Take shards that merge refused for their engine alone out of `rejected.json`. The next merge decides anew."""
+    rejected = rejected_shards(run)
+    others = {sha256: shard for sha256, shard in rejected.items() if shard.what != DIFFERENT_ENGINE}
+    if len(others) == len(rejected):
+        return
+    document = read(run.rejected, Rejected)
+    kept = {name: shard for name, shard in document.shards.items() if shard.manifest_sha256 in others}
+    write(run.rejected, msgspec.structs.replace(document, shards=kept))
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ NOT_IN_XML = re.compile("[^\t\n -\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ff
 LEAST_POWER, MOST_POWER = -8, 0
 """Powers of ten between which bars of distances grow."""
 RULES = (
-    ("apart", "1 - cosine, mean beside the noise", "bound", "most_apart"),
-    ("worst", "1 - cosine, largest", "worst", "most_worst"),
-    ("length", "difference of lengths, mean", "length", "most_length"),
+    ("1 - cosine, mean plus three standard errors", "bound", "most_apart"),
+    ("1 - cosine, largest", "worst", "most_worst"),
+    ("difference of lengths, mean", "length", "most_length"),
 )
+"""What is compared with a tolerance: its name, and the fields of Agreement."""
 
 
 def write_page(found: Difference, path: Path) -> None:
@@ -40,7 +41,7 @@ def rules(numbers: Agreement) -> list[tuple[str, float, float, bool]]:
     """What is compared with a tolerance: its name, the number, the largest that passes, and whether it passed."""
     return [
         (name, getattr(numbers, value), getattr(numbers, most), getattr(numbers, value) <= getattr(numbers, most))
-        for _, name, value, most in RULES
+        for name, value, most in RULES
     ]
 
 

@@ -10,7 +10,7 @@ from embedkit.certificates import Certified, read_certificates
 from embedkit.check.verify import verify
 from embedkit.diff.certify import certify
 from embedkit.documents import Certificate, EngineRecord, Plan, RunConfig, ShardManifest, Success, digest, read
-from embedkit.embed import embed_shards
+from embedkit.embed import ShardStates, embed_shards
 from embedkit.errors import EmbedkitError, EngineDiffers
 from embedkit.merge import merge
 from embedkit.run import RunFolder
@@ -103,7 +103,9 @@ def test_merge_takes_two_certified_engines_and_says_so(small_embedded: RunFolder
     give_engine(run, 0, 1, gpu="old")
     with pytest.raises(EmbedkitError, match=r"embedkit certify .* --engine-now"):
         merge(run)
+    assert ShardStates(run, read(run.plan, Plan)).read_all("manifest")[1].keys() == {2}
     certificate, _ = certify(run, rows=40)
+    assert ShardStates(run, read(run.plan, Plan)).read_all("manifest")[1] == {}  # rerun makes none again
     success = merge(run)
     assert (success.certificates, success.mixed_engines_allowed) == ((digest(certificate),), False)
     assert {engine.gpu for engine in success.engines} == {"", "old"}
