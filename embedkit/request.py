@@ -61,6 +61,7 @@ class Options:
     model's default.
     tokenizer_settings: False for a run of an earlier version.
     reuse: folders of merged runs whose vectors are copied.
+    reuse_across_engines: whether engines that certificates of these runs name may go on.
     """
 
     dataset: tuple[str | Path, ...]
@@ -90,6 +91,7 @@ class Options:
     device: Device = "cpu"
     dtype: Dtype | None = None
     reuse: tuple[str, ...] = ()
+    reuse_across_engines: bool = False
 
 
 def make_config(options: Options, command: Sequence[str], undecided: Collection[Setting] = ()) -> RunConfig:
@@ -116,7 +118,8 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     data = find_dataset(*wanted) if data is None else data
     request = _make_request(options, data, model, model_commit, max_length, prefix)
     request = msgspec.structs.replace(
-        request, reuse=tuple(reusable(open_earlier(folder), request) for folder in options.reuse)
+        request,
+        reuse=tuple(reusable(open_earlier(folder), request, options.reuse_across_engines) for folder in options.reuse),
     )
     return RunConfig(
         format=FORMAT,

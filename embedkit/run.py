@@ -61,6 +61,11 @@ class RunFolder:
         return self.command("index")
 
     @property
+    def certify_command(self) -> str:
+        """Command that finds out whether the engine that is installed gives the vectors of the run's shards."""
+        return self.command("certify", "--engine-now")
+
+    @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
         return f"{quote(program())} fetch {self.where}"
@@ -161,6 +166,10 @@ class RunFolder:
     @property
     def preflight(self) -> Path:
         return self.path / "preflight.json"
+
+    @property
+    def certificates(self) -> Path:
+        return self.path / "certificates"
 
     @property
     def compile_cache(self) -> Path:

@@ -436,8 +436,77 @@ class SourceRecord(Document, frozen=True):
             raise ValueError(f"{self.folder!r} is a folder outside by_source/")
 
 
-class Success(Document, frozen=True):
-    """`embeddings/_SUCCESS.json`: the merged run, written last of all files."""
+class Agreement(Document, frozen=True):
+    """How far the vectors of one view are from those that another engine gives for the same texts (diff/tolerance.py).
+
+    rows: compared rows. mean, worst: of 1 - cosine. noise: mean 1 - cosine between two batches of the other engine, 0
+    if it was not measured. apart: mean of 1 - cosine without what that engine's batches explain; bound: three standard
+    errors above it. length: mean relative difference of the vectors' lengths. most_: the largest that passes.
+    """
+
+    rows: Count
+    mean: float
+    worst: float
+    noise: float
+    apart: float
+    bound: float
+    length: float
+    most_apart: float
+    most_worst: float
+    most_length: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all numbers are within the tolerance."""
+        return (
+            self.rows > 0
+            and self.bound <= self.most_apart
+            and self.worst <= self.most_worst
+            and self.length <= self.most_length
+        )
+
+
+class ComparedEngine(Document, frozen=True):
+    """One engine of a run's finished shards, and how far its vectors are from those of a certificate's engine.
+
+    rows: sampled rows. views: those with a text among them.
+    """
+
+    engine: EngineRecord
+    shards: tuple[int, ...]
+    rows: Count
+    views: dict[View, Agreement]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every view is within the tolerance."""
+        return bool(self.views) and all(view.passed for view in self.views.values())
+
+
+class Certificate(Document, frozen=True):
+    """`certificates/001.json`: whether an engine gives the vectors of a run's finished shards, measured on a sample.
+
+    engine: the one that was installed. compared: those of the shards. rows, seed: of the sample, per engine. at: when.
+    """
+
+    format: int
+    request_sha256: str
+    plan_sha256: str
+    engine: EngineRecord
+    compared: tuple[ComparedEngine, ...]
+    rows: Count
+    seed: Count
+    passed: bool
+    job: str
+    host: str
+    at: str
+
+
+class Success(Document, frozen=True, omit_defaults=True):
+    """`embeddings/_SUCCESS.json`: the merged run, written last of all files.
+
+    certificates: digests of those by which shards of different engines were accepted.
+    """
 
     format: int
     request_sha256: str
@@ -454,3 +523,4 @@ class Success(Document, frozen=True):
     sources: dict[str, SourceRecord]
     versions: dict[str, str]
     timings: dict[str, float]
+    certificates: tuple[str, ...] = ()

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from msgspec import structs
-
 from embedkit.documents import EngineRecord, Plan, ReusedRun, RunConfig
-from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, same_version
+from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, with_known
 from embedkit.errors import EngineDiffers
+from embedkit.run import program
+from embedkit.terminal import command_line
 
 OF_BATCHES = ("token_budget",)
 """Fields that decide which texts are embedded together, and nothing else."""
@@ -21,18 +21,7 @@ def check_known_engine(config: RunConfig, plan: Plan | None = None) -> None:
         return
     known = known_before_start(config.request)
     for folder, reused in _reused(config):
-        fits = [
-            structs.replace(
-                record,
-                **{
-                    field: value
-                    for field, value in known.items()
-                    if field == "gpu" or not same_version(value, getattr(record, field))
-                },
-            )
-            for record in reused.engines
-        ]
-        _require_fit(folder, reused, fits)
+        _require_fit(folder, reused, [with_known(record, known) for record in reused.engines])
 
 
 def check_engine(config: RunConfig, plan: Plan, record: EngineRecord) -> None:
@@ -56,7 +45,7 @@ def _require_fit(folder: str, reused: ReusedRun, here: list[EngineRecord]) -> No
     fields, one, record = min(zip(differing, here, reused.engines, strict=True), key=lambda each: len(each[0]))
     raise EngineDiffers(
         f"this engine has {named_fields(one, fields)}; the vectors of {folder}, which this run copies, were made "
-        f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, type "
-        f"embedkit certify on that run here, and start this run again with --reuse-across-engines; or start it without "
-        "--reuse"
+        f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, "
+        f"type here: {command_line([program(), 'certify', folder, '--engine-now'])}. If it passes, start this run "
+        "again with --reuse-across-engines; or start it without --reuse"
     )

@@ -31,8 +31,8 @@ class EarlierRun:
         )
 
 
-def open_earlier(folder: str, reused: ReusedRun | None = None) -> EarlierRun:
-    """Open a merged run. reused: as the request has it; None takes any.
+def open_earlier(folder: str, reused: ReusedRun | None = None, use: str = "reuse") -> EarlierRun:
+    """Open a merged run. reused: as the request has it; None takes any. use: what it is for, in messages.
 
     Raises EmbedkitError if it is missing, not merged, damaged, or not the one of the request.
     """
@@ -40,7 +40,7 @@ def open_earlier(folder: str, reused: ReusedRun | None = None) -> EarlierRun:
     if not run.config.is_file():
         raise EmbedkitError(f"{run.path}: the run to reuse is missing. If it was moved, name its place with --reuse")
     if not run.success.is_file():
-        raise EmbedkitError(f"{run.path}: the run to reuse is not merged; finish it first: {run.resume_command}")
+        raise EmbedkitError(f"{run.path}: the run to {use} is not merged; finish it first: {run.resume_command}")
     config, plan, success = read(run.config, RunConfig), read(run.plan, Plan), read(run.success, Success)
     if (success.request_sha256, success.plan_sha256) != (digest(config.request), digest(plan)):
         raise EmbedkitError(f"{run.success}: made for another request or plan; type {run.resume_command}")

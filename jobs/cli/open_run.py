@@ -170,6 +170,7 @@ def _new_request(options: RequestOptions) -> Options:
         device=options.device or "cpu",
         dtype=options.dtype,
         reuse=_reused_folders(options),
+        reuse_across_engines=options.reuse_across_engines,
     )
 
 

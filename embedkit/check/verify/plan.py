@@ -1,6 +1,7 @@
 """verify's checks of what the documents of prepare say, against the files that they describe."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from embedkit.certificates import certificate_files, read_certificate
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import DataIndex, PartManifest, Plan, Preflight, Rejected, Request, digest, read
 from embedkit.errors import EmbedkitError
@@ -144,3 +146,5 @@ def check_other_documents(run: RunFolder, request: Request, findings: Findings) 
             read(run.rejected, Rejected)
         except (EmbedkitError, OSError) as error:
             findings.add(run.rejected, str(error), fix=f"rm {quote(str(run.rejected))}")
+    for path in certificate_files(run):
+        findings.attempt(path, partial(read_certificate, run, path), fix=f"rm {quote(str(path))}")
