@@ -32,7 +32,7 @@ LEAST_ROWS = 50
 @tolerance_option
 @json_option
 def certify(folder: RunFolder, engine_now: bool, rows: int, seed: int, tolerance: float | None, as_json: bool) -> None:
-    """Find out whether the engine here gives the vectors of a run's shards.
+    """Find out whether an engine gives the vectors of a run.
 
     A sample of the finished rows is embedded again and compared. The result is a certificate in the run. If it
     passed, embed and merge accept shards of both engines. Exits 0 if it passed, else 1.

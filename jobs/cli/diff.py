@@ -44,9 +44,10 @@ def diff(
     as_json: bool,
     html: Path | None,
 ) -> None:
-    """Compare the vectors of RUN with those of OTHER, or with those that are made here.
+    """Compare the vectors of two runs, or a run with an engine.
 
-    Two runs are compared in the texts that both have. Exits 0 if the vectors agree within a tolerance, else 1.
+    OTHER is a second run: both are compared in the texts that they share. The engine is the one installed here.
+    Exits 0 if the vectors agree within a tolerance, else 1.
     """
     if sum((other is not None, now, model is not None)) != 1:
         raise UsageError("diff RUN with what? Type one of: another run, --now, --model MODEL")

@@ -40,8 +40,8 @@ SECTIONS = {
         LazyCommand("analyze", "jobs.cli.analyze", "Analyze the vectors of a merged run and write a page."),
         LazyCommand("search", "jobs.cli.search", "Find the rows nearest to a text."),
         LazyCommand("neighbors", "jobs.cli.search", "Find the rows nearest to a row of the run."),
-        LazyCommand("diff", "jobs.cli.diff", "Compare the vectors of two runs, or of a run with those made here."),
-        LazyCommand("certify", "jobs.cli.certify", "Find out whether the engine here gives the vectors of a run."),
+        LazyCommand("diff", "jobs.cli.diff", "Compare the vectors of two runs, or a run with an engine."),
+        LazyCommand("certify", "jobs.cli.certify", "Find out whether an engine gives the vectors of a run."),
         LazyCommand("index", "jobs.cli.index", "Add row keys to a run of an earlier version, for --reuse."),
     ),
 }

@@ -201,7 +201,7 @@ def test_engines_of_a_certificate_agree_both_ways(small_embedded: RunFolder) -> 
 def test_command_prints_numbers_and_exits_1_if_it_fails(small_embedded: RunFolder) -> None:
     run = small_embedded
     give_engine(run, 0, 1, 2, gpu="old")
-    printed = embedkit("certify", run.path, "--engine-now", "--rows", 50).stdout
+    printed = embedkit("certify", run.path, "--engine-now", "--rows", 50, new_interpreter=True).stdout
     assert "passed: the engine here gives the vectors of the run's shards" in printed
     assert "3 shards, 50 rows sampled, made with another engine (theirs -> here):\n  engine  gpu  old  ->  -" in printed
     assert f"written: {run.certificates / '001.json'}" in printed

@@ -28,7 +28,7 @@ def moved(small_run: RunFolder, tmp_path: Path) -> RunFolder:
 
 
 def test_exit_codes_say_whether_runs_agree(small_run: RunFolder, moved: RunFolder) -> None:
-    same = embedkit("diff", small_run.path, "--now", "--rows", 30).stdout
+    same = embedkit("diff", small_run.path, "--now", "--rows", 30, new_interpreter=True).stdout
     assert same.startswith("within the tolerance: run and the engine here\n")
     apart = embedkit("diff", small_run.path, moved.path, code=1).stdout
     assert apart.startswith("NOT within the tolerance: run and moved\n")
