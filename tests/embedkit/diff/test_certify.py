@@ -244,7 +244,7 @@ def test_reuse_across_engines_takes_certified_ones(small: RunFolder, tmp_path: P
     ]
     request += ["--reuse", old.path, "--output-dir", tmp_path, "--run-name", "next", "--shards", 1]
     refused = embedkit("run", *request, code=1).stderr
-    assert "embedkit certify run --engine-now" in refused
+    assert f"embedkit certify {old.path} --engine-now" in refused
     certify(old, rows=40)
     embedkit("run", *request, "--reuse-across-engines", "--overwrite")
     made = RunFolder(tmp_path / "next")
