@@ -4,7 +4,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from benchmarks import bench_analysis, bench_atlas, bench_merge, bench_neighbors, bench_plan, bench_prepare
+from benchmarks import (
+    bench_analysis,
+    bench_atlas,
+    bench_merge,
+    bench_neighbors,
+    bench_plan,
+    bench_prepare,
+    bench_reuse,
+)
 from benchmarks.measure import Figure, keep
 from benchmarks.page import PAGE, write_page
 
@@ -13,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "plan": bench_plan.bench,
     "prepare": bench_prepare.bench,
     "embed": bench_prepare.bench_embed,
+    "reuse": bench_reuse.bench,
     "balance": bench_plan.bench_balance,
     "merge": bench_merge.bench,
     "analysis": bench_analysis.bench,

@@ -58,7 +58,8 @@ def bench() -> Iterator[Figure]:
 
 def _read_part(run: RunFolder, manifest: PartManifest) -> Part:
     data = read_checked(run.part_data(manifest.part), manifest.extracted)
-    return Part(manifest, token_counts(data, ["combined"]), gather_dropped([]))
+    tokens = token_counts(data, ["combined"])
+    return Part(manifest, tokens, np.zeros(tokens.shape, bool), gather_dropped([]))
 
 
 def _read_counts(shape: Shape) -> float:

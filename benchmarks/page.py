@@ -19,6 +19,7 @@ difference of a tenth is noise, and more than that on shared machines.
 TITLES = {
     "prepare": "Prepare",
     "embed": "Embed, without the GPU",
+    "reuse": "A new revision of the data",
     "merge": "Merge and verify",
     "analysis": "Analyze",
     "atlas": "The page of an analysis",

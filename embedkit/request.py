@@ -44,6 +44,7 @@ from embedkit.engines import check_installed, check_pooling, check_weights
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit, tokenizer_file
 from embedkit.prepare import check_views
+from embedkit.row_keys import open_earlier, reusable
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, try_storage, write_once
 from embedkit.terminal import command_line, quote
@@ -59,6 +60,8 @@ class Options:
     prompt, prefix: name of one of the model's prompts, or a text, that is put before every text; None for both is the
     model's default.
     tokenizer_settings: False for a run of an earlier version.
+    reuse: folders of merged runs whose vectors are copied.
+    reuse_across_engines: whether engines that certificates of these runs name may go on.
     """
 
     dataset: tuple[str | Path, ...]
@@ -87,6 +90,8 @@ class Options:
     think_format: ThinkFormat = "any"
     device: Device = "cpu"
     dtype: Dtype | None = None
+    reuse: tuple[str, ...] = ()
+    reuse_across_engines: bool = False
 
 
 def make_config(options: Options, command: Sequence[str], undecided: Collection[Setting] = ()) -> RunConfig:
@@ -112,6 +117,10 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
     request = _make_request(options, data, model, model_commit, max_length, prefix)
+    request = msgspec.structs.replace(
+        request,
+        reuse=tuple(reusable(open_earlier(folder), request, options.reuse_across_engines) for folder in options.reuse),
+    )
     return RunConfig(
         format=FORMAT,
         request=request,
@@ -120,6 +129,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
             model=str(model.resolve()),
             data_repo=data.repo,
             model_repo=model_repo,
+            reuse=options.reuse,
         ),
         num_gpus=options.num_gpus,
         versions=environment(),
@@ -249,9 +259,10 @@ def setting_changes(there: Request, requested: Request) -> list[Change]:
 
 def _as_texts(request: Request) -> dict[str, str]:
     """Each setting as text, except for the files; one entry per template."""
-    names = set(request.__struct_fields__) - {"data", "model_files", "templates"}
+    names = set(request.__struct_fields__) - {"data", "model_files", "templates", "reuse"}
     templates = {f"view {view}": template.replace("\n", "\\n") for view, template in request.templates.items()}
-    return {name: str(getattr(request, name)) for name in names} | templates
+    reused = {f"reuse {place}": f"merge {one.success_sha256[:12]}" for place, one in enumerate(request.reuse, 1)}
+    return {name: str(getattr(request, name)) for name in names} | templates | reused
 
 
 def changed_files(there: RunConfig, requested: RunConfig) -> list[Change]:

@@ -56,6 +56,16 @@ class RunFolder:
         return f"put back a copy of {self.config}; without one, start a new run"
 
     @property
+    def index_command(self) -> str:
+        """Command that adds row keys to a run of an earlier version."""
+        return self.command("index")
+
+    @property
+    def certify_command(self) -> str:
+        """Command that finds out whether the engine that is installed gives the vectors of the run's shards."""
+        return self.command("certify", "--engine-now")
+
+    @property
     def fetch_command(self) -> str:
         """Command that fetches the run's files from the Hub again."""
         return f"{quote(program())} fetch {self.where}"
@@ -81,6 +91,21 @@ class RunFolder:
 
     def part_dropped(self, part: int) -> Path:
         return self.parts / f"dropped-{part:05d}.parquet"
+
+    def part_keys(self, part: int) -> Path:
+        return self.parts / f"keys-{part:05d}.safetensors"
+
+    def part_copies(self, part: int) -> Path:
+        return self.parts / f"copies-{part:05d}.safetensors"
+
+    @property
+    def key_index(self) -> Path:
+        return self.path / "row_keys.json"
+
+    @property
+    def lookups(self) -> Path:
+        """Tables that prepare makes of the runs that it reuses, and removes in the end."""
+        return self.parts / "lookups"
 
     def part_data(self, part: int) -> Path:
         return self.extracted / f"part-{part:05d}.parquet"
@@ -141,6 +166,10 @@ class RunFolder:
     @property
     def preflight(self) -> Path:
         return self.path / "preflight.json"
+
+    @property
+    def certificates(self) -> Path:
+        return self.path / "certificates"
 
     @property
     def compile_cache(self) -> Path:

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -14,6 +14,24 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 
 State = Literal["pending", "started", "done"]
+
+
+class Progress(Protocol):
+    """Counts of a shard's rows and of the tokens that it embeds."""
+
+    @property
+    def rows_done(self) -> int: ...  # noqa: D102
+    @property
+    def rows(self) -> int: ...  # noqa: D102
+    @property
+    def tokens_done(self) -> int: ...  # noqa: D102
+    @property
+    def tokens(self) -> int: ...  # noqa: D102
+
+
+def share_done(shard: Progress) -> float:
+    """How much of a shard is done, 0 to 1: of its tokens, or of its rows if all their vectors are copied."""
+    return shard.tokens_done / shard.tokens if shard.tokens else shard.rows_done / max(shard.rows, 1)
 
 
 class ShardStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +122,7 @@ class StatusReader:
             rows_kept=plan.rows_kept,
             dropped={str(reason): count for reason, count in plan.dropped.items()},
             tokens_done=sum(shard.tokens_done for shard in shards),
-            tokens=plan.tokens,
+            tokens=plan.tokens_to_embed,
             shards=shards,
         )
 

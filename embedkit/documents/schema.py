@@ -2,7 +2,7 @@
 
 import re
 from itertools import pairwise
-from pathlib import PurePosixPath
+from pathlib import PurePath, PurePosixPath
 from typing import Annotated, Literal
 
 import msgspec
@@ -68,6 +68,33 @@ class DataFile(Document, frozen=True):
     footer_sha256: str | None = None
 
 
+class EngineRecord(Document, frozen=True):
+    """The engine and hardware that a task ran on. Merge refuses shards with different records by default."""
+
+    engine: str
+    engine_version: str
+    torch: str
+    cuda: str
+    gpu: str
+    attention: str
+    compile: str
+    dtype: Dtype
+    token_budget: int
+    dim: Dim
+
+
+class ReusedRun(Document, frozen=True):
+    """A merged run whose vectors are copied for rows with the same token ids.
+
+    success_sha256: digest of its `_SUCCESS.json`, which has those of all its files. eager: as in its
+    plan. engines: of its shards, and those that were found to give the same vectors.
+    """
+
+    success_sha256: str
+    eager: bool
+    engines: tuple[EngineRecord, ...]
+
+
 class Request(Document, frozen=True, omit_defaults=True):
     """The request: everything that decides the rows and vectors of a run, and nothing else.
 
@@ -79,6 +106,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     text_columns: columns whose text is embedded instead of chats.
     path_columns: per data file, the values of columns that are not in the file but come from its path.
     templates: of the views that the user defined, by name; of `combined`, how text columns are joined.
+    reuse: runs whose vectors are copied, the first that has a row.
     """
 
     data: tuple[DataFile, ...]
@@ -106,6 +134,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     text_columns: tuple[str, ...] = ()
     path_columns: tuple[dict[str, str], ...] = ()
     templates: dict[View, str] = {}
+    reuse: tuple[ReusedRun, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse views without a text, and templates that cannot be read, which an edited document may have."""
@@ -116,16 +145,22 @@ class Request(Document, frozen=True, omit_defaults=True):
             parse_template(template)
 
 
-class Locations(Document, frozen=True):
+class Locations(Document, frozen=True, omit_defaults=True):
     """Where the request's files are. They may move without changing the request.
 
-    data_repo and model_repo: ids on the Hub, if the files come from there.
+    data_repo and model_repo: ids on the Hub, if the files come from there. reuse: folders of the reused runs.
     """
 
     data: tuple[str, ...]
     model: str
     data_repo: str | None = None
     model_repo: str | None = None
+    reuse: tuple[str, ...] = ()
+
+    @property
+    def reused_names(self) -> tuple[str, ...]:
+        """Names of the reused runs."""
+        return tuple(PurePath(folder).name for folder in self.reuse)
 
 
 class RunConfig(Document, frozen=True, omit_defaults=True):
@@ -144,10 +179,11 @@ class RunConfig(Document, frozen=True, omit_defaults=True):
     undecided: tuple[Setting, ...] = ()
 
 
-class DataIndex(Document, frozen=True):
+class DataIndex(Document, frozen=True, omit_defaults=True):
     """`parts/index.json`: the data as prepare found them, written before the first part.
 
-    jsonl_sha256 has one entry per data file, None for Parquet (the request has the footer's sha256).
+    jsonl_sha256 has one entry per data file, None for Parquet (the request has the footer's sha256). row_keys: whether
+    parts have keys of their rows; those of earlier versions have none.
     """
 
     format: int
@@ -156,12 +192,14 @@ class DataIndex(Document, frozen=True):
     rows: int
     rows_chosen: int
     part_borders: tuple[int, ...]
+    row_keys: bool = False
 
 
 class PartManifest(Document, frozen=True, omit_defaults=True):
     """`parts/part-00017.json`: one durable part, positions [start, stop) of the chosen rows.
 
     roles: how many messages have which role. left_out: how many pieces of messages have which kind that is no text.
+    row_keys: keys of the kept rows. copies: from where vectors are copied, if any are.
     """
 
     format: int
@@ -178,6 +216,16 @@ class PartManifest(Document, frozen=True, omit_defaults=True):
     audited: int
     roles: dict[str, int] = {}
     left_out: dict[str, int] = {}
+    row_keys: FileRecord | None = None
+    copies: FileRecord | None = None
+
+
+class RowKeyIndex(Document, frozen=True):
+    """`row_keys.json`: the files of row keys that were added to a run of an earlier version, one per part."""
+
+    format: int
+    plan_sha256: str
+    files: tuple[FileRecord, ...]
 
 
 class EngineSettings(Document, frozen=True):
@@ -192,27 +240,34 @@ class EngineSettings(Document, frozen=True):
     eager: bool
 
 
-class PlanPart(Document, frozen=True):
-    """The kept rows of a part: their number and the id of the first."""
+class PlanPart(Document, frozen=True, omit_defaults=True):
+    """The kept rows of a part: their number and the id of the first. row_keys, copies: as in the part's manifest."""
 
     file: FileRecord
     first_id: int
     rows: int
+    row_keys: FileRecord | None = None
+    copies: FileRecord | None = None
 
 
-class PlanShard(Document, frozen=True):
-    """Kept rows [start, stop), by id. `chunks` are the ids at which chunks begin, then stop."""
+class PlanShard(Document, frozen=True, omit_defaults=True):
+    """Kept rows [start, stop), by id. `chunks` are the ids at which chunks begin, then stop.
+
+    tokens: of the texts that are embedded. copied: texts whose vectors are copied from another run.
+    """
 
     start: int
     stop: int
     tokens: int
     cost_seconds: float
     chunks: tuple[int, ...]
+    copied: int = 0
 
 
 class Plan(Document, frozen=True, omit_defaults=True):
     """`plan.json`: the kept rows cut into shards and chunks. Every embed task and the merge follow it.
 
+    tokens: of all kept rows. tokens_copied: those of texts whose vectors are copied from other runs.
     warnings: what a person should know about the rows, such as many that were dropped.
     """
 
@@ -229,6 +284,12 @@ class Plan(Document, frozen=True, omit_defaults=True):
     order: Literal["longest_first"]
     settings: EngineSettings
     warnings: tuple[str, ...] = ()
+    tokens_copied: int = 0
+
+    @property
+    def tokens_to_embed(self) -> int:
+        """Tokens of all shards: without those of copied texts."""
+        return self.tokens - self.tokens_copied
 
     def __post_init__(self) -> None:
         """Refuse borders that do not follow each other, which an edited plan may have: readers index with them."""
@@ -239,21 +300,6 @@ class Plan(Document, frozen=True, omit_defaults=True):
             ends = (shard.chunks[0], shard.chunks[-1]) if shard.chunks else None
             if ends != (shard.start, shard.stop) or any(one >= other for one, other in pairwise(shard.chunks)):
                 raise ValueError(f"its shard {number} has chunks that are not its rows")
-
-
-class EngineRecord(Document, frozen=True):
-    """The engine and hardware that a task ran on. Merge refuses shards with different records by default."""
-
-    engine: str
-    engine_version: str
-    torch: str
-    cuda: str
-    gpu: str
-    attention: str
-    compile: str
-    dtype: Dtype
-    token_budget: int
-    dim: Dim
 
 
 class Vectors(Document, frozen=True):
@@ -268,8 +314,11 @@ class Vectors(Document, frozen=True):
     norm_max: float | None
 
 
-class Chunk(Document, frozen=True):
-    """One durable chunk: rows [start, stop) in every view, and the sha256 of the engine's inputs."""
+class Chunk(Document, frozen=True, omit_defaults=True):
+    """One durable chunk: rows [start, stop) in every view, and the sha256 of the engine's inputs and of the copies.
+
+    tokens: that were embedded. copied: texts whose vectors were copied from another run.
+    """
 
     start: int
     stop: int
@@ -277,6 +326,7 @@ class Chunk(Document, frozen=True):
     inputs_sha256: str
     views: dict[View, Vectors]
     seconds: float
+    copied: int = 0
 
 
 class Canary(Document, frozen=True):
@@ -315,8 +365,12 @@ class ShardMatrix(Document, frozen=True):
     non_finite: int
 
 
-class ShardManifest(Document, frozen=True):
-    """`manifest.json` of a shard, written last: the files that count, and facts about them."""
+class ShardManifest(Document, frozen=True, omit_defaults=True):
+    """`manifest.json` of a shard, written last: the files that count, and facts about them.
+
+    tokens: that were embedded. copied: per reused run, by the digest of its `_SUCCESS.json`, how many texts of which
+    view have its vectors.
+    """
 
     format: int
     shard: int
@@ -337,6 +391,7 @@ class ShardManifest(Document, frozen=True):
     chunks_adopted: int
     seconds: dict[str, float]
     tokens_per_second: float
+    copied: dict[str, dict[View, int]] = {}
 
 
 class Preflight(Document, frozen=True):
@@ -381,8 +436,77 @@ class SourceRecord(Document, frozen=True):
             raise ValueError(f"{self.folder!r} is a folder outside by_source/")
 
 
-class Success(Document, frozen=True):
-    """`embeddings/_SUCCESS.json`: the merged run, written last of all files."""
+class Agreement(Document, frozen=True):
+    """How far the vectors of one view are from those that another engine gives for the same texts (diff/tolerance.py).
+
+    rows: compared rows. mean, worst: of 1 - cosine. noise: mean 1 - cosine between two batches of the other engine, 0
+    if it was not measured. apart: mean of 1 - cosine without what that engine's batches explain; bound: three standard
+    errors above it. length: mean relative difference of the vectors' lengths. most_: the largest that passes.
+    """
+
+    rows: Count
+    mean: float
+    worst: float
+    noise: float
+    apart: float
+    bound: float
+    length: float
+    most_apart: float
+    most_worst: float
+    most_length: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all numbers are within the tolerance."""
+        return (
+            self.rows > 0
+            and self.bound <= self.most_apart
+            and self.worst <= self.most_worst
+            and self.length <= self.most_length
+        )
+
+
+class ComparedEngine(Document, frozen=True):
+    """One engine of a run's finished shards, and how far its vectors are from those of a certificate's engine.
+
+    rows: sampled rows. views: those with a text among them.
+    """
+
+    engine: EngineRecord
+    shards: tuple[int, ...]
+    rows: Count
+    views: dict[View, Agreement]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every view is within the tolerance."""
+        return bool(self.views) and all(view.passed for view in self.views.values())
+
+
+class Certificate(Document, frozen=True):
+    """`certificates/001.json`: whether an engine gives the vectors of a run's finished shards, measured on a sample.
+
+    engine: the one that was installed. compared: those of the shards. rows, seed: of the sample, per engine. at: when.
+    """
+
+    format: int
+    request_sha256: str
+    plan_sha256: str
+    engine: EngineRecord
+    compared: tuple[ComparedEngine, ...]
+    rows: Count
+    seed: Count
+    passed: bool
+    job: str
+    host: str
+    at: str
+
+
+class Success(Document, frozen=True, omit_defaults=True):
+    """`embeddings/_SUCCESS.json`: the merged run, written last of all files.
+
+    certificates: digests of those by which shards of different engines were accepted.
+    """
 
     format: int
     request_sha256: str
@@ -399,3 +523,4 @@ class Success(Document, frozen=True):
     sources: dict[str, SourceRecord]
     versions: dict[str, str]
     timings: dict[str, float]
+    certificates: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Embed shards chunk by chunk, resumable, with a manifest written last. Also: which manifests count (shard_state)."""
 
-from embedkit.embed.batch import embed_chunk
+from embedkit.embed.batch import ViewVectors, embed_chunk
 from embedkit.embed.canary import (
     canary_bytes,
     canary_distance,
@@ -9,8 +9,9 @@ from embedkit.embed.canary import (
     canary_tolerance,
     embed_canary,
 )
-from embedkit.embed.checks import ZERO_NORM, differing_rows
-from embedkit.embed.inputs import InputReader, inputs_digest
+from embedkit.embed.checks import REEMBED_TOLERANCE, ZERO_NORM, differing_rows
+from embedkit.embed.index_keys import index_keys
+from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.embed.journal import (
     JOURNAL,
     MATRIX,
@@ -43,8 +44,10 @@ __all__ = [
     "OTHER_PLAN",
     "PARTIAL",
     "QUIET_SECONDS",
+    "REEMBED_TOLERANCE",
     "START_SECONDS",
     "ZERO_NORM",
+    "ChunkInput",
     "ChunkStatus",
     "EngineCheck",
     "InputReader",
@@ -54,6 +57,7 @@ __all__ = [
     "ShardStates",
     "StopAtChunk",
     "StoppedAtChunk",
+    "ViewVectors",
     "Watchdog",
     "canary_bytes",
     "canary_distance",
@@ -68,6 +72,7 @@ __all__ = [
     "files_problem",
     "finished_engine",
     "has_matrices",
+    "index_keys",
     "inputs_digest",
     "journals",
     "matrix_problem",

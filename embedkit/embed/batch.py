@@ -40,6 +40,8 @@ def embed_batch(engine: Engine, chunk: ChunkInput, batch: EngineBatch) -> npt.ND
     Raises:
         EmbedkitError: the engine failed or returned vectors of a wrong shape. Names the chunk's rows.
     """
+    if not batch.token_ids:  # all vectors are copied
+        return np.empty((0, engine.record.dim), np.float32)
     try:
         embedded = engine.embed(batch.token_ids)
     except EmbedkitError:

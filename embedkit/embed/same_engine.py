@@ -1,15 +1,17 @@
 """Is this node's engine the one of the run's other shards? merge refuses shards of different engines.
 
 An embed task compares twice: before its engine starts, with what is known without it (versions, the GPU's model), and
-once it has started, with the whole record. merge uses the same comparison (`refused_fields`).
+once it has started, with the whole record. merge uses the same comparison (`refused_fields`). An engine that a passed
+certificate of the run names counts as that of the shards (`embedkit certify`).
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
+from embedkit.certificates import Certified
 from embedkit.documents import EngineName, EngineRecord, Plan, Preflight, Request, read
 from embedkit.embed.shard_state import ShardStates
 from embedkit.engines import gpu_name
@@ -108,29 +110,30 @@ class EngineCheck:
         if self._reference is None or self._allow_mixed:
             return
         known = known_before_start(request)
-        recorded = self._reference.record
-        here = {
-            field: value
-            for field, value in known.items()
-            if field == "gpu" or not _same_version(value, getattr(recorded, field))
-        }
-        self._compare(msgspec.structs.replace(recorded, **here))
+        self._compare(lambda recorded: with_known(recorded, known))
 
     def started(self, record: EngineRecord) -> None:
         """Compare the engine that has started. Raises EngineDiffers, or GpuDiffers if it is the GPU."""
         if self._reference is not None:
-            self._compare(record)
+            self._compare(lambda recorded: record)
 
-    def _compare(self, record: EngineRecord) -> None:
+    def _compare(self, here: Callable[[EngineRecord], EngineRecord]) -> None:
+        """Compare with the reference, then with engines that a certificate names beside it.
+
+        here: what is known of this node's engine, given the record that it is compared with.
+        """
         assert self._reference is not None, "nothing to compare with"
         recorded, source = self._reference.record, self._reference.source
-        if not self._has_plan:
-            record = msgspec.structs.replace(record, **{field: getattr(recorded, field) for field in OF_THE_PLAN})
+        record = self._comparable(here, recorded)
         refused = refused_fields(record, recorded, self._allow_mixed)
         differing = refused or refused_fields(record, recorded)
         if not differing:
             return
-        what = f"{current_job().node} has {_named(record, differing)}; {source} had {_named(recorded, differing)}"
+        if refused and self._is_certified(here):
+            log.info("this engine is not that of %s, but a certificate says that both give the same vectors", source)
+            return
+        has, had = named_fields(record, differing), named_fields(recorded, differing)
+        what = f"{current_job().node} has {has}; {source} had {had}"
         if not refused:
             log.warning("%s; embedded all the same, because of --allow-mixed", what)
             return
@@ -139,11 +142,28 @@ class EngineCheck:
             f"{self._task} stops here: merge refuses shards that different engines made",
             *self._fixes(refused, has_less_memory=record.token_budget < recorded.token_budget),
         ]
+        if not self._reference.is_preflight and "dim" not in refused:
+            lines.append(f"to find out whether this engine gives the same vectors: {self._run.certify_command}")
         if "dim" not in refused:
             small = " (vectors of two GPU models differ by about 0.0001 in cosine)" if "gpu" in refused else ""
             lines.append(f"to accept both{small}: {self._run.resume_command} --allow-mixed")
         kind = GpuDiffers if set(refused) & set(OF_THE_NODE) else EngineDiffers
         raise kind("\n".join(lines))
+
+    def _is_certified(self, here: Callable[[EngineRecord], EngineRecord]) -> bool:
+        """Whether this node's engine may be one that a certificate names beside the reference."""
+        assert self._reference is not None, "nothing to compare with"
+        if self._reference.is_preflight:
+            return False
+        others = Certified.of_run(self._run).same_as(self._reference.record)
+        return any(not refused_fields(self._comparable(here, other), other) for other in others)
+
+    def _comparable(self, here: Callable[[EngineRecord], EngineRecord], other: EngineRecord) -> EngineRecord:
+        """This node's record, to be compared with another one: without fields that are not decided yet."""
+        record = here(other)
+        if self._has_plan:
+            return record
+        return msgspec.structs.replace(record, **{field: getattr(other, field) for field in OF_THE_PLAN})
 
     def _fixes(self, refused: tuple[str, ...], has_less_memory: bool) -> list[str]:
         """What to type so that all shards have one engine, given the fields that differ."""
@@ -174,7 +194,17 @@ def known_before_start(request: Request) -> dict[str, str]:
     return known
 
 
-def _same_version(installed: str, recorded: str) -> bool:
+def with_known(record: EngineRecord, known: Mapping[str, str]) -> EngineRecord:
+    """A record with the fields that are known of this node's engine, except versions that differ in spelling alone."""
+    here = {
+        field: value
+        for field, value in known.items()
+        if field == "gpu" or not same_version(value, getattr(record, field))
+    }
+    return msgspec.structs.replace(record, **here)
+
+
+def same_version(installed: str, recorded: str) -> bool:
     """Whether a distribution's version is the one that a package reports, without its build (`+cu128`).
 
     The build may be spelled differently in the two. It is compared once the engine has started.
@@ -182,7 +212,7 @@ def _same_version(installed: str, recorded: str) -> bool:
     return installed.partition("+")[0] == recorded.partition("+")[0]
 
 
-def _named(record: EngineRecord, fields: tuple[str, ...]) -> str:
+def named_fields(record: EngineRecord, fields: tuple[str, ...]) -> str:
     """Some fields of a record for people: `GPU NVIDIA H100, torch 2.9.0`."""
     labels = LABELS | {"engine_version": record.engine}
     return ", ".join(f"{labels.get(field, field)} {getattr(record, field) or '(none)'}" for field in fields)

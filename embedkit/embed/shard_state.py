@@ -144,6 +144,9 @@ class ShardStates:
             return problem
         if manifest.tokens != planned.tokens:
             return f"its manifest counts {manifest.tokens} tokens, the plan {planned.tokens}"
+        copied = sum(sum(views.values()) for views in manifest.copied.values())
+        if copied != planned.copied:
+            return f"its manifest has {copied} copied vectors, the plan {planned.copied}"
         if [chunk.start for chunk in manifest.chunks] != list(planned.chunks[:-1]):
             return "its manifest has different chunks than the plan"
         return _norms_problem(manifest)

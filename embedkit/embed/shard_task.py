@@ -30,6 +30,7 @@ from embedkit.documents import (
 from embedkit.embed.batch import EngineBatch, embed_batch, embed_chunk, in_row_order, make_batch
 from embedkit.embed.canary import TokenIdList, canary_bytes, canary_distance, canary_tolerance, embed_canary
 from embedkit.embed.checks import check_vectors, differing_rows
+from embedkit.embed.copy_vectors import VectorCopier
 from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.embed.publish import publish_manifest
 from embedkit.embed.shard_file import ShardFile
@@ -67,12 +68,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Worker:
-    """What one process keeps from shard to shard: the engine, the reader of rows, the canary's inputs, the watchdog."""
+    """What one process keeps from shard to shard.
+
+    canary: the canary's inputs.
+    """
 
     engine: Engine
     reader: InputReader
     canary: TokenIdList
     watchdog: Watchdog
+    copier: VectorCopier
 
 
 class ShardTask:
@@ -153,7 +158,10 @@ class ShardTask:
         if inputs_digest(whole) != chunk.inputs_sha256:
             return False
         # One short row is quick, and enough to see a GPU that went bad.
-        at = int(np.argmin(sum(token_ids.lengths for token_ids in whole.token_ids.values())))
+        lengths = np.sum([token_ids.lengths for token_ids in whole.token_ids.values()], axis=0)
+        if not lengths.any():  # copied vectors need no engine
+            return True
+        at = int(np.argmin(np.where(lengths > 0, lengths, np.iinfo(np.int64).max)))
         picked = whole.take([chunk.start + at])
         dim = self._engine.record.dim
         stored = {view: np.frombuffer(raw, "<f4").reshape(-1, dim)[[at]] for view, raw in data.items()}
@@ -227,7 +235,8 @@ class ShardTask:
         """Whether a chunk may begin: not after a request to stop."""
         if self._stop is None:
             return True
-        chunks = list(shard_file.chunks.values())  # a copy: the thread that writes adds to it
+        # A copy: the thread that writes adds to it.
+        chunks = [chunk for chunk in list(shard_file.chunks.values()) if chunk.tokens]
         if not chunks:
             return self._stop.may_begin(self._predicted, is_measured=False)
         rates = [chunk.seconds / chunk.tokens for chunk in chunks[-RECENT_CHUNKS:]]
@@ -246,6 +255,7 @@ class ShardTask:
     ) -> None:
         """Check a chunk's vectors and make them durable."""
         vectors = in_row_order(chunk_input, batch, embedded)
+        self._worker.copier.fill(chunk_input, vectors)
         chunk = Chunk(
             start=chunk_input.start,
             stop=chunk_input.stop,
@@ -253,6 +263,7 @@ class ShardTask:
             inputs_sha256=inputs_digest(chunk_input),
             views=check_vectors(chunk_input, vectors),
             seconds=seconds,
+            copied=int(chunk_input.copies.are_copied.sum()),
         )
         shard_file.append(chunk, vectors)
         progress.add(chunk.tokens)
@@ -283,7 +294,22 @@ class ShardTask:
             chunks_adopted=shard_file.adopted,
             seconds=self._clock.seconds,
             tokens_per_second=sum(chunk.tokens for chunk in chunks) / max(embedded, 1e-9),
+            copied=self._copied(),
         )
+
+    def _copied(self) -> dict[str, dict[View, int]]:
+        """How many vectors of each view are copied from each reused run, by the digest of its `_SUCCESS.json`."""
+        if not self._planned.copied:
+            return {}
+        request = self._config.request
+        runs = self._worker.reader.copied(self._planned.start, self._planned.stop).runs
+        counts = {
+            reused.success_sha256: {
+                view: int((runs[:, column] == place).sum()) for column, view in enumerate(request.views)
+            }
+            for place, reused in enumerate(request.reuse)
+        }
+        return {name: views for name, views in counts.items() if any(views.values())}
 
     def _matrix(self, view: View, file: FileRecord, chunks: tuple[Chunk, ...]) -> ShardMatrix:
         vectors = [chunk.views[view] for chunk in chunks]

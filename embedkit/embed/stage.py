@@ -12,9 +12,11 @@ from pathlib import Path
 from embedkit.data import require_fetched
 from embedkit.documents import Plan, RunConfig, read
 from embedkit.embed.canary import canary_inputs
+from embedkit.embed.copy_vectors import VectorCopier
 from embedkit.embed.embed_lock import embed_lock
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.publish import finished_manifest, remove_unnamed
+from embedkit.embed.reused_engine import check_engine, check_known_engine
 from embedkit.embed.same_engine import EngineCheck, finished_engine, preflight_engine
 from embedkit.embed.shard_task import Clock, ShardTask, Worker, predicted_chunk_seconds
 from embedkit.embed.stop_at_chunk import StopAtChunk
@@ -70,8 +72,10 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
                 reference = finished_engine(run, plan) or preflight_engine(run, plan)
                 check = EngineCheck(run, reference, shard, allow_mixed)
                 check.before_start(config.request)
+                check_known_engine(config, plan)
                 worker = stack.enter_context(start_worker(run, config, plan))
                 check.started(worker.engine.record)
+                check_engine(config, plan, worker.engine.record)
                 clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock, stop).run()
@@ -97,7 +101,7 @@ def start_worker(run: RunFolder, config: RunConfig, plan: Plan) -> Iterator[Work
             log.info("engine: %s", engine.record)
             reader = InputReader(run, config, plan)
             canary = canary_inputs(reader.tokenizer, plan.settings)
-            yield Worker(engine, reader, canary, watchdog)
+            yield Worker(engine, reader, canary, watchdog, VectorCopier(config))
         finally:
             watchdog.heartbeat("closing the engine", QUIET_SECONDS)
             engine.close()

@@ -163,7 +163,7 @@ def _exact(estimate: Estimate, config: RunConfig, plan: Plan) -> Estimate:
         at_most=False,
         rows_chosen=plan.rows_chosen,
         rows=plan.rows_kept,
-        tokens=plan.tokens,
+        tokens=plan.tokens_to_embed,
         seconds=0.0 if is_hash else sum(shard.cost_seconds for shard in plan.shards),
         text_bytes=sum(part.file.bytes for part in plan.parts),
         parts=len(plan.parts),

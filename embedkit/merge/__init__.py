@@ -1,6 +1,6 @@
 """Check every manifest, and stream the shards into one matrix with one metadata row per vector."""
 
-from embedkit.merge.checks import engine_groups
+from embedkit.merge.checks import engine_groups, unproven_pairs
 from embedkit.merge.contents import differing_chunks, merged_problems, request_merged, request_parts
 from embedkit.merge.stage import is_merge_of, merge
 
@@ -12,4 +12,5 @@ __all__ = [
     "merged_problems",
     "request_merged",
     "request_parts",
+    "unproven_pairs",
 ]

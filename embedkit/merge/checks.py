@@ -1,7 +1,9 @@
 """merge's checks before it writes: one engine, one canary. Refused shards are recorded, and embed makes them again."""
 
 from collections.abc import Sequence
+from itertools import combinations
 
+from embedkit.certificates import Certified
 from embedkit.documents import FORMAT, EngineRecord, Rejected, RejectedShard, ShardManifest, digest, write
 from embedkit.embed import DIFFERENT_ENGINE, canary_problems, refused_fields
 from embedkit.errors import EmbedkitError
@@ -17,12 +19,31 @@ def engine_groups(manifests: Sequence[ShardManifest]) -> dict[EngineRecord, list
     return groups
 
 
-def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixed: bool) -> None:
-    """Raise EmbedkitError if the shards were made on different engines and that is not allowed."""
+def unproven_pairs(
+    run: RunFolder, engines: Sequence[EngineRecord], allow_mixed: bool = False
+) -> tuple[list[tuple[EngineRecord, EngineRecord]], tuple[str, ...]]:
+    """Pairs of engines that differ without a certificate, and the digests of the certificates of the other pairs.
+
+    Raises EmbedkitError naming a damaged certificate.
+    """
+    differing = [pair for pair in combinations(engines, 2) if refused_fields(*pair, allow_mixed)]
+    if not differing:
+        return [], ()
+    certified = Certified.of_run(run)
+    proofs = [certified.proof(*pair) for pair in differing]
+    unproven = [pair for pair, proof in zip(differing, proofs, strict=True) if proof is None]
+    return unproven, tuple(sorted({digest(proof) for proof in proofs if proof is not None}))
+
+
+def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixed: bool) -> tuple[str, ...]:
+    """The digests of the certificates by which shards of different engines are accepted.
+
+    Raises EmbedkitError if the shards were made on different engines and that is neither certified nor allowed.
+    """
     groups = engine_groups(manifests)
-    first, *others_than_first = groups
-    if not any(refused_fields(first, record, allow_mixed) for record in others_than_first):
-        return
+    unproven, certificates = unproven_pairs(run, tuple(groups), allow_mixed)
+    if not unproven:
+        return certificates
     lines = [f"  shards {', '.join(map(str, shards))}: {record}" for record, shards in groups.items()]
     largest = max(groups.values(), key=len)
     others = {shard: DIFFERENT_ENGINE for group in groups.values() if group is not largest for shard in group}
@@ -30,6 +51,7 @@ def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixe
     raise EmbedkitError(
         "the shards were made on different engines, whose vectors differ slightly:\n"
         + "\n".join(lines)
+        + f"\nto find out whether the engine here gives the same vectors as the shards: {run.certify_command}"
         + f"\nto accept this: {command_line([program(), 'merge', str(run.path), '--allow-mixed'])}\nto make shards "
         f"{', '.join(map(str, sorted(others)))} again, on the engine of the others: {run.resume_command}"
     )

@@ -68,15 +68,15 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     manifests, problems = ShardStates(run, plan, rejected={}).read_all("manifest")  # this merge decides anew
     if problems:
         raise shards_error(run, problems, len(plan.shards))
-    check_engines(run, manifests, allow_mixed)
+    certificates = check_engines(run, manifests, allow_mixed)
     check_canaries(run, manifests)
     with run_lock(run.merge_lock, "merging this run", run.path):
         remove_ended_locks(run.path, EMBED_LOCK)
         merged = merged_already(run, config.request, plan, manifests)
-        if merged is not None:
+        if merged is not None and merged.certificates == certificates:
             log.info("already merged from these shards; every file is intact")
             return merged
-        return _merge(run, config, plan, manifests, allow_mixed)
+        return _merge(run, config, plan, manifests, allow_mixed, certificates)
 
 
 def merged_already(run: RunFolder, request: Request, plan: Plan, manifests: list[ShardManifest]) -> Success | None:
@@ -120,7 +120,14 @@ def is_merge_of(success: Success, plan: Plan, manifests: Sequence[ShardManifest]
     }
 
 
-def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardManifest], allow_mixed: bool) -> Success:
+def _merge(
+    run: RunFolder,
+    config: RunConfig,
+    plan: Plan,
+    manifests: list[ShardManifest],
+    allow_mixed: bool,
+    certificates: tuple[str, ...],
+) -> Success:
     remove_temporaries(run.embeddings)
     seconds: dict[str, float] = {}
     sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
@@ -150,6 +157,7 @@ def _merge(run: RunFolder, config: RunConfig, plan: Plan, manifests: list[ShardM
         sources=sources.records(),
         versions=versions(),
         timings={name: round(value, 3) for name, value in seconds.items()},
+        certificates=certificates,
     )
     write(run.success, success)
     run.rejected.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
 from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, engine_settings, read_plan, shard_of
+from embedkit.prepare.row_changes import RowChanges, row_changes
 from embedkit.prepare.same_data import require_same_data
 from embedkit.prepare.stage import prepare
 from embedkit.prepare.views import check_views, stored_texts, view_texts
@@ -23,6 +24,7 @@ __all__ = [
     "TEXT_COLUMNS",
     "GpuModel",
     "KeptRows",
+    "RowChanges",
     "check_views",
     "count_column",
     "count_reasons",
@@ -36,6 +38,7 @@ __all__ = [
     "prepare",
     "read_plan",
     "require_same_data",
+    "row_changes",
     "shard_of",
     "stored_texts",
     "view_text",

@@ -34,8 +34,10 @@ from embedkit.model import HfTokenizer, Tokenizer, audit, load_reference, load_t
 from embedkit.prepare.audited_rows import AuditedRows
 from embedkit.prepare.dropped_rows import count_reasons, gather_dropped, split_kept, write_dropped
 from embedkit.prepare.extract import count_column, empty_column
+from embedkit.prepare.find_copies import CopyFinder, CountedView, gather
 from embedkit.prepare.message_counts import MessageCounts
 from embedkit.prepare.views import extract_texts, own_columns, view_texts
+from embedkit.row_keys import Copies, RowKeys, joined, joined_copies, read_copies, read_key_file
 from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -100,11 +102,13 @@ class PartRows:
 class Part:
     """A durable part, with what the plan needs of it, taken from the bytes that its manifest's digests are of.
 
-    tokens: token counts of the kept rows, one column per view, int64 (rows, views). dropped: its dropped rows.
+    tokens: token counts of the kept rows, one column per view, int64 (rows, views). copied: which texts' vectors are
+    copied, bool (rows, views). dropped: its dropped rows.
     """
 
     manifest: PartManifest
     tokens: npt.NDArray[np.int64]
+    copied: npt.NDArray[np.bool_]
     dropped: pl.DataFrame
 
 
@@ -130,9 +134,19 @@ class PartMaker:
         return load_reference(Path(self.config.locations.model), self.config.request.prefix)
 
     @cached_property
+    def finder(self) -> CopyFinder:
+        """Finds the texts that reused runs have."""
+        return CopyFinder(self.run, self.config.request)
+
+    @cached_property
+    def index(self) -> DataIndex:
+        """The run's `parts/index.json`."""
+        return read(self.run.data_index, DataIndex)
+
+    @cached_property
     def parts(self) -> int:
         """How many parts the run has."""
-        return len(read(self.run.data_index, DataIndex).part_borders) - 1
+        return len(self.index.part_borders) - 1
 
     def sound_part(self, part: int) -> Part | None:
         """The part if its manifest is readable, made for this run, and the part's files match it.
@@ -158,10 +172,22 @@ class PartMaker:
                     bytes(read_checked(self.run.part_dropped(part), manifest.dropped_rows)), glob=False
                 )
             tokens = token_counts(data, self.config.request.views)
+            copied = self._sound_keys(part, manifest)
         except (EmbedkitError, pa.ArrowException, pl.exceptions.PolarsError) as error:
             log.warning("part %d is made again: %s", part, error)
             return None
-        return Part(manifest, tokens, lost)
+        return Part(manifest, tokens, copied, lost)
+
+    def _sound_keys(self, part: int, manifest: PartManifest) -> npt.NDArray[np.bool_]:
+        """Check the files of keys and copies. Returns which texts are copied; raises EmbedkitError."""
+        shape = (manifest.kept, len(self.config.request.views))
+        if manifest.row_keys is not None:
+            read_key_file(self.run.part_keys(part), manifest.row_keys, *shape)
+        elif self.index.row_keys:
+            raise EmbedkitError(f"{self.run.part_manifest(part)}: it names no file of row keys")
+        if manifest.copies is None:
+            return np.zeros(shape, bool)
+        return read_copies(self.run.part_copies(part), manifest.copies, *shape).are_copied
 
     def make(self, part_rows: PartRows, frames: Iterator[pl.DataFrame]) -> Part:
         """Write the files of a part and return it; the caller writes its manifest last.
@@ -171,8 +197,8 @@ class PartMaker:
         run, request = self.run, self.config.request
         part, start, rows = part_rows.part, part_rows.start, part_rows.rows
         schema = extracted_schema(request)
-        columns = [count_column(view) for view in request.views]
-        counts = [np.empty((0, len(columns)), np.int64)]
+        keys: list[RowKeys] = []
+        copies: list[Copies] = []
         dropped: list[pl.DataFrame] = []
         to_audit = AuditedRows(part, rows, self.parts, request.views)
         of_messages = MessageCounts()
@@ -188,15 +214,19 @@ class PartMaker:
                 to_embed = texts.select("row", *view_texts(request).values())
                 # Count tokens.
                 to_audit.add(to_embed)
-                counted = texts.with_columns(_counts(to_embed, request.views, self.tokenizer))
+                views = [self.finder.count(view, to_embed[view].to_list(), self.tokenizer) for view in request.views]
+                counted = texts.with_columns(_count_columns(request.views, views))
                 # Drop empty and too long rows; write the others.
                 good, bad = split_kept(counted, request.views, request.max_length)
                 dropped += [unused, bad]
                 if good.height:
                     writer.write_table(good.select(schema.names).to_arrow().cast(schema))
-                counts.append(good.select(columns).cast(pl.Int64).to_numpy())
+                kept_keys, kept_copies = gather(views, np.searchsorted(texts["row"], good["row"]))
+                keys.append(kept_keys)
+                copies.append(kept_copies)
             audited = self._audit(to_audit)
-        tokens = np.concatenate(counts)
+        all_keys, all_copies = joined(keys, len(request.views)), joined_copies(copies, len(request.views))
+        tokens = all_keys.lengths.astype(np.int64)
         lost = gather_dropped(dropped)
         dropped_record = self._write_dropped(part, lost)
         if len(tokens) + lost.height != len(rows):
@@ -219,8 +249,26 @@ class PartMaker:
             audited=audited,
             roles=of_messages.most_common_roles(),
             left_out=dict(sorted(of_messages.left_out.items())),
+            row_keys=self._write_keys(part, all_keys),
+            copies=self._write_copies(part, all_copies),
         )
-        return Part(manifest, tokens, lost)
+        return Part(manifest, tokens, all_copies.are_copied, lost)
+
+    def _write_keys(self, part: int, keys: RowKeys) -> FileRecord | None:
+        """Write the part's row keys, unless it is of a run that has none."""
+        if not self.index.row_keys:
+            return None
+        with atomic_write_hashed(self.run.part_keys(part)) as file:
+            file.write(keys.to_bytes())
+        return file.record
+
+    def _write_copies(self, part: int, copies: Copies) -> FileRecord | None:
+        """Write from where vectors are copied, if any are."""
+        if not copies.are_copied.any():
+            return None
+        with atomic_write_hashed(self.run.part_copies(part)) as file:
+            file.write(copies.to_bytes())
+        return file.record
 
     def _write_dropped(self, part: int, lost: pl.DataFrame) -> FileRecord | None:
         """Write the part's dropped rows if there are any."""
@@ -245,15 +293,13 @@ def token_counts(part_data: bytes | bytearray, views: Sequence[View]) -> npt.NDA
     return np.stack([table[column].to_numpy() for column in columns], axis=1).astype(np.int64)
 
 
-def _counts(view_texts: pl.DataFrame, views: Sequence[View], tokenizer: Tokenizer) -> list[pl.Series]:
+def _count_columns(views: Sequence[View], counted: Sequence[CountedView]) -> list[pl.Series]:
     """num_tokens and empty columns of the views.
 
     A text is also empty if the tokenizer makes no token of it, which happens with odd characters.
     """
     columns: list[pl.Series] = []
-    for view in views:
-        lengths = tokenizer.count(view_texts[view].to_list())
-        counts = np.where((view_texts[view] != "").to_numpy(), lengths, 0)
-        columns.append(pl.Series(count_column(view), counts, dtype=pl.Int32))
-        columns.append(pl.Series(empty_column(view), counts == 0))
+    for view, texts in zip(views, counted, strict=True):
+        columns.append(pl.Series(count_column(view), texts.lengths, dtype=pl.Int32))
+        columns.append(pl.Series(empty_column(view), texts.lengths == 0))
     return columns

@@ -24,7 +24,10 @@ MAX_SEQUENCES = {"cuda": 1024, "cpu": 256}
 EAGER_BELOW_SECONDS = 60.0
 """Shards predicted to take less run uncompiled. On an H200 a compiled model is 9 to 18 % faster (long to short rows).
 But the engine takes 4 s longer to start with the kernels in the cache, and 13 to 30 s longer without."""
-
+COPY_SECONDS = 20e-6
+"""Predicted seconds to copy a vector: a read of a few kB at any place, a hash and a write."""
+COPIED_TEXTS = 16_384
+"""The most texts of a chunk whose vectors are copied; 64 MB of vectors with 1,024 numbers."""
 
 ROUNDING = 1e-9
 """How far costs may differ on another CPU, relative to their size: np.log gives other last digits there."""
@@ -39,12 +42,16 @@ def engine_settings(
 
     shard_seconds: predicted seconds of a shard. earlier: of an earlier plan, which decide where rounding would.
 
+    A run that reuses another one compiles the model if that one did: it shall have the same engine.
+
     Each prompt must fit the token budget, because vLLM's chunked prefill is off: with it a prompt of exactly the
     model's limit hangs forever (vllm-project/vllm #29496).
     """
     eager = request.device == "cpu" or shard_seconds < EAGER_BELOW_SECONDS
     if earlier is not None and math.isclose(shard_seconds, EAGER_BELOW_SECONDS, rel_tol=ROUNDING):
         eager = earlier.eager
+    if request.reuse and request.device == "cuda":
+        eager = request.reuse[0].eager
     return EngineSettings(
         device=request.device,
         dtype=request.dtype,
@@ -63,23 +70,27 @@ def cut_shards(
     num_gpus: int,
     chunk_tokens: int,
     earlier: Sequence[PlanShard] = (),
+    copied: npt.NDArray[np.int64] | None = None,
 ) -> tuple[PlanShard, ...]:
     """Cut the kept rows into contiguous shards of equal predicted cost, and each shard into chunks.
 
     Args:
-        tokens: token counts of the kept rows in order, one column per view, 0 for an empty text, int64 (n, views).
+        tokens: token counts of the kept rows in order, one column per view, 0 for a text that is empty or copied,
+            int64 (n, views).
         cost: predicts seconds from token counts.
         shards: number of shards. None: one per half hour of predicted time, rounded up to a multiple of num_gpus,
             but at most one per row.
         num_gpus: GPUs that embed at the same time.
         chunk_tokens: the most tokens of a chunk, except a chunk of one row.
         earlier: the shards of an earlier plan, which decide where rounding would.
+        copied: how many texts of each row are copied, int64 (n,); None for none.
 
     Raises:
         EmbedkitError: more shards than rows.
     """
+    copied = np.zeros(len(tokens), np.int64) if copied is None else copied
     # Predicted seconds per row, over all views. An empty text costs nothing.
-    seconds = np.where(tokens > 0, cost.seconds(tokens), 0.0).sum(axis=1)
+    seconds = np.where(tokens > 0, cost.seconds(tokens), 0.0).sum(axis=1) + COPY_SECONDS * copied
     # The number of shards.
     if shards is None:
         exact = float(seconds.sum()) / SHARD_SECONDS / num_gpus
@@ -95,7 +106,8 @@ def cut_shards(
     if _differ_by_rounding(borders, before):
         borders = before
     # Sums over the first k rows, k = 0..n: differences of two give the sums of a shard or chunk.
-    token_sums = np.concatenate([np.zeros(1, np.int64), tokens.sum(axis=1).cumsum()])
+    token_sums, copied_sums = (_sums(counts) for counts in (tokens.sum(axis=1), copied))
+    chunk_sums = token_sums + copied_sums * (chunk_tokens // COPIED_TEXTS)
     cost_sums = np.concatenate([np.zeros(1), seconds.cumsum()])
     # Each shard with its sums and its chunks.
     return tuple(
@@ -104,10 +116,16 @@ def cut_shards(
             stop=stop,
             tokens=int(token_sums[stop] - token_sums[start]),
             cost_seconds=float(cost_sums[stop] - cost_sums[start]),
-            chunks=chunk_borders(token_sums, start, stop, chunk_tokens),
+            chunks=chunk_borders(chunk_sums, start, stop, chunk_tokens),
+            copied=int(copied_sums[stop] - copied_sums[start]),
         )
         for start, stop in pairwise(borders)
     )
+
+
+def _sums(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Sums of the first k counts, k = 0..n, int64 (n + 1,)."""
+    return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
 
 
 def _differ_by_rounding(borders: Sequence[int], others: Sequence[int]) -> bool:

@@ -6,6 +6,7 @@ from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from embedkit.data import (
     Dataset,
@@ -36,12 +37,14 @@ from embedkit.log_progress import LogProgress
 from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
 from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
+from embedkit.prepare.find_copies import LookupsMissing, make_lookups
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.parts import Part, part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
 from embedkit.prepare.same_data import require_same_data, require_same_index
 from embedkit.prepare.warnings import plan_warnings
 from embedkit.prepare.workers import make_parts
+from embedkit.row_keys import remove_lookups
 from embedkit.run import RunFolder
 from embedkit.storage import available_cpus, durable_mkdir, remove_temporaries, remove_trials, run_lock
 
@@ -80,13 +83,15 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     rows = choose_rows(dataset, config)
     index = _write_index(run, config, dataset, rows)
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
-    # Make the parts that are missing.
-    progress = LogProgress(log, "prepare", len(rows), "rows")
-    parts: list[Part] = []
-    for part in make_parts(run, config, dataset, rows, index, workers):
-        parts.append(part)
-        progress.add(part.manifest.stop - part.manifest.start)
-    parts.sort(key=lambda part: part.manifest.part)
+    # Make the parts that are missing. Tables of the reused runs are made only if there are any.
+    remove_lookups(run.lookups)
+    try:
+        parts = _make_parts(run, config, dataset, rows, index, workers)
+    except LookupsMissing:
+        log.info("reading the vectors and keys of %s", ", ".join(config.locations.reused_names))
+        make_lookups(run, config)
+        parts = _make_parts(run, config, dataset, rows, index, workers)
+    remove_lookups(run.lookups)
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
@@ -108,6 +113,23 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
             "again, and shards that fit it are kept. If another version of embedkit made it, continue with that version"
         )
     return plan
+
+
+def _make_parts(
+    run: RunFolder,
+    config: RunConfig,
+    dataset: Dataset,
+    rows: npt.NDArray[np.int64],
+    index: DataIndex,
+    workers: int,
+) -> list[Part]:
+    """All parts, in order, with the missing ones made. Raises LookupsMissing if that takes tables of reused runs."""
+    progress = LogProgress(log, "prepare", len(rows), "rows")
+    parts: list[Part] = []
+    for part in make_parts(run, config, dataset, rows, index, workers):
+        parts.append(part)
+        progress.add(part.manifest.stop - part.manifest.start)
+    return sorted(parts, key=lambda part: part.manifest.part)
 
 
 def plan_of_shards(run: RunFolder, plan: Plan) -> Plan:
@@ -157,6 +179,7 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
     if not len(rows):
         raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
     there = _readable(run.data_index, DataIndex)
+    index = structs.replace(index, row_keys=True if there is None else there.row_keys)
     if there is not None and there.request_sha256 != index.request_sha256:
         raise EmbedkitError(
             f"{run.config}: not the request that this run was prepared for; was it edited, or copied here? Put it "
@@ -198,11 +221,15 @@ def make_plan(
     dropped: dict[Reason, int] = {reason: sum(m.dropped.get(reason, 0) for m in manifests) for reason in reasons}
     rows_kept = sum(manifest.kept for manifest in manifests)
     tokens = np.concatenate([part.tokens for part in parts])
+    copied = np.concatenate([part.copied for part in parts])
     warnings = _warnings(config, manifests, dropped, tokens)
     if rows_kept == 0:
         raise EmbedkitError("\n".join((f"all {rows_chosen} rows were dropped; see {run.dropped}", *warnings)))
     shards_before = earlier.shards if earlier else ()
-    shards = cut_shards(tokens, cost, request.shards, config.num_gpus, CHUNK_TOKENS[request.device], shards_before)
+    to_embed = np.where(copied, 0, tokens)
+    chunk_tokens = CHUNK_TOKENS[request.device]
+    copied_texts = copied.sum(axis=1)
+    shards = cut_shards(to_embed, cost, request.shards, config.num_gpus, chunk_tokens, shards_before, copied_texts)
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
     first_ids = np.cumsum([0, *(manifest.kept for manifest in manifests)])
     return Plan(
@@ -215,13 +242,20 @@ def make_plan(
         dropped_rows=dropped_rows,
         tokens=int(tokens.sum()),
         parts=tuple(
-            PlanPart(file=manifest.extracted, first_id=int(first_id), rows=manifest.kept)
+            PlanPart(
+                file=manifest.extracted,
+                first_id=int(first_id),
+                rows=manifest.kept,
+                row_keys=manifest.row_keys,
+                copies=manifest.copies,
+            )
             for manifest, first_id in zip(manifests, first_ids[:-1], strict=True)
         ),
         shards=shards,
         order="longest_first",
         settings=engine_settings(request, seconds, earlier.settings if earlier else None),
         warnings=warnings,
+        tokens_copied=int(tokens[copied].sum()),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from rich.console import Console
 from rich.table import Table
 
-from embedkit.check.status import ShardStatus, StatusReader
+from embedkit.check.status import ShardStatus, StatusReader, share_done
 from embedkit.documents import RunConfig
 from embedkit.engines import engine_facts
 from embedkit.forecast import PROBES, Estimate, Space, estimate_rows, free_bytes, shortfall
@@ -16,6 +16,7 @@ from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from embedkit.versions import environment
 from jobs.cli.plan_warnings import DAY, Schedule, plan_warnings
+from jobs.cli.summary import copied_lines
 from jobs.monitor import Scale, measure, scale, seconds_until_done
 from jobs.output import print_lines
 from jobs.profiles import Profile, Resources
@@ -90,7 +91,8 @@ def print_forecast(
     speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     schedule = _schedule(estimate, shards, parallel, speed, begun) if estimate.seconds else None
-    print_lines(*_amounts(estimate, shards, unit, speed, begun, schedule), *_disk(run, config, estimate))
+    copied = [] if plan is None else copied_lines(config, plan)
+    print_lines(*_amounts(estimate, shards, unit, speed, begun, schedule), *copied, *_disk(run, config, estimate))
     print_lines(*plan_warnings(_unfinished(jobs, begun), limits, estimate, schedule))
     if options.scripts:
         print_lines(*(_script(run, profile, job) for job in jobs))
@@ -161,7 +163,7 @@ def _unfinished(jobs: Sequence[ChainJob], begun: Sequence[ShardStatus]) -> list[
 def _schedule(estimate: Estimate, shards: int, parallel: int, speed: Scale, begun: Sequence[ShardStatus]) -> Schedule:
     """Predict the seconds of each shard that is left. `begun`: the state of each shard, empty without a plan."""
     if begun:
-        shares = [(shard.predicted_seconds, 1 - shard.tokens_done / max(shard.tokens, 1)) for shard in begun]
+        shares = [(shard.predicted_seconds, 1 - share_done(shard)) for shard in begun]
         left = [seconds * share * speed.ratio for seconds, share in shares if share > 0]
     else:
         left = [estimate.seconds * speed.ratio / shards] * shards

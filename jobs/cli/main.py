@@ -22,6 +22,7 @@ SECTIONS = {
         LazyCommand("fetch", "jobs.cli.fetch", "Fetch data set and model from the Hub and create the run."),
         LazyCommand("run", "jobs.cli.run", "Prepare, embed and merge on this machine."),
         LazyCommand("prepare", "jobs.cli.prepare", "Create a run and prepare it."),
+        LazyCommand("update", "jobs.cli.update", "Make the next run of data that changed, and reuse vectors."),
         LazyCommand("embed", "jobs.cli.embed", "Embed the unfinished shards in this process."),
         LazyCommand("merge", "jobs.cli.merge", "Check all shards and merge them."),
     ),
@@ -39,6 +40,9 @@ SECTIONS = {
         LazyCommand("analyze", "jobs.cli.analyze", "Analyze the vectors of a merged run and write a page."),
         LazyCommand("search", "jobs.cli.search", "Find the rows nearest to a text."),
         LazyCommand("neighbors", "jobs.cli.search", "Find the rows nearest to a row of the run."),
+        LazyCommand("diff", "jobs.cli.diff", "Compare the vectors of two runs, or a run with an engine."),
+        LazyCommand("certify", "jobs.cli.certify", "Find out whether an engine gives the vectors of a run."),
+        LazyCommand("index", "jobs.cli.index", "Add row keys to a run of an earlier version, for --reuse."),
     ),
 }
 

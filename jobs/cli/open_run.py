@@ -4,9 +4,9 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -169,7 +169,15 @@ def _new_request(options: RequestOptions) -> Options:
         think_format=options.think_format,
         device=options.device or "cpu",
         dtype=options.dtype,
+        reuse=_reused_folders(options),
+        reuse_across_engines=options.reuse_across_engines,
     )
+
+
+def _reused_folders(options: RequestOptions) -> tuple[str, ...]:
+    """The folders of the runs that are to be reused. Raises UsageError naming one that is none."""
+    is_typed = "output_dir" in options.typed
+    return tuple(str(find_run(name, options.output_dir, is_typed).path) for name in options.reuse)
 
 
 def _resume(
@@ -239,7 +247,8 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
     repos = [None if isinstance(name, Path) else hub_id(name, "dataset") for name in options.dataset or dataset]
     same_dataset = where.data_repo is not None and repos == [where.data_repo]
     same_model = where.model_repo is not None and hub_id(options.model or model, "model") == where.model_repo
-    settings = Options(
+    settings = dataclasses.replace(
+        settings_of(existing),
         dataset=dataset,
         model=model,
         config=request.config if same_dataset else None,
@@ -247,24 +256,8 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         revision=request.data_revision if same_dataset else None,
         model_revision=request.model_revision if same_model else None,
         prefix=None if options.prompt is not None else request.prefix,
-        tokenizer_settings=request.tokenizer_settings,
-        messages_column=request.messages_column,
-        text_columns=request.text_columns,
-        chat_format=request.chat_format,
-        source_column=None if _is_named_by_files(request, options) else request.source_column,
+        source_column=None if _is_named_by_files(request, options.dataset) else request.source_column,
         path_columns=None if options.dataset else request.path_columns,
-        engine=request.engine,
-        max_length=request.max_length,
-        views=request.views,
-        templates=request.templates,
-        sample_size=request.sample_size,
-        random_seed=request.random_seed,
-        shards=None if "shards" in existing.undecided else request.shards,
-        num_gpus=existing.num_gpus,
-        texts=request.texts,
-        think_format=request.think_format,
-        device=request.device,
-        dtype=None if "dtype" in existing.undecided else request.dtype,
     )
     names = {field.name for field in dataclasses.fields(Options)}
     typed = {name: getattr(options, name) for name in names & options.typed}
@@ -276,12 +269,71 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         typed |= {"views": names_typed, "templates": of_run | view_templates(options.views)}
     if "messages_column" in typed:
         typed["text_columns"] = ()
+    if "reuse" in typed:
+        typed["reuse"] = _reused_folders(options)
     return dataclasses.replace(settings, **typed)
 
 
-def _is_named_by_files(request: Request, options: RequestOptions) -> bool:
+def settings_of(config: RunConfig) -> Options:
+    """The settings of an existing run, with the files where they are now."""
+    request, where = config.request, config.locations
+    return Options(
+        dataset=tuple(map(Path, where.data)),
+        model=where.model,
+        prefix=request.prefix,
+        tokenizer_settings=request.tokenizer_settings,
+        messages_column=request.messages_column,
+        text_columns=request.text_columns,
+        chat_format=request.chat_format,
+        source_column=request.source_column,
+        path_columns=request.path_columns,
+        engine=request.engine,
+        max_length=request.max_length,
+        views=request.views,
+        templates=request.templates,
+        sample_size=request.sample_size,
+        random_seed=request.random_seed,
+        shards=None if "shards" in config.undecided else request.shards,
+        num_gpus=config.num_gpus,
+        texts=request.texts,
+        think_format=request.think_format,
+        device=request.device,
+        dtype=None if "dtype" in config.undecided else request.dtype,
+    )
+
+
+def _is_named_by_files(request: Request, dataset: Sequence[str]) -> bool:
     """Whether the source is to be named after the files that were typed, as it was when the run was made."""
-    return bool(options.dataset) and any(request.source_column in row for row in request.path_columns)
+    return bool(dataset) and any(request.source_column in row for row in request.path_columns)
+
+
+def open_update(run: RunFolder, earlier: RunFolder, changes: dict[str, Any]) -> RunConfig:
+    """Make a run of other data with the settings of a merged run, whose vectors it reuses; or open it again.
+
+    Args:
+        run: the new run.
+        earlier: the merged run.
+        changes: options that differ, by their names in `Options`; `dataset` is one of them.
+
+    Raises:
+        UsageError: the run exists with different settings, or the options cannot be used.
+    """
+    existing = read(earlier.config, RunConfig)
+    require_utf8("--output-dir", run.path)
+    source = None if _is_named_by_files(existing.request, changes["dataset"]) else existing.request.source_column
+    of_data = {"shards": None, "reuse": (str(earlier.path),), "path_columns": None, "source_column": source}
+    config = make_config(dataclasses.replace(settings_of(existing), **(of_data | changes)), sys.argv)
+    replace = msgspec.structs.replace
+    config = replace(  # the model is where the earlier run has it
+        config,
+        request=replace(config.request, model_revision=existing.request.model_revision),
+        locations=replace(config.locations, model_repo=existing.locations.model_repo),
+    )
+    if run.config.exists():
+        check_same_request(run, config)
+    else:
+        create_run(run, config)
+    return config
 
 
 def _with_revisions_of(existing: RunConfig, config: RunConfig, options: RequestOptions) -> RunConfig:
@@ -295,4 +347,7 @@ def _with_revisions_of(existing: RunConfig, config: RunConfig, options: RequestO
     if "model" not in options.typed:
         request = replace(request, model_revision=old.model_revision)
         locations = replace(locations, model_repo=old_locations.model_repo)
+    if "reuse" not in options.typed:  # the reused runs may be gone, once this one is finished
+        request = replace(request, reuse=old.reuse)
+        locations = replace(locations, reuse=old_locations.reuse)
     return replace(config, request=request, locations=locations)

@@ -24,6 +24,12 @@ output_dir_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, with everything that is known.")
 
+tolerance_option = click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 2),
+    help="Largest mean of 1 - cosine that passes.  [default: 8e-5 in bfloat16, 1e-5 in float16, 1e-6 in float32]",
+)
+
 allow_mixed_option = click.option(
     "--allow-mixed",
     is_flag=True,
@@ -45,7 +51,7 @@ def run_argument(command: Callable[..., R]) -> Callable[..., R]:
     @output_dir_option
     @functools.wraps(command)
     def call(run_name_or_path: str, output_dir: Path, **values: Any) -> R:
-        return command(find_run(run_name_or_path, output_dir, _is_typed("output_dir")), **values)
+        return command(find_run(run_name_or_path, output_dir, is_typed("output_dir")), **values)
 
     return call
 
@@ -66,7 +72,7 @@ def gathered_into(kind: type[Any]) -> Callable[[Callable[..., R]], Callable[...,
         def call(*arguments: Any, **values: Any) -> R:
             gathered = {name: values.pop(name) for name in names & values.keys()}
             if "typed" in names:
-                gathered["typed"] = frozenset(filter(_is_typed, gathered))
+                gathered["typed"] = frozenset(filter(is_typed, gathered))
             return command(*arguments, kind(**gathered), **values)
 
         return call
@@ -74,7 +80,7 @@ def gathered_into(kind: type[Any]) -> Callable[[Callable[..., R]], Callable[...,
     return decorate
 
 
-def _is_typed(name: str) -> bool:
+def is_typed(name: str) -> bool:
     """Whether the option of this name was typed."""
     source = click.get_current_context().get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE

@@ -8,6 +8,7 @@ from embedkit.terminal import command_line
 from jobs.cli.errors import with_resume_hint
 from jobs.cli.open_run import open_run
 from jobs.cli.request_options import RequestOptions, request_options
+from jobs.cli.summary import copied_lines
 from jobs.local import watching
 from jobs.output import new_console, print_lines
 from jobs.records import record_times
@@ -21,11 +22,11 @@ def prepare(request: RequestOptions, workers: int | None) -> None:
 
     Prepare extracts the texts, counts tokens, drops rows that cannot be embedded and plans the shards.
     """
-    folder, _ = open_run(request)
+    folder, config = open_run(request)
     times = record_times(folder, "prepare", folder.plan)
     with watching(folder, new_console()), with_resume_hint(folder), times:
         plan = prepare_run(folder, workers)
-    print_lines(*(f"warning: {warning}" for warning in plan.warnings))
+    print_lines(*(f"warning: {warning}" for warning in plan.warnings), *copied_lines(config, plan))
     print_lines(
         f"{plan.rows_kept:,} of {plan.rows_chosen:,} rows kept, {plan.tokens:,} tokens, {len(plan.shards)} shards. "
         f"Next: {command_line([program(), 'embed', str(folder.path)])}"

@@ -53,6 +53,8 @@ class RequestOptions:
     think_format: ThinkFormat
     device: Device | None
     dtype: Dtype | None
+    reuse: tuple[str, ...]
+    reuse_across_engines: bool
     output_dir: Path
     run_name: str | None
     resume: bool
@@ -114,6 +116,10 @@ REQUEST_OPTIONS = [
                  "else cpu]"),
     click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
                  "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
+    click.option("--reuse", multiple=True, callback=without_repeats, metavar="RUN", help="Copy the vectors of a merged "
+                 "run for texts with the same token ids; repeatable. Model and engine must be the same."),
+    click.option("--reuse-across-engines", is_flag=True, help="With --reuse: also with an engine that a passed "
+                 "certificate of that run names (`embedkit certify`)."),
     output_dir_option,
     click.option("--run-name", help="Name of the run's folder.  [default: made from data set, model and sample]"),
     click.option("--resume", is_flag=True, help="Continue an existing run. Settings that are not given are the run's."),

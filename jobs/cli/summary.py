@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from embedkit.documents import RunConfig, Success, View, read
+from embedkit.documents import Plan, RunConfig, Success, View, read
 from embedkit.embed import ShardStates
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
@@ -27,11 +27,14 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         ("rows kept", f"{plan.rows_kept:,} from {len(success.sources):,} sources"),
         ("rows dropped", dropped or "0"),
         ("tokens", f"{plan.tokens:,}"),
-        ("tokens/s", f"{plan.tokens / max(seconds, 1e-9):,.0f} per {unit}, without start-up"),
+        ("tokens/s", f"{plan.tokens_to_embed / max(seconds, 1e-9):,.0f} per {unit}, without start-up"),
         ("vectors", f"{success.rows:,} x {success.dim} float32{_views(success, config.request.views)}"),
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
         ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
     ]
+    if config.request.reuse:
+        names = ", ".join(config.locations.reused_names)
+        rows.append(("copied", f"{plan.tokens_copied:,} of these tokens: their vectors are those of {names}"))
     if config.request.prefix:
         rows.append(("before each row", repr(config.request.prefix)))
     for name, value in rows:
@@ -41,6 +44,15 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
     views = config.request.views
     matrices = [run.view_matrix(view) for view in views]
     print_lines(*(f"  {path}" for path in (*matrices, run.metadata, run.by_source, run.dropped)))
+
+
+def copied_lines(config: RunConfig, plan: Plan) -> list[str]:
+    """How many tokens need not be embedded, of a run that reuses others; empty for any other."""
+    if not config.request.reuse:
+        return []
+    names = ", ".join(config.locations.reused_names)
+    share = 100 * plan.tokens_copied / max(plan.tokens, 1)
+    return [f"reuse    {plan.tokens_to_embed:,} of {plan.tokens:,} tokens to embed; {share:.1f} % copied from {names}"]
 
 
 def _views(success: Success, views: Sequence[View]) -> str:

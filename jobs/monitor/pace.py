@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from embedkit.check.status import ShardStatus
+from embedkit.check.status import ShardStatus, share_done
 
 Alert = Literal["", "slow", "hung"]
 
@@ -52,7 +52,7 @@ def speed_of(shard: ShardStatus) -> float | None:
     """Predicted seconds of work that a shard completes per second of embedding; None before its first chunk."""
     if not shard.tokens_done or shard.embed_seconds <= 0:
         return None
-    return shard.predicted_seconds * shard.tokens_done / max(shard.tokens, 1) / shard.embed_seconds
+    return shard.predicted_seconds * share_done(shard) / shard.embed_seconds
 
 
 def alert_for(shard: ShardStatus, quiet_seconds: float | None, medians: Medians, hung_after: float | None) -> Alert:

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from embedkit.check.status import ShardStatus
+from embedkit.check.status import ShardStatus, share_done
 from embedkit.prepare import REFERENCE, GpuModel, gpu_model
 from jobs.monitor.pace import Medians, speed_of
 from jobs.monitor.schema import ShardView
@@ -97,8 +97,7 @@ def seconds_until_done(running: Iterable[float], waiting: Iterable[float], at_on
 def shard_seconds_left(shard: ShardStatus, medians: Medians) -> float | None:
     """Seconds until a shard is done at its own speed, or at the median speed before its first chunk."""
     speed = speed_of(shard) or medians.speed
-    share = 1 - shard.tokens_done / max(shard.tokens, 1)
-    return None if not speed else shard.predicted_seconds * share / speed
+    return None if not speed else shard.predicted_seconds * (1 - share_done(shard)) / speed
 
 
 def seconds_left(

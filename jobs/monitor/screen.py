@@ -184,8 +184,8 @@ def _stage_details(overview: Overview, stage: StageView) -> list[str]:
         chosen = "?" if overview.rows_chosen is None else f"{overview.rows_chosen:,}"
         details.append(f"{overview.rows_prepared:,} of {chosen} rows")
         details += [f"{count:,} {reason}" for reason, count in overview.dropped.items() if count]
-    if stage.stage == "embed" and overview.tokens is not None:
-        details.append(f"{100 * overview.tokens_done / max(overview.tokens, 1):.1f} % of {overview.tokens:,} tokens")
+    if stage.stage == "embed" and overview.tokens:
+        details.append(f"{100 * overview.tokens_done / overview.tokens:.1f} % of {overview.tokens:,} tokens")
         details += [f"{overview.tokens_per_second:,.0f} tokens/s"] if overview.tokens_per_second else []
         details += [f"{duration(overview.seconds_left)} left"] if overview.seconds_left is not None else []
         details += [f"{overview.gpu_hours:,.2f} GPU hours"] if overview.gpu_hours is not None else []

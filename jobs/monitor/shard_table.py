@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from embedkit.check.status import share_done
 from embedkit.run import RunFolder
 from jobs.console import VisibleText
 from jobs.monitor.schema import ShardView
@@ -82,7 +83,7 @@ def shard_table(shards: Sequence[ShardView], run: RunFolder, median_speed: float
         cells = {
             "shard": VisibleText(str(shard.shard)),
             "state": VisibleText(label, STYLES.get(label, "")),
-            "%": VisibleText(f"{100 * shard.tokens_done / max(shard.tokens, 1):.0f}"),
+            "%": VisibleText(f"{100 * share_done(shard):.0f}"),
             "tokens/s": VisibleText(f"{shard.tokens_per_second:,.0f}" if shard.tokens_per_second else "-"),
             "left": VisibleText(duration(shard.seconds_left)),
             "GPU h": VisibleText(number(shard.gpu_hours, 2)),
@@ -117,7 +118,7 @@ def _shard_details(shard: ShardView, run: RunFolder, median_speed: float | None,
         details.append(f"nothing new for {duration(shard.quiet_seconds)}")
     elif shard.alert == "slow" and shard.speed is not None and median_speed:
         details.append(f"{shard.speed / median_speed:.2f} of the median's speed")
-    elif shard.state == "running" and not shard.tokens_done:
+    elif shard.state == "running" and not shard.rows_done:
         details.append("starting")
     if shard.attempts > 1:
         details.append(f"attempt {shard.attempts}")

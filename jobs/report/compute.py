@@ -50,7 +50,7 @@ def make_report(inputs: Inputs) -> Report:
         ended=ended,
         elapsed_seconds=None if started is None else max((observed.now if ended is None else ended) - started, 0.0),
         shards_finished=sum(shard.state == "finished" for shard in shards),
-        tokens=inputs.plan.tokens if inputs.plan is not None else None,
+        tokens=inputs.plan.tokens_to_embed if inputs.plan is not None else None,
         tokens_done=tokens_done,
         tokens_per_second=ratio(tokens_done, embedded),
         device_seconds=total(attempt.device_seconds for attempt in attempts),

@@ -31,7 +31,10 @@ SHARD_FILES = {
     "/embeddings/shards/N/A.response.safetensors",
     "/embeddings/shards/N/manifest.json",
 }
-PART_FILES = {"/extracted_data.parquet/part-N.parquet", "/parts/dropped-N.parquet", "/parts/part-N.json"}
+PART_FILES = {
+    *("/extracted_data.parquet/part-N.parquet", "/parts/dropped-N.parquet", "/parts/keys-N.safetensors"),
+    "/parts/part-N.json",
+}
 MERGED_FILES = {
     "/embeddings/_SUCCESS.json",
     "/embeddings/all.safetensors",

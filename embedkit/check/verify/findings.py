@@ -26,7 +26,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of verify. `stage` is how far the run is: prepare, embed, merge or done."""
+    """The result of verify.
+
+    stage: how far the run is: prepare, embed, merge or done. copied: how many vectors come from other runs.
+    """
 
     run: str
     stage: str
@@ -36,6 +39,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     bytes_read: int
     reembedded: int
     reembed_seed: int
+    copied: int
     problems: tuple[Problem, ...]
 
     @property
@@ -54,6 +58,7 @@ class Findings:
         self.problems: list[Problem] = []
         self.bytes_read = 0
         self.reembedded = 0
+        self.copied = 0
         self._run = run
         self._read_back = read_back
 

@@ -1,13 +1,16 @@
 """verify's checks of prepare's output: the parts, the dropped rows and the plan's counts."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import polars as pl
 
 from embedkit.check.verify.findings import Findings
-from embedkit.check.verify.plan import check_part_manifest, check_plan, tokens_of
+from embedkit.check.verify.plan import Counts, KeyCounts, check_part_manifest, check_plan, tokens_of
 from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, Request, digest, read
+from embedkit.errors import EmbedkitError
+from embedkit.row_keys import KeptKeys
 from embedkit.run import RunFolder
 
 
@@ -68,8 +71,14 @@ class PreparedFiles:
         manifest = read(run.part_manifest(part), PartManifest)
         if self._index is not None:
             self._of_index[part] = manifest.index_sha256 == digest(self._index)
-        if plan is not None and manifest.extracted != plan.parts[part].file:
+        files = (manifest.extracted, manifest.row_keys, manifest.copies)
+        planned = files if plan is None else (plan.parts[part].file, plan.parts[part].row_keys, plan.parts[part].copies)
+        if files != planned:
             findings.add(run.part_manifest(part), "names a different file than the plan", fix=run.prepare_command)
+        for path, record in zip((run.part_keys(part), run.part_copies(part)), planned[1:], strict=True):
+            if record is not None:
+                findings.bytes_read += record.bytes
+                findings.check_file(path, record)
         if plan is None:
             findings.check_file(data, manifest.extracted)
         if manifest.dropped_rows is None or findings.check_file(run.part_dropped(part), manifest.dropped_rows):
@@ -103,4 +112,22 @@ class PreparedFiles:
         if sum(int(of_part.sum()) for of_part in tokens) != plan.tokens:
             what = "the rows' token counts do not add up to the plan's"
             findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
-        check_plan(run, self._request, plan, self._index, tokens, dropped, findings)
+        check_plan(run, self._request, plan, self._index, tokens, self._key_counts(plan, tokens), dropped, findings)
+
+    def _key_counts(self, plan: Plan, tokens: Sequence[Counts]) -> KeyCounts | None:
+        """Read the files of row keys and copies. Parts without keys have what their rows say; None for damage."""
+        views = len(self._request.views)
+        kept = KeptKeys(self._run, plan, views)
+        found: list[tuple[Counts, Counts, Counts]] = []
+        try:
+            for part, of_rows in zip(plan.parts, tokens, strict=True):
+                borders = part.first_id, part.first_id + part.rows
+                keys, copied = kept.keys(*borders), kept.copies(*borders).are_copied
+                lengths = None if keys is None else keys.lengths.astype(np.int64)
+                if lengths is None:
+                    found.append((of_rows, np.zeros_like(of_rows), np.zeros_like(of_rows)))
+                else:
+                    found.append((lengths.sum(axis=1), np.where(copied, lengths, 0).sum(axis=1), copied.sum(axis=1)))
+        except EmbedkitError:
+            return None  # reported already
+        return KeyCounts(*map(np.concatenate, zip(*found, strict=True)))

@@ -1,12 +1,15 @@
 """verify's checks of what the documents of prepare say, against the files that they describe."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from embedkit.certificates import certificate_files, read_certificate
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import DataIndex, PartManifest, Plan, Preflight, Rejected, Request, digest, read
 from embedkit.errors import EmbedkitError
@@ -17,27 +20,45 @@ from embedkit.terminal import quote
 Counts = npt.NDArray[np.int64]
 
 
+class KeyCounts(NamedTuple):
+    """What the files of row keys and copies say of each kept row: its tokens, and what of it is copied.
+
+    tokens, copied_tokens, copied_texts: over all views, int64 (rows,).
+    """
+
+    tokens: Counts
+    copied_tokens: Counts
+    copied_texts: Counts
+
+
 def check_plan(
     run: RunFolder,
     request: Request,
     plan: Plan,
     index: DataIndex | None,
     kept: Sequence[Counts],
+    keys: KeyCounts | None,
     dropped: pl.DataFrame,
     findings: Findings,
 ) -> None:
     """Check every field of the plan that follows from the files of prepare, except the predicted costs.
 
-    kept: tokens over all views of each row of each part. dropped: dropped_rows.parquet.
+    kept: tokens over all views of each row of each part. keys: None if a file of keys is damaged. dropped:
+    dropped_rows.parquet.
     """
     if plan.dropped_rows.name != run.dropped.name:
         findings.add(run.plan, f"does not name {run.dropped.name}", fix=findings.prepared_again(run.plan))
-    for what in _plan_problems(request, plan, index, kept, dropped):
+    for what in _plan_problems(request, plan, index, kept, keys, dropped):
         findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
 
 
 def _plan_problems(
-    request: Request, plan: Plan, index: DataIndex | None, kept: Sequence[Counts], dropped: pl.DataFrame
+    request: Request,
+    plan: Plan,
+    index: DataIndex | None,
+    kept: Sequence[Counts],
+    keys: KeyCounts | None,
+    dropped: pl.DataFrame,
 ) -> Iterator[str]:
     if index is not None and (plan.rows, plan.rows_chosen) != (index.rows, index.rows_chosen):
         yield "its counts of rows are not those of parts/index.json"
@@ -48,15 +69,30 @@ def _plan_problems(
     if [(part.first_id, part.rows) for part in plan.parts] != list(zip(first_ids, rows, strict=True)):
         yield "its parts have different rows than the files"
     tokens = np.concatenate(kept)
-    sums = [0, *np.cumsum(tokens).tolist()]
     if plan.rows_kept != len(tokens):
         return  # reported already, and the shards' borders lie elsewhere
-    for number, shard in enumerate(plan.shards):
-        if shard.tokens != sums[shard.stop] - sums[shard.start]:
-            yield f"its shard {number} does not have the tokens of its rows"
+    if keys is not None:
+        yield from _token_problems(plan, tokens, keys)
     settings = plan.settings
     if (settings.device, settings.dtype, settings.max_length) != (request.device, request.dtype, request.max_length):
         yield "its engine settings are not those of the request"
+
+
+def _token_problems(plan: Plan, tokens: Counts, keys: KeyCounts) -> Iterator[str]:
+    """Compare the plan's sums, and the row keys, with the rows. tokens: over all views of each row."""
+    if not np.array_equal(keys.tokens, tokens):
+        yield "its row keys have other token counts than its rows"
+        return
+    if plan.tokens_copied != keys.copied_tokens.sum():
+        yield "its count of copied tokens is not that of its rows"
+    embedded, texts = (
+        np.concatenate([[0], np.cumsum(counts)]) for counts in (tokens - keys.copied_tokens, keys.copied_texts)
+    )
+    for number, shard in enumerate(plan.shards):
+        if shard.tokens != embedded[shard.stop] - embedded[shard.start]:
+            yield f"its shard {number} does not have the tokens of its rows"
+        if shard.copied != texts[shard.stop] - texts[shard.start]:
+            yield f"its shard {number} does not have the copied texts of its rows"
 
 
 def check_part_manifest(
@@ -110,3 +146,5 @@ def check_other_documents(run: RunFolder, request: Request, findings: Findings) 
             read(run.rejected, Rejected)
         except (EmbedkitError, OSError) as error:
             findings.add(run.rejected, str(error), fix=f"rm {quote(str(run.rejected))}")
+    for path in certificate_files(run):
+        findings.attempt(path, partial(read_certificate, run, path), fix=f"rm {quote(str(path))}")

@@ -59,7 +59,7 @@ def _reembed_shard(
         if inputs_digest(whole) != chunk.inputs_sha256:
             what = f"ids {chunk.start} to {chunk.stop - 1} were embedded from different tokens"
             findings.add(folder, what, manifest.shard, findings.remake(manifest.shard))
-        picked = whole.take(chosen)
+        picked = reader.read_all(chunk.start, chunk.stop).take(chosen)
         again = embed_chunk(engine, picked)
         findings.reembedded += len(chosen)
         at = np.array(chosen) - manifest.start

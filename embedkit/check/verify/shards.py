@@ -25,7 +25,7 @@ from embedkit.embed import (
     rejected_shards,
 )
 from embedkit.errors import EmbedkitError
-from embedkit.merge import differing_chunks, engine_groups
+from embedkit.merge import differing_chunks, engine_groups, unproven_pairs
 from embedkit.run import RunFolder
 
 NORM_ROUNDING = 1e-4
@@ -149,9 +149,15 @@ def _is_same_norm(found: float | None, recorded: float | None) -> bool:
 def check_agreement(
     run: RunFolder, manifests: Sequence[ShardManifest], success: Success | None, findings: Findings
 ) -> None:
-    """Check that all shards have one engine, unless the merge allowed several, and one canary per engine."""
+    """Check that all shards have one engine, unless certificates or the merge allow several; one canary per engine."""
     groups = engine_groups(manifests)
-    if len(groups) > 1 and (success is None or not success.mixed_engines_allowed):
+    try:
+        unproven, certificates = unproven_pairs(run, tuple(groups))
+    except EmbedkitError:
+        return  # a damaged certificate, which is reported as such
+    if success is not None and (missing := set(success.certificates) - set(certificates)):
+        findings.add(run.success, f"names {len(missing)} certificates that the run does not have", fix=findings.remerge)
+    if unproven and (success is None or not success.mixed_engines_allowed):
         shards = ", ".join(str(group) for group in groups.values())
         most = max(map(len, groups.values()))
         kept = next(group for group in groups.values() if len(group) == most)

@@ -5,6 +5,7 @@ import secrets
 from functools import partial
 from itertools import chain
 
+from embedkit.check.verify.copies import check_copies
 from embedkit.check.verify.findings import Findings, Report
 from embedkit.check.verify.merged import check_merged
 from embedkit.check.verify.parts import PreparedFiles
@@ -94,6 +95,7 @@ class _Verifier:
             check = partial(check_shard, run, manifest, self._read_back, findings)
             findings.attempt(path, check, manifest.shard)
             check_manifest(run, plan, manifest, findings)
+        findings.attempt(run.parts, partial(check_copies, run, config, plan, manifests, findings))
         check_agreement(run, manifests, self._success, findings)
         check_rejected(run, manifests, findings)
         if len(manifests) == len(plan.shards):
@@ -170,5 +172,6 @@ class _Verifier:
             bytes_read=self.findings.bytes_read,
             reembedded=self.findings.reembedded,
             reembed_seed=self._seed,
+            copied=self.findings.copied,
             problems=tuple(self.findings.problems),
         )

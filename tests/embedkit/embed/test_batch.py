@@ -14,6 +14,7 @@ from embedkit.embed.checks import check_vectors, differing_rows
 from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.errors import EmbedkitError
 from embedkit.model import TokenIds
+from embedkit.row_keys import no_copies
 from embedkit.run import RunFolder
 from tests.support.reseal import record_part, rewrite_table
 
@@ -28,7 +29,7 @@ def token_ids(*texts: Sequence[int]) -> TokenIds:
 def chunk() -> ChunkInput:
     """Three rows, ids 10 to 12, in two views; one text of each view is empty."""
     views = {"combined": token_ids([1], [2, 3, 4], [5, 6]), "response": token_ids([], [7, 8], [9])}
-    return ChunkInput(10, 13, np.array([100, 102, 105]), views)  # type: ignore[arg-type]
+    return ChunkInput(10, 13, np.array([100, 102, 105]), views, no_copies(3, 2))  # type: ignore[arg-type]
 
 
 class Engine:
@@ -129,7 +130,7 @@ def test_facts_of_vectors_are_of_the_rows_with_a_text() -> None:
     assert (combined.empty, combined.norm_min, combined.norm_max) == (0, 1.0, 5.0)
     assert (response.empty, response.norm_min, response.norm_max) == (1, 1.0, 1.0)
     assert combined.sha256 == hashlib.sha256(vectors["combined"].astype("<f4").tobytes()).hexdigest()
-    nothing = ChunkInput(0, 1, np.array([7]), {"combined": token_ids([])})
+    nothing = ChunkInput(0, 1, np.array([7]), {"combined": token_ids([])}, no_copies(1, 1))
     facts = check_vectors(nothing, {"combined": np.zeros((1, 3), np.float32)})
     assert (facts["combined"].empty, facts["combined"].norm_min, facts["combined"].norm_max) == (1, None, None)
 
@@ -153,7 +154,7 @@ def test_a_vector_that_is_none_names_its_row(value: float, what: str) -> None:
 def test_rows_embedded_again_differ_beyond_the_tolerance(dtype: str, tolerance: float) -> None:
     """A turn of a vector by an angle is 1 - cos(angle) away, whatever the length."""
     stored = np.array([[1, 0], [1, 0], [0, 0]], np.float32)
-    whole = ChunkInput(0, 3, np.arange(3), {"combined": token_ids([1], [2], [])})
+    whole = ChunkInput(0, 3, np.arange(3), {"combined": token_ids([1], [2], [])}, no_copies(3, 1))
     for factor, found in ((0.5, []), (2.0, [1])):
         angle = np.arccos(1 - factor * tolerance)
         again = np.array([[1, 0], [3 * np.cos(angle), 3 * np.sin(angle)], [0, 0]], np.float32)

@@ -13,6 +13,7 @@ from embedkit.embed.checks import check_vectors, differing_rows
 from embedkit.embed.inputs import ChunkInput, inputs_digest
 from embedkit.errors import EmbedkitError
 from embedkit.model.tokenizer import TokenIds
+from embedkit.row_keys import no_copies
 
 SAME_ROW: dict[Dtype, float] = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 5e-4}
 """The largest 1 - cosine between two vectors of one row, as docs and measurements have it."""
@@ -29,7 +30,7 @@ def texts(*lengths: int) -> TokenIds:
 def chunk(*lengths: int) -> ChunkInput:
     """Rows 70, 71, ... of the data set, with ids from 7 on."""
     rows = np.arange(70, 70 + len(lengths))
-    return ChunkInput(7, 7 + len(lengths), rows, {"combined": texts(*lengths)})
+    return ChunkInput(7, 7 + len(lengths), rows, {"combined": texts(*lengths)}, no_copies(len(lengths), 1))
 
 
 def turned(distance: float, scale: float = 1.0) -> npt.NDArray[np.float32]:
@@ -68,7 +69,7 @@ def test_a_row_without_text_must_be_zeros() -> None:
 
 
 def test_differing_rows_are_found_in_every_view() -> None:
-    rows = ChunkInput(0, 2, np.arange(2), {"think": texts(0, 2), "response": texts(3, 3)})
+    rows = ChunkInput(0, 2, np.arange(2), {"think": texts(0, 2), "response": texts(3, 3)}, no_copies(2, 2))
     again = {"think": np.stack([E1 * 0, E1]), "response": np.stack([E1, E1])}
     stored = {"think": np.stack([E1 * 0, -E1]), "response": np.stack([turned(0.1), E1])}
     assert [found[:2] for found in differing_rows(rows, again, stored, "bfloat16")] == [("think", 1), ("response", 0)]
@@ -108,11 +109,11 @@ def test_norms_are_summed_in_float64() -> None:
 
 def test_inputs_are_digested_row_by_row_with_their_lengths() -> None:
     """Two views: rows 5 and 9, with ids [1, 2] and [] in one view, [1] and [2, 3] in the other."""
-    first = ChunkInput(0, 2, np.array([5, 9]), {"think": texts(2, 0), "response": texts(1, 2)})
+    first = ChunkInput(0, 2, np.array([5, 9]), {"think": texts(2, 0), "response": texts(1, 2)}, no_copies(2, 2))
     packed = struct.pack("<qIIIII", 5, 2, 1, 2, 1, 1) + struct.pack("<qIIII", 9, 0, 2, 2, 3)
     assert inputs_digest(first) == hashlib.sha256(packed).hexdigest()
     assert first.tokens == 5
-    moved = ChunkInput(0, 2, np.array([5, 9]), {"think": texts(1, 1), "response": texts(1, 2)})
+    moved = ChunkInput(0, 2, np.array([5, 9]), {"think": texts(1, 1), "response": texts(1, 2)}, no_copies(2, 2))
     assert inputs_digest(moved) != inputs_digest(first)
 
 

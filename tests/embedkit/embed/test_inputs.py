@@ -16,6 +16,7 @@ from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.errors import EmbedkitError
 from embedkit.model.tokenizer import TokenIds
 from embedkit.prepare.plan import read_plan
+from embedkit.row_keys import no_copies
 from embedkit.run import RunFolder
 
 
@@ -61,7 +62,8 @@ def chunk_input(rows: list[int], combined: list[list[int]], think: list[list[int
         offsets = np.cumsum([0, *map(len, texts)])
         return TokenIds(np.array([one for text in texts for one in text], np.uint32), offsets)
 
-    return ChunkInput(0, len(rows), np.array(rows), {"combined": ids(combined), "think": ids(think)})
+    token_ids = {"combined": ids(combined), "think": ids(think)}
+    return ChunkInput(0, len(rows), np.array(rows), token_ids, no_copies(len(rows), 2))  # type: ignore[arg-type]
 
 
 def test_digest_of_inputs_by_hand() -> None:

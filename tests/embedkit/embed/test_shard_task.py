@@ -20,6 +20,7 @@ import embedkit.embed.shard_task
 from embedkit.documents.codec import encode_line, read
 from embedkit.documents.schema import Chunk, Dtype, EngineName, Plan, PlanShard, RunConfig, ShardManifest, View
 from embedkit.embed.canary import canary_inputs
+from embedkit.embed.copy_vectors import VectorCopier
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.journal import PARTIAL, Journal, journals
 from embedkit.embed.shard_task import Clock, ShardTask, Worker, predicted_chunk_seconds
@@ -81,7 +82,8 @@ class Task:
         engine = Spy(self.plan.settings)
         reader = InputReader(self.run, self.config, self.plan)
         inputs = canary_inputs(reader.tokenizer, self.plan.settings)
-        worker = Worker(engine, reader, inputs, cast("Watchdog", recorder or Recorder()))
+        watchdog = cast("Watchdog", recorder or Recorder())
+        worker = Worker(engine, reader, inputs, watchdog, VectorCopier(self.config))
         stop = cast("StopAtChunk | None", chunks)
         ShardTask(self.run, self.config, self.plan, 0, worker, Clock(), stop).run()
         return engine

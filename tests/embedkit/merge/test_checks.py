@@ -42,6 +42,8 @@ def test_shards_of_the_smaller_groups_are_made_again(
         "the shards were made on different engines, whose vectors differ slightly:\n"
         f"  shards {', '.join(map(str, first))}: {records[0]}\n"
         f"  shards {', '.join(map(str, second))}: {records[second[0]]}\n"
+        "to find out whether the engine here gives the same vectors as the shards: "
+        f"embedkit certify {run.path} --engine-now\n"
         f"to accept this: embedkit merge {run.path} --allow-mixed\nto make shards {', '.join(map(str, again))} again, "
         f"on the engine of the others: {run.resume_command}"
     )

@@ -14,7 +14,8 @@ import numpy as np
 import polars as pl
 
 from embedkit.analysis.stage import _write_npz, _write_parquet
-from embedkit.documents import FileRecord, FileSet, write
+from embedkit.certificates import write_certificate
+from embedkit.documents import FORMAT, Certificate, EngineRecord, FileRecord, FileSet, write
 from embedkit.documents.file_set import atomic_write_hashed
 from embedkit.run import RunFolder
 from embedkit.storage import (
@@ -195,6 +196,42 @@ SET = ("/all", "/sources/a/vectors", "/sources/b/vectors", "/sources/b/rows")
 KERNELS = ("/compile_cache.tar", "/compile_cache.tar.sha256")
 SHARD_MATRICES = tuple(f"/embeddings/shards/00003/new.{view}.safetensors" for view in VIEWS)
 PROFILE = f"/profiles/cpu-{load_profile('cpu').sha256[:12]}.toml"
+
+
+CERTIFICATES = ("/certificates/001.json", "/certificates/002.json")
+
+
+def write_two_certificates(folder: Path) -> None:
+    engine = EngineRecord(
+        engine="hash",
+        engine_version="1",
+        torch="",
+        cuda="",
+        gpu="",
+        attention="",
+        compile="",
+        dtype="float32",
+        token_budget=1,
+        dim=1,
+    )
+    certificate = Certificate(
+        format=FORMAT,
+        request_sha256="0",
+        plan_sha256="0",
+        engine=engine,
+        compared=(),
+        rows=1,
+        seed=0,
+        passed=False,
+        job="",
+        host="",
+        at="",
+    )
+    for number in range(2):
+        write_certificate(RunFolder(folder), certificate)
+        returned(folder, number)
+
+
 SMALL_WRITES: dict[str, SmallWrite] = {
     "a file": SmallWrite(write_bytes, ("/file",)),
     "a file over another": SmallWrite(write_bytes, ("/file",), before=write_old),
@@ -213,6 +250,7 @@ SMALL_WRITES: dict[str, SmallWrite] = {
     "a shard": SmallWrite(embed_shard, SHARD_MATRICES, returns=4),
     "a shard with chunks of others": SmallWrite(adopt_chunks, SHARD_MATRICES, returns=3, before=leave_attempts),
     "a shard that was damaged": SmallWrite(damage_after, returns=4),
+    "certificates": SmallWrite(write_two_certificates, CERTIFICATES, returns=2),
     "lines of submissions": SmallWrite(add_submissions, returns=2),
     "lines after a torn one": SmallWrite(add_submissions, returns=2, before=leave_torn_line),
     "a copy of a profile": SmallWrite(copy_profile, (PROFILE,)),

@@ -1,0 +1,51 @@
+"""Is this node's engine the one that made the copied vectors? Vectors of two engines must not be mixed silently."""
+
+from collections.abc import Iterator
+
+from embedkit.documents import EngineRecord, Plan, ReusedRun, RunConfig
+from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, with_known
+from embedkit.errors import EngineDiffers
+from embedkit.run import program
+from embedkit.terminal import command_line
+
+OF_BATCHES = ("token_budget",)
+"""Fields that decide which texts are embedded together, and nothing else."""
+
+
+def check_known_engine(config: RunConfig, plan: Plan | None = None) -> None:
+    """Compare what is known of the engine before it starts. Raises EngineDiffers if no record can fit.
+
+    plan: if there is one and it copies nothing, any engine may start.
+    """
+    if plan is not None and not plan.tokens_copied:
+        return
+    known = known_before_start(config.request)
+    for folder, reused in _reused(config):
+        _require_fit(folder, reused, [with_known(record, known) for record in reused.engines])
+
+
+def check_engine(config: RunConfig, plan: Plan, record: EngineRecord) -> None:
+    """Compare the engine that has started. Raises EngineDiffers."""
+    for folder, reused in _reused(config) if plan.tokens_copied else ():
+        _require_fit(folder, reused, [record] * len(reused.engines))
+
+
+def _reused(config: RunConfig) -> Iterator[tuple[str, ReusedRun]]:
+    return zip(config.locations.reuse, config.request.reuse, strict=True)
+
+
+def _require_fit(folder: str, reused: ReusedRun, here: list[EngineRecord]) -> None:
+    """Raise EngineDiffers unless one of the records is that of the reused run at its place."""
+    differing = [
+        tuple(field for field in refused_fields(one, record) if field not in OF_BATCHES)
+        for one, record in zip(here, reused.engines, strict=True)
+    ]
+    if not all(differing):
+        return
+    fields, one, record = min(zip(differing, here, reused.engines, strict=True), key=lambda each: len(each[0]))
+    raise EngineDiffers(
+        f"this engine has {named_fields(one, fields)}; the vectors of {folder}, which this run copies, were made "
+        f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, "
+        f"type here: {command_line([program(), 'certify', folder, '--engine-now'])}. If it passes, start this run "
+        "again with --reuse-across-engines; or start it without --reuse"
+    )

@@ -1,0 +1,108 @@
+"""Token counts, keys and copies of texts. A text that an earlier run has is not tokenized again."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.documents import Request, RunConfig, View
+from embedkit.model import Tokenizer
+from embedkit.row_keys import (
+    EMBEDDED,
+    NOT_FOUND,
+    Copies,
+    Keys,
+    Lookup,
+    RowKeys,
+    open_earlier,
+    reusable,
+    text_keys,
+    token_keys,
+    write_lookups,
+)
+from embedkit.run import RunFolder
+
+
+class LookupsMissing(Exception):
+    """A part must be made, and the tables of the reused runs are not there. The main process makes them."""
+
+
+class CountedView(NamedTuple):
+    """Texts of one view: keys, number of token ids, and from where vectors are copied. Arrays of n rows."""
+
+    texts: Keys
+    tokens: Keys
+    lengths: npt.NDArray[np.int32]
+    runs: npt.NDArray[np.int16]
+    ids: npt.NDArray[np.int64]
+    vectors: Keys
+
+
+class CopyFinder:
+    """Looks up texts and token ids in the reused runs of a request. Without any it finds nothing."""
+
+    def __init__(self, run: RunFolder, request: Request) -> None:
+        self._folder = run.lookups
+        self._request = request
+
+    @cached_property
+    def _lookups(self) -> list[dict[View, Lookup]]:
+        """By reused run, the tables of its views. Raises LookupsMissing."""
+        if self._request.reuse and not self._folder.is_dir():
+            raise LookupsMissing
+        folders = [self._folder / str(place) for place in range(len(self._request.reuse))]
+        return [
+            {view: Lookup(folder / view) for view in self._request.views if (folder / view).is_dir()}
+            for folder in folders
+        ]
+
+    def count(self, view: View, texts: Sequence[str], tokenizer: Tokenizer) -> CountedView:
+        """Count the tokens of texts, and find the vectors that can be copied. An empty text has no tokens."""
+        rows = len(texts)
+        counted = CountedView(
+            texts=text_keys(texts),
+            tokens=np.zeros((rows, 2), np.uint64),
+            lengths=np.zeros(rows, np.int32),
+            runs=np.full(rows, EMBEDDED, np.int16),
+            ids=np.zeros(rows, np.int64),
+            vectors=np.zeros((rows, 2), np.uint64),
+        )
+        has_text = np.array([text != "" for text in texts], bool)
+        self._find(counted, view, np.flatnonzero(has_text), by_text=True)
+        new = np.flatnonzero(has_text & (counted.runs == EMBEDDED))
+        token_ids = tokenizer.encode([texts[i] for i in new])
+        counted.lengths[new] = token_ids.lengths
+        counted.tokens[new] = token_keys(token_ids)
+        self._find(counted, view, new[token_ids.lengths > 0], by_text=False)
+        return counted
+
+    def _find(self, counted: CountedView, view: View, rows: npt.NDArray[np.int64], by_text: bool) -> None:
+        """Fill in what the reused runs know of some rows. The first run that has a row gives it."""
+        for place, lookups in enumerate(self._lookups):
+            lookup = lookups.get(view)
+            if lookup is None:
+                continue
+            ids = lookup.find_texts(counted.texts[rows]) if by_text else lookup.find_tokens(counted.tokens[rows])
+            hits, ids = rows[ids != NOT_FOUND], ids[ids != NOT_FOUND]
+            facts = lookup.facts(ids)
+            counted.tokens[hits], counted.lengths[hits], counted.vectors[hits] = facts
+            counted.runs[hits], counted.ids[hits] = place, ids
+            rows = np.setdiff1d(rows, hits, assume_unique=True)
+
+
+def gather(views: Sequence[CountedView], rows: npt.NDArray[np.int64]) -> tuple[RowKeys, Copies]:
+    """The keys and copies of some rows, by position, over all views."""
+    texts, tokens, lengths, runs, ids, vectors = (np.stack(arrays, axis=1)[rows] for arrays in zip(*views, strict=True))
+    return RowKeys(texts, tokens, lengths), Copies(runs, ids, vectors)
+
+
+def make_lookups(run: RunFolder, config: RunConfig) -> None:
+    """Write the tables of the reused runs. Raises EmbedkitError if one is missing, changed or damaged."""
+    request = config.request
+    for place, (folder, reused) in enumerate(zip(config.locations.reuse, request.reuse, strict=True)):
+        earlier = open_earlier(folder, reused)
+        reusable(earlier, request)
+        shared = [view for view in request.views if view in earlier.views]
+        write_lookups(run.lookups / str(place), earlier, shared, earlier.has_same_ids(request))

@@ -1,0 +1,51 @@
+"""A merged run whose vectors are copied: opened, and checked to be the one that the request names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedkit.documents import Plan, Request, ReusedRun, RunConfig, Success, View, digest, read
+from embedkit.errors import EmbedkitError
+from embedkit.run import RunFolder
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """A merged run with its documents."""
+
+    run: RunFolder
+    config: RunConfig
+    plan: Plan
+    success: Success
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """Its views, in the order of its keys."""
+        return self.config.request.views
+
+    def has_same_ids(self, request: Request) -> bool:
+        """Whether the same text gets the same token ids as in a run of this request, which has the same model."""
+        here = self.config.request
+        return all(
+            getattr(here, name) == getattr(request, name)
+            for name in ("prefix", "tokenizers_version", "tokenizer_settings")
+        )
+
+
+def open_earlier(folder: str, reused: ReusedRun | None = None, use: str = "reuse") -> EarlierRun:
+    """Open a merged run. reused: as the request has it; None takes any. use: what it is for, in messages.
+
+    Raises EmbedkitError if it is missing, not merged, damaged, or not the one of the request.
+    """
+    run = RunFolder(Path(folder))
+    if not run.config.is_file():
+        raise EmbedkitError(f"{run.path}: the run to reuse is missing. If it was moved, name its place with --reuse")
+    if not run.success.is_file():
+        raise EmbedkitError(f"{run.path}: the run to {use} is not merged; finish it first: {run.resume_command}")
+    config, plan, success = read(run.config, RunConfig), read(run.plan, Plan), read(run.success, Success)
+    if (success.request_sha256, success.plan_sha256) != (digest(config.request), digest(plan)):
+        raise EmbedkitError(f"{run.success}: made for another request or plan; type {run.resume_command}")
+    if reused is not None and digest(success) != reused.success_sha256:
+        raise EmbedkitError(
+            f"{run.success}: not the one that this run was to reuse: it was merged again since. Start a new run"
+        )
+    return EarlierRun(run, config, plan, success)

@@ -1,0 +1,42 @@
+"""Whether the vectors of a merged run may be copied into a run of another request."""
+
+from embedkit.certificates import Certified
+from embedkit.changes import file_changes, show_changes
+from embedkit.documents import Request, ReusedRun, digest
+from embedkit.errors import UsageError
+from embedkit.row_keys.earlier_run import EarlierRun
+from embedkit.row_keys.key_files import key_records
+
+
+def reusable(earlier: EarlierRun, request: Request, across_engines: bool = False) -> ReusedRun:
+    """What a request says of a run that it reuses.
+
+    across_engines: whether engines count that a passed certificate of the run names beside its own.
+
+    Raises:
+        UsageError: the same token ids would not have the same vectors in both.
+        EmbedkitError: the run has no row keys.
+    """
+    there, run = earlier.config.request, earlier.run
+    if changes := file_changes("model file", there.model_files, request.model_files):
+        raise UsageError(f"--reuse {run.name}: its model is not this one (there -> here):\n{show_changes(changes)}")
+    for name in ("engine", "device", "dtype"):
+        one, other = getattr(there, name), getattr(request, name)
+        if one != other:
+            raise UsageError(f"--reuse {run.name}: its {name} is {one}, here it is {other}; type --{name} {one}")
+    if not set(there.views) & set(request.views):
+        raise UsageError(f"--reuse {run.name}: it has no view of this run; it has {', '.join(there.views)}")
+    if len(earlier.success.engines) > 1 and earlier.success.mixed_engines_allowed:
+        raise UsageError(f"--reuse {run.name}: its shards were made by different engines (--allow-mixed)")
+    key_records(run, earlier.plan)
+    engines = earlier.success.engines
+    if across_engines:
+        certified = Certified.of_run(run)
+        engines = tuple(
+            dict.fromkeys([*engines, *(other for engine in engines for other in certified.same_as(engine))])
+        )
+    return ReusedRun(
+        success_sha256=digest(earlier.success),
+        eager=earlier.plan.settings.eager,
+        engines=engines,
+    )
