@@ -68,6 +68,7 @@ def test_every_field_of_a_record_is_compared(field: str) -> None:
 
 
 RESUME = "embedkit run --resume --run-name run --output-dir {}"
+CERTIFY = "to find out whether this engine gives the same vectors: embedkit certify "
 STOPS = "shard 2 stops here: merge refuses shards that different engines made"
 ENVIRONMENT = "the environment has changed, so no node is excluded: install the earlier versions again, then type "
 
@@ -83,6 +84,7 @@ def test_other_versions_ask_for_the_earlier_ones(run: RunFolder) -> None:
         "n1 has vllm 0.25.0, torch 2.12.0; shard 3, embedded on n7, had vllm 0.24.0, torch 2.11.0+cu128",
         STOPS,
         f"{ENVIRONMENT}RESUME",
+        f"{CERTIFY}{run.path} --engine-now",
         "to accept both: RESUME --allow-mixed",
     ]
 
@@ -95,6 +97,7 @@ def test_another_gpu_asks_for_gpus_of_one_model(run: RunFolder) -> None:
         "n1 has CUDA 13.0, GPU NVIDIA H200; shard 3, embedded on n7, had CUDA 12.8, GPU NVIDIA H100",
         STOPS,
         "on GPUs of one model: set CUDA_VISIBLE_DEVICES to them, then type RESUME",
+        f"{CERTIFY}{run.path} --engine-now",
         small,
     ]
     run.submissions.touch()
@@ -122,6 +125,7 @@ def test_less_free_memory_is_named(budget: int, whose: str, run: RunFolder) -> N
         STOPS,
         f"{whose} less free memory, so batches are smaller: `nvidia-smi` there shows what uses it",
         f"on other nodes: {again} (it excludes n1)",
+        f"{CERTIFY}{run.path} --engine-now",
         f"to accept both: {again} --allow-mixed",
     ]
 
