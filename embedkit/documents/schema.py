@@ -86,8 +86,8 @@ class EngineRecord(Document, frozen=True):
 class ReusedRun(Document, frozen=True):
     """A merged run whose vectors are copied for rows with the same token ids.
 
-    success_sha256: digest of its `_SUCCESS.json`, which has those of all its files. eager: as in its
-    plan. engines: of its shards, and those that were found to give the same vectors.
+    success_sha256: digest of its `_SUCCESS.json` without times, versions and shards: of its rows and vectors.
+    eager: as in its plan. engines: of its shards, and those that were found to give the same vectors.
     """
 
     success_sha256: str

@@ -179,7 +179,7 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
     if not len(rows):
         raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
     there = _readable(run.data_index, DataIndex)
-    index = structs.replace(index, row_keys=True if there is None else there.row_keys)
+    index = structs.replace(index, row_keys=_has_row_keys(run, index) if there is None else there.row_keys)
     if there is not None and there.request_sha256 != index.request_sha256:
         raise EmbedkitError(
             f"{run.config}: not the request that this run was prepared for; was it edited, or copied here? Put it "
@@ -190,6 +190,16 @@ def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.
     else:
         require_same_index(run, config, dataset, there, index)
     return index
+
+
+def _has_row_keys(run: RunFolder, index: DataIndex) -> bool:
+    """Whether the parts of a run without a readable index have row keys: not if an earlier version made them."""
+    plan = _readable(run.plan, Plan)
+    if plan is not None:
+        return any(part.row_keys is not None for part in plan.parts)
+    without = digest(structs.replace(index, row_keys=False))
+    parts = (_readable(path, PartManifest) for path in sorted(run.parts.glob("part-*.json")))
+    return not any(part.index_sha256 == without for part in parts if part is not None)
 
 
 def make_plan(

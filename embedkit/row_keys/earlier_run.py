@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import structs
+
 from embedkit.documents import Plan, Request, ReusedRun, RunConfig, Success, View, digest, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
@@ -31,6 +33,11 @@ class EarlierRun:
         )
 
 
+def success_digest(success: Success) -> str:
+    """Digest of what a merge made: a merge of the same vectors and rows has the same, whenever it was done."""
+    return digest(structs.replace(success, shard_manifests={}, timings={}, versions={}))
+
+
 def open_earlier(folder: str, reused: ReusedRun | None = None, use: str = "reuse") -> EarlierRun:
     """Open a merged run. reused: as the request has it; None takes any. use: what it is for, in messages.
 
@@ -44,8 +51,8 @@ def open_earlier(folder: str, reused: ReusedRun | None = None, use: str = "reuse
     config, plan, success = read(run.config, RunConfig), read(run.plan, Plan), read(run.success, Success)
     if (success.request_sha256, success.plan_sha256) != (digest(config.request), digest(plan)):
         raise EmbedkitError(f"{run.success}: made for another request or plan; type {run.resume_command}")
-    if reused is not None and digest(success) != reused.success_sha256:
+    if reused is not None and success_digest(success) != reused.success_sha256:
         raise EmbedkitError(
-            f"{run.success}: not the one that this run was to reuse: it was merged again since. Start a new run"
+            f"{run.success}: not the one that this run was to reuse: it has other rows or vectors now. Start a new run"
         )
     return EarlierRun(run, config, plan, success)

@@ -2,9 +2,9 @@
 
 from embedkit.certificates import Certified
 from embedkit.changes import file_changes, show_changes
-from embedkit.documents import Request, ReusedRun, digest
+from embedkit.documents import Request, ReusedRun
 from embedkit.errors import UsageError
-from embedkit.row_keys.earlier_run import EarlierRun
+from embedkit.row_keys.earlier_run import EarlierRun, success_digest
 from embedkit.row_keys.key_files import key_records
 
 
@@ -36,7 +36,7 @@ def reusable(earlier: EarlierRun, request: Request, across_engines: bool = False
             dict.fromkeys([*engines, *(other for engine in engines for other in certified.same_as(engine))])
         )
     return ReusedRun(
-        success_sha256=digest(earlier.success),
+        success_sha256=success_digest(earlier.success),
         eager=earlier.plan.settings.eager,
         engines=engines,
     )

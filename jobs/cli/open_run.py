@@ -64,6 +64,8 @@ def open_run(
         refuse_existing(folder)
     settings = _new_request(options)
     config = _config_of(settings, left_open(settings, options.typed), mode, limits)
+    if options.overwrite and str(folder.path) in config.locations.reuse:
+        raise UsageError(f"--overwrite would delete {folder.path}, which --reuse names; choose a new --run-name")
     if mode == "plan":
         return folder, config
     if check is not None:
@@ -84,6 +86,8 @@ def _refuse_contradictions(options: RequestOptions) -> None:
     """Raise UsageError for options that exclude each other."""
     if options.full and "sample_size" in options.typed:
         raise UsageError("--full and --sample-size exclude each other")
+    if options.reuse_across_engines and not options.reuse:
+        raise UsageError("--reuse-across-engines needs --reuse: the engines of a reused run are decided with it")
     if options.resume and options.overwrite:
         raise UsageError("--resume and --overwrite exclude each other")
     if options.text_columns and "messages_column" in options.typed:
@@ -350,4 +354,6 @@ def _with_revisions_of(existing: RunConfig, config: RunConfig, options: RequestO
     if "reuse" not in options.typed:  # the reused runs may be gone, once this one is finished
         request = replace(request, reuse=old.reuse)
         locations = replace(locations, reuse=old_locations.reuse)
+    recorded = {reused.success_sha256: reused for reused in old.reuse}  # certificates may have come since
+    request = replace(request, reuse=tuple(recorded.get(reused.success_sha256, reused) for reused in request.reuse))
     return replace(config, request=request, locations=locations)

@@ -95,7 +95,7 @@ def mounted_folders(run: RunFolder, resources: Resources) -> list[Path]:
     if run.config.exists():
         locations = read(run.config, RunConfig).locations
         wanted += _folders_of(Path(locations.model).rglob("*"), Path(locations.model))
-        wanted += [*_folders_of(map(Path, locations.data)), *map(Path, locations.reuse)]
+        wanted += [*_folders_of(map(Path, locations.data)), *filter(Path.exists, map(Path, locations.reuse))]
     if resources.python is None:
         wanted += [Path(sys.prefix), Path(sys.base_prefix)]
         wanted += [path for entry in sys.path if entry and (path := Path(entry)).is_dir()]

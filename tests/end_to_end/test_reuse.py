@@ -263,17 +263,38 @@ def test_the_earlier_run_may_go_once_the_new_one_is_done(
 
 
 @pytest.mark.slow
-def test_a_run_merged_again_is_not_the_one_that_was_named(
+def test_a_repaired_run_is_reused_and_one_with_other_rows_is_not(
     old: RunFolder, folder: Path, tokenizer_only: Path, tmp_path: Path
 ) -> None:
+    """By the commands that are printed. A shard that is embedded again has the same vectors, and so has the merge."""
     asked = request(folder, tokenizer_only, tmp_path)
     embedkit("prepare", *asked, "--reuse", old.path)
+    flip(old.view_matrix("combined"), 0)
+    old.shard_manifest(1).unlink()
+    embedkit("embed", tmp_path / "run", code=1)
     old.success.unlink()
     refused = embedkit("embed", tmp_path / "run", code=1).stderr
     assert f"{old.path}: the run to reuse is not merged; finish it first: " in refused
-    embedkit("merge", old.path)
+    embedkit("run", "--resume", "--run-name", "old", "--output-dir", tmp_path)
+    embedkit("embed", tmp_path / "run")
+    data = write_data(tmp_path / "other.parquet", OLD[:50])
+    embedkit("run", *hash_request(data, tokenizer_only, tmp_path, "old"), *VIEWS, "--overwrite")
+    shutil.rmtree(tmp_path / "run" / "embeddings")
     refused = embedkit("embed", tmp_path / "run", code=1).stderr
-    assert f"{old.success}: not the one that this run was to reuse: it was merged again since" in refused
+    assert f"{old.success}: not the one that this run was to reuse: it has other rows or vectors now" in refused
+
+
+def test_engines_are_decided_with_the_reused_run(folder: Path) -> None:
+    asked = ("prepare", "--resume", "--run-name", "scratch", "--output-dir", folder, "--reuse-across-engines")
+    assert "--reuse-across-engines needs --reuse: the engines of a" in embedkit(*asked, code=2).stderr
+
+
+def test_overwrite_does_not_delete_the_reused_run(old: RunFolder, folder: Path, tokenizer_only: Path) -> None:
+    before = old.success.read_bytes()
+    asked = hash_request(folder / "new.parquet", tokenizer_only, old.path.parent, "old")
+    refused = embedkit("run", *asked, *VIEWS, "--reuse", old.path, "--overwrite", code=2).stderr
+    assert f"--overwrite would delete {old.path}, which --reuse names; choose a new --run-name" in refused
+    assert old.success.read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -329,6 +350,23 @@ def test_index_adds_the_keys_that_prepare_would_have_made(folder: Path, tokenize
     assert "nothing to do" in embedkit("index", folder / "old", new_interpreter=True).stdout
     embedkit("run", *request(folder, tokenizer_only, tmp_path, "--reuse", run.path))
     assert merged(RunFolder(tmp_path / "run")) == merged(RunFolder(folder / "scratch"))
+    assert verify(run).ok
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [(), ("plan.json",)], ids=["index", "index and plan"])
+def test_a_lost_index_of_an_earlier_version_is_made_again(
+    lost: tuple[str, ...], folder: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    """As it was, without row keys: no part and no shard is made again."""
+    run = without_keys(tmp_path, folder / "old.parquet", tokenizer_only)
+    index = run.data_index.read_bytes()
+    before = {path: path.stat().st_mtime_ns for path in sorted(run.embeddings.rglob("*.safetensors"))}
+    for path in (run.data_index, *(run.path / name for name in lost)):
+        path.unlink()
+    embedkit("run", "--resume", "--run-name", "keyless", "--output-dir", tmp_path)
+    assert run.data_index.read_bytes() == index
+    assert {path: path.stat().st_mtime_ns for path in sorted(run.embeddings.rglob("*.safetensors"))} == before
     assert verify(run).ok
 
 
