@@ -35,6 +35,8 @@ from embedkit.embed import (
     canary_distance,
     canary_inputs,
     canary_tolerance,
+    check_engine,
+    check_known_engine,
     embed_canary,
     finished_engine,
 )
@@ -106,6 +108,7 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
         _check_files(run, checks)
         _check_versions(config, checks)
         same_engine.before_start(config.request)
+        check_known_engine(config)
         _check_packages(config, checks, gpus)
         with checks.named("model"):
             require_fetched(run, config, data=False)
@@ -117,6 +120,7 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
         try:
             checks.ok("model", f"engine started in {seconds:.0f} s: {engine.record}")
             same_engine.started(engine.record)
+            check_engine(config, engine.record)
             watchdog.heartbeat("embedding the canary", QUIET_SECONDS)
             _check_canary(config, engine, checks)
         finally:

@@ -23,6 +23,7 @@ from embedkit.embed.journal import (
     read_journal,
 )
 from embedkit.embed.matrix_check import MatrixCheck, matrix_problem
+from embedkit.embed.reused_engine import check_engine, check_known_engine
 from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
 from embedkit.embed.shard_state import (
     DIFFERENT_ENGINE,
@@ -64,6 +65,8 @@ __all__ = [
     "canary_inputs",
     "canary_problems",
     "canary_tolerance",
+    "check_engine",
+    "check_known_engine",
     "differing_rows",
     "durable_chunks",
     "embed_canary",

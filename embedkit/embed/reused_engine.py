@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from embedkit.documents import EngineRecord, Plan, ReusedRun, RunConfig
 from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, with_known
-from embedkit.errors import EngineDiffers
+from embedkit.errors import EngineDiffers, GpuDiffers
 from embedkit.run import program
 from embedkit.terminal import command_line
 
@@ -13,25 +13,25 @@ OF_BATCHES = ("token_budget",)
 
 
 def check_known_engine(config: RunConfig, plan: Plan | None = None) -> None:
-    """Compare what is known of the engine before it starts. Raises EngineDiffers if no record can fit.
+    """Compare what is known of the engine before it starts. Raises EngineDiffers, or GpuDiffers, if no record can fit.
 
-    plan: if there is one and it copies nothing, any engine may start.
+    plan: if it copies nothing, any engine may start. Before there is one, the engine must fit.
     """
-    if plan is not None and not plan.tokens_copied:
-        return
     known = known_before_start(config.request)
-    for folder, reused in _reused(config):
+    for folder, reused in _reused(config, plan):
         _require_fit(folder, reused, [with_known(record, known) for record in reused.engines])
 
 
-def check_engine(config: RunConfig, plan: Plan, record: EngineRecord) -> None:
-    """Compare the engine that has started. Raises EngineDiffers."""
-    for folder, reused in _reused(config) if plan.tokens_copied else ():
+def check_engine(config: RunConfig, record: EngineRecord, plan: Plan | None = None) -> None:
+    """Compare the engine that has started. Raises as check_known_engine."""
+    for folder, reused in _reused(config, plan):
         _require_fit(folder, reused, [record] * len(reused.engines))
 
 
-def _reused(config: RunConfig) -> Iterator[tuple[str, ReusedRun]]:
-    return zip(config.locations.reuse, config.request.reuse, strict=True)
+def _reused(config: RunConfig, plan: Plan | None) -> Iterator[tuple[str, ReusedRun]]:
+    """The reused runs by folder; none if nothing is copied from them."""
+    if plan is None or plan.tokens_copied:
+        yield from zip(config.locations.reuse, config.request.reuse, strict=True)
 
 
 def _require_fit(folder: str, reused: ReusedRun, here: list[EngineRecord]) -> None:
@@ -43,7 +43,8 @@ def _require_fit(folder: str, reused: ReusedRun, here: list[EngineRecord]) -> No
     if not all(differing):
         return
     fields, one, record = min(zip(differing, here, reused.engines, strict=True), key=lambda each: len(each[0]))
-    raise EngineDiffers(
+    kind = GpuDiffers if "gpu" in fields else EngineDiffers
+    raise kind(
         f"this engine has {named_fields(one, fields)}; the vectors of {folder}, which this run copies, were made "
         f"with {named_fields(record, fields)}. Vectors of both would be mixed. To find out whether they agree, "
         f"type here: {command_line([program(), 'certify', folder, '--engine-now'])}. If it passes, start this run "

@@ -75,7 +75,7 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
                 check_known_engine(config, plan)
                 worker = stack.enter_context(start_worker(run, config, plan))
                 check.started(worker.engine.record)
-                check_engine(config, plan, worker.engine.record)
+                check_engine(config, worker.engine.record, plan)
                 clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock, stop).run()

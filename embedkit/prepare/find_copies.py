@@ -2,17 +2,19 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import Request, RunConfig, View
-from embedkit.model import Tokenizer
+from embedkit.documents import PartManifest, Request, RunConfig, View, read
+from embedkit.model import Tokenizer, load_tokenizer
 from embedkit.row_keys import (
     EMBEDDED,
     NOT_FOUND,
     Copies,
+    EarlierRun,
     Keys,
     Lookup,
     RowKeys,
@@ -105,4 +107,18 @@ def make_lookups(run: RunFolder, config: RunConfig) -> None:
         earlier = open_earlier(folder, reused)
         reusable(earlier, request)
         shared = [view for view in request.views if view in earlier.views]
-        write_lookups(run.lookups / str(place), earlier, shared, earlier.has_same_ids(request))
+        write_lookups(run.lookups / str(place), earlier, shared, _has_same_token_ids(earlier, config))
+
+
+def _has_same_token_ids(earlier: EarlierRun, config: RunConfig) -> bool:
+    """Whether the same text gets the same token ids here as in an earlier run of the same model.
+
+    Libraries differ on some texts, and versions of a library.
+    """
+    there, here = earlier.config.request, config.request
+    settings = ("prefix", "tokenizers_version", "tokenizer_settings")
+    if any(getattr(there, name) != getattr(here, name) for name in settings):
+        return False
+    parts = range(len(earlier.plan.parts))
+    used = {read(earlier.run.part_manifest(part), PartManifest).tokenizer for part in parts}
+    return used == {load_tokenizer(Path(config.locations.model), here.prefix).name}

@@ -10,7 +10,6 @@ from embedkit.prepare.kept_rows import KeptRows
 from embedkit.row_keys import EarlierRun, joined, read_keys
 from embedkit.run import RunFolder
 
-ROWS_AT_ONCE = 4096
 TEXT, AGAIN, PROMPT = "text", "again", "prompt"
 """Columns of rows that are compared: hash of the texts, how many earlier rows have the same, the user's prompt."""
 
@@ -59,17 +58,16 @@ def _texts(run: RunFolder, plan: Plan, views: tuple[View, ...], shared: list[Vie
 
 def _with_prompts(run: RunFolder, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
     """(row, prompt) of the rows with these ids, in order. Of plain text the prompt is null: the text is all it has."""
-    kept = KeptRows(run, plan.parts)
+    kept, ids = KeptRows(run, plan.parts), np.sort(rows["id"].to_numpy())
+    prompt = pl.when(pl.col("num_turns") > 0).then(pl.col("user_prompt").hash(0)).alias(PROMPT)
     found = [pl.DataFrame(schema={"row": pl.Int64, PROMPT: pl.UInt64})]
     for part in plan.parts:
-        ids = rows["id"].filter(rows["id"].is_between(part.first_id, part.first_id + part.rows, closed="left"))
-        for start in sorted({(i - part.first_id) // ROWS_AT_ONCE for i in ids.to_list()}):
-            first = part.first_id + start * ROWS_AT_ONCE
-            stop = min(first + ROWS_AT_ONCE, part.first_id + part.rows)
-            frame = kept.read(first, stop, ["row", "user_prompt", "num_turns"])
-            chosen = frame[ids.filter(ids.is_between(first, stop, closed="left")) - first]
-            prompt = pl.when(pl.col("num_turns") > 0).then(pl.col("user_prompt").hash(0)).alias(PROMPT)
-            found.append(chosen.select("row", prompt))
+        low, high = np.searchsorted(ids, [part.first_id, part.first_id + part.rows])
+        if low == high:
+            continue
+        first, stop = int(ids[low]), int(ids[high - 1]) + 1
+        frame = kept.read(first, stop, ["row", "user_prompt", "num_turns"])
+        found.append(frame[ids[low:high] - first].select("row", prompt))
     return pl.concat(found)
 
 

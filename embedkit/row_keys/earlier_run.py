@@ -5,7 +5,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from embedkit.documents import Plan, Request, ReusedRun, RunConfig, Success, View, digest, read
+from embedkit.documents import Plan, ReusedRun, RunConfig, Success, View, digest, read
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 
@@ -23,14 +23,6 @@ class EarlierRun:
     def views(self) -> tuple[View, ...]:
         """Its views, in the order of its keys."""
         return self.config.request.views
-
-    def has_same_ids(self, request: Request) -> bool:
-        """Whether the same text gets the same token ids as in a run of this request, which has the same model."""
-        here = self.config.request
-        return all(
-            getattr(here, name) == getattr(request, name)
-            for name in ("prefix", "tokenizers_version", "tokenizer_settings")
-        )
 
 
 def success_digest(success: Success) -> str:

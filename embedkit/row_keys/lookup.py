@@ -55,14 +55,14 @@ class Lookup:
         return Found(rows[:, 0:2], rows[:, 2].astype(np.int32), rows[:, 3:5])
 
 
-def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_same_ids: bool) -> None:
+def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_same_token_ids: bool) -> None:
     """Write the tables of some views of a merged run, each into a folder of its name.
 
     Args:
         folder: the folder for the tables.
         earlier: the merged run.
         views: views of it.
-        has_same_ids: whether the same text has the same token ids now. If not, texts are not looked up.
+        has_same_token_ids: whether the same text has the same token ids now. If not, texts are not looked up.
 
     Raises EmbedkitError naming a file of the run that is missing or damaged.
     """
@@ -76,7 +76,7 @@ def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_
         lengths, tokens = keys.lengths[:, place], keys.tokens[:, place]
         made = folder / view
         made.mkdir(parents=True)
-        np.save(made / "texts.npy", _sorted(keys.texts[:, place], lengths * has_same_ids))
+        np.save(made / "texts.npy", _sorted(keys.texts[:, place], lengths * has_same_token_ids))
         np.save(made / "tokens.npy", _sorted(tokens, lengths))
         np.save(made / "facts.npy", np.column_stack([tokens, lengths.astype(np.uint64), vectors]))
 

@@ -6,7 +6,7 @@ from msgspec import structs
 from embedkit.documents.codec import read
 from embedkit.documents.schema import EngineRecord, Plan, ReusedRun, RunConfig
 from embedkit.embed.reused_engine import check_engine, check_known_engine
-from embedkit.errors import EngineDiffers
+from embedkit.errors import EngineDiffers, GpuDiffers
 from embedkit.run import RunFolder
 from embedkit.versions import versions
 
@@ -35,27 +35,27 @@ def reusing(run: RunFolder, *engines: EngineRecord) -> tuple[RunConfig, Plan]:
 
 def test_an_engine_that_differs_is_refused_with_the_difference(hash_run: RunFolder) -> None:
     config, plan = reusing(hash_run, RECORD)
-    check_engine(config, plan, RECORD)
-    check_engine(config, plan, structs.replace(RECORD, token_budget=8192))  # it decides only what is in a batch
+    check_engine(config, RECORD, plan)
+    check_engine(config, structs.replace(RECORD, token_budget=8192), plan)  # it decides only what is in a batch
     said = "this engine has GPU NVIDIA H100; the vectors of /runs/old, which .* were made with GPU NVIDIA H200"
-    with pytest.raises(EngineDiffers, match=said):
-        check_engine(config, plan, structs.replace(RECORD, gpu="NVIDIA H100"))
+    with pytest.raises(GpuDiffers, match=said):
+        check_engine(config, structs.replace(RECORD, gpu="NVIDIA H100"), plan)
     with pytest.raises(EngineDiffers, match=r"torch 1\.0, compile compiled; .* torch [2-9.]+\S*, compile eager"):
-        check_engine(config, plan, structs.replace(RECORD, torch="1.0", compile="compiled"))
+        check_engine(config, structs.replace(RECORD, torch="1.0", compile="compiled"), plan)
 
 
 def test_any_of_several_engines_may_join(hash_run: RunFolder) -> None:
     """Those that a certificate found to agree are listed, too. The error names the nearest."""
     newer = structs.replace(RECORD, engine_version="9", torch="9")
     config, plan = reusing(hash_run, RECORD, newer)
-    check_engine(config, plan, newer)
+    check_engine(config, newer, plan)
     with pytest.raises(EngineDiffers, match=r"this engine has CUDA 12\.0; .* made with CUDA 13\.0"):
-        check_engine(config, plan, structs.replace(newer, cuda="12.0"))
+        check_engine(config, structs.replace(newer, cuda="12.0"), plan)
 
 
 def test_versions_are_compared_before_the_engine_starts(hash_run: RunFolder) -> None:
     config, plan = reusing(hash_run, RECORD)
-    check_known_engine(config, plan)
+    check_known_engine(config)
     config, plan = reusing(hash_run, structs.replace(RECORD, engine_version="4.0"))
     with pytest.raises(EngineDiffers, match=r"this engine has transformers \d+\.\S+; .* made with transformers 4\.0"):
         check_known_engine(config, plan)
