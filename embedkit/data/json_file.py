@@ -173,11 +173,11 @@ def _bad_rows(path: Path, layout: TextLayout | None, columns: Columns | None) ->
     assert layout is not None
     found: list[str] = []
     with open_text(path, layout) as stream:
-        for row in _rows(path, layout, stream):
+        for number, row in enumerate(_rows(path, layout, stream)):
             try:
                 row_fields(row.data) if columns is None else decode_row(row.data, columns)
             except NOT_A_ROW as error:
-                if not found and _is_begun(row.data):
+                if number == 0 and row.data.strip() == b"{":
                     return EmbedkitError(
                         f"{path}: line {row.line}: an object that does not end on its line; write each object on one "
                         "line, or all in one array"
@@ -188,11 +188,6 @@ def _bad_rows(path: Path, layout: TextLayout | None, columns: Columns | None) ->
     if not found:
         return EmbedkitError(f"{path}: changed while it was read; start again")
     return bad_rows(path, found, "line")
-
-
-def _is_begun(data: bytes) -> bool:
-    """Whether a line is the first one of an object that is written over several lines."""
-    return data.strip() == b"{"
 
 
 def _place_in_row(row: JsonRow, error: BaseException) -> str:

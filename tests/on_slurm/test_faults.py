@@ -364,7 +364,7 @@ def test_tasks_continue_while_the_controller_is_down(trial: Trial) -> None:
 
 @pytest.mark.parametrize("signal", ["TERM", "KILL"])
 def test_ended_prepare_is_submitted_again_with_its_successors(trial: Trial, signal: str) -> None:
-    run = trial.submit(*trial.profile(prepare={"before": [stop_at(12)]}), seconds=0)
+    run = trial.submit(*trial.profile(prepare={"before": [stop_at(15)]}), seconds=0)
     (prepare,) = jobs_of(run, "prepare")
     wait_until(lambda: is_stopped(trial.cluster, prepare), describe=lambda: logs(run))
     trial.cluster.run("scancel", *(() if signal == "TERM" else ("--batch", "--signal=KILL")), prepare)
