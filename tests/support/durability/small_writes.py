@@ -227,9 +227,9 @@ def write_two_certificates(folder: Path) -> None:
         host="",
         at="",
     )
-    for number in range(2):
+    for _ in range(2):
         write_certificate(RunFolder(folder), certificate)
-        returned(folder, number)
+        returned(folder)
 
 
 SMALL_WRITES: dict[str, SmallWrite] = {
