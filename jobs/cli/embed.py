@@ -30,6 +30,6 @@ def embed(folder: RunFolder, shards: tuple[int, ...], allow_mixed: bool) -> None
         if shard >= len(plan.shards):
             raise UsageError(f"--shard {shard}: the run has shards 0 to {len(plan.shards) - 1}")
     match_umask(folder.path)
-    with watching(folder, new_console()), with_resume_hint(folder):
+    with watching(folder, new_console(), ["embed"]), with_resume_hint(folder):
         embed_shards(folder, list(shards) or list(range(len(plan.shards))), allow_mixed)
     print_lines(f"Next, once all shards are done: {command_line([program(), 'merge', str(folder.path)])}")

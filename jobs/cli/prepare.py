@@ -24,7 +24,7 @@ def prepare(request: RequestOptions, workers: int | None) -> None:
     """
     folder, config = open_run(request)
     times = record_times(folder, "prepare", folder.plan)
-    with watching(folder, new_console()), with_resume_hint(folder), times:
+    with watching(folder, new_console(), ["prepare"]), with_resume_hint(folder), times:
         plan = prepare_run(folder, workers)
     print_lines(*(f"warning: {warning}" for warning in plan.warnings), *copied_lines(config, plan))
     print_lines(

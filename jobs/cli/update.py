@@ -53,7 +53,7 @@ def update(folder: RunFolder, options: UpdateOptions, run_name: str, workers: in
     earlier = open_earlier(str(folder.path))
     config = open_update(run, folder, _changes(earlier.config, options))
     times = record_times(run, "prepare", run.plan)
-    with watching(run, new_console()), with_resume_hint(run), times:
+    with watching(run, new_console(), ["prepare"]), with_resume_hint(run), times:
         plan = prepare(run, workers)
     print_lines(*(f"warning: {warning}" for warning in plan.warnings))
     _print_report(run, config, plan, earlier)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
@@ -15,12 +15,16 @@ from embedkit.run import RunFolder
 from jobs.slurm import QUERY_INTERVAL_SECONDS
 
 TICK_SECONDS = 0.5
+STAGES = ("prepare", "embed")
 
 
 class Display:
-    """Progress of prepare and embed. It changes only when `update` is called."""
+    """Progress of prepare and embed. It changes only when `update` is called.
 
-    def __init__(self, run: RunFolder, console: Console) -> None:
+    stages: those that are shown: a stage that nobody works on must not seem to start.
+    """
+
+    def __init__(self, run: RunFolder, console: Console, stages: Collection[str] = STAGES) -> None:
         self._reader = StatusReader(run)
         self._console = console
         self._lines = LogLines(console)
@@ -35,8 +39,7 @@ class Display:
             speed_estimate_period=120,
         )
         self._bars = {
-            stage: self._progress.add_task(stage, total=None, done="", rate="", visible=False)
-            for stage in ("prepare", "embed")
+            stage: self._progress.add_task(stage, total=None, done="", rate="", visible=False) for stage in stages
         }
         self._began: dict[str, tuple[float, int]] = {}
 
@@ -62,7 +65,7 @@ class Display:
         return status
 
     def _show(self, stage: str, done: int, total: int | None, unit: str, detail: str = "") -> None:
-        if total is None:
+        if total is None or stage not in self._bars:
             return
         now = time.monotonic()
         began, done_then = self._began.setdefault(stage, (now, done))
@@ -100,10 +103,10 @@ class LogLines:
 
 
 @contextmanager
-def watching(run: RunFolder, console: Console) -> Iterator[None]:
-    """Show progress from a thread while this process works on the run."""
+def watching(run: RunFolder, console: Console, stages: Collection[str] = STAGES) -> Iterator[None]:
+    """Show progress of some stages from a thread while this process works on the run."""
     stop = threading.Event()
-    with Display(run, console) as display:
+    with Display(run, console, stages) as display:
 
         def watch() -> None:
             while not stop.wait(TICK_SECONDS):
