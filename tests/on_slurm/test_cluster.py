@@ -235,7 +235,8 @@ def test_workers_share_one_cluster_which_ends_with_the_tests(interrupted: bool, 
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, "tests/on_slurm/two_workers.py"],
         cwd=ROOT,
-        env=environment | {"TWO_WORKERS": str(tmp_path), "TWO_WORKERS_WAIT": "1" * interrupted},
+        env=environment
+        | {"TWO_WORKERS": str(tmp_path), "TWO_WORKERS_WAIT": "1" * interrupted, "PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -244,7 +245,11 @@ def test_workers_share_one_cluster_which_ends_with_the_tests(interrupted: bool, 
         folders = {(tmp_path / name).read_text() for name in names}
         if interrupted:
             process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=100)
+        try:
+            out, _ = process.communicate(timeout=200)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # shows where each thread is, since PYTHONFAULTHANDLER is set
+            out, _ = process.communicate(timeout=100)
     assert process.returncode == (2 if interrupted else 0), out
     (folder,) = folders
     assert Path(folder).parent == TEMPORARY

@@ -17,4 +17,4 @@ def test_it_is_up(i: int, plain_cluster: Cluster) -> None:
     (folder / "new" / str(i)).write_text(str(plain_cluster.folder))
     (folder / "new" / str(i)).rename(folder / f"test_{i}_of_two")
     if os.environ["TWO_WORKERS_WAIT"]:
-        time.sleep(100)
+        time.sleep(1000)
