@@ -18,8 +18,8 @@ from embedkit.row_keys import (
     Keys,
     Lookup,
     RowKeys,
+    check_reusable,
     open_earlier,
-    reusable,
     text_keys,
     token_keys,
     write_lookups,
@@ -105,7 +105,7 @@ def make_lookups(run: RunFolder, config: RunConfig) -> None:
     request = config.request
     for place, (folder, reused) in enumerate(zip(config.locations.reuse, request.reuse, strict=True)):
         earlier = open_earlier(folder, reused)
-        reusable(earlier, request)
+        check_reusable(earlier, request)
         shared = [view for view in request.views if view in earlier.views]
         write_lookups(run.lookups / str(place), earlier, shared, _has_same_token_ids(earlier, config))
 

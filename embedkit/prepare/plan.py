@@ -36,13 +36,18 @@ STORED_ROUNDING = 1e-6
 
 
 def engine_settings(
-    request: Request, shard_seconds: float = math.inf, earlier: EngineSettings | None = None
+    request: Request,
+    shard_seconds: float = math.inf,
+    earlier: EngineSettings | None = None,
+    copies: bool = True,
 ) -> EngineSettings:
     """The engine's settings for the whole run.
 
     shard_seconds: predicted seconds of a shard. earlier: of an earlier plan, which decide where rounding would.
+    copies: whether vectors of the reused runs are copied, if there are any; True before that is known.
 
-    A run that reuses another one compiles the model if that one did: it shall have the same engine.
+    A run that copies vectors compiles the model if the run did that made them: it shall have the same engine. All
+    reused runs did, or none (`make_config`).
 
     Each prompt must fit the token budget, because vLLM's chunked prefill is off: with it a prompt of exactly the
     model's limit hangs forever (vllm-project/vllm #29496).
@@ -50,7 +55,7 @@ def engine_settings(
     eager = request.device == "cpu" or shard_seconds < EAGER_BELOW_SECONDS
     if earlier is not None and math.isclose(shard_seconds, EAGER_BELOW_SECONDS, rel_tol=ROUNDING):
         eager = earlier.eager
-    if request.reuse and request.device == "cuda":
+    if request.reuse and copies and request.device == "cuda":
         eager = request.reuse[0].eager
     return EngineSettings(
         device=request.device,

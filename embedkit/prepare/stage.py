@@ -263,7 +263,7 @@ def make_plan(
         ),
         shards=shards,
         order="longest_first",
-        settings=engine_settings(request, seconds, earlier.settings if earlier else None),
+        settings=engine_settings(request, seconds, earlier.settings if earlier else None, bool(copied.any())),
         warnings=warnings,
         tokens_copied=int(tokens[copied].sum()),
     )

@@ -6,7 +6,7 @@ from embedkit.row_keys.kept_keys import KeptKeys
 from embedkit.row_keys.key_files import key_records, read_copies, read_key_file, read_keys
 from embedkit.row_keys.keys import Keys, RowKeys, joined, keys_from_bytes, text_keys, token_keys, vector_keys
 from embedkit.row_keys.lookup import NOT_FOUND, Lookup, matrix_keys, remove_lookups, write_lookups
-from embedkit.row_keys.reusable import reusable
+from embedkit.row_keys.reusable import check_reusable, reusable
 
 __all__ = [
     "EMBEDDED",
@@ -17,6 +17,7 @@ __all__ = [
     "Keys",
     "Lookup",
     "RowKeys",
+    "check_reusable",
     "copies_from_bytes",
     "joined",
     "joined_copies",
