@@ -88,8 +88,7 @@ class CopyFinder:
                 continue
             ids = lookup.find_texts(counted.texts[rows]) if by_text else lookup.find_tokens(counted.tokens[rows])
             hits, ids = rows[ids != NOT_FOUND], ids[ids != NOT_FOUND]
-            facts = lookup.facts(ids)
-            counted.tokens[hits], counted.lengths[hits], counted.vectors[hits] = facts
+            counted.tokens[hits], counted.lengths[hits], counted.vectors[hits] = lookup.known(ids)
             counted.runs[hits], counted.ids[hits] = place, ids
             rows = np.setdiff1d(rows, hits, assume_unique=True)
 

@@ -25,7 +25,8 @@ EAGER_BELOW_SECONDS = 60.0
 """Shards predicted to take less run uncompiled. On an H200 a compiled model is 9 to 18 % faster (long to short rows).
 But the engine takes 4 s longer to start with the kernels in the cache, and 13 to 30 s longer without."""
 COPY_SECONDS = 20e-6
-"""Predicted seconds to copy a vector: a read of a few kB at any place, a hash and a write."""
+"""Predicted seconds to copy a vector of 4 kB that the system has in memory: a read, a hash and a write. From a disk it
+takes longer, by how much depends on the disk. Rows are read in the order of their ids, so that it may read ahead."""
 COPIED_TEXTS = 16_384
 """The most texts of a chunk whose vectors are copied; 64 MB of vectors with 1,024 numbers."""
 
