@@ -32,6 +32,7 @@ from embedkit.documents import (
     EngineName,
     Locations,
     Request,
+    ReusedRun,
     RunConfig,
     Setting,
     Texts,
@@ -117,10 +118,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
     request = _make_request(options, data, model, model_commit, max_length, prefix)
-    request = msgspec.structs.replace(
-        request,
-        reuse=tuple(reusable(open_earlier(folder), request, options.reuse_across_engines) for folder in options.reuse),
-    )
+    request = msgspec.structs.replace(request, reuse=_reused_runs(options, request))
     return RunConfig(
         format=FORMAT,
         request=request,
@@ -171,6 +169,21 @@ def _make_request(
         path_columns=path_columns,
         templates=options.templates,
     )
+
+
+def _reused_runs(options: Options, request: Request) -> tuple[ReusedRun, ...]:
+    """What the request says of the runs that it reuses. Raises UsageError if no engine can fit all of them."""
+    reused = tuple(reusable(open_earlier(folder), request, options.reuse_across_engines) for folder in options.reuse)
+    for folder, other in zip(options.reuse[1:], reused[1:], strict=True):
+        here = {engine.compile for engine in reused[0].engines}  # the engine of this run will be like that
+        if request.device == "cuda" and here.isdisjoint(engine.compile for engine in other.accepted):
+            first, second = sorted(here)[0], other.engines[0].compile
+            raise UsageError(
+                f"--reuse {options.reuse[0]}, --reuse {folder}: the model of the first was {first}, that of the second "
+                f"{second}, and this run's cannot be both (one whose shards take less than a minute is not compiled). "
+                "Leave out one of them"
+            )
+    return reused
 
 
 def _choose_columns(options: Options, data: DataSource) -> tuple[Columns, tuple[dict[str, str], ...]]:

@@ -14,6 +14,7 @@ from embedkit.documents.codec import (
     size_problem,
     write,
 )
+from embedkit.documents.engine_fields import named_fields, vector_fields
 from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
 from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
 from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, digests_in_pieces, drop_cached
@@ -126,6 +127,7 @@ __all__ = [
     "file_problem",
     "is_view_name",
     "matrix_header",
+    "named_fields",
     "open_matrix",
     "parse_template",
     "read",
@@ -133,5 +135,6 @@ __all__ = [
     "read_row",
     "size_problem",
     "template_columns",
+    "vector_fields",
     "write",
 ]

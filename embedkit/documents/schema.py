@@ -83,16 +83,23 @@ class EngineRecord(Document, frozen=True):
     dim: Dim
 
 
-class ReusedRun(Document, frozen=True):
+class ReusedRun(Document, frozen=True, omit_defaults=True):
     """A merged run whose vectors are copied for rows with the same token ids.
 
     success_sha256: digest of its `_SUCCESS.json` without times, versions and shards: of its rows and vectors.
-    eager: as in its plan. engines: of its shards, and those that were found to give the same vectors.
+    eager: as in its plan. engines: those that made its vectors, also those that it copied itself. certified: others
+    that were found to give the same vectors.
     """
 
     success_sha256: str
     eager: bool
     engines: tuple[EngineRecord, ...]
+    certified: tuple[EngineRecord, ...] = ()
+
+    @property
+    def accepted(self) -> tuple[EngineRecord, ...]:
+        """The engines whose vectors may stand beside its own."""
+        return (*self.engines, *self.certified)
 
 
 class Request(Document, frozen=True, omit_defaults=True):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from embedkit.documents import RunConfig, View, open_matrix
 from embedkit.embed.inputs import ChunkInput
 from embedkit.errors import EmbedkitError
-from embedkit.row_keys import Copies, EarlierRun, open_earlier, vector_keys
+from embedkit.row_keys import CopiedRows, EarlierRun, open_earlier, vector_keys
 
 
 class VectorCopier:
@@ -28,28 +28,21 @@ class VectorCopier:
 
         Raises EmbedkitError naming the run and the id of a vector that is not the one that prepare found.
         """
+        are_copied = chunk.copies.are_copied
         for place, view in enumerate(chunk.token_ids):
-            runs = chunk.copies.runs[:, place]
-            for run in np.unique(runs[chunk.copies.are_copied[:, place]]).tolist():
-                rows = np.flatnonzero(runs == run)
-                vectors[view][rows] = self._copied(run, view, chunk.copies.ids[rows, place], chunk.copies, rows, place)
+            for run in np.unique(chunk.copies.runs[are_copied[:, place], place]).tolist():
+                copied = chunk.copies.of_run(run, place)
+                vectors[view][copied.rows] = self._read(run, view, copied)
 
-    def _copied(
-        self,
-        run: int,
-        view: View,
-        ids: npt.NDArray[np.int64],
-        copies: Copies,
-        rows: npt.NDArray[np.int64],
-        place: int,
-    ) -> npt.NDArray[np.float32]:
-        earlier = self._earlier[run]
-        vectors = np.array(self._matrix(run, view)[ids], np.float32)
-        changed = np.flatnonzero((vector_keys(vectors) != copies.vectors[rows, place]).any(axis=1))
+    def _read(self, run: int, view: View, copied: CopiedRows) -> npt.NDArray[np.float32]:
+        """The vectors of some rows of a view of a reused run, in the order of their ids, float32 (n, dim)."""
+        vectors = np.array(self._matrix(run, view)[copied.ids], np.float32)
+        changed = np.flatnonzero((vector_keys(vectors) != copied.vectors).any(axis=1))
         if len(changed):
+            earlier = self._earlier[run].run
             raise EmbedkitError(
-                f"{earlier.run.view_matrix(view)}: the vector of id {ids[changed[0]]} changed since this run was "
-                f"prepared ({len(changed)} such vectors here). `embedkit verify {earlier.run.path}` says what is "
+                f"{earlier.view_matrix(view)}: the vector of id {copied.ids[changed[0]]} changed since this run was "
+                f"prepared ({len(changed)} such vectors here). `embedkit verify {earlier.path}` says what is "
                 "damaged and how to repair it; then resume this run"
             )
         return vectors

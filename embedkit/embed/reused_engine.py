@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 
-from embedkit.documents import EngineRecord, Plan, ReusedRun, RunConfig
-from embedkit.embed.same_engine import known_before_start, named_fields, refused_fields, with_known
+from embedkit.documents import EngineRecord, Plan, ReusedRun, RunConfig, named_fields, vector_fields
+from embedkit.embed.same_engine import known_before_start, with_known
 from embedkit.errors import EngineDiffers, GpuDiffers
 from embedkit.run import program
 from embedkit.terminal import command_line
-
-OF_BATCHES = ("token_budget",)
-"""Fields that decide which texts are embedded together, and nothing else."""
 
 
 def check_known_engine(config: RunConfig, plan: Plan | None = None) -> None:
@@ -19,13 +16,13 @@ def check_known_engine(config: RunConfig, plan: Plan | None = None) -> None:
     """
     known = known_before_start(config.request)
     for folder, reused in _reused(config, plan):
-        _require_fit(folder, reused, [with_known(record, known) for record in reused.engines])
+        _require_fit(folder, reused, [with_known(record, known) for record in reused.accepted])
 
 
 def check_engine(config: RunConfig, record: EngineRecord, plan: Plan | None = None) -> None:
     """Compare the engine that has started. Raises as check_known_engine."""
     for folder, reused in _reused(config, plan):
-        _require_fit(folder, reused, [record] * len(reused.engines))
+        _require_fit(folder, reused, [record] * len(reused.accepted))
 
 
 def _reused(config: RunConfig, plan: Plan | None) -> Iterator[tuple[str, ReusedRun]]:
@@ -35,14 +32,16 @@ def _reused(config: RunConfig, plan: Plan | None) -> Iterator[tuple[str, ReusedR
 
 
 def _require_fit(folder: str, reused: ReusedRun, here: list[EngineRecord]) -> None:
-    """Raise EngineDiffers unless one of the records is that of the reused run at its place."""
-    differing = [
-        tuple(field for field in refused_fields(one, record) if field not in OF_BATCHES)
-        for one, record in zip(here, reused.engines, strict=True)
-    ]
+    """Raise EngineDiffers unless this node has an engine that the reused run accepts.
+
+    One is enough: those that made its vectors, and those that were certified, were all found to agree.
+
+    here: what is known of this node's engine, to be compared with each accepted one.
+    """
+    differing = [vector_fields(one, record) for one, record in zip(here, reused.accepted, strict=True)]
     if not all(differing):
         return
-    fields, one, record = min(zip(differing, here, reused.engines, strict=True), key=lambda each: len(each[0]))
+    fields, one, record = min(zip(differing, here, reused.accepted, strict=True), key=lambda each: len(each[0]))
     kind = GpuDiffers if "gpu" in fields else EngineDiffers
     raise kind(
         f"this engine has {named_fields(one, fields)}; the vectors of {folder}, which this run copies, were made "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from embedkit.certificates import Certified
-from embedkit.documents import EngineName, EngineRecord, Plan, Preflight, Request, read
+from embedkit.documents import EngineName, EngineRecord, Plan, Preflight, Request, named_fields, read
 from embedkit.embed.shard_state import ShardStates
 from embedkit.engines import gpu_name
 from embedkit.errors import EmbedkitError, EngineDiffers, GpuDiffers
@@ -32,8 +32,6 @@ OF_THE_NODE = ("gpu", "token_budget")
 """Fields in which nodes of one cluster differ, with one environment: the GPU's model, and how much fits its memory."""
 OF_THE_PLAN = ("compile",)
 """Fields that the plan decides: a preflight, which may run before there is a plan, always compiles."""
-LABELS = {"engine_version": "version", "torch": "torch", "cuda": "CUDA", "gpu": "GPU", "token_budget": "token budget"}
-"""Names for people; other fields have their own."""
 
 
 @dataclass(frozen=True)
@@ -210,9 +208,3 @@ def same_version(installed: str, recorded: str) -> bool:
     The build may be spelled differently in the two. It is compared once the engine has started.
     """
     return installed.partition("+")[0] == recorded.partition("+")[0]
-
-
-def named_fields(record: EngineRecord, fields: tuple[str, ...]) -> str:
-    """Some fields of a record for people: `GPU NVIDIA H100, torch 2.9.0`."""
-    labels = LABELS | {"engine_version": record.engine}
-    return ", ".join(f"{labels.get(field, field)} {getattr(record, field) or '(none)'}" for field in fields)

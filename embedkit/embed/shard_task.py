@@ -40,7 +40,7 @@ from embedkit.engines import Engine
 from embedkit.errors import CanaryMoved, EmbedkitError
 from embedkit.job import current_job
 from embedkit.log_progress import LogProgress
-from embedkit.prepare import shard_of
+from embedkit.prepare import COPIED_TEXTS, COPY_SECONDS, shard_of
 from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -325,9 +325,16 @@ class ShardTask:
 
 
 def predicted_chunk_seconds(plan: Plan, planned: PlanShard, config: RunConfig) -> float:
-    """The plan's prediction for the longest chunk of a shard, for the engine of the run."""
+    """The plan's prediction for the longest chunk of a shard, for the engine of the run.
+
+    That is the chunk with the most tokens, or the one with the most copied texts: none has both.
+    """
+    copying = COPY_SECONDS * planned.copied
+    embedding = SLOWER[config.request.engine] * max(planned.cost_seconds - copying, 0.0)
     tokens = max(plan.settings.chunk_tokens, plan.settings.max_length * len(config.request.views))
-    return SLOWER[config.request.engine] * planned.cost_seconds * min(tokens / max(planned.tokens, 1), 1.0)
+    return max(
+        embedding * min(tokens / max(planned.tokens, 1), 1.0), copying * min(COPIED_TEXTS / max(planned.copied, 1), 1.0)
+    )
 
 
 def _new_attempt() -> str:

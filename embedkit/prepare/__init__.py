@@ -6,7 +6,15 @@ from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_colu
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.kept_rows import KeptRows
 from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
-from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, engine_settings, read_plan, shard_of
+from embedkit.prepare.plan import (
+    CHUNK_TOKENS,
+    COPIED_TEXTS,
+    COPY_SECONDS,
+    SHARD_SECONDS,
+    engine_settings,
+    read_plan,
+    shard_of,
+)
 from embedkit.prepare.row_changes import RowChanges, row_changes
 from embedkit.prepare.same_data import require_same_data
 from embedkit.prepare.stage import prepare
@@ -15,6 +23,8 @@ from embedkit.prepare.views import check_views, stored_texts, view_texts
 __all__ = [
     "CHUNK_TOKENS",
     "COMPRESSION",
+    "COPIED_TEXTS",
+    "COPY_SECONDS",
     "GPU_MODELS",
     "PART_BYTES",
     "PART_ROWS",

@@ -18,8 +18,8 @@ from embedkit.row_keys import (
     Keys,
     Lookup,
     RowKeys,
+    check_reusable,
     open_earlier,
-    reusable,
     text_keys,
     token_keys,
     write_lookups,
@@ -88,8 +88,7 @@ class CopyFinder:
                 continue
             ids = lookup.find_texts(counted.texts[rows]) if by_text else lookup.find_tokens(counted.tokens[rows])
             hits, ids = rows[ids != NOT_FOUND], ids[ids != NOT_FOUND]
-            facts = lookup.facts(ids)
-            counted.tokens[hits], counted.lengths[hits], counted.vectors[hits] = facts
+            counted.tokens[hits], counted.lengths[hits], counted.vectors[hits] = lookup.known(ids)
             counted.runs[hits], counted.ids[hits] = place, ids
             rows = np.setdiff1d(rows, hits, assume_unique=True)
 
@@ -105,7 +104,7 @@ def make_lookups(run: RunFolder, config: RunConfig) -> None:
     request = config.request
     for place, (folder, reused) in enumerate(zip(config.locations.reuse, request.reuse, strict=True)):
         earlier = open_earlier(folder, reused)
-        reusable(earlier, request)
+        check_reusable(earlier, request)
         shared = [view for view in request.views if view in earlier.views]
         write_lookups(run.lookups / str(place), earlier, shared, _has_same_token_ids(earlier, config))
 

@@ -112,6 +112,18 @@ class Part:
     dropped: pl.DataFrame
 
 
+@dataclass(frozen=True)
+class _MadeRows:
+    """The rows of a part, written. keys, copies: of those that were kept. audited: how many were."""
+
+    extracted: FileRecord
+    keys: RowKeys
+    copies: Copies
+    dropped: pl.DataFrame
+    messages: MessageCounts
+    audited: int
+
+
 @dataclass
 class PartMaker:
     """Makes the parts of one run. It is sent to every worker process, which loads its tokenizers when needed.
@@ -194,14 +206,45 @@ class PartMaker:
 
         frames: the part's rows in order, as `read_rows` gives them.
         """
-        run, request = self.run, self.config.request
         part, start, rows = part_rows.part, part_rows.start, part_rows.rows
+        made = self._write_rows(part_rows, frames)
+        tokens = made.keys.lengths.astype(np.int64)
+        dropped_record = self._write_dropped(part, made.dropped)
+        if len(tokens) + made.dropped.height != len(rows):
+            raise EmbedkitError(
+                f"part {part}: {len(rows)} rows chosen, but {len(tokens)} kept and {made.dropped.height} dropped; a "
+                "data file changed while it was read"
+            )
+        manifest = PartManifest(
+            format=FORMAT,
+            index_sha256=self.index_sha256,
+            part=part,
+            start=start,
+            stop=start + len(rows),
+            kept=len(tokens),
+            dropped=count_reasons(made.dropped),
+            tokens=int(tokens.sum()),
+            extracted=made.extracted,
+            dropped_rows=dropped_record,
+            tokenizer=self.tokenizer.name,
+            audited=made.audited,
+            roles=made.messages.most_common_roles(),
+            left_out=dict(sorted(made.messages.left_out.items())),
+            row_keys=self._write_keys(part, made.keys),
+            copies=self._write_copies(part, made.copies),
+        )
+        return Part(manifest, tokens, made.copies.are_copied, made.dropped)
+
+    def _write_rows(self, part_rows: PartRows, frames: Iterator[pl.DataFrame]) -> _MadeRows:
+        """Extract the texts of a part's rows, count their tokens, and write the rows that are kept."""
+        run, request = self.run, self.config.request
+        part = part_rows.part
         schema = extracted_schema(request)
         keys: list[RowKeys] = []
         copies: list[Copies] = []
         dropped: list[pl.DataFrame] = []
-        to_audit = AuditedRows(part, rows, self.parts, request.views)
-        of_messages = MessageCounts()
+        to_audit = AuditedRows(part, part_rows.rows, self.parts, request.views)
+        messages = MessageCounts()
         with (
             atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,
             pq.ParquetWriter(file, schema, **COMPRESSION) as writer,
@@ -209,7 +252,7 @@ class PartMaker:
             for rows_read in frames:
                 # Extract the texts; rows without an answer end here.
                 if request.chat_format != "plain":
-                    of_messages.add(rows_read)
+                    messages.add(rows_read)
                 texts, unused = extract_texts(rows_read, request)
                 to_embed = texts.select("row", *view_texts(request).values())
                 # Count tokens.
@@ -225,34 +268,14 @@ class PartMaker:
                 keys.append(kept_keys)
                 copies.append(kept_copies)
             audited = self._audit(to_audit)
-        all_keys, all_copies = joined(keys, len(request.views)), joined_copies(copies, len(request.views))
-        tokens = all_keys.lengths.astype(np.int64)
-        lost = gather_dropped(dropped)
-        dropped_record = self._write_dropped(part, lost)
-        if len(tokens) + lost.height != len(rows):
-            raise EmbedkitError(
-                f"part {part}: {len(rows)} rows chosen, but {len(tokens)} kept and {lost.height} dropped; a data file "
-                "changed while it was read"
-            )
-        manifest = PartManifest(
-            format=FORMAT,
-            index_sha256=self.index_sha256,
-            part=part,
-            start=start,
-            stop=start + len(rows),
-            kept=len(tokens),
-            dropped=count_reasons(lost),
-            tokens=int(tokens.sum()),
+        return _MadeRows(
             extracted=file.record,
-            dropped_rows=dropped_record,
-            tokenizer=self.tokenizer.name,
+            keys=joined(keys, len(request.views)),
+            copies=joined_copies(copies, len(request.views)),
+            dropped=gather_dropped(dropped),
+            messages=messages,
             audited=audited,
-            roles=of_messages.most_common_roles(),
-            left_out=dict(sorted(of_messages.left_out.items())),
-            row_keys=self._write_keys(part, all_keys),
-            copies=self._write_copies(part, all_copies),
         )
-        return Part(manifest, tokens, all_copies.are_copied, lost)
 
     def _write_keys(self, part: int, keys: RowKeys) -> FileRecord | None:
         """Write the part's row keys, unless it is of a run that has none."""

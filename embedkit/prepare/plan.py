@@ -25,7 +25,8 @@ EAGER_BELOW_SECONDS = 60.0
 """Shards predicted to take less run uncompiled. On an H200 a compiled model is 9 to 18 % faster (long to short rows).
 But the engine takes 4 s longer to start with the kernels in the cache, and 13 to 30 s longer without."""
 COPY_SECONDS = 20e-6
-"""Predicted seconds to copy a vector: a read of a few kB at any place, a hash and a write."""
+"""Predicted seconds to copy a vector of 4 kB that the system has in memory: a read, a hash and a write. From a disk it
+takes longer, by how much depends on the disk. Rows are read in the order of their ids, so that it may read ahead."""
 COPIED_TEXTS = 16_384
 """The most texts of a chunk whose vectors are copied; 64 MB of vectors with 1,024 numbers."""
 
@@ -36,13 +37,18 @@ STORED_ROUNDING = 1e-6
 
 
 def engine_settings(
-    request: Request, shard_seconds: float = math.inf, earlier: EngineSettings | None = None
+    request: Request,
+    shard_seconds: float = math.inf,
+    earlier: EngineSettings | None = None,
+    copies: bool = True,
 ) -> EngineSettings:
     """The engine's settings for the whole run.
 
     shard_seconds: predicted seconds of a shard. earlier: of an earlier plan, which decide where rounding would.
+    copies: whether vectors of the reused runs are copied, if there are any; True before that is known.
 
-    A run that reuses another one compiles the model if that one did: it shall have the same engine.
+    A run that copies vectors compiles the model if the run did that made them: it shall have the same engine. All
+    reused runs did, or none (`make_config`).
 
     Each prompt must fit the token budget, because vLLM's chunked prefill is off: with it a prompt of exactly the
     model's limit hangs forever (vllm-project/vllm #29496).
@@ -50,7 +56,7 @@ def engine_settings(
     eager = request.device == "cpu" or shard_seconds < EAGER_BELOW_SECONDS
     if earlier is not None and math.isclose(shard_seconds, EAGER_BELOW_SECONDS, rel_tol=ROUNDING):
         eager = earlier.eager
-    if request.reuse and request.device == "cuda":
+    if request.reuse and copies and request.device == "cuda":
         eager = request.reuse[0].eager
     return EngineSettings(
         device=request.device,

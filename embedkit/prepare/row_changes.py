@@ -10,7 +10,7 @@ from embedkit.prepare.kept_rows import KeptRows
 from embedkit.row_keys import EarlierRun, joined, read_keys
 from embedkit.run import RunFolder
 
-TEXT, AGAIN, PROMPT = "text", "again", "prompt"
+TEXT, OCCURRENCE, PROMPT = "text", "occurrence", "prompt"
 """Columns of rows that are compared: hash of the texts, how many earlier rows have the same, the user's prompt."""
 
 
@@ -36,7 +36,8 @@ def row_changes(run: RunFolder, config: RunConfig, plan: Plan, earlier: EarlierR
     shared = [view for view in config.request.views if view in earlier.views]
     new = _texts(run, plan, config.request.views, shared)
     old = _texts(earlier.run, earlier.plan, earlier.views, shared)
-    only_new, only_old = new.join(old, on=[TEXT, AGAIN], how="anti"), old.join(new, on=[TEXT, AGAIN], how="anti")
+    only_new = new.join(old, on=[TEXT, OCCURRENCE], how="anti")
+    only_old = old.join(new, on=[TEXT, OCCURRENCE], how="anti")
     changed = _changed(_with_prompts(run, plan, only_new), _with_prompts(earlier.run, earlier.plan, only_old))
     return RowChanges(
         kept=new.height - only_new.height,
@@ -47,13 +48,13 @@ def row_changes(run: RunFolder, config: RunConfig, plan: Plan, earlier: EarlierR
 
 
 def _texts(run: RunFolder, plan: Plan, views: tuple[View, ...], shared: list[View]) -> pl.DataFrame:
-    """(id, text, again) of all kept rows. Of equal rows, each has its own number in `again`."""
+    """(id, text, occurrence) of all kept rows. Of equal rows, each has its own number of occurrence."""
     keys = joined(list(read_keys(run, plan, len(views))), len(views))
     places = [views.index(view) for view in shared]
     numbers = np.where(keys.lengths[:, places, None] > 0, keys.texts[:, places], 0).reshape(plan.rows_kept, -1)
     columns = pl.DataFrame({f"{i}": numbers[:, i] for i in range(numbers.shape[1])})
     texts = pl.DataFrame({"id": np.arange(plan.rows_kept), TEXT: columns.select(pl.struct(pl.all())).to_series()})
-    return texts.with_columns(pl.int_range(pl.len()).over(TEXT).alias(AGAIN))
+    return texts.with_columns(pl.int_range(pl.len()).over(TEXT).alias(OCCURRENCE))
 
 
 def _with_prompts(run: RunFolder, plan: Plan, rows: pl.DataFrame) -> pl.DataFrame:
@@ -73,9 +74,9 @@ def _with_prompts(run: RunFolder, plan: Plan, rows: pl.DataFrame) -> pl.DataFram
 
 def _changed(new: pl.DataFrame, old: pl.DataFrame) -> int:
     """How many of the new rows have the prompt of an old one, or, of the others, its place in the data set."""
-    by_prompt = pl.int_range(pl.len()).over(PROMPT).alias(AGAIN)
+    by_prompt = pl.int_range(pl.len()).over(PROMPT).alias(OCCURRENCE)
     new, old = new.with_columns(by_prompt), old.with_columns(by_prompt)
-    same_prompt = new.join(old, on=[PROMPT, AGAIN], how="semi")
-    rest = new.join(old, on=[PROMPT, AGAIN], how="anti")
-    old_rest = old.join(new, on=[PROMPT, AGAIN], how="anti")
+    same_prompt = new.join(old, on=[PROMPT, OCCURRENCE], how="semi")
+    rest = new.join(old, on=[PROMPT, OCCURRENCE], how="anti")
+    old_rest = old.join(new, on=[PROMPT, OCCURRENCE], how="anti")
     return same_prompt.height + rest.join(old_rest, on="row", how="semi").height

@@ -21,10 +21,12 @@ from embedkit.documents import (
     FORMAT,
     D,
     DataIndex,
+    EngineSettings,
     NewerFormat,
     PartManifest,
     Plan,
     PlanPart,
+    PlanShard,
     Reason,
     RunConfig,
     ShardManifest,
@@ -74,7 +76,10 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     for folder in (run.parts, run.extracted):
         durable_mkdir(folder)
     with run_lock(run.prepare_lock, "preparing this run", run.path):
-        return _prepare(run, config, workers or available_cpus())
+        try:
+            return _prepare(run, config, workers or available_cpus())
+        finally:  # they may be large, and a resume makes them again
+            remove_lookups(run.lookups)
 
 
 def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
@@ -229,43 +234,68 @@ def make_plan(
     dropped_rows = write_dropped(run.dropped, gather_dropped([part.dropped for part in parts]))
     reasons = sorted({reason for manifest in manifests for reason in manifest.dropped}, key=get_args(Reason).index)
     dropped: dict[Reason, int] = {reason: sum(m.dropped.get(reason, 0) for m in manifests) for reason in reasons}
-    rows_kept = sum(manifest.kept for manifest in manifests)
     tokens = np.concatenate([part.tokens for part in parts])
     copied = np.concatenate([part.copied for part in parts])
     warnings = _warnings(config, manifests, dropped, tokens)
-    if rows_kept == 0:
+    if not len(tokens):
         raise EmbedkitError("\n".join((f"all {rows_chosen} rows were dropped; see {run.dropped}", *warnings)))
-    shards_before = earlier.shards if earlier else ()
-    to_embed = np.where(copied, 0, tokens)
-    chunk_tokens = CHUNK_TOKENS[request.device]
-    copied_texts = copied.sum(axis=1)
-    shards = cut_shards(to_embed, cost, request.shards, config.num_gpus, chunk_tokens, shards_before, copied_texts)
-    seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
-    first_ids = np.cumsum([0, *(manifest.kept for manifest in manifests)])
+    shards, settings = _cut(config, tokens, copied, cost, earlier)
     return Plan(
         format=FORMAT,
         request_sha256=digest(request),
         rows=rows,
         rows_chosen=rows_chosen,
-        rows_kept=rows_kept,
+        rows_kept=len(tokens),
         dropped=dropped,
         dropped_rows=dropped_rows,
         tokens=int(tokens.sum()),
-        parts=tuple(
-            PlanPart(
-                file=manifest.extracted,
-                first_id=int(first_id),
-                rows=manifest.kept,
-                row_keys=manifest.row_keys,
-                copies=manifest.copies,
-            )
-            for manifest, first_id in zip(manifests, first_ids[:-1], strict=True)
-        ),
+        parts=_plan_parts(manifests),
         shards=shards,
         order="longest_first",
-        settings=engine_settings(request, seconds, earlier.settings if earlier else None),
+        settings=settings,
         warnings=warnings,
         tokens_copied=int(tokens[copied].sum()),
+    )
+
+
+def _cut(
+    config: RunConfig,
+    tokens: npt.NDArray[np.int64],
+    copied: npt.NDArray[np.bool_],
+    cost: CostModel,
+    earlier: Plan | None,
+) -> tuple[tuple[PlanShard, ...], EngineSettings]:
+    """Cut the kept rows into shards of equal cost, and decide how their tasks set up the engine.
+
+    tokens, copied: of each text, (rows, views). The others as for make_plan.
+    """
+    request = config.request
+    shards = cut_shards(
+        np.where(copied, 0, tokens),
+        cost,
+        request.shards,
+        config.num_gpus,
+        CHUNK_TOKENS[request.device],
+        earlier.shards if earlier else (),
+        copied.sum(axis=1),
+    )
+    seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
+    settings = engine_settings(request, seconds, earlier.settings if earlier else None, bool(copied.any()))
+    return shards, settings
+
+
+def _plan_parts(manifests: list[PartManifest]) -> tuple[PlanPart, ...]:
+    """What the plan says of each part. The ids of kept rows count through all parts."""
+    first_ids = np.cumsum([0, *(manifest.kept for manifest in manifests)]).tolist()
+    return tuple(
+        PlanPart(
+            file=manifest.extracted,
+            first_id=first_id,
+            rows=manifest.kept,
+            row_keys=manifest.row_keys,
+            copies=manifest.copies,
+        )
+        for manifest, first_id in zip(manifests, first_ids[:-1], strict=True)
     )
 
 

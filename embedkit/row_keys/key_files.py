@@ -6,6 +6,8 @@ The plan names the files of prepare, `row_keys.json` those that were added.
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from embedkit.documents import FileRecord, Plan, RowKeyIndex, digest, read, read_checked
 from embedkit.errors import EmbedkitError
 from embedkit.row_keys.copies import Copies, copies_from_bytes
@@ -30,6 +32,20 @@ def read_keys(run: RunFolder, plan: Plan, views: int) -> Iterator[RowKeys]:
     """The keys of the kept rows, part by part. Raises EmbedkitError if a file is missing or damaged."""
     for record, part in zip(key_records(run, plan), plan.parts, strict=True):
         yield read_key_file(run.parts / record.name, record, part.rows, views)
+
+
+def read_view_keys(run: RunFolder, plan: Plan, views: int, view: int) -> RowKeys:
+    """The keys of all kept rows in one view, by its place, as of a run with that view alone: 36 bytes per row.
+
+    Raises EmbedkitError if a file is missing or damaged.
+    """
+    rows = plan.rows_kept
+    keys = RowKeys(np.empty((rows, 1, 2), np.uint64), np.empty((rows, 1, 2), np.uint64), np.empty((rows, 1), np.int32))
+    for part, found in zip(plan.parts, read_keys(run, plan, views), strict=True):
+        at, column = slice(part.first_id, part.first_id + part.rows), slice(view, view + 1)
+        keys.texts[at], keys.tokens[at] = found.texts[:, column], found.tokens[:, column]
+        keys.lengths[at] = found.lengths[:, column]
+    return keys
 
 
 def read_key_file(path: Path, record: FileRecord, rows: int, views: int) -> RowKeys:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import save
 
 from embedkit.model import TokenIds
+from embedkit.row_keys.arrays import arrays_from_bytes
 
 KEY_BYTES = 16
 TEXT, TOKENS, VECTOR = b"text\0", b"tokens\0", b"vector\0"
@@ -72,15 +72,8 @@ class RowKeys:
 
 def keys_from_bytes(data: bytes | bytearray, rows: int, views: int) -> RowKeys:
     """The keys in a file's bytes. Raises ValueError if it is no file of keys of so many rows and views."""
-    try:
-        found = load(bytes(data))
-        keys = RowKeys(found["texts"], found["tokens"], found["lengths"])
-    except (SafetensorError, KeyError) as error:
-        raise ValueError(f"no file of keys: {error}") from None
-    shape = (rows, views)
-    if (keys.texts.shape, keys.tokens.shape, keys.lengths.shape) != ((*shape, 2), (*shape, 2), shape):
-        raise ValueError(f"keys of shape {keys.lengths.shape}, not {shape}")
-    return keys
+    shapes = {"texts": (rows, views, 2), "tokens": (rows, views, 2), "lengths": (rows, views)}
+    return RowKeys(*arrays_from_bytes(data, shapes, "keys"))
 
 
 def joined(pieces: Sequence[RowKeys], views: int) -> RowKeys:

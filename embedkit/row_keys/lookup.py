@@ -6,10 +6,11 @@ share one copy. The tables are made again when they are needed; nothing of a run
 
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,15 +18,17 @@ import numpy.typing as npt
 from embedkit.documents import FileRecord, View, check_matrix, matrix_header
 from embedkit.errors import EmbedkitError
 from embedkit.row_keys.earlier_run import EarlierRun
-from embedkit.row_keys.key_files import read_keys
-from embedkit.row_keys.keys import Keys, joined, vector_keys
+from embedkit.row_keys.key_files import read_view_keys
+from embedkit.row_keys.keys import Keys, vector_keys
 from embedkit.storage import BLOCK_BYTES, read_into
 
 NOT_FOUND = -1
+BLOCK_ROWS = 1 << 16
+"""Rows of a table that are put together at a time."""
 
 
-class Found(NamedTuple):
-    """Facts about rows of the earlier run: keys of their token ids and vectors, and how many token ids they have."""
+class KnownRows(NamedTuple):
+    """What is known of rows of the earlier run. tokens, vectors: keys. lengths: how many token ids they have."""
 
     tokens: Keys
     lengths: npt.NDArray[np.int32]
@@ -36,9 +39,9 @@ class Lookup:
     """One view of one earlier run."""
 
     def __init__(self, folder: Path) -> None:
-        self._texts, self._tokens, self._facts = (
+        self._texts, self._tokens, self._known = (
             np.lib.format.open_memmap(folder / f"{name}.npy", mode="r")  # type: ignore[no-untyped-call]
-            for name in ("texts", "tokens", "facts")
+            for name in ("texts", "tokens", "known")
         )
 
     def find_texts(self, keys: Keys) -> npt.NDArray[np.int64]:
@@ -49,14 +52,16 @@ class Lookup:
         """The first id with each key of token ids, or NOT_FOUND, int64 (n,)."""
         return _find(self._tokens, keys)
 
-    def facts(self, ids: npt.NDArray[np.int64]) -> Found:
-        """Facts about the rows with these ids."""
-        rows = self._facts[ids]
-        return Found(rows[:, 0:2], rows[:, 2].astype(np.int32), rows[:, 3:5])
+    def known(self, ids: npt.NDArray[np.int64]) -> KnownRows:
+        """What is known of the rows with these ids."""
+        rows = self._known[ids]
+        return KnownRows(rows[:, 0:2], rows[:, 2].astype(np.int32), rows[:, 3:5])
 
 
 def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_same_token_ids: bool) -> None:
     """Write the tables of some views of a merged run, each into a folder of its name.
+
+    One view at a time: memory holds at most the keys of one, and what sorting them takes, about 75 bytes per row.
 
     Args:
         folder: the folder for the tables.
@@ -66,19 +71,44 @@ def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_
 
     Raises EmbedkitError naming a file of the run that is missing or damaged.
     """
-    run, success, run_views = earlier.run, earlier.success, earlier.views
-    keys = joined(list(read_keys(run, earlier.plan, len(run_views))), len(run_views))
-    records = {file.name: file for file in success.files}
     for view in views:
-        place, matrix = run_views.index(view), run.view_matrix(view)
-        record = records[matrix.relative_to(run.embeddings).as_posix()]
-        vectors = matrix_keys(matrix, record, success.rows, success.dim)
-        lengths, tokens = keys.lengths[:, place], keys.tokens[:, place]
         made = folder / view
         made.mkdir(parents=True)
-        np.save(made / "texts.npy", _sorted(keys.texts[:, place], lengths * has_same_token_ids))
-        np.save(made / "tokens.npy", _sorted(tokens, lengths))
-        np.save(made / "facts.npy", np.column_stack([tokens, lengths.astype(np.uint64), vectors]))
+        vectors = _vector_keys(earlier, view)
+        keys = read_view_keys(earlier.run, earlier.plan, len(earlier.views), earlier.views.index(view))
+        texts, tokens, lengths = keys.texts[:, 0], keys.tokens[:, 0], keys.lengths[:, 0]
+        blocks = (slice(start, start + BLOCK_ROWS) for start in range(0, len(lengths), BLOCK_ROWS))
+        known = (np.column_stack([tokens[at], lengths[at].astype(np.uint64), vectors[at]]) for at in blocks)
+        _write_table(made / "known.npy", (len(lengths), 5), known)
+        del vectors
+        _write_sorted(made / "tokens.npy", tokens, lengths > 0)
+        _write_sorted(made / "texts.npy", texts, (lengths > 0) & has_same_token_ids)
+
+
+def _vector_keys(earlier: EarlierRun, view: View) -> Keys:
+    """The keys of all vectors of a view. Raises as matrix_keys."""
+    matrix, success = earlier.run.view_matrix(view), earlier.success
+    name = matrix.relative_to(earlier.run.embeddings).as_posix()
+    record = next(file for file in success.files if file.name == name)
+    return matrix_keys(matrix, record, success.rows, success.dim)
+
+
+def _write_sorted(path: Path, keys: Keys, chosen: npt.NDArray[np.bool_]) -> None:
+    """Write both numbers of the keys of the chosen rows, and their ids, in the order of keys, uint64 (3, n)."""
+    ids = np.flatnonzero(chosen)
+    order = np.lexsort((keys[ids, 1], keys[ids, 0]))  # stable: of equal keys, the first id stays first
+    ids = ids[order]
+    del order
+    _write_table(path, (3, len(ids)), chain((keys[ids, number] for number in (0, 1)), [ids]))
+
+
+def _write_table(path: Path, shape: tuple[int, int], pieces: Iterable[npt.NDArray[Any]]) -> None:
+    """Write a table of uint64 piece by piece. (A full disk kills a process that writes into mapped memory.)"""
+    with path.open("wb") as file:
+        header = {"descr": "<u8", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, "<u8").data)
 
 
 def remove_lookups(folder: Path) -> None:
@@ -95,23 +125,18 @@ def matrix_keys(path: Path, record: FileRecord, rows: int, dim: int) -> Keys:
     whole = hashlib.sha256()
     row_bytes = 4 * dim
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
-    keys = [np.empty((0, 2), np.uint64)]
+    keys, done = np.empty((rows, 2), np.uint64), 0
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
         whole.update(file.read(len(matrix_header(rows, dim))))
         while count := read_into(file, buffer):
             hashed = beside.submit(whole.update, buffer[:count])
-            keys.append(vector_keys(np.frombuffer(buffer[:count], "<f4").reshape(-1, dim)))
+            stop = done + count // row_bytes
+            keys[done:stop] = vector_keys(np.frombuffer(buffer[:count], "<f4").reshape(-1, dim))
+            done = stop
             hashed.result()
     if whole.hexdigest() != record.sha256:
         raise EmbedkitError(f"{path}: its bytes are not those that were written (sha256 differs)")
-    return np.concatenate(keys)
-
-
-def _sorted(keys: Keys, lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.uint64]:
-    """Both numbers of the keys of rows that are not empty, and their ids, in the order of keys, uint64 (3, n)."""
-    ids = np.flatnonzero(lengths)
-    order = np.lexsort((keys[ids, 1], keys[ids, 0]))  # stable: of equal keys, the first id stays first
-    return np.stack([keys[ids, 0][order], keys[ids, 1][order], ids[order].astype(np.uint64)])
+    return keys
 
 
 def _find(table: npt.NDArray[np.uint64], keys: Keys) -> npt.NDArray[np.int64]:

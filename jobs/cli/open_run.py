@@ -274,7 +274,7 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
     if "messages_column" in typed:
         typed["text_columns"] = ()
     if "reuse" in typed:
-        typed["reuse"] = _reused_folders(options)
+        typed |= {"reuse": _reused_folders(options), "reuse_across_engines": True}  # decided when the run was made
     return dataclasses.replace(settings, **typed)
 
 

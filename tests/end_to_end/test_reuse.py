@@ -218,6 +218,7 @@ def test_a_byte_changed_in_the_earlier_run_is_named(
     flip(matrix, 0)
     refused = embedkit("prepare", *asked, code=1).stderr
     assert f"{matrix}: its bytes are not those that were written" in refused
+    assert not RunFolder(tmp_path / "run").lookups.exists()
     flip(matrix, 0)
     embedkit("prepare", *asked, "--resume")
     flip(matrix, 0)

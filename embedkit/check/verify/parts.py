@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from embedkit.check.verify.findings import Findings
+from embedkit.check.verify.key_index import check_key_index
 from embedkit.check.verify.plan import Counts, KeyCounts, check_part_manifest, check_plan, tokens_of
 from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, Request, digest, read
 from embedkit.errors import EmbedkitError
@@ -112,6 +113,7 @@ class PreparedFiles:
         if sum(int(of_part.sum()) for of_part in tokens) != plan.tokens:
             what = "the rows' token counts do not add up to the plan's"
             findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
+        check_key_index(run, self._request, plan, tokens, findings)
         check_plan(run, self._request, plan, self._index, tokens, self._key_counts(plan, tokens), dropped, findings)
 
     def _key_counts(self, plan: Plan, tokens: Sequence[Counts]) -> KeyCounts | None:

@@ -250,5 +250,6 @@ def test_reuse_across_engines_takes_certified_ones(small: RunFolder, tmp_path: P
     made = RunFolder(tmp_path / "next")
     assert made.view_matrix("combined").read_bytes() == old.view_matrix("combined").read_bytes()
     (reused,) = read(made.config, RunConfig).request.reuse
-    assert [engine.gpu for engine in reused.engines] == ["old", ""]
+    assert [engine.gpu for engine in reused.accepted] == ["old", ""]
+    assert [engine.gpu for engine in reused.certified] == [""]
     assert read(made.plan, Plan).tokens_to_embed == 0

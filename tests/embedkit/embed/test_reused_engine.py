@@ -24,10 +24,10 @@ RECORD = EngineRecord(
 )
 
 
-def reusing(run: RunFolder, *engines: EngineRecord) -> tuple[RunConfig, Plan]:
-    """The documents of a run, as if it reused a run of these engines."""
+def reusing(run: RunFolder, engine: EngineRecord, *certified: EngineRecord) -> tuple[RunConfig, Plan]:
+    """The documents of a run, as if it reused a run of this engine, and others were found to agree with it."""
     config, plan = read(run.config, RunConfig), read(run.plan, Plan)
-    reuse = (ReusedRun(success_sha256="0" * 64, eager=True, engines=engines),)
+    reuse = (ReusedRun(success_sha256="0" * 64, eager=True, engines=(engine,), certified=certified),)
     request = structs.replace(config.request, engine="transformers", reuse=reuse)
     locations = structs.replace(config.locations, reuse=("/runs/old",))
     return structs.replace(config, request=request, locations=locations), structs.replace(plan, tokens_copied=1)
@@ -45,10 +45,11 @@ def test_an_engine_that_differs_is_refused_with_the_difference(hash_run: RunFold
 
 
 def test_any_of_several_engines_may_join(hash_run: RunFolder) -> None:
-    """Those that a certificate found to agree are listed, too. The error names the nearest."""
+    """The one that made the vectors, or one that a certificate found to agree. The error names the nearest."""
     newer = structs.replace(RECORD, engine_version="9", torch="9")
     config, plan = reusing(hash_run, RECORD, newer)
     check_engine(config, newer, plan)
+    check_engine(config, RECORD, plan)
     with pytest.raises(EngineDiffers, match=r"this engine has CUDA 12\.0; .* made with CUDA 13\.0"):
         check_engine(config, structs.replace(newer, cuda="12.0"), plan)
 

@@ -147,6 +147,27 @@ def test_the_prediction_of_a_chunk_is_its_share_of_the_shard(
     assert predicted_chunk_seconds(plan, shard, config_for(engine, *three[:views])) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "copied", "cost", "seconds"),
+    [
+        # 100,000 copied texts take 2 s: a chunk of 16,384 of them 0.32768 s.
+        (0, 100_000, 2.0, 0.32768),
+        (0, 1_000, 0.02, 0.02),  # all in one chunk
+        # Beside them 1,000 tokens take 500 s by vLLM, 9 of them 4.5 s: no chunk has both.
+        (1000, 100_000, 502.0, 4.5),
+        (1000, 10_000_000, 200.5, 0.32768),
+    ],
+)
+def test_the_prediction_of_a_chunk_of_copies_is_its_share(
+    tokens: int, copied: int, cost: float, seconds: float
+) -> None:
+    """Copied texts have no tokens, and chunks of their own."""
+    plan = plan_of(cost)
+    plan = msgspec.structs.replace(plan, settings=msgspec.structs.replace(plan.settings, max_length=8))
+    shard = msgspec.structs.replace(plan.shards[0], tokens=tokens, copied=copied)
+    assert predicted_chunk_seconds(plan, shard, config_for("vllm")) == pytest.approx(seconds)
+
+
 def with_chunk_seconds(task: Task, seconds: float, engine: EngineName = "hash") -> Task:
     """The task with a plan in which a chunk of CHUNK_TOKENS of shard 0 is predicted to take so many seconds."""
     first, others = task.plan.shards

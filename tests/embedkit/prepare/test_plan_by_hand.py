@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from embedkit.documents.schema import FORMAT, Device, EngineSettings, FileRecord, Plan, PlanShard, Request
+from embedkit.documents.schema import FORMAT, Device, EngineSettings, FileRecord, Plan, PlanShard, Request, ReusedRun
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
 from embedkit.prepare.parts import part_borders
@@ -74,6 +74,17 @@ def test_a_text_of_the_limit_fits_the_token_budget(device: Device, limit: int, b
 def test_shards_of_a_minute_are_compiled_on_a_gpu(seconds: float, eager: bool) -> None:
     assert engine_settings(request("cuda"), seconds).eager is eager
     assert engine_settings(request("cpu"), seconds).eager
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("seconds", [10.0, 1800.0])
+def test_copied_vectors_decide_whether_it_is_compiled(eager: bool, seconds: float) -> None:
+    """On a GPU, and only if there are any."""
+    reuse = (ReusedRun(success_sha256="0" * 64, eager=eager, engines=()),)
+    asked = structs.replace(request("cuda"), reuse=reuse)
+    assert engine_settings(asked, seconds).eager is eager
+    assert engine_settings(asked, seconds, copies=False).eager is (seconds < 60)
+    assert engine_settings(structs.replace(asked, device="cpu"), seconds).eager
 
 
 @pytest.mark.parametrize("eager", [True, False])

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec import structs
+
 from embedkit.documents import (
     FORMAT,
     DataIndex,
@@ -15,6 +17,7 @@ from embedkit.documents import (
     Preflight,
     Rejected,
     RejectedShard,
+    RowKeyIndex,
     RunConfig,
     ShardManifest,
     Success,
@@ -24,6 +27,7 @@ from embedkit.documents import (
 )
 from embedkit.embed.publish import REFUSED
 from embedkit.run import RunFolder
+from tests.support.reseal import reseal
 
 KINDS = {
     "run_config.json": r"run_config\.json",
@@ -63,6 +67,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "run_config.json": RunConfig,
     "parts/index.json": DataIndex,
     "parts/part-*.json": PartManifest,
+    "row_keys.json": RowKeyIndex,
     "plan.json": Plan,
     "shards/: manifest.json": ShardManifest,
     "_SUCCESS.json": Success,
@@ -136,11 +141,27 @@ def _merged(run: RunFolder) -> None:
     (run.analysis / "health.json").write_bytes(b'{"rows": 9000}')
 
 
+def indexed(run: RunFolder) -> None:
+    """As an earlier version made it, without row keys; `embedkit index` added them."""
+    plan = read(run.plan, Plan)
+    keys = tuple(part.row_keys for part in plan.parts if part.row_keys is not None)
+    index = digest(reseal(run.data_index, DataIndex, row_keys=False))
+    for part in range(len(plan.parts)):
+        reseal(run.part_manifest(part), PartManifest, row_keys=None, index_sha256=index)
+    plan = reseal(run.plan, Plan, parts=tuple(structs.replace(part, row_keys=None) for part in plan.parts))
+    sha256 = digest(plan)
+    shards = [reseal(run.shard_manifest(i), ShardManifest, plan_sha256=sha256) for i in range(len(plan.shards))]
+    manifests = {str(shard.shard): digest(shard) for shard in shards}
+    reseal(run.success, Success, plan_sha256=sha256, shard_manifests=manifests)
+    write(run.key_index, RowKeyIndex(format=FORMAT, plan_sha256=sha256, files=keys))
+
+
 STAGES: dict[str, Callable[[RunFolder], None]] = {
     "prepared": _prepared,
     "half embedded": _half_embedded,
     "embedded": _without_merged,
     "merged": _merged,
+    "indexed": indexed,
 }
 
 
