@@ -152,9 +152,41 @@ def test_update_says_which_rows_changed_and_what_to_type(folder: Path, tmp_path:
     assert again.endswith(said[said.index("since old") :])
     refused = embedkit(*asked, "--shards", 3, code=2).stderr
     assert "shards  2  ->  3" in refused
+    assert "type the command that made it, with --overwrite" in refused
+    embedkit(*asked, "--shards", 3, "--overwrite")
+    assert len(read(run.plan, Plan).shards) == 3
     embedkit(*shlex.split(next_command[1]))
     assert merged(run) == merged(RunFolder(folder / "scratch"))
     assert read(run.config, RunConfig).request.views == NAMES
+
+
+def test_update_typed_again_records_what_was_moved(old: RunFolder, folder: Path, tmp_path: Path) -> None:
+    """The data, the earlier run and the new one have other places now; the requests are the same."""
+    before, moved = tmp_path / "before", tmp_path / "moved"
+    before.mkdir()
+    old.path.rename(before / "old")
+    shutil.copy(folder / "new.parquet", before)
+    embedkit("update", before / "old", "--dataset", before / "new.parquet", "--run-name", "next")
+    before.rename(moved)
+    embedkit("update", moved / "old", "--dataset", moved / "new.parquet", "--run-name", "next")
+    where = read(RunFolder(moved / "next").config, RunConfig).locations
+    assert (where.reuse, where.data) == ((str(moved / "old"),), (str(moved / "new.parquet"),))
+    embedkit("run", "--resume", "--run-name", "next", "--output-dir", moved)
+    assert merged(RunFolder(moved / "next")) == merged(RunFolder(folder / "scratch"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../next", "--run-name '../next': a run's name is one folder name"),
+        ("old", "--run-name old: this is RUN itself; the new run needs a name of its own"),
+    ],
+)
+def test_update_refuses_a_name_that_is_none(name: str, said: str, folder: Path) -> None:
+    asked = ("update", folder / "old", "--dataset", folder / "new.parquet", "--run-name", name, "--overwrite")
+    assert said in embedkit(*asked, code=2).stderr
+    assert (folder / "old" / "run_config.json").exists()
+    assert not (folder.parent / "next").exists()
 
 
 def test_update_of_files_needs_the_new_ones(folder: Path) -> None:
