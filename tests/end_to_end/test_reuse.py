@@ -276,6 +276,8 @@ def test_a_byte_changed_in_a_copy_is_named(folder: Path, tokenizer_only: Path, t
     copies.write_bytes(data)
     found = [problem.file for problem in verify(run).problems]
     assert "parts/copies-00000.safetensors" in found
+    embedkit("prepare", "--resume", "--run-name", "run", "--output-dir", tmp_path)
+    assert verify(run).ok
 
 
 @pytest.mark.slow
