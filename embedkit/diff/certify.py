@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedkit.certificates import write_certificate
+from embedkit.certificates import require_writable, write_certificate
 from embedkit.data import require_fetched
 from embedkit.diff.distances import Floats, compare
 from embedkit.diff.embed_sample import embed_sample
@@ -57,10 +57,12 @@ def certify(
         seed: chooses the sample.
         tolerance: the largest mean of 1 - cosine that passes; None for that of the dtype (tolerance.py).
 
-    Raises EmbedkitError if no shard is finished, the model changed, the engine fails, or its vectors are not as long.
+    Raises EmbedkitError if the run cannot be written to, no shard is finished, the model changed, the engine fails, or
+    its vectors are not as long.
     """
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
+    require_writable(run)
     check_installed(config.request.engine)
     require_fetched(run, config, data=False)
     require_same_model(run, config)
@@ -97,6 +99,9 @@ def certify(
 
 def _forget_refused_engines(run: RunFolder) -> None:
     """Take shards that merge refused for their engine alone out of `rejected.json`. The next merge decides anew."""
+    # merge may write or remove the file meanwhile; no lock is shared, since it may run for hours. At worst a shard is
+    # embedded again that need not be, or rejected once more: no merge reads this file. A merge that runs keeps to the
+    # certificates of its start, and a later one names the first that proves something, so new ones change nothing.
     rejected = rejected_shards(run)
     others = {sha256: shard for sha256, shard in rejected.items() if shard.what != DIFFERENT_ENGINE}
     if len(others) == len(rejected):

@@ -6,8 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from embedkit.diff.certify import certify
 from embedkit.documents import (
     FORMAT,
+    Certificate,
     DataIndex,
     Document,
     PartManifest,
@@ -46,6 +48,7 @@ KINDS = {
     "by_source/: metadata.parquet": r"embeddings/by_source/.*\.parquet",
     "_SUCCESS.json": r"embeddings/_SUCCESS\.json",
     "rejected.json": r"embeddings/rejected\.json",
+    "certificates/": r"certificates/.*",
     "preflight.json": r"preflight\.json",
     "submissions.jsonl": r"submissions\.jsonl",
     "profiles/": r"profiles/.*",
@@ -67,6 +70,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "shards/: manifest.json": ShardManifest,
     "_SUCCESS.json": Success,
     "rejected.json": Rejected,
+    "certificates/": Certificate,
     "preflight.json": Preflight,
 }
 """The kinds that are sealed documents. A journal's lines are sealed one by one."""
@@ -110,7 +114,8 @@ def _half_embedded(run: RunFolder) -> None:
 
 
 def _merged(run: RunFolder) -> None:
-    """On a cluster, and analyzed: with the documents of preflight, submissions and profiles."""
+    """On a cluster, and analyzed: with a certificate, and the documents of preflight, submissions and profiles."""
+    certify(run, rows=50)
     config, manifest = read(run.config, RunConfig), read(run.shard_manifest(0), ShardManifest)
     write(
         run.preflight,
