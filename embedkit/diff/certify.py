@@ -15,7 +15,7 @@ import numpy as np
 from embedkit.certificates import require_writable, write_certificate
 from embedkit.data import require_fetched
 from embedkit.diff.distances import Floats, compare
-from embedkit.diff.embed_sample import embed_sample
+from embedkit.diff.embed_sample import embed_sample, engine_here
 from embedkit.diff.run_now import ROWS
 from embedkit.diff.sample import Ids, TextReader, sample_ids
 from embedkit.diff.tolerance import agreement, coarser
@@ -36,7 +36,7 @@ from embedkit.documents import (
     write,
 )
 from embedkit.embed import DIFFERENT_ENGINE, ChunkInput, ShardStates, rejected_shards
-from embedkit.engines import Engine, check_installed, start_engine
+from embedkit.engines import Engine, check_installed
 from embedkit.errors import EmbedkitError
 from embedkit.job import current_job
 from embedkit.merge import engine_groups
@@ -73,11 +73,8 @@ def certify(
     texts = TextReader.of_run(run, config, plan)
     groups = [[one for one in manifests if one.engine == engine] for engine in engine_groups(manifests)]
     samples = [_sample(run, config, texts, group, rows, seed) for group in groups]
-    engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
-    try:
+    with engine_here(config, plan.settings, sum(len(sample.ids) for sample in samples)) as engine:
         compared = [_compared(run, sample, engine, plan.settings.chunk_tokens, tolerance) for sample in samples]
-    finally:
-        engine.close()
     certificate = Certificate(
         format=FORMAT,
         request_sha256=digest(config.request),

@@ -168,6 +168,9 @@ def test_merged_run_misses_a_certificate_that_is_gone(small_embedded: RunFolder)
     give_engine(run, 0, 1, gpu="old")
     _, path = certify(run, rows=40)
     merge(run)
+    assert verify(run).ok
+    reseal(path, Certificate, seed=7)
+    assert not verify(run).ok
     path.unlink()
     whats = {problem.file: problem.what for problem in verify(run).problems}
     assert whats["embeddings/_SUCCESS.json"] == "names 1 certificates that the run does not have"
