@@ -274,3 +274,5 @@ def test_reuse_across_engines_takes_certified_ones(small: RunFolder, tmp_path: P
     (reused,) = read(made.config, RunConfig).request.reuse
     assert [engine.gpu for engine in reused.engines] == ["old", ""]
     assert read(made.plan, Plan).tokens_to_embed == 0
+    embedkit("update", old.path, "--dataset", *where.data, "--run-name", "updated", "--reuse-across-engines")
+    assert read(RunFolder(old.path.parent / "updated").config, RunConfig).request.reuse == (reused,)
