@@ -3,6 +3,7 @@
 embed, merge and verify accept shards of two engines if a passed certificate has both, in place of equal engine records.
 """
 
+import os
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,17 @@ from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, write_once
 from embedkit.terminal import quote
+
+
+def require_writable(run: RunFolder) -> None:
+    """Raise EmbedkitError if this user may not write a certificate: the run may be that of someone else."""
+    folder = run.certificates if run.certificates.exists() else run.path
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise EmbedkitError(
+            f"{folder}: you may not write here, and a certificate lies in the run that it is of. Ask who owns the run "
+            f"to type {run.certify_command} here, or to let you write. If the run is merged, "
+            f"{run.command('diff', '--now')} compares the same, and writes nothing"
+        )
 
 
 def write_certificate(run: RunFolder, certificate: Certificate) -> Path:

@@ -12,10 +12,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from embedkit.certificates import write_certificate
+from embedkit.certificates import require_writable, write_certificate
 from embedkit.data import require_fetched
 from embedkit.diff.distances import Floats, compare
-from embedkit.diff.embed_sample import embed_sample
+from embedkit.diff.embed_sample import embed_sample, engine_here
 from embedkit.diff.run_now import ROWS
 from embedkit.diff.sample import Ids, TextReader, sample_ids
 from embedkit.diff.tolerance import agreement, coarser
@@ -36,7 +36,7 @@ from embedkit.documents import (
     write,
 )
 from embedkit.embed import DIFFERENT_ENGINE, ChunkInput, ShardStates, rejected_shards
-from embedkit.engines import Engine, check_installed, start_engine
+from embedkit.engines import Engine, check_installed
 from embedkit.errors import EmbedkitError
 from embedkit.job import current_job
 from embedkit.merge import engine_groups
@@ -57,10 +57,12 @@ def certify(
         seed: chooses the sample.
         tolerance: the largest mean of 1 - cosine that passes; None for that of the dtype (tolerance.py).
 
-    Raises EmbedkitError if no shard is finished, the model changed, the engine fails, or its vectors are not as long.
+    Raises EmbedkitError if the run cannot be written to, no shard is finished, the model changed, the engine fails, or
+    its vectors are not as long.
     """
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
+    require_writable(run)
     check_installed(config.request.engine)
     require_fetched(run, config, data=False)
     require_same_model(run, config)
@@ -71,11 +73,8 @@ def certify(
     texts = TextReader.of_run(run, config, plan)
     groups = [[one for one in manifests if one.engine == engine] for engine in engine_groups(manifests)]
     samples = [_sample(run, config, texts, group, rows, seed) for group in groups]
-    engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
-    try:
+    with engine_here(config, plan.settings, sum(len(sample.ids) for sample in samples)) as engine:
         compared = [_compared(run, sample, engine, plan.settings.chunk_tokens, tolerance) for sample in samples]
-    finally:
-        engine.close()
     certificate = Certificate(
         format=FORMAT,
         request_sha256=digest(config.request),
@@ -97,6 +96,9 @@ def certify(
 
 def _forget_refused_engines(run: RunFolder) -> None:
     """Take shards that merge refused for their engine alone out of `rejected.json`. The next merge decides anew."""
+    # merge may write or remove the file meanwhile; no lock is shared, since it may run for hours. At worst a shard is
+    # embedded again that need not be, or rejected once more: no merge reads this file. A merge that runs keeps to the
+    # certificates of its start, and a later one names the first that proves something, so new ones change nothing.
     rejected = rejected_shards(run)
     others = {sha256: shard for sha256, shard in rejected.items() if shard.what != DIFFERENT_ENGINE}
     if len(others) == len(rejected):

@@ -1,12 +1,29 @@
 """Embeds a sample with an engine: in batches as a run does, and in 16 bits each text alone, too (tolerance.py)."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
+from embedkit.documents import EngineSettings, RunConfig
 from embedkit.embed import ChunkInput, ViewVectors, embed_chunk
-from embedkit.engines import Engine
+from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def engine_here(config: RunConfig, settings: EngineSettings, rows: int) -> Iterator[Engine]:
+    """Start the engine that is installed here, and close it at the end. rows: how many it will embed."""
+    log.info("starting the engine, to embed %s rows", f"{rows:,}")
+    engine = start_engine(config.request.engine, Path(config.locations.model), settings)
+    try:
+        yield engine
+    finally:
+        engine.close()
 
 
 def embed_sample(engine: Engine, chunk: ChunkInput, chunk_tokens: int) -> tuple[ViewVectors, ViewVectors | None]:

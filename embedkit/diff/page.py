@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 from embedkit.diff.schema import Difference, Group
-from embedkit.diff.text import headline
-from embedkit.documents import Agreement
+from embedkit.diff.text import NOTHING_DIFFERS, compared, headline, percent, rules, sampled
 from embedkit.errors import UsageError
 from embedkit.page_shell import page_environment
 from embedkit.storage import atomic_write_bytes
@@ -14,35 +13,26 @@ from embedkit.storage import atomic_write_bytes
 NOT_IN_XML = re.compile("[^\t\n -\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LEAST_POWER, MOST_POWER = -8, 0
 """Powers of ten between which bars of distances grow."""
-RULES = (
-    ("1 - cosine, mean plus three standard errors", "bound", "most_apart"),
-    ("1 - cosine, largest", "worst", "most_worst"),
-    ("difference of lengths, mean", "length", "most_length"),
-)
-"""What is compared with a tolerance: its name, and the fields of Agreement."""
+
+
+def require_folder(path: Path) -> None:
+    """Raise UsageError if there is no folder for a page."""
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--html {path}: there is no folder {path.absolute().parent}")
 
 
 def write_page(found: Difference, path: Path) -> None:
-    """Write the page, whole or not at all. Raises UsageError if its folder does not exist."""
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--html {path}: there is no folder {path.absolute().parent}")
+    """Write the page, whole or not at all."""
     atomic_write_bytes(path.absolute(), page(found).encode(errors="replace"))
 
 
 def page(found: Difference) -> str:
     """The page as HTML."""
     environment = page_environment("embedkit.diff", finalize=_printable)
+    functions = {"compared": compared, "sampled": sampled, "rules": rules, "percent": percent, "bar": bar}
     return environment.get_template("page.html.jinja").render(
-        found=found, headline=headline(found), rules=rules, bar=bar, has_groups=has_groups
+        found=found, headline=headline(found), nothing=NOTHING_DIFFERS, has_groups=has_groups, **functions
     )
-
-
-def rules(numbers: Agreement) -> list[tuple[str, float, float, bool]]:
-    """What is compared with a tolerance: its name, the number, the largest that passes, and whether it passed."""
-    return [
-        (name, getattr(numbers, value), getattr(numbers, most), getattr(numbers, value) <= getattr(numbers, most))
-        for name, value, most in RULES
-    ]
 
 
 def bar(distance: float | None) -> float:

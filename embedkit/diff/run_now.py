@@ -10,15 +10,15 @@ from embedkit.analysis.merged import Merged, open_merged
 from embedkit.changes import Change, file_changes
 from embedkit.data import find_model, require_fetched
 from embedkit.diff.changes import engine_changes
-from embedkit.diff.embed_sample import embed_sample
+from embedkit.diff.embed_sample import embed_sample, engine_here
 from embedkit.diff.overlap import Floats, Ids
 from embedkit.diff.sample import TextReader, sample_ids
 from embedkit.diff.schema import Difference, ViewDifference
-from embedkit.diff.two_runs import reader
+from embedkit.diff.two_runs import problem, reader
 from embedkit.diff.view_difference import Sides, view_difference
 from embedkit.documents import EngineRecord, EngineSettings, RunConfig, View
 from embedkit.embed import ViewVectors
-from embedkit.engines import check_installed, start_engine
+from embedkit.engines import check_installed
 from embedkit.model import check_files, load_tokenizer, model_files, model_limit, require_same_model
 from embedkit.row_keys import EarlierRun, open_earlier
 from embedkit.run import RunFolder
@@ -63,7 +63,8 @@ def diff_now(
         changes: list[Change] = []
     else:
         config, texts, settings = _with_model(opened, model)
-        changes = file_changes("model file", opened.config.request.model_files, model_files(_folder(config)))
+        here = model_files(Path(config.locations.model))
+        changes = file_changes("model file", opened.config.request.model_files, here)
     now = _embed(opened, config, texts, settings, rows, seed)
     dims = (opened.success.dim, now.record.dim)
     views = tuple(_view(opened, view, now, tolerance, seed) for view in config.request.views)
@@ -71,7 +72,7 @@ def diff_now(
         a=run.name,
         b="the engine here" if model is None else f"{model}, embedded here",
         passed=all(view.passed for view in views),
-        problem="" if dims[0] == dims[1] else f"the vectors have {dims[0]} and {dims[1]} numbers",
+        problem=problem(dims, views, "all texts are too long for this model"),
         dims=dims,
         engines_a=opened.success.engines,
         engines_b=(now.record,),
@@ -95,21 +96,14 @@ def _with_model(opened: EarlierRun, model: str) -> tuple[RunConfig, TextReader, 
     return config, texts, replace(opened.plan.settings, max_length=most)
 
 
-def _folder(config: RunConfig) -> Path:
-    return Path(config.locations.model)
-
-
 def _embed(
     opened: EarlierRun, config: RunConfig, texts: TextReader, settings: EngineSettings, rows: int, seed: int
 ) -> _Now:
     ids = sample_ids(opened.run, opened.config, opened.plan, [(0, opened.plan.rows_kept)], rows, seed)
     chunk = texts.read(ids)
-    engine = start_engine(config.request.engine, _folder(config), settings)
-    try:
+    with engine_here(config, settings, len(ids)) as engine:
         batches, alone = embed_sample(engine, chunk, settings.chunk_tokens)
         return _Now(ids, engine.record, batches, alone)
-    finally:
-        engine.close()
 
 
 def _view(opened: EarlierRun, view: View, now: _Now, tolerance: float | None, seed: int) -> ViewDifference:

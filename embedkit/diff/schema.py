@@ -61,8 +61,13 @@ class ViewDifference(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether the vectors agree within the tolerance."""
-        return self.agreement is not None and self.agreement.passed
+        """Whether the vectors agree within the tolerance. They do where neither side has any text."""
+        return not self.has_texts or (self.agreement is not None and self.agreement.passed)
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether any row has a text in this view."""
+        return self.compared + self.only_a + self.only_b > 0
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

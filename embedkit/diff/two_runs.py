@@ -34,7 +34,7 @@ def diff_runs(a: RunFolder, b: RunFolder, tolerance: float | None = None, seed: 
         a=a.name,
         b=b.name,
         passed=all(view.passed for view in views),
-        problem=_problem(dims, views),
+        problem=problem(dims, views, "the runs have no text in common"),
         dims=dims,
         engines_a=one.success.engines,
         engines_b=other.success.engines,
@@ -43,11 +43,12 @@ def diff_runs(a: RunFolder, b: RunFolder, tolerance: float | None = None, seed: 
     )
 
 
-def _problem(dims: tuple[int, int], views: tuple[ViewDifference, ...]) -> str:
+def problem(dims: tuple[int, int], views: tuple[ViewDifference, ...], nothing: str) -> str:
+    """Why vectors cannot be compared by cosine, "" if they can. nothing: what it means if no text was compared."""
     if dims[0] != dims[1]:
         return f"the vectors have {dims[0]} and {dims[1]} numbers, so there is no cosine between them"
-    empty = [view.view for view in views if not view.compared]
-    return f"the runs have no text in common (view {', '.join(empty)})" if empty else ""
+    empty = [view.view for view in views if view.has_texts and not view.compared]
+    return f"{nothing} (view {', '.join(empty)})" if empty else ""
 
 
 def _view(one: EarlierRun, other: EarlierRun, view: View, tolerance: float | None, seed: int) -> ViewDifference:

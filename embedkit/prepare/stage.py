@@ -88,15 +88,7 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     rows = choose_rows(dataset, config)
     index = _write_index(run, config, dataset, rows)
     log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
-    # Make the parts that are missing. Tables of the reused runs are made only if there are any.
-    remove_lookups(run.lookups)
-    try:
-        parts = _make_parts(run, config, dataset, rows, index, workers)
-    except LookupsMissing:
-        log.info("reading the vectors and keys of %s", ", ".join(config.locations.reused_names))
-        make_lookups(run, config)
-        parts = _make_parts(run, config, dataset, rows, index, workers)
-    remove_lookups(run.lookups)
+    parts = _make_parts(run, config, dataset, rows, index, workers)
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
@@ -121,6 +113,33 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
 
 
 def _make_parts(
+    run: RunFolder,
+    config: RunConfig,
+    dataset: Dataset,
+    rows: npt.NDArray[np.int64],
+    index: DataIndex,
+    workers: int,
+) -> list[Part]:
+    """All parts, in order, with the missing ones made. The tables of the reused runs are made only if any is."""
+    remove_lookups(run.lookups)
+    if not all(run.part_manifest(part).exists() for part in range(len(index.part_borders) - 1)):
+        _make_lookups(run, config)
+    try:
+        parts = _ensure_parts(run, config, dataset, rows, index, workers)
+    except LookupsMissing:  # no manifest is missing, but a part is damaged
+        _make_lookups(run, config)
+        parts = _ensure_parts(run, config, dataset, rows, index, workers)
+    remove_lookups(run.lookups)
+    return parts
+
+
+def _make_lookups(run: RunFolder, config: RunConfig) -> None:
+    if config.request.reuse:
+        log.info("reading the vectors and keys of %s", ", ".join(config.locations.reused_names))
+        make_lookups(run, config)
+
+
+def _ensure_parts(
     run: RunFolder,
     config: RunConfig,
     dataset: Dataset,

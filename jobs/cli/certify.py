@@ -1,5 +1,6 @@
 """The command `certify`: may shards of the engine here join those of a run?"""
 
+import logging
 import sys
 
 import click
@@ -39,6 +40,7 @@ def certify(folder: RunFolder, engine_now: bool, rows: int, seed: int, tolerance
     """
     if not engine_now:
         raise UsageError(f"certify which engine? For the one that is installed here, type {folder.certify_command}")
+    logging.getLogger("embedkit.diff").setLevel(logging.INFO)  # reports that an engine starts, which takes a while
     certificate, path = certify_run(folder, rows, seed, tolerance)
     if as_json:
         print_json(certificate)

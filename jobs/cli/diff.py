@@ -1,11 +1,12 @@
 """The command `diff`: do two runs, or a run and the engine here, have the same vectors?"""
 
+import logging
 import sys
 from pathlib import Path
 
 import click
 
-from embedkit.diff.page import write_page
+from embedkit.diff.page import require_folder, write_page
 from embedkit.diff.run_now import ROWS, diff_now
 from embedkit.diff.text import lines
 from embedkit.diff.two_runs import diff_runs
@@ -51,6 +52,9 @@ def diff(
     """
     if sum((other is not None, now, model is not None)) != 1:
         raise UsageError("diff RUN with what? Type one of: another run, --now, --model MODEL")
+    logging.getLogger("embedkit.diff").setLevel(logging.INFO)  # reports that an engine starts, which takes a while
+    if html is not None:
+        require_folder(html)
     if other is not None:
         output_dir = click.get_current_context().params["output_dir"]
         found = diff_runs(folder, find_run(other, output_dir, is_typed("output_dir")), tolerance, seed)

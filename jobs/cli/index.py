@@ -13,7 +13,8 @@ from jobs.output import print_lines
 def index(folder: RunFolder) -> None:
     """Add row keys to a run of an earlier version, for --reuse.
 
-    This version makes them with every run. All texts are tokenized again, and compared with what was embedded.
+    This version makes them with every run. All texts are tokenized again, and compared with what was embedded. Typed
+    again, it checks the keys, and makes damaged ones again.
     """
     rows = index_keys(folder)
     print_lines(f"{rows:,} rows have keys now" if rows else "the run has row keys already: nothing to do")

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -120,6 +120,11 @@ def _run_name(options: RequestOptions) -> str:
         last = named[-1] if named else "data"
         data = bare_name(Path(last)) if has_reader(Path(last)) else last
         name = f"{data}-{Path(hub_id(options.model, 'model') or options.model).name}-{sample}{seed}"
+    return _require_name(name)
+
+
+def _require_name(name: str) -> str:
+    """The name of a run's folder. Raises UsageError if it cannot be one."""
     if name in ("", ".", "..") or os.sep in name or not name.isprintable():
         raise UsageError(f"--run-name {name!r}: a run's name is one folder name")
     return name
@@ -200,22 +205,34 @@ def _resume(
     settings = _resumed_request(options, existing, mode)
     left = left_open(settings, options.typed, existing.undecided) if existing.undecided else None
     config = _config_of(settings, left, mode, limits)
-    config = _with_revisions_of(existing, config, options)
-    config = in_order_of_run(existing, config)
-    check_same_request(folder, config)
+    config = _agreed(folder, existing, config, options.typed)
     decides = config.undecided != existing.undecided
     if decides and check is not None and mode != "plan":
         check(config)
     match_umask(folder.path)
-    recorded = msgspec.structs.replace(existing, locations=config.locations)
     if decides and mode != "plan":
         _record_decided(folder, existing, config)
-    elif recorded != existing:
-        try:
-            write(folder.config, recorded)
-        except FileNotFoundError:  # prepare removed our temporary file as that of a killed command
-            raise EmbedkitError(f"{folder.path}: another command prepares it just now; type this one again") from None
+    else:
+        _record_locations(folder, existing, config)
     return config
+
+
+def _agreed(folder: RunFolder, existing: RunConfig, config: RunConfig, typed: Collection[str]) -> RunConfig:
+    """The configuration with what the run has recorded. Raises UsageError if its request is not that of the run."""
+    config = in_order_of_run(existing, _with_revisions_of(existing, config, typed))
+    check_same_request(folder, config)
+    return config
+
+
+def _record_locations(folder: RunFolder, existing: RunConfig, config: RunConfig) -> None:
+    """Write where the run's files are now, if they were moved."""
+    recorded = msgspec.structs.replace(existing, locations=config.locations)
+    if recorded == existing:
+        return
+    try:
+        write(folder.config, recorded)
+    except FileNotFoundError:  # prepare removed our temporary file as that of a killed command
+        raise EmbedkitError(f"{folder.path}: another command prepares it just now; type this one again") from None
 
 
 def _refuse_missing_data(folder: RunFolder, config: RunConfig) -> None:
@@ -311,47 +328,54 @@ def _is_named_by_files(request: Request, dataset: Sequence[str]) -> bool:
     return bool(dataset) and any(request.source_column in row for row in request.path_columns)
 
 
-def open_update(run: RunFolder, earlier: RunFolder, changes: dict[str, Any]) -> RunConfig:
+def open_update(
+    name: str, earlier: RunFolder, changes: dict[str, Any], overwrite: bool = False
+) -> tuple[RunFolder, RunConfig]:
     """Make a run of other data with the settings of a merged run, whose vectors it reuses; or open it again.
 
     Args:
-        run: the new run.
+        name: of the new run, whose folder is beside that of the earlier one.
         earlier: the merged run.
         changes: options that differ, by their names in `Options`; `dataset` is one of them.
+        overwrite: whether to delete an existing run of this name.
 
     Raises:
         UsageError: the run exists with different settings, or the options cannot be used.
     """
-    existing = read(earlier.config, RunConfig)
+    run = RunFolder(earlier.path.parent / _require_name(name))
     require_utf8("--output-dir", run.path)
-    source = None if _is_named_by_files(existing.request, changes["dataset"]) else existing.request.source_column
+    if run == earlier:
+        raise UsageError(f"--run-name {name}: this is RUN itself; the new run needs a name of its own")
+    there = read(earlier.config, RunConfig)
+    require_fetched(earlier, there, data=False)
+    source = None if _is_named_by_files(there.request, changes["dataset"]) else there.request.source_column
     of_data = {"shards": None, "reuse": (str(earlier.path),), "path_columns": None, "source_column": source}
-    config = make_config(dataclasses.replace(settings_of(existing), **(of_data | changes)), sys.argv)
-    replace = msgspec.structs.replace
-    config = replace(  # the model is where the earlier run has it
-        config,
-        request=replace(config.request, model_revision=existing.request.model_revision),
-        locations=replace(config.locations, model_repo=existing.locations.model_repo),
-    )
-    if run.config.exists():
-        check_same_request(run, config)
-    else:
+    config = make_config(dataclasses.replace(settings_of(there), **(of_data | changes)), sys.argv)
+    config = _with_revisions_of(there, config, ("dataset", "reuse"))  # the model is that of the earlier run
+    if overwrite and run.config.exists():
+        delete_run(run)
+    if not run.config.exists():
         create_run(run, config)
-    return config
+        return run, config
+    existing = read(run.config, RunConfig)
+    config = _agreed(run, existing, config, ("dataset", "model", "reuse"))
+    match_umask(run.path)
+    _record_locations(run, existing, config)
+    return run, config
 
 
-def _with_revisions_of(existing: RunConfig, config: RunConfig, options: RequestOptions) -> RunConfig:
-    """Take the existing run's commits for data and model that were not typed: files on this machine have none."""
+def _with_revisions_of(existing: RunConfig, config: RunConfig, typed: Collection[str]) -> RunConfig:
+    """Take an existing run's commits for data and model that were not typed: files on this machine have none."""
     replace = msgspec.structs.replace
     request, locations = config.request, config.locations
     old, old_locations = existing.request, existing.locations
-    if "dataset" not in options.typed:
+    if "dataset" not in typed:
         request = replace(request, data_revision=old.data_revision, config=old.config, split=old.split)
         locations = replace(locations, data_repo=old_locations.data_repo)
-    if "model" not in options.typed:
+    if "model" not in typed:
         request = replace(request, model_revision=old.model_revision)
         locations = replace(locations, model_repo=old_locations.model_repo)
-    if "reuse" not in options.typed:  # the reused runs may be gone, once this one is finished
+    if "reuse" not in typed:  # the reused runs may be gone, once this one is finished
         request = replace(request, reuse=old.reuse)
         locations = replace(locations, reuse=old_locations.reuse)
     recorded = {reused.success_sha256: reused for reused in old.reuse}  # certificates may have come since

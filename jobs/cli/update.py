@@ -22,7 +22,7 @@ from jobs.records import Submissions, record_times
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateOptions:
-    """What differs from the earlier run; None if it was not typed."""
+    """What differs from the earlier run, and how it is reused; None or () if it was not typed."""
 
     dataset: tuple[str, ...]
     config: str | None
@@ -30,6 +30,7 @@ class UpdateOptions:
     revision: str | None
     shards: int | None
     num_gpus: int | None
+    reuse_across_engines: bool
 
 
 @click.command()
@@ -41,17 +42,22 @@ class UpdateOptions:
 @click.option("--run-name", required=True, help="Name of the new run. Its folder is beside that of RUN.")
 @click.option("--shards", type=click.IntRange(1), help="Number of shards.  [default: one per half hour of GPU time]")
 @click.option("--num-gpus", type=click.IntRange(1), help="GPUs to use at once.  [default: as in RUN]")
+@click.option(
+    "--reuse-across-engines",
+    is_flag=True,
+    help="Also with an engine that a passed certificate of RUN names (`embedkit certify`).",
+)
+@click.option("--overwrite", is_flag=True, help="Delete the existing run of this name completely and start again.")
 @click.option("--workers", type=click.IntRange(1), help="Number of processes of prepare.  [default: one per CPU]")
 @gathered_into(UpdateOptions)
-def update(folder: RunFolder, options: UpdateOptions, run_name: str, workers: int | None) -> None:
+def update(folder: RunFolder, options: UpdateOptions, run_name: str, overwrite: bool, workers: int | None) -> None:
     """Make the next run of data that changed, and reuse vectors.
 
     Texts that RUN has are not embedded again. All settings are those of RUN. The new run is created and prepared here,
     and nothing is submitted: it says which rows are new, and what to type next.
     """
-    run = RunFolder(folder.path.parent / run_name)
     earlier = open_earlier(str(folder.path))
-    config = open_update(run, folder, _changes(earlier.config, options))
+    run, config = open_update(run_name, folder, _changes(earlier.config, options), overwrite)
     times = record_times(run, "prepare", run.plan)
     with watching(run, new_console(), ["prepare"]), with_resume_hint(run), times:
         plan = prepare(run, workers)
@@ -72,6 +78,7 @@ def _changes(existing: RunConfig, options: UpdateOptions) -> dict[str, object]:
         "split": options.split or (request.split if is_same_repo else None),
         "revision": options.revision,
         "shards": options.shards,
+        "reuse_across_engines": options.reuse_across_engines,
     }
     return changes if options.num_gpus is None else changes | {"num_gpus": options.num_gpus}
 

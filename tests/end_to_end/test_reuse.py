@@ -32,6 +32,7 @@ def row(i: int, answer: str = "stone") -> list[dict[str, str]]:
     return chat(f"{i} river π", f"{think}{i} {answer} " * (1 + i % 4))
 
 
+NOTHING = "the run has row keys already: nothing to do"
 OLD = [row(i) for i in range(ROWS)]
 
 
@@ -152,9 +153,41 @@ def test_update_says_which_rows_changed_and_what_to_type(folder: Path, tmp_path:
     assert again.endswith(said[said.index("since old") :])
     refused = embedkit(*asked, "--shards", 3, code=2).stderr
     assert "shards  2  ->  3" in refused
+    assert "type the command that made it, with --overwrite" in refused
+    embedkit(*asked, "--shards", 3, "--overwrite")
+    assert len(read(run.plan, Plan).shards) == 3
     embedkit(*shlex.split(next_command[1]))
     assert merged(run) == merged(RunFolder(folder / "scratch"))
     assert read(run.config, RunConfig).request.views == NAMES
+
+
+def test_update_typed_again_records_what_was_moved(old: RunFolder, folder: Path, tmp_path: Path) -> None:
+    """The data, the earlier run and the new one have other places now; the requests are the same."""
+    before, moved = tmp_path / "before", tmp_path / "moved"
+    before.mkdir()
+    old.path.rename(before / "old")
+    shutil.copy(folder / "new.parquet", before)
+    embedkit("update", before / "old", "--dataset", before / "new.parquet", "--run-name", "next")
+    before.rename(moved)
+    embedkit("update", moved / "old", "--dataset", moved / "new.parquet", "--run-name", "next")
+    where = read(RunFolder(moved / "next").config, RunConfig).locations
+    assert (where.reuse, where.data) == ((str(moved / "old"),), (str(moved / "new.parquet"),))
+    embedkit("run", "--resume", "--run-name", "next", "--output-dir", moved)
+    assert merged(RunFolder(moved / "next")) == merged(RunFolder(folder / "scratch"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../next", "--run-name '../next': a run's name is one folder name"),
+        ("old", "--run-name old: this is RUN itself; the new run needs a name of its own"),
+    ],
+)
+def test_update_refuses_a_name_that_is_none(name: str, said: str, folder: Path) -> None:
+    asked = ("update", folder / "old", "--dataset", folder / "new.parquet", "--run-name", name, "--overwrite")
+    assert said in embedkit(*asked, code=2).stderr
+    assert (folder / "old" / "run_config.json").exists()
+    assert not (folder.parent / "next").exists()
 
 
 def test_update_of_files_needs_the_new_ones(folder: Path) -> None:
@@ -244,6 +277,8 @@ def test_a_byte_changed_in_a_copy_is_named(folder: Path, tokenizer_only: Path, t
     copies.write_bytes(data)
     found = [problem.file for problem in verify(run).problems]
     assert "parts/copies-00000.safetensors" in found
+    embedkit("prepare", "--resume", "--run-name", "run", "--output-dir", tmp_path)
+    assert verify(run).ok
 
 
 @pytest.mark.slow
@@ -348,10 +383,45 @@ def test_index_adds_the_keys_that_prepare_would_have_made(folder: Path, tokenize
     assert f"index {run.path}" in refused
     assert f"{ROWS} rows have keys now" in embedkit("index", run.path).stdout
     assert run.part_keys(0).read_bytes() == RunFolder(folder / "old").part_keys(0).read_bytes()
-    assert "nothing to do" in embedkit("index", folder / "old", new_interpreter=True).stdout
+    assert NOTHING in embedkit("index", folder / "old", new_interpreter=True).stdout
     embedkit("run", *request(folder, tokenizer_only, tmp_path, "--reuse", run.path))
     assert merged(RunFolder(tmp_path / "run")) == merged(RunFolder(folder / "scratch"))
     assert verify(run).ok
+
+
+@pytest.mark.slow
+def test_index_makes_only_damaged_keys_again(tokenizer_only: Path, tmp_path: Path) -> None:
+    """Two parts of 4096 and 904 rows, whose border lies within a chunk."""
+    data = write_data(tmp_path / "data.parquet", [row(i) for i in range(5000)])
+    run = without_keys(tmp_path, data, tokenizer_only)
+    assert "5,000 rows have keys now" in embedkit("index", run.path).stdout
+    first, second = run.part_keys(0), run.part_keys(1)
+    made = [path.read_bytes() for path in (first, second, run.key_index)]
+    embedkit("prepare", *hash_request(data, tokenizer_only, tmp_path, "with keys"), *VIEWS)
+    assert made[:2] == [RunFolder(tmp_path / "with keys").part_keys(part).read_bytes() for part in (0, 1)]
+    assert NOTHING in embedkit("index", run.path).stdout
+    flip(second, 3, dim=1)
+    before = first.stat().st_mtime_ns
+    done = embedkit("index", run.path)
+    assert f"made again: {second}: its bytes are not those that were written" in done.stderr
+    assert "904 rows have keys now" in done.stdout
+    assert first.stat().st_mtime_ns == before
+    first.unlink()
+    assert "4,096 rows have keys now" in embedkit("index", run.path).stdout
+    run.key_index.write_bytes(b"{}")
+    assert "5,000 rows have keys now" in embedkit("index", run.path).stdout
+    assert [path.read_bytes() for path in (first, second, run.key_index)] == made
+    assert NOTHING in embedkit("index", run.path).stdout
+
+
+def test_index_names_what_makes_keys_of_prepare_again(old: RunFolder) -> None:
+    flip(old.part_keys(0), 3, dim=1)
+    refused = embedkit("index", old.path, code=1).stderr
+    assert (
+        f"{old.part_keys(0)}: its bytes are not those that were written (sha256 differs); to make it again: " in refused
+    )
+    embedkit("prepare", "--resume", "--run-name", "old", "--output-dir", old.path.parent)
+    assert NOTHING in embedkit("index", old.path).stdout
 
 
 @pytest.mark.slow

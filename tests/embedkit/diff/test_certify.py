@@ -1,6 +1,9 @@
 """Certificates: made by the real engine, and what embed, merge, verify and --reuse take them for."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -14,7 +17,7 @@ from embedkit.embed import ShardStates, embed_shards
 from embedkit.errors import EmbedkitError, EngineDiffers
 from embedkit.merge import merge
 from embedkit.run import RunFolder
-from tests.conftest import embedkit
+from tests.conftest import ROOT, embedkit
 from tests.support.planted import plant_in_shard, shard_vectors, shifted
 from tests.support.reseal import reseal
 
@@ -165,6 +168,9 @@ def test_merged_run_misses_a_certificate_that_is_gone(small_embedded: RunFolder)
     give_engine(run, 0, 1, gpu="old")
     _, path = certify(run, rows=40)
     merge(run)
+    assert verify(run).ok
+    reseal(path, Certificate, seed=7)
+    assert not verify(run).ok
     path.unlink()
     whats = {problem.file: problem.what for problem in verify(run).problems}
     assert whats["embeddings/_SUCCESS.json"] == "names 1 certificates that the run does not have"
@@ -217,6 +223,22 @@ def test_command_prints_numbers_and_exits_1_if_it_fails(small_embedded: RunFolde
     )
 
 
+def test_run_that_may_not_be_written_to_is_refused(small_embedded: RunFolder) -> None:
+    """Before the engine starts. Root may write everywhere, unless it gives that up."""
+    run = small_embedded
+    no_root = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+    command = [*no_root, sys.executable, "-m", "jobs", "certify", run.path, "--engine-now"]
+    run.path.chmod(0o555)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    finally:
+        run.path.chmod(0o755)
+    assert done.stderr.startswith(f"embedkit: {run.path}: you may not write here, and a certificate lies in the run")
+    assert f"embedkit certify {run.path} --engine-now here, or to let you write" in done.stderr
+    assert done.returncode == 1
+    assert not run.certificates.exists()
+
+
 def test_reuse_across_engines_takes_certified_ones(small: RunFolder, tmp_path: Path) -> None:
     """The old run was made elsewhere: its vectors are copied only after a certificate, and with the flag."""
     old = small
@@ -253,3 +275,5 @@ def test_reuse_across_engines_takes_certified_ones(small: RunFolder, tmp_path: P
     assert [engine.gpu for engine in reused.accepted] == ["old", ""]
     assert [engine.gpu for engine in reused.certified] == [""]
     assert read(made.plan, Plan).tokens_to_embed == 0
+    embedkit("update", old.path, "--dataset", *where.data, "--run-name", "updated", "--reuse-across-engines")
+    assert read(RunFolder(old.path.parent / "updated").config, RunConfig).request.reuse == (reused,)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedkit.diff.page import bar, page, write_page
+from embedkit.diff.page import bar, page, require_folder, write_page
 from embedkit.diff.schema import Difference
 from embedkit.diff.two_runs import diff_runs
 from embedkit.documents import Success, open_matrix, read
@@ -61,9 +61,10 @@ def test_texts_of_rows_stay_texts(tmp_path: Path, tokenizer_only: Path) -> None:
     assert "{{ 7*7 }}" in html
 
 
-def test_page_needs_a_folder(difference: Difference, tmp_path: Path) -> None:
+def test_page_needs_a_folder(tmp_path: Path) -> None:
+    require_folder(tmp_path / "page.html")
     with pytest.raises(UsageError, match=r"--html .*: there is no folder"):
-        write_page(difference, tmp_path / "nowhere" / "page.html")
+        require_folder(tmp_path / "nowhere" / "page.html")
 
 
 @pytest.mark.slow

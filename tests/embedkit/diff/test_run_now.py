@@ -111,14 +111,19 @@ def test_shift_of_1e_4_is_found_by_a_real_model(minilm: Path, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_noise_of_bfloat16_passes_and_a_shift_does_not(tiny_qwen: Path, tmp_path: Path) -> None:
-    """Stored in batches of one composition, embedded here in others and alone."""
+    """Stored in batches of one composition, embedded here in others and alone. In one process: torch loads slowly."""
+    from embedkit.embed import embed_shards
+    from embedkit.merge import merge
+
     rng = np.random.default_rng(1)
     words = ["river", "stone", "lamp", "engine", "seven", "question", "answer", "why", "table", "x = 3"]
-    rows = [chat(" ".join(rng.choice(words, rng.integers(3, 60))), f"answer {i}") for i in range(100)]
+    rows = [chat(" ".join(rng.choice(words, rng.integers(3, 40))), f"answer {i}") for i in range(80)]
     data = write_chats(tmp_path / "chats.parquet", rows)
     request = ("--dataset", data, "--model", tiny_qwen, "--engine", "transformers", "--full", "--dtype", "bfloat16")
-    embedkit("run", *request, "--shards", 1, "--output-dir", tmp_path, "--run-name", "run")
+    embedkit("prepare", *request, "--shards", 1, "--output-dir", tmp_path, "--run-name", "run")
     run = RunFolder(tmp_path / "run")
+    embed_shards(run, [0])
+    merge(run)
     found = diff_now(run, rows=60)
     assert found.passed
     assert found.views[0].agreement is not None

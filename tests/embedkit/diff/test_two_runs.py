@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from embedkit.diff.run_now import diff_now
 from embedkit.diff.two_runs import diff_runs
 from embedkit.documents import Plan, RunConfig, Success, digest, matrix_header, open_matrix, read
 from embedkit.errors import EmbedkitError
@@ -112,6 +113,21 @@ def test_rows_are_matched_by_text_in_any_order(tmp_path: Path, tokenizer_only: P
     changes = {change.what: (change.old, change.new) for change in found.changes}
     assert changes[("count", "kept rows")] == ("12", "13")
     assert ("data", "a.parquet") in changes
+
+
+def test_view_without_any_text_is_no_difference(tmp_path: Path, tokenizer_only: Path) -> None:
+    """Reasoning of chats that have none. If one run has some, there is no text in common."""
+    runs = []
+    for name, answer in (("a", "stone"), ("b", "<think>lamp</think>stone")):
+        data = write_chats(tmp_path / f"{name}.parquet", [chat(f"river {i}", answer) for i in range(4)])
+        request = hash_request(data, tokenizer_only, tmp_path, name)
+        embedkit("run", *request, "--view", "combined", "--view", "think", "--shards", 1)
+        runs.append(RunFolder(tmp_path / name))
+    found = diff_runs(runs[0], runs[0])
+    assert (found.passed, found.problem, found.views[1].compared) == (True, "", 0)
+    assert diff_now(runs[0]).passed
+    found = diff_runs(*runs)
+    assert (found.passed, found.problem) == (False, "the runs have no text in common (view combined, think)")
 
 
 def test_two_dimensions_are_compared_by_neighbours(small_run: RunFolder, other: RunFolder) -> None:

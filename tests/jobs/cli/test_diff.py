@@ -45,6 +45,12 @@ def test_json_has_every_number_and_html_is_written(small_run: RunFolder, moved: 
     assert "NOT within the tolerance" in (tmp_path / "page.html").read_text()
 
 
+def test_folder_of_the_page_is_looked_for_first(small_run: RunFolder, tmp_path: Path) -> None:
+    page = tmp_path / "nowhere" / "page.html"
+    refused = embedkit("diff", small_run.path, "nothing", "--html", page, code=2).stderr
+    assert f"--html {page}: there is no folder {page.parent}" in refused
+
+
 @pytest.mark.parametrize("arguments", [(), ("OTHER", "--now"), ("--now", "--model", "m")])
 def test_one_thing_to_compare_with_is_needed(arguments: tuple[str, ...], small_run: RunFolder) -> None:
     refused = embedkit("diff", small_run.path, *arguments, code=2).stderr

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from msgspec import structs
 
+from embedkit.diff.certify import certify
 from embedkit.documents import (
     FORMAT,
+    Certificate,
     DataIndex,
     Document,
     PartManifest,
@@ -50,6 +52,7 @@ KINDS = {
     "by_source/: metadata.parquet": r"embeddings/by_source/.*\.parquet",
     "_SUCCESS.json": r"embeddings/_SUCCESS\.json",
     "rejected.json": r"embeddings/rejected\.json",
+    "certificates/": r"certificates/.*",
     "preflight.json": r"preflight\.json",
     "submissions.jsonl": r"submissions\.jsonl",
     "profiles/": r"profiles/.*",
@@ -72,6 +75,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "shards/: manifest.json": ShardManifest,
     "_SUCCESS.json": Success,
     "rejected.json": Rejected,
+    "certificates/": Certificate,
     "preflight.json": Preflight,
 }
 """The kinds that are sealed documents. A journal's lines are sealed one by one."""
@@ -115,7 +119,8 @@ def _half_embedded(run: RunFolder) -> None:
 
 
 def _merged(run: RunFolder) -> None:
-    """On a cluster, and analyzed: with the documents of preflight, submissions and profiles."""
+    """On a cluster, and analyzed: with a certificate, and the documents of preflight, submissions and profiles."""
+    certify(run, rows=50)
     config, manifest = read(run.config, RunConfig), read(run.shard_manifest(0), ShardManifest)
     write(
         run.preflight,
