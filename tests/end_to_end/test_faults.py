@@ -1,4 +1,4 @@
-"""Fifty cases of the fault harness, of all kinds, for CI; `make faults` plays thousands."""
+"""Cases of the fault harness, of all kinds, for CI; `make faults` plays thousands."""
 
 import errno
 import os
@@ -17,19 +17,19 @@ from tests.support.faults.shim import VARIABLE, Action, Control, Fault, Operatio
 from tests.support.faults.world import World
 
 SEED = 20
-COUNTS = {"kill": 16, "rest": 12, "flight": 10, "errno": 8, "attempts": 3, "namespace": 1}
+COUNTS = {"kill": 12, "rest": 6, "flight": 5, "errno": 3, "attempts": 1, "namespace": 1}
 
 
 @pytest.mark.slow  # whole runs, again and again
-def test_fifty_faults_end_like_the_undisturbed_run(tmp_path: Path) -> None:
+def test_faults_of_all_kinds_end_like_the_undisturbed_run(tmp_path: Path) -> None:
     names = [f"{kind}-{i}" for kind, count in COUNTS.items() for i in range(count)]
     with World(tmp_path / "world") as world:
         results = play_all(world, names, SEED, at_a_time=3)
     assert {replay(result.case, SEED): result.failures for result in results if result.failures} == {}
-    assert len(results) == 50
-    assert sum(map(is_real, names)) == 2
+    assert len(results) == 28
+    assert sum(map(is_real, names)) == 1
     assert too_few_reached(results) == []
-    assert sum(result.facts.get("hit", 0) for result in results) > 10
+    assert sum(result.facts.get("hit", 0) for result in results) > 5
 
 
 def test_a_refusal_is_followed_by_what_it_prints() -> None:

@@ -115,7 +115,6 @@ def test_rows_and_queries_as_in_sentence_transformers(minilm: Path, tmp_path: Pa
     for name, options, right in (
         ("default", (), theirs.encode(TEXTS)),
         ("query", ("--prompt", "query"), theirs.encode_query(TEXTS)),
-        ("none", ("--prefix", ""), theirs.encode(TEXTS, prompt="")),
     ):
         embedkit("run", *asked, *options, "--output-dir", tmp_path, "--run-name", name)
         ours[name] = matrix_of(RunFolder(tmp_path / name).view_matrix("combined"))
