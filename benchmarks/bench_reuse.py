@@ -13,7 +13,7 @@ from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan
 from embedkit.run import RunFolder
 
-TEXT_BYTES = 300_000_000
+TEXT_BYTES = 150_000_000
 CHANGED = 0.01
 CORES = {0, 1}
 

@@ -1,4 +1,4 @@
-"""Chooses the rows of a part whose token ids are compared with the reference tokenizer's.
+"""Chooses the rows of a part whose token ids are compared with the reference tokenizer's, of those tokenized here.
 
 The reference takes about forty times longer per byte than prepare, so the rows are few:
 
@@ -11,8 +11,6 @@ docs/guarantees.md says how probably a share of differing rows is found.
 
 from collections.abc import Sequence
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from embedkit.data import row_hash
@@ -22,8 +20,8 @@ PART_ROWS = 8
 RUN_ROWS = 512
 RUN_BYTES = 64 << 20
 """Text of the random rows of a run, beyond the first PART_ROWS of each part: 512 rows of 128 KiB."""
-PLACE, SIZE = "place in order", "bytes of all views"
-"""Columns beside those of the views, which may have any simple name."""
+ORDER, SIZE = "random order", "bytes of all views"
+"""Columns beside those of the views, which may have any name without spaces."""
 LONGEST_BYTES = 4 << 20
 """A longer row is not taken as the longest: no model takes so many tokens, and the reference needs seconds for it."""
 
@@ -41,29 +39,29 @@ def bytes_per_part(parts: int) -> int:
 class AuditedRows:
     """Picks a part's audited rows while its texts pass by, in any batches."""
 
-    def __init__(self, part: int, rows: npt.NDArray[np.int64], parts: int, views: Sequence[View]) -> None:
-        """part: its number. rows: numbers of its rows, int64 (n,). parts: how many the run has."""
-        order = np.argsort(row_hash(part, rows), kind="stable")[: rows_per_part(parts)]
-        self._places = pl.DataFrame({"row": rows[order], PLACE: np.arange(len(order))})
+    def __init__(self, part: int, parts: int, views: Sequence[View]) -> None:
+        """part: its number. parts: how many the run has."""
+        self._part = part
+        self._count = rows_per_part(parts)
         self._bytes = bytes_per_part(parts)
         self._views = list(views)
         texts: dict[str, type[pl.DataType]] = dict.fromkeys(self._views, pl.String)
-        self._longest = pl.DataFrame(schema={"row": pl.Int64, **texts, SIZE: pl.UInt32})
-        self._sampled = [self._longest]
+        self._longest = pl.DataFrame(schema={"row": pl.Int64, **texts, SIZE: pl.UInt32, ORDER: pl.UInt64})
+        self._random = self._longest
 
     def add(self, texts: pl.DataFrame) -> None:
         """Take what may be audited from a batch: a column `row`, and one of texts for each view."""
         size = pl.sum_horizontal(pl.col(view).str.len_bytes() for view in self._views).alias(SIZE)
-        sized = texts.select("row", *self._views, size)
-        self._sampled.append(sized.filter(pl.col("row").is_in(self._places["row"].implode())))
+        order = pl.Series(ORDER, row_hash(self._part, texts["row"].to_numpy()), dtype=pl.UInt64)
+        sized = texts.select("row", *self._views, size).with_columns(order)
+        self._random = pl.concat([self._random, sized]).sort(ORDER, "row").head(self._count)
         self._longest = _longest(pl.concat([self._longest, _longest(sized)]))
 
     def chosen(self) -> pl.DataFrame:
         """The rows to audit, with their texts: the longest, then the random ones in their order."""
-        random = pl.concat(self._sampled).join(self._places, on="row").sort(PLACE)
-        fits = (random[PLACE] < PART_ROWS) | (random[SIZE].cum_sum() <= self._bytes)
-        columns = ["row", *self._views]
-        both = pl.concat([self._longest.select(columns), random.filter(fits).select(columns)])
+        place = pl.int_range(pl.len())
+        fits = (place < PART_ROWS) | (pl.col(SIZE).cum_sum() <= self._bytes)
+        both = pl.concat([self._longest, self._random.filter(fits)]).select("row", *self._views)
         return both.unique("row", maintain_order=True)
 
 

@@ -243,7 +243,7 @@ class PartMaker:
         keys: list[RowKeys] = []
         copies: list[Copies] = []
         dropped: list[pl.DataFrame] = []
-        to_audit = AuditedRows(part, part_rows.rows, self.parts, request.views)
+        to_audit = AuditedRows(part, self.parts, request.views)
         messages = MessageCounts()
         with (
             atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,
@@ -256,8 +256,8 @@ class PartMaker:
                 texts, unused = extract_texts(rows_read, request)
                 to_embed = texts.select("row", *view_texts(request).values())
                 # Count tokens.
-                to_audit.add(to_embed)
                 views = [self.finder.count(view, to_embed[view].to_list(), self.tokenizer) for view in request.views]
+                to_audit.add(to_embed.filter(np.any([view.is_tokenized for view in views], axis=0)))
                 counted = texts.with_columns(_count_columns(request.views, views))
                 # Drop empty and too long rows; write the others.
                 good, bad = split_kept(counted, request.views, request.max_length)

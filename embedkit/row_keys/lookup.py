@@ -58,7 +58,7 @@ class Lookup:
         return KnownRows(rows[:, 0:2], rows[:, 2].astype(np.int32), rows[:, 3:5])
 
 
-def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_same_token_ids: bool) -> None:
+def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_texts: bool) -> None:
     """Write the tables of some views of a merged run, each into a folder of its name.
 
     One view at a time: memory holds at most the keys of one, and what sorting them takes, about 75 bytes per row.
@@ -67,7 +67,7 @@ def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_
         folder: the folder for the tables.
         earlier: the merged run.
         views: views of it.
-        has_same_token_ids: whether the same text has the same token ids now. If not, texts are not looked up.
+        has_texts: whether texts will be looked up too, since the same text may have the same token ids now.
 
     Raises EmbedkitError naming a file of the run that is missing or damaged.
     """
@@ -82,7 +82,7 @@ def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_
         _write_table(made / "known.npy", (len(lengths), 5), known)
         del vectors
         _write_sorted(made / "tokens.npy", tokens, lengths > 0)
-        _write_sorted(made / "texts.npy", texts, (lengths > 0) & has_same_token_ids)
+        _write_sorted(made / "texts.npy", texts, (lengths > 0) & has_texts)
 
 
 def _vector_keys(earlier: EarlierRun, view: View) -> Keys:

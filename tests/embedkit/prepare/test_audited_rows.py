@@ -29,7 +29,7 @@ def frame(texts: Sequence[str], first: int = 0) -> pl.DataFrame:
 
 def chosen(texts: Sequence[str], parts: int, cuts: Sequence[int] = (), part: int = 0) -> list[int]:
     """The audited rows of a part with these texts, given in batches that are cut at `cuts`."""
-    rows = AuditedRows(part, np.arange(len(texts)), parts, ("combined",))
+    rows = AuditedRows(part, parts, ("combined",))
     borders = [0, *sorted(cuts), len(texts)]
     for start, stop in pairwise(borders):
         rows.add(frame(texts[start:stop], start))
@@ -81,14 +81,14 @@ def test_a_row_over_four_mebibytes_is_not_the_longest() -> None:
 
 
 def test_all_views_count_for_the_longest() -> None:
-    rows = AuditedRows(0, np.arange(2), 10_000, ("think", "response"))
+    rows = AuditedRows(0, 10_000, ("think", "response"))
     rows.add(pl.DataFrame({"row": [0, 1], "think": ["aaaa", "aaa"], "response": ["", "aaa"]}))
     assert rows.chosen()["row"][0] == 1
     assert rows.chosen().columns == ["row", "think", "response"]
 
 
 def test_a_part_without_texts_has_no_audited_rows() -> None:
-    rows = AuditedRows(0, np.arange(5), 1, ("combined",))
+    rows = AuditedRows(0, 1, ("combined",))
     assert rows.chosen().height == 0
 
 

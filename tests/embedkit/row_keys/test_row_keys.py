@@ -113,8 +113,8 @@ def test_copies_of_a_run_are_in_the_order_of_its_ids() -> None:
 def test_tables_of_one_view_are_made_from_all_parts(small_run: RunFolder, tmp_path: Path) -> None:
     """Every row with a text is found under its id, in each view, and nothing else is in the tables."""
     earlier = open_earlier(str(small_run.path))
-    write_lookups(tmp_path, earlier, ["response", "combined"], has_same_token_ids=True)
-    write_lookups(tmp_path / "other", earlier, ["combined"], has_same_token_ids=False)
+    write_lookups(tmp_path, earlier, ["response", "combined"], has_texts=True)
+    write_lookups(tmp_path / "other", earlier, ["combined"], has_texts=False)
     keys = joined(list(read_keys(small_run, earlier.plan, 2)), 2)
     for place, view in enumerate(earlier.views):
         lookup, has_text = Lookup(tmp_path / view), keys.lengths[:, place] > 0
