@@ -11,22 +11,31 @@ import pyarrow.parquet as pq
 
 from embedkit.documents import VIEWS, Plan, Request, View, take_rows
 from embedkit.errors import EmbedkitError
-from embedkit.prepare import TEXT_COLUMNS, KeptRows, empty_column, stored_texts, view_texts
+from embedkit.prepare import (
+    TEXT_COLUMNS,
+    KeptRows,
+    count_column,
+    extracted_schema,
+    stored_texts,
+    view_texts,
+)
 from embedkit.run import RunFolder
 
 Ids = npt.NDArray[np.int64]
 
 
-def read_rows(
-    path: Path, count: int, columns: Sequence[str] | None = None, without: Sequence[str] = ()
-) -> pl.DataFrame:
-    """Read a metadata.parquet, or the dropped rows. columns: None for all except `without`.
+def row_columns(request: Request) -> list[str]:
+    """Columns of metadata.parquet without the texts: id, row, dataset_source, num_turns, and those of the views."""
+    texts = stored_texts(request)
+    return ["id", *(name for name in extracted_schema(request).names if name not in texts)]
 
-    Raises EmbedkitError if it cannot be read or does not have `count` rows.
+
+def read_rows(path: Path, count: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Read a metadata.parquet, or the dropped rows.
+
+    Raises EmbedkitError if it cannot be read, lacks a column or does not have `count` rows.
     """
     try:
-        if columns is None:
-            columns = [name for name in pq.read_schema(path).names if name not in without]
         rows = pl.read_parquet(path, columns=list(columns), glob=False)
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise EmbedkitError(f"{path}: cannot be read: {error}; run `embedkit verify`") from None
@@ -71,9 +80,8 @@ def _text_lines(run: RunFolder, request: Request, plan: Plan, ids: Ids, columns:
 
 
 def has_text(rows: pl.DataFrame, view: View) -> npt.NDArray[np.bool_]:
-    """Which rows have a text in a view, bool (n,). Only views other than `combined` have rows without one."""
-    column = empty_column(view)
-    return ~rows[column].to_numpy() if column in rows.columns else np.ones(rows.height, bool)
+    """Which rows of a metadata.parquet have a text in a view, bool (n,): those with tokens, as for embed."""
+    return rows[count_column(view)].to_numpy() > 0
 
 
 def why_no_id(run: RunFolder, plan: Plan, row: int) -> str:

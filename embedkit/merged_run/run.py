@@ -15,10 +15,10 @@ import polars as pl
 
 from embedkit.documents import NewerFormat, Plan, RunConfig, Success, View
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.merged_run.rows import has_text, read_rows, read_texts, why_no_id
+from embedkit.merged_run.rows import has_text, read_rows, read_texts, row_columns, why_no_id
 from embedkit.merged_run.show import as_html, as_text, some_of
 from embedkit.merged_run.vectors import BLOCK_ROWS, Floats, blocks_of, map_matrix
-from embedkit.prepare import stored_texts
+from embedkit.prepare import DROPPED_SCHEMA
 from embedkit.row_keys import open_earlier
 from embedkit.run import RunFolder, find_run
 
@@ -152,7 +152,7 @@ class MergedRun(_Vectors):
 
         Raises EmbedkitError if metadata.parquet is damaged.
         """
-        return read_rows(self.folder.metadata, len(self), without=stored_texts(self.config.request))
+        return read_rows(self.folder.metadata, len(self), row_columns(self.config.request))
 
     def scan(self) -> pl.LazyFrame:
         """A lazy frame over metadata.parquet, with texts unless the run has `--texts none`."""
@@ -161,7 +161,7 @@ class MergedRun(_Vectors):
     @cached_property
     def dropped(self) -> pl.DataFrame:
         """The chosen rows without a vector: row (Int64), dataset_source, reason, token_count (Int32)."""
-        return read_rows(self.folder.dropped, sum(self.plan.dropped.values()))
+        return read_rows(self.folder.dropped, sum(self.plan.dropped.values()), list(DROPPED_SCHEMA))
 
     def vectors_of(self, view: View) -> Floats:
         """The vectors of a view: float32 (rows, dim), memory-mapped and read-only. A row without a text has zeros.
@@ -264,7 +264,7 @@ class Source(_Vectors):
         Raises EmbedkitError if the source's metadata.parquet is damaged.
         """
         path = self.run.folder.source_metadata(self._record.folder)
-        return read_rows(path, len(self), without=stored_texts(self.run.config.request))
+        return read_rows(path, len(self), row_columns(self.run.config.request))
 
     def vectors_of(self, view: View) -> Floats:
         """The vectors of a view: float32 (n, dim), memory-mapped and read-only. Raises as that of the run."""

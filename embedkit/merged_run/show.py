@@ -30,7 +30,7 @@ def some_of(names: Sequence[str]) -> str:
 
 def _facts(config: RunConfig, success: Success) -> dict[str, str]:
     views = config.request.views
-    engines = dict.fromkeys(f"{engine.engine} on {engine.gpu}" for engine in success.engines)
+    engines = dict.fromkeys(f"{engine.engine} on {engine.gpu or config.request.device}" for engine in success.engines)
     return {
         "vectors": f"{success.rows:,} x {success.dim} float32",
         "views": f"view{'s' if len(views) > 1 else ''} {', '.join(views)}",
