@@ -290,6 +290,8 @@ def default_view(views: Sequence[View]) -> View:
 def _integers(values: Integers, what: str) -> npt.NDArray[np.int64]:
     """Values as int64 (n,). Raises UsageError for others, such as a mask of booleans."""
     found = np.atleast_1d(np.asarray(values))
-    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
-        raise UsageError(f"{what}s must be integers, not {found.dtype} of shape {found.shape}; a mask: np.flatnonzero")
+    if found.ndim > 1:
+        raise UsageError(f"{what}s must be integers, one or a list of them, not an array of {found.ndim} dimensions")
+    if len(found) and found.dtype.kind not in "iu":
+        raise UsageError(f"{what}s must be integers, not {found.dtype}; np.flatnonzero(mask) are those of a mask")
     return found.astype(np.int64)
