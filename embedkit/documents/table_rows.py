@@ -91,8 +91,13 @@ def read_row(path: Path, at: int, columns: Sequence[str]) -> dict[str, object]:
 
 
 def take_rows(parquet: pq.ParquetFile, at: Ids, columns: Sequence[str]) -> pa.Table:
-    """Rows of an open Parquet file by ascending positions, int64 (n,). Each row group is read once, one at a time."""
+    """Rows of an open Parquet file by ascending positions, int64 (n,). Each row group is read once, one at a time.
+
+    Raises pa.ArrowException if the file cannot be decoded, or has no such row.
+    """
     sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.metadata.num_row_groups)]
+    if len(at) and at[-1] >= sum(sizes):
+        raise pa.ArrowIndexError(f"it has {sum(sizes)} rows, and row {at[-1]} was requested")
     ends = np.cumsum(sizes, dtype=np.int64)
     groups = np.searchsorted(ends, at, "right")
     found = [parquet.schema_arrow.empty_table().select(list(columns))]

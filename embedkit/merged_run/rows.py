@@ -14,7 +14,6 @@ from embedkit.errors import EmbedkitError
 from embedkit.prepare import (
     TEXT_COLUMNS,
     KeptRows,
-    count_column,
     extracted_schema,
     stored_texts,
     view_texts,
@@ -77,11 +76,6 @@ def _text_lines(run: RunFolder, request: Request, plan: Plan, ids: Ids, columns:
         assert isinstance(table, pl.DataFrame)
         lines = table
     return lines.with_columns(id=pl.Series(ids))
-
-
-def has_text(rows: pl.DataFrame, view: View) -> npt.NDArray[np.bool_]:
-    """Which rows of a metadata.parquet have a text in a view, bool (n,): those with tokens, as for embed."""
-    return rows[count_column(view)].to_numpy() > 0
 
 
 def why_no_id(run: RunFolder, plan: Plan, row: int) -> str:

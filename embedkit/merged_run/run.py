@@ -15,10 +15,10 @@ import polars as pl
 
 from embedkit.documents import NewerFormat, Plan, RunConfig, Success, View
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.merged_run.rows import has_text, read_rows, read_texts, row_columns, why_no_id
+from embedkit.merged_run.rows import read_rows, read_texts, row_columns, why_no_id
 from embedkit.merged_run.show import as_html, as_text, some_of
 from embedkit.merged_run.vectors import BLOCK_ROWS, Floats, blocks_of, map_matrix
-from embedkit.prepare import DROPPED_SCHEMA
+from embedkit.prepare import DROPPED_SCHEMA, count_column
 from embedkit.row_keys import open_earlier
 from embedkit.run import RunFolder, find_run
 
@@ -60,7 +60,7 @@ class _Vectors(ABC):
 
         Raises UsageError if the run does not have the view.
         """
-        return has_text(self.rows, self._known(view))
+        return self.rows[count_column(self._known(view))].to_numpy() > 0  # as for embed
 
     @abstractmethod
     def blocks(self, view: View | None = None, *, rows: int = BLOCK_ROWS) -> Iterator[Block]:
@@ -199,7 +199,8 @@ class MergedRun(_Vectors):
         wanted = _integers(rows, "row")
         kept = self.rows["row"].to_numpy()  # ascending
         found = np.searchsorted(kept, wanted)
-        missing = (found == len(kept)) | (kept[np.minimum(found, len(kept) - 1)] != wanted)
+        missing = found == len(kept)
+        missing[~missing] = kept[found[~missing]] != wanted[~missing]
         if missing.any():
             row = int(wanted[missing][0])
             raise UsageError(f"row {row}: {why_no_id(self.folder, self.plan, row)}")

@@ -213,7 +213,9 @@ def _prefix(merged: Merged, prompt: str | None, prefix: str | None) -> str | Non
 
 def _open(folder: RunFolder, options: SearchOptions) -> Merged:
     """Open the view and the sources that the options choose."""
-    view = options.view or default_view(read(folder.config, RunConfig).request.views)
+    view = options.view
+    if view is None:
+        view = default_view(read(folder.config, RunConfig).request.views)
     return open_merged(folder, view, [part for part in options.sources if part])
 
 

@@ -16,6 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import embedkit
+from embedkit.analysis.merged import open_merged
 from embedkit.documents.matrix_file import matrix_header
 from embedkit.embed import embed_shards
 from embedkit.errors import EmbedkitError, UsageError
@@ -36,13 +37,14 @@ CHATS = [
     chat("long " * 300, "long"),
     chat("Say nothing.", "<think>Nothing.</think>"),
     chat("漢字?", "Han."),
+    chat(" ", "\n"),
 ]
-SOURCES = ["..", "..", ODD, ODD, ODD, ".."]
-KEPT = [0, 2, 4, 5]
+SOURCES = ["..", "..", ODD, ODD, ODD, "..", ".."]
+KEPT = [0, 2, 4, 5, 6]
 
 
 def make_odd_run(folder: Path, texts: str = "all") -> RunFolder:
-    """Six chats, two of them dropped, of two sources with odd names, in two shards and three views."""
+    """Seven chats, two of them dropped, of two sources with odd names, in two shards and three views."""
     folder.mkdir(exist_ok=True)
     data = write_chats(folder / "chats.parquet", CHATS, SOURCES)  # type: ignore[arg-type]
     make_tokenizer(folder / "model")
@@ -72,7 +74,7 @@ def make_odd_runs(folder: Path) -> None:
 
 @pytest.fixture(scope="session", params=["all", "none"])
 def odd_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """The run of six chats with `--texts all` and with `--texts none`. Read only."""
+    """The run of seven chats with `--texts all` and with `--texts none`. Read only."""
     return RunFolder(made_once(tmp_path_factory, "odd-runs", make_odd_runs) / request.param / "run")
 
 
@@ -130,10 +132,18 @@ def test_each_view_has_its_vectors(odd_run: RunFolder) -> None:
 
 
 def test_rows_without_a_text_in_a_view_are_known(odd_run: RunFolder) -> None:
+    """Also in `combined`: a row is kept if one of its views has a text. The analysis says the same."""
     run = embedkit.open_run(odd_run.path)
-    assert run.has_text("response").tolist() == [True, True, False, True]
-    assert run.has_text("ask").tolist() == run.has_text().tolist() == [True] * 4
-    assert run.vectors_of("response").any(axis=1).tolist() == [True, True, False, True]
+    expected = {
+        "combined": [True, True, True, True, False],
+        "response": [True, True, False, True, False],
+        "ask": [True] * 5,
+    }
+    for view, are_there in expected.items():
+        assert run.has_text(view).tolist() == are_there
+        assert run.vectors_of(view).any(axis=1).tolist() == are_there
+        assert open_merged(odd_run, view).has_text.tolist() == are_there
+    assert run.has_text().tolist() == expected["combined"]
     assert run.source(ODD).has_text("response").tolist() == [True, False]
 
 
@@ -187,8 +197,8 @@ def test_rows_of_the_data_set_have_ids(odd_run: RunFolder) -> None:
     [
         (1, r"row 1: dropped as no_assistant (source '..'), so it has no vector"),
         (3, f"row 3: dropped as too_long, N tokens (source {ODD!r}), so it has no vector"),
-        (6, "row 6: the data set has rows 0 to 5"),
-        (-1, "row -1: the data set has rows 0 to 5"),
+        (7, "row 7: the data set has rows 0 to 6"),
+        (-1, "row -1: the data set has rows 0 to 6"),
     ],
 )
 def test_a_row_without_an_id_says_why(odd_run: RunFolder, row: int, message: str) -> None:
@@ -199,7 +209,7 @@ def test_a_row_without_an_id_says_why(odd_run: RunFolder, row: int, message: str
 
 def test_a_source_with_an_odd_name_has_its_rows(odd_run: RunFolder) -> None:
     run = embedkit.open_run(odd_run.path)
-    assert run.sources == {"..": 2, ODD: 2}
+    assert run.sources == {"..": 3, ODD: 2}
     source = run.source(ODD)
     assert source.rows.equals(run.rows[[1, 2]])
     assert len(source) == 2
@@ -207,7 +217,7 @@ def test_a_source_with_an_odd_name_has_its_rows(odd_run: RunFolder) -> None:
         assert np.array_equal(source.vectors_of(view), run.vectors_of(view)[[1, 2]])
     assert np.array_equal(source.vectors, run.vectors[[1, 2]])
     assert [(ids.tolist(), len(vectors)) for ids, vectors in source.blocks(rows=1)] == [([1], 1), ([2], 1)]
-    assert repr(run.source("..")) == "<source '..' of embedkit run 'run': 2 rows>"
+    assert repr(run.source("..")) == "<source '..' of embedkit run 'run': 3 rows>"
 
 
 @pytest.mark.parametrize(
@@ -218,8 +228,8 @@ def test_a_source_with_an_odd_name_has_its_rows(odd_run: RunFolder) -> None:
         (lambda run: run.texts([0], "think"), "view 'think': the run has combined, response, ask"),
         (lambda run: run.has_text("think"), "view 'think': the run has combined, response, ask"),
         (lambda run: run.source("x"), f"source 'x': the run has .., {ODD}"),
-        (lambda run: run.texts([0, 4]), "id 4: the run has ids 0 to 3"),
-        (lambda run: run.blocks(ids=[-1]), "id -1: the run has ids 0 to 3"),
+        (lambda run: run.texts([0, 5]), "id 5: the run has ids 0 to 4"),
+        (lambda run: run.blocks(ids=[-1]), "id -1: the run has ids 0 to 4"),
         (lambda run: run.blocks(rows=0), "rows=0: a block has at least 1 row"),
         (lambda run: run.texts([0.5]), "ids must be integers, not float64"),
         (lambda run: run.texts("0"), "ids must be integers, not <U1"),
@@ -282,7 +292,7 @@ def test_damaged_tables_and_matrices_are_refused(odd_run: RunFolder, tmp_path: P
         run.dropped  # noqa: B018
     with pytest.raises(EmbedkitError, match=r"\.parquet: .*; run `embedkit verify`"):
         run.texts([0])
-    with pytest.raises(EmbedkitError, match=r"all_response\.safetensors: not a whole matrix of 4 x "):
+    with pytest.raises(EmbedkitError, match=r"all_response\.safetensors: not a whole matrix of 5 x "):
         run.vectors_of("response")
     with pytest.raises(EmbedkitError, match=r"all_ask\.safetensors: missing, though the run is merged"):
         run.vectors_of("ask")
@@ -352,9 +362,9 @@ def test_a_run_is_sent_to_a_process_as_its_path(odd_run: RunFolder) -> None:
 def test_a_notebook_shows_a_short_table(odd_run: RunFolder) -> None:
     run = embedkit.open_run(odd_run.path)
     size = sum(file.bytes for file in run.success.files) / 1000
-    facts = f"4 x 64 float32, views combined, response, ask, 2 sources, model, hash on cpu, {size:.1f} kB"
+    facts = f"5 x 64 float32, views combined, response, ask, 2 sources, model, hash on cpu, {size:.1f} kB"
     assert repr(run) == f"<embedkit run 'run': {facts}>"
     table = run._repr_html_()
-    assert table.startswith("<table><tr><th>run</th><td>run</td></tr><tr><th>vectors</th><td>4 x 64 float32</td></tr>")
+    assert table.startswith("<table><tr><th>run</th><td>run</td></tr><tr><th>vectors</th><td>5 x 64 float32</td></tr>")
     named = MergedRun(RunFolder(odd_run.path.parent / "<i>"), run.config, run.plan, run.success)
     assert "<td>&lt;i&gt;</td>" in named._repr_html_()
