@@ -41,9 +41,33 @@ class _Vectors(ABC):
     def rows(self) -> pl.DataFrame:
         """The rows without their texts; line i belongs to vector i."""
 
+    @property
     @abstractmethod
+    def dim(self) -> int:
+        """Numbers in a vector."""
+
+    @abstractmethod
+    def _matrix(self, view: View) -> Path:
+        """The file with the vectors of a view that the run has."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of rows."""
+
+    def __init__(self) -> None:
+        self._mapped: dict[View, Floats] = {}
+
     def vectors_of(self, view: View) -> Floats:
-        """The vectors of a view: float32 (n, dim), memory-mapped and read-only. Raises UsageError for another view."""
+        """The vectors of a view: float32 (n, dim), memory-mapped and read-only. A row without a text has zeros.
+
+        Raises:
+            UsageError: the run does not have the view.
+            EmbedkitError: the file is missing or has another size.
+        """
+        view = self._known(view)
+        if view not in self._mapped:
+            self._mapped[view] = map_matrix(self._matrix(view), len(self), self.dim)
+        return self._mapped[view]
 
     @property
     def view(self) -> View:
@@ -83,9 +107,6 @@ class _Vectors(ABC):
             raise UsageError(f"view {view!r}: the run has {', '.join(self.views)}")
         return view
 
-    def __len__(self) -> int:
-        return self.rows.height
-
 
 class MergedRun(_Vectors):
     """A merged run, opened for reading. Nothing of it is in memory before it is used.
@@ -97,11 +118,11 @@ class MergedRun(_Vectors):
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig, plan: Plan, success: Success) -> None:
+        super().__init__()
         self.folder = folder
         self.config = config
         self.plan = plan
         self.success = success
-        self._matrices: dict[View, Floats] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "MergedRun":
@@ -163,17 +184,8 @@ class MergedRun(_Vectors):
         """The chosen rows without a vector: row (Int64), dataset_source, reason, token_count (Int32)."""
         return read_rows(self.folder.dropped, sum(self.plan.dropped.values()), list(DROPPED_SCHEMA))
 
-    def vectors_of(self, view: View) -> Floats:
-        """The vectors of a view: float32 (rows, dim), memory-mapped and read-only. A row without a text has zeros.
-
-        Raises:
-            UsageError: the run does not have the view.
-            EmbedkitError: the file is missing or has another size.
-        """
-        view = self._known(view)
-        if view not in self._matrices:
-            self._matrices[view] = map_matrix(self.folder.view_matrix(view), len(self), self.dim)
-        return self._matrices[view]
+    def _matrix(self, view: View) -> Path:
+        return self.folder.view_matrix(view)
 
     def blocks(
         self, view: View | None = None, *, ids: Integers | None = None, rows: int = BLOCK_ROWS
@@ -249,6 +261,7 @@ class Source(_Vectors):
     """The rows of one source of a merged run, in the order of ids. `rows["id"]` has their ids in the run."""
 
     def __init__(self, run: MergedRun, name: str) -> None:
+        super().__init__()
         self.run = run
         self.name = name
         self._record = run.success.sources[name]
@@ -257,6 +270,11 @@ class Source(_Vectors):
     def views(self) -> tuple[View, ...]:
         """The views that were embedded, in their order."""
         return self.run.views
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a vector."""
+        return self.run.dim
 
     @cached_property
     def rows(self) -> pl.DataFrame:
@@ -267,10 +285,8 @@ class Source(_Vectors):
         path = self.run.folder.source_metadata(self._record.folder)
         return read_rows(path, len(self), row_columns(self.run.config.request))
 
-    def vectors_of(self, view: View) -> Floats:
-        """The vectors of a view: float32 (n, dim), memory-mapped and read-only. Raises as that of the run."""
-        path = self.run.folder.source_matrix(self._record.folder, self._known(view))
-        return map_matrix(path, len(self), self.run.dim)
+    def _matrix(self, view: View) -> Path:
+        return self.run.folder.source_matrix(self._record.folder, view)
 
     def blocks(self, view: View | None = None, *, rows: int = BLOCK_ROWS) -> Iterator[Block]:
         """Read the source's vectors in blocks of at most `rows`, as `MergedRun.blocks` does."""
@@ -278,6 +294,9 @@ class Source(_Vectors):
 
     def __len__(self) -> int:
         return self._record.rows
+
+    def __reduce__(self) -> tuple[Callable[[MergedRun, str], "Source"], tuple[MergedRun, str]]:
+        return Source, (self.run, self.name)
 
     def __repr__(self) -> str:
         return f"<source {self.name!r} of embedkit run {self.run.name!r}: {len(self):,} rows>"

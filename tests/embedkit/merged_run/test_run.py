@@ -357,6 +357,11 @@ def test_a_run_is_sent_to_a_process_as_its_path(odd_run: RunFolder) -> None:
     data = pickle.dumps(run)
     assert len(data) < 1000
     assert np.array_equal(pickle.loads(data).vectors, run.vectors)
+    source = run.source(ODD)
+    source.vectors.sum()
+    assert source.rows.height == 2
+    assert len(pickle.dumps(source)) < 1000
+    assert np.array_equal(pickle.loads(pickle.dumps(source)).vectors, source.vectors)
 
 
 def test_a_notebook_shows_a_short_table(odd_run: RunFolder) -> None:
