@@ -61,7 +61,7 @@ from embedkit.documents.schema import (
     View,
     is_view_name,
 )
-from embedkit.documents.table_rows import Hashes, read_row
+from embedkit.documents.table_rows import Hashes, read_row, take_rows
 from embedkit.documents.templates import parse_template, template_columns
 
 __all__ = [
@@ -134,6 +134,7 @@ __all__ = [
     "read_checked",
     "read_row",
     "size_problem",
+    "take_rows",
     "template_columns",
     "vector_fields",
     "write",

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 Hashes = npt.NDArray[np.uint64]
+Ids = npt.NDArray[np.int64]
 NO_HASHES: Hashes = np.empty(0, np.uint64)
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 """The golden ratio as an odd 64-bit number: columns that swap their values give another sum."""
@@ -87,3 +88,21 @@ def read_row(path: Path, at: int, columns: Sequence[str]) -> dict[str, object]:
                 return found
             at -= rows
     return {}
+
+
+def take_rows(parquet: pq.ParquetFile, at: Ids, columns: Sequence[str]) -> pa.Table:
+    """Rows of an open Parquet file by ascending positions, int64 (n,). Each row group is read once, one at a time.
+
+    Raises pa.ArrowException if the file cannot be decoded, or has no such row.
+    """
+    sizes = [parquet.metadata.row_group(group).num_rows for group in range(parquet.metadata.num_row_groups)]
+    if len(at) and at[-1] >= sum(sizes):
+        raise pa.ArrowIndexError(f"it has {sum(sizes)} rows, and row {at[-1]} was requested")
+    ends = np.cumsum(sizes, dtype=np.int64)
+    groups = np.searchsorted(ends, at, "right")
+    found = [parquet.schema_arrow.empty_table().select(list(columns))]
+    for group in np.unique(groups).tolist():
+        here = at[groups == group] - (ends[group] - sizes[group])
+        rows = parquet.read_row_group(group, columns=list(columns), use_threads=False)
+        found.append(rows.take(pa.array(here)))
+    return pa.concat_tables(found)

@@ -17,6 +17,7 @@ from embedkit.analysis.similarity.neighbors import nearest
 from embedkit.analysis.similarity.search import embed_query
 from embedkit.documents import Device, EngineName, EngineRecord, RunConfig, View, read
 from embedkit.errors import UsageError
+from embedkit.merged_run import default_view
 from embedkit.model import choose_prefix
 from embedkit.run import RunFolder
 from jobs.cli.options import (
@@ -214,8 +215,7 @@ def _open(folder: RunFolder, options: SearchOptions) -> Merged:
     """Open the view and the sources that the options choose."""
     view = options.view
     if view is None:
-        views = read(folder.config, RunConfig).request.views
-        view = "combined" if "combined" in views else views[0]
+        view = default_view(read(folder.config, RunConfig).request.views)
     return open_merged(folder, view, [part for part in options.sources if part])
 
 

@@ -33,7 +33,7 @@ def run_of(folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str
     merge(run)
     names = list(sources) if sources is not None else ["s"] * rows
     run.view_matrix("combined").write_bytes(matrix_header(rows, dim) + np.ascontiguousarray(vectors, "<f4").tobytes())
-    columns = [pl.Series("dataset_source", names), pl.Series("empty_combined", ~vectors.any(axis=1))]
+    columns = [pl.Series("dataset_source", names), pl.col("num_tokens") * pl.Series(vectors.any(axis=1))]
     pl.read_parquet(run.metadata).with_columns(columns).write_parquet(run.metadata)
     success = read(run.success, Success)
     kind = next(iter(success.sources.values()))

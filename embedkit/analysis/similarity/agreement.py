@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.analysis.merged import BLOCK_ROWS, Merged
+from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.neighbors import nearest
 from embedkit.analysis.stratified_sample import sample_rows_with_text
+from embedkit.merged_run import BLOCK_ROWS
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import polars as pl
 
 from embedkit.analysis.merged import Merged
 from embedkit.errors import UsageError
+from embedkit.merged_run import why_no_id
 
 
 def id_of_row(merged: Merged, row: int) -> int:
@@ -15,19 +16,10 @@ def id_of_row(merged: Merged, row: int) -> int:
         UsageError: the row is out of range, not chosen for the run, or dropped; the message gives the reason.
     """
     plan, run = merged.plan, merged.run
-    if not 0 <= row < plan.rows:
-        raise UsageError(f"--row {row}: the data set has rows 0 to {plan.rows - 1}")
     found = pl.scan_parquet(run.metadata, glob=False).filter(pl.col("row") == row).select("id").collect()
     if found.height:
         return int(found["id"][0])
-    dropped = pl.scan_parquet(run.dropped, glob=False).filter(pl.col("row") == row).collect()
-    if not dropped.height:
-        raise UsageError(f"--row {row}: not among the {plan.rows_chosen:,} of {plan.rows:,} rows chosen for the run")
-    line = dropped.row(0, named=True)
-    tokens = f", {line['token_count']:,} tokens" if line["reason"] == "too_long" else ""
-    raise UsageError(
-        f"--row {row}: dropped as {line['reason']}{tokens} (source {line['dataset_source']!r}), so it has no vector"
-    )
+    raise UsageError(f"--row {row}: {why_no_id(run, plan, row)}")
 
 
 def vector_of(merged: Merged, row_id: int) -> npt.NDArray[np.float32]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.analysis.merged import BLOCK_ROWS, Merged
+from embedkit.analysis.merged import Merged
+from embedkit.merged_run import BLOCK_ROWS
 
 QUERIES = 256
 """Queries compared with a block at once: 64 MB of float32 cosines."""

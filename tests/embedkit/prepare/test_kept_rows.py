@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -33,3 +34,19 @@ def test_ids_that_no_part_has_are_an_error(hash_run: RunFolder) -> None:
     without_second = (plan.parts[0], *plan.parts[2:])
     with pytest.raises(EmbedkitError, match=message % (second - 2, second + 4, 2)):
         KeptRows(hash_run, without_second).read(second - 2, second + 5, ["row"])
+
+
+def test_scattered_ids_are_read_from_all_parts(hash_run: RunFolder) -> None:
+    plan = read(hash_run.plan, Plan)
+    rows = pl.read_parquet(hash_run.extracted)["row"].to_list()
+    second = plan.parts[1].first_id
+    ids = np.array([0, 7, second - 1, second, second + 1500, plan.rows_kept - 1])
+    kept = KeptRows(hash_run, plan.parts)
+    assert pl.concat(kept.take(ids, ["row"]))["row"].to_list() == [rows[i] for i in ids]
+    assert list(kept.take(ids[:0], ["row"])) == []
+
+
+def test_scattered_ids_that_no_part_has_are_an_error(hash_run: RunFolder) -> None:
+    plan = read(hash_run.plan, Plan)
+    with pytest.raises(EmbedkitError, match=r"\.parquet: cannot be read: it has \d+ rows, and row \d+ was requested"):
+        list(KeptRows(hash_run, plan.parts).take(np.array([plan.rows_kept]), ["row"]))

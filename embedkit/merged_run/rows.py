@@ -1,0 +1,90 @@
+"""Rows of a merged run: the tables without and with texts, by id or by their position in the data set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.documents import VIEWS, Plan, Request, View, take_rows
+from embedkit.errors import EmbedkitError
+from embedkit.prepare import (
+    TEXT_COLUMNS,
+    KeptRows,
+    extracted_schema,
+    stored_texts,
+    view_texts,
+)
+from embedkit.run import RunFolder
+
+Ids = npt.NDArray[np.int64]
+
+
+def row_columns(request: Request) -> list[str]:
+    """Columns of metadata.parquet without the texts: id, row, dataset_source, num_turns, and those of the views."""
+    texts = stored_texts(request)
+    return ["id", *(name for name in extracted_schema(request).names if name not in texts)]
+
+
+def read_rows(path: Path, count: int, columns: Sequence[str]) -> pl.DataFrame:
+    """Read a metadata.parquet, or the dropped rows.
+
+    Raises EmbedkitError if it cannot be read, lacks a column or does not have `count` rows.
+    """
+    try:
+        rows = pl.read_parquet(path, columns=list(columns), glob=False)
+    except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise EmbedkitError(f"{path}: cannot be read: {error}; run `embedkit verify`") from None
+    if rows.height != count:
+        raise EmbedkitError(f"{path}: has {rows.height} rows, _SUCCESS.json says {count}; run `embedkit verify`")
+    return rows
+
+
+def read_texts(
+    run: RunFolder, request: Request, plan: Plan, ids: Sequence[int], views: Mapping[str, View]
+) -> pl.DataFrame:
+    """Texts of some ids, in the order given: id, user_prompt, think_text, response_text, and the views' texts.
+
+    ids: valid ones, in any order, also twice. views: by column, the view whose text, as it was embedded but without the
+    run's prefix, is added. In a run with `--texts none` they come from extracted_data.parquet.
+
+    Raises EmbedkitError if a file is damaged or missing.
+    """
+    expressions = view_texts(request)
+    made = [expressions[view].alias(column) for column, view in views.items()]
+    columns = TEXT_COLUMNS if all(view in VIEWS for view in views.values()) else stored_texts(request)
+    distinct = np.unique(np.asarray(ids, np.int64))  # ascending, so that every file and row group is read once
+    lines = _text_lines(run, request, plan, distinct, columns).select("id", *TEXT_COLUMNS, *made)
+    requested = pl.DataFrame({"id": ids}, schema={"id": pl.Int64})
+    return requested.join(lines, on="id", how="left", maintain_order="left")
+
+
+def _text_lines(run: RunFolder, request: Request, plan: Plan, ids: Ids, columns: Sequence[str]) -> pl.DataFrame:
+    """Columns of texts of ascending ids, and `id`. Line i of metadata.parquet has id i."""
+    schema = dict.fromkeys(columns, pl.String)
+    if request.texts == "none":
+        lines = pl.concat([pl.DataFrame(schema=schema), *KeptRows(run, plan.parts).take(ids, columns)])
+    else:
+        try:
+            with pq.ParquetFile(run.metadata) as parquet:
+                table = pl.from_arrow(take_rows(parquet, ids, columns))
+        except (OSError, pa.ArrowException) as error:
+            raise EmbedkitError(f"{run.metadata}: cannot be read: {error}; run `embedkit verify`") from None
+        assert isinstance(table, pl.DataFrame)
+        lines = table
+    return lines.with_columns(id=pl.Series(ids))
+
+
+def why_no_id(run: RunFolder, plan: Plan, row: int) -> str:
+    """Why a row of the data set has no id: out of range, not chosen for the run, or dropped, with the reason."""
+    if not 0 <= row < plan.rows:
+        return f"the data set has rows 0 to {plan.rows - 1}"
+    dropped = pl.scan_parquet(run.dropped, glob=False).filter(pl.col("row") == row).collect()
+    if not dropped.height:
+        return f"not among the {plan.rows_chosen:,} of {plan.rows:,} rows chosen for the run"
+    line = dropped.row(0, named=True)
+    tokens = f", {line['token_count']:,} tokens" if line["reason"] == "too_long" else ""
+    return f"dropped as {line['reason']}{tokens} (source {line['dataset_source']!r}), so it has no vector"
