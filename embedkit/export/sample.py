@@ -10,13 +10,13 @@ from embedkit.export.forms import Array
 from embedkit.export.part import Job
 from embedkit.export.table import Table
 
-ROWS = 16
-"""Rows per file."""
+ROWS = 64
+"""Rows that are read back of a file, if nothing else is said."""
 
 
-def sampled(start: int, stop: int) -> list[int]:
-    """Rows of [start, stop): both ends, and others at random, ascending."""
-    between = np.random.default_rng(start).integers(start, stop, ROWS - 2)
+def sampled(start: int, stop: int, rows: int = ROWS) -> list[int]:
+    """At most `rows` rows of [start, stop): both ends, and others at random, ascending."""
+    between = np.random.default_rng(start).integers(start, stop, rows - 2)
     return sorted({start, stop - 1, *between.tolist()})
 
 

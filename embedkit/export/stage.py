@@ -95,7 +95,7 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
     request = _request(run, config, success, options)
     WRITERS[request.to].refuse(request)
     _require_trained(config, success, options)
-    out = (options.out or run.exports / _name(request, success.dim)).absolute()
+    out = (options.out or run.exports / _name(request, success.dim, options.texts)).absolute()
     require_free(out, options.overwrite)
     match_umask(run.path)
     durable_mkdir(out.parent)
@@ -204,7 +204,7 @@ def _require_trained(config: RunConfig, success: Success, options: ExportOptions
         )
 
 
-def _name(request: ExportRequest, dim: int) -> str:
+def _name(request: ExportRequest, dim: int, has_texts: bool) -> str:
     """The usual name of an export: what differs from the plainest one."""
     return "-".join(
         part
@@ -213,6 +213,7 @@ def _name(request: ExportRequest, dim: int) -> str:
             request.view if request.view != "combined" else "",
             str(request.dimensions) if request.dimensions != dim else "",
             request.dtype if request.dtype != "float32" else "",
+            "texts" if has_texts else "",
             "by-source" if request.by_source else "",
             "index" if request.index else "",
         )
