@@ -23,7 +23,7 @@ from embedkit.export.parquet import check_metadata, write_metadata
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.recall import Ids, Search
 from embedkit.export.record import ExportRequest
-from embedkit.export.sample import ids_of, require_count, sampled
+from embedkit.export.sample import ids_at, ids_of, require_count, sampled
 from embedkit.export.table import BLOCK_BYTES, Advance, Table, cells_for, is_text
 
 INDEX = "vectors.faiss"
@@ -59,10 +59,10 @@ class FaissWriter:
             index = _read(path, job.form)
             require_count(str(path), index.ntotal, count)
             vector_of = _reconstruct(index, job)
-            for row in sampled(0, table.rows):
+            for row, id_ in ids_at(table, sampled(0, table.rows)).items():
                 vector = table.vectors(row, row + 1)
                 if is_text(vector)[0]:
-                    _require_like(path, row, vector_of(int(ids_of(table, row, row + 1)[0])), vector, job.form)
+                    _require_like(path, row, vector_of(id_), vector, job.form)
                     checked += 1
         return checked
 

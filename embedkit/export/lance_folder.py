@@ -22,7 +22,7 @@ from embedkit.export.parquet import VECTORS, facts, group_rows, schema_of, store
 from embedkit.export.part import Job, Part
 from embedkit.export.recall import Ids, Search
 from embedkit.export.record import ExportRequest
-from embedkit.export.sample import id_of, require_count, require_equal, sampled
+from embedkit.export.sample import ids_at, require_count, require_equal, sampled
 from embedkit.export.table import Advance, Table, cells_for
 from embedkit.storage import durable_mkdir, fsync_file, fsync_folder, names_file, sha256_file
 
@@ -57,10 +57,10 @@ class LanceWriter:
             path = folder / table.name(FOLDER)
             dataset = optional_import("lance", "export").dataset(str(path))
             require_count(str(path), dataset.count_rows(), table.rows)
-            rows, id_at = sampled(0, table.rows), id_of(table)
-            found = dataset.take(rows, columns=["id", VECTORS])
-            for at, row in enumerate(rows):
-                if found["id"][at].as_py() != id_at(row):
+            ids = ids_at(table, sampled(0, table.rows))
+            found = dataset.take(list(ids), columns=["id", VECTORS])
+            for at, (row, id_) in enumerate(ids.items()):
+                if found["id"][at].as_py() != id_:
                     raise EmbedkitError(f"{path}: row {row} has another id than in the run; export it again")
                 vector = found[VECTORS].combine_chunks()[at].values.to_numpy(zero_copy_only=False)
                 require_equal(str(path), table, row, vector, job)

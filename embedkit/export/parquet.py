@@ -20,7 +20,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.export.forms import Array
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.record import ExportRequest
-from embedkit.export.sample import id_of, require_count, require_equal, sampled
+from embedkit.export.sample import ids_at, require_count, require_equal, sampled
 from embedkit.export.table import Advance, Table
 
 VECTORS = "embedding"
@@ -55,10 +55,10 @@ class ParquetWriter:
             path = folder / name
             lines = pl.scan_parquet(path, glob=False)
             require_count(str(path), lines.select(pl.len()).collect().item(), stop - start)
-            id_at = id_of(table)
-            for row in sampled(start, stop, CHECKED_ROWS):
+            rows = sampled(start, stop, CHECKED_ROWS)
+            for row, id_ in ids_at(table, rows).items():
                 found = lines.slice(row - start, 1).collect()
-                if found["id"].item() != id_at(row):
+                if found["id"].item() != id_:
                     raise EmbedkitError(f"{path}: row {row - start} has the id {found['id'].item()}; export it again")
                 require_equal(str(path), table, row, found[VECTORS].to_numpy()[0], job)
                 checked += 1
@@ -128,9 +128,8 @@ def check_metadata(folder: Path, job: Job) -> None:
         path = folder / table.name("metadata.parquet")
         lines = pl.scan_parquet(path, glob=False)
         require_count(str(path), lines.select(pl.len()).collect().item(), table.rows)
-        id_at = id_of(table)
-        for row in sampled(0, table.rows):
-            if lines.slice(row, 1).select("id").collect().item() != id_at(row):
+        for row, id_ in ids_at(table, sampled(0, table.rows)).items():
+            if lines.slice(row, 1).select("id").collect().item() != id_:
                 raise EmbedkitError(f"{path}: row {row} has another id than in the run; export it again")
 
 

@@ -1,17 +1,19 @@
 """The rows that are read back after an export: the ends of each file, and some between, the same every time."""
 
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
 
 from embedkit.errors import EmbedkitError
 from embedkit.export.forms import Array
 from embedkit.export.part import Job
 from embedkit.export.table import Table
 
-ROWS = 64
+ROWS = 32
 """Rows that are read back of a file, if nothing else is said."""
+ID_ROWS = 1 << 16
+"""Ids that are read at once."""
 
 
 def sampled(start: int, stop: int, rows: int = ROWS) -> list[int]:
@@ -36,12 +38,24 @@ def require_count(where: str, found: int, wanted: int) -> None:
 def ids_of(table: Table, start: int, stop: int) -> npt.NDArray[np.int64]:
     """Ids of rows [start, stop) of a table, int64."""
     found: npt.NDArray[np.int64] = np.concatenate(
-        [lines["id"].to_numpy() for lines in table.lines(["id"], start, stop, max(stop - start, 1))]
-        or [np.empty(0, np.int64)]
+        [_numbers(lines) for lines in table.lines(["id"], start, stop, max(stop - start, 1))] or [np.empty(0, np.int64)]
     )
     return found
 
 
-def id_of(table: Table) -> Callable[[int], int]:
-    """A function that gives the id of a row of a table."""
-    return lambda row: int(ids_of(table, row, row + 1)[0])
+def ids_at(table: Table, rows: list[int]) -> dict[int, int]:
+    """Ids of some rows of a table, ascending, by row. Reads those between, too."""
+    found: dict[int, int] = {}
+    at = rows[0]
+    for lines in table.lines(["id"], rows[0], rows[-1] + 1, ID_ROWS):
+        ids = _numbers(lines)
+        found |= {row: int(ids[row - at]) for row in rows if at <= row < at + len(ids)}
+        at += len(ids)
+    return found
+
+
+def _numbers(lines: pa.Table) -> npt.NDArray[np.int64]:
+    """The column `id`, int64. Without polars, pyarrow imports pandas for this."""
+    column = pl.from_arrow(lines["id"])
+    assert isinstance(column, pl.Series)
+    return column.to_numpy()

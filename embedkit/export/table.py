@@ -152,8 +152,11 @@ def require_unchanged(run: RunFolder, success: Success) -> None:
 
 
 def metadata_columns(run: RunFolder) -> list[str]:
-    """Columns of the run's metadata, in order."""
-    names: list[str] = pq.read_schema(run.metadata).names
+    """Columns of the run's metadata, in order. Raises EmbedkitError if it cannot be read."""
+    try:
+        names: list[str] = pq.read_schema(run.metadata).names
+    except (OSError, pa.ArrowInvalid) as error:
+        raise EmbedkitError(f"{run.metadata}: {error}; run `embedkit verify`, which says how to fix it") from None
     return names
 
 

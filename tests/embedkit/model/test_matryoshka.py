@@ -76,6 +76,7 @@ def test_the_demo_model_says_nothing(minilm: Path) -> None:
     assert read_matryoshka(minilm) is None
 
 
+@pytest.mark.slow
 def test_the_list_of_dimensions_has_the_name_that_the_loss_gives(tmp_path: Path) -> None:
     """sentence-transformers writes the settings of a loss into the card as JSON."""
     from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
