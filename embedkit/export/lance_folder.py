@@ -1,10 +1,11 @@
 """Exports as a data set of Lance, the folder `vectors.lance`: metadata beside a column of vectors.
 
 Written by pylance, which chooses names at random and makes nothing durable, so its files are flushed and hashed here
-before the folder gets its name. --index makes an IVF index of the vectors as they are (IVF_FLAT). Read back by pylance:
+before the folder gets its name. --index makes an IVF index of the vectors as they are (IVF_FLAT), which has them a second time. Read back by pylance:
 no other library reads the format.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -40,7 +41,7 @@ class LanceWriter:
 
     def refuse(self, request: ExportRequest) -> None:
         """Refuse if pylance is missing, and an index of numbers that Lance cannot compare."""
-        optional_import("lance", "export")
+        _lance()
         if request.index and request.dtype in ("bfloat16", "int8"):
             raise UsageError(
                 f"--index --dtype {request.dtype}: Lance indexes float32, float16 and binary; leave out --index"
@@ -55,7 +56,7 @@ class LanceWriter:
         checked = 0
         for table in job.tables:
             path = folder / table.name(FOLDER)
-            dataset = optional_import("lance", "export").dataset(str(path))
+            dataset = _lance().dataset(str(path))
             require_count(str(path), dataset.count_rows(), table.rows)
             ids = ids_at(table, sampled(0, table.rows))
             found = dataset.take(list(ids), columns=["id", VECTORS])
@@ -80,7 +81,7 @@ class LanceWriter:
     def search(self, folder: Path, job: Job) -> Search:
         """Search the data set of all rows through its index."""
         table = job.tables[0]
-        dataset = optional_import("lance", "export").dataset(str(folder / table.name(FOLDER)))
+        dataset = _lance().dataset(str(folder / table.name(FOLDER)))
 
         def nearest(query: Any, k: int) -> Any:
             near = {"column": VECTORS, "q": query, "k": k, "nprobes": _searched(table)}
@@ -106,8 +107,15 @@ class LanceWriter:
         return (*lines, f"rows.to_table(nearest={near})")
 
 
-def _write(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[FileRecord]:
+def _lance() -> Any:
+    """Import lance, whose log would otherwise say on standard error how long each index took."""
     lance = optional_import("lance", "export")
+    logging.getLogger("pylance").setLevel(logging.WARNING)
+    return lance
+
+
+def _write(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[FileRecord]:
+    lance = _lance()
     path = folder / table.name(FOLDER)
     durable_mkdir(path.parent)
     temporary = path.with_name(f".{path.name}.tmp")
