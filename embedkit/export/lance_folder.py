@@ -1,8 +1,8 @@
 """Exports as a data set of Lance, the folder `vectors.lance`: metadata beside a column of vectors.
 
 Written by pylance, which chooses names at random and makes nothing durable, so its files are flushed and hashed here
-before the folder gets its name. --index makes an IVF index of the vectors as they are (IVF_FLAT), which has them a second time. Read back by pylance:
-no other library reads the format.
+before the folder gets its name. --index makes an IVF index of the vectors as they are (IVF_FLAT), which has them a
+second time. Read back by pylance: no other library reads the format.
 """
 
 import logging
