@@ -142,7 +142,7 @@ def group_rows(job: Job, table: Table, vector_bytes: int) -> int:
             of_group = metadata.row_group(group)
             for at in range(of_group.num_columns):
                 column = of_group.column(at)
-                if column.path_in_schema.partition(".")[0] in job.request.columns:
+                if column.path_in_schema in job.request.columns:  # a name may have dots
                     chosen += column.total_uncompressed_size
     per_row = vector_bytes + chosen / max(table.rows, 1)
     return max(min(ROW_GROUP, int(GROUP_BYTES / max(per_row, 1))), 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 
 from embedkit.documents import FileRecord, RunConfig, Success, digest, file_problem, read
@@ -20,7 +21,7 @@ from embedkit.export.record import Export
 from embedkit.run import EXPORTING, RunFolder, export_lock
 from embedkit.storage import lock, run_lock
 from tests.embedkit.export.conftest import VECTORS, exact_run, known_vectors
-from tests.support.reseal import reseal
+from tests.support.reseal import record_merged, reseal
 
 
 def exported(run: RunFolder, out: Path, to: str = "npy", **options: object) -> Exported:
@@ -81,6 +82,33 @@ def test_columns_and_texts(to: str, small: RunFolder, tmp_path: Path) -> None:
     assert columns(columns=("row",), texts=True) == ["id", "row", *texts, *vectors]
     found = pl.read_parquet(tmp_path / "x" / file)
     assert found.drop(vectors).equals(pl.read_parquet(small.metadata).select("id", "row", *texts))
+
+
+@pytest.mark.parametrize("to", ["npy", "parquet"])
+def test_columns_of_templates_have_a_dot_in_their_names(to: str, known_run: RunFolder, tmp_path: Path) -> None:
+    run = copy_of(known_run, tmp_path)
+    rows = pl.read_parquet(run.metadata)
+    title = pl.Series("column.title", [f"title {i} " + "x" * 100 * (i % 3) for i in range(rows.height)])
+    rows.with_columns(title).write_parquet(run.metadata)
+    record_merged(run, run.metadata)
+    folder = exported(run, tmp_path / "x", to, columns=("column.title",)).folder
+    file = folder / ("data/part-00000.parquet" if to == "parquet" else "metadata.parquet")
+    assert pl.read_parquet(file)["column.title"].equals(title)
+
+
+def test_long_texts_make_row_groups_smaller(
+    known_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """150 rows of about 1,000 bytes, and 10,000 bytes per row group: at most ten rows each."""
+    monkeypatch.setattr(parquet_module, "GROUP_BYTES", 10_000)
+    run = copy_of(known_run, tmp_path)
+    rows = pl.read_parquet(run.metadata)
+    texts = pl.Series("column.title", [str(i).rjust(900, ".") for i in range(rows.height)])
+    rows.with_columns(texts).write_parquet(run.metadata, compression="uncompressed")
+    record_merged(run, run.metadata)
+    folder = exported(run, tmp_path / "x", "parquet", columns=("column.title",)).folder
+    metadata = pq.ParquetFile(folder / "data" / "part-00000.parquet").metadata
+    assert {metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)} == {10}
 
 
 @pytest.mark.parametrize(
