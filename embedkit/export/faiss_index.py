@@ -241,9 +241,8 @@ def _input(form: Form, vectors: Floats) -> Array:
 def _read(path: Path, form: Form) -> Any:
     """Open an index: flat ones are mapped into memory."""
     faiss = optional_import("faiss", "export")
-    if form.dtype == "binary":
-        return faiss.read_index_binary(str(path))
-    return faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    read = faiss.read_index_binary if form.dtype == "binary" else faiss.read_index
+    return read(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
 def _reconstruct(index: Any, job: Job) -> Any:
@@ -253,8 +252,8 @@ def _reconstruct(index: Any, job: Job) -> Any:
         index.set_direct_map_type(faiss.DirectMap.Hashtable)
         return index.reconstruct
     downcast = faiss.downcast_IndexBinary if job.form.dtype == "binary" else faiss.downcast_index
-    inner, ids = downcast(index.index), faiss.vector_to_array(index.id_map)
-    return lambda id_: inner.reconstruct(int(np.flatnonzero(ids == id_)[0]))
+    inner, ids = downcast(index.index), faiss.rev_swig_ptr(index.id_map.data(), index.ntotal)
+    return lambda id_: inner.reconstruct(int(np.searchsorted(ids, id_)))  # ids ascend
 
 
 def _require_like(path: Path, row: int, found: Array, vector: Floats, form: Form) -> None:

