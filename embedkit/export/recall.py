@@ -3,32 +3,42 @@
 Some rows are the queries. Each is compared with all rows: once as they are and once in their form. Their k nearest
 rows, without the query itself, are found exactly in both; equal cosines are ordered by id. Of int8 the rows are decoded
 and the query is float32; of binary both are bits, and differing bits are counted (Hamming distance).
+
+A found row counts if it is as near as the k-th exact one, within EQUAL: of rows with equal texts, any will do.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.analysis.similarity.neighbors import top_k
+from embedkit.analysis.similarity.neighbors import cosines_of, top_k
 from embedkit.export.forms import Floats, Form
 from embedkit.export.record import Recall
 from embedkit.export.table import Advance, Table, is_text
 
 K = 10
+EQUAL = 1e-6
+"""Cosines that differ by less count as equal: vectors of equal texts differ by so much between two batches."""
 Ids = npt.NDArray[np.int64]
+N = TypeVar("N", bound=np.generic)
 Search = Callable[[Floats, int], Ids]
 """Finds ids of the k nearest rows to each query, int64 (q, k), -1 where there are fewer."""
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Queries, float32 (q, dim), their ids, and the ids of their K nearest rows by exact cosines, int64 (q, K)."""
+    """Queries, float32 (q, dim), their ids, and the ids of their K nearest rows by exact cosines, int64 (q, K).
+
+    last: cosine of the last of those, float64 (q,). rows: with a text, all compared.
+    """
 
     ids: Ids
     queries: Floats
     nearest: Ids
+    last: npt.NDArray[np.float64]
     rows: int
 
 
@@ -45,8 +55,9 @@ def exact(table: Table, queries: int, advance: Advance) -> Truth:
             rows += int(is_text(block).sum())
             yield ids, block
 
-    found = top_k(vectors, blocks(), K + 1).ids
-    return Truth(at, vectors, without(found, at), rows)
+    found = top_k(vectors, blocks(), K + 1)
+    ids, cosines = without(found.ids, found.ids, at), without(found.cosines, found.ids, at)
+    return Truth(at, vectors, ids, np.nanmin(cosines, axis=1, initial=1), rows)
 
 
 def of_form(table: Table, form: Form, truth: Truth, advance: Advance) -> Recall:
@@ -59,26 +70,30 @@ def of_form(table: Table, form: Form, truth: Truth, advance: Advance) -> Recall:
             yield ids, decoded
 
     found = top_k(form.query(truth.queries), blocks(), K + 1).ids
-    return _recall("all rows", truth, found)
+    return _recall("all rows", table, truth, found)
 
 
-def of_search(what: str, search: Search, truth: Truth) -> Recall:
+def of_search(what: str, table: Table, search: Search, truth: Truth) -> Recall:
     """The recall of an index, by searching it."""
-    return _recall(what, truth, search(truth.queries, K + 1))
+    return _recall(what, table, truth, search(truth.queries, K + 1))
 
 
-def _recall(of: str, truth: Truth, found: Ids) -> Recall:
-    found = without(found, truth.ids)
-    hits = (found[:, :, None] == truth.nearest[:, None, :]) & (truth.nearest >= 0)[:, None, :]
+def _recall(of: str, table: Table, truth: Truth, found: Ids) -> Recall:
+    found = without(found, found, truth.ids)
+    is_near = (found[:, :, None] == truth.nearest[:, None, :]).any(axis=2) & (found >= 0)
+    for query, at in zip(*np.nonzero(~is_near & (found >= 0)), strict=True):
+        row = int(found[query, at])
+        cosine = cosines_of(truth.queries, np.array([query]), table.vectors(row, row + 1), np.array([0]))[0]
+        is_near[query, at] = cosine >= truth.last[query] - EQUAL
     wanted = int((truth.nearest >= 0).sum())
-    share = round(int(hits.any(axis=1).sum()) / wanted, 4) if wanted else 1.0
+    share = round(int(is_near.sum()) / wanted, 4) if wanted else 1.0
     return Recall(k=K, queries=len(truth.ids), rows=truth.rows, of=of, recall=share)
 
 
-def without(found: Ids, own: Ids) -> Ids:
-    """Drop each query's own id from its nearest, int64 (q, k + 1), or the last one if it is not among them."""
-    last = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :-1]
-    return np.take_along_axis(found, last, 1)
+def without(values: npt.NDArray[N], found: Ids, own: Ids) -> npt.NDArray[N]:
+    """Drop the value of each query's own id from those of its nearest, (q, k + 1), or else the last one."""
+    kept = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :-1]
+    return np.take_along_axis(values, kept, 1)
 
 
 def _blocks(table: Table, advance: Advance) -> Iterator[tuple[Ids, Floats]]:

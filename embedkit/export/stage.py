@@ -246,5 +246,5 @@ def _recalls(
         found = [recall.of_form(table, job.form, truth, advance)]
     writer = WRITERS[job.request.to]
     if job.request.index and not job.request.by_source and isinstance(writer, FaissWriter | LanceWriter):
-        found.append(recall.of_search("index", writer.search(folder, job), truth))
+        found.append(recall.of_search("index", table, writer.search(folder, job), truth))
     return tuple(found)

@@ -338,6 +338,15 @@ def test_recall_is_the_share_of_the_exact_nearest(known_run: RunFolder, tmp_path
     assert 0.2 < wanted["binary"] < 0.9
 
 
+def test_any_of_equal_texts_is_a_nearest_row(tmp_path: Path) -> None:
+    """30 copies of each text, whose vectors differ by what two batches of an engine do."""
+    copies = np.repeat(known_vectors(12, 20)[8:], 30, axis=0)
+    vectors = copies + np.random.default_rng(0).normal(0, 2e-8, copies.shape).astype(np.float32)
+    run = exact_run(tmp_path / "copies", vectors)
+    for dtype in ("float16", "int8", "binary"):
+        assert exported(run, tmp_path / dtype, dtype=dtype).record.recall[0].recall == 1.0
+
+
 def test_recall_of_a_sample_and_of_none(known_run: RunFolder, tmp_path: Path) -> None:
     assert exported(known_run, tmp_path / "a", queries=0).record.recall == ()
     assert 28 <= exported(known_run, tmp_path / "b", queries=30).record.recall[0].queries <= 30
