@@ -171,13 +171,13 @@ def peak_mb(run: RunFolder, to: str, dtype: str, out: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("to", ["npy", "parquet", "faiss"])
 def test_memory_does_not_grow_with_the_rows(to: str, tmp_path: Path) -> None:
-    """128 MB of vectors take at most 40 MB more than 26 MB of them do."""
+    """128 MB of vectors take at most 64 MB more than 26 MB do; pages that are read ahead of mapped files count."""
     few = exact_run(tmp_path / "few", known_vectors(50_000, 128))
     many = exact_run(tmp_path / "many", known_vectors(250_000, 128))
     for dtype in ("float32", "int8"):
         less = peak_mb(few, to, dtype, tmp_path / f"few-{dtype}")
         more = peak_mb(many, to, dtype, tmp_path / f"many-{dtype}")
-        assert more < less + 40, (dtype, less, more)
+        assert more < less + 64, (dtype, less, more)
 
 
 def test_the_command_ends_at_once_where_a_library_is_missing(run: RunFolder, tmp_path: Path) -> None:
