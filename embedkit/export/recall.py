@@ -83,8 +83,10 @@ def _recall(of: str, table: Table, truth: Truth, found: Ids) -> Recall:
     is_near = (found[:, :, None] == truth.nearest[:, None, :]).any(axis=2) & (found >= 0)
     for query, at in zip(*np.nonzero(~is_near & (found >= 0)), strict=True):
         row = int(found[query, at])
-        cosine = cosines_of(truth.queries, np.array([query]), table.vectors(row, row + 1), np.array([0]))[0]
-        is_near[query, at] = cosine >= truth.last[query] - EQUAL
+        vector = table.vectors(row, row + 1)
+        if is_text(vector)[0]:  # an index of Lance finds others, too
+            cosine = cosines_of(truth.queries, np.array([query]), vector, np.array([0]))[0]
+            is_near[query, at] = cosine >= truth.last[query] - EQUAL
     wanted = int((truth.nearest >= 0).sum())
     share = round(int(is_near.sum()) / wanted, 4) if wanted else 1.0
     return Recall(k=K, queries=len(truth.ids), rows=truth.rows, of=of, recall=share)
