@@ -10,6 +10,7 @@ from embedkit.terminal import command_line, quote
 
 EMBED_LOCK = "embed-"
 EMBEDDING = "embedding shards of this run"
+EXPORTING = "making this export"
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,11 @@ class RunFolder:
     def analysis_lock(self) -> Path:
         return self.path / "analysis.lease"
 
+    @property
+    def exports(self) -> Path:
+        """Where exports are unless another place is chosen, each in a folder, with its lock beside it."""
+        return self.path / "exports"
+
     def embed_lock(self, name: str) -> Path:
         """Held by one process that embeds. Several may do so at once, each with its own lock."""
         return self.path / f"{EMBED_LOCK}{name}.lease"
@@ -225,6 +231,10 @@ class RunFolder:
             name, ending, _ = path.name.removeprefix(".").partition(".lease")
             if name.startswith(EMBED_LOCK) and ending:
                 known[self.embed_lock(name.removeprefix(EMBED_LOCK))] = EMBEDDING
+        for path in sorted(self.exports.iterdir()) if self.exports.is_dir() else ():
+            name, ending, _ = path.name.removeprefix(".").partition(".lease")
+            if ending:
+                known[export_lock(self.exports / name)] = EXPORTING
         return known
 
     def is_analyzed(self) -> bool:
@@ -237,6 +247,11 @@ class RunFolder:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+
+def export_lock(out: Path) -> Path:
+    """The lock of the export with this folder, beside it."""
+    return out.with_name(f"{out.name}.lease")
 
 
 def program() -> str:

@@ -44,13 +44,13 @@ def new_console() -> "Console":
 
 
 @contextmanager
-def show_progress(what: str, total: int) -> Iterator[Callable[[], object]]:
-    """Yield a function to call after each of `total` steps.
+def show_progress(what: str, total: int) -> Iterator[Callable[..., object]]:
+    """Yield a function to call after each of `total` steps, or with the number of steps that were done.
 
     On a terminal it moves a bar on standard error, which disappears at the end, if there are at least MANY steps.
     """
     if total < MANY or not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda steps=1: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -59,7 +59,7 @@ def show_progress(what: str, total: int) -> Iterator[Callable[[], object]]:
 
     with Progress(*columns, console=VisibleConsole(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+        yield lambda steps=1: progress.advance(task, steps)
 
 
 def print_lines(*lines: str) -> None:

@@ -1,4 +1,4 @@
-"""Import libraries of `embedkit[analysis]` only where they are needed, with a clear error if one is not installed."""
+"""Import libraries of `embedkit[analysis]` and `embedkit[export]` where they are needed, or say what to install."""
 
 import importlib
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from embedkit.errors import UsageError
 
 
-def optional_import(module: str) -> Any:
-    """Import a module by name.
+def optional_import(module: str, extra: str = "analysis") -> Any:
+    """Import a module by name. `extra`: of embedkit, that installs it.
 
     Raises:
         UsageError: it cannot be imported; the message says what to install.
@@ -15,4 +15,4 @@ def optional_import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"{module} cannot be imported here ({error}); install embedkit[analysis]") from error
+        raise UsageError(f"{module} cannot be imported here ({error}); install embedkit[{extra}]") from error

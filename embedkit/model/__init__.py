@@ -9,6 +9,7 @@ from embedkit.model.folder import (
 )
 from embedkit.model.json_file import read_json
 from embedkit.model.limit import Limit, model_limit
+from embedkit.model.matryoshka import Matryoshka, read_matryoshka
 from embedkit.model.modules import (
     Dense,
     Head,
@@ -41,6 +42,7 @@ __all__ = [
     "HfTokenizer",
     "LayerNorm",
     "Limit",
+    "Matryoshka",
     "Module",
     "Normalize",
     "PoolingMode",
@@ -60,6 +62,7 @@ __all__ = [
     "pools_prompt",
     "read_head",
     "read_json",
+    "read_matryoshka",
     "read_modules",
     "read_prompts",
     "require_same_model",

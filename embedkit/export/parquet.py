@@ -1,0 +1,194 @@
+"""Exports as Parquet: files of metadata beside a column of vectors, which is a list of fixed size.
+
+Written by pyarrow: row groups of ROW_GROUP rows (fewer where texts are long), statistics and a page index for the
+metadata. int8's ranges, and what the vectors are, are in the key-value metadata of every file. Read back by polars.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from embedkit.documents import FileRecord
+from embedkit.errors import EmbedkitError
+from embedkit.export.forms import Array
+from embedkit.export.part import Job, Part, new_file
+from embedkit.export.record import ExportRequest
+from embedkit.export.sample import ids_at, require_count, require_equal, sampled
+from embedkit.export.table import Advance, Table
+
+VECTORS = "embedding"
+"""The column of vectors."""
+ROW_GROUP = 25_000
+GROUP_BYTES = 256 << 20
+"""Bytes of a row group before compression, at most: it is in memory while it is written."""
+PART_GROUPS = 10
+"""Row groups of a file."""
+CHECKED_ROWS = 6
+"""Rows of a file that are read back, each with its whole row group."""
+
+
+class ParquetWriter:
+    """Parquet files: `data/part-00000.parquet`, or `by_source/SOURCE/part-00000.parquet`."""
+
+    checked_by = "polars"
+
+    def refuse(self, request: ExportRequest) -> None:
+        """Refuse --index: Parquet has none."""
+        refuse_index(request)
+
+    def parts(self, job: Job) -> list[Part]:
+        """One part per file."""
+        return [Part(name, stop - start, partial(_write, job, table, start, stop, name))
+                for table, start, stop, name in _files(job)]  # fmt: skip
+
+    def check(self, folder: Path, job: Job) -> int:
+        """Read counts of all files, and sampled rows, with polars."""
+        checked = 0
+        for table, start, stop, name in _files(job):
+            path = folder / name
+            lines = pl.scan_parquet(path, glob=False)
+            require_count(str(path), lines.select(pl.len()).collect().item(), stop - start)
+            rows = sampled(start, stop, CHECKED_ROWS)
+            for row, id_ in ids_at(table, rows).items():
+                found = lines.slice(row - start, 1).collect()
+                if found["id"].item() != id_:
+                    raise EmbedkitError(f"{path}: row {row - start} has the id {found['id'].item()}; export it again")
+                require_equal(str(path), table, row, found[VECTORS].to_numpy()[0], job)
+                checked += 1
+        return checked
+
+    def facts(self, folder: Path, job: Job) -> dict[str, str]:
+        """No index."""
+        return {}
+
+    def how_to_read(self, folder: Path, job: Job) -> tuple[str, ...]:
+        """With polars; DuckDB and datasets read the same files."""
+        files = "by_source/*/*.parquet" if job.request.by_source else "data/*.parquet"
+        return (
+            "import polars as pl",
+            f"rows = pl.read_parquet({str(folder / files)!r})  # {VECTORS!r} has the vectors",
+        )
+
+
+def refuse_index(request: ExportRequest) -> None:
+    """Raise UsageError if an index was requested of files that have none."""
+    from embedkit.errors import UsageError
+
+    if request.index:
+        raise UsageError(f"--index: {request.to} files have no index; lance and faiss have one")
+
+
+def with_vectors(lines: pa.Table, stored: Array, about: dict[str, str]) -> pa.Table:
+    """Add stored vectors, (n, width), to rows of metadata, and facts to the schema's metadata."""
+    width = stored.shape[1]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), width)
+    return lines.append_column(VECTORS, column).replace_schema_metadata(about)
+
+
+def schema_of(job: Job) -> pa.Schema:
+    """Columns of exported rows, with facts about the vectors."""
+    table = job.tables[0]
+    with pq.ParquetFile(table.metadata) as parquet:
+        fields = [parquet.schema_arrow.field(name) for name in job.request.columns]
+    empty = pa.schema(fields).empty_table()
+    return with_vectors(empty, np.empty((0, job.form.width), job.form.storage), facts(job)).schema
+
+
+def facts(job: Job) -> dict[str, str]:
+    """What is written into the metadata of files: of what run and form, and the ranges of int8 as JSON."""
+    found = dict(job.about)
+    if job.form.ranges is not None:
+        found["embedkit.ranges"] = json.dumps(job.form.ranges.tolist())  # lossless: Python's floats have more digits
+    return found
+
+
+def write_metadata(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[FileRecord]:
+    """The part with the metadata alone, `metadata.parquet`."""
+    records: list[FileRecord] = []
+    rows = group_rows(job, table, 0)
+    with pq.ParquetFile(table.metadata) as parquet:
+        schema = pa.schema([parquet.schema_arrow.field(name) for name in job.request.columns], facts(job))
+    with new_file(folder, table.name("metadata.parquet"), records) as file, _writer(file, schema) as writer:
+        for lines in table.lines(job.request.columns, 0, table.rows, rows):
+            writer.write_table(lines.cast(schema), row_group_size=rows)
+            advance(lines.num_rows)
+    return records
+
+
+def check_metadata(folder: Path, job: Job) -> None:
+    """Raise EmbedkitError unless `metadata.parquet` of each table has its rows."""
+    for table in job.tables:
+        path = folder / table.name("metadata.parquet")
+        lines = pl.scan_parquet(path, glob=False)
+        require_count(str(path), lines.select(pl.len()).collect().item(), table.rows)
+        for row, id_ in ids_at(table, sampled(0, table.rows)).items():
+            if lines.slice(row, 1).select("id").collect().item() != id_:
+                raise EmbedkitError(f"{path}: row {row} has another id than in the run; export it again")
+
+
+def group_rows(job: Job, table: Table, vector_bytes: int) -> int:
+    """Rows of a row group: ROW_GROUP, or fewer if they would be more than GROUP_BYTES."""
+    with pq.ParquetFile(table.metadata) as parquet:
+        metadata = parquet.metadata
+        chosen = 0
+        for group in range(metadata.num_row_groups):
+            of_group = metadata.row_group(group)
+            for at in range(of_group.num_columns):
+                column = of_group.column(at)
+                if column.path_in_schema in job.request.columns:  # a name may have dots
+                    chosen += column.total_uncompressed_size
+    per_row = vector_bytes + chosen / max(table.rows, 1)
+    return max(min(ROW_GROUP, int(GROUP_BYTES / max(per_row, 1))), 1)
+
+
+def _files(job: Job) -> Iterator[tuple[Table, int, int, str]]:
+    """Each file: its table, rows [start, stop) and name."""
+    for table in job.tables:
+        rows = group_rows(job, table, job.form.vector_bytes) * PART_GROUPS
+        for number, start in enumerate(range(0, table.rows, rows)):
+            name = f"part-{number:05d}.parquet"
+            yield table, start, min(start + rows, table.rows), table.name(name) if table.folder else f"data/{name}"
+
+
+def _write(
+    job: Job, table: Table, start: int, stop: int, name: str, folder: Path, advance: Advance
+) -> Sequence[FileRecord]:
+    records: list[FileRecord] = []
+    rows = group_rows(job, table, job.form.vector_bytes)
+    with new_file(folder, name, records) as file, _writer(file, schema_of(job)) as writer:
+        for lines in table.lines(job.request.columns, start, stop, rows):
+            stored = stored_rows(job, table, start, start + lines.num_rows)
+            writer.write_table(with_vectors(lines, stored, facts(job)).cast(writer.schema), row_group_size=rows)
+            start += lines.num_rows
+            advance(lines.num_rows)
+    return records
+
+
+def stored_rows(job: Job, table: Table, start: int, stop: int) -> Array:
+    """Vectors of rows [start, stop) as they are stored, (n, width)."""
+    stored = np.empty((stop - start, job.form.width), job.form.storage)
+    at = 0
+    for block in table.blocks(start, stop):
+        stored[at : at + len(block)] = job.form.stored(block)
+        at += len(block)
+    return stored
+
+
+def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    names = [name for name in schema.names if name != VECTORS]
+    plain = VECTORS + ".list.element"
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression=dict.fromkeys(names, "zstd") | ({plain: "none"} if VECTORS in schema.names else {}),
+        use_dictionary=["dataset_source"] if "dataset_source" in names else False,
+        write_statistics=names,
+        write_page_index=True,
+    )

@@ -1,0 +1,250 @@
+"""The export stage: the vectors of a merged run in another form and in files for other tools.
+
+In order: read all vectors once against their digest; write the parts, each durably; read back counts and a sample; find
+the recall; write `export.json`; give the folder its name. A killed export continues with the parts that it finished.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import embedkit
+from embedkit.analysis.merged import require_merged
+from embedkit.documents import FORMAT, RunConfig, Success, View, digest, read
+from embedkit.errors import UsageError
+from embedkit.export import recall
+from embedkit.export.faiss_index import FaissWriter
+from embedkit.export.forms import Form, Stored
+from embedkit.export.lance_folder import LanceWriter
+from embedkit.export.npy import NpyWriter
+from embedkit.export.parquet import ParquetWriter
+from embedkit.export.part import Job, Writer
+from embedkit.export.record import Export, ExportRequest, Recall, Target
+from embedkit.export.table import (
+    Advance,
+    metadata_columns,
+    require_unchanged,
+    survey,
+    tables_of,
+    text_columns,
+    whole_run,
+)
+from embedkit.export.workspace import Workspace, require_free
+from embedkit.model import read_matryoshka
+from embedkit.run import EXPORTING, RunFolder, export_lock
+from embedkit.storage import durable_mkdir, match_umask, run_lock
+from embedkit.versions import versions
+
+Steps = Callable[[str, int], AbstractContextManager[Advance]]
+"""Shows the progress of a step, by its name and number of rows."""
+WRITERS: dict[Target, Writer] = {
+    "parquet": ParquetWriter(),
+    "npy": NpyWriter(),
+    "lance": LanceWriter(),
+    "faiss": FaissWriter(),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What to export, and in which form.
+
+    view: None for combined, or the run's first. dimensions: None for all. matryoshka: the user says that the model was
+    trained for fewer dimensions. columns: of the metadata, None for all that are no texts. queries: rows whose nearest
+    rows are found to measure the recall, 0 for none. out: None for the usual place.
+    """
+
+    to: Target
+    view: View | None = None
+    dimensions: int | None = None
+    matryoshka: bool = False
+    dtype: Stored = "float32"
+    columns: tuple[str, ...] | None = None
+    texts: bool = False
+    by_source: bool = False
+    index: bool = False
+    queries: int = 1000
+    out: Path | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A complete export: its folder, its record, and lines of Python that open it."""
+
+    folder: Path
+    record: Export
+    how_to_read: tuple[str, ...]
+
+
+def no_progress(what: str, rows: int) -> AbstractContextManager[Advance]:
+    """Show nothing."""
+    return nullcontext(lambda rows: None)
+
+
+def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -> Exported:
+    """Export a view of a merged run.
+
+    Raises:
+        EmbedkitError: the run is not merged or damaged, another process makes this export, or it cannot be read back.
+        UsageError: the options do not fit the run, the place is taken, or a library of `embedkit[export]` is missing.
+    """
+    require_merged(run)
+    config, success = read(run.config, RunConfig), read(run.success, Success)
+    request = _request(run, config, success, options)
+    WRITERS[request.to].refuse(request)
+    _require_trained(config, success, options)
+    out = (options.out or run.exports / _name(request, success.dim, options.texts)).absolute()
+    require_free(out, options.overwrite)
+    match_umask(run.path)
+    durable_mkdir(out.parent)
+    lock = export_lock(out)
+    with run_lock(lock, EXPORTING, run.path if out.is_relative_to(run.path) else out.parent):
+        require_free(out, options.overwrite)  # another process may just have finished it
+        return _export(run, config, success, request, options.queries, out, lock, steps)
+
+
+def _export(
+    run: RunFolder,
+    config: RunConfig,
+    success: Success,
+    request: ExportRequest,
+    queries: int,
+    out: Path,
+    lock: Path,
+    steps: Steps,
+) -> Exported:
+    tables = tables_of(run, success, request.view, request.by_source)
+    form = Form(success.dim, request.dimensions, request.dtype)
+    with steps("check the run", success.rows) as advance:
+        found = survey(run, success, tables, request.dimensions, advance)
+    form = form.with_ranges(found.ranges)
+    job = Job(request, tables, found.with_text, form, _about(run, request))
+    writer, workspace = WRITERS[request.to], Workspace(out, request)
+    parts = writer.parts(job)
+    with steps(f"write {request.to}", sum(part.rows for part in parts)) as advance:
+        for part in parts:
+            workspace.make(part, advance)
+    checked = {writer.checked_by: writer.check(workspace.folder, job)}
+    recalls = _recalls(run, success, job, workspace.folder, queries, steps)
+    require_unchanged(run, success)
+    record = Export(
+        format=FORMAT,
+        run=run.name,
+        request=request,
+        request_sha256=digest(config.request),
+        rows=success.rows,
+        empty=success.rows - sum(found.with_text),
+        dim=success.dim,
+        vector_bytes=form.vector_bytes,
+        engines=success.engines,
+        files=workspace.files,
+        checked=checked,
+        recall=recalls,
+        versions=versions(),
+        index=writer.facts(workspace.folder, job),
+    )
+    workspace.publish(record, lock)
+    return Exported(out, record, writer.how_to_read(out, job))
+
+
+def _request(run: RunFolder, config: RunConfig, success: Success, options: ExportOptions) -> ExportRequest:
+    views = config.request.views
+    view = options.view or ("combined" if "combined" in views else views[0])
+    if view not in views:
+        raise UsageError(f"--view {view}: the run has {', '.join(views)}")
+    return ExportRequest(
+        success_sha256=digest(success),
+        to=options.to,
+        view=view,
+        dimensions=options.dimensions or success.dim,
+        dtype=options.dtype,
+        columns=_columns(run, config, options),
+        by_source=options.by_source,
+        index=options.index,
+        version=embedkit.__version__,
+    )
+
+
+def _columns(run: RunFolder, config: RunConfig, options: ExportOptions) -> tuple[str, ...]:
+    """The columns of the metadata that are exported, `id` first."""
+    known, texts = metadata_columns(run), text_columns(run)
+    if options.texts and not texts:
+        raise UsageError(
+            f"--texts: the merged files have no texts (--texts none); look them up in {run.extracted} by `row`"
+        )
+    chosen = [name for name in known if name not in texts] if options.columns is None else list(options.columns)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise UsageError(f"--columns {','.join(unknown)}: the run has {', '.join(known)}")
+    return tuple(dict.fromkeys(["id", *chosen, *(texts if options.texts else [])]))
+
+
+def _require_trained(config: RunConfig, success: Success, options: ExportOptions) -> None:
+    """Raise UsageError unless vectors may be cut to the requested dimensions."""
+    wanted = options.dimensions
+    if wanted is None or wanted == success.dim:
+        return
+    if wanted > success.dim:
+        raise UsageError(f"--dimensions {wanted}: the vectors have {success.dim}")
+    if options.matryoshka:
+        return
+    model = Path(config.locations.model)
+    found = read_matryoshka(model)
+    if found is None:
+        raise UsageError(
+            f"--dimensions {wanted}: {model} does not say that the model was trained so that vectors can be cut "
+            "(Matryoshka). If its authors say so, add --matryoshka. Vectors of other models lose most of their meaning"
+        )
+    if found.dimensions and wanted not in found.dimensions:
+        raise UsageError(
+            f"--dimensions {wanted}: {found.file} ({found.what}) says that the model was trained for "
+            f"{', '.join(map(str, found.dimensions))}; choose one of them, or add --matryoshka"
+        )
+
+
+def _name(request: ExportRequest, dim: int, has_texts: bool) -> str:
+    """The usual name of an export: what differs from the plainest one."""
+    return "-".join(
+        part
+        for part in (
+            request.to,
+            request.view if request.view != "combined" else "",
+            str(request.dimensions) if request.dimensions != dim else "",
+            request.dtype if request.dtype != "float32" else "",
+            "texts" if has_texts else "",
+            "by-source" if request.by_source else "",
+            "index" if request.index else "",
+        )
+        if part
+    )
+
+
+def _about(run: RunFolder, request: ExportRequest) -> dict[str, str]:
+    """Facts for the metadata of files."""
+    return {
+        "embedkit.run": run.name,
+        "embedkit.success_sha256": request.success_sha256,
+        "embedkit.view": request.view,
+        "embedkit.dtype": request.dtype,
+        "embedkit.dimensions": str(request.dimensions),
+    }
+
+
+def _recalls(
+    run: RunFolder, success: Success, job: Job, folder: Path, queries: int, steps: Steps
+) -> tuple[Recall, ...]:
+    if not queries:
+        return ()
+    table = whole_run(run, success, job.request.view)
+    with steps("find exact neighbours", table.rows) as advance:
+        truth = recall.exact(table, queries, advance)
+    if not len(truth.ids):
+        return ()
+    with steps("find neighbours in the form", table.rows) as advance:
+        found = [recall.of_form(table, job.form, truth, advance)]
+    writer = WRITERS[job.request.to]
+    if job.request.index and not job.request.by_source and isinstance(writer, FaissWriter | LanceWriter):
+        found.append(recall.of_search("index", table, writer.search(folder, job), truth))
+    return tuple(found)

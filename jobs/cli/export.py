@@ -1,0 +1,108 @@
+"""The command `export`: the vectors of a merged run in other forms, and in files for other tools."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from embedkit.errors import DiskDiffers, EmbedkitError, Interrupted, LockLost
+from embedkit.export import DTYPES, Exported, ExportOptions, Target
+from embedkit.export import export as export_run
+from embedkit.run import RunFolder
+from jobs.cli.options import gathered_into, json_option, run_argument, split_names
+from jobs.os_errors import describe_os_error
+from jobs.output import print_json, print_lines, show_progress
+
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+
+def _columns(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    """Names with commas between them; None if the option was not typed."""
+    return None if value is None else tuple(name for name in split_names(context, parameter, value) if name)
+
+
+@click.command()
+@run_argument
+@click.option("--to", type=click.Choice(TARGETS), required=True, help="Kind of files.")
+@click.option("--view", metavar="NAME", help="View to export.  [default: combined, or the run's first]")
+@click.option(
+    "--dimensions",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep the first N numbers of a vector, and normalize again.",
+)
+@click.option(
+    "--matryoshka", is_flag=True, help="The model was trained for fewer dimensions, though its folder does not say so."
+)
+@click.option(
+    "--dtype", type=click.Choice(DTYPES), default="float32", show_default=True, help="Type of the stored numbers."
+)
+@click.option(
+    "--columns", metavar="A,B", callback=_columns, help="Columns beside the vectors.  [default: all that are no texts]"
+)
+@click.option("--texts", is_flag=True, help="With the texts of each row.")
+@click.option("--by-source", is_flag=True, help="A folder for each source.")
+@click.option("--index", is_flag=True, help="With an IVF index, for faster search. For lance and faiss.")
+@click.option(
+    "--queries",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Rows whose nearest rows are found to measure the recall. 0: not measured.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: RUN/exports/ and the form]")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
+@json_option
+@gathered_into(ExportOptions)
+def export(folder: RunFolder, options: ExportOptions, as_json: bool) -> None:
+    """Export vectors in other forms, for other tools.
+
+    The result is read back and compared with the run, and its recall is measured. A killed export continues when the
+    same command is typed again.
+    """
+    with _with_hint(folder):
+        done = export_run(folder, options, _progress)
+    if as_json:
+        print_json(done.record)
+    else:
+        print_lines(*_summary(done))
+
+
+def _progress(what: str, rows: int) -> AbstractContextManager[Callable[[int], object]]:
+    return show_progress(what, rows)
+
+
+def _summary(done: Exported) -> Iterator[str]:
+    record = done.record
+    form = f"{record.request.dimensions} dimensions, {record.request.dtype}"
+    yield f"written: {done.folder}"
+    yield f"{record.rows:,} rows, {form}, {record.vector_bytes:,} bytes per vector; {record.bytes:,} bytes in all"
+    if record.empty:
+        yield f"{record.empty:,} rows have no text in the view {record.request.view}"
+    for library, count in record.checked.items():
+        yield f"read back with {library}: {count:,} vectors are those of the run"
+    for one in record.recall:
+        yield f"recall@{one.k}: {one.recall:.4f}, searching {one.of}, for {one.queries:,} of {one.rows:,} rows"
+    yield "to read it:"
+    yield from (f"  {line}" for line in done.how_to_read)
+
+
+@contextmanager
+def _with_hint(folder: RunFolder) -> Iterator[None]:
+    """Say that the same command continues, where an interrupt or the machine ended it."""
+    hint = "to continue: type the same command again"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; finished files are kept. {hint.capitalize()}") from None
+    except (DiskDiffers, LockLost) as error:
+        raise EmbedkitError(f"{error}\n{hint}") from None
+    except EmbedkitError:
+        raise
+    except Exception as error:
+        described = describe_os_error(error, folder.path)
+        if described is None:
+            raise
+        raise EmbedkitError(f"{described}\n{hint}") from error
