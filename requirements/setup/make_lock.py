@@ -15,7 +15,7 @@ from requirements.setup.uv import WHEELS, check_wheels, uv_pip
 
 LOCK = ROOT / "requirements" / "gpu.txt"
 NEXT_PYTHON = f"3.{int(PYTHONS[-1].partition('.')[2]) + 1}"
-EXTRAS = ("gpu", "analysis")
+EXTRAS = ("gpu", "analysis", "export")
 BUILD_TOOLS = ("hatchling", "editables")
 """What installing a clone without build isolation needs."""
 HEAD = """\
