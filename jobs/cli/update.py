@@ -28,6 +28,7 @@ class UpdateOptions:
     config: str | None
     split: str | None
     revision: str | None
+    model: str | None
     shards: int | None
     num_gpus: int | None
     reuse_across_engines: bool
@@ -39,6 +40,7 @@ class UpdateOptions:
 @click.option("--config", help="Configuration of a Hub data set.  [default: that of the run]")
 @click.option("--split", help="Split of a Hub data set.  [default: that of the run]")
 @click.option("--revision", help="Commit, tag or branch of a Hub data set.  [default: main]")
+@click.option("--model", help="Where the model of RUN is now, if it was moved.")
 @click.option("--run-name", required=True, help="Name of the new run. Its folder is beside that of RUN.")
 @click.option("--shards", type=click.IntRange(1), help="Number of shards.  [default: one per half hour of GPU time]")
 @click.option("--num-gpus", type=click.IntRange(1), help="GPUs to use at once.  [default: as in RUN]")
@@ -80,7 +82,8 @@ def _changes(existing: RunConfig, options: UpdateOptions) -> dict[str, object]:
         "shards": options.shards,
         "reuse_across_engines": options.reuse_across_engines,
     }
-    return changes if options.num_gpus is None else changes | {"num_gpus": options.num_gpus}
+    if_typed = {"num_gpus": options.num_gpus, "model": options.model}
+    return changes | {name: value for name, value in if_typed.items() if value is not None}
 
 
 def _print_report(run: RunFolder, config: RunConfig, plan: Plan, earlier: EarlierRun) -> None:

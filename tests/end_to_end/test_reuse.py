@@ -176,6 +176,22 @@ def test_update_typed_again_records_what_was_moved(old: RunFolder, folder: Path,
     assert merged(RunFolder(moved / "next")) == merged(RunFolder(folder / "scratch"))
 
 
+def test_update_of_a_run_whose_model_was_moved(
+    old: RunFolder, folder: Path, tokenizer_only: Path, tmp_path: Path
+) -> None:
+    """The error names --model, which takes the new place, and refuses a model with other files."""
+    config = read(old.config, RunConfig)
+    write(old.config, structs.replace(config, locations=structs.replace(config.locations, model="/gone")))
+    asked = ("update", old.path, "--dataset", folder / "new.parquet", "--run-name", "next")
+    assert "embedkit: --model /gone: no such folder with a model's files" in embedkit(*asked, code=2).stderr
+    other = shutil.copytree(tokenizer_only, tmp_path / "other")
+    (other / "tokenizer.json").write_text((other / "tokenizer.json").read_text() + "\n")
+    refused = embedkit(*asked, "--model", other, code=2).stderr
+    assert "--reuse old: its model is not this one (there -> here):\n  model file  tokenizer.json" in refused
+    assert not (tmp_path / "next").exists()
+    assert "since old: 588 rows kept" in embedkit(*asked, "--model", tokenizer_only).stdout
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
