@@ -1,18 +1,17 @@
 """The command `export`: the vectors of a merged run in other forms, and in files for other tools."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import get_args
 
 import click
 
-from embedkit.errors import DiskDiffers, EmbedkitError, Interrupted, LockLost
 from embedkit.export import DTYPES, Exported, ExportOptions, Target
 from embedkit.export import export as export_run
 from embedkit.run import RunFolder
+from jobs.cli.errors import with_hint
 from jobs.cli.options import gathered_into, json_option, run_argument, split_names
-from jobs.os_errors import describe_os_error
 from jobs.output import print_json, print_lines, show_progress
 
 TARGETS: tuple[Target, ...] = get_args(Target)
@@ -62,7 +61,7 @@ def export(folder: RunFolder, options: ExportOptions, as_json: bool) -> None:
     The result is read back and compared with the run, and its recall is measured. A killed export continues when the
     same command is typed again.
     """
-    with _with_hint(folder):
+    with with_hint(folder, "type the same command again"):
         done = export_run(folder, options, _progress)
     if as_json:
         print_json(done.record)
@@ -87,22 +86,3 @@ def _summary(done: Exported) -> Iterator[str]:
         yield f"recall@{one.k}: {one.recall:.4f}, searching {one.of}, for {one.queries:,} of {one.rows:,} rows"
     yield "to read it:"
     yield from (f"  {line}" for line in done.how_to_read)
-
-
-@contextmanager
-def _with_hint(folder: RunFolder) -> Iterator[None]:
-    """Say that the same command continues, where an interrupt or the machine ended it."""
-    hint = "to continue: type the same command again"
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; finished files are kept. {hint.capitalize()}") from None
-    except (DiskDiffers, LockLost) as error:
-        raise EmbedkitError(f"{error}\n{hint}") from None
-    except EmbedkitError:
-        raise
-    except Exception as error:
-        described = describe_os_error(error, folder.path)
-        if described is None:
-            raise
-        raise EmbedkitError(f"{described}\n{hint}") from error
