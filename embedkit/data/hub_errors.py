@@ -167,8 +167,8 @@ def require_push_token(name: str) -> None:
 
     if get_token() is None:
         raise EmbedkitError(
-            f"hub:{name}: no token of the Hub is set; make one that may write to it at {constants.ENDPOINT}/settings/tokens"
-            ", and set HF_TOKEN to it (`hf auth login` stores one)"
+            f"hub:{name}: no token of the Hub is set; make one that may write at {constants.ENDPOINT}/settings/tokens, "
+            "and set HF_TOKEN to it (`hf auth login` stores one)"
         )
 
 

@@ -57,9 +57,7 @@ class ToHub:
             return
         self._seen = main.id(RECORD)
         if self.private and not main.private:
-            raise UsageError(
-                f"--private: {self.address} is there and is public; change it there, or leave out --private"
-            )
+            raise UsageError(f"--private: {self.address} is public; change it there, or leave out --private")
         if RECORD not in main.names:
             self._require_empty(main)
             return
@@ -149,6 +147,6 @@ def hub_name(to: str) -> str:
         is_valid = False
     if not is_valid:
         raise UsageError(
-            f"--to {to}: type {PREFIX}owner/name; names have letters, digits, `-`, `_` and `.`, and at most 96 characters"
+            f"--to {to}: type {PREFIX}owner/name; names have letters, digits, `-`, `_` and `.`, at most 96 in all"
         )
     return name

@@ -146,7 +146,7 @@ class HubRepo:
             for name, id_ in seen.items():
                 if main.id(name) != id_ and not main.has_bytes(name, texts[name]):
                     raise EmbedkitError(
-                        f"hub:{self.name}: {name} was changed there meanwhile, perhaps by another export; look at it, and "
+                        f"hub:{self.name}: {name} was changed there meanwhile, perhaps by another export; look, and "
                         "type the same command again"
                     )
             missing = [file for file in files if not main.has(file)]
@@ -195,7 +195,7 @@ class HubRepo:
             return None
         if found[0].lfs is None:
             raise EmbedkitError(
-                f"hub:{self.name}: the Hub keeps {name} without a sha256, because .gitattributes of the repository does "
+                f"hub:{self.name}: the Hub keeps {name} without a sha256, because its .gitattributes does "
                 "not make it a large file; add the line `*.parquet filter=lfs diff=lfs merge=lfs -text` to it"
             )
         sha256: str = found[0].lfs.sha256
