@@ -7,8 +7,9 @@ quoted as JSON, which is YAML, too.
 import glob
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import PurePath
 
-from embedkit.documents import EngineRecord, FileRecord, RunConfig, Success
+from embedkit.documents import EngineRecord, FileRecord, RunConfig, Success, View
 from embedkit.export.forms import Stored
 from embedkit.export.record import Export
 
@@ -81,16 +82,21 @@ def _about(export: Export, config: RunConfig, success: Success) -> str:
         ("model", _model(config)),
         ("rows", f"{export.rows:,}{empty}"),
         ("dropped rows", dropped or "none"),
-        ("view", f"{request.view}, the text that is embedded"),
+        ("view", _view(request.view, config)),
         ("vectors", form),
         ("columns", ", ".join(f"`{column}`" for column in (*request.columns, "embedding"))),
         *(("engine", _engine(engine)) for engine in export.engines),
         ("run", f"`{export.run}`, request `{export.request_sha256}`, result `{request.success_sha256}`"),
         ("made by", f"embedkit {request.version}"),
     ]
-    return "Texts as vectors: each row has the embedding of its text, in the column `embedding`.\n\n" + _table(
+    return "Embeddings of texts: each row has the vector of its text, in the column `embedding`.\n\n" + _table(
         ("", ""), lines
     )
+
+
+def _view(view: View, config: RunConfig) -> str:
+    template = config.request.templates.get(view)
+    return view if template is None else f"{view}, the text `{template}`"
 
 
 def _data(config: RunConfig) -> str:
@@ -109,12 +115,20 @@ def _data(config: RunConfig) -> str:
 def _model(config: RunConfig) -> str:
     if config.locations.model_repo is not None:
         return f"`{config.locations.model_repo}` of the Hub at commit `{config.request.model_revision}`"
-    return "the files below"
+    return f"`{PurePath(config.locations.model).name}`, whose files are below"
 
 
 def _engine(record: EngineRecord) -> str:
-    versions = f"{record.engine} {record.engine_version}, torch {record.torch}, CUDA {record.cuda}"
-    return f"{versions}, {record.gpu}, attention {record.attention}, compile {record.compile}, {record.dtype}"
+    facts = (
+        ("torch ", record.torch),
+        ("CUDA ", record.cuda),
+        ("", record.gpu),
+        ("attention ", record.attention),
+        ("compile ", record.compile),
+        ("", record.dtype),
+    )
+    named = [f"{name}{value}" for name, value in facts if value]
+    return ", ".join([f"{record.engine} {record.engine_version}", *named])
 
 
 def _reading(name: str, export: Export) -> str:

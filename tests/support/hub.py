@@ -73,8 +73,10 @@ class StandInHub:
     pushes: list[tuple[str, list[str]]] = field(default_factory=list)
     """Each commit: its branch and the files that it changed."""
     large: tuple[str, ...] = LARGE
-    hook: Callable[[str], None] = lambda request: None
-    """Called with "METHOD path" of each request before it is answered."""
+    before: Callable[[str, int], object] = lambda request, port: None
+    """Called with "METHOD path" of each request, and its caller's port, before anything is done."""
+    after: Callable[[str, int], object] = lambda request, port: None
+    """The same when a push is done and not answered yet."""
 
     def commit(self, repo: str) -> str:
         """The commit that main is at; it can be had from now on, whatever becomes of main."""
@@ -171,7 +173,7 @@ def handler(hub: StandInHub) -> type[BaseHTTPRequestHandler]:
         def answer(self) -> None:
             path = unquote(urlsplit(self.path).path)
             body = self.body()
-            hub.hook(f"{self.command} {path}")
+            hub.before(f"{self.command} {path}", self.client_address[1])
             hub.requests.append(f"{self.command} {path}")
             self.authorization = self.headers.get("Authorization", "").removeprefix("Bearer ")
             if self.authorization:
@@ -206,6 +208,7 @@ def handler(hub: StandInHub) -> type[BaseHTTPRequestHandler]:
                 body = body[:-1] + bytes([body[-1] ^ 1])
             with hub.one_at_a_time:
                 answer = Pushed(hub, self.command, path, self.authorization, body).answer()
+            hub.after(f"{self.command} {path}", self.client_address[1])
             data = json.dumps(answer.data).encode() if answer.data is not None else b""
             self.send(answer.status, {"Content-Type": "application/json"} | (answer.headers or {}), data)
 
@@ -227,6 +230,13 @@ def handler(hub: StandInHub) -> type[BaseHTTPRequestHandler]:
         def api(self, repo: str, rest: str) -> None:
             if self.locked(repo, names_only=True):
                 return
+            if rest == "refs":
+                branches = [
+                    {"name": name, "ref": name, "targetCommit": at}
+                    for (of, name), at in hub.branches.items()
+                    if of == repo
+                ]
+                return self.send(200, {}, json.dumps({"branches": branches, "converts": [], "tags": []}).encode())
             what, _, revision = rest.partition("/")
             revision, _, folder = revision.partition("/")
             commit = hub.resolve(repo, revision or "main")
