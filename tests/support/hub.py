@@ -74,7 +74,7 @@ class StandInHub:
     """Each commit: its branch and the files that it changed."""
     large: tuple[str, ...] = LARGE
     before: Callable[[str, int], object] = lambda request, port: None
-    """Called with "METHOD path" of each request, and its caller's port, before anything is done."""
+    """Called with "METHOD path" of each request, and its caller's port. If it returns true, nothing is done."""
     after: Callable[[str, int], object] = lambda request, port: None
     """The same when a push is done and not answered yet."""
 
@@ -173,7 +173,8 @@ def handler(hub: StandInHub) -> type[BaseHTTPRequestHandler]:
         def answer(self) -> None:
             path = unquote(urlsplit(self.path).path)
             body = self.body()
-            hub.before(f"{self.command} {path}", self.client_address[1])
+            if hub.before(f"{self.command} {path}", self.client_address[1]):
+                return self.drop()
             hub.requests.append(f"{self.command} {path}")
             self.authorization = self.headers.get("Authorization", "").removeprefix("Bearer ")
             if self.authorization:

@@ -21,7 +21,6 @@ from embedkit.documents import FileRecord, Success, read
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.export import Exported, ExportOptions, export
 from embedkit.export import parquet as parquet_module
-from embedkit.export.card import size_category
 from embedkit.export.record import Export
 from embedkit.run import RunFolder
 from tests.conftest import embedkit
@@ -116,24 +115,26 @@ def test_the_disk_never_has_two_files_for_the_stand_in_hub(hub: StandInHub, run:
 LOAD = """
 import json, sys
 from datasets import load_dataset
-rows = load_dataset(*sys.argv[1:], split="train")
-print(json.dumps({name: rows[name][:] for name in rows.column_names}))
+for config in sys.argv[1:]:
+    rows = load_dataset("lab/vectors", config or None, split="train")
+    print(json.dumps({name: rows[name][:] for name in rows.column_names}))
 """
 
 
-def loaded(hub: StandInHub, tmp_path: Path, *arguments: str) -> dict[str, Any]:
+def loaded(hub: StandInHub, tmp_path: Path, *configs: str) -> list[dict[str, Any]]:
+    """Columns of each configuration, as `datasets` reads them."""
     variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    command = [sys.executable, "-c", LOAD, *arguments]
+    command = [sys.executable, "-c", LOAD, *configs]
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 0, done.stderr
-    return dict(json.loads(done.stdout))
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 @pytest.mark.slow
 def test_datasets_loads_what_the_stand_in_hub_got(hub: StandInHub, run: RunFolder, tmp_path: Path) -> None:
     """Ids, texts and vectors of all rows from a private repository, and of one source whose folder is a pattern."""
     pushed(run, texts=True)
-    found = loaded(hub, tmp_path, "lab/vectors")
+    (found,) = loaded(hub, tmp_path, "")
     assert found["id"] == list(range(150))
     assert (np.array(found["embedding"], np.float32) == VECTORS).all()
     texts = pl.read_parquet(run.metadata)
@@ -149,8 +150,9 @@ def test_datasets_loads_what_the_stand_in_hub_got(hub: StandInHub, run: RunFolde
     )
     reseal(run.success, Success, sources=sources, files=files)
     pushed(run, by_source=True, overwrite=True)
-    assert sorted(loaded(hub, tmp_path, "lab/vectors")["id"]) == list(range(150))
-    assert loaded(hub, tmp_path, "lab/vectors", "s[1]")["id"] == [i for i in range(150) if SOURCES[i] == "b"]
+    every, one = loaded(hub, tmp_path, "", "s[1]")
+    assert sorted(every["id"]) == list(range(150))
+    assert one["id"] == [i for i in range(150) if SOURCES[i] == "b"]
 
 
 CUTS = [
@@ -195,10 +197,12 @@ def test_a_killed_push_to_the_stand_in_hub_goes_on(hub: StandInHub, run: RunFold
     variables = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
     command = ["export", run.path, "--to", "hub:lab/vectors", "--by-source", "--queries", 0]
 
-    def kill(request: str, port: int) -> None:
-        if where in request and len(hub.pushes) == commits:
-            callers = [one.pid for one in psutil.net_connections("tcp4") if one.laddr and one.laddr.port == port]
-            os.kill(next(pid for pid in callers if pid not in (None, os.getpid())), signal.SIGKILL)
+    def kill(request: str, port: int) -> bool:
+        if where not in request or len(hub.pushes) != commits:
+            return False
+        callers = [one.pid for one in psutil.net_connections("tcp4") if one.laddr and one.laddr.port == port]
+        os.kill(next(pid for pid in callers if pid not in (None, os.getpid())), signal.SIGKILL)
+        return True
 
     for commits, where, is_after in (
         (0, "PUT /storage/", False),
@@ -212,7 +216,7 @@ def test_a_killed_push_to_the_stand_in_hub_goes_on(hub: StandInHub, run: RunFold
         setattr(hub, "after" if is_after else "before", kill)
         done = embedkit(*command, check=False, **variables)
         assert done.returncode == -signal.SIGKILL, (commits, where, done.stderr)
-        hub.before = hub.after = lambda request, port: None
+        hub.before = hub.after = lambda request, port: False
     embedkit(*command, **variables)
     names = [f"by_source/s{i}/part-00000.parquet" for i in range(3)]
     assert [changed for _, changed in hub.pushes] == [*([name] for name in names), [*names, "README.md", "export.json"]]
@@ -447,13 +451,6 @@ def test_options_that_do_not_fit_a_stand_in_repository(hub: StandInHub, run: Run
         with pytest.raises(UsageError, match=message):
             pushed(run, **options)
     assert hub.requests == []
-
-
-def test_the_size_of_a_data_set_by_hand() -> None:
-    wanted = {0: "n<1K", 999: "n<1K", 1000: "1K<n<10K", 99_999: "10K<n<100K", 937_292: "100K<n<1M", 10**6: "1M<n<10M"}
-    assert {rows: size_category(rows) for rows in wanted} == wanted
-    assert size_category(10**12 - 1) == "100B<n<1T"
-    assert size_category(10**12) == "n>1T"
 
 
 def test_the_command_says_where_the_stand_in_hub_has_it(hub: StandInHub, run: RunFolder, tmp_path: Path) -> None:
