@@ -4,6 +4,7 @@ huggingface_hub raises its own errors, or those of the HTTP client below it, oft
 look at the whole chain of causes.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,8 @@ def _temporary_reason(error: BaseException) -> str | None:
 def _lost_reason(error: BaseException) -> str | None:
     """Why there was no answer, in words; None if there was one."""
     for cause in _causes(error):
+        if isinstance(cause, json.JSONDecodeError):  # a page of a proxy, which huggingface_hub decodes unseen
+            return f"the Hub's answer is no JSON ({cause})"
         # huggingface_hub has its HTTP client from httpx or httpx2, by its version.
         if any(kind.__name__ == "TransportError" for kind in type(cause).__mro__):
             return str(cause) or type(cause).__name__

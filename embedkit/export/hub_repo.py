@@ -5,7 +5,8 @@ again, so each is right if it was made before and only its answer was lost. hub_
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -56,9 +57,7 @@ class HubRepo:
 
     def __init__(self, name: str) -> None:
         from huggingface_hub import HfApi, constants
-        from huggingface_hub.utils import disable_progress_bars
 
-        disable_progress_bars()  # the command shows its own, over all files
         self.name = name
         self.address = f"{constants.ENDPOINT}/datasets/{name}"
         self._api = HfApi()
@@ -213,5 +212,19 @@ class HubRepo:
         )
 
     def _call(self, call: Callable[[], T], cut: bool = True) -> T:
-        with explain_push_errors(self.name):
+        with _no_progress_bars(), explain_push_errors(self.name):
             return call_with_retries(f"hub:{self.name}", call, LONGEST_WAIT, cut)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Without huggingface_hub's bars: the command shows one over all files."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    is_shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if is_shown:
+            enable_progress_bars()

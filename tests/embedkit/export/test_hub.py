@@ -324,9 +324,14 @@ def test_waits_as_long_as_the_stand_in_hub_requests(
     """An hour, as after too many commits; not two."""
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
-    hub.faults = [Fault(COMMITS, 429, {"Retry-After": "3600"}), Fault("/paths-info/", 503)]
+    hub.faults = [
+        Fault(COMMITS, 429, {"Retry-After": "3600"}),
+        Fault("/paths-info/", 503),
+        Fault("/validate-yaml", 503),
+    ]
     pushed(run)
     assert {3600, 1} <= set(waits)
+    assert not any(fault.times for fault in hub.faults)
     hub.faults = [Fault(COMMITS, 429, {"Retry-After": "7200"}, times=1000)]
     with pytest.raises(EmbedkitError, match=r"still answers 429\. Type the same command again in 7,200 s; what was"):
         pushed(run, dtype="float16", overwrite=True)
