@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from embedkit.errors import EmbedkitError, UsageError
@@ -21,27 +22,41 @@ T = TypeVar("T")
 
 WAITS = (1, 2, 4, 8)
 """Seconds to wait before each further try, unless the Hub's answer names a time."""
-LONGEST_WAIT = 600
 TEMPORARY_STATUS = {408, 429, 500, 502, 503, 504}
 
 
 class DamagedFile(OSError):
-    """A fetched file has not the size or the bytes that the Hub lists."""
+    """A file has not the size or the bytes that the Hub lists, or the Hub lists others than were pushed."""
 
 
-def call_with_retries(what: str, call: Callable[[], T], longest_wait: int = LONGEST_WAIT, cut: bool = False) -> T:
+@dataclass(frozen=True)
+class Patience:
+    """How long a call waits. longest: seconds that the Hub may request, beyond which the call fails.
+
+    busy: seconds to wait before each further try if the Hub says 429 and names no time. after_cuts: also call again if
+    the connection ends without an answer, for calls that huggingface_hub makes only once.
+    """
+
+    longest: int = 600
+    busy: tuple[int, ...] = WAITS
+    after_cuts: bool = False
+
+
+FETCH = Patience()
+
+
+def call_with_retries(what: str, call: Callable[[], T], patience: Patience = FETCH) -> T:
     """Call, and call again a few times while the Hub is busy or failing or a file arrives damaged.
 
-    Waits between the tries as long as the Hub requests, up to `longest_wait` seconds. `what` names the call in the log.
-    cut: also call again if the connection ends without an answer, for calls that huggingface_hub makes only once.
+    Waits between the tries as long as the Hub requests, if that is not too long. `what` names the call in the log.
     """
-    for tried, pause in enumerate(WAITS, 1):
+    for tried, (pause, busy) in enumerate(zip(WAITS, patience.busy, strict=True), 1):
         try:
             return call()
         except Exception as error:
-            reason = _temporary_reason(error) or (_lost_reason(error) if cut else None)
-            wait = _requested_wait(error) or pause
-            if reason is None or wait > longest_wait:
+            reason = _temporary_reason(error) or (_lost_reason(error) if patience.after_cuts else None)
+            wait = _requested_wait(error) or (busy if _status(error) == 429 else pause)
+            if reason is None or wait > patience.longest:
                 raise
             log.warning("%s: %s; trying again in %d s (%d of %d)", what, reason, wait, tried, len(WAITS))
             time.sleep(wait)

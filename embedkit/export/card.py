@@ -22,7 +22,8 @@ NOTES: dict[Stored, str] = {
     "float16": "",
     "bfloat16": 'The column has the bits in uint16: `(x.astype("uint32") << 16).view("float32")` gives the numbers.',
     "int8": "The numbers are `(codes.astype('float32') + 128) * (ranges[1] - ranges[0]) / 255 + ranges[0]`, with the "
-    "ranges of each dimension that the metadata of every Parquet file has as JSON (`embedkit.ranges`).",
+    "ranges of each dimension that the metadata of every Parquet file has as JSON: "
+    'in polars, `pl.read_parquet_metadata(file)["embedkit.ranges"]`.',
     "binary": "The column has one bit per number, set if it is over 0, packed as `np.packbits` does. Compare by the "
     "number of differing bits.",
 }

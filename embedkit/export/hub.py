@@ -8,11 +8,12 @@ The branch is named by the digest of the request: what it has was pushed for the
 """
 
 import logging
+import re
 import shutil
 from pathlib import Path
 
 from embedkit.data.hub_errors import require_push_token
-from embedkit.data.hub_id import looks_like_hub_id
+from embedkit.data.hub_id import WORD
 from embedkit.documents import FileRecord, RunConfig, Success, digest, file_problem, read, write
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.export.card import card
@@ -142,7 +143,7 @@ def hub_name(to: str) -> str:
     name = to.removeprefix(PREFIX)
     try:
         validate_repo_id(name)
-        is_valid = looks_like_hub_id(name)
+        is_valid = re.fullmatch(rf"{WORD}/{WORD}", name) is not None
     except HFValidationError:
         is_valid = False
     if not is_valid:

@@ -7,17 +7,18 @@ again, so each is right if it was made before and only its answer was lost. hub_
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from embedkit.data.hub_errors import DamagedFile, call_with_retries, explain_push_errors
+from embedkit.data.hub_errors import DamagedFile, Patience, call_with_retries, explain_push_errors
 from embedkit.documents import FileRecord
 from embedkit.errors import EmbedkitError
 
 MAIN = "main"
-LONGEST_WAIT = 3600
-"""Seconds that a push waits if the Hub requests it: some of its quotas are by the hour."""
+LOOK = Patience(longest=3600, busy=(60, 300, 900, 2700))
+"""Quotas of the Hub are by the hour, that of commits, too."""
+PUSH = replace(LOOK, after_cuts=True)
 T = TypeVar("T")
 
 
@@ -74,7 +75,7 @@ class HubRepo:
                     return None
                 raise
 
-        return self._call(look, cut=False)  # without a network, the first call says so at once
+        return self._call(look, LOOK)  # without a network, the first call says so at once
 
     def listing(self, branch: str) -> Listing:
         """A branch as it is now."""
@@ -211,9 +212,9 @@ class HubRepo:
             parent_commit=parent,
         )
 
-    def _call(self, call: Callable[[], T], cut: bool = True) -> T:
+    def _call(self, call: Callable[[], T], patience: Patience = PUSH) -> T:
         with _no_progress_bars(), explain_push_errors(self.name):
-            return call_with_retries(f"hub:{self.name}", call, LONGEST_WAIT, cut)
+            return call_with_retries(f"hub:{self.name}", call, patience)
 
 
 @contextmanager

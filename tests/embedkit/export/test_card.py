@@ -54,7 +54,8 @@ rows = load_dataset("lab/vectors", split="train")
 ```
 
 The numbers are `(codes.astype('float32') + 128) * (ranges[1] - ranges[0]) / 255 + ranges[0]`, with the ranges of each \
-dimension that the metadata of every Parquet file has as JSON (`embedkit.ranges`).
+dimension that the metadata of every Parquet file has as JSON: in polars, \
+`pl.read_parquet_metadata(file)["embedkit.ranges"]`.
 
 `export.json` names every file with its sha256. If it is missing, the repository is not complete.
 

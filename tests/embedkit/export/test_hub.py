@@ -321,7 +321,7 @@ def test_a_stand_in_hub_that_is_not_there(hub: StandInHub, run: RunFolder, monke
 def test_waits_as_long_as_the_stand_in_hub_requests(
     hub: StandInHub, run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An hour, as after too many commits; not two."""
+    """An hour; not two. If it says no time, as after too many commits: a minute, and longer the next times."""
     waits: list[float] = []
     monkeypatch.setattr("time.sleep", waits.append)
     hub.faults = [
@@ -331,6 +331,10 @@ def test_waits_as_long_as_the_stand_in_hub_requests(
     ]
     pushed(run)
     assert {3600, 1} <= set(waits)
+    hub.faults.append(Fault(COMMITS, 429, times=4))
+    waits.clear()
+    pushed(run, by_source=True, overwrite=True)
+    assert waits == [60, 300, 900, 2700]
     assert not any(fault.times for fault in hub.faults)
     hub.faults = [Fault(COMMITS, 429, {"Retry-After": "7200"}, times=1000)]
     with pytest.raises(EmbedkitError, match=r"still answers 429\. Type the same command again in 7,200 s; what was"):
@@ -438,6 +442,11 @@ def test_a_stand_in_repository_that_keeps_no_large_files(hub: StandInHub, run: R
         EmbedkitError, match=r"keeps data/part-00000\.parquet without a sha256, because its \.gitattributes"
     ):
         pushed(run)
+
+
+def test_a_name_that_ends_like_a_file_in_the_stand_in_hub(hub: StandInHub, run: RunFolder) -> None:
+    pushed(run, to="hub:lab/vectors.parquet")
+    assert "datasets/lab/vectors.parquet" in hub.repos
 
 
 @pytest.mark.parametrize("name", ["", "vectors", "lab/", "/vectors", "lab/a/b", "lab/a b", "lab/..", "lab/a--b", "-/a"])
