@@ -203,13 +203,15 @@ def explain_push_errors(name: str) -> Iterator[None]:
 
 def _explained_push(error: Exception, name: str) -> EmbedkitError:
     from huggingface_hub import constants
-    from huggingface_hub.errors import OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled, RevisionNotFoundError
 
     status, hub = _status(error), constants.ENDPOINT
     token = f"set HF_TOKEN to one that may, of {hub}/settings/tokens"
     again = "Type the same command again; what was pushed is kept"
     if any(isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error)):
         return EmbedkitError(f"hub:{name}: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it")
+    if any(isinstance(cause, RevisionNotFoundError) for cause in _causes(error)):
+        return EmbedkitError(f"hub:{name}: the branch of this export was deleted meanwhile. {again}")
     if status is None:
         return EmbedkitError(f"hub:{name}: not pushed to {hub}: {_reason(error)}. {again}")
     if status == 401:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -270,6 +271,60 @@ def test_a_file_that_is_lost_in_the_stand_in_hub_is_pushed_again(
     assert sorted(hub.files(REPO)) == sorted([".gitattributes", "README.md", "export.json", *NAMES])
 
 
+def test_a_branch_of_the_stand_in_hub_that_is_deleted_meanwhile(hub: StandInHub, run: RunFolder) -> None:
+    """By another process that ended the same export, or by a person: what is not in main is made again."""
+    hub.before = lambda request, port: hub.branches.clear() if "PUT" in request and len(hub.pushes) == 1 else None
+    with pytest.raises(EmbedkitError, match=r"the branch of this export was deleted meanwhile\. Type the same command"):
+        pushed(run)
+    hub.before = lambda request, port: None
+    pushed(run)
+    assert sorted(hub.files(REPO)) == sorted([".gitattributes", "README.md", "export.json", *NAMES])
+
+
+def failed(run: RunFolder, **options: Any) -> str:
+    """The message with which a push ends; empty if it ends well."""
+    try:
+        pushed(run, **options)
+    except EmbedkitError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_faults_of_a_stand_in_hub_at_random(seed: int, hub: StandInHub, run: RunFolder, tmp_path: Path) -> None:
+    """However often an overwrite fails: main has the old export until the new one, and nothing is committed twice."""
+    pushed(run)
+    old = hub.files(REPO)
+    hub.pushes, hub.puts = [], []
+    rng = random.Random(seed)
+    where = [
+        "GET /api",
+        "/branch/",
+        "/paths-info/",
+        "/preupload/",
+        "/batch",
+        "PUT /storage/",
+        "/verify",
+        COMMITS,
+        "main",
+    ]
+    kinds: list[dict[str, Any]] = [{"status": 500}, {"status": 429}, {"drop": True}, {"cut_after": 0}]
+    hub.faults = [
+        Fault(rng.choice(where), skip=rng.randrange(4), times=rng.choice([1, 4, 8, 12]), **rng.choice(kinds))
+        for _ in range(8)
+    ]
+    last = [*NAMES, "README.md", "export.json"]
+    while message := failed(run, dtype="float16", overwrite=True):
+        assert "the same command again" in message
+        assert ("main", last) in hub.pushes or hub.files(REPO) == old
+    folder = export(run, ExportOptions(to="parquet", out=tmp_path / "x", queries=0, dtype="float16")).folder
+    assert all(hub.files(REPO)[name] == (folder / name).read_bytes() for name in [*NAMES, "export.json"])
+    assert [names for _, names in hub.pushes] == [*([name] for name in NAMES), last]
+    assert len(set(hub.puts)) == 3
+    assert left(run) == []
+
+
 @pytest.mark.parametrize(
     ("token", "owner", "message"),
     [
@@ -473,7 +528,5 @@ def test_the_command_says_where_the_stand_in_hub_has_it(hub: StandInHub, run: Ru
     assert done.stdout.splitlines()[0] == f"written: {hub.url}/datasets/lab/vectors"
     assert "read back with polars: 6 vectors are those of the run\n" in done.stdout
     assert "  rows = load_dataset('lab/vectors', split='train')\n" in done.stdout
-    refused = embedkit("export", run.path, "--to", "hub:lab/vectors", code=2, **variables)
-    assert "has an export already, this; --overwrite replaces it" in refused.stderr
     none = embedkit("export", run.path, "--to", "hub:lab/new", code=1, **variables | {"HF_TOKEN": ""})
     assert "no token of the Hub is set" in none.stderr
