@@ -4,10 +4,12 @@ huggingface_hub raises its own errors, or those of the HTTP client below it, oft
 look at the whole chain of causes.
 """
 
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from embedkit.errors import EmbedkitError, UsageError
@@ -20,26 +22,41 @@ T = TypeVar("T")
 
 WAITS = (1, 2, 4, 8)
 """Seconds to wait before each further try, unless the Hub's answer names a time."""
-LONGEST_WAIT = 600
 TEMPORARY_STATUS = {408, 429, 500, 502, 503, 504}
 
 
 class DamagedFile(OSError):
-    """A fetched file has not the size or the bytes that the Hub lists."""
+    """A file has not the size or the bytes that the Hub lists, or the Hub lists others than were pushed."""
 
 
-def call_with_retries(what: str, call: Callable[[], T]) -> T:
+@dataclass(frozen=True)
+class Patience:
+    """How long a call waits. longest: seconds that the Hub may request, beyond which the call fails.
+
+    busy: seconds to wait before each further try if the Hub says 429 and names no time. after_cuts: also call again if
+    the connection ends without an answer, for calls that huggingface_hub makes only once.
+    """
+
+    longest: int = 600
+    busy: tuple[int, ...] = WAITS
+    after_cuts: bool = False
+
+
+FETCH = Patience()
+
+
+def call_with_retries(what: str, call: Callable[[], T], patience: Patience = FETCH) -> T:
     """Call, and call again a few times while the Hub is busy or failing or a file arrives damaged.
 
-    Waits between the tries as long as the Hub requests, up to LONGEST_WAIT. `what` names the call in the log.
+    Waits between the tries as long as the Hub requests, if that is not too long. `what` names the call in the log.
     """
-    for tried, pause in enumerate(WAITS, 1):
+    for tried, (pause, busy) in enumerate(zip(WAITS, patience.busy, strict=True), 1):
         try:
             return call()
         except Exception as error:
-            reason = _temporary_reason(error)
-            wait = _requested_wait(error) or pause
-            if reason is None or wait > LONGEST_WAIT:
+            reason = _temporary_reason(error) or (_lost_reason(error) if patience.after_cuts else None)
+            wait = _requested_wait(error) or (busy if _status(error) == 429 else pause)
+            if reason is None or wait > patience.longest:
                 raise
             log.warning("%s: %s; trying again in %d s (%d of %d)", what, reason, wait, tried, len(WAITS))
             time.sleep(wait)
@@ -54,6 +71,17 @@ def _temporary_reason(error: BaseException) -> str | None:
     for cause in _causes(error):
         if isinstance(cause, DamagedFile) or (type(cause) is OSError and cause.errno is None):  # a wrong size
             return str(cause).splitlines()[0]
+    return None
+
+
+def _lost_reason(error: BaseException) -> str | None:
+    """Why there was no answer, in words; None if there was one."""
+    for cause in _causes(error):
+        if isinstance(cause, json.JSONDecodeError):  # a page of a proxy, which huggingface_hub decodes unseen
+            return f"the Hub's answer is no JSON ({cause})"
+        # huggingface_hub has its HTTP client from httpx or httpx2, by its version.
+        if any(kind.__name__ == "TransportError" for kind in type(cause).__mro__):
+            return str(cause) or type(cause).__name__
     return None
 
 
@@ -142,9 +170,71 @@ def _explained(error: Exception, name: str, kind: Kind, revision: str | None) ->
         return EmbedkitError(
             f"{failed}: {hub} still answers {status}. Run the same command again {later}; complete files are kept"
         )
-    lines = [line for cause in reversed(causes) for line in str(cause).splitlines() if line.strip()]
-    reason = lines[0] if lines else type(error).__name__
-    return EmbedkitError(f"{failed} ({hub}): {reason}. Run the same command again; complete files are kept")
+    return EmbedkitError(f"{failed} ({hub}): {_reason(error)}. Run the same command again; complete files are kept")
+
+
+def _reason(error: Exception) -> str:
+    """The first words of the first cause."""
+    lines = [line for cause in reversed([*_causes(error)]) for line in str(cause).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+def require_push_token(name: str) -> None:
+    """Raise EmbedkitError if no token is set. name: of the repository that is to be pushed to."""
+    from huggingface_hub import constants, get_token
+
+    if get_token() is None:
+        raise EmbedkitError(
+            f"hub:{name}: no token of the Hub is set; make one that may write at {constants.ENDPOINT}/settings/tokens, "
+            "and set HF_TOKEN to it (`hf auth login` stores one)"
+        )
+
+
+@contextmanager
+def explain_push_errors(name: str) -> Iterator[None]:
+    """In the block, replace each error of huggingface_hub by one that says what to do. name: of the repository."""
+    try:
+        yield
+    except EmbedkitError:
+        raise
+    except Exception as error:
+        raise _explained_push(error, name) from error
+
+
+def _explained_push(error: Exception, name: str) -> EmbedkitError:
+    from huggingface_hub import constants
+    from huggingface_hub.errors import OfflineModeIsEnabled, RevisionNotFoundError
+
+    status, hub = _status(error), constants.ENDPOINT
+    token = f"set HF_TOKEN to one that may, of {hub}/settings/tokens"
+    again = "Type the same command again; what was pushed is kept"
+    if any(isinstance(cause, OfflineModeIsEnabled) for cause in _causes(error)):
+        return EmbedkitError(f"hub:{name}: HF_HUB_OFFLINE is set, so nothing can be pushed; unset it")
+    if any(isinstance(cause, RevisionNotFoundError) for cause in _causes(error)):
+        return EmbedkitError(f"hub:{name}: the branch of this export was deleted meanwhile. {again}")
+    if status is None:
+        return EmbedkitError(f"hub:{name}: not pushed to {hub}: {_reason(error)}. {again}")
+    if status == 401:
+        return EmbedkitError(f"hub:{name}: {hub} does not accept the token (401); {token}")
+    if status == 403:
+        return EmbedkitError(f"hub:{name}: {hub} does not let the token write there (403{_said(error)}); {token}")
+    if status == 404:
+        return EmbedkitError(
+            f"hub:{name}: {hub} has no such data set, or does not show it to the token (404{_said(error)}); {token}"
+        )
+    if status in (409, 412):
+        return EmbedkitError(f"hub:{name}: somebody else changed it meanwhile ({status}{_said(error)}). {again}")
+    if status not in TEMPORARY_STATUS:
+        return EmbedkitError(f"hub:{name}: {hub} refuses this ({status}{_said(error)})")
+    wait = _requested_wait(error)
+    again = again.replace("again;", f"again in {wait:,} s;" if wait else "again later;")
+    return EmbedkitError(f"hub:{name}: {hub} still answers {status}{_said(error)}. {again}")
+
+
+def _said(error: Exception) -> str:
+    """What the Hub's answer says, as the end of a parenthesis; empty if it says nothing."""
+    said = next((found for cause in _causes(error) if (found := getattr(cause, "server_message", None))), None)
+    return f": {' '.join(str(said).split())}" if said else ""
 
 
 def _token() -> str:

@@ -19,7 +19,7 @@ from embedkit.analysis.optional_import import optional_import
 from embedkit.documents import FileRecord, HashedFile
 from embedkit.errors import EmbedkitError
 from embedkit.export.forms import Array, Floats, Form
-from embedkit.export.parquet import check_metadata, write_metadata
+from embedkit.export.parquet import metadata_part
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.recall import Ids, Search
 from embedkit.export.record import ExportRequest
@@ -46,25 +46,10 @@ class FaissWriter:
         write = _write_cells if job.request.index else _write_flat
         found = []
         for table, count in zip(job.tables, job.with_text, strict=True):
-            found.append(Part(table.name(INDEX), table.rows, partial(write, job, table, count)))
-            found.append(Part(table.name("metadata.parquet"), table.rows, partial(write_metadata, job, table)))
+            check = partial(_check, job, table, count)
+            found.append(Part(table.name(INDEX), table.rows, partial(write, job, table, count), check))
+            found.append(metadata_part(job, table))
         return found
-
-    def check(self, folder: Path, job: Job) -> int:
-        """Read ids and sampled vectors with faiss."""
-        check_metadata(folder, job)
-        checked = 0
-        for table, count in zip(job.tables, job.with_text, strict=True):
-            path = folder / table.name(INDEX)
-            index = _read(path, job.form)
-            require_count(str(path), index.ntotal, count)
-            vector_of = _reconstruct(index, job)
-            for row, id_ in ids_at(table, sampled(0, table.rows)).items():
-                vector = table.vectors(row, row + 1)
-                if is_text(vector)[0]:
-                    _require_like(path, row, vector_of(id_), vector, job.form)
-                    checked += 1
-        return checked
 
     def facts(self, folder: Path, job: Job) -> dict[str, str]:
         """Its kind and metric; of IVF the cells, and how many of them a search looks into."""
@@ -98,6 +83,21 @@ class FaissWriter:
             f"index = faiss.{read}({str(folder / job.tables[0].name(INDEX))!r})",
             f"scores, ids = index.search({queries}, 10)  # ids are those of metadata.parquet",
         )
+
+
+def _check(job: Job, table: Table, count: int, folder: Path) -> int:
+    """Read the count, ids and sampled vectors of an index with faiss."""
+    path = folder / table.name(INDEX)
+    index = _read(path, job.form)
+    require_count(str(path), index.ntotal, count)
+    vector_of = _reconstruct(index, job)
+    checked = 0
+    for row, id_ in ids_at(table, sampled(0, table.rows)).items():
+        vector = table.vectors(row, row + 1)
+        if is_text(vector)[0]:
+            _require_like(path, row, vector_of(id_), vector, job.form)
+            checked += 1
+    return checked
 
 
 def _write_flat(job: Job, table: Table, count: int, folder: Path, advance: Advance) -> Sequence[FileRecord]:

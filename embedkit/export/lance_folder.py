@@ -49,24 +49,10 @@ class LanceWriter:
 
     def parts(self, job: Job) -> list[Part]:
         """One part per data set: Lance cannot continue one that was cut off."""
-        return [Part(table.name(FOLDER), table.rows, partial(_write, job, table)) for table in job.tables]
-
-    def check(self, folder: Path, job: Job) -> int:
-        """Read the count and sampled rows with pylance."""
-        checked = 0
-        for table in job.tables:
-            path = folder / table.name(FOLDER)
-            dataset = _lance().dataset(str(path))
-            require_count(str(path), dataset.count_rows(), table.rows)
-            ids = ids_at(table, sampled(0, table.rows))
-            found = dataset.take(list(ids), columns=["id", VECTORS])
-            for at, (row, id_) in enumerate(ids.items()):
-                if found["id"][at].as_py() != id_:
-                    raise EmbedkitError(f"{path}: row {row} has another id than in the run; export it again")
-                vector = found[VECTORS].combine_chunks()[at].values.to_numpy(zero_copy_only=False)
-                require_equal(str(path), table, row, vector, job)
-                checked += 1
-        return checked
+        return [
+            Part(table.name(FOLDER), table.rows, partial(_write, job, table), partial(_check, job, table))
+            for table in job.tables
+        ]
 
     def facts(self, folder: Path, job: Job) -> dict[str, str]:
         """Of an index: its kind, metric, cells, and how many of them a search is told to look into."""
@@ -139,6 +125,21 @@ def _write(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[F
         shutil.rmtree(temporary, ignore_errors=True)
     fsync_folder(path.parent)
     return [_record(path / file.relative_to(temporary), folder) for file in files]
+
+
+def _check(job: Job, table: Table, folder: Path) -> int:
+    """Read the count and sampled rows with pylance."""
+    path = folder / table.name(FOLDER)
+    dataset = _lance().dataset(str(path))
+    require_count(str(path), dataset.count_rows(), table.rows)
+    ids = ids_at(table, sampled(0, table.rows))
+    found = dataset.take(list(ids), columns=["id", VECTORS])
+    for at, (row, id_) in enumerate(ids.items()):
+        if found["id"][at].as_py() != id_:
+            raise EmbedkitError(f"{path}: row {row} has another id than in the run; export it again")
+        vector = found[VECTORS].combine_chunks()[at].values.to_numpy(zero_copy_only=False)
+        require_equal(str(path), table, row, vector, job)
+    return len(ids)
 
 
 def _record(path: Path, folder: Path) -> FileRecord:

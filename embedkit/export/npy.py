@@ -13,7 +13,7 @@ import numpy as np
 
 from embedkit.documents import FileRecord
 from embedkit.export.forms import Array
-from embedkit.export.parquet import check_metadata, refuse_index, write_metadata
+from embedkit.export.parquet import metadata_part, refuse_index
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.record import ExportRequest
 from embedkit.export.sample import require_count, require_equal, sampled
@@ -36,23 +36,10 @@ class NpyWriter:
         """Vectors and metadata of each table, and the ranges."""
         found = []
         for table in job.tables:
-            found.append(Part(table.name(VECTORS), table.rows, partial(_write, job, table)))
-            found.append(Part(table.name("metadata.parquet"), table.rows, partial(write_metadata, job, table)))
+            vectors = Part(table.name(VECTORS), table.rows, partial(_write, job, table), partial(_check, job, table))
+            found += [vectors, metadata_part(job, table)]
         ranges = job.form.ranges
-        return found if ranges is None else [*found, Part(RANGES, 0, partial(_write_ranges, ranges))]
-
-    def check(self, folder: Path, job: Job) -> int:
-        """Read shapes, and sampled vectors, with NumPy, and the metadata with polars."""
-        check_metadata(folder, job)
-        checked = 0
-        for table in job.tables:
-            path = folder / table.name(VECTORS)
-            matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-            require_count(str(path), len(matrix), table.rows)
-            for row in sampled(0, table.rows):
-                require_equal(str(path), table, row, np.array(matrix[row]), job)
-                checked += 1
-        return checked
+        return found if ranges is None else [*found, Part(RANGES, 0, partial(_write_ranges, ranges), lambda _: 0)]
 
     def facts(self, folder: Path, job: Job) -> dict[str, str]:
         """No index."""
@@ -76,6 +63,17 @@ def _write(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[F
             file.write(np.ascontiguousarray(job.form.stored(block)).data)
             advance(len(block))
     return records
+
+
+def _check(job: Job, table: Table, folder: Path) -> int:
+    """Read the shape and sampled vectors with NumPy."""
+    path = folder / table.name(VECTORS)
+    matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    require_count(str(path), len(matrix), table.rows)
+    rows = sampled(0, table.rows)
+    for row in rows:
+        require_equal(str(path), table, row, np.array(matrix[row]), job)
+    return len(rows)
 
 
 def _write_ranges(ranges: Array, folder: Path, advance: Advance) -> Sequence[FileRecord]:

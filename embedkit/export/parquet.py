@@ -45,24 +45,15 @@ class ParquetWriter:
 
     def parts(self, job: Job) -> list[Part]:
         """One part per file."""
-        return [Part(name, stop - start, partial(_write, job, table, start, stop, name))
-                for table, start, stop, name in _files(job)]  # fmt: skip
-
-    def check(self, folder: Path, job: Job) -> int:
-        """Read counts of all files, and sampled rows, with polars."""
-        checked = 0
-        for table, start, stop, name in _files(job):
-            path = folder / name
-            lines = pl.scan_parquet(path, glob=False)
-            require_count(str(path), lines.select(pl.len()).collect().item(), stop - start)
-            rows = sampled(start, stop, CHECKED_ROWS)
-            for row, id_ in ids_at(table, rows).items():
-                found = lines.slice(row - start, 1).collect()
-                if found["id"].item() != id_:
-                    raise EmbedkitError(f"{path}: row {row - start} has the id {found['id'].item()}; export it again")
-                require_equal(str(path), table, row, found[VECTORS].to_numpy()[0], job)
-                checked += 1
-        return checked
+        return [
+            Part(
+                name,
+                stop - start,
+                partial(_write, job, table, start, stop, name),
+                partial(_check, job, table, start, stop, name),
+            )
+            for table, start, stop, name in _files(job)
+        ]
 
     def facts(self, folder: Path, job: Job) -> dict[str, str]:
         """No index."""
@@ -109,8 +100,7 @@ def facts(job: Job) -> dict[str, str]:
     return found
 
 
-def write_metadata(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[FileRecord]:
-    """The part with the metadata alone, `metadata.parquet`."""
+def _write_metadata(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[FileRecord]:
     records: list[FileRecord] = []
     rows = group_rows(job, table, 0)
     with pq.ParquetFile(table.metadata) as parquet:
@@ -122,15 +112,21 @@ def write_metadata(job: Job, table: Table, folder: Path, advance: Advance) -> Se
     return records
 
 
-def check_metadata(folder: Path, job: Job) -> None:
-    """Raise EmbedkitError unless `metadata.parquet` of each table has its rows."""
-    for table in job.tables:
-        path = folder / table.name("metadata.parquet")
-        lines = pl.scan_parquet(path, glob=False)
-        require_count(str(path), lines.select(pl.len()).collect().item(), table.rows)
-        for row, id_ in ids_at(table, sampled(0, table.rows)).items():
-            if lines.slice(row, 1).select("id").collect().item() != id_:
-                raise EmbedkitError(f"{path}: row {row} has another id than in the run; export it again")
+def metadata_part(job: Job, table: Table) -> Part:
+    """The part with the metadata alone, `metadata.parquet`."""
+    name = table.name("metadata.parquet")
+    return Part(name, table.rows, partial(_write_metadata, job, table), partial(_check_metadata, table))
+
+
+def _check_metadata(table: Table, folder: Path) -> int:
+    """Raise EmbedkitError unless `metadata.parquet` of a table has its rows. Returns 0: it has no vectors."""
+    path = folder / table.name("metadata.parquet")
+    lines = pl.scan_parquet(path, glob=False)
+    require_count(str(path), lines.select(pl.len()).collect().item(), table.rows)
+    for row, id_ in ids_at(table, sampled(0, table.rows)).items():
+        if lines.slice(row, 1).select("id").collect().item() != id_:
+            raise EmbedkitError(f"{path}: row {row} has another id than in the run; export it again")
+    return 0
 
 
 def group_rows(job: Job, table: Table, vector_bytes: int) -> int:
@@ -169,6 +165,20 @@ def _write(
             start += lines.num_rows
             advance(lines.num_rows)
     return records
+
+
+def _check(job: Job, table: Table, start: int, stop: int, name: str, folder: Path) -> int:
+    """Read the count and sampled rows of a file with polars."""
+    path = folder / name
+    lines = pl.scan_parquet(path, glob=False)
+    require_count(str(path), lines.select(pl.len()).collect().item(), stop - start)
+    ids = ids_at(table, sampled(start, stop, CHECKED_ROWS))
+    for row, id_ in ids.items():
+        found = lines.slice(row - start, 1).collect()
+        if found["id"].item() != id_:
+            raise EmbedkitError(f"{path}: row {row - start} has the id {found['id'].item()}; export it again")
+        require_equal(str(path), table, row, found[VECTORS].to_numpy()[0], job)
+    return len(ids)
 
 
 def stored_rows(job: Job, table: Table, start: int, stop: int) -> Array:

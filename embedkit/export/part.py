@@ -1,7 +1,7 @@
 """A part of an export: what is written at once, and made again if a process was killed while it wrote it.
 
-A part needs nothing but the run, so that a part can also be written, sent elsewhere and removed before the next one is
-begun (a repository that is pushed shard by shard).
+A part needs nothing but the run, so that a part can also be written, read back, sent elsewhere and removed before the
+next one is begun (a repository that is pushed file by file).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,11 +36,14 @@ class Part:
     """One part. name: relative to the export's folder. rows: that its `write` reports.
 
     write: writes its files durably into the folder, and returns their records, with names relative to it.
+    check: reads counts and a sample of vectors back from there, and returns how many vectors; raises EmbedkitError if
+    any is wrong.
     """
 
     name: str
     rows: int
     write: Callable[[Path, Advance], Sequence[FileRecord]]
+    check: Callable[[Path], int]
 
 
 class Writer(Protocol):
@@ -53,9 +56,6 @@ class Writer(Protocol):
 
     def parts(self, job: Job) -> list[Part]:
         """The parts, in order."""
-
-    def check(self, folder: Path, job: Job) -> int:
-        """Read back counts and a sample of vectors. Returns how many; raises EmbedkitError if any is wrong."""
 
     def facts(self, folder: Path, job: Job) -> dict[str, str]:
         """Facts about an index for export.json."""

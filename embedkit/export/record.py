@@ -28,11 +28,15 @@ class ExportRequest(Document, frozen=True):
 
 
 class Progress(Document, frozen=True):
-    """`progress.json`: the finished parts of an export that is not complete, each with its files, and its request."""
+    """`progress.json`: the finished parts of an export that is not complete, each with its files, and its request.
+
+    checked: vectors of each part that were read back and compared.
+    """
 
     format: int
     request: ExportRequest
     done: dict[str, tuple[FileRecord, ...]]
+    checked: dict[str, Count]
 
 
 class Recall(Document, frozen=True):

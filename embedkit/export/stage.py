@@ -1,21 +1,25 @@
 """The export stage: the vectors of a merged run in another form and in files for other tools.
 
-In order: read all vectors once against their digest; write the parts, each durably; read back counts and a sample; find
-the recall; write `export.json`; give the folder its name. A killed export continues with the parts that it finished.
+In order: read all vectors once against their digest; write the parts, each durably, read back counts and a sample of
+each, and give it to the destination; find the recall; publish, with `export.json`. A killed export continues with the
+parts that it finished.
 """
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import embedkit
 from embedkit.analysis.merged import require_merged
 from embedkit.documents import FORMAT, RunConfig, Success, View, digest, read
 from embedkit.errors import UsageError
 from embedkit.export import recall
+from embedkit.export.destination import Destination, ToFolder
 from embedkit.export.faiss_index import FaissWriter
 from embedkit.export.forms import Form, Stored
+from embedkit.export.hub import PREFIX, ToHub, hub_name
 from embedkit.export.lance_folder import LanceWriter
 from embedkit.export.npy import NpyWriter
 from embedkit.export.parquet import ParquetWriter
@@ -30,7 +34,7 @@ from embedkit.export.table import (
     text_columns,
     whole_run,
 )
-from embedkit.export.workspace import Workspace, require_free
+from embedkit.export.workspace import Workspace
 from embedkit.model import read_matryoshka
 from embedkit.run import EXPORTING, RunFolder, export_lock
 from embedkit.storage import durable_mkdir, match_umask, run_lock
@@ -44,18 +48,21 @@ WRITERS: dict[Target, Writer] = {
     "lance": LanceWriter(),
     "faiss": FaissWriter(),
 }
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
     """What to export, and in which form.
 
+    to: parquet, npy, lance, faiss, or hub:owner/name, a data set repository of the Hub that gets Parquet files.
     view: None for combined, or the run's first. dimensions: None for all. matryoshka: the user says that the model was
     trained for fewer dimensions. columns: of the metadata, None for all that are no texts. queries: rows whose nearest
-    rows are found to measure the recall, 0 for none. out: None for the usual place.
+    rows are found to measure the recall, 0 for none. out: None for the usual place. private: a new repository is, as by
+    default; a public one is refused if this is True.
     """
 
-    to: Target
+    to: str
     view: View | None = None
     dimensions: int | None = None
     matryoshka: bool = False
@@ -67,15 +74,21 @@ class ExportOptions:
     queries: int = 1000
     out: Path | None = None
     overwrite: bool = False
+    private: bool | None = None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A complete export: its folder, its record, and lines of Python that open it."""
+    """A complete export: its folder or the address of its repository, its record, and lines of Python that open it."""
 
-    folder: Path
+    address: str
     record: Export
     how_to_read: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Its folder, of one that is on this machine."""
+        return Path(self.address)
 
 
 def no_progress(what: str, rows: int) -> AbstractContextManager[Advance]:
@@ -87,7 +100,8 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
     """Export a view of a merged run.
 
     Raises:
-        EmbedkitError: the run is not merged or damaged, another process makes this export, or it cannot be read back.
+        EmbedkitError: the run is not merged or damaged, another process makes this export, it cannot be read back, or
+            the Hub cannot be reached or refuses it.
         UsageError: the options do not fit the run, the place is taken, or a library of `embedkit[export]` is missing.
     """
     require_merged(run)
@@ -95,14 +109,16 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
     request = _request(run, config, success, options)
     WRITERS[request.to].refuse(request)
     _require_trained(config, success, options)
-    out = (options.out or run.exports / _name(request, success.dim, options.texts)).absolute()
-    require_free(out, options.overwrite)
+    destination = _destination(run, options, _name(request, success.dim, options.texts))
+    out = destination.out
+    destination.require_free(request, options.overwrite)
     match_umask(run.path)
     durable_mkdir(out.parent)
     lock = export_lock(out)
     with run_lock(lock, EXPORTING, run.path if out.is_relative_to(run.path) else out.parent):
-        require_free(out, options.overwrite)  # another process may just have finished it
-        return _export(run, config, success, request, options.queries, out, lock, steps)
+        destination.require_free(request, options.overwrite)  # another process may just have finished it
+        destination.begin(request)
+        return _export(run, config, success, request, options.queries, destination, lock, steps)
 
 
 def _export(
@@ -111,7 +127,7 @@ def _export(
     success: Success,
     request: ExportRequest,
     queries: int,
-    out: Path,
+    destination: Destination,
     lock: Path,
     steps: Steps,
 ) -> Exported:
@@ -121,12 +137,11 @@ def _export(
         found = survey(run, success, tables, request.dimensions, advance)
     form = form.with_ranges(found.ranges)
     job = Job(request, tables, found.with_text, form, _about(run, request))
-    writer, workspace = WRITERS[request.to], Workspace(out, request)
+    writer, workspace = WRITERS[request.to], Workspace(destination, request)
     parts = writer.parts(job)
     with steps(f"write {request.to}", sum(part.rows for part in parts)) as advance:
         for part in parts:
             workspace.make(part, advance)
-    checked = {writer.checked_by: writer.check(workspace.folder, job)}
     recalls = _recalls(run, success, job, workspace.folder, queries, steps)
     require_unchanged(run, success)
     record = Export(
@@ -140,13 +155,35 @@ def _export(
         vector_bytes=form.vector_bytes,
         engines=success.engines,
         files=workspace.files,
-        checked=checked,
+        checked={writer.checked_by: workspace.checked},
         recall=recalls,
         versions=versions(),
         index=writer.facts(workspace.folder, job),
     )
     workspace.publish(record, lock)
-    return Exported(out, record, writer.how_to_read(out, job))
+    return Exported(destination.address, record, destination.how_to_read(writer, job))
+
+
+def _destination(run: RunFolder, options: ExportOptions, usual: str) -> Destination:
+    """Where the export goes. usual: name of its folder in the run, if no other is chosen."""
+    if options.to.startswith(PREFIX):
+        if options.out is not None:
+            raise UsageError(f"--out {options.out}: {options.to} writes no folder; leave out --out")
+        return ToHub(run, hub_name(options.to), options.private)
+    if options.private is not None:
+        raise UsageError(f"--{'private' if options.private else 'public'}: only a repository of the Hub has this")
+    return ToFolder((options.out or run.exports / usual).absolute())
+
+
+def _target(to: str) -> Target:
+    """The kind of files. The Hub gets Parquet, which its viewer and `datasets` read."""
+    if to.startswith(PREFIX):
+        hub_name(to)
+        return "parquet"
+    for target in TARGETS:
+        if target == to:
+            return target
+    raise UsageError(f"--to {to}: type {', '.join(TARGETS)} or {PREFIX}owner/name")
 
 
 def _request(run: RunFolder, config: RunConfig, success: Success, options: ExportOptions) -> ExportRequest:
@@ -156,7 +193,7 @@ def _request(run: RunFolder, config: RunConfig, success: Success, options: Expor
         raise UsageError(f"--view {view}: the run has {', '.join(views)}")
     return ExportRequest(
         success_sha256=digest(success),
-        to=options.to,
+        to=_target(options.to),
         view=view,
         dimensions=options.dimensions or success.dim,
         dtype=options.dtype,

@@ -3,18 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from embedkit.export import DTYPES, Exported, ExportOptions, Target
+from embedkit.export import DTYPES, Exported, ExportOptions
 from embedkit.export import export as export_run
 from embedkit.run import RunFolder
 from jobs.cli.errors import with_hint
 from jobs.cli.options import gathered_into, json_option, run_argument, split_names
 from jobs.output import print_json, print_lines, show_progress
-
-TARGETS: tuple[Target, ...] = get_args(Target)
 
 
 def _columns(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -24,7 +21,12 @@ def _columns(context: click.Context, parameter: click.Parameter, value: str | No
 
 @click.command()
 @run_argument
-@click.option("--to", type=click.Choice(TARGETS), required=True, help="Kind of files.")
+@click.option(
+    "--to",
+    metavar="FORM",
+    required=True,
+    help="parquet, npy, lance, faiss, or hub:OWNER/NAME for a data set on the Hugging Face Hub.",
+)
 @click.option("--view", metavar="NAME", help="View to export.  [default: combined, or the run's first]")
 @click.option(
     "--dimensions",
@@ -53,13 +55,18 @@ def _columns(context: click.Context, parameter: click.Parameter, value: str | No
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: RUN/exports/ and the form]")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
+@click.option(
+    "--private/--public",
+    default=None,
+    help="Who sees a new repository of the Hub: its owner, or all.  [default: private]",
+)
 @json_option
 @gathered_into(ExportOptions)
 def export(folder: RunFolder, options: ExportOptions, as_json: bool) -> None:
     """Export vectors in other forms, for other tools.
 
     The result is read back and compared with the run, and its recall is measured. A killed export continues when the
-    same command is typed again.
+    same command is typed again. HF_TOKEN has the token for the Hub.
     """
     with with_hint(folder, "type the same command again"):
         done = export_run(folder, options, _progress)
@@ -76,7 +83,7 @@ def _progress(what: str, rows: int) -> AbstractContextManager[Callable[[int], ob
 def _summary(done: Exported) -> Iterator[str]:
     record = done.record
     form = f"{record.request.dimensions} dimensions, {record.request.dtype}"
-    yield f"written: {done.folder}"
+    yield f"written: {done.address}"
     yield f"{record.rows:,} rows, {form}, {record.vector_bytes:,} bytes per vector; {record.bytes:,} bytes in all"
     if record.empty:
         yield f"{record.empty:,} rows have no text in the view {record.request.view}"

@@ -197,7 +197,7 @@ def test_a_run_that_is_merged_again_meanwhile(
         reseal(run.success, Success, tokens=1)
         return 0
 
-    monkeypatch.setattr(npy_module.NpyWriter, "check", checked)
+    monkeypatch.setattr(npy_module, "_check", checked)
     with pytest.raises(EmbedkitError, match="the run was merged again during the export; export it again"):
         exported(run, tmp_path / "x", queries=0)
     assert not (tmp_path / "x").exists()
