@@ -148,31 +148,3 @@ def test_kills_in_merge(damaged_run: RunFolder) -> None:
     different = {name for name, data in snapshot(run).items() if data != before[name]}
     assert {name.rpartition("/")[2] for name in different} == {"all.safetensors", "embeddings.safetensors"}
     assert not list(run.embeddings.rglob("*.tmp"))
-
-
-def tree(folder: Path) -> dict[Path, str]:
-    """sha256 of all files of an export, by their names in it."""
-    files = digests(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder): digest for path, digest in files.items()}
-
-
-@pytest.mark.slow
-def test_kills_in_export(damaged_run: RunFolder, tmp_path: Path) -> None:
-    """In place of an earlier export, which has all its bytes until the new one is complete; for a moment aside."""
-    run, out = damaged_run, tmp_path / "out"
-    run_files = digests(files_of(run.path))
-    asked = ["export", run.path, "--by-source", "--queries", 8, "--overwrite"]
-    new = [*asked, "--to", "npy", "--dtype", "int8", "--out"]
-    embedkit(*new, tmp_path / "undisturbed")
-    embedkit(*asked, "--to", "parquet", "--out", out)
-    wanted, earlier = tree(tmp_path / "undisturbed"), tree(out)
-    deaths = 0
-    for at in growing():
-        if not killed(*new, out, at=at):
-            break
-        deaths += 1
-        assert tree(out) in (earlier, wanted) or earlier in map(tree, tmp_path.glob(".out.*.old")), f"step {at}"
-    assert deaths >= 5
-    assert tree(out) == wanted
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") and path.suffix != ".lease"]
-    assert digests(run_files) == run_files
