@@ -4,6 +4,7 @@ In order: read all vectors once against their digest; write the parts, each dura
 the recall; write `export.json`; give the folder its name. A killed export continues with the parts that it finished.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
     request = _request(run, config, success, options)
     WRITERS[request.to].refuse(request)
     _require_trained(config, success, options)
-    out = (options.out or run.exports / _name(request, success.dim, options.texts)).absolute()
+    typed = options.out or run.exports / _name(request, success.dim, options.texts)
+    out = Path(os.path.realpath(typed))  # a link stays, and its target is replaced
     require_free(out, options.overwrite)
     match_umask(run.path)
     durable_mkdir(out.parent)
