@@ -45,12 +45,12 @@ def _small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_polars_reads_a_folder_of_parquet(known_run: RunFolder, tmp_path: Path) -> None:
     folder = exported(known_run, tmp_path, "parquet").folder
     rows = pl.read_parquet(folder / "data")
-    assert rows.columns == ["id", "row", "dataset_source", "num_turns", "num_tokens", "empty_combined", "embedding"]
+    assert rows.columns == ["id", "row", "dataset_source", "num_turns", "num_tokens", "embedding"]
     assert rows["id"].to_list() == IDS
     assert rows["dataset_source"].to_list() == SOURCES
     assert rows.schema["embedding"] == pl.Array(pl.Float32, 20)
     assert (rows["embedding"].to_numpy() == VECTORS).all()
-    assert rows["empty_combined"].to_list() == [i in (3, 7) for i in IDS]
+    assert (rows["num_tokens"] == 0).to_list() == [i in (3, 7) for i in IDS]
 
 
 def test_the_printed_lines_read_odd_paths(known_run: RunFolder, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_duckdb_reads_parquet(known_run: RunFolder, tmp_path: Path) -> None:
     assert (np.array([row[1] for row in rows], np.float32) == VECTORS).all()
     query = f"{VECTORS[0].tolist()}::float[20]"
     nearest = duckdb.sql(
-        f"select id from '{folder}/data/*.parquet' where not empty_combined "
+        f"select id from '{folder}/data/*.parquet' where num_tokens > 0 "
         f"order by array_cosine_similarity(embedding::float[20], {query}) desc limit 1"
     ).fetchall()
     assert nearest == [(0,)]
