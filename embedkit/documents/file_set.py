@@ -60,7 +60,8 @@ class HashedFile:
 
     def write(self, data: bytes | memoryview) -> int:
         """Append all the bytes."""
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        view = view.cast("B") if view.nbytes else memoryview(b"")  # an array without rows cannot be cast
         file = self._file or self.temporary.open("ab", buffering=0)
         written = 0
         with names_file(self.path):

@@ -187,7 +187,7 @@ def _write_cells(job: Job, table: Table, count: int, folder: Path, advance: Adva
     faiss = optional_import("faiss", "export")
     form = job.form
     index = _cells(form, cells_for(count))
-    index.train(np.ascontiguousarray(_input(form, _training(table, index.nlist * TRAINED))))
+    index.train(np.ascontiguousarray(_input(form, _training(table, count, index.nlist * TRAINED))))
     _set_ranges(form, index)
     at = 0
     for block in table.blocks():
@@ -203,14 +203,14 @@ def _write_cells(job: Job, table: Table, count: int, folder: Path, advance: Adva
     return records
 
 
-def _training(table: Table, rows: int) -> Floats:
-    """Vectors with a text, at even distances, float32 (n, dim)."""
-    step = max(table.rows // max(rows, 1), 1)
-    found, at = [np.empty((0, table.dim), np.float32)], 0
+def _training(table: Table, count: int, rows: int) -> Floats:
+    """Vectors with a text, `rows` or more at even distances of `count`, float32 (n, dim). Zeros if there are none."""
+    step = max(count // max(rows, 1), 1)
+    found, at = [np.zeros((int(not count), table.dim), np.float32)], 0
     for block in table.blocks():
-        picked = block[-at % step :: step]
-        found.append(picked[is_text(picked)])
-        at += len(block)
+        texts = block[is_text(block)]
+        found.append(texts[-at % step :: step].copy())  # the rest is not kept in memory
+        at += len(texts)
     return np.concatenate(found)
 
 

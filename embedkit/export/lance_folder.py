@@ -60,7 +60,7 @@ class LanceWriter:
             return {}
         found = {"kind": "IVF_FLAT", "metric": _metric(job)}
         for table in job.tables:
-            cells = {"cells": str(_cells(table)), "searched_cells": str(_searched(table))}
+            cells = {"cells": str(_cells(job, table)), "searched_cells": str(_searched(job, table))}
             found |= {table.name(name): value for name, value in cells.items()}
         return found
 
@@ -70,7 +70,7 @@ class LanceWriter:
         dataset = _lance().dataset(str(folder / table.name(FOLDER)))
 
         def nearest(query: Any, k: int) -> Any:
-            near = {"column": VECTORS, "q": query, "k": k, "nprobes": _searched(table)}
+            near = {"column": VECTORS, "q": query, "k": k, "nprobes": _searched(job, table)}
             return dataset.to_table(columns=["id", "_distance"], nearest=near)["id"].to_numpy()
 
         def search(queries: Floats, k: int) -> Ids:
@@ -89,7 +89,7 @@ class LanceWriter:
         lines = ("import lance", f"rows = lance.dataset({path!r})  # {VECTORS!r} has the vectors")
         if not job.request.index:
             return lines
-        near = f"{{'column': {VECTORS!r}, 'q': query, 'k': 10, 'nprobes': {_searched(job.tables[0])}}}"
+        near = f"{{'column': {VECTORS!r}, 'q': query, 'k': 10, 'nprobes': {_searched(job, job.tables[0])}}}"
         return (*lines, f"rows.to_table(nearest={near})")
 
 
@@ -111,8 +111,8 @@ def _write(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[F
         with names_file(path):
             reader = pa.RecordBatchReader.from_batches(schema_of(job), _batches(job, table, advance))
             dataset = lance.write_dataset(reader, str(temporary), max_rows_per_file=ROWS_PER_FILE)
-            if job.request.index:
-                dataset.create_index(VECTORS, "IVF_FLAT", num_partitions=_cells(table), metric=_metric(job))
+            if job.request.index and _with_text(job, table):  # Lance cannot make cells of none
+                dataset.create_index(VECTORS, "IVF_FLAT", num_partitions=_cells(job, table), metric=_metric(job))
         files = sorted(file for file in temporary.rglob("*") if file.is_file())
         for file in files:
             fsync_file(file)
@@ -157,12 +157,17 @@ def _batches(job: Job, table: Table, advance: Advance) -> Iterator[pa.RecordBatc
         advance(lines.num_rows)
 
 
-def _cells(table: Table) -> int:
-    return cells_for(table.rows)
+def _with_text(job: Job, table: Table) -> int:
+    return job.with_text[job.tables.index(table)]
 
 
-def _searched(table: Table) -> int:
-    return max(_cells(table) // SEARCHED_SHARE, min(_cells(table), 8))
+def _cells(job: Job, table: Table) -> int:
+    return cells_for(_with_text(job, table))
+
+
+def _searched(job: Job, table: Table) -> int:
+    cells = _cells(job, table)
+    return max(cells // SEARCHED_SHARE, min(cells, 8))
 
 
 def _metric(job: Job) -> str:

@@ -4,6 +4,7 @@ Written by pyarrow: row groups of ROW_GROUP rows (fewer where texts are long), s
 metadata. int8's ranges, and what the vectors are, are in the key-value metadata of every file. Read back by polars.
 """
 
+import glob
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -64,7 +65,7 @@ class ParquetWriter:
         files = "by_source/*/*.parquet" if job.request.by_source else "data/*.parquet"
         return (
             "import polars as pl",
-            f"rows = pl.read_parquet({str(folder / files)!r})  # {VECTORS!r} has the vectors",
+            f"rows = pl.read_parquet({glob.escape(str(folder)) + '/' + files!r})  # {VECTORS!r} has the vectors",
         )
 
 

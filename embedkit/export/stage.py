@@ -5,6 +5,7 @@ each, and give it to the destination; find the recall; publish, with `export.jso
 parts that it finished.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -173,7 +174,8 @@ def _destination(run: RunFolder, options: ExportOptions, usual: str) -> Destinat
         return ToHub(run, hub_name(options.to), options.private)
     if options.private is not None:
         raise UsageError(f"--{'private' if options.private else 'public'}: only a repository of the Hub has this")
-    return ToFolder((options.out or run.exports / usual).absolute())
+    out = options.out or run.exports / usual
+    return ToFolder(Path(os.path.realpath(out)))  # a link stays, and its target is replaced
 
 
 def _target(to: str) -> Target:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedkit.export import Exported, ExportOptions, export
+from embedkit.export import faiss_index as faiss_module
 from embedkit.export import parquet as parquet_module
 from embedkit.run import RunFolder
-from tests.embedkit.export.conftest import SOURCES, VECTORS
+from tests.embedkit.export.conftest import SOURCES, VECTORS, exact_run
 
 IDS = list(range(len(VECTORS)))
 WITH_TEXT = [i for i in IDS if i not in (3, 7)]
@@ -49,6 +51,14 @@ def test_polars_reads_a_folder_of_parquet(known_run: RunFolder, tmp_path: Path) 
     assert rows.schema["embedding"] == pl.Array(pl.Float32, 20)
     assert (rows["embedding"].to_numpy() == VECTORS).all()
     assert (rows["num_tokens"] == 0).to_list() == [i in (3, 7) for i in IDS]
+
+
+def test_the_printed_lines_read_odd_paths(known_run: RunFolder, tmp_path: Path) -> None:
+    """polars takes brackets and stars in a path as patterns."""
+    done = exported(known_run, tmp_path / "a [1] * 'q" / "ö", "parquet", queries=0)
+    names: dict[str, Any] = {}
+    exec("\n".join(done.how_to_read), names)
+    assert names["rows"]["id"].to_list() == IDS
 
 
 def test_pyarrow_finds_row_groups_statistics_and_a_page_index(known_run: RunFolder, tmp_path: Path) -> None:
@@ -205,6 +215,53 @@ def test_faiss_searches_cells(dtype: str, known_run: RunFolder, tmp_path: Path) 
     queries = np.array(bits(VECTORS[WITH_TEXT]), np.uint8) if dtype == "binary" else VECTORS[WITH_TEXT]
     found = index.search(queries, 1)[1].ravel().tolist()
     assert sum(a == b for a, b in zip(found, WITH_TEXT, strict=True)) >= (130 if dtype == "binary" else 148)
+
+
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "int8", "binary"])
+def test_faiss_of_a_source_without_any_text(dtype: str, index: bool, tmp_path: Path) -> None:
+    """Its index is empty, and finds nothing. The other source has its rows."""
+    import faiss
+
+    run, rows = run_with_an_empty_source(tmp_path)
+    done = exported(run, tmp_path / "out", "faiss", dtype=dtype, index=index, by_source=True)
+    read = faiss.read_index_binary if dtype == "binary" else faiss.read_index
+    empty, other = (read(str(done.folder / "by_source" / name / "vectors.faiss")) for name in ("s0", "s1"))
+    assert (empty.ntotal, other.ntotal) == (0, rows)
+    query = np.array(bits(VECTORS[:1]), np.uint8) if dtype == "binary" else VECTORS[:1]
+    assert empty.search(query, 2)[1].tolist() == [[-1, -1]]
+    assert other.search(query, 1)[1].tolist() == [[1]]
+
+
+def run_with_an_empty_source(folder: Path) -> tuple[RunFolder, int]:
+    """A run where each second row has no text, all of one source, and the rows that have one: 12."""
+    vectors = np.zeros((24, 20), np.float32)
+    vectors[1::2] = VECTORS[[i for i in range(14) if i not in (3, 7)]]
+    return exact_run(folder / "run", vectors, ["a", "b"] * 12), 12
+
+
+def test_cells_are_trained_on_rows_with_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each second row has none, and rows at even distances of all could be these alone."""
+    import faiss
+
+    monkeypatch.setattr(faiss_module, "TRAINED", 12)
+    run, rows = run_with_an_empty_source(tmp_path)
+    done = exported(run, tmp_path / "out", "faiss", index=True)
+    index = faiss.read_index(str(done.folder / "vectors.faiss"))
+    assert (index.ntotal, index.nlist) == (rows, 1)
+    assert np.linalg.norm(index.quantizer.reconstruct(0)) == pytest.approx(1, abs=1e-5)  # not zeros
+
+
+@needs("lance")
+@pytest.mark.parametrize("dtype", ["float32", "binary"])
+def test_lance_indexes_a_source_without_any_text(dtype: str, tmp_path: Path) -> None:
+    """It has no index: there is nothing to find."""
+    import lance
+
+    run, _ = run_with_an_empty_source(tmp_path)
+    done = exported(run, tmp_path / "out", "lance", dtype=dtype, index=True, by_source=True)
+    empty, other = (lance.dataset(str(done.folder / "by_source" / name / "vectors.lance")) for name in ("s0", "s1"))
+    assert (empty.count_rows(), len(empty.list_indices()), len(other.list_indices())) == (12, 0, 1)
 
 
 @needs("lance")

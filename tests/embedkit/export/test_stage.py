@@ -212,6 +212,17 @@ def test_an_export_is_replaced_only_when_asked(known_run: RunFolder, tmp_path: P
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+def test_a_link_to_an_export_stays(known_run: RunFolder, tmp_path: Path) -> None:
+    """What it leads to is replaced."""
+    exported(known_run, tmp_path / "x", queries=0)
+    (tmp_path / "link").symlink_to(tmp_path / "x")
+    done = exported(known_run, tmp_path / "link", dtype="int8", queries=0, overwrite=True)
+    assert done.folder == tmp_path / "x"
+    assert (tmp_path / "link").readlink() == tmp_path / "x"
+    assert (tmp_path / "link" / "ranges.npy").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "x"]
+
+
 def test_a_folder_that_is_no_export_is_never_replaced(known_run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(UsageError, match=r"exists and is no export \(it has no export\.json\); type another path"):
