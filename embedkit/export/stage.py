@@ -32,6 +32,7 @@ from embedkit.export.table import (
     whole_run,
 )
 from embedkit.export.workspace import Workspace, require_free
+from embedkit.merged_run import default_view
 from embedkit.model import read_matryoshka
 from embedkit.run import EXPORTING, RunFolder, export_lock
 from embedkit.storage import durable_mkdir, match_umask, run_lock
@@ -153,7 +154,7 @@ def _export(
 
 def _request(run: RunFolder, config: RunConfig, success: Success, options: ExportOptions) -> ExportRequest:
     views = config.request.views
-    view = options.view or ("combined" if "combined" in views else views[0])
+    view = options.view or default_view(views)
     if view not in views:
         raise UsageError(f"--view {view}: the run has {', '.join(views)}")
     return ExportRequest(
