@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.documents import FileRecord
-from embedkit.errors import EmbedkitError
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.export.forms import Array
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.record import ExportRequest
@@ -71,8 +71,6 @@ class ParquetWriter:
 
 def refuse_index(request: ExportRequest) -> None:
     """Raise UsageError if an index was requested of files that have none."""
-    from embedkit.errors import UsageError
-
     if request.index:
         raise UsageError(f"--index: {request.to} files have no index; lance and faiss have one")
 
