@@ -174,8 +174,11 @@ def _destination(run: RunFolder, options: ExportOptions, usual: str) -> Destinat
         return ToHub(run, hub_name(options.to), options.private)
     if options.private is not None:
         raise UsageError(f"--{'private' if options.private else 'public'}: only a repository of the Hub has this")
-    out = options.out or run.exports / usual
-    return ToFolder(Path(os.path.realpath(out)))  # a link stays, and its target is replaced
+    out = Path(os.path.realpath(options.out or run.exports / usual))  # a link stays, and its target is replaced
+    inside = Path(os.path.realpath(run.path))
+    if out.is_relative_to(inside) and inside / run.exports.name not in out.parents:
+        raise UsageError(f"--out {options.out}: in the run's own folder, only {run.exports} has exports")
+    return ToFolder(out)
 
 
 def _target(to: str) -> Target:

@@ -223,6 +223,14 @@ def test_a_link_to_an_export_stays(known_run: RunFolder, tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "x"]
 
 
+@pytest.mark.parametrize("place", [".", "x", "embeddings/x", "exports", "exports/../embeddings/x"])
+def test_a_place_among_the_files_of_the_run_is_refused(place: str, known_run: RunFolder) -> None:
+    before = sorted(known_run.path.rglob("*"))
+    with pytest.raises(UsageError, match=r"in the run's own folder, only \S+/exports has exports"):
+        export(known_run, ExportOptions(to="npy", out=known_run.path / place, queries=0))
+    assert sorted(known_run.path.rglob("*")) == before
+
+
 def test_a_folder_that_is_no_export_is_never_replaced(known_run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     with pytest.raises(UsageError, match=r"exists and is no export \(it has no export\.json\); type another path"):
