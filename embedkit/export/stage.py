@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 import embedkit
-from embedkit.analysis.merged import require_merged
-from embedkit.documents import FORMAT, RunConfig, Success, View, digest, read
+from embedkit.documents import FORMAT, RunConfig, Success, View, digest
 from embedkit.errors import UsageError
 from embedkit.export import recall
 from embedkit.export.destination import Destination, ToFolder
@@ -38,6 +37,7 @@ from embedkit.export.table import (
 from embedkit.export.workspace import Workspace
 from embedkit.merged_run import default_view
 from embedkit.model import read_matryoshka
+from embedkit.row_keys import open_earlier
 from embedkit.run import EXPORTING, RunFolder, export_lock
 from embedkit.storage import durable_mkdir, match_umask, run_lock
 from embedkit.versions import versions
@@ -106,8 +106,8 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
             the Hub cannot be reached or refuses it.
         UsageError: the options do not fit the run, the place is taken, or a library of `embedkit[export]` is missing.
     """
-    require_merged(run)
-    config, success = read(run.config, RunConfig), read(run.success, Success)
+    opened = open_earlier(str(run.path), use="export")
+    config, success = opened.config, opened.success
     request = _request(run, config, success, options)
     WRITERS[request.to].refuse(request)
     _require_trained(config, success, options)

@@ -162,7 +162,7 @@ def copy_of(run: RunFolder, folder: Path) -> RunFolder:
 
 
 def test_a_run_that_is_not_merged(small_embedded: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(EmbedkitError, match="the run is not merged; to finish it"):
+    with pytest.raises(EmbedkitError, match="the run to export is not merged; finish it first"):
         exported(small_embedded, tmp_path / "x")
 
 
