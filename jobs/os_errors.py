@@ -40,12 +40,13 @@ def errno_of(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def describe_os_error(error: Exception, folder: Path | None = None) -> str | None:
+def describe_os_error(error: Exception, folder: Path | None = None, option: str = "--output-dir") -> str | None:
     """Describe an operating system's error and what to do about it; None for all other errors.
 
     Args:
         error: the exception.
         folder: named for errors that name no file.
+        option: the command's option that chooses another folder.
     """
     number = errno_of(error)
     if number is None:
@@ -60,7 +61,7 @@ def describe_os_error(error: Exception, folder: Path | None = None) -> str | Non
             return f"{error}; {KEPT}"  # it may be one of another folder
         if number != errno.EROFS and place is not None and not _may_be_read(place):
             return f"{what}: it may not be read (namei -l shows who may); change that, or name a different one"
-        return f"{what}; change that, or choose another folder with --output-dir; {KEPT}"
+        return f"{what}; change that, or choose another folder with {option}; {KEPT}"
     if number in LIMITS:
         return f"{what}: {LIMITS[number]}; {KEPT}"
     return what

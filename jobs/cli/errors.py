@@ -14,8 +14,10 @@ def with_resume_hint(folder: RunFolder) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def with_hint(folder: RunFolder, command: str) -> Iterator[None]:
+def with_hint(folder: RunFolder, command: str, option: str = "--output-dir") -> Iterator[None]:
     """Add the command that continues to an interrupt and to errors of the operating system or of the disk.
+
+    option: the one that chooses another folder.
 
     Raises:
         Interrupted: on Ctrl-C.
@@ -30,7 +32,7 @@ def with_hint(folder: RunFolder, command: str) -> Iterator[None]:
     except EmbedkitError:
         raise
     except Exception as error:
-        described = describe_os_error(error, folder.path)
+        described = describe_os_error(error, folder.path, option)
         if described is None:
             raise
         raise EmbedkitError(f"{described}\nto continue: {command}") from error

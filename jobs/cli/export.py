@@ -68,7 +68,7 @@ def export(folder: RunFolder, options: ExportOptions, as_json: bool) -> None:
     The result is read back and compared with the run, and its recall is measured. A killed export continues when the
     same command is typed again. HF_TOKEN has the token for the Hub.
     """
-    with with_hint(folder, "type the same command again"):
+    with with_hint(folder, "type the same command again", "--out"):
         done = export_run(folder, options, _progress)
     if as_json:
         print_json(done.record)

@@ -118,6 +118,14 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_a_read_only_place_names_the_option(disk: Path, run: RunFolder) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    done = embedkit("export", run.path, "--to", "npy", "--queries", 0, "--out", disk / "x", code=1)
+    assert "Read-only file system at " in done.stderr
+    assert "change that, or choose another folder with --out; " in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.parametrize("to", ["npy", "parquet", "faiss", "lance"])
