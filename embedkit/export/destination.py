@@ -88,8 +88,11 @@ class ToFolder:
         self._remove_old()
 
     def how_to_read(self, writer: Writer, job: Job) -> tuple[str, ...]:
-        """As the writer says."""
-        return writer.how_to_read(self.out, job)
+        """As the writer says, which opens the first source alone where a file is not of all."""
+        lines = writer.how_to_read(self.out, job)
+        if len(job.tables) == 1 or job.request.to == "parquet":
+            return lines
+        return (f"# the first of {len(job.tables):,} sources, each with a folder in by_source/", *lines)
 
     def _remove_old(self) -> None:
         """Remove earlier exports that were replaced, also by a process that was killed then."""

@@ -297,7 +297,10 @@ def test_lance_searches_cells(dtype: str, known_run: RunFolder, tmp_path: Path) 
     ("to", "file"), [("parquet", "part-00000.parquet"), ("npy", "metadata.parquet"), ("faiss", "metadata.parquet")]
 )
 def test_each_source_has_a_folder(to: str, file: str, known_run: RunFolder, tmp_path: Path) -> None:
-    folder = exported(known_run, tmp_path, to, by_source=True).folder / "by_source"
+    done = exported(known_run, tmp_path, to, by_source=True)
+    is_noted = done.how_to_read[0] == "# the first of 3 sources, each with a folder in by_source/"
+    assert is_noted == (to != "parquet")
+    folder = done.folder / "by_source"
     assert sorted(path.name for path in folder.iterdir()) == ["s0", "s1", "s2"]
     for number, name in enumerate("abc"):
         ids = [i for i in IDS if SOURCES[i] == name]
