@@ -135,13 +135,17 @@ def _create(path: Path, me: Holder) -> bool:
 
 def _write(path: Path, me: Holder) -> bool:
     temporary = path.with_name(f".{path.name}.{me.token}{NEW}")
+    is_written = False
     try:
         with names_file(path):
             temporary.write_bytes(msgspec.json.encode(me))
+        is_written = True
         fsync_file(temporary)
         return place_once(temporary, path)
-    except FileNotFoundError:  # the new holder removes the temporary files of all others
-        return False
+    except FileNotFoundError:
+        if not is_written and path.parent.is_dir():
+            raise  # a folder in which no file can be made, as in /proc
+        return False  # the new holder removes the temporary files of all others
     finally:
         temporary.unlink(missing_ok=True)
 

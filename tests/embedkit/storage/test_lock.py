@@ -70,6 +70,12 @@ def test_a_lock_is_given_up_after_an_error(path: Path) -> None:
     assert names(path) == []
 
 
+def test_a_folder_that_takes_no_files_ends_the_wait() -> None:
+    """Its error is that of a lost race, which is tried again."""
+    with pytest.raises(FileNotFoundError, match=r"/proc/\.x\.lease"), run_lock(Path("/proc/x.lease"), "trying"):
+        pass
+
+
 def test_a_living_holder_is_named(path: Path) -> None:
     put(path, alive())
     message = rf"process {alive().pid} on .* is testing since .*\. Wait until it ends, or end it: kill {alive().pid}"
