@@ -2,7 +2,7 @@
  *
  * Each mounted client has a connection, and dentries, of its own. For SECONDS it remembers that a name exists or does
  * not, as the kernel's client does; what a file holds is asked for at each use. Like that client it knows no rename
- * without replacing. FAULT: `lose` answers EEXIST or ENOENT to every second link or rename that it made, as after a
+ * without replacing, and asks again if the server answers "later". FAULT: `lose` answers EEXIST or ENOENT to every second link or rename that it made, as after a
  * lost answer; `refuse` refuses hard links.
  */
 #define FUSE_USE_VERSION 31
@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 static struct nfs_context *nfs;
 static double seconds;
@@ -36,6 +37,13 @@ static struct handle *handles;
 #define MOST_READ 65536
 #define MOST_WRITTEN 3072 /* libnfs 4.0 encodes no longer request of NFSv4 */
 #define HANDLE(info) ((struct handle *)(uintptr_t)(info)->fh)
+
+/* libnfs gives ERANGE for answers of NFSv4 that it knows no error for, such as NFS4ERR_DELAY. */
+#define ASK(code, call) \
+    for (int tries = 0; ((code) = (call)) == -ERANGE && tries < 100; tries++) { \
+        fprintf(stderr, "asking again: %s\n", nfs_get_error(nfs)); \
+        usleep(50000); \
+    }
 
 static size_t least(size_t one, size_t other)
 {
@@ -71,7 +79,8 @@ static void *start(struct fuse_conn_info *connection, struct fuse_config *config
 static int get_attributes(const char *path, struct stat *to, struct fuse_file_info *info)
 {
     struct nfs_stat_64 found;
-    int code = info ? nfs_fstat64(nfs, HANDLE(info)->file, &found) : nfs_lstat64(nfs, path, &found);
+    int code;
+    ASK(code, info ? nfs_fstat64(nfs, HANDLE(info)->file, &found) : nfs_lstat64(nfs, path, &found))
     if (code < 0)
         return code;
     to_stat(&found, to);
@@ -93,10 +102,11 @@ static int open_any(const char *path, int flags, int mode, struct fuse_file_info
                 info->fh = (uint64_t)(uintptr_t)one;
                 return 0;
             }
-    code = nfs_open2(nfs, path, O_RDWR | (flags & (O_CREAT | O_EXCL | O_TRUNC)), mode, &file);
+    ASK(code, nfs_open2(nfs, path, O_RDWR | (flags & (O_CREAT | O_EXCL | O_TRUNC)), mode, &file))
     if (code < 0)
         return code;
-    if ((code = nfs_fstat64(nfs, file, &found)) < 0)
+    ASK(code, nfs_fstat64(nfs, file, &found))
+    if (code < 0)
         return code;
     one = calloc(1, sizeof *one);
     *one = (struct handle){found.nfs_ino, 1, file, handles};
@@ -206,7 +216,9 @@ static int remove_folder(const char *path)
 
 static int remove_file(const char *path)
 {
-    return nfs_unlink(nfs, path);
+    int code;
+    ASK(code, nfs_unlink(nfs, path))
+    return code;
 }
 
 static int rename_file(const char *from, const char *to, unsigned flags)
@@ -214,7 +226,7 @@ static int rename_file(const char *from, const char *to, unsigned flags)
     int code;
     if (flags)
         return -EINVAL;
-    code = nfs_rename(nfs, from, to);
+    ASK(code, nfs_rename(nfs, from, to))
     return !code && !strcmp(fault, "lose") && ++made % 2 ? -ENOENT : code;
 }
 
@@ -223,7 +235,7 @@ static int link_file(const char *from, const char *to)
     int code;
     if (!strcmp(fault, "refuse"))
         return -EPERM;
-    code = nfs_link(nfs, from, to);
+    ASK(code, nfs_link(nfs, from, to))
     return !code && !strcmp(fault, "lose") && ++made % 2 ? -EEXIST : code;
 }
 
