@@ -1,4 +1,4 @@
-"""Exports as NumPy files: `vectors.npy`, which `np.load` maps into memory, and `metadata.parquet` with a line per row.
+"""Exports as NumPy files: `vectors.npy`, which NumPy maps into memory, and `metadata.parquet` with a line per row.
 
 Written here, after the header that NumPy makes (NEP 1, version 1.0 of the format). int8's ranges are in `ranges.npy`,
 as sentence-transformers takes them, and in the metadata. Read back by NumPy.
@@ -68,7 +68,7 @@ def _write(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[F
 def _check(job: Job, table: Table, folder: Path) -> int:
     """Read the shape and sampled vectors with NumPy."""
     path = folder / table.name(VECTORS)
-    matrix = np.load(path, mmap_mode="r", allow_pickle=False)
+    matrix = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]
     require_count(str(path), len(matrix), table.rows)
     rows = sampled(0, table.rows)
     for row in rows:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import polars as pl
 import pytest
 
@@ -26,7 +25,9 @@ from embedkit.documents import (
     digest,
     read,
 )
-from embedkit.prepare.find_copies import make_lookups
+from embedkit.merged_run import MergedRun
+from embedkit.model import load_tokenizer
+from embedkit.prepare.find_copies import CopyFinder, make_lookups
 from embedkit.run import RunFolder
 from tests.conftest import embedkit, snapshot
 from tests.support.reseal import reseal
@@ -197,10 +198,12 @@ def test_a_tokenizer_library_decides_whether_texts_count(
     embedkit("prepare", *request(tmp_path, tokenizer_only, "next", texts(range(30)), "--reuse", old.path))
     run = RunFolder(tmp_path / "next")
     assert copied(run) == 30
-    make_lookups(run, read(run.config, RunConfig))
-    tables = run.lookups / "0" / "combined"
-    assert np.load(tables / "texts.npy").shape == (3, ROWS if library is None else 0)
-    assert np.load(tables / "tokens.npy").shape == (3, ROWS)
+    config = read(run.config, RunConfig)
+    make_lookups(run, config)
+    wanted = MergedRun.open(old.path).texts(range(30), view="combined")["text"].to_list()
+    counted = CopyFinder(run, config.request).count("combined", wanted, load_tokenizer(tokenizer_only))
+    assert counted.is_tokenized.tolist() == [library is not None] * 30
+    assert (counted.runs.tolist(), counted.ids.tolist()) == ([0] * 30, list(range(30)))
 
 
 def on_a_gpu(run: RunFolder, folder: Path, compiled: bool) -> RunFolder:

@@ -103,8 +103,8 @@ def test_nothing_but_submitit_unpickles() -> None:
     """No module of ours loads pickles, directly or through numpy or torch."""
     for path in [*(ROOT / "embedkit").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
         text = path.read_text().replace("allow_pickle=False", "")
-        text = text.replace(
-            'torch.load(f, "cpu", weights_only=True)', ""
-        )  # in a command for people, which runs no code
+        # In commands for people, which run no code.
+        for shown in ('torch.load(f, "cpu", weights_only=True)', 'f"X = np.load({str(within / VECTORS)!r}'):
+            text = text.replace(shown, "")
         for loader in ("import pickle", "cloudpickle", "np.load", "torch.load", "allow_pickle", "joblib", "marshal"):
             assert loader not in text, f"{path}: {loader}"
