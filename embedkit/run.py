@@ -144,6 +144,19 @@ class RunFolder:
         return self.embeddings / "metadata.parquet"
 
     @property
+    def index(self) -> Path:
+        """Where the vectors and rows of a merged run with the sharded layout are."""
+        return self.embeddings / "index.json"
+
+    @property
+    def tables(self) -> Path:
+        """The rows of a merged run with the sharded layout, a file per part."""
+        return self.embeddings / "metadata"
+
+    def table(self, part: int) -> Path:
+        return self.tables / f"part-{part:05d}.parquet"
+
+    @property
     def by_source(self) -> Path:
         return self.embeddings / "by_source"
 

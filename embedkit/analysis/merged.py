@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.documents import VIEWS, Plan, RunConfig, Success, View, read
+from embedkit.documents import BLOCK_ROWS, VIEWS, Matrix, Plan, RunConfig, Success, View, read
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.merged_run import BLOCK_ROWS, blocks_of, map_matrix, read_rows, read_texts, take_vectors
+from embedkit.merged_files import MergedFiles
+from embedkit.merged_run import read_rows, read_texts
 from embedkit.prepare import TEXT_COLUMNS, count_column, read_plan
 from embedkit.run import RunFolder
 
@@ -23,19 +24,19 @@ class Merged:
     """One view of a merged run, and the rows of the chosen sources.
 
     rows: one line per chosen row, by id: id, row, dataset_source, num_tokens (of the view's text), num_turns, source
-    (its code, from 0, in the order of `sources`). matrix: the vectors of all rows of the run, float32 (N, D),
-    memory-mapped; index it by id. has_text: bool (n,), False for chosen rows without a text in this view. Their vectors
-    are zeros, and the analysis leaves them out.
+    (its code, from 0, in the order of `sources`). matrix: the vectors of all rows of the run, by id. has_text: bool
+    (n,), False for chosen rows without a text in this view. Their vectors are zeros, and the analysis leaves them out.
     """
 
     run: RunFolder
     config: RunConfig
     plan: Plan
     success: Success
+    files: MergedFiles
     view: View
     rows: pl.DataFrame
     sources: tuple[str, ...]
-    matrix: npt.NDArray[np.float32]
+    matrix: Matrix
     has_text: npt.NDArray[np.bool_]
 
     @property
@@ -46,31 +47,36 @@ class Merged:
     @property
     def dim(self) -> int:
         """Numbers in a vector."""
-        return int(self.matrix.shape[1])
+        return self.matrix.shape[1]
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Yield chosen rows with a text in blocks of at most `rows`: positions in `self.rows`, int64, and vectors."""
         positions = np.flatnonzero(self.has_text)
-        for piece, vectors in blocks_of(self.matrix, self.ids[positions], rows):
+        for piece, vectors in self.matrix.blocks(self.ids[positions], rows):
             yield positions[piece], vectors
 
     def source_blocks(
         self, source: int, rows: int = BLOCK_ROWS
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
-        """As `blocks`, for one source by its code. Reads the source's own file, where its vectors are contiguous."""
-        matrix = map_matrix(self.source_path(source), self.success.sources[self.sources[source]].rows, self.dim)
+        """As `blocks`, for one source by its code. Reads the source's own file if there is one: it is contiguous."""
         of_source = np.flatnonzero(self.rows["source"].to_numpy() == source)
         kept = np.flatnonzero(self.has_text[of_source])
-        for piece, vectors in blocks_of(matrix, kept, rows):
+        for piece, vectors in self.source_matrix(source, self.ids[of_source]).blocks(kept, rows):
             yield of_source[kept[piece]], vectors
 
-    def source_path(self, source: int) -> Path:
-        """The file with the vectors of one source, by its code."""
-        return self.run.source_matrix(self.success.sources[self.sources[source]].folder, self.view)
+    def source_place(self, source: int) -> Path:
+        """The file with the vectors of one source, or the folder that has them among others."""
+        file = self.files.source_file(self.success.sources[self.sources[source]], self.view)
+        return self.run.embeddings if file is None else file.path
+
+    def source_matrix(self, source: int, ids: npt.NDArray[np.int64]) -> Matrix:
+        """The vectors of one source by its code. ids: those of its rows."""
+        own = self.files.source_matrix(self.success.sources[self.sources[source]], self.view)
+        return self.matrix.select(ids) if own is None else own
 
     def vectors(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Vectors of some ids, float32 (n, D)."""
-        return take_vectors(self.matrix, ids)
+        return self.matrix.take(ids)
 
     @property
     def text_names(self) -> dict[str, str]:
@@ -85,7 +91,7 @@ class Merged:
         """
         own = [view for view in ([self.view] if views is None else views) if view not in VIEWS]
         columns = {view_column(view): view for view in own}
-        return read_texts(self.run, self.config.request, self.plan, list(ids), columns)
+        return read_texts(self.files, self.plan, list(ids), columns)
 
 
 def view_column(view: View) -> str:
@@ -120,13 +126,13 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
     config, success = read(run.config, RunConfig), read(run.success, Success)
     if view not in config.request.views:
         raise UsageError(f"--view {view}: the run has {', '.join(config.request.views)}")
-    matrix = map_matrix(run.view_matrix(view), success.rows, success.dim)
-    rows = _rows(run.metadata, success.rows, view)
+    files = MergedFiles(run, config.request, success)
+    matrix, rows = files.matrix(view), _rows(files, view)
     names = _matching(sorted(success.sources), sources)
     codes = pl.DataFrame({"dataset_source": names, "source": np.arange(len(names), dtype=np.int32)})
     rows = rows.join(codes, on="dataset_source", how="inner", maintain_order="left")
     has_text = rows["num_tokens"].to_numpy() > 0
-    return Merged(run, config, read_plan(run, config), success, view, rows, tuple(names), matrix, has_text)
+    return Merged(run, config, read_plan(run, config), success, files, view, rows, tuple(names), matrix, has_text)
 
 
 def require_merged(run: RunFolder) -> None:
@@ -135,9 +141,9 @@ def require_merged(run: RunFolder) -> None:
         raise EmbedkitError(f"{run.success}: missing: the run is not merged; to finish it: {run.resume_command}")
 
 
-def _rows(metadata: Path, count: int, view: View) -> pl.DataFrame:
+def _rows(files: MergedFiles, view: View) -> pl.DataFrame:
     columns = ["id", "row", "dataset_source", count_column(view), "num_turns"]
-    return read_rows(metadata, count, columns).rename({count_column(view): "num_tokens"})
+    return read_rows(files.tables, columns).rename({count_column(view): "num_tokens"})
 
 
 def _matching(names: Sequence[str], parts: Sequence[str]) -> list[str]:

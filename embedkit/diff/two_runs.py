@@ -1,7 +1,5 @@
 """diff A B: the vectors of two merged runs, for the texts that both have."""
 
-import mmap
-
 import numpy as np
 
 from embedkit.analysis.merged import Merged, open_merged
@@ -74,9 +72,7 @@ def reader(merged: Merged, ids: Ids) -> Read:
         order = np.argsort(ids[at], kind="stable")
         found = np.empty((len(at), merged.dim), np.float32)
         found[order] = merged.vectors(ids[at][order])
-        mapped = getattr(merged.matrix, "_mmap", None)
-        if mapped is not None:
-            mapped.madvise(mmap.MADV_DONTNEED)
+        merged.matrix.release()
         return found
 
     return read

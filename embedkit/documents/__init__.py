@@ -16,7 +16,8 @@ from embedkit.documents.codec import (
 )
 from embedkit.documents.engine_fields import named_fields, vector_fields
 from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
-from embedkit.documents.matrix_file import ITEM_BYTES, check_matrix, matrix_header, open_matrix
+from embedkit.documents.matrix import BLOCK_ROWS, Matrix, open_matrix
+from embedkit.documents.matrix_file import ITEM_BYTES, MatrixFile, check_matrix, matrix_header
 from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
     FORMAT,
@@ -36,8 +37,12 @@ from embedkit.documents.schema import (
     EngineRecord,
     EngineSettings,
     FileRecord,
+    IndexedRows,
+    IndexedShard,
     JournalHeader,
+    Layout,
     Locations,
+    MergedIndex,
     PartManifest,
     Plan,
     PlanPart,
@@ -61,12 +66,27 @@ from embedkit.documents.schema import (
     View,
     is_view_name,
 )
+from embedkit.documents.stored_numbers import (
+    LARGEST,
+    NUMPY_TYPES,
+    TENSOR_TYPES,
+    Floats,
+    bfloat16_bits,
+    from_bfloat16,
+    from_stored,
+    item_bytes,
+    to_stored,
+)
 from embedkit.documents.table_rows import Hashes, read_row, take_rows
 from embedkit.documents.templates import parse_template, template_columns
 
 __all__ = [
+    "BLOCK_ROWS",
     "FORMAT",
     "ITEM_BYTES",
+    "LARGEST",
+    "NUMPY_TYPES",
+    "TENSOR_TYPES",
     "UNREADABLE",
     "VIEWS",
     "Agreement",
@@ -87,10 +107,17 @@ __all__ = [
     "EngineSettings",
     "FileRecord",
     "FileSet",
+    "Floats",
     "HashedFile",
     "Hashes",
+    "IndexedRows",
+    "IndexedShard",
     "JournalHeader",
+    "Layout",
     "Locations",
+    "Matrix",
+    "MatrixFile",
+    "MergedIndex",
     "NewerFormat",
     "PartManifest",
     "Plan",
@@ -117,6 +144,7 @@ __all__ = [
     "Vectors",
     "View",
     "atomic_write_hashed",
+    "bfloat16_bits",
     "check_matrix",
     "decode_line",
     "digest",
@@ -125,7 +153,10 @@ __all__ = [
     "encode",
     "encode_line",
     "file_problem",
+    "from_bfloat16",
+    "from_stored",
     "is_view_name",
+    "item_bytes",
     "matrix_header",
     "named_fields",
     "open_matrix",
@@ -136,6 +167,7 @@ __all__ = [
     "size_problem",
     "take_rows",
     "template_columns",
+    "to_stored",
     "vector_fields",
     "write",
 ]

@@ -17,6 +17,8 @@ Device = Literal["cuda", "cpu"]
 Dim = Annotated[int, msgspec.Meta(ge=1)]
 """Numbers of a vector."""
 Dtype = Literal["float32", "bfloat16", "float16"]
+TensorType = Literal["F32", "F16", "BF16"]
+"""Types of numbers, as safetensors files name them."""
 EngineName = Literal["vllm", "transformers", "hash"]
 ChatFormat = Literal["plain", "auto", "openai", "sharegpt"]
 """How chats are written. openai: role and content. sharegpt: from and value. auto: either, message by message.
@@ -24,6 +26,8 @@ ChatFormat = Literal["plain", "auto", "openai", "sharegpt"]
 plain: role and content as earlier versions read them, which knew no other names of roles and no calls of tools.
 """
 Reason = Literal["no_assistant", "empty", "too_long", "not_a_chat", "not_text"]
+Layout = Literal["merged", "sharded"]
+"""Where a merged run has its vectors: copied into one matrix per view, or left in the shards' files."""
 Setting = Literal["engine", "device", "dtype", "shards", "num_gpus"]
 """Settings that depend on where a run is embedded."""
 Texts = Literal["all", "none"]
@@ -114,6 +118,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     path_columns: per data file, the values of columns that are not in the file but come from its path.
     templates: of the views that the user defined, by name; of `combined`, how text columns are joined.
     reuse: runs whose vectors are copied, the first that has a row.
+    layout: where the merged run has its vectors. store: type of the stored numbers.
     """
 
     data: tuple[DataFile, ...]
@@ -142,6 +147,8 @@ class Request(Document, frozen=True, omit_defaults=True):
     path_columns: tuple[dict[str, str], ...] = ()
     templates: dict[View, str] = {}
     reuse: tuple[ReusedRun, ...] = ()
+    layout: Layout = "merged"
+    store: Dtype = "float32"
 
     def __post_init__(self) -> None:
         """Refuse views without a text, and templates that cannot be read, which an edited document may have."""
@@ -365,7 +372,7 @@ class ShardMatrix(Document, frozen=True):
 
     file: FileRecord
     shape: tuple[int, int]
-    dtype: Literal["F32"]
+    dtype: TensorType
     empty: int
     norm_min: float | None
     norm_max: float | None
@@ -507,6 +514,47 @@ class Certificate(Document, frozen=True):
     job: str
     host: str
     at: str
+
+
+class IndexedShard(Document, frozen=True):
+    """A shard in the index: rows [start, stop) by id, and per view the file with their vectors."""
+
+    start: Count
+    stop: Count
+    files: dict[View, FileRecord]
+
+
+class IndexedRows(Document, frozen=True):
+    """A table in the index: the rows of one part, and the id of the first."""
+
+    file: FileRecord
+    first_id: Count
+    rows: Count
+
+
+class MergedIndex(Document, frozen=True):
+    """`embeddings/index.json` of the sharded layout: where the rows and vectors of the run are.
+
+    Names are relative to `embeddings/`. shards, tables: in the order of ids, without gaps. `all.safetensors` and
+    `metadata.parquet` of the merged layout would have the same rows, in this order.
+    """
+
+    format: int
+    plan_sha256: str
+    rows: Count
+    dim: Dim
+    store: Dtype
+    shards: tuple[IndexedShard, ...]
+    tables: tuple[IndexedRows, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse shards or tables that do not follow each other: readers index with them."""
+        starts = [*(shard.start for shard in self.shards), self.rows]
+        if starts != [0, *(shard.stop for shard in self.shards)]:
+            raise ValueError("its shards do not follow each other from the first row to the last")
+        first_ids = [*(table.first_id for table in self.tables), self.rows]
+        if first_ids != [0, *(table.first_id + table.rows for table in self.tables)]:
+            raise ValueError("its tables do not follow each other from the first row to the last")
 
 
 class Success(Document, frozen=True, omit_defaults=True):

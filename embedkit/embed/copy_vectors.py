@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import RunConfig, View, open_matrix
+from embedkit.documents import Matrix, RunConfig, View
 from embedkit.embed.inputs import ChunkInput
 from embedkit.errors import EmbedkitError
 from embedkit.row_keys import CopiedRows, EarlierRun, open_earlier, vector_keys
@@ -16,7 +16,7 @@ class VectorCopier:
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
-        self._matrices: dict[tuple[int, View], npt.NDArray[np.float32]] = {}
+        self._matrices: dict[tuple[int, View], Matrix] = {}
 
     @cached_property
     def _earlier(self) -> list[EarlierRun]:
@@ -36,21 +36,20 @@ class VectorCopier:
 
     def _read(self, run: int, view: View, copied: CopiedRows) -> npt.NDArray[np.float32]:
         """The vectors of some rows of a view of a reused run, in the order of their ids, float32 (n, dim)."""
-        vectors = np.array(self._matrix(run, view)[copied.ids], np.float32)
+        vectors = np.array(self._matrix(run, view).take(copied.ids))
         changed = np.flatnonzero((vector_keys(vectors) != copied.vectors).any(axis=1))
         if len(changed):
             earlier = self._earlier[run].run
+            id_ = int(copied.ids[changed[0]])
             raise EmbedkitError(
-                f"{earlier.view_matrix(view)}: the vector of id {copied.ids[changed[0]]} changed since this run was "
+                f"{self._matrix(run, view).path_of(id_)}: the vector of id {id_} changed since this run was "
                 f"prepared ({len(changed)} such vectors here). `embedkit verify {earlier.path}` says what is "
                 "damaged and how to repair it; then resume this run"
             )
         return vectors
 
-    def _matrix(self, run: int, view: View) -> npt.NDArray[np.float32]:
-        """The matrix of a view of a reused run, mapped into memory."""
+    def _matrix(self, run: int, view: View) -> Matrix:
+        """The vectors of a view of a reused run."""
         if (run, view) not in self._matrices:
-            earlier = self._earlier[run]
-            path = earlier.run.view_matrix(view)
-            self._matrices[run, view] = open_matrix(path, earlier.success.rows, earlier.success.dim)
+            self._matrices[run, view] = self._earlier[run].files.matrix(view)
         return self._matrices[run, view]

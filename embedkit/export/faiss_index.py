@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from embedkit.analysis.optional_import import optional_import
-from embedkit.documents import FileRecord, HashedFile
+from embedkit.documents import FileRecord, Floats, HashedFile
 from embedkit.errors import EmbedkitError
-from embedkit.export.forms import Array, Floats, Form
+from embedkit.export.forms import Array, Form
 from embedkit.export.parquet import metadata_part
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.recall import Ids, Search

@@ -1,8 +1,7 @@
 """The forms of exported vectors: cut to fewer dimensions, and stored in fewer bits.
 
-Sources: int8 and binary are those of `quantize_embeddings` of sentence-transformers 6.2, "int8" and "ubinary". bfloat16
-is the upper half of a float32, rounded to nearest, ties to even (IEEE 754); NumPy has no such type, so its bits are
-stored as uint16.
+Sources: int8 and binary are those of `quantize_embeddings` of sentence-transformers 6.2, "int8" and "ubinary". float16
+and bfloat16 are as in the run's own files (documents/stored_numbers.py).
 """
 
 from dataclasses import dataclass, replace
@@ -11,23 +10,15 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from embedkit.documents import LARGEST, NUMPY_TYPES, Floats, from_stored, to_stored
 from embedkit.errors import UsageError
 
 Stored = Literal["float32", "float16", "bfloat16", "int8", "binary"]
 DTYPES: tuple[Stored, ...] = get_args(Stored)
-STORAGE: dict[Stored, str] = {
-    "float32": "<f4",
-    "float16": "<f2",
-    "bfloat16": "<u2",
-    "int8": "|i1",
-    "binary": "|u1",
-}
-LARGEST = {"float16": 65504.0, "bfloat16": float.fromhex("0x1.fep127")}
-"""The largest numbers that these types have."""
+STORAGE: dict[str, str] = {"int8": "|i1", "binary": "|u1"} | dict(NUMPY_TYPES.items())
 LEVELS = 255
 """Steps between the smallest and the largest number of a dimension in int8."""
 
-Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 
 
@@ -62,12 +53,14 @@ class Form:
     def with_ranges(self, ranges: Floats) -> "Form":
         """This form with the ranges of all rows. Raises UsageError if the numbers of a row do not fit into the type."""
         largest = float(np.abs(ranges).max(initial=0))
-        if largest > LARGEST.get(self.dtype, np.inf):
+        if self.dtype == "int8":
+            return replace(self, ranges=ranges)
+        if self.dtype != "binary" and largest > LARGEST[self.dtype]:
             raise UsageError(
                 f"--dtype {self.dtype}: the vectors have numbers up to {largest:g}, and {self.dtype} ends at "
                 f"{LARGEST[self.dtype]:g}; use float32" + (" or bfloat16" if self.dtype == "float16" else "")
             )
-        return replace(self, ranges=ranges) if self.dtype == "int8" else self
+        return self
 
     def cut(self, vectors: Floats) -> Floats:
         """The kept dimensions of vectors (n, dim), float32 (n, dimensions). Zeros stay zeros."""
@@ -76,23 +69,19 @@ class Form:
     def stored(self, vectors: Floats) -> Array:
         """Vectors, float32 (n, dim), as they are stored: (n, width) of `storage`."""
         kept = self.cut(vectors)
-        if self.dtype == "bfloat16":
-            return bfloat16_bits(kept)
         if self.dtype == "int8":
             return to_int8(kept, self._ranges)
         if self.dtype == "binary":
             return pack(kept)
-        return kept.astype(self.storage, copy=False)
+        return to_stored(kept, self.dtype)
 
     def decoded(self, stored: Array) -> Floats:
         """What stored vectors stand for, float32 (n, dimensions): numbers; for binary 1 and -1."""
-        if self.dtype == "bfloat16":
-            return from_bfloat16(stored)
         if self.dtype == "int8":
             return from_int8(stored, self._ranges)
         if self.dtype == "binary":
             return unpack(stored, self.dimensions)
-        return stored.astype(np.float32, copy=False)
+        return from_stored(stored, self.dtype)
 
     def query(self, vectors: Floats) -> Floats:
         """A query to compare with decoded vectors by cosine: cut; for binary as 1 and -1."""
@@ -115,19 +104,6 @@ def cut(vectors: Floats, dimensions: int) -> Floats:
     norms = np.sqrt(np.square(kept).sum(axis=1, keepdims=True))
     found: Floats = (kept / np.where(norms == 0, 1, norms)).astype(np.float32)
     return found
-
-
-def bfloat16_bits(vectors: Floats) -> npt.NDArray[np.uint16]:
-    """Finite numbers rounded to bfloat16, as its bits: uint16 of the same shape."""
-    bits = np.ascontiguousarray(vectors, "<f4").view("<u4")
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype("<u2")
-
-
-def from_bfloat16(bits: Array) -> Floats:
-    """Numbers of bfloat16 bits, float32 of the same shape."""
-    numbers: Floats = (bits.astype("<u4") << np.uint32(16)).view("<f4")
-    return numbers
 
 
 def to_int8(vectors: Floats, ranges: Floats) -> npt.NDArray[np.int8]:

@@ -16,9 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from embedkit.analysis.optional_import import optional_import
-from embedkit.documents import FileRecord
+from embedkit.documents import FileRecord, Floats
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.export.forms import Floats
 from embedkit.export.parquet import VECTORS, facts, group_rows, schema_of, stored_rows, with_vectors
 from embedkit.export.part import Job, Part
 from embedkit.export.recall import Ids, Search

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.similarity.neighbors import cosines_of, top_k
-from embedkit.export.forms import Floats, Form
+from embedkit.documents import Floats
+from embedkit.export.forms import Form
 from embedkit.export.record import Recall
 from embedkit.export.table import Advance, Table, is_text
 

@@ -14,9 +14,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.documents import ITEM_BYTES, FileRecord, RunConfig, Success, View, check_matrix, file_problem, read
+from embedkit.documents import (
+    ITEM_BYTES,
+    FileRecord,
+    Floats,
+    RunConfig,
+    Success,
+    View,
+    check_matrix,
+    file_problem,
+    read,
+)
 from embedkit.errors import EmbedkitError
-from embedkit.export.forms import Floats, cut
+from embedkit.export.forms import cut
 from embedkit.prepare import stored_texts
 from embedkit.run import RunFolder
 from embedkit.storage import read_into

@@ -1,7 +1,6 @@
 """Rows of a merged run: the tables without and with texts, by id or by their position in the data set."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from embedkit.documents import VIEWS, Plan, Request, View, take_rows
 from embedkit.errors import EmbedkitError
+from embedkit.merged_files import MergedFiles, TableFile
 from embedkit.prepare import (
     TEXT_COLUMNS,
     KeptRows,
@@ -29,23 +29,27 @@ def row_columns(request: Request) -> list[str]:
     return ["id", *(name for name in extracted_schema(request).names if name not in texts)]
 
 
-def read_rows(path: Path, count: int, columns: Sequence[str]) -> pl.DataFrame:
-    """Read a metadata.parquet, or the dropped rows.
+def read_rows(tables: Sequence[TableFile], columns: Sequence[str]) -> pl.DataFrame:
+    """Read tables of a merged run that follow each other.
 
-    Raises EmbedkitError if it cannot be read, lacks a column or does not have `count` rows.
+    Raises EmbedkitError if one cannot be read, lacks a column or has another number of rows.
     """
+    return pl.concat([_read_table(table, columns) for table in tables])
+
+
+def _read_table(table: TableFile, columns: Sequence[str]) -> pl.DataFrame:
     try:
-        rows = pl.read_parquet(path, columns=list(columns), glob=False)
+        rows = pl.read_parquet(table.path, columns=list(columns), glob=False)
     except (OSError, pa.ArrowException, pl.exceptions.PolarsError) as error:
-        raise EmbedkitError(f"{path}: cannot be read: {error}; run `embedkit verify`") from None
-    if rows.height != count:
-        raise EmbedkitError(f"{path}: has {rows.height} rows, _SUCCESS.json says {count}; run `embedkit verify`")
+        raise EmbedkitError(f"{table.path}: cannot be read: {error}; run `embedkit verify`") from None
+    if rows.height != table.rows:
+        raise EmbedkitError(
+            f"{table.path}: has {rows.height} rows, _SUCCESS.json says {table.rows}; run `embedkit verify`"
+        )
     return rows
 
 
-def read_texts(
-    run: RunFolder, request: Request, plan: Plan, ids: Sequence[int], views: Mapping[str, View]
-) -> pl.DataFrame:
+def read_texts(files: MergedFiles, plan: Plan, ids: Sequence[int], views: Mapping[str, View]) -> pl.DataFrame:
     """Texts of some ids, in the order given: id, user_prompt, think_text, response_text, and the views' texts.
 
     ids: valid ones, in any order, also twice. views: by column, the view whose text, as it was embedded but without the
@@ -53,29 +57,38 @@ def read_texts(
 
     Raises EmbedkitError if a file is damaged or missing.
     """
+    request = files.request
     expressions = view_texts(request)
     made = [expressions[view].alias(column) for column, view in views.items()]
     columns = TEXT_COLUMNS if all(view in VIEWS for view in views.values()) else stored_texts(request)
     distinct = np.unique(np.asarray(ids, np.int64))  # ascending, so that every file and row group is read once
-    lines = _text_lines(run, request, plan, distinct, columns).select("id", *TEXT_COLUMNS, *made)
+    lines = _text_lines(files, plan, distinct, columns).select("id", *TEXT_COLUMNS, *made)
     requested = pl.DataFrame({"id": ids}, schema={"id": pl.Int64})
     return requested.join(lines, on="id", how="left", maintain_order="left")
 
 
-def _text_lines(run: RunFolder, request: Request, plan: Plan, ids: Ids, columns: Sequence[str]) -> pl.DataFrame:
-    """Columns of texts of ascending ids, and `id`. Line i of metadata.parquet has id i."""
+def _text_lines(files: MergedFiles, plan: Plan, ids: Ids, columns: Sequence[str]) -> pl.DataFrame:
+    """Columns of texts of ascending ids, and `id`. Line i of the tables has id i."""
     schema = dict.fromkeys(columns, pl.String)
-    if request.texts == "none":
-        lines = pl.concat([pl.DataFrame(schema=schema), *KeptRows(run, plan.parts).take(ids, columns)])
-    else:
+    taken = _take(files.tables, ids, columns)
+    if files.request.texts == "none":
+        taken = KeptRows(files.run, plan.parts).take(ids, columns)
+    return pl.concat([pl.DataFrame(schema=schema), *taken]).with_columns(id=pl.Series(ids))
+
+
+def _take(tables: Sequence[TableFile], ids: Ids, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """Rows of tables that follow each other, by ascending ids. Raises EmbedkitError naming a damaged table."""
+    for path, first_id, rows in tables:
+        here = ids[np.searchsorted(ids, first_id) : np.searchsorted(ids, first_id + rows)]
+        if not len(here):
+            continue
         try:
-            with pq.ParquetFile(run.metadata) as parquet:
-                table = pl.from_arrow(take_rows(parquet, ids, columns))
+            with pq.ParquetFile(path) as parquet:
+                table = pl.from_arrow(take_rows(parquet, here - first_id, columns))
         except (OSError, pa.ArrowException) as error:
-            raise EmbedkitError(f"{run.metadata}: cannot be read: {error}; run `embedkit verify`") from None
+            raise EmbedkitError(f"{path}: cannot be read: {error}; run `embedkit verify`") from None
         assert isinstance(table, pl.DataFrame)
-        lines = table
-    return lines.with_columns(id=pl.Series(ids))
+        yield table
 
 
 def why_no_id(run: RunFolder, plan: Plan, row: int) -> str:

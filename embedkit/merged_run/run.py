@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from embedkit.documents import NewerFormat, Plan, RunConfig, Success, View
+from embedkit.documents import BLOCK_ROWS, Floats, Matrix, NewerFormat, Plan, RunConfig, Success, View
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.merged_files import MergedFiles, TableFile
 from embedkit.merged_run.rows import read_rows, read_texts, row_columns, why_no_id
 from embedkit.merged_run.show import as_html, as_text, some_of
-from embedkit.merged_run.vectors import BLOCK_ROWS, Floats, blocks_of, map_matrix
 from embedkit.prepare import DROPPED_SCHEMA, count_column
 from embedkit.row_keys import open_earlier
 from embedkit.run import RunFolder, find_run
@@ -47,26 +47,33 @@ class _Vectors(ABC):
         """Numbers in a vector."""
 
     @abstractmethod
-    def _matrix(self, view: View) -> Path:
-        """The file with the vectors of a view that the run has."""
+    def _open(self, view: View) -> Matrix:
+        """Map the vectors of a view that the run has."""
 
     @abstractmethod
     def __len__(self) -> int:
         """The number of rows."""
 
     def __init__(self) -> None:
-        self._mapped: dict[View, Floats] = {}
+        self._mapped: dict[View, Matrix] = {}
 
-    def vectors_of(self, view: View) -> Floats:
+    def vectors_of(self, view: View) -> Floats | Matrix:
         """The vectors of a view: float32 (n, dim), memory-mapped and read-only. A row without a text has zeros.
+
+        An array of one file in float32 is that array, mapped. For several files, or another stored type, it is a
+        `Matrix`: indexed in the same ways, and an array in memory where one is needed.
 
         Raises:
             UsageError: the run does not have the view.
-            EmbedkitError: the file is missing or has another size.
+            EmbedkitError: a file is missing or has another size.
         """
+        matrix = self._matrix(view)
+        return matrix if matrix.array is None else matrix.array
+
+    def _matrix(self, view: View) -> Matrix:
         view = self._known(view)
         if view not in self._mapped:
-            self._mapped[view] = map_matrix(self._matrix(view), len(self), self.dim)
+            self._mapped[view] = self._open(view)
         return self._mapped[view]
 
     @property
@@ -75,7 +82,7 @@ class _Vectors(ABC):
         return default_view(self.views)
 
     @property
-    def vectors(self) -> Floats:
+    def vectors(self) -> Floats | Matrix:
         """The vectors of `view`: float32 (n, dim), memory-mapped and read-only. A row without a text has zeros."""
         return self.vectors_of(self.view)
 
@@ -95,10 +102,10 @@ class _Vectors(ABC):
         """
 
     def _blocks(self, view: View | None, ids: Ids, at: Ids, rows: int) -> Iterator[Block]:
-        matrix = self.vectors_of(self._known(view))
+        matrix = self._matrix(self._known(view))
         if rows < 1:
             raise UsageError(f"rows={rows}: a block has at least 1 row")
-        return ((ids[piece], vectors) for piece, vectors in blocks_of(matrix, at, rows))
+        return ((ids[piece], vectors) for piece, vectors in matrix.blocks(at, rows))
 
     def _known(self, view: View | None) -> View:
         if view is None:
@@ -139,6 +146,11 @@ class MergedRun(_Vectors):
             raise EmbedkitError(f"{error}; {folder.command('verify')} says how to fix it") from None
         return cls(opened.run, opened.config, opened.plan, opened.success)
 
+    @cached_property
+    def files(self) -> MergedFiles:
+        """Which files the run has, in its layout."""
+        return MergedFiles(self.folder, self.config.request, self.success)
+
     @property
     def path(self) -> Path:
         """The run's folder, absolute."""
@@ -171,21 +183,22 @@ class MergedRun(_Vectors):
         Columns: id and row (Int64), dataset_source, num_turns, num_tokens; for other views num_tokens_<view> and
         empty_<view>. Read at first use and kept in memory.
 
-        Raises EmbedkitError if metadata.parquet is damaged.
+        Raises EmbedkitError if a table is damaged.
         """
-        return read_rows(self.folder.metadata, len(self), row_columns(self.config.request))
+        return read_rows(self.files.tables, row_columns(self.config.request))
 
     def scan(self) -> pl.LazyFrame:
-        """A lazy frame over metadata.parquet, with texts unless the run has `--texts none`."""
-        return pl.scan_parquet(self.folder.metadata, glob=False)
+        """A lazy frame over all rows, with texts unless the run has `--texts none`."""
+        return pl.scan_parquet([table.path for table in self.files.tables], glob=False)
 
     @cached_property
     def dropped(self) -> pl.DataFrame:
         """The chosen rows without a vector: row (Int64), dataset_source, reason, token_count (Int32)."""
-        return read_rows(self.folder.dropped, sum(self.plan.dropped.values()), list(DROPPED_SCHEMA))
+        table = TableFile(self.folder.dropped, 0, sum(self.plan.dropped.values()))
+        return read_rows([table], list(DROPPED_SCHEMA))
 
-    def _matrix(self, view: View) -> Path:
-        return self.folder.view_matrix(view)
+    def _open(self, view: View) -> Matrix:
+        return self.files.matrix(view)
 
     def blocks(
         self, view: View | None = None, *, ids: Integers | None = None, rows: int = BLOCK_ROWS
@@ -229,7 +242,7 @@ class MergedRun(_Vectors):
             EmbedkitError: a file with texts is missing or damaged.
         """
         views = {} if view is None else {"text": self._known(view)}
-        return read_texts(self.folder, self.config.request, self.plan, self._checked(ids).tolist(), views)
+        return read_texts(self.files, self.plan, self._checked(ids).tolist(), views)
 
     def source(self, name: str) -> "Source":
         """The rows of one source, by its name. Raises UsageError with the names that there are."""
@@ -280,13 +293,16 @@ class Source(_Vectors):
     def rows(self) -> pl.DataFrame:
         """The source's rows without their texts, with the columns of the run's rows. Line i belongs to vector i.
 
-        Raises EmbedkitError if the source's metadata.parquet is damaged.
+        Raises EmbedkitError if a table is damaged.
         """
-        path = self.run.folder.source_metadata(self._record.folder)
-        return read_rows(path, len(self), row_columns(self.run.config.request))
+        table = self.run.files.source_table(self._record)
+        if table is None:
+            return self.run.rows.filter(pl.col("dataset_source") == self.name)
+        return read_rows([table], row_columns(self.run.config.request))
 
-    def _matrix(self, view: View) -> Path:
-        return self.run.folder.source_matrix(self._record.folder, view)
+    def _open(self, view: View) -> Matrix:
+        own = self.run.files.source_matrix(self._record, view)
+        return self.run.files.matrix(view).select(self.rows["id"].to_numpy()) if own is None else own
 
     def blocks(self, view: View | None = None, *, rows: int = BLOCK_ROWS) -> Iterator[Block]:
         """Read the source's vectors in blocks of at most `rows`, as `MergedRun.blocks` does."""

@@ -1,12 +1,14 @@
 """A merged run whose vectors are copied: opened, and checked to be the one that the request names."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from msgspec import structs
 
 from embedkit.documents import Plan, ReusedRun, RunConfig, Success, View, digest, read
 from embedkit.errors import EmbedkitError
+from embedkit.merged_files import MergedFiles
 from embedkit.run import RunFolder
 
 
@@ -18,6 +20,11 @@ class EarlierRun:
     config: RunConfig
     plan: Plan
     success: Success
+
+    @cached_property
+    def files(self) -> MergedFiles:
+        """Which files it has, in its layout."""
+        return MergedFiles(self.run, self.config.request, self.success)
 
     @property
     def views(self) -> tuple[View, ...]:

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.documents.codec import read
-from embedkit.documents.matrix_file import check_matrix, open_matrix
+from embedkit.documents.matrix import open_matrix
+from embedkit.documents.matrix_file import check_matrix
 from embedkit.documents.schema import ShardManifest, Success, View
 from embedkit.run import RunFolder
 

@@ -119,7 +119,7 @@ def pca_by_source(
                 found += block[1]
                 block = next(of_blocks, None)
             if not np.isfinite(found.mean).all():
-                raise not_finite_error(merged.source_path(source))
+                raise not_finite_error(merged.source_place(source))
             whole += found
             pcas.append(pool.submit(pca_from_moments, found, components, whole_spectrum=False))
         return pca_from_moments(whole, components), BySource(merged.sources, tuple(one.result() for one in pcas))

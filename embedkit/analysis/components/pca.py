@@ -163,7 +163,8 @@ def project(merged: Merged, found: PCA, visit: Visit | None = None) -> npt.NDArr
     for at, block in merged.blocks():
         scores[at] = found.transform(block)
         if len(found.components) and not np.isfinite(scores[at]).all():
-            raise not_finite_error(merged.run.view_matrix(merged.view))
+            at = at[~np.isfinite(scores[at]).all(axis=1)]
+            raise not_finite_error(merged.matrix.path_of(int(merged.ids[at[0]])))
         if visit is not None:
             visit(at, block)
     return scores

@@ -8,8 +8,8 @@ import polars as pl
 
 from embedkit.analysis.components.pca import PCA, Block, moments, pca_from_moments
 from embedkit.analysis.merged import Merged, open_merged
+from embedkit.documents import BLOCK_ROWS
 from embedkit.errors import UsageError
-from embedkit.merged_run import BLOCK_ROWS
 from embedkit.run import RunFolder
 
 NAMES = ("think", "response")

@@ -9,7 +9,7 @@ import polars as pl
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.neighbors import nearest
 from embedkit.analysis.stratified_sample import sample_rows_with_text
-from embedkit.merged_run import BLOCK_ROWS
+from embedkit.documents import BLOCK_ROWS
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ def id_of_row(merged: Merged, row: int) -> int:
         UsageError: the row is out of range, not chosen for the run, or dropped; the message gives the reason.
     """
     plan, run = merged.plan, merged.run
-    found = pl.scan_parquet(run.metadata, glob=False).filter(pl.col("row") == row).select("id").collect()
+    tables = [table.path for table in merged.files.tables]
+    found = pl.scan_parquet(tables, glob=False).filter(pl.col("row") == row).select("id").collect()
     if found.height:
         return int(found["id"][0])
     raise UsageError(f"--row {row}: {why_no_id(run, plan, row)}")
@@ -31,7 +32,7 @@ def vector_of(merged: Merged, row_id: int) -> npt.NDArray[np.float32]:
     count = len(merged.matrix)
     if not 0 <= row_id < count:
         raise UsageError(f"--id {row_id}: the run has ids 0 to {count - 1}; use --row for a row of the data set")
-    vector = np.array(merged.matrix[row_id])
+    vector: npt.NDArray[np.float32] = np.array(merged.matrix[row_id])
     if not vector.any():
         others = [view for view in merged.config.request.views if view != merged.view]
         hint = f"; the run has --view {', '.join(others)}, too" if others else ""

@@ -8,7 +8,6 @@ norms, with u = 2**-24, in any order of summation (Higham, Accuracy and Stabilit
 section 3.1).
 """
 
-import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
-from embedkit.merged_run import BLOCK_ROWS
+from embedkit.documents import BLOCK_ROWS, Matrix
 
 QUERIES = 256
 """Queries compared with a block at once: 64 MB of float32 cosines."""
@@ -70,21 +69,9 @@ def read_ahead(merged: Merged, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[I
     blocks = [ids[start : start + block_rows] for start in range(0, len(ids), block_rows)]
     for i, block in enumerate(blocks):
         if i + 1 < len(blocks):
-            advise(merged, blocks[i + 1])
+            merged.matrix.read_ahead(int(blocks[i + 1][0]), int(blocks[i + 1][-1]) + 1)
         yield block, merged.vectors(block)
-        advise(merged, block, drop=True)
-
-
-def advise(merged: Merged, ids: Ids, drop: bool = False) -> None:
-    """Tell the kernel that the pages of some ascending ids are needed soon, or (drop) no longer."""
-    mapped = getattr(merged.matrix, "_mmap", None)
-    if mapped is None:
-        return
-    row_bytes = merged.matrix.strides[0]
-    data = len(mapped) - row_bytes * len(merged.matrix)  # after the header
-    start = (data + int(ids[0]) * row_bytes) // mmap.PAGESIZE * mmap.PAGESIZE
-    stop = data + (int(ids[-1]) + 1) * row_bytes
-    mapped.madvise(mmap.MADV_DONTNEED if drop else mmap.MADV_WILLNEED, start, stop - start)
+        merged.matrix.release(int(block[0]), int(block[-1]) + 1)
 
 
 def top_k(queries: Floats, blocks: Iterable[tuple[Ids, Floats]], k: int) -> Neighbors:
@@ -184,7 +171,7 @@ def rounding(dim: int) -> float:
     return 2 * (dim + 16) * 2.0**-24
 
 
-def cosines_of(a: Floats, a_rows: Ids, b: Floats, b_rows: Ids) -> Doubles:
+def cosines_of(a: Floats | Matrix, a_rows: Ids, b: Floats | Matrix, b_rows: Ids) -> Doubles:
     """Cosines of pairs of rows, float64 (pairs,). Each depends only on its two vectors, to the last bit."""
     found = np.empty(len(a_rows), np.float64)
     for start in range(0, len(a_rows), PAIRS):

@@ -145,14 +145,15 @@ def _check_source(source: _Source, view: _View, copied: CopiedRows, start: int, 
     there = np.flatnonzero((copied.ids >= 0) & (copied.ids < success.rows))  # others are reported already
     if not len(there):
         return
-    path = run.view_matrix(view.name)
     try:
-        now = open_matrix(path, success.rows, success.dim)[copied.ids[there]]
+        matrix = source.earlier.files.matrix(view.name)
+        now = matrix.take(copied.ids[there])
     except (EmbedkitError, FileNotFoundError) as error:
-        findings.add(path, f"vectors were copied from it: {error}", fix=run.command("verify"))
+        findings.add(run.embeddings, f"vectors were copied from it: {error}", fix=run.command("verify"))
         return
     differing = there[(vector_keys(now) != copied.vectors[there]).any(axis=1)]
     if len(differing):
         first = int(differing[0])
         what = f"the vector of id {copied.ids[first]} changed since it was copied to id {start + copied.rows[first]}"
+        path = matrix.path_of(int(copied.ids[first]))
         findings.add(path, f"{what} ({len(differing)} such)", fix=run.command("verify"))

@@ -21,7 +21,8 @@ from embedkit.documents import FileRecord, file_set, read_back
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import file_record
 from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
-from embedkit.documents.matrix_file import check_matrix, matrix_header, open_matrix, row_norms
+from embedkit.documents.matrix import open_matrix
+from embedkit.documents.matrix_file import check_matrix, matrix_header, row_norms
 from embedkit.documents.read_back import ReadBack, StreamDigests, Table, digests_in_pieces
 from embedkit.documents.table_rows import hash_pieces, read_row, read_table_rows
 from embedkit.errors import DiskDiffers, EmbedkitError

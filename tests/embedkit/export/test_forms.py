@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from embedkit.documents import bfloat16_bits, from_bfloat16
 from embedkit.errors import UsageError
-from embedkit.export.forms import Form, bfloat16_bits, cut, from_bfloat16, from_int8, pack, to_int8, unpack
+from embedkit.export.forms import Form, cut, from_int8, pack, to_int8, unpack
 
 SIZES = st.tuples(st.integers(2, 40), st.integers(1, 21))
 NUMBERS = st.floats(-1000, 1000, width=32)

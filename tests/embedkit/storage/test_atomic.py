@@ -15,7 +15,8 @@ from safetensors.numpy import save_file
 
 from embedkit.data.source_folders import source_folders
 from embedkit.documents.codec import decode, encode, read, sealed
-from embedkit.documents.matrix_file import check_matrix, matrix_header, open_matrix
+from embedkit.documents.matrix import open_matrix
+from embedkit.documents.matrix_file import check_matrix, matrix_header
 from embedkit.documents.schema import FORMAT, FileRecord, Plan, RunConfig
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder

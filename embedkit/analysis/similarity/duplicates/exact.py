@@ -7,7 +7,7 @@ import numpy as np
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.pairs import PairCollector
 from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
-from embedkit.analysis.similarity.neighbors import advise, read_ahead
+from embedkit.analysis.similarity.neighbors import read_ahead
 
 
 def tiles(ids: Ids, rows: int) -> Iterator[slice]:
@@ -38,7 +38,7 @@ def compare_all(
                 i, j, scores = product.above(rows, others, found.min_cosine)
                 once = row_ids[i] < other_ids[j]
                 found.add(row_ids[i[once]], other_ids[j[once]], scores[once])
-            advise(merged, other_ids, drop=True)
+            merged.matrix.release(int(other_ids[0]), int(other_ids[-1]) + 1)
         progress(len(held_ids))
 
 

@@ -1,0 +1,61 @@
+"""The types in which vectors are stored: float32, float16, and bfloat16.
+
+bfloat16 is the upper half of a float32, rounded to nearest, ties to even (IEEE 754). NumPy has no such type, so its
+bits are read and written as uint16.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from embedkit.documents.schema import Dtype, TensorType
+
+NUMPY_TYPES: Mapping[Dtype, str] = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
+TENSOR_TYPES: Mapping[Dtype, TensorType] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""Names of the types in safetensors files."""
+LARGEST: Mapping[Dtype, float] = {
+    "float32": float.fromhex("0x1.fffffep127"),
+    "float16": 65504.0,
+    "bfloat16": float.fromhex("0x1.fep127"),
+}
+"""The largest number of each type."""
+
+Floats = npt.NDArray[np.float32]
+Stored = npt.NDArray[Any]
+"""Numbers as they are stored: those of NUMPY_TYPES."""
+
+
+def item_bytes(store: Dtype) -> int:
+    """Bytes of a stored number."""
+    return np.dtype(NUMPY_TYPES[store]).itemsize
+
+
+def to_stored(vectors: Floats, store: Dtype) -> Stored:
+    """Numbers as they are stored, of the same shape, rounded to nearest, ties to even. Too large ones become infinity.
+
+    float32 is not copied.
+    """
+    if store == "bfloat16":
+        return bfloat16_bits(vectors)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(vectors, NUMPY_TYPES[store])
+
+
+def from_stored(stored: Stored, store: Dtype) -> Floats:
+    """The stored numbers, float32 of the same shape: exact. float32 is not copied."""
+    return from_bfloat16(stored) if store == "bfloat16" else stored.astype(np.float32, copy=False)
+
+
+def bfloat16_bits(vectors: Floats) -> npt.NDArray[np.uint16]:
+    """Numbers rounded to bfloat16, as its bits: uint16 of the same shape. NaN is not kept as such."""
+    bits = np.ascontiguousarray(vectors, "<f4").view("<u4")
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (rounded >> np.uint32(16)).astype("<u2")
+
+
+def from_bfloat16(bits: Stored) -> Floats:
+    """Numbers of bfloat16 bits, float32 of the same shape."""
+    numbers: Floats = (bits.astype("<u4") << np.uint32(16)).view("<f4")
+    return numbers
