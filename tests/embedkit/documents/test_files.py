@@ -49,7 +49,7 @@ def test_a_matrix_is_read_as_it_was_written(tmp_path: Path) -> None:
     header = matrix_header(2, 3)
     path.write_bytes(header + values.tobytes())
     assert check_matrix(path, 2, 3) == len(header)
-    assert open_matrix(path, 2, 3).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert np.asarray(open_matrix(path, 2, 3)).tolist() == [[0, 1, 2], [3, 4, 5]]
     for data in (header + bytes(23), header + bytes(25), matrix_header(3, 2) + bytes(24), header[:-1]):
         path.write_bytes(data)
         with pytest.raises(EmbedkitError) as error:
