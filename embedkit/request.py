@@ -30,6 +30,7 @@ from embedkit.documents import (
     Device,
     Dtype,
     EngineName,
+    Layout,
     Locations,
     Request,
     ReusedRun,
@@ -91,6 +92,7 @@ class Options:
     think_format: ThinkFormat = "any"
     device: Device = "cpu"
     dtype: Dtype | None = None
+    layout: Layout = "merged"
     reuse: tuple[str, ...] = ()
     reuse_across_engines: bool = False
 
@@ -168,6 +170,7 @@ def _make_request(
         text_columns=options.text_columns,
         path_columns=path_columns,
         templates=options.templates,
+        layout=options.layout,
     )
 
 

@@ -123,8 +123,12 @@ class RunFolder:
     def embeddings(self) -> Path:
         return self.path / "embeddings"
 
+    @property
+    def shards(self) -> Path:
+        return self.embeddings / "shards"
+
     def shard(self, shard: int) -> Path:
-        return self.embeddings / "shards" / f"{shard:05d}"
+        return self.shards / f"{shard:05d}"
 
     def shard_manifest(self, shard: int) -> Path:
         return self.shard(shard) / "manifest.json"

@@ -3,6 +3,7 @@
 What was read can be released, so that memory stays flat however large the files are.
 """
 
+import copy
 import mmap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ more, because the kernel also maps what it read ahead."""
 class Matrix:
     """Vectors by row, float32 (rows, dim), read-only. Nothing is in memory before it is read.
 
+    files: those that have them, in order.
+
     It is indexed as an array is: `matrix[3]`, `matrix[3:9]`, `matrix[[3, 9]]`, `matrix[mask]`. `np.asarray(matrix)` has
     all rows; `matrix @ other` reads them in blocks.
     """
@@ -34,17 +37,16 @@ class Matrix:
     ndim = 2
     dtype = np.dtype(np.float32)
 
-    def __init__(self, files: Sequence[MatrixFile], ids: Ids | None = None) -> None:
-        """Map files whose rows follow each other. ids: the rows that this matrix has, in this order; None for all.
+    def __init__(self, files: Sequence[MatrixFile]) -> None:
+        """Map files whose rows follow each other.
 
         Raises EmbedkitError naming a file that has another shape, FileNotFoundError if there is none.
         """
-        self._files = tuple(files)
+        self.files = tuple(files)
         self._pieces = [_Piece(file) for file in files]
         self._starts = np.cumsum([0, *(file.rows for file in files)])
-        self._ids = ids
-        rows = int(self._starts[-1]) if ids is None else len(ids)
-        self.shape = (rows, files[0].dim)
+        self._ids: Ids | None = None  # the rows of the files that this matrix has; None for all
+        self.shape = (int(self._starts[-1]), files[0].dim)
 
     @property
     def nbytes(self) -> int:
@@ -58,16 +60,19 @@ class Matrix:
 
     @property
     def _is_one_array(self) -> bool:
-        return len(self._files) == 1 and self._files[0].store == "float32" and self._ids is None
+        return len(self.files) == 1 and self.files[0].store == "float32" and self._ids is None
 
     def select(self, ids: Ids) -> "Matrix":
         """The matrix of some rows of this one, in the order given."""
-        return Matrix(self._files, ids if self._ids is None else self._ids[ids])
+        chosen = copy.copy(self)
+        chosen._ids = ids if self._ids is None else self._ids[ids]
+        chosen.shape = (len(ids), self.shape[1])
+        return chosen
 
     def path_of(self, row: int) -> Path:
         """The file that has a row."""
         id_ = row if self._ids is None else int(self._ids[row])
-        return self._files[int(np.searchsorted(self._starts, id_, "right")) - 1].path
+        return self.files[int(np.searchsorted(self._starts, id_, "right")) - 1].path
 
     def take(self, at: Ids) -> Floats:
         """Rows by position, float32 (n, dim): a view of the file where that is possible, otherwise a copy."""
@@ -124,7 +129,7 @@ class Matrix:
             here = numbers == number
             piece = self._pieces[number]
             found[here] = piece.read(ids[here] - self._starts[number])
-            piece.advise(0, self._files[number].rows, "MADV_DONTNEED")
+            piece.advise(0, self.files[number].rows, "MADV_DONTNEED")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -155,8 +160,7 @@ class Matrix:
 
     def __array__(self, dtype: npt.DTypeLike = None, copy: bool | None = None) -> npt.NDArray[Any]:
         found = self.take(np.arange(len(self)))
-        wanted = found.astype(dtype, copy=False) if dtype is not None else found
-        return wanted.copy() if copy and np.shares_memory(wanted, found) else wanted
+        return np.array(found, dtype) if copy else found.astype(dtype or found.dtype, copy=False)
 
     def __matmul__(self, other: npt.ArrayLike) -> npt.NDArray[Any]:
         factor = np.asarray(other)
@@ -172,7 +176,7 @@ class Matrix:
         raise AttributeError(f"a Matrix has no {name!r}")
 
     def __repr__(self) -> str:
-        files = f"{len(self._files):,} file{'s' if len(self._files) > 1 else ''} of {self._files[0].store}"
+        files = f"{len(self.files):,} file{'s' if len(self.files) > 1 else ''} of {self.files[0].store}"
         return f"<Matrix of {self.shape[0]:,} x {self.shape[1]} float32, in {files}>"
 
 

@@ -84,9 +84,7 @@ def with_vectors(lines: pa.Table, stored: Array, about: dict[str, str]) -> pa.Ta
 
 def schema_of(job: Job) -> pa.Schema:
     """Columns of exported rows, with facts about the vectors."""
-    table = job.tables[0]
-    with pq.ParquetFile(table.metadata) as parquet:
-        fields = [parquet.schema_arrow.field(name) for name in job.request.columns]
+    fields = [job.tables[0].schema.field(name) for name in job.request.columns]
     empty = pa.schema(fields).empty_table()
     return with_vectors(empty, np.empty((0, job.form.width), job.form.storage), facts(job)).schema
 
@@ -102,8 +100,7 @@ def facts(job: Job) -> dict[str, str]:
 def _write_metadata(job: Job, table: Table, folder: Path, advance: Advance) -> Sequence[FileRecord]:
     records: list[FileRecord] = []
     rows = group_rows(job, table, 0)
-    with pq.ParquetFile(table.metadata) as parquet:
-        schema = pa.schema([parquet.schema_arrow.field(name) for name in job.request.columns], facts(job))
+    schema = pa.schema([table.schema.field(name) for name in job.request.columns], facts(job))
     with new_file(folder, table.name("metadata.parquet"), records) as file, _writer(file, schema) as writer:
         for lines in table.lines(job.request.columns, 0, table.rows, rows):
             writer.write_table(lines.cast(schema), row_group_size=rows)
@@ -130,15 +127,7 @@ def _check_metadata(table: Table, folder: Path) -> int:
 
 def group_rows(job: Job, table: Table, vector_bytes: int) -> int:
     """Rows of a row group: ROW_GROUP, or fewer if they would be more than GROUP_BYTES."""
-    with pq.ParquetFile(table.metadata) as parquet:
-        metadata = parquet.metadata
-        chosen = 0
-        for group in range(metadata.num_row_groups):
-            of_group = metadata.row_group(group)
-            for at in range(of_group.num_columns):
-                column = of_group.column(at)
-                if column.path_in_schema in job.request.columns:  # a name may have dots
-                    chosen += column.total_uncompressed_size
+    chosen = sum(table.column_bytes[name] for name in job.request.columns)
     per_row = vector_bytes + chosen / max(table.rows, 1)
     return max(min(ROW_GROUP, int(GROUP_BYTES / max(per_row, 1))), 1)
 

@@ -35,9 +35,10 @@ from embedkit.export.table import (
     whole_run,
 )
 from embedkit.export.workspace import Workspace
+from embedkit.merged_files import MergedFiles
 from embedkit.merged_run import default_view
 from embedkit.model import read_matryoshka
-from embedkit.row_keys import open_earlier
+from embedkit.row_keys import EarlierRun, open_earlier
 from embedkit.run import EXPORTING, RunFolder, export_lock
 from embedkit.storage import durable_mkdir, match_umask, run_lock
 from embedkit.versions import versions
@@ -108,7 +109,7 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
     """
     opened = open_earlier(str(run.path), use="export")
     config, success = opened.config, opened.success
-    request = _request(run, config, success, options)
+    request = _request(opened.files, options)
     WRITERS[request.to].refuse(request)
     _require_trained(config, success, options)
     destination = _destination(run, options, _name(request, success.dim, options.texts))
@@ -120,23 +121,22 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
     with run_lock(lock, EXPORTING, run.path if out.is_relative_to(run.path) else out.parent):
         destination.require_free(request, options.overwrite)  # another process may just have finished it
         destination.begin(request)
-        return _export(run, config, success, request, options.queries, destination, lock, steps)
+        return _export(opened, request, options.queries, destination, lock, steps)
 
 
 def _export(
-    run: RunFolder,
-    config: RunConfig,
-    success: Success,
+    opened: EarlierRun,
     request: ExportRequest,
     queries: int,
     destination: Destination,
     lock: Path,
     steps: Steps,
 ) -> Exported:
-    tables = tables_of(run, success, request.view, request.by_source)
+    run, success, files = opened.run, opened.success, opened.files
+    tables = tables_of(files, request.view, request.by_source)
     form = Form(success.dim, request.dimensions, request.dtype)
     with steps("check the run", success.rows) as advance:
-        found = survey(run, success, tables, request.dimensions, advance)
+        found = survey(files, request.view, tables, request.dimensions, advance)
     form = form.with_ranges(found.ranges)
     job = Job(request, tables, found.with_text, form, _about(run, request))
     writer, workspace = WRITERS[request.to], Workspace(destination, request)
@@ -144,13 +144,13 @@ def _export(
     with steps(f"write {request.to}", sum(part.rows for part in parts)) as advance:
         for part in parts:
             workspace.make(part, advance)
-    recalls = _recalls(run, success, job, workspace.folder, queries, steps)
+    recalls = _recalls(files, job, workspace.folder, queries, steps)
     require_unchanged(run, success)
     record = Export(
         format=FORMAT,
         run=run.name,
         request=request,
-        request_sha256=digest(config.request),
+        request_sha256=digest(files.request),
         rows=success.rows,
         empty=success.rows - sum(found.with_text),
         dim=success.dim,
@@ -192,8 +192,8 @@ def _target(to: str) -> Target:
     raise UsageError(f"--to {to}: type {', '.join(TARGETS)} or {PREFIX}owner/name")
 
 
-def _request(run: RunFolder, config: RunConfig, success: Success, options: ExportOptions) -> ExportRequest:
-    views = config.request.views
+def _request(files: MergedFiles, options: ExportOptions) -> ExportRequest:
+    success, views = files.success, files.request.views
     view = options.view or default_view(views)
     if view not in views:
         raise UsageError(f"--view {view}: the run has {', '.join(views)}")
@@ -203,19 +203,19 @@ def _request(run: RunFolder, config: RunConfig, success: Success, options: Expor
         view=view,
         dimensions=options.dimensions or success.dim,
         dtype=options.dtype,
-        columns=_columns(run, config, options),
+        columns=_columns(files, options),
         by_source=options.by_source,
         index=options.index,
         version=embedkit.__version__,
     )
 
 
-def _columns(run: RunFolder, config: RunConfig, options: ExportOptions) -> tuple[str, ...]:
+def _columns(files: MergedFiles, options: ExportOptions) -> tuple[str, ...]:
     """The columns of the metadata that are exported, `id` first."""
-    known, texts = metadata_columns(run), text_columns(run)
+    known, texts = metadata_columns(files), text_columns(files)
     if options.texts and not texts:
         raise UsageError(
-            f"--texts: the merged files have no texts (--texts none); look them up in {run.extracted} by `row`"
+            f"--texts: the merged files have no texts (--texts none); look them up in {files.run.extracted} by `row`"
         )
     chosen = [name for name in known if name not in texts] if options.columns is None else list(options.columns)
     unknown = [name for name in chosen if name not in known]
@@ -275,12 +275,10 @@ def _about(run: RunFolder, request: ExportRequest) -> dict[str, str]:
     }
 
 
-def _recalls(
-    run: RunFolder, success: Success, job: Job, folder: Path, queries: int, steps: Steps
-) -> tuple[Recall, ...]:
+def _recalls(files: MergedFiles, job: Job, folder: Path, queries: int, steps: Steps) -> tuple[Recall, ...]:
     if not queries:
         return ()
-    table = whole_run(run, success, job.request.view)
+    table = whole_run(files, job.request.view)
     with steps("find exact neighbours", table.rows) as advance:
         truth = recall.exact(table, queries, advance)
     if not len(truth.ids):

@@ -77,13 +77,14 @@ def _windows(run: RunFolder, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table
                 read.append(parquet.read_row_group(group, columns=columns))
                 next_id += read[-1].num_rows
                 if sum(table.nbytes for table in read) >= WINDOW_BYTES:
-                    yield _window(read, first, schema)
+                    yield with_ids(read, first, schema)
                     read, first = [], next_id
     if read:
-        yield _window(read, first, schema)
+        yield with_ids(read, first, schema)
 
 
-def _window(tables: list[pa.Table], first: int, schema: pa.Schema) -> pa.Table:
+def with_ids(tables: list[pa.Table], first: int, schema: pa.Schema) -> pa.Table:
+    """Rows that follow each other as one table with their ids: first, first + 1, and so on."""
     rows = pa.concat_tables(tables).combine_chunks()  # `take` is slow where a column has several chunks
     ids = pa.array(np.arange(first, first + rows.num_rows))
     return rows.add_column(0, "id", ids).select(schema.names).cast(schema)

@@ -14,6 +14,7 @@ from typing import TypeVar
 from embedkit.data import SourceIndex
 from embedkit.documents import (
     FORMAT,
+    FileRecord,
     FileSet,
     NewerFormat,
     Plan,
@@ -21,8 +22,10 @@ from embedkit.documents import (
     Request,
     RunConfig,
     ShardManifest,
+    SourceRecord,
     Success,
     digest,
+    encode,
     file_problem,
     read,
     write,
@@ -31,7 +34,10 @@ from embedkit.embed import ShardStates
 from embedkit.errors import EmbedkitError
 from embedkit.merge.checks import check_canaries, check_engines, engine_groups, reject, shards_error
 from embedkit.merge.contents import merged_problems, request_merged, request_parts
+from embedkit.merge.index import make_index
+from embedkit.merge.left_in_place import check_vectors
 from embedkit.merge.rows import merge_rows
+from embedkit.merge.tables import TableWriter
 from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare import read_plan
 from embedkit.run import EMBED_LOCK, RunFolder
@@ -50,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
-    """Write the views' matrices, `metadata.parquet`, `by_source/` and `_SUCCESS.json`.
+    """Write the files of the run's layout (embedkit/merged_files.py), and `_SUCCESS.json`.
 
     Args:
         run: a run whose shards are all finished.
@@ -130,17 +136,9 @@ def _merge(
 ) -> Success:
     remove_temporaries(run.embeddings)
     seconds: dict[str, float] = {}
-    sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
+    make_files = _index_files if config.request.layout == "sharded" else _merge_files
+    files, sources = make_files(run, config.request, plan, manifests, seconds)
     views = config.request.views
-    with FileSet(expected=(len(sources.names) + 1) * (len(views) + 1)) as files:
-        for view in views:
-            merge_view = partial(merge_vectors, run, manifests, sources, view, files)
-            problems = _timed(seconds, f"vectors ({view})", merge_view)
-            if problems:
-                reject(run, problems, manifests, remake=False)
-                raise shards_error(run, problems, len(plan.shards))
-        _timed(seconds, "metadata", lambda: merge_rows(run, config.request, plan, sources, files))
-        _timed(seconds, "publish", lambda: files.publish(before_renames=partial(_withdraw_success, run)))
     success = Success(
         format=FORMAT,
         request_sha256=digest(config.request),
@@ -153,8 +151,8 @@ def _merge(
         dropped=plan.dropped,
         tokens=plan.tokens,
         shard_manifests={str(m.shard): digest(m) for m in manifests},
-        files=tuple(files.records(run.embeddings)),
-        sources=sources.records(),
+        files=files,
+        sources=sources,
         versions=versions(),
         timings={name: round(value, 3) for name, value in seconds.items()},
         certificates=certificates,
@@ -162,6 +160,50 @@ def _merge(
     write(run.success, success)
     run.rejected.unlink(missing_ok=True)
     return success
+
+
+Made = tuple[tuple[FileRecord, ...], dict[str, SourceRecord]]
+"""The records of the files that a merge published, and the sources of their rows."""
+
+
+def _merge_files(
+    run: RunFolder, request: Request, plan: Plan, manifests: list[ShardManifest], seconds: dict[str, float]
+) -> Made:
+    """Copy the shards and the parts into the files of the merged layout."""
+    sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
+    with FileSet(expected=(len(sources.names) + 1) * (len(request.views) + 1)) as files:
+        for view in request.views:
+            merge_view = partial(merge_vectors, run, manifests, sources, view, files)
+            _require_sound(run, plan, manifests, _timed(seconds, f"vectors ({view})", merge_view))
+        _timed(seconds, "metadata", lambda: merge_rows(run, request, plan, sources, files))
+        _publish(run, files, seconds)
+        return tuple(files.records(run.embeddings)), sources.records()
+
+
+def _index_files(
+    run: RunFolder, request: Request, plan: Plan, manifests: list[ShardManifest], seconds: dict[str, float]
+) -> Made:
+    """Check the vectors where they are, and write the index and the tables of the sharded layout."""
+    for view in request.views:
+        check = partial(check_vectors, run, manifests, view)
+        _require_sound(run, plan, manifests, _timed(seconds, f"vectors ({view})", check))
+    with FileSet(expected=len(plan.parts) + 1) as files:
+        sources = _timed(seconds, "metadata", lambda: TableWriter(run, request, plan).write(files))
+        index = make_index(plan, manifests, files.records(run.embeddings), request.store)
+        files.add(run.index).write(encode(index))
+        _publish(run, files, seconds)
+        return tuple(files.records(run.embeddings)), sources
+
+
+def _require_sound(run: RunFolder, plan: Plan, manifests: list[ShardManifest], problems: dict[int, str]) -> None:
+    """Reject damaged shards. Raises EmbedkitError naming them."""
+    if problems:
+        reject(run, problems, manifests, remake=False)
+        raise shards_error(run, problems, len(plan.shards))
+
+
+def _publish(run: RunFolder, files: FileSet, seconds: dict[str, float]) -> None:
+    _timed(seconds, "publish", lambda: files.publish(before_renames=partial(_withdraw_success, run)))
 
 
 def _withdraw_success(run: RunFolder) -> None:

@@ -1,13 +1,15 @@
 """A merged run, opened for reading: `embedkit.open_run`, and what the analysis reads it with."""
 
-from embedkit.merged_run.rows import read_rows, read_texts, why_no_id
+from embedkit.merged_run.rows import ids_of_source, read_rows, read_texts, take_lines, why_no_id
 from embedkit.merged_run.run import MergedRun, Source, default_view
 
 __all__ = [
     "MergedRun",
     "Source",
     "default_view",
+    "ids_of_source",
     "read_rows",
     "read_texts",
+    "take_lines",
     "why_no_id",
 ]

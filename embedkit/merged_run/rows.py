@@ -70,25 +70,33 @@ def read_texts(files: MergedFiles, plan: Plan, ids: Sequence[int], views: Mappin
 def _text_lines(files: MergedFiles, plan: Plan, ids: Ids, columns: Sequence[str]) -> pl.DataFrame:
     """Columns of texts of ascending ids, and `id`. Line i of the tables has id i."""
     schema = dict.fromkeys(columns, pl.String)
-    taken = _take(files.tables, ids, columns)
     if files.request.texts == "none":
         taken = KeptRows(files.run, plan.parts).take(ids, columns)
+    else:
+        taken = (pl.DataFrame(table) for table in take_lines(files.tables, ids, columns))
     return pl.concat([pl.DataFrame(schema=schema), *taken]).with_columns(id=pl.Series(ids))
 
 
-def _take(tables: Sequence[TableFile], ids: Ids, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
-    """Rows of tables that follow each other, by ascending ids. Raises EmbedkitError naming a damaged table."""
+def take_lines(tables: Sequence[TableFile], ids: Ids, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of ascending ids, table by table. Raises EmbedkitError naming a damaged table."""
     for path, first_id, rows in tables:
         here = ids[np.searchsorted(ids, first_id) : np.searchsorted(ids, first_id + rows)]
         if not len(here):
             continue
         try:
             with pq.ParquetFile(path) as parquet:
-                table = pl.from_arrow(take_rows(parquet, here - first_id, columns))
+                yield take_rows(parquet, here - first_id, columns)
         except (OSError, pa.ArrowException) as error:
             raise EmbedkitError(f"{path}: cannot be read: {error}; run `embedkit verify`") from None
-        assert isinstance(table, pl.DataFrame)
-        yield table
+
+
+def ids_of_source(files: MergedFiles, name: str) -> Ids:
+    """Ids of the rows of one source, ascending, int64 (n,). Raises EmbedkitError as `read_rows`."""
+    found = [np.empty(0, np.int64)]
+    for table in files.tables:
+        is_there = read_rows([table], ["dataset_source"])["dataset_source"] == name
+        found.append(np.flatnonzero(is_there.to_numpy()) + table.first_id)
+    return np.concatenate(found)
 
 
 def why_no_id(run: RunFolder, plan: Plan, row: int) -> str:

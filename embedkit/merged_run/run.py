@@ -264,10 +264,10 @@ class MergedRun(_Vectors):
         return MergedRun.open, (self.path,)
 
     def __repr__(self) -> str:
-        return as_text(self.name, self.config, self.success)
+        return as_text(self.name, self.config, self.files)
 
     def _repr_html_(self) -> str:
-        return as_html(self.name, self.config, self.success)
+        return as_html(self.name, self.config, self.files)
 
 
 class Source(_Vectors):

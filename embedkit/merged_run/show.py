@@ -4,20 +4,21 @@ import html
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from embedkit.documents import RunConfig, Success
+from embedkit.documents import RunConfig
+from embedkit.merged_files import MergedFiles
 
 SHOWN_NAMES = 20
 """Names in a message; a run may have thousands of sources."""
 
 
-def as_text(name: str, config: RunConfig, success: Success) -> str:
+def as_text(name: str, config: RunConfig, files: MergedFiles) -> str:
     """The run in one line."""
-    return f"<embedkit run {name!r}: {', '.join(_facts(config, success).values())}>"
+    return f"<embedkit run {name!r}: {', '.join(_facts(config, files).values())}>"
 
 
-def as_html(name: str, config: RunConfig, success: Success) -> str:
+def as_html(name: str, config: RunConfig, files: MergedFiles) -> str:
     """The run as a table of HTML."""
-    lines = {"run": name, **_facts(config, success)}
+    lines = {"run": name, **_facts(config, files)}
     cells = (f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in lines.items())
     return f"<table>{''.join(cells)}</table>"
 
@@ -28,8 +29,8 @@ def some_of(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_NAMES]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def _facts(config: RunConfig, success: Success) -> dict[str, str]:
-    views = config.request.views
+def _facts(config: RunConfig, files: MergedFiles) -> dict[str, str]:
+    success, views = files.success, config.request.views
     engines = dict.fromkeys(f"{engine.engine} on {engine.gpu or config.request.device}" for engine in success.engines)
     return {
         "vectors": f"{success.rows:,} x {success.dim} float32",
@@ -37,7 +38,7 @@ def _facts(config: RunConfig, success: Success) -> dict[str, str]:
         "sources": f"{len(success.sources):,} source{'s' if len(success.sources) != 1 else ''}",
         "model": config.locations.model_repo or PurePath(config.locations.model).name,
         "engine": " and ".join(engines),
-        "size": _size(sum(record.bytes for record in success.files)),
+        "size": _size(sum(record.bytes for record in files.records.values())),
     }
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar, get_args
 
 import click
 
-from embedkit.documents import ChatFormat, Device, Dtype, EngineName, Texts, ThinkFormat
+from embedkit.documents import ChatFormat, Device, Dtype, EngineName, Layout, Texts, ThinkFormat
 from jobs.cli.options import (
     DEVICES,
     ENGINES,
@@ -53,6 +53,7 @@ class RequestOptions:
     think_format: ThinkFormat
     device: Device | None
     dtype: Dtype | None
+    layout: Layout
     reuse: tuple[str, ...]
     reuse_across_engines: bool
     output_dir: Path
@@ -116,6 +117,9 @@ REQUEST_OPTIONS = [
                  "else cpu]"),
     click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
                  "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
+    click.option("--layout", type=click.Choice(get_args(Layout)), default="merged", show_default=True,
+                 help="merged: one matrix of all vectors, and one per source. sharded: the vectors stay in the shards' "
+                 "files, for many millions of rows."),
     click.option("--reuse", multiple=True, callback=without_repeats, metavar="RUN", help="Copy the vectors of a merged "
                  "run for texts with the same token ids; repeatable. Model and engine must be the same."),
     click.option("--reuse-across-engines", is_flag=True, help="With --reuse: also with an engine that a passed "

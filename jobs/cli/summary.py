@@ -1,12 +1,14 @@
 """The summary of a merged run, printed by `run` and `merge`."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from embedkit.documents import Plan, RunConfig, Success, View, read
+from embedkit.documents import Plan, Request, RunConfig, Success, View, read
 from embedkit.embed import ShardStates
+from embedkit.merged_files import MergedFiles
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.output import print_lines
@@ -17,6 +19,7 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
     manifests = ShardStates(run, plan, rejected={}).read_all("manifest")[0]
+    records = MergedFiles(run, config.request, success).records
     unit = "GPU" if plan.settings.device == "cuda" else "worker"
     seconds = sum(chunk.seconds for manifest in manifests for chunk in manifest.chunks)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in plan.dropped.items() if count)
@@ -30,7 +33,7 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         ("tokens/s", f"{plan.tokens_to_embed / max(seconds, 1e-9):,.0f} per {unit}, without start-up"),
         ("vectors", f"{success.rows:,} x {success.dim} float32{_views(success, config.request.views)}"),
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
-        ("files", f"{len(success.files):,}, {sum(file.bytes for file in success.files) / 1e6:,.1f} MB"),
+        ("files", f"{len(records):,}, {sum(file.bytes for file in records.values()) / 1e6:,.1f} MB"),
     ]
     if config.request.reuse:
         names = ", ".join(config.locations.reused_names)
@@ -41,9 +44,14 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         table.add_row(name, value)
     console.print(table)
     print_lines(*(f"warning: {warning}" for warning in plan.warnings))
-    views = config.request.views
-    matrices = [run.view_matrix(view) for view in views]
-    print_lines(*(f"  {path}" for path in (*matrices, run.metadata, run.by_source, run.dropped)))
+    print_lines(*(f"  {path}" for path in (*_places(run, config.request), run.dropped)))
+
+
+def _places(run: RunFolder, request: Request) -> list[Path]:
+    """Where the vectors and the rows are."""
+    if request.layout == "sharded":
+        return [run.index, run.shards, run.tables]
+    return [*(run.view_matrix(view) for view in request.views), run.metadata, run.by_source]
 
 
 def copied_lines(config: RunConfig, plan: Plan) -> list[str]:

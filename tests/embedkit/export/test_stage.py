@@ -317,8 +317,8 @@ def test_a_file_with_wrong_vectors_is_found(
     """The last row, whose vector the writer got wrong, as after a fault in a library."""
     vectors = table_module.Table.blocks
 
-    def shifted(table: Any, start: int = 0, stop: int | None = None, rows: int | None = None) -> Any:
-        for block in vectors(table, start, stop, rows):
+    def shifted(table: Any, start: int = 0, stop: int | None = None) -> Any:
+        for block in vectors(table, start, stop):
             if len(block) > 1:
                 block[-1] = block[0]
             yield block
