@@ -154,11 +154,11 @@ class RunFolder:
 
     @property
     def tables(self) -> Path:
-        """The rows of a merged run with the sharded layout, a file per part."""
+        """The rows of a merged run with the sharded layout, in tables that follow each other."""
         return self.embeddings / "metadata"
 
-    def table(self, part: int) -> Path:
-        return self.tables / f"part-{part:05d}.parquet"
+    def table(self, number: int) -> Path:
+        return self.tables / f"part-{number:05d}.parquet"
 
     @property
     def by_source(self) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.documents.schema import Dtype
-from embedkit.documents.stored_numbers import NUMPY_TYPES, TENSOR_TYPES, from_stored, item_bytes
+from embedkit.documents.stored_numbers import NUMPY_TYPES, TENSOR_TYPES, Floats, from_stored, item_bytes
 from embedkit.errors import EmbedkitError
 
 KEY = "embeddings"
@@ -38,6 +38,10 @@ class MatrixFile:
     def header(self) -> bytes:
         """The bytes before the data."""
         return matrix_header(self.rows, self.dim, self.store)
+
+    def decoded(self, data: memoryview) -> Floats:
+        """The vectors of whole rows of bytes, float32 (n, dim)."""
+        return from_stored(np.frombuffer(data, NUMPY_TYPES[self.store]).reshape(-1, self.dim), self.store)
 
     def check(self) -> int:
         """Check header and size. Returns the offset of the data in bytes. Raises as check_matrix."""

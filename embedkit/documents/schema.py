@@ -525,7 +525,7 @@ class IndexedShard(Document, frozen=True):
 
 
 class IndexedRows(Document, frozen=True):
-    """A table in the index: the rows of one part, and the id of the first."""
+    """A table in the index: the rows of some parts that follow each other, and the id of the first."""
 
     file: FileRecord
     first_id: Count

@@ -15,6 +15,7 @@ from embedkit.documents import (
     ShardManifest,
     digest,
 )
+from embedkit.merge.tables import parts_of_tables
 
 
 def make_index(
@@ -25,7 +26,7 @@ def make_index(
     Args:
         plan: its plan.
         manifests: those of all shards, in order.
-        tables: records of the tables, one per part of the plan, with names relative to `embeddings/`.
+        tables: records of the tables, with names relative to `embeddings/`.
         store: the type of the stored numbers.
     """
     return MergedIndex(
@@ -36,8 +37,8 @@ def make_index(
         store=store,
         shards=tuple(map(_indexed_shard, manifests)),
         tables=tuple(
-            IndexedRows(file=file, first_id=part.first_id, rows=part.rows)
-            for part, file in zip(plan.parts, tables, strict=True)
+            IndexedRows(file=file, first_id=parts[0].first_id, rows=sum(part.rows for part in parts))
+            for parts, file in zip(parts_of_tables(plan), tables, strict=True)
         ),
     )
 

@@ -5,7 +5,7 @@ While one window is compressed into both, the next is read.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedkit.data import SourceIndex, open_checked_part
-from embedkit.documents import FileSet, Plan, Request
+from embedkit.documents import FileSet, Plan, PlanPart, Request
 from embedkit.log_progress import LogProgress
 from embedkit.prepare import COMPRESSION, extracted_schema, stored_texts
 from embedkit.run import RunFolder
@@ -50,7 +50,7 @@ def merge_rows(run: RunFolder, request: Request, plan: Plan, sources: SourceInde
             pool = stack.enter_context(ThreadPoolExecutor(2, "write"))
             writes: list[Future[None]] = []
             first = 0
-            for window in _windows(run, plan, schema):
+            for window in windows(run, plan.parts, schema):
                 for write in writes:
                     write.result()
                 writes = [pool.submit(by_source.write, first, window)]
@@ -66,25 +66,27 @@ def _passes(sources: int) -> list[range]:
     return [range(sources)[i : i + SOURCES_PER_PASS] for i in range(0, sources, SOURCES_PER_PASS)]
 
 
-def _windows(run: RunFolder, plan: Plan, schema: pa.Schema) -> Iterator[pa.Table]:
-    """All kept rows with their ids, in tables of at least WINDOW_BYTES. Every pass checks the parts' bytes again."""
+def windows(run: RunFolder, parts: Sequence[PlanPart], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Rows of parts that follow each other, with their ids, in tables of at least WINDOW_BYTES.
+
+    Every call checks the parts' bytes again. Raises EmbedkitError naming a part that is damaged.
+    """
     columns = [name for name in schema.names if name != "id"]
     read: list[pa.Table] = []
-    first = next_id = 0
-    for part in plan.parts:
+    first = next_id = parts[0].first_id
+    for part in parts:
         with open_checked_part(run, part) as parquet:
             for group in range(parquet.metadata.num_row_groups):
                 read.append(parquet.read_row_group(group, columns=columns))
                 next_id += read[-1].num_rows
                 if sum(table.nbytes for table in read) >= WINDOW_BYTES:
-                    yield with_ids(read, first, schema)
+                    yield _window(read, first, schema)
                     read, first = [], next_id
     if read:
-        yield with_ids(read, first, schema)
+        yield _window(read, first, schema)
 
 
-def with_ids(tables: list[pa.Table], first: int, schema: pa.Schema) -> pa.Table:
-    """Rows that follow each other as one table with their ids: first, first + 1, and so on."""
+def _window(tables: list[pa.Table], first: int, schema: pa.Schema) -> pa.Table:
     rows = pa.concat_tables(tables).combine_chunks()  # `take` is slow where a column has several chunks
     ids = pa.array(np.arange(first, first + rows.num_rows))
     return rows.add_column(0, "id", ids).select(schema.names).cast(schema)

@@ -37,7 +37,7 @@ from embedkit.merge.contents import merged_problems, request_merged, request_par
 from embedkit.merge.index import make_index
 from embedkit.merge.left_in_place import check_vectors
 from embedkit.merge.rows import merge_rows
-from embedkit.merge.tables import TableWriter
+from embedkit.merge.tables import MOST_AT_ONCE, TableWriter
 from embedkit.merge.vectors import merge_vectors
 from embedkit.prepare import read_plan
 from embedkit.run import EMBED_LOCK, RunFolder
@@ -187,7 +187,7 @@ def _index_files(
     for view in request.views:
         check = partial(check_vectors, run, manifests, view)
         _require_sound(run, plan, manifests, _timed(seconds, f"vectors ({view})", check))
-    with FileSet(expected=len(plan.parts) + 1) as files:
+    with FileSet(expected=MOST_AT_ONCE) as files:
         sources = _timed(seconds, "metadata", lambda: TableWriter(run, request, plan).write(files))
         index = make_index(plan, manifests, files.records(run.embeddings), request.store)
         files.add(run.index).write(encode(index))

@@ -1,22 +1,43 @@
-"""The rows of the sharded layout: one table per part, with the part's rows and their ids."""
+"""The rows of the sharded layout: tables that follow each other, each with the rows of some parts and their ids.
+
+A part has some thousand rows. A table has many parts, so that a run of 100 million rows has a hundred tables.
+"""
 
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import polars as pl
 import pyarrow.parquet as pq
 
-from embedkit.data import open_checked_part, source_folders
+from embedkit.data import source_folders
 from embedkit.documents import FileSet, HashedFile, Plan, PlanPart, Request, SourceRecord
 from embedkit.log_progress import LogProgress
-from embedkit.merge.rows import log, metadata_schema, with_ids
+from embedkit.merge.rows import log, metadata_schema, windows
 from embedkit.prepare import COMPRESSION
 from embedkit.run import RunFolder
 from embedkit.storage import available_cpus
 
+TABLE_ROWS = 1 << 20
+TABLE_BYTES = 1 << 30
+"""A table ends before it would have more rows, or more bytes of parts."""
 MOST_AT_ONCE = 4
-"""Parts at a time: each may hold a whole part, with its texts, in memory."""
+"""Tables at a time: for each, a part with its texts may be in memory."""
+
+
+def parts_of_tables(plan: Plan) -> list[tuple[PlanPart, ...]]:
+    """The parts of each table, in order. A part that is too large alone is a table of its own."""
+    tables: list[tuple[PlanPart, ...]] = []
+    parts: tuple[PlanPart, ...] = ()
+    for part in plan.parts:
+        more = (*parts, part)
+        too_large = sum(p.rows for p in more) > TABLE_ROWS or sum(p.file.bytes for p in more) > TABLE_BYTES
+        if parts and too_large:
+            tables.append(parts)
+            more = (part,)
+        parts = more
+    return [*tables, parts]
 
 
 @dataclass(frozen=True)
@@ -36,29 +57,30 @@ class TableWriter:
         progress = LogProgress(log, "merge rows", self.plan.rows_kept, "rows")
         counts: Counter[str] = Counter()
         running: list[Future[Counter[str]]] = []
+
+        def wait() -> None:
+            written = running.pop(0).result()
+            counts.update(written)
+            progress.add(written.total())
+
         with ThreadPoolExecutor(at_once, "write") as pool:
-            for number, part in enumerate(self.plan.parts):
+            for number, parts in enumerate(parts_of_tables(self.plan)):
                 if len(running) == at_once:  # so that few files are open
-                    counts += running.pop(0).result()
-                    progress.add(self.plan.parts[number - at_once].rows)
-                running.append(pool.submit(self._write_part, part, files.add(self.run.table(number))))
-            for each in running:
-                counts += each.result()
+                    wait()
+                running.append(pool.submit(self._write_table, parts, files.add(self.run.table(number))))
+            while running:
+                wait()
         folders = source_folders(sorted(counts))
         return {name: SourceRecord(folder=folders[name], rows=counts[name]) for name in sorted(counts)}
 
-    def _write_part(self, part: PlanPart, file: HashedFile) -> Counter[str]:
+    def _write_table(self, parts: Sequence[PlanPart], file: HashedFile) -> Counter[str]:
         """Write one table. Returns its rows by source."""
         schema = metadata_schema(self.request)
-        columns = [name for name in schema.names if name != "id"]
         counts: Counter[str] = Counter()
-        first_id = part.first_id
-        with open_checked_part(self.run, part) as parquet, pq.ParquetWriter(file, schema, **COMPRESSION) as writer:
-            for group in range(parquet.metadata.num_row_groups):
-                rows = parquet.read_row_group(group, columns=columns, use_threads=False)
-                writer.write_table(with_ids([rows], first_id, schema))
-                first_id += rows.num_rows
-                sources = pl.from_arrow(rows["dataset_source"])
+        with pq.ParquetWriter(file, schema, **COMPRESSION) as writer:
+            for window in windows(self.run, parts, schema):
+                writer.write_table(window)
+                sources = pl.from_arrow(window["dataset_source"])
                 assert isinstance(sources, pl.Series)
                 counts.update(dict(sources.value_counts().iter_rows()))
         file.close()
