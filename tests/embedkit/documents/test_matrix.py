@@ -75,7 +75,7 @@ def test_chosen_rows_are_a_matrix_of_their_own(borders: list[int], data: st.Data
         assert np.array_equal(chosen.take(at), whole[ids][at])
         assert np.array_equal(np.asarray(chosen.select(at)), whole[ids][at])
         blocks = [vectors.tolist() for _, vectors in chosen.blocks(rows=4)]
-        assert sum(blocks, []) == whole[ids].tolist()
+        assert [row for block in blocks for row in block] == whole[ids].tolist()
         chosen.release()
         assert [chosen.path_of(i).name for i in range(len(ids))] == [
             f"{np.searchsorted(borders, i, 'right') - 1}.safetensors" for i in ids.tolist()
