@@ -23,7 +23,8 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes and files of a finished run, and the peak on the way. Folders count as files (inodes).
 
     The peak is that of a run that is repaired after its merge: first some shards exist twice, then the merged matrices
-    of one view, or the tables of the sharded layout. A first pass needs only `bytes`, even if attempts are killed: duplicates are gone before the merge.
+    of one view, or the tables of the sharded layout. A first pass needs only `bytes`, even if attempts are killed:
+    duplicates are gone before the merge.
 
     Accuracy, as predicted over actual, on finished runs of 3 to 856 MB: bytes 0.95 to 1.08 before prepare and 0.99 to
     1.02 with the plan; files 1.01 to 1.35, but 853 of 1,781 where not all of 445 sources were seen. The texts, which
