@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import FileRecord, View, check_matrix, matrix_header
+from embedkit.documents import NUMPY_TYPES, FileRecord, MatrixFile, View, from_stored
 from embedkit.errors import EmbedkitError
 from embedkit.row_keys.earlier_run import EarlierRun
 from embedkit.row_keys.key_files import read_view_keys
@@ -87,10 +87,8 @@ def write_lookups(folder: Path, earlier: EarlierRun, views: Sequence[View], has_
 
 def _vector_keys(earlier: EarlierRun, view: View) -> Keys:
     """The keys of all vectors of a view. Raises as matrix_keys."""
-    matrix, success = earlier.run.view_matrix(view), earlier.success
-    name = matrix.relative_to(earlier.run.embeddings).as_posix()
-    record = next(file for file in success.files if file.name == name)
-    return matrix_keys(matrix, record, success.rows, success.dim)
+    files = earlier.files
+    return np.concatenate([matrix_keys(file, files.records[file.path]) for file in files.matrix_files(view)])
 
 
 def _write_sorted(path: Path, keys: Keys, chosen: npt.NDArray[np.bool_]) -> None:
@@ -116,26 +114,28 @@ def remove_lookups(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def matrix_keys(path: Path, record: FileRecord, rows: int, dim: int) -> Keys:
+def matrix_keys(matrix: MatrixFile, record: FileRecord) -> Keys:
     """The key of each vector of a matrix file, uint64 (rows, 2), in the reading in which its sha256 was compared.
+
+    It is that of the numbers as float32, whatever their stored type.
 
     Raises EmbedkitError if the file is missing, or its bytes are not those of the record.
     """
-    check_matrix(path, rows, dim)
+    offset, row_bytes, store = matrix.check(), matrix.row_bytes, matrix.store
     whole = hashlib.sha256()
-    row_bytes = 4 * dim
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
-    keys, done = np.empty((rows, 2), np.uint64), 0
-    with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
-        whole.update(file.read(len(matrix_header(rows, dim))))
+    keys, done = np.empty((matrix.rows, 2), np.uint64), 0
+    with matrix.path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
+        whole.update(file.read(offset))
         while count := read_into(file, buffer):
             hashed = beside.submit(whole.update, buffer[:count])
             stop = done + count // row_bytes
-            keys[done:stop] = vector_keys(np.frombuffer(buffer[:count], "<f4").reshape(-1, dim))
+            rows = np.frombuffer(buffer[:count], NUMPY_TYPES[store]).reshape(-1, matrix.dim)
+            keys[done:stop] = vector_keys(from_stored(rows, store))
             done = stop
             hashed.result()
     if whole.hexdigest() != record.sha256:
-        raise EmbedkitError(f"{path}: its bytes are not those that were written (sha256 differs)")
+        raise EmbedkitError(f"{matrix.path}: its bytes are not those that were written (sha256 differs)")
     return keys
 
 
