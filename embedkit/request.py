@@ -24,6 +24,7 @@ from embedkit.data import (
     is_on_hub,
 )
 from embedkit.documents import (
+    DIGITS,
     FORMAT,
     VIEWS,
     ChatFormat,
@@ -91,6 +92,7 @@ class Options:
     think_format: ThinkFormat = "any"
     device: Device = "cpu"
     dtype: Dtype | None = None
+    store: Dtype = "float32"
     reuse: tuple[str, ...] = ()
     reuse_across_engines: bool = False
 
@@ -118,6 +120,8 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
     request = _make_request(options, data, model, model_commit, max_length, prefix)
+    if "dtype" not in undecided:
+        _check_store(request, is_typed=options.dtype is not None)
     request = msgspec.structs.replace(request, reuse=_reused_runs(options, request))
     return RunConfig(
         format=FORMAT,
@@ -168,6 +172,20 @@ def _make_request(
         text_columns=options.text_columns,
         path_columns=path_columns,
         templates=options.templates,
+        store=options.store,
+    )
+
+
+def _check_store(request: Request, *, is_typed: bool) -> None:
+    """Raise UsageError if the stored type keeps fewer digits than the engine computes. is_typed: whether --dtype is."""
+    store, dtype = request.store, request.dtype
+    if DIGITS[store] >= DIGITS[dtype]:
+        return
+    default = "" if is_typed else " (the default without a GPU)"
+    fitting = " or ".join(other for other in ("bfloat16", "float16") if DIGITS[other] <= DIGITS[store])
+    raise UsageError(
+        f"--store {store}: the engine computes in {dtype}{default}, and {store} would keep only {DIGITS[store]} of its "
+        f"{DIGITS[dtype]} binary digits. Type --store float32, which keeps all, or let the engine compute in fewer: --dtype {fitting}"
     )
 
 

@@ -67,6 +67,7 @@ from embedkit.documents.schema import (
     is_view_name,
 )
 from embedkit.documents.stored_numbers import (
+    DIGITS,
     LARGEST,
     NUMPY_TYPES,
     SMALLEST,
@@ -85,6 +86,7 @@ from embedkit.documents.templates import parse_template, template_columns
 
 __all__ = [
     "BLOCK_ROWS",
+    "DIGITS",
     "FORMAT",
     "ITEM_BYTES",
     "LARGEST",

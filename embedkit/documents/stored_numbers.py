@@ -23,6 +23,8 @@ LARGEST: Mapping[Dtype, float] = {
 """The largest number of each type."""
 SMALLEST: Mapping[Dtype, float] = {"float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
 """The smallest number above zero that has all digits of its type. Smaller ones lose digits."""
+DIGITS: Mapping[Dtype, int] = {"float32": 24, "float16": 11, "bfloat16": 8}
+"""Binary digits of a number of each type (IEEE 754)."""
 BFLOAT16_NAN = np.uint32(0x7FC0)
 
 Floats = npt.NDArray[np.float32]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from embedkit.documents import LARGEST, SMALLEST, Dtype, Floats, Stored, View, from_stored, to_stored
+from embedkit.documents import DIGITS, LARGEST, SMALLEST, Dtype, Floats, Stored, View, from_stored, to_stored
 from embedkit.embed.batch import ViewVectors
 from embedkit.embed.inputs import ChunkInput
 from embedkit.errors import EmbedkitError
@@ -12,9 +12,9 @@ from embedkit.errors import EmbedkitError
 StoredVectors = dict[View, Stored]
 """Vectors of some rows per view as they are stored, (n, dim); zeros for an empty text."""
 
-MOST_LOST = 2.0**-8
-"""The largest relative error of a number that is rounded to bfloat16, which has 8 digits (IEEE 754: half a unit in the
-last place). A vector loses more only if its numbers are too large or too small for the type."""
+MOST_LOST = 2.0 ** -DIGITS["bfloat16"]
+"""The largest relative error of a number that is rounded to bfloat16: half a unit in the last place (IEEE 754). A
+vector loses more only if its numbers are too large or too small for the type."""
 
 
 def store_vectors(chunk: ChunkInput, vectors: Mapping[View, Floats], store: Dtype) -> StoredVectors:

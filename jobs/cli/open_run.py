@@ -178,6 +178,7 @@ def _new_request(options: RequestOptions) -> Options:
         think_format=options.think_format,
         device=options.device or "cpu",
         dtype=options.dtype,
+        store=options.store,
         reuse=_reused_folders(options),
         reuse_across_engines=options.reuse_across_engines,
     )
@@ -320,6 +321,7 @@ def settings_of(config: RunConfig) -> Options:
         think_format=request.think_format,
         device=request.device,
         dtype=None if "dtype" in config.undecided else request.dtype,
+        store=request.store,
     )
 
 

@@ -53,6 +53,7 @@ class RequestOptions:
     think_format: ThinkFormat
     device: Device | None
     dtype: Dtype | None
+    store: Dtype
     reuse: tuple[str, ...]
     reuse_across_engines: bool
     output_dir: Path
@@ -115,7 +116,10 @@ REQUEST_OPTIONS = [
                  "stage of the profile gets GPUs; without a profile, if this machine has GPUs that the engine can use; "
                  "else cpu]"),
     click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
-                 "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
+                 "in.  [default: bfloat16 on a GPU, else float32]"),
+    click.option("--store", type=click.Choice(get_args(Dtype)), default="float32", show_default=True,
+                 help="Data type of the stored vectors. bfloat16 and float16 take half the bytes, and need an engine "
+                 "that computes in no more digits (--dtype)."),
     click.option("--reuse", multiple=True, callback=without_repeats, metavar="RUN", help="Copy the vectors of a merged "
                  "run for texts with the same token ids; repeatable. Model and engine must be the same."),
     click.option("--reuse-across-engines", is_flag=True, help="With --reuse: also with an engine that a passed "
