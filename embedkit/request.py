@@ -185,7 +185,8 @@ def _check_store(request: Request, *, is_typed: bool) -> None:
     fitting = " or ".join(other for other in ("bfloat16", "float16") if DIGITS[other] <= DIGITS[store])
     raise UsageError(
         f"--store {store}: the engine computes in {dtype}{default}, and {store} would keep only {DIGITS[store]} of its "
-        f"{DIGITS[dtype]} binary digits. Type --store float32, which keeps all, or let the engine compute in fewer: --dtype {fitting}"
+        f"{DIGITS[dtype]} binary digits. Type --store float32, which keeps all, or let the engine compute in fewer: "
+        f"--dtype {fitting}"
     )
 
 
