@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from embedkit.documents import ITEM_BYTES, Layout, RunConfig
+from embedkit.documents import Layout, RunConfig, item_bytes
 from embedkit.engines.hash import DIM
 from embedkit.forecast.estimate import Estimate, default_shards
 from embedkit.merge import TABLE_ROWS
@@ -53,7 +53,7 @@ def footprint(estimate: Estimate, config: RunConfig) -> Footprint:
     shards = request.shards or default_shards(estimate, config.num_gpus)
     views = len(request.views)
     dim = embedding_dim(Path(config.locations.model), request.engine)
-    matrix = estimate.rows * dim * ITEM_BYTES * views
+    matrix = estimate.rows * dim * item_bytes(request.store) * views
     chunks = estimate.tokens // CHUNK_TOKENS[request.device] + shards
     extracted = estimate.text_bytes
     if estimate.basis != "plan":

@@ -37,7 +37,7 @@ class MergedComparison(Comparison):
         if path.is_file():
             matrix = self._matrix(path, rows)
             offsets = [len(matrix.header) + row * matrix.row_bytes for row in borders]
-            self._read_back.submit_matrix(path, matrix.row_bytes, offsets, hash_rows=True)
+            self._read_back.submit_matrix(path, matrix.row_bytes, offsets, hash_rows=True, store=matrix.store)
 
     def _matrix(self, path: Path, rows: int) -> MatrixFile:
         return MatrixFile(path, rows, self._merge.success.dim, self._merge.request.store)

@@ -10,13 +10,12 @@ import numpy.typing as npt
 
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import (
-    ITEM_BYTES,
+    MatrixFile,
     Plan,
     ReadBack,
     ShardManifest,
     Success,
     View,
-    check_matrix,
     digest,
 )
 from embedkit.embed import (
@@ -74,15 +73,15 @@ def request_shard(run: RunFolder, manifest: ShardManifest, in_chunks: bool, read
     """Start to read a shard's matrices; chunk by chunk unless the merged matrix is compared with the chunks."""
     for matrix in manifest.matrices.values():
         path = run.shard(manifest.shard) / matrix.file.name
-        rows, dim = matrix.shape
+        file = MatrixFile(path, *matrix.shape, manifest.request.store)
         try:
-            offset = check_matrix(path, rows, dim)
+            offset = file.check()
         except (EmbedkitError, OSError):
             read_back.submit([path])  # it is reported
             continue
         starts = [chunk.start - manifest.start for chunk in manifest.chunks]
-        borders = [offset + row * dim * ITEM_BYTES for row in (*starts, rows)] if in_chunks else [offset]
-        read_back.submit_matrix(path, dim * ITEM_BYTES, borders)
+        borders = [offset + row * file.row_bytes for row in (*starts, file.rows)] if in_chunks else [offset]
+        read_back.submit_matrix(path, file.row_bytes, borders, store=file.store)
 
 
 def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, findings: Findings) -> None:
