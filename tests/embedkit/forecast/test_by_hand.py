@@ -186,6 +186,15 @@ def test_bytes_and_files_of_two_views_by_hand(model: Path) -> None:
     assert found.peak_files == 64 + 6
 
 
+@pytest.mark.parametrize("store", ["float16", "bfloat16"])
+def test_vectors_in_16_bits_take_half_the_bytes(store: str, model: Path) -> None:
+    """1,000 rows of 64 numbers are 128,000 bytes, three times; the rest stays."""
+    wide, half = (footprint(estimate(), config_of(None, model, engine="hash", store=one)) for one in ("float32", store))
+    assert wide.bytes - half.bytes == 3 * 128_000
+    assert wide.by_kind["merged"] - half.by_kind["merged"] == 128_000
+    assert (wide.files, wide.peak_bytes - half.peak_bytes) == (half.files, 3 * 128_000 + 2 * 128_000)
+
+
 def test_bytes_of_a_run_without_texts_by_hand(model: Path) -> None:
     """metadata.parquet then has 8 bytes per row, and a plan knows the bytes of its parts."""
     asked: dict[str, Any] = {"engine": "hash", "texts": "none", "shards": 3}
