@@ -119,3 +119,28 @@ def test_fault_4_lengths_at_the_models_limit(short_qwen: Path, tmp_path: Path) -
     assert metadata["num_tokens"].to_list() == [n for n in lengths if n <= 64]
     dropped = pl.read_parquet(tmp_path / "run" / "dropped_rows.parquet")
     assert dropped.select("row", "reason", "token_count").rows() == [(2, "too_long", 65), (14, "too_long", 1000)]
+
+
+def test_vectors_in_bfloat16_are_stored_as_torch_rounds_them(tiny_qwen: Path, tmp_path: Path) -> None:
+    """vLLM normalizes in float32, so numbers change, though it computes in bfloat16. What is stored is their rounding.
+
+    The weights of the last norm are not all 1, or rounding would undo the division by a length of 8.
+    """
+    import torch
+    from safetensors.torch import load_file as load_tensors
+
+    model = Path(shutil.copytree(tiny_qwen, tmp_path / "model"))
+    weights = load_file(model / "model.safetensors")
+    last = next(name for name in weights if name in ("norm.weight", "model.norm.weight"))
+    weights[last] = np.random.default_rng(5).uniform(0.5, 1.5, weights[last].shape).astype(weights[last].dtype)
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    data = write_chats(tmp_path / "chats.parquet", [chat(text, "yes") for text in TEXTS])
+    found = {}
+    for store in ("float32", "bfloat16"):
+        what = ["--dataset", data, "--model", model, "--output-dir", tmp_path, "--run-name", store, "--shards", 1]
+        embedkit("run", *what, "--engine", "vllm", "--device", "cpu", "--dtype", "bfloat16", "--store", store)
+        found[store] = load_tensors(tmp_path / store / "embeddings" / "all.safetensors")["embeddings"]
+    assert found["bfloat16"].dtype == torch.bfloat16
+    assert torch.equal(found["bfloat16"], found["float32"].to(torch.bfloat16))
+    distances = 1 - torch.cosine_similarity(found["float32"].double(), found["bfloat16"].double())
+    assert 1e-7 < float(distances.mean()) < float(distances.max()) < 7.63e-6  # half the square of 2^-8
