@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 
 from embedkit.data import source_folders
@@ -114,14 +113,15 @@ class Sources:
 
     def add(self, column: pa.ChunkedArray) -> Codes:
         """Count the sources of more rows. Returns the code of each row's source, int32 (rows,)."""
-        values = pl.from_arrow(column)
-        assert isinstance(values, pl.Series)
-        here: dict[str, int] = {}
-        for name, count in values.value_counts().iter_rows():
-            here[name] = self._codes.setdefault(name, len(self._codes))
-            self.counts[name] = self.counts.get(name, 0) + count
-        codes: Codes = values.replace_strict(here, return_dtype=pl.Int32).to_numpy()
-        return codes
+        codes = [np.empty(0, np.int32)]
+        for chunk in column.chunks:
+            encoded = chunk.dictionary_encode()
+            at, names = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+            for name, count in zip(names, np.bincount(at, minlength=len(names)).tolist(), strict=True):
+                self._codes.setdefault(name, len(self._codes))
+                self.counts[name] = self.counts.get(name, 0) + count
+            codes.append(np.array([self._codes[name] for name in names], np.int32)[at])
+        return np.concatenate(codes)
 
 
 class Comparison(ABC):

@@ -5,12 +5,13 @@ An earlier run that is gone, or was merged again with other rows, is left out.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from embedkit.check.verify.findings import Findings
-from embedkit.documents import Plan, RunConfig, ShardManifest, View, open_matrix
+from embedkit.documents import Matrix, Plan, RunConfig, ShardManifest, View, open_matrix
 from embedkit.errors import EmbedkitError
 from embedkit.row_keys import (
     CopiedRows,
@@ -61,6 +62,12 @@ class _Source:
     place: int
     earlier: EarlierRun
     tokens: Keys
+    view: View
+
+    @cached_property
+    def matrix(self) -> Matrix:
+        """Its vectors. Raises EmbedkitError or FileNotFoundError if they cannot be read."""
+        return self.earlier.files.matrix(self.view)
 
 
 def _open(folder: str, config: RunConfig, place: int) -> EarlierRun | None:
@@ -81,7 +88,7 @@ def _sources(earlier: Sequence[EarlierRun | None], view: _View, findings: Findin
             what = f"vectors were copied from this run, and its row keys cannot be read: {error}"
             findings.add(found.run.path, what, fix=found.run.command("verify"))
             continue
-        yield _Source(place, found, keys.tokens[:, 0])
+        yield _Source(place, found, keys.tokens[:, 0], view.name)
 
 
 def _blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
@@ -135,19 +142,19 @@ def _check_vectors(
             what = f"the vector of id {start + differing[0]} is not the one that was copied ({len(differing)} such)"
             findings.add(path, what, manifest.shard, findings.remake(manifest.shard))
         for source in sources:
-            _check_source(source, view, copies.of_run(source.place, view.place), start, findings)
+            _check_source(source, copies.of_run(source.place, view.place), start, findings)
+        vectors.release()
     findings.copied += int(sum(views.get(view.name, 0) for views in manifest.copied.values()))
 
 
-def _check_source(source: _Source, view: _View, copied: CopiedRows, start: int, findings: Findings) -> None:
+def _check_source(source: _Source, copied: CopiedRows, start: int, findings: Findings) -> None:
     """Compare copied vectors with those that the earlier run has now."""
     run, success = source.earlier.run, source.earlier.success
     there = np.flatnonzero((copied.ids >= 0) & (copied.ids < success.rows))  # others are reported already
     if not len(there):
         return
     try:
-        matrix = source.earlier.files.matrix(view.name)
-        now = matrix.take(copied.ids[there])
+        now = source.matrix.take(copied.ids[there])
     except (EmbedkitError, FileNotFoundError) as error:
         findings.add(run.embeddings, f"vectors were copied from it: {error}", fix=run.command("verify"))
         return
@@ -155,5 +162,6 @@ def _check_source(source: _Source, view: _View, copied: CopiedRows, start: int, 
     if len(differing):
         first = int(differing[0])
         what = f"the vector of id {copied.ids[first]} changed since it was copied to id {start + copied.rows[first]}"
-        path = matrix.path_of(int(copied.ids[first]))
+        path = source.matrix.path_of(int(copied.ids[first]))
         findings.add(path, f"{what} ({len(differing)} such)", fix=run.command("verify"))
+    source.matrix.release()

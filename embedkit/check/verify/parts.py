@@ -34,6 +34,7 @@ class PreparedFiles:
         self._read_back = read_back
         self._findings = findings
         self._index: DataIndex | None = None
+        self._index_sha256 = ""
         self._of_index: dict[int, bool] = {}
         # Any of the columns may be undecodable.
         self._hashed: Sequence[str] = extracted_schema(request).names if comparison is None else comparison.hashed
@@ -55,6 +56,8 @@ class PreparedFiles:
         if run.data_index.exists():
             check = partial(read, run.data_index, DataIndex)
             self._index = findings.attempt(run.data_index, check, fix=run.prepare_command)
+        if self._index is not None:
+            self._index_sha256 = digest(self._index)
         if self._index is not None and self._index.request_sha256 != digest(self._request):
             findings.add(
                 run.data_index, "was made for a different request", fix=findings.prepared_again(run.data_index)
@@ -117,7 +120,7 @@ class PreparedFiles:
                 return
         manifest = read(run.part_manifest(part), PartManifest)
         if self._index is not None:
-            self._of_index[part] = manifest.index_sha256 == digest(self._index)
+            self._of_index[part] = manifest.index_sha256 == self._index_sha256
         files = (manifest.extracted, manifest.row_keys, manifest.copies)
         planned = files if plan is None else (plan.parts[part].file, plan.parts[part].row_keys, plan.parts[part].copies)
         if files != planned:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedkit.documents import read_back
-from embedkit.documents.read_back import ReadBack
+from embedkit.documents.read_back import ReadBack, ahead
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +38,33 @@ def test_a_file_not_submitted_is_read_on_demand(tmp_path: Path) -> None:
     (tmp_path / "late").write_bytes(b"abc")
     with ReadBack() as read_back:
         assert read_back.sha256(tmp_path / "late") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_forgotten_file_is_known_by_its_digest_alone(tmp_path: Path) -> None:
+    path, gone = tmp_path / "matrix", tmp_path / "gone"
+    path.write_bytes(b"abcdefgh")
+    with ReadBack() as read_back:
+        read_back.submit_matrix(path, 4, [0, 4, 8], hash_rows=True)
+        read_back.submit_matrix(gone, 4, [0, 4, 8])
+        assert len(read_back.pieces(path)) == len(read_back.row_hashes(path)) == 2
+        for one in (path, gone, tmp_path / "never submitted"):
+            read_back.forget(one)
+        path.write_bytes(b"another")  # it is not read again
+        read_back.submit([path])
+        assert read_back.sha256(path) == hashlib.sha256(b"abcdefgh").hexdigest()
+        assert (read_back.pieces(path), len(read_back.row_hashes(path)), len(read_back.row_norms(path))) == ((), 0, 0)
+        with pytest.raises(FileNotFoundError, match="gone"):
+            read_back.sha256(gone)
+
+
+@pytest.mark.parametrize(("cpus", "count"), [(1, 2), (3, 6), (100, 16)])
+def test_a_few_items_are_started_before_they_are_used(cpus: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones at once, each other one when an item is used; never more than there are."""
+    monkeypatch.setattr(read_back, "available_cpus", lambda: cpus)
+    started: list[int] = []
+    items = ahead(range(20), started.append)
+    assert started == list(range(count))
+    for number, item in enumerate(items):
+        assert item == number
+        assert started == list(range(min(count + number + 1, 20)))
+    assert list(ahead([], started.append)) == []

@@ -14,6 +14,7 @@ from embedkit.documents import (
     Certificate,
     DataIndex,
     Document,
+    MergedIndex,
     PartManifest,
     Plan,
     Preflight,
@@ -28,8 +29,9 @@ from embedkit.documents import (
     write,
 )
 from embedkit.embed.publish import REFUSED
+from embedkit.merge import merge
 from embedkit.run import RunFolder
-from tests.support.reseal import reseal
+from tests.support.reseal import reseal, reseal_request
 
 KINDS = {
     "run_config.json": r"run_config\.json",
@@ -50,6 +52,8 @@ KINDS = {
     "metadata.parquet": r"embeddings/metadata\.parquet",
     "by_source/: matrix": r"embeddings/by_source/.*\.safetensors",
     "by_source/: metadata.parquet": r"embeddings/by_source/.*\.parquet",
+    "index.json": r"embeddings/index\.json",
+    "metadata/": r"embeddings/metadata/part-.*",
     "_SUCCESS.json": r"embeddings/_SUCCESS\.json",
     "rejected.json": r"embeddings/rejected\.json",
     "certificates/": r"certificates/.*",
@@ -73,6 +77,7 @@ DOCUMENTS: dict[str, type[Document]] = {
     "row_keys.json": RowKeyIndex,
     "plan.json": Plan,
     "shards/: manifest.json": ShardManifest,
+    "index.json": MergedIndex,
     "_SUCCESS.json": Success,
     "rejected.json": Rejected,
     "certificates/": Certificate,
@@ -161,12 +166,20 @@ def indexed(run: RunFolder) -> None:
     write(run.key_index, RowKeyIndex(format=FORMAT, plan_sha256=sha256, files=keys))
 
 
+def _sharded(run: RunFolder) -> None:
+    """As it had been made with `--layout sharded`."""
+    _without_merged(run)
+    reseal_request(run, layout="sharded")
+    merge(run)
+
+
 STAGES: dict[str, Callable[[RunFolder], None]] = {
     "prepared": _prepared,
     "half embedded": _half_embedded,
     "embedded": _without_merged,
     "merged": _merged,
     "indexed": indexed,
+    "sharded": _sharded,
 }
 
 

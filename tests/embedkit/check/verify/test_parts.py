@@ -40,6 +40,24 @@ def test_a_row_that_is_kept_and_dropped_is_found(small_prepared: RunFolder) -> N
     assert found(run) == [("dropped_rows.parquet", "names rows that were kept", run.resume_command)]
 
 
+def test_dropped_rows_out_of_order_are_found(small_prepared: RunFolder) -> None:
+    """They are compared with the kept rows in order, so that one would be missed."""
+    run = small_prepared
+    pl.read_parquet(run.dropped).reverse().write_parquet(run.dropped)
+    reseal(run.plan, Plan, dropped_rows=file_record(run.dropped))
+    fix = f"rm {run.plan} && {run.prepare_command}"
+    assert found(run) == [("dropped_rows.parquet", "rows are not in data set order", fix)]
+
+
+def test_dropped_rows_that_cannot_be_decoded_are_found(small_prepared: RunFolder) -> None:
+    run = small_prepared
+    run.dropped.write_bytes(b"PAR1 and no table")
+    reseal(run.plan, Plan, dropped_rows=file_record(run.dropped))
+    (problem,) = found(run)
+    assert (problem[0], problem[2]) == ("dropped_rows.parquet", f"rm {run.plan} && {run.prepare_command}")
+    assert problem[1].startswith("cannot be decoded: ")
+
+
 def test_a_part_that_cannot_be_decoded_is_found(small_prepared: RunFolder) -> None:
     run = small_prepared
     run.part_data(3).write_bytes(b"PAR1 and no table")
