@@ -140,7 +140,7 @@ def test_stored_vectors_are_the_roundings_of_torch(folder: Path, store: Dtype) -
 
 @pytest.mark.parametrize("store", HALVES)
 def test_matrices_take_half_the_bytes(folder: Path, store: Dtype) -> None:
-    """But for the headers, of at most 200 bytes."""
+    """Except for the headers, of at most 200 bytes."""
     wide, run = RunFolder(folder / "float32"), RunFolder(folder / store)
     for view in VIEWS:
         assert 0 < run.view_matrix(view).stat().st_size - ROWS * 64 * 2 < 200
@@ -252,7 +252,7 @@ def test_the_engine_that_made_a_run_has_no_distance(
 
 @pytest.mark.slow
 def test_reuse_copies_vectors_of_the_same_store(folder: Path, tokenizer_only: Path, tmp_path: Path) -> None:
-    """The run ends as one from scratch, but for its plan."""
+    """Only the plan differs from that of a run from scratch."""
     scratch = finished(tmp_path / "scratch", settings(folder, tokenizer_only, "bfloat16", "new"))
     reused = settings(folder, tokenizer_only, "bfloat16", "new", (folder / "bfloat16",))
     run = finished(tmp_path / "run", reused)
