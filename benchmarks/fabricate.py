@@ -7,6 +7,7 @@ verify, status and submit read these runs as they read any other.
 import hashlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -118,8 +119,8 @@ def fabricate_config(path: Path, shape: Shape) -> tuple[RunFolder, RunConfig]:
         engine="hash",
         device="cuda",
         dtype="float32",
-        layout=shape.layout,
-        store=shape.store,
+        layout=sys.intern(shape.layout),  # msgspec leaves out a default that is the same object
+        store=sys.intern(shape.store),
     )
     config = RunConfig(
         format=FORMAT,
