@@ -98,11 +98,11 @@ def main() -> None:
     if way == "ours":
         variance: Iterable[float] = pca(merged, COMPONENTS).explained_variance
     elif way == "cov":
-        variance = np.linalg.eigh(np.cov(merged.matrix.astype(np.float64), rowvar=False))[0][-COMPONENTS:]
+        variance = np.linalg.eigh(np.cov(np.asarray(merged.matrix, np.float64), rowvar=False))[0][-COMPONENTS:]
     else:
         from sklearn.decomposition import IncrementalPCA
 
-        variance = IncrementalPCA(COMPONENTS, batch_size=8192).fit(merged.matrix).explained_variance_
+        variance = IncrementalPCA(COMPONENTS, batch_size=8192).fit(np.asarray(merged.matrix)).explained_variance_
     print(list(variance))
 
 

@@ -24,6 +24,7 @@ from embedkit.data import (
     is_on_hub,
 )
 from embedkit.documents import (
+    DIGITS,
     FORMAT,
     VIEWS,
     ChatFormat,
@@ -93,6 +94,7 @@ class Options:
     device: Device = "cpu"
     dtype: Dtype | None = None
     layout: Layout = "merged"
+    store: Dtype = "float32"
     reuse: tuple[str, ...] = ()
     reuse_across_engines: bool = False
 
@@ -120,6 +122,8 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
     request = _make_request(options, data, model, model_commit, max_length, prefix)
+    if "dtype" not in undecided:
+        _check_store(request, is_typed=options.dtype is not None)
     request = msgspec.structs.replace(request, reuse=_reused_runs(options, request))
     return RunConfig(
         format=FORMAT,
@@ -171,6 +175,21 @@ def _make_request(
         path_columns=path_columns,
         templates=options.templates,
         layout=options.layout,
+        store=options.store,
+    )
+
+
+def _check_store(request: Request, *, is_typed: bool) -> None:
+    """Raise UsageError if the stored type keeps fewer digits than the engine computes. is_typed: whether --dtype is."""
+    store, dtype = request.store, request.dtype
+    if DIGITS[store] >= DIGITS[dtype]:
+        return
+    default = "" if is_typed else " (the default without a GPU)"
+    fitting = " or ".join(other for other in ("bfloat16", "float16") if DIGITS[other] <= DIGITS[store])
+    raise UsageError(
+        f"--store {store}: the engine computes in {dtype}{default}, and {store} would keep only {DIGITS[store]} of its "
+        f"{DIGITS[dtype]} binary digits. Type --store float32, which keeps all, or let the engine compute in fewer: "
+        f"--dtype {fitting}"
     )
 
 

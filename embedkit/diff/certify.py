@@ -117,6 +117,11 @@ class _Sample:
     ids: Ids
     texts: ChunkInput
 
+    @property
+    def store(self) -> Dtype:
+        """Type of the stored numbers."""
+        return self.shards[0].request.store
+
 
 def _sample(
     run: RunFolder, config: RunConfig, texts: TextReader, shards: Sequence[ShardManifest], rows: int, seed: int
@@ -135,7 +140,7 @@ def _compared(
         raise EmbedkitError(
             f"the engine here gives vectors of {one} numbers, the shards have {other}: no matrix can hold both"
         )
-    batches, alone = embed_sample(engine, sample.texts, chunk_tokens)
+    batches, alone = embed_sample(engine, sample.texts, chunk_tokens, sample.store)
     dtype = coarser(sample.engine.dtype, engine.record.dtype)
     views: dict[View, Agreement] = {}
     for view, token_ids in sample.texts.token_ids.items():
@@ -162,5 +167,6 @@ def _stored(run: RunFolder, shards: Sequence[ShardManifest], ids: Ids, view: Vie
     for shard in shards:
         matrix = shard.matrices[view]
         at = ids[(ids >= shard.start) & (ids < shard.stop)] - shard.start
-        found.append(open_matrix(run.shard(shard.shard) / matrix.file.name, *matrix.shape)[at])
+        path = run.shard(shard.shard) / matrix.file.name
+        found.append(open_matrix(path, *matrix.shape, shard.request.store)[at])
     return np.concatenate(found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embedkit.documents import EngineSettings, RunConfig
+from embedkit.documents import Dtype, EngineSettings, RunConfig, rounded
 from embedkit.embed import ChunkInput, ViewVectors, embed_chunk
 from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError
@@ -26,25 +26,30 @@ def engine_here(config: RunConfig, settings: EngineSettings, rows: int) -> Itera
         engine.close()
 
 
-def embed_sample(engine: Engine, chunk: ChunkInput, chunk_tokens: int) -> tuple[ViewVectors, ViewVectors | None]:
+def embed_sample(
+    engine: Engine, chunk: ChunkInput, chunk_tokens: int, store: Dtype = "float32"
+) -> tuple[ViewVectors, ViewVectors | None]:
     """The vectors of a sample in batches, and alone. Per view float32 (n, dim), zeros for a text without token ids.
+
+    They are rounded as the stored ones were, so an engine that gives the same vectors has the distance 0.
 
     Args:
         engine: the engine. In float32 batches do not matter, so it embeds no text alone.
         chunk: the sample.
         chunk_tokens: tokens to give to the engine at once.
+        store: type of the stored numbers.
 
     Raises EmbedkitError if the engine fails, or gives NaN or infinity.
     """
     pieces = [embed_chunk(engine, piece) for piece in _pieces(chunk, chunk_tokens)]
-    batches = {view: np.concatenate([piece[view] for piece in pieces]) for view in chunk.token_ids}
+    batches = {view: rounded(np.concatenate([piece[view] for piece in pieces]), store) for view in chunk.token_ids}
     _require_finite(chunk, batches)
     if engine.record.dtype == "float32":
         return batches, None
     alone = {view: np.zeros_like(vectors) for view, vectors in batches.items()}
     for view, token_ids in chunk.token_ids.items():
         for i in np.flatnonzero(token_ids.lengths):
-            alone[view][i] = engine.embed([token_ids[i]])[0]
+            alone[view][i] = rounded(engine.embed([token_ids[i]])[0], store)
     _require_finite(chunk, alone)
     return batches, alone
 

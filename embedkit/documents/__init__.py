@@ -67,14 +67,18 @@ from embedkit.documents.schema import (
     is_view_name,
 )
 from embedkit.documents.stored_numbers import (
+    DIGITS,
     LARGEST,
     NUMPY_TYPES,
+    SMALLEST,
     TENSOR_TYPES,
     Floats,
+    Stored,
     bfloat16_bits,
     from_bfloat16,
     from_stored,
     item_bytes,
+    rounded,
     to_stored,
 )
 from embedkit.documents.table_rows import Hashes, read_row, take_rows
@@ -82,10 +86,12 @@ from embedkit.documents.templates import parse_template, template_columns
 
 __all__ = [
     "BLOCK_ROWS",
+    "DIGITS",
     "FORMAT",
     "ITEM_BYTES",
     "LARGEST",
     "NUMPY_TYPES",
+    "SMALLEST",
     "TENSOR_TYPES",
     "UNREADABLE",
     "VIEWS",
@@ -136,6 +142,7 @@ __all__ = [
     "ShardManifest",
     "ShardMatrix",
     "SourceRecord",
+    "Stored",
     "StreamDigests",
     "Success",
     "Table",
@@ -164,6 +171,7 @@ __all__ = [
     "read",
     "read_checked",
     "read_row",
+    "rounded",
     "size_problem",
     "take_rows",
     "template_columns",

@@ -97,8 +97,9 @@ class Matrix:
             self.release()
 
     def read_ahead(self, start: int, stop: int) -> None:
-        """Tell the kernel that rows [start, stop) are needed soon."""
-        self._advise(start, stop, "MADV_WILLNEED")
+        """Tell the kernel that rows [start, stop) are needed soon, unless they are scattered in the files."""
+        if self._ids is None:
+            self._advise(start, stop, "MADV_WILLNEED")
 
     def release(self, start: int = 0, stop: int | None = None) -> None:
         """Release the pages of rows [start, stop), or the files would stay in memory. Touched again, they are read."""

@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from threading import Semaphore
@@ -17,8 +18,9 @@ import pyarrow as pa
 
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import size_problem
-from embedkit.documents.matrix_file import ITEM_BYTES, row_norms
-from embedkit.documents.schema import FileRecord
+from embedkit.documents.matrix_file import row_norms
+from embedkit.documents.schema import Dtype, FileRecord
+from embedkit.documents.stored_numbers import item_bytes
 from embedkit.documents.table_rows import NO_HASHES, Hashes, TableRows, hash_pieces, read_table_rows
 from embedkit.errors import EmbedkitError
 from embedkit.storage import BLOCK_BYTES, available_cpus, read_into, sha256_file
@@ -71,9 +73,17 @@ class ReadBack:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def submit_matrix(self, path: Path, row_bytes: int, borders: Sequence[int], hash_rows: bool = False) -> None:
+    def submit_matrix(
+        self,
+        path: Path,
+        row_bytes: int,
+        borders: Sequence[int],
+        hash_rows: bool = False,
+        store: Dtype = "float32",
+    ) -> None:
         """Start to read a matrix file and digest its pieces; for the arguments see digests_in_pieces."""
-        self._files[path] = self._pool.submit(digests_in_pieces, path, borders, row_bytes, hash_rows)
+        read = partial(digests_in_pieces, store=store)
+        self._files[path] = self._pool.submit(read, path, borders, row_bytes, hash_rows)
 
     def submit_table(self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str]) -> None:
         """Start to read a Parquet file and, if it is as recorded, its rows. `hashed`, `keep`: see read_table_rows."""
@@ -139,15 +149,17 @@ def digests_in_pieces(
     row_bytes: int = 1,
     hash_rows: bool = False,
     progress: Callable[[], None] = lambda: None,
+    store: Dtype = "float32",
 ) -> Digests:
     """Digests of a file and of its pieces, in one reading.
 
     Args:
         path: the file.
         borders: the pieces lie between these positions in bytes, ascending. The rows begin at the first.
-        row_bytes: bytes of a row. If they are whole float32 numbers, pieces also get the length of each row.
+        row_bytes: bytes of a row. If they are whole numbers of the stored type, pieces also get the length of each row.
         hash_rows: whether to hash each row, too.
         progress: called after each block that was read.
+        store: type of the stored numbers.
     """
     digests, hashes, norms = StreamDigests(borders), [NO_HASHES], [NO_NORMS]
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
@@ -157,8 +169,8 @@ def digests_in_pieces(
             digests.update(buffer[:count], beside)
             if hash_rows:
                 hashes.append(hash_pieces(buffer[:count], row_bytes))
-            if row_bytes % ITEM_BYTES == 0 and len(borders) > 1:
-                norms.append(row_norms(buffer[:count], row_bytes))
+            if row_bytes % item_bytes(store) == 0 and len(borders) > 1:
+                norms.append(row_norms(buffer[:count], row_bytes, store))
             progress()
     return digests.result()._replace(rows=np.concatenate(hashes), norms=np.concatenate(norms))
 

@@ -21,6 +21,11 @@ LARGEST: Mapping[Dtype, float] = {
     "bfloat16": float.fromhex("0x1.fep127"),
 }
 """The largest number of each type."""
+SMALLEST: Mapping[Dtype, float] = {"float32": 2.0**-126, "float16": 2.0**-14, "bfloat16": 2.0**-126}
+"""The smallest number above zero that has all digits of its type. Smaller ones lose digits."""
+DIGITS: Mapping[Dtype, int] = {"float32": 24, "float16": 11, "bfloat16": 8}
+"""Binary digits of a number of each type (IEEE 754)."""
+BFLOAT16_NAN = np.uint32(0x7FC0)
 
 Floats = npt.NDArray[np.float32]
 Stored = npt.NDArray[Any]
@@ -48,11 +53,18 @@ def from_stored(stored: Stored, store: Dtype) -> Floats:
     return from_bfloat16(stored) if store == "bfloat16" else stored.astype(np.float32, copy=False)
 
 
+def rounded(vectors: Floats, store: Dtype) -> Floats:
+    """What reading gives of these numbers once they are stored, float32 of the same shape. float32 is not copied."""
+    return from_stored(to_stored(vectors, store), store)
+
+
 def bfloat16_bits(vectors: Floats) -> npt.NDArray[np.uint16]:
-    """Numbers rounded to bfloat16, as its bits: uint16 of the same shape. NaN is not kept as such."""
-    bits = np.ascontiguousarray(vectors, "<f4").view("<u4")
-    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    return (rounded >> np.uint32(16)).astype("<u2")
+    """Numbers rounded to bfloat16, as its bits: uint16 of the same shape. NaN stays NaN, without its sign."""
+    numbers = np.ascontiguousarray(vectors, "<f4")
+    bits = numbers.view("<u4")
+    nearest = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    # Adding to the bits of NaN may carry into the sign, and give zero.
+    return np.where(np.isnan(numbers), BFLOAT16_NAN, nearest).astype("<u2")
 
 
 def from_bfloat16(bits: Stored) -> Floats:

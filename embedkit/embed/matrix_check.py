@@ -11,30 +11,27 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from embedkit.documents import (
-    ITEM_BYTES,
     Chunk,
     Digests,
+    Dtype,
     ShardManifest,
     StreamDigests,
     View,
     digests_in_pieces,
+    item_bytes,
     matrix_header,
     size_problem,
 )
 from embedkit.embed.watchdog import renew_limit
 
 
-def matrix_borders(chunks: Sequence[Chunk], rows: int, dim: int) -> list[int]:
+def matrix_borders(chunks: Sequence[Chunk], rows: int, dim: int, store: Dtype = "float32") -> list[int]:
     """Where the header, each chunk and the file of a shard's matrix end, in bytes; the first border is 0.
 
-    chunks: all chunks of the shard, in order. rows, dim: the shape of the matrix.
+    chunks: all chunks of the shard, in order. rows, dim: the shape of the matrix. store: type of its numbers.
     """
-    first, offset = chunks[0].start, len(matrix_header(rows, dim))
-    return [
-        0,
-        *(offset + (chunk.start - first) * dim * ITEM_BYTES for chunk in chunks),
-        offset + rows * dim * ITEM_BYTES,
-    ]
+    first, offset, row_bytes = chunks[0].start, len(matrix_header(rows, dim, store)), dim * item_bytes(store)
+    return [0, *(offset + (chunk.start - first) * row_bytes for chunk in chunks), offset + rows * row_bytes]
 
 
 def differing_chunks(chunks: Sequence[Chunk], view: View, digests: Digests) -> list[Chunk]:
@@ -43,9 +40,9 @@ def differing_chunks(chunks: Sequence[Chunk], view: View, digests: Digests) -> l
     return [chunk for chunk, sha256 in zip(chunks, pieces, strict=True) if chunk.views[view].sha256 != sha256]
 
 
-def has_right_header(rows: int, dim: int, digests: Digests) -> bool:
-    """Whether the first piece of `matrix_borders` is the header of a (rows, dim) matrix."""
-    return digests.pieces[0] == hashlib.sha256(matrix_header(rows, dim)).hexdigest()
+def has_right_header(rows: int, dim: int, digests: Digests, store: Dtype = "float32") -> bool:
+    """Whether the first piece of `matrix_borders` is the header of a (rows, dim) matrix of the type."""
+    return digests.pieces[0] == hashlib.sha256(matrix_header(rows, dim, store)).hexdigest()
 
 
 class MatrixCheck:
@@ -59,7 +56,7 @@ class MatrixCheck:
         self._path = path
         self._manifest = manifest
         self._view = view
-        self._digests = StreamDigests(matrix_borders(manifest.chunks, *manifest.matrices[view].shape))
+        self._digests = StreamDigests(_borders(manifest, view))
 
     def update(self, data: memoryview, beside: Executor | None = None) -> None:
         """Add the next bytes of the file. `beside` digests the whole file while this thread digests the chunk."""
@@ -76,8 +73,12 @@ def matrix_problem(path: Path, manifest: ShardManifest, view: View) -> str | Non
     problem = size_problem(path, matrix.file)
     if problem is not None:
         return problem
-    borders = matrix_borders(manifest.chunks, *matrix.shape)
-    return _problem(path, manifest, view, digests_in_pieces(path, borders, progress=renew_limit))
+    digests = digests_in_pieces(path, _borders(manifest, view), progress=renew_limit)
+    return _problem(path, manifest, view, digests)
+
+
+def _borders(manifest: ShardManifest, view: View) -> list[int]:
+    return matrix_borders(manifest.chunks, *manifest.matrices[view].shape, manifest.request.store)
 
 
 def _problem(path: Path, manifest: ShardManifest, view: View, digests: Digests) -> str | None:
@@ -88,6 +89,6 @@ def _problem(path: Path, manifest: ShardManifest, view: View, digests: Digests) 
         return f"{path}: its bytes are not those that were written (sha256 differs){first}"
     if damaged:
         return f"{path}: its bytes were damaged before its manifest was written (sha256 of a chunk differs){first}"
-    if not has_right_header(*matrix.shape, digests):
+    if not has_right_header(*matrix.shape, digests, manifest.request.store):
         return f"{path}: its header was damaged before its manifest was written"
     return None

@@ -22,21 +22,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-import numpy as np
-import numpy.typing as npt
-
 from embedkit.documents import (
     FORMAT,
-    ITEM_BYTES,
     Chunk,
+    Dtype,
     EngineRecord,
     FileRecord,
     JournalHeader,
     PlanShard,
+    Stored,
     View,
     digests_in_pieces,
     drop_cached,
     encode_line,
+    item_bytes,
     matrix_header,
 )
 from embedkit.embed.canary import canary_distance, canary_tolerance
@@ -62,14 +61,16 @@ class ShardFile:
         engine: EngineRecord,
         canary: bytes,
         attempt: str,
+        store: Dtype = "float32",
     ) -> None:
         self.chunks: dict[int, Chunk] = {}
         self.adopted = 0
         self._folder = folder
         self._plan_shard = plan_shard
         self._dim = engine.dim
+        self._store = store
         self._attempt = attempt
-        header = matrix_header(plan_shard.stop - plan_shard.start, engine.dim)
+        header = matrix_header(plan_shard.stop - plan_shard.start, engine.dim, store)
         self._matrix_header = header
         self._data_offset = len(header)
         self._lines: list[bytes] = []
@@ -175,9 +176,9 @@ class ShardFile:
             if path.name.startswith(f"{self._attempt}."):
                 path.unlink(missing_ok=True)
 
-    def append(self, chunk: Chunk, vectors: Mapping[View, npt.NDArray[np.float32]]) -> None:
-        """Make a chunk durable: its bytes first, then the journal line with their sha256."""
-        self._write(chunk, {view: array.astype("<f4", copy=False).tobytes() for view, array in vectors.items()})
+    def append(self, chunk: Chunk, vectors: Mapping[View, Stored]) -> None:
+        """Make a chunk durable: the bytes of its stored vectors first, then the journal line with their sha256."""
+        self._write(chunk, {view: array.tobytes() for view, array in vectors.items()})
 
     def read_back(self) -> list[str]:
         """Read the whole matrices from the disk and compare header, chunks and journal with what was written.
@@ -192,14 +193,14 @@ class ShardFile:
         damaged: list[str] = []
         chunks = [self.chunks[start] for start in self._plan_shard.chunks[:-1]]
         rows = self._plan_shard.stop - self._plan_shard.start
-        borders = matrix_borders(chunks, rows, self._dim)
+        borders = matrix_borders(chunks, rows, self._dim, self._store)
         self._sha256 = {}
         for view, matrix in self._matrices.items():
             path = self._partial(view)
             drop_cached(path)
             digests = digests_in_pieces(path, borders, progress=renew_limit)
             size = os.fstat(matrix.fileno()).st_size
-            if not has_right_header(rows, self._dim, digests) or size != borders[-1]:
+            if not has_right_header(rows, self._dim, digests, self._store) or size != borders[-1]:
                 damaged.append(f"{path}: its header or size was damaged after it was written")
                 with names_file(path):
                     matrix.seek(0)
@@ -324,4 +325,4 @@ class ShardFile:
             os.fsync(self._journal.fileno())
 
     def _bytes(self, start: int, stop: int) -> int:
-        return (stop - start) * self._dim * ITEM_BYTES
+        return (stop - start) * self._dim * item_bytes(self._store)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from embedkit.documents import (
+    TENSOR_TYPES,
     NewerFormat,
     Plan,
     Rejected,
@@ -166,6 +167,8 @@ def _matrices_problem(manifest: ShardManifest) -> str | None:
     for view, matrix in manifest.matrices.items():
         if matrix.shape != (manifest.stop - manifest.start, manifest.engine.dim):
             return f"its manifest says that its matrix is {matrix.shape} (view {view})"
+        if matrix.dtype != TENSOR_TYPES[manifest.request.store]:
+            return f"its manifest says that its numbers are {matrix.dtype} (view {view})"
         if Path(matrix.file.name).name != matrix.file.name or not matrix.file.name.endswith(MATRIX):
             return f"its manifest names a file outside its folder: {matrix.file.name!r}"
         if matrix.non_finite or matrix.empty != sum(chunk.views[view].empty for chunk in manifest.chunks):

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from embedkit.documents import (
     FORMAT,
+    NUMPY_TYPES,
+    TENSOR_TYPES,
     Canary,
     Chunk,
     EngineName,
@@ -35,6 +37,7 @@ from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.embed.publish import publish_manifest
 from embedkit.embed.shard_file import ShardFile
 from embedkit.embed.stop_at_chunk import StopAtChunk, StoppedAtChunk
+from embedkit.embed.store_vectors import decode_vectors, store_vectors
 from embedkit.embed.watchdog import QUIET_SECONDS, Watchdog
 from embedkit.engines import Engine
 from embedkit.errors import CanaryMoved, EmbedkitError
@@ -126,6 +129,7 @@ class ShardTask:
             self._engine.record,
             before,
             self._attempt,
+            self._config.request.store,
         ) as shard_file:
             self._heartbeat("reading the chunks of earlier attempts")
             shard_file.adopt(self._gives_same_vectors)
@@ -163,9 +167,13 @@ class ShardTask:
             return True
         at = int(np.argmin(np.where(lengths > 0, lengths, np.iinfo(np.int64).max)))
         picked = whole.take([chunk.start + at])
-        dim = self._engine.record.dim
-        stored = {view: np.frombuffer(raw, "<f4").reshape(-1, dim)[[at]] for view, raw in data.items()}
-        return not differing_rows(picked, embed_chunk(self._engine, picked), stored, self._config.request.dtype)
+        dim, request = self._engine.record.dim, self._config.request
+        rows = {
+            view: np.frombuffer(raw, NUMPY_TYPES[request.store]).reshape(-1, dim)[[at]] for view, raw in data.items()
+        }
+        stored = decode_vectors(rows, request.store)
+        again = embed_chunk(self._engine, picked)
+        return not differing_rows(picked, again, stored, request.dtype, request.store)
 
     def _check_canary_drift(self, before: bytes, shard_file: ShardFile) -> Canary:
         """Embed the canary again. If its vectors changed, discard the attempt and raise CanaryMoved."""
@@ -253,19 +261,21 @@ class ShardTask:
         seconds: float,
         progress: LogProgress,
     ) -> None:
-        """Check a chunk's vectors and make them durable."""
+        """Round a chunk's vectors to the stored type, check them and make them durable."""
         vectors = in_row_order(chunk_input, batch, embedded)
         self._worker.copier.fill(chunk_input, vectors)
+        store = self._config.request.store
+        stored = store_vectors(chunk_input, vectors, store)
         chunk = Chunk(
             start=chunk_input.start,
             stop=chunk_input.stop,
             tokens=chunk_input.tokens,
             inputs_sha256=inputs_digest(chunk_input),
-            views=check_vectors(chunk_input, vectors),
+            views=check_vectors(chunk_input, stored, store),
             seconds=seconds,
             copied=int(chunk_input.copies.are_copied.sum()),
         )
-        shard_file.append(chunk, vectors)
+        shard_file.append(chunk, stored)
         progress.add(chunk.tokens)
 
     def _manifest(
@@ -316,7 +326,7 @@ class ShardTask:
         return ShardMatrix(
             file=file,
             shape=(self._planned.stop - self._planned.start, self._engine.record.dim),
-            dtype="F32",
+            dtype=TENSOR_TYPES[self._config.request.store],
             empty=sum(v.empty for v in vectors),
             norm_min=min((v.norm_min for v in vectors if v.norm_min is not None), default=None),
             norm_max=max((v.norm_max for v in vectors if v.norm_max is not None), default=None),

@@ -10,7 +10,18 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.data import source_folders
-from embedkit.documents import Hashes, Plan, ReadBack, Request, SourceRecord, Success, Table, check_matrix, read_row
+from embedkit.documents import (
+    Dtype,
+    Hashes,
+    Plan,
+    ReadBack,
+    Request,
+    SourceRecord,
+    Success,
+    Table,
+    check_matrix,
+    read_row,
+)
 from embedkit.errors import EmbedkitError
 from embedkit.merge.rows import metadata_schema
 from embedkit.run import RunFolder
@@ -26,10 +37,10 @@ class MergedProblem(NamedTuple):
     shard: int | None = None
 
 
-def matrix_problems(path: Path, rows: int, dim: int) -> Iterator[MergedProblem]:
-    """Yield a problem unless a file is a (rows, dim) matrix."""
+def matrix_problems(path: Path, rows: int, dim: int, store: Dtype = "float32") -> Iterator[MergedProblem]:
+    """Yield a problem unless a file is a (rows, dim) matrix of the type."""
     try:
-        check_matrix(path, rows, dim)
+        check_matrix(path, rows, dim, store)
     except (EmbedkitError, OSError) as error:
         yield MergedProblem(path, str(error))
 
@@ -79,6 +90,7 @@ class Comparison:
     ) -> None:
         self._run = run
         self._views = request.views
+        self._store = request.store
         self._schema = metadata_schema(request)
         self._success = success
         self._read_back = read_back
@@ -147,7 +159,7 @@ class Comparison:
         """Compare the matrix of a source with the rows of the whole matrix that have these ids."""
         if path in self._damaged:
             return
-        problems = list(matrix_problems(path, len(ids), self._success.dim))
+        problems = list(matrix_problems(path, len(ids), self._success.dim, self._store))
         yield from problems
         of_run = self._read_back.row_hashes(whole)
         found = self._read_back.row_hashes(path)

@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 from embedkit.documents import (
-    ITEM_BYTES,
     Chunk,
     Plan,
     ReadBack,
@@ -20,6 +19,7 @@ from embedkit.documents import (
     View,
     digest,
     file_problem,
+    item_bytes,
     matrix_header,
 )
 from embedkit.merge.checks import engine_groups
@@ -46,20 +46,20 @@ def request_merged(
     read_back: ReadBack,
 ) -> None:
     """Start reading the merged files: matrices row by row, and the whole ones chunk by chunk; tables row by row."""
-    hashed = metadata_schema(request).names[1:]
+    hashed, store = metadata_schema(request).names[1:], request.store
     starts = [chunk.start for manifest in manifests for chunk in manifest.chunks]
     for view in request.views:
-        row_bytes = success.dim * ITEM_BYTES
-        offset = len(matrix_header(plan.rows_kept, success.dim))
+        row_bytes = success.dim * item_bytes(store)
+        offset = len(matrix_header(plan.rows_kept, success.dim, store))
         if run.view_matrix(view).is_file():
             rows = [*starts, plan.rows_kept] if len(manifests) == len(plan.shards) else [0]
             borders = [offset + row * row_bytes for row in rows]
-            read_back.submit_matrix(run.view_matrix(view), row_bytes, borders, hash_rows=True)
+            read_back.submit_matrix(run.view_matrix(view), row_bytes, borders, hash_rows=True, store=store)
         for source in success.sources.values():
             path = run.source_matrix(source.folder, view)
             if path.is_file():
-                borders = [len(matrix_header(source.rows, success.dim))]
-                read_back.submit_matrix(path, row_bytes, borders, hash_rows=True)
+                borders = [len(matrix_header(source.rows, success.dim, store))]
+                read_back.submit_matrix(path, row_bytes, borders, hash_rows=True, store=store)
     for record in success.files:
         if record.name.endswith(".parquet"):
             read_back.submit_table(run.embeddings / record.name, record, hashed, ["id"])
@@ -89,7 +89,7 @@ def merged_problems(
     for view in request.views:
         path = run.view_matrix(view)
         if path not in damaged:
-            yield from matrix_problems(path, plan.rows_kept, success.dim)
+            yield from matrix_problems(path, plan.rows_kept, success.dim, request.store)
             for shard, chunk in differing_chunks(manifests, view, read_back.pieces(path)).items():
                 damaged.add(path)  # the sources' vectors are not compared with it
                 yield MergedProblem(path, f"ids {chunk.start} to {chunk.stop - 1} are not the shard's", shard)

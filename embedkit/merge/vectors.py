@@ -10,16 +10,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from embedkit.data import SourceIndex
 from embedkit.documents import (
-    ITEM_BYTES,
+    NUMPY_TYPES,
+    Dtype,
     FileSet,
     HashedFile,
     ShardManifest,
+    Stored,
     View,
     check_matrix,
+    item_bytes,
     matrix_header,
 )
 from embedkit.embed import MatrixCheck
@@ -33,18 +35,16 @@ log = logging.getLogger(__name__)
 WINDOW_BYTES = 64 << 20
 """Three buffers of this size are in memory: one is read into, one is written, one has the latter's rows by source."""
 
-Matrix = npt.NDArray[np.float32]
-
 
 def merge_vectors(
     run: RunFolder, manifests: Sequence[ShardManifest], sources: SourceIndex, view: View, files: FileSet
 ) -> dict[int, str]:
     """Write a view's matrices into `files`. Returns the problems by shard; if there are any, discard the files."""
-    rows, dim = manifests[-1].stop, manifests[0].engine.dim
-    window_rows = max(min(WINDOW_BYTES // (dim * ITEM_BYTES), rows), 1)
-    buffers = [np.empty((window_rows, dim), "<f4") for _ in range(2)]
-    whole = _begin(files, run.view_matrix(view), rows, dim)
-    by_source = _BySource(run, sources, window_rows, dim, view, files)
+    rows, dim, store = manifests[-1].stop, manifests[0].engine.dim, manifests[0].request.store
+    window_rows = max(min(WINDOW_BYTES // (dim * item_bytes(store)), rows), 1)
+    buffers = [np.empty((window_rows, dim), NUMPY_TYPES[store]) for _ in range(2)]
+    whole = _begin(files, run.view_matrix(view), rows, dim, store)
+    by_source = _BySource(run, sources, buffers[0], view, files, store)
     progress = LogProgress(log, f"merge vectors ({view})", rows, "rows")
     with ThreadPoolExecutor(1, "hash") as beside, ThreadPoolExecutor(2, "write") as pool:
         shards = _Shards(run, manifests, view, beside)
@@ -61,13 +61,13 @@ def merge_vectors(
     return shards.problems
 
 
-def _begin(files: FileSet, path: Path, rows: int, dim: int) -> HashedFile:
+def _begin(files: FileSet, path: Path, rows: int, dim: int, store: Dtype) -> HashedFile:
     file = files.add(path)
-    file.write(matrix_header(rows, dim))
+    file.write(matrix_header(rows, dim, store))
     return file
 
 
-def _write(file: HashedFile, rows: Matrix) -> None:
+def _write(file: HashedFile, rows: Stored) -> None:
     file.write(rows.data)
 
 
@@ -85,7 +85,7 @@ class _Shards:
         self._stop = 0
         self._shard: _OpenShard | None = None
 
-    def read(self, first: int, window: Matrix) -> None:
+    def read(self, first: int, window: Stored) -> None:
         """Fill a window, (n, dim), with the rows of ids first, first + 1, ...; undefined for a damaged shard."""
         at, stop = first, first + len(window)
         while at < stop:
@@ -104,7 +104,7 @@ class _Shards:
             self.problems[manifest.shard] = str(error)
             self._shard = None
 
-    def _read(self, rows: Matrix, is_last: bool) -> None:
+    def _read(self, rows: Stored, is_last: bool) -> None:
         if self._shard is None:
             return
         try:
@@ -130,11 +130,11 @@ class _OpenShard:
         self._beside = beside
         if not self._path.is_file():
             raise EmbedkitError(f"{self._path} is missing")
-        offset = check_matrix(self._path, *matrix.shape)
+        offset = check_matrix(self._path, *matrix.shape, manifest.request.store)
         self._file = self._path.open("rb", buffering=0)
         self._check.update(memoryview(self._file.read(offset)))
 
-    def read(self, rows: Matrix) -> None:
+    def read(self, rows: Stored) -> None:
         """Read the next rows into an array."""
         data = rows.data.cast("B")
         while data:
@@ -156,19 +156,19 @@ class _OpenShard:
 
 
 class _BySource:
-    """One matrix file per source."""
+    """One matrix file per source. window: an array of the shape and type of the largest window."""
 
     def __init__(
-        self, run: RunFolder, sources: SourceIndex, window_rows: int, dim: int, view: View, files: FileSet
+        self, run: RunFolder, sources: SourceIndex, window: Stored, view: View, files: FileSet, store: Dtype
     ) -> None:
         self._codes = sources.codes
         self._files = [
-            _begin(files, run.source_matrix(sources.folder(code), view), int(rows), dim)
+            _begin(files, run.source_matrix(sources.folder(code), view), int(rows), window.shape[1], store)
             for code, rows in enumerate(sources.counts)
         ]
-        self._sorted = np.empty((window_rows, dim), "<f4")
+        self._sorted = np.empty_like(window)
 
-    def write(self, first: int, window: Matrix) -> None:
+    def write(self, first: int, window: Stored) -> None:
         """Append each row of a window, ids first, first + 1, ..., to its source's file."""
         codes = self._codes[first : first + len(window)]
         order = np.argsort(codes, kind="stable")

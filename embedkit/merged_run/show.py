@@ -33,7 +33,7 @@ def _facts(config: RunConfig, files: MergedFiles) -> dict[str, str]:
     success, views = files.success, config.request.views
     engines = dict.fromkeys(f"{engine.engine} on {engine.gpu or config.request.device}" for engine in success.engines)
     return {
-        "vectors": f"{success.rows:,} x {success.dim} float32",
+        "vectors": f"{success.rows:,} x {success.dim} {config.request.store}",
         "views": f"view{'s' if len(views) > 1 else ''} {', '.join(views)}",
         "sources": f"{len(success.sources):,} source{'s' if len(success.sources) != 1 else ''}",
         "model": config.locations.model_repo or PurePath(config.locations.model).name,

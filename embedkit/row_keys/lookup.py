@@ -117,6 +117,8 @@ def remove_lookups(folder: Path) -> None:
 def matrix_keys(matrix: MatrixFile, record: FileRecord) -> Keys:
     """The key of each vector of a matrix file, uint64 (rows, 2), in the reading in which its sha256 was compared.
 
+    It is that of the numbers as float32, whatever their stored type.
+
     Raises EmbedkitError if the file is missing, or its bytes are not those of the record.
     """
     matrix.check()

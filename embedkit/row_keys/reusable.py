@@ -19,7 +19,7 @@ def check_reusable(earlier: EarlierRun, request: Request) -> None:
     there, run = earlier.config.request, earlier.run
     if changes := file_changes("model file", there.model_files, request.model_files):
         raise UsageError(f"--reuse {run.name}: its model is not this one (there -> here):\n{show_changes(changes)}")
-    for name in ("engine", "device", "dtype"):
+    for name in ("engine", "device", "dtype", "store"):
         one, other = getattr(there, name), getattr(request, name)
         if one != other:
             raise UsageError(f"--reuse {run.name}: its {name} is {one}, here it is {other}; type --{name} {one}")

@@ -119,7 +119,8 @@ def _disk(run: RunFolder, config: RunConfig, estimate: Estimate) -> list[str]:
     """Return lines about the files that the run writes and the space for them."""
     need, space = footprint(estimate, config), free_bytes(run.path)
     lines = [
-        f"writes   {need.bytes / 1e9:,.1f} GB in {need.files:,} files, {need.peak_bytes / 1e9:,.1f} GB at the peak",
+        f"writes   {need.bytes / 1e9:,.1f} GB in {need.files:,} files, {need.peak_bytes / 1e9:,.1f} GB at the peak "
+        f"(vectors in {config.request.store})",
         f"space    {_describe(space)}",
     ]
     short = shortfall(need, space)

@@ -179,6 +179,7 @@ def _new_request(options: RequestOptions) -> Options:
         device=options.device or "cpu",
         dtype=options.dtype,
         layout=options.layout,
+        store=options.store,
         reuse=_reused_folders(options),
         reuse_across_engines=options.reuse_across_engines,
     )
@@ -322,6 +323,7 @@ def settings_of(config: RunConfig) -> Options:
         device=request.device,
         dtype=None if "dtype" in config.undecided else request.dtype,
         layout=request.layout,
+        store=request.store,
     )
 
 

@@ -54,6 +54,7 @@ class RequestOptions:
     device: Device | None
     dtype: Dtype | None
     layout: Layout
+    store: Dtype
     reuse: tuple[str, ...]
     reuse_across_engines: bool
     output_dir: Path
@@ -116,7 +117,10 @@ REQUEST_OPTIONS = [
                  "stage of the profile gets GPUs; without a profile, if this machine has GPUs that the engine can use; "
                  "else cpu]"),
     click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
-                 "in. Stored vectors are float32.  [default: bfloat16 on a GPU, else float32]"),
+                 "in.  [default: bfloat16 on a GPU, else float32]"),
+    click.option("--store", type=click.Choice(get_args(Dtype)), default="float32", show_default=True,
+                 help="Data type of the stored vectors. bfloat16 and float16 take half the bytes, and need an engine "
+                 "that computes in no more digits (--dtype)."),
     click.option("--layout", type=click.Choice(get_args(Layout)), default="merged", show_default=True,
                  help="merged: one matrix of all vectors, and one per source. sharded: the vectors stay in the shards' "
                  "files, for many millions of rows."),

@@ -31,7 +31,7 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
         ("rows dropped", dropped or "0"),
         ("tokens", f"{plan.tokens:,}"),
         ("tokens/s", f"{plan.tokens_to_embed / max(seconds, 1e-9):,.0f} per {unit}, without start-up"),
-        ("vectors", f"{success.rows:,} x {success.dim} float32{_views(success, config.request.views)}"),
+        ("vectors", f"{success.rows:,} x {success.dim} {config.request.store}{_views(success, config.request.views)}"),
         ("engine", "; ".join(f"{e.engine} {e.engine_version}, {e.dtype}" for e in success.engines)),
         ("files", f"{len(records):,}, {sum(file.bytes for file in records.values()) / 1e6:,.1f} MB"),
     ]

@@ -51,6 +51,7 @@ PUBLISHED = {
     "prepare again": {*PART_FILES, "/dropped_rows.parquet", "/plan.json"},
     "embed again": {*SHARD_FILES, "/embeddings/shards/N/refused.json"},
     "merge again": MERGED_FILES,
+    "merge sharded": {"/embeddings/_SUCCESS.json", "/embeddings/index.json", "/embeddings/metadata/part-N.parquet"},
 }
 """The kinds of files that each stage puts in place by a rename or a link."""
 

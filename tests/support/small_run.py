@@ -12,8 +12,9 @@ from unittest.mock import patch
 
 import pytest
 
+from embedkit.documents import Layout
 from embedkit.embed import embed_shards
-from embedkit.merge import merge
+from embedkit.merge import merge, tables
 from embedkit.prepare import parts, plan, prepare
 from embedkit.request import Options, create_run, make_config
 from embedkit.run import RunFolder
@@ -24,9 +25,11 @@ from tests.support.models import make_tokenizer
 ROWS = 84
 SHARDS = 3
 SOURCES = ["a/b", "source one", "zzz"]
+TABLE_ROWS = 45
+"""Of the sharded layout: the four parts become two tables."""
 
 
-def make_small_embedded(folder: Path) -> RunFolder:
+def make_small_embedded(folder: Path, layout: Layout = "merged") -> RunFolder:
     """84 chats: four parts, three shards of several chunks, three sources, the views combined and response.
 
     Some rows are dropped for each reason; of the others, some have an empty response. The run is not merged.
@@ -41,6 +44,7 @@ def make_small_embedded(folder: Path) -> RunFolder:
         views=("combined", "response"),
         sample_size=None,
         shards=SHARDS,
+        layout=layout,
     )
     run = RunFolder(folder / "run")
     umask = os.umask(0o022)
@@ -90,6 +94,17 @@ def small_run(small_embedded_run: RunFolder, tmp_path_factory: pytest.TempPathFa
     return RunFolder(made_once(tmp_path_factory, "small-run", make) / "run")
 
 
+def make_small_sharded(folder: Path) -> None:
+    with patch.object(tables, "TABLE_ROWS", TABLE_ROWS):
+        merge(make_small_embedded(folder, "sharded"))
+
+
+@pytest.fixture(scope="session")
+def small_sharded_run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The same rows, merged with the sharded layout. Read only."""
+    return RunFolder(made_once(tmp_path_factory, "small-sharded", make_small_sharded) / "run")
+
+
 def _copy(run: RunFolder, folder: Path) -> RunFolder:
     shutil.copytree(run.path, folder / "run")
     return RunFolder(folder / "run")
@@ -99,6 +114,12 @@ def _copy(run: RunFolder, folder: Path) -> RunFolder:
 def small(small_run: RunFolder, tmp_path: Path) -> RunFolder:
     """A copy of the merged run, to be damaged."""
     return _copy(small_run, tmp_path)
+
+
+@pytest.fixture
+def small_sharded(small_sharded_run: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the run with the sharded layout, to be damaged."""
+    return _copy(small_sharded_run, tmp_path)
 
 
 @pytest.fixture

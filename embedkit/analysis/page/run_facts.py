@@ -33,7 +33,7 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
         ("rows dropped", _dropped(merged) or "0"),
         ("rows embedded", f"{success.rows:,} from {len(success.sources):,} sources, {success.tokens:,} tokens"),
         ("rows analyzed here", f"{merged.rows.height:,} ({chosen})"),
-        ("vectors", f"{success.dim} numbers each; views: {', '.join(request.views)}"),
+        ("vectors", f"{success.dim} numbers each, {request.store}; views: {', '.join(request.views)}"),
         ("model", f"{printable(model)}{revision}"),
         *([("before each text", printable(repr(request.prefix)))] if request.prefix else []),
         ("engine", engines + (" (mixed, as was allowed)" if success.mixed_engines_allowed else "")),

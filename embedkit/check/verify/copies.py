@@ -125,7 +125,7 @@ def _check_vectors(
     path = run.shard(manifest.shard) / matrix.file.name
     if findings.has(path):
         return
-    vectors = open_matrix(path, *matrix.shape)
+    vectors = open_matrix(path, *matrix.shape, manifest.request.store)
     for start, stop in _blocks(manifest.start, manifest.stop):
         copies = kept.copies(start, stop)
         rows = np.flatnonzero(copies.are_copied[:, view.place])

@@ -47,7 +47,8 @@ def _reembed_shard(
     folder = run.shard(manifest.shard)
     try:
         matrices = {
-            view: open_matrix(folder / matrix.file.name, *matrix.shape) for view, matrix in manifest.matrices.items()
+            view: open_matrix(folder / matrix.file.name, *matrix.shape, manifest.request.store)
+            for view, matrix in manifest.matrices.items()
         }
     except (EmbedkitError, FileNotFoundError):
         return  # reported already
@@ -64,7 +65,8 @@ def _reembed_shard(
         findings.reembedded += len(chosen)
         at = np.array(chosen) - manifest.start
         stored = {view: matrix[at] for view, matrix in matrices.items()}
-        for view, i, distance in differing_rows(picked, again, stored, manifest.request.dtype):
+        dtype, store = manifest.request.dtype, manifest.request.store
+        for view, i, distance in differing_rows(picked, again, stored, dtype, store):
             what = f"row {picked.rows[i]} (id {chosen[i]}): its stored vector differs from a new one"
             data = folder / manifest.matrices[view].file.name
             findings.add(

@@ -7,13 +7,13 @@ from functools import partial
 
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import (
-    ITEM_BYTES,
     Plan,
     ReadBack,
     ShardManifest,
     Success,
     check_matrix,
     digest,
+    item_bytes,
 )
 from embedkit.embed import (
     NOT_FINISHED,
@@ -71,13 +71,14 @@ def request_shards(run: RunFolder, manifests: Sequence[ShardManifest], in_chunks
         for matrix in manifest.matrices.values():
             path = run.shard(manifest.shard) / matrix.file.name
             try:
-                offset = check_matrix(path, *matrix.shape)
+                offset = check_matrix(path, *matrix.shape, manifest.request.store)
             except (EmbedkitError, OSError):
                 continue  # it is read as one piece, and reported
             rows, dim = matrix.shape
+            row_bytes = dim * item_bytes(manifest.request.store)
             starts = [chunk.start - manifest.start for chunk in manifest.chunks]
-            borders = [offset + row * dim * ITEM_BYTES for row in (*starts, rows)] if in_chunks else [offset]
-            read_back.submit_matrix(path, dim * ITEM_BYTES, borders)
+            borders = [offset + row * row_bytes for row in (*starts, rows)] if in_chunks else [offset]
+            read_back.submit_matrix(path, row_bytes, borders, store=manifest.request.store)
 
 
 def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, findings: Findings) -> None:

@@ -127,6 +127,19 @@ def test_bytes_and_files_of_a_small_run(hash_run: RunFolder) -> None:
         check_footprint(hash_run, config, plan)
 
 
+def test_bytes_and_files_of_a_run_whose_vectors_are_not_copied(small_sharded_run: RunFolder) -> None:
+    """Without logs, which this run has none of, and on one GPU."""
+    config = read(small_sharded_run.config, RunConfig)
+    found = footprint(estimate_rows(config, read(small_sharded_run.plan, Plan)), config)
+    there = [path for path in small_sharded_run.embeddings.rglob("*") if path.is_file()]
+    of_merge = [path for path in there if "shards" not in path.parts]
+    vectors = sum(path.stat().st_size for path in there if path.suffix == ".safetensors")
+    assert set(found.by_kind) == {"extracted_data", "parts", "shards", "merged", "logs"}
+    assert found.by_kind["merged"] < vectors
+    assert found.peak_bytes - found.bytes < vectors
+    assert len(of_merge) == 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("texts", ["all", "none"])
 def test_bytes_and_files_of_a_run_of_real_chats(demo_chats: Path, minilm: Path, tmp_path: Path, texts: str) -> None:

@@ -341,13 +341,13 @@ def test_a_merge_that_lost_its_lock_publishes_nothing(small: RunFolder, monkeypa
     run = small
     flip(run.view_matrix("response"), 500)
     before = data_files(run), run.success.read_bytes()
-    real = merge_rows._windows
+    real = merge_rows.windows
 
     def lose_lock(*arguments: object) -> object:
         run.merge_lock.unlink(missing_ok=True)
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(merge_rows, "_windows", lose_lock)
+    monkeypatch.setattr(merge_rows, "windows", lose_lock)
     with pytest.raises(EmbedkitError, match=r"merge\.lease"):
         merge(run)
     assert (data_files(run), run.success.read_bytes()) == before

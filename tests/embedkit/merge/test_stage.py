@@ -92,7 +92,7 @@ def test_a_part_that_changes_while_it_is_merged_is_refused(
     """What is decoded is what was hashed, in every pass: sources first, then the rows once per SOURCES_PER_PASS."""
     part = unmerged_run.part_data(1)
     whole = part.read_bytes()
-    right = merge_rows._windows
+    right = merge_rows.windows
 
     def change_first(*args: Any) -> Iterator[pa.Table]:
         if later_pass and not passes:
@@ -103,7 +103,7 @@ def test_a_part_that_changes_while_it_is_merged_is_refused(
         yield from right(*args)
 
     passes: list[int] = []
-    monkeypatch.setattr(merge_rows, "_windows", change_first)
+    monkeypatch.setattr(merge_rows, "windows", change_first)
     monkeypatch.setattr(merge_rows, "SOURCES_PER_PASS", 4)
     with pytest.raises(EmbedkitError, match=r"part-00001.parquet: .*; to make it again: embedkit run --resume"):
         merge(unmerged_run)

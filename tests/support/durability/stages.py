@@ -46,14 +46,22 @@ class Stages:
         self._record("embed", "embed again")
         write(self.run.rejected, Rejected(format=FORMAT, shards={}))
         self._record("merge", "merge again")
+        self.run = RunFolder(self._world.folder / "sharded")
+        for stage, more in (("prepare", ["--layout", "sharded"]), ("embed", [])):
+            ended, _ = self.play(stage, Fault(), *more)
+            assert ended.code == 0, ended.text
+        self._record("merge", "merge sharded")
 
-    def play(self, stage: str, fault: Fault) -> tuple[Ended, Control]:
-        """Type the command of a stage, with a fault. Returns how it ended, and its control file."""
+    def play(self, stage: str, fault: Fault, *more: object) -> tuple[Ended, Control]:
+        """Type the command of a stage, with a fault. Returns how it ended, and its control file.
+
+        more: options of the request.
+        """
         folder = self._world.folder
         control = Control(folder / "control", self.run.path, fault)
         output = folder / "output.txt"
         output.unlink(missing_ok=True)
-        request = Request(self._world.arguments(stage, self.run.path), str(output), str(control.path))
+        request = Request(self._world.arguments(stage, self.run.path, *more), str(output), str(control.path))
         return self._world.commands.start(request, control).wait(), control
 
     def _record(self, stage: str, name: str) -> None:

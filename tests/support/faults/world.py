@@ -64,9 +64,10 @@ class World:
     def __exit__(self, *_: object) -> None:
         self.commands.__exit__()
 
-    def arguments(self, command: str, run: Path) -> list[str]:
-        """A stage's command for a run, whatever exists of it."""
+    def arguments(self, command: str, run: Path, *more: object) -> list[str]:
+        """A stage's command for a run, whatever exists of it. more: options of the request."""
         request = [
+            *more,
             *("--dataset", self._data, "--model", self._model, "--engine", "hash", "--max-length", 256, "--full"),
             *("--shards", SHARDS, "--output-dir", run.parent, "--run-name", run.name, "--resume"),
             *(option for view in VIEWS for option in ("--view", view)),
