@@ -126,7 +126,7 @@ def _written(run: RunFolder, what: str) -> Figure:
         work=f"{what}: written",
         value=size / 1e9,
         unit="GB",
-        measured=f"{size / 1e9:,.2f} GB in {len(files)} files",
+        measured=f"{size / 1e6:,.0f} MB in {len(files):,} files",
         rival="",
     )
 
@@ -168,6 +168,7 @@ def _submit(run: RunFolder) -> list[object]:
         data=(identify(data),),
         model_files=model_files(model),
         device="cpu",
+        store="float32",  # the hash engine has no other
         tokenizers_version=tokenizers.__version__,
     )
     write(new.config, replace(config, request=request, locations=Locations(data=(str(data),), model=str(model))))
@@ -223,13 +224,10 @@ def main() -> None:
     if asked.hash:
         _hash(RunFolder(Path(asked.what)), asked.hash)
         return
-    figures = []
     for figure in bench_size(int(float(asked.what)), asked.layout, asked.store, asked.run):
-        figures.append(figure)
         print(f"  {figure.work}: {figure.measured}; {figure.rival}", flush=True)
-    new = {figure.work for figure in figures}
-    others = [figure for figure in read_results().get("scale", []) if figure.work not in new]
-    keep("scale", [*others, *figures], "python -m benchmarks scale")
+        others = [other for other in read_results().get("scale", []) if other.work != figure.work]
+        keep("scale", [*others, figure], "python -m benchmarks scale")
 
 
 if __name__ == "__main__":
