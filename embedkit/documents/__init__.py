@@ -18,7 +18,7 @@ from embedkit.documents.engine_fields import named_fields, vector_fields
 from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
 from embedkit.documents.matrix import BLOCK_ROWS, Matrix, open_matrix
 from embedkit.documents.matrix_file import ITEM_BYTES, MatrixFile, check_matrix, matrix_header
-from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, digests_in_pieces, drop_cached
+from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, ahead, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
     FORMAT,
     VIEWS,
@@ -81,7 +81,7 @@ from embedkit.documents.stored_numbers import (
     rounded,
     to_stored,
 )
-from embedkit.documents.table_rows import Hashes, read_row, take_rows
+from embedkit.documents.table_rows import Hashes, TableRows, read_row, take_rows
 from embedkit.documents.templates import parse_template, template_columns
 
 __all__ = [
@@ -146,10 +146,12 @@ __all__ = [
     "StreamDigests",
     "Success",
     "Table",
+    "TableRows",
     "Texts",
     "ThinkFormat",
     "Vectors",
     "View",
+    "ahead",
     "atomic_write_hashed",
     "bfloat16_bits",
     "check_matrix",

@@ -1,16 +1,21 @@
-"""Reads a run back: digests of many files in parallel. Each byte is read once, Parquet files over 256 MB twice."""
+"""Reads a run back: digests of many files in parallel. Each byte is read once, Parquet files over 256 MB twice.
+
+A run is larger than memory. So `ahead` starts to read a few files before they are needed, and `forget` drops what was
+read of a file when it was used.
+"""
 
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from threading import Semaphore
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +34,11 @@ IN_MEMORY_BYTES = 256 << 20
 """A larger Parquet file is hashed first and decoded in a second reading."""
 TABLES_AT_ONCE = 8
 """Each table may hold a whole part and one decoded column of a row group."""
+AHEAD_PER_CPU = 2
+MOST_AHEAD = 16
+"""Files that are read before they are used, so that no CPU waits. What was read of them is in memory."""
+
+T = TypeVar("T")
 
 NO_NORMS: npt.NDArray[np.float32] = np.empty(0, np.float32)
 
@@ -121,6 +131,19 @@ class ReadBack:
         future = self._tables.get(path)
         return Table("") if future is None else future.result()
 
+    def forget(self, path: Path) -> None:
+        """Drop what was read of a file, except its sha256; waits until it is read. Raises nothing."""
+        future = self._tables.pop(path, None) or self._files.get(path)
+        if future is None:
+            return
+        whole: Future[Digests] = Future()
+        error = future.exception()
+        if error is None:
+            whole.set_result(Digests(future.result().whole))
+        else:
+            whole.set_exception(error)
+        self._files[path] = whole
+
     def _digest_table(self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str]) -> Table:
         with self._table_slots:
             source: Path | pa.Buffer = path
@@ -137,6 +160,25 @@ class ReadBack:
                 return Table(record.sha256, read_table_rows(source, hashed, keep))
             except (pa.ArrowException, OSError) as error:
                 return Table(record.sha256, None, f"cannot be decoded: {error}")
+
+
+def ahead(items: Iterable[T], start: Callable[[T], None]) -> Iterator[T]:
+    """Yield items in order. `start` is called with an item a few items before, for the first few at once."""
+    coming = iter(items)
+    started: deque[T] = deque()
+
+    def start_next(count: int) -> None:
+        for item in islice(coming, count):
+            start(item)
+            started.append(item)
+
+    def rest() -> Iterator[T]:
+        while started:
+            start_next(1)
+            yield started.popleft()
+
+    start_next(min(AHEAD_PER_CPU * available_cpus(), MOST_AHEAD))
+    return rest()
 
 
 def _digest(path: Path) -> Digests:

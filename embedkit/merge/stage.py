@@ -33,7 +33,7 @@ from embedkit.documents import (
 from embedkit.embed import ShardStates
 from embedkit.errors import EmbedkitError
 from embedkit.merge.checks import check_canaries, check_engines, engine_groups, reject, shards_error
-from embedkit.merge.contents import merged_problems, request_merged, request_parts
+from embedkit.merge.contents import merged_problems
 from embedkit.merge.index import make_index
 from embedkit.merge.left_in_place import check_vectors
 from embedkit.merge.rows import merge_rows
@@ -102,16 +102,16 @@ def merged_already(run: RunFolder, request: Request, plan: Plan, manifests: list
     if not is_merge_of(success, plan, manifests):
         return None
     with ReadBack() as read_back:
-        request_merged(run, request, plan, manifests, success, read_back)
-        request_parts(run, request, plan, is_merged=True, read_back=read_back)
+        of_merge = merged_problems(run, request, plan, manifests, success, read_back)
         shards = [
             (run.shard(m.shard) / matrix.file.name, matrix.file) for m in manifests for matrix in m.matrices.values()
         ]
         read_back.submit(path for path, _ in shards)
-        files = [*shards, *((run.extracted / part.file.name, part.file) for part in plan.parts)]
+        parts = [(run.extracted / part.file.name, part.file) for part in plan.parts]
         problems = chain(
-            (problem for path, record in files if (problem := file_problem(path, record, read_back.sha256))),
-            (f"{path}: {what}" for path, what, _ in merged_problems(run, request, plan, manifests, success, read_back)),
+            (problem for path, record in shards if (problem := file_problem(path, record, read_back.sha256))),
+            (f"{path}: {what}" for path, what, _ in of_merge),
+            (problem for path, record in parts if (problem := file_problem(path, record, read_back.sha256))),
         )
         problem = next(problems, None)
     if problem is not None:

@@ -1,7 +1,7 @@
 """The prepare stage: choose rows, extract texts, count tokens, drop rows that do not fit, and plan the shards."""
 
 from embedkit.prepare.cost import GPU_MODELS, REFERENCE, GpuModel, gpu_model, model_cost
-from embedkit.prepare.dropped_rows import DROPPED_SCHEMA, count_reasons
+from embedkit.prepare.dropped_rows import DROPPED_SCHEMA, count_reasons, with_all_reasons
 from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.kept_rows import KeptRows
@@ -54,4 +54,5 @@ __all__ = [
     "stored_texts",
     "view_text",
     "view_texts",
+    "with_all_reasons",
 ]

@@ -8,7 +8,7 @@
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -48,9 +48,13 @@ def gather_dropped(frames: list[pl.DataFrame]) -> pl.DataFrame:
 
 def count_reasons(dropped: pl.DataFrame) -> dict[Reason, int]:
     """Number of rows dropped for each reason; 0 included, except for reasons that earlier versions did not have."""
-    counts: dict[Reason, int] = dict(dropped.group_by("reason").len().sort("reason").iter_rows())
+    return with_all_reasons(dict(dropped.group_by("reason").len().sort("reason").iter_rows()))
+
+
+def with_all_reasons(counts: Mapping[Reason, int]) -> dict[Reason, int]:
+    """Counts by reason with those that every version had, 0 if no row was dropped for it."""
     reasons: tuple[Reason, ...] = ("no_assistant", "empty", "too_long")
-    return {reason: counts.pop(reason, 0) for reason in reasons} | counts
+    return {reason: counts.get(reason, 0) for reason in reasons} | dict(counts)
 
 
 def write_dropped(path: Path, lost: pl.DataFrame) -> FileRecord:

@@ -1,12 +1,11 @@
 """Row keys that `embedkit index` added: row_keys.json, and the files that it names."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from embedkit.check.verify.findings import Findings
-from embedkit.check.verify.plan import Counts
+from embedkit.check.verify.rows import Counts
 from embedkit.documents import FileRecord, NewerFormat, Plan, Request, RowKeyIndex, digest, read
 from embedkit.errors import EmbedkitError
 from embedkit.row_keys import read_key_file
@@ -14,30 +13,43 @@ from embedkit.run import RunFolder
 from embedkit.terminal import quote
 
 
-def check_key_index(run: RunFolder, request: Request, plan: Plan, kept: Sequence[Counts], findings: Findings) -> None:
-    """Check the added row keys, if there are any.
+class KeyIndexCheck:
+    """Compares the added row keys, if there are any, with the rows of the parts, which it gets in order."""
 
-    kept: tokens over all views of each row of each part, int64 (rows,).
-    """
-    if not run.key_index.exists():
-        return
-    try:
-        index = read(run.key_index, RowKeyIndex)
-        if index.plan_sha256 != digest(plan) or len(index.files) != len(plan.parts):
-            raise EmbedkitError("made for another plan")
-    except NewerFormat:
-        raise
-    except EmbedkitError as error:
-        findings.add(run.key_index, str(error), fix=_indexed_again(run, run.key_index))
-        return
-    for part, (record, tokens) in enumerate(zip(index.files, kept, strict=True)):
-        path = run.part_keys(part)
-        findings.bytes_read += record.bytes
+    def __init__(self, run: RunFolder, request: Request, plan: Plan) -> None:
+        self._run = run
+        self._views = len(request.views)
+        self._problems: list[tuple[Path, str]] = []
+        self._bytes_read = 0
+        self._files: tuple[FileRecord, ...] = ()
+        if not run.key_index.exists():
+            return
+        try:
+            index = read(run.key_index, RowKeyIndex)
+            if index.plan_sha256 != digest(plan) or len(index.files) != len(plan.parts):
+                raise EmbedkitError("made for another plan")
+            self._files = index.files
+        except NewerFormat:
+            raise
+        except EmbedkitError as error:
+            self._problems.append((run.key_index, str(error)))
+
+    def add(self, part: int, tokens: Counts) -> None:
+        """Check the keys of a part. tokens: over all views of each row, int64 (rows,)."""
+        if not self._files:
+            return
+        path, record = self._run.part_keys(part), self._files[part]
+        self._bytes_read += record.bytes
         if record.name != path.name:
-            what = f"names {record.name}, not {path.name}"
-            findings.add(run.key_index, what, fix=_indexed_again(run, run.key_index))
-        elif problem := _problem(path, record, tokens, len(request.views)):
-            findings.add(path, problem, fix=_indexed_again(run, path))
+            self._problems.append((self._run.key_index, f"names {record.name}, not {path.name}"))
+        elif problem := _problem(path, record, tokens, self._views):
+            self._problems.append((path, problem))
+
+    def report(self, findings: Findings) -> None:
+        """Add what was found."""
+        findings.bytes_read += self._bytes_read
+        for path, what in self._problems:
+            findings.add(path, what, fix=_indexed_again(self._run, path))
 
 
 def _problem(path: Path, record: FileRecord, tokens: Counts, views: int) -> str | None:

@@ -1,33 +1,53 @@
-"""verify's checks of prepare's output: the parts, the dropped rows and the plan's counts."""
+"""verify's checks of prepare's output: parts, dropped rows and the plan's counts, in one pass over the parts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
-
-import numpy as np
-import polars as pl
+from pathlib import Path
 
 from embedkit.check.verify.findings import Findings
-from embedkit.check.verify.key_index import check_key_index
-from embedkit.check.verify.plan import Counts, KeyCounts, check_part_manifest, check_plan, tokens_of
-from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, Request, digest, read
-from embedkit.errors import EmbedkitError
-from embedkit.row_keys import KeptKeys
+from embedkit.check.verify.plan import check_part_manifest
+from embedkit.check.verify.planned_rows import PlannedRows
+from embedkit.check.verify.rows import Counts, tokens_of
+from embedkit.documents import DataIndex, PartManifest, Plan, ReadBack, Request, Table, ahead, digest, read
+from embedkit.merge import Comparison, request_part
+from embedkit.prepare import extracted_schema
 from embedkit.run import RunFolder
 
 
 class PreparedFiles:
-    """The checks of prepare's output. With a plan, the parts' rows were requested with `request_parts`."""
+    """The checks of prepare's output. With a plan, it starts at once to read the dropped rows and the first parts."""
 
     def __init__(
-        self, run: RunFolder, request: Request, plan: Plan | None, read_back: ReadBack, findings: Findings
+        self,
+        run: RunFolder,
+        request: Request,
+        plan: Plan | None,
+        comparison: Comparison | None,
+        read_back: ReadBack,
+        findings: Findings,
     ) -> None:
+        """comparison: of the merged files, if there are any, which gets the rows of every part."""
         self._run = run
         self._request = request
         self._plan = plan
+        self._comparison = comparison
         self._read_back = read_back
         self._findings = findings
         self._index: DataIndex | None = None
         self._of_index: dict[int, bool] = {}
+        # Any of the columns may be undecodable.
+        self._hashed: Sequence[str] = extracted_schema(request).names if comparison is None else comparison.hashed
+        self._parts: Iterator[int] = iter(())
+        self._rows: PlannedRows | None = None
+        if plan is not None:
+            read_back.submit([run.dropped])
+            self._parts = ahead(range(len(plan.parts)), self._submit)
+
+    def _submit(self, part: int) -> None:
+        """Start to read the files of a part."""
+        assert self._plan is not None
+        request_part(self._run, self._request, self._plan, part, self._hashed, self._read_back)
+        self._read_back.submit([self._run.part_keys(part), self._run.part_copies(part), self._run.part_dropped(part)])
 
     def check_parts(self) -> None:
         """Check every part's manifest and files; with a plan, against the plan and for files that no manifest names."""
@@ -39,11 +59,13 @@ class PreparedFiles:
             findings.add(
                 run.data_index, "was made for a different request", fix=findings.prepared_again(run.data_index)
             )
-        known = len(self._index.part_borders) - 1 if self._index else 0
-        for part in range(len(plan.parts) if plan else known):
-            path = run.part_manifest(part)
-            if path.exists() or plan is not None:
-                findings.attempt(path, partial(self._check_part, part), fix=run.prepare_command)
+        if plan is not None:
+            self._check_planned(plan)
+        elif self._index is not None:
+            for part in range(len(self._index.part_borders) - 1):
+                path = run.part_manifest(part)
+                if path.exists():
+                    findings.attempt(path, partial(self._check_part, part, None), fix=run.prepare_command)
         self._check_index()
         if plan is not None:
             named = {part.file.name for part in plan.parts}
@@ -51,6 +73,29 @@ class PreparedFiles:
                 if file.name not in named:
                     what = "no manifest names this file; it breaks reading the folder as one table; move it away"
                     findings.add(file, what, fix=findings.moved_away(file))
+
+    def _check_planned(self, plan: Plan) -> None:
+        """Use the rows of every part, one part after the other, for all that they decide."""
+        run, findings = self._run, self._findings
+        if findings.file_problem(run.dropped, plan.dropped_rows) is None:  # else check_rows reports it
+            self._rows = PlannedRows(run, self._request, plan)
+        for part in self._parts:
+            data = run.extracted / plan.parts[part].file.name
+            table = self._table(data)
+            tokens = None if table.rows is None else tokens_of(table.rows.kept, self._request)
+            path = run.part_manifest(part)
+            findings.attempt(path, partial(self._check_part, part, tokens), fix=run.prepare_command)
+            if self._rows is not None:
+                self._rows.add(part, table, tokens)
+            if self._comparison is not None:
+                self._comparison.add(part, table.rows)
+            self._read_back.forget(data)
+
+    def _table(self, path: Path) -> Table:
+        try:
+            return self._read_back.table(path)
+        except OSError:
+            return Table("")  # comparing its digest gives the same error, which is reported
 
     def _check_index(self) -> None:
         """Report the parts that were made for another index; if all were, it is the index that is not the run's."""
@@ -62,7 +107,8 @@ class PreparedFiles:
         for part in [part for part, is_of_index in self._of_index.items() if not is_of_index]:
             findings.add(run.part_manifest(part), "belongs to another run", fix=run.prepare_command)
 
-    def _check_part(self, part: int) -> None:
+    def _check_part(self, part: int, tokens: Counts | None) -> None:
+        """Check a part's manifest and files. tokens: over all views of each row; None if they are not known."""
         run, plan, findings = self._run, self._plan, self._findings
         data = run.part_data(part)
         if plan is not None:
@@ -83,53 +129,10 @@ class PreparedFiles:
         if plan is None:
             findings.check_file(data, manifest.extracted)
         if manifest.dropped_rows is None or findings.check_file(run.part_dropped(part), manifest.dropped_rows):
-            table = self._read_back.table(data).rows if plan is not None else None
-            kept = None if table is None else tokens_of(table.kept, self._request)
-            check_part_manifest(run, part, manifest, self._index, kept, findings)
+            check_part_manifest(run, part, manifest, self._index, tokens, findings)
 
     def check_rows(self) -> None:
         """Check that rows ascend, that no row is both kept and dropped, and that the plan is that of the rows."""
         run, plan, findings = self._run, self._plan, self._findings
-        if plan is None or not findings.check_file(run.dropped, plan.dropped_rows):
-            return
-        tables = [(part, self._read_back.table(run.extracted / part.file.name)) for part in plan.parts]
-        for number, (part, table) in enumerate(tables):
-            if table.problem:  # its digest is right, and the plan has it, so prepare keeps both
-                fix = findings.prepared_again(run.part_manifest(number), run.plan)
-                findings.add(run.extracted / part.file.name, table.problem, fix=fix)
-        kept = [table.rows.kept for _, table in tables if table.rows is not None]
-        if len(kept) < len(plan.parts):
-            return  # a part is damaged
-        rows = np.concatenate([table["row"].to_numpy() for table in kept])
-        dropped = pl.read_parquet(run.dropped, glob=False)
-        if not bool((np.diff(rows) > 0).all()):
-            findings.add(run.extracted, "rows are not in data set order")
-        if np.isin(rows, dropped["row"].to_numpy()).any():
-            findings.add(run.dropped, "names rows that were kept")
-        if (len(rows), len(rows) + dropped.height) != (plan.rows_kept, plan.rows_chosen):
-            what = f"its counts differ from the files: {len(rows)} rows kept, {dropped.height} dropped"
-            findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
-        tokens = [tokens_of(table, self._request) for table in kept]
-        if sum(int(of_part.sum()) for of_part in tokens) != plan.tokens:
-            what = "the rows' token counts do not add up to the plan's"
-            findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
-        check_key_index(run, self._request, plan, tokens, findings)
-        check_plan(run, self._request, plan, self._index, tokens, self._key_counts(plan, tokens), dropped, findings)
-
-    def _key_counts(self, plan: Plan, tokens: Sequence[Counts]) -> KeyCounts | None:
-        """Read the files of row keys and copies. Parts without keys have what their rows say; None for damage."""
-        views = len(self._request.views)
-        kept = KeptKeys(self._run, plan, views)
-        found: list[tuple[Counts, Counts, Counts]] = []
-        try:
-            for part, of_rows in zip(plan.parts, tokens, strict=True):
-                borders = part.first_id, part.first_id + part.rows
-                keys, copied = kept.keys(*borders), kept.copies(*borders).are_copied
-                lengths = None if keys is None else keys.lengths.astype(np.int64)
-                if lengths is None:
-                    found.append((of_rows, np.zeros_like(of_rows), np.zeros_like(of_rows)))
-                else:
-                    found.append((lengths.sum(axis=1), np.where(copied, lengths, 0).sum(axis=1), copied.sum(axis=1)))
-        except EmbedkitError:
-            return None  # reported already
-        return KeyCounts(*map(np.concatenate, zip(*found, strict=True)))
+        if plan is not None and findings.check_file(run.dropped, plan.dropped_rows) and self._rows is not None:
+            self._rows.report(self._index, findings)

@@ -1,34 +1,20 @@
 """verify's checks of what the documents of prepare say, against the files that they describe."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from itertools import accumulate
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from embedkit.certificates import certificate_files, read_certificate
+from embedkit.check.verify.dropped import DroppedRows
 from embedkit.check.verify.findings import Findings
+from embedkit.check.verify.rows import Counts, RowSums
 from embedkit.documents import DataIndex, PartManifest, Plan, Preflight, Rejected, Request, digest, read
 from embedkit.errors import EmbedkitError
-from embedkit.prepare import count_column, count_reasons
+from embedkit.prepare import count_reasons, with_all_reasons
 from embedkit.run import RunFolder
 from embedkit.terminal import quote
-
-Counts = npt.NDArray[np.int64]
-
-
-class KeyCounts(NamedTuple):
-    """What the files of row keys and copies say of each kept row: its tokens, and what of it is copied.
-
-    tokens, copied_tokens, copied_texts: over all views, int64 (rows,).
-    """
-
-    tokens: Counts
-    copied_tokens: Counts
-    copied_texts: Counts
 
 
 def check_plan(
@@ -36,62 +22,51 @@ def check_plan(
     request: Request,
     plan: Plan,
     index: DataIndex | None,
-    kept: Sequence[Counts],
-    keys: KeyCounts | None,
-    dropped: pl.DataFrame,
+    kept: RowSums,
+    dropped: DroppedRows,
     findings: Findings,
 ) -> None:
     """Check every field of the plan that follows from the files of prepare, except the predicted costs.
 
-    kept: tokens over all views of each row of each part. keys: None if a file of keys is damaged. dropped:
-    dropped_rows.parquet.
+    kept, dropped: all rows.
     """
     if plan.dropped_rows.name != run.dropped.name:
         findings.add(run.plan, f"does not name {run.dropped.name}", fix=findings.prepared_again(run.plan))
-    for what in _plan_problems(request, plan, index, kept, keys, dropped):
+    for what in _plan_problems(request, plan, index, kept, dropped):
         findings.add(run.plan, what, fix=findings.prepared_again(run.plan))
 
 
 def _plan_problems(
-    request: Request,
-    plan: Plan,
-    index: DataIndex | None,
-    kept: Sequence[Counts],
-    keys: KeyCounts | None,
-    dropped: pl.DataFrame,
+    request: Request, plan: Plan, index: DataIndex | None, kept: RowSums, dropped: DroppedRows
 ) -> Iterator[str]:
     if index is not None and (plan.rows, plan.rows_chosen) != (index.rows, index.rows_chosen):
         yield "its counts of rows are not those of parts/index.json"
-    if plan.dropped != count_reasons(dropped):
+    if plan.dropped != with_all_reasons(dropped.reasons):
         yield "its counts of dropped rows are not those of dropped_rows.parquet"
-    rows = [len(tokens) for tokens in kept]
-    first_ids = [0, *np.cumsum(rows).tolist()][:-1]
-    if [(part.first_id, part.rows) for part in plan.parts] != list(zip(first_ids, rows, strict=True)):
+    first_ids = accumulate(kept.rows, initial=0)
+    if [(part.first_id, part.rows) for part in plan.parts] != list(zip(first_ids, kept.rows, strict=False)):
         yield "its parts have different rows than the files"
-    tokens = np.concatenate(kept)
-    if plan.rows_kept != len(tokens):
+    if plan.rows_kept != kept.kept:
         return  # reported already, and the shards' borders lie elsewhere
-    if keys is not None:
-        yield from _token_problems(plan, tokens, keys)
+    yield from _token_problems(plan, kept)
     settings = plan.settings
     if (settings.device, settings.dtype, settings.max_length) != (request.device, request.dtype, request.max_length):
         yield "its engine settings are not those of the request"
 
 
-def _token_problems(plan: Plan, tokens: Counts, keys: KeyCounts) -> Iterator[str]:
-    """Compare the plan's sums, and the row keys, with the rows. tokens: over all views of each row."""
-    if not np.array_equal(keys.tokens, tokens):
+def _token_problems(plan: Plan, kept: RowSums) -> Iterator[str]:
+    """Compare the plan's sums, and the row keys, with the rows."""
+    if kept.keys_agree is None:
+        return  # damage that is reported already
+    if not kept.keys_agree:
         yield "its row keys have other token counts than its rows"
         return
-    if plan.tokens_copied != keys.copied_tokens.sum():
+    if plan.tokens_copied != kept.copied_tokens:
         yield "its count of copied tokens is not that of its rows"
-    embedded, texts = (
-        np.concatenate([[0], np.cumsum(counts)]) for counts in (tokens - keys.copied_tokens, keys.copied_texts)
-    )
     for number, shard in enumerate(plan.shards):
-        if shard.tokens != embedded[shard.stop] - embedded[shard.start]:
+        if shard.tokens != kept.embedded[number]:
             yield f"its shard {number} does not have the tokens of its rows"
-        if shard.copied != texts[shard.stop] - texts[shard.start]:
+        if shard.copied != kept.copied[number]:
             yield f"its shard {number} does not have the copied texts of its rows"
 
 
@@ -122,13 +97,6 @@ def check_part_manifest(
         findings.add(path, "does not name the file of its dropped rows", fix=findings.prepared_again(path))
     if manifest.stop - manifest.start != manifest.kept + sum(manifest.dropped.values()):
         findings.add(path, "its kept and dropped rows are not all its rows", fix=findings.prepared_again(path))
-
-
-def tokens_of(table: pa.Table, request: Request) -> Counts:
-    """Tokens over all views of each row, int64 (rows,)."""
-    columns = [table[count_column(view)].to_numpy().astype(np.int64) for view in request.views]
-    tokens: Counts = np.sum(columns, axis=0, dtype=np.int64)
-    return tokens
 
 
 def check_other_documents(run: RunFolder, request: Request, findings: Findings) -> None:

@@ -5,15 +5,18 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
+
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import (
+    MatrixFile,
     Plan,
     ReadBack,
     ShardManifest,
     Success,
-    check_matrix,
+    View,
     digest,
-    item_bytes,
 )
 from embedkit.embed import (
     NOT_FINISHED,
@@ -28,6 +31,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.merge import differing_chunks, engine_groups, unproven_pairs
 from embedkit.run import RunFolder
 
+Norms = npt.NDArray[np.float32]
 NORM_ROUNDING = 1e-4
 """Relative difference of two sums of squares in float32 and float64, with room to spare."""
 
@@ -65,24 +69,23 @@ def check_rejected(run: RunFolder, manifests: Sequence[ShardManifest], findings:
             findings.add(path, f"merge rejected it: {rejection.what}", manifest.shard)
 
 
-def request_shards(run: RunFolder, manifests: Sequence[ShardManifest], in_chunks: bool, read_back: ReadBack) -> None:
-    """Start reading the shards' matrices; chunk by chunk unless the merged matrix is compared with the chunks."""
-    for manifest in manifests:
-        for matrix in manifest.matrices.values():
-            path = run.shard(manifest.shard) / matrix.file.name
-            try:
-                offset = check_matrix(path, *matrix.shape, manifest.request.store)
-            except (EmbedkitError, OSError):
-                continue  # it is read as one piece, and reported
-            rows, dim = matrix.shape
-            row_bytes = dim * item_bytes(manifest.request.store)
-            starts = [chunk.start - manifest.start for chunk in manifest.chunks]
-            borders = [offset + row * row_bytes for row in (*starts, rows)] if in_chunks else [offset]
-            read_back.submit_matrix(path, row_bytes, borders, store=manifest.request.store)
+def request_shard(run: RunFolder, manifest: ShardManifest, in_chunks: bool, read_back: ReadBack) -> None:
+    """Start to read a shard's matrices; chunk by chunk unless the merged matrix is compared with the chunks."""
+    for matrix in manifest.matrices.values():
+        path = run.shard(manifest.shard) / matrix.file.name
+        file = MatrixFile(path, *matrix.shape, manifest.request.store)
+        try:
+            offset = file.check()
+        except (EmbedkitError, OSError):
+            read_back.submit([path])  # it is reported
+            continue
+        starts = [chunk.start - manifest.start for chunk in manifest.chunks]
+        borders = [offset + row * file.row_bytes for row in (*starts, file.rows)] if in_chunks else [offset]
+        read_back.submit_matrix(path, file.row_bytes, borders, store=file.store)
 
 
 def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, findings: Findings) -> None:
-    """Check every byte of a shard's files against its manifest."""
+    """Check every byte of a shard's files against its manifest, and the norms of files that were read in chunks."""
     for view, matrix in manifest.matrices.items():
         data = run.shard(manifest.shard) / matrix.file.name
         findings.bytes_read += matrix.file.bytes
@@ -94,6 +97,9 @@ def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, fi
             what = f"its chunk digests are not those of its file (view {view})"
             fix = findings.repair_shard(manifest.shard)
             findings.add(run.shard_manifest(manifest.shard), what, manifest.shard, fix)
+        if problem is None:
+            check_norms(run, manifest, view, read_back.row_norms(data), findings)
+        read_back.forget(data)
 
 
 def check_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest, findings: Findings) -> None:
@@ -114,30 +120,32 @@ def check_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest, findings
             findings.add(path, f"its {what}", manifest.shard, findings.made_again(path))
 
 
-def check_norms(
-    run: RunFolder, manifests: Sequence[ShardManifest], is_merged: bool, read_back: ReadBack, findings: Findings
+def check_merged_norms(
+    run: RunFolder, manifests: Sequence[ShardManifest], read_back: ReadBack, findings: Findings
 ) -> None:
-    """Compare the lengths of the vectors with the manifests', chunk by chunk, unless the matrix is damaged.
-
-    is_merged: whether the merged matrices were read in the shards' chunks; else the shards' own were.
-    """
+    """Compare the lengths of the vectors in the merged matrices with the manifests', unless a matrix is damaged."""
     for manifest in manifests:
         for view, matrix in manifest.matrices.items():
-            own = run.shard(manifest.shard) / matrix.file.name
-            path, first = (run.view_matrix(view), 0) if is_merged else (own, manifest.start)
-            norms = read_back.row_norms(path)
-            if findings.has(own) or findings.has(path) or len(norms) < manifest.stop - first:
-                continue
-            for chunk in manifest.chunks:
-                of_texts = norms[chunk.start - first : chunk.stop - first]
-                of_texts = of_texts[of_texts > ZERO_NORM]
-                found = (float(of_texts.min()), float(of_texts.max())) if len(of_texts) else (None, None)
-                recorded = chunk.views[view].norm_min, chunk.views[view].norm_max
-                if not all(map(_is_same_norm, found, recorded)):
-                    what = f"its norms of ids {chunk.start} to {chunk.stop - 1} are not the vectors' (view {view})"
-                    document = run.shard_manifest(manifest.shard)
-                    findings.add(document, what, manifest.shard, findings.made_again(document))
-                    break
+            merged = run.view_matrix(view)
+            if not findings.has(merged) and not findings.has(run.shard(manifest.shard) / matrix.file.name):
+                norms = read_back.row_norms(merged)[manifest.start : manifest.stop]
+                check_norms(run, manifest, view, norms, findings)
+
+
+def check_norms(run: RunFolder, manifest: ShardManifest, view: View, norms: Norms, findings: Findings) -> None:
+    """Compare the lengths of a shard's vectors with its manifest's, chunk by chunk, if they were read."""
+    if len(norms) < manifest.stop - manifest.start:
+        return
+    for chunk in manifest.chunks:
+        of_texts = norms[chunk.start - manifest.start : chunk.stop - manifest.start]
+        of_texts = of_texts[of_texts > ZERO_NORM]
+        found = (float(of_texts.min()), float(of_texts.max())) if len(of_texts) else (None, None)
+        recorded = chunk.views[view].norm_min, chunk.views[view].norm_max
+        if not all(map(_is_same_norm, found, recorded)):
+            what = f"its norms of ids {chunk.start} to {chunk.stop - 1} are not the vectors' (view {view})"
+            document = run.shard_manifest(manifest.shard)
+            findings.add(document, what, manifest.shard, findings.made_again(document))
+            return
 
 
 def _is_same_norm(found: float | None, recorded: float | None) -> bool:

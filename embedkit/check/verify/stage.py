@@ -3,7 +3,6 @@
 import contextlib
 import secrets
 from functools import partial
-from itertools import chain
 
 from embedkit.check.verify.copies import check_copies
 from embedkit.check.verify.findings import Findings, Report
@@ -14,11 +13,11 @@ from embedkit.check.verify.reembed import reembed_rows
 from embedkit.check.verify.shards import (
     check_agreement,
     check_manifest,
-    check_norms,
+    check_merged_norms,
     check_rejected,
     check_shard,
     finished_shards,
-    request_shards,
+    request_shard,
 )
 from embedkit.documents import (
     DataIndex,
@@ -29,11 +28,12 @@ from embedkit.documents import (
     RunConfig,
     ShardManifest,
     Success,
+    ahead,
     digest,
     read,
 )
 from embedkit.errors import EmbedkitError
-from embedkit.merge import request_merged, request_parts
+from embedkit.merge import Comparison, compare_merged
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 
@@ -66,6 +66,8 @@ class _Verifier:
         self._plan: Plan | None = None
         self._manifests: list[ShardManifest] = []
         self._success: Success | None = None
+        self._has_merged_chunks = False
+        """Whether the merged matrices are compared with the chunks of all shards, instead of the shards' own."""
         self._stage = "prepare"
 
     def check(self, rows_to_reembed: int) -> None:
@@ -81,8 +83,9 @@ class _Verifier:
             self._manifests = finished_shards(run, self._plan, findings)
         if run.success.exists():
             self._success = findings.attempt(run.success, lambda: read(run.success, Success))
-        self._request_bytes(config.request)
-        prepared = PreparedFiles(run, config.request, self._plan, self._read_back, findings)
+        comparison = self._start_comparison(config.request)
+        prepared = PreparedFiles(run, config.request, self._plan, comparison, self._read_back, findings)
+        shards = ahead(self._manifests, self._request_shard)
         prepared.check_parts()
         check_other_documents(run, config.request, findings)
         if self._plan is None:
@@ -90,7 +93,7 @@ class _Verifier:
         self._stage = "embed"
         plan, manifests = self._plan, self._manifests
         prepared.check_rows()
-        for manifest in manifests:
+        for manifest in shards:
             path = run.shard_manifest(manifest.shard)
             check = partial(check_shard, run, manifest, self._read_back, findings)
             findings.attempt(path, check, manifest.shard)
@@ -100,11 +103,12 @@ class _Verifier:
         check_rejected(run, manifests, findings)
         if len(manifests) == len(plan.shards):
             self._stage = "merge"
-        if self._success is not None:
+        if self._success is not None and comparison is not None:
             self._stage = "done"
-            arguments = (run, config.request, plan, manifests, self._success, self._read_back, findings)
-            findings.attempt(run.success, partial(check_merged, *arguments))
-        check_norms(run, manifests, self._is_merged, self._read_back, findings)
+            check_all = partial(check_merged, run, plan, manifests, self._success, comparison, findings)
+            findings.attempt(run.success, check_all)
+        if self._has_merged_chunks:
+            check_merged_norms(run, manifests, self._read_back, findings)
         if rows_to_reembed:
             reembed_rows(run, config, plan, manifests, rows_to_reembed, self._seed, findings)
 
@@ -144,22 +148,16 @@ class _Verifier:
             if is_needed and not path.exists():
                 self.findings.add(path, "missing, though later stages were done", fix=run.prepare_command)
 
-    @property
-    def _is_merged(self) -> bool:
-        """Whether the merged matrices are compared with the chunks of all shards."""
-        is_finished = self._plan is not None and len(self._manifests) == len(self._plan.shards)
-        return self._success is not None and is_finished
+    def _start_comparison(self, request: Request) -> Comparison | None:
+        """Start to read the merged files, and to compare them with the shards; None if there is nothing to compare."""
+        if self._plan is None or self._success is None:
+            return None
+        is_finished = len(self._manifests) == len(self._plan.shards)
+        self._has_merged_chunks = is_finished and request.layout == "merged"
+        return compare_merged(self._run, request, self._plan, self._manifests, self._success, self._read_back)
 
-    def _request_bytes(self, request: Request) -> None:
-        """Start reading every file in the background, matrices chunk by chunk and the rows of tables."""
-        run, read_back = self._run, self._read_back
-        if self._plan is not None:
-            if self._success is not None:
-                request_merged(run, request, self._plan, self._manifests, self._success, read_back)
-            request_shards(run, self._manifests, not self._is_merged, read_back)
-            request_parts(run, request, self._plan, self._success is not None, read_back)
-        data = (folder.glob("*.parquet") for folder in (run.extracted, run.parts, run.path))
-        read_back.submit(sorted(chain(*data)))
+    def _request_shard(self, manifest: ShardManifest) -> None:
+        request_shard(self._run, manifest, not self._has_merged_chunks, self._read_back)
 
     def report(self) -> Report:
         """The result so far."""
