@@ -24,7 +24,7 @@ from benchmarks.measure import PYTHON, Figure, timed
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import write
 from embedkit.documents.schema import PartManifest
-from embedkit.prepare.dropped_rows import gather_dropped
+from embedkit.prepare.dropped_rows import DROPPED_SCHEMA
 from embedkit.prepare.gathered_rows import GatheredRows
 from embedkit.prepare.parts import Part, token_counts
 from embedkit.prepare.plan import cut_shards
@@ -61,7 +61,7 @@ def read_parts(run: RunFolder, manifests: list[PartManifest]) -> GatheredRows:
     gathered = GatheredRows(manifests[-1].stop, 1)
     for manifest in manifests:
         tokens = token_counts(read_checked(run.part_data(manifest.part), manifest.extracted), ["combined"])
-        gathered.add(Part(manifest, tokens, np.zeros(tokens.shape, bool), gather_dropped([])))
+        gathered.add(Part(manifest, tokens, np.zeros(tokens.shape, bool), pl.DataFrame(schema=DROPPED_SCHEMA)))
     return gathered
 
 
