@@ -197,13 +197,14 @@ def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:
 
 def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.NDArray[np.int64]) -> DataIndex:
     """Write `parts/index.json`, or check that the data still give the same one."""
+    sizes = row_bytes(dataset)
     index = DataIndex(
         format=FORMAT,
         request_sha256=digest(config.request),
         jsonl_sha256=tuple(file.sha256 for file in dataset.files),
         rows=dataset.rows,
         rows_chosen=len(rows),
-        part_borders=part_borders(row_bytes(dataset)[rows]),
+        part_borders=part_borders(sizes if len(rows) == dataset.rows else sizes[rows]),
     )
     if not len(rows):
         raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
