@@ -12,6 +12,7 @@ from benchmarks import (
     bench_plan,
     bench_prepare,
     bench_reuse,
+    bench_scale,
 )
 from benchmarks.measure import Figure, keep
 from benchmarks.page import PAGE, write_page
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "analysis": bench_analysis.bench,
     "atlas": bench_atlas.bench,
     "neighbors": bench_neighbors.bench,
+    "scale": bench_scale.bench,
 }
 
 

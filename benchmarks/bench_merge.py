@@ -117,11 +117,12 @@ def main() -> None:
 
     files = [file for file in Path(sys.argv[1]).rglob("*") if file.is_file()]
     with ThreadPoolExecutor(available_cpus()) as pool:
-        for _ in pool.map(_sha256, sorted(files, key=lambda file: -file.stat().st_size)):
+        for _ in pool.map(sha256, sorted(files, key=lambda file: -file.stat().st_size)):
             pass
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Hash a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

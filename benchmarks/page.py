@@ -21,6 +21,7 @@ TITLES = {
     "embed": "Embed, without the GPU",
     "reuse": "A new revision of the data",
     "merge": "Merge and verify",
+    "scale": "From 1 to 100 million rows",
     "analysis": "Analyze",
     "atlas": "The page of an analysis",
     "neighbors": "Nearest rows",
@@ -28,6 +29,21 @@ TITLES = {
     "balance": "Balance",
     "commands": "On the login node",
 }
+
+BEFORE = {
+    "scale": """Vectors of 1,024 numbers, 97,657 rows per shard, 500 tokens per row, 16 sources, no texts. Each step is
+a process of its own; a cell has its wall seconds, its CPU seconds and the peak memory of its largest process.
+
+- The vectors of all shards are hard links to one file. So every byte is read and hashed under each name, but from the
+  page cache: from a disk, reading takes longer. Shards are cut at equal rows for that.
+- plan: from finished parts to plan.json, with shards of equal cost, in one process; tokenizing is not in it. submit:
+  all shards as one array, with stand-ins for Slurm's commands that answer at once. status: all shards are finished.
+- written: what merge adds to the run: with the sharded layout the index and the tables, with the merged one all
+  vectors twice. The merged layout was measured where the disk has space for it.
+- Other work ran on the machine at the same time, so CPU seconds say more than wall seconds.
+"""
+}
+"""Texts before the tables of a section."""
 
 FOOT = """
 `benchmarks/replaced.py` has the rivals. `benchmarks/fabricate.py` makes the runs that merge, verify, status and the
@@ -39,23 +55,42 @@ page of its own, [gpu.md](gpu.md).
 def write_page() -> None:
     """Write the page from all kept results."""
     results = read_results()
-    sections = [_section(TITLES[name], results[name]) for name in TITLES if name in results]
+    sections = [_section(name, results[name]) for name in TITLES if name in results]
     PAGE.write_text(HEAD + "\n".join(sections) + FOOT + f"\nVersions: {library_versions()}.\n", encoding="utf-8")
 
 
-def _section(title: str, figures: list[Figure]) -> str:
+def _section(name: str, figures: list[Figure]) -> str:
     first = figures[0]
+    compared = [figure for figure in figures if figure.rival]
+    cells = [figure for figure in figures if not figure.rival]
     lines = [
-        f"## {title}",
+        f"## {TITLES[name]}",
         "",
         f"`{first.command}`, {first.day}, {first.machine}.",
         "",
+        *([BEFORE[name]] if name in BEFORE else []),
+        *(_grid(cells) if cells else []),
         "| work | figure | target | measured | rival |",
         "| --- | --- | --- | --- | --- |",
-        *map(_line, figures),
+        *map(_line, compared),
     ]
     misses = [f"- Missed: {figure.work}. {figure.note}" for figure in figures if not figure.is_met]
     return "\n".join([*lines, *(["", *misses] if misses else []), ""])
+
+
+def _grid(cells: list[Figure]) -> list[str]:
+    """A table of figures without rivals, whose works are `ROW: COLUMN`."""
+    of_row: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        row, _, column = cell.work.partition(": ")
+        of_row.setdefault(row, {})[column] = cell.measured
+    columns = list(dict.fromkeys(column for row in of_row.values() for column in row))
+    return [
+        f"| run | {' | '.join(columns)} |",
+        f"| --- |{' --- |' * len(columns)}",
+        *(f"| {row} | {' | '.join(cells.get(column, '') for column in columns)} |" for row, cells in of_row.items()),
+        "",
+    ]
 
 
 def _line(figure: Figure) -> str:

@@ -65,8 +65,8 @@ class CostModel:
     attention_flops: float
     gpu: GpuModel = REFERENCE
 
-    def seconds(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Predicted seconds of texts with these numbers of tokens: int64 of any shape to float64 of the same shape."""
+    def seconds(self, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+        """Predicted seconds of texts with these numbers of tokens, float64 of the same shape."""
         if self.device == "cpu":
             return self.flops(tokens) / CPU_FLOPS + CPU_ROW_SECONDS
         curve = CURVES[self.gpu]
@@ -75,7 +75,7 @@ class CostModel:
         seconds: npt.NDArray[np.float64] = self.flops(tokens) / (rate * 1e12) + curve.row_seconds
         return seconds
 
-    def flops(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def flops(self, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
         """Flops of texts with these numbers of tokens, float64 of the same shape."""
         n = tokens.astype(np.float64)
         return self.linear_flops * n + self.attention_flops * n * n

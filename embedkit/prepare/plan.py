@@ -1,9 +1,12 @@
 """Cuts the kept rows into shards and chunks: contiguous, of equal predicted cost, the same every time."""
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +32,12 @@ COPY_SECONDS = 20e-6
 takes longer, by how much depends on the disk. Rows are read in the order of their ids, so that it may read ahead."""
 COPIED_TEXTS = 16_384
 """The most texts of a chunk whose vectors are copied; 64 MB of vectors with 1,024 numbers."""
+
+WINDOW_ROWS = 1 << 20
+"""Rows whose costs are computed at a time."""
+
+Counts = npt.NDArray[np.integer[Any]]
+Sums = npt.NDArray[np.float64]
 
 ROUNDING = 1e-9
 """How far costs may differ on another CPU, relative to their size: np.log gives other last digits there."""
@@ -70,36 +79,43 @@ def engine_settings(
 
 
 def cut_shards(
-    tokens: npt.NDArray[np.int64],
+    tokens: Counts,
     cost: CostModel,
     shards: int | None,
     num_gpus: int,
     chunk_tokens: int,
     earlier: Sequence[PlanShard] = (),
-    copied: npt.NDArray[np.int64] | None = None,
+    copied: Counts | None = None,
 ) -> tuple[PlanShard, ...]:
     """Cut the kept rows into contiguous shards of equal predicted cost, and each shard into chunks.
 
+    Memory: one float64 per row, and a few int64 per row of the largest shard.
+
     Args:
         tokens: token counts of the kept rows in order, one column per view, 0 for a text that is empty or copied,
-            int64 (n, views).
+            of any integer type (n, views).
         cost: predicts seconds from token counts.
         shards: number of shards. None: one per half hour of predicted time, rounded up to a multiple of num_gpus,
             but at most one per row.
         num_gpus: GPUs that embed at the same time.
         chunk_tokens: the most tokens of a chunk, except a chunk of one row.
         earlier: the shards of an earlier plan, which decide where rounding would.
-        copied: how many texts of each row are copied, int64 (n,); None for none.
+        copied: how many texts of each row are copied, of any integer type (n,); None for none.
 
     Raises:
         EmbedkitError: more shards than rows.
     """
-    copied = np.zeros(len(tokens), np.int64) if copied is None else copied
-    # Predicted seconds per row, over all views. An empty text costs nothing.
-    seconds = np.where(tokens > 0, cost.seconds(tokens), 0.0).sum(axis=1) + COPY_SECONDS * copied
+    copied = np.zeros(len(tokens), np.uint16) if copied is None else copied
+    # Costs of the rows, whose place their sums then take.
+    sums = np.zeros(len(tokens) + 1)
+    seconds = sums[1:]
+    for window in _windows(0, len(tokens)):
+        seconds[window] = _row_seconds(tokens[window], copied[window], cost)
+    total = float(seconds.sum())
+    np.cumsum(seconds, out=seconds)
     # The number of shards.
     if shards is None:
-        exact = float(seconds.sum()) / SHARD_SECONDS / num_gpus
+        exact = total / SHARD_SECONDS / num_gpus
         counts = [min(math.ceil(exact * by) * num_gpus, len(tokens)) for by in (1.0, 1 - ROUNDING, 1 + ROUNDING)]
         shards = len(earlier) if len(earlier) in counts else counts[0]
     if shards > len(tokens):
@@ -107,31 +123,50 @@ def cut_shards(
             f"--shards {shards}, but only {len(tokens)} rows were kept; choose at most {len(tokens)} shards"
         )
     # The ids at which shards begin.
-    borders = shard_borders(seconds, shards)
+    borders = shard_borders(sums, shards)
     before = [shard.start for shard in earlier] + [shard.stop for shard in earlier[-1:]]
     if _differ_by_rounding(borders, before):
         borders = before
-    # Sums over the first k rows, k = 0..n: differences of two give the sums of a shard or chunk.
-    token_sums, copied_sums = (_sums(counts) for counts in (tokens.sum(axis=1), copied))
-    chunk_sums = token_sums + copied_sums * (chunk_tokens // COPIED_TEXTS)
-    cost_sums = np.concatenate([np.zeros(1), seconds.cumsum()])
-    # Each shard with its sums and its chunks.
+    costs = np.diff(sums[borders]).tolist()
+    del sums, seconds
     return tuple(
-        PlanShard(
-            start=start,
-            stop=stop,
-            tokens=int(token_sums[stop] - token_sums[start]),
-            cost_seconds=float(cost_sums[stop] - cost_sums[start]),
-            chunks=chunk_borders(chunk_sums, start, stop, chunk_tokens),
-            copied=int(copied_sums[stop] - copied_sums[start]),
-        )
-        for start, stop in pairwise(borders)
+        _shard(tokens, copied, start, stop, seconds, chunk_tokens)
+        for (start, stop), seconds in zip(pairwise(borders), costs, strict=True)
     )
 
 
-def _sums(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Sums of the first k counts, k = 0..n, int64 (n + 1,)."""
-    return np.concatenate([np.zeros(1, np.int64), counts.cumsum()])
+def _row_seconds(tokens: Counts, copied: Counts, cost: CostModel) -> npt.NDArray[np.float64]:
+    """Predicted seconds per row, over all views, float64 (n,). An empty text costs nothing."""
+    seconds: npt.NDArray[np.float64] = np.where(tokens > 0, cost.seconds(tokens), 0.0).sum(axis=1)
+    seconds += COPY_SECONDS * copied
+    return seconds
+
+
+def _shard(tokens: Counts, copied: Counts, start: int, stop: int, cost_seconds: float, chunk_tokens: int) -> PlanShard:
+    """The shard of rows [start, stop), with its sums and its chunks. tokens, copied: of all rows."""
+    # Sums over the first k rows of the shard, k = 0..n.
+    sums = np.zeros(stop - start + 1, np.int64)
+    shard_tokens = shard_copied = 0
+    for window in _windows(start, stop):
+        of_rows = tokens[window].sum(axis=1, dtype=np.int64)
+        of_copies = copied[window].astype(np.int64)
+        shard_tokens += int(of_rows.sum())
+        shard_copied += int(of_copies.sum())
+        sums[window.start - start + 1 : window.stop - start + 1] = of_rows + of_copies * (chunk_tokens // COPIED_TEXTS)
+    np.cumsum(sums, out=sums)
+    return PlanShard(
+        start=start,
+        stop=stop,
+        tokens=shard_tokens,
+        cost_seconds=cost_seconds,
+        chunks=tuple(start + border for border in chunk_borders(sums, 0, stop - start, chunk_tokens)),
+        copied=shard_copied,
+    )
+
+
+def _windows(start: int, stop: int) -> Iterator[slice]:
+    """Rows [start, stop) in slices of WINDOW_ROWS."""
+    return (slice(first, min(first + WINDOW_ROWS, stop)) for first in range(start, stop, WINDOW_ROWS))
 
 
 def _differ_by_rounding(borders: Sequence[int], others: Sequence[int]) -> bool:
@@ -159,17 +194,16 @@ def is_same_plan(one: Plan, other: Plan) -> bool:
     return len(one.shards) == len(other.shards) and structs.replace(one, shards=shards) == other
 
 
-def shard_borders(seconds: npt.NDArray[np.float64], shards: int) -> list[int]:
+def shard_borders(sums: Sums, shards: int) -> list[int]:
     """Borders [0, ..., n] of shards with at least one row each; the costliest shard is as cheap as any cut allows.
 
     Among such cuts, each border lies where the rows before it come nearest to their equal share.
 
     Args:
-        seconds: predicted seconds per row, float64 (n,).
+        sums: predicted seconds of the first k rows, k = 0..n, float64 (n + 1,).
         shards: number of shards, at most n.
     """
-    sums = np.concatenate([np.zeros(1), seconds.cumsum()])
-    rows = len(seconds)
+    rows = len(sums) - 1
     # Borders at the nearest equal shares. They are the wish, and their costliest shard is an upper bound.
     nearest = _nearest_borders(sums, shards)
     # Bisect for the lowest limit: the cost per shard at which filling shards greedily still reaches the last row.
@@ -177,10 +211,12 @@ def shard_borders(seconds: npt.NDArray[np.float64], shards: int) -> list[int]:
     low, high = sums[-1] / shards, float(np.diff(sums[nearest]).max()) + rounding
     while high - low > rounding:
         middle = (low + high) / 2
-        low, high = (low, middle) if _farthest_borders(sums, shards, middle)[-1] == rows else (middle, high)
+        fits = _farthest_borders(partial(_reach, sums, limit=middle), rows, shards)[-1] == rows
+        low, high = (low, middle) if fits else (middle, high)
     high += rounding
     # The earliest place of each border: fill shards from the end, so that the rows after the border still fit.
-    earliest = [rows - border for border in reversed(_farthest_borders(sums[-1] - sums[::-1], shards, high))]
+    from_end = _farthest_borders(partial(_reach_back, sums, limit=high), rows, shards)
+    earliest = [rows - border for border in reversed(from_end)]
     # From left to right, put each border at its wish, but no later than this shard's limit and no earlier than that.
     borders = [0]
     for k in range(1, shards):
@@ -202,17 +238,30 @@ def _nearest_borders(sums: npt.NDArray[np.float64], shards: int) -> list[int]:
     return [0, *(int(border) for border in inner), rows]
 
 
-def _farthest_borders(sums: npt.NDArray[np.float64], shards: int, limit: float) -> list[int]:
-    """Borders of shards that each take as many rows as cost at most `limit`, and leave a row for each later shard."""
+def _farthest_borders(reach: Callable[[int], int], rows: int, shards: int) -> list[int]:
+    """Borders of shards that each take as many rows as `reach` lets them, and leave a row for each later shard.
+
+    reach: the end of the longest shard from a border.
+    """
     borders = [0]
     for k in range(1, shards + 1):
-        borders.append(min(_reach(sums, borders[-1], limit), len(sums) - 1 - shards + k))
+        borders.append(min(reach(borders[-1]), rows - shards + k))
     return borders
 
 
-def _reach(sums: npt.NDArray[np.float64], start: int, limit: float) -> int:
+def _reach(sums: Sums, start: int, limit: float) -> int:
     """End of the longest shard from `start` that costs at most `limit`; `start` itself if not even one row fits."""
     return int(np.searchsorted(sums, sums[start] + limit, side="right")) - 1
+
+
+def _reach_back(sums: Sums, start: int, limit: float) -> int:
+    """As `_reach`, with rows counted from the last one."""
+
+    def after(count: int) -> float:
+        """Seconds of the last rows."""
+        return float(sums[-1] - sums[len(sums) - 1 - count])
+
+    return bisect_right(range(len(sums)), after(start) + limit, key=after) - 1
 
 
 def chunk_borders(token_sums: npt.NDArray[np.int64], start: int, stop: int, chunk_tokens: int) -> tuple[int, ...]:

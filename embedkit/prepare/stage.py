@@ -38,10 +38,11 @@ from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.model import require_same_model
 from embedkit.prepare.cost import CostModel, model_cost
-from embedkit.prepare.dropped_rows import gather_dropped, write_dropped
+from embedkit.prepare.dropped_rows import write_dropped
 from embedkit.prepare.find_copies import LookupsMissing, make_lookups
 from embedkit.prepare.first_rows import describe, look_at_first_rows
-from embedkit.prepare.parts import Part, part_borders
+from embedkit.prepare.gathered_rows import GatheredRows
+from embedkit.prepare.parts import part_borders
 from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
 from embedkit.prepare.same_data import require_same_data, require_same_index
 from embedkit.prepare.warnings import plan_warnings
@@ -83,12 +84,8 @@ def prepare(run: RunFolder, workers: int | None = None) -> Plan:
 
 
 def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
-    # Choose the rows and cut them into parts.
     dataset = open_checked(run, config)
-    rows = choose_rows(dataset, config)
-    index = _write_index(run, config, dataset, rows)
-    log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
-    parts = _make_parts(run, config, dataset, rows, index, workers)
+    gathered = _gather(run, config, dataset, workers)
     remove_temporaries(run.parts)
     for file in (run.dropped, run.plan):
         remove_temporaries(run.path, f"{file.name}.*")
@@ -98,7 +95,7 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     # Number the kept rows, cut the plan, and write it or compare it with the one on disk.
     cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
     earlier = None if _readable(run.plan, Plan) is None else read_plan(run, config)
-    plan = make_plan(run, config, dataset.rows, len(rows), parts, cost, earlier)
+    plan = make_plan(run, config, dataset.rows, gathered, cost, earlier)
     if earlier is None:
         plan = plan_of_shards(run, plan)
         write(run.plan, plan)
@@ -112,6 +109,14 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     return plan
 
 
+def _gather(run: RunFolder, config: RunConfig, dataset: Dataset, workers: int) -> GatheredRows:
+    """Choose the rows, cut them into parts, and make those that are missing. Returns what the plan needs of them."""
+    rows = choose_rows(dataset, config)
+    index = _write_index(run, config, dataset, rows)
+    log.info("%d of %d rows chosen, in %d parts", len(rows), dataset.rows, len(index.part_borders) - 1)
+    return _make_parts(run, config, dataset, rows, index, workers)
+
+
 def _make_parts(
     run: RunFolder,
     config: RunConfig,
@@ -119,18 +124,18 @@ def _make_parts(
     rows: npt.NDArray[np.int64],
     index: DataIndex,
     workers: int,
-) -> list[Part]:
-    """All parts, in order, with the missing ones made. The tables of the reused runs are made only if any is."""
+) -> GatheredRows:
+    """Gather all parts, with the missing ones made. The tables of the reused runs are made only if any is."""
     remove_lookups(run.lookups)
     if not all(run.part_manifest(part).exists() for part in range(len(index.part_borders) - 1)):
         _make_lookups(run, config)
     try:
-        parts = _ensure_parts(run, config, dataset, rows, index, workers)
+        gathered = _ensure_parts(run, config, dataset, rows, index, workers)
     except LookupsMissing:  # no manifest is missing, but a part is damaged
         _make_lookups(run, config)
-        parts = _ensure_parts(run, config, dataset, rows, index, workers)
+        gathered = _ensure_parts(run, config, dataset, rows, index, workers)
     remove_lookups(run.lookups)
-    return parts
+    return gathered
 
 
 def _make_lookups(run: RunFolder, config: RunConfig) -> None:
@@ -146,14 +151,14 @@ def _ensure_parts(
     rows: npt.NDArray[np.int64],
     index: DataIndex,
     workers: int,
-) -> list[Part]:
-    """All parts, in order, with the missing ones made. Raises LookupsMissing if that takes tables of reused runs."""
+) -> GatheredRows:
+    """Gather all parts, with the missing ones made. Raises LookupsMissing if that takes tables of reused runs."""
     progress = LogProgress(log, "prepare", len(rows), "rows")
-    parts: list[Part] = []
+    gathered = GatheredRows(len(rows), len(config.request.views))
     for part in make_parts(run, config, dataset, rows, index, workers):
-        parts.append(part)
+        gathered.add(part)
         progress.add(part.manifest.stop - part.manifest.start)
-    return sorted(parts, key=lambda part: part.manifest.part)
+    return gathered
 
 
 def plan_of_shards(run: RunFolder, plan: Plan) -> Plan:
@@ -192,13 +197,14 @@ def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:
 
 def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.NDArray[np.int64]) -> DataIndex:
     """Write `parts/index.json`, or check that the data still give the same one."""
+    sizes = row_bytes(dataset)
     index = DataIndex(
         format=FORMAT,
         request_sha256=digest(config.request),
         jsonl_sha256=tuple(file.sha256 for file in dataset.files),
         rows=dataset.rows,
         rows_chosen=len(rows),
-        part_borders=part_borders(row_bytes(dataset)[rows]),
+        part_borders=part_borders(sizes if len(rows) == dataset.rows else sizes[rows]),
     )
     if not len(rows):
         raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
@@ -230,8 +236,7 @@ def make_plan(
     run: RunFolder,
     config: RunConfig,
     rows: int,
-    rows_chosen: int,
-    parts: list[Part],
+    gathered: GatheredRows,
     cost: CostModel,
     earlier: Plan | None = None,
 ) -> Plan:
@@ -241,62 +246,54 @@ def make_plan(
         run: the run, with all its parts.
         config: the run's configuration.
         rows: number of rows of the data set.
-        rows_chosen: number of requested rows.
-        parts: all parts, in order.
+        gathered: all parts.
         cost: predicts the cost of a row.
         earlier: the run's plan if there is one. It decides where costs that are rounded otherwise would cut otherwise.
 
     Raises EmbedkitError if no row was kept.
     """
-    request = config.request
-    manifests = [part.manifest for part in parts]
-    dropped_rows = write_dropped(run.dropped, gather_dropped([part.dropped for part in parts]))
+    manifests = gathered.manifests
+    rows_chosen = sum(manifest.stop - manifest.start for manifest in manifests)
+    rows_kept = sum(manifest.kept for manifest in manifests)
+    dropped_rows = write_dropped(run.dropped, gathered.dropped)
     reasons = sorted({reason for manifest in manifests for reason in manifest.dropped}, key=get_args(Reason).index)
     dropped: dict[Reason, int] = {reason: sum(m.dropped.get(reason, 0) for m in manifests) for reason in reasons}
-    tokens = np.concatenate([part.tokens for part in parts])
-    copied = np.concatenate([part.copied for part in parts])
-    warnings = _warnings(config, manifests, dropped, tokens)
-    if not len(tokens):
+    warnings = _warnings(config, manifests, dropped, gathered.texts)
+    if not rows_kept:
         raise EmbedkitError("\n".join((f"all {rows_chosen} rows were dropped; see {run.dropped}", *warnings)))
-    shards, settings = _cut(config, tokens, copied, cost, earlier)
+    shards, settings = _cut(config, gathered, cost, earlier)
     return Plan(
         format=FORMAT,
-        request_sha256=digest(request),
+        request_sha256=digest(config.request),
         rows=rows,
         rows_chosen=rows_chosen,
-        rows_kept=len(tokens),
+        rows_kept=rows_kept,
         dropped=dropped,
         dropped_rows=dropped_rows,
-        tokens=int(tokens.sum()),
+        tokens=gathered.tokens,
         parts=_plan_parts(manifests),
         shards=shards,
         order="longest_first",
         settings=settings,
         warnings=warnings,
-        tokens_copied=int(tokens[copied].sum()),
+        tokens_copied=gathered.tokens_copied,
     )
 
 
 def _cut(
-    config: RunConfig,
-    tokens: npt.NDArray[np.int64],
-    copied: npt.NDArray[np.bool_],
-    cost: CostModel,
-    earlier: Plan | None,
+    config: RunConfig, gathered: GatheredRows, cost: CostModel, earlier: Plan | None
 ) -> tuple[tuple[PlanShard, ...], EngineSettings]:
-    """Cut the kept rows into shards of equal cost, and decide how their tasks set up the engine.
-
-    tokens, copied: of each text, (rows, views). The others as for make_plan.
-    """
+    """Cut the kept rows into shards of equal cost, and decide how their tasks set up the engine. As for make_plan."""
     request = config.request
+    tokens, copied = gathered.kept_rows
     shards = cut_shards(
-        np.where(copied, 0, tokens),
+        tokens,
         cost,
         request.shards,
         config.num_gpus,
         CHUNK_TOKENS[request.device],
         earlier.shards if earlier else (),
-        copied.sum(axis=1),
+        copied,
     )
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
     settings = engine_settings(request, seconds, earlier.settings if earlier else None, bool(copied.any()))
@@ -319,13 +316,13 @@ def _plan_parts(manifests: list[PartManifest]) -> tuple[PlanPart, ...]:
 
 
 def _warnings(
-    config: RunConfig, manifests: list[PartManifest], dropped: dict[Reason, int], tokens: npt.NDArray[np.int64]
+    config: RunConfig, manifests: list[PartManifest], dropped: dict[Reason, int], texts: npt.NDArray[np.int64]
 ) -> tuple[str, ...]:
     """Warnings about the rows; none for a run of an earlier version, whose plan had none."""
     request = config.request
     if request.chat_format == "plain":
         return ()
-    found = plan_warnings(manifests, dropped, request.views, tokens, lambda: look_at_first_rows(config))
+    found = plan_warnings(manifests, dropped, request.views, texts, lambda: look_at_first_rows(config))
     for warning in found:
         log.warning("%s", warning)
     return found

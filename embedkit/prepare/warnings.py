@@ -20,7 +20,7 @@ def plan_warnings(
     manifests: Sequence[PartManifest],
     dropped: Mapping[Reason, int],
     views: Sequence[View],
-    tokens: npt.NDArray[np.int64],
+    texts: npt.NDArray[np.int64],
     first_rows: Callable[[], FirstRows],
 ) -> tuple[str, ...]:
     """What is odd about the rows.
@@ -29,10 +29,11 @@ def plan_warnings(
         manifests: of all parts.
         dropped: number of rows by reason.
         views: the run's views.
-        tokens: token counts of the kept rows, one column per view, int64 (rows, views).
+        texts: how many kept rows have a text in each view, int64 (views,).
         first_rows: looks at the first rows; called only if there is something to explain.
     """
-    found = [*_many_dropped(sum(m.stop - m.start for m in manifests), dropped), *_nearly_empty(views, tokens)]
+    kept = sum(m.kept for m in manifests)
+    found = [*_many_dropped(sum(m.stop - m.start for m in manifests), dropped), *_nearly_empty(views, texts, kept)]
     if found and any(manifest.roles for manifest in manifests):
         found.append(_seen(manifests, first_rows()))
     left_out: Counter[str] = Counter()
@@ -51,12 +52,11 @@ def _many_dropped(rows: int, dropped: Mapping[Reason, int]) -> list[str]:
     return [f"{count:,} of {rows:,} rows ({100 * count / rows:.0f} %) were dropped: {reasons}"]
 
 
-def _nearly_empty(views: Sequence[View], tokens: npt.NDArray[np.int64]) -> list[str]:
-    filled = (tokens > 0).sum(axis=0)
+def _nearly_empty(views: Sequence[View], texts: npt.NDArray[np.int64], rows: int) -> list[str]:
     return [
-        f"view {view}: only {count:,} of {len(tokens):,} rows have a text"
-        for view, count in zip(views, filled, strict=True)
-        if count < NEARLY_EMPTY * len(tokens)
+        f"view {view}: only {count:,} of {rows:,} rows have a text"
+        for view, count in zip(views, texts, strict=True)
+        if count < NEARLY_EMPTY * rows
     ]
 
 

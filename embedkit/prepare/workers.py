@@ -52,8 +52,7 @@ def make_parts(
         ) as pool,
     ):
         try:
-            futures = _submit(pool, run, tasks, wanted)
-            yield from _results(futures, run, wanted)
+            yield from _results(_submit(pool, run, tasks, wanted), run, wanted)
         except BrokenProcessPool:
             if not started.value:
                 raise start_error(run, wanted, wanted) from None
@@ -72,12 +71,12 @@ def make_parts(
 
 def _submit(
     pool: ProcessPoolExecutor, run: RunFolder, tasks: list[list[PartRows]], wanted: int
-) -> list[Future[list[Part]]]:
+) -> set[Future[list[Part]]]:
     """Give the pool its tasks, for which it starts processes. Raises EmbedkitError if it cannot start them."""
-    futures: list[Future[list[Part]]] = []
+    futures: set[Future[list[Part]]] = set()
     for task in tasks:
         try:
-            futures.append(pool.submit(_ensure_parts, task))
+            futures.add(pool.submit(_ensure_parts, task))
         except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
             if isinstance(error, BrokenProcessPool):
                 raise
@@ -86,9 +85,12 @@ def _submit(
     return futures
 
 
-def _results(futures: list[Future[list[Part]]], run: RunFolder, wanted: int) -> Iterator[Part]:
-    """Yield parts as tasks are done. Raises EmbedkitError if no worker is alive that could do the others."""
-    pending, alone = set(futures), 0
+def _results(pending: set[Future[list[Part]]], run: RunFolder, wanted: int) -> Iterator[Part]:
+    """Yield parts as tasks are done. Raises EmbedkitError if no worker is alive that could do the others.
+
+    No future is kept after its task: it has the parts.
+    """
+    alone = 0
     while pending:
         done, pending = wait(pending, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
         for future in done:

@@ -11,10 +11,11 @@ import pytest
 import benchmarks
 from benchmarks import corpus, measure, page
 from benchmarks.bench_plan import heaviest
-from benchmarks.fabricate import Shape, fabricate, lengths_of
+from benchmarks.fabricate import Shape, fabricate, fabricate_at_scale, lengths_of
 from benchmarks.measure import Figure, keep, timed
 from benchmarks.replaced import filter_rows, merge
 from embedkit.check.verify import verify
+from embedkit.documents import Dtype, Layout
 from tests.conftest import chat, embedkit, write_chats
 
 TEXT = "The river runs past the old mill and the stone bridge. " * 2000
@@ -49,6 +50,35 @@ def test_a_run_of_more_tokens_than_32_bits_hold_verifies(tmp_path: Path) -> None
     run = fabricate(tmp_path / "run", shape, TEXT)
     report = verify(run)
     assert report.ok, report.problems
+
+
+@pytest.mark.parametrize(("layout", "store"), [("merged", "float32"), ("sharded", "float32"), ("sharded", "bfloat16")])
+def test_a_run_at_scale_has_its_vectors_once_on_disk(tmp_path: Path, layout: Layout, store: Dtype) -> None:
+    """Its three shards share a file, it merges and verifies, and it is found to be damaged under each name."""
+    shape = Shape(
+        rows=9_000, sources=5, text_bytes=0, shards=3, dim=64, layout=layout, store=store, texts="none", tokens=500.0
+    )
+    run = fabricate_at_scale(tmp_path / "run", shape)
+    files = sorted(run.embeddings.glob("shards/*/*.safetensors"))
+    assert [file.stat().st_nlink for file in files] == [3, 3, 3]
+    assert {file.stat().st_ino for file in files} == {files[0].stat().st_ino}
+    assert files[0].stat().st_size == pytest.approx(3_000 * 64 * {"float32": 4, "bfloat16": 2}[store], abs=200)
+    assert run.config.read_text().count('"store"') == (store != "float32")  # a default is not written
+    embedkit("merge", run.path)
+    report = verify(run)
+    assert report.ok, report.problems
+    assert (report.stage, report.rows, report.shards) == ("done", 9_000, 3)
+    with files[0].open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x01")
+    report = verify(run)
+    assert len([problem for problem in report.problems if "differ" in problem.what]) >= 3, report.problems
+
+
+def test_a_run_at_scale_has_shards_of_equal_rows(tmp_path: Path) -> None:
+    shape = Shape(rows=10, sources=1, text_bytes=0, shards=3)
+    with pytest.raises(ValueError, match="10 rows are not 3 shards of equal rows"):
+        fabricate_at_scale(tmp_path / "run", shape)
 
 
 def test_the_replaced_filter_keeps_what_fits(tmp_path: Path, tiny_qwen: Path) -> None:
@@ -87,6 +117,31 @@ def test_a_command_is_timed_with_the_memory_of_what_it_starts() -> None:
     assert took.json == {"a": 1}
     with pytest.raises(RuntimeError, match="ended with 3"):
         timed([measure.PYTHON, "-c", "raise SystemExit(3)"])
+
+
+def test_figures_without_a_rival_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row per run and a column per step; the others follow in a table of their own."""
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
+    figures = [
+        *(
+            Figure(work=f"{rows} rows: {step}", value=1.0, unit="s", measured=f"{rows}{step}", rival="")
+            for rows in (1, 10)
+            for step in ("plan", "merge")
+        ),
+        Figure(work="10 rows: verify", value=1.0, unit="s", measured="last", rival=""),
+        Figure(work="merge, 10 rows", value=2.0, measured="1 s", rival="sha256: 2 s"),
+    ]
+    keep("scale", figures, "a command")
+    page.write_page()
+    lines = (tmp_path / "page.md").read_text().splitlines()
+    first = lines.index("| run | plan | merge | verify |")
+    assert lines[first + 1 : first + 4] == [
+        "| --- | --- | --- | --- |",
+        "| 1 rows | 1plan | 1merge |  |",
+        "| 10 rows | 10plan | 10merge | last |",
+    ]
+    assert "| merge, 10 rows | 2x |  | 1 s | sha256: 2 s |" in lines
 
 
 def test_a_figure_that_misses_stays_on_the_page_with_its_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_a_border_may_lie_one_row_aside_in_an_earlier_plan(earlier: tuple[int, .
     ],
 )
 def test_borders_lie_at_the_nearest_equal_shares(seconds: Sequence[float], borders: Sequence[int]) -> None:
-    found = shard_borders(np.array(seconds, np.float64), len(borders) + 1)
+    found = shard_borders(np.cumsum([0.0, *seconds]), len(borders) + 1)
     assert found == [0, *borders, len(seconds)]
 
 
