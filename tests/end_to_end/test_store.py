@@ -23,6 +23,7 @@ from embedkit.documents.codec import read, write
 from embedkit.documents.schema import Dtype, RunConfig, ShardManifest, Success, View
 from embedkit.embed import embed_shards
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.export.stage import ExportOptions, export
 from embedkit.merge import merge
 from embedkit.prepare import plan, prepare
 from embedkit.request import Options, create_run, make_config
@@ -95,6 +96,10 @@ def half(folder: Path, tmp_path: Path) -> RunFolder:
     """A copy of the run in bfloat16, to be damaged."""
     shutil.copytree(folder / "bfloat16", tmp_path / "bfloat16")
     return RunFolder(tmp_path / "bfloat16")
+
+
+def open_npy(folder: Path) -> Any:
+    return np.lib.format.open_memmap(folder / "vectors.npy", mode="r")  # type: ignore[no-untyped-call]
 
 
 def tensor(path: Path) -> Any:
@@ -302,3 +307,23 @@ def test_analysis_and_search_read_16_bits(folder: Path, tmp_path: Path) -> None:
     found = nearest(merged, vectors[[17]], 2)
     assert found.cosines[0].tolist() == pytest.approx([1, cosines.max()], abs=1e-6)
     assert found.ids[0].tolist() == [17, cosines.argmax()]
+
+
+@pytest.mark.parametrize("store", HALVES)
+def test_an_export_has_the_stored_numbers(store: Dtype, folder: Path, tmp_path: Path) -> None:
+    """As float32 they are what the run stores; in the stored type they are its bytes."""
+    run = RunFolder(folder / store)
+    export(run, ExportOptions(to="npy", out=tmp_path / "npy", queries=5))
+    assert np.array_equal(open_npy(tmp_path / "npy"), np.asarray(library.open_run(run.path).vectors))
+    export(run, ExportOptions(to="npy", dtype=store, out=tmp_path / "same", queries=0))
+    matrix = run.view_matrix("combined").read_bytes()
+    assert matrix.endswith(open_npy(tmp_path / "same").tobytes())
+
+
+def test_an_export_finds_a_flipped_byte(half: RunFolder, tmp_path: Path) -> None:
+    path = half.view_matrix("combined")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(EmbedkitError, match=r"all\.safetensors: its bytes are not those that were written"):
+        export(half, ExportOptions(to="npy", out=tmp_path / "x"))
