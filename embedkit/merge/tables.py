@@ -28,16 +28,15 @@ MOST_AT_ONCE = 4
 
 def parts_of_tables(plan: Plan) -> list[tuple[PlanPart, ...]]:
     """The parts of each table, in order. A part that is too large alone is a table of its own."""
-    tables: list[tuple[PlanPart, ...]] = []
-    parts: tuple[PlanPart, ...] = ()
+    tables: list[list[PlanPart]] = []
+    rows = size = 0
     for part in plan.parts:
-        more = (*parts, part)
-        too_large = sum(p.rows for p in more) > TABLE_ROWS or sum(p.file.bytes for p in more) > TABLE_BYTES
-        if parts and too_large:
-            tables.append(parts)
-            more = (part,)
-        parts = more
-    return [*tables, parts]
+        rows, size = rows + part.rows, size + part.file.bytes
+        if not tables or rows > TABLE_ROWS or size > TABLE_BYTES:
+            tables.append([])
+            rows, size = part.rows, part.file.bytes
+        tables[-1].append(part)
+    return [tuple(parts) for parts in tables]
 
 
 @dataclass(frozen=True)
