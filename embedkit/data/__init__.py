@@ -34,7 +34,7 @@ from embedkit.data.parquet import leaf_columns, open_parquet, read_texts
 from embedkit.data.reasoning import REASONING_FIELDS
 from embedkit.data.roles import ASSISTANT
 from embedkit.data.row_frame import values_frame
-from embedkit.data.sampling import row_hash, sample_rows
+from embedkit.data.sampling import row_hash, row_hashes, sample_rows
 from embedkit.data.source_folders import source_folders
 from embedkit.data.source_index import SourceIndex, open_checked_part
 
@@ -79,6 +79,7 @@ __all__ = [
     "require_fetched",
     "row_bytes",
     "row_hash",
+    "row_hashes",
     "sample_rows",
     "source_folders",
     "text_column",

@@ -19,6 +19,11 @@ def row_hash(seed: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     return _mix(_mix(np.array([seed % 2**64], np.uint64)) + rows.astype(np.uint64))
 
 
+def row_hashes(seeds: npt.NDArray[np.uint64], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """`row_hash` of the rows with each of the seeds, uint64 (seeds, rows)."""
+    return _mix(_mix(seeds)[:, None] + rows.astype(np.uint64))
+
+
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.data import row_hash
+from embedkit.data import row_hashes
 from embedkit.documents import EngineRecord, EngineSettings
 
 DIM = 64
@@ -35,7 +35,7 @@ class HashEngine:
             int.from_bytes(hashlib.blake2b(ids.astype("<u4").tobytes(), digest_size=8).digest(), "little")
             for ids in token_ids
         ]
-        bits = np.stack([row_hash(seed, np.arange(DIM)) for seed in seeds])
+        bits = row_hashes(np.array(seeds, np.uint64), np.arange(DIM))
         # 53 bits, centred around zero, exact in float64.
         values = (bits >> np.uint64(11)).astype(np.float64) / 2.0**52 - 1.0
         vectors: npt.NDArray[np.float32] = (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from embedkit.documents import EngineRecord, EngineSettings
 from embedkit.engines.head import load_head
+from embedkit.engines.large_imports import large_imports
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import read_head, read_json
 
@@ -33,8 +34,9 @@ class TransformersEngine:
     def __init__(self, model: Path, settings: EngineSettings) -> None:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all files were fetched when the run was created
         try:
-            import torch
-            import transformers
+            with large_imports():
+                import torch
+                import transformers
         except ImportError as error:
             raise UsageError(
                 f"--engine transformers: it cannot be imported here ({error}); install embedkit[transformers]"

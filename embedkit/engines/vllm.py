@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from embedkit.documents import EngineRecord, EngineSettings
 from embedkit.engines.held_gpu import held_gpu
+from embedkit.engines.large_imports import large_imports
 from embedkit.engines.vllm_models import check_vllm, vllm_pooling
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import Dense, Head, read_json
@@ -66,7 +67,10 @@ class VllmEngine:
         if "VLLM_CACHE_ROOT" not in os.environ:
             os.environ["VLLM_CACHE_ROOT"] = str(private_folder(CACHE) / "vllm")
         try:
-            import vllm
+            with large_imports():
+                import vllm
+
+                _ = vllm.LLMEngine  # imported when it is asked for
         except ImportError as error:
             raise UsageError(
                 f"--engine vllm: vLLM cannot be imported here ({error}). Install requirements/gpu.txt on a "
