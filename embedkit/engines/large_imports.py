@@ -9,9 +9,8 @@ from contextlib import contextmanager
 def large_imports() -> Iterator[None]:
     """Import torch, transformers or vLLM inside. The collector waits meanwhile, and later leaves what they made alone.
 
-    They make millions of objects that live as long as the process. The collector would search them several times while
-    they are made, and vLLM asks it eight times to search everything while an engine starts and ends: with the imports,
-    a third of the time from the start of the process to the first vector.
+    They make a million objects that live as long as the process. The collector would search them several times while
+    they are made, and vLLM asks it five times to search everything while an engine starts and ends.
     """
     was_enabled = gc.isenabled()
     gc.disable()
