@@ -32,15 +32,18 @@ TITLES = {
 
 BEFORE = {
     "scale": """Vectors of 1,024 numbers, 97,657 rows per shard, 500 tokens per row, 16 sources, no texts. Each step is
-a process of its own; a cell has its wall seconds, its CPU seconds and the peak memory of its largest process.
+a process of its own. A cell has its wall seconds, its CPU seconds and the peak memory of its largest process.
 
 - The vectors of all shards are hard links to one file. So every byte is read and hashed under each name, but from the
   page cache: from a disk, reading takes longer. Shards are cut at equal rows for that.
 - plan: from finished parts to plan.json, with shards of equal cost, in one process; tokenizing is not in it. submit:
   all shards as one array, with stand-ins for Slurm's commands that answer at once. status: all shards are finished.
 - written: what merge adds to the run: with the sharded layout the index and the tables, with the merged one all
-  vectors twice. The merged layout was measured where the disk has space for it.
-- Other work ran on the machine at the same time, so CPU seconds say more than wall seconds.
+  vectors twice. The merged layout was measured where the disk has space for it, so not at 10 and 100 million rows.
+- merge and verify hash every byte twice, for the digest of the file and for that of the chunk, which sha256 does once.
+- The largest run has bfloat16, 205 GB of vectors; float32 has twice as many.
+- Much other work ran on the machine at the same time, so CPU seconds say more than wall seconds. They too are higher
+  than on a machine of its own.
 """
 }
 """Texts before the tables of a section."""
