@@ -8,11 +8,9 @@ page is written last.
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -32,13 +30,14 @@ from embedkit.analysis.page.run_facts import facts, lead
 from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.similarity.neighborhood import Neighborhood, find_neighborhood, rows_on_map, summary
 from embedkit.analysis.stratified_sample import sample_with_cap
+from embedkit.analysis.write_files import write_json, write_npz, write_parquet, write_text
 from embedkit.data.source_folders import source_folders
 from embedkit.documents import RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.prepare import TEXT_COLUMNS
 from embedkit.run import RunFolder
-from embedkit.storage import atomic_write, atomic_write_bytes, durable_mkdir, match_umask, remove_temporaries, run_lock
+from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, run_lock
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +112,7 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
             views = compare_views(run, options.sources)
             _write_views(views, folder)
             points = views.rows[_sample(views.rows["dataset_source"], options)]
-        atomic_write_bytes(folder / run.analysis_page.name, _page(results, views, points, options).encode())
+        write_text(folder / run.analysis_page.name, _page(results, views, points, options))
     log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views)
 
@@ -135,13 +134,13 @@ def _analyze_view(merged: Merged, folder: Path, options: Options) -> ViewResults
     log.info("analyze extremes (%s)", merged.view)
     ends = extremes(merged, scores, options.extremes)
     suffix = "" if merged.view == "combined" else f"_{merged.view}"
-    _write_npz(folder / f"pca{suffix}.npz", _arrays(found))
-    _write_npz(folder / f"by_source{suffix}.npz", by_source.arrays())
-    _write_parquet(folder / f"by_source{suffix}.parquet", by_source.table)
-    _write_parquet(folder / f"pca{suffix}.parquet", _scores_frame(merged, scores))
-    _write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
-    atomic_write_bytes(folder / f"pc_extremes{suffix}.txt", as_text(ends, merged.text_names).encode(errors="replace"))
-    _write_json(folder / f"health{suffix}.json", _health_as_dict(health))
+    write_npz(folder / f"pca{suffix}.npz", _arrays(found))
+    write_npz(folder / f"by_source{suffix}.npz", by_source.arrays())
+    write_parquet(folder / f"by_source{suffix}.parquet", by_source.table)
+    write_parquet(folder / f"pca{suffix}.parquet", _scores_frame(merged, scores))
+    write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
+    write_text(folder / f"pc_extremes{suffix}.txt", as_text(ends, merged.text_names))
+    write_json(folder / f"health{suffix}.json", _health_as_dict(health))
     neighborhood = _analyze_neighborhood(merged, folder, suffix, options)
     without_nulls = ends.with_columns([pl.col(name).fill_null("") for name in {*TEXT_COLUMNS, *merged.text_names}])
     return ViewResults(merged, found, scores, by_source, health, without_nulls, neighborhood)
@@ -151,12 +150,12 @@ def _analyze_neighborhood(merged: Merged, folder: Path, suffix: str, options: Op
     """Compute neighbours, map and near-duplicates, and write their files."""
     found = find_neighborhood(merged, options.map_rows, options.duplicates, options.seed)
     if found.umap_layout is not None:
-        _write_parquet(folder / f"map{suffix}.parquet", rows_on_map(merged, found.umap_layout))
+        write_parquet(folder / f"map{suffix}.parquet", rows_on_map(merged, found.umap_layout))
     if found.duplicates is not None:
-        _write_parquet(folder / f"near_duplicates{suffix}.parquet", found.duplicates.pairs)
-        _write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
-    _write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
-    _write_json(folder / f"near{suffix}.json", summary(found))
+        write_parquet(folder / f"near_duplicates{suffix}.parquet", found.duplicates.pairs)
+        write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
+    write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
+    write_json(folder / f"near{suffix}.json", summary(found))
     return found
 
 
@@ -204,27 +203,10 @@ def _arrays(found: PCA) -> dict[str, npt.NDArray[np.generic]]:
     return {name: np.asarray(value) for name, value in vars(found).items()}
 
 
-def _write_npz(path: Path, arrays: dict[str, npt.NDArray[np.generic]]) -> None:
-    """Write as numpy.savez does. It dates every member 1980, so that the bytes are reproducible."""
-    buffer = BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    atomic_write_bytes(path, buffer.getvalue())
-
-
-def _write_parquet(path: Path, frame: pl.DataFrame) -> None:
-    with atomic_write(path) as temporary:
-        frame.write_parquet(temporary)
-
-
-def _write_json(path: Path, plain: dict[str, Any]) -> None:
-    """Write JSON with sorted keys. Numbers that are not finite become null."""
-    atomic_write_bytes(path, msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=1) + b"\n")
-
-
 def _write_views(views: Views, folder: Path) -> None:
-    _write_npz(folder / "views_pca.npz", _arrays(views.pca))
-    _write_parquet(folder / "views.parquet", views.rows)
-    _write_parquet(folder / "views_by_source.parquet", views.by_source)
+    write_npz(folder / "views_pca.npz", _arrays(views.pca))
+    write_parquet(folder / "views.parquet", views.rows)
+    write_parquet(folder / "views_by_source.parquet", views.by_source)
 
 
 def _health_as_dict(health: Health) -> dict[str, Any]:
