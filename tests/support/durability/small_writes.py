@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from embedkit.analysis.stage import _write_npz, _write_parquet
+from embedkit.analysis.write_files import write_npz, write_parquet
 from embedkit.certificates import write_certificate
 from embedkit.documents import FORMAT, Certificate, EngineRecord, FileRecord, FileSet, write
 from embedkit.documents.file_set import atomic_write_hashed
@@ -146,9 +146,9 @@ def write_set_reopened(folder: Path) -> None:
 
 
 def write_analysis(folder: Path) -> None:
-    _write_parquet(folder / "table.parquet", pl.DataFrame({"a": [1, 2]}))
+    write_parquet(folder / "table.parquet", pl.DataFrame({"a": [1, 2]}))
     returned(folder)
-    _write_npz(folder / "arrays.npz", {"a": np.arange(3)})
+    write_npz(folder / "arrays.npz", {"a": np.arange(3)})
     returned(folder)
 
 
