@@ -9,7 +9,6 @@ from pathlib import Path
 
 from embedkit.job import enter_job
 from embedkit.run import RunFolder
-from jobs.node.group_job import GroupJob
 from jobs.node.slurm_job import SlurmJob
 from jobs.profiles import STAGES
 from jobs.records import group_of
@@ -40,6 +39,8 @@ def main() -> None:
         parser.error("embed needs a shard: start it with sbatch --array, or add --shard")
     job: SlurmJob
     if arguments.shards is not None and shards:
+        from jobs.node.group_job import GroupJob  # imports submitit and rich, which a job of one shard does not need
+
         job = GroupJob(run, shards, arguments.per_job, arguments.allow_mixed)
     else:
         job = SlurmJob(arguments.stage, run, arguments.allow_mixed, *shards)
