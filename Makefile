@@ -33,10 +33,11 @@ ON_CLUSTER = requirements/install cluster $(if $(call typed,VENV),--venv $(call 
 # The same for targets that start no engine. They use .venv if there is nothing else.
 INSPECT = $(ON_CLUSTER) --demo-is-enough
 
-# Most tests wait for processes that they start. One more worker than there are CPUs keeps the CPUs busy. More than four
-# would only load more models. Each worker compiles all test modules: seven seconds, unless Python may keep the result.
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
-SIDE_BY_SIDE = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + 1, 4))') --dist worksteal
+# Tests wait for processes that they start, the fast ones more than the slow ones. One or two more workers than there are
+# CPUs keep the CPUs busy. More than four would only load more models. Each worker compiles all test modules: seven
+# seconds, unless Python may keep the result.
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --dist worksteal
+workers = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + $(1), 4))')
 
 .PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults mutants bench lint slurm-up \
   slurm-down browser containers nfs picture report lock clean
@@ -98,10 +99,10 @@ submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## run the demo of `make run
 	$(BIN)/embedkit status "$$run" --watch && $(BIN)/embedkit verify "$$run"
 
 test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## run lint, types and tests, in nine minutes
-	$(PYTEST) $(SIDE_BY_SIDE) -m "not slow"
+	$(PYTEST) $(call workers,2) -m "not slow"
 
 test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## run the slow tests, which make test leaves out
-	$(PYTEST) $(SIDE_BY_SIDE) -m slow
+	$(PYTEST) $(call workers,1) -m slow
 
 faults: .venv/test.stamp ## kill, damage and fail runs at random (KILLS= REST= FLIGHT= ERRNOS= ATTEMPTS= NAMESPACES= SEED=), an hour
 	$(BIN)/python -m tests.support.faults --kills $(or $(KILLS),1000) --rest $(or $(REST),500) --flight $(or $(FLIGHT),500) \
