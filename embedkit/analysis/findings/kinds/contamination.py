@@ -1,0 +1,109 @@
+"""Sources whose rows are in another source too: by the same prompt, or by vectors that are nearly equal.
+
+A row of source A is in source B if a row of B has its prompt, of LEAST_BYTES bytes or more, or if a row of B among its
+neighbours, or in a pair of near-duplicates with it, has a cosine of `FindingOptions.near` or more. There is one finding
+per pair of sources, in the direction with the larger strength. Strength, from 0 to 1: the lower bound of the share of
+A's rows that are in B (`unusual.wilson_lower`). The finding shows one pair of rows, and beside it a second.
+"""
+
+import numpy as np
+import polars as pl
+
+from embedkit.analysis.findings.kind import NOTHING, Context, Finding, Found
+from embedkit.analysis.findings.kinds.near import neighbor_sources
+from embedkit.analysis.findings.unusual import wilson_lower
+
+LEAST_BYTES = 20
+LEAST_ROWS = 2
+"""A single row in another source is chance."""
+SCHEMA = {"position": pl.Int64, "match": pl.Int64, "same_prompt": pl.Boolean}
+
+
+def find_contamination(context: Context) -> Found:
+    """The pairs of sources that share most rows."""
+    table = shared_rows(context)
+    pair = [pl.min_horizontal("source", "other").alias("low"), pl.max_horizontal("source", "other").alias("high")]
+    pairs = (
+        table.filter(pl.col("rows") >= LEAST_ROWS)
+        .with_columns(*pair)
+        .sort("strength", "source", "other", descending=[True, False, False])
+        .unique(["low", "high"], keep="first", maintain_order=True)
+    )
+    if not pairs.height:
+        return NOTHING
+    findings = []
+    for line in pairs.head(context.options.rows).iter_rows(named=True):
+        (first, match), *second = zip(line["positions"], line["matches"], strict=True)
+        compared = (match, *(at for pair_of_rows in second for at in pair_of_rows))[: context.options.compared]
+        findings.append(Finding(first, line["strength"], _reason(context, line), compared))
+    return Found(tuple(findings), pairs.height)
+
+
+def shared_rows(context: Context) -> pl.DataFrame:
+    """How many rows of each source are in each other source; only those that share rows.
+
+    Columns: source and other (codes), rows (of `source` that are in `other`), of_rows (all rows of `source` with a
+    text), strength, same_prompt (rows that are in `other` by their prompt), positions and matches (the first two of the
+    rows, and a row of `other` for each).
+    """
+    edges = pl.concat([_same_prompt(context), _near(context)])
+    source, other = (context.sources[edges[name].to_numpy()] for name in ("position", "match"))
+    edges = edges.with_columns(source=source, other=other).filter(pl.col("source") != pl.col("other"))
+    of_rows = np.bincount(context.sources[context.merged.has_text], minlength=len(context.merged.sources))
+    by_row = (
+        edges.sort("position", "other", "same_prompt", "match", descending=[False, False, True, False])
+        .group_by("source", "other", "position", maintain_order=True)
+        .agg(pl.col("match").first(), pl.col("same_prompt").first())
+    )
+    table = by_row.group_by("source", "other", maintain_order=True).agg(
+        rows=pl.len().cast(pl.Int64),
+        same_prompt=pl.col("same_prompt").sum().cast(pl.Int64),
+        positions=pl.col("position").head(2),
+        matches=pl.col("match").head(2),
+    )
+    of = of_rows[table["source"].to_numpy()]
+    strength = wilson_lower(table["rows"].to_numpy(), of)
+    return table.with_columns(of_rows=pl.Series(of, dtype=pl.Int64), strength=pl.Series(strength, dtype=pl.Float64))
+
+
+def _same_prompt(context: Context) -> pl.DataFrame:
+    """Rows, each with the first row of every other source that has its prompt."""
+    facts = context.evidence.facts
+    at = np.flatnonzero(context.merged.has_text & (facts.prompt_bytes >= LEAST_BYTES))
+    rows = pl.DataFrame({"position": at, "key": facts.prompt_key[at], "source": context.sources[at]})
+    rows = rows.filter(pl.col("source").n_unique().over("key") > 1)
+    firsts = rows.group_by("key", "source").agg(match=pl.col("position").min())
+    edges = rows.join(firsts, on="key").filter(pl.col("source") != pl.col("source_right"))
+    return edges.select("position", "match", same_prompt=pl.lit(True)).cast(SCHEMA)  # type: ignore[arg-type]
+
+
+def _near(context: Context) -> pl.DataFrame:
+    """Pairs of rows of different sources with nearly equal vectors, each in both directions."""
+    a, b = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    neighbors, pairs = context.evidence.neighbors, context.evidence.near_duplicates
+    if neighbors is not None and len(neighbors.positions):
+        own = context.sources[neighbors.positions][:, None]
+        with np.errstate(invalid="ignore"):
+            is_near = neighbors.cosines >= context.options.near
+        row, column = np.nonzero(is_near & (neighbor_sources(neighbors, context.sources) != own))
+        a.append(neighbors.positions[row])
+        b.append(neighbors.positions[neighbors.neighbors[row, column]])
+    if pairs is not None:
+        other = pairs.filter(pl.col("source_a") != pl.col("source_b"), pl.col("cosine") >= context.options.near)
+        a.append(np.searchsorted(context.merged.ids, other["id_a"].to_numpy()))
+        b.append(np.searchsorted(context.merged.ids, other["id_b"].to_numpy()))
+    one, two = np.concatenate(a), np.concatenate(b)
+    edges = {"position": np.concatenate([one, two]), "match": np.concatenate([two, one])}
+    return pl.DataFrame(edges).with_columns(same_prompt=pl.lit(False)).cast(SCHEMA)  # type: ignore[arg-type]
+
+
+def _reason(context: Context, line: dict[str, object]) -> str:
+    source, other = (context.merged.sources[int(str(line[name]))] for name in ("source", "other"))
+    rows, of_rows, same_prompt = (int(str(line[name])) for name in ("rows", "of_rows", "same_prompt"))
+    what = "prompt" if context.has_chats else "text"
+    ways = [
+        (same_prompt, f"by the same {what}"),
+        (rows - same_prompt, f"by a cosine of {context.options.near} or more"),
+    ]
+    how = ", ".join(f"{count:,} {way}" for count, way in ways if count)
+    return f"{rows / of_rows:.1%} of {source} ({rows:,} of {of_rows:,} rows) is in {other} too: {how}"
