@@ -9,9 +9,11 @@ A's rows that are in B (`unusual.wilson_lower`). The finding shows one pair of r
 import numpy as np
 import polars as pl
 
-from embedkit.analysis.findings.kind import NOTHING, Context, Finding, Found
+from embedkit.analysis.findings.evidence import Evidence
+from embedkit.analysis.findings.kind import NOTHING, Context, Finding, FindingOptions, Found
 from embedkit.analysis.findings.kinds.near import neighbor_sources
 from embedkit.analysis.findings.unusual import wilson_lower
+from embedkit.analysis.merged import Merged
 
 LEAST_BYTES = 20
 LEAST_ROWS = 2
@@ -37,6 +39,23 @@ def find_contamination(context: Context) -> Found:
         compared = (match, *(at for pair_of_rows in second for at in pair_of_rows))[: context.options.compared]
         findings.append(Finding(first, line["strength"], _reason(context, line), compared))
     return Found(tuple(findings), pairs.height)
+
+
+def rows_shared_by_sources(merged: Merged, evidence: Evidence, options: FindingOptions | None = None) -> pl.DataFrame:
+    """All pairs of sources of which the first has rows that are in the second too, those with the largest share first.
+
+    Columns: dataset_source, other_source, rows (of the first that are in the second), share (of the rows of the first
+    that have a text), same_prompt (how many of the rows are there by their prompt; the others are by their vectors).
+    """
+    table = shared_rows(Context(merged, evidence, options or FindingOptions()))
+    names = pl.Series(merged.sources, dtype=pl.String)
+    return table.select(
+        dataset_source=names.gather(table["source"]),
+        other_source=names.gather(table["other"]),
+        rows="rows",
+        share=pl.col("rows") / pl.col("of_rows"),
+        same_prompt="same_prompt",
+    ).sort("share", "dataset_source", "other_source", descending=[True, False, False])
 
 
 def shared_rows(context: Context) -> pl.DataFrame:

@@ -9,7 +9,7 @@ import numpy as np
 from embedkit.analysis.findings.kind import Context, Finding, Found, require
 from embedkit.analysis.findings.unusual import wilson_lower
 
-LEAST_SHARE = 0.1
+LEAST_SHARE = 0.2
 """Smallest share of unknown tokens of a finding."""
 
 

@@ -9,7 +9,15 @@ import polars as pl
 import pytest
 
 from embedkit.analysis.components.views import Views, compare_views
-from embedkit.analysis.findings import KINDS, Evidence, FindingOptions, Findings, answers_by_source, find_findings
+from embedkit.analysis.findings import (
+    KINDS,
+    Evidence,
+    FindingOptions,
+    Findings,
+    answers_by_source,
+    find_findings,
+    rows_shared_by_sources,
+)
 from embedkit.analysis.merged import Merged, open_merged
 from embedkit.analysis.texts import TextFacts, text_facts
 from embedkit.errors import UsageError
@@ -122,6 +130,19 @@ def test_finds_contamination_by_prompts(strange: Merged, facts: TextFacts) -> No
     assert line["strength"] == pytest.approx(0.3127, abs=1e-4)  # Wilson's interval of 6 of 10
 
 
+def test_shared_rows_of_all_pairs_of_sources(strange: Merged, facts: TextFacts) -> None:
+    vectors = vectors_of(strange)
+    vectors[1] = vectors[2]  # of beta and gamma
+    table = rows_shared_by_sources(strange, Evidence(facts, neighbors=naive_neighbors(vectors)))
+    assert table.columns == ["dataset_source", "other_source", "rows", "share", "same_prompt"]
+    assert table.rows() == [
+        ("delta", "alpha", 6, 0.6, 6),
+        ("alpha", "delta", 6, 0.15, 6),
+        ("gamma", "beta", 1, 1 / 40, 0),
+        ("beta", "gamma", 1, 1 / 49, 0),
+    ]
+
+
 def test_finds_contamination_by_vectors(ordinary: Merged) -> None:
     vectors = vectors_of(ordinary)
     vectors[[1, 4, 7]] = shifted(vectors[[2, 5, 8]], 0.015)  # of beta and gamma, with cosine 0.985
@@ -171,7 +192,7 @@ def test_finds_strangers_at_home_elsewhere(ordinary: Merged) -> None:
 
 def test_finds_rows_full_of_unknown_tokens(ordinary: Merged) -> None:
     tokens = ordinary.rows["num_tokens"].to_numpy()
-    unknown = (tokens * 0.05).astype(np.int32)
+    unknown = (tokens * 0.15).astype(np.int32)
     unknown[[40, 80]] = tokens[40] // 2, tokens[80]
     found = find_findings(ordinary, Evidence(text_facts(ordinary), unknown=unknown))
     lines = of_kind(found, "unknown_tokens")
