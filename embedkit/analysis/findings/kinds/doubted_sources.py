@@ -1,6 +1,7 @@
 """Rows whose source a probe doubts: from the vector alone it expects another.
 
-Strength, from 0 to 1: one minus the probe's probability of the row's own source. A finding has LEAST_DOUBT or more.
+Strength, from 0 to 1: one minus the probe's probability of the row's own source. The probability of a finding is at
+most MOST_PROBABLE.
 """
 
 import numpy as np
@@ -9,7 +10,8 @@ import polars as pl
 from embedkit.analysis.findings.kind import Context, Finding, Found, require
 from embedkit.analysis.findings.kinds.near import neighbor_positions
 
-LEAST_DOUBT = 0.9
+MOST_PROBABLE = 0.1
+"""Largest probability of its own source that a finding has."""
 
 
 def find_doubted_sources(context: Context) -> Found:
@@ -18,7 +20,7 @@ def find_doubted_sources(context: Context) -> Found:
     merged = context.merged
     chosen = merged.rows.with_row_index("position").filter(pl.Series(merged.has_text))
     rows = chosen.join(doubted.select("id", "p_own", "predicted"), on="id").sort("id")
-    rows = rows.filter(pl.col("p_own") <= 1 - LEAST_DOUBT, pl.col("predicted") != pl.col("dataset_source"))
+    rows = rows.filter(pl.col("p_own") <= MOST_PROBABLE, pl.col("predicted") != pl.col("dataset_source"))
     positions = rows["position"].cast(pl.Int64).to_numpy()
     strength = 1 - rows["p_own"].cast(pl.Float64).to_numpy()
     findings = []
