@@ -6,11 +6,15 @@ per pair of sources, in the direction with the larger strength. Strength, from 0
 A's rows that are in B (`unusual.wilson_lower`). The finding shows one pair of rows, and beside it a second.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import polars as pl
 
 from embedkit.analysis.findings.evidence import Evidence
 from embedkit.analysis.findings.kind import NOTHING, Context, Finding, FindingOptions, Found
+from embedkit.analysis.findings.kinds.contrasts import chat_texts
 from embedkit.analysis.findings.kinds.near import neighbor_sources
 from embedkit.analysis.findings.unusual import wilson_lower
 from embedkit.analysis.merged import Merged
@@ -18,7 +22,7 @@ from embedkit.analysis.merged import Merged
 LEAST_BYTES = 20
 LEAST_ROWS = 2
 """A single row in another source is chance."""
-SCHEMA = {"position": pl.Int64, "match": pl.Int64, "same_prompt": pl.Boolean}
+SCHEMA = pl.Schema({"position": pl.Int32(), "match": pl.Int32(), "same_prompt": pl.Boolean()})
 
 
 def find_contamination(context: Context) -> Found:
@@ -33,12 +37,21 @@ def find_contamination(context: Context) -> Found:
     )
     if not pairs.height:
         return NOTHING
+    listed = pairs.head(context.options.rows).to_dicts()
+    prompts = _prompts(context, listed)
     findings = []
-    for line in pairs.head(context.options.rows).iter_rows(named=True):
+    for line in listed:
         (first, match), *second = zip(line["positions"], line["matches"], strict=True)
         compared = (match, *(at for pair_of_rows in second for at in pair_of_rows))[: context.options.compared]
-        findings.append(Finding(first, line["strength"], _reason(context, line), compared))
+        if not line["by_prompt"][0] or prompts[first] == prompts[match]:  # always, unless two prompts have the same key
+            findings.append(Finding(first, line["strength"], _reason(context, line), compared))
     return Found(tuple(findings), pairs.height)
+
+
+def _prompts(context: Context, listed: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """The stripped prompts of the first pair of rows of each line, by position."""
+    positions = sorted({line[name][0] for line in listed for name in ("positions", "matches")})
+    return {position: prompt for position, (prompt, _) in chat_texts(context, positions).items()}
 
 
 def rows_shared_by_sources(merged: Merged, evidence: Evidence, options: FindingOptions | None = None) -> pl.DataFrame:
@@ -62,8 +75,8 @@ def shared_rows(context: Context) -> pl.DataFrame:
     """How many rows of each source are in each other source; only those that share rows.
 
     Columns: source and other (codes), rows (of `source` that are in `other`), of_rows (all rows of `source` with a
-    text), strength, same_prompt (rows that are in `other` by their prompt), positions and matches (the first two of the
-    rows, and a row of `other` for each).
+    text), strength, same_prompt (rows that are in `other` by their prompt); of the first two of the rows: positions,
+    matches (a row of `other` for each), by_prompt (whether it has the same prompt).
     """
     edges = pl.concat([_same_prompt(context), _near(context)])
     source, other = (context.sources[edges[name].to_numpy()] for name in ("position", "match"))
@@ -79,6 +92,7 @@ def shared_rows(context: Context) -> pl.DataFrame:
         same_prompt=pl.col("same_prompt").sum().cast(pl.Int64),
         positions=pl.col("position").head(2),
         matches=pl.col("match").head(2),
+        by_prompt=pl.col("same_prompt").head(2),
     )
     of = of_rows[table["source"].to_numpy()]
     strength = wilson_lower(table["rows"].to_numpy(), of)
@@ -93,7 +107,7 @@ def _same_prompt(context: Context) -> pl.DataFrame:
     rows = rows.filter(pl.col("source").n_unique().over("key") > 1)
     firsts = rows.group_by("key", "source").agg(match=pl.col("position").min())
     edges = rows.join(firsts, on="key").filter(pl.col("source") != pl.col("source_right"))
-    return edges.select("position", "match", same_prompt=pl.lit(True)).cast(SCHEMA)  # type: ignore[arg-type]
+    return edges.select("position", "match", same_prompt=pl.lit(True)).cast(SCHEMA)
 
 
 def _near(context: Context) -> pl.DataFrame:
@@ -108,17 +122,21 @@ def _near(context: Context) -> pl.DataFrame:
         a.append(neighbors.positions[row])
         b.append(neighbors.positions[neighbors.neighbors[row, column]])
     if pairs is not None:
-        other = pairs.filter(pl.col("source_a") != pl.col("source_b"), pl.col("cosine") >= context.options.near)
+        ids = pl.Series(context.merged.ids).implode()
+        is_chosen = [pl.col(name).is_in(ids) for name in ("id_a", "id_b")]
+        other = pairs.filter(
+            pl.col("source_a") != pl.col("source_b"), pl.col("cosine") >= context.options.near, *is_chosen
+        )
         a.append(np.searchsorted(context.merged.ids, other["id_a"].to_numpy()))
         b.append(np.searchsorted(context.merged.ids, other["id_b"].to_numpy()))
     one, two = np.concatenate(a), np.concatenate(b)
     edges = {"position": np.concatenate([one, two]), "match": np.concatenate([two, one])}
-    return pl.DataFrame(edges).with_columns(same_prompt=pl.lit(False)).cast(SCHEMA)  # type: ignore[arg-type]
+    return pl.DataFrame(edges).with_columns(same_prompt=pl.lit(False)).cast(SCHEMA)
 
 
-def _reason(context: Context, line: dict[str, object]) -> str:
-    source, other = (context.merged.sources[int(str(line[name]))] for name in ("source", "other"))
-    rows, of_rows, same_prompt = (int(str(line[name])) for name in ("rows", "of_rows", "same_prompt"))
+def _reason(context: Context, line: dict[str, Any]) -> str:
+    source, other = (context.merged.sources[line[name]] for name in ("source", "other"))
+    rows, of_rows, same_prompt = (line[name] for name in ("rows", "of_rows", "same_prompt"))
     what = "prompt" if context.has_chats else "text"
     ways = [
         (same_prompt, f"by the same {what}"),

@@ -298,6 +298,42 @@ def test_lists_few_rows_and_counts_all(ordinary: Merged) -> None:
     assert find_findings(alone, of_alpha, FindingOptions(rows=6, per_source=2)).rows.height == 6
 
 
+def test_pairs_of_near_duplicates_are_contamination(ordinary: Merged) -> None:
+    """Pairs with rows that were not chosen are left out."""
+    pairs = pl.DataFrame(
+        {
+            "id_a": [0, 2, 3, 6],
+            "id_b": [1, 4, 7, 9],
+            "cosine": [0.99, 0.99, 0.99, 0.99],
+            "source_a": ["alpha", "gamma", "alpha", "alpha"],
+            "source_b": ["beta", "beta", "beta", "alpha"],
+        }
+    )
+    some = open_merged(ordinary.run, sources=["alpha", "beta"])
+    (line,) = of_kind(find_findings(some, Evidence(text_facts(some), near_duplicates=pairs)), "contamination")
+    assert line["reason"] == "5.0% of alpha (2 of 40 rows) is in beta too: 2 by a cosine of 0.98 or more"
+    assert (line["id"], line["compared_ids"]) == (0, [1, 3, 7])
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "rows"),
+    [
+        ("same_prompt", "prompt_key", (0, 1)),
+        ("same_answer", "answer_key", (0, 1)),
+        ("exact_duplicates", "text_key", (0, 3)),
+        ("contamination", "prompt_key", (0, 1, 3, 4)),
+    ],
+)
+def test_texts_with_equal_keys_are_compared(ordinary: Merged, kind: str, key: str, rows: tuple[int, ...]) -> None:
+    """Two texts that have the same key by chance are not listed."""
+    facts = text_facts(ordinary)
+    keys = getattr(facts, key).copy()
+    keys[list(rows[::2])] = keys[list(rows[1::2])]
+    found = find_findings(ordinary, Evidence(replace(facts, **{key: keys})))
+    assert found.counts[kind] == 1
+    assert of_kind(found, kind) == []
+
+
 def test_near_duplicates_are_one_finding(ordinary: Merged) -> None:
     unknown = np.zeros(ordinary.rows.height, np.int32)
     unknown[[3, 9, 20, 21]] = ordinary.rows["num_tokens"].to_numpy()[[3, 9, 20, 21]]
