@@ -3,7 +3,8 @@
 The distance of a row is 1 - cosine to its k-th nearest row (Ramaswamy, Rastogi and Shim, Efficient Algorithms for
 Mining Outliers, SIGMOD 2000). With the k-th and not the first, a pair of strange rows is found too. A row of a small
 source has few near rows, so the r-th counts instead: r is half of the source's rows, or 1 in a source of fewer than
-MIN_ROWS. Strength: the robust z of the distance within its source; a finding has UNUSUAL or more.
+MIN_ROWS. Of outliers that are near each other, only the strongest is listed. Strength: the robust z of the distance
+within its source; a finding has UNUSUAL or more.
 """
 
 import numpy as np
@@ -13,6 +14,7 @@ from embedkit.analysis.findings.evidence import Ids
 from embedkit.analysis.findings.kind import NOTHING, Context, Finding, Found, require
 from embedkit.analysis.findings.kinds.near import neighbor_positions
 from embedkit.analysis.findings.unusual import MIN_ROWS, UNUSUAL, of_whom, robust_z
+from embedkit.analysis.similarity.all_neighbors import RowNeighbors
 
 LEAST_MAD = 0.01
 """Cosines of rows of one source differ by so much at least."""
@@ -29,8 +31,9 @@ def find_outliers(context: Context) -> Found:
     positions = neighbors.positions[at]
     distances = 1 - cosines[at].astype(np.float64)
     unusual = robust_z(distances, context.sources[positions], LEAST_MAD)
-    is_found = unusual.z >= UNUSUAL
-    chosen = np.flatnonzero(is_found)[context.select(positions[is_found], unusual.z[is_found])]
+    found = np.flatnonzero(unusual.z >= UNUSUAL)
+    alone = found[_first_of_groups(context, neighbors, at[found], unusual.z[found])]
+    chosen = alone[context.select(positions[alone], unusual.z[alone])]
     findings = [
         Finding(
             position=int(positions[i]),
@@ -43,7 +46,24 @@ def find_outliers(context: Context) -> Found:
         )
         for i in chosen
     ]
-    return Found(tuple(findings), int(is_found.sum()))
+    return Found(tuple(findings), len(found))
+
+
+def _first_of_groups(context: Context, neighbors: RowNeighbors, at: Ids, z: npt.NDArray[np.float64]) -> Ids:
+    """Indices of the outliers without those that are among the neighbours of a stronger one of their source, int64
+    (m,).
+
+    at: outliers by their index in `neighbors`, int64 (n,). z: of each, float64 (n,).
+    """
+    sources = context.sources[neighbors.positions]
+    kept: list[int] = []
+    near: set[int] = set()
+    for i in np.lexsort((at, -z)).tolist():
+        if int(at[i]) not in near:
+            kept.append(i)
+            nearest = neighbors.neighbors[at[i]]
+            near.update(nearest[(nearest >= 0) & (sources[nearest] == sources[at[i]])].tolist())
+    return np.array(sorted(kept), np.int64)
 
 
 def middle_cosines(

@@ -1,7 +1,8 @@
 """Rows that live among the rows of other sources, though rows of their own source usually live among themselves.
 
-Strength, from 0 to 1: (u - s) m, with s the share of a row's neighbours that have its source, u the median of s in the
-source, and m the mean cosine to the neighbours, so that rows which are at home elsewhere come before lone ones.
+Strength, from 0 to 1: (u - s) m c. s is the share of a row's neighbours that have its source, u the median of s in the
+source, m the mean cosine to the neighbours, and c the share of neighbours that have the most frequent other source. So
+rows which are at home in another source come before lone ones, and before those of sources that mix with many.
 """
 
 from collections import Counter
@@ -33,7 +34,9 @@ def find_strangers(context: Context) -> Found:
     usual[at] = medians.to_series().to_numpy()
     found = at[(share[at] <= MOST_OWN) & (usual[at] >= LEAST_USUAL)]
     near = np.nanmean(neighbors.cosines[found], axis=1, dtype=np.float64) if len(found) else np.zeros(0)
-    strength = (usual[found] - share[found]) * near.clip(0, 1)
+    home = [_home(codes, source) for codes, source in zip(of_neighbors[found], own[found], strict=True)]
+    counts = (of_neighbors[found] >= 0).sum(axis=1)
+    strength = (usual[found] - share[found]) * near.clip(0, 1) * [most for _, most in home] / counts
     findings = []
     for i in context.select(neighbors.positions[found], strength):
         index = found[i]
@@ -43,7 +46,7 @@ def find_strangers(context: Context) -> Found:
             Finding(
                 position=int(neighbors.positions[index]),
                 strength=float(strength[i]),
-                reason=_reason(context, len(nearest), context.sources[others].tolist(), usual[index]),
+                reason=_reason(context, len(nearest), len(others), home[i], usual[index]),
                 compared=tuple(others[: context.options.compared].tolist()),
             )
         )
@@ -60,11 +63,16 @@ def own_shares(own: npt.NDArray[np.int32], of_neighbors: npt.NDArray[np.int32]) 
     return shares
 
 
-def _reason(context: Context, count: int, others: list[int], usual: float) -> str:
-    source, most = Counter(others).most_common(1)[0]
+def _home(codes: npt.NDArray[np.int32], own: int) -> tuple[int, int]:
+    """The most frequent other source among the neighbours, the nearest if equal, and how many of them have it."""
+    return Counter(codes[(codes >= 0) & (codes != own)].tolist()).most_common(1)[0]
+
+
+def _reason(context: Context, count: int, others: int, home: tuple[int, int], usual: float) -> str:
+    source, most = home
     name = context.merged.sources[source]
-    whose = f"all of {name}" if most == len(others) else f"{most} of {name}"
+    whose = f"all of {name}" if most == others else f"{most} of {name}"
     return (
-        f"{len(others)} of its {count} nearest rows are of other sources ({whose}), "
+        f"{others} of its {count} nearest rows are of other sources ({whose}), "
         f"where rows of its own source usually have {usual:.0%} of their nearest rows in it"
     )
