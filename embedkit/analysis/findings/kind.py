@@ -24,8 +24,8 @@ class MissingEvidence(Exception):
 class FindingOptions:
     """Settings of the findings.
 
-    rows: findings to list for each kind. per_source: as many of one source come first; more of them follow only if
-    `rows` is not reached. compared: rows that a finding is compared with, at most. near: smallest cosine of two rows
+    rows: findings to list for each kind. per_source: most of one source; where few sources have any, each has its share
+    of `rows`. compared: rows that a finding is compared with, at most. near: smallest cosine of two rows
     that count as nearly equal.
     """
 
@@ -104,17 +104,18 @@ class Context:
     def select(self, positions: Ids, strength: npt.NDArray[np.floating], *, collapse: bool = True) -> Ids:
         """Indices of the candidates to list, int64 (m,), m <= `options.rows`, the strongest first; ties by id.
 
-        Of one source at most `per_source` candidates are taken before those of others. collapse: of rows with the same
-        text take only the strongest; kinds that group rows by themselves do not need it.
+        Of one source at most `per_source` are listed, or its share of `rows` if that is more: all in a run of one
+        source. collapse: of rows with the same text take only the strongest; kinds that group rows by themselves do not
+        need it.
         """
         order = np.lexsort((positions, -strength))
         if collapse:
             _, first = np.unique(self.labels[positions[order]], return_index=True)
             order = order[np.sort(first)]
-        is_late = _rank_within(self.sources[positions[order]]) >= self.options.per_source
-        chosen = order[np.argsort(is_late, kind="stable")][: self.options.rows]
-        strongest_first: Ids = chosen[np.lexsort((positions[chosen], -strength[chosen]))]
-        return strongest_first
+        sources = self.sources[positions[order]]
+        limit = max(self.options.per_source, -(-self.options.rows // max(len(np.unique(sources)), 1)))
+        listed: Ids = order[_rank_within(sources) < limit][: self.options.rows]
+        return listed
 
 
 Kind = Callable[[Context], Found]

@@ -1,5 +1,6 @@
 """Rules that hold for any findings: the ranking, which rows are listed, and which have the same text."""
 
+import math
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -44,19 +45,24 @@ class ContextOfArrays(Context):
     st.integers(1, 4),
 )
 def test_listed_rows_are_the_strongest(rows: list[tuple[int, int, float]], count: int, per_source: int) -> None:
-    """As plain Python chooses them: one of each text, few of each source first, then the others."""
+    """As plain Python chooses them: one of each text, and few of each source."""
     sources, labels, strength = ([row[at] for row in rows] for at in range(3))
     options = FindingOptions(rows=count, per_source=per_source)
     found = ContextOfArrays(sources, labels, options).select(np.arange(len(rows)), np.array(strength)).tolist()
 
     seen: set[int] = set()
-    first, late = [], []
+    distinct = []
     for at in sorted(range(len(rows)), key=lambda at: (-strength[at], at)):
         if labels[at] not in seen:
             seen.add(labels[at])
-            of_source = sum(sources[other] == sources[at] for other in first)
-            (first if of_source < per_source else late).append(at)
-    assert found == sorted((first + late)[:count], key=lambda at: (-strength[at], at))
+            distinct.append(at)
+    share = math.ceil(count / max(len({sources[at] for at in distinct}), 1))
+    listed: list[int] = []
+    for at in distinct:
+        of_source = sum(sources[other] == sources[at] for other in listed)
+        if of_source < max(per_source, share) and len(listed) < count:
+            listed.append(at)
+    assert found == listed
 
 
 @given(
