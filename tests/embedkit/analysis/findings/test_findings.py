@@ -180,6 +180,33 @@ def test_finds_outliers_beside_their_source(ordinary: Merged) -> None:
     assert "to its 10th nearest row is" in lines[0]["reason"]
 
 
+def test_outliers_near_each_other_are_listed_once(ordinary: Merged) -> None:
+    """A few rows of one source that are far from its others: all are counted. Rows of another source stay."""
+    vectors = vectors_of(ordinary)
+    apart = unit(np.random.default_rng(9).normal(size=(1, vectors.shape[1])))
+    vectors[[9, 12, 15, 16]] = shifted(np.repeat(apart, 4, axis=0), 0.05)
+    found = find_findings(ordinary, Evidence(text_facts(ordinary), neighbors=naive_neighbors(vectors)))
+    listed = [line["id"] for line in of_kind(found, "outliers")]
+    assert found.counts["outliers"] == 4
+    assert len(listed) == 2
+    assert len({9, 12, 15} & set(listed)) == 1
+    assert 16 in listed
+
+
+def test_strangers_of_one_other_source_come_first(ordinary: Merged) -> None:
+    """Two rows of alpha with the same cosines to rows of other sources: one to beta alone, one to beta and gamma."""
+    neighbors = naive_neighbors(vectors_of(ordinary))
+    neighbors.neighbors[0] = [2, 1, 5, 4, 8, 7, 11, 10, 14, 13]
+    neighbors.neighbors[6] = range(1, 31, 3)
+    neighbors.cosines[[0, 6]] = 0.9
+    found = find_findings(ordinary, Evidence(text_facts(ordinary), neighbors=neighbors))
+    first, second = of_kind(found, "strangers")
+    assert (first["id"], second["id"]) == (6, 0)
+    assert (first["strength"], second["strength"]) == (pytest.approx(0.9), pytest.approx(0.45))
+    assert "(all of beta)" in first["reason"]
+    assert "(5 of gamma)" in second["reason"]  # the nearest of two that are equally frequent
+
+
 def test_finds_strangers_at_home_elsewhere(ordinary: Merged) -> None:
     vectors = vectors_of(ordinary)
     vectors[30] = shifted(vectors[31:32], 0.2)[0]  # of alpha, among the rows of beta
