@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     bench_analysis,
     bench_atlas,
+    bench_findings,
     bench_merge,
     bench_neighbors,
     bench_plan,
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "analysis": bench_analysis.bench,
     "atlas": bench_atlas.bench,
     "neighbors": bench_neighbors.bench,
+    "findings": bench_findings.bench,
     "scale": bench_scale.bench,
 }
 

@@ -1,7 +1,7 @@
 """Runs as prepare and embed would have left them, made in seconds: for measuring what comes after.
 
-The vectors are noise and the texts pieces of real ones; every digest, manifest and count is true, so that merge,
-verify, status and submit read these runs as they read any other.
+The vectors are noise, or have planted groups, and the texts are pieces of real ones. Every digest, manifest and count
+is true, so that merge, verify, status and submit read these runs as they read any other.
 """
 
 import hashlib
@@ -18,8 +18,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.planted_groups import PlantedGroups
 from embedkit.documents.codec import digest, encode, file_record, write
 from embedkit.documents.matrix_file import matrix_header
 from embedkit.documents.schema import (
@@ -67,7 +69,8 @@ COST = CostModel("cuda", linear_flops=2 * 28 * 15.728e6, attention_flops=2.0 * 1
 class Shape:
     """What a fabricated run looks like; `text_bytes` is of each row's response, the other texts are empty.
 
-    tokens: the mean of a row. texts, layout, store: as in the request.
+    tokens: the mean of a row. texts, layout, store: as in the request. groups: planted groups of rows, which have words
+    of their own before the piece of text; 0 for vectors of noise.
     """
 
     rows: int
@@ -80,6 +83,12 @@ class Shape:
     store: Dtype = "float32"
     texts: Texts = "all"
     tokens: float = 9_700.0
+    groups: int = 0
+
+    @property
+    def planted(self) -> PlantedGroups | None:
+        """The planted groups, if there are any."""
+        return PlantedGroups(self.rows, self.sources, self.groups, self.dim, self.seed) if self.groups else None
 
     @property
     def lengths(self) -> np.ndarray:
@@ -164,13 +173,20 @@ class _Rows:
         self._lengths = shape.lengths.astype(np.int32)
         self._sources = pa.array([f"group/source-{code:03d}" for code in range(shape.sources)], pa.large_string())
         self._rng = np.random.default_rng(shape.seed)
+        self._planted = shape.planted
+        self._words = np.array([] if self._planted is None else self._planted.words(texts), object)
 
     def table(self, start: int, stop: int) -> pa.Table:
         """Rows [start, stop)."""
         count = stop - start
         empty = pa.repeat(pa.scalar("", pa.large_string()), count)
-        sources = self._sources.take(pa.array(self._rng.integers(0, len(self._sources), count)))
+        codes = self._rng.integers(0, len(self._sources), count)
         responses = self._responses(count) if self._text_bytes else empty
+        if self._planted is not None:
+            codes = self._planted.source[start:stop]
+            words = pa.array(self._words[self._planted.subgroup[start:stop]], pa.large_string())
+            responses = pc.binary_join_element_wise(words, responses, pa.scalar(" ", pa.large_string()))
+        sources = self._sources.take(pa.array(codes))
         turns = np.ones(count, np.int32)
         columns = [np.arange(start, stop), sources, empty, empty, responses, turns, self._lengths[start:stop]]
         return pa.table(columns, schema=self._schema)
@@ -280,14 +296,19 @@ class _Written(NamedTuple):
     chunks: tuple[Vectors, ...]
 
 
+def _facts(sha256: str, norms: np.ndarray) -> Vectors:
+    return Vectors(sha256=sha256, empty=0, norm_min=float(norms.min()), norm_max=float(norms.max()))
+
+
 class _Shards:
-    """Writes finished shards of noise, of which each id has the same row for ever."""
+    """Writes finished shards of noise or of planted groups, of which each id has the same row for ever."""
 
     def __init__(self, run: RunFolder, config: RunConfig, shape: Shape, plan: Plan) -> None:
         noise = np.random.default_rng(shape.seed).standard_normal((NOISE_ROWS, shape.dim), np.float32)
         noise /= np.linalg.norm(noise, axis=1, keepdims=True)
         self._run, self._config, self._shape, self._plan = run, config, shape, plan
         self._plan_sha256, self._request_sha256 = digest(plan), digest(config.request)
+        self._planted, self._plain_noise = shape.planted, noise
         self._noise = to_stored(noise, shape.store)
         self._norms = np.linalg.norm(from_stored(self._noise, shape.store), axis=1)
         self._canary = noise[:3].tobytes()
@@ -313,12 +334,16 @@ class _Shards:
             file.write(header)
             for start, stop in pairwise(planned.chunks):
                 of_chunk = hashlib.sha256()
+                norms = []
                 for rows in self._rows(start, stop):
                     update = beside.submit(whole.update, rows.data)
                     of_chunk.update(rows.data)
                     file.write(rows.data)
+                    if self._planted is not None:
+                        norms.append(np.linalg.norm(from_stored(rows, self._shape.store), axis=1))
                     update.result()
-                chunks.append(self._vectors(of_chunk.hexdigest(), start, stop))
+                found = np.concatenate(norms) if norms else self._noise_norms(start, stop)
+                chunks.append(_facts(of_chunk.hexdigest(), found))
         return _Written(path, whole.hexdigest(), tuple(chunks))
 
     def sparse_matrix(self, shard: int) -> _Written:
@@ -327,7 +352,8 @@ class _Shards:
         path = self._new_file(shard)
         path.write_bytes(header)
         os.truncate(path, len(header) + (planned.stop - planned.start) * self._noise[0].nbytes)
-        chunks = tuple(self._vectors("0" * 64, start, stop) for start, stop in pairwise(planned.chunks))
+        borders = pairwise(planned.chunks)
+        chunks = tuple(_facts("0" * 64, self._noise_norms(start, stop)) for start, stop in borders)
         return _Written(path, hashlib.sha256(header).hexdigest(), chunks)
 
     def link_matrix(self, shard: int, first: _Written) -> _Written:
@@ -348,13 +374,16 @@ class _Shards:
         """The rows of ids [start, stop)."""
         while start < stop:
             at = start % NOISE_ROWS
-            rows = self._noise[at : at + stop - start]
+            if self._planted is None:
+                rows = self._noise[at : at + stop - start]
+            else:
+                end = min(stop, start + NOISE_ROWS - at)
+                rows = to_stored(self._planted.vectors(start, end, self._plain_noise), self._shape.store)
             yield rows
             start += len(rows)
 
-    def _vectors(self, sha256: str, start: int, stop: int) -> Vectors:
-        norms = self._norms[np.arange(start, min(stop, start + NOISE_ROWS)) % NOISE_ROWS]
-        return Vectors(sha256=sha256, empty=0, norm_min=float(norms.min()), norm_max=float(norms.max()))
+    def _noise_norms(self, start: int, stop: int) -> np.ndarray:
+        return self._norms[np.arange(start, min(stop, start + NOISE_ROWS)) % NOISE_ROWS]
 
     def write(self, shard: int, written: _Written) -> None:
         """Write a shard's manifest."""

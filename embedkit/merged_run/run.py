@@ -16,6 +16,7 @@ import polars as pl
 from embedkit.documents import BLOCK_ROWS, Floats, Matrix, NewerFormat, Plan, RunConfig, Success, View
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merged_files import MergedFiles, TableFile
+from embedkit.merged_run.losses import losses_by_source
 from embedkit.merged_run.rows import read_rows, read_texts, row_columns, why_no_id
 from embedkit.merged_run.show import as_html, as_text, some_of
 from embedkit.prepare import DROPPED_SCHEMA, count_column
@@ -196,6 +197,18 @@ class MergedRun(_Vectors):
         """The chosen rows without a vector: row (Int64), dataset_source, reason, token_count (Int32)."""
         table = TableFile(self.folder.dropped, 0, sum(self.plan.dropped.values()))
         return read_rows([table], list(DROPPED_SCHEMA))
+
+    @cached_property
+    def losses(self) -> pl.DataFrame:
+        """Where `dropped` rows come from: one line per source, those with the greatest share of dropped rows first.
+
+        Columns: dataset_source; chosen, kept and dropped rows (Int64); share_dropped (dropped / chosen); and the
+        dropped rows for each reason: no_assistant, empty, too_long, not_a_chat, not_text (Int64). A source whose rows
+        were all dropped has a line here, and none in `sources`.
+
+        Raises EmbedkitError if dropped_rows.parquet is damaged.
+        """
+        return losses_by_source(self.folder, self.plan, self.success)
 
     def _open(self, view: View) -> Matrix:
         return self.files.matrix(view)

@@ -32,11 +32,13 @@ from embedkit.model.tokenizer import (
     load_reference,
     load_tokenizer,
 )
-from embedkit.model.tokenizer_file import tokenizer_file
+from embedkit.model.tokenizer_file import is_as_in_file, tokenizer_file
 from embedkit.model.tokenizer_settings import check_tokenizer
+from embedkit.model.unknown_token import TOKENIZER_FILES, UnknownToken, unknown_token
 from embedkit.model.weights import check_weight_files, weight_folders, weight_shapes
 
 __all__ = [
+    "TOKENIZER_FILES",
     "Dense",
     "Head",
     "HfTokenizer",
@@ -48,12 +50,14 @@ __all__ = [
     "PoolingMode",
     "TokenIds",
     "Tokenizer",
+    "UnknownToken",
     "audit",
     "check_files",
     "check_settings",
     "check_tokenizer",
     "check_weight_files",
     "choose_prefix",
+    "is_as_in_file",
     "is_identity",
     "load_reference",
     "load_tokenizer",
@@ -67,6 +71,7 @@ __all__ = [
     "read_prompts",
     "require_same_model",
     "tokenizer_file",
+    "unknown_token",
     "vector_width",
     "vocabulary_size",
     "weight_folders",

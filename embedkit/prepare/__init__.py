@@ -19,6 +19,7 @@ from embedkit.prepare.row_changes import RowChanges, row_changes
 from embedkit.prepare.same_data import require_same_data
 from embedkit.prepare.stage import prepare
 from embedkit.prepare.views import check_views, stored_texts, view_texts
+from embedkit.prepare.warnings import MANY_DROPPED
 
 __all__ = [
     "CHUNK_TOKENS",
@@ -27,6 +28,7 @@ __all__ = [
     "COPY_SECONDS",
     "DROPPED_SCHEMA",
     "GPU_MODELS",
+    "MANY_DROPPED",
     "PART_BYTES",
     "PART_ROWS",
     "PYTHON_WHITESPACE",

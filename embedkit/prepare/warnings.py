@@ -10,7 +10,7 @@ from embedkit.documents import PartManifest, Reason, View
 from embedkit.prepare.first_rows import FirstRows
 
 MANY_DROPPED = 0.1
-"""A plan warns if a greater share of the rows is dropped."""
+"""A plan warns if a greater share of the rows is dropped, the summary of a run if a greater share of a source is."""
 NEARLY_EMPTY = 0.05
 """A plan warns if a smaller share of the kept rows has a text in a view."""
 LISTED = 12

@@ -9,13 +9,14 @@ from rich.table import Table
 from embedkit.documents import Plan, Request, RunConfig, Success, View, read
 from embedkit.embed import ShardStates
 from embedkit.merged_files import MergedFiles
+from embedkit.merged_run import loss_warnings, losses_by_source
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.output import print_lines
 
 
 def print_summary(run: RunFolder, success: Success, console: Console) -> None:
-    """Print rows read, kept and dropped, tokens, speed and files of a merged run."""
+    """Print rows read, kept and dropped, tokens, speed, warnings and files of a merged run."""
     config = read(run.config, RunConfig)
     plan = read_plan(run, config)
     manifests = ShardStates(run, plan, rejected={}).read_all("manifest")[0]
@@ -43,7 +44,9 @@ def print_summary(run: RunFolder, success: Success, console: Console) -> None:
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
-    print_lines(*(f"warning: {warning}" for warning in plan.warnings))
+    losses = losses_by_source(run, plan, success)
+    warnings = [*plan.warnings, *loss_warnings(losses, run.dropped)]
+    print_lines(*(f"warning: {warning}" for warning in warnings))
     print_lines(*(f"  {path}" for path in (*_places(run, config.request), run.dropped)))
 
 

@@ -10,14 +10,17 @@ import pytest
 
 import benchmarks
 from benchmarks import corpus, measure, page
+from benchmarks.bench_findings import class_tfidf
 from benchmarks.bench_plan import heaviest
 from benchmarks.fabricate import Shape, fabricate, fabricate_at_scale, lengths_of
 from benchmarks.measure import Figure, keep, timed
 from benchmarks.replaced import filter_rows, merge
+from embedkit.analysis.merged import open_merged
 from embedkit.check.verify import verify
 from embedkit.documents import Dtype, Layout
 from tests.conftest import chat, embedkit, write_chats
 
+VARIED_TEXT = " ".join(f"word{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(600))
 TEXT = "The river runs past the old mill and the stone bridge. " * 2000
 
 
@@ -42,6 +45,35 @@ def test_fabricated_run_merges_as_the_replaced_way_does(tmp_path: Path) -> None:
     )
     theirs = pl.read_parquet(tmp_path / "replaced" / "metadata.parquet", columns=["row", "response_text"])
     assert theirs.equals(pl.read_parquet(run.metadata, columns=["row", "response_text"]))
+
+
+def test_a_fabricated_run_has_its_planted_groups(tmp_path: Path) -> None:
+    """It merges and verifies. The nearest row of nearly every row is of its subgroup, whose words its text has."""
+    shape = Shape(rows=3_000, sources=5, text_bytes=50, shards=2, dim=64, groups=3)
+    run = fabricate(tmp_path / "run", shape, VARIED_TEXT)
+    embedkit("merge", run.path)
+    report = verify(run)
+    assert report.ok, report.problems
+    planted = shape.planted
+    assert planted is not None
+    merged = open_merged(run)
+    vectors = merged.vectors(merged.ids).astype(np.float64)
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -1)
+    assert np.mean(planted.subgroup == planted.subgroup[cosines.argmax(axis=1)]) > 0.95
+    words = planted.words(VARIED_TEXT)
+    texts = merged.texts(merged.ids.tolist())["response_text"]
+    assert all(text.startswith(f"{words[at]} ") for text, at in zip(texts, planted.subgroup, strict=True))
+    codes = merged.rows["source"].to_numpy()  # sources 0 to 4, of which each has a subgroup of its own
+    assert 0.85 < np.mean(codes == planted.subgroup) < 0.95
+
+
+def test_the_rival_names_clusters_by_words_of_their_own() -> None:
+    """c-TF-IDF by hand: two words of each cluster are its own, and "the" is in both, so that its factor is least."""
+    texts = ["the river the mill", "river mill", "the lamp engine", "engine lamp the"]
+    names = class_tfidf(texts, np.array([0, 0, 1, 1]))
+    assert [set(words[:2]) for words in names] == [{"river", "mill"}, {"lamp", "engine"}]
+    assert [words[2] for words in names] == ["the", "the"]
 
 
 def test_a_run_of_more_tokens_than_32_bits_hold_verifies(tmp_path: Path) -> None:
