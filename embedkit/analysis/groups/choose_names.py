@@ -6,7 +6,7 @@ from itertools import takewhile
 
 from embedkit.analysis.groups.ctfidf import Rates, class_tfidf
 from embedkit.analysis.groups.stop_words import common_words, is_weak, stop_words
-from embedkit.analysis.groups.words import is_ngram
+from embedkit.analysis.groups.words import is_ngram, script
 
 FEWEST, USUAL, MOST = 2, 3, 4
 """Words of a name."""
@@ -14,6 +14,8 @@ WEAK = 0.35
 """A third or fourth word has at least this share of the best word's score."""
 STEM, STEM_LETTERS = 0.75, 4
 """Words are forms of one word if they begin with the same letters: this share of the shorter one, and so many."""
+OVERLAP = {"han": 2, "southeast asian": 4}
+"""Characters that two n-grams share if they are pieces of one word."""
 
 Scores = Mapping[str, float]
 Name = tuple[tuple[str, float], ...]
@@ -109,7 +111,8 @@ def are_alike(a: str, b: str) -> bool:
     if a in b or b in a:
         return True
     if is_ngram(a) and is_ngram(b):
-        return any(a[at : at + 2] in b for at in range(len(a) - 1))
+        piece = OVERLAP[script(a)]
+        return any(a[at : at + piece] in b for at in range(len(a) - piece + 1))
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))
     return shared >= max(STEM * min(len(a), len(b)), STEM_LETTERS)
 

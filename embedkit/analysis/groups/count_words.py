@@ -29,7 +29,7 @@ class WordRates:
     """Words of a fine group.
 
     own: the share of rows that have a word, without templates. template: occurrences per row of frequent words,
-    templates included.
+    templates included; an n-gram counts once per row.
     """
 
     own: dict[str, float]
@@ -45,14 +45,17 @@ def count_words(texts: pl.Series, groups: Labels, sources: Labels, count: int) -
         sources: the source of each row, int32 (n,).
         count: fine groups.
     """
-    templates = {
-        int(source): learn_template(list(split_runs(texts.gather(np.flatnonzero(sources == source)[:TEMPLATE_TEXTS]))))
-        for source in np.unique(sources)
-    }
+    templates = {int(source): _template(texts, np.flatnonzero(sources == source)) for source in np.unique(sources)}
     order = np.argsort(groups, kind="stable")
     bounds = np.searchsorted(groups[order], np.arange(count + 1))
     members = (order[bounds[group] : bounds[group + 1]] for group in range(count))
     return [_count(texts.gather(rows), [templates[int(source)] for source in sources[rows]]) for rows in members]
+
+
+def _template(texts: pl.Series, rows: npt.NDArray[np.int64]) -> frozenset[Trigram]:
+    """The template of a source's rows, learned from at most TEMPLATE_TEXTS of them, evenly spread."""
+    spread = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), TEMPLATE_TEXTS)).astype(np.int64))
+    return learn_template(list(split_runs(texts.gather(rows[spread]))))
 
 
 def _count(texts: pl.Series, templates: Sequence[frozenset[Trigram]]) -> WordRates:
@@ -61,7 +64,8 @@ def _count(texts: pl.Series, templates: Sequence[frozenset[Trigram]]) -> WordRat
     whole: Counter[str] = Counter()
     for runs, template in zip(split_runs(texts), templates, strict=True):
         own.update(candidates(without_template(runs, template)))
-        whole.update(atom for run in runs for atom in run if len(run) == 1 and is_word(atom))
+        whole.update(run[0] for run in runs if len(run) == 1 and is_word(run[0]))
+        whole.update(candidates([run for run in runs if len(run) > 1]))
     least = max(LEAST_RATE * len(texts), LEAST_ROWS)
     return WordRates(
         own=dict(_rates(own, least, len(texts))),

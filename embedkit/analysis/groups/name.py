@@ -165,7 +165,7 @@ def _level_words(
     fine: Sequence[WordRates], sizes: npt.NDArray[np.int64], of_fine: Labels, parents: Sequence[int | None]
 ) -> LevelWords:
     """Word rates of the groups of a level: the mean of those of their fine groups, weighted by rows."""
-    rows = np.bincount(of_fine, sizes, minlength=len(parents))
+    rows = np.bincount(of_fine, sizes, minlength=len(parents)).tolist()
     own: list[dict[str, float]] = [{} for _ in parents]
     template: list[dict[str, float]] = [{} for _ in parents]
     for rates, size, group in zip(fine, sizes.tolist(), of_fine.tolist(), strict=True):
