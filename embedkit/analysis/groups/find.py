@@ -12,7 +12,7 @@ import polars as pl
 
 from embedkit.analysis.groups.cluster import cluster_sample
 from embedkit.analysis.groups.levels import LEVELS, parents_by_level
-from embedkit.analysis.groups.membership import Voters
+from embedkit.analysis.groups.membership import settled_voters
 from embedkit.analysis.groups.space import Floats, reduced_space, unit
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.neighbors import read_ahead
@@ -113,9 +113,9 @@ def find_groups(
     sample = unit(merged.vectors(merged.ids[at]))
     space = reduced_space(sample, options.dims)
     labels = cluster_sample(sample, space, min_rows, options.seed)
-    voters = Voters(space.reduce(sample), labels)
+    voters = settled_voters(space.reduce(sample), labels, max(min_rows // 2, 1))
     parents = parents_by_level(voters.means, options.levels)
-    means = {level: _level_means(voters.means, labels, of_fine) for level, of_fine in parents.items()}
+    means = {level: _level_means(voters.means, voters.sizes, of_fine) for level, of_fine in parents.items()}
 
     positions = np.flatnonzero(merged.has_text)
     fine, nearest = np.empty(len(positions), np.int32), np.empty(len(positions), np.int32)
@@ -151,11 +151,10 @@ def groups_frame(merged: Merged, groups: Groups) -> pl.DataFrame:
     )
 
 
-def _level_means(means: Floats, labels: Labels, of_fine: Labels) -> Floats:
-    """Means of the groups of a level, of norm 1: those of its fine groups, weighted by their sampled rows."""
-    counts = np.bincount(labels[labels >= 0], minlength=len(means))
+def _level_means(means: Floats, sizes: Ids, of_fine: Labels) -> Floats:
+    """Means of the groups of a level, of norm 1: those of its fine groups, weighted by sizes, their sampled rows."""
     sums = np.zeros((int(of_fine.max(initial=-1)) + 1, means.shape[1]))
-    np.add.at(sums, of_fine, means * counts[:, None])
+    np.add.at(sums, of_fine, means * sizes[:, None])
     return unit(sums.astype(np.float32))
 
 

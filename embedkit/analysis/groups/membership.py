@@ -34,6 +34,7 @@ class Voters:
         """sample: reduced rows of norm 1, float32 (n, dims). labels: int32 (n,), from 0 on; -1 for no group."""
         self.count = int(labels.max(initial=-1)) + 1
         self.means = unit_means(sample, labels, self.count)
+        self.sizes = np.bincount(labels[labels >= 0], minlength=self.count)
         self._labels = labels
         self._cutoffs = _cutoffs(sample, self.means, labels)
         self._index = None
@@ -55,6 +56,20 @@ class Voters:
         is_far = cosines[np.arange(len(rows)), group] < self._cutoffs[group]
         group[(group >= 0) & is_far] = -1
         return Membership(group, np.where(group >= 0, group, nearest))
+
+
+def settled_voters(sample: Floats, labels: Labels, least: int) -> Voters:
+    """Voters without groups that keep fewer than `least` sampled rows when these are placed among each other.
+
+    Groups inside others lose their rows to them. The other groups keep their order.
+    """
+    while True:
+        voters = Voters(sample, labels)
+        kept = np.bincount(voters.place(sample).group + 1, minlength=voters.count + 1)[1:] >= least
+        if kept.all():
+            return voters
+        numbers = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
+        labels = np.append(numbers, np.int32(-1))[labels]
 
 
 def majority(votes: Labels) -> Labels:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from embedkit.analysis.groups.choose_names import LevelWords, Name, choose_names
 from embedkit.analysis.groups.count_words import WordRates, count_words
@@ -19,6 +20,8 @@ from embedkit.errors import UsageError
 Labels = npt.NDArray[np.int32]
 
 TOP_SOURCES = 3
+MIXED = 0.5
+"""A group is mixed if its largest source has at most this share of its rows."""
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,16 @@ def name_groups(
     count = len(groups.parents["fine"])
     at = _rows_to_read(merged, groups, options)
     texts = cut_texts(merged, merged.ids[groups.positions[at]], options.characters, progress)
-    sources = merged.rows["source"].to_numpy()[groups.positions]
-    fine = count_words(texts, groups.fine[at], sources[at].astype(np.int32), count)
+    sources = merged.rows["source"].to_numpy()[groups.positions[at]]
+    fine = count_words(texts, groups.fine[at], sources.astype(np.int32), count)
     summaries = {}
     coarser: Labels | None = None
     for level, of_fine in groups.parents.items():
         parents = _parents(of_fine, coarser)
-        words = choose_names(_level_words(fine, groups.sizes("fine"), of_fine, parents))
-        summaries[level] = _summaries(merged, groups, level, words, parents, options.examples)
+        largest = _sources(merged, groups, level)
+        is_mixed = [bool(found) and found[0][1] <= MIXED for found in largest]
+        words = choose_names(_level_words(fine, groups.sizes("fine"), of_fine, parents, is_mixed))
+        summaries[level] = _summaries(merged, groups, level, words, parents, largest, options.examples)
         coarser = of_fine
     return NamedGroups(groups, summaries)
 
@@ -162,22 +167,52 @@ def _parents(of_fine: Labels, coarser: Labels | None) -> list[int | None]:
 
 
 def _level_words(
-    fine: Sequence[WordRates], sizes: npt.NDArray[np.int64], of_fine: Labels, parents: Sequence[int | None]
+    fine: Sequence[WordRates],
+    sizes: npt.NDArray[np.int64],
+    of_fine: Labels,
+    parents: Sequence[int | None],
+    is_mixed: Sequence[bool],
 ) -> LevelWords:
-    """Word rates of the groups of a level: the mean of those of their fine groups, weighted by rows."""
+    """Word rates of the groups of a level: the power mean of those of their fine groups, weighted by rows.
+
+    The exponent is a half, so that a word that several of the fine groups have comes before one that a single of them
+    has in all rows. In a mixed group, without a source that has most of the rows, the words of templates count like
+    others: what the templates of several sources share is what these are about.
+    """
     rows = np.bincount(of_fine, sizes, minlength=len(parents)).tolist()
     own: list[dict[str, float]] = [{} for _ in parents]
     template: list[dict[str, float]] = [{} for _ in parents]
     for rates, size, group in zip(fine, sizes.tolist(), of_fine.tolist(), strict=True):
         share = size / max(rows[group], 1)
-        _add(own[group], rates.own, share)
+        in_rows = {word: min(rate, 1.0) for word, rate in rates.template.items()} if is_mixed[group] else {}
+        _add(own[group], in_rows | rates.own, share)
         _add(template[group], rates.template, share)
+    for sums in (*own, *template):
+        sums.update({word: root**2 for word, root in sums.items()})
     return LevelWords(own, template, [0 if parent is None else parent for parent in parents])
+
+
+def _sources(merged: Merged, groups: Groups, level: str) -> list[tuple[tuple[str, float], ...]]:
+    """The largest sources of each group of a level, with their share of its rows."""
+    labels = groups.of_level(level)
+    frame = pl.DataFrame({"group": labels, "source": merged.rows["source"].to_numpy()[groups.positions]})
+    counts = (
+        frame.filter(pl.col("group") >= 0)
+        .group_by("group", "source")
+        .len()
+        .sort(["group", "len", "source"], descending=[False, True, False])
+    )
+    rows = groups.sizes(level).tolist()
+    found: list[list[tuple[str, float]]] = [[] for _ in rows]
+    for group, source, count in counts.iter_rows():
+        if len(found[group]) < TOP_SOURCES:
+            found[group].append((merged.sources[source], round(count / rows[group], 4)))
+    return [tuple(one) for one in found]
 
 
 def _add(sums: dict[str, float], rates: Rates, share: float) -> None:
     for word, rate in rates.items():
-        sums[word] = sums.get(word, 0.0) + share * rate
+        sums[word] = sums.get(word, 0.0) + share * rate**0.5
 
 
 def _summaries(
@@ -186,34 +221,28 @@ def _summaries(
     level: str,
     words: Sequence[Name],
     parents: Sequence[int | None],
+    sources: Sequence[tuple[tuple[str, float], ...]],
     examples: int,
 ) -> tuple[GroupSummary, ...]:
-    labels, sizes = groups.of_level(level), groups.sizes(level)
-    codes = merged.rows["source"].to_numpy()[groups.positions]
-    pairs, pair_rows = np.unique(
-        labels[labels >= 0] * np.int64(len(merged.sources)) + codes[labels >= 0], return_counts=True
-    )
-    of_group, of_source = np.divmod(pairs, len(merged.sources))
     central = groups.central(level, examples)
-    found = []
-    for group, rows in enumerate(sizes.tolist()):
-        here = np.flatnonzero(of_group == group)
-        here = here[np.argsort(-pair_rows[here], kind="stable")][:TOP_SOURCES]
-        found.append(
-            GroupSummary(
-                level=level,
-                group=group,
-                name=", ".join(word for word, _ in words[group]),
-                words=tuple((word, round(score, 4)) for word, score in words[group]),
-                rows=rows,
-                sources=tuple((merged.sources[of_source[i]], round(int(pair_rows[i]) / rows, 4)) for i in here),
-                parent=parents[group],
-                examples=tuple(merged.ids[groups.positions[central[group]]].tolist()),
-            )
-        )
     # A group without words has the name of its largest source.
-    names = [one.name or (one.sources[0][0] if one.sources else f"{level} {one.group}") for one in found]
-    return tuple(replace(one, name=name) for one, name in zip(found, _numbered_names(names), strict=True))
+    names = [
+        ", ".join(word for word, _ in name) or (largest[0][0] if largest else f"{level} {group}")
+        for group, (name, largest) in enumerate(zip(words, sources, strict=True))
+    ]
+    return tuple(
+        GroupSummary(
+            level=level,
+            group=group,
+            name=name,
+            words=tuple((word, round(score, 4)) for word, score in words[group]),
+            rows=rows,
+            sources=sources[group],
+            parent=parents[group],
+            examples=tuple(merged.ids[groups.positions[central[group]]].tolist()),
+        )
+        for group, (name, rows) in enumerate(zip(_numbered_names(names), groups.sizes(level).tolist(), strict=True))
+    )
 
 
 def _numbered_names(names: Sequence[str]) -> list[str]:

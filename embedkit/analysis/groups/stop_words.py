@@ -1,8 +1,8 @@
 """Words that say little about a topic.
 
 stop_words.txt has words of grammar in the languages that are frequent in chats; English ones are scikit-learn's.
-weak_words.txt has words of code, of mark-up and of questions as such. Words that most groups have are found from the
-data.
+weak_words.txt has words of code, of mark-up, and of questions and instructions as such. Words that most groups have are
+found from the data.
 """
 
 import re

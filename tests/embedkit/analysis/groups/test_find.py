@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from embedkit.analysis.groups.cluster import cluster_sample
 from embedkit.analysis.groups.find import GroupOptions, Groups, find_groups, groups_frame
 from embedkit.analysis.groups.levels import parents_by_level
-from embedkit.analysis.groups.membership import Voters, majority
+from embedkit.analysis.groups.membership import Voters, majority, settled_voters
 from embedkit.analysis.groups.space import reduced_space, unit, unit_means
 from embedkit.analysis.merged import Merged, open_merged
 from embedkit.errors import UsageError
@@ -184,6 +184,19 @@ def test_placed_rows_join_the_majority_of_five() -> None:
         closest = int(np.argmax([mean @ row / np.linalg.norm(mean) for mean in means]))
         assert group in (expected, -1)
         assert nearest == (closest if group == -1 else group)
+
+
+def test_a_group_inside_another_is_dissolved() -> None:
+    """A group of single rows, each among five rows of another group, would have no rows left."""
+    rng = np.random.default_rng(4)
+    centres = np.eye(3, 12)[np.repeat([0, 1, 2], 40)]
+    sample = unit((centres + 0.03 * rng.standard_normal((120, 12))).astype(np.float32))
+    labels = np.repeat([0, 2, 3], 40).astype(np.int32)
+    labels[::20] = 1
+    voters = settled_voters(sample, labels, least=5)
+    assert voters.count == 3
+    assert voters.place(sample).group.tolist() == np.repeat([0, 1, 2], 40).tolist()
+    assert voters.sizes.tolist() == [38, 38, 38]
 
 
 @settings(max_examples=40, deadline=None)

@@ -160,6 +160,38 @@ def test_names_differ_on_every_level_of_equal_texts(tmp_path: Path, monkeypatch:
     assert found.as_dict() == name_groups(merged, groups, NameOptions(rows=40)).as_dict()
 
 
+def test_a_mixed_group_is_named_by_what_its_templates_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four sources of one coarse group ask for rhymes in a wording of their own each; a fifth is a group by itself."""
+    openings = [
+        "Find the rhyme for",
+        "Which rhyme suits",
+        "Give one rhyme with",
+        "Name some rhyme of",
+        "Buy a ticket to",
+    ]
+    texts = [f"{openings[i % 5]} w{chr(97 + i // 5)}ord in this list" for i in range(100)]
+    monkeypatch.setattr(
+        "embedkit.analysis.groups.name.cut_texts", lambda merged, ids, *_: pl.Series(texts)[ids.tolist()]
+    )
+    angles = np.array([[1, 0.4, 0, 0, 0], [1, 0, 0.4, 0, 0], [1, 0, 0, 0.4, 0], [1, 0, 0, 0, 0.4], [-1, 0, 0, 0, 0]])
+    merged = merged_of(tmp_path, angles[np.arange(100) % 5].astype(np.float32), [f"s{i % 5}" for i in range(100)])
+    groups = fake_groups(merged, np.arange(100) % 5, monkeypatch)
+    assert groups.parents["coarse"].tolist() == [0, 0, 0, 0, 1]
+    found = name_groups(merged, groups)
+    assert found.summaries["coarse"][0].words[0][0] == "rhyme"
+    assert {word for word, _ in found.summaries["fine"][4].words} == {"ticket", "buy"}
+
+
+def test_a_group_without_words_has_the_name_of_its_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "embedkit.analysis.groups.name.cut_texts", lambda merged, ids, *_: pl.Series(["7 8"] * len(ids))
+    )
+    merged = merged_of(tmp_path, np.eye(2, 8, dtype=np.float32)[np.arange(40) % 2], ["numbers"] * 40)
+    found = name_groups(merged, fake_groups(merged, np.arange(40) % 2, monkeypatch))
+    assert [one.name for one in found.summaries["fine"]] == ["numbers", "numbers (2)"]
+    assert [one.words for one in found.summaries["fine"]] == [(), ()]
+
+
 def test_no_groups_have_no_names(tmp_path: Path) -> None:
     merged = merged_of(tmp_path, np.eye(3, 8, dtype=np.float32))
     found = name_groups(merged, find_groups(merged))
