@@ -10,6 +10,8 @@ from embedkit.analysis.groups.words import is_ngram, script
 
 FEWEST, USUAL, MOST = 2, 3, 4
 """Words of a name."""
+MOST_TRIED = 50
+"""Words of a group from which its names are made."""
 WEAK = 0.35
 """A third or fourth word has at least this share of the best word's score."""
 STEM, STEM_LETTERS = 0.75, 4
@@ -38,8 +40,8 @@ def choose_names(level: LevelWords) -> list[Name]:
     """Choose the words of each group, in the order of the groups. A name is empty if its group has no words at all.
 
     A word's score is its class-based TF-IDF, times the share r / (r + s): r is the word's rate in the group, s the
-    largest one in a sibling. Words of grammar and words of most groups are left out. Words of code and mark-up, and
-    then words of a template, are taken only if there are fewer than two others.
+    largest one in a sibling. Words of grammar and words of most groups are left out. Words of a template, and after
+    them words of code, mark-up and data, are taken only if there are fewer than two others.
     """
     stop = stop_words() | common_words(level.own)
     own = _against_siblings(class_tfidf(level.own), level.own, level.siblings)
@@ -94,14 +96,14 @@ def _attempts(words: list[tuple[str, float]], length: int) -> Iterable[list[tupl
 
 
 def _diverse(words: Iterable[tuple[str, float]], before: Sequence[str]) -> list[tuple[str, float]]:
-    """Words without those that are alike to one before them. At most 50, which is enough for any name."""
+    """Words without those that are alike to one before them, at most MOST_TRIED."""
     chosen: list[tuple[str, float]] = []
     seen = list(before)
     for word, score in words:
         if not any(are_alike(word, other) for other in seen):
             chosen.append((word, score))
             seen.append(word)
-            if len(chosen) == 50:
+            if len(chosen) == MOST_TRIED:
                 break
     return chosen
 
