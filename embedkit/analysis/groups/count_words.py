@@ -80,5 +80,5 @@ def _rates(counts: Counter[str], least: float, rows: int) -> Iterator[tuple[str,
     for word, count in frequent.items():
         if is_ngram(word):
             inner = {word[:end] for end in range(1, len(word))} | {word[start:] for start in range(1, len(word))}
-            parts.update(part for part in inner if count >= SAME * frequent.get(part, len(counts) + rows))
+            parts.update(part for part in inner & frequent.keys() if count >= SAME * frequent[part])
     return ((word, count / rows) for word, count in frequent.items() if word not in parts)

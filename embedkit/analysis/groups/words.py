@@ -37,6 +37,8 @@ FUNCTION_CHARACTERS = frozenset("的了是在和与及或也就都而且这那�
 """Chinese characters that are words of grammar. An n-gram with one of them is no word of a topic."""
 MAX_LENGTH = 30
 """Longer words are data, such as hashes."""
+NGRAM_ATOMS = 600
+"""A text has six n-grams per atom, so that these are limited. Other words are not."""
 NUMBER = "0"
 """The atom that stands for any number."""
 
@@ -48,11 +50,14 @@ def split_runs(texts: pl.Series) -> Iterator[list[Run]]:
 
 
 def candidates(runs: Sequence[Run]) -> set[str]:
-    """Words and n-grams of a text that may be part of a name."""
+    """Words and n-grams of a text that may be part of a name. N-grams are of its first NGRAM_ATOMS atoms."""
     found: set[str] = set()
+    atoms_left = NGRAM_ATOMS
     for run in runs:
         kind = script(run[0])
         if kind in _LENGTHS:
+            run = run[:atoms_left]
+            atoms_left -= len(run)
             for length in _LENGTHS[kind]:
                 ngrams = ("".join(run[at : at + length]) for at in range(len(run) - length + 1))
                 found.update(ngram for ngram in ngrams if _may_be_word(ngram))

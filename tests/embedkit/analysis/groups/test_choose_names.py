@@ -105,7 +105,7 @@ words = st.sampled_from(["river", "stone", "violin", "volcano", "the", "def", "æ
 rates = st.dictionaries(words, st.sampled_from([0.1, 0.2, 0.5, 1.0]), max_size=8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(rates, rates, st.integers(0, 2)), max_size=8))
 def test_words_of_a_name_are_few_and_never_alike(groups: list[tuple[dict[str, float], dict[str, float], int]]) -> None:
     """At most four words, none contained in another, no word of grammar, and the same names twice."""

@@ -47,6 +47,15 @@ def test_candidates_are_words_and_short_ngrams() -> None:
     assert not is_word("0")
 
 
+def test_only_the_beginning_of_a_long_text_has_ngrams() -> None:
+    runs = [["天"] * 400, ["river"], ["天"] * 199 + ["地", "人"], ["水", "火"], ["stone"]]
+    assert {word for word in candidates(runs) if set(word) != {"天"}} == {
+        "river",
+        "stone",
+        *("天" * n + "地" for n in range(1, 7)),
+    }
+
+
 TEMPLATE = "You are a helpful judge of food. Answer with 1 or 0 only.\n\n{} Thanks"
 
 
