@@ -72,7 +72,7 @@ def make_umap_layout(
     at = sample_rows_with_text(merged, options.size, seed)
     sample = np.array(merged.vectors(merged.ids[at]))
     neighbors = max(min(options.neighbors, len(at) - 1), 1)
-    sample_xy = _fit(sample, seed, neighbors, min_dist)
+    sample_xy = fit_umap(sample, seed, neighbors, min_dist)
     if not options.place or len(at) == merged.has_text.sum():
         return UmapLayout(at, sample_xy, np.zeros(len(at), bool), seed, neighbors, min_dist)
     positions = np.flatnonzero(merged.has_text)
@@ -92,13 +92,21 @@ def make_umap_layout(
     return UmapLayout(positions, xy, placed, seed, neighbors, min_dist)
 
 
-def _fit(vectors: npt.NDArray[np.float32], seed: int, neighbors: int, min_dist: float) -> npt.NDArray[np.float32]:
-    """UMAP's coordinates, float32 (n, 2); points of a circle for fewer than MIN_ROWS rows."""
+def fit_umap(
+    vectors: npt.NDArray[np.float32], seed: int, neighbors: int, min_dist: float, dims: int = 2
+) -> npt.NDArray[np.float32]:
+    """UMAP's coordinates by cosine, float32 (n, dims); points of a circle for fewer than MIN_ROWS rows.
+
+    The same vectors, seed and settings give the same coordinates: UMAP runs on one thread.
+    """
     if len(vectors) < MIN_ROWS:
         angles = np.arange(len(vectors)) * (2 * np.pi / max(len(vectors), 1))
-        return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+        circle = np.zeros((len(vectors), dims), np.float32)
+        circle[:, 0], circle[:, 1] = np.cos(angles), np.sin(angles)
+        return circle
     umap = optional_import("umap")
     reducer = umap.UMAP(
+        n_components=dims,
         n_neighbors=neighbors,
         min_dist=min_dist,
         metric="cosine",

@@ -1,0 +1,1 @@
+"""Groups of similar rows on up to three levels, with names from their words."""
