@@ -8,9 +8,12 @@ import numpy.typing as npt
 
 from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.similarity.neighbors import norms, units
+from embedkit.storage import available_cpus
 
 STRIPE_TILES = 4
 """Tiles that a CPU keeps in memory while it reads the others."""
+TOP_COLUMNS = 65_536
+"""Rows of b with which PyTorch multiplies at once in `top`: 2 GB of float32 products with 8,192 rows of a."""
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of NVIDIA, AMD and WSL. Without any of them PyTorch has no GPU to use."""
 
@@ -27,6 +30,13 @@ class TileProduct(Protocol):
 
     def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
         """Rows i of a and j of b whose product is at least `min_cosine`, and the products."""
+        ...
+
+    def top(self, a: Any, b: Any, k: int) -> tuple[Ids, Floats]:
+        """Of each row of a, the k rows of b with the largest products, the largest first, and the products.
+
+        int64 and float32 (len(a), min(k, len(b))).
+        """
         ...
 
     def stripe_rows(self, dim: int, tile_rows: int) -> int:
@@ -47,6 +57,13 @@ class NumpyTileProduct:
         i, j = np.nonzero(products >= np.float32(min_cosine))
         return i, j, products[i, j]
 
+    def top(self, a: Floats, b: Floats, k: int) -> tuple[Ids, Floats]:
+        """As in TileProduct. faiss selects while it multiplies, which takes half the time of two steps."""
+        faiss = optional_import("faiss")
+        faiss.omp_set_num_threads(available_cpus())
+        products, at = faiss.knn(a, b, min(k, len(b)), metric=faiss.METRIC_INNER_PRODUCT)
+        return at, products
+
     def stripe_rows(self, dim: int, tile_rows: int) -> int:
         """As in TileProduct."""
         return STRIPE_TILES * tile_rows
@@ -66,12 +83,28 @@ class TorchTileProduct:
     def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
         """As in TileProduct."""
         torch = self._torch
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        products = a @ b.T
-        torch.set_float32_matmul_precision(before)
+        products = self._multiply(a, b)
         i, j = torch.nonzero(products >= min_cosine, as_tuple=True)
         return i.cpu().numpy(), j.cpu().numpy(), products[i, j].cpu().numpy()
+
+    def top(self, a: Any, b: Any, k: int) -> tuple[Ids, Floats]:
+        """As in TileProduct."""
+        torch = self._torch
+        pieces = []
+        for start in range(0, len(b), TOP_COLUMNS):
+            piece = b[start : start + TOP_COLUMNS]
+            products, at = torch.topk(self._multiply(a, piece), min(k, len(piece)), dim=1)
+            pieces.append((products, start + at))
+        products, at = (torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))
+        products, best = torch.topk(products, min(k, len(b)), dim=1)
+        return at.gather(1, best).cpu().numpy(), products.cpu().numpy()
+
+    def _multiply(self, a: Any, b: Any) -> Any:
+        before = self._torch.get_float32_matmul_precision()
+        self._torch.set_float32_matmul_precision("highest")
+        products = a @ b.T
+        self._torch.set_float32_matmul_precision(before)
+        return products
 
     def stripe_rows(self, dim: int, tile_rows: int) -> int:
         """As in TileProduct: half of the GPU's free memory."""
