@@ -32,7 +32,25 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
     rows = min(most, _rows_that_fit())
     run = _merged(rows, texts)
     how = cold(run.path)
-    took = timed([PYTHON, "-m", "jobs", "analyze", run.path, "--umap", 0, "--duplicates", 0])
+    took = timed(
+        [
+            PYTHON,
+            "-m",
+            "jobs",
+            "analyze",
+            run.path,
+            "--umap",
+            0,
+            "--groups",
+            0,
+            "--neighbors",
+            0,
+            "--findings",
+            0,
+            "--duplicates",
+            0,
+        ]
+    )
     what = f"analyze, no map nor near-duplicates, {rows:,} x {DIM} float32, {SOURCES} sources"
     yield Figure(
         work=what,

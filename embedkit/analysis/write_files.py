@@ -27,7 +27,8 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
 
 def write_json(path: Path, plain: dict[str, Any]) -> None:
     """Write JSON with sorted keys. Numbers that are not finite become null."""
-    atomic_write_bytes(path, msgspec.json.format(msgspec.json.encode(plain, order="sorted"), indent=1) + b"\n")
+    encoded = msgspec.json.encode(plain, order="sorted", enc_hook=np.generic.item)  # numbers of NumPy
+    atomic_write_bytes(path, msgspec.json.format(encoded, indent=1) + b"\n")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import click
 
-from embedkit.analysis.stage import Options, require_libraries
+from embedkit.analysis.options import Options, require_libraries
 from embedkit.documents import RunConfig
 from embedkit.errors import UsageError
 from embedkit.run import RunFolder

@@ -108,7 +108,7 @@ def test_a_finished_run_is_analyzed(earlier: Path) -> None:
     before = {path.name: data_of(path) for path in analysis.iterdir() if path.is_file()}
     assert len(before) >= 20
     shutil.rmtree(analysis)
-    small = ("--components", 2, "--extremes", 1, "--points", 50, "--umap", 0)
+    small = ("--components", 2, "--extremes", 1, "--points", 50, "--umap", 0, "--groups", 0)
     embedkit("analyze", "finished", "--output-dir", earlier, *small)
     for name, right in before.items():
         assert_alike(data_of(analysis / name), right, name)

@@ -214,7 +214,7 @@ def test_an_analysis_writes_its_page_last(hash_run: RunFolder, tmp_path: Path) -
     shutil.copytree(hash_run.path, run.path)
     control = Control(tmp_path / "control", run.path, Fault(traces=True))
     shim = {"LD_PRELOAD": str(build(tmp_path)), VARIABLE: str(control.path)}
-    embedkit("analyze", run.path, "--umap", 0, "--duplicates", 0, "--components", 4, **shim)
+    embedkit("analyze", run.path, "--umap", 0, "--groups", 0, "--duplicates", 0, "--components", 4, **shim)
     history = History(control.recorded(), named_files(run))
     assert broken_rules(history) == []
     published = [name.path for name in history.published()]

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from embedkit.analysis.stage import Options, analyze
+from embedkit.analysis.options import Options
+from embedkit.analysis.stage import analyze
 from embedkit.documents.codec import read
 from embedkit.documents.schema import RunConfig, Success
 from embedkit.prepare import workers
@@ -123,7 +124,7 @@ def test_a_nasty_path_beside_one_that_it_matches(tokenizer_only: Path, tmp_path:
     assert "own 0" in typed("neighbors", "--output-dir", output, "--row", 0, shlex.split(run.argument)[0])
     for command in ("status", "report", "logs"):
         assert typed(command, run.path)
-    analyze(run, Options(map_rows=0, components=2, duplicates=0))
+    analyze(run, Options(map_rows=0, groups=0, components=2, duplicates=0))
     assert set(pl.read_parquet((run.analysis / "by_source.parquet").open("rb"))["dataset_source"]) == set(sources)
     assert f"embedkit verify {run.argument}" in html.unescape(run.analysis_page.read_text())
     printed = ["run", "--resume", "--run-name", NASTY, "--output-dir", str(output)]

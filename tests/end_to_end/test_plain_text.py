@@ -150,7 +150,7 @@ def test_search_and_neighbors_show_the_text_of_the_view(plain: RunFolder) -> Non
 
 @pytest.mark.slow
 def test_the_page_shows_plain_text_and_views(plain: RunFolder) -> None:
-    embedkit("analyze", plain.path, "--umap", 0)
+    embedkit("analyze", plain.path, "--umap", 0, "--groups", 0)
     page = plain.analysis_page.read_text(encoding="utf-8")
     for view in ("combined", "tagged", "body_only"):
         assert view in page

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 import embedkit as package
-from embedkit.analysis.stage import Options as AnalysisOptions
+from embedkit.analysis.options import Options as AnalysisOptions
 from embedkit.analysis.stage import analyze
 from embedkit.diff.two_runs import diff_runs
 from embedkit.documents import Matrix, MergedIndex, ShardManifest, Success, read
@@ -97,7 +97,7 @@ def test_opened_runs_are_equal(small_run: RunFolder, small_sharded_run: RunFolde
 def test_analyses_are_equal(small_run: RunFolder, small_sharded: RunFolder, tmp_path: Path) -> None:
     shutil.copytree(small_run.path, tmp_path / "one" / "run")
     one = RunFolder(tmp_path / "one" / "run")
-    options = AnalysisOptions(map_rows=0, components=4)
+    options = AnalysisOptions(map_rows=0, groups=0, components=4)
     found = [contents(analyze(run, options).folder) for run in (one, small_sharded)]
     assert found[0].keys() == found[1].keys()
     for files in found:

@@ -297,7 +297,7 @@ def test_a_changed_reused_vector_of_16_bits_is_named(folder: Path, tokenizer_onl
 def test_analysis_and_search_read_16_bits(folder: Path, tmp_path: Path) -> None:
     """The nearest rows are those of the rounded vectors, computed here by NumPy."""
     shutil.copytree(folder / "bfloat16", tmp_path / "run")
-    embedkit("analyze", tmp_path / "run", "--umap", 0)
+    embedkit("analyze", tmp_path / "run", "--umap", 0, "--groups", 0)
     assert (tmp_path / "run" / "analysis" / "index.html").is_file()
     vectors = rounded(RunFolder(folder / "float32"), "combined", "bfloat16")
     units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -40,12 +40,14 @@ class SpaceOptions:
 class Space:
     """The shape of the space.
 
+    dimension: None unless two or more neighbours of each row are known.
+
     deciles: as `isotropy_by_length`. separability: None with fewer than two sources. by_source: one line per source
     with a text, by name: dataset_source, rows, recall, silhouette, confused_with, confused_share, as in Separability;
     null if the source was not probed. doubted: as in Separability.
     """
 
-    dimension: IntrinsicDimension
+    dimension: IntrinsicDimension | None
     spectrum: Spectrum
     deciles: pl.DataFrame
     separability: Separability | None
@@ -56,7 +58,7 @@ class Space:
 def describe_space(
     merged: Merged,
     pca: PCA,
-    neighbors: RowNeighbors,
+    neighbors: RowNeighbors | None,
     options: SpaceOptions | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Space:
@@ -65,7 +67,7 @@ def describe_space(
     Args:
         merged: the rows.
         pca: their principal components, with the whole spectrum.
-        neighbors: their nearest rows, two or more of each.
+        neighbors: their nearest rows, two or more of each; None leaves the dimension out.
         options: settings; the defaults if None.
         progress: called with the rows of each block that is done. Every row is read PASSES times.
 
@@ -76,7 +78,7 @@ def describe_space(
     deciles = isotropy_by_length(merged, pca, progress)
     found = separability(merged, options.sample, options.doubted_rows, options.seed, progress)
     return Space(
-        dimension=intrinsic_dimension(neighbors),
+        dimension=None if neighbors is None or neighbors.k < 2 else intrinsic_dimension(neighbors),
         spectrum=describe_spectrum(pca),
         deciles=deciles,
         separability=found,
@@ -98,7 +100,7 @@ def _by_source(merged: Merged, found: Separability | None) -> pl.DataFrame:
 def summary(space: Space) -> dict[str, Any]:
     """All numbers for space.json, without the frames of sources and rows."""
     plain: dict[str, Any] = {
-        "dimension": asdict(space.dimension),
+        "dimension": None if space.dimension is None else asdict(space.dimension),
         "spectrum": asdict(space.spectrum),
         "deciles": space.deciles.to_dicts(),
         "separability": None,

@@ -11,8 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from embedkit.analysis.stage import Options, analyze
+from embedkit.analysis.options import Options
+from embedkit.analysis.stage import analyze
 from embedkit.check.verify import verify
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Success
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
 from tests.support.checkout import python_path
@@ -20,7 +23,7 @@ from tests.support.sklearn_pca import sklearn_pca
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='http://evil.example/'>b</a>{{ 7*7 }}"
 
-NO_MAP = Options(map_rows=0)
+NO_MAP = Options(map_rows=0, groups=0)
 """Without UMAP, which compiles for half a minute."""
 
 
@@ -59,7 +62,7 @@ def analyzed(hash_run: RunFolder, tmp_path_factory: pytest.TempPathFactory) -> R
     """A finished run that was analyzed. Read only."""
     run = RunFolder(tmp_path_factory.mktemp("analyzed") / "run")
     shutil.copytree(hash_run.path, run.path)
-    options = ["--components", 4, "--extremes", 3, "--points", 500, "--umap", 0]
+    options = ["--components", 4, "--extremes", 3, "--points", 500, "--umap", 0, "--groups", 0]
     done = embedkit("analyze", run.path, *options, new_interpreter=True)
     assert f"written: {run.analysis / 'index.html'}" in done.stdout
     assert "Length drives" in done.stdout
@@ -90,6 +93,45 @@ def test_the_files_hold_what_scikit_learn_finds_in_the_run(analyzed: RunFolder) 
     assert by_source["count"].sum() == len(vectors)
     health = json.loads((analyzed.analysis / "health.json").read_bytes())
     assert health["rows"] == len(vectors)
+
+
+def test_files_of_space_losses_and_findings(analyzed: RunFolder) -> None:
+    folder = analyzed.analysis
+    losses = pl.read_parquet(folder / "losses_by_source.parquet")
+    success = read(analyzed.success, Success)
+    assert dict(losses.select("dataset_source", "kept").iter_rows()) == {
+        name: record.rows for name, record in success.sources.items()
+    }
+    health = json.loads((folder / "health.json").read_bytes())
+    assert health["losses"]["dropped"] == losses["dropped"].sum() > 0
+    assert health["unknown_tokens"]["share"] == 0
+    space = json.loads((folder / "space.json").read_bytes())
+    # The vectors of the hash engine are random: no direction counts more, and sources cannot be told apart.
+    assert space["spectrum"]["participation_ratio"] > 60
+    assert abs(space["separability"]["accuracy"] - space["separability"]["chance"]) < 0.1
+    tokens = pl.read_parquet(folder / "tokens_by_source.parquet")
+    rows = pl.read_parquet(analyzed.metadata)
+    of_source = rows.group_by("dataset_source").agg(pl.sum("num_tokens")).sort("dataset_source")
+    assert tokens["tokens"].to_list() == of_source["num_tokens"].to_list()
+    assert tokens["unknown_tokens"].to_list() == [0] * tokens.height
+    findings = pl.read_parquet(folder / "findings.parquet")
+    counts = json.loads((folder / "findings.json").read_bytes())
+    assert findings["rank"].to_list() == list(range(1, findings.height + 1))
+    assert set(findings["kind"]) <= {kind for kind, count in counts["counts"].items() if count}
+    assert "unrelated_answers" in counts["left_out"]
+    text = (folder / "findings.txt").read_text()
+    assert all(reason in text for reason in findings["reason"])
+
+
+def test_an_analysis_may_leave_findings_and_groups_out(hash_run: RunFolder, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(hash_run.path, run.path)
+    found = analyze(run, replace(NO_MAP, duplicates=0, neighbors=0, findings=0))
+    assert found.findings == ()
+    names = set(files_of(run.analysis))
+    assert not {name for name in names if name.startswith(("findings", "groups", "group_names", "tokens", "shared"))}
+    assert json.loads((run.analysis / "space.json").read_bytes())["dimension"] is None
+    assert "unknown_tokens" not in json.loads((run.analysis / "health.json").read_bytes())
 
 
 def test_the_page_needs_nothing_else(analyzed: RunFolder) -> None:
@@ -240,7 +282,7 @@ def test_pairs_that_were_planted_are_listed_with_their_texts(tokenizer_only: Pat
 def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: RunFolder, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     shutil.copytree(hash_run.path, run.path)
-    analyze(run, Options(map_rows=300))
+    analyze(run, Options(map_rows=300, groups=0))
     before = files_of(run.analysis)
     rows = pl.read_parquet(run.analysis / "map.parquet")
     assert rows["id"].to_list() == pl.read_parquet(run.analysis / "pca.parquet")["id"].to_list()
@@ -250,7 +292,7 @@ def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: Ru
     assert '"map":{"notes":["UMAP is fitted on ' in page
     assert "other rows are placed by their nearest fitted rows" in page
     assert 'id="data-0-placed"' in (run.analysis / "index.html").read_text()
-    analyze(run, Options(map_rows=300))
+    analyze(run, Options(map_rows=300, groups=0))
     assert files_of(run.analysis) == before
 
 

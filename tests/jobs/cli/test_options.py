@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from embedkit.analysis.stage import Options as AnalysisOptions
+from embedkit.analysis.options import Options as AnalysisOptions
 from embedkit.run import RunFolder
 from jobs.cli import analyze as analyze_module
 from jobs.cli.main import cli

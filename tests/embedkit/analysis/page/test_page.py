@@ -19,10 +19,11 @@ import pytest
 from embedkit.analysis import stage as analyze_module
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import open_merged
+from embedkit.analysis.options import Options
 from embedkit.analysis.page.pack import choose_layer, pack, pack_texts
 from embedkit.analysis.page.render import render
 from embedkit.analysis.similarity.umap import UmapLayout
-from embedkit.analysis.stage import Options, analyze
+from embedkit.analysis.stage import analyze
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
 from tests.support import browser
@@ -45,7 +46,7 @@ fetch("http://127.0.0.1:9/").catch(() => {});
 document.body.setAttribute("onclick", "window.hacked = 1");
 document.body.click();
 }"""
-NO_MAP = Options(map_rows=0, components=4, duplicates=0)
+NO_MAP = Options(map_rows=0, groups=0, components=4, duplicates=0)
 ROWS = 80
 LONG = "long " * 1800 + "end"
 
@@ -488,7 +489,7 @@ def test_a_row_without_texts_shows_the_command(
     few = RunFolder(tmp_path / "run")
     shutil.copytree(run.path, few.path)
     monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, max_rows=0))
-    analyze(few, Options(map_rows=0, components=1, extremes=2, duplicates=0))
+    analyze(few, Options(map_rows=0, groups=0, components=1, extremes=2, duplicates=0))
     carried = set(pl.read_parquet(few.analysis / "pc_extremes.parquet")["id"])
     missing = next(i for i in range(ROWS) if i not in carried)
     with opened(chromium, few, f"#row={missing}") as tab:
