@@ -13,8 +13,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from pkgutil import resolve_name
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +21,13 @@ from benchmarks.bench_analysis import GIB, ROWS, SOURCES
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, Took, cold, timed
+from embedkit.analysis.components.pca import pca
+from embedkit.analysis.findings import Evidence, find_findings
+from embedkit.analysis.groups import find_groups, name_groups
 from embedkit.analysis.losses import count_unknown_tokens, find_losses, lengths_by_source
 from embedkit.analysis.merged import Merged, open_merged
+from embedkit.analysis.similarity.all_neighbors import RowNeighbors, neighbors_of_all
+from embedkit.analysis.space import describe_space
 from embedkit.analysis.texts import TextFacts, text_facts
 from embedkit.run import RunFolder
 
@@ -37,13 +40,6 @@ PROBED = 20_000
 """Rows of the probe of sources, in describe_space and in its rival."""
 HDBSCAN_ROWS = 50_000
 """Rows on which groups are fitted, in find_groups and in its rival."""
-
-NEIGHBORS_OF_ALL = "embedkit.analysis.similarity.all_neighbors:neighbors_of_all"
-FIND_GROUPS = "embedkit.analysis.groups.find:find_groups"
-NAME_GROUPS = "embedkit.analysis.groups.name:name_groups"
-DESCRIBE_SPACE = "embedkit.analysis.space:describe_space"
-FIND_FINDINGS = "embedkit.analysis.findings:find_findings"
-EVIDENCE = "embedkit.analysis.findings:Evidence"
 
 Part = Callable[[Merged, Path], dict[str, Any]]
 """Does its work on a run, with a folder for what later parts need, and returns facts about the result."""
@@ -99,17 +95,16 @@ def _facts(took: Took) -> str:
 
 
 def _neighbors(merged: Merged, folder: Path) -> dict[str, Any]:
-    found = resolve_name(NEIGHBORS_OF_ALL)(merged)
+    found = neighbors_of_all(merged)
     arrays = {name: getattr(found, name) for name in ("positions", "neighbors", "cosines")}
     np.savez(folder / "neighbors.npz", **arrays)
     return {"recall": 1.0 if found.recall is None else found.recall}
 
 
 def _groups(merged: Merged, folder: Path) -> dict[str, Any]:
-    found = resolve_name(FIND_GROUPS)(merged)
-    named = resolve_name(NAME_GROUPS)(merged, found)
+    found = find_groups(merged)
+    name_groups(merged, found)
     np.savez(folder / "groups.npz", positions=found.positions, fine=found.fine)
-    del named
     return {"agreement": _agreement(merged, found.positions, found.fine)}
 
 
@@ -132,9 +127,7 @@ def _lengths(merged: Merged, folder: Path) -> dict[str, Any]:
 
 
 def _space(merged: Merged, folder: Path) -> dict[str, Any]:
-    from embedkit.analysis.components.pca import pca
-
-    found = resolve_name(DESCRIBE_SPACE)(merged, pca(merged, 10), _read_neighbors(folder))
+    found = describe_space(merged, pca(merged, 10), _read_neighbors(folder))
     found.doubted.write_parquet(folder / "doubted.parquet")
     return {"doubted": found.doubted.height}
 
@@ -142,13 +135,13 @@ def _space(merged: Merged, folder: Path) -> dict[str, Any]:
 def _findings(merged: Merged, folder: Path) -> dict[str, Any]:
     import polars as pl
 
-    evidence = resolve_name(EVIDENCE)(
+    evidence = Evidence(
         facts=_read_facts(folder),
         neighbors=_read_neighbors(folder),
         dropped=pl.read_parquet(merged.run.dropped),
         doubted=pl.read_parquet(folder / "doubted.parquet"),
     )
-    return {"findings": resolve_name(FIND_FINDINGS)(merged, evidence).rows.height}
+    return {"findings": find_findings(merged, evidence).rows.height}
 
 
 PARTS: dict[str, Part] = {
@@ -180,15 +173,6 @@ def _faiss(merged: Merged, folder: Path) -> dict[str, Any]:
     exact = faiss.knn(vectors[checked], vectors, K + 1, metric=faiss.METRIC_INNER_PRODUCT)[1]
     pairs = zip(checked.tolist(), found[checked], exact, strict=True)
     return {"recall": np.mean([len((set(a) & set(b)) - {row}) / len(set(b) - {row}) for row, a, b in pairs])}
-
-
-def _brute(merged: Merged, folder: Path) -> dict[str, Any]:
-    """scikit-learn alone: every row with every row, in memory."""
-    from sklearn.neighbors import NearestNeighbors
-
-    vectors = np.array(merged.vectors(merged.ids))
-    NearestNeighbors(n_neighbors=K + 1, metric="cosine", algorithm="brute").fit(vectors).kneighbors(vectors)
-    return {"recall": 1.0}
 
 
 def _bertopic(merged: Merged, folder: Path) -> dict[str, Any]:
@@ -223,17 +207,6 @@ def class_tfidf(texts: list[str], labels: np.ndarray) -> list[list[str]]:
     return [[str(names[at]) for at in np.argsort(-row.toarray().ravel())[:4]] for row in scores]
 
 
-def _hdbscan(merged: Merged, folder: Path) -> dict[str, Any]:
-    """scikit-learn's HDBSCAN on the first 50 principal components of HDBSCAN_ROWS rows, without names."""
-    from sklearn.cluster import HDBSCAN
-    from sklearn.decomposition import PCA
-
-    chosen = np.sort(np.random.default_rng(0).permutation(merged.rows.height)[:HDBSCAN_ROWS])
-    space = PCA(min(50, len(chosen)), random_state=0).fit_transform(merged.vectors(merged.ids[chosen]))
-    labels = HDBSCAN(min_cluster_size=max(len(chosen) // 1000, 10), copy=True).fit_predict(space)
-    return {"agreement": _agreement(merged, chosen, labels)}
-
-
 def _cleanlab(merged: Merged, folder: Path) -> dict[str, Any]:
     """Rows whose source is doubted by cleanlab's documented recipe: cross_val_predict, then self-confidence.
 
@@ -260,21 +233,17 @@ def _cleanlab(merged: Merged, folder: Path) -> dict[str, Any]:
 
 RIVALS: dict[str, tuple[str, str]] = {
     "faiss": ("neighbours of all rows", "faiss IndexIVFFlat, as many cells and probes, all vectors in memory"),
-    "brute": ("neighbours of all rows", "scikit-learn's NearestNeighbors, brute, all vectors in memory"),
     "bertopic": (
         "groups with names",
         f"BERTopic's steps (umap-learn, scikit-learn's HDBSCAN and CountVectorizer) on {HDBSCAN_ROWS:,} rows, without "
         "placing the others",
     ),
-    "hdbscan": ("groups with names", f"scikit-learn's PCA and HDBSCAN on {HDBSCAN_ROWS:,} rows, without names"),
     "cleanlab": ("components and space", f"cleanlab's recipe with scikit-learn on {PROBED:,} rows, without the rest"),
 }
 """For each rival the part that it does, and what it is."""
 RIVAL_WORK: dict[str, Part] = {
     "faiss": _faiss,
-    "brute": _brute,
     "bertopic": _bertopic,
-    "hdbscan": _hdbscan,
     "cleanlab": _cleanlab,
 }
 
@@ -289,9 +258,9 @@ def _agreement(merged: Merged, positions: np.ndarray, labels: np.ndarray) -> flo
     return float(adjusted_mutual_info_score(planted.subgroup[merged.ids[positions[some]]], labels[some]))
 
 
-def _read_neighbors(folder: Path) -> SimpleNamespace:
+def _read_neighbors(folder: Path) -> RowNeighbors:
     with np.load(folder / "neighbors.npz") as arrays:
-        return SimpleNamespace(**arrays, k=K, method="approximate", recall=None)
+        return RowNeighbors(**arrays, method="approximate")
 
 
 def _read_facts(folder: Path) -> TextFacts:
