@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from embedkit.analysis.findings.evidence import Evidence
+from embedkit.analysis.findings.evidence import Evidence, Ids
 from embedkit.analysis.findings.kind import NOTHING, Context, Finding, FindingOptions, Found
 from embedkit.analysis.findings.kinds.contrasts import chat_texts
 from embedkit.analysis.findings.kinds.near import neighbor_sources
@@ -22,7 +22,6 @@ from embedkit.analysis.merged import Merged
 LEAST_BYTES = 20
 LEAST_ROWS = 2
 """A single row in another source is chance."""
-SCHEMA = pl.Schema({"position": pl.Int32(), "match": pl.Int32(), "same_prompt": pl.Boolean()})
 
 
 def find_contamination(context: Context) -> Found:
@@ -75,43 +74,60 @@ def shared_rows(context: Context) -> pl.DataFrame:
     """How many rows of each source are in each other source; only those that share rows.
 
     Columns: source and other (codes), rows (of `source` that are in `other`), of_rows (all rows of `source` with a
-    text), strength, same_prompt (rows that are in `other` by their prompt); of the first two of the rows: positions,
-    matches (a row of `other` for each), by_prompt (whether it has the same prompt).
+    text), strength, same_prompt (rows that are in `other` by their prompt); of the first two prompts or near rows:
+    positions, matches (a row of `other` for each), by_prompt (whether it has the same prompt).
     """
-    edges = pl.concat([_same_prompt(context), _near(context)])
-    source, other = (context.sources[edges[name].to_numpy()] for name in ("position", "match"))
-    edges = edges.with_columns(source=source, other=other).filter(pl.col("source") != pl.col("other"))
+    prompts = _prompts_of_sources(context)
+    shared = pl.concat([_same_prompt(prompts), _near(context, prompts)])
+    table = (
+        shared.sort("position", "other")
+        .group_by("source", "other", maintain_order=True)
+        .agg(
+            rows=pl.col("rows").sum(),
+            same_prompt=pl.col("rows").filter("by_prompt").sum(),
+            positions=pl.col("position").head(2),
+            matches=pl.col("match").head(2),
+            by_prompt=pl.col("by_prompt").head(2),
+        )
+    )
     of_rows = np.bincount(context.sources[context.merged.has_text], minlength=len(context.merged.sources))
-    by_row = (
-        edges.sort("position", "other", "same_prompt", "match", descending=[False, False, True, False])
-        .group_by("source", "other", "position", maintain_order=True)
-        .agg(pl.col("match").first(), pl.col("same_prompt").first())
-    )
-    table = by_row.group_by("source", "other", maintain_order=True).agg(
-        rows=pl.len().cast(pl.Int64),
-        same_prompt=pl.col("same_prompt").sum().cast(pl.Int64),
-        positions=pl.col("position").head(2),
-        matches=pl.col("match").head(2),
-        by_prompt=pl.col("same_prompt").head(2),
-    )
     of = of_rows[table["source"].to_numpy()]
     strength = wilson_lower(table["rows"].to_numpy(), of)
     return table.with_columns(of_rows=pl.Series(of, dtype=pl.Int64), strength=pl.Series(strength, dtype=pl.Float64))
 
 
-def _same_prompt(context: Context) -> pl.DataFrame:
-    """Rows, each with the first row of every other source that has its prompt."""
+def _prompts_of_sources(context: Context) -> pl.DataFrame:
+    """The prompts that several sources have: key, source, rows of the source with the prompt, the first's position."""
     facts = context.evidence.facts
     at = np.flatnonzero(context.merged.has_text & (facts.prompt_bytes >= LEAST_BYTES))
     rows = pl.DataFrame({"position": at, "key": facts.prompt_key[at], "source": context.sources[at]})
-    rows = rows.filter(pl.col("source").n_unique().over("key") > 1)
-    firsts = rows.group_by("key", "source").agg(match=pl.col("position").min())
-    edges = rows.join(firsts, on="key").filter(pl.col("source") != pl.col("source_right"))
-    return edges.select("position", "match", same_prompt=pl.lit(True)).cast(SCHEMA)
+    counted = rows.group_by("key", "source").agg(rows=pl.len().cast(pl.Int64), position=pl.col("position").min())
+    return counted.filter(pl.len().over("key") > 1)
 
 
-def _near(context: Context) -> pl.DataFrame:
-    """Pairs of rows of different sources with nearly equal vectors, each in both directions."""
+def _same_prompt(prompts: pl.DataFrame) -> pl.DataFrame:
+    """One line for each prompt and pair of sources that have it, so that few lines count many rows."""
+    both = prompts.join(prompts.select("key", other="source", match="position"), on="key")
+    return both.filter(pl.col("source") != pl.col("other")).select(
+        "source", "other", "position", "match", "rows", by_prompt=pl.lit(True)
+    )
+
+
+def _near(context: Context, prompts: pl.DataFrame) -> pl.DataFrame:
+    """One line for each row and other source that has a near row, and does not have the row's prompt."""
+    one, two = _near_pairs(context)
+    position, match = np.concatenate([one, two]), np.concatenate([two, one])
+    pairs = pl.DataFrame({"position": position, "match": match}).with_columns(
+        source=context.sources[position], other=context.sources[match], key=context.evidence.facts.prompt_key[position]
+    )
+    nearest = pairs.sort("position", "other", "match").unique(["position", "other"], keep="first", maintain_order=True)
+    return nearest.join(prompts.select("key", other="source"), on=["key", "other"], how="anti").select(
+        "source", "other", "position", "match", rows=pl.lit(1, pl.Int64), by_prompt=pl.lit(False)
+    )
+
+
+def _near_pairs(context: Context) -> tuple[Ids, Ids]:
+    """Positions of rows of different sources with nearly equal vectors, int64 (pairs,) each."""
     a, b = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     neighbors, pairs = context.evidence.neighbors, context.evidence.near_duplicates
     if neighbors is not None and len(neighbors.positions):
@@ -129,9 +145,7 @@ def _near(context: Context) -> pl.DataFrame:
         )
         a.append(np.searchsorted(context.merged.ids, other["id_a"].to_numpy()))
         b.append(np.searchsorted(context.merged.ids, other["id_b"].to_numpy()))
-    one, two = np.concatenate(a), np.concatenate(b)
-    edges = {"position": np.concatenate([one, two]), "match": np.concatenate([two, one])}
-    return pl.DataFrame(edges).with_columns(same_prompt=pl.lit(False)).cast(SCHEMA)
+    return np.concatenate(a), np.concatenate(b)
 
 
 def _reason(context: Context, line: dict[str, Any]) -> str:
