@@ -28,8 +28,10 @@ LISTED_CONFUSIONS = 20
 
 @dataclass(frozen=True)
 class SpaceOptions:
-    """Settings. sample: rows that train the probe. doubted_rows: most rows to list of each source. seed: of the sample
-    and its folds."""
+    """Settings.
+
+    sample: rows that train the probe. doubted_rows: most rows to list of each source. seed: of the sample and folds.
+    """
 
     sample: int = 20_000
     doubted_rows: int = 100

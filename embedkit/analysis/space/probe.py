@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.analysis.components.pca import one_blas_thread
+from embedkit.analysis.components.pca import NO_VARIANCE, one_blas_thread
 from embedkit.analysis.optional_import import optional_import
 from embedkit.data import row_hash
 from embedkit.storage import available_cpus
@@ -43,7 +43,7 @@ class Probe:
         shift = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
         centred = rows - shift
         mean_square = np.square(centred, dtype=np.float64).sum() / len(rows)
-        scale = np.float32(1 / np.sqrt(mean_square)) if mean_square > 0 else np.float32(1)
+        scale = np.float32(1 / np.sqrt(mean_square)) if mean_square > NO_VARIANCE else np.float32(1)
         linear = optional_import("sklearn.linear_model")
         model = linear.LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS, tol=TOLERANCE)
         centred *= scale

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedkit.analysis.similarity.all_neighbors import AllNeighborsOptions, neighbors_of_all
+from embedkit.analysis.similarity.all_neighbors import AllNeighborsOptions, RowNeighbors, neighbors_of_all
 from embedkit.analysis.space.dimension import IntrinsicDimension, intrinsic_dimension
 from tests.support.merged_runs import merged_of
 
@@ -68,6 +68,14 @@ def test_duplicates_are_left_out_and_counted(tmp_path: Path) -> None:
     found = found_for(tmp_path, copied)
     assert (found.rows, found.duplicates, found.without_ratio) == (2700, 900, 0)
     assert found.dimension == pytest.approx(3, rel=0.1)
+
+
+def test_a_duplicate_is_within_four_steps_of_float32() -> None:
+    """The steps below 1 are 2^-24."""
+    cosines = np.array([[1 - 4 * 2**-24, 0.5], [1 - 5 * 2**-24, 0.5], [0.9, 0.5], [0.8, 0.5]], np.float32)
+    neighbors = RowNeighbors(np.arange(4), np.zeros((4, 2), np.int32), cosines, "exact")
+    found = intrinsic_dimension(neighbors)
+    assert (found.rows, found.duplicates) == (3, 1)
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3])

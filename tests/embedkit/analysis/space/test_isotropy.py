@@ -62,8 +62,8 @@ def test_opposite_vectors_have_no_mean_direction(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 20])
 def test_nothing_varies_within_a_decile(rows: int, tmp_path: Path) -> None:
-    vectors = np.zeros((21, 3), np.float32)
-    vectors[:rows] = 1, 2, 2
+    vectors = np.zeros((21, 31), np.float32)
+    vectors[:rows] = np.random.default_rng(0).standard_normal(31)
     merged = merged_of(tmp_path / "a", vectors)
     found = isotropy_by_length(merged, pca(merged))
     assert found.schema == SCHEMA

@@ -122,6 +122,7 @@ def test_a_list_has_the_most_doubted_of_each_source(tmp_path: Path) -> None:
     for name in ("a", "b", "c/é", "five"):
         of_source, listed = (one.doubted.filter(dataset_source=name) for one in (whole, short))
         assert listed.equals(of_source.head(7))
+    assert short.doubted.equals(short.doubted.sort("p_own", "id"))
     assert short.accuracy < short.chance + 0.1
 
 
@@ -202,8 +203,9 @@ def test_fewer_than_two_sources_are_not_separated(sources: list[str], tmp_path: 
 
 
 def test_equal_vectors_are_not_separable(tmp_path: Path) -> None:
-    """The probe can only prefer the largest source, and no row is nearer to its own source."""
-    merged = merged_of(tmp_path / "a", np.full((30, 4), 0.3, np.float32), ["s"] * 18 + ["t"] * 12)
+    """The probe can only prefer the largest source, and only rounding makes a row nearer to one of them."""
+    vectors = np.tile(vectors_of()[0], (30, 1)) * np.arange(1, 31, dtype=np.float32)[:, None]
+    merged = merged_of(tmp_path / "a", vectors, ["s"] * 18 + ["t"] * 12)
     result = separability(merged)
     assert result is not None
     assert (result.accuracy, result.chance, result.silhouette) == (0.6, 0.6, 0)

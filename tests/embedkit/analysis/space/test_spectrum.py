@@ -1,6 +1,7 @@
 """Numbers of the spectrum equal those computed by hand, and IsoScore the steps of its paper."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,18 @@ def test_planted_directions_are_counted(tmp_path: Path) -> None:
 
 
 def test_all_directions_alike_are_isotropic() -> None:
-    assert describe_spectrum(pca_from_moments(moments([np.concatenate([np.eye(5), -np.eye(5)])], 5))) == Spectrum(
-        5, pytest.approx(5), pytest.approx(5), pytest.approx(1), ((0.5, 3), (0.9, 5), (0.95, 5), (0.99, 5))
-    )
+    found = describe_spectrum(pca_from_moments(moments([np.concatenate([np.eye(10), -np.eye(10)])], 10)))
+    assert found.participation_ratio == pytest.approx(10)
+    assert found.effective_rank == pytest.approx(10)
+    assert found.isoscore == pytest.approx(1)
+
+
+@pytest.mark.parametrize("variance", [0.1, 0.2, 0.3, 0.7, 1.1])
+def test_a_share_is_reached_however_sums_are_rounded(variance: float) -> None:
+    """Five of ten equal variances are half of them, and nine are nine tenths."""
+    found = pca_from_moments(moments([np.concatenate([np.eye(10), -np.eye(10)])], 10))
+    components = describe_spectrum(replace(found, spectrum=np.full(10, variance))).components
+    assert components == ((0.5, 5), (0.9, 9), (0.95, 10), (0.99, 10))
 
 
 @pytest.mark.parametrize("rows", [0, 1, 30])
