@@ -40,6 +40,26 @@ its own. A cell has its wall seconds, its CPU seconds and its peak memory.
   groups with the planted subgroups, 1 if they are the same. doubted: rows whose source a probe doubts.
 - A part reads what an earlier part wrote: findings need neighbours, facts of texts and the doubted rows.
 - The rival of groups does the steps that BERTopic publishes, with the same libraries. It is not BERTopic itself.
+- On a GPU, neighbours are exact: 474 s for 2,268,178 x 1,024 on one H200 with 16 CPU cores, of which 338 s are the
+  search; 3.4 GiB of memory, and 3.1 GiB of the GPU's. The neighbours of 500 rows equal those in float64. Measured
+  once, by hand, on a run made in the same way.
+
+How the clustering was chosen: planted groups on the sphere in two levels, with sizes by a power law and 10 % noise,
+beside other work. ARI and AMI of the fine groups; "lost": rows of groups that are in none. Measured once, by hand.
+
+| method | rows | planted | ARI / AMI | lost | time |
+| --- | --- | --- | --- | --- | --- |
+| **UMAP to 5 dimensions, scikit-learn's HDBSCAN, all rows** | 20,000 x 1,024 | 100 in 12 | 0.940 / 0.921 | 5 % | 75 s |
+| the same coordinates, fast_hdbscan 0.3.4 | 20,000 x 1,024 | 100 in 12 | 0.954 / 0.928 | 4 % | 72 s |
+| EVoC 0.3.2, best layer, on 50 components | 20,000 x 384 | 100 in 12 | 0.585 / 0.733 | 9 % | 4 s |
+| fast_hdbscan on 50 components | 20,000 x 384 | 100 in 12 | 0.015 / 0.068 | 30 % | 136 s |
+| k-means with the true number, on 50 components | 12,000 x 384 | 100 in 12 | 0.279 / 0.680 | 0 % | 1 s |
+| EVoC 0.3.2, best layer | 100,000 x 512 | 200 in 16 | 0.150 / 0.638 | 35 % | 129 s |
+| UMAP and HDBSCAN of 20,000 rows, the others placed | 300,000 x 512 | 300 in 20 | 0.788 / 0.811 | 9 % | 81 s |
+| **UMAP and HDBSCAN of 50,000 rows, the others placed** | 300,000 x 512 | 300 in 20 | 0.899 / 0.886 | 5 % | 202 s |
+
+fast_hdbscan is as good on the same coordinates, and one more dependency; HDBSCAN takes a twentieth of the time. About
+half of the planted noise rows are found as such.
 """,
     "scale": """Vectors of 1,024 numbers, 97,657 rows per shard, 500 tokens per row, 16 sources, no texts. Each step is
 a process of its own. A cell has its wall seconds, its CPU seconds and the peak memory of its largest process.

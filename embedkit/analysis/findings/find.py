@@ -16,6 +16,7 @@ from embedkit.analysis.findings.kinds.loops import find_loops
 from embedkit.analysis.findings.kinds.outliers import find_outliers
 from embedkit.analysis.findings.kinds.same_answer import find_same_answer
 from embedkit.analysis.findings.kinds.same_prompt import find_same_prompt
+from embedkit.analysis.findings.kinds.same_vector import find_same_vector
 from embedkit.analysis.findings.kinds.strangers import find_strangers
 from embedkit.analysis.findings.kinds.survivors import find_survivors
 from embedkit.analysis.findings.kinds.unknown_tokens import find_unknown_tokens
@@ -27,6 +28,7 @@ from embedkit.prepare import TEXT_COLUMNS
 KINDS: Mapping[str, Kind] = {
     "same_prompt": find_same_prompt,
     "survivors": find_survivors,
+    "same_vector": find_same_vector,
     "unknown_tokens": find_unknown_tokens,
     "contamination": find_contamination,
     "strangers": find_strangers,

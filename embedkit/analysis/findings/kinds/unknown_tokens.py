@@ -9,8 +9,8 @@ import numpy as np
 from embedkit.analysis.findings.kind import Context, Finding, Found, require
 from embedkit.analysis.findings.unusual import wilson_lower
 
-LEAST_SHARE = 0.2
-"""Smallest share of unknown tokens of a finding."""
+LEAST_SHARE = 0.1
+"""Smallest share of unknown tokens of a finding. Instructions in known words often stand before an unreadable text."""
 
 
 def find_unknown_tokens(context: Context) -> Found:

@@ -217,9 +217,22 @@ def test_finds_strangers_at_home_elsewhere(ordinary: Merged) -> None:
     assert line["reason"].startswith("10 of its 10 nearest rows are of other sources (all of beta)")
 
 
+def test_finds_texts_with_the_same_vector(ordinary: Merged) -> None:
+    """Rows 9, 12 and 20 have one vector; so have 13 and 14, which have one text."""
+    vectors = vectors_of(ordinary)
+    vectors[[12, 20]], vectors[14] = vectors[9], vectors[13]
+    facts = text_facts(ordinary)
+    keys = facts.text_key.copy()
+    keys[14] = keys[13]
+    found = find_findings(ordinary, Evidence(replace(facts, text_key=keys), neighbors=naive_neighbors(vectors)))
+    (line,) = of_kind(found, "same_vector")
+    assert (line["id"], line["compared_ids"], line["strength"]) == (9, [12, 20], 3)
+    assert line["reason"] == "3 different texts have this vector, so the model cannot tell them apart"
+
+
 def test_finds_rows_full_of_unknown_tokens(ordinary: Merged) -> None:
     tokens = ordinary.rows["num_tokens"].to_numpy()
-    unknown = (tokens * 0.15).astype(np.int32)
+    unknown = (tokens * 0.08).astype(np.int32)
     unknown[[40, 80]] = tokens[40] // 2, tokens[80]
     found = find_findings(ordinary, Evidence(text_facts(ordinary), unknown=unknown))
     lines = of_kind(found, "unknown_tokens")
@@ -271,7 +284,8 @@ def test_finds_rows_whose_source_is_doubted(ordinary: Merged) -> None:
 
 def test_kinds_without_evidence_are_skipped(strange: Merged, facts: TextFacts) -> None:
     found = find_findings(strange, Evidence(facts))
-    skipped = {"outliers", "strangers", "unknown_tokens", "survivors", "unrelated_answers", "doubted_sources"}
+    by_neighbors = {"outliers", "strangers", "same_vector"}
+    skipped = by_neighbors | {"unknown_tokens", "survivors", "unrelated_answers", "doubted_sources"}
     assert set(found.skipped) == skipped
     assert set(found.counts) == set(KINDS) - skipped
     assert found.skipped["doubted_sources"] == "no probe was fitted"

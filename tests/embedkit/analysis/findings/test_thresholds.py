@@ -73,11 +73,19 @@ def test_a_single_row_in_another_source_is_chance(ordinary: Merged, rows: list[i
     assert find_findings(ordinary, evidence).counts["contamination"] == found
 
 
+@pytest.mark.parametrize(("distance", "found"), [(5e-7, 1), (2e-6, 0)])
+def test_the_same_vector_is_equal_to_rounding(ordinary: Merged, distance: float, found: int) -> None:
+    neighbors = neighbors_of()
+    neighbors.neighbors[3, 0], neighbors.cosines[3, 0] = 8, 1 - distance
+    evidence = Evidence(text_facts(ordinary), neighbors=neighbors)
+    assert find_findings(ordinary, evidence).counts["same_vector"] == found
+
+
 @pytest.mark.parametrize(("less", "found"), [(0, 1), (1, 0)])
-def test_a_fifth_of_unknown_tokens_is_many(ordinary: Merged, less: int, found: int) -> None:
+def test_a_tenth_of_unknown_tokens_is_many(ordinary: Merged, less: int, found: int) -> None:
     tokens = ordinary.rows["num_tokens"].to_numpy()
     unknown = np.zeros(COUNT, np.int32)
-    unknown[7] = -(-tokens[7] // 5) - less
+    unknown[7] = -(-tokens[7] // 10) - less
     evidence = Evidence(text_facts(ordinary), unknown=unknown)
     assert find_findings(ordinary, evidence).counts["unknown_tokens"] == found
 
