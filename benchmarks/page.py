@@ -39,6 +39,7 @@ its own. A cell has its wall seconds, its CPU seconds and its peak memory.
 - recall: the share of the ten nearest rows that is found, on 1,000 rows. agreement: adjusted mutual information of the
   groups with the planted subgroups, 1 if they are the same. doubted: rows whose source a probe doubts.
 - A part reads what an earlier part wrote: findings need neighbours, facts of texts and the doubted rows.
+- recall is 1 here because the planted groups are far apart. On runs with broader groups it was 0.94 to 0.96.
 - The rival of groups does the steps that BERTopic publishes, with the same libraries. It is not BERTopic itself.
 - On a GPU, neighbours are exact: 474 s for 2,268,178 x 1,024 on one H200 with 16 CPU cores, of which 338 s are the
   search; 3.4 GiB of memory, and 3.1 GiB of the GPU's. The neighbours of 500 rows equal those in float64. Measured
