@@ -42,11 +42,10 @@ class SpaceOptions:
 class Space:
     """The shape of the space.
 
-    dimension: None unless two or more neighbours of each row are known.
-
-    deciles: as `isotropy_by_length`. separability: None with fewer than two sources. by_source: one line per source
-    with a text, by name: dataset_source, rows, recall, silhouette, confused_with, confused_share, as in Separability;
-    null if the source was not probed. doubted: as in Separability.
+    dimension: None unless two or more neighbours of each row are known. deciles: as `isotropy_by_length`. separability:
+    None with fewer than two sources. by_source: one line per source with a text, by name: dataset_source, rows, recall,
+    silhouette, confused_with, confused_share, as in Separability; null if the source was not probed. doubted: as in
+    Separability.
     """
 
     dimension: IntrinsicDimension | None

@@ -106,7 +106,7 @@ def test_files_of_space_losses_and_findings(analyzed: RunFolder) -> None:
     assert health["losses"]["dropped"] == losses["dropped"].sum() > 0
     assert health["unknown_tokens"]["share"] == 0
     space = json.loads((folder / "space.json").read_bytes())
-    # The vectors of the hash engine are random: no direction counts more, and sources cannot be told apart.
+    # The vectors of the hash engine are random: no direction counts more, and sources cannot be separated.
     assert space["spectrum"]["participation_ratio"] > 60
     assert abs(space["separability"]["accuracy"] - space["separability"]["chance"]) < 0.1
     tokens = pl.read_parquet(folder / "tokens_by_source.parquet")
