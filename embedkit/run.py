@@ -11,6 +11,7 @@ from embedkit.terminal import command_line, quote
 EMBED_LOCK = "embed-"
 EMBEDDING = "embedding shards of this run"
 EXPORTING = "making this export"
+SELECTING = "selecting this subset"
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,11 @@ class RunFolder:
         """Where exports are unless another place is chosen, each in a folder, with its lock beside it."""
         return self.path / "exports"
 
+    @property
+    def subsets(self) -> Path:
+        """Where subsets are unless another place is chosen, each in a folder, with its lock beside it."""
+        return self.path / "subsets"
+
     def embed_lock(self, name: str) -> Path:
         """Held by one process that embeds. Several may do so at once, each with its own lock."""
         return self.path / f"{EMBED_LOCK}{name}.lease"
@@ -252,6 +258,10 @@ class RunFolder:
             name, ending, _ = path.name.removeprefix(".").partition(".lease")
             if ending:
                 known[export_lock(self.exports / name)] = EXPORTING
+        for path in sorted(self.subsets.iterdir()) if self.subsets.is_dir() else ():
+            name, ending, _ = path.name.removeprefix(".").partition(".lease")
+            if ending:
+                known[subset_lock(self.subsets / name)] = SELECTING
         return known
 
     def is_analyzed(self) -> bool:
@@ -268,6 +278,11 @@ class RunFolder:
 
 def export_lock(out: Path) -> Path:
     """The lock of the export with this folder, beside it."""
+    return out.with_name(f"{out.name}.lease")
+
+
+def subset_lock(out: Path) -> Path:
+    """The lock of the subset with this folder, beside it."""
     return out.with_name(f"{out.name}.lease")
 
 

@@ -40,6 +40,7 @@ SECTIONS = {
         LazyCommand("analyze", "jobs.cli.analyze", "Analyze the vectors of a merged run and write a page."),
         LazyCommand("search", "jobs.cli.search", "Find the rows nearest to a text."),
         LazyCommand("neighbors", "jobs.cli.search", "Find the rows nearest to a row of the run."),
+        LazyCommand("select", "jobs.cli.select", "Select a subset: rows that cover the others, or an even sample."),
         LazyCommand("export", "jobs.cli.export", "Export vectors in other forms, for other tools."),
         LazyCommand("diff", "jobs.cli.diff", "Compare the vectors of two runs, or a run with an engine."),
         LazyCommand("certify", "jobs.cli.certify", "Find out whether an engine gives the vectors of a run."),

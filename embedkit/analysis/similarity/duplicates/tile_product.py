@@ -1,5 +1,6 @@
 """Where tiles of vectors are multiplied: NumPy on a CPU, or PyTorch on a GPU."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +15,16 @@ STRIPE_TILES = 4
 """Tiles that a CPU keeps in memory while it reads the others."""
 TOP_COLUMNS = 65_536
 """Rows of b with which PyTorch multiplies at once in `top`: 2 GB of float32 products with 8,192 rows of a."""
+CPU_PRODUCTS = 1 << 23
+"""Products that NumPy holds at once where it reduces them by row: 32 MB, so that they are reduced while in cache."""
+GPU_PRODUCTS = 1 << 28
+"""Products that PyTorch holds at once where it reduces them by row: 1 GB."""
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of NVIDIA, AMD and WSL. Without any of them PyTorch has no GPU to use."""
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 
 
 class TileProduct(Protocol):
@@ -36,6 +42,29 @@ class TileProduct(Protocol):
         """Of each row of a, the k rows of b with the largest products, the largest first, and the products.
 
         int64 and float32 (len(a), min(k, len(b))).
+        """
+        ...
+
+    def place(self, vectors: Floats) -> Any:
+        """Place vectors where they are multiplied, with the norms that they have."""
+        ...
+
+    def take(self, a: Any, rows: Ids) -> Any:
+        """Some rows of a, in the order given, where a is."""
+        ...
+
+    def row_maxima(self, a: Any, b: Any) -> tuple[Ids, Floats]:
+        """Of each row of a, the row of b with the largest product, and the product: int64 and float32 (len(a),).
+
+        b has at least one row. a may have any norms, as `place` leaves them.
+        """
+        ...
+
+    def kernel_sums(self, a: Any, a_norms: Floats, b: Any, bandwidth: float) -> Doubles:
+        """Of each row of a, the sum over b of max(0, 1 - (1 - cosine) / bandwidth), float64 (len(a),).
+
+        This is the kernel of Epanechnikov (1969), of Euclidean distances up to sqrt(2 bandwidth) of unit vectors. a has
+        the norms `a_norms`, float32 (len(a),), none of them 0; b has norm 1.
         """
         ...
 
@@ -63,6 +92,32 @@ class NumpyTileProduct:
         faiss.omp_set_num_threads(available_cpus())
         products, at = faiss.knn(a, b, min(k, len(b)), metric=faiss.METRIC_INNER_PRODUCT)
         return at, products
+
+    def place(self, vectors: Floats) -> Floats:
+        """As in TileProduct: they stay where they are."""
+        return vectors
+
+    def take(self, a: Floats, rows: Ids) -> Floats:
+        """As in TileProduct."""
+        return a[rows]
+
+    def row_maxima(self, a: Floats, b: Floats) -> tuple[Ids, Floats]:
+        """As in TileProduct. Of equal products, the first."""
+        at, maxima = np.empty(len(a), np.int64), np.empty(len(a), np.float32)
+        for piece in row_pieces(len(a), len(b), CPU_PRODUCTS):
+            products = a[piece] @ b.T
+            at[piece] = products.argmax(axis=1)
+            maxima[piece] = products[np.arange(len(products)), at[piece]]
+        return at, maxima
+
+    def kernel_sums(self, a: Floats, a_norms: Floats, b: Floats, bandwidth: float) -> Doubles:
+        """As in TileProduct."""
+        sums = np.empty(len(a), np.float64)
+        for piece in row_pieces(len(a), len(b), CPU_PRODUCTS):
+            cosines = (a[piece] @ b.T) / a_norms[piece, None]
+            kernel = np.maximum(1 - (1 - cosines) / np.float32(bandwidth), 0)
+            sums[piece] = kernel.sum(axis=1, dtype=np.float64)
+        return sums
 
     def stripe_rows(self, dim: int, tile_rows: int) -> int:
         """As in TileProduct."""
@@ -99,6 +154,32 @@ class TorchTileProduct:
         products, best = torch.topk(products, min(k, len(b)), dim=1)
         return at.gather(1, best).cpu().numpy(), products.cpu().numpy()
 
+    def place(self, vectors: Floats) -> Any:
+        """As in TileProduct: copied to the device."""
+        return self._torch.from_numpy(np.array(vectors)).to(self._device)
+
+    def take(self, a: Any, rows: Ids) -> Any:
+        """As in TileProduct."""
+        return a[self._torch.from_numpy(rows).to(self._device)]
+
+    def row_maxima(self, a: Any, b: Any) -> tuple[Ids, Floats]:
+        """As in TileProduct."""
+        found = [self._multiply(a[piece], b).max(dim=1) for piece in row_pieces(len(a), len(b), GPU_PRODUCTS)]
+        maxima = self._torch.cat([one.values for one in found]).cpu().numpy()
+        return self._torch.cat([one.indices for one in found]).cpu().numpy(), maxima
+
+    def kernel_sums(self, a: Any, a_norms: Floats, b: Any, bandwidth: float) -> Doubles:
+        """As in TileProduct."""
+        torch = self._torch
+        norms_there = torch.from_numpy(a_norms).to(self._device)
+        sums = []
+        for piece in row_pieces(len(a), len(b), GPU_PRODUCTS):
+            cosines = self._multiply(a[piece], b) / norms_there[piece, None]
+            kernel = torch.clamp(1 - (1 - cosines) / bandwidth, min=0)
+            sums.append(kernel.sum(dim=1, dtype=torch.float64))
+        found: Doubles = torch.cat(sums).cpu().numpy()
+        return found
+
     def _multiply(self, a: Any, b: Any) -> Any:
         before = self._torch.get_float32_matmul_precision()
         self._torch.set_float32_matmul_precision("highest")
@@ -112,6 +193,12 @@ class TorchTileProduct:
             return tile_rows
         free, _ = self._torch.cuda.mem_get_info()
         return max(int(0.5 * free / (4 * dim)) // tile_rows, 1) * tile_rows
+
+
+def row_pieces(rows: int, columns: int, products: int) -> Iterator[slice]:
+    """Slices of `rows` whose products with `columns` are at most `products`, or one row."""
+    step = max(products // max(columns, 1), 1)
+    return (slice(start, start + step) for start in range(0, rows, step))
 
 
 def choose_tile_product() -> TileProduct:

@@ -1,0 +1,68 @@
+"""What NumPy and PyTorch multiply and reduce by row equals plain loops, in tiles of any size."""
+
+import numpy as np
+import pytest
+
+from embedkit.analysis.similarity.duplicates import tile_product
+from embedkit.analysis.similarity.duplicates.tile_product import (
+    NumpyTileProduct,
+    TileProduct,
+    TorchTileProduct,
+    row_pieces,
+)
+
+A = np.random.default_rng(0).standard_normal((37, 8)).astype(np.float32)
+B = np.random.default_rng(1).standard_normal((11, 8)).astype(np.float32)
+UNITS = B / np.linalg.norm(B, axis=1, keepdims=True)
+
+
+@pytest.fixture(params=["numpy", "torch"])
+def product(request: pytest.FixtureRequest) -> TileProduct:
+    return NumpyTileProduct() if request.param == "numpy" else TorchTileProduct("cpu")
+
+
+@pytest.fixture(params=[1, 40, 1 << 20])
+def products_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(tile_product, "CPU_PRODUCTS", request.param)
+    monkeypatch.setattr(tile_product, "GPU_PRODUCTS", request.param)
+    return int(request.param)
+
+
+def test_row_maxima_are_those_of_loops(product: TileProduct, products_at_once: int) -> None:
+    at, maxima = product.row_maxima(product.place(A), product.put(B))
+    wanted = [[sum(float(x) * float(y) for x, y in zip(row, other, strict=True)) for other in UNITS] for row in A]
+    assert at.dtype == np.int64
+    assert maxima.dtype == np.float32
+    assert at.tolist() == [row.index(max(row)) for row in wanted]
+    assert np.allclose(maxima, [max(row) for row in wanted], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("bandwidth", [0.3, 1.5])
+def test_kernel_sums_are_those_of_loops(product: TileProduct, products_at_once: int, bandwidth: float) -> None:
+    norms = np.linalg.norm(A, axis=1)
+    sums = product.kernel_sums(product.place(A), norms, product.put(B), bandwidth)
+    cosines = [[float(np.dot(row, other)) / float(norm) for other in UNITS] for row, norm in zip(A, norms, strict=True)]
+    wanted = [sum(max(0.0, 1 - (1 - cosine) / bandwidth) for cosine in row) for row in cosines]
+    assert sums.dtype == np.float64
+    assert np.allclose(sums, wanted, rtol=1e-5, atol=1e-5)
+    assert any(sums > 1)
+
+
+def test_taken_rows_are_in_the_order_given(product: TileProduct) -> None:
+    taken = product.take(product.put(B), np.array([3, 0, 3]))
+    assert np.allclose(np.asarray(taken), UNITS[[3, 0, 3]], rtol=0, atol=1e-7)
+
+
+def test_placed_vectors_keep_their_norms(product: TileProduct) -> None:
+    assert (np.asarray(product.place(A)) == A).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "products", "wanted"),
+    [(5, 3, 6, [(0, 2), (2, 4), (4, 5)]), (2, 10, 5, [(0, 1), (1, 2)]), (0, 4, 8, []), (3, 0, 9, [(0, 3)])],
+)
+def test_pieces_have_at_most_so_many_products(
+    rows: int, columns: int, products: int, wanted: list[tuple[int, int]]
+) -> None:
+    found = [range(rows)[piece] for piece in row_pieces(rows, columns, products)]
+    assert [(piece.start, piece.stop) for piece in found] == wanted
