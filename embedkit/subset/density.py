@@ -10,7 +10,6 @@ and equally so. The tails of a Gaussian, added up over thousands of them, would 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +18,13 @@ from embedkit.subset.row_tiles import RowTiles
 
 SAMPLE_ROWS = 4_096
 """Rows over which the kernel is averaged."""
-NEIGHBOR = 10
-"""The bandwidth is the distance to this nearest row of the sample, in the median."""
+LEAST_NEIGHBOR = 10
+"""The smallest bandwidth that is tried is the median distance to the nearest row of this rank."""
 COPY = 1e-6
 """Rows with a smaller 1 - cosine have the same vector."""
 
 Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
@@ -57,7 +57,8 @@ def row_densities(
     if not len(sample):
         return Densities(np.empty(0), 1.0, 0)
     centers = rows.put(sample)
-    bandwidth = choose_bandwidth(rows, centers)
+    units = rows.unit_vectors(sample)
+    bandwidth = choose_bandwidth(units @ units.T)
     sums = np.empty(len(rows))
     for piece, tile in rows.tiles():
         sums[piece] = rows.product.kernel_sums(tile, rows.norms[piece], centers, bandwidth)
@@ -67,22 +68,31 @@ def row_densities(
     return Densities(sums / (len(sample) + 1), bandwidth, len(sample))
 
 
-def choose_bandwidth(rows: RowTiles, centers: Any) -> float:
-    """Median over sampled rows of 1 - cosine to the NEIGHBOR-th nearest other one, or to the last if there are fewer.
+def choose_bandwidth(cosines: Floats) -> float:
+    """Choose the bandwidth at which rows differ most in density: the variance of the log density is largest.
 
-    Rows with that many copies are left out, since copies say nothing about distances. 1 if no rows are left.
+    With a small one, a crowd of 90 % of the rows hardly looks denser than one of 9 %; with a large one, all are near.
+    The median distances to the 10th, 20th, 40th, ... nearest other row are tried. Rows with so many copies are left out
+    of a median, since copies say nothing about distances.
 
     Args:
-        rows: their product multiplies.
-        centers: the sampled rows, as the product's `put` leaves them.
+        cosines: of all pairs of sampled rows, float32 (m, m).
+
+    Returns:
+        As 1 - cosine; 1 if all rows are copies of one.
     """
-    k = min(NEIGHBOR, len(centers) - 1)
-    if k < 1:
-        return 1.0
-    _, cosines = rows.product.top(centers, centers, k + 1)  # the row itself is one of them
-    distances = 1 - cosines[:, k].astype(np.float64)
-    apart = distances[distances > COPY]
-    return float(np.median(apart)) if len(apart) else 1.0
+    distances = np.sort(1 - cosines, axis=1)[:, 1:]  # without the row itself, or a copy in its place
+    best, largest = 1.0, -1.0
+    k = min(LEAST_NEIGHBOR, distances.shape[1])
+    while 1 <= k <= distances.shape[1]:
+        apart = distances[distances[:, k - 1] > COPY, k - 1]
+        bandwidth = float(np.median(apart)) if len(apart) else 1.0
+        sums = 1 + np.maximum(1 - distances / np.float32(bandwidth), 0).sum(axis=1, dtype=np.float64)
+        variance = float(np.log(sums).var())
+        if variance > largest:
+            best, largest = bandwidth, variance
+        k *= 2
+    return best
 
 
 def sample_by_density(densities: Doubles, hashes: npt.NDArray[np.uint64], k: int) -> Ids:

@@ -51,6 +51,11 @@ class RowTiles:
         """The unit vectors of some positions, in the order given, as the product's `put` leaves them."""
         return self.product.put(self._merged.vectors(self.ids[at]))
 
+    def unit_vectors(self, at: Ids) -> Floats:
+        """The unit vectors of some positions, float32 (m, D)."""
+        vectors = self._merged.vectors(self.ids[at])
+        return units(vectors, norms(vectors))
+
     def _read(self) -> Iterator[tuple[slice, Floats]]:
         start = 0
         for ids, vectors in read_ahead(self._merged, self._tile_rows):

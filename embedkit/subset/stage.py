@@ -112,8 +112,8 @@ def _require_free(out: Path, settings: Settings) -> None:
     """Raise UsageError if a folder has files of something else, or the subset of another request."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: is a file; name a folder")
-    others = sorted(path.name for path in out.glob("*") if path.name not in {RECORD, ROWS, FIRST_ROWS, f".{RECORD}"})
-    others = [name for name in others if not name.startswith(".")]
+    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    others = [name for name in names if name not in {RECORD, ROWS, FIRST_ROWS} and not name.endswith(".tmp")]
     if others:
         raise UsageError(f"--out {out}: has other files, such as {others[0]}; name a new folder")
     try:
@@ -220,12 +220,16 @@ def _lines(table: pl.DataFrame, chosen: _Chosen) -> pl.DataFrame:
 
 def _notes(merged: Merged, rows: int, selected: int, settings: Settings) -> list[str]:
     notes = []
-    if selected < min(settings.k, rows):
-        notes.append(f"only {selected:,} distinct vectors: every other row has the vector of a selected row")
+    if not rows:
+        notes.append(f"no row has a text in the view {settings.view}")
+    elif selected < min(settings.k, rows):
+        distinct = "1 vector is" if selected == 1 else f"{selected:,} vectors are"
+        notes.append(f"only {distinct} distinct: every other row has the vector of a selected row")
     elif settings.k > rows:
-        notes.append(f"there are only {rows:,} rows with a text, and all are selected")
-    if merged.rows.height > rows:
-        notes.append(f"{merged.rows.height - rows:,} rows have no text in the view {settings.view}, and take no part")
+        notes.append(f"there are only {rows:,} rows with a text, so all are selected")
+    if empty := merged.rows.height - rows:
+        have, take = ("row has", "takes") if empty == 1 else ("rows have", "take")
+        notes.append(f"{empty:,} {have} no text in the view {settings.view}, and {take} no part")
     return notes
 
 
