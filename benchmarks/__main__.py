@@ -14,6 +14,7 @@ from benchmarks import (
     bench_prepare,
     bench_reuse,
     bench_scale,
+    bench_select,
 )
 from benchmarks.measure import Figure, keep
 from benchmarks.page import PAGE, write_page
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "atlas": bench_atlas.bench,
     "neighbors": bench_neighbors.bench,
     "findings": bench_findings.bench,
+    "select": bench_select.bench,
     "scale": bench_scale.bench,
 }
 

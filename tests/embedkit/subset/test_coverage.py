@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from embedkit.analysis.similarity.duplicates.tile_product import NumpyTileProduct, TorchTileProduct
-from embedkit.subset.coverage import POOL_ROWS, Traversal, farthest_first, farthest_rows
+from embedkit.subset.coverage import INNER_ROWS, POOL_ROWS, Traversal, farthest_first, farthest_rows
 from tests.embedkit.subset.fake_merged import StreamedProduct, naive_cosines, row_tiles
 
 ROUNDING = 2e-6
@@ -62,9 +62,10 @@ WANTED, RADII = naive_traversal(LARGE, 40)
 
 @pytest.mark.parametrize("pool_rows", [1, 2, 7, 150, POOL_ROWS])
 @pytest.mark.parametrize("tile_rows", [64, 1000])
-def test_rows_are_those_of_the_naive_traversal(pool_rows: int, tile_rows: int) -> None:
+@pytest.mark.parametrize("inner_rows", [1, 10, INNER_ROWS])
+def test_rows_are_those_of_the_naive_traversal(pool_rows: int, tile_rows: int, inner_rows: int) -> None:
     for product in (NumpyTileProduct(), StreamedProduct(), TorchTileProduct("cpu")):
-        found = farthest_first(row_tiles(LARGE, tile_rows, product), 40, pool_rows=pool_rows)
+        found = farthest_first(row_tiles(LARGE, tile_rows, product), 40, pool_rows=pool_rows, inner_rows=inner_rows)
         assert found.selected.tolist() == WANTED
         assert np.isnan(found.distances[0])
         assert np.allclose(found.distances[1:], RADII[1:], rtol=0, atol=ROUNDING)
@@ -72,10 +73,10 @@ def test_rows_are_those_of_the_naive_traversal(pool_rows: int, tile_rows: int) -
 
 @settings(max_examples=50)
 @given(VECTORS, st.integers(1, 30), st.sampled_from([1, 2, 7, 100]), st.sampled_from([1, 3, 100]))
-def test_every_selected_row_was_the_farthest(vectors: np.ndarray, k: int, pool_rows: int, tile_rows: int) -> None:
+def test_every_selected_row_was_the_farthest(vectors: np.ndarray, k: int, pool_rows: int, inner_rows: int) -> None:
     """Many equal vectors and equal distances, and vectors of zeros, which take no part."""
-    rows = row_tiles(vectors, tile_rows, StreamedProduct())
-    found = farthest_first(rows, k, pool_rows=pool_rows)
+    rows = row_tiles(vectors, 3, StreamedProduct())
+    found = farthest_first(rows, k, pool_rows=pool_rows, inner_rows=inner_rows)
     assert len(rows) == vectors.any(axis=1).sum()
     assert_greedy(found, vectors, k)
 
@@ -95,10 +96,11 @@ def test_no_k_rows_are_twice_as_near(vectors: np.ndarray, k: int) -> None:
 
 
 @pytest.mark.parametrize("pool_rows", [1, 3, 100])
-def test_of_equally_far_rows_the_lowest_is_selected(pool_rows: int) -> None:
+@pytest.mark.parametrize("inner_rows", [1, 2, 100])
+def test_of_equally_far_rows_the_lowest_is_selected(pool_rows: int, inner_rows: int) -> None:
     """Six directions at right angles, each three times. The mean is equally near to all."""
     vectors = np.eye(6)[[0, 1, 2, 3, 4, 5] * 3]
-    found = farthest_first(row_tiles(vectors, 4, StreamedProduct()), 18, pool_rows=pool_rows)
+    found = farthest_first(row_tiles(vectors, 4, StreamedProduct()), 18, pool_rows=pool_rows, inner_rows=inner_rows)
     assert found.selected.tolist() == [0, 1, 2, 3, 4, 5]
     assert found.distances[1:].tolist() == [1, 1, 1, 1, 1]
     assert found.found.nearest.tolist() == [0, 1, 2, 3, 4, 5] * 3
