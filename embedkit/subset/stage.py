@@ -4,9 +4,10 @@ Files are written atomically, `select.json` last, and an earlier one is removed 
 The same run and options give the same bytes.
 """
 
+import logging
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from embedkit.analysis.write_files import write_json
 from embedkit.data import row_hash
 from embedkit.documents import RunConfig, digest, read
 from embedkit.errors import UsageError
+from embedkit.log_progress import LogProgress
 from embedkit.merged_run import default_view
 from embedkit.run import SELECTING, RunFolder, subset_lock
 from embedkit.storage import durable_mkdir, fsync_folder, match_umask, remove_temporaries, run_lock
@@ -40,6 +42,8 @@ from embedkit.subset.record import (
     farthest_by_k,
 )
 from embedkit.subset.row_tiles import RowTiles
+
+log = logging.getLogger(__name__)
 
 RECORD = "select.json"
 ROWS = "selected.parquet"
@@ -95,9 +99,22 @@ def select_subset(run: RunFolder, options: SubsetOptions, steps: Steps = no_prog
     durable_mkdir(out.parent)
     with run_lock(subset_lock(out), SELECTING, run.path if out.is_relative_to(run.path) else out.parent):
         _require_free(out, settings)
-        lines, record = _select(merged, settings, steps)
+        lines, record = _select(merged, settings, lambda what, rows: _logged(steps, what, rows))
         _write(out, merged, lines, record)
     return Subset(out, record, lines, merged)
+
+
+@contextmanager
+def _logged(steps: Steps, what: str, rows: int) -> Iterator[Callable[[int], object]]:
+    """As `steps`, with lines in the log."""
+    progress = LogProgress(log, what, rows, "rows")
+
+    def advance(done: int) -> None:
+        shown(done)
+        progress.add(done)
+
+    with steps(what, rows) as shown:
+        yield advance
 
 
 def _folder(run: RunFolder, options: SubsetOptions, usual: str) -> Path:

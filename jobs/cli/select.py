@@ -1,6 +1,7 @@
 """The command `select`: a subset of a merged run, and how it compares with a random one."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,8 @@ from jobs.output import print_json, print_lines, show_progress
 SHOWN_ROWS = 8
 """Selected rows that are printed."""
 COLUMNS = 80
+SHOWN_STEPS = 4
+"""Numbers of rows whose farthest row is printed: with three digits each, they fit a line."""
 
 
 @click.command()
@@ -52,7 +55,8 @@ def select(folder: RunFolder, options: SubsetOptions, as_json: bool) -> None:
     How far every row is from its nearest selected row is printed, beside a random subset of the same size. The rows
     are in selected.parquet, with their texts and the order of selection: the first N are the subset of N rows.
     """
-    logging.getLogger("embedkit.subset").setLevel(logging.INFO)  # reports progress
+    if not sys.stderr.isatty():
+        logging.getLogger("embedkit.subset").setLevel(logging.INFO)  # reports progress where no bar is shown
     with with_hint(folder, "type the same command again", "--out"):
         done = select_subset(folder, options, _progress)
     if as_json:
@@ -91,6 +95,9 @@ def _comparison(record: SubsetRecord) -> Iterator[str]:
         yield _line("  mean", f"{here.mean:.4f}", f"{there.mean:.4f}")
     sources = f"sources with a selected row, of {record.sources:,}"
     yield _line(sources, f"{record.selected.sources:,}", f"{record.random.sources:,}")
+    if len(record.farthest_by_k) > 1:
+        steps = [f"{step.k:,}: {step.farthest:.3f}" for step in record.farthest_by_k[-SHOWN_STEPS:]]
+        yield f"farthest after the first {', '.join(steps)}"
 
 
 def _line(name: str, selected: str, at_random: str) -> str:

@@ -1,6 +1,8 @@
 """The files of a subset: rows, texts and numbers as naive code has them, for every rule and kind of run."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,36 @@ def test_an_error_leaves_no_record(run: RunFolder, tmp_path: Path, monkeypatch: 
     assert sorted(contents(tmp_path / "s")) == ["selected.parquet", "selected.txt"]
     monkeypatch.undo()
     assert sorted(contents(select(run, tmp_path / "s").folder)) == ["select.json", "selected.parquet", "selected.txt"]
+
+
+@pytest.mark.parametrize("by", RULES)
+def test_progress_is_shown_and_logged(
+    by: Rule, run: RunFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each step ends with all its rows."""
+    shown: dict[str, list[int]] = {}
+
+    @contextmanager
+    def steps(what: str, rows: int) -> Iterator[Callable[[int], None]]:
+        shown[what] = [rows, 0]
+
+        def advance(done: int) -> None:
+            shown[what][1] += done
+
+        yield advance
+
+    with caplog.at_level("INFO", "embedkit.subset"):
+        select_subset(run, SubsetOptions(k=12, by=by, out=tmp_path / "s"), steps)
+    assert (
+        list(shown)
+        == {
+            "coverage": ["select by coverage", "compare with a random subset"],
+            "density": ["estimate densities", "compare with the selected rows", "compare with a random subset"],
+            "source": ["compare with the selected rows", "compare with a random subset"],
+        }[by]
+    )
+    assert all(done == rows > 0 for rows, done in shown.values())
+    assert "compare with a random subset: 118 of 118 rows" in caplog.text
 
 
 # Odd runs.
