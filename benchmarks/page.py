@@ -24,6 +24,7 @@ TITLES = {
     "scale": "From 1 to 100 million rows",
     "analysis": "Analyze",
     "findings": "Groups and rows worth reading",
+    "select": "A subset",
     "atlas": "The page of an analysis",
     "neighbors": "Nearest rows",
     "plan": "The plan",
@@ -32,6 +33,11 @@ TITLES = {
 }
 
 BEFORE = {
+    "select": """The run has planted groups, as the one for rows worth reading. The two commands select 10,000 rows without
+their texts, and compare them with a random subset. The traversal and its rival are processes without the command, and
+their seconds are without the start.
+
+""",
     "findings": """The run has planted groups: 60 groups of eight subgroups each, 16 dimensions within a subgroup. Each
 of the 445 sources has the rows of one subgroup, except one in ten, which is of any subgroup. Each part is a process of
 its own. A cell has its wall seconds, its CPU seconds and its peak memory.

@@ -41,11 +41,12 @@ class RowTiles:
         if self._kept:
             yield from self._kept
             return
-        for piece, vectors in self._read():
-            tile = (piece, self.product.place(vectors))
-            if self._keeps:
-                self._kept.append(tile)
-            yield tile
+        tiles = ((piece, self.product.place(vectors)) for piece, vectors in self._read())
+        if not self._keeps:
+            yield from tiles
+            return
+        self._kept = list(tiles)
+        yield from self._kept
 
     def put(self, at: Ids) -> Any:
         """The unit vectors of some positions, in the order given, as the product's `put` leaves them."""

@@ -48,6 +48,16 @@ def test_what_the_command_prints(run: RunFolder, tmp_path: Path) -> None:
     assert read.stdout == "9 [1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
 
 
+def test_the_farthest_row_is_printed_by_number(run: RunFolder, tmp_path: Path) -> None:
+    """So that a person sees how many rows are enough. The steps are those of select.json."""
+    done = embedkit("select", run.path, "-k", 40, "--out", tmp_path / "s")
+    record = json.loads((tmp_path / "s" / "select.json").read_text(encoding="utf-8"))
+    steps = [(step["k"], f"{step['farthest']:.3f}") for step in record["farthest_by_k"]]
+    assert [k for k, _ in steps] == [10, 30, 40]
+    line = f"farthest after the first 10: {steps[0][1]}, 30: {steps[1][1]}, 40: {steps[2][1]}"
+    assert line in done.stdout.splitlines()
+
+
 def test_json_is_the_record(run: RunFolder, tmp_path: Path) -> None:
     options = ["-k", 5, "--by", "density", "--sources", "a", "--seed", 3, "--no-texts", "--out", tmp_path / "s"]
     record = json.loads(embedkit("select", run.path, *options, "--json").stdout)
