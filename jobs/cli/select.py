@@ -31,7 +31,7 @@ SHOWN_STEPS = 4
     type=click.Choice(RULES),
     default="coverage",
     show_default=True,
-    help="coverage: no row is far from a selected one. density: a random sample in which crowded places have few rows. "
+    help="coverage: no row is far from a selected one. density: a random sample that takes few rows of crowded places. "
     "source: the same number of rows of every source, at random.",
 )
 @click.option("--view", metavar="NAME", help="View whose vectors are used.  [default: combined, or the run's first]")
