@@ -8,13 +8,14 @@ import numpy as np
 
 from embedkit.analysis.merged import Merged, open_merged
 from embedkit.changes import Change, file_changes
+from embedkit.compare.overlap import Floats, Ids
+from embedkit.compare.read_rows import reader
 from embedkit.data import find_model, require_fetched
 from embedkit.diff.changes import engine_changes
 from embedkit.diff.embed_sample import embed_sample, engine_here
-from embedkit.diff.overlap import Floats, Ids
 from embedkit.diff.sample import TextReader, sample_ids
 from embedkit.diff.schema import Difference, ViewDifference
-from embedkit.diff.two_runs import problem, reader
+from embedkit.diff.two_runs import problem
 from embedkit.diff.view_difference import Sides, view_difference
 from embedkit.documents import EngineRecord, EngineSettings, RunConfig, View
 from embedkit.embed import ViewVectors

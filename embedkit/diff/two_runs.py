@@ -1,11 +1,9 @@
 """diff A B: the vectors of two merged runs, for the texts that both have."""
 
-import numpy as np
-
-from embedkit.analysis.merged import Merged, open_merged
+from embedkit.analysis.merged import open_merged
+from embedkit.compare.match import Shared, common_views, shared, texts_of
+from embedkit.compare.read_rows import reader
 from embedkit.diff.changes import run_changes
-from embedkit.diff.match import Shared, common_views, shared, texts_of
-from embedkit.diff.overlap import Floats, Ids, Read
 from embedkit.diff.schema import Difference, ViewDifference
 from embedkit.diff.tolerance import coarser
 from embedkit.diff.view_difference import Sides, view_difference
@@ -63,16 +61,3 @@ def _view(one: EarlierRun, other: EarlierRun, view: View, tolerance: float | Non
         rows_b=b.rows["row"].to_numpy()[found.b],
     )
     return view_difference(sides, tolerance, seed)
-
-
-def reader(merged: Merged, ids: Ids) -> Read:
-    """A function that reads the vectors of some of these ids by position, and keeps none of the file in memory."""
-
-    def read(at: Ids) -> Floats:
-        order = np.argsort(ids[at], kind="stable")
-        found = np.empty((len(at), merged.dim), np.float32)
-        found[order] = merged.vectors(ids[at][order])
-        merged.matrix.release()
-        return found
-
-    return read

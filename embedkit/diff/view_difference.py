@@ -8,18 +8,18 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.merged import Merged
+from embedkit.compare.deciles import deciles_of
+from embedkit.compare.overlap import Ids, Overlap, Read, neighbor_overlap
+from embedkit.compare.text_begins import text_begins
 from embedkit.diff.distances import Doubles, compare
-from embedkit.diff.overlap import Ids, Overlap, Read, neighbor_overlap
 from embedkit.diff.schema import Group, ViewDifference, WorstRow
 from embedkit.diff.tolerance import agreement
 from embedkit.documents import Dtype
-from embedkit.prepare import view_texts
 
 BLOCK_ROWS = 4096
 """Rows compared at once: 16 MB of 1,024 float32 each, and twice that per operand in float64."""
 QUANTILES = {"min": 0.0, "0.1 %": 0.001, "1 %": 0.01, "5 %": 0.05, "50 %": 0.5}
 WORST_ROWS = 10
-TEXT_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def view_difference(sides: Sides, typed: float | None = None, seed: int = 0) -> 
         queries=len(overlap.shares),
         overlap_rows=overlap.rows,
         worst=() if distances is None else _worst(sides, rows, distances),
-        deciles=_groups(*_deciles(rows["num_tokens"].to_numpy()), distances, overlap),
+        deciles=_groups(*deciles_of(rows["num_tokens"].to_numpy()), distances, overlap),
         sources=_groups(rows["source"].to_numpy(), sides.merged.sources, distances, overlap),
     )
 
@@ -122,7 +122,7 @@ def _worst(sides: Sides, rows: pl.DataFrame, distances: Doubles) -> tuple[WorstR
     at = at[distances[at] > 0]
     merged, picked = sides.merged, rows[at]
     texts = merged.texts(picked["id"].to_list())
-    shown = _beginnings(merged, texts)
+    shown = text_begins(merged, texts)
     return tuple(
         WorstRow(
             row=row,
@@ -136,25 +136,6 @@ def _worst(sides: Sides, rows: pl.DataFrame, distances: Doubles) -> tuple[WorstR
             at, picked["row"], picked["dataset_source"], picked["num_tokens"], shown, strict=True
         )
     )
-
-
-def _beginnings(merged: Merged, texts: pl.DataFrame) -> list[str]:
-    """How the view's text of each line begins."""
-    own = f"view.{merged.view}"
-    column = texts[own] if own in texts.columns else texts.select(view_texts(merged.config.request)[merged.view])
-    series = column if isinstance(column, pl.Series) else column.to_series()
-    return [" ".join((text or "")[: 2 * TEXT_CHARACTERS].split())[:TEXT_CHARACTERS] for text in series]
-
-
-def _deciles(tokens: Ids) -> tuple[Ids, list[str]]:
-    """The decile of each row's number of tokens, int64 (n,), and the deciles' names. Equal numbers share a decile."""
-    if not len(tokens):
-        return np.empty(0, np.int64), []
-    borders = np.unique(np.quantile(tokens, np.linspace(0.1, 1, 10), method="lower"))
-    codes = np.searchsorted(borders, tokens)
-    lows = [int(tokens[codes == code].min()) for code in range(len(borders))]
-    names = [f"{low:,} to {int(high):,} tokens" for low, high in zip(lows, borders, strict=True)]
-    return codes, names
 
 
 def _groups(codes: Ids, names: Sequence[str], distances: Doubles | None, overlap: Overlap) -> tuple[Group, ...]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embedkit.diff.overlap import neighbor_overlap
+from embedkit.compare.overlap import neighbor_overlap
 from tests.support.planted import unit
 
 

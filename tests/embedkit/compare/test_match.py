@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedkit.diff.match import distinct, shared
+from embedkit.compare.match import distinct, shared
 from embedkit.row_keys import text_keys
 
 TEXTS = st.lists(st.sampled_from(["", "a", "b", "c", "d", "e"]), max_size=12)
