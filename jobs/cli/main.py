@@ -43,6 +43,7 @@ SECTIONS = {
         LazyCommand("select", "jobs.cli.select", "Select a subset: rows that cover the others, or an even sample."),
         LazyCommand("export", "jobs.cli.export", "Export vectors in other forms, for other tools."),
         LazyCommand("diff", "jobs.cli.diff", "Compare the vectors of two runs, or a run with an engine."),
+        LazyCommand("compare", "jobs.cli.compare", "Compare two models, or two views, on the same rows."),
         LazyCommand("certify", "jobs.cli.certify", "Find out whether an engine gives the vectors of a run."),
         LazyCommand("index", "jobs.cli.index", "Add row keys to a run of an earlier version, for --reuse."),
     ),

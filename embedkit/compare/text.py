@@ -1,0 +1,117 @@
+"""The result of compare in lines of text of at most 80 columns, where names allow."""
+
+from collections.abc import Iterator, Sequence
+
+from embedkit.analysis.components.extremes import cut, printable
+from embedkit.compare.schema import Comparison, GroupComparison, MovedRow, NearRow
+
+MOST_GROUPS = 10
+"""Sources that are listed: those that moved most."""
+SHOWN_ROWS = 5
+"""Rows that are printed. moved.txt has all that were listed."""
+TEXT_CHARACTERS = 66
+LEAST_ROWS = 20
+"""Rows that a source needs to be listed, if there are enough that have them."""
+
+
+def lines(found: Comparison) -> Iterator[str]:
+    """The lines for people."""
+    yield f"{side(found, 'a')} and {side(found, 'b')}"
+    only = f"{found.only_a:,} only in the first, {found.only_b:,} only in the second"
+    yield f"{found.rows:,} {'rows' if is_one_run(found) else 'texts'} in both; {only}"
+    if not found.rows:
+        yield "nothing to compare: no text is in both"
+        return
+    yield ""
+    yield f"{'linear CKA, all rows':<42}{_number(found.cka):>10}   1: the same but for rotation"
+    yield (
+        f"{'ten nearest neighbours that are the same':<42}{percent(found.overlap):>10}   by chance "
+        f"{percent(found.overlap_by_chance)}"
+    )
+    yield f"{'':<42}{'':>10}   of {found.queries:,} rows, among {found.overlap_rows:,}"
+    yield f"{'how far rows moved, mean':<42}{_number(found.moved):>10}   0: not at all, 1: no relation"
+    shown = "  ".join(f"{name} {value:.3f}" for name, value in found.moved_quantiles.items())
+    yield f"  quantiles: {shown}" if shown else "  not defined for any row"
+    yield from _groups("by length", found.deciles)
+    yield from _groups("by source", found.sources)
+    if found.most_moved:
+        yield ""
+        yield "rows that moved most:"
+    for row in found.most_moved[:SHOWN_ROWS]:
+        yield f"  {row.moved:.3f}  {place(row)}"
+        yield f"         {cut(row.text_a, TEXT_CHARACTERS)}"
+        for name, near in (("first", row.near_a), ("second", row.near_b)):
+            if near:
+                yield f"         nearest in the {name}: {near[0].cosine:.3f} {printable(near[0].source)}"
+                yield f"           {cut(near[0].text, TEXT_CHARACTERS)}"
+
+
+def as_text(found: Comparison) -> str:
+    """All listed rows with their nearest rows in both sets, to read."""
+    return "".join(f"{line}\n" for line in _to_read(found))
+
+
+def side(found: Comparison, which: str) -> str:
+    """One of the two sets: run, view and dimension."""
+    name, view, dim = (found.a, found.view_a, found.dims[0]) if which == "a" else (found.b, found.view_b, found.dims[1])
+    return f"{name} ({view}, {dim:,} numbers)"
+
+
+def is_one_run(found: Comparison) -> bool:
+    """Whether two views of one run were compared."""
+    return found.a == found.b and found.view_a != found.view_b
+
+
+def percent(share: float | None) -> str:
+    """A share; - if there is none."""
+    if share is None:
+        return "-"
+    return f"{100 * share:.1f} %" if share >= 0.001 or share == 0 else f"{100 * share:.1g} %"
+
+
+def place(row: MovedRow) -> str:
+    """Where a row is in the data."""
+    beside = "" if row.row_b == row.row_a else f" (row {row.row_b} of the second)"
+    return f"row {row.row_a}{beside}, {printable(row.source)}, {row.tokens:,} tokens"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _groups(name: str, groups: Sequence[GroupComparison]) -> Iterator[str]:
+    """A table of groups; nothing for one group, which is all rows."""
+    if len(groups) < 2:
+        return
+    shown = groups
+    if len(groups) > MOST_GROUPS:
+        large = [group for group in groups if group.rows >= LEAST_ROWS]
+        shown = sorted(large or groups, key=lambda group: -(group.moved or 0))[:MOST_GROUPS]
+    names = [printable(group.name) for group in shown]
+    width = max(len(name), *(len(one) + 2 for one in names))
+    yield ""
+    yield f"{name.ljust(width)}  {'rows':>9}  {'moved':>7}  {'same neighbours':>15}"
+    for group, shown_name in zip(shown, names, strict=True):
+        moved = "-" if group.moved is None else f"{group.moved:.3f}"
+        yield f"  {shown_name.ljust(width - 2)}  {group.rows:>9,}  {moved:>7}  {percent(group.overlap):>15}"
+    if len(groups) > len(shown):
+        small = f", or have fewer than {LEAST_ROWS} rows" if large else ""
+        yield f"  ... and {len(groups) - len(shown):,} more, which moved less{small}"
+
+
+def _to_read(found: Comparison) -> Iterator[str]:
+    yield f"Rows that moved most between {side(found, 'a')} and {side(found, 'b')}"
+    for rank, row in enumerate(found.most_moved, 1):
+        yield ""
+        yield f"{rank:>3}. moved {row.moved:.3f}  id {row.id_a}  {place(row)}"
+        yield f"     {cut(row.text_a)}"
+        if row.text_b != row.text_a:
+            yield f"     {found.view_b}: {cut(row.text_b)}"
+        yield from _near_lines(f"nearest in {side(found, 'a')}:", row.near_a)
+        yield from _near_lines(f"nearest in {side(found, 'b')}:", row.near_b)
+
+
+def _near_lines(title: str, near: Sequence[NearRow]) -> Iterator[str]:
+    yield f"     {title}"
+    for one in near:
+        yield f"       {one.cosine:.4f}  row {one.row}, {printable(one.source)}: {cut(one.text)}"
