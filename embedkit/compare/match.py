@@ -70,3 +70,16 @@ def common_views(a: EarlierRun, b: EarlierRun) -> list[View]:
             f"the runs have no view in common: {a.run.name} has {', '.join(a.views)}, {b.run.name} {', '.join(b.views)}"
         )
     return same
+
+
+def is_among(keys: Keys, others: Keys) -> npt.NDArray[np.bool_]:
+    """Whether each key is one of the others, bool (n,). keys: uint64 (n, 2), others: uint64 (m, 2), in any order."""
+    both = np.concatenate([others, keys])
+    order = np.lexsort((both[:, 1], both[:, 0]))
+    is_first = np.ones(len(both), bool)
+    is_first[1:] = (both[order[1:]] != both[order[:-1]]).any(axis=1)
+    group = is_first.cumsum() - 1
+    has_other = np.bincount(group, order < len(others)) > 0
+    found = np.empty(len(both), bool)
+    found[order] = has_other[group]
+    return found[len(others) :]

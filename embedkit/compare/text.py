@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 
-from embedkit.analysis.components.extremes import cut, printable
+from embedkit.analysis.components.extremes import printable
 from embedkit.compare.schema import Comparison, GroupComparison, MovedRow, NearRow
+from embedkit.compare.text_begins import TEXT_CHARACTERS as LINE_COLUMNS
+from embedkit.compare.text_begins import shown
 
 MOST_GROUPS = 10
 """Sources that are listed: those that moved most."""
 SHOWN_ROWS = 5
 """Rows that are printed. moved.txt has all that were listed."""
-TEXT_CHARACTERS = 66
+TEXT_COLUMNS = 66
 LEAST_ROWS = 20
 """Rows that a source needs to be listed, if there are enough that have them."""
 
@@ -23,15 +25,15 @@ def lines(found: Comparison) -> Iterator[str]:
         yield "nothing to compare: no text is in both"
         return
     yield ""
-    yield f"{'linear CKA, all rows':<42}{_number(found.cka):>10}   1: the same but for rotation"
+    yield f"{'linear CKA, all rows':<42}{_number(found.cka):>10}   1: equal after a rotation"
     yield (
         f"{'ten nearest neighbours that are the same':<42}{percent(found.overlap):>10}   by chance "
         f"{percent(found.overlap_by_chance)}"
     )
     yield f"{'':<42}{'':>10}   of {found.queries:,} rows, among {found.overlap_rows:,}"
-    yield f"{'how far rows moved, mean':<42}{_number(found.moved):>10}   0: not at all, 1: no relation"
-    shown = "  ".join(f"{name} {value:.3f}" for name, value in found.moved_quantiles.items())
-    yield f"  quantiles: {shown}" if shown else "  not defined for any row"
+    yield f"{'how far rows moved, mean':<42}{_number(found.moved):>10}   1: no relation"
+    quantiles = "  ".join(f"{name} {value:.3f}" for name, value in found.moved_quantiles.items())
+    yield f"  quantiles: {quantiles}" if quantiles else "  not defined for any row"
     yield from _groups("by length", found.deciles)
     yield from _groups("by source", found.sources)
     if found.most_moved:
@@ -39,11 +41,11 @@ def lines(found: Comparison) -> Iterator[str]:
         yield "rows that moved most:"
     for row in found.most_moved[:SHOWN_ROWS]:
         yield f"  {row.moved:.3f}  {place(row)}"
-        yield f"         {cut(row.text_a, TEXT_CHARACTERS)}"
+        yield f"         {shown(row.text_a, TEXT_COLUMNS)}"
         for name, near in (("first", row.near_a), ("second", row.near_b)):
             if near:
                 yield f"         nearest in the {name}: {near[0].cosine:.3f} {printable(near[0].source)}"
-                yield f"           {cut(near[0].text, TEXT_CHARACTERS)}"
+                yield f"           {shown(near[0].text, TEXT_COLUMNS)}"
 
 
 def as_text(found: Comparison) -> str:
@@ -83,20 +85,20 @@ def _groups(name: str, groups: Sequence[GroupComparison]) -> Iterator[str]:
     """A table of groups; nothing for one group, which is all rows."""
     if len(groups) < 2:
         return
-    shown = groups
+    listed = groups
     if len(groups) > MOST_GROUPS:
         large = [group for group in groups if group.rows >= LEAST_ROWS]
-        shown = sorted(large or groups, key=lambda group: -(group.moved or 0))[:MOST_GROUPS]
-    names = [printable(group.name) for group in shown]
+        listed = sorted(large or groups, key=lambda group: -(group.moved or 0))[:MOST_GROUPS]
+    names = [printable(group.name) for group in listed]
     width = max(len(name), *(len(one) + 2 for one in names))
     yield ""
     yield f"{name.ljust(width)}  {'rows':>9}  {'moved':>7}  {'same neighbours':>15}"
-    for group, shown_name in zip(shown, names, strict=True):
+    for group, shown_name in zip(listed, names, strict=True):
         moved = "-" if group.moved is None else f"{group.moved:.3f}"
         yield f"  {shown_name.ljust(width - 2)}  {group.rows:>9,}  {moved:>7}  {percent(group.overlap):>15}"
-    if len(groups) > len(shown):
+    if len(groups) > len(listed):
         small = f", or have fewer than {LEAST_ROWS} rows" if large else ""
-        yield f"  ... and {len(groups) - len(shown):,} more, which moved less{small}"
+        yield f"  ... and {len(groups) - len(listed):,} more, which moved less{small}"
 
 
 def _to_read(found: Comparison) -> Iterator[str]:
@@ -104,9 +106,9 @@ def _to_read(found: Comparison) -> Iterator[str]:
     for rank, row in enumerate(found.most_moved, 1):
         yield ""
         yield f"{rank:>3}. moved {row.moved:.3f}  id {row.id_a}  {place(row)}"
-        yield f"     {cut(row.text_a)}"
+        yield f"     {shown(row.text_a, LINE_COLUMNS)}"
         if row.text_b != row.text_a:
-            yield f"     {found.view_b}: {cut(row.text_b)}"
+            yield f"     {found.view_b}: {shown(row.text_b, LINE_COLUMNS)}"
         yield from _near_lines(f"nearest in {side(found, 'a')}:", row.near_a)
         yield from _near_lines(f"nearest in {side(found, 'b')}:", row.near_b)
 
@@ -114,4 +116,4 @@ def _to_read(found: Comparison) -> Iterator[str]:
 def _near_lines(title: str, near: Sequence[NearRow]) -> Iterator[str]:
     yield f"     {title}"
     for one in near:
-        yield f"       {one.cosine:.4f}  row {one.row}, {printable(one.source)}: {cut(one.text)}"
+        yield f"       {one.cosine:.4f}  row {one.row}, {printable(one.source)}: {shown(one.text, LINE_COLUMNS)}"

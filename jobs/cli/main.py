@@ -44,6 +44,7 @@ SECTIONS = {
         LazyCommand("export", "jobs.cli.export", "Export vectors in other forms, for other tools."),
         LazyCommand("diff", "jobs.cli.diff", "Compare the vectors of two runs, or a run with an engine."),
         LazyCommand("compare", "jobs.cli.compare", "Compare two models, or two views, on the same rows."),
+        LazyCommand("coverage", "jobs.cli.coverage", "Find out how much of another run's data this one covers."),
         LazyCommand("certify", "jobs.cli.certify", "Find out whether an engine gives the vectors of a run."),
         LazyCommand("index", "jobs.cli.index", "Add row keys to a run of an earlier version, for --reuse."),
     ),

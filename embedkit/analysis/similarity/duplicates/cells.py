@@ -21,6 +21,11 @@ ASSIGNED_ROWS = 16_384
 
 def nearest_cells(merged: Merged, ids: Ids, cells: int, probes: int, seed: int) -> npt.NDArray[np.int32]:
     """Cells nearest to each row, the nearest first, int32 (n, probes)."""
+    return assign_to_cells(merged, train_cells(merged, ids, cells, seed), probes)
+
+
+def train_cells(merged: Merged, ids: Ids, cells: int, seed: int) -> npt.NDArray[np.float32]:
+    """Cut the sphere into k-means cells of these rows. Returns their centres, float32 (at most `cells`, D)."""
     faiss = optional_import("faiss")
     faiss.omp_set_num_threads(available_cpus())
     cells = min(cells, len(ids))
@@ -35,10 +40,24 @@ def nearest_cells(merged: Merged, ids: Ids, cells: int, probes: int, seed: int) 
         max_points_per_centroid=TRAINING_ROWS_PER_CELL,
     )
     kmeans.train(units(training, norms(training)))
-    near = np.empty((len(ids), min(probes, cells)), np.int32)
+    centres: npt.NDArray[np.float32] = kmeans.centroids
+    return centres
+
+
+def assign_to_cells(merged: Merged, centres: npt.NDArray[np.float32], probes: int) -> npt.NDArray[np.int32]:
+    """Cells nearest to each chosen row with a text, the nearest first, int32 (n, probes).
+
+    centres: as `train_cells` returns them, perhaps for another run of the same model.
+    """
+    faiss = optional_import("faiss")
+    faiss.omp_set_num_threads(available_cpus())
+    index = faiss.IndexFlatIP(merged.dim)
+    index.add(centres)
+    rows_with_text = int(merged.has_text.sum())
+    near = np.empty((rows_with_text, min(probes, len(centres))), np.int32)
     done = 0
     for block, rows in read_ahead(merged, ASSIGNED_ROWS):
-        near[done : done + len(block)] = kmeans.index.search(units(rows, norms(rows)), near.shape[1])[1]
+        near[done : done + len(block)] = index.search(units(rows, norms(rows)), near.shape[1])[1]
         done += len(block)
     return near
 

@@ -45,6 +45,15 @@ class TileProduct(Protocol):
         """
         ...
 
+    def inside(self, a: Any, b: Any, radii: Floats) -> tuple[Ids, Floats, Ids, Floats]:
+        """Of each row of a: the nearest row of b, its product, and the row of b within whose radius it is deepest.
+
+        radii: smallest product with which a row is within that of b, float32 (len(b),). The fourth array has the
+        largest of the products minus the radius: the row is inside if it is 0 or more. int64, float32, int64 and
+        float32, (len(a),) each. len(b) must not be 0; of equal rows of b, any may be given.
+        """
+        ...
+
     def place(self, vectors: Floats) -> Any:
         """Place vectors where they are multiplied, with the norms that they have."""
         ...
@@ -92,6 +101,16 @@ class NumpyTileProduct:
         faiss.omp_set_num_threads(available_cpus())
         products, at = faiss.knn(a, b, min(k, len(b)), metric=faiss.METRIC_INNER_PRODUCT)
         return at, products
+
+    def inside(self, a: Floats, b: Floats, radii: Floats) -> tuple[Ids, Floats, Ids, Floats]:
+        """As in TileProduct."""
+        products = a @ b.T
+        rows = np.arange(len(a))
+        nearest = products.argmax(axis=1)
+        cosines = products[rows, nearest]
+        products -= radii
+        deepest = products.argmax(axis=1)
+        return nearest, cosines, deepest, products[rows, deepest]
 
     def place(self, vectors: Floats) -> Floats:
         """As in TileProduct: they stay where they are."""
@@ -153,6 +172,24 @@ class TorchTileProduct:
         products, at = (torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))
         products, best = torch.topk(products, min(k, len(b)), dim=1)
         return at.gather(1, best).cpu().numpy(), products.cpu().numpy()
+
+    def inside(self, a: Any, b: Any, radii: Floats) -> tuple[Ids, Floats, Ids, Floats]:
+        """As in TileProduct."""
+        torch = self._torch
+        of_b = torch.from_numpy(radii).to(self._device)
+        pieces = []
+        for start in range(0, len(b), TOP_COLUMNS):
+            piece = slice(start, start + TOP_COLUMNS)
+            products = self._multiply(a, b[piece])
+            cosines, nearest = products.max(dim=1)
+            margins, deepest = products.sub_(of_b[piece]).max(dim=1)
+            pieces.append((start + nearest, cosines, start + deepest, margins))
+        nearest, cosines, deepest, margins = (torch.stack(parts, dim=1) for parts in zip(*pieces, strict=True))
+        cosines, at = cosines.max(dim=1, keepdim=True)
+        margins, deepest_at = margins.max(dim=1, keepdim=True)
+        found = (nearest.gather(1, at), cosines, deepest.gather(1, deepest_at), margins)
+        nearest, cosines, deepest, margins = (one[:, 0].cpu().numpy() for one in found)
+        return nearest, cosines, deepest, margins
 
     def place(self, vectors: Floats) -> Any:
         """As in TileProduct: copied to the device."""

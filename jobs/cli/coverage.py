@@ -1,0 +1,75 @@
+"""The command `coverage`: how much of one data set does another one cover?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from embedkit.compare.coverage import CoverageOptions, find_coverage, open_pair
+from embedkit.compare.coverage.find import coverage_rows
+from embedkit.compare.coverage.summary import summarize
+from embedkit.compare.coverage.text import lines
+from embedkit.compare.coverage.write import FILES, write_coverage
+from embedkit.compare.out_folder import require_own
+from embedkit.documents import RunConfig, View, read
+from embedkit.merged_run import default_view
+from embedkit.run import RunFolder, find_run
+from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, split_names
+from jobs.output import print_json, print_lines, show_progress
+
+
+@dataclass(frozen=True)
+class CoverageRequest:
+    """What is compared, and how it is shown. `view`: None for the run's usual one."""
+
+    k: int
+    view: View | None
+    sources: tuple[str, ...]
+    listed: int
+    seed: int
+    out: Path | None
+
+
+@click.command()
+@run_argument
+@click.argument("other", metavar="OTHER")
+@click.option(
+    "-k", type=click.IntRange(1), default=5, show_default=True, help="A row covers as far as its K-th nearest row."
+)
+@click.option("--view", metavar="NAME", help="View whose vectors are compared.  [default: combined, or RUN's first]")
+@click.option(
+    "--sources",
+    default="",
+    metavar="A,B",
+    callback=split_names,
+    help="Only sources of OTHER whose names contain one of these.  [default: all]",
+)
+@click.option("--rows", "listed", type=click.IntRange(0), default=50, show_default=True, help="Far rows to list.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of k-means and of the sample.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the numbers of each row.  [default: none]")
+@json_option
+@gathered_into(CoverageRequest)
+def coverage(folder: RunFolder, request: CoverageRequest, other: str, as_json: bool) -> None:
+    """Find out how much of another run's data this one covers.
+
+    A row of OTHER is covered if some row of RUN is at least as near to it as to its own K-th nearest row of RUN. Both
+    are runs of the same model. Lists the rows of OTHER that nothing in RUN is near.
+    """
+    if request.out is not None:
+        require_own(request.out, FILES)
+    view = request.view or default_view(read(folder.config, RunConfig).request.views)
+    output_dir = click.get_current_context().params["output_dir"]
+    other_run = find_run(other, output_dir, is_typed("output_dir"))
+    pair = open_pair(folder, other_run, view, [part for part in request.sources if part])
+    with show_progress("rows", int(pair.a.has_text.sum())) as progress:
+        found = find_coverage(pair, CoverageOptions(k=request.k, seed=request.seed), progress)
+    rows = coverage_rows(found)
+    summary = summarize(found, rows, request.listed)
+    if request.out is not None:
+        write_coverage(summary, rows, request.out)
+    if as_json:
+        print_json(summary)
+        return
+    print_lines(*lines(summary))
+    if request.out is not None:
+        print_lines("", f"written: {request.out}")
