@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from benchmarks import (
     bench_analysis,
     bench_atlas,
+    bench_compare,
     bench_findings,
     bench_merge,
     bench_neighbors,
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "atlas": bench_atlas.bench,
     "neighbors": bench_neighbors.bench,
     "findings": bench_findings.bench,
+    "compare": bench_compare.bench,
     "select": bench_select.bench,
     "scale": bench_scale.bench,
 }

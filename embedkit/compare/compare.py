@@ -14,7 +14,7 @@ from embedkit.compare.deciles import deciles_of
 from embedkit.compare.moved import LANDMARKS, MovedRows, choose_landmarks
 from embedkit.compare.overlap import NEIGHBORS, Floats, Ids, Overlap, neighbor_overlap
 from embedkit.compare.schema import Comparison, GroupComparison, MovedRow, NearRow
-from embedkit.compare.text_begins import text_begins
+from embedkit.compare.text_begins import LONG, text_begins
 
 BLOCK_ROWS = 4096
 """Rows that pass through at once: 16 MB of 1,024 numbers, and 32 MB of cosines to landmarks."""
@@ -186,4 +186,4 @@ def _near(merged: Merged, ids: Ids, at: Ids) -> list[tuple[NearRow, ...]]:
 
 def _texts(merged: Merged, ids: list[int]) -> list[str]:
     """How the view's texts of some rows begin."""
-    return text_begins(merged, merged.texts(ids)) if ids else []
+    return text_begins(merged, merged.texts(ids), LONG) if ids else []

@@ -1,19 +1,35 @@
 """The result of compare in lines of text of at most 80 columns, where names allow."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 from embedkit.analysis.components.extremes import printable
 from embedkit.compare.schema import Comparison, GroupComparison, MovedRow, NearRow
-from embedkit.compare.text_begins import TEXT_CHARACTERS as LINE_COLUMNS
-from embedkit.compare.text_begins import shown
+from embedkit.compare.text_begins import differing, shown
 
+LINE_COLUMNS = 200
+"""Width of a text in the file to read."""
 MOST_GROUPS = 10
 """Sources that are listed: those that moved most."""
-SHOWN_ROWS = 5
+SHOWN_ROWS = 6
 """Rows that are printed. moved.txt has all that were listed."""
-TEXT_COLUMNS = 66
+SHOWN_PER_SOURCE = 2
+TEXT_COLUMNS = 68
 LEAST_ROWS = 20
 """Rows that a source needs to be listed, if there are enough that have them."""
+
+
+class OfSource(Protocol):
+    """A row that is listed."""
+
+    @property
+    def source(self) -> str:
+        """Its source."""
+        ...
+
+
+R = TypeVar("R", bound=OfSource)
 
 
 def lines(found: Comparison) -> Iterator[str]:
@@ -39,13 +55,9 @@ def lines(found: Comparison) -> Iterator[str]:
     if found.most_moved:
         yield ""
         yield "rows that moved most:"
-    for row in found.most_moved[:SHOWN_ROWS]:
+    for row in spread(found.most_moved, SHOWN_ROWS):
         yield f"  {row.moved:.3f}  {place(row)}"
-        yield f"         {shown(row.text_a, TEXT_COLUMNS)}"
-        for name, near in (("first", row.near_a), ("second", row.near_b)):
-            if near:
-                yield f"         nearest in the {name}: {near[0].cosine:.3f} {printable(near[0].source)}"
-                yield f"           {shown(near[0].text, TEXT_COLUMNS)}"
+        yield from _moved_lines(row)
 
 
 def as_text(found: Comparison) -> str:
@@ -77,6 +89,49 @@ def place(row: MovedRow) -> str:
     return f"row {row.row_a}{beside}, {printable(row.source)}, {row.tokens:,} tokens"
 
 
+def spread(rows: Sequence[R], most: int) -> list[R]:
+    """The first rows, SHOWN_PER_SOURCE of a source at most."""
+    times: Counter[str] = Counter()
+    kept = []
+    for row in rows:
+        times[row.source] += 1
+        if times[row.source] <= SHOWN_PER_SOURCE:
+            kept.append(row)
+    return kept[:most]
+
+
+def _moved_lines(row: MovedRow) -> Iterator[str]:
+    """The texts of a row and of its nearest row in each set."""
+    if not row.near_a or not row.near_b:
+        yield f"         {shown(row.text_a, TEXT_COLUMNS)}"
+        return
+    near_a, near_b = row.near_a[0], row.near_b[0]
+    if row.text_a != row.text_b:  # two views
+        yield from _beside(row.text_a, "nearest", near_a)
+        yield from _beside(row.text_b, "nearest", near_b)
+        return
+    text, *others = differing([row.text_a, near_a.text, near_b.text])
+    yield f"         {shown(text, TEXT_COLUMNS)}"
+    if near_a.text == near_b.text:
+        yield f"         nearest in both: {near_a.cosine:.3f} and {near_b.cosine:.3f}, {printable(near_a.source)}"
+        yield f"           {shown(others[0], TEXT_COLUMNS - 2)}"
+        return
+    yield from _near_line("nearest in the first", near_a, others[0])
+    yield from _near_line("nearest in the second", near_b, others[1])
+
+
+def _beside(text: str, name: str, near: NearRow) -> Iterator[str]:
+    """The text of a row in one view, and of its nearest row."""
+    own, other = differing([text, near.text])
+    yield f"         {shown(own, TEXT_COLUMNS)}"
+    yield from _near_line(name, near, other)
+
+
+def _near_line(name: str, near: NearRow, text: str) -> Iterator[str]:
+    yield f"         {name}: {near.cosine:.3f}, {printable(near.source)}"
+    yield f"           {shown(text, TEXT_COLUMNS - 2)}"
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
@@ -106,14 +161,16 @@ def _to_read(found: Comparison) -> Iterator[str]:
     for rank, row in enumerate(found.most_moved, 1):
         yield ""
         yield f"{rank:>3}. moved {row.moved:.3f}  id {row.id_a}  {place(row)}"
-        yield f"     {shown(row.text_a, LINE_COLUMNS)}"
+        text, *near_a = differing([row.text_a, *(one.text for one in row.near_a)])
+        text_b, *near_b = differing([row.text_b, *(one.text for one in row.near_b)])
+        yield f"     {shown(text, LINE_COLUMNS)}"
         if row.text_b != row.text_a:
-            yield f"     {found.view_b}: {shown(row.text_b, LINE_COLUMNS)}"
-        yield from _near_lines(f"nearest in {side(found, 'a')}:", row.near_a)
-        yield from _near_lines(f"nearest in {side(found, 'b')}:", row.near_b)
+            yield f"     {found.view_b}: {shown(text_b, LINE_COLUMNS)}"
+        yield from _near_lines(f"nearest in {side(found, 'a')}:", row.near_a, near_a)
+        yield from _near_lines(f"nearest in {side(found, 'b')}:", row.near_b, near_b)
 
 
-def _near_lines(title: str, near: Sequence[NearRow]) -> Iterator[str]:
+def _near_lines(title: str, near: Sequence[NearRow], texts: Sequence[str]) -> Iterator[str]:
     yield f"     {title}"
-    for one in near:
-        yield f"       {one.cosine:.4f}  row {one.row}, {printable(one.source)}: {shown(one.text, LINE_COLUMNS)}"
+    for one, text in zip(near, texts, strict=True):
+        yield f"       {one.cosine:.4f}  row {one.row}, {printable(one.source)}: {shown(text, LINE_COLUMNS)}"

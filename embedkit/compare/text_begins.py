@@ -1,22 +1,35 @@
 """How texts of rows begin, to show them."""
 
+from collections.abc import Sequence
 from unicodedata import east_asian_width
 
 import polars as pl
 
 from embedkit.analysis.components.extremes import printable
+from embedkit.analysis.findings.text import shared_begin
 from embedkit.analysis.merged import Merged
 from embedkit.prepare import view_texts
 
 TEXT_CHARACTERS = 200
+LONG = 400
+"""Characters of texts that are compared with others, whose first characters may be the same."""
+TEMPLATE = 40
+"""Characters that texts begin with are left out if they are more than this."""
+CONTEXT = 16
 
 
-def text_begins(merged: Merged, texts: pl.DataFrame) -> list[str]:
-    """How the view's text of each line begins."""
+def text_begins(merged: Merged, texts: pl.DataFrame, characters: int = TEXT_CHARACTERS) -> list[str]:
+    """How the view's text of each line begins: at most so many characters, on one line."""
     own = f"view.{merged.view}"
     column = texts[own] if own in texts.columns else texts.select(view_texts(merged.config.request)[merged.view])
     series = column if isinstance(column, pl.Series) else column.to_series()
-    return [" ".join((text or "")[: 2 * TEXT_CHARACTERS].split())[:TEXT_CHARACTERS] for text in series]
+    return [" ".join((text or "")[: 2 * characters].split())[:characters] for text in series]
+
+
+def differing(texts: Sequence[str]) -> list[str]:
+    """Texts without most of what all of them begin with, so that one sees where they differ."""
+    begin = shared_begin(texts) if len(texts) > 1 else 0
+    return [f"... {text[begin - CONTEXT :]}" if begin > TEMPLATE else text for text in texts]
 
 
 def shown(text: str, columns: int) -> str:

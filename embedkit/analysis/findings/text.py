@@ -44,7 +44,7 @@ def _lines(findings: Findings) -> Iterator[str]:
 
 def _texts(line: Line, others: Sequence[Line], names: Mapping[str, str]) -> Iterator[str]:
     """The texts of a row and of those it is compared with."""
-    template = {column: _template([_text(row, column) for row in (line, *others)]) for column in names}
+    template = {column: shared_begin([_text(row, column) for row in (line, *others)]) for column in names}
     for row in (line, *others):
         if row is not line:
             yield f"     beside {_place(row)}\n"
@@ -64,7 +64,7 @@ def without_template(text: str, template: int) -> str:
     return f"{cut(text[:BEGIN])} [... {left_out:,} characters ...] {rest}"
 
 
-def _template(texts: Sequence[str]) -> int:
+def shared_begin(texts: Sequence[str]) -> int:
     """Characters that all texts begin with; 0 for texts that are all equal."""
     low, high = min(texts), max(texts)  # whatever these two begin with, all begin with
     if low == high:

@@ -8,7 +8,7 @@ import polars as pl
 from embedkit.analysis.merged import Merged
 from embedkit.compare.coverage.find import Covered
 from embedkit.compare.coverage.schema import Coverage, FarRow, SourceCoverage
-from embedkit.compare.text_begins import text_begins
+from embedkit.compare.text_begins import LONG, text_begins
 
 QUANTILES = {"min": 0.0, "1 %": 0.01, "10 %": 0.1, "50 %": 0.5, "90 %": 0.9}
 LEAST_PER_SOURCE = 2
@@ -115,4 +115,4 @@ def _far(found: Covered, rows: pl.DataFrame, listed: int) -> tuple[FarRow, ...]:
 
 
 def _texts(merged: Merged, ids: list[int]) -> list[str]:
-    return text_begins(merged, merged.texts(ids)) if ids else []
+    return text_begins(merged, merged.texts(ids), LONG) if ids else []

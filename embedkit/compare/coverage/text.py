@@ -1,20 +1,19 @@
 """The result of coverage in lines of text of at most 80 columns, where names allow."""
 
-from collections import Counter
 from collections.abc import Iterator
 
 from embedkit.analysis.components.extremes import printable
 from embedkit.compare.coverage.schema import Coverage, FarRow, Measured
-from embedkit.compare.text import percent
-from embedkit.compare.text_begins import TEXT_CHARACTERS as LINE_COLUMNS
+from embedkit.compare.text import percent, spread
 from embedkit.compare.text_begins import shown
 
+LINE_COLUMNS = 200
+"""Width of a text in the file to read."""
 MOST_SOURCES = 15
 """Sources that are printed: those least covered."""
 LEAST_ROWS = 20
 """Rows that a source needs to be printed, if there are more than MOST_SOURCES."""
 SHOWN_ROWS = 10
-SHOWN_PER_SOURCE = 2
 TEXT_COLUMNS = 68
 
 
@@ -36,7 +35,7 @@ def lines(found: Coverage) -> Iterator[str]:
     if found.measured is not None:
         yield from measured_lines(found.measured)
     yield from _sources(found)
-    shown_rows = _spread(found.far)
+    shown_rows = spread(found.far, SHOWN_ROWS)
     if shown_rows:
         yield ""
         yield f"rows that nothing in {found.a} is near, by cosine to the nearest:"
@@ -96,17 +95,6 @@ def _sources(found: Coverage) -> Iterator[str]:
         yield (f"  {name.ljust(width - 2)}  {one.rows:>9,}  {one.in_both:>9,}  {percent(one.share):>8}  {cosine:>6}")
     if len(found.sources) > len(listed):
         yield f"  ... and {len(found.sources) - len(listed):,} more, covered more or with fewer than {LEAST_ROWS} rows"
-
-
-def _spread(far: tuple[FarRow, ...]) -> list[FarRow]:
-    """The first far rows, SHOWN_PER_SOURCE of a source at most."""
-    times: Counter[str] = Counter()
-    listed = []
-    for row in far:
-        times[row.source] += 1
-        if times[row.source] <= SHOWN_PER_SOURCE:
-            listed.append(row)
-    return listed[:SHOWN_ROWS]
 
 
 def _to_read(found: Coverage) -> Iterator[str]:
