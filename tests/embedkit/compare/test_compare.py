@@ -138,12 +138,12 @@ def test_a_view_is_not_compared_with_itself(small_run: RunFolder) -> None:
 
 def test_command_prints_and_writes(small_run: RunFolder, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ("compare", small_run.path, "--with-view", "response", "--out", out)
-    printed = embedkit(*arguments, new_interpreter=True).stdout
+    arguments = (small_run.path, "--with-view", "response", "--out", out)
+    printed = embedkit("compare", *arguments, new_interpreter=True).stdout
     assert "linear CKA" in printed
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert {path.name for path in out.iterdir()} == set(FILES)
-    summary = json.loads(embedkit(*arguments, "--json").stdout)
+    summary = json.loads(embedkit("compare", *arguments, "--json").stdout)
     assert summary == json.loads((out / "compare.json").read_text())
     moved = pl.read_parquet(out / "compared.parquet")
     assert moved.columns == ["id_a", "id_b", "row_a", "row_b", "dataset_source", "moved", "overlap"]

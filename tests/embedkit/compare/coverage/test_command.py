@@ -43,12 +43,12 @@ def test_texts_of_both_are_found(runs: tuple[RunFolder, RunFolder]) -> None:
 
 def test_command_prints_and_writes(runs: tuple[RunFolder, RunFolder], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    arguments = ("coverage", runs[0].path, runs[1].path, "--out", out)
-    printed = embedkit(*arguments, new_interpreter=True).stdout
+    arguments = (runs[0].path, runs[1].path, "--out", out)
+    printed = embedkit("coverage", *arguments, new_interpreter=True).stdout
     assert "whose text is in both" in printed
     assert max(map(len, printed.splitlines()[:-1])) <= 80
     assert {path.name for path in out.iterdir()} == set(FILES)
-    summary = json.loads(embedkit(*arguments, "--json").stdout)
+    summary = json.loads(embedkit("coverage", *arguments, "--json").stdout)
     assert summary == json.loads((out / "coverage.json").read_text())
     rows = pl.read_parquet(out / "coverage.parquet")
     assert (summary["in_both"], summary["rows_b"], summary["covered"]) == (5, 16, rows["covered"].sum())
