@@ -25,6 +25,7 @@ TITLES = {
     "analysis": "Analyze",
     "findings": "Groups and rows worth reading",
     "select": "A subset",
+    "compare": "Two models, two data sets",
     "atlas": "The page of an analysis",
     "neighbors": "Nearest rows",
     "plan": "The plan",
