@@ -86,6 +86,7 @@ def _analyze_neighborhood(merged: Merged, folder: Path, options: Options) -> Nei
     if found.duplicates is not None:
         write_parquet(folder / f"near_duplicates{suffix}.parquet", found.duplicates.pairs)
         write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
+        write_parquet(folder / f"near_duplicate_levels{suffix}.parquet", found.duplicates.levels)
     write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
     write_json(folder / f"near{suffix}.json", summary(found))
     return found

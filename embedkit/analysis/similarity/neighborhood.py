@@ -58,12 +58,14 @@ def summary(found: Neighborhood) -> dict[str, Any]:
         "map": found.umap_layout,
         "near_duplicates": found.duplicates,
     }
-    plain = {
+    plain: dict[str, Any] = {
         part: {name: value for name, value in asdict(one).items() if not isinstance(value, np.ndarray | pl.DataFrame)}
         for part, one in parts.items()
         if one is not None
     }
     plain["neighbors"]["sampled"] = len(found.agreement.positions)
+    if found.duplicates is not None:
+        plain["near_duplicate_levels"] = found.duplicates.levels.to_dicts()
     if found.umap_layout is not None:
         layout = found.umap_layout
         plain["map"] |= {"rows": len(layout.positions), "placed": int(layout.placed.sum())}

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.similarity.duplicates.collector import Collector
 from embedkit.analysis.similarity.duplicates.exact import tiles
-from embedkit.analysis.similarity.duplicates.pairs import PairCollector
 from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
 from embedkit.analysis.similarity.neighbors import norms, read_ahead, units
 from embedkit.data import row_hash
@@ -67,7 +67,7 @@ def compare_in_cells(
     ids: Ids,
     near: npt.NDArray[np.int32],
     product: TileProduct,
-    found: PairCollector,
+    found: Collector,
     tile_rows: int,
     progress: Callable[[int], None],
 ) -> None:

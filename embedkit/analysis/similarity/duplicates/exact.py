@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.similarity.duplicates.pairs import PairCollector
+from embedkit.analysis.similarity.duplicates.collector import Collector
 from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
 from embedkit.analysis.similarity.neighbors import read_ahead
 
@@ -19,7 +19,7 @@ def compare_all(
     merged: Merged,
     ids: Ids,
     product: TileProduct,
-    found: PairCollector,
+    found: Collector,
     tile_rows: int,
     progress: Callable[[int], None],
 ) -> None:
@@ -42,7 +42,7 @@ def compare_all(
         progress(len(held_ids))
 
 
-def compare_sample(merged: Merged, sampled: Ids, product: TileProduct, found: PairCollector, tile_rows: int) -> None:
+def compare_sample(merged: Merged, sampled: Ids, product: TileProduct, found: Collector, tile_rows: int) -> None:
     """Compare the sampled rows with all rows."""
     rows = product.put(merged.vectors(sampled))
     for ids, vectors in read_ahead(merged, tile_rows):

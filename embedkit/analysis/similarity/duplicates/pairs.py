@@ -1,21 +1,18 @@
 """The pairs of near-duplicates: all counted by source, the nearest ones listed."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.merged import Merged
+from embedkit.analysis.similarity.duplicates.collector import Floats, Ids, Positions
+from embedkit.analysis.similarity.duplicates.search import Method, Search
 from embedkit.analysis.similarity.neighbors import cosines_of, rounding
 
 PRUNE_PAIRS = 1 << 20
 """Waiting pairs from which the list is cut to its length, and from which their sources are counted."""
-
-Ids = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-Method = Literal["exact", "approximate"]
 
 
 @dataclass(frozen=True)
@@ -23,15 +20,17 @@ class Duplicates:
     """Pairs of rows with a cosine of at least `threshold`.
 
     pairs: id_a < id_b, cosine (float64), source_a, source_b; by falling cosine, then by ids; at most `max_pairs`.
-    by_source: source_a <= source_b, and the number of all their pairs. total: all pairs found, listed or not. rows:
-    number of rows compared. method: exact or approximate. recall, of an approximate search: the share that it found of
-    the `sampled_pairs` pairs which an exact search finds for `sampled_rows` random rows; None if there are no such
-    pairs, or if the search was exact.
+    by_source: source_a <= source_b, and the number of all their pairs. levels: groups of near-duplicates at several
+    thresholds, as `GroupCollector.levels`, with the recall at each. total: all pairs found, listed or not. rows: number
+    of rows compared. method: exact or approximate. recall, of an approximate search: the share that it found of the
+    `sampled_pairs` pairs which an exact search finds for `sampled_rows` random rows; None if there are no such pairs,
+    or if the search was exact.
     """
 
     threshold: float
     pairs: pl.DataFrame
     by_source: pl.DataFrame
+    levels: pl.DataFrame
     total: int
     max_pairs: int
     rows: int
@@ -86,13 +85,11 @@ class PairCollector:
         self._max_pairs = max_pairs
         self._slack = rounding(merged.dim)
         self._codes = merged.rows["source"].to_numpy().astype(np.int64)
-        self._all_ids = merged.ids
+        self._positions = Positions(merged.ids)
         self._counts = _Counts()  # by pair of sources: of many sources, few pairs have near-duplicates
         self._kept = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         self._waiting = 0
         self._floor = threshold if max_pairs else np.inf  # a pair with a smaller cosine is not listed
-        self._sampled: Ids = np.empty(0, np.int64)
-        self.sampled_pairs = 0
 
     @property
     def min_cosine(self) -> float:
@@ -103,10 +100,6 @@ class PairCollector:
     def total(self) -> int:
         """Pairs found so far."""
         return self._counts.total
-
-    def count_pairs_of(self, ids: Ids) -> None:
-        """From now on, count in `sampled_pairs` the pairs that have one of these ids. ids: ascending."""
-        self._sampled = ids
 
     def add(self, a: Ids, b: Ids, scores: Floats) -> None:
         """Add pairs of ids with a float32 cosine of at least `min_cosine`, each pair once, its ids in any order.
@@ -130,10 +123,8 @@ class PairCollector:
                 self._prune()
 
     def _count(self, low: Ids, high: Ids) -> None:
-        one, two = (self._codes[np.searchsorted(self._all_ids, ids)] for ids in (low, high))
+        one, two = (self._codes[self._positions.of(ids)] for ids in (low, high))
         self._counts.add(np.minimum(one, two) * len(self._merged.sources) + np.maximum(one, two))
-        if len(self._sampled):
-            self.sampled_pairs += int((np.isin(low, self._sampled) | np.isin(high, self._sampled)).sum())
 
     def _prune(self) -> tuple[Ids, Ids, npt.NDArray[np.float64]]:
         """Sort the kept pairs and cut them to `max_pairs`."""
@@ -145,18 +136,11 @@ class PairCollector:
             self._floor = float(cosines[order[-1]])
         return self._kept[0]
 
-    def result(
-        self,
-        rows: int,
-        method: Method,
-        recall: float | None = None,
-        sampled_rows: int = 0,
-        sampled_pairs: int = 0,
-    ) -> Duplicates:
-        """Everything found. Arguments: fields of `Duplicates`."""
+    def result(self, search: Search, levels: pl.DataFrame) -> Duplicates:
+        """Everything found, with how it was searched, and the groups at several thresholds."""
         a, b, cosines = self._prune()
         names = np.array(self._merged.sources, dtype=object)
-        sources = [names[self._codes[np.searchsorted(self._all_ids, ids)]] for ids in (a, b)]
+        sources = [names[self._codes[self._positions.of(ids)]] for ids in (a, b)]
         pairs = {"id_a": a, "id_b": b, "cosine": cosines, "source_a": list(sources[0]), "source_b": list(sources[1])}
         schema = {"source_a": pl.String, "source_b": pl.String}
         self._counts.settle()
@@ -170,11 +154,12 @@ class PairCollector:
             threshold=self._threshold,
             pairs=pl.DataFrame(pairs, schema_overrides=schema),
             by_source=pl.DataFrame(by_source, schema_overrides=schema),
+            levels=levels,
             total=self.total,
             max_pairs=self._max_pairs,
-            rows=rows,
-            method=method,
-            recall=recall,
-            sampled_rows=sampled_rows,
-            sampled_pairs=sampled_pairs,
+            rows=search.rows,
+            method=search.method,
+            recall=search.recall_at(self._threshold),
+            sampled_rows=search.sampled_rows,
+            sampled_pairs=search.pairs_at(self._threshold),
         )

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates
-from embedkit.analysis.similarity.duplicates import find as find_module
 from embedkit.analysis.similarity.duplicates import pairs as pairs_module
+from embedkit.analysis.similarity.duplicates import search as search_module
 from embedkit.analysis.similarity.duplicates.cells import nearest_cells
 from embedkit.analysis.similarity.duplicates.pairs import PairCollector
 from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct
@@ -53,7 +53,7 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Tiles multiplied by NumPy, or by the code for GPUs, here on a CPU."""
     if request.param == "torch":
-        monkeypatch.setattr(find_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
+        monkeypatch.setattr(search_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
     return str(request.param)
 
 

@@ -1,0 +1,59 @@
+"""What takes the pairs of a search as they are found. They are billions in a data set of templates, and never held."""
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class Collector(Protocol):
+    """Takes pairs of rows as they are found."""
+
+    @property
+    def min_cosine(self) -> float:
+        """The smallest float32 cosine of a pair that it needs."""
+        ...
+
+    def add(self, a: Ids, b: Ids, scores: Floats) -> None:
+        """Take pairs of ids with a float32 cosine of at least `min_cosine`, each pair once, its ids in any order."""
+        ...
+
+
+class Both:
+    """Gives each pair to two collectors."""
+
+    def __init__(self, one: Collector, two: Collector) -> None:
+        self._collectors = one, two
+
+    @property
+    def min_cosine(self) -> float:
+        """The smaller one of both."""
+        return min(one.min_cosine for one in self._collectors)
+
+    def add(self, a: Ids, b: Ids, scores: Floats) -> None:
+        """As in Collector."""
+        for one in self._collectors:
+            if one.min_cosine > self.min_cosine:
+                near = scores >= one.min_cosine
+                one.add(a[near], b[near], scores[near])
+            else:
+                one.add(a, b, scores)
+
+
+class Positions:
+    """Finds the positions of ids among all ids, which are ascending."""
+
+    def __init__(self, ids: Ids) -> None:
+        self._ids = ids
+        self._first = int(ids[0]) if len(ids) else 0
+        self._is_range = len(ids) > 0 and int(ids[-1]) - self._first + 1 == len(ids)
+
+    def of(self, ids: Ids) -> Ids:
+        """Positions of some of the ids, int64 (n,)."""
+        if self._is_range:  # all rows of the run
+            return ids - self._first
+        found: Ids = np.searchsorted(self._ids, ids)
+        return found
