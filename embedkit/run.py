@@ -12,6 +12,7 @@ EMBED_LOCK = "embed-"
 EMBEDDING = "embedding shards of this run"
 EXPORTING = "making this export"
 SELECTING = "selecting this subset"
+DEDUPLICATING = "removing near-duplicates"
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,11 @@ class RunFolder:
         """Where subsets are unless another place is chosen, each in a folder, with its lock beside it."""
         return self.path / "subsets"
 
+    @property
+    def dedups(self) -> Path:
+        """Where `dedup` writes unless another place is chosen, a folder per request, with its lock beside it."""
+        return self.path / "dedup"
+
     def embed_lock(self, name: str) -> Path:
         """Held by one process that embeds. Several may do so at once, each with its own lock."""
         return self.path / f"{EMBED_LOCK}{name}.lease"
@@ -254,14 +260,12 @@ class RunFolder:
             name, ending, _ = path.name.removeprefix(".").partition(".lease")
             if name.startswith(EMBED_LOCK) and ending:
                 known[self.embed_lock(name.removeprefix(EMBED_LOCK))] = EMBEDDING
-        for path in sorted(self.exports.iterdir()) if self.exports.is_dir() else ():
-            name, ending, _ = path.name.removeprefix(".").partition(".lease")
-            if ending:
-                known[export_lock(self.exports / name)] = EXPORTING
-        for path in sorted(self.subsets.iterdir()) if self.subsets.is_dir() else ():
-            name, ending, _ = path.name.removeprefix(".").partition(".lease")
-            if ending:
-                known[subset_lock(self.subsets / name)] = SELECTING
+        of_folders = ((self.exports, EXPORTING), (self.subsets, SELECTING), (self.dedups, DEDUPLICATING))
+        for folder, what in of_folders:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                name, ending, _ = path.name.removeprefix(".").partition(".lease")
+                if ending:
+                    known[folder_lock(folder / name)] = what
         return known
 
     def is_analyzed(self) -> bool:
@@ -276,13 +280,8 @@ class RunFolder:
         return self.path / "logs"
 
 
-def export_lock(out: Path) -> Path:
-    """The lock of the export with this folder, beside it."""
-    return out.with_name(f"{out.name}.lease")
-
-
-def subset_lock(out: Path) -> Path:
-    """The lock of the subset with this folder, beside it."""
+def folder_lock(out: Path) -> Path:
+    """The lock of what is written into this folder, such as an export, beside it."""
     return out.with_name(f"{out.name}.lease")
 
 

@@ -39,7 +39,7 @@ from embedkit.merged_files import MergedFiles
 from embedkit.merged_run import default_view
 from embedkit.model import read_matryoshka
 from embedkit.row_keys import EarlierRun, open_earlier
-from embedkit.run import EXPORTING, RunFolder, export_lock
+from embedkit.run import EXPORTING, RunFolder, folder_lock
 from embedkit.storage import durable_mkdir, match_umask, run_lock
 from embedkit.versions import versions
 
@@ -117,7 +117,7 @@ def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -
     destination.require_free(request, options.overwrite)
     match_umask(run.path)
     durable_mkdir(out.parent)
-    lock = export_lock(out)
+    lock = folder_lock(out)
     with run_lock(lock, EXPORTING, run.path if out.is_relative_to(run.path) else out.parent):
         destination.require_free(request, options.overwrite)  # another process may just have finished it
         destination.begin(request)

@@ -24,7 +24,7 @@ from embedkit.documents import RunConfig, digest, read
 from embedkit.errors import UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.merged_run import default_view
-from embedkit.run import SELECTING, RunFolder, subset_lock
+from embedkit.run import SELECTING, RunFolder, folder_lock
 from embedkit.storage import durable_mkdir, fsync_folder, match_umask, remove_temporaries, run_lock
 from embedkit.subset.coverage import farthest_first
 from embedkit.subset.density import row_densities, sample_by_density
@@ -97,7 +97,7 @@ def select_subset(run: RunFolder, options: SubsetOptions, steps: Steps = no_prog
     out = _folder(run, options, folder_name(options, view))
     match_umask(run.path)
     durable_mkdir(out.parent)
-    with run_lock(subset_lock(out), SELECTING, run.path if out.is_relative_to(run.path) else out.parent):
+    with run_lock(folder_lock(out), SELECTING, run.path if out.is_relative_to(run.path) else out.parent):
         _require_free(out, settings)
         lines, record = _select(merged, settings, lambda what, rows: _logged(steps, what, rows))
         _write(out, merged, lines, record)

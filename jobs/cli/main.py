@@ -41,6 +41,7 @@ SECTIONS = {
         LazyCommand("search", "jobs.cli.search", "Find the rows nearest to a text."),
         LazyCommand("neighbors", "jobs.cli.search", "Find the rows nearest to a row of the run."),
         LazyCommand("select", "jobs.cli.select", "Select a subset: rows that cover the others, or an even sample."),
+        LazyCommand("dedup", "jobs.cli.dedup", "Decide which near-duplicates to remove."),
         LazyCommand("export", "jobs.cli.export", "Export vectors in other forms, for other tools."),
         LazyCommand("diff", "jobs.cli.diff", "Compare the vectors of two runs, or a run with an engine."),
         LazyCommand("compare", "jobs.cli.compare", "Compare two models, or two views, on the same rows."),

@@ -2,9 +2,9 @@
 
 import re
 
-_WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-"""Thai, Lao, Burmese, Khmer, kana and Han."""
-_WORD = re.compile(rf"[{_WITHOUT_SPACES}]|[^\W{_WITHOUT_SPACES}]{{1,24}}|[^\w\s]")
+WITHOUT_SPACES = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+"""Thai, Lao, Burmese, Khmer, kana and Han: characters of scripts without spaces, for a class of a pattern."""
+_WORD = re.compile(rf"[{WITHOUT_SPACES}]|[^\W{WITHOUT_SPACES}]{{1,24}}|[^\w\s]")
 _OUTER = " .,;:!?\"'`*_()[]{}"
 """Marks that do not change an answer where they surround it. Signs as in "-2" do."""
 WORD_CHARACTERS = 20_000

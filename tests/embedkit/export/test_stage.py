@@ -18,7 +18,7 @@ from embedkit.export import npy as npy_module
 from embedkit.export import parquet as parquet_module
 from embedkit.export import table as table_module
 from embedkit.export.record import Export
-from embedkit.run import EXPORTING, RunFolder, export_lock
+from embedkit.run import EXPORTING, RunFolder, folder_lock
 from embedkit.storage import lock, run_lock
 from tests.embedkit.export.conftest import VECTORS, exact_run, known_vectors
 from tests.support.reseal import record_merged, reseal
@@ -239,14 +239,14 @@ def test_a_folder_that_is_no_export_is_never_replaced(known_run: RunFolder, tmp_
 
 def test_two_exports_to_one_place(known_run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
-    with run_lock(export_lock(tmp_path / "x"), EXPORTING):
+    with run_lock(folder_lock(tmp_path / "x"), EXPORTING):
         with pytest.raises(EmbedkitError, match="making this export"):
             exported(known_run, tmp_path / "x")
         exported(known_run, tmp_path / "y", queries=0)
 
 
 def test_locks_of_exports_are_among_those_of_the_run(small: RunFolder) -> None:
-    path = export_lock(small.exports / "npy")
+    path = folder_lock(small.exports / "npy")
     path.parent.mkdir()
     with run_lock(path, EXPORTING):
         assert small.locks()[path] == "making this export"

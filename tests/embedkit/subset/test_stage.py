@@ -14,7 +14,7 @@ import pytest
 from embedkit.analysis.merged import open_merged
 from embedkit.data import row_hash
 from embedkit.errors import EmbedkitError, UsageError
-from embedkit.run import SELECTING, RunFolder, subset_lock
+from embedkit.run import SELECTING, RunFolder, folder_lock
 from embedkit.storage import lock, run_lock
 from embedkit.subset import RULES, Rule, Subset, SubsetOptions, files, select_subset
 from tests.embedkit.subset.fake_merged import naive_cosines
@@ -217,13 +217,13 @@ def test_wrong_options_are_refused(options: dict[str, Any], message: str, run: R
 
 def test_one_process_at_a_time(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0)
-    with run_lock(subset_lock(tmp_path / "s"), SELECTING):
+    with run_lock(folder_lock(tmp_path / "s"), SELECTING):
         with pytest.raises(EmbedkitError, match="selecting this subset"):
             select(run, tmp_path / "s")
 
 
 def test_locks_of_subsets_are_those_of_the_run(small: RunFolder) -> None:
-    path = subset_lock(small.subsets / "coverage-5")
+    path = folder_lock(small.subsets / "coverage-5")
     path.parent.mkdir()
     with run_lock(path, SELECTING):
         assert small.locks()[path] == SELECTING

@@ -1,0 +1,288 @@
+"""The dedup stage: search near pairs, make groups at several thresholds, decide which rows stay, and write it all.
+
+In order: all near pairs are searched once, and only groups are made of them; the groups at the threshold are decided
+one by one; each removed row gets its pair. `dedup.json` is written last, so that a folder with it is whole.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+import embedkit
+from embedkit.analysis.merged import Merged, open_merged, require_merged
+from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.similarity.duplicates import (
+    GroupCollector,
+    Search,
+    SearchOptions,
+    Thresholds,
+    require_cosine,
+    search_pairs,
+    thresholds_from,
+)
+from embedkit.analysis.similarity.duplicates.thresholds import THRESHOLDS
+from embedkit.analysis.write_files import write_parquet, write_text
+from embedkit.data.source_folders import source_folders
+from embedkit.dedup.one_per_group import paths_to, removed_pairs
+from embedkit.dedup.preference import ranks
+from embedkit.dedup.reading import as_text, chosen_to_read, with_differences
+from embedkit.dedup.record import Dedup, DedupRequest, Level
+from embedkit.dedup.tables import (
+    Removals,
+    by_source_frame,
+    groups_frame,
+    kept_frame,
+    removed_frame,
+    require_each_row_once,
+)
+from embedkit.dedup.thin import BLOCK_ROWS, Groups, Labels, Mask
+from embedkit.documents import FORMAT, RunConfig, View, digest, read, write
+from embedkit.documents.codec import file_record
+from embedkit.errors import EmbedkitError, UsageError
+from embedkit.log_progress import LogProgress
+from embedkit.merged_run import default_view
+from embedkit.run import DEDUPLICATING, RunFolder, folder_lock
+from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, run_lock
+
+log = logging.getLogger(__name__)
+
+RECORD = "dedup.json"
+READING = "removed.txt"
+TABLES = ("kept", "removed", "levels", "groups", "removed_by_source")
+"""Names of the tables, without .parquet."""
+
+Advance = Callable[[int], object]
+Steps = Callable[[str, int], AbstractContextManager[Advance]]
+"""Shows the progress of a step, by its name and number of rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupOptions:
+    """What is a near-duplicate, and which rows stay.
+
+    threshold: smallest cosine of near-duplicates, above 0 and at most 1. keep: "longest", "first" or "source:A,B", as
+    `preference.ranks`. view: None for combined, or the run's first. sources: parts of source names, all sources if
+    empty. across_sources: only rows of different sources are near-duplicates. one_per_group: exactly one row of each
+    group stays. out: None for the usual place. differences: removed rows in removed.txt. search: how pairs are searched
+    for. block_rows: as in `Groups`.
+    """
+
+    threshold: float
+    keep: str = "longest"
+    view: View | None = None
+    sources: tuple[str, ...] = ()
+    across_sources: bool = False
+    one_per_group: bool = False
+    out: Path | None = None
+    differences: int = 50
+    search: SearchOptions = field(default_factory=SearchOptions)
+    block_rows: int = BLOCK_ROWS
+
+
+@dataclass(frozen=True)
+class Deduped:
+    """A complete decision: its folder, its record, and the removed rows to read, with the words that differ."""
+
+    folder: Path
+    record: Dedup
+    to_read: list[dict[str, object]]
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """stays: bool (n,). left_by_near, left_by_group: rows that stay by either rule."""
+
+    stays: Mask
+    removals: Removals
+    left_by_near: int
+    left_by_group: int
+
+
+def no_progress(what: str, rows: int) -> AbstractContextManager[Advance]:
+    """Show nothing."""
+    return nullcontext(lambda rows: None)
+
+
+def dedup(run: RunFolder, options: DedupOptions, steps: Steps = no_progress) -> Deduped:
+    """Decide which rows of a merged run stay, and write kept.parquet, removed.parquet and the files beside them.
+
+    Raises:
+        EmbedkitError: the run is not merged or damaged, or another process writes the same folder.
+        UsageError: the options do not fit the run, the folder has other files, or a library of `embedkit[analysis]` is
+            not installed.
+    """
+    require_cosine(options.threshold)
+    for module in ("faiss", "scipy.sparse.csgraph"):  # before the work, not after it
+        optional_import(module)
+    require_merged(run)
+    usual = default_view(read(run.config, RunConfig).request.views)
+    merged = open_merged(run, options.view or usual, options.sources)
+    request = _request(merged, options)
+    preferred = ranks(merged, options.keep)
+    folder = _folder(run, options, folder_name(request, usual))
+    _require_free(folder, request)
+    match_umask(run.path)
+    durable_mkdir(folder.parent)
+    with run_lock(folder_lock(folder), DEDUPLICATING, run.path if folder.is_relative_to(run.path) else folder.parent):
+        durable_mkdir(folder)
+        remove_temporaries(folder)
+        found, search = _search(merged, options, steps)
+        labels = found.labels(options.threshold)
+        groups = Groups(merged, labels, preferred, options.threshold, options.across_sources, options.block_rows)
+        decision = _decide(merged, groups, found, options, steps)
+        levels = search.with_recall(found.levels())
+        return _write(folder, merged, request, decision, found, levels, search)
+
+
+def folder_name(request: DedupRequest, usual: View) -> str:
+    """The usual name of a decision's folder: its threshold, what stays, and what differs from the plainest request."""
+    parts = (
+        str(request.threshold),
+        request.keep.replace(":", "-"),
+        request.view if request.view != usual else "",
+        f"only-{'+'.join(sorted(part.lower() for part in request.sources))}" if request.sources else "",
+        "across-sources" if request.across_sources else "",
+        "one-per-group" if request.one_per_group else "",
+    )
+    name = "-".join(part for part in parts if part)
+    return source_folders([name])[name]
+
+
+def _request(merged: Merged, options: DedupOptions) -> DedupRequest:
+    return DedupRequest(
+        success_sha256=digest(merged.success),
+        view=merged.view,
+        sources=tuple(sorted(options.sources)),
+        threshold=options.threshold,
+        keep=options.keep,
+        across_sources=options.across_sources,
+        one_per_group=options.one_per_group,
+        differences=options.differences,
+        version=embedkit.__version__,
+    )
+
+
+def _folder(run: RunFolder, options: DedupOptions, usual: str) -> Path:
+    folder = Path(os.path.realpath(options.out or run.dedups / usual))
+    inside = Path(os.path.realpath(run.path))
+    if folder.is_relative_to(inside) and inside / run.dedups.name not in folder.parents:
+        raise UsageError(f"--out {options.out}: in the run's own folder, only {run.dedups} has such folders")
+    return folder
+
+
+def _require_free(folder: Path, request: DedupRequest) -> None:
+    """Raise UsageError if the folder has files that are not those of the same request."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder}: is no folder; type another path")
+    ours = {RECORD, READING, *(f"{name}.parquet" for name in TABLES)}
+    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    other = [name for name in there if name not in ours and not name.startswith(".")]
+    if other:
+        raise UsageError(f"--out {folder}: has other files, such as {other[0]}; type another path")
+    if RECORD not in there:
+        return
+    try:
+        found = read(folder / RECORD, Dedup).request
+    except EmbedkitError:
+        return  # damaged, or of another version: it is made again
+    same = ("view", "sources", "threshold", "keep", "across_sources", "one_per_group")
+    differs = [name for name in same if getattr(found, name) != getattr(request, name)]
+    if differs:
+        raise UsageError(f"{folder}: has the result of another request ({', '.join(differs)}); type another --out")
+
+
+def _search(merged: Merged, options: DedupOptions, steps: Steps) -> tuple[GroupCollector, Search]:
+    """Make groups at several thresholds of all near pairs."""
+    values = thresholds_from(min(THRESHOLDS[0], options.threshold), (options.threshold,))
+    thresholds = Thresholds(merged, values, options.across_sources)
+    found = GroupCollector(merged, thresholds, options.threshold if options.one_per_group else None)
+    with _step(steps, "compare rows", int(merged.has_text.sum())) as advance:
+        search = search_pairs(merged, options.search, thresholds, found, advance)
+    return found, search
+
+
+def _decide(merged: Merged, groups: Groups, found: GroupCollector, options: DedupOptions, steps: Steps) -> _Decision:
+    """Choose the rows that stay, and the pair of each other one."""
+    with _step(steps, "decide groups", groups.rows) as advance:
+        stays = groups.thin(advance)
+    near = int(stays.sum())
+    by_group = len(stays) - groups.rows + len(groups.best)
+    if not options.one_per_group:
+        with _step(steps, "find pairs", len(stays) - near) as advance:
+            removed, pair, cosine = groups.nearest_kept(stays, advance)
+        return _Decision(stays, Removals(removed, pair, cosine, pair), near, by_group)
+    stays = np.ones(len(stays), bool)
+    labels = found.labels(options.threshold)
+    stays[np.flatnonzero(np.bincount(labels, minlength=1)[labels] > 1)] = False
+    stays[groups.best] = True
+    towards = paths_to(groups.best, found.forest(options.threshold), len(stays))
+    removed, pair, cosine = removed_pairs(merged, stays, towards)
+    best = np.empty(len(stays), np.int64)
+    best[labels[groups.best]] = groups.best
+    return _Decision(stays, Removals(removed, pair, cosine, best[labels[removed]]), near, by_group)
+
+
+def _write(
+    folder: Path,
+    merged: Merged,
+    request: DedupRequest,
+    decision: _Decision,
+    found: GroupCollector,
+    levels: pl.DataFrame,
+    search: Search,
+) -> Deduped:
+    """Write the files, the record last."""
+    labels: dict[float, Labels] = {value: found.labels(value) for value in levels["threshold"].to_list()}
+    kept = kept_frame(merged, decision.stays)
+    removed = removed_frame(merged, labels[request.threshold], decision.removals)
+    require_each_row_once(merged, kept, removed)
+    to_read = with_differences(merged, chosen_to_read(removed, request.differences))
+    frames = (kept, removed, levels, groups_frame(merged, labels), by_source_frame(removed))
+    (folder / RECORD).unlink(missing_ok=True)  # until all files are those of this request
+    for name, frame in zip(TABLES, frames, strict=True):
+        write_parquet(folder / f"{name}.parquet", frame)
+    write_text(folder / READING, as_text(to_read, _head(merged, request, removed.height, len(to_read))))
+    record = Dedup(
+        format=FORMAT,
+        run=merged.run.name,
+        request=request,
+        rows=merged.rows.height,
+        empty=int((~merged.has_text).sum()),
+        method=search.method,
+        sampled_rows=search.sampled_rows,
+        levels=tuple(Level(**line) for line in levels.iter_rows(named=True)),
+        kept=kept.height,
+        removed=removed.height,
+        across_sources=int(removed["across_sources"].sum()),
+        left_by_near=decision.left_by_near,
+        left_by_group=decision.left_by_group,
+        files=tuple(file_record(folder / name) for name in (*(f"{name}.parquet" for name in TABLES), READING)),
+    )
+    write(folder / RECORD, record)
+    return Deduped(folder, record, to_read)
+
+
+def _head(merged: Merged, request: DedupRequest, removed: int, shown: int) -> str:
+    return (
+        f"{shown:,} of the {removed:,} rows of {merged.run.name} (view {request.view}) that are removed at threshold "
+        f"{request.threshold}, keep {request.keep}"
+    )
+
+
+@contextmanager
+def _step(steps: Steps, what: str, rows: int) -> Iterator[Callable[[int], None]]:
+    """Show the progress of a step, and log it."""
+    logged = LogProgress(log, f"dedup {what}", rows, "rows")
+    with steps(what, rows) as show:
+
+        def advance(count: int) -> None:
+            show(count)
+            logged.add(count)
+
+        yield advance
