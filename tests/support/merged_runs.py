@@ -1,6 +1,7 @@
 """Merged runs with any vectors: real files as merge writes them, opened by the real `open_merged`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,38 @@ def merged_of(
 ) -> Merged:
     """Open a merged run with these vectors, float32 (n, D). sources: of each row; None for a single source."""
     return open_merged(run_of(folder, vectors, sources), sources=only)
+
+
+def in_memory(merged: Merged, vectors: npt.NDArray[np.float32], sources: Sequence[str]) -> Merged:
+    """Replace the rows of an opened run by others that are in no file, where a test needs many runs or sources.
+
+    vectors: float32 (n, D). sources: of each row. Rows have rising numbers, and 1 to 7 tokens; a vector of zeros none.
+    """
+    names = sorted(set(sources))
+    codes = np.searchsorted(names, list(sources)).astype(np.int32)
+    has_text = vectors.any(axis=1)
+    at = np.arange(len(vectors))
+    columns = {"id": at, "row": 2 * at + 1, "dataset_source": list(sources), "num_tokens": (at * 5 % 7 + 1) * has_text}
+    rows = pl.DataFrame(columns | {"num_turns": np.ones(len(at), np.int64), "source": codes})
+    return replace(merged, rows=rows, sources=tuple(names), matrix=_FakeMatrix(vectors), has_text=has_text)
+
+
+class _FakeMatrix:
+    """Vectors in memory, with what a Matrix is asked for here."""
+
+    def __init__(self, vectors: npt.NDArray[np.float32]) -> None:
+        self._vectors = vectors
+        self.shape = vectors.shape
+
+    def take(self, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return self._vectors[ids]
+
+    __getitem__ = take
+
+    def read_ahead(self, start: int, stop: int) -> None:
+        """Nothing is mapped."""
+
+    release = read_ahead
 
 
 def run_of(folder: Path, vectors: npt.NDArray[np.float32], sources: Sequence[str] | None = None) -> RunFolder:

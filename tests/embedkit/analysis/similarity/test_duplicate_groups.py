@@ -1,0 +1,178 @@
+"""Groups at several thresholds equal those of a naive union-find over all pairs."""
+
+import tracemalloc
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedkit.analysis.merged import Merged
+from embedkit.analysis.similarity.duplicates import (
+    DuplicateOptions,
+    GroupCollector,
+    SearchOptions,
+    Thresholds,
+    find_duplicates,
+    search_pairs,
+    thresholds_from,
+)
+from embedkit.analysis.similarity.duplicates import groups as groups_module
+from embedkit.analysis.similarity.duplicates import search as search_module
+from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct
+from tests.support.merged_runs import cosines_between, in_memory, merged_of
+
+LEVELS = (0.8, 0.95, 0.99, 1.0)
+CELLS = SearchOptions(exact_rows=0, cells=4, probes=9, tile_rows=29)
+"""Every row visits every cell."""
+
+
+def clusters(seed: int, rows: int, dim: int = 12) -> np.ndarray:
+    """Groups of several widths, copies, chains, rows without a text, of any norm."""
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((max(rows // 4, 1), dim))
+    width = rng.choice([0, 0.02, 0.1, 0.3], (rows, 1))
+    vectors = centres[rng.integers(0, len(centres), rows)] + width * rng.standard_normal((rows, dim))
+    for at in range(1, rows // 5):
+        vectors[at] = vectors[at - 1] + 0.12 * rng.standard_normal(dim)
+    vectors *= rng.choice([0.5, 1, 4], (rows, 1))
+    vectors[rng.random(rows) < 0.05] = 0
+    return vectors.astype(np.float32)
+
+
+def naive_labels(vectors: np.ndarray, threshold: float, sources: Sequence[str] | None = None) -> list[int]:
+    """The lowest row of each row's group: one union per near pair."""
+    cosines = cosines_between(vectors, vectors).clip(-1, 1)
+    lowest = list(range(len(vectors)))
+    for a, b in combinations(range(len(vectors)), 2):
+        if cosines[a, b] >= threshold and (sources is None or sources[a] != sources[b]):
+            old, new = sorted((lowest[a], lowest[b]), reverse=True)
+            lowest = [new if label == old else label for label in lowest]
+    return lowest
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Merged:
+    """What `in_memory` replaces the rows of."""
+    return merged_of(tmp_path_factory.mktemp("base"), np.eye(2, dtype=np.float32))
+
+
+def collected(merged: Merged, search: SearchOptions | None = None, across_sources: bool = False) -> GroupCollector:
+    thresholds = Thresholds(merged, LEVELS, across_sources)
+    found = GroupCollector(merged, thresholds, forest_at=0.95)
+    search_pairs(merged, search or SearchOptions(tile_rows=31), thresholds, found)
+    return found
+
+
+# Of copies, a float64 cosine may be a bit below 1, so that the naive reference leaves out the highest level.
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**32), rows=st.integers(1, 70), batch=st.sampled_from([1, 7, 1 << 18]))
+def test_groups_at_all_levels_are_those_of_a_union_find(base: Merged, seed: int, rows: int, batch: int) -> None:
+    vectors = clusters(seed, rows)
+    sources = [str(i % 3) for i in range(rows)]
+    merged = in_memory(base, vectors, sources)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups_module, "BATCH_PAIRS", batch)
+        for across, of in ((False, None), (True, sources)):
+            found = collected(merged, across_sources=across)
+            for level in LEVELS[:3]:
+                assert found.labels(level).tolist() == naive_labels(vectors, level, of)
+
+
+@pytest.mark.parametrize("way", ["torch", "cells"])
+def test_other_ways_of_searching_give_the_same_groups(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = clusters(3, 150)
+    if way == "torch":
+        monkeypatch.setattr(search_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
+    found = collected(merged_of(tmp_path, vectors), CELLS if way == "cells" else None)
+    for level in LEVELS[:3]:
+        assert found.labels(level).tolist() == naive_labels(vectors, level)
+
+
+def test_the_forest_joins_each_group_with_near_pairs(tmp_path: Path) -> None:
+    vectors = clusters(5, 200)
+    found = collected(merged_of(tmp_path, vectors))
+    one, two = found.forest(0.95)
+    assert (cosines_between(vectors, vectors)[one, two] >= 0.95).all()
+    labels = naive_labels(vectors, 0.95)
+    assert len(one) == len(vectors) - len(set(labels))
+    reached = list(range(len(vectors)))
+    for a, b in zip(one.tolist(), two.tolist(), strict=True):
+        old, new = sorted((reached[a], reached[b]), reverse=True)
+        reached = [new if label == old else label for label in reached]
+    assert reached == labels
+
+
+def test_levels_count_planted_groups(tmp_path: Path) -> None:
+    """Three copies, a chain of four whose steps are 0.96, and two rows at 0.9; the other rows are apart."""
+    vectors = np.eye(16, dtype=np.float32)
+    vectors[[1, 2]] = vectors[0]
+    angle = np.arccos(0.965)
+    for step in range(1, 4):
+        vectors[4 + step] = 0
+        vectors[4 + step, [4, 5]] = np.cos(step * angle), np.sin(step * angle)
+    vectors[9, 8], vectors[9, 9] = 0.9001, np.sqrt(1 - 0.9001**2)
+    vectors[15] = 0
+    found = find_duplicates(merged_of(tmp_path, vectors), DuplicateOptions(0.9))
+    assert found.levels["threshold"].to_list() == [0.9, 0.95, 0.96, 0.97, 0.98, 0.99, 0.995, 0.999]
+    assert found.levels.rows()[0] == (0.9, 3, 9, 4, 10, None, 0)
+    assert found.levels.rows()[2] == (0.96, 2, 7, 4, 11, None, 0)
+    assert found.levels.rows()[3] == (0.97, 1, 3, 3, 14, None, 0)
+
+
+def test_recall_is_measured_at_each_threshold(tmp_path: Path) -> None:
+    vectors = clusters(1, 300)
+    merged = merged_of(tmp_path, vectors)
+    cosines = cosines_between(vectors, vectors)
+    cells = {"exact_rows": 0, "cells": 100, "probes": 1, "sample": 300}
+    found = find_duplicates(merged, DuplicateOptions(0.95, **cells))
+    assert found.levels["sampled_pairs"].to_list() == [
+        int((np.triu(cosines, 1) >= threshold).sum()) for threshold in found.levels["threshold"]
+    ]
+    assert found.recall == found.levels["recall"][0]
+    assert found.total == round(found.recall * found.sampled_pairs)
+    assert found.levels["recall"].min() < 1
+
+
+def test_a_subset_of_sources_has_positions_of_its_own(tmp_path: Path) -> None:
+    vectors = clusters(2, 90)
+    sources = ["ab"[i % 2] for i in range(90)]
+    found = collected(merged_of(tmp_path, vectors, sources, only=["b"]))
+    assert found.labels(0.95).tolist() == naive_labels(vectors[1::2], 0.95)
+
+
+def test_runs_of_no_one_and_equal_rows(tmp_path: Path) -> None:
+    zeros = np.zeros((3, 4), np.float32)
+    assert collected(merged_of(tmp_path / "a", zeros)).levels()["groups"].to_list() == [0] * 4
+    same = np.tile(np.float32([[1, 2, 3, 4]]), (50, 1))
+    levels = collected(merged_of(tmp_path / "b", same)).levels()
+    assert levels["rows_in_groups"].to_list() == [50] * 4
+    assert levels["rows_left"].to_list() == [1] * 4
+
+
+def test_thresholds_begin_at_that_of_the_search() -> None:
+    assert thresholds_from(0.97) == (0.97, 0.98, 0.99, 0.995, 0.999)
+    assert thresholds_from(0.94, (0.985,)) == (0.94, 0.95, 0.96, 0.97, 0.98, 0.985, 0.99, 0.995, 0.999)
+    assert thresholds_from(1) == (1,)
+
+
+def test_pairs_of_12_000_sources_take_little_memory(base: Merged) -> None:
+    """A million pairs among 12,000 sources, each of another pair of sources. One count per pair took 1.25 GiB."""
+    sources, each = 12_000, 84
+    # 84 rows a group: rows i and j of a group are of different sources, and no two groups share a pair of sources.
+    vectors = np.repeat(np.eye(sources // each + 1, dtype=np.float32), each, axis=0)[:sources]
+    names = [f"source {i:05d}" for i in range(sources)]
+    large = in_memory(base, vectors, names)
+    tracemalloc.start()
+    found = find_duplicates(large, DuplicateOptions(0.95, max_pairs=1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    groups = [min(each, sources - first) for first in range(0, sources, each)]
+    assert found.by_source.height == found.total == sum(size * (size - 1) // 2 for size in groups)
+    assert found.levels["groups"][0] == len(groups)
+    assert peak < 1 << 30
