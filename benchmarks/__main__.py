@@ -8,6 +8,7 @@ from benchmarks import (
     bench_analysis,
     bench_atlas,
     bench_compare,
+    bench_dedup,
     bench_findings,
     bench_merge,
     bench_neighbors,
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "findings": bench_findings.bench,
     "compare": bench_compare.bench,
     "select": bench_select.bench,
+    "dedup": bench_dedup.bench,
     "scale": bench_scale.bench,
 }
 

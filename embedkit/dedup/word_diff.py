@@ -10,7 +10,7 @@ from embedkit.analysis.findings.words import WITHOUT_SPACES
 
 MAX_WORDS = 4_000
 """Words of a text that are compared, from the first that differs on. difflib takes a few tenths of a second then."""
-MAX_MATCHES = 4_000_000
+MAX_MATCHES = 1_000_000
 """Pairs of equal words that difflib may look at. Texts that repeat a phrase have many: fewer words are compared."""
 CONTEXT = 5
 """Equal words that are shown before and after a difference."""

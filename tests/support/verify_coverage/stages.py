@@ -66,6 +66,7 @@ KINDS = {
     "*.lease": r".*\.lease",
     "logs/": r"logs/.*",
     "analysis/": r"analysis/.*",
+    "dedup/": r"dedup/.*",
 }
 """Names of the kinds of files, as docs/guarantees.md has them, and what their paths look like."""
 
