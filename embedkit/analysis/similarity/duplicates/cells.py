@@ -17,6 +17,8 @@ from embedkit.storage import available_cpus
 TRAINING_ROWS_PER_CELL = 32
 ASSIGNED_ROWS = 16_384
 """Rows whose cells are searched at once."""
+FILTERED_PAIRS = 1 << 20
+"""Pairs that are looked at together. Of a template, a tile has sixteen times as many."""
 
 
 def nearest_cells(merged: Merged, ids: Ids, cells: int, probes: int, seed: int) -> npt.NDArray[np.int32]:
@@ -87,9 +89,10 @@ def compare_in_cells(
             for other in tiles(visitors, tile_rows):
                 others = product.put(merged.vectors(ids[visitors[other]]))
                 i, j, scores = product.above(rows, others, found.min_cosine)
-                a, b = members[tile][i], visitors[other][j]
-                # If a also visits b's cell, the pair is met there, too: keep it once.
-                is_met_twice = (near[a] == home[b][:, None]).any(axis=1)
-                once = (a != b) & (~is_met_twice | (a < b))
-                found.add(ids[a[once]], ids[b[once]], scores[once])
+                for pairs in tiles(i, FILTERED_PAIRS):
+                    a, b = members[tile][i[pairs]], visitors[other][j[pairs]]
+                    # If a also visits b's cell, the pair is met there, too: keep it once.
+                    is_met_twice = (near[a] == home[b][:, None]).any(axis=1)
+                    once = (a != b) & (~is_met_twice | (a < b))
+                    found.add(ids[a[once]], ids[b[once]], scores[pairs][once])
         progress(len(members))

@@ -45,12 +45,10 @@ class GroupCollector:
             self._add(*self._thresholds.positions(a[batch], b[batch], scores[batch]))
 
     def _add(self, one: Ids, two: Ids, scores: Floats) -> None:
-        lowest, level = self._thresholds.bounds(scores)
         # A pair that is joined at the highest level which it may reach is joined at all lower ones, too.
-        kept = np.flatnonzero(self._is_open(one, two, level))
-        one, two, lowest, level = one[kept], two[kept], lowest[kept], level[kept]
-        unsure = np.flatnonzero(lowest < level)
-        level[unsure] = self._thresholds.exact(one[unsure], two[unsure])
+        kept = np.flatnonzero(self._is_open(one, two, self._thresholds.highest(scores)))
+        one, two = one[kept], two[kept]
+        level = self._thresholds.exact(one, two, scores[kept])
         kept = np.flatnonzero(self._is_open(one, two, level))
         one, two, level = one[kept], two[kept], level[kept]
         for at, trees in enumerate(self._trees):
@@ -109,11 +107,12 @@ class _Trees:
     def roots(self, at: Ids) -> Labels:
         """The root of each row, int32 (n,). The rows' paths to it are made short."""
         found = self._parents[at]
-        while True:
-            above = self._parents[found]
-            if np.array_equal(above, found):
-                break
+        above = self._parents[found]
+        if np.array_equal(above, found):
+            return found
+        while not np.array_equal(above, found):
             found = self._parents[above]
+            above = self._parents[found]
         self._parents[at] = found
         return found
 

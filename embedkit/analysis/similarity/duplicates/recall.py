@@ -27,10 +27,7 @@ class SampleCounter:
         """As in Collector."""
         one, two, scores = self._thresholds.positions(a, b, scores)
         kept = np.flatnonzero(self._is_sampled[one] | self._is_sampled[two])
-        one, two = one[kept], two[kept]
-        lowest, level = self._thresholds.bounds(scores[kept])
-        unsure = np.flatnonzero(lowest < level)
-        level[unsure] = self._thresholds.exact(one[unsure], two[unsure])
+        level = self._thresholds.exact(one[kept], two[kept], scores[kept])
         self._of_level += np.bincount(level, minlength=len(self._of_level))
 
     @property

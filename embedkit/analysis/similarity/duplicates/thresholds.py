@@ -32,6 +32,8 @@ class Thresholds:
         self.values = np.array(sorted(values), np.float64)
         self._matrix = merged.matrix
         self._slack = rounding(merged.dim)
+        down = np.float32(-np.inf)
+        self._possible = np.nextafter((self.values - self._slack).astype(np.float32), down)
         self._codes = merged.rows["source"].to_numpy()
         self._ids = merged.ids
         self._positions = Positions(self._ids)
@@ -50,15 +52,19 @@ class Thresholds:
         counts = self._codes[one] != self._codes[two]
         return one[counts], two[counts], scores[counts]
 
-    def bounds(self, scores: Floats) -> tuple[Levels, Levels]:
-        """The lowest and the highest level that pairs may have by their float32 cosines, int64 (n,) each."""
-        wide = scores.astype(np.float64)
-        return self._level(wide - self._slack), self._level(wide + self._slack)
+    def highest(self, scores: Floats) -> Levels:
+        """The highest level that pairs may have by their float32 cosines, int64 (n,)."""
+        found: Levels = np.searchsorted(self._possible, scores, side="right")
+        return found
 
-    def exact(self, one: Ids, two: Ids) -> Levels:
-        """The levels of pairs of positions by their float64 cosines, int64 (n,)."""
-        low, high = np.minimum(one, two), np.maximum(one, two)
-        return self._level(cosines_of(self._matrix, self._ids[low], self._matrix, self._ids[high]))
+    def exact(self, one: Ids, two: Ids, scores: Floats) -> Levels:
+        """The levels of pairs of positions with these float32 cosines, int64 (n,)."""
+        found = self.highest(scores)
+        certain = self._level(scores.astype(np.float64) - self._slack)
+        unsure = np.flatnonzero(certain < found)
+        a, b = self._ids[one[unsure]], self._ids[two[unsure]]
+        found[unsure] = self._level(cosines_of(self._matrix, a, self._matrix, b))
+        return found
 
     def _level(self, cosines: npt.NDArray[np.float64]) -> Levels:
         found: Levels = np.searchsorted(self.values, cosines, side="right")
