@@ -270,6 +270,9 @@ def test_pairs_that_were_planted_are_listed_with_their_texts(tokenizer_only: Pat
     assert set(counted.rows()) == {("one", "two", 2), (NASTY, "one", 1)}
     near = json.loads((run.analysis / "near.json").read_bytes())
     assert near["near_duplicates"]["total"] == 3
+    levels = pl.read_parquet(run.analysis / "near_duplicate_levels.parquet")
+    assert levels.rows() == [(0.99, 3, 6, 2, 9, None, 0), (0.995, 3, 6, 2, 9, None, 0), (0.999, 3, 6, 2, 9, None, 0)]
+    assert near["near_duplicate_levels"] == levels.to_dicts()
     assert near["neighbors"]["sampled"] == 12
     text = page_of(run.analysis / "index.html")[1].text
     assert text.count("prompt 1") >= 2

@@ -1,5 +1,6 @@
 """The files of a decision: complete, the same bytes each time, and only those of one request."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from embedkit.dedup.reading import chosen_to_read
 from embedkit.documents import read
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merge import merge
-from embedkit.run import RunFolder
-from tests.conftest import embedkit
+from embedkit.run import RunFolder, folder_lock
+from tests.conftest import chat, embedkit, hash_request, write_chats
 from tests.embedkit.analysis.similarity.test_duplicate_groups import clusters, naive_labels
 from tests.embedkit.dedup.test_rules import naive_rule, near_matrix
 from tests.support.merged_runs import cosines_between, run_of
@@ -192,7 +193,7 @@ def test_the_command_prints_levels_and_removed_rows(small: RunFolder) -> None:
     rows = pl.read_parquet(small.metadata).height
     vectors = np.repeat(rng.standard_normal((rows // 2 + 1, 64)), 2, axis=0)[:rows]
     plant(small, vectors + 0.01 * rng.standard_normal(vectors.shape))
-    printed = embedkit("dedup", small.path, "--threshold", "0.985", "--keep", "first").stdout
+    printed = embedkit("dedup", small.path, "--threshold", "0.985", "--keep", "first", new_interpreter=True).stdout
     lines = printed.splitlines()
     assert lines[0].split() == ["threshold", "groups", "rows", "in", "them", "largest", "rows", "left"]
     assert [line[:10].strip() for line in lines[1:9]] == [
@@ -201,6 +202,11 @@ def test_the_command_prints_levels_and_removed_rows(small: RunFolder) -> None:
     assert f"kept: {(rows + 1) // 2:,} of {rows:,} rows" in lines
     assert f"written: {small.path}/dedup/0.985-first" in lines
     assert max(map(len, lines[:-1])) <= 80
+    assert sum(line.startswith("cosine 0.9") for line in lines) == 3
+    record = json.loads(embedkit("dedup", small.path, "--threshold", "0.985", "--keep", "first", "--json").stdout)
+    assert record["removed"] == rows // 2
+    unknown = embedkit("dedup", small.path, "--threshold", "0.9", "--keep", "source:zz", code=2).stderr
+    assert "no source is named 'zz'; there are 3, such as zzz" in unknown
 
 
 def test_rows_to_read_take_turns_by_pair_of_sources() -> None:
@@ -216,6 +222,25 @@ def test_rows_to_read_take_turns_by_pair_of_sources() -> None:
     assert read_first["part"].to_list() == ["least alike"] * 3 + ["most alike"] * 3
     assert chosen_to_read(removed, 0).is_empty()
     assert chosen_to_read(removed, 99).height == 7
+
+
+def test_texts_that_are_only_in_the_parts_are_read(tokenizer_only: Path, tmp_path: Path) -> None:
+    """A run with --texts none, whose merged files have no texts."""
+    chats = [chat(f"prompt {i % 4}", f"answer {i % 4}") for i in range(9)]
+    data = write_chats(tmp_path / "chats.parquet", chats, ["s"] * 9)
+    request = hash_request(data, tokenizer_only, tmp_path, "run")
+    embedkit("run", *request, "--texts", "none", "--shards", 1)
+    done = dedup(RunFolder(tmp_path / "run"), DedupOptions(threshold=0.99))
+    assert (done.record.kept, done.record.removed) == (4, 5)
+    text = (done.folder / "removed.txt").read_text(encoding="utf-8")
+    assert text.count("texts: same text") == 5
+
+
+def test_a_lock_of_a_folder_is_known(small: RunFolder) -> None:
+    small.dedups.mkdir()
+    lock = folder_lock(small.dedups / "0.98-longest")
+    lock.write_bytes(b"{}")
+    assert small.locks()[lock] == "removing near-duplicates"
 
 
 def test_a_run_that_is_not_merged_is_refused(small: RunFolder) -> None:
