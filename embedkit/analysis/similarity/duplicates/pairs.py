@@ -9,10 +9,13 @@ import polars as pl
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.collector import Floats, Ids, Positions
 from embedkit.analysis.similarity.duplicates.search import Method, Search
+from embedkit.analysis.similarity.duplicates.source_pairs import SourcePairs
 from embedkit.analysis.similarity.neighbors import cosines_of, rounding
 
 PRUNE_PAIRS = 1 << 20
-"""Waiting pairs from which the list is cut to its length, and from which their sources are counted."""
+"""Pairs that are looked at together, and waiting ones from which the list is cut to its length."""
+MAX_SOURCE_PAIRS = 1_000_000
+"""Pairs of sources that are listed, at most. A template of 12,000 sources has 72 million."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Duplicates:
     """Pairs of rows with a cosine of at least `threshold`.
 
     pairs: id_a < id_b, cosine (float64), source_a, source_b; by falling cosine, then by ids; at most `max_pairs`.
-    by_source: source_a <= source_b, and the number of all their pairs. levels: groups of near-duplicates at several
+    by_source: source_a <= source_b, and the number of all their pairs; at most MAX_SOURCE_PAIRS lines, those with most
+    pairs. levels: groups of near-duplicates at several
     thresholds, as `GroupCollector.levels`, with the recall at each. total: all pairs found, listed or not. rows: number
     of rows compared. method: exact or approximate. recall, of an approximate search: the share that it found of the
     `sampled_pairs` pairs which an exact search finds for `sampled_rows` random rows; None if there are no such pairs,
@@ -45,37 +49,6 @@ class Duplicates:
         return self.total > self.pairs.height
 
 
-class _Counts:
-    """Counts by key, for keys of which few occur: sorted keys and their counts, and keys that wait to be counted."""
-
-    def __init__(self) -> None:
-        self.keys: Ids = np.empty(0, np.int64)
-        self.counts: Ids = np.empty(0, np.int64)
-        self._waiting: list[Ids] = []
-        self._waits = 0
-
-    def add(self, keys: Ids) -> None:
-        """Count each of the keys once more."""
-        self._waiting.append(keys)
-        self._waits += len(keys)
-        if self._waits >= PRUNE_PAIRS:
-            self.settle()
-
-    def settle(self) -> None:
-        """Count the keys that wait."""
-        keys, times = np.unique(np.concatenate([np.empty(0, np.int64), *self._waiting]), return_counts=True)
-        all_keys, at = np.unique(np.concatenate([self.keys, keys]), return_inverse=True)
-        counts = np.zeros(len(all_keys), np.int64)
-        np.add.at(counts, at, np.concatenate([self.counts, times]))
-        self.keys, self.counts = all_keys, counts
-        self._waiting, self._waits = [], 0
-
-    @property
-    def total(self) -> int:
-        """Sum of all counts."""
-        return int(self.counts.sum()) + self._waits
-
-
 class PairCollector:
     """Takes pairs as they are found. Counts all of them by source, and keeps those with the largest cosines."""
 
@@ -86,7 +59,7 @@ class PairCollector:
         self._slack = rounding(merged.dim)
         self._codes = merged.rows["source"].to_numpy().astype(np.int64)
         self._positions = Positions(merged.ids)
-        self._counts = _Counts()  # by pair of sources: of many sources, few pairs have near-duplicates
+        self._counts = SourcePairs(len(merged.sources))
         self._kept = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         self._waiting = 0
         self._floor = threshold if max_pairs else np.inf  # a pair with a smaller cosine is not listed
@@ -107,7 +80,11 @@ class PairCollector:
         The cosine is computed again in float64 where it decides something: whether the pair reaches the threshold, or
         whether it is listed.
         """
-        low, high = np.minimum(a, b), np.maximum(a, b)
+        for start in range(0, len(a), PRUNE_PAIRS):  # a tile may have sixteen times as many
+            batch = slice(start, start + PRUNE_PAIRS)
+            self._add(np.minimum(a[batch], b[batch]), np.maximum(a[batch], b[batch]), scores[batch])
+
+    def _add(self, low: Ids, high: Ids, scores: Floats) -> None:
         is_uncertain = scores <= self._threshold + self._slack
         chosen = np.flatnonzero(is_uncertain | (scores >= self._floor - self._slack))
         cosines = np.full(len(low), np.inf)  # certainly above the threshold
@@ -124,7 +101,7 @@ class PairCollector:
 
     def _count(self, low: Ids, high: Ids) -> None:
         one, two = (self._codes[self._positions.of(ids)] for ids in (low, high))
-        self._counts.add(np.minimum(one, two) * len(self._merged.sources) + np.maximum(one, two))
+        self._counts.add(one, two)
 
     def _prune(self) -> tuple[Ids, Ids, npt.NDArray[np.float64]]:
         """Sort the kept pairs and cut them to `max_pairs`."""
@@ -143,13 +120,8 @@ class PairCollector:
         sources = [names[self._codes[self._positions.of(ids)]] for ids in (a, b)]
         pairs = {"id_a": a, "id_b": b, "cosine": cosines, "source_a": list(sources[0]), "source_b": list(sources[1])}
         schema = {"source_a": pl.String, "source_b": pl.String}
-        self._counts.settle()
-        counted = self._counts.keys
-        by_source = {
-            "source_a": list(names[counted // len(names)]),
-            "source_b": list(names[counted % len(names)]),
-            "pairs": self._counts.counts,
-        }
+        low, high, counts = self._counts.most(MAX_SOURCE_PAIRS)
+        by_source = {"source_a": list(names[low]), "source_b": list(names[high]), "pairs": counts}
         return Duplicates(
             threshold=self._threshold,
             pairs=pl.DataFrame(pairs, schema_overrides=schema),

@@ -18,6 +18,7 @@ from embedkit.analysis.similarity.duplicates import (
     Thresholds,
     find_duplicates,
     search_pairs,
+    source_pairs,
     thresholds_from,
 )
 from embedkit.analysis.similarity.duplicates import groups as groups_module
@@ -161,6 +162,7 @@ def test_thresholds_begin_at_that_of_the_search() -> None:
     assert thresholds_from(1) == (1,)
 
 
+@pytest.mark.slow
 def test_pairs_of_12_000_sources_take_little_memory(base: Merged) -> None:
     """A million pairs among 12,000 sources, each of another pair of sources. One count per pair took 1.25 GiB."""
     sources, each = 12_000, 84
@@ -175,4 +177,41 @@ def test_pairs_of_12_000_sources_take_little_memory(base: Merged) -> None:
     groups = [min(each, sources - first) for first in range(0, sources, each)]
     assert found.by_source.height == found.total == sum(size * (size - 1) // 2 for size in groups)
     assert found.levels["groups"][0] == len(groups)
+    assert peak < 1 << 30
+
+
+@pytest.mark.parametrize("sparse", [3, 1 << 20])
+@pytest.mark.parametrize("count", [5, 10_000])
+def test_pairs_of_sources_are_counted_sparse_or_dense(sparse: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_pairs, "SPARSE", sparse)
+    monkeypatch.setattr(source_pairs, "WAITING", 50)
+    monkeypatch.setattr(source_pairs, "BLOCK", 64)
+    rng = np.random.default_rng(0)
+    one, two = (rng.integers(0, 40, 900) ** 2 // 40 for _ in range(2))
+    found = source_pairs.SourcePairs(40)
+    for start in range(0, 900, 30):
+        found.add(one[start : start + 30], two[start : start + 30])
+    expected: dict[tuple[int, int], int] = {}
+    for a, b in zip(one.tolist(), two.tolist(), strict=True):
+        pair = (min(a, b), max(a, b))
+        expected[pair] = expected.get(pair, 0) + 1
+    low, high, counts = (part.tolist() for part in found.most(count))
+    assert list(zip(low, high, strict=True)) == sorted(zip(low, high, strict=True))
+    assert all(expected[a, b] == times for a, b, times in zip(low, high, counts, strict=True))
+    assert sorted(counts) == sorted(expected.values())[-count:]
+    assert found.total == 900
+
+
+@pytest.mark.slow
+def test_a_template_of_12_000_sources_takes_under_a_gibibyte() -> None:
+    """All 72 million pairs of sources have a pair of rows."""
+    found = source_pairs.SourcePairs(12_000)
+    tracemalloc.start()
+    for code in range(12_000):
+        found.add(np.full(code + 1, code), np.arange(code + 1))
+    low, high, counts = found.most(1_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.total == 12_000 * 12_001 // 2
+    assert (len(low), high.max(), counts.max()) == (1_000_000, 1413, 1)
     assert peak < 1 << 30

@@ -11,8 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates
-from embedkit.analysis.similarity.duplicates import pairs as pairs_module
+from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates, source_pairs
 from embedkit.analysis.similarity.duplicates import search as search_module
 from embedkit.analysis.similarity.duplicates.cells import nearest_cells
 from embedkit.analysis.similarity.duplicates.pairs import PairCollector
@@ -169,7 +168,7 @@ def test_memory_does_not_grow_with_the_square_of_sources(merged: Merged, monkeyp
     """12,000 sources took 1.25 GiB for one count per pair of sources."""
     few = find_duplicates(merged, DuplicateOptions(0.8))
     names = (*merged.sources, *(f"source {i}" for i in range(12_000 - len(merged.sources))))
-    monkeypatch.setattr(pairs_module, "PRUNE_PAIRS", 100)
+    monkeypatch.setattr(source_pairs, "WAITING", 100)
     tracemalloc.start()
     found = find_duplicates(replace(merged, sources=names), DuplicateOptions(0.8))
     peak = tracemalloc.get_traced_memory()[1]
