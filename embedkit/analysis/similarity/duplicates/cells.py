@@ -1,6 +1,7 @@
 """Approximate comparison: only rows that share one of their nearest k-means cells."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -88,7 +89,8 @@ def compare_in_cells(
             rows = product.put(merged.vectors(ids[members[tile]]))
             for other in tiles(visitors, tile_rows):
                 others = product.put(merged.vectors(ids[visitors[other]]))
-                i, j, scores = product.above(rows, others, found.min_cosine)
+                joined = partial(found.joined, ids[members[tile]], ids[visitors[other]])
+                i, j, scores = product.above(rows, others, found.min_cosine, joined)
                 for pairs in tiles(i, FILTERED_PAIRS):
                     a, b = members[tile][i[pairs]], visitors[other][j[pairs]]
                     # If a also visits b's cell, the pair is met there, too: keep it once.

@@ -5,6 +5,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from embedkit.analysis.similarity.duplicates.tile_product import Joined
+
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
@@ -19,6 +21,10 @@ class Collector(Protocol):
 
     def add(self, a: Ids, b: Ids, scores: Floats) -> None:
         """Take pairs of ids with a float32 cosine of at least `min_cosine`, each pair once, its ids in any order."""
+        ...
+
+    def joined(self, a: Ids, b: Ids) -> Joined | None:
+        """Which pairs of these ids would change nothing, so that they need not be given; None if all pairs count."""
         ...
 
 
@@ -41,6 +47,10 @@ class Both:
                 one.add(a[near], b[near], scores[near])
             else:
                 one.add(a, b, scores)
+
+    def joined(self, a: Ids, b: Ids) -> Joined | None:
+        """As in Collector: all pairs count."""
+        return None
 
 
 class Positions:

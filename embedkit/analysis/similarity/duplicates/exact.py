@@ -1,6 +1,7 @@
 """Exact comparison: all rows with all rows, or a sample with all rows."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -35,7 +36,8 @@ def compare_all(
             for row_ids, rows in held:
                 if row_ids[0] > other_ids[-1]:
                     break  # these two tiles are compared the other way round
-                i, j, scores = product.above(rows, others, found.min_cosine)
+                joined = partial(found.joined, row_ids, other_ids)
+                i, j, scores = product.above(rows, others, found.min_cosine, joined)
                 once = row_ids[i] < other_ids[j]
                 found.add(row_ids[i[once]], other_ids[j[once]], scores[once])
             merged.matrix.release(int(other_ids[0]), int(other_ids[-1]) + 1)

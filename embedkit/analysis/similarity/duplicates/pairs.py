@@ -10,6 +10,7 @@ from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.collector import Floats, Ids, Positions
 from embedkit.analysis.similarity.duplicates.search import Method, Search
 from embedkit.analysis.similarity.duplicates.source_pairs import SourcePairs
+from embedkit.analysis.similarity.duplicates.tile_product import Joined
 from embedkit.analysis.similarity.neighbors import cosines_of, rounding
 
 PRUNE_PAIRS = 1 << 20
@@ -83,6 +84,10 @@ class PairCollector:
         for start in range(0, len(a), PRUNE_PAIRS):  # a tile may have sixteen times as many
             batch = slice(start, start + PRUNE_PAIRS)
             self._add(np.minimum(a[batch], b[batch]), np.maximum(a[batch], b[batch]), scores[batch])
+
+    def joined(self, a: Ids, b: Ids) -> Joined | None:
+        """As in Collector: all pairs are counted."""
+        return None
 
     def _add(self, low: Ids, high: Ids, scores: Floats) -> None:
         is_uncertain = scores <= self._threshold + self._slack

@@ -4,8 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.similarity.duplicates.collector import Floats, Ids, Positions
+from embedkit.analysis.similarity.duplicates.collector import Both, Collector, Floats, Ids, Positions
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
+from embedkit.analysis.similarity.duplicates.tile_product import Joined
 
 
 class SampleCounter:
@@ -30,7 +31,31 @@ class SampleCounter:
         level = self._thresholds.exact(one[kept], two[kept], scores[kept])
         self._of_level += np.bincount(level, minlength=len(self._of_level))
 
+    def joined(self, a: Ids, b: Ids) -> Joined | None:
+        """As in Collector: all pairs are looked at."""
+        return None
+
+    def with_own(self, ids: Ids, labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        """Labels of rows as in `Joined`, but each sampled row has its own, below 0: all of its pairs count."""
+        at = self._thresholds.positions_of(ids)
+        return np.where(self._is_sampled[at], -1 - at, labels).astype(np.int32)
+
     @property
     def counts(self) -> npt.NDArray[np.int64]:
         """Pairs that reach each threshold, int64 (thresholds,)."""
         return np.cumsum(self._of_level[::-1])[::-1][1:]
+
+
+class WithSample(Both):
+    """Gives each pair to a collector, and to the counter of a sample with the same thresholds."""
+
+    def __init__(self, found: Collector, sample: SampleCounter) -> None:
+        super().__init__(found, sample)
+        self._found, self._sample = found, sample
+
+    def joined(self, a: Ids, b: Ids) -> Joined | None:
+        """As in Collector: those of the first one, except for pairs with a sampled row."""
+        known = self._found.joined(a, b)
+        if known is None:
+            return None
+        return Joined(known.least, self._sample.with_own(a, known.a), self._sample.with_own(b, known.b))

@@ -9,9 +9,9 @@ import polars as pl
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.cells import compare_in_cells, nearest_cells
-from embedkit.analysis.similarity.duplicates.collector import Both, Collector
+from embedkit.analysis.similarity.duplicates.collector import Collector
 from embedkit.analysis.similarity.duplicates.exact import compare_all, compare_sample
-from embedkit.analysis.similarity.duplicates.recall import SampleCounter
+from embedkit.analysis.similarity.duplicates.recall import SampleCounter, WithSample
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
 from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct, choose_tile_product
 from embedkit.data import row_hash
@@ -98,7 +98,7 @@ def search_pairs(
     of_cells, exact = (SampleCounter(merged, thresholds, sampled) for _ in range(2))
     cells = options.cells or int(np.ceil(2 * np.sqrt(len(ids))))
     near = nearest_cells(merged, ids, cells, options.probes, options.seed)
-    compare_in_cells(merged, ids, near, product, Both(found, of_cells), options.tile_rows, progress)
+    compare_in_cells(merged, ids, near, product, WithSample(found, of_cells), options.tile_rows, progress)
     # The exact pairs of the sampled rows show how many pairs the cells miss.
     compare_sample(merged, sampled, product, exact, options.tile_rows)
     counts = zip(exact.counts.tolist(), of_cells.counts.tolist(), strict=True)

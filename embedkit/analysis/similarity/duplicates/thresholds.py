@@ -33,7 +33,8 @@ class Thresholds:
         self._matrix = merged.matrix
         self._slack = rounding(merged.dim)
         down = np.float32(-np.inf)
-        self._possible = np.nextafter((self.values - self._slack).astype(np.float32), down)
+        self.possible = np.nextafter((self.values - self._slack).astype(np.float32), down)
+        """Smallest float32 cosine of a pair that may reach each threshold, float32 (thresholds,)."""
         self._codes = merged.rows["source"].to_numpy()
         self._ids = merged.ids
         self._positions = Positions(self._ids)
@@ -43,6 +44,10 @@ class Thresholds:
     def min_cosine(self) -> float:
         """The smallest float32 cosine of a pair whose exact cosine may reach a threshold."""
         return float(self.values[0] - self._slack)
+
+    def positions_of(self, ids: Ids) -> Ids:
+        """Positions of ids among the rows, int64 (n,)."""
+        return self._positions.of(ids)
 
     def positions(self, a: Ids, b: Ids, scores: Floats) -> tuple[Ids, Ids, Floats]:
         """Positions of the rows of pairs of ids, without the pairs that do not count."""
@@ -54,7 +59,7 @@ class Thresholds:
 
     def highest(self, scores: Floats) -> Levels:
         """The highest level that pairs may have by their float32 cosines, int64 (n,)."""
-        found: Levels = np.searchsorted(self._possible, scores, side="right")
+        found: Levels = np.searchsorted(self.possible, scores, side="right")
         return found
 
     def exact(self, one: Ids, two: Ids, scores: Floats) -> Levels:

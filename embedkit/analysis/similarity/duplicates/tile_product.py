@@ -1,6 +1,7 @@
 """Where tiles of vectors are multiplied: NumPy on a CPU, or PyTorch on a GPU."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,14 +18,31 @@ TOP_COLUMNS = 65_536
 """Rows of b with which PyTorch multiplies at once in `top`: 2 GB of float32 products with 8,192 rows of a."""
 CPU_PRODUCTS = 1 << 23
 """Products that NumPy holds at once where it reduces them by row: 32 MB, so that they are reduced while in cache."""
+CACHED_PRODUCTS = 1 << 18
+"""Products that NumPy compares several times at once: 1 MB, the cache of a core."""
 GPU_PRODUCTS = 1 << 28
 """Products that PyTorch holds at once where it reduces them by row: 1 GB."""
+MANY_PAIRS = 1 << 16
+"""Near pairs of two tiles from which it pays to leave out those of rows that are joined."""
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of NVIDIA, AMD and WSL. Without any of them PyTorch has no GPU to use."""
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Rows of two tiles that are joined at levels, each of which needs a larger product than the one before.
+
+    least: smallest product with which a pair may reach each level, ascending, float32 (L,). a, b: labels of the rows at
+    each level, int32 (L, len(a)) and (L, len(b)). Rows with the same label are joined there, and at all lower levels.
+    """
+
+    least: Floats
+    a: npt.NDArray[np.int32]
+    b: npt.NDArray[np.int32]
 
 
 class TileProduct(Protocol):
@@ -34,8 +52,14 @@ class TileProduct(Protocol):
         """Scale vectors to norm 1 and place them where they are multiplied."""
         ...
 
-    def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
-        """Rows i of a and j of b whose product is at least `min_cosine`, and the products."""
+    def above(
+        self, a: Any, b: Any, min_cosine: float, joined: Callable[[], Joined | None] = lambda: None
+    ) -> tuple[Ids, Ids, Floats]:
+        """Rows i of a and j of b whose product is at least `min_cosine`, and the products.
+
+        joined: is called if there are many. Pairs that are joined at the highest level which they may reach may be left
+        out then.
+        """
         ...
 
     def top(self, a: Any, b: Any, k: int) -> tuple[Ids, Floats]:
@@ -89,10 +113,17 @@ class NumpyTileProduct:
         """Scale vectors to norm 1."""
         return units(vectors, norms(vectors))
 
-    def above(self, a: Floats, b: Floats, min_cosine: float) -> tuple[Ids, Ids, Floats]:
+    def above(
+        self, a: Floats, b: Floats, min_cosine: float, joined: Callable[[], Joined | None] = lambda: None
+    ) -> tuple[Ids, Ids, Floats]:
         """As in TileProduct."""
         products = a @ b.T
-        i, j = np.nonzero(products >= np.float32(min_cosine))
+        near = products >= np.float32(min_cosine)
+        known = joined() if np.count_nonzero(near) > MANY_PAIRS else None
+        if known is not None:
+            for piece in row_pieces(len(a), len(b), CACHED_PRODUCTS):
+                near[piece] &= _is_open(products[piece], known.least, known.a[:, piece], known.b)
+        i, j = np.nonzero(near)
         return i, j, products[i, j]
 
     def top(self, a: Floats, b: Floats, k: int) -> tuple[Ids, Floats]:
@@ -154,11 +185,18 @@ class TorchTileProduct:
         """Scale vectors to norm 1 and copy them to the device."""
         return self._torch.from_numpy(units(vectors, norms(vectors))).to(self._device)
 
-    def above(self, a: Any, b: Any, min_cosine: float) -> tuple[Ids, Ids, Floats]:
-        """As in TileProduct."""
+    def above(
+        self, a: Any, b: Any, min_cosine: float, joined: Callable[[], Joined | None] = lambda: None
+    ) -> tuple[Ids, Ids, Floats]:
+        """As in TileProduct. Pairs are left out before they are copied to the host."""
         torch = self._torch
         products = self._multiply(a, b)
-        i, j = torch.nonzero(products >= min_cosine, as_tuple=True)
+        near = products >= min_cosine
+        known = joined() if int(near.sum()) > MANY_PAIRS else None
+        if known is not None:
+            there = (torch.from_numpy(labels).to(self._device) for labels in (known.a, known.b))
+            near &= _is_open(products, known.least.tolist(), *there)
+        i, j = torch.nonzero(near, as_tuple=True)
         return i.cpu().numpy(), j.cpu().numpy(), products[i, j].cpu().numpy()
 
     def top(self, a: Any, b: Any, k: int) -> tuple[Ids, Floats]:
@@ -230,6 +268,14 @@ class TorchTileProduct:
             return tile_rows
         free, _ = self._torch.cuda.mem_get_info()
         return max(int(0.5 * free / (4 * dim)) // tile_rows, 1) * tile_rows
+
+
+def _is_open(products: Any, least: Any, a: Any, b: Any) -> Any:
+    """Which pairs are not joined at some level that they may reach, bool like `products`: of NumPy or PyTorch."""
+    found = (products >= least[0]) & (a[0][:, None] != b[0][None, :])
+    for value, one, two in zip(least[1:], a[1:], b[1:], strict=True):
+        found |= (products >= value) & (one[:, None] != two[None, :])
+    return found
 
 
 def row_pieces(rows: int, columns: int, products: int) -> Iterator[slice]:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from embedkit.analysis.similarity.duplicates import (
     search_pairs,
     source_pairs,
     thresholds_from,
+    tile_product,
 )
 from embedkit.analysis.similarity.duplicates import groups as groups_module
 from embedkit.analysis.similarity.duplicates import search as search_module
@@ -70,24 +72,34 @@ def collected(merged: Merged, search: SearchOptions | None = None, across_source
 
 # Of copies, a float64 cosine may be a bit below 1, so that the naive reference leaves out the highest level.
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), rows=st.integers(1, 70), batch=st.sampled_from([1, 7, 1 << 18]))
-def test_groups_at_all_levels_are_those_of_a_union_find(base: Merged, seed: int, rows: int, batch: int) -> None:
+@given(
+    seed=st.integers(0, 2**32),
+    rows=st.integers(1, 70),
+    batch=st.sampled_from([1, 7, 1 << 18]),
+    many=st.sampled_from([0, 20, 1 << 16]),
+)
+def test_groups_at_all_levels_are_those_of_a_union_find(
+    base: Merged, seed: int, rows: int, batch: int, many: int
+) -> None:
     vectors = clusters(seed, rows)
     sources = [str(i % 3) for i in range(rows)]
     merged = in_memory(base, vectors, sources)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(groups_module, "BATCH_PAIRS", batch)
+        patch.setattr(tile_product, "MANY_PAIRS", many)
         for across, of in ((False, None), (True, sources)):
             found = collected(merged, across_sources=across)
             for level in LEVELS[:3]:
                 assert found.labels(level).tolist() == naive_labels(vectors, level, of)
 
 
+@pytest.mark.parametrize("many", [0, 1 << 16])
 @pytest.mark.parametrize("way", ["torch", "cells"])
 def test_other_ways_of_searching_give_the_same_groups(
-    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, many: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = clusters(3, 150)
+    monkeypatch.setattr(tile_product, "MANY_PAIRS", many)
     if way == "torch":
         monkeypatch.setattr(search_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
     found = collected(merged_of(tmp_path, vectors), CELLS if way == "cells" else None)
@@ -138,6 +150,30 @@ def test_recall_is_measured_at_each_threshold(tmp_path: Path) -> None:
     assert found.recall == found.levels["recall"][0]
     assert found.total == round(found.recall * found.sampled_pairs)
     assert found.levels["recall"].min() < 1
+
+
+def test_joined_pairs_are_left_out_unless_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of one template: few pairs reach the collector, and all pairs of the sampled rows are counted."""
+    rng = np.random.default_rng(0)
+    vectors = (1 + 0.02 * rng.standard_normal((120, 12))).astype(np.float32)
+    merged = merged_of(tmp_path, vectors)
+    exact = int((cosines_between(vectors, vectors) >= 0.95).sum() - 120) // 2
+    given = {}
+    for many in (0, 1 << 16):
+        monkeypatch.setattr(tile_product, "MANY_PAIRS", many)
+        thresholds = Thresholds(merged, LEVELS)
+        found = GroupCollector(merged, thresholds)
+        pairs: list[int] = []
+        add = found.add
+        monkeypatch.setattr(
+            found, "add", lambda a, b, scores, add=add, pairs=pairs: (pairs.append(len(a)), add(a, b, scores))
+        )
+        search = search_pairs(merged, replace(CELLS, sample=120), thresholds, found)
+        assert search.sampled_pairs[0.95] == (exact, exact)
+        one_sampled = search_pairs(merged, replace(CELLS, sample=1), thresholds, found)
+        assert one_sampled.recall_at(0.95) == 1
+        given[many] = pairs
+    assert sum(given[0]) < sum(given[1 << 16])
 
 
 def test_a_subset_of_sources_has_positions_of_its_own(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from embedkit.analysis.similarity.duplicates import tile_product
 from embedkit.analysis.similarity.duplicates.tile_product import (
+    Joined,
     NumpyTileProduct,
     TileProduct,
     TorchTileProduct,
@@ -35,6 +36,28 @@ def test_row_maxima_are_those_of_loops(product: TileProduct, products_at_once: i
     assert maxima.dtype == np.float32
     assert at.tolist() == [row.index(max(row)) for row in wanted]
     assert np.allclose(maxima, [max(row) for row in wanted], rtol=0, atol=1e-6)
+
+
+def test_pairs_joined_where_they_reach_are_left_out(
+    product: TileProduct, products_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tile_product, "MANY_PAIRS", 0)
+    monkeypatch.setattr(tile_product, "CACHED_PRODUCTS", products_at_once)
+    least = np.array([-0.5, 0.0, 0.4], np.float32)
+    rng = np.random.default_rng(2)
+    # Labels are finer at higher levels: rows that are joined there are joined below.
+    fine = {"a": rng.integers(0, 8, len(A)), "b": rng.integers(0, 8, len(B))}
+    labels = {side: np.stack([found // 4, found // 2, found]).astype(np.int32) for side, found in fine.items()}
+    i, j, scores = product.above(product.put(A), product.put(B), -0.5, lambda: Joined(least, **labels))
+    found = dict(zip(zip(i.tolist(), j.tolist(), strict=True), scores.tolist(), strict=True))
+    cosines = (A / np.linalg.norm(A, axis=1, keepdims=True)).astype(np.float64) @ UNITS.T
+    wanted = {}
+    for row, column in np.ndindex(cosines.shape):
+        reached = [level for level in range(3) if cosines[row, column] >= least[level]]
+        if reached and labels["a"][reached[-1], row] != labels["b"][reached[-1], column]:
+            wanted[row, column] = pytest.approx(cosines[row, column], abs=1e-6)
+    assert found == wanted
+    assert 0 < len(found) < (cosines >= -0.5).sum()
 
 
 @pytest.mark.parametrize("bandwidth", [0.3, 1.5])
