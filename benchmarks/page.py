@@ -38,7 +38,7 @@ BEFORE = {
     "select": """The run has planted groups, as the one for rows worth reading. The two commands select rows without
 their texts, and compare them with a random subset. The traversal and its rival are measured without the start of a
 process. Where two rows are equally far to a millionth, the traversal takes the lower one; the rival takes what its
-float32 sums say, so a few of their rows differ.
+float32 sums say, so a few of their rows may differ.
 
 """,
     "dedup": """Planted rows of 12,000 sources: half are near no other, a twentieth are one template, a twentieth are in
