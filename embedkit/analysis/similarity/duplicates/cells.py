@@ -89,8 +89,8 @@ def compare_in_cells(
             rows = product.put(merged.vectors(ids[members[tile]]))
             for other in tiles(visitors, tile_rows):
                 others = product.put(merged.vectors(ids[visitors[other]]))
-                joined = partial(found.joined, ids[members[tile]], ids[visitors[other]])
-                i, j, scores = product.above(rows, others, found.min_cosine, joined)
+                needless = partial(found.needless, ids[members[tile]], ids[visitors[other]], False)
+                i, j, scores = product.above(rows, others, found.min_cosine, needless)
                 for pairs in tiles(i, FILTERED_PAIRS):
                     a, b = members[tile][i[pairs]], visitors[other][j[pairs]]
                     # If a also visits b's cell, the pair is met there, too: keep it once.

@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.analysis.similarity.duplicates.tile_product import Joined
+from embedkit.analysis.similarity.duplicates.needless import Needless
 
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -23,8 +23,11 @@ class Collector(Protocol):
         """Take pairs of ids with a float32 cosine of at least `min_cosine`, each pair once, its ids in any order."""
         ...
 
-    def joined(self, a: Ids, b: Ids) -> Joined | None:
-        """Which pairs of these ids would change nothing, so that they need not be given; None if all pairs count."""
+    def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless | None:
+        """Which pairs of ids of a and ids of b need not be given; None if all are needed.
+
+        is_once: each pair of an id of a and an id of b is found once, and the ids of a are lower than those of b.
+        """
         ...
 
 
@@ -48,9 +51,14 @@ class Both:
             else:
                 one.add(a, b, scores)
 
-    def joined(self, a: Ids, b: Ids) -> Joined | None:
-        """As in Collector: all pairs count."""
-        return None
+    def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless | None:
+        """As in Collector: what is needless to both, which have different rules."""
+        rules = [one.needless(a, b, is_once) for one in self._collectors]
+        if None in rules:
+            return None
+        joined = [rule.joined for rule in rules if rule and rule.joined]
+        counted = [rule.counted for rule in rules if rule and rule.counted]
+        return Needless(joined[0] if joined else None, counted[0] if counted else None)
 
 
 class Positions:

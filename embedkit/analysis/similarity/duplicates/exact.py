@@ -36,8 +36,9 @@ def compare_all(
             for row_ids, rows in held:
                 if row_ids[0] > other_ids[-1]:
                     break  # these two tiles are compared the other way round
-                joined = partial(found.joined, row_ids, other_ids)
-                i, j, scores = product.above(rows, others, found.min_cosine, joined)
+                is_once = bool(row_ids[-1] < other_ids[0])
+                needless = partial(found.needless, row_ids, other_ids, is_once)
+                i, j, scores = product.above(rows, others, found.min_cosine, needless)
                 once = row_ids[i] < other_ids[j]
                 found.add(row_ids[i[once]], other_ids[j[once]], scores[once])
             merged.matrix.release(int(other_ids[0]), int(other_ids[-1]) + 1)

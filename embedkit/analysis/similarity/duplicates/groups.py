@@ -14,8 +14,8 @@ import polars as pl
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.similarity.duplicates.collector import Floats, Ids
+from embedkit.analysis.similarity.duplicates.needless import Joined, Needless
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
-from embedkit.analysis.similarity.duplicates.tile_product import Joined
 
 BATCH_PAIRS = 1 << 18
 """Pairs that are looked at together, at most. The next batch is cut by what this one has joined."""
@@ -45,14 +45,11 @@ class GroupCollector:
             batch = slice(start, start + BATCH_PAIRS)
             self._add(*self._thresholds.positions(a[batch], b[batch], scores[batch]))
 
-    def joined(self, a: Ids, b: Ids) -> Joined | None:
+    def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless:
         """As in Collector: pairs whose rows are in one group at the highest level that they may reach."""
         one, two = self._thresholds.positions_of(a), self._thresholds.positions_of(b)
-        return Joined(
-            self._thresholds.possible,
-            np.stack([trees.roots(one) for trees in self._trees]),
-            np.stack([trees.roots(two) for trees in self._trees]),
-        )
+        labels = (np.stack([trees.roots(rows) for trees in self._trees]) for rows in (one, two))
+        return Needless(joined=Joined(self._thresholds.possible, *labels))
 
     def _add(self, one: Ids, two: Ids, scores: Floats) -> None:
         # A pair that is joined at the highest level which it may reach is joined at all lower ones, too.

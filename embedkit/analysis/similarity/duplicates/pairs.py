@@ -8,13 +8,17 @@ import polars as pl
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.collector import Floats, Ids, Positions
+from embedkit.analysis.similarity.duplicates.needless import Counted, Needless, PairCounts
 from embedkit.analysis.similarity.duplicates.search import Method, Search
 from embedkit.analysis.similarity.duplicates.source_pairs import SourcePairs
-from embedkit.analysis.similarity.duplicates.tile_product import Joined
 from embedkit.analysis.similarity.neighbors import cosines_of, rounding
 
 PRUNE_PAIRS = 1 << 20
 """Pairs that are looked at together, and waiting ones from which the list is cut to its length."""
+DIGITS = 12
+"""Decimals of a listed cosine. Equal vectors have 1, and pairs of them are listed by their ids."""
+MAX_SOURCES_ELSEWHERE = 20_000
+"""Sources up to which a GPU counts pairs: 1.6 GB of its memory."""
 MAX_SOURCE_PAIRS = 1_000_000
 """Pairs of sources that are listed, at most. A template of 12,000 sources has 72 million."""
 
@@ -23,10 +27,10 @@ MAX_SOURCE_PAIRS = 1_000_000
 class Duplicates:
     """Pairs of rows with a cosine of at least `threshold`.
 
-    pairs: id_a < id_b, cosine (float64), source_a, source_b; by falling cosine, then by ids; at most `max_pairs`.
-    by_source: source_a <= source_b, and the number of all their pairs; at most MAX_SOURCE_PAIRS lines, those with most
-    pairs. levels: groups of near-duplicates at several
-    thresholds, as `GroupCollector.levels`, with the recall at each. total: all pairs found, listed or not. rows: number
+    pairs: id_a < id_b, cosine (float64, rounded to 12 decimals), source_a, source_b; by falling cosine, then by ids; at
+    most `max_pairs`. by_source: source_a <= source_b, and the number of all their pairs; at most MAX_SOURCE_PAIRS
+    lines, those with most pairs. levels: groups of near-duplicates at several thresholds, as `GroupCollector.levels`,
+    with the recall at each. total: all pairs found, listed or not. rows: number
     of rows compared. method: exact or approximate. recall, of an approximate search: the share that it found of the
     `sampled_pairs` pairs which an exact search finds for `sampled_rows` random rows; None if there are no such pairs,
     or if the search was exact.
@@ -64,6 +68,9 @@ class PairCollector:
         self._kept = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
         self._waiting = 0
         self._floor = threshold if max_pairs else np.inf  # a pair with a smaller cosine is not listed
+        self._last = np.iinfo(np.int64).max  # nor one whose lower id is larger
+        codes = len(merged.sources)
+        self._elsewhere = PairCounts(codes) if codes <= MAX_SOURCES_ELSEWHERE else None
 
     @property
     def min_cosine(self) -> float:
@@ -85,18 +92,25 @@ class PairCollector:
             batch = slice(start, start + PRUNE_PAIRS)
             self._add(np.minimum(a[batch], b[batch]), np.maximum(a[batch], b[batch]), scores[batch])
 
-    def joined(self, a: Ids, b: Ids) -> Joined | None:
-        """As in Collector: all pairs are counted."""
-        return None
+    def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless | None:
+        """As in Collector: pairs that are certainly near and not listed. They are counted where they are found."""
+        if not is_once or self._elsewhere is None:
+            return None
+        one, two = (self._codes[self._positions.of(ids)] for ids in (a, b))
+        below, listed = self._floor - self._slack, a <= self._last
+        counted = Counted(self._threshold + self._slack, below, listed, one, two, self._elsewhere)
+        return Needless(counted=counted)
 
     def _add(self, low: Ids, high: Ids, scores: Floats) -> None:
         is_uncertain = scores <= self._threshold + self._slack
-        chosen = np.flatnonzero(is_uncertain | (scores >= self._floor - self._slack))
+        may_be_listed = (scores >= self._floor - self._slack) & (low <= self._last)
+        chosen = np.flatnonzero(is_uncertain | may_be_listed)
         cosines = np.full(len(low), np.inf)  # certainly above the threshold
         matrix = self._merged.matrix
         cosines[chosen] = cosines_of(matrix, low[chosen], matrix, high[chosen])
         is_pair = cosines >= self._threshold
         self._count(low[is_pair], high[is_pair])
+        cosines[chosen] = np.round(cosines[chosen], DIGITS)
         keep = chosen[is_pair[chosen] & (cosines[chosen] >= self._floor)]
         if len(keep):
             self._kept.append((low[keep], high[keep], cosines[keep]))
@@ -116,10 +130,14 @@ class PairCollector:
         self._waiting = 0
         if self._max_pairs and len(order) == self._max_pairs:
             self._floor = float(cosines[order[-1]])
+            if self._floor == 1:  # all listed rows are equal, as no other pair is nearer
+                self._last = int(a[order[-1]])
         return self._kept[0]
 
     def result(self, search: Search, levels: pl.DataFrame) -> Duplicates:
         """Everything found, with how it was searched, and the groups at several thresholds."""
+        for keys, counts in self._elsewhere.blocks() if self._elsewhere else ():
+            self._counts.add_keys(keys, counts)
         a, b, cosines = self._prune()
         names = np.array(self._merged.sources, dtype=object)
         sources = [names[self._codes[self._positions.of(ids)]] for ids in (a, b)]

@@ -5,8 +5,8 @@ import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.collector import Both, Collector, Floats, Ids, Positions
+from embedkit.analysis.similarity.duplicates.needless import Joined, Needless
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
-from embedkit.analysis.similarity.duplicates.tile_product import Joined
 
 
 class SampleCounter:
@@ -31,7 +31,7 @@ class SampleCounter:
         level = self._thresholds.exact(one[kept], two[kept], scores[kept])
         self._of_level += np.bincount(level, minlength=len(self._of_level))
 
-    def joined(self, a: Ids, b: Ids) -> Joined | None:
+    def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless | None:
         """As in Collector: all pairs are looked at."""
         return None
 
@@ -53,9 +53,11 @@ class WithSample(Both):
         super().__init__(found, sample)
         self._found, self._sample = found, sample
 
-    def joined(self, a: Ids, b: Ids) -> Joined | None:
+    def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless | None:
         """As in Collector: those of the first one, except for pairs with a sampled row."""
-        known = self._found.joined(a, b)
-        if known is None:
+        known = self._found.needless(a, b, is_once)
+        if known is None or known.joined is None or known.counted is not None:
             return None
-        return Joined(known.least, self._sample.with_own(a, known.a), self._sample.with_own(b, known.b))
+        joined = known.joined
+        labels = self._sample.with_own(a, joined.a), self._sample.with_own(b, joined.b)
+        return Needless(joined=Joined(joined.least, *labels))

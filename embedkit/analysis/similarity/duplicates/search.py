@@ -19,8 +19,6 @@ from embedkit.data import row_hash
 Method = Literal["exact", "approximate"]
 EXACT_ROWS = 200_000
 """Most rows for which a CPU compares all pairs. Time grows with the square of the rows."""
-TILE_ROWS = 4096
-"""Rows of one side of a tile: 64 MB of float32 cosines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +28,8 @@ class SearchOptions:
     exact_rows: up to so many rows a CPU compares all pairs; a GPU always does. cells: number of cells of the
     approximate search; None for twice the square root of the rows. probes: cells in which each row is compared. sample:
     rows on which the recall of the approximate search is measured. seed: of k-means and of that sample; the same seed
-    gives the same result on the same machine with the same number of threads. tile_rows: rows of one side of a tile; it
-    sets the memory, and never changes the result of the exact search.
+    gives the same result on the same machine with the same number of threads. tile_rows: rows of one side of a tile,
+    None for what suits the machine; it sets the memory, and never changes the result of the exact search.
     """
 
     exact_rows: int = EXACT_ROWS
@@ -39,7 +37,7 @@ class SearchOptions:
     probes: int = 8
     sample: int = 1000
     seed: int = 0
-    tile_rows: int = TILE_ROWS
+    tile_rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,15 +89,16 @@ def search_pairs(
     """
     ids = merged.ids[merged.has_text]
     product = choose_tile_product()
+    tile_rows = options.tile_rows or product.tile_rows
     if len(ids) <= options.exact_rows or isinstance(product, TorchTileProduct):
-        compare_all(merged, ids, product, found, options.tile_rows, progress)
+        compare_all(merged, ids, product, found, tile_rows, progress)
         return Search(len(ids), "exact", 0, {})
     sampled = np.sort(ids[np.argsort(row_hash(options.seed + 1, ids), kind="stable")[: options.sample]])
     of_cells, exact = (SampleCounter(merged, thresholds, sampled) for _ in range(2))
     cells = options.cells or int(np.ceil(2 * np.sqrt(len(ids))))
     near = nearest_cells(merged, ids, cells, options.probes, options.seed)
-    compare_in_cells(merged, ids, near, product, WithSample(found, of_cells), options.tile_rows, progress)
+    compare_in_cells(merged, ids, near, product, WithSample(found, of_cells), tile_rows, progress)
     # The exact pairs of the sampled rows show how many pairs the cells miss.
-    compare_sample(merged, sampled, product, exact, options.tile_rows)
+    compare_sample(merged, sampled, product, exact, tile_rows)
     counts = zip(exact.counts.tolist(), of_cells.counts.tolist(), strict=True)
     return Search(len(ids), "approximate", len(sampled), dict(zip(thresholds.values.tolist(), counts, strict=True)))

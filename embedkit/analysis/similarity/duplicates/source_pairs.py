@@ -38,6 +38,12 @@ class SourcePairs:
         if self._waits >= WAITING:
             self._settle()
 
+    def add_keys(self, keys: Ids, counts: Ids) -> None:
+        """Add how many pairs each key has, int64 (n,) each; keys ascending, each once."""
+        self._settle()
+        self._merge(keys, counts)
+        self.total += int(counts.sum())
+
     def most(self, count: int) -> tuple[Ids, Ids, Ids]:
         """The pairs of codes a <= b with most pairs of rows, at most `count`, and these numbers; by a, then by b."""
         self._settle()
@@ -60,6 +66,10 @@ class SourcePairs:
         """Count the keys that wait."""
         keys, times = np.unique(np.concatenate([np.empty(0, np.int64), *self._waiting]), return_counts=True)
         self._waiting, self._waits = [], 0
+        self._merge(keys, times)
+
+    def _merge(self, keys: Ids, times: Ids) -> None:
+        """Add to the counts of keys, ascending, each once."""
         if self._is_dense:
             self._counts[keys] += times
             return

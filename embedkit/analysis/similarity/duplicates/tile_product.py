@@ -1,7 +1,8 @@
 """Where tiles of vectors are multiplied: NumPy on a CPU, or PyTorch on a GPU."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.similarity.duplicates.needless import Needless
 from embedkit.analysis.similarity.neighbors import norms, units
 from embedkit.storage import available_cpus
 
@@ -23,7 +25,9 @@ CACHED_PRODUCTS = 1 << 18
 GPU_PRODUCTS = 1 << 28
 """Products that PyTorch holds at once where it reduces them by row: 1 GB."""
 MANY_PAIRS = 1 << 16
-"""Near pairs of two tiles from which it pays to leave out those of rows that are joined."""
+"""Near pairs of two tiles from which it pays NumPy to leave out those of rows that are joined."""
+MANY_TO_COPY = 1 << 13
+"""Near pairs of two tiles from which it pays to leave out needless ones before they are copied to the host."""
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of NVIDIA, AMD and WSL. Without any of them PyTorch has no GPU to use."""
 
@@ -32,33 +36,24 @@ Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Joined:
-    """Rows of two tiles that are joined at levels, each of which needs a larger product than the one before.
+class TileProduct(Protocol):
+    """Multiplies tiles of unit vectors.
 
-    least: smallest product with which a pair may reach each level, ascending, float32 (L,). a, b: labels of the rows at
-    each level, int32 (L, len(a)) and (L, len(b)). Rows with the same label are joined there, and at all lower levels.
+    tile_rows: rows of one side of a tile that suit it.
     """
 
-    least: Floats
-    a: npt.NDArray[np.int32]
-    b: npt.NDArray[np.int32]
-
-
-class TileProduct(Protocol):
-    """Multiplies tiles of unit vectors."""
+    tile_rows: int
 
     def put(self, vectors: Floats) -> Any:
         """Scale vectors to norm 1 and place them where they are multiplied."""
         ...
 
     def above(
-        self, a: Any, b: Any, min_cosine: float, joined: Callable[[], Joined | None] = lambda: None
+        self, a: Any, b: Any, min_cosine: float, needless: Callable[[], Needless | None] = lambda: None
     ) -> tuple[Ids, Ids, Floats]:
         """Rows i of a and j of b whose product is at least `min_cosine`, and the products.
 
-        joined: is called if there are many. Pairs that are joined at the highest level which they may reach may be left
-        out then.
+        needless: is called if there are many. Pairs that it describes may be left out then.
         """
         ...
 
@@ -107,22 +102,26 @@ class TileProduct(Protocol):
 
 
 class NumpyTileProduct:
-    """Multiplies on the CPU."""
+    """Multiplies on the CPU. A tile has 64 MB of float32 products."""
+
+    tile_rows = 4096
 
     def put(self, vectors: Floats) -> Floats:
         """Scale vectors to norm 1."""
         return units(vectors, norms(vectors))
 
     def above(
-        self, a: Floats, b: Floats, min_cosine: float, joined: Callable[[], Joined | None] = lambda: None
+        self, a: Floats, b: Floats, min_cosine: float, needless: Callable[[], Needless | None] = lambda: None
     ) -> tuple[Ids, Ids, Floats]:
-        """As in TileProduct."""
+        """As in TileProduct. Pairs that are to be counted are all given: there is nowhere to copy them."""
         products = a @ b.T
         near = products >= np.float32(min_cosine)
-        known = joined() if np.count_nonzero(near) > MANY_PAIRS else None
-        if known is not None:
+        known = needless() if np.count_nonzero(near) > MANY_PAIRS else None
+        if known is not None and known.joined is not None and known.counted is None:
+            joined = known.joined
             for piece in row_pieces(len(a), len(b), CACHED_PRODUCTS):
-                near[piece] &= _is_open(products[piece], known.least, known.a[:, piece], known.b)
+                labels = joined.a[:, piece, None], joined.b[:, None, :]
+                near[piece] &= _is_open(products[piece], joined.least, *labels)
         i, j = np.nonzero(near)
         return i, j, products[i, j]
 
@@ -175,7 +174,12 @@ class NumpyTileProduct:
 
 
 class TorchTileProduct:
-    """Multiplies with PyTorch in full float32. TF32, which is off by default, would be wrong by a thousandth."""
+    """Multiplies with PyTorch in full float32. TF32, which is off by default, would be wrong by a thousandth.
+
+    A tile has 256 MB of float32 products, and takes 3 GB while all of its pairs are near.
+    """
+
+    tile_rows = 8192
 
     def __init__(self, device: str) -> None:
         self._torch = optional_import("torch")
@@ -186,18 +190,30 @@ class TorchTileProduct:
         return self._torch.from_numpy(units(vectors, norms(vectors))).to(self._device)
 
     def above(
-        self, a: Any, b: Any, min_cosine: float, joined: Callable[[], Joined | None] = lambda: None
+        self, a: Any, b: Any, min_cosine: float, needless: Callable[[], Needless | None] = lambda: None
     ) -> tuple[Ids, Ids, Floats]:
         """As in TileProduct. Pairs are left out before they are copied to the host."""
-        torch = self._torch
         products = self._multiply(a, b)
-        near = products >= min_cosine
-        known = joined() if int(near.sum()) > MANY_PAIRS else None
+        i, j = self._torch.nonzero(products >= min_cosine, as_tuple=True)
+        scores = products[i, j]
+        known = needless() if len(i) > MANY_TO_COPY else None
         if known is not None:
-            there = (torch.from_numpy(labels).to(self._device) for labels in (known.a, known.b))
-            near &= _is_open(products, known.least.tolist(), *there)
-        i, j = torch.nonzero(near, as_tuple=True)
-        return i.cpu().numpy(), j.cpu().numpy(), products[i, j].cpu().numpy()
+            given = ~self._is_needless(known, i, j, scores)
+            i, j, scores = i[given], j[given], scores[given]
+        return i.cpu().numpy(), j.cpu().numpy(), scores.cpu().numpy()
+
+    def _is_needless(self, known: Needless, i: Any, j: Any, scores: Any) -> Any:
+        """Which pairs need not be given, bool (pairs,). Those to be counted are counted."""
+        needless = self._torch.ones_like(scores, dtype=self._torch.bool)
+        if known.joined is not None:
+            a, b = self.place(known.joined.a), self.place(known.joined.b)
+            labels = (one[i] for one in a), (two[j] for two in b)
+            needless &= ~_is_open(scores, known.joined.least.tolist(), *labels)
+        if known.counted is not None:
+            rule = known.counted
+            needless &= (scores > rule.above) & ((scores < rule.below) | ~self.place(rule.listed)[i])
+            rule.counts.add(self.place(rule.codes_a)[i[needless]], self.place(rule.codes_b)[j[needless]])
+        return needless
 
     def top(self, a: Any, b: Any, k: int) -> tuple[Ids, Floats]:
         """As in TileProduct."""
@@ -229,7 +245,7 @@ class TorchTileProduct:
         nearest, cosines, deepest, margins = (one[:, 0].cpu().numpy() for one in found)
         return nearest, cosines, deepest, margins
 
-    def place(self, vectors: Floats) -> Any:
+    def place(self, vectors: npt.NDArray[Any]) -> Any:
         """As in TileProduct: copied to the device."""
         return self._torch.from_numpy(np.array(vectors)).to(self._device)
 
@@ -270,12 +286,13 @@ class TorchTileProduct:
         return max(int(0.5 * free / (4 * dim)) // tile_rows, 1) * tile_rows
 
 
-def _is_open(products: Any, least: Any, a: Any, b: Any) -> Any:
-    """Which pairs are not joined at some level that they may reach, bool like `products`: of NumPy or PyTorch."""
-    found = (products >= least[0]) & (a[0][:, None] != b[0][None, :])
-    for value, one, two in zip(least[1:], a[1:], b[1:], strict=True):
-        found |= (products >= value) & (one[:, None] != two[None, :])
-    return found
+def _is_open(products: Any, least: Iterable[Any], a: Iterable[Any], b: Iterable[Any]) -> Any:
+    """Which pairs are not joined at some level that they may reach, bool like `products`: of NumPy or PyTorch.
+
+    least: as in Joined. a, b: labels of the rows of each pair, by level.
+    """
+    levels = zip(least, a, b, strict=True)
+    return reduce(or_, ((products >= value) & (one != two) for value, one, two in levels))
 
 
 def row_pieces(rows: int, columns: int, products: int) -> Iterator[slice]:

@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates, source_pairs
+from embedkit.analysis.similarity.duplicates import (
+    DuplicateOptions,
+    Duplicates,
+    find_duplicates,
+    source_pairs,
+    tile_product,
+)
+from embedkit.analysis.similarity.duplicates import pairs as pairs_module
 from embedkit.analysis.similarity.duplicates import search as search_module
 from embedkit.analysis.similarity.duplicates.cells import nearest_cells
 from embedkit.analysis.similarity.duplicates.pairs import PairCollector
@@ -48,10 +55,12 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     return merged_of(tmp_path_factory.mktemp("planted"), planted(), SOURCES)
 
 
-@pytest.fixture(params=["numpy", "torch"])
+@pytest.fixture(params=["numpy", "torch", "torch that copies little"])
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Tiles multiplied by NumPy, or by the code for GPUs, here on a CPU."""
-    if request.param == "torch":
+    if request.param == "torch that copies little":
+        monkeypatch.setattr(tile_product, "MANY_TO_COPY", 0)
+    if request.param != "numpy":
         monkeypatch.setattr(search_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
     return str(request.param)
 
@@ -97,6 +106,25 @@ def test_a_cap_keeps_the_nearest_pairs_and_counts_all(
     assert found.total == whole.total
     assert found.by_source.equals(whole.by_source)
     assert found.pairs.equals(whole.pairs.head(most))
+
+
+def test_equal_rows_are_listed_by_id_and_few_are_compared(
+    tmp_path: Path, arithmetic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the list is full of equal rows, no other pair can be listed: its cosine is not computed again."""
+    vectors = np.random.default_rng(1).standard_normal((100, 32)).astype(np.float32)
+    vectors[10:90] = vectors[10] * np.linspace(0.1, 9, 80, dtype=np.float32)[:, None]
+    merged = merged_of(tmp_path, vectors, SOURCES[:100])
+    compared: list[int] = []
+    cosines_of = pairs_module.cosines_of
+    monkeypatch.setattr(pairs_module, "cosines_of", lambda *of: (compared.append(len(of[1])), cosines_of(*of))[1])
+    monkeypatch.setattr(pairs_module, "PRUNE_PAIRS", 50)
+    found = find_duplicates(merged, DuplicateOptions(0.9, max_pairs=25, tile_rows=20))
+    assert list(zip(found.pairs["id_a"], found.pairs["id_b"], strict=True)) == [(10, b) for b in range(11, 36)]
+    assert set(found.pairs["cosine"]) == {1.0}
+    assert found.total == 80 * 79 // 2
+    assert int(found.by_source["pairs"].sum()) == found.total
+    assert sum(compared) < 600
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from embedkit.analysis.similarity.duplicates import tile_product
+from embedkit.analysis.similarity.duplicates.needless import Counted, Joined, Needless, PairCounts
 from embedkit.analysis.similarity.duplicates.tile_product import (
-    Joined,
     NumpyTileProduct,
     TileProduct,
     TorchTileProduct,
@@ -42,13 +42,14 @@ def test_pairs_joined_where_they_reach_are_left_out(
     product: TileProduct, products_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tile_product, "MANY_PAIRS", 0)
+    monkeypatch.setattr(tile_product, "MANY_TO_COPY", 0)
     monkeypatch.setattr(tile_product, "CACHED_PRODUCTS", products_at_once)
     least = np.array([-0.5, 0.0, 0.4], np.float32)
     rng = np.random.default_rng(2)
     # Labels are finer at higher levels: rows that are joined there are joined below.
     fine = {"a": rng.integers(0, 8, len(A)), "b": rng.integers(0, 8, len(B))}
     labels = {side: np.stack([found // 4, found // 2, found]).astype(np.int32) for side, found in fine.items()}
-    i, j, scores = product.above(product.put(A), product.put(B), -0.5, lambda: Joined(least, **labels))
+    i, j, scores = product.above(product.put(A), product.put(B), -0.5, lambda: Needless(Joined(least, **labels)))
     found = dict(zip(zip(i.tolist(), j.tolist(), strict=True), scores.tolist(), strict=True))
     cosines = (A / np.linalg.norm(A, axis=1, keepdims=True)).astype(np.float64) @ UNITS.T
     wanted = {}
@@ -58,6 +59,36 @@ def test_pairs_joined_where_they_reach_are_left_out(
             wanted[row, column] = pytest.approx(cosines[row, column], abs=1e-6)
     assert found == wanted
     assert 0 < len(found) < (cosines >= -0.5).sum()
+
+
+@pytest.mark.parametrize("with_joined", [False, True])
+def test_counted_pairs_are_left_out_where_pytorch_multiplies(
+    with_joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tile_product, "MANY_TO_COPY", 0)
+    product = TorchTileProduct("cpu")
+    rng = np.random.default_rng(3)
+    codes_a, codes_b = rng.integers(0, 3, len(A)), rng.integers(0, 3, len(B))
+    labels = [rng.integers(0, 2, (1, rows)).astype(np.int32) for rows in (len(A), len(B))]
+    listed = np.arange(len(A)) < 20
+    counts = PairCounts(3)
+    counted = Counted(-0.2, 0.4, listed, codes_a, codes_b, counts)
+    joined = Joined(np.array([-0.5], np.float32), *labels) if with_joined else None
+    i, j, _ = product.above(product.put(A), product.put(B), -0.5, lambda: Needless(joined, counted))
+    cosines = (A / np.linalg.norm(A, axis=1, keepdims=True)).astype(np.float64) @ UNITS.T
+    given, times = set(), np.zeros((3, 3), int)
+    for row, column in np.argwhere(cosines >= -0.5).tolist():
+        cosine = cosines[row, column]
+        is_counted = cosine > -0.2 and (cosine < 0.4 or not listed[row])
+        if is_counted and (not with_joined or labels[0][0, row] == labels[1][0, column]):
+            low, high = sorted((int(codes_a[row]), int(codes_b[column])))
+            times[high, low] += 1
+        else:
+            given.add((row, column))
+    assert set(zip(i.tolist(), j.tolist(), strict=True)) == given
+    found = {key: count for keys, of in counts.blocks() for key, count in zip(keys.tolist(), of.tolist(), strict=True)}
+    assert found == {at: int(count) for at, count in enumerate(times[np.tril_indices(3)]) if count}
+    assert times.sum() > 20
 
 
 @pytest.mark.parametrize("bandwidth", [0.3, 1.5])
