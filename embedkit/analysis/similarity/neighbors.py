@@ -22,6 +22,8 @@ QUERIES = 256
 PAIRS = 64
 """Pairs computed in float64 at once: 0.5 MB per operand of 1,024 numbers, which stay in the cache of a core. It takes a
 third of the time that 4,096 pairs at once take."""
+GATHERED_PAIRS = 4096
+"""Pairs whose rows are read together: 16 MB per operand of 1,024 numbers."""
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -175,9 +177,14 @@ def rounding(dim: int) -> float:
 def cosines_of(a: Floats | Matrix, a_rows: Ids, b: Floats | Matrix, b_rows: Ids) -> Doubles:
     """Cosines of pairs of rows, float64 (pairs,). Each depends only on its two vectors, to the last bit."""
     found = np.empty(len(a_rows), np.float64)
-    for start in range(0, len(a_rows), PAIRS):
-        pairs = slice(start, start + PAIRS)
-        left, right = a[a_rows[pairs]].astype(np.float64), b[b_rows[pairs]].astype(np.float64)
-        squares = np.square(left).sum(axis=1) * np.square(right).sum(axis=1)
-        found[pairs] = np.multiply(left, right).sum(axis=1) / np.sqrt(squares)
+    for start in range(0, len(a_rows), GATHERED_PAIRS):
+        gathered = slice(start, min(start + GATHERED_PAIRS, len(a_rows)))
+        # A row that is in many pairs is read once.
+        (of_a, at_a), (of_b, at_b) = (np.unique(rows[gathered], return_inverse=True) for rows in (a_rows, b_rows))
+        rows_a, rows_b = a[of_a], b[of_b]
+        for first in range(start, gathered.stop, PAIRS):
+            pairs = slice(first - start, min(first + PAIRS, gathered.stop) - start)
+            left, right = rows_a[at_a[pairs]].astype(np.float64), rows_b[at_b[pairs]].astype(np.float64)
+            squares = np.square(left).sum(axis=1) * np.square(right).sum(axis=1)
+            found[first : first + len(left)] = np.multiply(left, right).sum(axis=1) / np.sqrt(squares)
     return found.clip(-1, 1, out=found)

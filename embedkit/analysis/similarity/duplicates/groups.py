@@ -17,8 +17,9 @@ from embedkit.analysis.similarity.duplicates.collector import Floats, Ids
 from embedkit.analysis.similarity.duplicates.needless import Joined, Needless
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
 
-BATCH_PAIRS = 1 << 18
-"""Pairs that are looked at together, at most. The next batch is cut by what this one has joined."""
+FIRST_PAIRS, BATCH_PAIRS = 1 << 12, 1 << 18
+"""Pairs that are looked at together, first and at most. The next batch is cut by what those before have joined: the
+first pairs of a template join most of its rows."""
 
 Labels = npt.NDArray[np.int32]
 
@@ -41,9 +42,11 @@ class GroupCollector:
 
     def add(self, a: Ids, b: Ids, scores: Floats) -> None:
         """As in Collector."""
-        for start in range(0, len(a), BATCH_PAIRS):
-            batch = slice(start, start + BATCH_PAIRS)
+        start, size = 0, FIRST_PAIRS
+        while start < len(a):
+            batch = slice(start, start + size)
             self._add(*self._thresholds.positions(a[batch], b[batch], scores[batch]))
+            start, size = start + size, min(2 * size, BATCH_PAIRS)
 
     def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless:
         """As in Collector: pairs whose rows are in one group at the highest level that they may reach."""

@@ -26,8 +26,6 @@ GPU_PRODUCTS = 1 << 28
 """Products that PyTorch holds at once where it reduces them by row: 1 GB."""
 MANY_PAIRS = 1 << 16
 """Near pairs of two tiles from which it pays NumPy to leave out those of rows that are joined."""
-MANY_TO_COPY = 1 << 13
-"""Near pairs of two tiles from which it pays to leave out needless ones before they are copied to the host."""
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Device files of NVIDIA, AMD and WSL. Without any of them PyTorch has no GPU to use."""
 
@@ -53,7 +51,7 @@ class TileProduct(Protocol):
     ) -> tuple[Ids, Ids, Floats]:
         """Rows i of a and j of b whose product is at least `min_cosine`, and the products.
 
-        needless: is called if there are many. Pairs that it describes may be left out then.
+        needless: describes pairs that may be left out. It is not called if there are too few to matter.
         """
         ...
 
@@ -194,9 +192,9 @@ class TorchTileProduct:
     ) -> tuple[Ids, Ids, Floats]:
         """As in TileProduct. Pairs are left out before they are copied to the host."""
         products = self._multiply(a, b)
+        known = needless()  # while the GPU multiplies
         i, j = self._torch.nonzero(products >= min_cosine, as_tuple=True)
         scores = products[i, j]
-        known = needless() if len(i) > MANY_TO_COPY else None
         if known is not None:
             given = ~self._is_needless(known, i, j, scores)
             i, j, scores = i[given], j[given], scores[given]

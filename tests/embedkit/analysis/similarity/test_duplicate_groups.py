@@ -85,6 +85,7 @@ def test_groups_at_all_levels_are_those_of_a_union_find(
     sources = [str(i % 3) for i in range(rows)]
     merged = in_memory(base, vectors, sources)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups_module, "FIRST_PAIRS", min(batch, groups_module.FIRST_PAIRS))
         patch.setattr(groups_module, "BATCH_PAIRS", batch)
         patch.setattr(tile_product, "MANY_PAIRS", many)
         for across, of in ((False, None), (True, sources)):

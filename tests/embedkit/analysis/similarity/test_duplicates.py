@@ -11,13 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.similarity.duplicates import (
-    DuplicateOptions,
-    Duplicates,
-    find_duplicates,
-    source_pairs,
-    tile_product,
-)
+from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates, source_pairs
 from embedkit.analysis.similarity.duplicates import pairs as pairs_module
 from embedkit.analysis.similarity.duplicates import search as search_module
 from embedkit.analysis.similarity.duplicates.cells import nearest_cells
@@ -55,12 +49,10 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     return merged_of(tmp_path_factory.mktemp("planted"), planted(), SOURCES)
 
 
-@pytest.fixture(params=["numpy", "torch", "torch that copies little"])
+@pytest.fixture(params=["numpy", "torch"])
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Tiles multiplied by NumPy, or by the code for GPUs, here on a CPU."""
-    if request.param == "torch that copies little":
-        monkeypatch.setattr(tile_product, "MANY_TO_COPY", 0)
-    if request.param != "numpy":
+    if request.param == "torch":
         monkeypatch.setattr(search_module, "choose_tile_product", lambda: TorchTileProduct("cpu"))
     return str(request.param)
 

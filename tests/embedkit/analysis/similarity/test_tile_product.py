@@ -42,7 +42,6 @@ def test_pairs_joined_where_they_reach_are_left_out(
     product: TileProduct, products_at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tile_product, "MANY_PAIRS", 0)
-    monkeypatch.setattr(tile_product, "MANY_TO_COPY", 0)
     monkeypatch.setattr(tile_product, "CACHED_PRODUCTS", products_at_once)
     least = np.array([-0.5, 0.0, 0.4], np.float32)
     rng = np.random.default_rng(2)
@@ -62,10 +61,7 @@ def test_pairs_joined_where_they_reach_are_left_out(
 
 
 @pytest.mark.parametrize("with_joined", [False, True])
-def test_counted_pairs_are_left_out_where_pytorch_multiplies(
-    with_joined: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tile_product, "MANY_TO_COPY", 0)
+def test_counted_pairs_are_left_out_where_pytorch_multiplies(with_joined: bool) -> None:
     product = TorchTileProduct("cpu")
     rng = np.random.default_rng(3)
     codes_a, codes_b = rng.integers(0, 3, len(A)), rng.integers(0, 3, len(B))
