@@ -48,6 +48,7 @@ class Groups:
         product: where blocks are multiplied; None for what the machine has.
         """
         self._merged = merged
+        self._ids = merged.ids
         self._labels = labels
         self._codes = merged.rows["source"].to_numpy()
         self._threshold = threshold
@@ -132,8 +133,9 @@ class Groups:
             near, sure = j[pairs], is_sure[pairs]
             stays[near[sure]] = False
             unsure = near[~sure & stays[near]]
-            is_near = self._cosines(np.full(len(unsure), rows[at]), rows[unsure]) >= self._threshold
-            stays[unsure[is_near]] = False
+            if len(unsure):
+                is_near = self._cosines(np.full(len(unsure), rows[at]), rows[unsure]) >= self._threshold
+                stays[unsure[is_near]] = False
         return stays
 
     def nearest_kept(self, stays: Mask, progress: Progress = lambda rows: None) -> tuple[Ids, Ids, Doubles]:
@@ -181,11 +183,11 @@ class Groups:
         return i[counts], j[counts], scores[counts]
 
     def _put(self, rows: Ids) -> Any:
-        return self._product.put(self._merged.vectors(self._merged.ids[rows]))
+        return self._product.put(self._merged.vectors(self._ids[rows]))
 
     def _cosines(self, one: Ids, two: Ids) -> Doubles:
-        matrix, ids = self._merged.matrix, self._merged.ids
-        return cosines_of(matrix, ids[one], matrix, ids[two])
+        matrix = self._merged.matrix
+        return cosines_of(matrix, self._ids[one], matrix, self._ids[two])
 
     def _blocks(self, rows: Ids) -> Iterator[Ids]:
         return (rows[start : start + self._block_rows] for start in range(0, len(rows), self._block_rows))

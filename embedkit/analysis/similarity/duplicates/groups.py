@@ -17,6 +17,8 @@ from embedkit.analysis.similarity.duplicates.collector import Floats, Ids
 from embedkit.analysis.similarity.duplicates.needless import Joined, Needless
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
 
+WAITING_PAIRS = 1 << 16
+"""Pairs that wait until they are looked at together: of most tiles there are few."""
 FIRST_PAIRS, BATCH_PAIRS = 1 << 12, 1 << 18
 """Pairs that are looked at together, first and at most. The next batch is cut by what those before have joined: the
 first pairs of a template join most of its rows."""
@@ -33,6 +35,8 @@ class GroupCollector:
     def __init__(self, merged: Merged, thresholds: Thresholds, forest_at: float | None = None) -> None:
         """forest_at: one of the thresholds, at which the pairs that join two trees are kept; None for none."""
         self._thresholds = thresholds
+        self._waiting: list[tuple[Ids, Ids, Floats]] = []
+        self._waits = 0
         self._trees = [_Trees(merged.rows.height, value == forest_at) for value in thresholds.values.tolist()]
 
     @property
@@ -42,11 +46,10 @@ class GroupCollector:
 
     def add(self, a: Ids, b: Ids, scores: Floats) -> None:
         """As in Collector."""
-        start, size = 0, FIRST_PAIRS
-        while start < len(a):
-            batch = slice(start, start + size)
-            self._add(*self._thresholds.positions(a[batch], b[batch], scores[batch]))
-            start, size = start + size, min(2 * size, BATCH_PAIRS)
+        self._waiting.append((a, b, scores))
+        self._waits += len(a)
+        if self._waits >= WAITING_PAIRS:
+            self._settle()
 
     def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless:
         """As in Collector: pairs whose rows are in one group at the highest level that they may reach."""
@@ -54,7 +57,19 @@ class GroupCollector:
         labels = (np.stack([trees.roots(rows) for trees in self._trees]) for rows in (one, two))
         return Needless(joined=Joined(self._thresholds.possible, *labels))
 
-    def _add(self, one: Ids, two: Ids, scores: Floats) -> None:
+    def _settle(self) -> None:
+        """Join the rows of the pairs that wait."""
+        if not self._waiting:
+            return
+        a, b, scores = (np.concatenate(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting, self._waits = [], 0
+        start, size = 0, FIRST_PAIRS
+        while start < len(a):
+            batch = slice(start, start + size)
+            self._join(*self._thresholds.positions(a[batch], b[batch], scores[batch]))
+            start, size = start + size, min(2 * size, BATCH_PAIRS)
+
+    def _join(self, one: Ids, two: Ids, scores: Floats) -> None:
         # A pair that is joined at the highest level which it may reach is joined at all lower ones, too.
         kept = np.flatnonzero(self._is_open(one, two, self._thresholds.highest(scores)))
         one, two = one[kept], two[kept]
@@ -85,6 +100,7 @@ class GroupCollector:
         return self._at(threshold).edges()
 
     def _at(self, threshold: float) -> "_Trees":
+        self._settle()
         number: int = self._thresholds.values.tolist().index(threshold)
         return self._trees[number]
 
@@ -94,6 +110,7 @@ class GroupCollector:
         threshold; groups: of two rows or more; rows_in_groups; largest_group: its rows; rows_left: rows of the data set
         if one row per group stays, rows without a text included.
         """
+        self._settle()
         found = []
         for threshold, trees in zip(self._thresholds.values.tolist(), self._trees, strict=True):
             sizes = np.bincount(trees.labels())

@@ -1,8 +1,6 @@
 """Where tiles of vectors are multiplied: NumPy on a CPU, or PyTorch on a GPU."""
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import reduce
-from operator import or_
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +30,7 @@ GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 Ids = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 class TileProduct(Protocol):
@@ -118,8 +117,7 @@ class NumpyTileProduct:
         if known is not None and known.joined is not None and known.counted is None:
             joined = known.joined
             for piece in row_pieces(len(a), len(b), CACHED_PRODUCTS):
-                labels = joined.a[:, piece, None], joined.b[:, None, :]
-                near[piece] &= _is_open(products[piece], joined.least, *labels)
+                near[piece] &= _is_open(products[piece], joined.least, joined.a[:, piece], joined.b)
         i, j = np.nonzero(near)
         return i, j, products[i, j]
 
@@ -205,8 +203,9 @@ class TorchTileProduct:
         needless = self._torch.ones_like(scores, dtype=self._torch.bool)
         if known.joined is not None:
             a, b = self.place(known.joined.a), self.place(known.joined.b)
-            labels = (one[i] for one in a), (two[j] for two in b)
-            needless &= ~_is_open(scores, known.joined.least.tolist(), *labels)
+            levels = self._torch.bucketize(scores, self.place(known.joined.least), right=True) - 1
+            highest = levels.clamp(min=0)
+            needless &= (levels < 0) | (a[highest, i] == b[highest, j])
         if known.counted is not None:
             rule = known.counted
             needless &= (scores > rule.above) & ((scores < rule.below) | ~self.place(rule.listed)[i])
@@ -284,13 +283,12 @@ class TorchTileProduct:
         return max(int(0.5 * free / (4 * dim)) // tile_rows, 1) * tile_rows
 
 
-def _is_open(products: Any, least: Iterable[Any], a: Iterable[Any], b: Iterable[Any]) -> Any:
-    """Which pairs are not joined at some level that they may reach, bool like `products`: of NumPy or PyTorch.
-
-    least: as in Joined. a, b: labels of the rows of each pair, by level.
-    """
-    levels = zip(least, a, b, strict=True)
-    return reduce(or_, ((products >= value) & (one != two) for value, one, two in levels))
+def _is_open(products: Floats, least: Floats, a: npt.NDArray[np.int32], b: npt.NDArray[np.int32]) -> Mask:
+    """Which pairs are not joined at some level that they may reach, bool like `products`."""
+    found: Mask = (products >= least[0]) & (a[0][:, None] != b[0][None, :])
+    for value, one, two in zip(least[1:], a[1:], b[1:], strict=True):
+        found |= (products >= value) & (one[:, None] != two[None, :])
+    return found
 
 
 def row_pieces(rows: int, columns: int, products: int) -> Iterator[slice]:

@@ -76,15 +76,17 @@ def collected(merged: Merged, search: SearchOptions | None = None, across_source
     seed=st.integers(0, 2**32),
     rows=st.integers(1, 70),
     batch=st.sampled_from([1, 7, 1 << 18]),
+    waiting=st.sampled_from([1, 40, 1 << 16]),
     many=st.sampled_from([0, 20, 1 << 16]),
 )
 def test_groups_at_all_levels_are_those_of_a_union_find(
-    base: Merged, seed: int, rows: int, batch: int, many: int
+    base: Merged, seed: int, rows: int, batch: int, waiting: int, many: int
 ) -> None:
     vectors = clusters(seed, rows)
     sources = [str(i % 3) for i in range(rows)]
     merged = in_memory(base, vectors, sources)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups_module, "WAITING_PAIRS", waiting)
         patch.setattr(groups_module, "FIRST_PAIRS", min(batch, groups_module.FIRST_PAIRS))
         patch.setattr(groups_module, "BATCH_PAIRS", batch)
         patch.setattr(tile_product, "MANY_PAIRS", many)
@@ -159,6 +161,7 @@ def test_joined_pairs_are_left_out_unless_sampled(tmp_path: Path, monkeypatch: p
     vectors = (1 + 0.02 * rng.standard_normal((120, 12))).astype(np.float32)
     merged = merged_of(tmp_path, vectors)
     exact = int((cosines_between(vectors, vectors) >= 0.95).sum() - 120) // 2
+    monkeypatch.setattr(groups_module, "WAITING_PAIRS", 1)
     given = {}
     for many in (0, 1 << 16):
         monkeypatch.setattr(tile_product, "MANY_PAIRS", many)
