@@ -94,7 +94,9 @@ def _result(run: RunFolder, flags: tuple[str, ...]) -> dict[str, Any]:
     recall = json.loads((out / "dedup.json").read_text(encoding="utf-8"))
     of_pairs = next(level["recall"] for level in recall["levels"] if level["threshold"] == THRESHOLD)
     shutil.rmtree(out)
-    return _beside_planted(planted, removed, bool(flags)) | ({} if of_pairs is None else {"recall of pairs": of_pairs})
+    return _beside_planted(planted, removed, bool(flags)) | (
+        {} if of_pairs is None else {"near pairs in one group": of_pairs}
+    )
 
 
 def _beside_planted(planted: PlantedDuplicates, removed: np.ndarray, one_per_group: bool) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class DedupRequest(Document, frozen=True):
 class Level(Document, frozen=True):
     """The groups at one threshold, as `GroupCollector.levels`.
 
-    recall: share of the `sampled_pairs` pairs that the search found; None if it was exact, or if there are none.
+    recall: share of the `sampled_pairs` near pairs of sampled rows whose rows are in one group; None if the search was
+    exact, or if there are none.
     """
 
     threshold: Cosine

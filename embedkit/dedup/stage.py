@@ -203,7 +203,7 @@ def _search(merged: Merged, options: DedupOptions, steps: Steps) -> tuple[GroupC
     thresholds = Thresholds(merged, values, options.across_sources)
     found = GroupCollector(merged, thresholds, options.threshold if options.one_per_group else None)
     with _step(steps, "compare rows", int(merged.has_text.sum())) as advance:
-        search = search_pairs(merged, options.search, thresholds, found, advance)
+        search = search_pairs(merged, options.search, thresholds, found, found, advance)
     return found, search
 
 

@@ -53,7 +53,7 @@ def groups_of(
 ) -> tuple[GroupCollector, Groups]:
     thresholds = Thresholds(merged, (0.9, THRESHOLD), across)
     found = GroupCollector(merged, thresholds, forest_at=THRESHOLD)
-    search_pairs(merged, SearchOptions(), thresholds, found)
+    search_pairs(merged, SearchOptions(), thresholds, found, found)
     places = np.argsort(order)
     return found, Groups(merged, found.labels(THRESHOLD), places, THRESHOLD, across, block_rows, product)
 

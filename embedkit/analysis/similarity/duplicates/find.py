@@ -42,7 +42,7 @@ def find_duplicates(
     thresholds = Thresholds(merged, thresholds_from(options.threshold))
     pairs = PairCollector(merged, options.threshold, options.max_pairs)
     groups = GroupCollector(merged, thresholds)
-    search = search_pairs(merged, options, thresholds, Both(pairs, groups), progress)
+    search = search_pairs(merged, options, thresholds, Both(pairs, groups), groups, progress)
     return pairs.result(search, search.with_recall(groups.levels()))
 
 

@@ -95,6 +95,18 @@ class GroupCollector:
         """
         return self._at(threshold).labels()
 
+    def pairs_in_groups(self, one: Ids, two: Ids, level: Ids) -> Ids:
+        """Of pairs of positions with these levels, how many are in one group at each threshold, int64 (thresholds,).
+
+        A pair counts at the thresholds that it reaches.
+        """
+        self._settle()
+        found = []
+        for at, trees in enumerate(self._trees):
+            reaches = np.flatnonzero(level > at)
+            found.append(np.count_nonzero(trees.roots(one[reaches]) == trees.roots(two[reaches])))
+        return np.array(found, np.int64)
+
     def forest(self, threshold: float) -> tuple[Ids, Ids]:
         """Pairs of positions that together join the groups at `forest_at`, one less than a group has rows."""
         return self._at(threshold).edges()

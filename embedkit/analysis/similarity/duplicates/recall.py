@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.collector import Both, Collector, Floats, Ids, Positions
+from embedkit.analysis.similarity.duplicates.groups import GroupCollector
 from embedkit.analysis.similarity.duplicates.needless import Joined, Needless
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
 
@@ -29,6 +30,9 @@ class SampleCounter:
         one, two, scores = self._thresholds.positions(a, b, scores)
         kept = np.flatnonzero(self._is_sampled[one] | self._is_sampled[two])
         level = self._thresholds.exact(one[kept], two[kept], scores[kept])
+        self._count(one[kept], two[kept], level)
+
+    def _count(self, one: Ids, two: Ids, level: Ids) -> None:
         self._of_level += np.bincount(level, minlength=len(self._of_level))
 
     def needless(self, a: Ids, b: Ids, is_once: bool) -> Needless | None:
@@ -44,6 +48,19 @@ class SampleCounter:
     def counts(self) -> npt.NDArray[np.int64]:
         """Pairs that reach each threshold, int64 (thresholds,)."""
         return np.cumsum(self._of_level[::-1])[::-1][1:]
+
+
+class GroupedCounter(SampleCounter):
+    """Counts also those of the pairs whose rows are in one group of a search that has ended, at each threshold."""
+
+    def __init__(self, merged: Merged, thresholds: Thresholds, sampled: Ids, groups: GroupCollector) -> None:
+        super().__init__(merged, thresholds, sampled)
+        self._groups = groups
+        self.grouped = np.zeros(len(thresholds.values), np.int64)
+
+    def _count(self, one: Ids, two: Ids, level: Ids) -> None:
+        super()._count(one, two, level)
+        self.grouped += self._groups.pairs_in_groups(one, two, level)
 
 
 class WithSample(Both):

@@ -11,7 +11,8 @@ from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.cells import compare_in_cells, nearest_cells
 from embedkit.analysis.similarity.duplicates.collector import Collector
 from embedkit.analysis.similarity.duplicates.exact import compare_all, compare_sample
-from embedkit.analysis.similarity.duplicates.recall import SampleCounter, WithSample
+from embedkit.analysis.similarity.duplicates.groups import GroupCollector
+from embedkit.analysis.similarity.duplicates.recall import GroupedCounter, SampleCounter, WithSample
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
 from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct, choose_tile_product
 from embedkit.data import row_hash
@@ -41,32 +42,51 @@ class SearchOptions:
 
 
 @dataclass(frozen=True)
+class SampledPairs:
+    """Near pairs of the sampled rows at a threshold.
+
+    exact: those that an exact search finds. found: those of them that the search found. grouped: those whose rows are
+    in one group of the search, found or joined over other rows.
+    """
+
+    exact: int
+    found: int
+    grouped: int
+
+
+@dataclass(frozen=True)
 class Search:
     """How pairs were searched for.
 
-    rows: number of rows compared. sampled_rows: those on which the recall was measured. sampled_pairs: by threshold,
-    pairs of these rows that an exact search finds, and those of them that this search found; empty if it was exact.
+    rows: number of rows compared. sampled_rows: those on which the recall was measured. sampled: their pairs by
+    threshold; empty if the search was exact.
     """
 
     rows: int
     method: Method
     sampled_rows: int
-    sampled_pairs: dict[float, tuple[int, int]]
+    sampled: dict[float, SampledPairs]
 
     def pairs_at(self, threshold: float) -> int:
         """Pairs of the sampled rows at a threshold."""
-        return self.sampled_pairs.get(threshold, (0, 0))[0]
+        return self.sampled[threshold].exact if threshold in self.sampled else 0
 
     def recall_at(self, threshold: float) -> float | None:
         """Share of the sampled rows' pairs at a threshold that was found; None if the search was exact, or of none."""
-        exact, found = self.sampled_pairs.get(threshold, (0, 0))
-        return found / exact if exact else None
+        return self.sampled[threshold].found / self.pairs_at(threshold) if self.pairs_at(threshold) else None
+
+    def grouped_at(self, threshold: float) -> float | None:
+        """As `recall_at`, but the share of pairs whose rows are in one group.
+
+        Cells miss most pairs of a template of many rows, and yet its rows are in one group.
+        """
+        return self.sampled[threshold].grouped / self.pairs_at(threshold) if self.pairs_at(threshold) else None
 
     def with_recall(self, levels: pl.DataFrame) -> pl.DataFrame:
-        """Add the columns recall and sampled_pairs to a table with a threshold per line."""
+        """Add the columns recall, as `grouped_at`, and sampled_pairs to a table of groups with a threshold per line."""
         thresholds = levels["threshold"].to_list()
         return levels.with_columns(
-            pl.Series("recall", [self.recall_at(one) for one in thresholds], pl.Float64),
+            pl.Series("recall", [self.grouped_at(one) for one in thresholds], pl.Float64),
             pl.Series("sampled_pairs", [self.pairs_at(one) for one in thresholds], pl.Int64),
         )
 
@@ -76,6 +96,7 @@ def search_pairs(
     options: SearchOptions,
     thresholds: Thresholds,
     found: Collector,
+    groups: GroupCollector,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Search:
     """Give all near pairs of the chosen rows with a text to a collector.
@@ -85,6 +106,7 @@ def search_pairs(
         options: settings of the search.
         thresholds: cosines at which its recall is measured.
         found: takes the pairs.
+        groups: gets them, too: it is `found`, or is given them by it. The recall of its groups is measured.
         progress: called with the number of further rows whose comparisons are done.
     """
     ids = merged.ids[merged.has_text]
@@ -94,11 +116,13 @@ def search_pairs(
         compare_all(merged, ids, product, found, tile_rows, progress)
         return Search(len(ids), "exact", 0, {})
     sampled = np.sort(ids[np.argsort(row_hash(options.seed + 1, ids), kind="stable")[: options.sample]])
-    of_cells, exact = (SampleCounter(merged, thresholds, sampled) for _ in range(2))
+    of_cells = SampleCounter(merged, thresholds, sampled)
     cells = options.cells or int(np.ceil(2 * np.sqrt(len(ids))))
     near = nearest_cells(merged, ids, cells, options.probes, options.seed)
     compare_in_cells(merged, ids, near, product, WithSample(found, of_cells), tile_rows, progress)
     # The exact pairs of the sampled rows show how many pairs the cells miss.
+    exact = GroupedCounter(merged, thresholds, sampled, groups)
     compare_sample(merged, sampled, product, exact, tile_rows)
-    counts = zip(exact.counts.tolist(), of_cells.counts.tolist(), strict=True)
-    return Search(len(ids), "approximate", len(sampled), dict(zip(thresholds.values.tolist(), counts, strict=True)))
+    counts = zip(exact.counts.tolist(), of_cells.counts.tolist(), exact.grouped.tolist(), strict=True)
+    pairs = (SampledPairs(*of_level) for of_level in counts)
+    return Search(len(ids), "approximate", len(sampled), dict(zip(thresholds.values.tolist(), pairs, strict=True)))

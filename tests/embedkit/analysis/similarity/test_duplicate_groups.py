@@ -25,6 +25,7 @@ from embedkit.analysis.similarity.duplicates import (
 )
 from embedkit.analysis.similarity.duplicates import groups as groups_module
 from embedkit.analysis.similarity.duplicates import search as search_module
+from embedkit.analysis.similarity.duplicates.search import SampledPairs
 from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct
 from tests.support.merged_runs import cosines_between, in_memory, merged_of
 
@@ -66,7 +67,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Merged:
 def collected(merged: Merged, search: SearchOptions | None = None, across_sources: bool = False) -> GroupCollector:
     thresholds = Thresholds(merged, LEVELS, across_sources)
     found = GroupCollector(merged, thresholds, forest_at=0.95)
-    search_pairs(merged, search or SearchOptions(tile_rows=31), thresholds, found)
+    search_pairs(merged, search or SearchOptions(tile_rows=31), thresholds, found, found)
     return found
 
 
@@ -150,9 +151,25 @@ def test_recall_is_measured_at_each_threshold(tmp_path: Path) -> None:
     assert found.levels["sampled_pairs"].to_list() == [
         int((np.triu(cosines, 1) >= threshold).sum()) for threshold in found.levels["threshold"]
     ]
-    assert found.recall == found.levels["recall"][0]
     assert found.total == round(found.recall * found.sampled_pairs)
+    thresholds = Thresholds(merged, found.levels["threshold"])
+    groups = GroupCollector(merged, thresholds)
+    search_pairs(merged, SearchOptions(**cells), thresholds, groups, groups)
+    for threshold, recall, pairs in found.levels["threshold", "recall", "sampled_pairs"].iter_rows():
+        labels = groups.labels(threshold)
+        a, b = np.nonzero(np.triu(cosines, 1) >= threshold)
+        assert recall == (pytest.approx((labels[a] == labels[b]).sum() / len(a)) if pairs else None)
     assert found.levels["recall"].min() < 1
+
+
+def test_a_template_is_one_group_though_its_pairs_are_missed(tmp_path: Path) -> None:
+    vectors = (1 + 0.02 * np.random.default_rng(0).standard_normal((300, 12))).astype(np.float32)
+    found = find_duplicates(
+        merged_of(tmp_path, vectors), DuplicateOptions(0.95, exact_rows=0, cells=40, probes=3, sample=300)
+    )
+    assert found.recall < 0.9
+    assert found.levels["recall"][0] == 1
+    assert found.levels["largest_group"][0] == 300
 
 
 def test_joined_pairs_are_left_out_unless_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,9 +189,9 @@ def test_joined_pairs_are_left_out_unless_sampled(tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(
             found, "add", lambda a, b, scores, add=add, pairs=pairs: (pairs.append(len(a)), add(a, b, scores))
         )
-        search = search_pairs(merged, replace(CELLS, sample=120), thresholds, found)
-        assert search.sampled_pairs[0.95] == (exact, exact)
-        one_sampled = search_pairs(merged, replace(CELLS, sample=1), thresholds, found)
+        search = search_pairs(merged, replace(CELLS, sample=120), thresholds, found, found)
+        assert search.sampled[0.95] == SampledPairs(exact, found=exact, grouped=exact)
+        one_sampled = search_pairs(merged, replace(CELLS, sample=1), thresholds, found, found)
         assert one_sampled.recall_at(0.95) == 1
         given[many] = pairs
     assert sum(given[0]) < sum(given[1 << 16])
