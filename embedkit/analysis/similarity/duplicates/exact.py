@@ -7,8 +7,11 @@ import numpy as np
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates.collector import Collector
-from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
+from embedkit.analysis.similarity.duplicates.tile_product import Floats, Ids, TileProduct
 from embedkit.analysis.similarity.neighbors import read_ahead
+
+PAIRS = 1 << 18
+"""Pairs that are added together. Of a template, a tile has sixty-four times as many: 16 bytes each, and a cosine."""
 
 
 def tiles(ids: Ids, rows: int) -> Iterator[slice]:
@@ -38,11 +41,18 @@ def compare_all(
                     break  # these two tiles are compared the other way round
                 is_once = bool(row_ids[-1] < other_ids[0])
                 needless = partial(found.needless, row_ids, other_ids, is_once)
-                i, j, scores = product.above(rows, others, found.min_cosine, needless)
-                once = row_ids[i] < other_ids[j]
-                found.add(row_ids[i[once]], other_ids[j[once]], scores[once])
+                _add_later(row_ids, other_ids, product.above(rows, others, found.min_cosine, needless), found)
             merged.matrix.release(int(other_ids[0]), int(other_ids[-1]) + 1)
         progress(len(held_ids))
+
+
+def _add_later(ids: Ids, others: Ids, near: tuple[Ids, Ids, Floats], found: Collector) -> None:
+    """Add the pairs of a tile whose second id is the larger one. near: as `TileProduct.above` returns it."""
+    i, j, scores = near
+    for pairs in tiles(i, PAIRS):
+        a, b = ids[i[pairs]], others[j[pairs]]
+        once = a < b
+        found.add(a[once], b[once], scores[pairs][once])
 
 
 def compare_sample(merged: Merged, sampled: Ids, product: TileProduct, found: Collector, tile_rows: int) -> None:

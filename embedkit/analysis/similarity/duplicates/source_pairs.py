@@ -1,5 +1,7 @@
 """Counts of pairs of rows by their two sources, in little memory whether few or all pairs of sources have some."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -7,10 +9,14 @@ WAITING = 1 << 20
 """Pairs of rows that wait until they are counted together."""
 SPARSE = 4 << 20
 """Pairs of sources that are counted as sorted keys. If more occur, as with a template of all sources, each pair of
-sources has a count: 4 bytes times the square of the sources, 576 MB for 12,000."""
+sources has a count: 2 bytes times the square of the sources, 288 MB for 12,000; twice that if a count is large."""
 BLOCK = 4 << 20
+LARGE = 1 << 30
+"""A count from which on counts take 8 bytes each. Far fewer pairs are added at once."""
 
 Ids = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.signedinteger[Any]]
+"""int32, or int64 once a count is large."""
 
 
 class SourcePairs:
@@ -23,7 +29,7 @@ class SourcePairs:
         """sources: how many there are; codes are below."""
         self._all_keys = sources * (sources + 1) // 2
         self._keys: Ids = np.empty(0, np.int64)
-        self._counts: Ids = np.empty(0, np.int64)  # of each key in _keys, or of all keys
+        self._counts: Counts = np.empty(0, np.int64)  # of each key in _keys, or of all keys
         self._is_dense = False
         self._waiting: list[Ids] = []
         self._waits = 0
@@ -60,7 +66,7 @@ class SourcePairs:
         high -= high * (high + 1) // 2 > keys
         low = keys - high * (high + 1) // 2
         order = np.lexsort((high, low))
-        return low[order], high[order], counts[order]
+        return low[order], high[order], counts[order].astype(np.int64)
 
     def _settle(self) -> None:
         """Count the keys that wait."""
@@ -71,19 +77,26 @@ class SourcePairs:
     def _merge(self, keys: Ids, times: Ids) -> None:
         """Add to the counts of keys, ascending, each once."""
         if self._is_dense:
-            self._counts[keys] += times
+            self._count_dense(keys, times)
             return
         merged, at = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
         counts = np.zeros(len(merged), np.int64)
         np.add.at(counts, at, np.concatenate([self._counts, times]))
         self._keys, self._counts = merged, counts
         if len(merged) > SPARSE:
-            self._counts = np.zeros(self._all_keys, np.int64)
+            self._counts = np.zeros(self._all_keys, np.int32 if counts.max() < LARGE else np.int64)
             self._counts[merged] = counts
             self._keys, self._is_dense = merged[:0], True
 
+    def _count_dense(self, keys: Ids, times: Ids) -> None:
+        """Add to the counts of all keys. keys: each once."""
+        counts = self._counts[keys] + times
+        if counts.max(initial=0) >= LARGE:
+            self._counts = self._counts.astype(np.int64, copy=False)
+        self._counts[keys] = counts
 
-def _largest(keys: Ids, counts: Ids, count: int) -> tuple[Ids, Ids]:
+
+def _largest(keys: Ids, counts: Counts, count: int) -> tuple[Ids, Counts]:
     """The keys with the largest counts, of equal counts the lower keys; ascending."""
     if len(keys) <= count:
         return keys, counts
