@@ -146,7 +146,7 @@ def folder_name(request: DedupRequest, usual: View) -> str:
         str(request.threshold),
         request.keep.replace(":", "-"),
         request.view if request.view != usual else "",
-        f"only-{'+'.join(sorted(part.lower() for part in request.sources))}" if request.sources else "",
+        f"only-{'+'.join(request.sources)}" if request.sources else "",
         "across-sources" if request.across_sources else "",
         "one-per-group" if request.one_per_group else "",
     )
@@ -158,7 +158,7 @@ def _request(merged: Merged, options: DedupOptions) -> DedupRequest:
     return DedupRequest(
         success_sha256=digest(merged.success),
         view=merged.view,
-        sources=tuple(sorted(options.sources)),
+        sources=tuple(sorted({part.lower() for part in options.sources})),
         threshold=options.threshold,
         keep=options.keep,
         across_sources=options.across_sources,
