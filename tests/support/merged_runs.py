@@ -53,7 +53,7 @@ class _FakeMatrix:
 
     __getitem__ = take
 
-    def read_ahead(self, start: int, stop: int) -> None:
+    def read_ahead(self, start: int = 0, stop: int | None = None) -> None:
         """Nothing is mapped."""
 
     release = read_ahead
