@@ -48,13 +48,19 @@ def lines(found: Coverage) -> Iterator[str]:
 
 def how(found: Coverage) -> str:
     """How the rows were compared."""
-    radius = (
-        f"a radius reaches to the {found.k}th nearest row" if found.k != 1 else "a radius reaches to the nearest row"
-    )
+    radius = f"a radius reaches to the {_ordinal(found.k)}nearest row"
     if found.measured is None:
         return f"{radius}; all rows were compared"
     parts = [name for name, method in (("rows", found.method), ("radii", found.radii_method)) if method != "exact"]
     return f"{radius}; {' and '.join(parts)} were found by cells"
+
+
+def _ordinal(rank: int) -> str:
+    """A rank before "nearest": nothing for 1, "2nd " for 2."""
+    if rank == 1:
+        return ""
+    ending = "th" if rank % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    return f"{rank:,}{ending} "
 
 
 def measured_lines(measured: Measured) -> Iterator[str]:

@@ -92,3 +92,12 @@ def test_another_prefix_is_refused(small_run: RunFolder, tmp_path: Path) -> None
     reseal(other.success, Success, request_sha256=digest(config.request), plan_sha256=digest(plan))
     with pytest.raises(UsageError, match="another prefix"):
         open_pair(small_run, other, "combined")
+
+
+@pytest.mark.parametrize(
+    ("k", "words"),
+    [(1, "the nearest row"), (2, "the 2nd nearest row"), (3, "the 3rd nearest row"), (13, "the 13th nearest row")],
+)
+def test_the_radius_is_named(k: int, words: str, runs: tuple[RunFolder, RunFolder]) -> None:
+    printed = embedkit("coverage", runs[0].path, runs[1].path, "-k", k).stdout
+    assert f"a radius reaches to {words}; all rows were compared" in printed
