@@ -19,18 +19,21 @@ Line = Mapping[str, object]
 def chosen_to_read(removed: pl.DataFrame, count: int) -> pl.DataFrame:
     """Some of the removed rows: half of them those least like their pairs, the others those most like them.
 
-    The first half is what a threshold should be chosen by. In each half, rows across sources come first, and pairs of
-    sources take turns, so that not all rows are of one pair. Column `part`: "least alike" or "most alike".
+    The first half is what a threshold should be chosen by. In each half, rows across sources come first, and take half
+    of the places if there are as many others. Pairs of sources take turns, so that not all rows are of one pair. Column
+    `part`: "least alike" or "most alike".
     """
     halves = []
     taken = removed.head(0)["id"]
+    turn = pl.int_range(pl.len()).over("dataset_source", "pair_source").alias("turn")
+    place = pl.int_range(pl.len()).over("across_sources").alias("place")
     for part, size, falls in (("least alike", (count + 1) // 2, False), ("most alike", count // 2, True)):
-        turn = pl.int_range(pl.len()).over("dataset_source", "pair_source").alias("turn")
         left = removed.filter(~pl.col("id").is_in(taken.implode())).sort("cosine", "id", descending=[falls, False])
-        order = ["across_sources", "turn", "cosine", "id"]
-        half = left.with_columns(turn).sort(order, descending=[True, False, falls, False]).head(size)
+        by_turns = left.with_columns(turn).sort("turn", "cosine", "id", descending=[False, falls, False])
+        half = by_turns.with_columns(place).sort("place", "across_sources", descending=[False, True]).head(size)
+        half = half.sort("across_sources", "place", descending=[True, False])
         taken = half["id"]
-        halves.append(half.drop("turn").with_columns(pl.lit(part).alias("part")))
+        halves.append(half.drop("turn", "place").with_columns(pl.lit(part).alias("part")))
     return pl.concat(halves)
 
 

@@ -210,18 +210,38 @@ def test_the_command_prints_levels_and_removed_rows(small: RunFolder) -> None:
 
 
 def test_rows_to_read_take_turns_by_pair_of_sources() -> None:
-    cosines = [0.98, 0.981, 0.982, 0.99, 0.985, 0.999, 0.97]
-    sources = ["a", "a", "a", "a", "b", "b", "c"]
-    pairs = ["b", "b", "b", "b", "c", "c", "c"]
+    cosines = [0.98, 0.981, 0.982, 0.99, 0.985, 0.999, 0.995]
+    sources = ["a", "a", "a", "a", "b", "b", "a"]
+    pairs = ["b", "b", "b", "b", "c", "c", "b"]
     across = [one != two for one, two in zip(sources, pairs, strict=True)]
     removed = pl.DataFrame(
         {"id": range(7), "dataset_source": sources, "pair_source": pairs, "cosine": cosines, "across_sources": across}
     )
     read_first = chosen_to_read(removed, 6)
-    assert read_first["id"].to_list() == [0, 4, 1, 5, 3, 2]
+    assert read_first["id"].to_list() == [0, 4, 1, 5, 6, 3]
     assert read_first["part"].to_list() == ["least alike"] * 3 + ["most alike"] * 3
     assert chosen_to_read(removed, 0).is_empty()
     assert chosen_to_read(removed, 99).height == 7
+
+
+def test_half_of_the_rows_to_read_are_within_a_source() -> None:
+    """Rows across sources come first, and would hide the others: of 10 places, both have 5."""
+    across = [True] * 30 + [False] * 10
+    removed = pl.DataFrame(
+        {
+            "id": range(40),
+            "dataset_source": ["a"] * 40,
+            "pair_source": ["b" if one else "a" for one in across],
+            "cosine": [0.9 + 0.001 * i for i in range(40)],
+            "across_sources": across,
+        }
+    )
+    assert chosen_to_read(removed, 20)["id"].to_list() == [
+        *(0, 1, 2, 3, 4, 30, 31, 32, 33, 34),
+        *(29, 28, 27, 26, 25, 39, 38, 37, 36, 35),
+    ]
+    few = chosen_to_read(removed.head(32), 20)
+    assert few["id"].to_list() == [*range(8), 30, 31, *range(29, 19, -1)]
 
 
 def test_texts_that_are_only_in_the_parts_are_read(tokenizer_only: Path, tmp_path: Path) -> None:
