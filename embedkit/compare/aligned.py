@@ -21,7 +21,8 @@ class Aligned:
     """Rows that two sets of vectors have in common.
 
     a, b: the two sets; their dimensions may differ. ids_a, ids_b: of each row in both, int64 (n,); ids_a ascends.
-    only_a, only_b: how many texts one set alone has.
+    only_a, only_b: how many texts one set alone has. sources: parts of names of the first set's
+    sources, as `sorted_parts` gives them; all if empty.
     """
 
     a: Merged
@@ -30,6 +31,7 @@ class Aligned:
     ids_b: Ids
     only_a: int
     only_b: int
+    sources: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids_a)
@@ -67,7 +69,7 @@ def align_runs(a: RunFolder, b: RunFolder, view_a: View, view_b: View, sources: 
     texts_a, texts_b = texts_of(one, view_a), texts_of(other, view_b)
     is_chosen = np.isin(texts_a.ids, merged_a.ids)
     found = shared(Texts(texts_a.keys[is_chosen], texts_a.ids[is_chosen]), texts_b)
-    return Aligned(merged_a, merged_b, found.a, found.b, found.only_a, found.only_b)
+    return Aligned(merged_a, merged_b, found.a, found.b, found.only_a, found.only_b, sorted_parts(sources))
 
 
 def align_views(run: RunFolder, view_a: View, view_b: View, sources: Sequence[str] = ()) -> Aligned:
@@ -82,7 +84,12 @@ def align_views(run: RunFolder, view_a: View, view_b: View, sources: Sequence[st
     a, b = open_merged(run, view_a, sources), open_merged(run, view_b, sources)
     both = a.has_text & b.has_text
     only_a, only_b = (int(one.has_text.sum() - both.sum()) for one in (a, b))
-    return Aligned(a, b, a.ids[both], a.ids[both], only_a, only_b)
+    return Aligned(a, b, a.ids[both], a.ids[both], only_a, only_b, sorted_parts(sources))
+
+
+def sorted_parts(sources: Sequence[str]) -> tuple[str, ...]:
+    """Parts of names of sources as they are recorded: in one order, since neither order nor case makes a difference."""
+    return tuple(sorted({part.lower() for part in sources}))
 
 
 def restricted(merged: Merged, ids: Ids) -> Merged:

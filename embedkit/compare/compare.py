@@ -60,6 +60,7 @@ def compare(
         only_a=aligned.only_a,
         only_b=aligned.only_b,
         seed=seed,
+        chosen_sources=aligned.sources,
         cka=cka,
         overlap=float(overlap.shares.mean()) if len(overlap.shares) else None,
         overlap_by_chance=min(NEIGHBORS / (overlap.rows - 1), 1.0) if overlap.rows > 1 else None,

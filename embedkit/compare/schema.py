@@ -52,6 +52,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     not defined. overlap: mean share of the ten nearest neighbours that are the same, of `queries` rows among
     `overlap_rows`; overlap_by_chance: what it is for neighbours at random. moved: mean over all rows of 1 - r.
     moved_quantiles: by share of the rows that lie below. landmarks: rows with which each row was compared.
+    chosen_sources: parts of names of the first set's sources, all if empty.
     """
 
     a: str
@@ -63,6 +64,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     only_a: int
     only_b: int
     seed: int
+    chosen_sources: tuple[str, ...]
     cka: float | None
     overlap: float | None
     overlap_by_chance: float | None

@@ -1,21 +1,47 @@
 """The files of compare."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from embedkit.analysis.write_files import write_json, write_parquet, write_text
+from embedkit.compare.aligned import Aligned
 from embedkit.compare.compare import Compared
-from embedkit.compare.out_folder import begin
+from embedkit.compare.schema import Comparison
 from embedkit.compare.text import as_text
+from embedkit.documents import View
+from embedkit.out_folder import OutFiles, Request
 
-RECORD = "compare.json"
-FILES = ("compared.parquet", "moved.txt", RECORD)
+
+def _deciding(runs: tuple[str, str], views: tuple[View, View], sources: Sequence[str], seed: int) -> Request:
+    return {
+        "RUN": runs[0],
+        "OTHER": runs[1],
+        "view": views[0],
+        "with-view": views[1],
+        "sources": tuple(sources),
+        "seed": seed,
+    }
+
+
+def _request_of(record: Path) -> Request:
+    found = msgspec.json.decode(record.read_bytes(), type=Comparison)
+    return _deciding((found.a, found.b), (found.view_a, found.view_b), found.chosen_sources, found.seed)
+
+
+FILES = OutFiles("compare.json", ("compared.parquet", "moved.txt"), _request_of)
+
+
+def require_free(folder: Path, aligned: Aligned, seed: int) -> None:
+    """Raise UsageError if a folder has anything but an earlier result of the same request."""
+    a, b = aligned.a, aligned.b
+    FILES.require_free(folder, _deciding((a.run.name, b.run.name), (a.view, b.view), aligned.sources, seed))
 
 
 def write_compared(found: Compared, folder: Path) -> None:
     """Write what was found to a folder, `compare.json` last."""
-    begin(folder, RECORD)
+    FILES.begin(folder)
     write_parquet(folder / "compared.parquet", found.rows)
     write_text(folder / "moved.txt", as_text(found.summary))
-    write_json(folder / RECORD, msgspec.to_builtins(found.summary))
+    write_json(folder / FILES.record, msgspec.to_builtins(found.summary))

@@ -5,7 +5,6 @@ one by one; each removed row gets its pair. `dedup.json` is written last, so tha
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -44,18 +43,16 @@ from embedkit.dedup.tables import (
 from embedkit.dedup.thin import BLOCK_ROWS, Groups, Labels, Mask
 from embedkit.documents import FORMAT, RunConfig, View, digest, read, write
 from embedkit.documents.codec import file_record
-from embedkit.errors import EmbedkitError, UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.merged_run import default_view
+from embedkit.out_folder import OutFiles, Request, place_of
 from embedkit.run import DEDUPLICATING, RunFolder, folder_lock
-from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, run_lock
+from embedkit.storage import durable_mkdir, match_umask, run_lock
 
 log = logging.getLogger(__name__)
 
-RECORD = "dedup.json"
 READING = "removed.txt"
-TABLES = ("kept", "removed", "levels", "groups", "removed_by_source")
-"""Names of the tables, without .parquet."""
+TABLES = tuple(f"{name}.parquet" for name in ("kept", "removed", "levels", "groups", "removed_by_source"))
 
 Advance = Callable[[int], object]
 Steps = Callable[[str, int], AbstractContextManager[Advance]]
@@ -125,13 +122,11 @@ def dedup(run: RunFolder, options: DedupOptions, steps: Steps = no_progress) -> 
     merged = open_merged(run, options.view or usual, options.sources)
     request = _request(merged, options)
     preferred = ranks(merged, options.keep)
-    folder = _folder(run, options, folder_name(request, usual))
-    _require_free(folder, request)
+    folder = place_of(options.out or run.dedups / folder_name(request, usual), run, run.dedups)
     match_umask(run.path)
     durable_mkdir(folder.parent)
     with run_lock(folder_lock(folder), DEDUPLICATING, run.path if folder.is_relative_to(run.path) else folder.parent):
-        durable_mkdir(folder)
-        remove_temporaries(folder)
+        FILES.require_free(folder, _deciding(request))
         found, search = _search(merged, options, steps)
         labels = found.labels(options.threshold)
         groups = Groups(merged, labels, preferred, options.threshold, options.across_sources, options.block_rows)
@@ -168,33 +163,12 @@ def _request(merged: Merged, options: DedupOptions) -> DedupRequest:
     )
 
 
-def _folder(run: RunFolder, options: DedupOptions, usual: str) -> Path:
-    folder = Path(os.path.realpath(options.out or run.dedups / usual))
-    inside = Path(os.path.realpath(run.path))
-    if folder.is_relative_to(inside) and inside / run.dedups.name not in folder.parents:
-        raise UsageError(f"--out {options.out}: in the run's own folder, only {run.dedups} has such folders")
-    return folder
+def _deciding(request: DedupRequest) -> Request:
+    names = ("view", "sources", "threshold", "keep", "across_sources", "one_per_group")
+    return {name: getattr(request, name) for name in names}
 
 
-def _require_free(folder: Path, request: DedupRequest) -> None:
-    """Raise UsageError if the folder has files that are not those of the same request."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"--out {folder}: is no folder; type another path")
-    ours = {RECORD, READING, *(f"{name}.parquet" for name in TABLES)}
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    other = [name for name in there if name not in ours and not name.startswith(".")]
-    if other:
-        raise UsageError(f"--out {folder}: has other files, such as {other[0]}; type another path")
-    if RECORD not in there:
-        return
-    try:
-        found = read(folder / RECORD, Dedup).request
-    except EmbedkitError:
-        return  # damaged, or of another version: it is made again
-    same = ("view", "sources", "threshold", "keep", "across_sources", "one_per_group")
-    differs = [name for name in same if getattr(found, name) != getattr(request, name)]
-    if differs:
-        raise UsageError(f"{folder}: has the result of another request ({', '.join(differs)}); type another --out")
+FILES = OutFiles("dedup.json", (*TABLES, READING), lambda path: _deciding(read(path, Dedup).request))
 
 
 def _search(merged: Merged, options: DedupOptions, steps: Steps) -> tuple[GroupCollector, Search]:
@@ -238,15 +212,15 @@ def _write(
     search: Search,
 ) -> Deduped:
     """Write the files, the record last."""
+    FILES.begin(folder)
     labels: dict[float, Labels] = {value: found.labels(value) for value in levels["threshold"].to_list()}
     kept = kept_frame(merged, decision.stays)
     removed = removed_frame(merged, labels[request.threshold], decision.removals)
     require_each_row_once(merged, kept, removed)
     to_read = with_differences(merged, chosen_to_read(removed, request.differences))
     frames = (kept, removed, levels, groups_frame(merged, labels), by_source_frame(removed))
-    (folder / RECORD).unlink(missing_ok=True)  # until all files are those of this request
     for name, frame in zip(TABLES, frames, strict=True):
-        write_parquet(folder / f"{name}.parquet", frame)
+        write_parquet(folder / name, frame)
     write_text(folder / READING, as_text(to_read, _head(merged, request, removed.height, len(to_read))))
     record = Dedup(
         format=FORMAT,
@@ -262,9 +236,9 @@ def _write(
         across_sources=int(removed["across_sources"].sum()),
         left_by_near=decision.left_by_near,
         left_by_group=decision.left_by_group,
-        files=tuple(file_record(folder / name) for name in (*(f"{name}.parquet" for name in TABLES), READING)),
+        files=tuple(file_record(folder / name) for name in FILES.others),
     )
-    write(folder / RECORD, record)
+    write(folder / FILES.record, record)
     return Deduped(folder, record, to_read)
 
 

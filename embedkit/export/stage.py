@@ -5,7 +5,6 @@ each, and give it to the destination; find the recall; publish, with `export.jso
 parts that it finished.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from embedkit.export.workspace import Workspace
 from embedkit.merged_files import MergedFiles
 from embedkit.merged_run import default_view
 from embedkit.model import read_matryoshka
+from embedkit.out_folder import place_of
 from embedkit.row_keys import EarlierRun, open_earlier
 from embedkit.run import EXPORTING, RunFolder, folder_lock
 from embedkit.storage import durable_mkdir, match_umask, run_lock
@@ -174,11 +174,8 @@ def _destination(run: RunFolder, options: ExportOptions, usual: str) -> Destinat
         return ToHub(run, hub_name(options.to), options.private)
     if options.private is not None:
         raise UsageError(f"--{'private' if options.private else 'public'}: only a repository of the Hub has this")
-    out = Path(os.path.realpath(options.out or run.exports / usual))  # a link stays, and its target is replaced
-    inside = Path(os.path.realpath(run.path))
-    if out.is_relative_to(inside) and inside / run.exports.name not in out.parents:
-        raise UsageError(f"--out {options.out}: in the run's own folder, only {run.exports} has exports")
-    return ToFolder(out)
+    out = options.out or run.exports / usual
+    return ToFolder(place_of(out, run, run.exports))  # a link stays, and its target is replaced
 
 
 def _target(to: str) -> Target:

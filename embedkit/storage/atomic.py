@@ -151,6 +151,11 @@ def remove_temporaries(folder: Path, names: str = "*") -> None:
         path.unlink(missing_ok=True)
 
 
+def is_temporary(name: str) -> bool:
+    """Whether `remove_temporaries` removes a file of this name."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
 def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, hexadecimal."""
     digest = hashlib.sha256()

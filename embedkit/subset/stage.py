@@ -5,7 +5,6 @@ The same run and options give the same bytes.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from embedkit.analysis.merged import Merged, open_merged, require_merged
 from embedkit.analysis.write_files import write_json
 from embedkit.data import row_hash
 from embedkit.documents import RunConfig, digest, read
-from embedkit.errors import UsageError
 from embedkit.log_progress import LogProgress
 from embedkit.merged_run import default_view
+from embedkit.out_folder import OutFiles, Request, place_of
 from embedkit.run import SELECTING, RunFolder, folder_lock
-from embedkit.storage import durable_mkdir, fsync_folder, match_umask, remove_temporaries, run_lock
+from embedkit.storage import durable_mkdir, match_umask, run_lock
 from embedkit.subset.coverage import farthest_first
 from embedkit.subset.density import row_densities, sample_by_density
 from embedkit.subset.files import write_first_rows, write_selected
@@ -45,9 +44,15 @@ from embedkit.subset.row_tiles import RowTiles
 
 log = logging.getLogger(__name__)
 
-RECORD = "select.json"
 ROWS = "selected.parquet"
 FIRST_ROWS = "selected.txt"
+
+
+def _settings(record: Path) -> Request:
+    return msgspec.structs.asdict(msgspec.json.decode(record.read_bytes(), type=SubsetRecord).settings)
+
+
+FILES = OutFiles("select.json", (ROWS, FIRST_ROWS), _settings)
 
 Ids = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
@@ -94,11 +99,11 @@ def select_subset(run: RunFolder, options: SubsetOptions, steps: Steps = no_prog
         seed=options.seed,
         texts=options.texts,
     )
-    out = _folder(run, options, folder_name(options, view))
+    out = place_of(options.out or run.subsets / folder_name(options, view), run, run.subsets)
     match_umask(run.path)
     durable_mkdir(out.parent)
     with run_lock(folder_lock(out), SELECTING, run.path if out.is_relative_to(run.path) else out.parent):
-        _require_free(out, settings)
+        FILES.require_free(out, msgspec.structs.asdict(settings))
         lines, record = _select(merged, settings, lambda what, rows: _logged(steps, what, rows))
         _write(out, merged, lines, record)
     return Subset(out, record, lines, merged)
@@ -115,30 +120,6 @@ def _logged(steps: Steps, what: str, rows: int) -> Iterator[Callable[[int], obje
 
     with steps(what, rows) as shown:
         yield advance
-
-
-def _folder(run: RunFolder, options: SubsetOptions, usual: str) -> Path:
-    out = Path(os.path.realpath(options.out or run.subsets / usual))
-    inside = Path(os.path.realpath(run.path))
-    if out.is_relative_to(inside) and inside / run.subsets.name not in out.parents:
-        raise UsageError(f"--out {options.out}: in the run's own folder, only {run.subsets} has subsets")
-    return out
-
-
-def _require_free(out: Path, settings: Settings) -> None:
-    """Raise UsageError if a folder has files of something else, or the subset of another request."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {out}: is a file; name a folder")
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    others = [name for name in names if name not in {RECORD, ROWS, FIRST_ROWS} and not name.endswith(".tmp")]
-    if others:
-        raise UsageError(f"--out {out}: has other files, such as {others[0]}; name a new folder")
-    try:
-        found = msgspec.json.decode((out / RECORD).read_bytes(), type=SubsetRecord).settings
-    except (FileNotFoundError, msgspec.DecodeError):
-        return
-    if found != settings:
-        raise UsageError(f"--out {out}: has the subset of another request ({RECORD}); name a new folder, or remove it")
 
 
 def _select(merged: Merged, settings: Settings, steps: Steps) -> tuple[pl.DataFrame, SubsetRecord]:
@@ -251,12 +232,8 @@ def _notes(merged: Merged, rows: int, selected: int, settings: Settings) -> list
 
 
 def _write(out: Path, merged: Merged, lines: pl.DataFrame, record: SubsetRecord) -> None:
-    durable_mkdir(out)
-    remove_temporaries(out)
-    if (out / RECORD).exists():
-        (out / RECORD).unlink()
-        fsync_folder(out)
+    FILES.begin(out)
     write_selected(out / ROWS, merged, lines, record.settings.texts)
     if record.settings.texts:
         write_first_rows(out / FIRST_ROWS, merged, lines)
-    write_json(out / RECORD, msgspec.to_builtins(record))
+    write_json(out / FILES.record, msgspec.to_builtins(record))

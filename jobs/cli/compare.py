@@ -7,12 +7,12 @@ import click
 
 from embedkit.compare.aligned import Aligned, align_runs, align_views
 from embedkit.compare.compare import compare as compare_rows
-from embedkit.compare.out_folder import require_own
 from embedkit.compare.text import lines
-from embedkit.compare.write import FILES, write_compared
+from embedkit.compare.write import require_free, write_compared
 from embedkit.documents import RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.merged_run import default_view
+from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
 from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, split_names
 from jobs.output import print_json, print_lines, show_progress
@@ -57,19 +57,20 @@ def compare(folder: RunFolder, options: CompareOptions, other: str | None, as_js
     OTHER is a second run, perhaps of another model: both are compared in the texts that they share. Without OTHER, two
     views of RUN are compared. Dimensions may differ. Says how alike the neighbourhoods are, and which rows moved most.
     """
-    if options.out is not None:
-        require_own(options.out, FILES)
+    out = None if options.out is None else place_of(options.out, folder, None)
     aligned = _aligned(folder, other, options)
+    if out is not None:
+        require_free(out, aligned, options.seed)
     with show_progress("rows", len(aligned)) as progress:
         found = compare_rows(aligned, options.listed, options.seed, progress=progress)
-    if options.out is not None:
-        write_compared(found, options.out)
+    if out is not None:
+        write_compared(found, out)
     if as_json:
         print_json(found.summary)
         return
     print_lines(*lines(found.summary))
-    if options.out is not None:
-        print_lines("", f"written: {options.out}")
+    if out is not None:
+        print_lines("", f"written: {out}")
 
 
 def _aligned(folder: RunFolder, other: str | None, options: CompareOptions) -> Aligned:

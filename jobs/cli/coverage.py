@@ -9,10 +9,10 @@ from embedkit.compare.coverage import CoverageOptions, find_coverage, open_pair
 from embedkit.compare.coverage.find import coverage_rows
 from embedkit.compare.coverage.summary import summarize
 from embedkit.compare.coverage.text import lines
-from embedkit.compare.coverage.write import FILES, write_coverage
-from embedkit.compare.out_folder import require_own
+from embedkit.compare.coverage.write import require_free, write_coverage
 from embedkit.documents import RunConfig, View, read
 from embedkit.merged_run import default_view
+from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
 from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, split_names
 from jobs.output import print_json, print_lines, show_progress
@@ -55,21 +55,23 @@ def coverage(folder: RunFolder, request: CoverageRequest, other: str, as_json: b
     A row of OTHER is covered if some row of RUN is at least as near to it as to its own K-th nearest row of RUN. Both
     are runs of the same model. Lists the rows of OTHER that nothing in RUN is near.
     """
-    if request.out is not None:
-        require_own(request.out, FILES)
+    out = None if request.out is None else place_of(request.out, folder, None)
     view = request.view or default_view(read(folder.config, RunConfig).request.views)
     output_dir = click.get_current_context().params["output_dir"]
     other_run = find_run(other, output_dir, is_typed("output_dir"))
     pair = open_pair(folder, other_run, view, [part for part in request.sources if part])
+    options = CoverageOptions(k=request.k, seed=request.seed)
+    if out is not None:
+        require_free(out, pair, options)
     with show_progress("rows", int(pair.a.has_text.sum())) as progress:
-        found = find_coverage(pair, CoverageOptions(k=request.k, seed=request.seed), progress)
+        found = find_coverage(pair, options, progress)
     rows = coverage_rows(found)
     summary = summarize(found, rows, request.listed)
-    if request.out is not None:
-        write_coverage(summary, rows, request.out)
+    if out is not None:
+        write_coverage(summary, rows, out)
     if as_json:
         print_json(summary)
         return
     print_lines(*lines(summary))
-    if request.out is not None:
-        print_lines("", f"written: {request.out}")
+    if out is not None:
+        print_lines("", f"written: {out}")

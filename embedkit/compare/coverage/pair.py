@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged, open_merged
 from embedkit.changes import file_changes, show_changes
+from embedkit.compare.aligned import sorted_parts
 from embedkit.compare.match import is_among, texts_of
 from embedkit.documents import View
 from embedkit.errors import UsageError
@@ -19,12 +20,14 @@ from embedkit.run import RunFolder
 class DataPair:
     """Data set A, which may cover, and B, whose rows may be covered.
 
-    in_both: of B's rows with a text, whether A has the same text, bool (rows_b,).
+    in_both: of B's rows with a text, whether A has the same text, bool (rows_b,). sources: parts of names of B's
+    sources, as `sorted_parts` gives them; all if empty.
     """
 
     a: Merged
     b: Merged
     in_both: npt.NDArray[np.bool_]
+    sources: tuple[str, ...] = ()
 
 
 def open_pair(a: RunFolder, b: RunFolder, view: View, sources: Sequence[str] = ()) -> DataPair:
@@ -42,7 +45,7 @@ def open_pair(a: RunFolder, b: RunFolder, view: View, sources: Sequence[str] = (
     place = other.views.index(view)
     keys = read_view_keys(other.run, other.plan, len(other.views), place).texts[:, 0]
     in_both = is_among(keys[merged_b.ids[merged_b.has_text]], texts_of(one, view).keys)
-    return DataPair(merged_a, merged_b, in_both)
+    return DataPair(merged_a, merged_b, in_both, sorted_parts(sources))
 
 
 def _require_one_space(a: EarlierRun, b: EarlierRun, view: View) -> None:

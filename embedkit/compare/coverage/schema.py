@@ -60,7 +60,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     rows_a, rows_b: rows with a text. in_both: rows of B whose text A has; they count as covered. share: of B's rows
     that are covered; share_of_others: the same without rows in both. cosines: quantiles of the cosine to the
     nearest row of A. method: of the search in A; radii_method, radii_recall: of that for the radii. measured: None
-    if both were exact.
+    if both were exact. chosen_sources: parts of names of B's sources, all if empty.
     """
 
     a: str
@@ -68,6 +68,7 @@ class Coverage(msgspec.Struct, frozen=True, kw_only=True):
     view: View
     k: int
     seed: int
+    chosen_sources: tuple[str, ...]
     rows_a: int
     rows_b: int
     in_both: int

@@ -33,6 +33,7 @@ def summarize(found: Covered, rows: pl.DataFrame, listed: int = 50) -> Coverage:
         view=found.pair.a.view,
         k=found.k,
         seed=found.seed,
+        chosen_sources=found.pair.sources,
         rows_a=int(found.pair.a.has_text.sum()),
         rows_b=count,
         in_both=in_both,

@@ -1,24 +1,43 @@
 """The files of coverage."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 import polars as pl
 
 from embedkit.analysis.write_files import write_json, write_parquet, write_text
+from embedkit.compare.coverage.find import CoverageOptions
+from embedkit.compare.coverage.pair import DataPair
 from embedkit.compare.coverage.schema import Coverage
 from embedkit.compare.coverage.summary import source_table
 from embedkit.compare.coverage.text import as_text
-from embedkit.compare.out_folder import begin
+from embedkit.documents import View
+from embedkit.out_folder import OutFiles, Request
 
-RECORD = "coverage.json"
-FILES = ("coverage.parquet", "coverage_by_source.parquet", "far.txt", RECORD)
+
+def _deciding(runs: tuple[str, str], view: View, sources: Sequence[str], k: int, seed: int) -> Request:
+    return {"RUN": runs[0], "OTHER": runs[1], "view": view, "sources": tuple(sources), "k": k, "seed": seed}
+
+
+def _request_of(record: Path) -> Request:
+    found = msgspec.json.decode(record.read_bytes(), type=Coverage)
+    return _deciding((found.a, found.b), found.view, found.chosen_sources, found.k, found.seed)
+
+
+FILES = OutFiles("coverage.json", ("coverage.parquet", "coverage_by_source.parquet", "far.txt"), _request_of)
+
+
+def require_free(folder: Path, pair: DataPair, options: CoverageOptions) -> None:
+    """Raise UsageError if a folder has anything but an earlier result of the same request."""
+    runs = (pair.a.run.name, pair.b.run.name)
+    FILES.require_free(folder, _deciding(runs, pair.a.view, pair.sources, options.k, options.seed))
 
 
 def write_coverage(summary: Coverage, rows: pl.DataFrame, folder: Path) -> None:
     """Write what was found to a folder, `coverage.json` last. rows: as `coverage_rows` gives them."""
-    begin(folder, RECORD)
+    FILES.begin(folder)
     write_parquet(folder / "coverage.parquet", rows)
     write_parquet(folder / "coverage_by_source.parquet", source_table(rows))
     write_text(folder / "far.txt", as_text(summary))
-    write_json(folder / RECORD, msgspec.to_builtins(summary))
+    write_json(folder / FILES.record, msgspec.to_builtins(summary))

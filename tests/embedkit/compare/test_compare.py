@@ -76,7 +76,7 @@ def test_same_bytes_again_and_another_seed(tmp_path: Path) -> None:
     pair = aligned(tmp_path, groups(), groups() + 0.1)
     for name in ("one", "other"):
         write_compared(compare(pair, seed=3), tmp_path / name)
-    for file in FILES:
+    for file in FILES.names:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
 
@@ -142,7 +142,7 @@ def test_command_prints_and_writes(small_run: RunFolder, tmp_path: Path) -> None
     printed = embedkit("compare", *arguments, new_interpreter=True).stdout
     assert "linear CKA" in printed
     assert max(map(len, printed.splitlines()[:-1])) <= 80
-    assert {path.name for path in out.iterdir()} == set(FILES)
+    assert {path.name for path in out.iterdir()} == set(FILES.names)
     summary = json.loads(embedkit("compare", *arguments, "--json").stdout)
     assert summary == json.loads((out / "compare.json").read_text())
     moved = pl.read_parquet(out / "compared.parquet")

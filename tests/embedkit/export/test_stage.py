@@ -226,7 +226,7 @@ def test_a_link_to_an_export_stays(known_run: RunFolder, tmp_path: Path) -> None
 @pytest.mark.parametrize("place", [".", "x", "embeddings/x", "exports", "exports/../embeddings/x"])
 def test_a_place_among_the_files_of_the_run_is_refused(place: str, known_run: RunFolder) -> None:
     before = sorted(known_run.path.rglob("*"))
-    with pytest.raises(UsageError, match=r"in the run's own folder, only \S+/exports has exports"):
+    with pytest.raises(UsageError, match=r"in the run's own folder; only \S+/exports has such folders"):
         export(known_run, ExportOptions(to="npy", out=known_run.path / place, queries=0))
     assert sorted(known_run.path.rglob("*")) == before
 

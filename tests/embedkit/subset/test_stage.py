@@ -188,14 +188,14 @@ def test_usual_folders_differ_by_request(small: RunFolder) -> None:
 def test_a_folder_with_something_else_is_refused(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
-    with pytest.raises(UsageError, match=r"has other files, such as thesis\.tex; name a new folder"):
+    with pytest.raises(UsageError, match=r"has other files, such as thesis\.tex; type another path"):
         select(run, tmp_path / "mine")
-    with pytest.raises(UsageError, match=r"thesis\.tex: is a file; name a folder"):
+    with pytest.raises(UsageError, match=r"thesis\.tex: is no folder; type another path"):
         select(run, tmp_path / "mine" / "thesis.tex")
     select(run, tmp_path / "s", by="source")
-    with pytest.raises(UsageError, match="has the subset of another request"):
+    with pytest.raises(UsageError, match=r"has the result of another request \(by\); type another --out"):
         select(run, tmp_path / "s", by="density")
-    with pytest.raises(UsageError, match=r"in the run's own folder, only .* has subsets"):
+    with pytest.raises(UsageError, match=r"in the run's own folder; only .*subsets has such folders"):
         select(run, run.path / "logs")
     assert not (run.path / "logs" / "select.json").exists()
 

@@ -47,7 +47,7 @@ def test_command_prints_and_writes(runs: tuple[RunFolder, RunFolder], tmp_path: 
     printed = embedkit("coverage", *arguments, new_interpreter=True).stdout
     assert "whose text is in both" in printed
     assert max(map(len, printed.splitlines()[:-1])) <= 80
-    assert {path.name for path in out.iterdir()} == set(FILES)
+    assert {path.name for path in out.iterdir()} == set(FILES.names)
     summary = json.loads(embedkit("coverage", *arguments, "--json").stdout)
     assert summary == json.loads((out / "coverage.json").read_text())
     rows = pl.read_parquet(out / "coverage.parquet")
