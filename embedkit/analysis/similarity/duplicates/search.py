@@ -14,7 +14,7 @@ from embedkit.analysis.similarity.duplicates.exact import compare_all, compare_s
 from embedkit.analysis.similarity.duplicates.groups import GroupCollector
 from embedkit.analysis.similarity.duplicates.recall import GroupedCounter, SampleCounter, WithSample
 from embedkit.analysis.similarity.duplicates.thresholds import Thresholds
-from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct, choose_tile_product
+from embedkit.analysis.similarity.duplicates.tile_product import TileProduct, TorchTileProduct, choose_tile_product
 from embedkit.data import row_hash
 
 Method = Literal["exact", "approximate"]
@@ -91,6 +91,11 @@ class Search:
         )
 
 
+def needs_cells(rows: int, options: SearchOptions, product: TileProduct) -> bool:
+    """Whether so many rows are searched by cells, which takes faiss, and not by comparing all pairs."""
+    return rows > options.exact_rows and not isinstance(product, TorchTileProduct)
+
+
 def search_pairs(
     merged: Merged,
     options: SearchOptions,
@@ -112,7 +117,7 @@ def search_pairs(
     ids = merged.ids[merged.has_text]
     product = choose_tile_product()
     tile_rows = options.tile_rows or product.tile_rows
-    if len(ids) <= options.exact_rows or isinstance(product, TorchTileProduct):
+    if not needs_cells(len(ids), options, product):
         compare_all(merged, ids, product, found, tile_rows, progress)
         return Search(len(ids), "exact", 0, {})
     sampled = np.sort(ids[np.argsort(row_hash(options.seed + 1, ids), kind="stable")[: options.sample]])
