@@ -2,8 +2,33 @@
 
 import logging
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 LINE_SECONDS = 30.0
+
+Advance = Callable[[int], object]
+"""Takes the number of further rows that are done."""
+Steps = Callable[[str, int], AbstractContextManager[Advance]]
+"""Shows the progress of a step, by its name and number of rows."""
+
+
+def no_progress(what: str, rows: int) -> AbstractContextManager[Advance]:
+    """Show nothing."""
+    return nullcontext(lambda rows: None)
+
+
+@contextmanager
+def logged_step(log: logging.Logger, steps: Steps, what: str, rows: int) -> Iterator[Callable[[int], None]]:
+    """Show the progress of a step, and log it."""
+    logged = LogProgress(log, what, rows, "rows")
+    with steps(what, rows) as show:
+
+        def advance(count: int) -> None:
+            show(count)
+            logged.add(count)
+
+        yield advance
 
 
 class LogProgress:

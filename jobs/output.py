@@ -62,6 +62,12 @@ def show_progress(what: str, total: int) -> Iterator[Callable[..., object]]:
         yield lambda steps=1: progress.advance(task, steps)
 
 
+def log_progress_of(package: str) -> None:
+    """Let a package log its progress where standard error is no terminal, so that no bar is shown."""
+    if not sys.stderr.isatty():
+        logging.getLogger(package).setLevel(logging.INFO)
+
+
 def print_lines(*lines: str) -> None:
     """Print lines of plain text, never wrapped."""
     for line in lines:

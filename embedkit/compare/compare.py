@@ -1,5 +1,6 @@
 """compare: how alike two sets of vectors of the same rows are. All numbers are defined for other dimensions, too."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ from embedkit.compare.moved import LANDMARKS, MovedRows, choose_landmarks
 from embedkit.compare.overlap import NEIGHBORS, Floats, Ids, Overlap, neighbor_overlap
 from embedkit.compare.schema import Comparison, GroupComparison, MovedRow, NearRow
 from embedkit.compare.text_begins import LONG, text_begins
+from embedkit.log_progress import Steps, logged_step, no_progress
+
+log = logging.getLogger(__name__)
 
 BLOCK_ROWS = 4096
 """Rows that pass through at once: 16 MB of 1,024 numbers, and 32 MB of cosines to landmarks."""
@@ -35,7 +39,7 @@ def compare(
     listed: int = 50,
     seed: int = 0,
     landmarks: int = LANDMARKS,
-    progress: Callable[[int], object] = lambda rows: None,
+    steps: Steps = no_progress,
 ) -> Compared:
     """Compare two sets of vectors.
 
@@ -44,9 +48,10 @@ def compare(
         listed: rows that moved most to describe.
         seed: chooses the landmarks, and the rows whose neighbours are compared.
         landmarks: rows with which each row is compared.
-        progress: called with the number of further rows that were read.
+        steps: show progress.
     """
-    cka, moved = _one_pass(aligned, choose_landmarks(len(aligned), seed, landmarks), progress)
+    with logged_step(log, steps, "compare rows", len(aligned)) as advance:
+        cka, moved = _one_pass(aligned, choose_landmarks(len(aligned), seed, landmarks), advance)
     overlap = neighbor_overlap(aligned.read_a, aligned.read_b, len(aligned), seed)
     rows = aligned.a.rows[aligned.at_a]
     known = moved[~np.isnan(moved)].astype(np.float64)

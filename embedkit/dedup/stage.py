@@ -5,8 +5,6 @@ one by one; each removed row gets its pair. `dedup.json` is written last, so tha
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,10 +19,12 @@ from embedkit.analysis.similarity.duplicates import (
     Search,
     SearchOptions,
     Thresholds,
+    choose_tile_product,
     require_cosine,
     search_pairs,
     thresholds_from,
 )
+from embedkit.analysis.similarity.duplicates.search import needs_cells
 from embedkit.analysis.similarity.duplicates.thresholds import THRESHOLDS
 from embedkit.analysis.write_files import write_parquet, write_text
 from embedkit.data.source_folders import source_folders
@@ -43,7 +43,7 @@ from embedkit.dedup.tables import (
 from embedkit.dedup.thin import BLOCK_ROWS, Groups, Labels, Mask
 from embedkit.documents import FORMAT, RunConfig, View, digest, read, write
 from embedkit.documents.codec import file_record
-from embedkit.log_progress import LogProgress
+from embedkit.log_progress import Steps, logged_step, no_progress
 from embedkit.merged_run import default_view
 from embedkit.out_folder import OutFiles, Request, place_of
 from embedkit.run import DEDUPLICATING, RunFolder, folder_lock
@@ -53,10 +53,6 @@ log = logging.getLogger(__name__)
 
 READING = "removed.txt"
 TABLES = tuple(f"{name}.parquet" for name in ("kept", "removed", "levels", "groups", "removed_by_source"))
-
-Advance = Callable[[int], object]
-Steps = Callable[[str, int], AbstractContextManager[Advance]]
-"""Shows the progress of a step, by its name and number of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +97,6 @@ class _Decision:
     left_by_group: int
 
 
-def no_progress(what: str, rows: int) -> AbstractContextManager[Advance]:
-    """Show nothing."""
-    return nullcontext(lambda rows: None)
-
-
 def dedup(run: RunFolder, options: DedupOptions, steps: Steps = no_progress) -> Deduped:
     """Decide which rows of a merged run stay, and write kept.parquet, removed.parquet and the files beside them.
 
@@ -115,11 +106,12 @@ def dedup(run: RunFolder, options: DedupOptions, steps: Steps = no_progress) -> 
             not installed.
     """
     require_cosine(options.threshold)
-    for module in ("faiss", "scipy.sparse.csgraph"):  # before the work, not after it
-        optional_import(module)
+    optional_import("scipy.sparse.csgraph")  # before the work, not after it
     require_merged(run)
     usual = default_view(read(run.config, RunConfig).request.views)
     merged = open_merged(run, options.view or usual, options.sources)
+    if needs_cells(int(merged.has_text.sum()), options.search, choose_tile_product()):
+        optional_import("faiss")
     request = _request(merged, options)
     preferred = ranks(merged, options.keep)
     folder = place_of(options.out or run.dedups / folder_name(request, usual), run, run.dedups)
@@ -176,19 +168,19 @@ def _search(merged: Merged, options: DedupOptions, steps: Steps) -> tuple[GroupC
     values = thresholds_from(min(THRESHOLDS[0], options.threshold), (options.threshold,))
     thresholds = Thresholds(merged, values, options.across_sources)
     found = GroupCollector(merged, thresholds, options.threshold if options.one_per_group else None)
-    with _step(steps, "compare rows", int(merged.has_text.sum())) as advance:
+    with logged_step(log, steps, "compare rows", int(merged.has_text.sum())) as advance:
         search = search_pairs(merged, options.search, thresholds, found, found, advance)
     return found, search
 
 
 def _decide(merged: Merged, groups: Groups, found: GroupCollector, options: DedupOptions, steps: Steps) -> _Decision:
     """Choose the rows that stay, and the pair of each other one."""
-    with _step(steps, "decide groups", groups.rows) as advance:
+    with logged_step(log, steps, "decide groups", groups.rows) as advance:
         stays = groups.thin(advance)
     near = int(stays.sum())
     by_group = len(stays) - groups.rows + len(groups.best)
     if not options.one_per_group:
-        with _step(steps, "find pairs", len(stays) - near) as advance:
+        with logged_step(log, steps, "find pairs", len(stays) - near) as advance:
             removed, pair, cosine = groups.nearest_kept(stays, advance)
         return _Decision(stays, Removals(removed, pair, cosine, pair), near, by_group)
     stays = np.ones(len(stays), bool)
@@ -247,16 +239,3 @@ def _head(merged: Merged, request: DedupRequest, removed: int, shown: int) -> st
         f"{shown:,} of the {removed:,} rows of {merged.run.name} (view {request.view}) that are removed at threshold "
         f"{request.threshold}, keep {request.keep}"
     )
-
-
-@contextmanager
-def _step(steps: Steps, what: str, rows: int) -> Iterator[Callable[[int], None]]:
-    """Show the progress of a step, and log it."""
-    logged = LogProgress(log, f"dedup {what}", rows, "rows")
-    with steps(what, rows) as show:
-
-        def advance(count: int) -> None:
-            show(count)
-            logged.add(count)
-
-        yield advance

@@ -24,7 +24,8 @@ from embedkit.export.part import Job, Part, new_file
 from embedkit.export.recall import Ids, Search
 from embedkit.export.record import ExportRequest
 from embedkit.export.sample import ids_at, ids_of, require_count, sampled
-from embedkit.export.table import BLOCK_BYTES, Advance, Table, cells_for, is_text
+from embedkit.export.table import BLOCK_BYTES, Table, cells_for, is_text
+from embedkit.log_progress import Advance
 
 INDEX = "vectors.faiss"
 TRAINED = 64

@@ -23,7 +23,8 @@ from embedkit.export.part import Job, Part
 from embedkit.export.recall import Ids, Search
 from embedkit.export.record import ExportRequest
 from embedkit.export.sample import ids_at, require_count, require_equal, sampled
-from embedkit.export.table import Advance, Table, cells_for
+from embedkit.export.table import Table, cells_for
+from embedkit.log_progress import Advance
 from embedkit.storage import durable_mkdir, fsync_file, fsync_folder, names_file, sha256_file
 
 FOLDER = "vectors.lance"

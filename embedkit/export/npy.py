@@ -17,7 +17,8 @@ from embedkit.export.parquet import metadata_part, refuse_index
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.record import ExportRequest
 from embedkit.export.sample import require_count, require_equal, sampled
-from embedkit.export.table import Advance, Table
+from embedkit.export.table import Table
+from embedkit.log_progress import Advance
 
 VECTORS = "vectors.npy"
 RANGES = "ranges.npy"

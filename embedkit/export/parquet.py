@@ -22,7 +22,8 @@ from embedkit.export.forms import Array
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.record import ExportRequest
 from embedkit.export.sample import ids_at, require_count, require_equal, sampled
-from embedkit.export.table import Advance, Table
+from embedkit.export.table import Table
+from embedkit.log_progress import Advance
 
 VECTORS = "embedding"
 """The column of vectors."""

@@ -13,7 +13,8 @@ from typing import Protocol
 from embedkit.documents import FileRecord, HashedFile, atomic_write_hashed
 from embedkit.export.forms import Form
 from embedkit.export.record import ExportRequest
-from embedkit.export.table import Advance, Table
+from embedkit.export.table import Table
+from embedkit.log_progress import Advance
 from embedkit.storage import durable_mkdir, remove_temporaries
 
 

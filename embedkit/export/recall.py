@@ -18,7 +18,8 @@ from embedkit.analysis.similarity.neighbors import cosines_of, top_k
 from embedkit.documents import Floats
 from embedkit.export.forms import Form
 from embedkit.export.record import Recall
-from embedkit.export.table import Advance, Table, is_text
+from embedkit.export.table import Table, is_text
+from embedkit.log_progress import Advance
 
 K = 10
 EQUAL = 1e-6

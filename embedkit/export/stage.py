@@ -5,8 +5,6 @@ each, and give it to the destination; find the recall; publish, with `export.jso
 parts that it finished.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -25,7 +23,6 @@ from embedkit.export.parquet import ParquetWriter
 from embedkit.export.part import Job, Writer
 from embedkit.export.record import Export, ExportRequest, Recall, Target
 from embedkit.export.table import (
-    Advance,
     metadata_columns,
     require_unchanged,
     survey,
@@ -34,6 +31,7 @@ from embedkit.export.table import (
     whole_run,
 )
 from embedkit.export.workspace import Workspace
+from embedkit.log_progress import Steps, no_progress
 from embedkit.merged_files import MergedFiles
 from embedkit.merged_run import default_view
 from embedkit.model import read_matryoshka
@@ -43,8 +41,6 @@ from embedkit.run import EXPORTING, RunFolder, folder_lock
 from embedkit.storage import durable_mkdir, match_umask, run_lock
 from embedkit.versions import versions
 
-Steps = Callable[[str, int], AbstractContextManager[Advance]]
-"""Shows the progress of a step, by its name and number of rows."""
 WRITERS: dict[Target, Writer] = {
     "parquet": ParquetWriter(),
     "npy": NpyWriter(),
@@ -92,11 +88,6 @@ class Exported:
     def folder(self) -> Path:
         """Its folder, of one that is on this machine."""
         return Path(self.address)
-
-
-def no_progress(what: str, rows: int) -> AbstractContextManager[Advance]:
-    """Show nothing."""
-    return nullcontext(lambda rows: None)
 
 
 def export(run: RunFolder, options: ExportOptions, steps: Steps = no_progress) -> Exported:

@@ -5,7 +5,7 @@ The memory of an export does not grow with the rows: what was read is released.
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from embedkit.documents import FileRecord, Floats, Matrix, Success, View, file_problem, item_bytes, read, to_stored
 from embedkit.errors import EmbedkitError
 from embedkit.export.forms import cut
+from embedkit.log_progress import Advance
 from embedkit.merged_files import MergedFiles, TableFile
 from embedkit.merged_run import ids_of_source, take_lines
 from embedkit.prepare import stored_texts
@@ -30,7 +31,6 @@ BATCH_ROWS = 4096
 ROWS_PER_CELL = 39
 """faiss warns if it trains cells with fewer."""
 
-Advance = Callable[[int], object]
 """Called with the number of rows that were done."""
 Ids = npt.NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from embedkit.errors import EmbedkitError
 from embedkit.export.destination import PROGRESS, Destination
 from embedkit.export.part import Part
 from embedkit.export.record import Export, ExportRequest, Progress
-from embedkit.export.table import Advance
+from embedkit.log_progress import Advance
 from embedkit.storage import durable_mkdir, remove_temporaries
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,8 @@ The same run and options give the same bytes.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,7 +19,7 @@ from embedkit.analysis.merged import Merged, open_merged, require_merged
 from embedkit.analysis.write_files import write_json
 from embedkit.data import row_hash
 from embedkit.documents import RunConfig, digest, read
-from embedkit.log_progress import LogProgress
+from embedkit.log_progress import Steps, logged_step, no_progress
 from embedkit.merged_run import default_view
 from embedkit.out_folder import OutFiles, Request, place_of
 from embedkit.run import SELECTING, RunFolder, folder_lock
@@ -56,8 +55,6 @@ FILES = OutFiles("select.json", (ROWS, FIRST_ROWS), _settings)
 
 Ids = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
-Steps = Callable[[str, int], AbstractContextManager[Callable[[int], object]]]
-"""Shows the progress of a step, by its name and number of rows."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +70,6 @@ class Subset:
     record: SubsetRecord
     rows: pl.DataFrame
     merged: Merged
-
-
-def no_progress(what: str, rows: int) -> AbstractContextManager[Callable[[int], object]]:
-    """Show nothing."""
-    return nullcontext(lambda rows: None)
 
 
 def select_subset(run: RunFolder, options: SubsetOptions, steps: Steps = no_progress) -> Subset:
@@ -104,22 +96,9 @@ def select_subset(run: RunFolder, options: SubsetOptions, steps: Steps = no_prog
     durable_mkdir(out.parent)
     with run_lock(folder_lock(out), SELECTING, run.path if out.is_relative_to(run.path) else out.parent):
         FILES.require_free(out, msgspec.structs.asdict(settings))
-        lines, record = _select(merged, settings, lambda what, rows: _logged(steps, what, rows))
+        lines, record = _select(merged, settings, partial(logged_step, log, steps))
         _write(out, merged, lines, record)
     return Subset(out, record, lines, merged)
-
-
-@contextmanager
-def _logged(steps: Steps, what: str, rows: int) -> Iterator[Callable[[int], object]]:
-    """As `steps`, with lines in the log."""
-    progress = LogProgress(log, what, rows, "rows")
-
-    def advance(done: int) -> None:
-        shown(done)
-        progress.add(done)
-
-    with steps(what, rows) as shown:
-        yield advance
 
 
 def _select(merged: Merged, settings: Settings, steps: Steps) -> tuple[pl.DataFrame, SubsetRecord]:

@@ -15,7 +15,7 @@ from embedkit.merged_run import default_view
 from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
 from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, split_names
-from jobs.output import print_json, print_lines, show_progress
+from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def compare(folder: RunFolder, options: CompareOptions, other: str | None, as_js
     aligned = _aligned(folder, other, options)
     if out is not None:
         require_free(out, aligned, options.seed)
-    with show_progress("rows", len(aligned)) as progress:
-        found = compare_rows(aligned, options.listed, options.seed, progress=progress)
+    log_progress_of("embedkit.compare")
+    found = compare_rows(aligned, options.listed, options.seed, steps=show_progress)
     if out is not None:
         write_compared(found, out)
     if as_json:

@@ -15,7 +15,7 @@ from embedkit.merged_run import default_view
 from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
 from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, split_names
-from jobs.output import print_json, print_lines, show_progress
+from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def coverage(folder: RunFolder, request: CoverageRequest, other: str, as_json: b
     options = CoverageOptions(k=request.k, seed=request.seed)
     if out is not None:
         require_free(out, pair, options)
-    with show_progress("rows", int(pair.a.has_text.sum())) as progress:
-        found = find_coverage(pair, options, progress)
+    log_progress_of("embedkit.compare")
+    found = find_coverage(pair, options, show_progress)
     rows = coverage_rows(found)
     summary = summarize(found, rows, request.listed)
     if out is not None:

@@ -1,8 +1,7 @@
 """The command `dedup`: which rows of a merged run stay if near-duplicates are removed."""
 
 import textwrap
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from embedkit.dedup import dedup as dedup_run
 from embedkit.dedup.reading import about, row_lines, text_lines
 from embedkit.run import RunFolder
 from jobs.cli.options import gathered_into, json_option, run_argument, split_names
-from jobs.output import print_json, print_lines, show_progress
+from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 SHOWN = 3
 """Removed rows that are printed."""
@@ -79,16 +78,13 @@ def dedup(folder: RunFolder, options: Typed, as_json: bool) -> None:
     A row stays unless a preferred row that stays is near it. Each removed row is written with the row that it is near,
     and their cosine. The data set is not changed.
     """
+    log_progress_of("embedkit.dedup")
     values = vars(options) | {"sources": tuple(part for part in options.sources if part)}
-    done = dedup_run(folder, DedupOptions(**values), _progress)
+    done = dedup_run(folder, DedupOptions(**values), show_progress)
     if as_json:
         print_json(done.record)
     else:
         print_lines(*_summary(done))
-
-
-def _progress(what: str, rows: int) -> AbstractContextManager[Callable[[int], object]]:
-    return show_progress(what, rows)
 
 
 def _summary(done: Deduped) -> Iterator[str]:

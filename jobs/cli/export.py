@@ -1,7 +1,6 @@
 """The command `export`: the vectors of a merged run in other forms, and in files for other tools."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -69,15 +68,11 @@ def export(folder: RunFolder, options: ExportOptions, as_json: bool) -> None:
     same command is typed again. HF_TOKEN has the token for the Hub.
     """
     with with_hint(folder, "type the same command again", "--out"):
-        done = export_run(folder, options, _progress)
+        done = export_run(folder, options, show_progress)
     if as_json:
         print_json(done.record)
     else:
         print_lines(*_summary(done))
-
-
-def _progress(what: str, rows: int) -> AbstractContextManager[Callable[[int], object]]:
-    return show_progress(what, rows)
 
 
 def _summary(done: Exported) -> Iterator[str]:

@@ -1,9 +1,6 @@
 """The command `select`: a subset of a merged run, and how it compares with a random one."""
 
-import logging
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,7 +11,7 @@ from embedkit.subset import RULES, Subset, SubsetOptions, SubsetRecord, select_s
 from embedkit.subset.files import first_rows, measure_of
 from jobs.cli.errors import with_hint
 from jobs.cli.options import gathered_into, json_option, run_argument, split_names
-from jobs.output import print_json, print_lines, show_progress
+from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 SHOWN_ROWS = 8
 """Selected rows that are printed."""
@@ -55,18 +52,13 @@ def select(folder: RunFolder, options: SubsetOptions, as_json: bool) -> None:
     How far every row is from its nearest selected row is printed, beside a random subset of the same size. The rows
     are in selected.parquet, with their texts and the order of selection: the first N are the subset of N rows.
     """
-    if not sys.stderr.isatty():
-        logging.getLogger("embedkit.subset").setLevel(logging.INFO)  # reports progress where no bar is shown
+    log_progress_of("embedkit.subset")
     with with_hint(folder, "type the same command again", "--out"):
-        done = select_subset(folder, options, _progress)
+        done = select_subset(folder, options, show_progress)
     if as_json:
         print_json(done.record)
     else:
         print_lines(*_summary(done))
-
-
-def _progress(what: str, rows: int) -> AbstractContextManager[Callable[[int], object]]:
-    return show_progress(what, rows)
 
 
 def _summary(done: Subset) -> Iterator[str]:

@@ -5,7 +5,7 @@ nearest row of A. These balls are the manifold of Kynkäänniemi et al., Improve
 Assessing Generative Models, 2019, arXiv:1904.06991, section 2. Cosines that differ by less than SAME_COSINE are equal.
 """
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,9 @@ from embedkit.compare.coverage.schema import Measured, Method
 from embedkit.compare.coverage.search import NearSoFar, search_all, search_cells
 from embedkit.data import row_hash
 from embedkit.errors import UsageError
+from embedkit.log_progress import Steps, logged_step, no_progress
+
+log = logging.getLogger(__name__)
 
 FINAL_ROWS = 4096
 
@@ -76,15 +79,13 @@ class Covered:
     measured: Measured | None
 
 
-def find_coverage(
-    pair: DataPair, options: CoverageOptions | None = None, progress: Callable[[int], object] = lambda rows: None
-) -> Covered:
+def find_coverage(pair: DataPair, options: CoverageOptions | None = None, steps: Steps = no_progress) -> Covered:
     """Find which rows of B are covered by A, and the nearest row of A of each.
 
     Args:
         pair: the two data sets.
         options: settings of the search; the defaults if None.
-        progress: called with the number of further rows of A that were compared with the rows of B near them.
+        steps: show progress, in rows of A.
 
     Raises:
         UsageError: k is less than 1.
@@ -95,25 +96,18 @@ def find_coverage(
     a, b = pair.a, pair.b
     rows_a, rows_b = int(a.has_text.sum()), int(b.has_text.sum())
     cells = options.cells or int(np.ceil(2 * np.sqrt(rows_a)))
-    radii = find_radii(
-        a,
-        AllNeighborsOptions(
-            options.k, options.exact_rows, cells, options.probes, sample=options.sample, seed=options.seed
-        ),
+    within_a = AllNeighborsOptions(
+        options.k, options.exact_rows, cells, options.probes, sample=options.sample, seed=options.seed
     )
+    with logged_step(log, steps, "find radii", rows_a) as advance:
+        radii = find_radii(a, within_a, advance)
     product = choose_tile_product()
     within = radii.cosines - np.float32(SAME_COSINE)
-    method: Method = "exact"
-    if rows_a * rows_b <= options.exact_pairs or isinstance(product, TorchTileProduct):
-        found = search_all(a, b, within, product, options.tile_rows, progress)
-    else:
-        method = "approximate"
-        found = search_cells(
-            *(a, b, within, product, options.tile_rows, progress),
-            cells=cells,
-            probes=options.probes,
-            seed=options.seed,
-        )
+    is_all = rows_a * rows_b <= options.exact_pairs or isinstance(product, TorchTileProduct)
+    method: Method = "exact" if is_all else "approximate"
+    with logged_step(log, steps, "compare rows", rows_a) as advance:
+        compared = (a, b, within, product, options.tile_rows, advance)
+        found = search_all(*compared) if is_all else search_cells(*compared, cells, options.probes, options.seed)
     is_covered, cosines = _settled(pair, found, radii)
     is_exact = method == radii.method == "exact"
     measured = None if is_exact or not rows_b else _measured(pair, is_covered, cosines, radii, options)

@@ -1,5 +1,6 @@
 """The radius of each row of A: the cosine to its k-th nearest row of A."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -26,9 +27,14 @@ class Radii(NamedTuple):
     recall: float | None
 
 
-def find_radii(merged: Merged, options: AllNeighborsOptions) -> Radii:
-    """Find the radii of all rows with a text. With k rows or fewer, that of the furthest row; 1 for a single row."""
-    found = neighbors_of_all(merged, options)
+def find_radii(
+    merged: Merged, options: AllNeighborsOptions, progress: Callable[[int], None] = lambda rows: None
+) -> Radii:
+    """Find the radii of all rows with a text. With k rows or fewer, that of the furthest row; 1 for a single row.
+
+    progress: called with the number of further rows that were compared.
+    """
+    found = neighbors_of_all(merged, options, progress)
     return Radii(_last(found.cosines).astype(np.float32), found.method, found.recall)
 
 

@@ -79,7 +79,6 @@ def search_cells(
     product: TileProduct,
     tile_rows: int,
     progress: Progress,
-    *,
     cells: int,
     probes: int,
     seed: int,

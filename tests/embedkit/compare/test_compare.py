@@ -1,6 +1,8 @@
 """compare of two runs and of two views: planted rows that moved, sources, odd runs, files and what is printed."""
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -10,6 +12,7 @@ import pytest
 
 from embedkit.compare.aligned import align_runs, align_views
 from embedkit.compare.compare import compare
+from embedkit.compare.coverage import DataPair, find_coverage
 from embedkit.compare.text import as_text, lines
 from embedkit.compare.write import FILES, write_compared
 from embedkit.errors import UsageError
@@ -157,3 +160,23 @@ def test_command_refuses_a_folder_of_others(small_run: RunFolder, tmp_path: Path
     assert "thesis.txt" in done.stderr
     done = embedkit("compare", small_run.path, check=False)
     assert (done.returncode, "with what" in done.stderr) == (2, True)
+
+
+def test_progress_is_shown_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each step ends with all its rows, of compare and of coverage."""
+    shown: dict[str, list[int]] = {}
+
+    @contextmanager
+    def steps(what: str, rows: int) -> Iterator[Callable[[int], None]]:
+        shown[what] = counts = []
+        yield counts.append
+        assert sum(counts) == rows
+
+    pair = aligned(tmp_path, groups(), groups() + 0.1)
+    with caplog.at_level("INFO", "embedkit.compare"):
+        compare(pair, steps=steps)
+        assert list(shown) == ["compare rows"]
+        find_coverage(DataPair(pair.a, pair.a, np.zeros(200, bool)), steps=steps)
+    assert list(shown) == ["compare rows", "find radii"]
+    assert "compare rows: 200 of 200 rows" in caplog.text
+    assert "find radii: 200 of 200 rows" in caplog.text
