@@ -5,7 +5,7 @@ import numpy as np
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.similarity.neighbors import cosines_of
-from embedkit.dedup.thin import Doubles, Ids, Mask
+from embedkit.dedup.independent_set import Doubles, Ids, Mask
 
 
 def paths_to(kept: Ids, forest: tuple[Ids, Ids], rows: int) -> Ids:

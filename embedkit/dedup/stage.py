@@ -5,7 +5,7 @@ one by one; each removed row gets its pair. `dedup.json` is written last, so tha
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.similarity.duplicates import (
     GroupCollector,
     Search,
-    SearchOptions,
     Thresholds,
     choose_tile_product,
     require_cosine,
@@ -27,8 +26,9 @@ from embedkit.analysis.similarity.duplicates import (
 from embedkit.analysis.similarity.duplicates.search import needs_cells
 from embedkit.analysis.similarity.duplicates.thresholds import THRESHOLDS
 from embedkit.analysis.write_files import write_parquet, write_text
-from embedkit.data.source_folders import source_folders
+from embedkit.dedup.independent_set import Groups, Labels, Mask
 from embedkit.dedup.one_per_group import paths_to, removed_pairs
+from embedkit.dedup.options import DedupOptions, folder_name
 from embedkit.dedup.preference import ranks
 from embedkit.dedup.reading import as_text, chosen_to_read, with_differences
 from embedkit.dedup.record import Dedup, DedupRequest, Level
@@ -40,8 +40,7 @@ from embedkit.dedup.tables import (
     removed_frame,
     require_each_row_once,
 )
-from embedkit.dedup.thin import BLOCK_ROWS, Groups, Labels, Mask
-from embedkit.documents import FORMAT, RunConfig, View, digest, read, write
+from embedkit.documents import FORMAT, RunConfig, digest, read, write
 from embedkit.documents.codec import file_record
 from embedkit.log_progress import Steps, logged_step, no_progress
 from embedkit.merged_run import default_view
@@ -53,29 +52,6 @@ log = logging.getLogger(__name__)
 
 READING = "removed.txt"
 TABLES = tuple(f"{name}.parquet" for name in ("kept", "removed", "levels", "groups", "removed_by_source"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class DedupOptions:
-    """What is a near-duplicate, and which rows stay.
-
-    threshold: smallest cosine of near-duplicates, above 0 and at most 1. keep: "longest", "first" or "source:A,B", as
-    `preference.ranks`. view: None for combined, or the run's first. sources: parts of source names, all sources if
-    empty. across_sources: only rows of different sources are near-duplicates. one_per_group: exactly one row of each
-    group stays. out: None for the usual place. differences: removed rows in removed.txt. search: how pairs are searched
-    for. block_rows: as in `Groups`.
-    """
-
-    threshold: float
-    keep: str = "longest"
-    view: View | None = None
-    sources: tuple[str, ...] = ()
-    across_sources: bool = False
-    one_per_group: bool = False
-    out: Path | None = None
-    differences: int = 50
-    search: SearchOptions = field(default_factory=SearchOptions)
-    block_rows: int = BLOCK_ROWS
 
 
 @dataclass(frozen=True)
@@ -127,20 +103,6 @@ def dedup(run: RunFolder, options: DedupOptions, steps: Steps = no_progress) -> 
         return _write(folder, merged, request, decision, found, levels, search)
 
 
-def folder_name(request: DedupRequest, usual: View) -> str:
-    """The usual name of a decision's folder: its threshold, what stays, and what differs from the plainest request."""
-    parts = (
-        str(request.threshold),
-        request.keep.replace(":", "-"),
-        request.view if request.view != usual else "",
-        f"only-{'+'.join(request.sources)}" if request.sources else "",
-        "across-sources" if request.across_sources else "",
-        "one-per-group" if request.one_per_group else "",
-    )
-    name = "-".join(part for part in parts if part)
-    return source_folders([name])[name]
-
-
 def _request(merged: Merged, options: DedupOptions) -> DedupRequest:
     return DedupRequest(
         success_sha256=digest(merged.success),
@@ -176,7 +138,7 @@ def _search(merged: Merged, options: DedupOptions, steps: Steps) -> tuple[GroupC
 def _decide(merged: Merged, groups: Groups, found: GroupCollector, options: DedupOptions, steps: Steps) -> _Decision:
     """Choose the rows that stay, and the pair of each other one."""
     with logged_step(log, steps, "decide groups", groups.rows) as advance:
-        stays = groups.thin(advance)
+        stays = groups.independent_set(advance)
     near = int(stays.sum())
     by_group = len(stays) - groups.rows + len(groups.best)
     if not options.one_per_group:

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from embedkit.analysis.merged import Merged
-from embedkit.dedup.thin import Doubles, Ids, Labels, Mask
+from embedkit.dedup.independent_set import Doubles, Ids, Labels, Mask
 from embedkit.errors import EmbedkitError
 
 ROW = ("id", "row", "dataset_source", "num_tokens", "num_turns")

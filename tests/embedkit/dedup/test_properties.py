@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates import GroupCollector, SearchOptions, Thresholds, search_pairs
+from embedkit.dedup.independent_set import Groups
 from embedkit.dedup.preference import ranks
 from embedkit.dedup.tables import Removals, kept_frame, removed_frame
-from embedkit.dedup.thin import Groups
 from tests.embedkit.analysis.similarity.test_duplicate_groups import clusters
 from tests.support.merged_runs import cosines_between, in_memory, merged_of
 
@@ -31,7 +31,7 @@ def decided(
     search_pairs(merged, SearchOptions(tile_rows=tile_rows), thresholds, found, found)
     labels = found.labels(threshold)
     groups = Groups(merged, labels, ranks(merged, keep), threshold, across, block_rows)
-    stays = groups.thin()
+    stays = groups.independent_set()
     removed, pair, cosine = groups.nearest_kept(stays)
     tables = kept_frame(merged, stays), removed_frame(merged, labels, Removals(removed, pair, cosine, pair))
     one, two = (table.write_csv(float_precision=17).encode() for table in tables)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.duplicates import GroupCollector, SearchOptions, Thresholds, search_pairs
 from embedkit.analysis.similarity.duplicates.tile_product import NumpyTileProduct, TileProduct, TorchTileProduct
+from embedkit.dedup.independent_set import Groups
 from embedkit.dedup.one_per_group import paths_to
 from embedkit.dedup.preference import ranks
-from embedkit.dedup.thin import Groups
 from embedkit.errors import UsageError
 from tests.embedkit.analysis.similarity.test_duplicate_groups import clusters, naive_labels
 from tests.support.merged_runs import cosines_between, in_memory, merged_of
@@ -74,7 +74,7 @@ def test_rows_stay_as_in_a_loop_over_all_pairs(
     order = np.random.default_rng(seed).permutation(rows)
     merged = in_memory(base, vectors, sources)
     _, groups = groups_of(merged, order, across, block_rows)
-    stays = groups.thin()
+    stays = groups.independent_set()
     kept = naive_rule(near, order.tolist())
     assert np.flatnonzero(stays).tolist() == kept
     cosines = cosines_between(vectors, vectors)
@@ -99,7 +99,7 @@ def test_a_group_larger_than_all_blocks(base: Merged, product: TileProduct, bloc
     found, groups = groups_of(merged, order, block_rows=block_rows, product=product)
     sizes = np.bincount(found.labels(THRESHOLD))
     assert sizes.max() > 300
-    stays = groups.thin()
+    stays = groups.independent_set()
     assert np.flatnonzero(stays).tolist() == naive_rule(near, order.tolist())
     assert 10 < stays.sum() < 390
 
@@ -110,7 +110,7 @@ def test_small_groups_share_a_batch_and_large_ones_do_not(base: Merged) -> None:
     merged = in_memory(base, vectors, ["s"] * len(vectors))
     _, groups = groups_of(merged, np.arange(len(vectors)), block_rows=6)
     assert [len(batch) for batch in groups.batches()] == [5, 9, 4, 4]
-    assert np.flatnonzero(groups.thin()).tolist() == np.cumsum([0, *sizes[:-1]]).tolist()
+    assert np.flatnonzero(groups.independent_set()).tolist() == np.cumsum([0, *sizes[:-1]]).tolist()
 
 
 def test_equal_cosines_give_the_preferred_pair(base: Merged) -> None:
@@ -119,7 +119,7 @@ def test_equal_cosines_give_the_preferred_pair(base: Merged) -> None:
     merged = in_memory(base, vectors, ["s"] * 3)
     for order in ([0, 1, 2], [1, 0, 2]):
         _, groups = groups_of(merged, np.array(order))
-        stays = groups.thin()
+        stays = groups.independent_set()
         assert stays.tolist() == [True, True, False]
         removed, pair, _ = groups.nearest_kept(stays)
         assert (removed.tolist(), pair.tolist()) == ([2], order[:1])
@@ -135,7 +135,7 @@ def test_in_a_chain_every_second_row_stays_or_one(base: Merged) -> None:
     merged = in_memory(base, chain(7), ["s"] * 7)
     order = np.array([3, 0, 1, 2, 4, 5, 6])
     found, groups = groups_of(merged, order)
-    assert np.flatnonzero(groups.thin()).tolist() == [0, 3, 5]  # 1, 2, 4 and 6 are near one that stays
+    assert np.flatnonzero(groups.independent_set()).tolist() == [0, 3, 5]  # 1, 2, 4 and 6 are near one that stays
     towards = paths_to(groups.best, found.forest(THRESHOLD), 7)
     assert groups.best.tolist() == [3]
     assert towards.tolist() == [1, 2, 3, -1, 3, 4, 5]

@@ -1,8 +1,8 @@
-"""The rule: in order of preference, a row stays unless a row that stays is near it.
+"""The greedy maximal independent set: in order of preference, a row stays unless a row that stays is near it.
 
 So each removed row has a row near it that stays, and no two rows that stay are near each other. Rows of different
 groups (connected components at the threshold) are never near each other: each group is decided by itself, and exactly,
-whatever the search has missed within it. It is the greedy maximal independent set of the pairs, in a given order.
+whatever the search has missed within it.
 """
 
 from collections.abc import Callable, Iterator
@@ -82,7 +82,7 @@ class Groups:
             yield self._order[start:stop]
             start = stop
 
-    def thin(self, progress: Progress = lambda rows: None) -> Mask:
+    def independent_set(self, progress: Progress = lambda rows: None) -> Mask:
         """Whether each row stays, bool (n,). Rows in no group stay.
 
         progress: called with the number of further rows that are decided.
@@ -143,7 +143,7 @@ class Groups:
 
         int64, int64 and float64 (removed,), by row. Of equal cosines, the more preferred row counts.
 
-        stays: as `thin` returns it. progress: called with the number of further rows that are done.
+        stays: as `independent_set` returns it. progress: called with the number of further rows that are done.
         """
         found = [(self._order[:0], self._order[:0], np.empty(0))]
         for batch in self.batches():
