@@ -10,7 +10,7 @@ from embedkit.analysis.options import Options, check_options
 from embedkit.analysis.stage import analyze as analyze_run
 from embedkit.analysis.view_stage import suffix_of
 from embedkit.run import RunFolder
-from jobs.cli.options import gathered_into, run_argument, split_names, without_repeats
+from jobs.cli.options import gathered_into, run_argument, sources_option, without_repeats
 from jobs.output import print_lines
 
 SHOWN_FINDINGS = 10
@@ -19,13 +19,7 @@ SHOWN_FINDINGS = 10
 
 @click.command()
 @run_argument
-@click.option(
-    "--sources",
-    default="",
-    metavar="A,B",
-    callback=split_names,
-    help="Only sources whose names contain one of these.  [default: all]",
-)
+@sources_option()
 @click.option(
     "--view",
     "views",

@@ -14,7 +14,7 @@ from embedkit.errors import UsageError
 from embedkit.merged_run import default_view
 from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
-from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, split_names
+from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, sources_option, view_option
 from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 
@@ -33,17 +33,11 @@ class CompareOptions:
 @click.command()
 @run_argument
 @click.argument("other", metavar="[OTHER]", required=False)
-@click.option("--view", metavar="NAME", help="View of RUN.  [default: combined, or the run's first]")
+@view_option("View of RUN.")
 @click.option(
     "--with-view", metavar="NAME", help="View that it is compared with: of OTHER, or of RUN.  [default: --view]"
 )
-@click.option(
-    "--sources",
-    default="",
-    metavar="A,B",
-    callback=split_names,
-    help="Only sources of RUN whose names contain one of these.  [default: all]",
-)
+@sources_option(" of RUN")
 @click.option(
     "--rows", "listed", type=click.IntRange(0), default=50, show_default=True, help="Rows that moved most to list."
 )

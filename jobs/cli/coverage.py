@@ -14,7 +14,7 @@ from embedkit.documents import RunConfig, View, read
 from embedkit.merged_run import default_view
 from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
-from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, split_names
+from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, sources_option, view_option
 from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 
@@ -36,14 +36,8 @@ class CoverageRequest:
 @click.option(
     "-k", type=click.IntRange(1), default=5, show_default=True, help="A row covers as far as its K-th nearest row."
 )
-@click.option("--view", metavar="NAME", help="View whose vectors are compared.  [default: combined, or RUN's first]")
-@click.option(
-    "--sources",
-    default="",
-    metavar="A,B",
-    callback=split_names,
-    help="Only sources of OTHER whose names contain one of these.  [default: all]",
-)
+@view_option("View whose vectors are compared.", "RUN")
+@sources_option(" of OTHER")
 @click.option("--rows", "listed", type=click.IntRange(0), default=50, show_default=True, help="Far rows to list.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of k-means and of the sample.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the numbers of each row.  [default: none]")

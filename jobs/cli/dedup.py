@@ -11,7 +11,7 @@ from embedkit.dedup import Dedup, Deduped, DedupOptions
 from embedkit.dedup import dedup as dedup_run
 from embedkit.dedup.reading import about, row_lines, text_lines
 from embedkit.run import RunFolder
-from jobs.cli.options import gathered_into, json_option, run_argument, split_names
+from jobs.cli.options import gathered_into, json_option, run_argument, sources_option, view_option
 from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 SHOWN = 3
@@ -51,14 +51,8 @@ class Typed:
     metavar="RULE",
     help="Which rows are preferred: longest, first (in the data set), or source:A,B.",
 )
-@click.option("--view", metavar="NAME", help="View whose vectors are compared.  [default: combined, or the first]")
-@click.option(
-    "--sources",
-    default="",
-    metavar="A,B",
-    callback=split_names,
-    help="Only sources whose names contain one of these.  [default: all]",
-)
+@view_option("View whose vectors are compared.")
+@sources_option()
 @click.option("--across-sources", is_flag=True, help="Only rows of different sources are near-duplicates.")
 @click.option("--one-per-group", is_flag=True, help="Keep one row of each group, also of a long chain of near rows.")
 @click.option(

@@ -9,7 +9,7 @@ from embedkit.export import DTYPES, Exported, ExportOptions
 from embedkit.export import export as export_run
 from embedkit.run import RunFolder
 from jobs.cli.errors import with_hint
-from jobs.cli.options import gathered_into, json_option, run_argument, split_names
+from jobs.cli.options import gathered_into, json_option, run_argument, split_names, view_option
 from jobs.output import print_json, print_lines, show_progress
 
 
@@ -26,7 +26,7 @@ def _columns(context: click.Context, parameter: click.Parameter, value: str | No
     required=True,
     help="parquet, npy, lance, faiss, or hub:OWNER/NAME for a data set on the Hugging Face Hub.",
 )
-@click.option("--view", metavar="NAME", help="View to export.  [default: combined, or the run's first]")
+@view_option("View to export.")
 @click.option(
     "--dimensions",
     type=click.IntRange(1),

@@ -99,3 +99,19 @@ def unescape_newlines(context: click.Context, parameter: click.Parameter, value:
 def without_repeats(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Callback of a repeatable option: each value once, in the order typed."""
     return tuple(dict.fromkeys(values))
+
+
+def view_option(what: str, run: str = "the run") -> Callable[..., Any]:
+    """--view of a command that reads one view. what: what the command does with it, as a sentence."""
+    return click.option("--view", metavar="NAME", help=f"{what}  [default: combined, or {run}'s first]")
+
+
+def sources_option(of: str = "") -> Callable[..., Any]:
+    """--sources of a command. of: whose sources, if two runs are read, such as " of OTHER"."""
+    return click.option(
+        "--sources",
+        default="",
+        metavar="A,B",
+        callback=split_names,
+        help=f"Only sources{of} whose names contain one of these.  [default: all]",
+    )

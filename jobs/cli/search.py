@@ -26,8 +26,9 @@ from jobs.cli.options import (
     gathered_into,
     json_option,
     run_argument,
-    split_names,
+    sources_option,
     unescape_newlines,
+    view_option,
     with_options,
 )
 from jobs.output import print_json, print_lines
@@ -107,10 +108,8 @@ class NeighborsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 OPTIONS = [
     click.option("-k", "count", type=click.IntRange(1), default=10, show_default=True, help="Number of rows to find."),
-    click.option("--view", metavar="NAME",
-                 help="View whose vectors are searched.  [default: combined, or the run's first]"),
-    click.option("--sources", default="", metavar="A,B", callback=split_names,
-                 help="Only sources whose names contain one of these.  [default: all]"),
+    view_option("View whose vectors are searched."),
+    sources_option(),
     click.option("--full-texts", is_flag=True, help="Show whole texts, not only how they begin."),
     json_option,
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from embedkit.run import RunFolder
 from embedkit.subset import RULES, Subset, SubsetOptions, SubsetRecord, select_subset
 from embedkit.subset.files import first_rows, measure_of
 from jobs.cli.errors import with_hint
-from jobs.cli.options import gathered_into, json_option, run_argument, split_names
+from jobs.cli.options import gathered_into, json_option, run_argument, sources_option, view_option
 from jobs.output import log_progress_of, print_json, print_lines, show_progress
 
 SHOWN_ROWS = 8
@@ -31,14 +31,8 @@ SHOWN_STEPS = 4
     help="coverage: no row is far from a selected one. density: a random sample that takes few rows of crowded places. "
     "source: the same number of rows of every source, at random.",
 )
-@click.option("--view", metavar="NAME", help="View whose vectors are used.  [default: combined, or the run's first]")
-@click.option(
-    "--sources",
-    default="",
-    metavar="A,B",
-    callback=split_names,
-    help="Only sources whose names contain one of these.  [default: all]",
-)
+@view_option("View whose vectors are used.")
+@sources_option()
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all samples.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder to write.  [default: RUN/subsets/, by rule and number]"
