@@ -41,6 +41,16 @@ process. Where two rows are equally far to a millionth, the traversal takes the 
 float32 sums say, so a few of their rows may differ.
 
 """,
+    "compare": """Both runs have planted groups, as the one for rows worth reading. compare: two runs with unrelated
+vectors, their rows matched by id. coverage: the last eleventh of the rows of one run, by the other ten. Each is a
+process of its own, start included. A cell has its wall seconds, its CPU seconds and its peak memory.
+
+- exact share, missed, wrong: what coverage itself measures, of a sample: rows that are covered, those of them that the
+  search by cells does not find, and rows that it finds and that are not.
+- The rivals have all vectors in memory, on fewer rows. NumPy computes linear CKA alone, in float64. prdc's steps, with
+  the distances of scikit-learn, compute the share alone, and do not say which row is nearest.
+
+""",
     "dedup": """Planted rows of 12,000 sources: half are near no other, a twentieth are one template, a twentieth are in
 chains of nine, the others in groups of two to nine. A cell has its wall seconds, its CPU seconds and its peak memory.
 
