@@ -18,7 +18,7 @@ Request = Mapping[str, object]
 """What decides a result, by name of the option or argument."""
 
 
-def place_of(out: Path, run: RunFolder, own: Path | None) -> Path:
+def place_of(out: Path, run: RunFolder, own: Path | None = None) -> Path:
     """The real path of a folder to write, with all links followed.
 
     Args:

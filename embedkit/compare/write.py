@@ -11,7 +11,7 @@ from embedkit.compare.compare import Compared
 from embedkit.compare.schema import Comparison
 from embedkit.compare.text import as_text
 from embedkit.documents import View
-from embedkit.out_folder import OutFiles, Request
+from embedkit.out_folder import OutFiles, Request, place_of
 
 
 def _deciding(runs: tuple[str, str], views: tuple[View, View], sources: Sequence[str], seed: int) -> Request:
@@ -33,10 +33,15 @@ def _request_of(record: Path) -> Request:
 FILES = OutFiles("compare.json", ("compared.parquet", "moved.txt"), _request_of)
 
 
-def require_free(folder: Path, aligned: Aligned, seed: int) -> None:
-    """Raise UsageError if a folder has anything but an earlier result of the same request."""
+def free_folder(out: Path, aligned: Aligned, seed: int) -> Path:
+    """The real path of a folder outside both runs.
+
+    Raises UsageError if it is in one of them, or has anything but an earlier result of the same request.
+    """
     a, b = aligned.a, aligned.b
+    folder = place_of(place_of(out, a.run), b.run)
     FILES.require_free(folder, _deciding((a.run.name, b.run.name), (a.view, b.view), aligned.sources, seed))
+    return folder
 
 
 def write_compared(found: Compared, folder: Path) -> None:

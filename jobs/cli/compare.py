@@ -8,11 +8,10 @@ import click
 from embedkit.compare.aligned import Aligned, align_runs, align_views
 from embedkit.compare.compare import compare as compare_rows
 from embedkit.compare.text import lines
-from embedkit.compare.write import require_free, write_compared
+from embedkit.compare.write import free_folder, write_compared
 from embedkit.documents import RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.merged_run import default_view
-from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
 from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, sources_option, view_option
 from jobs.output import log_progress_of, print_json, print_lines, show_progress
@@ -51,10 +50,8 @@ def compare(folder: RunFolder, options: CompareOptions, other: str | None, as_js
     OTHER is a second run, perhaps of another model: both are compared in the texts that they share. Without OTHER, two
     views of RUN are compared. Dimensions may differ. Says how alike the neighbourhoods are, and which rows moved most.
     """
-    out = None if options.out is None else place_of(options.out, folder, None)
     aligned = _aligned(folder, other, options)
-    if out is not None:
-        require_free(out, aligned, options.seed)
+    out = None if options.out is None else free_folder(options.out, aligned, options.seed)
     log_progress_of("embedkit.compare")
     found = compare_rows(aligned, options.listed, options.seed, steps=show_progress)
     if out is not None:

@@ -9,10 +9,9 @@ from embedkit.compare.coverage import CoverageOptions, find_coverage, open_pair
 from embedkit.compare.coverage.find import coverage_rows
 from embedkit.compare.coverage.summary import summarize
 from embedkit.compare.coverage.text import lines
-from embedkit.compare.coverage.write import require_free, write_coverage
+from embedkit.compare.coverage.write import free_folder, write_coverage
 from embedkit.documents import RunConfig, View, read
 from embedkit.merged_run import default_view
-from embedkit.out_folder import place_of
 from embedkit.run import RunFolder, find_run
 from jobs.cli.options import gathered_into, is_typed, json_option, run_argument, sources_option, view_option
 from jobs.output import log_progress_of, print_json, print_lines, show_progress
@@ -49,14 +48,12 @@ def coverage(folder: RunFolder, request: CoverageRequest, other: str, as_json: b
     A row of OTHER is covered if some row of RUN is at least as near to it as to its own K-th nearest row of RUN. Both
     are runs of the same model. Lists the rows of OTHER that nothing in RUN is near.
     """
-    out = None if request.out is None else place_of(request.out, folder, None)
     view = request.view or default_view(read(folder.config, RunConfig).request.views)
     output_dir = click.get_current_context().params["output_dir"]
     other_run = find_run(other, output_dir, is_typed("output_dir"))
     pair = open_pair(folder, other_run, view, [part for part in request.sources if part])
     options = CoverageOptions(k=request.k, seed=request.seed)
-    if out is not None:
-        require_free(out, pair, options)
+    out = None if request.out is None else free_folder(request.out, pair, options)
     log_progress_of("embedkit.compare")
     found = find_coverage(pair, options, show_progress)
     rows = coverage_rows(found)

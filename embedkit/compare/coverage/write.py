@@ -13,7 +13,7 @@ from embedkit.compare.coverage.schema import Coverage
 from embedkit.compare.coverage.summary import source_table
 from embedkit.compare.coverage.text import as_text
 from embedkit.documents import View
-from embedkit.out_folder import OutFiles, Request
+from embedkit.out_folder import OutFiles, Request, place_of
 
 
 def _deciding(runs: tuple[str, str], view: View, sources: Sequence[str], k: int, seed: int) -> Request:
@@ -28,10 +28,15 @@ def _request_of(record: Path) -> Request:
 FILES = OutFiles("coverage.json", ("coverage.parquet", "coverage_by_source.parquet", "far.txt"), _request_of)
 
 
-def require_free(folder: Path, pair: DataPair, options: CoverageOptions) -> None:
-    """Raise UsageError if a folder has anything but an earlier result of the same request."""
-    runs = (pair.a.run.name, pair.b.run.name)
-    FILES.require_free(folder, _deciding(runs, pair.a.view, pair.sources, options.k, options.seed))
+def free_folder(out: Path, pair: DataPair, options: CoverageOptions) -> Path:
+    """The real path of a folder outside both runs.
+
+    Raises UsageError if it is in one of them, or has anything but an earlier result of the same request.
+    """
+    a, b = pair.a, pair.b
+    folder = place_of(place_of(out, a.run), b.run)
+    FILES.require_free(folder, _deciding((a.run.name, b.run.name), a.view, pair.sources, options.k, options.seed))
+    return folder
 
 
 def write_coverage(summary: Coverage, rows: pl.DataFrame, folder: Path) -> None:

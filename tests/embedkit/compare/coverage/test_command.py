@@ -60,6 +60,13 @@ def test_command_prints_and_writes(runs: tuple[RunFolder, RunFolder], tmp_path: 
     assert (out / "far.txt").read_text().count("nearest: id") == len(summary["far"])
 
 
+def test_a_folder_in_either_run_is_refused(runs: tuple[RunFolder, RunFolder]) -> None:
+    for run in runs:
+        refused = embedkit("coverage", runs[0].path, runs[1].path, "--out", run.path / "new", code=2).stderr
+        assert "is in the run's own folder; type a path outside it" in refused
+        assert not (run.path / "new").exists()
+
+
 def test_sharded_layout_gives_the_same(small_run: RunFolder, small_sharded_run: RunFolder) -> None:
     found = [
         json.loads(embedkit("coverage", run.path, small_run.path, "--view", "response", "--json").stdout)
