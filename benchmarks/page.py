@@ -40,6 +40,9 @@ their texts, and compare them with a random subset. The traversal and its rival 
 process. Where two rows are equally far to a millionth, the traversal takes the lower one; the rival takes what its
 float32 sums say, so a few of their rows may differ.
 
+On one H200 with 16 CPU cores, coverage took 33 s and density 27 s for 2,268,178 rows, with the same farthest distances.
+Measured once, by hand, on a run made in the same way.
+
 """,
     "compare": """Both runs have planted groups, as the one for rows worth reading. compare: two runs with unrelated
 vectors, their rows matched by id. coverage: the last eleventh of the rows of one run, by the other ten. Each is a
@@ -54,10 +57,14 @@ process of its own, start included. A cell has its wall seconds, its CPU seconds
     "dedup": """Planted rows of 12,000 sources: half are near no other, a twentieth are one template, a twentieth are in
 chains of nine, the others in groups of two to nine. A cell has its wall seconds, its CPU seconds and its peak memory.
 
-- recall: the share of the rows to be removed that are; precision: the share of the removed rows that are to be. recall
-  of pairs: what the command prints itself, of a sample.
+- recall: the share of the rows to be removed that are; precision: the share of the removed rows that are to be. near
+  pairs in one group: the recall that the command measures itself, of a sample.
 - The rival is the plain recipe for embeddings: all vectors and all pairs in memory. It has no order of preference, and
   writes nothing.
+- On a GPU all rows are compared: 75 s for 1,134,089 rows on one H200 with 16 CPU cores, start included, 5.5 GiB of
+  memory. Exactly the planted rows were removed. Measured once, by hand, on a run made in the same way; the whole run
+  has four times as many pairs, and was not measured.
+
 """,
     "findings": """The run has planted groups: 60 groups of eight subgroups each, 16 dimensions within a subgroup. Each
 of the 445 sources has the rows of one subgroup, except one in ten, which is of any subgroup. Each part is a process of
