@@ -120,7 +120,7 @@ def open_merged(run: RunFolder, view: View = "combined", sources: Sequence[str] 
 
     Raises:
         EmbedkitError: the run is not merged, or its files do not agree with `_SUCCESS.json`.
-        UsageError: there is no such view, or no such source.
+        UsageError: there is no such view, or no such source, or a name is empty.
     """
     require_merged(run)
     config, success = read(run.config, RunConfig), read(run.success, Success)
@@ -148,6 +148,8 @@ def _rows(files: MergedFiles, view: View) -> pl.DataFrame:
 
 def _matching(names: Sequence[str], parts: Sequence[str]) -> list[str]:
     """Names that contain one of the parts, in any case; all names if there are no parts."""
+    if any(not part.strip() for part in parts):
+        raise UsageError("--sources: expected names, or parts of names, separated by commas")
     found = [name for name in names if not parts or any(part.lower() in name.lower() for part in parts)]
     if not found:
         raise UsageError(f"--sources {','.join(parts)}: no source has that in its name; there are: {', '.join(names)}")

@@ -35,8 +35,6 @@ class Options:
 
 def check_options(options: Options) -> None:
     """Raise UsageError for options that are wrong for any run."""
-    if any(not part.strip() for part in options.sources):
-        raise UsageError("--sources: expected names, or parts of names, separated by commas")
     if not 0 <= options.duplicates <= 1:
         raise UsageError(f"--duplicates {options.duplicates}: expected a cosine from 0 (for none) to 1")
 

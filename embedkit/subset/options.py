@@ -35,8 +35,6 @@ def check_options(options: SubsetOptions) -> None:
     """Raise UsageError for options that are wrong for any run."""
     if options.k < 1:
         raise UsageError(f"-k {options.k}: expected 1 row or more")
-    if any(not part.strip() for part in options.sources):
-        raise UsageError("--sources: expected names, or parts of names, separated by commas")
 
 
 def folder_name(options: SubsetOptions, view: View) -> str:

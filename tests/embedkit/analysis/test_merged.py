@@ -1,8 +1,10 @@
-"""Texts of a merged run by id."""
+"""Which rows of a merged run are chosen, and their texts by id."""
 
 import polars as pl
+import pytest
 
 from embedkit.analysis.merged import open_merged
+from embedkit.errors import UsageError
 from embedkit.run import RunFolder
 
 
@@ -13,3 +15,10 @@ def test_texts_come_in_the_requested_order(hash_run: RunFolder) -> None:
         texts = merged.texts(ids)
         assert texts["id"].to_list() == ids
         assert texts.equals(metadata.select(texts.columns)[ids])
+
+
+@pytest.mark.parametrize("sources", [("",), ("", ""), ("a", " ")])
+def test_an_empty_name_of_a_source_does_not_stand_for_all(sources: tuple[str, ...], hash_run: RunFolder) -> None:
+    """`--sources ,` chose all rows."""
+    with pytest.raises(UsageError, match="--sources: expected names"):
+        open_merged(hash_run, sources=sources)
