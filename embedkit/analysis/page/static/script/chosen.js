@@ -1,0 +1,76 @@
+// The selected rows: their number, their sources, the first of them as a list, all of them as CSV.
+
+import { saveCsv } from "./csv.js";
+import { META } from "./data.js";
+import { byId, formatCount, html } from "./html.js";
+import { countMatched, excerpt, highlighted } from "./query.js";
+import { promptOf, sourceOf } from "./rows.js";
+
+/** @typedef {import("./session.js").Session} Session */
+
+const MAX_LISTED = 200;
+const MAX_SOURCES = 5;
+const LINE_CHARACTERS = 90;
+
+/**
+ * @param {Session} session
+ * @param {(id: number) => void} open shows a row on the map
+ */
+export function addChosen(session, open) {
+  const csv = byId("csv", HTMLButtonElement), clear = byId("clear", HTMLButtonElement);
+  csv.addEventListener("click", () => save(session));
+  clear.addEventListener("click", () => session.update({ q: "", area: null }));
+  session.subscribe((changed) => {
+    if (!changed.has("selection")) return;
+    const { rows, selection } = session, { positions, active } = selection;
+    csv.hidden = !positions.length;
+    clear.hidden = !active;
+    byId("chosen", HTMLElement).textContent = active ? titleOf(selection) : "";
+    byId("composition", HTMLElement).textContent = rows ? compositionOf(rows, selection) : "";
+    byId("rows", HTMLElement).replaceChildren(...[...positions.slice(0, MAX_LISTED)].map((i) => {
+      const button = html("button", { type: "button" });
+      if (rows) button.append(...describe(rows, i, selection));
+      button.addEventListener("click", () => { if (rows) open(rows.ids[i]); });
+      return html("li", {}, button);
+    }));
+  });
+}
+
+/** @param {import("./selection.js").Selection} selection */
+function titleOf({ positions, title }) {
+  const remark = positions.length > MAX_LISTED ? `; the first ${MAX_LISTED} are listed, the CSV has all` : "";
+  return `${formatCount(positions.length)} ${title}${remark}`;
+}
+
+/**
+ * The largest sources of the selection, each with its number of rows.
+ * @param {import("./rows.js").Rows} rows
+ * @param {import("./selection.js").Selection} selection
+ */
+function compositionOf({ layer }, { counts }) {
+  const codes = [...counts.keys()].filter((code) => counts[code]).sort((a, b) => counts[b] - counts[a] || a - b);
+  const largest = codes.slice(0, MAX_SOURCES).map((code) => `${layer.sources[code]} ${formatCount(counts[code])}`);
+  const others = codes.length - largest.length;
+  return [...largest, ...(others ? [`${formatCount(others)} other sources`] : [])].join(", ");
+}
+
+/**
+ * @param {import("./rows.js").Rows} rows
+ * @param {number} i
+ * @param {import("./selection.js").Selection} selection
+ */
+function describe(rows, i, { query }) {
+  const name = `${rows.ids[i]}  ${sourceOf(rows, i)}  `, at = rows.texts.at.get(rows.ids[i]);
+  if (at === undefined) return [name];
+  const texts = Object.values(rows.texts.columns).map((column) => column[at]);
+  const matches = texts.map((text) => countMatched(text, query)), most = Math.max(...matches);
+  const found = most ? excerpt(texts[matches.indexOf(most)], query, LINE_CHARACTERS) : null;
+  return [name, ...(found === null ? [promptOf(rows, i, LINE_CHARACTERS) ?? ""] : highlighted(found, query))];
+}
+
+/** @param {Session} session */
+function save({ rows, selection }) {
+  if (!rows) return;
+  const lines = Array.from(selection.positions, (i) => [rows.ids[i], sourceOf(rows, i), rows.tokens[i], rows.turns[i]]);
+  saveCsv(`${META.run}-rows.csv`, ["id", "dataset_source", "num_tokens", "num_turns"], lines);
+}

@@ -1,0 +1,119 @@
+// The page's data. Each array is gzip in base64 in its own element, and is unpacked when it is first needed.
+
+/**
+ * @typedef {Uint8Array<ArrayBuffer> | Uint16Array<ArrayBuffer> | Uint32Array<ArrayBuffer>} Numbers
+ * @typedef {[number, number, number]} Colour red, green and blue, each from 0 to 255
+ * @typedef {{ label: string, low: number, high: number }} Axis a principal component, and its range
+ *
+ * @typedef {object} Layer the rows of one view
+ * @property {string} view
+ * @property {number} rows
+ * @property {string[]} sources by code
+ * @property {number[]} counts rows of each source
+ * @property {Colour[]} colours of the sources
+ * @property {Axis[]} axes
+ * @property {{ notes: string[] } | null} map about the UMAP layout, if there is one
+ * @property {string[]} notes
+ * @property {[number, number]} tokens the fewest and the most of a row
+ * @property {[number, number]} turns
+ *
+ * @typedef {object} Meta
+ * @property {string} run
+ * @property {Record<string, "Uint8Array" | "Uint16Array" | "Uint32Array">} types of the arrays by name
+ * @property {Layer[]} layers
+ * @property {number} texts rows whose texts the page carries
+ *
+ * @typedef {object} Texts of the rows that the page carries
+ * @property {number[]} id ascending
+ * @property {Record<string, string[]>} columns texts by name, such as prompt, in the order of `id`
+ * @property {Record<string, number[]>} lengths characters of the whole texts
+ * @property {Map<number, number>} at position in `id` by id
+ */
+
+/** @type {Meta} */
+export const META = JSON.parse(document.getElementById("meta")?.textContent ?? "{}");
+export const LEVELS = 65535;
+const ARRAYS = { Uint8Array, Uint16Array, Uint32Array };
+
+/** @type {Map<string, Promise<Numbers>>} */
+const unpacked = new Map();
+/** @type {Promise<Texts> | null} */
+let texts = null;
+
+/**
+ * The array with a name. `META.types` has its type.
+ * @param {string} name
+ * @returns {Promise<Numbers>}
+ */
+export function arrayOf(name) {
+  const found = unpacked.get(name) ?? unpack(name).then((buffer) => new ARRAYS[META.types[name]](buffer));
+  unpacked.set(name, found);
+  return found;
+}
+
+/** @returns {Promise<Texts>} */
+export function carriedTexts() {
+  texts ??= unpack("texts").then((buffer) => {
+    const found = JSON.parse(new TextDecoder().decode(buffer));
+    const at = new Map(found.id.map((/** @type {number} */ id, /** @type {number} */ at) => [id, at]));
+    return { ...found, at };
+  });
+  return texts;
+}
+
+/**
+ * Ids from their stored differences.
+ * @param {string} name
+ */
+export async function decodeIds(name) {
+  const ids = Uint32Array.from(await arrayOf(name));
+  for (let i = 1; i < ids.length; i++) ids[i] += ids[i - 1];
+  return ids;
+}
+
+/**
+ * The position of an id among ascending ids, or -1.
+ * @param {Uint32Array} ids
+ * @param {number} id
+ */
+export function positionOf(ids, id) {
+  let low = 0, high = ids.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (ids[middle] < id) low = middle + 1; else high = middle;
+  }
+  return ids[low] === id ? low : -1;
+}
+
+/** @param {string} name */
+async function unpack(name) {
+  const element = await completeElement(`data-${name}`);
+  const packed = fromBase64(element.textContent ?? "");
+  element.textContent = "";  // so that the data is not in memory twice
+  const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Response(plain).arrayBuffer();
+}
+
+/**
+ * The element, once it is complete. Scripts run while the page loads, and an element exists before its text does.
+ * @param {string} id
+ */
+async function completeElement(id) {
+  if (!document.getElementById(id)?.nextSibling && document.readyState === "loading") {
+    await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
+  }
+  const found = document.getElementById(id);
+  if (!found) throw new Error(`${id} is missing`);
+  return found;
+}
+
+/** @param {string} text */
+function fromBase64(text) {
+  // Not in every browser of 2023.
+  const decode = /** @type {{ fromBase64?: (text: string) => Uint8Array<ArrayBuffer> }} */ (Uint8Array).fromBase64;
+  if (decode) return decode.call(Uint8Array, text);
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}

@@ -1,0 +1,69 @@
+// The state of the page as the fragment of its address (after #), so that a link or a bookmark restores it.
+
+import { META } from "./data.js";
+import { defaultState } from "./state.js";
+
+/** @typedef {import("./state.js").State} State */
+
+/** @type {("view" | "map" | "x" | "y" | "colour" | "row" | "tab" | "theme" | "q")[]} */
+const NAMES = ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q"];
+
+/**
+ * @param {State} state
+ * @returns {string}
+ */
+export function toLink(state) {
+  const defaults = defaultState(), link = new URLSearchParams();
+  for (const name of NAMES) if (state[name] !== defaults[name]) link.set(name, String(state[name]));
+  if (state.at) link.set("at", state.at.join(","));
+  const codes = [...META.layers[state.view].sources.keys()];
+  if (state.hidden.size > codes.length / 2) {
+    link.set("only", codes.filter((code) => !state.hidden.has(code)).join(","));
+  } else if (state.hidden.size) {
+    link.set("hide", [...state.hidden].sort((a, b) => a - b).join(","));
+  }
+  return `#${link}`;
+}
+
+/**
+ * The state of an address. Missing and invalid parts get their defaults.
+ * @param {string} hash
+ * @returns {State}
+ */
+export function fromLink(hash) {
+  const state = defaultState(), link = new URLSearchParams(hash.replace(/^#/, ""));
+  const text = (/** @type {string} */ name, /** @type {string[]} */ allowed, /** @type {string} */ otherwise) => {
+    const value = link.get(name);
+    return value !== null && allowed.includes(value) ? value : otherwise;
+  };
+  const number = (/** @type {"view" | "x" | "y" | "row"} */ name, /** @type {number} */ min,
+    /** @type {number} */ max) => {
+    const value = Number(link.get(name));
+    if (link.has(name) && Number.isInteger(value) && value >= min && value <= max) state[name] = value;
+  };
+  number("view", 0, META.layers.length - 1);
+  const layer = META.layers[state.view];
+  state.map = text("map", layer.map ? ["umap", "pc"] : ["pc"], layer.map ? "umap" : "pc");
+  number("x", 1, layer.axes.length);
+  number("y", 1, layer.axes.length);
+  number("row", 0, 2 ** 32);
+  state.colour = text("colour", ["source", "tokens", "turns"], state.colour);
+  state.theme = text("theme", ["light", "dark"], state.theme);
+  state.tab = link.get("tab") ?? "map";
+  state.q = link.get("q") ?? "";
+  const [u, v, zoom, ...more] = (link.get("at") ?? "").split(",").map(Number);
+  if ([u, v, zoom].every(Number.isFinite) && zoom > 0 && !more.length) state.at = [u, v, zoom];
+  const codes = (/** @type {string} */ name) => new Set((link.get(name) ?? "").split(",").filter(Boolean).map(Number));
+  const only = codes("only"), all = [...layer.sources.keys()];
+  state.hidden = link.has("only") ? new Set(all.filter((code) => !only.has(code))) : codes("hide");
+  return state;
+}
+
+/**
+ * The row of an address that names only a row, as links in tables do; else null.
+ * @param {string} hash
+ */
+export function onlyRow(hash) {
+  const match = /^#row=(\d+)$/.exec(hash);
+  return match ? Number(match[1]) : null;
+}

@@ -1,0 +1,63 @@
+// Puts the page together: one session, and the views that show it.
+
+import { addAddress } from "./address.js";
+import { addChosen } from "./chosen.js";
+import { addControls } from "./controls.js";
+import { META } from "./data.js";
+import { byId, html } from "./html.js";
+import { addKeys } from "./keys.js";
+import { addLegend } from "./legend.js";
+import { fromLink } from "./link.js";
+import { MapView } from "./map.js";
+import { Mode, addPointer } from "./pointer.js";
+import { addRowPanel } from "./row_panel.js";
+import { addSearch } from "./search.js";
+import { Session } from "./session.js";
+import { addTabs } from "./tabs.js";
+import { addTheme } from "./theme.js";
+
+export const session = new Session(fromLink(location.hash));
+export const map = makeMap();
+start();
+
+/** The map, or null with a note on the page if the browser has none. */
+function makeMap() {
+  try {
+    if (!globalThis.DecompressionStream) throw new Error("no DecompressionStream");
+    return new MapView(session);
+  } catch (error) {
+    showNote(`There is no map in this browser (${messageOf(error)}); everything else is here.`);
+    return null;
+  }
+}
+
+function start() {
+  const open = (/** @type {number} */ id) => (map ? map.open(id) : session.update({ row: id }));
+  addTheme(session);
+  addTabs(session);
+  addControls(session);
+  addLegend(session);
+  addSearch(session);
+  addChosen(session, open);
+  addRowPanel(session);
+  addAddress(session, open);
+  if (!map) return;
+  const mode = new Mode();
+  addPointer(session, map, mode);
+  addKeys(session, map, mode);
+  byId("inview", HTMLButtonElement).addEventListener("click", () => map.selectInView());
+  const { axes, map: umap } = META.layers[session.state.view];
+  if (!axes.length && !umap) return;
+  session.subscribe((changed) => {
+    if (!changed.has("error")) return;
+    showNote(`The data of this map cannot be read (${messageOf(session.error)}). Was the file cut off? `
+      + "`embedkit analyze` writes it again.");
+  });
+  session.load();
+}
+
+/** @param {unknown} error */
+function messageOf(error) { return error instanceof Error ? error.message : String(error); }
+
+/** @param {string} text */
+function showNote(text) { byId("stage", HTMLElement).append(html("p", { className: "note", textContent: text })); }

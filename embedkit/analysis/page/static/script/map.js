@@ -1,0 +1,305 @@
+// The map: its window on the data, its points, and what is drawn over them.
+
+import { tickMarks } from "./axes.js";
+import { LEVELS, positionOf } from "./data.js";
+import { byId, formatCount, html, svg } from "./html.js";
+import { promptOf, sourceOf } from "./rows.js";
+import { MAX_SKIP, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
+
+/**
+ * @typedef {import("./session.js").Session} Session
+ *
+ * @typedef {object} Viewport
+ * @property {number} width in pixels
+ * @property {number} height
+ * @property {number} u its centre in data units
+ * @property {number} v
+ * @property {number} zoom
+ * @property {[number, number]} scale pixels per data unit
+ */
+
+const FILL = 0.94;  // share of the window that all points fill
+const PICK_RADIUS = 14;  // pixels around the pointer in which a point is picked
+const FRAME_BUDGET = 25;  // milliseconds per frame while the map moves
+const SETTLE_DELAY = 150;  // milliseconds after the last move until all points are drawn
+const ZOOMS = [0.3, 20_000];
+const FEW = 5000;  // lit points that are drawn large enough to be found
+const TIP_CHARACTERS = 160;
+
+/**
+ * @param {number} value
+ * @param {number} low
+ * @param {number} high
+ */
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+
+export class MapView {
+  /**
+   * Throws if the browser has no WebGL 2.
+   * @param {Session} session
+   */
+  constructor(session) {
+    this.session = session;
+    this.canvas = byId("points", HTMLCanvasElement);
+    this.stage = byId("stage", HTMLElement);
+    this.over = byId("over", SVGElement);
+    this.tip = byId("tip", HTMLElement);
+    this.scatter = new Scatter(this.canvas);
+    this.skip = 1;
+    this.hover = -1;
+    /** @type {import("./grid.js").Place[] | null} the outline that is being drawn */
+    this.outline = null;
+    /** @type {number | null} */
+    this.frame = null;
+    /** @type {number | undefined} */
+    this.resting = undefined;
+    session.subscribe((changed) => this.update(changed));
+    new ResizeObserver(() => this.draw()).observe(this.stage);
+  }
+
+  /** @param {import("./session.js").Changed} changed */
+  update(changed) {
+    const { session, scatter } = this;
+    if (changed.has("places")) return this.showPlaces();
+    if (changed.has("rows")) this.hover = -1;
+    if (changed.has("rows") && session.rows) scatter.upload(PLACED, session.rows.placed);
+    if (changed.has("colouring")) this.showColouring();
+    if (changed.has("hidden")) this.showSources();
+    if (changed.has("selection") || changed.has("lit")) scatter.setLit(this.litPositions());
+    this.draw();
+    if (changed.has("rows") && session.rows) this.stage.dataset.ready = session.rows.name;
+  }
+
+  /** Upload the points and draw them at once. */
+  showPlaces() {
+    const { places } = this.session, { scatter } = this;
+    if (!places) return;
+    [places.x, places.y, places.source].forEach((array, at) => scatter.upload([X, Y, SOURCE][at], array));
+    scatter.upload(PLACED, null);
+    scatter.setLit(null);
+    this.showSources();
+    this.showColouring();
+    this.paint(1);
+    scatter.finish();
+    this.stage.dataset.points = places.name;  // tests and the benchmark wait for this
+    this.measureFrameTime();
+  }
+
+  showColouring() {
+    const { colouring } = this.session;
+    if (!colouring) return;
+    this.scatter.setColours(colouring.colours);
+    this.scatter.upload(SHADE, colouring.shades);
+  }
+
+  showSources() {
+    const { places, state } = this.session;
+    if (places) this.scatter.setShown(places.layer.sources.map((_, code) => !state.hidden.has(code)));
+  }
+
+  /** The source under the pointer in the legend, else the selection, else null for all. */
+  litPositions() {
+    const { selection, litSource, places } = this.session;
+    if (!places || litSource < 0) return selection.active ? selection.positions : null;
+    if (selection.active) return selection.positions.filter((i) => places.source[i] === litSource);
+    const found = new Uint32Array(places.layer.counts[litSource]);
+    let count = 0;
+    for (let i = 0; i < places.source.length; i++) if (places.source[i] === litSource) found[count++] = i;
+    return found;
+  }
+
+  /** Choose how many points to skip while the map moves. The first frame compiles shaders and is not measured. */
+  measureFrameTime() {
+    const began = performance.now();
+    this.paint(1);
+    this.scatter.finish();
+    this.skip = clamp(Math.ceil((performance.now() - began) / FRAME_BUDGET), 1, MAX_SKIP);
+  }
+
+  /** @returns {Viewport} */
+  viewport() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const [u, v, zoom] = this.session.state.at ?? [0.5, 0.5, 1];
+    const side = Math.min(width, height);
+    const [across, up] = this.session.state.map === "umap" ? [side, side] : [width, height];
+    return { width, height, u, v, zoom, scale: [across * FILL * zoom, up * FILL * zoom] };
+  }
+
+  /**
+   * Convert data units to pixels from the left and top edge of the canvas. `toData` converts back.
+   * @param {number} u
+   * @param {number} v
+   * @returns {[number, number]}
+   */
+  toScreen(u, v, port = this.viewport()) {
+    return [port.width / 2 + (u - port.u) * port.scale[0], port.height / 2 - (v - port.v) * port.scale[1]];
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @returns {[number, number]}
+   */
+  toData(x, y, port = this.viewport()) {
+    return [port.u + (x - port.width / 2) / port.scale[0], port.v - (y - port.height / 2) / port.scale[1]];
+  }
+
+  /**
+   * @param {number} u
+   * @param {number} v
+   * @param {number} zoom
+   */
+  move(u, v, zoom) {
+    this.moving = true;
+    this.session.update({ at: [clamp(u, -0.5, 1.5), clamp(v, -0.5, 1.5), clamp(zoom, ZOOMS[0], ZOOMS[1])] });
+    this.moving = false;
+  }
+
+  /**
+   * Zoom and keep the point under the pixel in place.
+   * @param {number} x
+   * @param {number} y
+   * @param {number} factor
+   */
+  zoomAt(x, y, factor) {
+    const port = this.viewport(), [u, v] = this.toData(x, y, port);
+    const zoom = clamp(port.zoom * factor, ZOOMS[0], ZOOMS[1]), kept = port.zoom / zoom;
+    this.move(u + (port.u - u) * kept, v + (port.v - v) * kept, zoom);
+  }
+
+  /** Draw in the next frame. While the map moves, skip points to keep frames short. */
+  draw(moving = this.moving) {
+    clearTimeout(this.resting);
+    const skip = moving ? this.skip : 1;
+    if (skip > 1) this.resting = setTimeout(() => this.draw(false), SETTLE_DELAY);
+    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.paint(skip); });
+  }
+
+  /** @param {number} skip */
+  paint(skip) {
+    const { canvas, scatter } = this, { places } = this.session, ratio = devicePixelRatio;
+    if (!canvas.clientWidth || !places) return;
+    const port = this.viewport(), [width, height] = [Math.round(port.width * ratio), Math.round(port.height * ratio)];
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const count = places.x.length;
+    const size = Math.min(Math.max(7 - 1.25 * Math.log10(count / 100), 1.4) * port.zoom ** 0.3, 11) * ratio;
+    const isFew = scatter.lit !== null && scatter.lit.length <= FEW && this.session.litSource < 0;
+    scatter.draw({
+      centre: [port.u, port.v], scale: [(2 * port.scale[0]) / port.width, (2 * port.scale[1]) / port.height],
+      size, litSize: isFew ? Math.max(size, 5 * ratio) : size, alpha: count > 100_000 ? 0.55 : 0.8,
+      grey: isDark() ? [58, 64, 70] : [214, 217, 221], skip,
+    });
+    this.overlay(port);
+  }
+
+  overlay(port = this.viewport()) {
+    const { state, places, rows } = this.session;
+    if (!places) return;
+    const parts = places.axes.length ? this.axes(port, places.axes) : [];
+    const outline = this.outline ?? state.area?.polygon;
+    if (outline) {
+      const points = outline.map(([u, v]) => this.toScreen(u, v, port)).join(" ");
+      parts.push(svg("polygon", { points, class: "outline" }));
+    }
+    const ring = (/** @type {number} */ i, /** @type {string} */ kind) => {
+      const [cx, cy] = this.toScreen(places.x[i] / LEVELS, places.y[i] / LEVELS, port);
+      parts.push(svg("circle", { cx, cy, r: 9, class: kind }));
+    };
+    if (this.hover >= 0) ring(this.hover, "hover");
+    const open = rows && state.row !== null ? positionOf(rows.ids, state.row) : -1;
+    if (open >= 0) ring(open, "open");
+    if (document.activeElement === this.canvas) {
+      parts.push(svg("path", { d: `M${port.width / 2 - 8} ${port.height / 2}h16m-8-8v16`, class: "cross" }));
+    }
+    this.over.replaceChildren(...parts);
+  }
+
+  /**
+   * @param {Viewport} port
+   * @param {import("./data.js").Axis[]} axes of x and y
+   */
+  axes(port, [x, y]) {
+    const [[left, top], [right, bottom]] = [this.toData(0, 0, port), this.toData(port.width, port.height, port)];
+    const value = (/** @type {import("./data.js").Axis} */ axis, /** @type {number} */ unit) =>
+      axis.low + unit * (axis.high - axis.low);
+    const range = { left: value(x, left), right: value(x, right), bottom: value(y, bottom), top: value(y, top) };
+    return [
+      ...tickMarks(range, port.width, port.height),
+      svg("text", { x: port.width - 8, y: port.height - 22, class: "axis x" }, x.label),
+      svg("text", { x: 8, y: 16, class: "axis y" }, y.label),
+    ];
+  }
+
+  /** @param {number} i */
+  isShown(i) {
+    const { rows, state } = this.session;
+    return rows !== null && !state.hidden.has(rows.source[i]);
+  }
+
+  /**
+   * The point within reach of a pixel of the canvas, or -1.
+   * @param {number} x
+   * @param {number} y
+   */
+  pick(x, y, reach = PICK_RADIUS) {
+    const port = this.viewport(), [u, v] = this.toData(x, y, port);
+    return this.session.rows?.grid.nearest(u, v, port.scale, reach, (i) => this.isShown(i)) ?? -1;
+  }
+
+  /**
+   * Show what is at a pixel of the canvas, or nothing.
+   * @param {[number, number] | null} pixel
+   */
+  hoverAt(pixel) {
+    const { rows } = this.session, { tip, canvas } = this;
+    const at = pixel && rows ? this.pick(...pixel) : -1;
+    tip.hidden = at < 0;
+    if (at >= 0 && rows && pixel) {
+      tip.replaceChildren(...tipOf(rows, at));
+      const [x, y] = pixel;
+      const left = x > canvas.clientWidth / 2 ? x - tip.offsetWidth - 14 : x + 14;
+      const top = clamp(y + 12, 0, Math.max(canvas.clientHeight - tip.offsetHeight, 0));
+      tip.style.transform = `translate(${Math.max(left, 0)}px, ${top}px)`;
+    }
+    if (at === this.hover) return;
+    this.hover = at;
+    this.overlay();
+  }
+
+  /**
+   * Open the row with an id, and move the map to it if it is outside the window.
+   * @param {number} id
+   */
+  open(id) {
+    const { rows } = this.session, i = rows ? positionOf(rows.ids, id) : -1;
+    this.session.update({ row: id });
+    if (i < 0 || !rows) return;
+    const port = this.viewport(), [u, v] = [rows.x[i] / LEVELS, rows.y[i] / LEVELS];
+    const [x, y] = this.toScreen(u, v, port);
+    if (x < 0 || y < 0 || x > port.width || y > port.height) this.move(u, v, port.zoom);
+  }
+
+  /** Select the rows in the window. */
+  selectInView() {
+    const port = this.viewport();
+    const [[left, top], [right, bottom]] = [this.toData(0, 0, port), this.toData(port.width, port.height, port)];
+    const polygon = /** @type {import("./grid.js").Place[]} */ (
+      [[left, top], [right, top], [right, bottom], [left, bottom]]);
+    this.session.update({ area: { polygon, title: "rows in view" } });
+  }
+}
+
+const isDark = () => document.documentElement.dataset.theme === "dark";
+
+/**
+ * @param {import("./rows.js").Rows} rows
+ * @param {number} i
+ */
+function tipOf(rows, i) {
+  const placed = rows.placed?.[i] ? ", placed among its nearest" : "";
+  return [
+    html("b", { textContent: sourceOf(rows, i) }),
+    html("div", { textContent: `id ${rows.ids[i]}, ${formatCount(rows.tokens[i])} tokens${placed}` }),
+    html("div", { textContent: promptOf(rows, i, TIP_CHARACTERS) ?? "" }),
+  ];
+}

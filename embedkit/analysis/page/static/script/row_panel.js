@@ -1,0 +1,69 @@
+// The open row: its facts, and its texts or the command that prints them.
+
+import { LEVELS, META, positionOf } from "./data.js";
+import { byId, formatCount, html } from "./html.js";
+import { highlighted } from "./query.js";
+import { sourceOf } from "./rows.js";
+import { shellWord } from "./shell.js";
+
+/**
+ * @typedef {import("./session.js").Session} Session
+ * @typedef {import("./rows.js").Rows} Rows
+ */
+
+/** @param {Session} session */
+export function addRowPanel(session) {
+  const panel = byId("row", HTMLElement);
+  session.subscribe((changed) => {
+    if (!changed.has("row") && !changed.has("rows") && !changed.has("selection")) return;
+    const { rows, state } = session, id = state.row;
+    panel.hidden = id === null || !rows;
+    if (id === null || !rows) return;
+    const i = positionOf(rows.ids, id);
+    const close = html("button", { type: "button", id: "close", textContent: "close" });
+    close.addEventListener("click", () => session.update({ row: null }));
+    if (i < 0) panel.replaceChildren(html("p", { textContent: `No row of this page has the id ${id}.` }), close);
+    else panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close, ...contentOf(session, rows, i));
+  });
+}
+
+/**
+ * @param {Session} session
+ * @param {Rows} rows
+ * @param {number} i
+ */
+function contentOf({ selection }, rows, i) {
+  const id = rows.ids[i], { texts } = rows, at = texts.at.get(id);
+  /** @type {Node[]} */
+  const parts = [html("dl", {}, ...factsOf(rows, i).flatMap(([name, value]) =>
+    [html("dt", { textContent: name }), html("dd", { textContent: value })]))];
+  if (at !== undefined) {
+    for (const [name, column] of Object.entries(texts.columns)) {
+      const length = texts.lengths[name][at], text = column[at];
+      if (!length) continue;
+      const more = length > text.length ? `, ${formatCount(length)} characters, cut here` : "";
+      parts.push(html("h3", { textContent: name + more }), html("pre", {}, ...highlighted(text, selection.query)));
+    }
+  }
+  const command = `embedkit neighbors ${shellWord(META.run)} --id ${id} --full-texts`;
+  const what = at === undefined
+    ? "This page does not carry its texts. To print them:" : "To print it whole, with the rows nearest to it:";
+  return [...parts, html("p", { textContent: what }), html("pre", { className: "command", textContent: command })];
+}
+
+/**
+ * Names and values of what is known about a row.
+ * @param {Rows} rows
+ * @param {number} i
+ * @returns {[string, string][]}
+ */
+function factsOf(rows, i) {
+  const scores = rows.axes.map(({ label, low, high }, at) => {
+    const unit = (at ? rows.y : rows.x)[i] / LEVELS;
+    return /** @type {[string, string]} */ ([label.split(" ")[0], (low + unit * (high - low)).toPrecision(3)]);
+  });
+  return [
+    ["source", sourceOf(rows, i)], ["tokens", formatCount(rows.tokens[i])],
+    ...(rows.turns[i] ? [/** @type {[string, string]} */ (["turns", formatCount(rows.turns[i])])] : []), ...scores,
+  ];
+}

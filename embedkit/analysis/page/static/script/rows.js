@@ -1,0 +1,76 @@
+// The rows of the map that is shown. Each load makes new objects, so that arrays of different maps never mix.
+
+import { META, arrayOf, carriedTexts, decodeIds, positionOf } from "./data.js";
+import { Grid } from "./grid.js";
+import { SharedPrefixes } from "./texts.js";
+
+/**
+ * @typedef {import("./data.js").Numbers} Numbers
+ *
+ * @typedef {object} Places what the picture needs
+ * @property {number} view
+ * @property {string} map
+ * @property {string} name of the array of x, which names the map
+ * @property {import("./data.js").Layer} layer
+ * @property {import("./data.js").Axis[]} axes of x and y, if they are components
+ * @property {Numbers} x from 0 to LEVELS
+ * @property {Numbers} y
+ * @property {Numbers} source codes
+ *
+ * @typedef {Places & RowFacts} Rows
+ *
+ * @typedef {object} RowFacts what picking, search and lists need
+ * @property {Uint32Array} ids ascending
+ * @property {Numbers} tokens
+ * @property {Numbers} turns
+ * @property {import("./data.js").Texts} texts
+ * @property {Numbers | null} placed whether a row was placed on the UMAP and not fitted
+ * @property {Grid} grid
+ * @property {SharedPrefixes} prefixes
+ */
+
+/**
+ * @param {import("./state.js").State} state
+ * @returns {Promise<Places>}
+ */
+export async function loadPlaces({ view, map, x, y }) {
+  const layer = META.layers[view];
+  const names = map === "umap" ? ["mapx", "mapy"] : [`pc${x}`, `pc${y}`];
+  const [xs, ys, source] = await Promise.all([...names, "source"].map((name) => arrayOf(`${view}-${name}`)));
+  const axes = map === "umap" ? [] : [layer.axes[x - 1], layer.axes[y - 1]];
+  return { view, map, name: names[0], layer, axes, x: xs, y: ys, source };
+}
+
+/**
+ * @param {Places} places
+ * @returns {Promise<Rows>}
+ */
+export async function loadRows(places) {
+  const name = (/** @type {string} */ part) => `${places.view}-${part}`;
+  const hasPlaced = places.map === "umap" && name("placed") in META.types;
+  const [ids, tokens, turns, texts, placed] = await Promise.all([
+    decodeIds(name("id")), arrayOf(name("tokens")), arrayOf(name("turns")), carriedTexts(),
+    hasPlaced ? arrayOf(name("placed")) : null,
+  ]);
+  const prefixes = new SharedPrefixes(texts, (id) => places.source[positionOf(ids, id)]);
+  return { ...places, ids, tokens, turns, texts, placed, grid: new Grid(places.x, places.y), prefixes };
+}
+
+/**
+ * The name of a row's source.
+ * @param {Rows} rows
+ * @param {number} i
+ */
+export const sourceOf = (rows, i) => rows.layer.sources[rows.source[i]];
+
+/**
+ * The start of a row's prompt, without the prefix that its source shares; null if the page does not carry its texts.
+ * @param {Rows} rows
+ * @param {number} i
+ * @param {number} length
+ */
+export function promptOf(rows, i, length) {
+  const at = rows.texts.at.get(rows.ids[i]);
+  if (at === undefined) return null;
+  return rows.prefixes.start(Object.values(rows.texts.columns)[0][at], rows.source[i], length);
+}

@@ -1,0 +1,205 @@
+// Points on a WebGL 2 canvas, two bytes per coordinate. A texture says which sources are shown, so that a click in the
+// legend uploads a few bytes and no points. If some points are lit, all are drawn in grey first and the lit ones last.
+
+/**
+ * @typedef {import("./data.js").Colour} Colour
+ * @typedef {import("./data.js").Numbers} Numbers
+ */
+
+const VERTEX = `#version 300 es
+precision highp float;
+layout(location = 0) in float x;
+layout(location = 1) in float y;
+layout(location = 2) in uint source;
+layout(location = 3) in uint shade;
+layout(location = 4) in uint placed;
+uniform vec2 centre, scale;
+uniform float size, alpha, greyness;
+uniform vec3 grey;
+uniform sampler2D shown, colours;
+flat out vec4 colour;
+flat out float hollow;
+ivec2 cell(uint at) { return ivec2(int(at & 255u), int(at >> 8u)); }
+void main() {
+  bool on = texelFetch(shown, cell(source), 0).r > 0.5;
+  gl_Position = on ? vec4((vec2(x, y) - centre) * scale, 0.0, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
+  gl_PointSize = size;
+  hollow = placed > 0u && size >= 4.0 ? 1.0 : 0.0;
+  colour = vec4(mix(texelFetch(colours, cell(shade), 0).rgb, grey, greyness), alpha);
+}`;
+const FRAGMENT = `#version 300 es
+precision highp float;
+uniform float size;
+flat in vec4 colour;
+flat in float hollow;
+out vec4 pixel;
+void main() {
+  float from = length(gl_PointCoord - 0.5);
+  if (size > 2.0 && (from > 0.5 || (hollow > 0.5 && from < 0.3))) discard;
+  pixel = vec4(colour.rgb * colour.a, colour.a);
+}`;
+// Locations of the attributes.
+export const X = 0;
+export const Y = 1;
+export const SOURCE = 2;
+export const SHADE = 3;
+export const PLACED = 4;
+const UNIFORMS = ["centre", "scale", "size", "alpha", "grey", "greyness", "shown", "colours"];
+const GL_TYPES = { Uint8Array: 5121, Uint16Array: 5123, Uint32Array: 5125 };  // UNSIGNED_BYTE, _SHORT, _INT
+export const MAX_SKIP = 60;  // WebGL allows strides of at most 255 bytes
+const GREYNESS = 0.88;  // how far points that are not lit are mixed towards grey
+
+/**
+ * @typedef {object} Frame
+ * @property {[number, number]} centre of the window, in data units (0 to 1)
+ * @property {[number, number]} scale clip space per data unit
+ * @property {number} size of a point in pixels
+ * @property {number} litSize of a lit point
+ * @property {number} alpha
+ * @property {Colour} grey of the points that are not lit
+ * @property {number} skip every how many-th point is drawn
+ */
+
+export class Scatter {
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * Throws if the browser has no WebGL 2.
+   */
+  constructor(canvas) {
+    const gl = canvas.getContext("webgl2", { antialias: false, powerPreference: "high-performance" });
+    if (!gl) throw new Error("no WebGL 2");
+    this.gl = gl;
+    this.canvas = canvas;
+    /** @type {({ buffer: WebGLBuffer, type: number, bytes: number } | null)[]} */
+    this.buffers = [];
+    this.count = 0;
+    const program = linkProgram(gl);
+    this.uniforms = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
+    this.textures = [gl.createTexture(), gl.createTexture()];
+    this.litBuffer = gl.createBuffer();
+    /** @type {Uint32Array<ArrayBuffer> | null} */
+    this.lit = null;
+    gl.enable(gl.BLEND);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
+  }
+
+  /**
+   * Upload the array of X, Y, SOURCE, SHADE or PLACED, one element per point; null for zeros.
+   * @param {number} location
+   * @param {Numbers | null} array
+   */
+  upload(location, array) {
+    const { gl } = this, before = this.buffers[location];
+    if (before) gl.deleteBuffer(before.buffer);
+    this.buffers[location] = null;
+    if (array === null) return;
+    const buffer = gl.createBuffer();
+    gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
+    gl.bufferData(gl.ARRAY_BUFFER, array, gl.STATIC_DRAW);
+    const name = /** @type {keyof typeof GL_TYPES} */ (array.constructor.name);
+    this.buffers[location] = { buffer, type: GL_TYPES[name], bytes: array.BYTES_PER_ELEMENT };
+    if (location === X) this.count = array.length;
+  }
+
+  /**
+   * Light some points and grey the others, or light none in particular.
+   * @param {Uint32Array<ArrayBuffer> | null} positions
+   */
+  setLit(positions) {
+    const { gl } = this;
+    this.lit = positions;
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.litBuffer);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, positions ?? new Uint32Array(0), gl.DYNAMIC_DRAW);
+  }
+
+  /**
+   * Set the colours by shade.
+   * @param {Colour[]} colours
+   */
+  setColours(colours) { this.#texture(1, colours); }
+
+  /**
+   * Set whether each source is shown.
+   * @param {boolean[]} shown
+   */
+  setShown(shown) { this.#texture(0, shown.map((isShown) => [isShown ? 255 : 0, 0, 0])); }
+
+  /**
+   * @param {number} unit
+   * @param {Colour[]} cells
+   */
+  #texture(unit, cells) {
+    const { gl } = this;
+    const rows = Math.max(Math.ceil(cells.length / 256), 1);
+    const pixels = new Uint8Array(rows * 256 * 4);
+    cells.forEach((cell, at) => pixels.set(cell, at * 4));
+    gl.activeTexture(gl.TEXTURE0 + unit);
+    gl.bindTexture(gl.TEXTURE_2D, this.textures[unit]);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 256, rows, 0, gl.RGBA, gl.UNSIGNED_BYTE, pixels);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+  }
+
+  /** @param {Frame} frame */
+  draw({ centre, scale, size, litSize, alpha, grey, skip }) {
+    const { gl, canvas, uniforms, lit } = this;
+    gl.viewport(0, 0, canvas.width, canvas.height);
+    gl.clearColor(0, 0, 0, 0);
+    gl.clear(gl.COLOR_BUFFER_BIT);
+    gl.uniform2fv(uniforms.centre, centre);
+    gl.uniform2fv(uniforms.scale, scale);
+    gl.uniform3fv(uniforms.grey, grey.map((part) => part / 255));
+    gl.uniform1f(uniforms.size, size);
+    gl.uniform1f(uniforms.alpha, alpha);
+    gl.uniform1f(uniforms.greyness, lit ? GREYNESS : 0);
+    gl.uniform1i(uniforms.shown, 0);
+    gl.uniform1i(uniforms.colours, 1);
+    this.#bindAttributes(skip);
+    gl.drawArrays(gl.POINTS, 0, Math.ceil(this.count / skip));
+    if (!lit?.length) return;
+    gl.uniform1f(uniforms.size, litSize);
+    gl.uniform1f(uniforms.greyness, 0);
+    gl.uniform1f(uniforms.alpha, Math.max(alpha, 0.8));
+    if (skip > 1) this.#bindAttributes(1);
+    // While the map moves, no more lit points than would be drawn without a selection.
+    const most = Math.ceil(this.count / skip);
+    gl.drawElements(gl.POINTS, Math.min(lit.length, most), gl.UNSIGNED_INT, 0);
+  }
+
+  /** @param {number} skip */
+  #bindAttributes(skip) {
+    const { gl } = this;
+    for (let location = X; location <= PLACED; location++) {
+      const attribute = this.buffers[location];
+      if (!attribute) {
+        gl.disableVertexAttribArray(location);
+        gl.vertexAttribI4ui(location, 0, 0, 0, 0);
+        continue;
+      }
+      const stride = skip * attribute.bytes;
+      gl.bindBuffer(gl.ARRAY_BUFFER, attribute.buffer);
+      gl.enableVertexAttribArray(location);
+      if (location <= Y) gl.vertexAttribPointer(location, 1, attribute.type, true, stride, 0);
+      else gl.vertexAttribIPointer(location, 1, attribute.type, stride, 0);
+    }
+  }
+
+  /** Wait until everything is drawn. */
+  finish() { this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, new Uint8Array(4)); }
+}
+
+/** @param {WebGL2RenderingContext} gl */
+function linkProgram(gl) {
+  const program = gl.createProgram();
+  for (const text of [VERTEX, FRAGMENT]) {
+    const shader = gl.createShader(text === VERTEX ? gl.VERTEX_SHADER : gl.FRAGMENT_SHADER);
+    if (!shader) throw new Error("no shader");
+    gl.shaderSource(shader, text);
+    gl.compileShader(shader);
+    gl.attachShader(program, shader);
+  }
+  gl.linkProgram(program);
+  if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program) ?? "no program");
+  gl.useProgram(program);
+  return program;
+}

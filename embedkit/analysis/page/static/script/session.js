@@ -1,0 +1,99 @@
+// The one place where the page's state changes. Views subscribe, and never change each other.
+
+import { colouringOf } from "./colouring.js";
+import { loadPlaces, loadRows } from "./rows.js";
+import { noSelection, select } from "./selection.js";
+
+/**
+ * @typedef {import("./state.js").State} State
+ * @typedef {keyof State | "places" | "rows" | "selection" | "lit" | "colouring" | "error"} Part
+ * @typedef {{ has: (part: Part) => boolean }} Changed the parts that changed
+ * @typedef {(changed: Changed) => void} Listener
+ */
+
+export class Session {
+  /** @param {State} state */
+  constructor(state) {
+    this.state = state;
+    /** @type {import("./rows.js").Places | null} of the map that is drawn */
+    this.places = null;
+    /** @type {import("./rows.js").Rows | null} null while they load */
+    this.rows = null;
+    /** @type {import("./colouring.js").Colouring | null} */
+    this.colouring = null;
+    this.selection = noSelection();
+    /** @type {number} code of the source under the pointer in the legend, or -1 */
+    this.litSource = -1;
+    /** @type {Listener[]} */
+    this.listeners = [];
+    /** @type {unknown} why a map could not be loaded */
+    this.error = null;
+    this.generation = 0;
+  }
+
+  /** @param {Listener} listener */
+  subscribe(listener) { this.listeners.push(listener); }
+
+  /** @param {...Part} parts */
+  emit(...parts) { for (const listener of this.listeners) listener(new Set(parts)); }
+
+  /**
+   * Change parts of the state. A new map is loaded, and the selection follows.
+   * @param {Partial<State>} change
+   */
+  update(change) {
+    const before = { ...this.state };
+    Object.assign(this.state, change);
+    const names = /** @type {(keyof State)[]} */ (Object.keys(change));
+    const isNew = (/** @type {(keyof State)[]} */ ...wanted) =>
+      wanted.some((name) => before[name] !== this.state[name]);
+    const needsLoad = isNew("view", "map", "x", "y");
+    const reselects = this.rows && !needsLoad && isNew("q", "area", "hidden");
+    if (reselects && this.rows) this.selection = select(this.rows, this.state);
+    this.emit(...names, ...(reselects ? /** @type {Part[]} */ (["selection"]) : []));
+    if (needsLoad) return this.load();
+    return isNew("colour") ? this.recolour() : Promise.resolve();
+  }
+
+  /** @param {number} code */
+  light(code) {
+    this.litSource = code;
+    this.emit("lit");
+  }
+
+  /** Load the map that the state requests. Nothing is assigned if another one was requested meanwhile. */
+  async load() {
+    try {
+      await this.#load();
+    } catch (error) {
+      this.error = error;
+      this.emit("error");
+    }
+  }
+
+  async #load() {
+    const generation = ++this.generation;
+    this.rows = null;
+    this.selection = noSelection();
+    this.emit("rows", "selection");
+    const places = await loadPlaces(this.state);
+    const colouring = await colouringOf(places, this.state.colour);
+    if (generation !== this.generation) return;
+    [this.places, this.colouring] = [places, colouring];
+    this.emit("places", "colouring");
+    const rows = await loadRows(places);
+    if (generation !== this.generation) return;
+    this.rows = rows;
+    this.selection = select(rows, this.state);
+    this.emit("rows", "selection");
+  }
+
+  async recolour() {
+    const { places } = this, { colour } = this.state;
+    if (!places) return;
+    const colouring = await colouringOf(places, colour);
+    if (places !== this.places || colour !== this.state.colour) return;
+    this.colouring = colouring;
+    this.emit("colouring");
+  }
+}

@@ -1,0 +1,39 @@
+// What a person chose. The address keeps it (link.js), except the area.
+
+import { META } from "./data.js";
+
+/**
+ * @typedef {object} State
+ * @property {number} view position in META.layers
+ * @property {string} map "umap" or "pc"
+ * @property {number} x component on the x axis, from 1
+ * @property {number} y
+ * @property {string} colour "source", "tokens" or "turns"
+ * @property {[number, number, number] | null} at centre in data units, and zoom; null shows everything
+ * @property {Set<number>} hidden codes of sources
+ * @property {number | null} row id of the open row
+ * @property {string} tab
+ * @property {string} theme "light", "dark" or "" for the system's
+ * @property {string} q the search
+ * @property {Area | null} area
+ *
+ * @typedef {object} Area a part of the map that a person chose
+ * @property {import("./grid.js").Place[]} polygon
+ * @property {string} title what the rows in it are called
+ */
+
+/**
+ * The parts of a state that depend on the view.
+ * @param {number} view
+ */
+export function defaultsOfView(view) {
+  const { map, axes } = META.layers[view];
+  return { map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length), at: null, area: null };
+}
+
+/** @returns {State} */
+export function defaultState() {
+  return {
+    view: 0, ...defaultsOfView(0), colour: "source", hidden: new Set(), row: null, tab: "map", theme: "", q: "",
+  };
+}
