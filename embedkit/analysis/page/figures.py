@@ -69,10 +69,17 @@ def scree(found: PCA) -> "Figure":
         ]
     )
     figure.update_layout(
-        xaxis={"title": "component"},
+        xaxis={"title": "component", "range": [0.4, len(numbers) + 0.6]},
         legend={"orientation": "h", "y": 1.12},
         yaxis={"title": "share of the variance", "tickformat": ".1%", "rangemode": "tozero"},
-        yaxis2={"title": "cumulative", "tickformat": ".0%", "overlaying": "y", "side": "right", "range": [0, 1.02]},
+        yaxis2={
+            "title": "cumulative",
+            "tickformat": ".0%",
+            "overlaying": "y",
+            "side": "right",
+            "range": [0, 1.02],
+            "dtick": 0.2,
+        },
     )
     return _finish(figure, 400)
 

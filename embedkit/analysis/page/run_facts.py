@@ -1,19 +1,26 @@
 """What the page's head says about the run."""
 
+import re
+import shlex
+
 from embedkit import __version__
 from embedkit.analysis.components.extremes import printable
 from embedkit.analysis.merged import Merged
+
+NAMELESS = ("model", "snapshots")
+"""Names of folders that do not tell one model from another."""
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 def lead(merged: Merged) -> str:
     """The run in one line."""
     success, locations = merged.success, merged.config.locations
     dropped = _dropped(merged)
-    model = printable(locations.model_repo or locations.model.rstrip("/").split("/")[-1])
+    model = printable(locations.model_repo or model_name(locations.model))
     return (
         f"{success.rows:,} of {merged.plan.rows_chosen:,} rows{f' (dropped: {dropped})' if dropped else ''} from "
         f"{len(success.sources):,} sources, {success.tokens:,} tokens, embedded with {model} "
-        f"({merged.config.request.engine}); verified: not known here"
+        f"({merged.config.request.engine})"
     )
 
 
@@ -21,7 +28,7 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
     """Name and value of each fact about the run."""
     request, success, plan = merged.config.request, merged.success, merged.plan
     chosen = "all" if len(merged.sources) == len(success.sources) else f"of {', '.join(merged.sources)}"
-    model = merged.config.locations.model_repo or merged.config.locations.model
+    model = merged.config.locations.model_repo or model_name(merged.config.locations.model)
     revision = f" at {request.model_revision}" if request.model_revision else ""
     engines = "; ".join(
         ", ".join(f"{part}" for part in (f"{e.engine} {e.engine_version}", e.dtype, e.gpu, e.attention) if part)
@@ -37,9 +44,23 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
         ("model", f"{printable(model)}{revision}"),
         *([("before each text", printable(repr(request.prefix)))] if request.prefix else []),
         ("engine", engines + (" (mixed, as was allowed)" if success.mixed_engines_allowed else "")),
-        ("verified", f"not known here; `embedkit verify {printable(merged.run.argument)}` reads every byte"),
+        ("to verify it", f"`embedkit verify {shlex.quote(printable(merged.run.argument))}` reads every byte"),
         ("made with", f"embedkit {__version__}"),
     ]
+
+
+def model_name(folder: str) -> str:
+    """A model's name from the path of its folder, without the path: a page is made for sharing.
+
+    Names that say nothing are skipped, and a folder of the Hub's cache gives owner/name.
+    """
+    parts = [part for part in folder.split("/") if part]
+    for part in reversed(parts):
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/")
+        if part not in NAMELESS and not COMMIT.fullmatch(part):
+            return part
+    return parts[-1] if parts else folder
 
 
 def _dropped(merged: Merged) -> str:

@@ -149,7 +149,7 @@ def test_the_page_needs_nothing_else(analyzed: RunFolder) -> None:
 
 def test_the_page_has_facts_and_every_section(analyzed: RunFolder) -> None:
     page, reader = page_of(analyzed.analysis / "index.html")
-    for said in ("9,000", "no_assistant", "hash 1, float32", "not known here; `embedkit verify run`"):
+    for said in ("9,000", "no_assistant", "hash 1, float32", "`embedkit verify run` reads every byte"):
         assert said in reader.text, said
     titles = [attributes["data-tab"] for tag, attributes in reader.tags if attributes.get("role") == "tab"]
     assert titles == [

@@ -4,6 +4,7 @@ import { META } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 
 const MIN_FOR_FILTER = 12;  // sources
+const TAIL_CHARACTERS = 10;
 
 /** @typedef {import("./session.js").Session} Session */
 
@@ -64,7 +65,7 @@ export function addLegend(session) {
 function lineOf(session, code) {
   const { sources } = META.layers[session.state.view], source = sources[code];
   const box = html("input", { type: "checkbox" }), swatch = html("span", { className: "swatch" });
-  const name = html("span", { className: "name", textContent: source, title: source });
+  const name = html("span", { className: "name", title: source }, ...headAndTail(source));
   const count = html("span", { className: "count" });
   const only = html("button", { type: "button", className: "only", textContent: "only", title: `only ${source}` });
   const line = html("li", {}, html("label", {}, box, swatch, name, count), only);
@@ -79,4 +80,14 @@ function lineOf(session, code) {
   for (const event of ["pointerenter", "focusin"]) line.addEventListener(event, () => session.light(code));
   for (const event of ["pointerleave", "focusout"]) line.addEventListener(event, () => session.light(-1));
   return { line, box, swatch, count };
+}
+
+/**
+ * A name in two parts. Where it is too long, the first is cut: names often differ at their end.
+ * @param {string} name
+ */
+function headAndTail(name) {
+  const characters = [...name], split = Math.max(characters.length - TAIL_CHARACTERS, 0);
+  const parts = [characters.slice(0, split), characters.slice(split)].filter((part) => part.length);
+  return parts.map((part) => html("span", { textContent: part.join("") }));
 }

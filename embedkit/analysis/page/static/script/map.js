@@ -65,7 +65,7 @@ export class MapView {
     if (changed.has("rows") && session.rows) scatter.upload(PLACED, session.rows.placed);
     if (changed.has("colouring")) this.showColouring();
     if (changed.has("hidden")) this.showSources();
-    if (changed.has("selection") || changed.has("lit")) scatter.setLit(this.litPositions());
+    if (changed.has("selection") || changed.has("lit") || changed.has("hidden")) scatter.setLit(this.litPositions());
     this.draw();
     if (changed.has("rows") && session.rows) this.stage.dataset.ready = session.rows.name;
   }
@@ -97,10 +97,10 @@ export class MapView {
     if (places) this.scatter.setShown(places.layer.sources.map((_, code) => !state.hidden.has(code)));
   }
 
-  /** The source under the pointer in the legend, else the selection, else null for all. */
+  /** The source under the pointer in the legend if it is shown, else the selection, else null for all. */
   litPositions() {
-    const { selection, litSource, places } = this.session;
-    if (!places || litSource < 0) return selection.active ? selection.positions : null;
+    const { selection, litSource, places, state } = this.session;
+    if (!places || litSource < 0 || state.hidden.has(litSource)) return selection.active ? selection.positions : null;
     if (selection.active) return selection.positions.filter((i) => places.source[i] === litSource);
     const found = new Uint32Array(places.layer.counts[litSource]);
     let count = 0;

@@ -25,7 +25,8 @@ export function parseQuery(typed) {
   const terms = [];
   for (const [, minus, phrase, word] of typed.matchAll(/(-?)(?:"([^"]*)"?|([^\s"]+))/gu)) {
     const text = (phrase ?? word).trim();
-    if (text) terms.push({ text, excluded: minus === "-", pattern: patternOf(text) });
+    const isHalfTyped = text === "" || text === "-";
+    if (!isHalfTyped) terms.push({ text, excluded: minus === "-", pattern: patternOf(text) });
   }
   const wanted = terms.filter((term) => !term.excluded).map((term) => term.pattern);
   return { terms, marks: wanted.length ? new RegExp(wanted.join("|"), "giu") : null };

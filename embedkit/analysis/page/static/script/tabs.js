@@ -11,8 +11,10 @@ export function addTabs(session) {
   tabs.forEach((tab, at) => {
     tab.addEventListener("click", () => session.update({ tab: tab.dataset.tab ?? "map" }));
     tab.addEventListener("keydown", (event) => {
-      const next = { ArrowRight: at + 1, ArrowLeft: at - 1 }[event.key];
-      if (next !== undefined && tabs[next]) go(next);
+      const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+      if (next === undefined || !tabs[next]) return;
+      event.preventDefault();
+      go(next);
     });
   });
   const show = () => {
