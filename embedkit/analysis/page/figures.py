@@ -79,6 +79,7 @@ def scree(found: PCA) -> "Figure":
             "side": "right",
             "range": [0, 1.02],
             "dtick": 0.2,
+            "showgrid": False,
         },
     )
     return _finish(figure, 400)

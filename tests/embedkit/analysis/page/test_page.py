@@ -695,7 +695,7 @@ def test_search_area_and_legend_are_one_selection(chromium: Any, many_sources: P
         tab.click("#inview")
         assert tab.inner_text("#chosen").startswith('289 rows in view have "the" and not "12"')
         tab.locator("#sources li").nth(1).locator(".only").click(force=True)
-        assert tab.inner_text("#composition") == "a_source_with_a_rather_long_name_that_ends_in_01 9"
+        assert tab.inner_text("#composition") == "a_source_with_a_rather_long_name_that_ends_in_01: 9"
         tab.click("#all")
         assert tab.inner_text("#chosen").startswith("299 rows in view")
         tab.click("#clear")
@@ -793,6 +793,8 @@ def test_tables_break_no_word_or_id(chromium: Any, run: RunFolder, width: int) -
             return found; })"""
         )
         assert broken == []
+        table = tab.locator("#panel-2 table").first
+        assert table.evaluate("e => e.scrollWidth <= e.parentElement.clientWidth")  # nothing is cut at the side
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 

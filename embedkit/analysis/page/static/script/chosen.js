@@ -49,7 +49,7 @@ function titleOf({ positions, title }) {
  */
 function compositionOf({ layer }, { counts }) {
   const codes = [...counts.keys()].filter((code) => counts[code]).sort((a, b) => counts[b] - counts[a] || a - b);
-  const largest = codes.slice(0, MAX_SOURCES).map((code) => `${layer.sources[code]} ${formatCount(counts[code])}`);
+  const largest = codes.slice(0, MAX_SOURCES).map((code) => `${layer.sources[code]}: ${formatCount(counts[code])}`);
   const others = codes.length - largest.length;
   return [...largest, ...(others ? [`${formatCount(others)} other sources`] : [])].join(", ");
 }

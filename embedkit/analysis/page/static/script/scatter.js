@@ -14,7 +14,7 @@ layout(location = 2) in uint source;
 layout(location = 3) in uint shade;
 layout(location = 4) in uint placed;
 uniform vec2 centre, scale;
-uniform float size, alpha, greyness;
+uniform float size, ringed, alpha, greyness;
 uniform vec3 grey;
 uniform sampler2D shown, colours;
 flat out vec4 colour;
@@ -24,7 +24,7 @@ void main() {
   bool on = texelFetch(shown, cell(source), 0).r > 0.5;
   gl_Position = on ? vec4((vec2(x, y) - centre) * scale, 0.0, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
   gl_PointSize = size;
-  hollow = placed > 0u && size >= 4.0 ? 1.0 : 0.0;
+  hollow = placed > 0u && ringed > 0.5 ? 1.0 : 0.0;
   colour = vec4(mix(texelFetch(colours, cell(shade), 0).rgb, grey, greyness), alpha);
 }`;
 const FRAGMENT = `#version 300 es
@@ -44,9 +44,10 @@ export const Y = 1;
 export const SOURCE = 2;
 export const SHADE = 3;
 export const PLACED = 4;
-const UNIFORMS = ["centre", "scale", "size", "alpha", "grey", "greyness", "shown", "colours"];
+const UNIFORMS = ["centre", "scale", "size", "ringed", "alpha", "grey", "greyness", "shown", "colours"];
 const GL_TYPES = { Uint8Array: 5121, Uint16Array: 5123, Uint32Array: 5125 };  // UNSIGNED_BYTE, _SHORT, _INT
 export const MAX_SKIP = 60;  // WebGL allows strides of at most 255 bytes
+const RING_PIXELS = 4;  // from this size on, placed rows are rings
 const GREYNESS = 0.88;  // how far points that are not lit are mixed towards grey
 
 /**
@@ -150,6 +151,7 @@ export class Scatter {
     gl.uniform2fv(uniforms.scale, scale);
     gl.uniform3fv(uniforms.grey, grey.map((part) => part / 255));
     gl.uniform1f(uniforms.size, size);
+    gl.uniform1f(uniforms.ringed, size >= RING_PIXELS ? 1 : 0);
     gl.uniform1f(uniforms.alpha, alpha);
     gl.uniform1f(uniforms.greyness, lit ? GREYNESS : 0);
     gl.uniform1i(uniforms.shown, 0);
