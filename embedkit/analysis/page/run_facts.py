@@ -1,14 +1,13 @@
 """What the page's head says about the run."""
 
 import re
-import shlex
 
 from embedkit import __version__
 from embedkit.analysis.components.extremes import printable
 from embedkit.analysis.merged import Merged
 
 NAMELESS = ("model", "snapshots")
-"""Names of folders that do not tell one model from another."""
+"""Names of folders that many models have."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
@@ -44,7 +43,7 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
         ("model", f"{printable(model)}{revision}"),
         *([("before each text", printable(repr(request.prefix)))] if request.prefix else []),
         ("engine", engines + (" (mixed, as was allowed)" if success.mixed_engines_allowed else "")),
-        ("to verify it", f"`embedkit verify {shlex.quote(printable(merged.run.argument))}` reads every byte"),
+        ("to verify it", f"`embedkit verify {printable(merged.run.argument)}` reads every byte"),
         ("made with", f"embedkit {__version__}"),
     ]
 
