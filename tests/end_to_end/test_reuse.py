@@ -459,7 +459,7 @@ def test_a_lost_index_of_an_earlier_version_is_made_again(
 
 def test_keys_take_less_than_a_twentieth_of_the_vectors(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
     """With 384 numbers per vector, and at least a few hundred rows."""
-    asked = ("--engine", "hash", "--sample-size", 20, "--shards", 1, "--run-name", "run", "--output-dir", tmp_path)
+    asked = ("--engine", "hash", "--sample-size", 4, "--shards", 1, "--run-name", "run", "--output-dir", tmp_path)
     embedkit("prepare", "--dataset", demo_chats, "--model", minilm, *asked)
     run = RunFolder(tmp_path / "run")
     size = sum(path.stat().st_size for path in run.parts.glob("keys-*"))

@@ -68,12 +68,12 @@ def test_a_run_equals_the_naive_one(hash_run: RunFolder, small_chats: Path, toke
 
 def test_a_sampled_run_of_demo_rows_equals_the_naive_one(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
     embedkit(
-        *("run", "--dataset", demo_chats, "--model", minilm, "--engine", "hash", "--sample-size", 20),
+        *("run", "--dataset", demo_chats, "--model", minilm, "--engine", "hash", "--sample-size", 3),
         *("--output-dir", tmp_path, "--run-name", "run", "--num-gpus", 2, "--shards", 2),
     )
     run = RunFolder(tmp_path / "run")
-    check_run(run, demo_chats, minilm, 256, 20)
-    assert read(run.plan, Plan).rows_chosen == 16 * 20
+    check_run(run, demo_chats, minilm, 256, 3)
+    assert read(run.plan, Plan).rows_chosen == 118 * 3
 
 
 def test_files_of_a_shard_are_few_and_named_by_its_manifest(hash_run: RunFolder) -> None:

@@ -512,7 +512,7 @@ def test_vllm_on_cpus_gives_through_slurm_what_it_gives_here(
     home = tmp_path / "home"
     home.mkdir()
     request: Sequence[object] = [
-        *("--dataset", demo_chats, "--model", minilm, "--engine", "vllm", "--device", "cpu", "--sample-size", 4),
+        *("--dataset", demo_chats, "--model", minilm, "--engine", "vllm", "--device", "cpu", "--sample-size", 1),
         *("--shards", 1, "--num-gpus", 1, "--output-dir", tmp_path),
     ]
     site = profile(tmp_path, text=TEST_PROFILE.replace("1500", "7000"))

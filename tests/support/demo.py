@@ -1,15 +1,17 @@
 """The demo data set: real chats from the `evals` package (OpenAI evals, MIT), as Parquet.
 
-    python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet        # 16 sources
+    python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet        # 118 sources
     python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet --all  # all 937,292 rows
 
 A row's chat is the sample's `input` with the ideal answer appended as the assistant's turn (the first one,
-where there are several); its source is the folder below evals/registry/data.
+where there are several); its source is the folder below evals/registry/data. The demo has the first 2,000 chats of
+every source that has at least 200: that leaves out small sources, most of which repeat one wording.
 """
 
 import sys
 import zipfile
 from collections.abc import Iterator
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +24,7 @@ from embedkit.storage.atomic import atomic_write
 
 DATA = "evals/registry/data/"
 ROW_GROUP = 4096
-SOURCES = frozenset(
-    {
-        "arabic-exams-qa",
-        "diabetes",
-        "fcc_amateur_extra",
-        "food",
-        "formal_logic",
-        "guess_the_singer",
-        "japanese_city_name_pronunciation",
-        "logiqa",
-        "manga-translation",
-        "ner_finance",
-        "poker_hand_ranks",
-        "quartz",
-        "recurrence-relation",
-        "sarcasm",
-        "smiles_to_formula",
-        "spanish-lexicon",
-    }
-)
+FEWEST, MOST = 200, 2_000  # chats of a source of the demo
 
 MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema([("messages", pa.list_(MESSAGE)), ("dataset_source", pa.string())])
@@ -52,7 +35,7 @@ def write_demo(wheel: Path, out: Path, all_sources: bool = False) -> int:
     rows = 0
     batch: list[dict[str, Any]] = []
     with atomic_write(out) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-        for chat in _chats(wheel, None if all_sources else SOURCES):
+        for chat in _all_chats(wheel) if all_sources else _demo_chats(wheel):
             batch.append(chat)
             if len(batch) == ROW_GROUP:
                 writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
@@ -61,11 +44,19 @@ def write_demo(wheel: Path, out: Path, all_sources: bool = False) -> int:
     return rows + len(batch)
 
 
-def _chats(wheel: Path, sources: frozenset[str] | None) -> Iterator[dict[str, Any]]:
+def _demo_chats(wheel: Path) -> Iterator[dict[str, Any]]:
+    for _, chats in groupby(_all_chats(wheel), lambda chat: chat["dataset_source"]):
+        first = list(islice(chats, MOST))
+        if len(first) >= FEWEST:
+            yield from first
+
+
+def _all_chats(wheel: Path) -> Iterator[dict[str, Any]]:
+    """All chats, those of a source together."""
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
-            source = name.removeprefix(DATA).split("/")[0]
-            if name.startswith(DATA) and name.endswith(".jsonl") and (sources is None or source in sources):
+            if name.startswith(DATA) and name.endswith(".jsonl"):
+                source = name.removeprefix(DATA).split("/")[0]
                 for line in archive.read(name).splitlines():
                     messages = _messages(line)
                     if messages is not None:

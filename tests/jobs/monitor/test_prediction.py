@@ -114,7 +114,7 @@ def test_seconds_left_includes_start_ups_still_to_come() -> None:
 def test_dry_run_uses_the_runs_own_durable_chunks(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
     """A real engine on the CPU: its journal and manifest are what is measured. A GPU's words are tested above."""
     request = ["--dataset", demo_chats, "--model", minilm, "--engine", "transformers", "--max-length", 256]
-    request += ["--sample-size", 4, "--shards", 2, "--output-dir", tmp_path, "--run-name", "half", "--device", "cpu"]
+    request += ["--sample-size", 1, "--shards", 2, "--output-dir", tmp_path, "--run-name", "half", "--device", "cpu"]
     embedkit("prepare", *request)
     again = ["submit", "--resume", "--dry-run", "--output-dir", tmp_path, "--run-name", "half", "--profile", "cpu"]
     before = embedkit(*again).stdout
@@ -131,7 +131,7 @@ def test_dry_run_of_a_stub_gpu_build_names_the_gpu(demo_chats: Path, minilm: Pat
     """There is no GPU here: the plan is real, the journal says what one of an H100 would."""
     where = ["--output-dir", tmp_path, "--run-name", "gpu"]
     request = ["--dataset", demo_chats, "--model", minilm, "--engine", "vllm", "--device", "cuda", *where]
-    request += ["--max-length", 256, "--sample-size", 40, "--shards", 2, "--num-gpus", 2]
+    request += ["--max-length", 256, "--sample-size", 6, "--shards", 2, "--num-gpus", 2]
     (tmp_path / "site.toml").write_text("[embed]\ngpus = 1\n")
 
     stub = gpu_build(tmp_path)

@@ -23,11 +23,11 @@ from tests.support.merged_runs import cosines_between
 
 @pytest.fixture(scope="session")
 def real_run(demo_chats: Path, minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """80 real chats embedded by the real model with transformers. Read only."""
+    """One real chat of each source, embedded by the real model with transformers. Read only."""
 
     def make(folder: Path) -> None:
         asked = ["--dataset", demo_chats, "--model", minilm, "--engine", "transformers", "--device", "cpu"]
-        embedkit("run", *asked, "--sample-size", 5, "--output-dir", folder, "--run-name", "run")
+        embedkit("run", *asked, "--sample-size", 1, "--output-dir", folder, "--run-name", "run")
 
     return RunFolder(made_once(tmp_path_factory, "real", make) / "run")
 
