@@ -136,8 +136,10 @@ slurm-up: .venv/run.stamp ## start a practice Slurm cluster on this machine (as 
 slurm-down: ## end that cluster and all its jobs
 	@test ! -x $(BIN)/python || $(BIN)/python -m tests.support.slurm down
 
-browser: .venv/test.stamp ## install the browser that some tests of test-all need (as root on Debian)
+browser: .venv/test.stamp ## install browsers and axe-core, which some tests of test-all need (as root on Debian, with npm)
 	@$(BIN)/python -m tests.support.browser
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .venv/axe.stamp; \
+	else echo "skipped: axe-core was not installed, because npm is not here" >&2; test -z "$$CI"; fi
 
 containers: .venv/test.stamp ## install the container runtime that some tests of test-all need (as root on Debian)
 	@$(BIN)/python -m tests.support.containers
@@ -164,10 +166,10 @@ clean: ## remove .venv and caches; keep runs in output/ and .venv-cluster
 	@requirements/install run
 	@touch $@
 
-.venv/typescript.stamp: requirements/typescript/package.json requirements/typescript/package-lock.json
-	@mkdir -p .venv/typescript
-	@cp $^ .venv/typescript
-	@cd .venv/typescript && npm ci --silent --no-audit --no-fund --ignore-scripts
+.venv/typescript.stamp .venv/axe.stamp: .venv/%.stamp: requirements/%/package.json requirements/%/package-lock.json
+	@mkdir -p .venv/$*
+	@cp $^ .venv/$*
+	@cd .venv/$* && npm ci --silent --no-audit --no-fund --ignore-scripts
 	@touch $@
 
 .venv/test.stamp: .venv/run.stamp requirements/dev.txt

@@ -1,4 +1,4 @@
-"""Chromium without a window, to test pages. `make browser` installs it.
+"""Chromium without a window, to test pages. `make browser` installs it, and Firefox.
 
 `browse` opens a page and returns what Chromium prints. `opened` controls a page with Playwright.
 """
@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.support import firefox
 from tests.support.debian import NotInstalledError, install
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -85,6 +86,7 @@ def opened(browser: Any, page: Path, link: str = "", **options: Any) -> Iterator
 
 if __name__ == "__main__":
     try:
-        install("A browser", ["chromium"], missing)
+        install("Chromium", ["chromium"], missing)
+        install("Firefox", firefox.PACKAGES, firefox.missing)
     except NotInstalledError as error:
         sys.exit(str(error))
