@@ -10,6 +10,7 @@ from embedkit.analysis.components.health import OFF_UNIT, Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
 from embedkit.analysis.page import figures
+from embedkit.analysis.page.colours import Rgb
 from embedkit.analysis.page.sections import Cell, Section, Table
 
 PCS_PER_SOURCE = 3
@@ -99,8 +100,8 @@ def health_section(health: Health) -> Section:
     return Section("Health", lines, drawn, [("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
 
 
-def views_section(found: Views, points: pl.DataFrame) -> Section:
-    """Think and response of the same rows. points: the rows of `found.rows` to draw."""
+def views_section(found: Views, points: pl.DataFrame, colours: Mapping[str, Rgb]) -> Section:
+    """Think and response of the same rows. points: the rows of `found.rows` to draw. colours: of the sources."""
     title = "Think beside response"
     if not found.rows.height:
         return Section(title, ["No row has both texts."])
@@ -115,7 +116,7 @@ def views_section(found: Views, points: pl.DataFrame) -> Section:
             f"Mean cosine between the two vectors of a row: {found.rows['cosine'].to_numpy().mean():.4f}.",
         ],
         [
-            (f"PC1 and PC2 of both: {drawn} rows", figures.views_scatter(found, points)),
+            (f"PC1 and PC2 of both: {drawn} rows", figures.views_scatter(found, points, colours)),
             ("Cosine between think and response of a row, by source", figures.views_cosine(found)),
         ],
     )

@@ -3,7 +3,7 @@
 Names from the data are escaped, since plotly interprets tags in them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from embedkit.analysis.components.health import Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
 from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.page.colours import GREY, Rgb, css, source_colours
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,11 +29,6 @@ MAX_BARS = 60
 MAX_DIRECTIONS = 200
 """Rows of the heat map."""
 MAX_SCREE_BARS = 50
-COLOURS = (
-    *("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#393b79"),
-    *("#637939", "#8c6d31", "#843c39", "#7b4173", "#3182bd", "#e6550d", "#31a354", "#756bb1", "#aec7e8", "#ffbb78"),
-)
-GREY = "#b5bac0"
 
 
 def pca_scatter(points: pl.DataFrame, found: PCA, x: int = 1, y: int = 2) -> "Figure":
@@ -151,14 +147,17 @@ def length_correlations(health: Health) -> "Figure":
     return _finish(figure, 360)
 
 
-def views_scatter(found: Views, points: pl.DataFrame) -> "Figure":
-    """Think and response side by side on the first two shared components. points: the rows of `found.rows` to draw."""
+def views_scatter(found: Views, points: pl.DataFrame, colours: Mapping[str, Rgb] | None = None) -> "Figure":
+    """Think and response side by side on the first two shared components.
+
+    points: the rows of `found.rows` to draw. colours: of the sources; None to choose them from the points.
+    """
     subplots = optional_import("plotly.subplots")
     figure = subplots.make_subplots(
         1, 2, subplot_titles=("think", "response"), shared_xaxes="all", shared_yaxes="all", horizontal_spacing=0.04
     )
     for column, view in enumerate(("think", "response"), start=1):
-        _add_points(figure, points, f"{view}_pc1", f"{view}_pc2", column)
+        _add_points(figure, points, f"{view}_pc1", f"{view}_pc2", column, colours)
         figure.update_xaxes(title=_axis(found.pca, 1), row=1, col=column)
     figure.update_yaxes(title=_axis(found.pca, 2), row=1, col=1)
     return _finish(figure, 520)
@@ -186,11 +185,19 @@ def views_cosine(found: Views) -> "Figure":
     return _finish(figure, 140 + 22 * table.height)
 
 
-def _add_points(figure: "Figure", points: pl.DataFrame, x: str, y: str, column: int | None = None) -> None:
+def _add_points(
+    figure: "Figure",
+    points: pl.DataFrame,
+    x: str,
+    y: str,
+    column: int | None = None,
+    colours: Mapping[str, Rgb] | None = None,
+) -> None:
     go = optional_import("plotly.graph_objects")
     counts = points["dataset_source"].value_counts().sort(["count", "dataset_source"], descending=[True, False])
     coloured = counts["dataset_source"].head(MAX_COLOURED_SOURCES).to_list()
-    groups = [(name, points.filter(dataset_source=name), COLOURS[at]) for at, name in enumerate(coloured)]
+    colours = colours or source_colours(dict(counts.iter_rows()))
+    groups = [(name, points.filter(dataset_source=name), css(colours[name])) for name in coloured]
     rest = points.filter(~pl.col("dataset_source").is_in(coloured))
     if rest.height:
         groups.insert(0, (f"{counts.height - len(coloured)} smaller sources", rest, GREY))

@@ -16,7 +16,7 @@ import polars as pl
 
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.merged import Merged, all_text_names
-from embedkit.analysis.page.figures import COLOURS
+from embedkit.analysis.page.colours import run_colours, shared_prefixes
 from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stratified_sample import sample_with_cap
 
@@ -32,8 +32,6 @@ SHOWN_CHARACTERS = 2_500
 LENGTH = " length"
 """What follows a text's name in the name of the column with its number of characters."""
 TYPES = {"uint8": "Uint8Array", "uint16": "Uint16Array", "uint32": "Uint32Array"}
-GOLDEN_ANGLE = 137.508
-"""Degrees between the hues of consecutive smaller sources, so that neighbours in rank look different."""
 
 
 @dataclass
@@ -113,13 +111,16 @@ def _describe(layer: Layer) -> dict[str, Any]:
     merged, rows = layer.merged, len(layer.positions)
     all_rows = int(merged.has_text.sum())
     counts = np.bincount(merged.rows["source"].to_numpy()[layer.positions], minlength=len(merged.sources))
+    colours = run_colours(merged)
+    prefixes = shared_prefixes(merged.sources)
     notes = [] if rows == all_rows else [f"{rows:,} of {all_rows:,} rows are on this map, a share of each source."]
     return {
         "view": merged.view,
         "rows": rows,
         "sources": list(merged.sources),
         "counts": counts.tolist(),
-        "colours": source_colours(counts),
+        "colours": [colours[name] for name in merged.sources],
+        "prefixes": [prefixes[name] for name in merged.sources],
         "axes": [],
         "map": {"notes": list(layer.notes)} if layer.umap_layout is not None else None,
         "notes": notes,
@@ -132,6 +133,8 @@ def _add_facts(found: Packed, at: int, layer: Layer) -> None:
     codes = rows["source"].to_numpy()
     tokens, turns = (rows[name].to_numpy() for name in ("num_tokens", "num_turns"))
     found.add(f"{at}-id", np.diff(ids, prepend=0).astype(np.uint32))
+    # Rows that were not kept shift the following ones. Modulo 2^32, so that any order of rows comes back.
+    found.add(f"{at}-row", np.diff(rows["row"].to_numpy() - ids, prepend=0).astype(np.uint32))
     found.add(f"{at}-source", codes.astype(np.uint16 if len(layer.merged.sources) <= LEVELS + 1 else np.uint32))
     found.add(f"{at}-tokens", tokens.astype(np.uint32))
     found.add(f"{at}-turns", np.minimum(turns, LEVELS).astype(np.uint16))
@@ -176,27 +179,6 @@ def quantized(values: npt.NDArray[np.float32], low: float, high: float) -> npt.N
     if not high > low:
         return np.full(len(values), LEVELS // 2, np.uint16)
     return np.clip(np.rint((values.astype(np.float64) - low) * (LEVELS / (high - low))), 0, LEVELS).astype(np.uint16)
-
-
-def source_colours(counts: npt.NDArray[np.integer]) -> list[list[int]]:
-    """Red, green and blue, 0 to 255, of each source: the figures' colours for the largest ones, hues for the others."""
-    ranks = np.empty(len(counts), np.int64)
-    ranks[np.argsort(-counts, kind="stable")] = np.arange(len(counts))
-    return [_colour(int(rank)) for rank in ranks]
-
-
-def _colour(rank: int) -> list[int]:
-    if rank < len(COLOURS):
-        return list(bytes.fromhex(COLOURS[rank][1:]))
-    hue = (rank * GOLDEN_ANGLE / 60) % 6
-    # HSL with saturation 0.5 and lightness 0.55 to RGB (CSS Color 4).
-    chroma = 0.45
-    weights = [
-        max(0.0, min(1.0, abs(hue - 3) - 1)),
-        max(0.0, min(1.0, 2 - abs(hue - 2))),
-        max(0.0, min(1.0, 2 - abs(hue - 4))),
-    ]
-    return [round(255 * (0.55 - chroma / 2 + chroma * weight)) for weight in weights]
 
 
 def pack_texts(

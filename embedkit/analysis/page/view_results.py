@@ -12,6 +12,7 @@ from embedkit.analysis.components.health import Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
 from embedkit.analysis.merged import Merged
+from embedkit.analysis.page.colours import run_colours
 from embedkit.analysis.page.component_sections import (
     extremes_section,
     health_section,
@@ -51,7 +52,7 @@ def page_sections(
     by_view = [_sections_of_view(result, len(results) > 1) for result in results]
     sections = [section for same_title in zip(*by_view, strict=True) for section in same_title]
     if views is not None and view_points is not None:
-        sections.append(views_section(views, view_points))
+        sections.append(views_section(views, view_points, run_colours(results[0].merged)))
     return sections
 
 

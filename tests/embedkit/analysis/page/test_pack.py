@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.pack import LEVELS, choose_layer, pack, pack_texts, packed, quantized, source_colours
+from embedkit.analysis.page.pack import LEVELS, choose_layer, pack, pack_texts, packed, quantized
 from embedkit.analysis.similarity.umap import UmapLayout
 from tests.support.merged_runs import merged_of
 
@@ -37,16 +37,6 @@ def test_quantized_values_are_within_half_a_level_and_in_order(values: np.ndarra
 def test_packed_bytes_come_back_and_are_the_same_again(data: bytes) -> None:
     assert gzip.decompress(b64decode(packed(data))) == data
     assert packed(data) == packed(data)
-
-
-def test_every_source_has_its_own_colour() -> None:
-    """Every source has its own colour; the largest sources have those of the figures."""
-    counts = np.array([1, 500, 20] + [3] * 442)
-    colours = source_colours(counts)
-    assert colours[1] == [0x1F, 0x77, 0xB4]
-    assert colours[2] == [0xFF, 0x7F, 0x0E]
-    assert len({tuple(colour) for colour in colours}) > 400
-    assert all(0 <= part <= 255 for colour in colours for part in colour)
 
 
 @pytest.fixture

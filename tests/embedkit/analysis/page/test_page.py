@@ -603,13 +603,17 @@ def many_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = pl.DataFrame(
         {
             "id": np.arange(rows),
+            "row": np.arange(rows),
             "num_tokens": np.arange(rows) + 1,
             "num_turns": np.ones(rows, np.int64),
             "source": np.repeat(np.arange(MANY), PER_SOURCE).astype(np.int32),
         }
     )
     names = tuple(f"a_source_with_a_rather_long_name_that_ends_in_{code:02}" for code in range(MANY))
-    merged: Any = SimpleNamespace(rows=frame, has_text=np.ones(rows, bool), sources=names, view="combined")
+    success = SimpleNamespace(sources={name: SimpleNamespace(rows=PER_SOURCE) for name in names})
+    merged: Any = SimpleNamespace(
+        rows=frame, has_text=np.ones(rows, bool), sources=names, view="combined", success=success
+    )
     places = np.random.default_rng(0).uniform(size=(rows, 2)).astype(np.float32)
     found: Any = SimpleNamespace(explained_variance_ratio=np.array([0.2, 0.1]))
     lines = pl.DataFrame({"id": frame["id"], "prompt": [f"the row {i} of it" for i in range(rows)]})
