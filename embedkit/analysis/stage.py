@@ -81,7 +81,7 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         for at, one in enumerate(analyzed):
             unknown = texts[at].unknown if texts else None
             _write_health(one.results, losses, unknown, folder)
-        write_text(folder / run.analysis_page.name, _page(results, views, points, options))
+        write_text(folder / run.analysis_page.name, _page(results, views, points, losses, options))
     log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views, tuple(one.findings for one in texts))
 
@@ -105,7 +105,13 @@ def _write_health(result: ViewResults, losses: Losses, unknown: UnknownTokens | 
     write_json(folder / f"health{suffix_of(result.merged)}.json", plain)
 
 
-def _page(results: Sequence[ViewResults], views: Views | None, points: pl.DataFrame | None, options: Options) -> str:
+def _page(
+    results: Sequence[ViewResults],
+    views: Views | None,
+    points: pl.DataFrame | None,
+    losses: Losses,
+    options: Options,
+) -> str:
     """The page. It carries the texts of the rows in its tables, and of a sample of the other rows."""
     merged = results[0].merged
     log.info("analyze page")
@@ -113,9 +119,9 @@ def _page(results: Sequence[ViewResults], views: Views | None, points: pl.DataFr
     ids_in_tables = sorted({id_ for result in results for id_ in result.extremes["id"]})
     return render(
         merged.run.name,
-        lead(merged),
-        facts(merged),
-        page_sections(results, views, points),
+        lead([result.merged for result in results], losses),
+        facts(merged, losses),
+        page_sections(results, losses, views, points),
         pack(layers),
         pack_texts(merged, ids_in_tables, options.seed),
     )

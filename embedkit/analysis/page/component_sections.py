@@ -9,10 +9,14 @@ from embedkit.analysis.components.extremes import printable, shown_texts
 from embedkit.analysis.components.health import OFF_UNIT, Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
+from embedkit.analysis.losses import Losses
 from embedkit.analysis.page import figures
 from embedkit.analysis.page.colours import Rgb
 from embedkit.analysis.page.sections import Cell, Section, Table
+from embedkit.merged_run import REASONS
 
+MAX_LOSSES = 60
+"""Lines of the table of losses."""
 PCS_PER_SOURCE = 3
 """Directions of each source in the heat map, or one if there would be too many."""
 
@@ -80,10 +84,11 @@ def sources_section(found: BySource) -> Section:
     return Section("Sources", notes, drawn)
 
 
-def health_section(health: Health) -> Section:
-    """Norms, mean cosines, and correlations with length."""
+def health_section(health: Health, losses: Losses) -> Section:
+    """Norms, mean cosines, correlations with length, and the rows that each source lost."""
+    lost = _losses_tables(losses)
     if not health.rows:
-        return Section("Health", [f"None of {health.rows_without_text:,} rows has a text in this view."])
+        return Section("Health", [f"None of {health.rows_without_text:,} rows has a text in this view."], (), lost)
     lines = [
         health.verdict,
         f"Norms are from {health.norm_min:.6f} to {health.norm_max:.6f}; {health.off_unit:,} of {health.rows:,} differ "
@@ -97,7 +102,30 @@ def health_section(health: Health) -> Section:
     if health.correlations.height:
         drawn.append(("Correlation of scores with length", figures.length_correlations(health)))
     quantiles = [[f"{quantile:g}", f"{norm:.6f}"] for quantile, norm in health.norm_quantiles]
-    return Section("Health", lines, drawn, [("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
+    return Section("Health", lines, drawn, [*lost, ("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
+
+
+def _losses_tables(losses: Losses) -> list[tuple[str, Table]]:
+    """The sources that lost rows, the greatest share first. Nothing if none did."""
+    lost = losses.table.filter(pl.col("dropped") > 0)
+    if not lost.height:
+        return []
+    shown = lost.head(MAX_LOSSES)
+    reasons = [reason for reason in REASONS if shown[reason].sum()]
+    lines: list[list[Cell]] = [
+        [
+            printable(line["dataset_source"]),
+            f"{line['share_dropped']:.1%}",
+            *(f"{line[name]:,}" for name in ("dropped", "chosen", *reasons)),
+        ]
+        for line in shown.iter_rows(named=True)
+    ]
+    summary = "Rows that the run dropped, by source" + (
+        f": {shown.height} of {lost.height:,} sources; losses_by_source.parquet has all"
+        if len(shown) < len(lost)
+        else ""
+    )
+    return [(summary, Table(["source", "share dropped", "dropped", "of rows", *reasons], lines))]
 
 
 def views_section(found: Views, points: pl.DataFrame, colours: Mapping[str, Rgb]) -> Section:

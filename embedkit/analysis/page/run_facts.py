@@ -1,32 +1,44 @@
 """What the page's head says about the run."""
 
 import re
+from collections.abc import Mapping, Sequence
+
+import polars as pl
 
 from embedkit import __version__
 from embedkit.analysis.components.extremes import printable
+from embedkit.analysis.losses import Losses
 from embedkit.analysis.merged import Merged
+from embedkit.documents import Reason
+from embedkit.prepare import MANY_DROPPED
 
 NAMELESS = ("model", "snapshots")
 """Names of folders that many models have."""
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def lead(merged: Merged) -> str:
-    """The run in one line."""
-    success, locations = merged.success, merged.config.locations
-    dropped = _dropped(merged)
-    model = printable(locations.model_repo or model_name(locations.model))
+def lead(views: Sequence[Merged], losses: Losses) -> str:
+    """The rows of the page in one line, and the model.
+
+    views: those of the page; their tokens are added up. losses: of the sources of the page.
+    """
+    merged, sums = views[0], losses.summary()
+    dropped = _dropped(losses)
+    all_sources = len(merged.success.sources)
+    of_run = f" of the run's {all_sources:,}" if len(merged.sources) < all_sources else ""
+    tokens = sum(int(view.rows["num_tokens"].sum()) for view in views)
+    model = printable(merged.config.locations.model_repo or model_name(merged.config.locations.model))
     return (
-        f"{success.rows:,} of {merged.plan.rows_chosen:,} rows{f' (dropped: {dropped})' if dropped else ''} from "
-        f"{len(success.sources):,} sources, {success.tokens:,} tokens, embedded with {model} "
+        f"{sums['kept']:,} of {sums['chosen']:,} rows{f' (dropped: {dropped})' if dropped else ''} from "
+        f"{len(merged.sources):,}{of_run} sources, {tokens:,} tokens, embedded with {model} "
         f"({merged.config.request.engine})"
     )
 
 
-def facts(merged: Merged) -> list[tuple[str, str]]:
-    """Name and value of each fact about the run."""
+def facts(merged: Merged, losses: Losses) -> list[tuple[str, str]]:
+    """Name and value of each fact about the run. losses: of the sources of the page."""
     request, success, plan = merged.config.request, merged.success, merged.plan
-    chosen = "all" if len(merged.sources) == len(success.sources) else f"of {', '.join(merged.sources)}"
+    chosen = "all" if len(merged.sources) == len(success.sources) else f"of {', '.join(map(printable, merged.sources))}"
     model = merged.config.locations.model_repo or model_name(merged.config.locations.model)
     revision = f" at {request.model_revision}" if request.model_revision else ""
     engines = "; ".join(
@@ -35,10 +47,11 @@ def facts(merged: Merged) -> list[tuple[str, str]]:
     )
     return [
         ("rows in the data set", f"{plan.rows:,}"),
-        ("rows chosen", f"{plan.rows_chosen:,}"),
-        ("rows dropped", _dropped(merged) or "0"),
+        ("rows chosen for the run", f"{plan.rows_chosen:,}"),
+        ("rows dropped by the run", _counts(success.dropped) or "0"),
         ("rows embedded", f"{success.rows:,} from {len(success.sources):,} sources, {success.tokens:,} tokens"),
         ("rows analyzed here", f"{merged.rows.height:,} ({chosen})"),
+        *([("dropped rows of these sources", _dropped(losses) or "0")] if chosen != "all" else []),
         ("vectors", f"{success.dim} numbers each, {request.store}; views: {', '.join(request.views)}"),
         ("model", f"{printable(model)}{revision}"),
         *([("before each text", printable(repr(request.prefix)))] if request.prefix else []),
@@ -62,5 +75,25 @@ def model_name(folder: str) -> str:
     return parts[-1] if parts else folder
 
 
-def _dropped(merged: Merged) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in merged.success.dropped.items() if count)
+def _dropped(losses: Losses) -> str:
+    """The dropped rows by reason, each with the source that lost most by it, if that is more than a tenth of its rows.
+
+    For example: 202 too_long (190 of them of logiqa, 95 % of its rows).
+    """
+    return ", ".join(
+        f"{count:,} {reason}{_worst(losses.table, reason)}"
+        for reason, count in losses.summary()["reasons"].items()
+        if count
+    )
+
+
+def _worst(losses: pl.DataFrame, reason: str) -> str:
+    worst = losses.sort(reason, "dataset_source", descending=[True, False]).row(0, named=True)
+    share = worst[reason] / worst["chosen"]
+    if losses.height == 1 or share <= MANY_DROPPED:
+        return ""
+    return f" ({worst[reason]:,} of them of {printable(worst['dataset_source'])}, {share:.0%} of its rows)"
+
+
+def _counts(dropped: Mapping[Reason, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in dropped.items() if count)

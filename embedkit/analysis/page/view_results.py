@@ -11,6 +11,7 @@ from embedkit.analysis.components.by_source import BySource
 from embedkit.analysis.components.health import Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
+from embedkit.analysis.losses import Losses
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.page.colours import run_colours
 from embedkit.analysis.page.component_sections import (
@@ -43,25 +44,29 @@ class ViewResults:
 
 
 def page_sections(
-    results: Sequence[ViewResults], views: Views | None = None, view_points: pl.DataFrame | None = None
+    results: Sequence[ViewResults],
+    losses: Losses,
+    views: Views | None = None,
+    view_points: pl.DataFrame | None = None,
 ) -> list[Section]:
     """All sections of the page. Sections of several views with the same title follow each other.
 
-    views, view_points: think and response compared, and the rows to draw, if the run has both views.
+    losses: of the sources of the page. views, view_points: think and response compared, and the rows to draw, if the
+    run has both views.
     """
-    by_view = [_sections_of_view(result, len(results) > 1) for result in results]
+    by_view = [_sections_of_view(result, losses, len(results) > 1) for result in results]
     sections = [section for same_title in zip(*by_view, strict=True) for section in same_title]
     if views is not None and view_points is not None:
         sections.append(views_section(views, view_points, run_colours(results[0].merged)))
     return sections
 
 
-def _sections_of_view(result: ViewResults, several_views: bool) -> list[Section]:
+def _sections_of_view(result: ViewResults, losses: Losses, several_views: bool) -> list[Section]:
     sections = [
         pca_section(result.pca),
         extremes_section(result.extremes, result.merged.text_names),
         sources_section(result.by_source),
-        health_section(result.health),
+        health_section(result.health, losses),
         *neighborhood_sections(result.merged, result.neighborhood),
     ]
     return [replace(section, view=result.merged.view if several_views else "") for section in sections]
