@@ -4,6 +4,7 @@ import { saveCsv } from "./csv.js";
 import { META } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { countMatched, excerpt, highlighted } from "./query.js";
+import { rowNumbers } from "./row_numbers.js";
 import { promptOf, sourceOf } from "./rows.js";
 
 /** @typedef {import("./session.js").Session} Session */
@@ -69,8 +70,10 @@ function describe(rows, i, { query }) {
 }
 
 /** @param {Session} session */
-function save({ rows, selection }) {
+async function save({ rows, selection }) {
   if (!rows) return;
-  const lines = Array.from(selection.positions, (i) => [rows.ids[i], sourceOf(rows, i), rows.tokens[i], rows.turns[i]]);
-  saveCsv(`${META.run}-rows.csv`, ["id", "dataset_source", "num_tokens", "num_turns"], lines);
+  const numbers = await rowNumbers(rows);
+  const lines = Array.from(selection.positions, (i) =>
+    [rows.ids[i], numbers[i], sourceOf(rows, i), rows.tokens[i], rows.turns[i]]);
+  saveCsv(`${META.run}-rows.csv`, ["id", "row", "dataset_source", "num_tokens", "num_turns"], lines);
 }

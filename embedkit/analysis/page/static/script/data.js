@@ -11,6 +11,7 @@
  * @property {string[]} sources by code
  * @property {number[]} counts rows of each source
  * @property {Colour[]} colours of the sources
+ * @property {string[]} prefixes of the sources that share one, "" of the others
  * @property {Axis[]} axes
  * @property {{ notes: string[] } | null} map about the UMAP layout, if there is one
  * @property {string[]} notes

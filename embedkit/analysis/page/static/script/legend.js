@@ -1,7 +1,9 @@
-// The sources, the largest first, each with a box.
+// The sources, each with a box: by groups of names that share a prefix, the largest first.
 
 import { META } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
+import { addGroup } from "./legend_group.js";
+import { addRovingFocus } from "./roving_focus.js";
 
 const MIN_FOR_FILTER = 12;  // sources
 const TAIL_CHARACTERS = 10;
@@ -13,13 +15,22 @@ export function addLegend(session) {
   const filter = byId("filter", HTMLInputElement), list = byId("sources", HTMLUListElement);
   /** @type {Map<number, ReturnType<typeof lineOf>>} */
   let lines = new Map();
+  /** @type {ReturnType<typeof addGroup>[]} */
+  let groups = [];
   const layer = () => META.layers[session.state.view];
+  const focus = addRovingFocus(list);
 
   const build = () => {
     const { counts, sources } = layer();
-    const largestFirst = [...sources.keys()].sort((a, b) => counts[b] - counts[a] || a - b);
-    lines = new Map(largestFirst.map((code) => [code, lineOf(session, code)]));
-    list.replaceChildren(...[...lines.values()].map(({ line }) => line));
+    const bySize = (/** @type {number} */ a, /** @type {number} */ b) => counts[b] - counts[a] || a - b;
+    lines = new Map([...sources.keys()].sort(bySize).map((code) => [code, lineOf(session, code)]));
+    list.replaceChildren();
+    groups = [];
+    for (const { prefix, codes } of entriesOf(layer())) {
+      const ofGroup = codes.map((code) => lines.get(code)?.line ?? "");
+      if (prefix) groups.push(addGroup(session, list, prefix, codes, ofGroup));
+      else list.append(...ofGroup);
+    }
     filter.hidden = sources.length < MIN_FOR_FILTER;
     applyFilter();
     update();
@@ -27,6 +38,8 @@ export function addLegend(session) {
   const applyFilter = () => {
     const wanted = filter.hidden ? "" : filter.value.trim().toLowerCase();
     for (const [code, { line }] of lines) line.hidden = !layer().sources[code].toLowerCase().includes(wanted);
+    for (const group of groups) group.filter(wanted !== "");
+    focus.update();
   };
   const update = () => {
     const { state, selection } = session, { colours, counts } = layer();
@@ -36,6 +49,7 @@ export function addLegend(session) {
       const all = formatCount(counts[code]);
       count.textContent = selection.active ? `${formatCount(selection.counts[code])} of ${all}` : all;
     }
+    for (const group of groups) group.update();
   };
   /** Show or hide all sources that the filter lists. */
   const setListed = (/** @type {boolean} */ isShown) => {
@@ -55,6 +69,24 @@ export function addLegend(session) {
     else if (changed.has("hidden") || changed.has("colour") || changed.has("selection")) update();
   });
   build();
+}
+
+/**
+ * Groups, and sources without one, the largest first. The sources of a group are sorted in the same way.
+ * @param {import("./data.js").Layer} layer
+ */
+function entriesOf({ counts, prefixes }) {
+  const codes = [...counts.keys()].sort((a, b) => counts[b] - counts[a] || a - b);
+  /** @type {Map<string | number, { prefix: string, codes: number[], rows: number }>} */
+  const entries = new Map();
+  for (const code of codes) {
+    const prefix = prefixes[code], key = prefix || code;
+    const entry = entries.get(key) ?? { prefix, codes: [], rows: 0 };
+    entry.codes.push(code);
+    entry.rows += counts[code];
+    entries.set(key, entry);
+  }
+  return [...entries.values()].sort((a, b) => b.rows - a.rows || a.codes[0] - b.codes[0]);
 }
 
 /**

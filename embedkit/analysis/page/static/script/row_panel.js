@@ -3,6 +3,7 @@
 import { LEVELS, META, positionOf } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { highlighted } from "./query.js";
+import { rowNumbers } from "./row_numbers.js";
 import { sourceOf } from "./rows.js";
 import { shellWord } from "./shell.js";
 
@@ -14,8 +15,9 @@ import { shellWord } from "./shell.js";
 /** @param {Session} session */
 export function addRowPanel(session) {
   const panel = byId("row", HTMLElement);
-  session.subscribe((changed) => {
-    if (!changed.has("row") && !changed.has("rows") && !changed.has("selection")) return;
+  /** @type {Uint32Array | null} positions in the data set, once they are unpacked */
+  let numbers = null;
+  const show = () => {
     const { rows, state } = session, id = state.row;
     panel.hidden = id === null || !rows;
     if (id === null || !rows) return;
@@ -23,19 +25,30 @@ export function addRowPanel(session) {
     const close = html("button", { type: "button", id: "close", textContent: "close" });
     close.addEventListener("click", () => session.update({ row: null }));
     if (i < 0) panel.replaceChildren(html("p", { textContent: `No row of this page has the id ${id}.` }), close);
-    else panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close, ...contentOf(session, rows, i));
+    else panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close, ...contentOf(session, rows, numbers, i));
+  };
+  session.subscribe(async (changed) => {
+    if (changed.has("row") || changed.has("rows") || changed.has("selection")) show();
+    const { rows } = session;
+    if (!changed.has("rows")) return;
+    numbers = null;
+    const found = rows && await rowNumbers(rows);
+    if (rows !== session.rows) return;
+    numbers = found;
+    show();
   });
 }
 
 /**
  * @param {Session} session
  * @param {Rows} rows
+ * @param {Uint32Array | null} numbers positions in the data set
  * @param {number} i
  */
-function contentOf({ selection }, rows, i) {
+function contentOf({ selection }, rows, numbers, i) {
   const id = rows.ids[i], { texts } = rows, at = texts.at.get(id);
   /** @type {Node[]} */
-  const parts = [html("dl", {}, ...factsOf(rows, i).flatMap(([name, value]) =>
+  const parts = [html("dl", {}, ...factsOf(rows, numbers, i).flatMap(([name, value]) =>
     [html("dt", { textContent: name }), html("dd", { textContent: value })]))];
   if (at !== undefined) {
     for (const [name, column] of Object.entries(texts.columns)) {
@@ -54,16 +67,20 @@ function contentOf({ selection }, rows, i) {
 /**
  * Names and values of what is known about a row.
  * @param {Rows} rows
+ * @param {Uint32Array | null} numbers
  * @param {number} i
  * @returns {[string, string][]}
  */
-function factsOf(rows, i) {
+function factsOf(rows, numbers, i) {
   const scores = rows.axes.map(({ label, low, high }, at) => {
     const unit = (at ? rows.y : rows.x)[i] / LEVELS;
     return /** @type {[string, string]} */ ([label.split(" ")[0], (low + unit * (high - low)).toPrecision(3)]);
   });
   return [
-    ["source", sourceOf(rows, i)], ["tokens", formatCount(rows.tokens[i])],
+    ["source", sourceOf(rows, i)],
+    // A plain number, as `row` is written in the files and on the command line.
+    ...(numbers ? [/** @type {[string, string]} */ (["row", String(numbers[i])])] : []),
+    ["tokens", formatCount(rows.tokens[i])],
     ...(rows.turns[i] ? [/** @type {[string, string]} */ (["turns", formatCount(rows.turns[i])])] : []), ...scores,
   ];
 }
