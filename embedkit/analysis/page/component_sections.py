@@ -2,23 +2,28 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 
-from embedkit.analysis.components.by_source import BySource, direction_similarity
+from embedkit.analysis.components.by_source import BySource, DirectionSimilarity, direction_similarity
 from embedkit.analysis.components.extremes import printable, shown_texts
 from embedkit.analysis.components.health import OFF_UNIT, Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
 from embedkit.analysis.losses import Losses
+from embedkit.analysis.merged import Merged
 from embedkit.analysis.page import figures
 from embedkit.analysis.page.colours import Rgb
-from embedkit.analysis.page.sections import Cell, Section, Table
+from embedkit.analysis.page.sections import SKIPPED, Cell, Section, Table
+from embedkit.analysis.page.shared_beginnings import shortened
 from embedkit.merged_run import REASONS
 
 MAX_LOSSES = 60
 """Lines of the table of losses."""
 PCS_PER_SOURCE = 3
 """Directions of each source in the heat map, or one if there would be too many."""
+SIMILAR_PAIRS = 30
+"""Lines of the table of similar pairs."""
 
 
 def pca_section(found: PCA) -> Section:
@@ -38,10 +43,10 @@ def pca_section(found: PCA) -> Section:
     )
 
 
-def extremes_section(extremes: pl.DataFrame, names: Mapping[str, str]) -> Section:
+def extremes_section(extremes: pl.DataFrame, merged: Merged, beginnings: Mapping[str, str]) -> Section:
     """The rows at both ends of each component.
 
-    extremes: as `components.extremes` returns them. names: the texts to show, `Merged.text_names`.
+    extremes: as `components.extremes` returns them. beginnings: as `shared_beginnings` returns them.
     """
     tables = []
     for (pc, end), lines in extremes.group_by("pc", "end", maintain_order=True):
@@ -52,12 +57,14 @@ def extremes_section(extremes: pl.DataFrame, names: Mapping[str, str]) -> Sectio
                 f"{line['row']}",
                 printable(line["dataset_source"]),
                 f"{line['num_tokens']:,}",
-                shown_texts(line, names),
+                shown_texts(shortened(line, line["dataset_source"], merged, beginnings), merged.text_names),
             ]
             for line in lines.iter_rows(named=True)
         ]
         tables.append((f"PC{pc}, {end}", Table(["score", "id", "row", "source", "tokens", "texts"], cells)))
-    return Section("Extremes", ["The rows at both ends of each component. Texts are cut here."], (), tables)
+    if not tables:
+        return Section("Extremes", ["No component has ends: no rows vary."])
+    return Section("Extremes", [f"The rows at both ends of each component. Texts are cut here. {SKIPPED}"], (), tables)
 
 
 def sources_section(found: BySource) -> Section:
@@ -65,23 +72,42 @@ def sources_section(found: BySource) -> Section:
     shown = [found.sources[at] for at, one in enumerate(found.pcas) if len(one.components)]
     if not shown:
         return Section("Sources", ["No source has rows that vary."])
-    per_source = PCS_PER_SOURCE if len(shown) * PCS_PER_SOURCE <= figures.MAX_DIRECTIONS else 1
+    per_source = PCS_PER_SOURCE if len(shown) * PCS_PER_SOURCE <= figures.MAX_NAMED else 1
     directions = direction_similarity(found, per_source, figures.MAX_DIRECTIONS // per_source)
-    drawn = [("Share of each source's variance on its own PC1", figures.pc1_share(found))]
+    drawn = []
+    tables: list[tuple[str, Table]] = []
     if len(shown) > 1:
         drawn.append(
             (
-                "Similarity of directions between sources: absolute cosine, since a direction has no sign",
+                f"Similarity of {'PC1' if per_source == 1 else 'the first components'} between sources, in hundredths "
+                "of the absolute cosine, since a direction has no sign; similar sources side by side",
                 figures.direction_similarity_heatmap(directions),
             )
         )
+        tables.append(("The most similar pairs", _similar_pairs(directions)))
+    drawn.append(("Share of each source's variance on its own PC1", figures.pc1_share(found)))
     notes = []
     if len(shown) > figures.MAX_BARS:
         notes.append(f"Of {len(shown):,} sources the {figures.MAX_BARS} largest have bars.")
     left_out = len(shown) - len({source for source, _ in directions.labels})
     if left_out > 0:
         notes.append(f"{left_out:,} smaller sources are not in the heat map; by_source.npz has all.")
-    return Section("Sources", notes, drawn)
+    return Section("Sources", notes, drawn, tables)
+
+
+def _similar_pairs(found: DirectionSimilarity) -> Table:
+    """The pairs of different sources with the most similar directions."""
+    one, other = np.triu_indices(len(found.labels), 1)
+    lines: list[list[Cell]] = []
+    for at in np.argsort(-found.cosine[one, other], kind="stable"):
+        (a, pc_a), (b, pc_b) = found.labels[one[at]], found.labels[other[at]]
+        if a != b:
+            lines.append(
+                [printable(a), f"PC{pc_a}", printable(b), f"PC{pc_b}", f"{found.cosine[one[at], other[at]]:.3f}"]
+            )
+        if len(lines) == SIMILAR_PAIRS:
+            break
+    return Table(["source", "component", "and", "component", "absolute cosine"], lines)
 
 
 def health_section(health: Health, losses: Losses) -> Section:

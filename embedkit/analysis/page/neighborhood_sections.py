@@ -1,10 +1,13 @@
 """Sections about the neighbourhood of rows: neighbours by source, near-duplicates; and notes about the map."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from embedkit.analysis.components.extremes import printable, shown_texts
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.sections import Cell, Section, Table
+from embedkit.analysis.page.sections import SKIPPED, Cell, Section, Table
+from embedkit.analysis.page.shared_beginnings import shortened
 from embedkit.analysis.similarity.agreement import Agreement
 from embedkit.analysis.similarity.duplicates import Duplicates
 from embedkit.analysis.similarity.neighborhood import Neighborhood
@@ -16,9 +19,12 @@ SHOWN_SOURCES = 60
 """Lines of a table by source, or by pair of sources."""
 
 
-def neighborhood_sections(merged: Merged, found: Neighborhood) -> list[Section]:
-    """Sections about neighbours and, if they were requested, near-duplicates."""
-    duplicates = [_duplicates_section(merged, found.duplicates)] if found.duplicates is not None else []
+def neighborhood_sections(merged: Merged, found: Neighborhood, beginnings: Mapping[str, str]) -> list[Section]:
+    """Sections about neighbours and, if they were requested, near-duplicates.
+
+    beginnings: as `shared_beginnings` returns them.
+    """
+    duplicates = [_duplicates_section(merged, found.duplicates, beginnings)] if found.duplicates is not None else []
     return [_agreement_section(found.agreement), *duplicates]
 
 
@@ -60,7 +66,7 @@ def _agreement_section(found: Agreement) -> Section:
     )
 
 
-def _duplicates_section(merged: Merged, found: Duplicates) -> Section:
+def _duplicates_section(merged: Merged, found: Duplicates, beginnings: Mapping[str, str]) -> Section:
     notes = [
         f"{found.total:,} pairs of {found.rows:,} rows have a cosine of {found.threshold:g} or more"
         + (f"; the nearest {found.pairs.height:,} are listed in the file." if found.is_capped else ".")
@@ -75,26 +81,23 @@ def _duplicates_section(merged: Merged, found: Duplicates) -> Section:
         )
     if not found.total:
         return Section("Near-duplicates", notes)
+    notes.append(SKIPPED)
     by_source = found.by_source.sort(["pairs", "source_a", "source_b"], descending=[True, False, False])
     counted = [
         [printable(a), printable(b) if b != a else "the same", f"{pairs:,}"]
         for a, b, pairs in by_source.head(SHOWN_SOURCES).iter_rows()
     ]
-    return Section(
-        "Near-duplicates",
-        notes,
-        (),
-        [
-            ("Pairs by source", Table(["source", "and", "pairs"], counted)),
-            ("The nearest pairs", Table(["cosine", "ids", "sources", "one", "other"], _pair_cells(merged, found))),
-        ],
-    )
+    nearest = Table(["cosine", "ids", "sources", "one", "other"], _pair_cells(merged, found, beginnings))
+    tables = [("Pairs by source", Table(["source", "and", "pairs"], counted)), ("The nearest pairs", nearest)]
+    return Section("Near-duplicates", notes, (), tables)
 
 
-def _pair_cells(merged: Merged, found: Duplicates) -> list[list[Cell]]:
+def _pair_cells(merged: Merged, found: Duplicates, beginnings: Mapping[str, str]) -> list[list[Cell]]:
     shown = found.pairs.head(SHOWN_PAIRS)
     ids = [*shown["id_a"], *shown["id_b"]]
-    texts = list(merged.texts(ids).iter_rows(named=True))
+    sources = [*shown["source_a"], *shown["source_b"]]
+    lines = zip(merged.texts(ids).iter_rows(named=True), sources, strict=True)
+    texts = [shortened(line, source, merged, beginnings) for line, source in lines]
     return [
         [
             f"{line['cosine']:.6f}",

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 Cell = str | Sequence[tuple[str, str]]
 """Text, or a list of (name, text) that is shown as one paragraph per entry."""
 
+SKIPPED = "A beginning that the texts of a source share is left out, and shown as `...`."
+
 
 @dataclass(frozen=True)
 class Table:

@@ -23,6 +23,7 @@ from embedkit.analysis.page.component_sections import (
 )
 from embedkit.analysis.page.neighborhood_sections import neighborhood_sections
 from embedkit.analysis.page.sections import Section
+from embedkit.analysis.page.shared_beginnings import shared_beginnings
 from embedkit.analysis.similarity.neighborhood import Neighborhood
 
 
@@ -62,11 +63,12 @@ def page_sections(
 
 
 def _sections_of_view(result: ViewResults, losses: Losses, several_views: bool) -> list[Section]:
+    beginnings = shared_beginnings(result.merged)
     sections = [
         pca_section(result.pca),
-        extremes_section(result.extremes, result.merged.text_names),
+        extremes_section(result.extremes, result.merged, beginnings),
         sources_section(result.by_source),
         health_section(result.health, losses),
-        *neighborhood_sections(result.merged, result.neighborhood),
+        *neighborhood_sections(result.merged, result.neighborhood, beginnings),
     ]
     return [replace(section, view=result.merged.view if several_views else "") for section in sections]
