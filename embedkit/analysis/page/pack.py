@@ -1,6 +1,7 @@
-"""The data of the page's map: coordinates of each row, quantized to 16 bits, and the texts of some rows.
+"""The data of the page's map: coordinates of each row, quantized to 24 bits, and the texts of some rows.
 
-Everything is gzip in base64, so that the page is one file.
+Everything is gzip in base64, so that the page is one file. The upper 16 bits of a coordinate are a block of their own,
+enough for the first picture. The lower 8 bits keep rows apart that are close together.
 """
 
 import gzip
@@ -20,11 +21,14 @@ from embedkit.analysis.page.colours import run_colours, shared_prefixes
 from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stratified_sample import sample_with_cap
 
-LEVELS = 65_535
+LEVELS = 2**24 - 1
 """The largest quantized value."""
+FINE = "-fine"
+"""What follows a coordinate's name in the name of the block with its lower 8 bits."""
 MAX_ROWS = 3_000_000
-MAX_BYTES = 68_000_000
-"""Bytes of all blocks. With plotly.js the file stays under 80 MB. Components that do not fit are in pca.parquet."""
+MAX_BYTES = 80_000_000
+"""Bytes of all blocks. With texts and plotly.js the file stays under 95 MB. Components that do not fit are in
+pca.parquet."""
 MAX_TEXT_ROWS = 4_000
 MAX_TEXT_BYTES = 9_000_000
 SHOWN_CHARACTERS = 2_500
@@ -51,6 +55,11 @@ class Packed:
         """Pack one array under a name."""
         self.blocks[name] = packed(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
         self.types[name] = TYPES[array.dtype.name]
+
+    def remove(self, name: str) -> None:
+        """Remove one array, if it is there."""
+        self.blocks.pop(name, None)
+        self.types.pop(name, None)
 
 
 def packed(data: bytes) -> str:
@@ -90,20 +99,32 @@ def choose_layer(
 
 
 def pack(layers: Sequence[Layer], max_bytes: int = MAX_BYTES) -> Packed:
-    """Pack all layers: UMAP coordinates, facts, and as many components as `max_bytes` allows, at least two."""
+    """Pack all layers: UMAP coordinates, facts, and as many components as `max_bytes` allows, at least two.
+
+    Components get their lower bits only if there is room after all of them.
+    """
     found = Packed()
     for at, layer in enumerate(layers):
         found.layers.append(_describe(layer))
         _add_facts(found, at, layer)
         if layer.umap_layout is not None:
             _add_map(found, at, layer, layer.umap_layout)
-    for pc in range(max((layer.scores.shape[1] for layer in layers), default=0)):
+    components = range(max((layer.scores.shape[1] for layer in layers), default=0))
+    for pc in components:
         for at, layer in enumerate(layers):
             if pc < layer.scores.shape[1]:
                 _add_component(found, at, layer, pc)
         if pc >= 2 and found.bytes > max_bytes:
             _remove_component(found, layers, pc)
-            break
+            return found
+    for pc in components:
+        for at, layer in enumerate(layers):
+            if pc < layer.scores.shape[1]:
+                _add_lower_bits(found, f"{at}-pc{pc + 1}", _quantized_scores(layer, pc))
+        if found.bytes > max_bytes:
+            for at in range(len(layers)):
+                found.remove(f"{at}-pc{pc + 1}{FINE}")
+            return found
     return found
 
 
@@ -135,9 +156,9 @@ def _add_facts(found: Packed, at: int, layer: Layer) -> None:
     found.add(f"{at}-id", np.diff(ids, prepend=0).astype(np.uint32))
     # Rows that were not kept shift the following ones. Modulo 2^32, so that any order of rows comes back.
     found.add(f"{at}-row", np.diff(rows["row"].to_numpy() - ids, prepend=0).astype(np.uint32))
-    found.add(f"{at}-source", codes.astype(np.uint16 if len(layer.merged.sources) <= LEVELS + 1 else np.uint32))
+    found.add(f"{at}-source", codes.astype(np.uint16 if len(layer.merged.sources) <= 2**16 else np.uint32))
     found.add(f"{at}-tokens", tokens.astype(np.uint32))
-    found.add(f"{at}-turns", np.minimum(turns, LEVELS).astype(np.uint16))
+    found.add(f"{at}-turns", np.minimum(turns, 2**16 - 1).astype(np.uint16))
     for name, numbers in (("tokens", tokens), ("turns", turns)):
         found.layers[at][name] = [int(numbers.min()), int(numbers.max())] if len(numbers) else [0, 0]
 
@@ -150,35 +171,53 @@ def _add_map(found: Packed, at: int, layer: Layer, umap_layout: UmapLayout) -> N
     start = (low + high) / 2 - span / 2
     for name, column in (("mapx", 0), ("mapy", 1)):
         first = float(start[column])
-        found.add(f"{at}-{name}", quantized(xy[of_layer, column], first, first + span))
+        levels = quantized(xy[of_layer, column], first, first + span)
+        _add_upper_bits(found, f"{at}-{name}", levels)
+        _add_lower_bits(found, f"{at}-{name}", levels)
     if umap_layout.placed.any():
         found.add(f"{at}-placed", umap_layout.placed[of_layer].astype(np.uint8))
 
 
 def _add_component(found: Packed, at: int, layer: Layer, pc: int) -> None:
-    scores = layer.scores[layer.positions, pc]
-    low, high = (float(np.min(scores)), float(np.max(scores))) if len(scores) else (0.0, 0.0)
-    found.add(f"{at}-pc{pc + 1}", quantized(scores, low, high))
+    _add_upper_bits(found, f"{at}-pc{pc + 1}", _quantized_scores(layer, pc))
+    low, high = _range(layer, pc)
     share = layer.pca.explained_variance_ratio[pc]
     found.layers[at]["axes"].append({"label": f"PC{pc + 1} ({share:.1%} of the variance)", "low": low, "high": high})
+
+
+def _quantized_scores(layer: Layer, pc: int) -> npt.NDArray[np.uint32]:
+    return quantized(layer.scores[layer.positions, pc], *_range(layer, pc))
+
+
+def _range(layer: Layer, pc: int) -> tuple[float, float]:
+    scores = layer.scores[layer.positions, pc]
+    return (float(np.min(scores)), float(np.max(scores))) if len(scores) else (0.0, 0.0)
+
+
+def _add_upper_bits(found: Packed, name: str, levels: npt.NDArray[np.uint32]) -> None:
+    found.add(name, (levels >> 8).astype(np.uint16))
+
+
+def _add_lower_bits(found: Packed, name: str, levels: npt.NDArray[np.uint32]) -> None:
+    found.add(f"{name}{FINE}", levels.astype(np.uint8))
 
 
 def _remove_component(found: Packed, layers: Sequence[Layer], pc: int) -> None:
     """Remove one component from all layers, and note that."""
     for at, layer in enumerate(layers):
-        if found.blocks.pop(f"{at}-pc{pc + 1}", None) is not None:
-            del found.types[f"{at}-pc{pc + 1}"]
+        if pc < layer.scores.shape[1]:
+            found.remove(f"{at}-pc{pc + 1}")
             found.layers[at]["axes"].pop()
             found.layers[at]["notes"].append(
                 f"The file has room for {pc} of {layer.scores.shape[1]} components; pca.parquet has all."
             )
 
 
-def quantized(values: npt.NDArray[np.float32], low: float, high: float) -> npt.NDArray[np.uint16]:
-    """Map values from low to high to 0 to 65,535, uint16 (n,), rounded. If all are equal, they go to the middle."""
+def quantized(values: npt.NDArray[np.float32], low: float, high: float) -> npt.NDArray[np.uint32]:
+    """Map values from low to high to 0 to LEVELS, uint32 (n,), rounded. If all are equal, they go to the middle."""
     if not high > low:
-        return np.full(len(values), LEVELS // 2, np.uint16)
-    return np.clip(np.rint((values.astype(np.float64) - low) * (LEVELS / (high - low))), 0, LEVELS).astype(np.uint16)
+        return np.full(len(values), LEVELS // 2, np.uint32)
+    return np.clip(np.rint((values.astype(np.float64) - low) * (LEVELS / (high - low))), 0, LEVELS).astype(np.uint32)
 
 
 def pack_texts(

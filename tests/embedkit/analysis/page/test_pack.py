@@ -25,7 +25,7 @@ FLOATS = st.floats(-1e6, 1e6, width=32)
 def test_quantized_values_are_within_half_a_level_and_in_order(values: np.ndarray) -> None:
     low, high = float(values.min()), float(values.max())
     levels = quantized(values, low, high)
-    assert levels.dtype == np.uint16
+    assert levels.dtype == np.uint32
     back = low + levels.astype(np.float64) * (high - low) / LEVELS
     if high > low:
         assert np.abs(back - values).max() <= (high - low) / LEVELS * 0.5001
@@ -50,6 +50,11 @@ def array_of(blocks: dict[str, str], name: str, dtype: str) -> np.ndarray:
     return np.frombuffer(gzip.decompress(b64decode(blocks[name])), dtype)
 
 
+def levels_of(blocks: dict[str, str], name: str) -> np.ndarray:
+    """A coordinate from its upper and lower bits."""
+    return array_of(blocks, name, "<u2").astype(np.int64) * 256 + array_of(blocks, f"{name}-fine", "u1")
+
+
 def test_a_layer_has_every_row_with_a_text(merged: Merged) -> None:
     found = pca(merged, 4)
     scores = project(merged, found)
@@ -59,7 +64,7 @@ def test_a_layer_has_every_row_with_a_text(merged: Merged) -> None:
     codes = array_of(data.blocks, "0-source", "<u2")
     assert [data.layers[0]["sources"][code] for code in codes] == [f"s{i % 7}" for i in ids]
     for pc, axis in enumerate(data.layers[0]["axes"]):
-        levels = array_of(data.blocks, f"0-pc{pc + 1}", "<u2").astype(np.float64)
+        levels = levels_of(data.blocks, f"0-pc{pc + 1}")
         back = axis["low"] + levels * (axis["high"] - axis["low"]) / LEVELS
         assert np.allclose(back, scores[ids, pc], atol=(axis["high"] - axis["low"]) / LEVELS)
     assert sum(data.layers[0]["counts"]) == 299
@@ -73,19 +78,20 @@ def test_the_page_notes_what_does_not_fit(merged: Merged) -> None:
         np.flatnonzero(merged.has_text), scores[merged.has_text][:, :2], np.zeros(299, bool), 0, 15, 0.1
     )
     whole = pack([choose_layer(merged, found, scores, layout)])
-    data = pack([choose_layer(merged, found, scores, layout)], max_bytes=whole.bytes - 1)
+    fine = sum(len(block) for name, block in whole.blocks.items() if name.endswith("-fine") and "pc" in name)
+    without = pack([choose_layer(merged, found, scores, layout)], max_bytes=whole.bytes - fine)
+    assert [name for name in without.blocks if name.endswith("-fine")] == ["0-mapx-fine", "0-mapy-fine"]
+    assert len(without.layers[0]["axes"]) == 8
+    data = pack([choose_layer(merged, found, scores, layout)], max_bytes=without.bytes - 1)
     assert len(data.layers[0]["axes"]) == 7
     assert "0-pc8" not in data.blocks.keys() | data.types.keys()
     assert data.layers[0]["notes"] == ["The file has room for 7 of 8 components; pca.parquet has all."]
     assert len(pack([choose_layer(merged, found, scores, layout)], max_bytes=0).layers[0]["axes"]) == 2
     few = choose_layer(merged, found, scores, layout, max_rows=70)
     assert pack([few]).layers[0]["notes"] == ["70 of 299 rows are on this map, a share of each source."]
-    xs = array_of(pack([few]).blocks, "0-mapx", "<u2")
+    xs = levels_of(pack([few]).blocks, "0-mapx")
     assert len(xs) == 70
-    assert (
-        xs.tolist()
-        == array_of(whole.blocks, "0-mapx", "<u2")[np.searchsorted(layout.positions, few.positions)].tolist()
-    )
+    assert xs.tolist() == levels_of(whole.blocks, "0-mapx")[np.searchsorted(layout.positions, few.positions)].tolist()
 
 
 def test_texts_stay_within_their_room_and_hold_the_first_ones(merged: Merged) -> None:

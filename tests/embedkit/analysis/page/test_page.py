@@ -109,7 +109,7 @@ class Look:
     def pixels(self) -> npt.NDArray[np.uint8]:
         """Opacity of each pixel of the map: (height, width)."""
         height, width, alpha = self.tab.evaluate(
-            """() => { const {gl, canvas} = modules.main.map.scatter; modules.main.map.paint(1);
+            """() => { const {gl, canvas} = modules.main.map.scatter; modules.main.map.paint();
             const bytes = new Uint8Array(canvas.width * canvas.height * 4), text = [];
             gl.readPixels(0, 0, canvas.width, canvas.height, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
             const alpha = bytes.filter((_, at) => at % 4 === 3);
@@ -288,7 +288,7 @@ def until(tab: Any, said: str) -> None:
 
 def place_of(position: int | str) -> str:
     """JavaScript for the pixel of a row on the map."""
-    axes = (f"modules.main.session.rows.{axis}[{position}] / 65535" for axis in "xy")
+    axes = (f"modules.main.session.rows.{axis}[{position}]" for axis in "xy")
     return f"modules.main.map.toScreen({', '.join(axes)})"
 
 
@@ -307,7 +307,7 @@ def test_search_finds_rows_by_their_words(chromium: Any, run: RunFolder) -> None
         tab.wait_for_selector("#rows button")
         assert look.listed() == list(range(0, ROWS - 2, 4))
         assert f'20 of {ROWS} rows with texts have "RIVER" and "prompt"' in tab.inner_text("#chosen")
-        assert tab.evaluate("Array.from(modules.main.map.scatter.lit)") == look.listed()
+        assert tab.evaluate("Array.from(modules.main.map.litPositions())") == look.listed()
         assert tab.locator("#rows mark").first.inner_text().lower() in ("river", "prompt")
         tab.fill("#search", "thought 17")
         tab.wait_for_timeout(400)
@@ -639,7 +639,7 @@ def colours_at_rows(tab: Any) -> npt.NDArray[np.int64]:
             map.paint(1);
             const bytes = new Uint8Array(4);
             for (let i = 0; i < session.rows.x.length; i++) {
-              const [x, y] = map.toScreen(session.rows.x[i] / 65535, session.rows.y[i] / 65535);
+              const [x, y] = map.toScreen(session.rows.x[i], session.rows.y[i]);
               gl.readPixels(Math.round(x), Math.round(canvas.height - y), 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
               found.push([...bytes]);
             }
@@ -663,7 +663,7 @@ def search(tab: Any, typed: str) -> str:
 def test_every_hit_is_drawn_and_the_rest_is_grey(chromium: Any, many_sources: Path) -> None:
     with many_opened(chromium, many_sources) as tab:
         assert search(tab, "the").startswith("300 of 300 rows")
-        assert tab.evaluate("modules.main.map.scatter.lit.length") == 300
+        assert tab.evaluate("modules.main.map.scatter.lit") == 300
         assert search(tab, '"row 7"').startswith("1 of 300 rows")
         colours = greyness(colours_at_rows(tab))
         assert colours[7] > 60
@@ -690,7 +690,7 @@ def test_search_area_and_legend_are_one_selection(chromium: Any, many_sources: P
         assert tab.inner_text("#chosen").startswith("290 of 300 rows")
         assert first.locator(".count").inner_text() == "0 of 10"
         assert int(tab.locator("#rows button").first.inner_text().split()[0]) == PER_SOURCE
-        assert tab.evaluate("modules.main.map.scatter.lit.length") == 290
+        assert tab.evaluate("modules.main.map.scatter.lit") == 290
         with tab.expect_download() as download:
             tab.click("#csv")
         ids = [int(line.split(",")[0]) for line in Path(download.value.path()).read_text("utf-8").splitlines()[1:]]

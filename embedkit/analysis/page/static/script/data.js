@@ -33,7 +33,8 @@
 
 /** @type {Meta} */
 export const META = JSON.parse(document.getElementById("meta")?.textContent ?? "{}");
-export const LEVELS = 65535;
+const LEVELS = 2 ** 24 - 1;  // the largest quantized coordinate
+const FINE = "-fine";  // what follows a coordinate's name in the name of the block with its lower 8 bits
 const ARRAYS = { Uint8Array, Uint16Array, Uint32Array };
 
 /** @type {Map<string, Promise<Numbers>>} */
@@ -50,6 +51,19 @@ export function arrayOf(name) {
   const found = unpacked.get(name) ?? unpack(name).then((buffer) => new ARRAYS[META.types[name]](buffer));
   unpacked.set(name, found);
   return found;
+}
+
+/**
+ * Coordinates from 0 to 1, float32: from their upper 16 bits, which come first, or from all bits in the file.
+ * @param {string} name
+ * @param {boolean} isFine
+ * @returns {Promise<Float32Array<ArrayBuffer>>}
+ */
+export async function coordinatesOf(name, isFine) {
+  const upper = await arrayOf(name);
+  if (!isFine || !(name + FINE in META.types)) return Float32Array.from(upper, (level) => (level * 256 + 128) / LEVELS);
+  const lower = await arrayOf(name + FINE);
+  return Float32Array.from(upper, (level, i) => (level * 256 + lower[i]) / LEVELS);
 }
 
 /** @returns {Promise<Texts>} */

@@ -1,20 +1,16 @@
 // A spatial index of the points: a grid over the unit square, filled by a counting sort. Picking one of millions of
 // points is as fast as picking one of a few.
 
-import { LEVELS } from "./data.js";
-
 /**
- * @typedef {import("./data.js").Numbers} Numbers
  * @typedef {[number, number]} Place in data units, from 0 to 1
  */
 
 const CELLS = 512;
-const CELL_SHIFT = 7;  // 65,536 levels in 512 cells
 
 export class Grid {
   /**
-   * @param {Numbers} x
-   * @param {Numbers} y of the same length
+   * @param {Float32Array} x from 0 to 1
+   * @param {Float32Array} y of the same length
    */
   constructor(x, y) {
     this.x = x;
@@ -36,9 +32,8 @@ export class Grid {
    * @param {(i: number) => void} visit
    */
   visitBox(left, bottom, right, top, visit) {
-    const cell = (/** @type {number} */ u) => Math.min(Math.max(Math.floor(u * CELLS), 0), CELLS - 1);
-    for (let row = cell(bottom); row <= cell(top); row++) {
-      const from = this.starts[row * CELLS + cell(left)], to = this.starts[row * CELLS + cell(right) + 1];
+    for (let row = lineOf(bottom); row <= lineOf(top); row++) {
+      const from = this.starts[row * CELLS + lineOf(left)], to = this.starts[row * CELLS + lineOf(right) + 1];
       for (let at = from; at < to; at++) visit(this.order[at]);
     }
   }
@@ -55,12 +50,31 @@ export class Grid {
     let best = -1, bestDistance = reach * reach;
     const [du, dv] = [reach / scale[0], reach / scale[1]];
     this.visitBox(u - du, v - dv, u + du, v + dv, (i) => {
-      const dx = (this.x[i] / LEVELS - u) * scale[0], dy = (this.y[i] / LEVELS - v) * scale[1];
+      const dx = (this.x[i] - u) * scale[0], dy = (this.y[i] - v) * scale[1];
       const distance = dx * dx + dy * dy;
       const isNearer = distance < bestDistance || (distance === bestDistance && i < best);
       if (isNearer && accept(i)) [best, bestDistance] = [i, distance];
     });
     return best;
+  }
+
+  /**
+   * The accepted points within `reach` pixels of (u, v), ascending.
+   * @param {number} u
+   * @param {number} v
+   * @param {[number, number]} scale pixels per data unit
+   * @param {number} reach
+   * @param {(i: number) => boolean} accept
+   */
+  around(u, v, scale, reach, accept) {
+    const [du, dv] = [reach / scale[0], reach / scale[1]];
+    /** @type {number[]} */
+    const found = [];
+    this.visitBox(u - du, v - dv, u + du, v + dv, (i) => {
+      const isNear = Math.hypot((this.x[i] - u) * scale[0], (this.y[i] - v) * scale[1]) <= reach;
+      if (isNear && accept(i)) found.push(i);
+    });
+    return found.sort((a, b) => a - b);
   }
 
   /**
@@ -72,7 +86,7 @@ export class Grid {
     /** @type {number[]} */
     const found = [];
     this.visitBox(Math.min(...us), Math.min(...vs), Math.max(...us), Math.max(...vs), (i) => {
-      if (isInside(this.x[i] / LEVELS, this.y[i] / LEVELS, polygon)) found.push(i);
+      if (isInside(this.x[i], this.y[i], polygon)) found.push(i);
     });
     return Uint32Array.from(found).sort();
   }
@@ -82,7 +96,13 @@ export class Grid {
  * @param {number} x
  * @param {number} y
  */
-function cellOf(x, y) { return (y >> CELL_SHIFT) * CELLS + (x >> CELL_SHIFT); }
+function cellOf(x, y) { return lineOf(y) * CELLS + lineOf(x); }
+
+/**
+ * The row or column of cells that a coordinate is in, or the nearest one.
+ * @param {number} u
+ */
+function lineOf(u) { return Math.min(Math.max(Math.floor(u * CELLS), 0), CELLS - 1); }
 
 /**
  * Whether a ray from the point crosses the polygon's edges an odd number of times.

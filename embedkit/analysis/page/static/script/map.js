@@ -1,7 +1,7 @@
 // The map: its window on the data, its points, and what is drawn over them.
 
 import { tickMarks } from "./axes.js";
-import { LEVELS, positionOf } from "./data.js";
+import { positionOf } from "./data.js";
 import { byId, formatCount, html, svg } from "./html.js";
 import { promptOf, sourceOf } from "./rows.js";
 import { MAX_SKIP, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
@@ -20,7 +20,8 @@ import { MAX_SKIP, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
 
 const FILL = 0.94;  // share of the window that all points fill
 const PICK_RADIUS = 14;  // pixels around the pointer in which a point is picked
-const FRAME_BUDGET = 25;  // milliseconds per frame while the map moves
+const FRAME_BUDGET = 25;  // milliseconds for the points of a frame
+const MIN_MEASURED = 5000;  // points; fewer take no time that can be measured
 const SETTLE_DELAY = 150;  // milliseconds after the last move until all points are drawn
 const ZOOMS = [0.3, 20_000];
 const FEW = 5000;  // lit points that are drawn large enough to be found
@@ -45,7 +46,7 @@ export class MapView {
     this.over = byId("over", SVGElement);
     this.tip = byId("tip", HTMLElement);
     this.scatter = new Scatter(this.canvas);
-    this.skip = 1;
+    this.perFrame = MIN_MEASURED;  // points that can be drawn within the budget
     this.hover = -1;
     /** @type {import("./grid.js").Place[] | null} the outline that is being drawn */
     this.outline = null;
@@ -53,6 +54,11 @@ export class MapView {
     this.frame = null;
     /** @type {number | undefined} */
     this.resting = undefined;
+    /** @type {Generator | null} the steps in which all points are being drawn */
+    this.steps = null;
+    this.isWhole = false;  // whether all points are drawn
+    this.moving = false;  // whether the state changes because the map moves
+    this.isMoving = false;  // whether the next frame is one of many
     session.subscribe((changed) => this.update(changed));
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }
@@ -61,16 +67,15 @@ export class MapView {
   update(changed) {
     const { session, scatter } = this;
     if (changed.has("places")) return this.showPlaces();
-    if (changed.has("rows")) this.hover = -1;
-    if (changed.has("rows") && session.rows) scatter.upload(PLACED, session.rows.placed);
+    if (changed.has("rows")) this.showRows();
     if (changed.has("colouring")) this.showColouring();
     if (changed.has("hidden")) this.showSources();
     if (changed.has("selection") || changed.has("lit") || changed.has("hidden")) scatter.setLit(this.litPositions());
     this.draw();
-    if (changed.has("rows") && session.rows) this.stage.dataset.ready = session.rows.name;
+    if (changed.has("rows") && session.rows) this.stage.dataset.ready = session.rows.names[0];
   }
 
-  /** Upload the points and draw them at once. */
+  /** Upload the points and draw the first of them at once. */
   showPlaces() {
     const { places } = this.session, { scatter } = this;
     if (!places) return;
@@ -79,10 +84,17 @@ export class MapView {
     scatter.setLit(null);
     this.showSources();
     this.showColouring();
-    this.paint(1);
-    scatter.finish();
-    this.stage.dataset.points = places.name;  // tests and the benchmark wait for this
-    this.measureFrameTime();
+    this.measureFrames();
+    this.stage.dataset.points = places.names[0];  // tests and the benchmark wait for this
+    this.draw(false);
+  }
+
+  /** Upload what was not needed for the first picture. */
+  showRows() {
+    const { rows } = this.session, { scatter } = this;
+    this.hover = -1;
+    if (!rows) return;
+    [rows.x, rows.y, rows.placed].forEach((array, at) => scatter.upload([X, Y, PLACED][at], array));
   }
 
   showColouring() {
@@ -108,12 +120,13 @@ export class MapView {
     return found;
   }
 
-  /** Choose how many points to skip while the map moves. The first frame compiles shaders and is not measured. */
-  measureFrameTime() {
-    const began = performance.now();
-    this.paint(1);
-    this.scatter.finish();
-    this.skip = clamp(Math.ceil((performance.now() - began) / FRAME_BUDGET), 1, MAX_SKIP);
+  /** Find how many points a frame can have. The first frame compiles shaders and is not measured. */
+  measureFrames() {
+    this.paint();
+    for (let before = 0; this.perFrame > 1.5 * before && before < this.scatter.count;) {
+      before = this.perFrame;
+      this.paint();
+    }
   }
 
   /** @returns {Viewport} */
@@ -167,29 +180,71 @@ export class MapView {
     this.move(u + (port.u - u) * kept, v + (port.v - v) * kept, zoom);
   }
 
-  /** Draw in the next frame. While the map moves, skip points to keep frames short. */
+  /**
+   * Draw in the next frame: as many points as there is time for, and all of them once the map rests.
+   * @param {boolean} moving
+   */
   draw(moving = this.moving) {
-    clearTimeout(this.resting);
-    const skip = moving ? this.skip : 1;
-    if (skip > 1) this.resting = setTimeout(() => this.draw(false), SETTLE_DELAY);
-    this.frame ??= requestAnimationFrame(() => { this.frame = null; this.paint(skip); });
+    this.isMoving = moving;
+    this.frame ??= requestAnimationFrame(() => {
+      this.frame = null;
+      this.paint();
+      clearTimeout(this.resting);
+      this.resting = setTimeout(() => this.paintRest(), this.isMoving ? SETTLE_DELAY : 0);
+    });
   }
 
-  /** @param {number} skip */
-  paint(skip) {
+  /** Draw as many points as there is time for. */
+  paint() {
     const { canvas, scatter } = this, { places } = this.session, ratio = devicePixelRatio;
+    this.steps = null;
     if (!canvas.clientWidth || !places) return;
     const port = this.viewport(), [width, height] = [Math.round(port.width * ratio), Math.round(port.height * ratio)];
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const count = places.x.length;
-    const size = Math.min(Math.max(7 - 1.25 * Math.log10(count / 100), 1.4) * port.zoom ** 0.3, 11) * ratio;
-    const isFew = scatter.lit !== null && scatter.lit.length <= FEW && this.session.litSource < 0;
-    scatter.draw({
-      centre: [port.u, port.v], scale: [(2 * port.scale[0]) / port.width, (2 * port.scale[1]) / port.height],
-      size, litSize: isFew ? Math.max(size, 5 * ratio) : size, alpha: count > 100_000 ? 0.55 : 0.8,
-      grey: isDark() ? [58, 64, 70] : [214, 217, 221], skip,
-    });
+    const began = performance.now(), lit = Math.min(scatter.lit ?? 0, scatter.count);
+    const skip = clamp(Math.ceil((scatter.count + lit) / this.perFrame), 1, MAX_SKIP);
+    scatter.draw(this.frameOf(port), skip);
+    scatter.finish();
+    const drawn = (scatter.count + lit) / skip;
+    if (drawn >= MIN_MEASURED) this.perFrame = (drawn * FRAME_BUDGET) / Math.max(performance.now() - began, 1);
+    this.perFrame = Math.max(this.perFrame, MIN_MEASURED);
+    this.isWhole = skip === 1;
     this.overlay(port);
+  }
+
+  /** Draw all points if some were skipped, in steps that leave time for everything else. */
+  paintRest() {
+    if (this.isWhole || !this.session.places) return this.showWhole();
+    const steps = this.scatter.drawInSteps(this.frameOf(this.viewport()), Math.round(this.perFrame));
+    this.steps = steps;
+    const step = () => {
+      if (this.steps !== steps) return;
+      if (steps.next().done) this.showWhole(); else requestAnimationFrame(step);
+    };
+    step();
+  }
+
+  showWhole() {
+    this.isWhole = true;
+    this.steps = null;
+    const { places } = this.session;
+    if (places) this.stage.dataset.all = places.names[0];
+  }
+
+  /**
+   * How the points look in a window.
+   * @param {Viewport} port
+   * @returns {import("./scatter.js").Frame}
+   */
+  frameOf({ u, v, zoom, scale, width, height }) {
+    const { scatter } = this, ratio = devicePixelRatio, { count } = scatter;
+    const size = Math.min(Math.max(7 - 1.25 * Math.log10(count / 100), 1.4) * zoom ** 0.3, 11) * ratio;
+    const isFew = scatter.lit !== null && scatter.lit <= FEW && this.session.litSource < 0;
+    return {
+      centre: [u, v], scale: [(2 * scale[0]) / width, (2 * scale[1]) / height],
+      size, litSize: isFew ? Math.max(size, 5 * ratio) : size, alpha: count > 100_000 ? 0.55 : 0.8,
+      grey: isDark() ? [58, 64, 70] : [214, 217, 221],
+    };
   }
 
   overlay(port = this.viewport()) {
@@ -202,7 +257,7 @@ export class MapView {
       parts.push(svg("polygon", { points, class: "outline" }));
     }
     const ring = (/** @type {number} */ i, /** @type {string} */ kind) => {
-      const [cx, cy] = this.toScreen(places.x[i] / LEVELS, places.y[i] / LEVELS, port);
+      const [cx, cy] = this.toScreen((rows ?? places).x[i], (rows ?? places).y[i], port);
       parts.push(svg("circle", { cx, cy, r: 9, class: kind }));
     };
     if (this.hover >= 0) ring(this.hover, "hover");
@@ -274,7 +329,7 @@ export class MapView {
     const { rows } = this.session, i = rows ? positionOf(rows.ids, id) : -1;
     this.session.update({ row: id });
     if (i < 0 || !rows) return;
-    const port = this.viewport(), [u, v] = [rows.x[i] / LEVELS, rows.y[i] / LEVELS];
+    const port = this.viewport(), [u, v] = [rows.x[i], rows.y[i]];
     const [x, y] = this.toScreen(u, v, port);
     if (x < 0 || y < 0 || x > port.width || y > port.height) this.move(u, v, port.zoom);
   }

@@ -1,6 +1,6 @@
 // The open row: its facts, and its texts or the command that prints them.
 
-import { LEVELS, META, positionOf } from "./data.js";
+import { META, positionOf } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { highlighted } from "./query.js";
 import { rowNumbers } from "./row_numbers.js";
@@ -73,7 +73,7 @@ function contentOf({ selection }, rows, numbers, i) {
  */
 function factsOf(rows, numbers, i) {
   const scores = rows.axes.map(({ label, low, high }, at) => {
-    const unit = (at ? rows.y : rows.x)[i] / LEVELS;
+    const unit = (at ? rows.y : rows.x)[i];
     return /** @type {[string, string]} */ ([label.split(" ")[0], (low + unit * (high - low)).toPrecision(3)]);
   });
   return [

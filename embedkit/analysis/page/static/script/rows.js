@@ -1,6 +1,6 @@
 // The rows of the map that is shown. Each load makes new objects, so that arrays of different maps never mix.
 
-import { META, arrayOf, carriedTexts, decodeIds, positionOf } from "./data.js";
+import { META, arrayOf, carriedTexts, coordinatesOf, decodeIds, positionOf } from "./data.js";
 import { Grid } from "./grid.js";
 import { SharedPrefixes } from "./texts.js";
 
@@ -10,11 +10,11 @@ import { SharedPrefixes } from "./texts.js";
  * @typedef {object} Places what the picture needs
  * @property {number} view
  * @property {string} map
- * @property {string} name of the array of x, which names the map
+ * @property {string[]} names of the coordinates
  * @property {import("./data.js").Layer} layer
  * @property {import("./data.js").Axis[]} axes of x and y, if they are components
- * @property {Numbers} x from 0 to LEVELS
- * @property {Numbers} y
+ * @property {Float32Array<ArrayBuffer>} x from 0 to 1
+ * @property {Float32Array<ArrayBuffer>} y
  * @property {Numbers} source codes
  *
  * @typedef {Places & RowFacts} Rows
@@ -36,24 +36,28 @@ import { SharedPrefixes } from "./texts.js";
 export async function loadPlaces({ view, map, x, y }) {
   const layer = META.layers[view];
   const names = map === "umap" ? ["mapx", "mapy"] : [`pc${x}`, `pc${y}`];
-  const [xs, ys, source] = await Promise.all([...names, "source"].map((name) => arrayOf(`${view}-${name}`)));
+  const [source, ...xy] = await Promise.all([
+    arrayOf(`${view}-source`), ...names.map((name) => coordinatesOf(`${view}-${name}`, false)),
+  ]);
   const axes = map === "umap" ? [] : [layer.axes[x - 1], layer.axes[y - 1]];
-  return { view, map, name: names[0], layer, axes, x: xs, y: ys, source };
+  return { view, map, names, layer, axes, x: xy[0], y: xy[1], source };
 }
 
 /**
+ * Everything else about the rows of a map, and their coordinates with all bits.
  * @param {Places} places
  * @returns {Promise<Rows>}
  */
 export async function loadRows(places) {
   const name = (/** @type {string} */ part) => `${places.view}-${part}`;
   const hasPlaced = places.map === "umap" && name("placed") in META.types;
-  const [ids, tokens, turns, texts, placed] = await Promise.all([
+  const [ids, tokens, turns, texts, placed, x, y] = await Promise.all([
     decodeIds(name("id")), arrayOf(name("tokens")), arrayOf(name("turns")), carriedTexts(),
     hasPlaced ? arrayOf(name("placed")) : null,
+    ...places.names.map((coordinate) => coordinatesOf(name(coordinate), true)),
   ]);
   const prefixes = new SharedPrefixes(texts, (id) => places.source[positionOf(ids, id)]);
-  return { ...places, ids, tokens, turns, texts, placed, grid: new Grid(places.x, places.y), prefixes };
+  return { ...places, x, y, ids, tokens, turns, texts, placed, grid: new Grid(x, y), prefixes };
 }
 
 /**

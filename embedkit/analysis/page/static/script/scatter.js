@@ -1,5 +1,5 @@
-// Points on a WebGL 2 canvas, two bytes per coordinate. A texture says which sources are shown, so that a click in the
-// legend uploads a few bytes and no points. If some points are lit, all are drawn in grey first and the lit ones last.
+// Points on a WebGL 2 canvas. A texture says which sources are shown, so that a click in the legend uploads a few bytes
+// and no points. If some points are lit, all are drawn in grey first and the lit ones last.
 
 /**
  * @typedef {import("./data.js").Colour} Colour
@@ -45,8 +45,10 @@ export const SOURCE = 2;
 export const SHADE = 3;
 export const PLACED = 4;
 const UNIFORMS = ["centre", "scale", "size", "ringed", "alpha", "grey", "greyness", "shown", "colours"];
-const GL_TYPES = { Uint8Array: 5121, Uint16Array: 5123, Uint32Array: 5125 };  // UNSIGNED_BYTE, _SHORT, _INT
+// UNSIGNED_BYTE, UNSIGNED_SHORT, UNSIGNED_INT, FLOAT
+const GL_TYPES = { Uint8Array: 5121, Uint16Array: 5123, Uint32Array: 5125, Float32Array: 5126 };
 export const MAX_SKIP = 60;  // WebGL allows strides of at most 255 bytes
+const GOLDEN_RATIO = 0.618034;
 const RING_PIXELS = 4;  // from this size on, placed rows are rings
 const GREYNESS = 0.88;  // how far points that are not lit are mixed towards grey
 
@@ -58,7 +60,6 @@ const GREYNESS = 0.88;  // how far points that are not lit are mixed towards gre
  * @property {number} litSize of a lit point
  * @property {number} alpha
  * @property {Colour} grey of the points that are not lit
- * @property {number} skip every how many-th point is drawn
  */
 
 export class Scatter {
@@ -78,8 +79,9 @@ export class Scatter {
     this.uniforms = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
     this.textures = [gl.createTexture(), gl.createTexture()];
     this.litBuffer = gl.createBuffer();
-    /** @type {Uint32Array<ArrayBuffer> | null} */
+    /** @type {number | null} the number of lit points, null if none in particular is lit */
     this.lit = null;
+    this.offscreen = { framebuffer: gl.createFramebuffer(), texture: gl.createTexture(), width: 0, height: 0 };
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
@@ -87,7 +89,7 @@ export class Scatter {
   /**
    * Upload the array of X, Y, SOURCE, SHADE or PLACED, one element per point; null for zeros.
    * @param {number} location
-   * @param {Numbers | null} array
+   * @param {Numbers | Float32Array<ArrayBuffer> | null} array
    */
   upload(location, array) {
     const { gl } = this, before = this.buffers[location];
@@ -108,9 +110,9 @@ export class Scatter {
    */
   setLit(positions) {
     const { gl } = this;
-    this.lit = positions;
+    this.lit = positions?.length ?? null;
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.litBuffer);
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, positions ?? new Uint32Array(0), gl.DYNAMIC_DRAW);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, evenly(positions ?? new Uint32Array(0)), gl.DYNAMIC_DRAW);
   }
 
   /**
@@ -141,31 +143,88 @@ export class Scatter {
     gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
   }
 
-  /** @param {Frame} frame */
-  draw({ centre, scale, size, litSize, alpha, grey, skip }) {
-    const { gl, canvas, uniforms, lit } = this;
+  /**
+   * Draw every `skip`-th point, and at most as many lit ones.
+   * @param {Frame} frame
+   * @param {number} skip
+   */
+  draw(frame, skip) {
+    const { gl, lit } = this;
+    this.#clear();
+    this.#set(frame, false);
+    this.#bindAttributes(skip);
+    gl.drawArrays(gl.POINTS, 0, Math.ceil(this.count / skip));
+    if (!lit) return;
+    this.#set(frame, true);
+    this.#bindAttributes(1);
+    gl.drawElements(gl.POINTS, Math.min(lit, Math.ceil(this.count / skip)), gl.UNSIGNED_INT, 0);
+  }
+
+  /**
+   * Draw all points off screen, at most `count` in each step, and show them after the last.
+   * @param {Frame} frame
+   * @param {number} count
+   */
+  *drawInSteps(frame, count) {
+    const { gl, lit } = this;
+    const step = (/** @type {boolean} */ isLit, /** @type {() => void} */ draw) => {
+      this.#bindOffscreen();
+      this.#set(frame, isLit);
+      draw();
+      this.finish();
+      gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    };
+    this.#bindOffscreen();
+    this.#clear();
+    this.#bindAttributes(1);
+    for (let from = 0; from < this.count; from += count) {
+      step(false, () => gl.drawArrays(gl.POINTS, from, Math.min(count, this.count - from)));
+      yield;
+    }
+    for (let from = 0; from < (lit ?? 0); from += count) {
+      step(true, () => gl.drawElements(gl.POINTS, Math.min(count, (lit ?? 0) - from), gl.UNSIGNED_INT, 4 * from));
+      yield;
+    }
+    const { width, height } = this.offscreen;
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.offscreen.framebuffer);
+    gl.blitFramebuffer(0, 0, width, height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, gl.NEAREST);
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, null);
+  }
+
+  #clear() {
+    const { gl, canvas } = this;
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.clearColor(0, 0, 0, 0);
     gl.clear(gl.COLOR_BUFFER_BIT);
+  }
+
+  /** Draw to a picture as large as the canvas instead of the canvas. */
+  #bindOffscreen() {
+    const { gl, offscreen, canvas: { width, height } } = this;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, offscreen.framebuffer);
+    if (offscreen.width === width && offscreen.height === height) return;
+    gl.activeTexture(gl.TEXTURE2);
+    gl.bindTexture(gl.TEXTURE_2D, offscreen.texture);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, offscreen.texture, 0);
+    Object.assign(offscreen, { width, height });
+  }
+
+  /**
+   * @param {Frame} frame
+   * @param {boolean} isLit whether lit points are drawn next
+   */
+  #set({ centre, scale, size, litSize, alpha, grey }, isLit) {
+    const { gl, uniforms } = this;
     gl.uniform2fv(uniforms.centre, centre);
     gl.uniform2fv(uniforms.scale, scale);
     gl.uniform3fv(uniforms.grey, grey.map((part) => part / 255));
-    gl.uniform1f(uniforms.size, size);
+    gl.uniform1f(uniforms.size, isLit ? litSize : size);
     gl.uniform1f(uniforms.ringed, size >= RING_PIXELS ? 1 : 0);
-    gl.uniform1f(uniforms.alpha, alpha);
-    gl.uniform1f(uniforms.greyness, lit ? GREYNESS : 0);
+    gl.uniform1f(uniforms.alpha, isLit ? Math.max(alpha, 0.8) : alpha);
+    gl.uniform1f(uniforms.greyness, this.lit === null || isLit ? 0 : GREYNESS);
     gl.uniform1i(uniforms.shown, 0);
     gl.uniform1i(uniforms.colours, 1);
-    this.#bindAttributes(skip);
-    gl.drawArrays(gl.POINTS, 0, Math.ceil(this.count / skip));
-    if (!lit?.length) return;
-    gl.uniform1f(uniforms.size, litSize);
-    gl.uniform1f(uniforms.greyness, 0);
-    gl.uniform1f(uniforms.alpha, Math.max(alpha, 0.8));
-    if (skip > 1) this.#bindAttributes(1);
-    // While the map moves, no more lit points than would be drawn without a selection.
-    const most = Math.ceil(this.count / skip);
-    gl.drawElements(gl.POINTS, Math.min(lit.length, most), gl.UNSIGNED_INT, 0);
   }
 
   /** @param {number} skip */
@@ -189,6 +248,24 @@ export class Scatter {
   /** Wait until everything is drawn. */
   finish() { this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, new Uint8Array(4)); }
 }
+
+/**
+ * Numbers in an order in which the first of them, however many, come evenly from all.
+ * @param {Uint32Array<ArrayBuffer>} numbers
+ */
+function evenly(numbers) {
+  const { length } = numbers;
+  let step = Math.max(Math.round(length * GOLDEN_RATIO), 1);
+  while (greatestCommonDivisor(step, length) > 1) step++;
+  return numbers.map((_, at) => numbers[(at * step) % length]);
+}
+
+/**
+ * @param {number} a
+ * @param {number} b
+ * @returns {number}
+ */
+function greatestCommonDivisor(a, b) { return b ? greatestCommonDivisor(b, a % b) : a; }
 
 /** @param {WebGL2RenderingContext} gl */
 function linkProgram(gl) {
