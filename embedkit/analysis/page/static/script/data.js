@@ -60,10 +60,10 @@ export function arrayOf(name) {
  * @returns {Promise<Float32Array<ArrayBuffer>>}
  */
 export async function coordinatesOf(name, isFine) {
-  const upper = await arrayOf(name);
-  if (!isFine || !(name + FINE in META.types)) return Float32Array.from(upper, (level) => (level * 256 + 128) / LEVELS);
-  const lower = await arrayOf(name + FINE);
-  return Float32Array.from(upper, (level, i) => (level * 256 + lower[i]) / LEVELS);
+  const upper = await arrayOf(name), lower = isFine && name + FINE in META.types ? await arrayOf(name + FINE) : null;
+  const found = new Float32Array(upper.length);
+  for (let i = 0; i < found.length; i++) found[i] = (upper[i] * 256 + (lower ? lower[i] : 128)) / LEVELS;
+  return found;
 }
 
 /** @returns {Promise<Texts>} */
@@ -81,7 +81,7 @@ export function carriedTexts() {
  * @param {string} name
  */
 export async function decodeIds(name) {
-  const ids = Uint32Array.from(await arrayOf(name));
+  const ids = new Uint32Array(await arrayOf(name));
   for (let i = 1; i < ids.length; i++) ids[i] += ids[i - 1];
   return ids;
 }

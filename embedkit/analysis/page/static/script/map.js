@@ -4,7 +4,7 @@ import { tickMarks } from "./axes.js";
 import { positionOf } from "./data.js";
 import { byId, formatCount, html, svg } from "./html.js";
 import { promptOf, sourceOf } from "./rows.js";
-import { MAX_SKIP, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
+import { MAX_SAMPLE, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
 
 /**
  * @typedef {import("./session.js").Session} Session
@@ -21,6 +21,7 @@ import { MAX_SKIP, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
 const FILL = 0.94;  // share of the window that all points fill
 const PICK_RADIUS = 14;  // pixels around the pointer in which a point is picked
 const FRAME_BUDGET = 25;  // milliseconds for the points of a frame
+const FIRST_FRAMES = 8;  // frames' time for the first picture, which is there until the rows are
 const MIN_MEASURED = 5000;  // points; fewer take no time that can be measured
 const SETTLE_DELAY = 150;  // milliseconds after the last move until all points are drawn
 const ZOOMS = [0.3, 20_000];
@@ -54,7 +55,7 @@ export class MapView {
     this.frame = null;
     /** @type {number | undefined} */
     this.resting = undefined;
-    /** @type {Generator | null} the steps in which all points are being drawn */
+    /** @type {Generator<number, void, number> | null} the steps in which all points are being drawn */
     this.steps = null;
     this.isWhole = false;  // whether all points are drawn
     this.moving = false;  // whether the state changes because the map moves
@@ -85,8 +86,8 @@ export class MapView {
     this.showSources();
     this.showColouring();
     this.measureFrames();
+    this.paint(FIRST_FRAMES);
     this.stage.dataset.points = places.names[0];  // tests and the benchmark wait for this
-    this.draw(false);
   }
 
   /** Upload what was not needed for the first picture. */
@@ -194,32 +195,57 @@ export class MapView {
     });
   }
 
-  /** Draw as many points as there is time for. */
-  paint() {
+  /**
+   * How many points can be drawn in a number of frames. Lit points are drawn twice.
+   * @param {number} frames
+   */
+  countFor(frames) {
+    const { count, lit } = this.scatter;
+    const found = Math.ceil((frames * this.perFrame * count) / (count + (lit ?? 0)));
+    return found < count ? Math.min(found, MAX_SAMPLE) : count;
+  }
+
+  /**
+   * Draw as many points as there is time for in a number of frames.
+   * @param {number} frames
+   */
+  paint(frames = 1) {
     const { canvas, scatter } = this, { places } = this.session, ratio = devicePixelRatio;
     this.steps = null;
     if (!canvas.clientWidth || !places) return;
     const port = this.viewport(), [width, height] = [Math.round(port.width * ratio), Math.round(port.height * ratio)];
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const began = performance.now(), lit = Math.min(scatter.lit ?? 0, scatter.count);
-    const skip = clamp(Math.ceil((scatter.count + lit) / this.perFrame), 1, MAX_SKIP);
-    scatter.draw(this.frameOf(port), skip);
+    const began = performance.now(), count = this.countFor(frames);
+    scatter.draw(this.frameOf(port), count);
     scatter.finish();
-    const drawn = (scatter.count + lit) / skip;
-    if (drawn >= MIN_MEASURED) this.perFrame = (drawn * FRAME_BUDGET) / Math.max(performance.now() - began, 1);
-    this.perFrame = Math.max(this.perFrame, MIN_MEASURED);
-    this.isWhole = skip === 1;
+    this.measure(count + Math.min(count, scatter.lit ?? 0), began);
+    this.isWhole = count === scatter.count;
     this.overlay(port);
+  }
+
+  /**
+   * Learn how many points a frame can have from a number of points that were drawn since a time.
+   * @param {number} drawn
+   * @param {number} began
+   */
+  measure(drawn, began) {
+    if (drawn < MIN_MEASURED) return;
+    this.perFrame = Math.max((drawn * FRAME_BUDGET) / Math.max(performance.now() - began, 1), MIN_MEASURED);
   }
 
   /** Draw all points if some were skipped, in steps that leave time for everything else. */
   paintRest() {
-    if (this.isWhole || !this.session.places) return this.showWhole();
-    const steps = this.scatter.drawInSteps(this.frameOf(this.viewport()), Math.round(this.perFrame));
+    if (!this.session.rows) return;  // reading them comes first
+    if (this.isWhole) return this.showWhole();
+    const steps = this.scatter.drawInSteps(this.frameOf(this.viewport()));
+    steps.next();
     this.steps = steps;
     const step = () => {
       if (this.steps !== steps) return;
-      if (steps.next().done) this.showWhole(); else requestAnimationFrame(step);
+      const began = performance.now(), { value: drawn, done } = steps.next(Math.round(this.perFrame));
+      if (done) return this.showWhole();
+      this.measure(drawn, began);
+      requestAnimationFrame(step);
     };
     step();
   }
@@ -227,8 +253,7 @@ export class MapView {
   showWhole() {
     this.isWhole = true;
     this.steps = null;
-    const { places } = this.session;
-    if (places) this.stage.dataset.all = places.names[0];
+    if (this.session.rows) this.stage.dataset.all = this.session.rows.names[0];
   }
 
   /**

@@ -47,10 +47,12 @@ export const PLACED = 4;
 const UNIFORMS = ["centre", "scale", "size", "ringed", "alpha", "grey", "greyness", "shown", "colours"];
 // UNSIGNED_BYTE, UNSIGNED_SHORT, UNSIGNED_INT, FLOAT
 const GL_TYPES = { Uint8Array: 5121, Uint16Array: 5123, Uint32Array: 5125, Float32Array: 5126 };
-export const MAX_SKIP = 60;  // WebGL allows strides of at most 255 bytes
 const GOLDEN_RATIO = 0.618034;
+export const MAX_SAMPLE = 262_144;  // points of the sample that is drawn while there is no time for all
 const RING_PIXELS = 4;  // from this size on, placed rows are rings
 const GREYNESS = 0.88;  // how far points that are not lit are mixed towards grey
+
+/** @typedef {{ buffer: WebGLBuffer, type: number }} Attribute an array on the graphics card */
 
 /**
  * @typedef {object} Frame
@@ -72,8 +74,11 @@ export class Scatter {
     if (!gl) throw new Error("no WebGL 2");
     this.gl = gl;
     this.canvas = canvas;
-    /** @type {({ buffer: WebGLBuffer, type: number, bytes: number } | null)[]} */
-    this.buffers = [];
+    /** @type {(Attribute | null)[]} of all points, by location */
+    this.attributes = [];
+    /** @type {(Attribute | null)[]} of a sample of the points, together in memory so that drawing them is quick */
+    this.sampled = [];
+    this.sample = new Uint32Array(0);
     this.count = 0;
     const program = linkProgram(gl);
     this.uniforms = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(program, name)]));
@@ -92,16 +97,29 @@ export class Scatter {
    * @param {Numbers | Float32Array<ArrayBuffer> | null} array
    */
   upload(location, array) {
-    const { gl } = this, before = this.buffers[location];
+    if (location === X && array && array.length !== this.count) {
+      this.count = array.length;
+      this.sample = evenly(this.count).subarray(0, MAX_SAMPLE);
+    }
+    const sampled = array && array.slice(0, this.sample.length);
+    if (array && sampled) for (let i = 0; i < sampled.length; i++) sampled[i] = array[this.sample[i]];
+    this.attributes[location] = this.#newAttribute(this.attributes[location], array);
+    this.sampled[location] = this.#newAttribute(this.sampled[location], sampled);
+  }
+
+  /**
+   * @param {Attribute | null} before
+   * @param {Numbers | Float32Array<ArrayBuffer> | null} array
+   * @returns {Attribute | null}
+   */
+  #newAttribute(before, array) {
+    const { gl } = this;
     if (before) gl.deleteBuffer(before.buffer);
-    this.buffers[location] = null;
-    if (array === null) return;
+    if (!array) return null;
     const buffer = gl.createBuffer();
     gl.bindBuffer(gl.ARRAY_BUFFER, buffer);
     gl.bufferData(gl.ARRAY_BUFFER, array, gl.STATIC_DRAW);
-    const name = /** @type {keyof typeof GL_TYPES} */ (array.constructor.name);
-    this.buffers[location] = { buffer, type: GL_TYPES[name], bytes: array.BYTES_PER_ELEMENT };
-    if (location === X) this.count = array.length;
+    return { buffer, type: GL_TYPES[/** @type {keyof typeof GL_TYPES} */ (array.constructor.name)] };
   }
 
   /**
@@ -109,10 +127,10 @@ export class Scatter {
    * @param {Uint32Array<ArrayBuffer> | null} positions
    */
   setLit(positions) {
-    const { gl } = this;
-    this.lit = positions?.length ?? null;
+    const { gl } = this, lit = positions ?? new Uint32Array(0);
+    this.lit = positions && positions.length;
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.litBuffer);
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, evenly(positions ?? new Uint32Array(0)), gl.DYNAMIC_DRAW);
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, evenly(lit.length).map((at) => lit[at]), gl.DYNAMIC_DRAW);
   }
 
   /**
@@ -144,46 +162,48 @@ export class Scatter {
   }
 
   /**
-   * Draw every `skip`-th point, and at most as many lit ones.
+   * Draw all points, or `count` of the sample, and at most as many of the lit ones.
    * @param {Frame} frame
-   * @param {number} skip
+   * @param {number} count at most MAX_SAMPLE, or all
    */
-  draw(frame, skip) {
-    const { gl, lit } = this;
+  draw(frame, count) {
+    const { gl } = this;
     this.#clear();
     this.#set(frame, false);
-    this.#bindAttributes(skip);
-    gl.drawArrays(gl.POINTS, 0, Math.ceil(this.count / skip));
-    if (!lit) return;
+    this.#bind(count < this.count ? this.sampled : this.attributes);
+    gl.drawArrays(gl.POINTS, 0, count);
+    if (!this.lit) return;
     this.#set(frame, true);
-    this.#bindAttributes(1);
-    gl.drawElements(gl.POINTS, Math.min(lit, Math.ceil(this.count / skip)), gl.UNSIGNED_INT, 0);
+    this.#bind(this.attributes);
+    gl.drawElements(gl.POINTS, Math.min(this.lit, count), gl.UNSIGNED_INT, 0);
   }
 
   /**
-   * Draw all points off screen, at most `count` in each step, and show them after the last.
+   * Draw all points off screen, as many in each step as its `next` gets, and show them after the last. Each step
+   * yields the number of points drawn; the first draws none.
    * @param {Frame} frame
-   * @param {number} count
+   * @returns {Generator<number, void, number>}
    */
-  *drawInSteps(frame, count) {
-    const { gl, lit } = this;
-    const step = (/** @type {boolean} */ isLit, /** @type {() => void} */ draw) => {
-      this.#bindOffscreen();
-      this.#set(frame, isLit);
-      draw();
-      this.finish();
-      gl.bindFramebuffer(gl.FRAMEBUFFER, null);
-    };
+  *drawInSteps(frame) {
+    const { gl } = this;
     this.#bindOffscreen();
     this.#clear();
-    this.#bindAttributes(1);
-    for (let from = 0; from < this.count; from += count) {
-      step(false, () => gl.drawArrays(gl.POINTS, from, Math.min(count, this.count - from)));
-      yield;
-    }
-    for (let from = 0; from < (lit ?? 0); from += count) {
-      step(true, () => gl.drawElements(gl.POINTS, Math.min(count, (lit ?? 0) - from), gl.UNSIGNED_INT, 4 * from));
-      yield;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+    let wanted = yield 0;
+    for (const isLit of [false, true]) {
+      const all = (isLit ? this.lit : this.count) ?? 0;
+      for (let from = 0; from < all;) {
+        const count = Math.min(wanted, all - from);
+        this.#bindOffscreen();
+        this.#bind(this.attributes);
+        this.#set(frame, isLit);
+        if (isLit) gl.drawElements(gl.POINTS, count, gl.UNSIGNED_INT, 4 * from);
+        else gl.drawArrays(gl.POINTS, from, count);
+        this.finish();
+        gl.bindFramebuffer(gl.FRAMEBUFFER, null);
+        from += count;
+        wanted = yield count;
+      }
     }
     const { width, height } = this.offscreen;
     gl.bindFramebuffer(gl.READ_FRAMEBUFFER, this.offscreen.framebuffer);
@@ -227,21 +247,20 @@ export class Scatter {
     gl.uniform1i(uniforms.colours, 1);
   }
 
-  /** @param {number} skip */
-  #bindAttributes(skip) {
+  /** @param {(Attribute | null)[]} attributes */
+  #bind(attributes) {
     const { gl } = this;
     for (let location = X; location <= PLACED; location++) {
-      const attribute = this.buffers[location];
+      const attribute = attributes[location];
       if (!attribute) {
         gl.disableVertexAttribArray(location);
         gl.vertexAttribI4ui(location, 0, 0, 0, 0);
         continue;
       }
-      const stride = skip * attribute.bytes;
       gl.bindBuffer(gl.ARRAY_BUFFER, attribute.buffer);
       gl.enableVertexAttribArray(location);
-      if (location <= Y) gl.vertexAttribPointer(location, 1, attribute.type, true, stride, 0);
-      else gl.vertexAttribIPointer(location, 1, attribute.type, stride, 0);
+      if (location <= Y) gl.vertexAttribPointer(location, 1, attribute.type, true, 0, 0);
+      else gl.vertexAttribIPointer(location, 1, attribute.type, 0, 0);
     }
   }
 
@@ -250,14 +269,15 @@ export class Scatter {
 }
 
 /**
- * Numbers in an order in which the first of them, however many, come evenly from all.
- * @param {Uint32Array<ArrayBuffer>} numbers
+ * The numbers below `count` in an order in which the first of them, however many, come evenly from all.
+ * @param {number} count
  */
-function evenly(numbers) {
-  const { length } = numbers;
-  let step = Math.max(Math.round(length * GOLDEN_RATIO), 1);
-  while (greatestCommonDivisor(step, length) > 1) step++;
-  return numbers.map((_, at) => numbers[(at * step) % length]);
+function evenly(count) {
+  let step = Math.max(Math.round(count * GOLDEN_RATIO), 1);
+  while (greatestCommonDivisor(step, count) > 1) step++;
+  const order = new Uint32Array(count);
+  for (let i = 1; i < count; i++) order[i] = (order[i - 1] + step) % count;
+  return order;
 }
 
 /**
