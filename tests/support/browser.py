@@ -84,6 +84,15 @@ def opened(browser: Any, page: Path, link: str = "", **options: Any) -> Iterator
     assert not problems, problems
 
 
+def until(tab: Any, said: str) -> None:
+    """Wait until an expression is true. Playwright's own wait uses `eval`, which the page forbids."""
+    for _ in range(100):
+        if tab.evaluate(said):
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(said)
+
+
 if __name__ == "__main__":
     try:
         install("Chromium", ["chromium"], missing)

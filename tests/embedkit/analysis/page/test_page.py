@@ -29,6 +29,7 @@ from embedkit.analysis.stage import analyze
 from embedkit.run import RunFolder
 from tests.conftest import chat, embedkit, hash_request, write_chats
 from tests.support import browser
+from tests.support.browser import until
 
 pytestmark = [
     pytest.mark.slow,
@@ -275,15 +276,6 @@ def middle_of_widest_gap(values: npt.NDArray[np.float64]) -> int:
     middle = np.sort(values)[len(values) // 4 : -len(values) // 4]
     widest = int(np.diff(middle).argmax())
     return round(float(middle[widest : widest + 2].mean()))
-
-
-def until(tab: Any, said: str) -> None:
-    """Wait until an expression is true. Playwright's own wait uses `eval`, which the page forbids."""
-    for _ in range(100):
-        if tab.evaluate(said):
-            return
-        tab.wait_for_timeout(50)
-    raise AssertionError(said)
 
 
 def place_of(position: int | str) -> str:

@@ -4,8 +4,8 @@ import { saveCsv } from "./csv.js";
 import { META } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { countMatched, excerpt, highlighted } from "./query.js";
-import { rowNumbers } from "./row_numbers.js";
 import { promptOf, sourceOf } from "./rows.js";
+import { allNumbers } from "./state.js";
 
 /** @typedef {import("./session.js").Session} Session */
 
@@ -20,7 +20,7 @@ const LINE_CHARACTERS = 90;
 export function addChosen(session, open) {
   const csv = byId("csv", HTMLButtonElement), clear = byId("clear", HTMLButtonElement);
   csv.addEventListener("click", () => save(session));
-  clear.addEventListener("click", () => session.update({ q: "", area: null }));
+  clear.addEventListener("click", () => session.update({ q: "", area: null, ranges: allNumbers() }));
   session.subscribe((changed) => {
     if (!changed.has("selection")) return;
     const { rows, selection } = session, { positions, active } = selection;
@@ -70,10 +70,9 @@ function describe(rows, i, { query }) {
 }
 
 /** @param {Session} session */
-async function save({ rows, selection }) {
+function save({ rows, selection }) {
   if (!rows) return;
-  const numbers = await rowNumbers(rows);
   const lines = Array.from(selection.positions, (i) =>
-    [rows.ids[i], numbers[i], sourceOf(rows, i), rows.tokens[i], rows.turns[i]]);
+    [rows.ids[i], rows.numbers[i], sourceOf(rows, i), rows.tokens[i], rows.turns[i]]);
   saveCsv(`${META.run}-rows.csv`, ["id", "row", "dataset_source", "num_tokens", "num_turns"], lines);
 }

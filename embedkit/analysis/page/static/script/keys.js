@@ -22,7 +22,7 @@ export function addKeys(session, map, mode) {
     v: () => map.selectInView(),
     Enter: () => {
       const { width, height } = map.viewport(), i = map.pick(width / 2, height / 2, width);
-      if (session.rows && i >= 0) session.update({ row: session.rows.ids[i] });
+      if (session.rows && i >= 0) session.update({ row: session.rows.ids[i], stack: map.stackOf(i) });
     },
   };
   map.canvas.addEventListener("keydown", (event) => {

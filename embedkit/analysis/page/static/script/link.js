@@ -5,6 +5,7 @@ import { defaultState } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
 
+const COLUMNS = /** @type {("tokens" | "turns")[]} */ (["tokens", "turns"]);
 /** @type {("view" | "map" | "x" | "y" | "colour" | "row" | "tab" | "theme" | "q")[]} */
 const NAMES = ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q"];
 
@@ -16,6 +17,9 @@ export function toLink(state) {
   const defaults = defaultState(), link = new URLSearchParams();
   for (const name of NAMES) if (state[name] !== defaults[name]) link.set(name, String(state[name]));
   if (state.at) link.set("at", state.at.join(","));
+  for (const name of COLUMNS) {
+    if (state.ranges[name].some((limit) => limit !== null)) link.set(name, state.ranges[name].join("-"));
+  }
   const codes = [...META.layers[state.view].sources.keys()];
   if (state.hidden.size > codes.length / 2) {
     link.set("only", codes.filter((code) => !state.hidden.has(code)).join(","));
@@ -53,10 +57,22 @@ export function fromLink(hash) {
   state.q = link.get("q") ?? "";
   const [u, v, zoom, ...more] = (link.get("at") ?? "").split(",").map(Number);
   if ([u, v, zoom].every(Number.isFinite) && zoom > 0 && !more.length) state.at = [u, v, zoom];
+  for (const name of COLUMNS) state.ranges[name] = rangeOf(link.get(name));
   const codes = (/** @type {string} */ name) => new Set((link.get(name) ?? "").split(",").filter(Boolean).map(Number));
   const only = codes("only"), all = [...layer.sources.keys()];
   state.hidden = link.has("only") ? new Set(all.filter((code) => !only.has(code))) : codes("hide");
   return state;
+}
+
+/**
+ * A range from its text, such as `10-200` or `10-`.
+ * @param {string | null} text
+ * @returns {import("./state.js").Range}
+ */
+function rangeOf(text) {
+  const match = /^(\d*)-(\d*)$/.exec(text ?? "");
+  const limit = (/** @type {string} */ digits) => (digits ? Number(digits) : null);
+  return match ? [limit(match[1]), limit(match[2])] : [null, null];
 }
 
 /**

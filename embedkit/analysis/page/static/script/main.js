@@ -10,6 +10,7 @@ import { addLegend } from "./legend.js";
 import { fromLink } from "./link.js";
 import { MapView } from "./map.js";
 import { Mode, addPointer } from "./pointer.js";
+import { addRanges } from "./ranges.js";
 import { addRowPanel } from "./row_panel.js";
 import { addSearch } from "./search.js";
 import { Session } from "./session.js";
@@ -38,6 +39,7 @@ function start() {
   addControls(session);
   addLegend(session);
   addSearch(session);
+  addRanges(session);
   addChosen(session, open);
   addRowPanel(session);
   addAddress(session, open);

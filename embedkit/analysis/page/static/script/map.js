@@ -20,6 +20,7 @@ import { MAX_SAMPLE, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
 
 const FILL = 0.94;  // share of the window that all points fill
 const PICK_RADIUS = 14;  // pixels around the pointer in which a point is picked
+const STACK_RADIUS = 1.5;  // pixels within which points cannot be seen apart
 const FRAME_BUDGET = 25;  // milliseconds for the points of a frame
 const FIRST_FRAMES = 8;  // frames' time for the first picture, which is there until the rows are
 const MIN_MEASURED = 5000;  // points; fewer take no time that can be measured
@@ -327,6 +328,17 @@ export class MapView {
   }
 
   /**
+   * Ids of the shown rows whose points cannot be seen apart from one point, that one included.
+   * @param {number} i
+   */
+  stackOf(i) {
+    const { rows } = this.session;
+    if (!rows) return [];
+    const stack = rows.grid.around(rows.x[i], rows.y[i], this.viewport().scale, STACK_RADIUS, (j) => this.isShown(j));
+    return stack.map((j) => rows.ids[j]);
+  }
+
+  /**
    * Show what is at a pixel of the canvas, or nothing.
    * @param {[number, number] | null} pixel
    */
@@ -335,7 +347,7 @@ export class MapView {
     const at = pixel && rows ? this.pick(...pixel) : -1;
     tip.hidden = at < 0;
     if (at >= 0 && rows && pixel) {
-      tip.replaceChildren(...tipOf(rows, at));
+      tip.replaceChildren(...tipOf(rows, at, this.stackOf(at).length - 1));
       const [x, y] = pixel;
       const left = x > canvas.clientWidth / 2 ? x - tip.offsetWidth - 14 : x + 14;
       const top = clamp(y + 12, 0, Math.max(canvas.clientHeight - tip.offsetHeight, 0));
@@ -374,12 +386,14 @@ const isDark = () => document.documentElement.dataset.theme === "dark";
 /**
  * @param {import("./rows.js").Rows} rows
  * @param {number} i
+ * @param {number} others rows at the same place
  */
-function tipOf(rows, i) {
+function tipOf(rows, i, others) {
   const placed = rows.placed?.[i] ? ", placed among its nearest" : "";
   return [
     html("b", { textContent: sourceOf(rows, i) }),
     html("div", { textContent: `id ${rows.ids[i]}, ${formatCount(rows.tokens[i])} tokens${placed}` }),
     html("div", { textContent: promptOf(rows, i, TIP_CHARACTERS) ?? "" }),
+    html("div", { textContent: others ? `and ${formatCount(others)} more at this place: click to list them` : "" }),
   ];
 }

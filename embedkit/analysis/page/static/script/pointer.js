@@ -97,7 +97,7 @@ function addDrag(session, map, mode, pixelOf) {
     if (moved <= CLICK_PIXELS) {
       const { rows, state } = session, i = map.pick(...pixelOf(event));
       before = [before[1], state.row];
-      session.update({ row: rows && i >= 0 ? rows.ids[i] : null });
+      session.update(rows && i >= 0 ? { row: rows.ids[i], stack: map.stackOf(i) } : { row: null });
     } else if (drawn && drawn.length > 2) {
       mode.set("pan");
       session.update({ area: { polygon: drawn, title: "rows chosen" } });

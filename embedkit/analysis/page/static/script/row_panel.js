@@ -3,8 +3,7 @@
 import { META, positionOf } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { highlighted } from "./query.js";
-import { rowNumbers } from "./row_numbers.js";
-import { sourceOf } from "./rows.js";
+import { promptOf, sourceOf } from "./rows.js";
 import { shellWord } from "./shell.js";
 
 /**
@@ -12,12 +11,14 @@ import { shellWord } from "./shell.js";
  * @typedef {import("./rows.js").Rows} Rows
  */
 
+const MAX_STACK = 100;  // rows of a stack that are listed
+const STACK_CHARACTERS = 60;
+
 /** @param {Session} session */
 export function addRowPanel(session) {
   const panel = byId("row", HTMLElement);
-  /** @type {Uint32Array | null} positions in the data set, once they are unpacked */
-  let numbers = null;
-  const show = () => {
+  session.subscribe((changed) => {
+    if (!changed.has("row") && !changed.has("rows") && !changed.has("selection")) return;
     const { rows, state } = session, id = state.row;
     panel.hidden = id === null || !rows;
     if (id === null || !rows) return;
@@ -25,30 +26,43 @@ export function addRowPanel(session) {
     const close = html("button", { type: "button", id: "close", textContent: "close" });
     close.addEventListener("click", () => session.update({ row: null }));
     if (i < 0) panel.replaceChildren(html("p", { textContent: `No row of this page has the id ${id}.` }), close);
-    else panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close, ...contentOf(session, rows, numbers, i));
-  };
-  session.subscribe(async (changed) => {
-    if (changed.has("row") || changed.has("rows") || changed.has("selection")) show();
-    const { rows } = session;
-    if (!changed.has("rows")) return;
-    numbers = null;
-    const found = rows && await rowNumbers(rows);
-    if (rows !== session.rows) return;
-    numbers = found;
-    show();
+    else {
+      panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close, ...stackOf(session, rows),
+        ...contentOf(session, rows, i));
+    }
   });
+}
+
+/**
+ * The list of the rows at the place that was clicked, if the open row is one of several.
+ * @param {Session} session
+ * @param {Rows} rows
+ */
+function stackOf(session, rows) {
+  const { stack, row } = session.state;
+  if (row === null || stack.length < 2 || !stack.includes(row)) return [];
+  const lines = stack.slice(0, MAX_STACK).map((id) => {
+    const i = positionOf(rows.ids, id);
+    const text = `${id}  ${sourceOf(rows, i)}  ${promptOf(rows, i, STACK_CHARACTERS) ?? ""}`;
+    const button = html("button", { type: "button", textContent: text });
+    if (id === row) button.setAttribute("aria-current", "true");
+    button.addEventListener("click", () => session.update({ row: id }));
+    return html("li", {}, button);
+  });
+  const more = stack.length > MAX_STACK ? `; the first ${MAX_STACK} are listed. Zoom in to see them apart.` : "";
+  const title = html("summary", { textContent: `${formatCount(stack.length)} rows at this place${more}` });
+  return [html("details", { open: true, className: "stack" }, title, html("ul", { className: "lines" }, ...lines))];
 }
 
 /**
  * @param {Session} session
  * @param {Rows} rows
- * @param {Uint32Array | null} numbers positions in the data set
  * @param {number} i
  */
-function contentOf({ selection }, rows, numbers, i) {
+function contentOf({ selection }, rows, i) {
   const id = rows.ids[i], { texts } = rows, at = texts.at.get(id);
   /** @type {Node[]} */
-  const parts = [html("dl", {}, ...factsOf(rows, numbers, i).flatMap(([name, value]) =>
+  const parts = [html("dl", {}, ...factsOf(rows, i).flatMap(([name, value]) =>
     [html("dt", { textContent: name }), html("dd", { textContent: value })]))];
   if (at !== undefined) {
     for (const [name, column] of Object.entries(texts.columns)) {
@@ -67,11 +81,10 @@ function contentOf({ selection }, rows, numbers, i) {
 /**
  * Names and values of what is known about a row.
  * @param {Rows} rows
- * @param {Uint32Array | null} numbers
  * @param {number} i
  * @returns {[string, string][]}
  */
-function factsOf(rows, numbers, i) {
+function factsOf(rows, i) {
   const scores = rows.axes.map(({ label, low, high }, at) => {
     const unit = (at ? rows.y : rows.x)[i];
     return /** @type {[string, string]} */ ([label.split(" ")[0], (low + unit * (high - low)).toPrecision(3)]);
@@ -79,7 +92,7 @@ function factsOf(rows, numbers, i) {
   return [
     ["source", sourceOf(rows, i)],
     // A plain number, as `row` is written in the files and on the command line.
-    ...(numbers ? [/** @type {[string, string]} */ (["row", String(numbers[i])])] : []),
+    ["row", String(rows.numbers[i])],
     ["tokens", formatCount(rows.tokens[i])],
     ...(rows.turns[i] ? [/** @type {[string, string]} */ (["turns", formatCount(rows.turns[i])])] : []), ...scores,
   ];

@@ -21,6 +21,7 @@ import { SharedPrefixes } from "./texts.js";
  *
  * @typedef {object} RowFacts what picking, search and lists need
  * @property {Uint32Array} ids ascending
+ * @property {Uint32Array} numbers of the rows in the data set, which may have rows that the run did not keep
  * @property {Numbers} tokens
  * @property {Numbers} turns
  * @property {import("./data.js").Texts} texts
@@ -51,13 +52,14 @@ export async function loadPlaces({ view, map, x, y }) {
 export async function loadRows(places) {
   const name = (/** @type {string} */ part) => `${places.view}-${part}`;
   const hasPlaced = places.map === "umap" && name("placed") in META.types;
-  const [ids, tokens, turns, texts, placed, x, y] = await Promise.all([
-    decodeIds(name("id")), arrayOf(name("tokens")), arrayOf(name("turns")), carriedTexts(),
+  const [ids, shifts, tokens, turns, texts, placed, x, y] = await Promise.all([
+    decodeIds(name("id")), decodeIds(name("row")), arrayOf(name("tokens")), arrayOf(name("turns")), carriedTexts(),
     hasPlaced ? arrayOf(name("placed")) : null,
     ...places.names.map((coordinate) => coordinatesOf(name(coordinate), true)),
   ]);
   const prefixes = new SharedPrefixes(texts, (id) => places.source[positionOf(ids, id)]);
-  return { ...places, x, y, ids, tokens, turns, texts, placed, grid: new Grid(x, y), prefixes };
+  const numbers = ids.map((id, i) => id + shifts[i]);  // modulo 2 ** 32
+  return { ...places, x, y, ids, numbers, tokens, turns, texts, placed, grid: new Grid(x, y), prefixes };
 }
 
 /**

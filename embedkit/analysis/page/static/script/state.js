@@ -1,4 +1,4 @@
-// What a person chose. The address keeps it (link.js), except the area.
+// What a person chose. The address keeps it (link.js), except the area and the stack.
 
 import { META } from "./data.js";
 
@@ -12,10 +12,15 @@ import { META } from "./data.js";
  * @property {[number, number, number] | null} at centre in data units, and zoom; null shows everything
  * @property {Set<number>} hidden codes of sources
  * @property {number | null} row id of the open row
+ * @property {number[]} stack ids of the rows at the place that was clicked
  * @property {string} tab
  * @property {string} theme "light", "dark" or "" for the system's
  * @property {string} q the search
  * @property {Area | null} area
+ * @property {Ranges} ranges
+ *
+ * @typedef {Record<"tokens" | "turns", Range>} Ranges of the numbers that selected rows have
+ * @typedef {[number | null, number | null]} Range least and most, null where there is no limit
  *
  * @typedef {object} Area a part of the map that a person chose
  * @property {import("./grid.js").Place[]} polygon
@@ -34,6 +39,10 @@ export function defaultsOfView(view) {
 /** @returns {State} */
 export function defaultState() {
   return {
-    view: 0, ...defaultsOfView(0), colour: "source", hidden: new Set(), row: null, tab: "map", theme: "", q: "",
+    view: 0, ...defaultsOfView(0), colour: "source", hidden: new Set(), row: null, stack: [], tab: "map", theme: "",
+    q: "", ranges: allNumbers(),
   };
 }
+
+/** @returns {Ranges} */
+export const allNumbers = () => ({ tokens: [null, null], turns: [null, null] });
