@@ -78,7 +78,7 @@ def model_name(folder: str) -> str:
 def _dropped(losses: Losses) -> str:
     """The dropped rows by reason, each with the source that lost most by it, if that is more than a tenth of its rows.
 
-    For example: 202 too_long (190 of them of logiqa, 95 % of its rows).
+    For example: 202 too_long (190 of 200 rows of logiqa).
     """
     return ", ".join(
         f"{count:,} {reason}{_worst(losses.table, reason)}"
@@ -88,11 +88,15 @@ def _dropped(losses: Losses) -> str:
 
 
 def _worst(losses: pl.DataFrame, reason: str) -> str:
-    worst = losses.sort(reason, "dataset_source", descending=[True, False]).row(0, named=True)
-    share = worst[reason] / worst["chosen"]
-    if losses.height == 1 or share <= MANY_DROPPED:
+    """The source that lost most rows for a reason, and how many sources lost more than a tenth of their rows by it."""
+    many = losses.filter(pl.col(reason) > MANY_DROPPED * pl.col("chosen"))
+    if losses.height == 1 or not many.height:
         return ""
-    return f" ({worst[reason]:,} of them of {printable(worst['dataset_source'])}, {share:.0%} of its rows)"
+    worst = many.sort(reason, "dataset_source", descending=[True, False]).row(0, named=True)
+    what = f"{worst[reason]:,} of {worst['chosen']:,} rows of {printable(worst['dataset_source'])}"
+    if many.height == 1:
+        return f" ({what})"
+    return f" ({what}; {many.height:,} sources lost over a tenth)"
 
 
 def _counts(dropped: Mapping[Reason, int]) -> str:

@@ -52,8 +52,10 @@ def lost(kept: dict[str, int], too_long: dict[str, int]) -> Losses:
 def test_the_head_names_the_source_that_lost_most(merged: Merged) -> None:
     losses = lost({"alpha": 12, "beta": 8}, {"alpha": 1, "beta": 72})
     assert lead([merged], losses).startswith(
-        "20 of 93 rows (dropped: 73 too_long (72 of them of beta, 90% of its rows)) from 2 sources, "
+        "20 of 93 rows (dropped: 73 too_long (72 of 80 rows of beta)) from 2 sources, "
     )
+    both = lost({"alpha": 12, "beta": 8}, {"alpha": 3, "beta": 72})
+    assert "too_long (72 of 80 rows of beta; 2 sources lost over a tenth)) from" in lead([merged], both)
     few = lost({"alpha": 12, "beta": 8}, {"alpha": 1, "beta": 0})
     assert lead([merged], few).startswith("20 of 21 rows (dropped: 1 too_long) from 2 sources, ")
 
