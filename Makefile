@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 DEMO := .venv/demo
 
-# What `make run` embeds: 25 chats from each of 118 sources, or (ALL=1) all 937,292.
+# What `make run` embeds: 25 chats from each of 114 sources, or (ALL=1) all 937,292.
 SAMPLE ?= 25
 ifdef ALL
 CHATS := $(DEMO)/chats-all.parquet

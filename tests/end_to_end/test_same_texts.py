@@ -58,7 +58,7 @@ def test_plain_chats_have_the_texts_of_the_scripts(reasoning: bool, rows: list[A
 
 
 def test_real_chats_have_the_texts_of_the_scripts(demo_chats: Path, tmp_path: Path) -> None:
-    """Every hundredth of 121,959 real chats, with the default options and with --think-format classic."""
+    """Every hundredth of 118,165 real chats, with the default options and with --think-format classic."""
     rows = pl.read_parquet(demo_chats, columns=["messages", "dataset_source"]).gather_every(100)
     rows.write_parquet(tmp_path / "a.parquet")
     chats = rows["messages"].to_list()

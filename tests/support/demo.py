@@ -1,6 +1,6 @@
 """The demo data set: real chats from the `evals` package (OpenAI evals, MIT), as Parquet.
 
-    python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet        # 118 sources
+    python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet        # 114 sources
     python -m tests.support.demo evals-3.0.1.post1-py3-none-any.whl demo.parquet --all  # all 937,292 rows
 
 A row's chat is the sample's `input` with the ideal answer appended as the assistant's turn (the first one,

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 Cell = str | Sequence[tuple[str, str]]
 """Text, or a list of (name, text) that is shown as one paragraph per entry."""
 
-SKIPPED = "A beginning that the texts of a source share is left out, and shown as `...`."
+SKIPPED = "A beginning that the texts of a source share is left out, and shown as three dots."
 
 
 @dataclass(frozen=True)

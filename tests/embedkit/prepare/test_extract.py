@@ -96,7 +96,7 @@ def test_think_tags_give_the_same_in_both_formats(parts: list[str]) -> None:
 
 
 def test_real_data_give_the_same_in_both_formats(demo_chats: Path) -> None:
-    """Every eightieth of 121,959 real chats."""
+    """Every eightieth of 118,165 real chats."""
     rows = pl.read_parquet(demo_chats, columns=["messages"])["messages"].gather_every(80).to_list()
     assert extracted(rows, "any") == extracted(rows, "classic")
 

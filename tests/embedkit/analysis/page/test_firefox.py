@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from embedkit.run import RunFolder
 from tests.conftest import embedkit
@@ -29,9 +28,10 @@ def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
 
 
 def test_firefox_draws_reads_and_searches(run: RunFolder, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
     with firefox.opened(run.analysis / "index.html", tmp_path) as tab:
         tab.until("document.querySelector('#stage[data-ready]') !== null")
-        picture = np.asarray(Image.open(BytesIO(tab.screenshot("#points"))).convert("RGB")).astype(int)
+        picture = np.asarray(image.open(BytesIO(tab.screenshot("#points"))).convert("RGB")).astype(int)
         coloured = np.argwhere(np.ptp(picture, axis=2) > 60)
         assert len(coloured) > 10 * ROWS  # pixels of points, on a ground of white or grey
         box = tab.evaluate("document.querySelector('#points').getBoundingClientRect().toJSON()")
