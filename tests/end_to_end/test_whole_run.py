@@ -73,7 +73,7 @@ def test_a_sampled_run_of_demo_rows_equals_the_naive_one(demo_chats: Path, minil
     )
     run = RunFolder(tmp_path / "run")
     check_run(run, demo_chats, minilm, 256, 3)
-    assert read(run.plan, Plan).rows_chosen == 118 * 3
+    assert read(run.plan, Plan).rows_chosen == 114 * 3
 
 
 def test_files_of_a_shard_are_few_and_named_by_its_manifest(hash_run: RunFolder) -> None:

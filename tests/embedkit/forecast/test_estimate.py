@@ -68,8 +68,8 @@ def test_tokens_and_seconds_of_a_sample_of_real_chats(demo_chats: Path, minilm: 
     probed = estimate_rows(config, probes=8)
     assert probed.tokens == pytest.approx(counts.sum(), rel=0.2)
     assert probed.seconds == pytest.approx(seconds, rel=0.2)
-    # These chats repeat their prompts, so footers alone give less, but never more than the true number.
-    assert 0.35 * counts.sum() < estimate_rows(config).tokens < counts.sum()
+    # Footers have no text: their bytes are compressed, and a token of these many scripts has few or many of them.
+    assert estimate_rows(config).tokens == pytest.approx(counts.sum(), rel=0.2)
 
 
 def test_a_sample_of_a_sorted_data_set_has_the_lengths_of_its_sources(tmp_path: Path, tokenizer_only: Path) -> None:

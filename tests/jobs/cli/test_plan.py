@@ -124,10 +124,10 @@ def test_a_plan_names_the_gpu_models_of_a_partition(small_chats: Path, tokenizer
 
 
 def test_a_plan_warns_of_weeks_on_cpus_and_of_the_time_limit(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
-    """Sixty files of the demo: some 220 hours of a CPU task."""
+    """The demo 360 times: some 220 hours of a CPU task."""
     (tmp_path / "data").mkdir()
-    for number in range(60):
-        (tmp_path / "data" / f"{number:02}.parquet").symlink_to(demo_chats)
+    for number in range(360):
+        (tmp_path / "data" / f"{number:03}.parquet").symlink_to(demo_chats)
     (tmp_path / "site.toml").write_text('[all]\npartition = "gpu"\naccount = "small"\n[embed]\ntime = "12:00:00"\n')
     command = ["submit", "--dataset", tmp_path / "data", "--model", minilm, "--engine", "transformers", "--full"]
     command += ["--device", "cpu", "--output-dir", tmp_path, "--run-name", "long", "--dry-run"]
