@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from embedkit.analysis.optional_import import optional_import
 from embedkit.analysis.page.figures import MAX_POINTS
+from embedkit.analysis.similarity.umap import MAP_ROWS
 from embedkit.documents import View
 from embedkit.errors import UsageError
 
@@ -25,7 +26,7 @@ class Options:
     components: int = 10
     extremes: int = 10
     points: int = MAX_POINTS
-    map_rows: int = 20_000
+    map_rows: int = MAP_ROWS
     duplicates: float = 0.95
     neighbors: int = 10
     groups: int = 50_000

@@ -129,7 +129,9 @@ def _page(
 
 def _layer(result: ViewResults, options: Options) -> Layer:
     umap_layout = result.neighborhood.umap_layout
-    return choose_layer(result.merged, result.pca, result.scores, umap_layout, map_notes(umap_layout), options.seed)
+    return choose_layer(
+        result.merged, result.pca, result.scores, umap_layout, map_notes(result.neighborhood), options.seed
+    )
 
 
 def _sample(sources: pl.Series, options: Options) -> npt.NDArray[np.int64]:

@@ -67,8 +67,8 @@ def analyze_view(merged: Merged, folder: Path, options: Options) -> ViewAnalysis
     write_parquet(folder / f"pca{suffix}.parquet", _scores_frame(merged, scores))
     write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
     write_text(folder / f"pc_extremes{suffix}.txt", as_text(ends, merged.text_names))
-    neighborhood = _analyze_neighborhood(merged, folder, options)
     neighbors = _find_neighbors(merged, options)
+    neighborhood = _analyze_neighborhood(merged, neighbors, folder, options)
     space = _describe_space(merged, found, neighbors, folder, options)
     if options.groups:
         _group(merged, folder, options)
@@ -77,9 +77,11 @@ def analyze_view(merged: Merged, folder: Path, options: Options) -> ViewAnalysis
     return ViewAnalysis(results, neighbors, space)
 
 
-def _analyze_neighborhood(merged: Merged, folder: Path, options: Options) -> Neighborhood:
+def _analyze_neighborhood(
+    merged: Merged, neighbors: RowNeighbors | None, folder: Path, options: Options
+) -> Neighborhood:
     """Compute agreement of neighbours, map and near-duplicates, and write their files."""
-    found = find_neighborhood(merged, options.map_rows, options.duplicates, options.seed)
+    found = find_neighborhood(merged, options.map_rows, options.duplicates, options.seed, neighbors)
     suffix = suffix_of(merged)
     if found.umap_layout is not None:
         write_parquet(folder / f"map{suffix}.parquet", rows_on_map(merged, found.umap_layout))

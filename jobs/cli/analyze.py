@@ -7,6 +7,7 @@ import click
 
 from embedkit.analysis.findings import Findings
 from embedkit.analysis.options import Options, check_options
+from embedkit.analysis.similarity.umap import MAP_ROWS
 from embedkit.analysis.stage import analyze as analyze_run
 from embedkit.analysis.view_stage import suffix_of
 from embedkit.run import RunFolder
@@ -49,9 +50,9 @@ SHOWN_FINDINGS = 10
     "--umap",
     "map_rows",
     type=click.IntRange(0),
-    default=20_000,
+    default=MAP_ROWS,
     show_default=True,
-    help="Rows that UMAP is fitted on, sampled per source. The other rows are placed by their nearest sampled rows. "
+    help="Rows that UMAP is fitted on, sampled per source if there are more. The other rows join the map after that. "
     "0: no map.",
 )
 @click.option(

@@ -10,13 +10,19 @@ from embedkit.analysis.page.sections import SKIPPED, Cell, Section, Table
 from embedkit.analysis.page.shared_beginnings import shortened
 from embedkit.analysis.similarity.agreement import Agreement
 from embedkit.analysis.similarity.duplicates import Duplicates
+from embedkit.analysis.similarity.map_quality import MapQuality
 from embedkit.analysis.similarity.neighborhood import Neighborhood
-from embedkit.analysis.similarity.umap import UmapLayout
 
 SHOWN_PAIRS = 20
 """Pairs shown with their texts."""
 SHOWN_SOURCES = 60
 """Lines of a table by source, or by pair of sources."""
+
+WHAT_DISTANCES_MEAN = (
+    "Rows that are close on the map are mostly similar, but not all similar rows are close. How far apart two groups "
+    "are, how wide the gap between them is, and how large a group is drawn mean little: compare cosines instead."
+)
+"""What a reader may conclude from the map."""
 
 
 def neighborhood_sections(merged: Merged, found: Neighborhood, beginnings: Mapping[str, str]) -> list[Section]:
@@ -28,19 +34,33 @@ def neighborhood_sections(merged: Merged, found: Neighborhood, beginnings: Mappi
     return [_agreement_section(found.agreement), *duplicates]
 
 
-def map_notes(umap_layout: UmapLayout | None) -> list[str]:
-    """Sentences about the map: its settings, and how many rows were fitted and placed."""
-    if umap_layout is None:
+def map_notes(found: Neighborhood) -> list[str]:
+    """Sentences about the map: its settings, how many nearest rows it keeps, and what a distance on it means."""
+    layout, quality = found.umap_layout, found.quality
+    if layout is None or quality is None:
         return []
-    rows, placed = len(umap_layout.positions), int(umap_layout.placed.sum())
+    rows, placed = len(layout.positions), int(layout.placed.sum())
+    joined = (
+        f" {placed:,} other rows joined the map after that; all rows then moved by the same rule." if placed else ""
+    )
     notes = [
-        f"UMAP is fitted on {rows - placed:,} rows by cosine ({umap_layout.neighbors} neighbours, min_dist "
-        f"{umap_layout.min_dist:g}, seed {umap_layout.seed}). Rows close together are similar; distances between "
-        "groups and sizes of groups mean little."
+        f"UMAP is fitted on {rows - placed:,} rows by cosine ({layout.neighbors} neighbours, min_dist "
+        f"{layout.min_dist:g}, seed {layout.seed}).{joined}"
     ]
-    if placed:
-        notes.append(f"{placed:,} other rows are placed by their nearest fitted rows; zoomed in, they are rings.")
-    return notes
+    if not np.isnan(quality.kept):
+        notes.append(_kept(quality))
+    return [*notes, WHAT_DISTANCES_MEAN]
+
+
+def _kept(quality: MapQuality) -> str:
+    """The share of nearest rows that the map keeps, as a sentence."""
+    parts = f" (fitted rows {quality.kept_fitted:.0%}, the others {quality.kept_placed:.0%})"
+    is_split = not np.isnan([quality.kept_fitted, quality.kept_placed]).any()
+    return (
+        f"Of a row's {quality.k} nearest rows, {quality.kept:.0%} are among its {quality.k} nearest on the map"
+        f"{parts if is_split else ''}; on a map drawn by chance {quality.chance:.2%} would be. Measured on "
+        f"{quality.sampled:,} rows."
+    )
 
 
 def _agreement_section(found: Agreement) -> Section:

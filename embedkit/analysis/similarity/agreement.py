@@ -19,7 +19,8 @@ class Agreement:
     overall: mean over the sources, each weighted by its rows in the run, not in the sample. chance: the expected value
     if neighbours were drawn from all other rows. by_source: one row per source with a text, by name: dataset_source,
     rows, sampled, agreement, chance. positions: the sampled rows in `Merged.rows`, int64 (m,). shares: of each sampled
-    row, float64 (m,). k: neighbours per row. Shares are NaN where there is only one row.
+    row, float64 (m,). neighbors: their nearest rows, positions in `Merged.rows`, the nearest first, int64 (m, k), -1
+    where there are fewer. k: neighbours per row. Shares are NaN where there is only one row.
     """
 
     overall: float
@@ -27,6 +28,7 @@ class Agreement:
     by_source: pl.DataFrame
     positions: npt.NDArray[np.int64]
     shares: npt.NDArray[np.float64]
+    neighbors: npt.NDArray[np.int64]
     k: int
 
 
@@ -42,8 +44,8 @@ def source_agreement(
     ids, codes = merged.ids, merged.rows["source"].to_numpy()
     found = nearest(merged, merged.vectors(ids[at]), k, ids[at], block_rows).ids
     is_row = found >= 0
-    neighbor_codes = codes[np.searchsorted(ids, np.where(is_row, found, ids[:1]))]
-    same = (neighbor_codes == codes[at][:, None]) & is_row
+    neighbors = np.where(is_row, np.searchsorted(ids, found), -1)
+    same = (codes[neighbors] == codes[at][:, None]) & is_row
     with np.errstate(invalid="ignore"):
         shares = same.sum(axis=1) / is_row.sum(axis=1)
     rows = np.bincount(codes[merged.has_text], minlength=len(merged.sources))
@@ -63,5 +65,6 @@ def source_agreement(
         by_source=by_source,
         positions=at,
         shares=shares,
+        neighbors=neighbors,
         k=k,
     )

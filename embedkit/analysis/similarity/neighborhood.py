@@ -9,8 +9,10 @@ import polars as pl
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.agreement import Agreement, source_agreement
+from embedkit.analysis.similarity.all_neighbors import RowNeighbors
 from embedkit.analysis.similarity.duplicates import DuplicateOptions, Duplicates, find_duplicates
-from embedkit.analysis.similarity.umap import UmapLayout, UmapOptions, make_umap_layout
+from embedkit.analysis.similarity.map_quality import MapQuality, map_quality
+from embedkit.analysis.similarity.umap import UmapLayout, UmapOptions, expected_seconds, make_umap_layout
 from embedkit.log_progress import LogProgress
 
 log = logging.getLogger(__name__)
@@ -18,30 +20,58 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Neighborhood:
-    """Everything about near rows in one view. umap_layout and duplicates are None if they were not requested."""
+    """Everything about near rows in one view.
+
+    umap_layout, quality (of the layout) and duplicates are None if they were not requested.
+    """
 
     agreement: Agreement
     umap_layout: UmapLayout | None
+    quality: MapQuality | None
     duplicates: Duplicates | None
 
 
-def find_neighborhood(merged: Merged, map_rows: int, threshold: float, seed: int = 0) -> Neighborhood:
+def find_neighborhood(
+    merged: Merged, map_rows: int, threshold: float, seed: int = 0, neighbors: RowNeighbors | None = None
+) -> Neighborhood:
     """Compute the neighbourhood of one view.
 
     map_rows: rows on which UMAP is fitted, 0 for no layout. threshold: smallest cosine of near-duplicates, 0 for none.
+    neighbors: the nearest rows of every row, if they are known; else the layout finds them.
     """
     rows = int(merged.has_text.sum())
     log.info("analyze neighbours (%s)", merged.view)
     agreement = source_agreement(merged, seed=seed)
-    umap_layout = duplicates = None
+    umap_layout = quality = duplicates = None
     if map_rows:
-        log.info("analyze map (%s): UMAP is fitted on %s rows", merged.view, f"{min(map_rows, rows):,}")
-        progress = LogProgress(log, f"analyze map ({merged.view})", rows, "rows")
-        umap_layout = make_umap_layout(merged, UmapOptions(map_rows, seed), progress.add)
+        umap_layout, quality = _make_map(merged, map_rows, seed, neighbors, agreement)
     if threshold:
         progress = LogProgress(log, f"analyze near-duplicates ({merged.view})", rows, "rows")
         duplicates = find_duplicates(merged, DuplicateOptions(threshold, seed=seed), progress.add)
-    return Neighborhood(agreement, umap_layout, duplicates)
+    return Neighborhood(agreement, umap_layout, quality, duplicates)
+
+
+def _make_map(
+    merged: Merged, map_rows: int, seed: int, neighbors: RowNeighbors | None, agreement: Agreement
+) -> tuple[UmapLayout, MapQuality]:
+    """Lay out the rows, and measure how many of their nearest rows the layout keeps."""
+    rows = int(merged.has_text.sum())
+    log.info(
+        "analyze map (%s): UMAP is fitted on %s of %s rows; the map takes about %.0f minutes of one core",
+        merged.view,
+        f"{min(map_rows, rows):,}",
+        f"{rows:,}",
+        expected_seconds(rows, map_rows) / 60,
+    )
+    layout = make_umap_layout(merged, UmapOptions(map_rows, seed), neighbors)
+    quality = map_quality(merged, layout, agreement)
+    log.info(
+        "analyze map (%s): of a row's %d nearest rows, %.0f %% are near it on the map",
+        merged.view,
+        quality.k,
+        100 * quality.kept,
+    )
+    return layout, quality
 
 
 def rows_on_map(merged: Merged, umap_layout: UmapLayout) -> pl.DataFrame:
@@ -63,6 +93,8 @@ def summary(found: Neighborhood) -> dict[str, Any]:
         for part, one in parts.items()
         if one is not None
     }
+    if found.quality is not None:
+        plain["map"]["quality"] = asdict(found.quality)
     plain["neighbors"]["sampled"] = len(found.agreement.positions)
     if found.duplicates is not None:
         plain["near_duplicate_levels"] = found.duplicates.levels.to_dicts()

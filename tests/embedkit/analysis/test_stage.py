@@ -294,7 +294,7 @@ def test_the_map_has_every_row_with_a_text_and_the_same_bytes_again(hash_run: Ru
     assert np.isfinite(rows.select("x", "y").to_numpy()).all()
     page, _ = page_of(run.analysis / "index.html")
     assert '"map":{"notes":["UMAP is fitted on ' in page
-    assert "other rows are placed by their nearest fitted rows" in page
+    assert "other rows joined the map after that" in page
     assert 'id="data-0-placed"' in (run.analysis / "index.html").read_text()
     analyze(run, Options(map_rows=300, groups=0))
     assert files_of(run.analysis) == before

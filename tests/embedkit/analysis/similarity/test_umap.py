@@ -8,6 +8,7 @@ import pytest
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.agreement import source_agreement
+from embedkit.analysis.similarity.all_neighbors import AllNeighborsOptions, neighbors_of_all
 from embedkit.analysis.similarity.umap import UmapOptions, make_umap_layout
 from embedkit.analysis.stratified_sample import sample_rows_with_text
 from embedkit.errors import UsageError
@@ -30,10 +31,14 @@ def merged(tmp_path_factory: pytest.TempPathFactory) -> Merged:
     return merged_of(tmp_path_factory.mktemp("clusters"), clustered(), SOURCES)
 
 
-def naive_agreement(vectors: np.ndarray, positions: np.ndarray, k: int) -> np.ndarray:
+def naive_neighbors(vectors: np.ndarray, k: int) -> np.ndarray:
     cosines = np.nan_to_num(cosines_between(vectors, vectors), nan=-2)
     np.fill_diagonal(cosines, -3)
-    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    return np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+
+
+def naive_agreement(vectors: np.ndarray, positions: np.ndarray, k: int) -> np.ndarray:
+    nearest = naive_neighbors(vectors, k)
     return np.array([np.mean([SOURCES[j] == SOURCES[i] for j in nearest[i]]) for i in positions])
 
 
@@ -43,6 +48,7 @@ def test_agreement_and_chance_equal_a_naive_count(noise: float, tmp_path: Path) 
     merged = merged_of(tmp_path / "a", vectors, SOURCES)
     found = source_agreement(merged, sample=10_000, block_rows=61)
     assert np.allclose(found.shares, naive_agreement(vectors, found.positions, 10))
+    assert (found.neighbors == naive_neighbors(vectors, 10)[found.positions]).all()
     assert found.overall == pytest.approx(found.shares.mean())
     rows = np.array([399, 150, 8, 2])
     assert found.chance == pytest.approx((rows * (rows - 1)).sum() / (559 * 558))
@@ -87,23 +93,40 @@ def test_planted_clusters_stay_together_on_the_map(merged: Merged) -> None:
     placed = np.flatnonzero(found.placed & np.isin(names, ["big", "middle"]))
     nearest = [min(centres, key=lambda name: np.linalg.norm(found.xy[i] - centres[name])) for i in placed]
     assert (np.array(nearest) == names[placed]).mean() > 0.99
-    again = make_umap_layout(merged, UmapOptions(size=200, seed=5))
-    assert np.array_equal(found.xy, again.xy)
-    only = make_umap_layout(merged, UmapOptions(size=200, seed=5, place=False))
-    assert np.array_equal(only.xy, found.xy[~found.placed])
+    given = neighbors_of_all(merged, AllNeighborsOptions(k=12))
+    again = make_umap_layout(merged, UmapOptions(size=200, seed=5), given)
+    assert np.array_equal(found.xy, again.xy)  # also where the nearest rows were known, and of each more than needed
+    for name in ("big", "middle"):
+        fitted, placed = (_width(found.xy[(names == name) & of]) for of in (~found.placed, found.placed))
+        assert 0.8 < placed / fitted < 1.25
+
+
+def _width(points: np.ndarray) -> float:
+    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_a_row_that_equals_a_sampled_one_is_placed_on_it(tmp_path: Path) -> None:
-    vectors = np.tile(clustered()[10:110], (2, 1))
+def test_rows_that_no_neighbour_leads_to_join_the_nearest(tmp_path: Path) -> None:
+    """Eleven copies of a row are each other's ten nearest. If none is fitted, they start on the nearest fitted row."""
+    vectors = clustered()[10:310]
+    vectors[100:111] = vectors[100]
     merged = merged_of(tmp_path, vectors)
-    found = make_umap_layout(merged, UmapOptions(size=60))
-    sampled = {int(i) % 100: found.xy[i] for i in np.flatnonzero(~found.placed)}
-    twins = [i for i in np.flatnonzero(found.placed) if int(i) % 100 in sampled]
-    spread = found.xy.std()
-    assert len(twins) > 20
-    assert all(np.linalg.norm(found.xy[i] - sampled[int(i) % 100]) < 0.01 * spread for i in twins)
+    fitted = sample_rows_with_text(merged, 20)
+    assert not np.isin(np.arange(100, 111), fitted).any()
+    found = make_umap_layout(merged, UmapOptions(size=20))
+    assert np.isfinite(found.xy).all()
+    cosines = cosines_between(vectors[100:101], vectors[fitted])[0]
+    nearest = found.xy[fitted[np.argmax(cosines)]]
+    assert np.linalg.norm(found.xy[100:111] - nearest, axis=1).max() < np.ptp(found.xy, axis=0).max() / 2
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_equal_vectors_have_a_layout(tmp_path: Path) -> None:
+    merged = merged_of(tmp_path, np.ones((40, 6), np.float32))
+    for size in (15, 40):
+        assert np.isfinite(make_umap_layout(merged, UmapOptions(size=size)).xy).all()
 
 
 @pytest.mark.filterwarnings("ignore")
