@@ -22,8 +22,8 @@ MIN_ROWS = 5
 """UMAP needs at least so many rows. Fewer are put on a circle."""
 
 MAP_ROWS = 50_000
-"""Rows that UMAP is fitted on by default. More cost time and keep no more: of 100,000 planted rows, the map kept 0.201 of
-the ten nearest with 10,000 fitted, 0.195 with all."""
+"""Rows that UMAP is fitted on by default. More cost time and keep no more: of 100,000 planted rows, the map kept 0.201
+of the ten nearest with 10,000 fitted, 0.195 with all."""
 COMPILE_SECONDS, FIT_SECONDS, DESCENT_SECONDS = 40.0, 1.4e-3, 3.6e-4
 """Of a core: numba's compilation, and per row. Measured: all of 100,000 rows fitted in 134 s, with their nearest known;
 the descent of 100,000 rows in 35 s, of 400,000 in 144 s."""
