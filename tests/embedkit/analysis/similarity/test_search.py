@@ -62,21 +62,21 @@ def test_a_text_of_the_run_finds_its_own_row_first(real_run: RunFolder) -> None:
 @pytest.mark.slow
 def test_a_query_is_stripped_and_put_after_its_prefix(real_run: RunFolder) -> None:
     """A query finds rows by meaning. It is stripped like the text of a row; the prefix stays as it is."""
-    said = found(
-        "search", real_run.path, "  a texas holdem hand of playing cards\n", "--prefix", r"Instruct: find\nQuery:"
-    )
-    assert said["query"]["text"] == "Instruct: find\nQuery:a texas holdem hand of playing cards"
-    assert said["neighbors"][0]["dataset_source"] == "poker_hand_ranks"
-    query = "a texas holdem hand of playing cards"
+    said = found("search", real_run.path, "  a patient with high cholesterol\n", "--prefix", r"Instruct: find\nQuery:")
+    assert said["query"]["text"] == "Instruct: find\nQuery:a patient with high cholesterol"
+    assert said["neighbors"][0]["dataset_source"] == "heart-disease"
+    query = "a patient with high cholesterol"
     plain = embedkit("search", real_run.path, query, "-k", 1, new_interpreter=True).stdout
-    assert "poker_hand_ranks" in plain.splitlines()[0]
+    assert "heart-disease" in plain.splitlines()[0]
     assert "note:" not in plain
 
 
 @pytest.mark.slow
 def test_only_requested_sources_and_whole_texts_on_request(real_run: RunFolder) -> None:
     said = found("search", real_run.path, "playing cards", "--sources", "FINANCE, logi", "-k", 50)
-    assert {n["dataset_source"] for n in said["neighbors"]} == {"ner_finance", "formal_logic"}
+    assert {n["dataset_source"] for n in said["neighbors"]} == {
+        *("ner_finance", "formal_logic", "logiqa", "logiqa-logical-reasoning-plus")
+    }
     longest = pl.read_parquet(real_run.metadata).sort(pl.col("user_prompt").str.len_chars())[-1].row(0, named=True)
     assert longest["user_prompt"] not in embedkit("neighbors", real_run.path, "--id", longest["id"]).stdout
     assert longest["user_prompt"] in embedkit("neighbors", real_run.path, "--id", longest["id"], "--full-texts").stdout
@@ -125,12 +125,12 @@ def test_a_gpu_run_is_searched_on_a_cpu_with_notes(gpu_run: RunFolder) -> None:
     """A run of a GPU is searched without one on request, and the differences are reported."""
     said = refused("search", gpu_run.path, "cards", CUDA_VISIBLE_DEVICES="")
     assert "embedded on a GPU in bfloat16, and this machine shows none. `--device cpu`" in said
-    asked = ["search", gpu_run.path, "a texas holdem hand", "--device", "cpu", "--engine", "transformers"]
+    asked = ["search", gpu_run.path, "a patient with high cholesterol", "--device", "cpu", "--engine", "transformers"]
     plain = embedkit(*asked).stdout
     assert "note: dtype: float32 here, bfloat16 in the run" in plain
     assert "note: gpu: none here, NVIDIA H100 in the run" in plain
     assert "note: engine: transformers here, vllm in the run" in plain
-    assert "poker_hand_ranks" in plain
+    assert "heart-disease" in plain
     assert len(found(*asked)["query"]["differences"]) >= 4
 
 
