@@ -11,7 +11,7 @@ system turns, too: a source has one wording for all its chats, which would make 
 
 import sys
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,15 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 SCHEMA = pa.schema([("messages", pa.list_(MESSAGE)), ("dataset_source", pa.string())])
 
 
-def write_demo(wheel: Path, out: Path, all_sources: bool = False) -> int:
-    """Write the demo data set; returns its rows. Samples of another shape are skipped."""
+def write_demo(wheel: Path, out: Path, all_sources: bool = False, only: Collection[str] = ()) -> int:
+    """Write the demo data set; returns its rows. Samples of another shape are skipped.
+
+    all_sources: whether to write all chats as they are. only: or those of these sources.
+    """
     rows = 0
     batch: list[dict[str, Any]] = []
     with atomic_write(out) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
-        for chat in _all_chats(wheel) if all_sources else _demo_chats(wheel):
+        for chat in _all_chats(wheel, only) if all_sources or only else _demo_chats(wheel):
             batch.append(chat)
             if len(batch) == ROW_GROUP:
                 writer.write_table(pa.Table.from_pylist(batch, SCHEMA))
@@ -59,12 +62,14 @@ def _without_system(chats: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]
             yield chat | {"messages": messages}
 
 
-def _all_chats(wheel: Path) -> Iterator[dict[str, Any]]:
-    """All chats, those of a source together."""
+def _all_chats(wheel: Path, only: Collection[str] = ()) -> Iterator[dict[str, Any]]:
+    """All chats, those of a source together. only: of these sources, if there are any."""
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
             if name.startswith(DATA) and name.endswith(".jsonl"):
                 source = name.removeprefix(DATA).split("/")[0]
+                if only and source not in only:
+                    continue
                 for line in archive.read(name).splitlines():
                     messages = _messages(line)
                     if messages is not None:

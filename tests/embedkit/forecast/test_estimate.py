@@ -27,8 +27,9 @@ from embedkit.prepare.stage import choose_rows
 from embedkit.prepare.views import extract_texts, view_texts
 from embedkit.request import Options, make_config
 from embedkit.run import RunFolder
-from tests.conftest import ROOT, chat, hash_request, write_chats
+from tests.conftest import DEMO, ROOT, chat, hash_request, write_chats
 from tests.conftest import embedkit as run_embedkit
+from tests.support.demo import write_demo
 
 
 def config_of(data: Path, model: Path, cost: str = "hash", **options: object) -> RunConfig:
@@ -70,6 +71,19 @@ def test_tokens_and_seconds_of_a_sample_of_real_chats(demo_chats: Path, minilm: 
     assert probed.seconds == pytest.approx(seconds, rel=0.2)
     # Footers have no text: their bytes are compressed, and a token of these many scripts has few or many of them.
     assert estimate_rows(config).tokens == pytest.approx(counts.sum(), rel=0.2)
+
+
+def test_footers_of_chats_that_repeat_their_prompts_give_less(minilm: Path, tmp_path: Path) -> None:
+    """Footers alone give less for these chats, and never more than the true number."""
+    (wheel,) = DEMO.glob("evals-*.whl")
+    sources = "arabic-exams-qa diabetes fcc_amateur_extra food formal_logic guess_the_singer logiqa manga-translation"
+    sources += " japanese_city_name_pronunciation ner_finance poker_hand_ranks quartz recurrence-relation sarcasm"
+    sources += " smiles_to_formula spanish-lexicon"
+    write_demo(wheel, tmp_path / "chats.parquet", only=sources.split())
+    for seed in (None, 3):
+        config = config_of(tmp_path / "chats.parquet", minilm, "vllm", sample_size=200, random_seed=seed)
+        true = exact_tokens(config).sum()
+        assert 0.35 * true < estimate_rows(config).tokens < true
 
 
 def test_a_sample_of_a_sorted_data_set_has_the_lengths_of_its_sources(tmp_path: Path, tokenizer_only: Path) -> None:
