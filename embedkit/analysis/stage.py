@@ -19,10 +19,13 @@ from embedkit.analysis.findings import Findings, answers_by_source
 from embedkit.analysis.losses import Losses, UnknownTokens, find_losses
 from embedkit.analysis.merged import open_merged, require_merged
 from embedkit.analysis.options import Options, require_libraries
+from embedkit.analysis.page.carried_texts import pack_texts
+from embedkit.analysis.page.layer import Layer, choose_layer
 from embedkit.analysis.page.neighborhood_sections import map_notes
-from embedkit.analysis.page.pack import Layer, choose_layer, pack, pack_texts
+from embedkit.analysis.page.pack import pack
 from embedkit.analysis.page.render import render
 from embedkit.analysis.page.run_facts import facts, lead
+from embedkit.analysis.page.snippets import with_snippets
 from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.stratified_sample import sample_with_cap
 from embedkit.analysis.text_stage import Beside, TextResults, read_texts_of_view
@@ -115,7 +118,7 @@ def _page(
     """The page. It carries the texts of the rows in its tables, and of a sample of the other rows."""
     merged = results[0].merged
     log.info("analyze page")
-    layers = [_layer(result, options) for result in results]
+    layers = with_snippets([_layer(result, options) for result in results], options.seed)
     ids_in_tables = sorted({id_ for result in results for id_ in result.extremes["id"]})
     return render(
         merged.run.name,

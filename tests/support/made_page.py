@@ -1,6 +1,7 @@
 """The page of made rows: real blocks and template, without a run."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from embedkit.analysis.page.pack import choose_layer, pack, texts_block
+from embedkit.analysis.page.carried_texts import texts_block
+from embedkit.analysis.page.layer import choose_layer
+from embedkit.analysis.page.pack import pack
 from embedkit.analysis.page.render import render
 from embedkit.analysis.page.sections import Section
 
@@ -37,7 +40,7 @@ def made_page(folder: Path, sources: Mapping[str, int], sections: tuple[Section,
     found: Any = SimpleNamespace(explained_variance_ratio=np.array([0.2, 0.1]))
     lines = pl.DataFrame({"id": ids, "prompt": [f"the row {i} of it" for i in ids]})
     block = texts_block(lines.with_columns(pl.lit(20).alias("prompt length")))
-    data = pack([choose_layer(merged, found, places, None)])
+    data = pack([replace(choose_layer(merged, found, places, None), snippets=lines["prompt"])])
     page = folder / "index.html"
     page.write_text(render("made", "made rows", [], sections, data, (block, len(ids))), encoding="utf-8")
     return page

@@ -57,11 +57,11 @@ def _make_map(
     """Lay out the rows, and measure how many of their nearest rows the layout keeps."""
     rows = int(merged.has_text.sum())
     log.info(
-        "analyze map (%s): UMAP is fitted on %s of %s rows; the map takes about %.0f minutes of one core",
+        "analyze map (%s): UMAP is fitted on %s of %s rows; the map takes about %s of one core",
         merged.view,
         f"{min(map_rows, rows):,}",
         f"{rows:,}",
-        expected_seconds(rows, map_rows) / 60,
+        _in_minutes(expected_seconds(rows, map_rows)),
     )
     layout = make_umap_layout(merged, UmapOptions(map_rows, seed), neighbors)
     quality = map_quality(merged, layout, agreement)
@@ -102,3 +102,8 @@ def summary(found: Neighborhood) -> dict[str, Any]:
         layout = found.umap_layout
         plain["map"] |= {"rows": len(layout.positions), "placed": int(layout.placed.sum())}
     return plain
+
+
+def _in_minutes(seconds: float) -> str:
+    minutes = max(round(seconds / 60), 1)
+    return "a minute" if minutes == 1 else f"{minutes} minutes"

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import Merged, open_merged
 from embedkit.analysis.page.colours import PALETTE, shared_prefixes, source_colours
-from embedkit.analysis.page.pack import choose_layer, pack
+from embedkit.analysis.page.layer import choose_layer
+from embedkit.analysis.page.pack import pack
 from tests.support.merged_runs import merged_of
 
 Floats = npt.NDArray[np.float64]

@@ -65,6 +65,13 @@ def test_the_box_of_a_group_is_for_all_its_sources(tab: Any) -> None:
     assert not box.evaluate("e => e.indeterminate")
 
 
+def test_hovering_over_a_group_lights_all_its_sources(tab: Any) -> None:
+    tab.locator(".group > div").first.hover()
+    assert tab.evaluate("modules.main.map.scatter.lit") == 15
+    tab.mouse.move(600, 400)
+    assert tab.evaluate("modules.main.map.scatter.lit") is None
+
+
 def test_a_group_closes_and_the_filter_opens_it(tab: Any) -> None:
     line = tab.locator(".group ul li").first
     tab.locator(".toggle").first.click()

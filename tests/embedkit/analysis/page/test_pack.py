@@ -14,7 +14,10 @@ from hypothesis.extra import numpy as arrays
 
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.pack import LEVELS, choose_layer, pack, pack_texts, packed, quantized
+from embedkit.analysis.page.carried_texts import pack_texts
+from embedkit.analysis.page.layer import choose_layer
+from embedkit.analysis.page.pack import LEVELS, pack, quantized
+from embedkit.analysis.page.packed import packed
 from embedkit.analysis.similarity.umap import UmapLayout
 from tests.support.merged_runs import merged_of
 

@@ -2,15 +2,13 @@
 
 import csv
 import io
-import json
 import shlex
 import shutil
 from base64 import b64decode
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,9 @@ from embedkit.analysis import stage as analyze_module
 from embedkit.analysis.components.pca import pca, project
 from embedkit.analysis.merged import open_merged
 from embedkit.analysis.options import Options
-from embedkit.analysis.page.pack import choose_layer, pack, pack_texts, texts_block
+from embedkit.analysis.page.carried_texts import pack_texts
+from embedkit.analysis.page.layer import choose_layer
+from embedkit.analysis.page.pack import pack
 from embedkit.analysis.page.render import render
 from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stage import analyze
@@ -298,7 +298,7 @@ def test_search_finds_rows_by_their_words(chromium: Any, run: RunFolder) -> None
         tab.fill("#search", "RIVER prompt")
         tab.wait_for_selector("#rows button")
         assert look.listed() == list(range(0, ROWS - 2, 4))
-        assert f'20 of {ROWS} rows with texts have "RIVER" and "prompt"' in tab.inner_text("#chosen")
+        assert f'20 of {ROWS} rows have "RIVER" and "prompt"' in tab.inner_text("#chosen")
         assert tab.evaluate("Array.from(modules.main.map.litPositions())") == look.listed()
         assert tab.locator("#rows mark").first.inner_text().lower() in ("river", "prompt")
         tab.fill("#search", "thought 17")
@@ -309,17 +309,6 @@ def test_search_finds_rows_by_their_words(chromium: Any, run: RunFolder) -> None
         tab.wait_for_timeout(400)
         assert look.listed() == []
         assert tab.inner_text("#chosen").startswith("0 of")
-
-
-def test_the_shared_prefix_of_prompts_is_left_out(chromium: Any, run: RunFolder) -> None:
-    shared = "You are a cook. Answer yes or no, and nothing else. Is it food? "
-    prompts = [f"{shared}{what}" for what in ("burger", "bread", "stone")]
-    texts = {"id": [1, 2, 3, 4], "columns": {"prompt": [*prompts, "alone"]}}
-    with opened(chromium, run) as tab:
-        prefixes = "new modules.texts.SharedPrefixes(texts, (id) => id === 4)"
-        make = f"([texts, at]) => {prefixes}.start(texts.columns.prompt[at], at === 3, 20)"
-        starts = [tab.evaluate(make, [texts, at]) for at in range(4)]
-    assert starts == ["... burger", "... bread", "... stone", "alone"]
 
 
 def test_a_link_brings_the_view_back(chromium: Any, run: RunFolder) -> None:
@@ -492,7 +481,7 @@ def test_nothing_is_wider_than_the_window(chromium: Any, run: RunFolder, width: 
             assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_row_without_texts_shows_the_command(
+def test_a_row_without_texts_shows_its_beginning(
     chromium: Any, run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = RunFolder(tmp_path / "run")
@@ -503,11 +492,13 @@ def test_a_row_without_texts_shows_the_command(
     missing = next(i for i in range(ROWS) if i not in carried)
     with opened(chromium, few, f"#row={missing}") as tab:
         Look(tab, few)
-        assert "This page does not carry its texts" in tab.inner_text("#row")
+        assert f"prompt {missing}" in tab.inner_text("#row pre >> nth=0")
         assert f"embedkit neighbors run --id {missing} --full-texts" in tab.inner_text("#row")
         tab.fill("#search", "prompt")
         tab.wait_for_selector("#rows button")
-        assert f"of {len(carried)} rows with texts" in tab.inner_text("#chosen")
+        title = tab.inner_text("#chosen")
+        assert f"{ROWS - 1} of {ROWS} rows" in title  # the row of tags has no such word
+        assert f"the first 160 characters of each prompt, and all texts of {len(carried)} rows" in title
 
 
 def test_a_umap_has_one_scale_and_marks_placed_rows(chromium: Any, run: RunFolder, tmp_path: Path) -> None:
@@ -583,197 +574,6 @@ def test_views_switched_while_they_unpack_do_not_mix(chromium: Any, two_views: R
             assert any(f"id {j}," in shown and shown.endswith(f"p {j}") for j in ids)
 
 
-MANY = 30
-"""Sources of the page that `many_sources` makes."""
-PER_SOURCE = 10
-
-
-@pytest.fixture(scope="module")
-def many_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of made rows: 30 sources of 10 rows each, source by source; each text is "the row <id> of it"."""
-    rows = MANY * PER_SOURCE
-    frame = pl.DataFrame(
-        {
-            "id": np.arange(rows),
-            "row": np.arange(rows),
-            "num_tokens": np.arange(rows) + 1,
-            "num_turns": np.ones(rows, np.int64),
-            "source": np.repeat(np.arange(MANY), PER_SOURCE).astype(np.int32),
-        }
-    )
-    names = tuple(f"a_source_with_a_rather_long_name_that_ends_in_{code:02}" for code in range(MANY))
-    success = SimpleNamespace(sources={name: SimpleNamespace(rows=PER_SOURCE) for name in names})
-    merged: Any = SimpleNamespace(
-        rows=frame, has_text=np.ones(rows, bool), sources=names, view="combined", success=success
-    )
-    places = np.random.default_rng(0).uniform(size=(rows, 2)).astype(np.float32)
-    found: Any = SimpleNamespace(explained_variance_ratio=np.array([0.2, 0.1]))
-    lines = pl.DataFrame({"id": frame["id"], "prompt": [f"the row {i} of it" for i in range(rows)]})
-    block = texts_block(lines.with_columns(pl.lit(20).alias("prompt length")))
-    data = pack([choose_layer(merged, found, places, None)])
-    page = tmp_path_factory.mktemp("many") / "index.html"
-    page.write_text(render("made", "made rows", [], [], data, (block, rows)))
-    return page
-
-
-@contextmanager
-def many_opened(chromium: Any, page: Path, link: str = "", **options: Any) -> Iterator[Any]:
-    with browser.opened(chromium, page, link, **{"viewport": {"width": WIDTH, "height": HEIGHT}, **options}) as tab:
-        tab.wait_for_selector("#stage[data-ready]", timeout=30_000)
-        yield tab
-
-
-def colours_at_rows(tab: Any) -> npt.NDArray[np.int64]:
-    """Red, green, blue and opacity at the middle of each row's point."""
-    return np.array(
-        tab.evaluate(
-            """() => { const { map, session } = modules.main, { gl, canvas } = map.scatter, found = [];
-            map.paint(1);
-            const bytes = new Uint8Array(4);
-            for (let i = 0; i < session.rows.x.length; i++) {
-              const [x, y] = map.toScreen(session.rows.x[i], session.rows.y[i]);
-              gl.readPixels(Math.round(x), Math.round(canvas.height - y), 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, bytes);
-              found.push([...bytes]);
-            }
-            return found; }"""
-        )
-    )
-
-
-def greyness(colours: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How far the red, green and blue of each row are apart: small for grey."""
-    return np.asarray(np.ptp(colours[:, :3], axis=1))
-
-
-def search(tab: Any, typed: str) -> str:
-    """Type a search and return how many rows of what were found."""
-    tab.fill("#search", typed)
-    until(tab, f"modules.main.session.state.q === {json.dumps(typed)}")
-    return str(tab.inner_text("#chosen"))
-
-
-def test_every_hit_is_drawn_and_the_rest_is_grey(chromium: Any, many_sources: Path) -> None:
-    with many_opened(chromium, many_sources) as tab:
-        assert search(tab, "the").startswith("300 of 300 rows")
-        assert tab.evaluate("modules.main.map.scatter.lit") == 300
-        assert search(tab, '"row 7"').startswith("1 of 300 rows")
-        colours = greyness(colours_at_rows(tab))
-        assert colours[7] > 60
-        assert (colours > 60).sum() <= 3  # others under the same point
-
-
-def test_hovering_over_the_legend_greys_the_others(chromium: Any, many_sources: Path) -> None:
-    with many_opened(chromium, many_sources) as tab:
-        assert (greyness(colours_at_rows(tab)) > 40).mean() > 0.8
-        tab.locator("#sources li").nth(3).hover()
-        colours = greyness(colours_at_rows(tab))
-        lit = np.arange(300) // PER_SOURCE == 3
-        assert (colours[lit] > 40).all()
-        assert (colours[~lit] > 40).mean() < 0.05
-        tab.mouse.move(600, 400)
-        assert (greyness(colours_at_rows(tab)) > 40).mean() > 0.8
-
-
-def test_search_area_and_legend_are_one_selection(chromium: Any, many_sources: Path) -> None:
-    with many_opened(chromium, many_sources) as tab:
-        search(tab, "the")
-        first = tab.locator("#sources li").first
-        first.locator("input").uncheck()
-        assert tab.inner_text("#chosen").startswith("290 of 300 rows")
-        assert first.locator(".count").inner_text() == "0 of 10"
-        assert int(tab.locator("#rows button").first.inner_text().split()[0]) == PER_SOURCE
-        assert tab.evaluate("modules.main.map.scatter.lit") == 290
-        with tab.expect_download() as download:
-            tab.click("#csv")
-        ids = [int(line.split(",")[0]) for line in Path(download.value.path()).read_text("utf-8").splitlines()[1:]]
-        assert ids == list(range(PER_SOURCE, 300))
-        search(tab, "the -12")
-        tab.click("#inview")
-        assert tab.inner_text("#chosen").startswith('289 rows in view have "the" and not "12"')
-        tab.locator("#sources li").nth(1).locator(".only").click(force=True)
-        assert tab.inner_text("#composition") == "a_source_with_a_rather_long_name_that_ends_in_01: 9"
-        tab.click("#all")
-        assert tab.inner_text("#chosen").startswith("299 rows in view")
-        tab.click("#clear")
-        assert tab.input_value("#search") == ""
-        assert tab.inner_text("#chosen") == ""
-        assert first.locator(".count").inner_text() == "10"
-
-
-@pytest.mark.parametrize(
-    ("typed", "found"),
-    [
-        ("art", [0]),
-        ("ART*", [0, 1]),
-        ('"art of"', [0]),
-        ("of -art", [1, 2]),
-        ('-"the art"', [1, 2, 3, 4]),
-        ("c++", [2]),
-        ("世界", [3]),
-        ("cafe", []),
-        ("café", [4]),
-        ('"unclosed phrase', []),
-        ("-", [0, 1, 2, 3, 4]),
-    ],
-)
-def test_a_search_has_words_phrases_and_exclusions(
-    chromium: Any, many_sources: Path, typed: str, found: list[int]
-) -> None:
-    texts = ["the art  of it", "parts of artists", "c++ of C", "你好世界和平", "Café"]
-    carried = {"id": [0, 1, 2, 3, 4], "columns": {"text": texts}}
-    with many_opened(chromium, many_sources) as tab:
-        query = "modules.query.findTexts(modules.query.parseQuery(typed), texts)"
-        assert tab.evaluate(f"([typed, texts]) => {query}", [typed, carried]) == found
-
-
-def test_found_words_are_marked_in_the_row(chromium: Any, many_sources: Path) -> None:
-    with many_opened(chromium, many_sources, "#row=41&q=ROW") as tab:
-        assert tab.locator("#row mark").all_inner_texts() == ["row"]
-        assert tab.locator("#row pre").first.text_content() == "the row 41 of it"
-
-
-def test_all_and_none_follow_the_filter(chromium: Any, many_sources: Path) -> None:
-    with many_opened(chromium, many_sources) as tab:
-        tab.fill("#filter", "in_1")
-        tab.click("#none")
-        tab.fill("#filter", "")
-        hidden = [i for i, box in enumerate(tab.locator("#sources input").all()) if not box.is_checked()]
-        assert hidden == list(range(10, 20))
-        tab.fill("#filter", "in_12")
-        tab.click("#all")
-        assert tab.evaluate("modules.main.session.state.hidden.size") == 9
-
-
-def test_a_long_name_keeps_its_end(chromium: Any, many_sources: Path) -> None:
-    with many_opened(chromium, many_sources) as tab:
-        name = tab.locator("#sources .name").nth(7)
-        assert name.text_content() == "a_source_with_a_rather_long_name_that_ends_in_07"
-        box, end = name.bounding_box(), name.locator("span").last.bounding_box()
-        assert name.locator("span").last.text_content().endswith("07")
-        assert end["x"] + end["width"] <= box["x"] + box["width"] + 1
-
-
-def test_escape_home_and_end_work_where_they_should(chromium: Any, run: RunFolder) -> None:
-    with opened(chromium, run, "#row=3") as tab:
-        Look(tab, run)
-        tab.focus("#inview")
-        tab.keyboard.press("Escape")
-        assert not tab.is_visible("#row")
-        tab.focus("#tab-map")
-        tab.keyboard.press("End")
-        assert tab.evaluate("document.activeElement.dataset.tab") == "Neighbours"
-        tab.keyboard.press("Home")
-        assert tab.evaluate("document.activeElement.dataset.tab") == "map"
-
-
-def test_a_double_click_opens_no_row(chromium: Any, run: RunFolder) -> None:
-    with opened(chromium, run) as tab:
-        look = Look(tab, run)
-        tab.mouse.dblclick(*look.places()[look.lonely(1)[0]])
-        until(tab, "modules.main.map.viewport().zoom === 2")
-        assert not tab.is_visible("#row")
-
-
 @pytest.mark.parametrize("width", [390, 1440])
 def test_tables_break_no_word_or_id(chromium: Any, run: RunFolder, width: int) -> None:
     with opened(chromium, run, "#tab=Extremes", viewport={"width": width, "height": 900}) as tab:
@@ -792,13 +592,6 @@ def test_tables_break_no_word_or_id(chromium: Any, run: RunFolder, width: int) -
         table = tab.locator("#panel-2 table").first
         assert table.evaluate("e => e.scrollWidth <= e.parentElement.clientWidth")  # nothing is cut at the side
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
-
-
-def test_on_a_phone_an_opened_row_is_in_view(chromium: Any, many_sources: Path) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    with many_opened(chromium, many_sources, "#row=3", **phone) as tab:
-        assert tab.locator("#row h2").bounding_box()["y"] < 600
-        assert "Shift" not in tab.inner_text(".hint")
 
 
 def test_the_page_has_no_path_and_no_empty_claim(run: RunFolder) -> None:

@@ -1,6 +1,7 @@
 """The points of a map of many rows, in a real browser: none lost, none stacked that need not be, one selection."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import polars as pl
 import pytest
 
 from embedkit.analysis.components.pca import pca, project
-from embedkit.analysis.page.pack import choose_layer, pack, texts_block
+from embedkit.analysis.page.carried_texts import texts_block
+from embedkit.analysis.page.layer import choose_layer
+from embedkit.analysis.page.pack import pack
 from embedkit.analysis.page.render import render
 from embedkit.analysis.similarity.umap import UmapLayout
 from tests.support import browser
@@ -54,7 +57,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     found = pca(merged, 2)
     layout = UmapLayout(np.arange(ROWS), places(), np.zeros(ROWS, bool), 0, 15, 0.1)
-    layer = choose_layer(merged, found, project(merged, found), layout)
+    snippets = pl.Series([f"prompt {i}" for i in range(ROWS)])
+    layer = replace(choose_layer(merged, found, project(merged, found), layout), snippets=snippets)
     texts = [f"prompt {i}" for i in range(STACK)]
     lines = pl.DataFrame({"id": np.arange(STACK), "prompt": texts, "prompt length": [len(text) for text in texts]})
     path = folder / "index.html"

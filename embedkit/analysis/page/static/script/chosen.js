@@ -4,7 +4,7 @@ import { saveCsv } from "./csv.js";
 import { META } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { countMatched, excerpt, highlighted } from "./query.js";
-import { promptOf, sourceOf } from "./rows.js";
+import { sourceOf } from "./rows.js";
 import { allNumbers } from "./state.js";
 
 /** @typedef {import("./session.js").Session} Session */
@@ -26,7 +26,7 @@ export function addChosen(session, open) {
     const { rows, selection } = session, { positions, active } = selection;
     csv.hidden = !positions.length;
     clear.hidden = !active;
-    byId("chosen", HTMLElement).textContent = active ? titleOf(selection) : "";
+    byId("chosen", HTMLElement).textContent = active && rows ? titleOf(selection, rows) : "";
     byId("composition", HTMLElement).textContent = rows ? compositionOf(rows, selection) : "";
     byId("rows", HTMLElement).replaceChildren(...[...positions.slice(0, MAX_LISTED)].map((i) => {
       const button = html("button", { type: "button" });
@@ -37,10 +37,20 @@ export function addChosen(session, open) {
   });
 }
 
-/** @param {import("./selection.js").Selection} selection */
-function titleOf({ positions, title }) {
-  const remark = positions.length > MAX_LISTED ? `; the first ${MAX_LISTED} are listed, the CSV has all` : "";
-  return `${formatCount(positions.length)} ${title}${remark}`;
+/**
+ * @param {import("./selection.js").Selection} selection
+ * @param {import("./rows.js").Rows} rows
+ */
+function titleOf({ positions, title, query }, rows) {
+  const listed = positions.length > MAX_LISTED ? `; the first ${MAX_LISTED} are listed, the CSV has all` : "";
+  return `${formatCount(positions.length)} ${title}${listed}${query.terms.length ? whatIsSearched(rows) : ""}`;
+}
+
+/** @param {import("./rows.js").Rows} rows */
+function whatIsSearched({ ids, texts, snippets }) {
+  if (!snippets || texts.id.length >= ids.length) return "";
+  return `. Searched: the first ${snippets.characters} characters of each ${Object.keys(texts.columns)[0]}, and all `
+    + `texts of ${formatCount(texts.id.length)} rows`;
 }
 
 /**
@@ -62,11 +72,11 @@ function compositionOf({ layer }, { counts }) {
  */
 function describe(rows, i, { query }) {
   const name = `${rows.ids[i]}  ${sourceOf(rows, i)}  `, at = rows.texts.at.get(rows.ids[i]);
-  if (at === undefined) return [name];
-  const texts = Object.values(rows.texts.columns).map((column) => column[at]);
-  const matches = texts.map((text) => countMatched(text, query)), most = Math.max(...matches);
-  const found = most ? excerpt(texts[matches.indexOf(most)], query, LINE_CHARACTERS) : null;
-  return [name, ...(found === null ? [promptOf(rows, i, LINE_CHARACTERS) ?? ""] : highlighted(found, query))];
+  const snippet = rows.snippets?.at(i, LINE_CHARACTERS) ?? "";
+  const texts = at === undefined ? [] : Object.values(rows.texts.columns).map((column) => column[at]);
+  const all = [snippet, ...texts], matches = all.map((text) => countMatched(text, query)), most = Math.max(...matches);
+  const found = most > matches[0] ? excerpt(all[matches.indexOf(most)], query, LINE_CHARACTERS) : null;
+  return [name, ...highlighted(found ?? snippet, query)];
 }
 
 /** @param {Session} session */

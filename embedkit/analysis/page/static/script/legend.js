@@ -109,8 +109,8 @@ function lineOf(session, code) {
   only.addEventListener("click", () => {
     session.update({ hidden: new Set([...sources.keys()].filter((each) => each !== code)) });
   });
-  for (const event of ["pointerenter", "focusin"]) line.addEventListener(event, () => session.light(code));
-  for (const event of ["pointerleave", "focusout"]) line.addEventListener(event, () => session.light(-1));
+  for (const event of ["pointerenter", "focusin"]) line.addEventListener(event, () => session.light([code]));
+  for (const event of ["pointerleave", "focusout"]) line.addEventListener(event, () => session.light([]));
   return { line, box, swatch, count };
 }
 

@@ -38,6 +38,8 @@ export function addGroup(session, list, prefix, codes, lines) {
     isFiltered = false;
     show();
   });
+  for (const event of ["pointerenter", "focusin"]) header.addEventListener(event, () => session.light(codes));
+  for (const event of ["pointerleave", "focusout"]) header.addEventListener(event, () => session.light([]));
   list.append(group);
   show();
   return {

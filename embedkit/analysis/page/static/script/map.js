@@ -3,7 +3,7 @@
 import { tickMarks } from "./axes.js";
 import { positionOf } from "./data.js";
 import { byId, formatCount, html, svg } from "./html.js";
-import { promptOf, sourceOf } from "./rows.js";
+import { sourceOf } from "./rows.js";
 import { MAX_SAMPLE, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
 
 /**
@@ -111,14 +111,15 @@ export class MapView {
     if (places) this.scatter.setShown(places.layer.sources.map((_, code) => !state.hidden.has(code)));
   }
 
-  /** The source under the pointer in the legend if it is shown, else the selection, else null for all. */
+  /** The sources under the pointer in the legend if they are shown, else the selection, else null for all. */
   litPositions() {
-    const { selection, litSource, places, state } = this.session;
-    if (!places || litSource < 0 || state.hidden.has(litSource)) return selection.active ? selection.positions : null;
-    if (selection.active) return selection.positions.filter((i) => places.source[i] === litSource);
-    const found = new Uint32Array(places.layer.counts[litSource]);
+    const { selection, litSources, places, state } = this.session;
+    const lit = new Set([...litSources].filter((code) => !state.hidden.has(code)));
+    if (!places || !lit.size) return selection.active ? selection.positions : null;
+    if (selection.active) return selection.positions.filter((i) => lit.has(places.source[i]));
+    const found = new Uint32Array([...lit].reduce((sum, code) => sum + places.layer.counts[code], 0));
     let count = 0;
-    for (let i = 0; i < places.source.length; i++) if (places.source[i] === litSource) found[count++] = i;
+    for (let i = 0; i < places.source.length; i++) if (lit.has(places.source[i])) found[count++] = i;
     return found;
   }
 
@@ -265,7 +266,7 @@ export class MapView {
   frameOf({ u, v, zoom, scale, width, height }) {
     const { scatter } = this, ratio = devicePixelRatio, { count } = scatter;
     const size = Math.min(Math.max(7 - 1.25 * Math.log10(count / 100), 1.4) * zoom ** 0.3, 11) * ratio;
-    const isFew = scatter.lit !== null && scatter.lit <= FEW && this.session.litSource < 0;
+    const isFew = scatter.lit !== null && scatter.lit <= FEW && !this.session.litSources.size;
     return {
       centre: [u, v], scale: [(2 * scale[0]) / width, (2 * scale[1]) / height],
       size, litSize: isFew ? Math.max(size, 5 * ratio) : size, alpha: count > 100_000 ? 0.55 : 0.8,
@@ -393,7 +394,7 @@ function tipOf(rows, i, others) {
   return [
     html("b", { textContent: sourceOf(rows, i) }),
     html("div", { textContent: `id ${rows.ids[i]}, ${formatCount(rows.tokens[i])} tokens${placed}` }),
-    html("div", { textContent: promptOf(rows, i, TIP_CHARACTERS) ?? "" }),
+    html("div", { textContent: rows.snippets?.at(i, TIP_CHARACTERS) ?? "" }),
     html("div", { textContent: others ? `and ${formatCount(others)} more at this place: click to list them` : "" }),
   ];
 }

@@ -1,6 +1,8 @@
 // A search: whole words, "phrases" in quotes, and -words or -"phrases" that must not occur; a word may end in *.
 // Upper and lower case are the same.
 
+import { positionOf } from "./data.js";
+
 /**
  * @typedef {object} Term
  * @property {string} text as typed, without quotes and minus
@@ -49,20 +51,33 @@ function patternOf(text) {
 }
 
 /**
- * Positions in `texts.id` of the rows whose texts have every wanted term and no excluded one.
+ * Whether each row has every wanted term and no excluded one, 1 or 0: in its snippet, or in its whole texts if the page
+ * carries them.
  * @param {Query} query
- * @param {import("./data.js").Texts} texts
+ * @param {import("./rows.js").Rows} rows
  */
-export function findTexts(query, texts) {
-  const columns = Object.values(texts.columns);
-  const tests = query.terms.map(({ pattern, excluded }) => ({ regex: new RegExp(pattern, "iu"), excluded }));
-  /** @type {number[]} */
-  const found = [];
-  for (let at = 0; at < texts.id.length; at++) {
-    const has = (/** @type {RegExp} */ regex) => columns.some((column) => regex.test(column[at]));
-    if (tests.every(({ regex, excluded }) => has(regex) !== excluded)) found.push(at);
+export function matchingRows({ terms }, rows) {
+  const found = new Uint8Array(rows.ids.length).fill(1);
+  for (const { pattern, excluded } of terms) {
+    const has = rows.snippets?.matching(pattern) ?? new Uint8Array(found.length);
+    addCarried(has, pattern, rows);
+    for (let i = 0; i < found.length; i++) if (has[i] === Number(excluded)) found[i] = 0;
   }
   return found;
+}
+
+/**
+ * Mark the rows whose whole texts match a pattern.
+ * @param {Uint8Array} has
+ * @param {string} pattern
+ * @param {import("./rows.js").Rows} rows
+ */
+function addCarried(has, pattern, { ids, texts }) {
+  const columns = Object.values(texts.columns), regex = new RegExp(pattern, "iu");
+  texts.id.forEach((id, at) => {
+    const i = positionOf(ids, id);
+    if (i >= 0 && !has[i] && columns.some((column) => regex.test(column[at]))) has[i] = 1;
+  });
 }
 
 /**

@@ -3,7 +3,7 @@
 import { META, positionOf } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { highlighted } from "./query.js";
-import { promptOf, sourceOf } from "./rows.js";
+import { sourceOf } from "./rows.js";
 import { shellWord } from "./shell.js";
 
 /**
@@ -43,7 +43,7 @@ function stackOf(session, rows) {
   if (row === null || stack.length < 2 || !stack.includes(row)) return [];
   const lines = stack.slice(0, MAX_STACK).map((id) => {
     const i = positionOf(rows.ids, id);
-    const text = `${id}  ${sourceOf(rows, i)}  ${promptOf(rows, i, STACK_CHARACTERS) ?? ""}`;
+    const text = `${id}  ${sourceOf(rows, i)}  ${rows.snippets?.at(i, STACK_CHARACTERS) ?? ""}`;
     const button = html("button", { type: "button", textContent: text });
     if (id === row) button.setAttribute("aria-current", "true");
     button.addEventListener("click", () => session.update({ row: id }));
@@ -72,9 +72,13 @@ function contentOf({ selection }, rows, i) {
       parts.push(html("h3", { textContent: name + more }), html("pre", {}, ...highlighted(text, selection.query)));
     }
   }
+  if (at === undefined && rows.snippets) {
+    const text = rows.snippets.at(i, rows.snippets.characters);
+    parts.push(html("h3", { textContent: "it begins" }), html("pre", {}, ...highlighted(text, selection.query)));
+  }
   const command = `embedkit neighbors ${shellWord(META.run)} --id ${id} --full-texts`;
   const what = at === undefined
-    ? "This page does not carry its texts. To print them:" : "To print it whole, with the rows nearest to it:";
+    ? "To print its texts, with the rows nearest to it:" : "To print it whole, with the rows nearest to it:";
   return [...parts, html("p", { textContent: what }), html("pre", { className: "command", textContent: command })];
 }
 

@@ -1,8 +1,8 @@
 // The rows of the map that is shown. Each load makes new objects, so that arrays of different maps never mix.
 
-import { META, arrayOf, carriedTexts, coordinatesOf, decodeIds, positionOf } from "./data.js";
+import { META, arrayOf, carriedTexts, coordinatesOf, decodeIds } from "./data.js";
 import { Grid } from "./grid.js";
-import { SharedPrefixes } from "./texts.js";
+import { Snippets } from "./snippets.js";
 
 /**
  * @typedef {import("./data.js").Numbers} Numbers
@@ -27,7 +27,7 @@ import { SharedPrefixes } from "./texts.js";
  * @property {import("./data.js").Texts} texts
  * @property {Numbers | null} placed whether a row was placed on the UMAP and not fitted
  * @property {Grid} grid
- * @property {SharedPrefixes} prefixes
+ * @property {Snippets | null} snippets
  */
 
 /**
@@ -52,14 +52,17 @@ export async function loadPlaces({ view, map, x, y }) {
 export async function loadRows(places) {
   const name = (/** @type {string} */ part) => `${places.view}-${part}`;
   const hasPlaced = places.map === "umap" && name("placed") in META.types;
-  const [ids, shifts, tokens, turns, texts, placed, x, y] = await Promise.all([
+  const { snippets } = places.layer;
+  const [ids, shifts, tokens, turns, texts, placed, bytes, x, y] = await Promise.all([
     decodeIds(name("id")), decodeIds(name("row")), arrayOf(name("tokens")), arrayOf(name("turns")), carriedTexts(),
-    hasPlaced ? arrayOf(name("placed")) : null,
+    hasPlaced ? arrayOf(name("placed")) : null, snippets ? arrayOf(`${snippets.layer}-snippets`) : null,
     ...places.names.map((coordinate) => coordinatesOf(name(coordinate), true)),
   ]);
-  const prefixes = new SharedPrefixes(texts, (id) => places.source[positionOf(ids, id)]);
   const numbers = ids.map((id, i) => id + shifts[i]);  // modulo 2 ** 32
-  return { ...places, x, y, ids, numbers, tokens, turns, texts, placed, grid: new Grid(x, y), prefixes };
+  return {
+    ...places, x, y, ids, numbers, tokens, turns, texts, placed, grid: new Grid(x, y),
+    snippets: bytes && snippets && new Snippets(/** @type {Uint8Array} */ (bytes), ids.length, snippets.characters),
+  };
 }
 
 /**
@@ -68,15 +71,3 @@ export async function loadRows(places) {
  * @param {number} i
  */
 export const sourceOf = (rows, i) => rows.layer.sources[rows.source[i]];
-
-/**
- * The start of a row's prompt, without the prefix that its source shares; null if the page does not carry its texts.
- * @param {Rows} rows
- * @param {number} i
- * @param {number} length
- */
-export function promptOf(rows, i, length) {
-  const at = rows.texts.at.get(rows.ids[i]);
-  if (at === undefined) return null;
-  return rows.prefixes.start(Object.values(rows.texts.columns)[0][at], rows.source[i], length);
-}

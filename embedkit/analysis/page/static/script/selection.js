@@ -1,9 +1,8 @@
 // The one selection: rows of shown sources that are inside the area, have numbers within the ranges, and match the
 // search, as far as a person chose these.
 
-import { positionOf } from "./data.js";
 import { formatCount } from "./html.js";
-import { describeQuery, findTexts, parseQuery } from "./query.js";
+import { describeQuery, matchingRows, parseQuery } from "./query.js";
 
 /**
  * @typedef {object} Selection
@@ -26,17 +25,29 @@ export const noSelection = () =>
 export function select(rows, { q, area, hidden, ranges }) {
   const query = parseQuery(q), searched = query.terms.length > 0, limits = limitsOf(ranges);
   if (!searched && !area && !limits.length) return noSelection();
-  const candidates = [
-    ...(area ? [rows.grid.within(area.polygon)] : []),
-    ...(searched ? [positionsFound(rows, query)] : []),
-  ];
-  const isSelected = (/** @type {number} */ i) => !hidden.has(rows.source[i])
-    && limits.every(([name, least, most]) => rows[name][i] >= least && rows[name][i] <= most);
-  const positions = (candidates.length ? candidates.reduce(intersection) : rows.ids.map((_, i) => i))
-    .filter(isSelected);
-  const counts = new Uint32Array(rows.layer.sources.length);
-  for (const i of positions) counts[rows.source[i]]++;
-  return { active: true, positions, counts, query, title: titleOf(rows, query, area, limits) };
+  const isInside = area && marksAt(rows.grid.within(area.polygon), rows.ids.length);
+  const isFound = searched ? matchingRows(query, rows) : null;
+  const positions = new Uint32Array(rows.ids.length), counts = new Uint32Array(rows.layer.sources.length);
+  let selected = 0;
+  for (let i = 0; i < positions.length; i++) {
+    if ((isInside && !isInside[i]) || (isFound && !isFound[i]) || hidden.has(rows.source[i])) continue;
+    if (!limits.every(([name, least, most]) => rows[name][i] >= least && rows[name][i] <= most)) continue;
+    positions[selected++] = i;
+    counts[rows.source[i]]++;
+  }
+  const title = titleOf(rows, query, area, limits);
+  return { active: true, positions: positions.slice(0, selected), counts, query, title };
+}
+
+/**
+ * One at each position, 0 at the others.
+ * @param {Uint32Array} positions
+ * @param {number} length
+ */
+function marksAt(positions, length) {
+  const marks = new Uint8Array(length);
+  for (const i of positions) marks[i] = 1;
+  return marks;
 }
 
 /**
@@ -53,36 +64,14 @@ function limitsOf(ranges) {
 /**
  * @param {import("./rows.js").Rows} rows
  * @param {import("./query.js").Query} query
- */
-function positionsFound(rows, query) {
-  const found = findTexts(query, rows.texts).map((at) => positionOf(rows.ids, rows.texts.id[at]));
-  return Uint32Array.from(found.filter((i) => i >= 0));
-}
-
-/**
- * @param {import("./rows.js").Rows} rows
- * @param {import("./query.js").Query} query
  * @param {import("./state.js").Area | null} area
  * @param {["tokens" | "turns", number, number][]} limits
  */
 function titleOf(rows, query, area, limits) {
   const searched = query.terms.length > 0;
-  const what = area?.title ?? (searched ? `of ${formatCount(rows.texts.id.length)} rows with texts` : "rows");
+  const what = area?.title ?? (searched ? `of ${formatCount(rows.ids.length)} rows` : "rows");
   const having = limits.map(([name, least, most]) =>
     `${formatCount(least)} ${most === Infinity ? "or more" : `to ${formatCount(most)}`} ${name}`);
   return [what, having.length ? `with ${having.join(" and ")}` : "", searched ? describeQuery(query) : ""]
     .filter(Boolean).join(" ");
-}
-
-/**
- * The numbers in both ascending lists.
- * @param {Uint32Array<ArrayBuffer>} a
- * @param {Uint32Array<ArrayBuffer>} b
- */
-function intersection(a, b) {
-  let at = 0;
-  return a.filter((i) => {
-    while (b[at] < i) at++;
-    return b[at] === i;
-  });
 }

@@ -22,8 +22,8 @@ export class Session {
     /** @type {import("./colouring.js").Colouring | null} */
     this.colouring = null;
     this.selection = noSelection();
-    /** @type {number} code of the source under the pointer in the legend, or -1 */
-    this.litSource = -1;
+    /** @type {Set<number>} codes of the sources under the pointer in the legend */
+    this.litSources = new Set();
     /** @type {Listener[]} */
     this.listeners = [];
     /** @type {unknown} why a map could not be loaded */
@@ -55,9 +55,9 @@ export class Session {
     return isNew("colour") ? this.recolour() : Promise.resolve();
   }
 
-  /** @param {number} code */
-  light(code) {
-    this.litSource = code;
+  /** @param {number[]} codes of sources; none for no lit source */
+  light(codes) {
+    this.litSources = new Set(codes);
     this.emit("lit");
   }
 
