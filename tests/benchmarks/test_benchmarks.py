@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import benchmarks
-from benchmarks import corpus, measure, page
+from benchmarks import bench_atlas, corpus, measure, page
 from benchmarks.bench_findings import class_tfidf
 from benchmarks.bench_plan import heaviest
 from benchmarks.fabricate import Shape, fabricate, fabricate_at_scale, lengths_of
@@ -191,3 +191,11 @@ def test_a_figure_that_misses_stays_on_the_page_with_its_cause(tmp_path: Path, m
     assert "| quick work | 0.8x | at least 0.7 | 8 s | cp: 10 s |" in text
     assert "| slow work | **3 s, missed** | at most 2 | 3 s | none |" in text
     assert "Missed: slow work. why" in text
+
+
+@pytest.mark.slow
+def test_the_measured_page_has_what_a_page_has() -> None:
+    html = bench_atlas.our_page(*bench_atlas.made(600))
+    for block in ("0-mapx", "0-mapx-fine", "0-row", "0-pc2", "0-snippets", "texts"):
+        assert f'id="data-{block}"' in html
+    assert '"rows":600' in html
