@@ -18,7 +18,7 @@ class Options:
     map_rows: rows on which UMAP is fitted, 0 for no map. duplicates: smallest cosine of near-duplicates, 0 for none.
     neighbors: nearest rows of every row, 0 for none: then there are no findings by neighbours, and no intrinsic
     dimension. groups: rows on which groups are fitted, 0 for no groups. findings: rows worth reading of each kind, 0
-    for none.
+    for none. columns: that the user adds to the page, each as FILE.parquet:NAME.
     """
 
     views: tuple[View, ...] = ()
@@ -31,6 +31,7 @@ class Options:
     neighbors: int = 10
     groups: int = 50_000
     findings: int = 20
+    columns: tuple[str, ...] = ()
     seed: int = 0
 
 

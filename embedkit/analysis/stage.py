@@ -14,12 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from embedkit.analysis.added_columns import AddedColumn, read_added_columns
 from embedkit.analysis.components.views import Views, compare_views
 from embedkit.analysis.findings import Findings, answers_by_source
 from embedkit.analysis.losses import Losses, UnknownTokens, find_losses
 from embedkit.analysis.merged import open_merged, require_merged
 from embedkit.analysis.options import Options, require_libraries
 from embedkit.analysis.page.carried_texts import pack_texts
+from embedkit.analysis.page.columns import Column
 from embedkit.analysis.page.layer import Layer, choose_layer
 from embedkit.analysis.page.neighborhood_sections import map_notes
 from embedkit.analysis.page.pack import pack
@@ -29,6 +31,7 @@ from embedkit.analysis.page.snippets import with_snippets
 from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.stratified_sample import sample_with_cap
 from embedkit.analysis.text_stage import Beside, TextResults, read_texts_of_view
+from embedkit.analysis.view_columns import columns_of_view
 from embedkit.analysis.view_stage import ViewAnalysis, analyze_view, suffix_of
 from embedkit.analysis.write_files import write_json, write_npz, write_parquet, write_text
 from embedkit.data.source_folders import source_folders
@@ -58,10 +61,11 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
 
     Raises:
         EmbedkitError: the run is not merged, or its files do not agree with `_SUCCESS.json`.
-        UsageError: there is no such view or source, or a library of `embedkit[analysis]` is not installed.
+        UsageError: there is no such view, source or column, or a library of `embedkit[analysis]` is not installed.
     """
     options = options or Options()
     require_libraries(options)  # before the work, not after it
+    added = read_added_columns(options.columns)
     require_merged(run)
     run_views = read(run.config, RunConfig).request.views
     opened = [open_merged(run, view, options.sources) for view in options.views or run_views]
@@ -84,7 +88,7 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         for at, one in enumerate(analyzed):
             unknown = texts[at].unknown if texts else None
             _write_health(one.results, losses, unknown, folder)
-        write_text(folder / run.analysis_page.name, _page(results, views, points, losses, options))
+        write_text(folder / run.analysis_page.name, _page(analyzed, views, points, losses, added, options))
     log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views, tuple(one.findings for one in texts))
 
@@ -109,32 +113,33 @@ def _write_health(result: ViewResults, losses: Losses, unknown: UnknownTokens | 
 
 
 def _page(
-    results: Sequence[ViewResults],
+    analyzed: Sequence[ViewAnalysis],
     views: Views | None,
     points: pl.DataFrame | None,
     losses: Losses,
+    added: Sequence[AddedColumn],
     options: Options,
 ) -> str:
     """The page. It carries the texts of the rows in its tables, and of a sample of the other rows."""
+    results = [one.results for one in analyzed]
     merged = results[0].merged
     log.info("analyze page")
-    layers = with_snippets([_layer(result, options) for result in results], options.seed)
+    layers = [_layer(one, columns_of_view(one, views, added), options) for one in analyzed]
     ids_in_tables = sorted({id_ for result in results for id_ in result.extremes["id"]})
     return render(
         merged.run.name,
         lead([result.merged for result in results], losses),
         facts(merged, losses),
         page_sections(results, losses, views, points),
-        pack(layers),
+        pack(with_snippets(layers, options.seed)),
         pack_texts(merged, ids_in_tables, options.seed),
     )
 
 
-def _layer(result: ViewResults, options: Options) -> Layer:
-    umap_layout = result.neighborhood.umap_layout
-    return choose_layer(
-        result.merged, result.pca, result.scores, umap_layout, map_notes(result.neighborhood), options.seed
-    )
+def _layer(analyzed: ViewAnalysis, columns: Sequence[Column], options: Options) -> Layer:
+    result = analyzed.results
+    umap_layout, notes = result.neighborhood.umap_layout, map_notes(result.neighborhood)
+    return choose_layer(result.merged, result.pca, result.scores, umap_layout, notes, columns, options.seed)
 
 
 def _sample(sources: pl.Series, options: Options) -> npt.NDArray[np.int64]:

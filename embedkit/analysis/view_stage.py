@@ -12,7 +12,7 @@ from embedkit.analysis.components.by_source import pca_by_source
 from embedkit.analysis.components.extremes import as_text, extremes
 from embedkit.analysis.components.health import HealthCheck
 from embedkit.analysis.components.pca import PCA, Block, project
-from embedkit.analysis.groups import GroupOptions, find_groups, groups_frame, name_groups
+from embedkit.analysis.groups import GroupOptions, NamedGroups, find_groups, groups_frame, name_groups
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.options import Options
 from embedkit.analysis.page.view_results import ViewResults
@@ -31,12 +31,13 @@ log = logging.getLogger(__name__)
 class ViewAnalysis:
     """What was computed for one view: what the page shows, and what findings are made of.
 
-    neighbors: the nearest rows of every row, None if they were not requested.
+    neighbors: the nearest rows of every row; groups: of similar rows; both None if they were not requested.
     """
 
     results: ViewResults
     neighbors: RowNeighbors | None
     space: Space
+    groups: NamedGroups | None
 
 
 def suffix_of(merged: Merged) -> str:
@@ -70,11 +71,10 @@ def analyze_view(merged: Merged, folder: Path, options: Options) -> ViewAnalysis
     neighbors = _find_neighbors(merged, options)
     neighborhood = _analyze_neighborhood(merged, neighbors, folder, options)
     space = _describe_space(merged, found, neighbors, folder, options)
-    if options.groups:
-        _group(merged, folder, options)
+    groups = _group(merged, folder, options) if options.groups else None
     without_nulls = ends.with_columns([pl.col(name).fill_null("") for name in {*TEXT_COLUMNS, *merged.text_names}])
     results = ViewResults(merged, found, scores, by_source, health, without_nulls, neighborhood)
-    return ViewAnalysis(results, neighbors, space)
+    return ViewAnalysis(results, neighbors, space, groups)
 
 
 def _analyze_neighborhood(
@@ -114,7 +114,7 @@ def _describe_space(
     return space
 
 
-def _group(merged: Merged, folder: Path, options: Options) -> None:
+def _group(merged: Merged, folder: Path, options: Options) -> NamedGroups:
     """Find groups and their names, and write their files."""
     log.info("analyze groups (%s)", merged.view)
     progress = LogProgress(log, f"analyze groups ({merged.view})", int(merged.has_text.sum()), "rows")
@@ -123,6 +123,7 @@ def _group(merged: Merged, folder: Path, options: Options) -> None:
     suffix = suffix_of(merged)
     write_parquet(folder / f"groups{suffix}.parquet", groups_frame(merged, groups))
     write_json(folder / f"group_names{suffix}.json", names.as_dict())
+    return names
 
 
 def _scores_frame(merged: Merged, scores: npt.NDArray[np.float32]) -> pl.DataFrame:

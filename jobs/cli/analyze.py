@@ -84,6 +84,14 @@ SHOWN_FINDINGS = 10
     show_default=True,
     help="Rows worth reading to list for each reason. 0: none.",
 )
+@click.option(
+    "--column",
+    "columns",
+    metavar="FILE.parquet:NAME",
+    multiple=True,
+    help="Column to colour and select by on the page: numbers or strings, by `row` (position in the data set); "
+    "repeatable.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all samples and of UMAP.")
 @gathered_into(Options)
 def analyze(folder: RunFolder, options: Options) -> None:

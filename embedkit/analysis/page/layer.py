@@ -9,10 +9,13 @@ import polars as pl
 
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.merged import Merged
+from embedkit.analysis.page.columns import Column, NumberColumn, at_positions
 from embedkit.analysis.similarity.umap import UmapLayout
 from embedkit.analysis.stratified_sample import sample_with_cap
 
 MAX_ROWS = 3_000_000
+COUNTS = {"num_tokens": "tokens", "num_turns": "turns"}
+"""What counts of all rows are called on the page."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,8 @@ class Layer:
 
     scores: float32 (rows, K) by position in `merged.rows`. notes: sentences about the UMAP layout. positions: the rows
     of the layer in `merged.rows`, int64 (n,), ascending: all rows with a text, or a sample. snippets: String (n,), the
-    beginning of each row's text; layers that have the same object share one block of the page.
+    beginning of each row's text; layers that have the same object share one block of the page. columns: numbers and
+    categories of the rows of the layer, tokens and turns first.
     """
 
     merged: Merged
@@ -30,6 +34,7 @@ class Layer:
     umap_layout: UmapLayout | None
     notes: Sequence[str]
     positions: npt.NDArray[np.int64]
+    columns: Sequence[Column]
     snippets: pl.Series | None = None
 
 
@@ -39,10 +44,20 @@ def choose_layer(
     scores: npt.NDArray[np.float32],
     umap_layout: UmapLayout | None,
     notes: Sequence[str] = (),
+    columns: Sequence[Column] = (),
     seed: int = 0,
     max_rows: int = MAX_ROWS,
 ) -> Layer:
-    """The layer of one view: all its rows with a text, or if there are more than `max_rows`, a stratified sample."""
+    """The layer of one view: all its rows with a text, or if there are more than `max_rows`, a stratified sample.
+
+    columns: further ones than tokens and turns, of all rows by position in `merged.rows`.
+    """
     positions = np.flatnonzero(merged.has_text)
-    chosen = sample_with_cap(merged.rows["source"].to_numpy()[positions], max_rows, seed)
-    return Layer(merged, pca, scores, umap_layout, notes, positions[chosen])
+    positions = positions[sample_with_cap(merged.rows["source"].to_numpy()[positions], max_rows, seed)]
+    all_columns = [*(_counts(merged, name, title) for name, title in COUNTS.items()), *columns]
+    of_layer = [at_positions(column, positions) for column in all_columns]
+    return Layer(merged, pca, scores, umap_layout, notes, positions, of_layer)
+
+
+def _counts(merged: Merged, name: str, title: str) -> NumberColumn:
+    return NumberColumn(title, title, merged.rows[name].to_numpy().astype(np.float64))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.page.colours import run_colours, shared_prefixes
+from embedkit.analysis.page.columns import column_levels, describe_column
 from embedkit.analysis.page.layer import Layer
 from embedkit.analysis.page.packed import packed
 from embedkit.analysis.page.snippets import fit_snippets
@@ -103,6 +104,7 @@ def _describe(layer: Layer) -> dict[str, Any]:
         "prefixes": [prefixes[name] for name in merged.sources],
         "axes": [],
         "snippets": None,
+        "columns": [],
         "map": {"notes": list(layer.notes)} if layer.umap_layout is not None else None,
         "notes": notes,
     }
@@ -112,15 +114,13 @@ def _add_facts(found: Packed, at: int, layer: Layer) -> None:
     rows = layer.merged.rows[layer.positions]
     ids = rows["id"].to_numpy()
     codes = rows["source"].to_numpy()
-    tokens, turns = (rows[name].to_numpy() for name in ("num_tokens", "num_turns"))
     found.add(f"{at}-id", np.diff(ids, prepend=0).astype(np.uint32))
     # Rows that were not kept shift the following ones. Modulo 2^32, so that any order of rows comes back.
     found.add(f"{at}-row", np.diff(rows["row"].to_numpy() - ids, prepend=0).astype(np.uint32))
     found.add(f"{at}-source", codes.astype(np.uint16 if len(layer.merged.sources) <= 2**16 else np.uint32))
-    found.add(f"{at}-tokens", tokens.astype(np.uint32))
-    found.add(f"{at}-turns", np.minimum(turns, 2**16 - 1).astype(np.uint16))
-    for name, numbers in (("tokens", tokens), ("turns", turns)):
-        found.layers[at][name] = [int(numbers.min()), int(numbers.max())] if len(numbers) else [0, 0]
+    for number, column in enumerate(layer.columns):
+        found.add(f"{at}-column{number}", column_levels(column))
+        found.layers[at]["columns"].append(describe_column(column))
 
 
 def _add_map(found: Packed, at: int, layer: Layer, umap_layout: UmapLayout) -> None:

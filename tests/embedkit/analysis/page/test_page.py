@@ -242,10 +242,10 @@ def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, ru
             tab.click("#csv")
         assert download.value.suggested_filename == "run-rows.csv"
         lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
-        assert lines[0] == ["id", "row", "dataset_source", "num_tokens", "num_turns"]
+        assert lines[0] == ["id", "row", "dataset_source", "num_tokens", "num_turns", "distance"]
         chosen = look.rows.filter(pl.col("id").is_in(sorted(inside)))
         wanted = chosen.select("id", "row", "dataset_source", "num_tokens", "num_turns").rows()
-        assert [(int(a), int(b), c, int(d), int(e)) for a, b, c, d, e in lines[1:]] == wanted
+        assert [(int(a), int(b), c, int(d), int(e)) for a, b, c, d, e, _ in lines[1:]] == wanted
         corners = [first, [middle[0], first[1]], middle, [first[0], middle[1]], first]
         tab.click("#clear")
         assert look.listed() == []

@@ -1,17 +1,18 @@
 // The selected rows: their number, their sources, the first of them as a list, all of them as CSV.
 
+import { CategoryColumn } from "./columns.js";
 import { saveCsv } from "./csv.js";
 import { META } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { countMatched, excerpt, highlighted } from "./query.js";
 import { sourceOf } from "./rows.js";
-import { allNumbers } from "./state.js";
 
 /** @typedef {import("./session.js").Session} Session */
 
 const MAX_LISTED = 200;
 const MAX_SOURCES = 5;
 const LINE_CHARACTERS = 90;
+const COUNTS = new Map([["tokens", "num_tokens"], ["turns", "num_turns"]]);  // as in the files of a run
 
 /**
  * @param {Session} session
@@ -20,7 +21,7 @@ const LINE_CHARACTERS = 90;
 export function addChosen(session, open) {
   const csv = byId("csv", HTMLButtonElement), clear = byId("clear", HTMLButtonElement);
   csv.addEventListener("click", () => save(session));
-  clear.addEventListener("click", () => session.update({ q: "", area: null, ranges: allNumbers() }));
+  clear.addEventListener("click", () => session.update({ q: "", area: null, ranges: {}, picks: {} }));
   session.subscribe((changed) => {
     if (!changed.has("selection")) return;
     const { rows, selection } = session, { positions, active } = selection;
@@ -82,7 +83,20 @@ function describe(rows, i, { query }) {
 /** @param {Session} session */
 function save({ rows, selection }) {
   if (!rows) return;
+  const columns = [...rows.columns.values()];
   const lines = Array.from(selection.positions, (i) =>
-    [rows.ids[i], rows.numbers[i], sourceOf(rows, i), rows.tokens[i], rows.turns[i]]);
-  saveCsv(`${META.run}-rows.csv`, ["id", "row", "dataset_source", "num_tokens", "num_turns"], lines);
+    [rows.ids[i], rows.numbers[i], sourceOf(rows, i), ...columns.map((column) => cellOf(column, i))]);
+  const names = columns.map(({ about: { name } }) => COUNTS.get(name) ?? name);
+  saveCsv(`${META.run}-rows.csv`, ["id", "row", "dataset_source", ...names], lines);
+}
+
+/**
+ * A number, or a text.
+ * @param {import("./columns.js").Column} column
+ * @param {number} i
+ */
+function cellOf(column, i) {
+  if (column instanceof CategoryColumn) return column.text(i);
+  const number = column.at(i);
+  return number === null ? "" : column.about.whole ? Math.round(number) : +number.toPrecision(6);
 }

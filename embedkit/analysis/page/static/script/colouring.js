@@ -1,6 +1,8 @@
-// Colours of the points: by source, or on a logarithmic ramp.
+// Colours of the points: by source, by category, or on a ramp.
 
-import { arrayOf } from "./data.js";
+import { CategoryColumn } from "./columns.js";
+import { META } from "./data.js";
+import { loadColumn } from "./rows.js";
 
 /**
  * @typedef {import("./data.js").Colour} Colour
@@ -8,29 +10,32 @@ import { arrayOf } from "./data.js";
  * @typedef {object} Colouring
  * @property {Colour[]} colours by shade
  * @property {import("./data.js").Numbers} shades of the points
- * @property {[number, number, number] | null} range lowest, middle and highest number of the ramp
+ * @property {import("./columns.js").NumberColumn | null} ramp the column that the ramp shows
  */
 
 /** @type {Colour[]} */
 export const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];  // viridis
+/** @type {Colour} */
+const NONE = [150, 154, 160];  // of rows without a number or a category
+const STEPS = 255;
 
 /**
  * @param {import("./rows.js").Places} places
- * @param {string} colour "source", "tokens" or "turns"
+ * @param {string} colour "source", or the name of a column
  * @returns {Promise<Colouring>}
  */
 export async function colouringOf({ view, layer, source }, colour) {
-  if (colour !== "tokens" && colour !== "turns") return { colours: layer.colours, shades: source, range: null };
-  const numbers = await arrayOf(`${view}-${colour}`);
-  const [min, max] = layer[colour];
-  const [low, high] = [Math.log1p(min), Math.log1p(max)];
-  const shadeOf = (/** @type {number} */ number) =>
-    (high > low ? 255 * ((Math.log1p(number) - low) / (high - low)) : 0);
-  return {
-    colours: [...Array(256).keys()].map((shade) => rampAt(shade / 255)),
-    shades: Uint8Array.from(numbers, shadeOf),
-    range: [min, Math.round(Math.expm1((low + high) / 2)), max],
-  };
+  const at = META.layers[view].columns.findIndex(({ name }) => name === colour);
+  if (at < 0) return { colours: layer.colours, shades: source, ramp: null };
+  const column = await loadColumn(view, at), { levels } = column;
+  if (column instanceof CategoryColumn) {
+    return { colours: [NONE, ...column.about.colours], shades: levels, ramp: null };
+  }
+  const { about } = column;
+  const shadeOf = (/** @type {number} */ level) =>
+    (level ? 1 + Math.round((STEPS - 1) * column.share(about.low + (level - 1) * column.step)) : 0);
+  const colours = [NONE, ...Array.from({ length: STEPS }, (_, step) => rampAt(step / (STEPS - 1)))];
+  return { colours, shades: Uint8Array.from(levels, shadeOf), ramp: column };
 }
 
 /**

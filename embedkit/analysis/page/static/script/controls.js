@@ -1,8 +1,9 @@
 // The bar above the map, the notes below it, and the colour ramp.
 
 import { RAMP } from "./colouring.js";
+import { formatNumber } from "./columns.js";
 import { META } from "./data.js";
-import { byId, formatCount, html } from "./html.js";
+import { byId, html } from "./html.js";
 import { defaultsOfView } from "./state.js";
 
 /** @param {import("./session.js").Session} session */
@@ -26,6 +27,8 @@ export function addControls(session) {
       select(axis).replaceChildren(...components);
       select(axis).parentElement?.toggleAttribute("hidden", state.map === "umap");
     }
+    const colours = [["source", "source"], ...layer.columns.map(({ name, title }) => [name, title])];
+    select("colour").replaceChildren(...colours.map(([value, text]) => html("option", { value, textContent: text })));
     for (const name of /** @type {("view" | "map" | "x" | "y" | "colour")[]} */ (["view", "map", "x", "y", "colour"])) {
       select(name).value = String(state[name]);
     }
@@ -40,12 +43,13 @@ export function addControls(session) {
 }
 
 /** @param {import("./session.js").Session} session */
-function showRamp({ colouring, state }) {
-  const ramp = byId("ramp", HTMLElement), range = colouring?.range;
-  ramp.hidden = !range;
-  if (!range) return;
-  const bar = html("i");
+function showRamp({ colouring }) {
+  const ramp = byId("ramp", HTMLElement), column = colouring?.ramp;
+  ramp.hidden = !column;
+  if (!column) return;
+  const { about } = column, bar = html("i");
   bar.style.background = `linear-gradient(90deg, ${RAMP.map((colour) => `rgb(${colour})`)})`;
-  const numbers = [...new Set(range)].map((number) => html("span", { textContent: formatCount(number) }));
-  ramp.replaceChildren(html("b", { textContent: state.colour }), bar, html("div", {}, ...numbers));
+  const numbers = [about.low, column.numberAt(0.5), about.high].map((number) => formatNumber(number, about));
+  const marks = [...new Set(numbers)].map((number) => html("span", { textContent: number }));
+  ramp.replaceChildren(html("b", { textContent: about.title }), bar, html("div", {}, ...marks));
 }

@@ -16,8 +16,7 @@
  * @property {{ notes: string[] } | null} map about the UMAP layout, if there is one
  * @property {string[]} notes
  * @property {{ layer: number, characters: number } | null} snippets the layer that has them, and their length
- * @property {[number, number]} tokens the fewest and the most of a row
- * @property {[number, number]} turns
+ * @property {import("./columns.js").Description[]} columns
  *
  * @typedef {object} Meta
  * @property {string} run

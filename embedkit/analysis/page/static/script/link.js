@@ -5,7 +5,7 @@ import { defaultState } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
 
-const COLUMNS = /** @type {("tokens" | "turns")[]} */ (["tokens", "turns"]);
+const RANGE = "range.", PICK = "pick.";  // before the name of a column
 /** @type {("view" | "map" | "x" | "y" | "colour" | "row" | "tab" | "theme" | "q")[]} */
 const NAMES = ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q"];
 
@@ -17,8 +17,12 @@ export function toLink(state) {
   const defaults = defaultState(), link = new URLSearchParams();
   for (const name of NAMES) if (state[name] !== defaults[name]) link.set(name, String(state[name]));
   if (state.at) link.set("at", state.at.join(","));
-  for (const name of COLUMNS) {
-    if (state.ranges[name].some((limit) => limit !== null)) link.set(name, state.ranges[name].join("-"));
+  for (const [name, range] of Object.entries(state.ranges)) {
+    const text = range.map((limit) => limit ?? "").join("..");
+    if (text !== "..") link.set(`${RANGE}${name}`, text);
+  }
+  for (const [name, codes] of Object.entries(state.picks)) {
+    if (codes.size) link.set(`${PICK}${name}`, [...codes].sort((a, b) => a - b).join(","));
   }
   const codes = [...META.layers[state.view].sources.keys()];
   if (state.hidden.size > codes.length / 2) {
@@ -51,29 +55,39 @@ export function fromLink(hash) {
   number("x", 1, layer.axes.length);
   number("y", 1, layer.axes.length);
   number("row", 0, 2 ** 32);
-  state.colour = text("colour", ["source", "tokens", "turns"], state.colour);
+  state.colour = text("colour", ["source", ...layer.columns.map(({ name }) => name)], state.colour);
   state.theme = text("theme", ["light", "dark"], state.theme);
   state.tab = link.get("tab") ?? "map";
   state.q = link.get("q") ?? "";
   const [u, v, zoom, ...more] = (link.get("at") ?? "").split(",").map(Number);
   if ([u, v, zoom].every(Number.isFinite) && zoom > 0 && !more.length) state.at = [u, v, zoom];
-  for (const name of COLUMNS) state.ranges[name] = rangeOf(link.get(name));
-  const codes = (/** @type {string} */ name) => new Set((link.get(name) ?? "").split(",").filter(Boolean).map(Number));
+  for (const column of layer.columns) {
+    const range = rangeOf(link.get(`${RANGE}${column.name}`)), codes = numbersOf(link.get(`${PICK}${column.name}`));
+    if (column.kind === "number" && range) state.ranges[column.name] = range;
+    if (column.kind === "category" && codes.length) state.picks[column.name] = new Set(codes);
+  }
+  const codes = (/** @type {string} */ name) => new Set(numbersOf(link.get(name)));
   const only = codes("only"), all = [...layer.sources.keys()];
   state.hidden = link.has("only") ? new Set(all.filter((code) => !only.has(code))) : codes("hide");
   return state;
 }
 
 /**
- * A range from its text, such as `10-200` or `10-`.
+ * A range from its text, such as `10..200` or `0.5..`; null if there is none.
  * @param {string | null} text
- * @returns {import("./state.js").Range}
+ * @returns {import("./state.js").Range | null}
  */
 function rangeOf(text) {
-  const match = /^(\d*)-(\d*)$/.exec(text ?? "");
-  const limit = (/** @type {string} */ digits) => (digits ? Number(digits) : null);
-  return match ? [limit(match[1]), limit(match[2])] : [null, null];
+  const limits = (text ?? "").split("..").map((limit) => (limit === "" ? null : Number(limit)));
+  if (limits.length !== 2 || limits.some(Number.isNaN)) return null;
+  return /** @type {import("./state.js").Range} */ (limits);
 }
+
+/**
+ * Whole numbers from their text, such as `1,20`.
+ * @param {string | null} text
+ */
+const numbersOf = (text) => (text ?? "").split(",").filter((part) => /^\d+$/.test(part)).map(Number);
 
 /**
  * The row of an address that names only a row, as links in tables do; else null.

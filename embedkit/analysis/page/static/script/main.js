@@ -1,6 +1,7 @@
 // Puts the page together: one session, and the views that show it.
 
 import { addAddress } from "./address.js";
+import { addCharts } from "./charts.js";
 import { addChosen } from "./chosen.js";
 import { addControls } from "./controls.js";
 import { META } from "./data.js";
@@ -10,7 +11,6 @@ import { addLegend } from "./legend.js";
 import { fromLink } from "./link.js";
 import { MapView } from "./map.js";
 import { Mode, addPointer } from "./pointer.js";
-import { addRanges } from "./ranges.js";
 import { addRowPanel } from "./row_panel.js";
 import { addSearch } from "./search.js";
 import { Session } from "./session.js";
@@ -39,7 +39,7 @@ function start() {
   addControls(session);
   addLegend(session);
   addSearch(session);
-  addRanges(session);
+  addCharts(session);
   addChosen(session, open);
   addRowPanel(session);
   addAddress(session, open);

@@ -393,7 +393,7 @@ function tipOf(rows, i, others) {
   const placed = rows.placed?.[i] ? ", placed among its nearest" : "";
   return [
     html("b", { textContent: sourceOf(rows, i) }),
-    html("div", { textContent: `id ${rows.ids[i]}, ${formatCount(rows.tokens[i])} tokens${placed}` }),
+    html("div", { textContent: `id ${rows.ids[i]}, ${rows.columns.get("tokens")?.text(i)} tokens${placed}` }),
     html("div", { textContent: rows.snippets?.at(i, TIP_CHARACTERS) ?? "" }),
     html("div", { textContent: others ? `and ${formatCount(others)} more at this place: click to list them` : "" }),
   ];

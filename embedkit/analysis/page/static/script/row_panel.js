@@ -97,7 +97,8 @@ function factsOf(rows, i) {
     ["source", sourceOf(rows, i)],
     // A plain number, as `row` is written in the files and on the command line.
     ["row", String(rows.numbers[i])],
-    ["tokens", formatCount(rows.tokens[i])],
-    ...(rows.turns[i] ? [/** @type {[string, string]} */ (["turns", formatCount(rows.turns[i])])] : []), ...scores,
+    ...[...rows.columns.values()].map((column) =>
+      /** @type {[string, string]} */ ([column.about.title, column.text(i)])).filter(([, text]) => text),
+    ...scores,
   ];
 }

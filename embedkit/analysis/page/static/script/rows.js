@@ -1,5 +1,6 @@
 // The rows of the map that is shown. Each load makes new objects, so that arrays of different maps never mix.
 
+import { columnOf } from "./columns.js";
 import { META, arrayOf, carriedTexts, coordinatesOf, decodeIds } from "./data.js";
 import { Grid } from "./grid.js";
 import { Snippets } from "./snippets.js";
@@ -22,8 +23,7 @@ import { Snippets } from "./snippets.js";
  * @typedef {object} RowFacts what picking, search and lists need
  * @property {Uint32Array} ids ascending
  * @property {Uint32Array} numbers of the rows in the data set, which may have rows that the run did not keep
- * @property {Numbers} tokens
- * @property {Numbers} turns
+ * @property {Map<string, import("./columns.js").Column>} columns by name, tokens and turns among them
  * @property {import("./data.js").Texts} texts
  * @property {Numbers | null} placed whether a row was placed on the UMAP and not fitted
  * @property {Grid} grid
@@ -53,16 +53,31 @@ export async function loadRows(places) {
   const name = (/** @type {string} */ part) => `${places.view}-${part}`;
   const hasPlaced = places.map === "umap" && name("placed") in META.types;
   const { snippets } = places.layer;
-  const [ids, shifts, tokens, turns, texts, placed, bytes, x, y] = await Promise.all([
-    decodeIds(name("id")), decodeIds(name("row")), arrayOf(name("tokens")), arrayOf(name("turns")), carriedTexts(),
+  const [ids, shifts, texts, columns, placed, bytes, x, y] = await Promise.all([
+    decodeIds(name("id")), decodeIds(name("row")), carriedTexts(), loadColumns(places),
     hasPlaced ? arrayOf(name("placed")) : null, snippets ? arrayOf(`${snippets.layer}-snippets`) : null,
     ...places.names.map((coordinate) => coordinatesOf(name(coordinate), true)),
   ]);
   const numbers = ids.map((id, i) => id + shifts[i]);  // modulo 2 ** 32
   return {
-    ...places, x, y, ids, numbers, tokens, turns, texts, placed, grid: new Grid(x, y),
+    ...places, x, y, ids, numbers, texts, columns, placed, grid: new Grid(x, y),
     snippets: bytes && snippets && new Snippets(/** @type {Uint8Array} */ (bytes), ids.length, snippets.characters),
   };
+}
+
+/** @param {Places} places */
+async function loadColumns({ view, layer }) {
+  const columns = await Promise.all(layer.columns.map((_, at) => loadColumn(view, at)));
+  return new Map(columns.map((column) => [column.about.name, column]));
+}
+
+/**
+ * One column of a view.
+ * @param {number} view
+ * @param {number} at its position in `layer.columns`
+ */
+export async function loadColumn(view, at) {
+  return columnOf(META.layers[view].columns[at], await arrayOf(`${view}-column${at}`));
 }
 
 /**

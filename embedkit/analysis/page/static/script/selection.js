@@ -1,6 +1,7 @@
-// The one selection: rows of shown sources that are inside the area, have numbers within the ranges, and match the
-// search, as far as a person chose these.
+// The one selection: rows of shown sources that are inside the area, have the numbers and categories that are demanded,
+// and match the search, as far as a person chose these.
 
+import { conditionsOf } from "./conditions.js";
 import { formatCount } from "./html.js";
 import { describeQuery, matchingRows, parseQuery } from "./query.js";
 
@@ -19,23 +20,24 @@ export const noSelection = () =>
 
 /**
  * @param {import("./rows.js").Rows} rows
- * @param {Pick<import("./state.js").State, "q" | "area" | "hidden" | "ranges">} state
+ * @param {Pick<import("./state.js").State, "q" | "area" | "hidden" | "ranges" | "picks">} state
  * @returns {Selection}
  */
-export function select(rows, { q, area, hidden, ranges }) {
-  const query = parseQuery(q), searched = query.terms.length > 0, limits = limitsOf(ranges);
-  if (!searched && !area && !limits.length) return noSelection();
+export function select(rows, state) {
+  const { area, hidden } = state, query = parseQuery(state.q), searched = query.terms.length > 0;
+  const conditions = conditionsOf(rows, state);
+  if (!searched && !area && !conditions.length) return noSelection();
   const isInside = area && marksAt(rows.grid.within(area.polygon), rows.ids.length);
   const isFound = searched ? matchingRows(query, rows) : null;
   const positions = new Uint32Array(rows.ids.length), counts = new Uint32Array(rows.layer.sources.length);
   let selected = 0;
   for (let i = 0; i < positions.length; i++) {
     if ((isInside && !isInside[i]) || (isFound && !isFound[i]) || hidden.has(rows.source[i])) continue;
-    if (!limits.every(([name, least, most]) => rows[name][i] >= least && rows[name][i] <= most)) continue;
+    if (!conditions.every(({ holds }) => holds(i))) continue;
     positions[selected++] = i;
     counts[rows.source[i]]++;
   }
-  const title = titleOf(rows, query, area, limits);
+  const title = titleOf(rows, query, area, conditions);
   return { active: true, positions: positions.slice(0, selected), counts, query, title };
 }
 
@@ -51,27 +53,14 @@ function marksAt(positions, length) {
 }
 
 /**
- * The ranges that limit something, as [name, least, most].
- * @param {import("./state.js").Ranges} ranges
- */
-function limitsOf(ranges) {
-  return /** @type {("tokens" | "turns")[]} */ (["tokens", "turns"])
-    .filter((name) => ranges[name].some((limit) => limit !== null))
-    .map((name) => /** @type {["tokens" | "turns", number, number]} */ (
-      [name, ranges[name][0] ?? 0, ranges[name][1] ?? Infinity]));
-}
-
-/**
  * @param {import("./rows.js").Rows} rows
  * @param {import("./query.js").Query} query
  * @param {import("./state.js").Area | null} area
- * @param {["tokens" | "turns", number, number][]} limits
+ * @param {import("./conditions.js").Condition[]} conditions
  */
-function titleOf(rows, query, area, limits) {
+function titleOf(rows, query, area, conditions) {
   const searched = query.terms.length > 0;
   const what = area?.title ?? (searched ? `of ${formatCount(rows.ids.length)} rows` : "rows");
-  const having = limits.map(([name, least, most]) =>
-    `${formatCount(least)} ${most === Infinity ? "or more" : `to ${formatCount(most)}`} ${name}`);
-  return [what, having.length ? `with ${having.join(" and ")}` : "", searched ? describeQuery(query) : ""]
-    .filter(Boolean).join(" ");
+  const having = conditions.map(({ title }) => title).join(" and ");
+  return [what, having, searched ? describeQuery(query) : ""].filter(Boolean).join(" ");
 }

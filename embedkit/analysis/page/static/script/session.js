@@ -48,7 +48,7 @@ export class Session {
     const isNew = (/** @type {(keyof State)[]} */ ...wanted) =>
       wanted.some((name) => before[name] !== this.state[name]);
     const needsLoad = isNew("view", "map", "x", "y");
-    const reselects = this.rows && !needsLoad && isNew("q", "area", "hidden", "ranges");
+    const reselects = this.rows && !needsLoad && isNew("q", "area", "hidden", "ranges", "picks");
     if (reselects && this.rows) this.selection = select(this.rows, this.state);
     this.emit(...names, ...(reselects ? /** @type {Part[]} */ (["selection"]) : []));
     if (needsLoad) return this.load();

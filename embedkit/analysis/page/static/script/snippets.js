@@ -4,7 +4,7 @@
 const SEPARATOR = "\x1e";  // between snippets: ASCII's record separator, which no snippet has
 const CHUNK_BYTES = 1 << 20;
 
-/** @typedef {{ first: number, text: string }} Chunk the snippets of rows from `first` on, each followed by a separator */
+/** @typedef {{ first: number, text: string }} Chunk snippets of the rows from `first` on, each before a separator */
 
 export class Snippets {
   /**

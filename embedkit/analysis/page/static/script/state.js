@@ -8,7 +8,7 @@ import { META } from "./data.js";
  * @property {string} map "umap" or "pc"
  * @property {number} x component on the x axis, from 1
  * @property {number} y
- * @property {string} colour "source", "tokens" or "turns"
+ * @property {string} colour "source", or the name of a column
  * @property {[number, number, number] | null} at centre in data units, and zoom; null shows everything
  * @property {Set<number>} hidden codes of sources
  * @property {number | null} row id of the open row
@@ -17,9 +17,9 @@ import { META } from "./data.js";
  * @property {string} theme "light", "dark" or "" for the system's
  * @property {string} q the search
  * @property {Area | null} area
- * @property {Ranges} ranges
+ * @property {Record<string, Range>} ranges of the numbers that selected rows have, by column
+ * @property {Record<string, Set<number>>} picks codes of the categories that selected rows have, by column
  *
- * @typedef {Record<"tokens" | "turns", Range>} Ranges of the numbers that selected rows have
  * @typedef {[number | null, number | null]} Range least and most, null where there is no limit
  *
  * @typedef {object} Area a part of the map that a person chose
@@ -33,16 +33,13 @@ import { META } from "./data.js";
  */
 export function defaultsOfView(view) {
   const { map, axes } = META.layers[view];
-  return { map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length), at: null, area: null };
+  return { map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length), at: null, area: null, ranges: {}, picks: {} };
 }
 
 /** @returns {State} */
 export function defaultState() {
   return {
     view: 0, ...defaultsOfView(0), colour: "source", hidden: new Set(), row: null, stack: [], tab: "map", theme: "",
-    q: "", ranges: allNumbers(),
+    q: "",
   };
 }
-
-/** @returns {Ranges} */
-export const allNumbers = () => ({ tokens: [null, null], turns: [null, null] });
