@@ -158,7 +158,8 @@ def test_the_page_has_facts_and_every_section(analyzed: RunFolder) -> None:
     assert all(f"<h2>{title}</h2>" in page for title in titles[1:])
     assert len(re.findall(r'class="figure"', page)) == 5
     lists = sum(1 for tag, _ in reader.tags if tag == "details")
-    assert lists == 1 + 1 + 1 + 1 + 1 + 4 * 2  # facts, norms, losses, similar sources, neighbours, extremes
+    # facts, charts, norms, losses, similar sources, neighbours, extremes
+    assert lists == 1 + 1 + 1 + 1 + 1 + 1 + 4 * 2
     assert re.search(r"pairs of 8,9\d\d rows have a cosine of 0.95 or more", reader.text)
     assert verify(analyzed).ok
 
