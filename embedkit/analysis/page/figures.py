@@ -164,8 +164,9 @@ def cosine_by_length(health: Health) -> "Figure":
     names = [f"{low:,} to {high:,}" for low, high in table.select("tokens_min", "tokens_max").iter_rows()]
     figure = go.Figure(go.Bar(x=names, y=table["mean_cosine"].to_list()))
     if health.mean_cosine is not None:
-        figure.add_hline(y=health.mean_cosine, line_dash="dot", annotation_text="all pairs")
-    figure.update_xaxes(title="tokens", type="category")
+        figure.add_hline(y=health.mean_cosine, line_dash="dot")
+    note = "" if health.mean_cosine is None else f" (dots: of all pairs, {health.mean_cosine:.3f})"
+    figure.update_xaxes(title=f"tokens{note}", type="category")
     figure.update_yaxes(title="mean cosine")
     return _finish(figure, 360)
 

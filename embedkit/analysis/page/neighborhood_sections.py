@@ -71,7 +71,7 @@ def _agreement_section(found: Agreement) -> Section:
         [printable(name), f"{rows:,}", f"{sampled:,}", f"{agreement:.3f}", f"{chance:.3f}"]
         for name, rows, sampled, agreement, chance in lines.iter_rows()
     ]
-    header = ["source", "rows", "rows sampled", f"share of the {found.k} nearest from its source", "by chance"]
+    header = ["source", "rows", "rows sampled", f"of the {found.k} nearest, from its source", "by chance"]
     is_cut = found.by_source.height > len(cells)
     summary = "By source" + (f", the largest {len(cells)} of {found.by_source.height}" if is_cut else "")
     return Section(

@@ -139,6 +139,8 @@ def test_the_row_panel_has_every_column(tab: Any) -> None:
     facts = tab.inner_text("#row dl").split("\n")
     assert facts[facts.index("kind") + 1] == "green"
     assert facts[facts.index("quality") + 1] == "0.4"
+    value = tab.locator("#row dd").first
+    assert value.bounding_box()["width"] > 100  # no name of a column leaves a letter's width for what it says
 
 
 @pytest.mark.parametrize(

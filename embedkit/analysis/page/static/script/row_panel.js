@@ -83,6 +83,12 @@ function contentOf({ selection }, rows, i) {
 }
 
 /**
+ * Whether a row has something other than 0 in a column: turns of texts that are no chats are 0.
+ * @param {import("./columns.js").Column} column
+ */
+const isUsed = ({ about }) => about.kind === "category" || about.low !== 0 || about.high !== 0;
+
+/**
  * Names and values of what is known about a row.
  * @param {Rows} rows
  * @param {number} i
@@ -97,8 +103,8 @@ function factsOf(rows, i) {
     ["source", sourceOf(rows, i)],
     // A plain number, as `row` is written in the files and on the command line.
     ["row", String(rows.numbers[i])],
-    ...[...rows.columns.values()].map((column) =>
-      /** @type {[string, string]} */ ([column.about.title, column.text(i)])).filter(([, text]) => text),
+    ...[...rows.columns.values()].filter(isUsed).map((column) =>
+      /** @type {[string, string]} */ ([column.about.name, column.text(i)])).filter(([, text]) => text),
     ...scores,
   ];
 }
