@@ -27,8 +27,13 @@ def compare_all(
     tile_rows: int,
     progress: Callable[[int], None],
 ) -> None:
-    """Compare all pairs: keep a stripe of rows in memory and read all later rows past it, then take the next stripe."""
+    """Compare all pairs: keep a stripe of rows in memory and read all later rows past it, then take the next stripe.
+
+    progress gets the share of the comparisons that are done, as rows: the first rows have the most.
+    """
     stripe_rows = product.stripe_rows(merged.dim, tile_rows)
+    pairs, done = len(ids) * (len(ids) + tile_rows) // 2, 0
+    reported = 0
     for stripe in tiles(ids, stripe_rows):
         held_ids = ids[stripe]
         held = [(held_ids[tile], product.put(merged.vectors(held_ids[tile]))) for tile in tiles(held_ids, tile_rows)]
@@ -42,8 +47,12 @@ def compare_all(
                 is_once = bool(row_ids[-1] < other_ids[0])
                 needless = partial(found.needless, row_ids, other_ids, is_once)
                 _add_later(row_ids, other_ids, product.above(rows, others, found.min_cosine, needless), found)
+                done += len(row_ids) * len(other_ids)
             merged.matrix.release(int(other_ids[0]), int(other_ids[-1]) + 1)
-        progress(len(held_ids))
+            now = min(len(ids) * done // pairs, len(ids))
+            progress(now - reported)
+            reported = now
+    progress(len(ids) - reported)
 
 
 def _add_later(ids: Ids, others: Ids, near: tuple[Ids, Ids, Floats], found: Collector) -> None:

@@ -57,6 +57,16 @@ def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     return str(request.param)
 
 
+def test_progress_comes_with_the_comparisons(merged: Merged, arithmetic: str) -> None:
+    """In many steps, even where all rows fit into one stripe, and all rows in the end."""
+    steps: list[int] = []
+    find_duplicates(merged, DuplicateOptions(0.95, tile_rows=37), steps.append)
+    rows = int(merged.has_text.sum())
+    assert sum(steps) == rows
+    assert min(steps) >= 0
+    assert max(steps) < rows / 5
+
+
 @pytest.mark.parametrize("tile_rows", [37, 64, 4096])
 @pytest.mark.parametrize("threshold", [0.8, 0.95, 0.9999])
 def test_all_pairs_are_found_and_counted_by_sources(
