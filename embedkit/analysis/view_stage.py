@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,12 @@ from embedkit.analysis.groups import GroupOptions, NamedGroups, find_groups, gro
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.options import Options
 from embedkit.analysis.page.view_results import ViewResults
-from embedkit.analysis.similarity.all_neighbors import AllNeighborsOptions, RowNeighbors, neighbors_of_all
+from embedkit.analysis.similarity.all_neighbors import (
+    AllNeighborsOptions,
+    RowNeighbors,
+    neighbors_of_all,
+    neighbors_table,
+)
 from embedkit.analysis.similarity.neighborhood import Neighborhood, find_neighborhood, rows_on_map, summary
 from embedkit.analysis.space import PASSES, Space, SpaceOptions, describe_space
 from embedkit.analysis.space import summary as space_summary
@@ -68,7 +74,7 @@ def analyze_view(merged: Merged, folder: Path, options: Options) -> ViewAnalysis
     write_parquet(folder / f"pca{suffix}.parquet", _scores_frame(merged, scores))
     write_parquet(folder / f"pc_extremes{suffix}.parquet", ends)
     write_text(folder / f"pc_extremes{suffix}.txt", as_text(ends, merged.text_names))
-    neighbors = _find_neighbors(merged, options)
+    neighbors = _find_neighbors(merged, folder, options)
     neighborhood = _analyze_neighborhood(merged, neighbors, folder, options)
     space = _describe_space(merged, found, neighbors, folder, options)
     groups = _group(merged, folder, options) if options.groups else None
@@ -90,15 +96,26 @@ def _analyze_neighborhood(
         write_parquet(folder / f"near_duplicates_by_source{suffix}.parquet", found.duplicates.by_source)
         write_parquet(folder / f"near_duplicate_levels{suffix}.parquet", found.duplicates.levels)
     write_parquet(folder / f"neighbors_by_source{suffix}.parquet", found.agreement.by_source)
-    write_json(folder / f"near{suffix}.json", summary(found))
+    write_json(folder / f"near{suffix}.json", summary(found) | {"nearest_rows": _how_found(neighbors)})
     return found
 
 
-def _find_neighbors(merged: Merged, options: Options) -> RowNeighbors | None:
+def _how_found(neighbors: RowNeighbors | None) -> dict[str, Any] | None:
+    """How the rows of neighbors.parquet were found, and the share of the nearest ones that were."""
+    if neighbors is None:
+        return None
+    recall = {"recall": neighbors.recall, "sampled_rows": neighbors.sampled_rows}
+    return {"k": neighbors.k, "method": neighbors.method} | recall
+
+
+def _find_neighbors(merged: Merged, folder: Path, options: Options) -> RowNeighbors | None:
+    """Find the nearest rows of every row if they are requested, and write their file."""
     if not options.neighbors:
         return None
     progress = LogProgress(log, f"analyze nearest rows ({merged.view})", int(merged.has_text.sum()), "rows")
-    return neighbors_of_all(merged, AllNeighborsOptions(k=options.neighbors, seed=options.seed), progress.add)
+    found = neighbors_of_all(merged, AllNeighborsOptions(k=options.neighbors, seed=options.seed), progress.add)
+    write_parquet(folder / f"neighbors{suffix_of(merged)}.parquet", neighbors_table(merged, found))
+    return found
 
 
 def _describe_space(

@@ -55,7 +55,7 @@ def printed(command: str, folder: Path, name: str, code: int = 0) -> Any:
     return json.loads(embedkit(command, name, "--output-dir", folder, "--json", code=code).stdout)
 
 
-NOT_COMPARED = {"verdict", "losses", "unknown_tokens", "near_duplicate_levels"}
+NOT_COMPARED = {"verdict", "losses", "unknown_tokens", "near_duplicate_levels", "nearest_rows"}
 """Keys of an analysis' JSON: a sentence in words, and what has been added since the earlier versions."""
 
 

@@ -8,7 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedkit.analysis.merged import Merged, open_merged
-from embedkit.analysis.similarity.all_neighbors import AllNeighborsOptions, RowNeighbors, neighbors_of_all
+from embedkit.analysis.similarity.all_neighbors import (
+    AllNeighborsOptions,
+    RowNeighbors,
+    neighbors_of_all,
+    neighbors_table,
+)
 from embedkit.analysis.similarity.all_neighbors import find as find_module
 from embedkit.analysis.similarity.duplicates.cells import nearest_cells
 from embedkit.analysis.similarity.duplicates.tile_product import TorchTileProduct
@@ -174,3 +179,13 @@ def test_progress_counts_every_row_once(merged: Merged) -> None:
 def test_no_neighbours_requested_is_refused(merged: Merged) -> None:
     with pytest.raises(UsageError, match="at least one neighbour"):
         neighbors_of_all(merged, AllNeighborsOptions(0))
+
+
+def test_the_table_has_ids_and_null_where_rows_are_few(tmp_path: Path) -> None:
+    vectors = np.array([[1, 0], [0, 0], [0.9, 0.1], [0, 1]], np.float32)
+    merged = merged_of(tmp_path, vectors, ["a"] * 4)
+    found = neighbors_table(merged, neighbors_of_all(merged, AllNeighborsOptions(k=3)))
+    assert found["id"].to_list() == [0, 2, 3]
+    assert found["neighbors"].to_list() == [[2, 3, None], [0, 3, None], [2, 0, None]]
+    assert found["cosines"].to_list()[0][:2] == pytest.approx([0.9 / np.hypot(0.9, 0.1), 0], abs=1e-6)
+    assert found["cosines"].to_list()[0][2] is None
