@@ -6,6 +6,7 @@ metadata. int8's ranges, and what the vectors are, are in the key-value metadata
 
 import glob
 import json
+import shlex
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,13 @@ import pyarrow.parquet as pq
 from embedkit.documents import FileRecord
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.export.forms import Array
+from embedkit.export.map_columns import FIELDS
 from embedkit.export.part import Job, Part, new_file
 from embedkit.export.record import ExportRequest
 from embedkit.export.sample import ids_at, require_count, require_equal, sampled
 from embedkit.export.table import Table
 from embedkit.log_progress import Advance
+from embedkit.prepare import TEXT_COLUMNS
 
 VECTORS = "embedding"
 """The column of vectors."""
@@ -42,8 +45,10 @@ class ParquetWriter:
     checked_by = "polars"
 
     def refuse(self, request: ExportRequest) -> None:
-        """Refuse --index: Parquet has none."""
+        """Refuse --index: Parquet has none. With --map, rows are found by id, which are those of the whole run."""
         refuse_index(request)
+        if request.map_sha256 and request.by_source:
+            raise UsageError("--map: ids of nearest rows are positions in the whole run; leave out --by-source")
 
     def parts(self, job: Job) -> list[Part]:
         """One part per file."""
@@ -64,10 +69,20 @@ class ParquetWriter:
     def how_to_read(self, folder: Path, job: Job) -> tuple[str, ...]:
         """With polars; DuckDB and datasets read the same files."""
         files = "by_source/*/*.parquet" if job.request.by_source else "data/*.parquet"
-        return (
+        lines = (
             "import polars as pl",
             f"rows = pl.read_parquet({glob.escape(str(folder)) + '/' + files!r})  # {VECTORS!r} has the vectors",
         )
+        if job.map_files is None:
+            return lines
+        options = f"{text_option(job.request)}--x x --y y --neighbors neighbors"
+        return (*lines, f"# or in a shell: embedding-atlas {shlex.quote(str(folder))}/data/*.parquet {options}")
+
+
+def text_option(request: ExportRequest) -> str:
+    """The option of Embedding Atlas that names the text: of the first column of texts, if there is one."""
+    text = next((name for name in TEXT_COLUMNS if name in request.columns), None)
+    return f"--text {text} " if text else ""
 
 
 def refuse_index(request: ExportRequest) -> None:
@@ -86,7 +101,7 @@ def with_vectors(lines: pa.Table, stored: Array, about: dict[str, str]) -> pa.Ta
 def schema_of(job: Job) -> pa.Schema:
     """Columns of exported rows, with facts about the vectors."""
     fields = [job.tables[0].schema.field(name) for name in job.request.columns]
-    empty = pa.schema(fields).empty_table()
+    empty = pa.schema([*fields, *(FIELDS if job.map_files else ())]).empty_table()
     return with_vectors(empty, np.empty((0, job.form.width), job.form.storage), facts(job)).schema
 
 
@@ -150,10 +165,21 @@ def _write(
     with new_file(folder, name, records) as file, _writer(file, schema_of(job)) as writer:
         for lines in table.lines(job.request.columns, start, stop, rows):
             stored = stored_rows(job, table, start, start + lines.num_rows)
-            writer.write_table(with_vectors(lines, stored, facts(job)).cast(writer.schema), row_group_size=rows)
+            whole = with_vectors(_with_map(job, lines, start), stored, facts(job))
+            writer.write_table(whole.cast(writer.schema), row_group_size=rows)
             start += lines.num_rows
             advance(lines.num_rows)
     return records
+
+
+def _with_map(job: Job, lines: pa.Table, start: int) -> pa.Table:
+    """Rows of metadata from an id on, with the columns of the analysis if they are requested."""
+    if job.map_files is None:
+        return lines
+    found = job.map_files.lines(start, start + lines.num_rows)
+    for field in found.schema:
+        lines = lines.append_column(field, found[field.name])
+    return lines
 
 
 def _check(job: Job, table: Table, start: int, stop: int, name: str, folder: Path) -> int:

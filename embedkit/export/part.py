@@ -12,6 +12,7 @@ from typing import Protocol
 
 from embedkit.documents import FileRecord, HashedFile, atomic_write_hashed
 from embedkit.export.forms import Form
+from embedkit.export.map_columns import MapFiles
 from embedkit.export.record import ExportRequest
 from embedkit.export.table import Table
 from embedkit.log_progress import Advance
@@ -22,7 +23,7 @@ from embedkit.storage import durable_mkdir, remove_temporaries
 class Job:
     """What is exported. tables: the rows. with_text: rows of each table with a text.
 
-    about: facts for the metadata of files, by name.
+    about: facts for the metadata of files, by name. map_files: of the analysis whose columns are added, None for none.
     """
 
     request: ExportRequest
@@ -30,6 +31,7 @@ class Job:
     with_text: Sequence[int]
     form: Form
     about: dict[str, str]
+    map_files: MapFiles | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ class ExportRequest(Document, frozen=True):
     """What decides the files of an export. columns: of the metadata, `id` first.
 
     success_sha256: digest of the run's `_SUCCESS.json`. dimensions: numbers that are kept of each vector. index: with
-    an index of cells (IVF). version: that of embedkit.
+    an index of cells (IVF). version: that of embedkit. map_sha256: digest of the files of the analysis whose
+    columns are added, "" for none.
     """
 
     success_sha256: str
@@ -25,6 +26,7 @@ class ExportRequest(Document, frozen=True):
     by_source: bool
     index: bool
     version: str
+    map_sha256: str = ""
 
 
 class Progress(Document, frozen=True):

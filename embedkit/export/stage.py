@@ -18,6 +18,7 @@ from embedkit.export.faiss_index import FaissWriter
 from embedkit.export.forms import Form, Stored
 from embedkit.export.hub import PREFIX, ToHub, hub_name
 from embedkit.export.lance_folder import LanceWriter
+from embedkit.export.map_columns import find_map_files
 from embedkit.export.npy import NpyWriter
 from embedkit.export.parquet import ParquetWriter
 from embedkit.export.part import Job, Writer
@@ -57,7 +58,8 @@ class ExportOptions:
     to: parquet, npy, lance, faiss, or hub:owner/name, a data set repository of the Hub that gets Parquet files.
     view: None for combined, or the run's first. dimensions: None for all. matryoshka: the user says that the model was
     trained for fewer dimensions. columns: of the metadata, None for all that are no texts. queries: rows whose nearest
-    rows are found to measure the recall, 0 for none. out: None for the usual place. private: a new repository is, as by
+    rows are found to measure the recall, 0 for none. with_map: places, groups and nearest rows of `analyze` are added.
+    out: None for the usual place. private: a new repository is, as by
     default; a public one is refused if this is True.
     """
 
@@ -69,6 +71,7 @@ class ExportOptions:
     columns: tuple[str, ...] | None = None
     texts: bool = False
     by_source: bool = False
+    with_map: bool = False
     index: bool = False
     queries: int = 1000
     out: Path | None = None
@@ -129,7 +132,8 @@ def _export(
     with steps("check the run", success.rows) as advance:
         found = survey(files, request.view, tables, request.dimensions, advance)
     form = form.with_ranges(found.ranges)
-    job = Job(request, tables, found.with_text, form, _about(run, request))
+    map_files = find_map_files(run, request.view) if request.map_sha256 else None
+    job = Job(request, tables, found.with_text, form, _about(run, request), map_files)
     writer, workspace = WRITERS[request.to], Workspace(destination, request)
     parts = writer.parts(job)
     with steps(f"write {request.to}", sum(part.rows for part in parts)) as advance:
@@ -195,7 +199,17 @@ def _request(files: MergedFiles, options: ExportOptions) -> ExportRequest:
         by_source=options.by_source,
         index=options.index,
         version=embedkit.__version__,
+        map_sha256=_map_digest(files.run, view, options),
     )
+
+
+def _map_digest(run: RunFolder, view: View, options: ExportOptions) -> str:
+    """Digest of the analysis whose columns are added, "" for none."""
+    if not options.with_map:
+        return ""
+    if _target(options.to) != "parquet":
+        raise UsageError(f"--map: {options.to} files have no room for it; use --to parquet")
+    return find_map_files(run, view).sha256
 
 
 def _columns(files: MergedFiles, options: ExportOptions) -> tuple[str, ...]:
@@ -246,6 +260,7 @@ def _name(request: ExportRequest, dim: int, has_texts: bool) -> str:
             request.dtype if request.dtype != "float32" else "",
             "texts" if has_texts else "",
             "by-source" if request.by_source else "",
+            "map" if request.map_sha256 else "",
             "index" if request.index else "",
         )
         if part

@@ -43,6 +43,13 @@ def _columns(context: click.Context, parameter: click.Parameter, value: str | No
     "--columns", metavar="A,B", callback=_columns, help="Columns beside the vectors.  [default: all that are no texts]"
 )
 @click.option("--texts", is_flag=True, help="With the texts of each row.")
+@click.option(
+    "--map",
+    "with_map",
+    is_flag=True,
+    help="With places, groups and nearest rows, as `embedkit analyze` found them: Embedding Atlas opens the files. "
+    "For parquet.",
+)
 @click.option("--by-source", is_flag=True, help="A folder for each source.")
 @click.option("--index", is_flag=True, help="With an IVF index, for faster search. For lance and faiss.")
 @click.option(
