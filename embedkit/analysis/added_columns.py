@@ -60,7 +60,7 @@ def read_added_columns(specifications: Sequence[str]) -> list[AddedColumn]:
 
 def _read(specification: str, path: Path, name: str) -> AddedColumn:
     try:
-        frame = pl.scan_parquet(path)
+        frame = pl.scan_parquet(path, glob=False)
         names = frame.collect_schema().names()
         missing = [needed for needed in ("row", name) if needed not in names]
         if missing:
