@@ -41,8 +41,7 @@ class AddedColumn:
 def read_added_columns(specifications: Sequence[str]) -> list[AddedColumn]:
     """Read the columns that `--column FILE.parquet:NAME` names.
 
-    Numbers and dates without a number, such as NaN, and infinite ones are none. Strings, booleans and enums are
-    categories, at most MAX_CATEGORIES.
+    NaN and infinite numbers count as none. Strings, booleans and enums are categories, at most MAX_CATEGORIES.
 
     Raises:
         UsageError: a file or a column is missing or cannot be read, a row is there twice, a name is taken.
