@@ -1,7 +1,4 @@
-"""The beginning that the texts of a source share, such as an instruction. Lists show what comes after it.
-
-The same rule as in static/script/texts.js.
-"""
+"""The beginning that the texts of a source share, such as an instruction. Lists and snippets show what follows it."""
 
 from collections.abc import Mapping
 from itertools import takewhile
