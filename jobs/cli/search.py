@@ -115,6 +115,39 @@ OPTIONS = [
 ]  # fmt: skip
 
 
+QUERY_OPTIONS = [
+    click.option(
+        "--prompt",
+        metavar="NAME",
+        help="Put the model's prompt of this name before a text, such as query.  "
+        "[default: what rows of the run begin with]",
+    ),
+    click.option(
+        "--prefix",
+        callback=unescape_newlines,
+        help='Put this before a text, such as "Instruct: ...\\nQuery: ". \\n is a new line. Not with --prompt.',
+    ),
+    click.option("--engine", type=click.Choice(ENGINES), help="Engine that embeds a text.  [default: the run's]"),
+    click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        help="Device that embeds a text. cpu computes in float32 if the run was on a GPU.  [default: the run's]",
+    ),
+]
+
+
+def with_query_options(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command the options of how a text that is searched for is embedded."""
+    return with_options(QUERY_OPTIONS, command)
+
+
+def prefix_of(config: RunConfig, prompt: str | None, prefix: str | None) -> str | None:
+    """The text before a query; None for that of the rows. Raises UsageError as `choose_prefix`."""
+    if prompt is None and prefix is None:
+        return None
+    return choose_prefix(Path(config.locations.model), prompt, prefix)
+
+
 def search_options(command: Callable[..., R]) -> Callable[..., R]:
     """Give a command RUN and the options of both commands; it gets a RunFolder and SearchOptions first."""
     return run_argument(with_options(OPTIONS, gathered_into(SearchOptions)(command)))
@@ -123,22 +156,7 @@ def search_options(command: Callable[..., R]) -> Callable[..., R]:
 @click.command()
 @search_options
 @click.argument("text")
-@click.option(
-    "--prompt",
-    metavar="NAME",
-    help="Put the model's prompt of this name before TEXT, such as query.  [default: what rows of the run begin with]",
-)
-@click.option(
-    "--prefix",
-    callback=unescape_newlines,
-    help='Put this text before TEXT, such as "Instruct: ...\\nQuery: ". \\n is a new line. Not with --prompt.',
-)
-@click.option("--engine", type=click.Choice(ENGINES), help="Engine that embeds TEXT.  [default: the run's]")
-@click.option(
-    "--device",
-    type=click.Choice(DEVICES),
-    help="Device that embeds TEXT. cpu computes in float32 if the run was on a GPU.  [default: the run's]",
-)
+@with_query_options
 def search(
     folder: RunFolder,
     options: SearchOptions,
@@ -154,7 +172,7 @@ def search(
     the rows were embedded, such as a different GPU, are printed.
     """
     merged = _open(folder, options)
-    query = embed_query(merged, text, _prefix(merged, prompt, prefix), engine, device)
+    query = embed_query(merged, text, prefix_of(merged.config, prompt, prefix), engine, device)
     found = nearest(merged, query.vector[None], options.count)
     rows = described(merged, found.ids[0], found.cosines[0])
     if options.as_json:
@@ -201,13 +219,6 @@ def neighbors(folder: RunFolder, options: SearchOptions, row_id: int | None, row
     print_lines(f"nearest to id {row_id}")
     _print_texts(itself, merged.text_names, options.full_texts, "")
     _print_rows(rows, merged.text_names, options.full_texts)
-
-
-def _prefix(merged: Merged, prompt: str | None, prefix: str | None) -> str | None:
-    """The text before the query; None for that of the rows. Raises UsageError as choose_prefix."""
-    if prompt is None and prefix is None:
-        return None
-    return choose_prefix(Path(merged.config.locations.model), prompt, prefix)
 
 
 def _open(folder: RunFolder, options: SearchOptions) -> Merged:

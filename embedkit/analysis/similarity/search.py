@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
 from embedkit.documents import Device, EngineName, EngineRecord, Request, RunConfig
-from embedkit.engines import start_engine
+from embedkit.engines import Engine, start_engine
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import load_tokenizer, require_same_model
 from embedkit.prepare import PYTHON_WHITESPACE, engine_settings
@@ -32,6 +32,98 @@ class Query:
     differences: tuple[str, ...]
 
 
+class QueryEngine:
+    """The model, tokenizer and engine of a run. The engine starts with the first query and is kept until `close`.
+
+    Texts are embedded in the same way as the rows: stripped, special tokens added, pooled and scaled by the model.
+    """
+
+    def __init__(
+        self,
+        merged: Merged,
+        prefix: str | None = None,
+        engine: EngineName | None = None,
+        device: Device | None = None,
+    ) -> None:
+        """Check the request and the model's files, and load the tokenizer.
+
+        Args:
+            merged: the run.
+            prefix: text before a query, for models that were trained on queries with an instruction; None for what the
+                run puts before its rows.
+            engine: engine to use instead of the run's.
+            device: device to use instead of the run's. A CPU computes in float32 if the run used a GPU.
+
+        Raises:
+            UsageError: vectors of this engine are not comparable with the run's.
+            EmbedkitError: the model is not the run's.
+        """
+        self._merged = merged
+        config = merged.config
+        require_same_model(merged.run, config)
+        self._model = Path(config.locations.model)
+        self._prefix = config.request.prefix if prefix is None else prefix
+        self._tokenizer = load_tokenizer(self._model, self._prefix)
+        self._request = _request(config, engine, device)
+        self._engine: Engine | None = None
+        self._differences: tuple[str, ...] = ()
+
+    def __enter__(self) -> "QueryEngine":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def tokens(self, text: str) -> npt.NDArray[np.uint32]:
+        """Token ids of a query, uint32 (n,). Raises UsageError if it is empty or too long."""
+        stripped = _stripped(text)
+        ids = self._tokenizer.encode([stripped])[0]
+        if len(ids) > self._request.max_length:
+            raise UsageError(
+                f"the query has {len(ids):,} tokens, the run takes {self._request.max_length:,}; shorten the query "
+                "(embedkit never truncates)"
+            )
+        return ids
+
+    def start(self) -> None:
+        """Start the engine, if it has not started.
+
+        Raises:
+            UsageError: the engine or device is not available here.
+            EmbedkitError: the engine's dimension or (unless a different engine or device was requested) its dtype
+                differs from the run's.
+        """
+        if self._engine is not None:
+            return
+        merged, request = self._merged, self._request
+        is_own = request == merged.config.request
+        settings = merged.plan.settings if is_own else engine_settings(request)
+        _require_device(merged.config, request)
+        started = start_engine(request.engine, self._model, settings)
+        try:
+            self._differences = engine_differences(started.record, merged.success.engines, allow_dtype=not is_own)
+        except BaseException:
+            started.close()
+            raise
+        self._engine = started
+
+    def embed(self, text: str) -> Query:
+        """Embed one text. Raises as `tokens` and `start`, and EmbedkitError if the engine returns no direction."""
+        ids = self.tokens(text)
+        self.start()
+        assert self._engine is not None
+        vector = self._engine.embed([ids])[0]
+        if not np.isfinite(vector).all() or not vector.any():
+            raise EmbedkitError("the engine returned NaN, infinity or only zeros for the query")
+        return Query(self._prefix + _stripped(text), len(ids), vector, self._engine.record, self._differences)
+
+    def close(self) -> None:
+        """Free the engine. The next query would start it again."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
 def embed_query(
     merged: Merged,
     text: str,
@@ -39,47 +131,18 @@ def embed_query(
     engine: EngineName | None = None,
     device: Device | None = None,
 ) -> Query:
-    """Embed one text in the same way as the rows: stripped, special tokens added, pooled and scaled by the model.
+    """Embed one text. Arguments and errors are those of `QueryEngine` and its `embed`."""
+    _stripped(text)  # before the files of the model are read
+    with QueryEngine(merged, prefix, engine, device) as ready:
+        return ready.embed(text)
 
-    Args:
-        merged: the run.
-        text: the query.
-        prefix: text before the query, for models that were trained on queries with an instruction; None for what the
-            run puts before its rows.
-        engine: engine to use instead of the run's.
-        device: device to use instead of the run's. A CPU computes in float32 if the run used a GPU.
 
-    Raises:
-        UsageError: the query is empty or too long, or the engine or device is not available here.
-        EmbedkitError: the model is not the run's, or the engine's dimension or (unless a different engine or device was
-            requested) its dtype differs.
-    """
-    config = merged.config
+def _stripped(text: str) -> str:
+    """A query without white space around it. Raises UsageError if nothing is left."""
     stripped = text.strip(PYTHON_WHITESPACE)
     if not stripped:
         raise UsageError("the query is empty; type a text to search for")
-    require_same_model(merged.run, config)
-    model = Path(config.locations.model)
-    prefix = config.request.prefix if prefix is None else prefix
-    ids = load_tokenizer(model, prefix).encode([stripped])
-    request = _request(config, engine, device)
-    if len(ids[0]) > request.max_length:
-        raise UsageError(
-            f"the query has {len(ids[0]):,} tokens, the run takes {request.max_length:,}; shorten the query "
-            "(embedkit never truncates)"
-        )
-    settings = merged.plan.settings if request == config.request else engine_settings(request)
-    _require_device(config, request)
-    started = start_engine(request.engine, model, settings)
-    try:
-        vector = started.embed([ids[0]])[0]
-        record = started.record
-    finally:
-        started.close()
-    differences = engine_differences(record, merged.success.engines, allow_dtype=request != config.request)
-    if not np.isfinite(vector).all() or not vector.any():
-        raise EmbedkitError("the engine returned NaN, infinity or only zeros for the query")
-    return Query(prefix + stripped, len(ids[0]), vector, record, differences)
+    return stripped
 
 
 def _request(config: RunConfig, engine: EngineName | None, device: Device | None) -> Request:

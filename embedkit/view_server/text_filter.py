@@ -1,0 +1,88 @@
+"""Rows whose whole texts match a filter, read batch by batch from the tables, with a limit on the time."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from embedkit.analysis import Merged
+from embedkit.analysis.merged import all_text_names, view_column
+from embedkit.analysis.texts.batches import text_batches
+from embedkit.documents import VIEWS
+from embedkit.errors import UsageError
+from embedkit.prepare import stored_texts, view_texts
+from embedkit.view_server.word_patterns import pattern_of
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What texts must have. have, lack: regular expressions that a text of the row matches, and that none does."""
+
+    have: tuple[str, ...] = ()
+    lack: tuple[str, ...] = ()
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """Some rows were read: the ids of those that match, and the id before which all rows have been read.
+
+    is_done: whether all rows have been read. If the last one says no, the time was over.
+    """
+
+    ids: list[int]
+    next: int
+    is_done: bool
+
+
+def make_filter(have: Sequence[str], lack: Sequence[str], pattern: str | None) -> Filter:
+    """A filter of words and phrases, or of one regular expression.
+
+    Raises UsageError if there is none, or the expression is none of the Rust crate `regex`.
+    """
+    if pattern is not None:
+        try:
+            pl.Series([""]).str.contains(pattern)
+        except pl.exceptions.PolarsError as error:
+            raise UsageError(f"this is no regular expression here: {str(error).strip()}") from None
+        return Filter(have=(pattern,))
+    terms = [[term.strip() for term in terms if term.strip()] for terms in (have, lack)]
+    if not any(terms):
+        raise UsageError("the filter is empty; type words, or a regular expression")
+    return Filter(*(tuple(pattern_of(term) for term in some) for some in terms))
+
+
+def matching_rows(merged: Merged, wanted: Filter, first: int, seconds: float) -> Iterator[Progress]:
+    """Read the rows from the id `first` on, and yield what was found after each batch.
+
+    seconds: after them, the last Progress says where to go on. Raises EmbedkitError naming a damaged file.
+    """
+    end = time.monotonic() + seconds
+    start = int(np.searchsorted(merged.ids, first))
+    chosen = replace(merged, rows=merged.rows[start:], has_text=merged.has_text[start:])
+    total = len(chosen.ids)
+    request = merged.config.request
+    texts = {view_column(view): text for view, text in view_texts(request).items() if view not in VIEWS}
+    columns = [texts.get(name, pl.col(name)) for name in all_text_names(merged.config)]
+    matches = _matches(columns, wanted)
+    for positions, frame in text_batches(chosen, stored_texts(request)) if total else ():
+        done = int(positions[-1]) + 1
+        found = chosen.ids[positions][frame.select(matches).to_series().to_numpy()]
+        is_late = time.monotonic() > end
+        yield Progress(ids=found.tolist(), next=int(chosen.ids[done - 1]) + 1, is_done=done == total)
+        if is_late:
+            return
+    if not total:
+        yield Progress(ids=[], next=first, is_done=True)
+
+
+def _matches(columns: Sequence[pl.Expr], wanted: Filter) -> pl.Expr:
+    def in_any(pattern: str) -> pl.Expr:
+        return pl.any_horizontal(*(column.str.contains(pattern).fill_null(value=False) for column in columns))
+
+    return pl.all_horizontal(
+        pl.lit(value=True),
+        *(in_any(pattern) for pattern in wanted.have),
+        *(~in_any(pattern) for pattern in wanted.lack),
+    )
