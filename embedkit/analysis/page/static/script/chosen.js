@@ -27,7 +27,7 @@ export function addChosen(session, open) {
     const { rows, selection } = session, { positions, active } = selection;
     csv.hidden = !positions.length;
     clear.hidden = !active;
-    byId("chosen", HTMLElement).textContent = active && rows ? titleOf(selection, rows) : "";
+    byId("chosen", HTMLElement).textContent = active && rows ? titleOf(session, rows) : "";
     byId("composition", HTMLElement).textContent = rows ? compositionOf(rows, selection) : "";
     byId("rows", HTMLElement).replaceChildren(...[...positions.slice(0, MAX_LISTED)].map((i) => {
       const button = html("button", { type: "button" });
@@ -39,16 +39,21 @@ export function addChosen(session, open) {
 }
 
 /**
- * @param {import("./selection.js").Selection} selection
+ * @param {Session} session
  * @param {import("./rows.js").Rows} rows
  */
-function titleOf({ positions, title, query }, rows) {
+function titleOf({ selection: { positions, title, query }, wholeTexts }, rows) {
   const listed = positions.length > MAX_LISTED ? `; the first ${MAX_LISTED} are listed, the CSV has all` : "";
-  return `${formatCount(positions.length)} ${title}${listed}${query.terms.length ? whatIsSearched(rows) : ""}`;
+  const searched = query.terms.length ? whatIsSearched(rows, wholeTexts) : "";
+  return `${formatCount(positions.length)} ${title}${listed}${searched}`;
 }
 
-/** @param {import("./rows.js").Rows} rows */
-function whatIsSearched({ ids, texts, snippets }) {
+/**
+ * @param {import("./rows.js").Rows} rows
+ * @param {import("./whole_text_search.js").Found | null} wholeTexts
+ */
+function whatIsSearched({ ids, texts, snippets }, wholeTexts) {
+  if (wholeTexts?.isDone) return ". Searched: the whole texts of all rows";
   if (!snippets || texts.id.length >= ids.length) return "";
   return `. Searched: the first ${snippets.characters} characters of each ${Object.keys(texts.columns)[0]}, and all `
     + `texts of ${formatCount(texts.id.length)} rows`;

@@ -31,11 +31,19 @@ export async function colouringOf({ view, layer, source }, colour) {
   if (column instanceof CategoryColumn) {
     return { colours: [NONE, ...column.about.colours], shades: levels, ramp: null };
   }
+  return onRamp(column);
+}
+
+/**
+ * @param {import("./columns.js").NumberColumn} column
+ * @returns {Colouring}
+ */
+export function onRamp(column) {
   const { about } = column;
   const shadeOf = (/** @type {number} */ level) =>
     (level ? 1 + Math.round((STEPS - 1) * column.share(about.low + (level - 1) * column.step)) : 0);
   const colours = [NONE, ...Array.from({ length: STEPS }, (_, step) => rampAt(step / (STEPS - 1)))];
-  return { colours, shades: Uint8Array.from(levels, shadeOf), ramp: column };
+  return { colours, shades: Uint8Array.from(column.levels, shadeOf), ramp: column };
 }
 
 /**

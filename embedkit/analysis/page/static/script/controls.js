@@ -4,7 +4,7 @@ import { RAMP } from "./colouring.js";
 import { formatNumber } from "./columns.js";
 import { META } from "./data.js";
 import { byId, html } from "./html.js";
-import { defaultsOfView } from "./state.js";
+import { SIMILARITY, defaultsOfView } from "./state.js";
 
 /** @param {import("./session.js").Session} session */
 export function addControls(session) {
@@ -28,6 +28,7 @@ export function addControls(session) {
       select(axis).parentElement?.toggleAttribute("hidden", state.map === "umap");
     }
     const colours = [["source", "source"], ...layer.columns.map(({ name, title }) => [name, title])];
+    if (session.similarity?.view === state.view) colours.push([SIMILARITY, SIMILARITY]);
     select("colour").replaceChildren(...colours.map(([value, text]) => html("option", { value, textContent: text })));
     for (const name of /** @type {("view" | "map" | "x" | "y" | "colour")[]} */ (["view", "map", "x", "y", "colour"])) {
       select(name).value = String(state[name]);
@@ -36,7 +37,7 @@ export function addControls(session) {
     byId("notes", HTMLElement).textContent = notes.join(" ");
   };
   session.subscribe((changed) => {
-    if (["view", "map", "x", "y", "colour"].some((name) => changed.has(/** @type {"view"} */ (name)))) show();
+    if (["view", "map", "x", "y", "colour", "similarity"].some((name) => changed.has(/** @type {"view"} */ (name)))) show();
     if (changed.has("colouring")) showRamp(session);
   });
   show();

@@ -1,13 +1,14 @@
 // The state of the page as the fragment of its address (after #), so that a link or a bookmark restores it.
 
 import { META } from "./data.js";
+import { SERVED } from "./server.js";
 import { defaultState } from "./state.js";
 
 /** @typedef {import("./state.js").State} State */
 
 const RANGE = "range.", PICK = "pick.";  // before the name of a column
-/** @type {("view" | "map" | "x" | "y" | "colour" | "row" | "tab" | "theme" | "q")[]} */
-const NAMES = ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q"];
+/** @type {("view" | "map" | "x" | "y" | "colour" | "row" | "tab" | "theme" | "q" | "by")[]} */
+const NAMES = ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q", "by"];
 
 /**
  * @param {State} state
@@ -59,6 +60,8 @@ export function fromLink(hash) {
   state.theme = text("theme", ["light", "dark"], state.theme);
   state.tab = link.get("tab") ?? "map";
   state.q = link.get("q") ?? "";
+  const by = link.get("by");
+  if (SERVED && (by === "pattern" || by === "meaning")) state.by = by;
   const [u, v, zoom, ...more] = (link.get("at") ?? "").split(",").map(Number);
   if ([u, v, zoom].every(Number.isFinite) && zoom > 0 && !more.length) state.at = [u, v, zoom];
   for (const column of layer.columns) {

@@ -13,6 +13,7 @@ import { MapView } from "./map.js";
 import { Mode, addPointer } from "./pointer.js";
 import { addRowPanel } from "./row_panel.js";
 import { addSearch } from "./search.js";
+import { addServerSearch } from "./server_search.js";
 import { Session } from "./session.js";
 import { addTabs } from "./tabs.js";
 import { addTheme } from "./theme.js";
@@ -41,7 +42,8 @@ function start() {
   addSearch(session);
   addCharts(session);
   addChosen(session, open);
-  addRowPanel(session);
+  addRowPanel(session, open);
+  addServerSearch(session, open);
   addAddress(session, open);
   if (!map) return;
   const mode = new Mode();

@@ -35,6 +35,36 @@ export function parseQuery(typed) {
 }
 
 /**
+ * The words that a state searches for. A search by meaning has none.
+ * @param {Pick<import("./state.js").State, "q" | "by">} state
+ * @returns {Query}
+ */
+export function queryOf({ q, by }) {
+  if (by === "pattern" && q) return { terms: [{ text: q, excluded: false, pattern: q }], marks: marksOfPattern(q) };
+  return parseQuery(by === "words" ? q : "");
+}
+
+/**
+ * The key of the search that a state has in a view.
+ * @param {number} view
+ * @param {Pick<import("./state.js").State, "q" | "by">} state
+ */
+export const searchKey = (view, { q, by }) => JSON.stringify([view, by, q]);
+
+/**
+ * A regular expression of the server in this browser, or null if its syntax has another meaning here.
+ * @param {string} pattern
+ */
+function marksOfPattern(pattern) {
+  const plain = pattern.replace(/^\(\?i\)/, "");
+  try {
+    return new RegExp(plain, plain === pattern ? "gu" : "giu");
+  } catch {
+    return null;
+  }
+}
+
+/**
  * The regular expression of a term: boundaries are where a letter or digit meets something else.
  * @param {string} text
  */

@@ -2,9 +2,12 @@
 
 import { META, positionOf } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
+import { backOf, nearRowsOf } from "./near_rows.js";
 import { highlighted } from "./query.js";
 import { sourceOf } from "./rows.js";
+import { SERVED } from "./server.js";
 import { shellWord } from "./shell.js";
+import { wholeTextsOf } from "./whole_row.js";
 
 /**
  * @typedef {import("./session.js").Session} Session
@@ -14,21 +17,30 @@ import { shellWord } from "./shell.js";
 const MAX_STACK = 100;  // rows of a stack that are listed
 const STACK_CHARACTERS = 60;
 
-/** @param {Session} session */
-export function addRowPanel(session) {
+/**
+ * @param {Session} session
+ * @param {(id: number) => void} open shows a row on the map
+ */
+export function addRowPanel(session, open) {
   const panel = byId("row", HTMLElement);
+  /** @type {unknown[]} what the panel shows */
+  let shown = [];
   session.subscribe((changed) => {
     if (!changed.has("row") && !changed.has("rows") && !changed.has("selection")) return;
     const { rows, state } = session, id = state.row;
     panel.hidden = id === null || !rows;
+    const now = [id, rows, state.stack, session.selection.query.marks?.source];
+    if (now.every((part, at) => part === shown[at])) return;
+    shown = now;
     if (id === null || !rows) return;
     const i = positionOf(rows.ids, id);
     const close = html("button", { type: "button", id: "close", textContent: "close" });
     close.addEventListener("click", () => session.update({ row: null }));
     if (i < 0) panel.replaceChildren(html("p", { textContent: `No row of this page has the id ${id}.` }), close);
     else {
-      panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close, ...stackOf(session, rows),
-        ...contentOf(session, rows, i));
+      panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close,
+        ...(SERVED ? backOf(session, open) : []), ...stackOf(session, rows), factListOf(rows, i),
+        ...(SERVED ? servedOf(session, rows, i, open) : contentOf(session, rows, i)));
     }
   });
 }
@@ -55,15 +67,46 @@ function stackOf(session, rows) {
 }
 
 /**
+ * What a server adds: the nearest rows, and the whole texts. What the file carries is there until they are.
+ * @param {Session} session
+ * @param {Rows} rows
+ * @param {number} i
+ * @param {(id: number) => void} open
+ */
+function servedOf(session, rows, i, open) {
+  const id = rows.ids[i], { query } = session.selection;
+  return [nearRowsOf(session, rows, id, open), wholeTextsOf(id, query, textsOf(session, rows, i))];
+}
+
+/**
+ * What the file has of a row, and the commands that print or serve the rest.
  * @param {Session} session
  * @param {Rows} rows
  * @param {number} i
  */
-function contentOf({ selection }, rows, i) {
+function contentOf(session, rows, i) {
+  const id = rows.ids[i], isCarried = rows.texts.at.has(id), run = shellWord(META.run);
+  const what = isCarried
+    ? "To print it whole, with the rows nearest to it:" : "To print its texts, with the rows nearest to it:";
+  const command = (/** @type {string} */ textContent) => html("pre", { className: "command", textContent });
+  return [
+    ...textsOf(session, rows, i),
+    html("p", { textContent: what }), command(`embedkit neighbors ${run} --id ${id} --full-texts`),
+    html("p", { textContent: "To have whole texts, nearest rows and search by meaning in this page:" }),
+    command(`embedkit view ${run}`),
+  ];
+}
+
+/**
+ * The texts of a row that the file carries, or how it begins.
+ * @param {Session} session
+ * @param {Rows} rows
+ * @param {number} i
+ */
+function textsOf({ selection }, rows, i) {
   const id = rows.ids[i], { texts } = rows, at = texts.at.get(id);
   /** @type {Node[]} */
-  const parts = [html("dl", {}, ...factsOf(rows, i).flatMap(([name, value]) =>
-    [html("dt", { textContent: name }), html("dd", { textContent: value })]))];
+  const parts = [];
   if (at !== undefined) {
     for (const [name, column] of Object.entries(texts.columns)) {
       const length = texts.lengths[name][at], text = column[at];
@@ -76,11 +119,15 @@ function contentOf({ selection }, rows, i) {
     const text = rows.snippets.at(i, rows.snippets.characters);
     parts.push(html("h3", { textContent: "it begins" }), html("pre", {}, ...highlighted(text, selection.query)));
   }
-  const command = `embedkit neighbors ${shellWord(META.run)} --id ${id} --full-texts`;
-  const what = at === undefined
-    ? "To print its texts, with the rows nearest to it:" : "To print it whole, with the rows nearest to it:";
-  return [...parts, html("p", { textContent: what }), html("pre", { className: "command", textContent: command })];
+  return parts;
 }
+
+/**
+ * @param {Rows} rows
+ * @param {number} i
+ */
+const factListOf = (rows, i) => html("dl", {}, ...factsOf(rows, i).flatMap(([name, value]) =>
+  [html("dt", { textContent: name }), html("dd", { textContent: value })]));
 
 /**
  * Whether a row has something other than 0 in a column: turns of texts that are no chats are 0.

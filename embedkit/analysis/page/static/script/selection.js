@@ -3,7 +3,7 @@
 
 import { conditionsOf } from "./conditions.js";
 import { formatCount } from "./html.js";
-import { describeQuery, matchingRows, parseQuery } from "./query.js";
+import { describeQuery, matchingRows, parseQuery, queryOf } from "./query.js";
 
 /**
  * @typedef {object} Selection
@@ -20,15 +20,16 @@ export const noSelection = () =>
 
 /**
  * @param {import("./rows.js").Rows} rows
- * @param {Pick<import("./state.js").State, "q" | "area" | "hidden" | "ranges" | "picks">} state
+ * @param {Pick<import("./state.js").State, "q" | "by" | "area" | "hidden" | "ranges" | "picks">} state
+ * @param {Uint8Array | null} [found] 1 at the positions that a server found, if it has searched
  * @returns {Selection}
  */
-export function select(rows, state) {
-  const { area, hidden } = state, query = parseQuery(state.q), searched = query.terms.length > 0;
+export function select(rows, state, found) {
+  const { area, hidden } = state, query = queryOf(state), searched = query.terms.length > 0;
   const conditions = conditionsOf(rows, state);
   if (!searched && !area && !conditions.length) return noSelection();
   const isInside = area && marksAt(rows.grid.within(area.polygon), rows.ids.length);
-  const isFound = searched ? matchingRows(query, rows) : null;
+  const isFound = searched ? found ?? foundHere(query, state.by, rows) : null;
   const positions = new Uint32Array(rows.ids.length), counts = new Uint32Array(rows.layer.sources.length);
   let selected = 0;
   for (let i = 0; i < positions.length; i++) {
@@ -40,6 +41,14 @@ export function select(rows, state) {
   const title = titleOf(rows, query, area, conditions);
   return { active: true, positions: positions.slice(0, selected), counts, query, title };
 }
+
+/**
+ * @param {import("./query.js").Query} query
+ * @param {string} by
+ * @param {import("./rows.js").Rows} rows
+ */
+const foundHere = (query, by, rows) =>
+  (by === "pattern" ? new Uint8Array(rows.ids.length) : matchingRows(query, rows));
 
 /**
  * One at each position, 0 at the others.

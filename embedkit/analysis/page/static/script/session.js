@@ -1,12 +1,14 @@
 // The one place where the page's state changes. Views subscribe, and never change each other.
 
 import { colouringOf } from "./colouring.js";
+import { searchKey } from "./query.js";
 import { loadPlaces, loadRows } from "./rows.js";
 import { noSelection, select } from "./selection.js";
+import { SIMILARITY } from "./state.js";
 
 /**
  * @typedef {import("./state.js").State} State
- * @typedef {keyof State | "places" | "rows" | "selection" | "lit" | "colouring" | "error"} Part
+ * @typedef {keyof State | "places" | "rows" | "selection" | "lit" | "colouring" | "similarity" | "error"} Part
  * @typedef {{ has: (part: Part) => boolean }} Changed the parts that changed
  * @typedef {(changed: Changed) => void} Listener
  */
@@ -22,6 +24,11 @@ export class Session {
     /** @type {import("./colouring.js").Colouring | null} */
     this.colouring = null;
     this.selection = noSelection();
+    /** @type {import("./whole_text_search.js").Found | null} the last search with a server */
+    this.found = null;
+    /** @type {import("./meaning.js").Similarity | null} of the last search by meaning */
+    this.similarity = null;
+    this.colourBefore = "source";  // the similarity
     /** @type {Set<number>} codes of the sources under the pointer in the legend */
     this.litSources = new Set();
     /** @type {Listener[]} */
@@ -48,11 +55,37 @@ export class Session {
     const isNew = (/** @type {(keyof State)[]} */ ...wanted) =>
       wanted.some((name) => before[name] !== this.state[name]);
     const needsLoad = isNew("view", "map", "x", "y");
-    const reselects = this.rows && !needsLoad && isNew("q", "area", "hidden", "ranges", "picks");
-    if (reselects && this.rows) this.selection = select(this.rows, this.state);
+    const reselects = this.rows && !needsLoad && isNew("q", "by", "area", "hidden", "ranges", "picks");
+    if (reselects) this.#select();
     this.emit(...names, ...(reselects ? /** @type {Part[]} */ (["selection"]) : []));
     if (needsLoad) return this.load();
     return isNew("colour") ? this.recolour() : Promise.resolve();
+  }
+
+  /** What a server has found of the present search, or null. */
+  get wholeTexts() {
+    const { rows, found, state } = this;
+    return rows && found?.key === searchKey(rows.view, state) ? found : null;
+  }
+
+  /** @param {import("./whole_text_search.js").Found} found */
+  setFound(found) {
+    this.found = found;
+    this.#select();
+    this.emit("selection");
+  }
+
+  /**
+   * Colour the map by a search by meaning; null for the colours before it.
+   * @param {import("./meaning.js").Similarity | null} similarity
+   */
+  setSimilarity(similarity) {
+    const { colour } = this.state, isShown = colour === SIMILARITY;
+    if (similarity && !isShown) this.colourBefore = colour;
+    this.similarity = similarity;
+    this.emit("similarity");
+    if (similarity && isShown) return this.recolour();
+    return this.update({ colour: similarity ? SIMILARITY : isShown ? this.colourBefore : colour });
   }
 
   /** @param {number[]} codes of sources; none for no lit source */
@@ -77,21 +110,32 @@ export class Session {
     this.selection = noSelection();
     this.emit("rows", "selection");
     const places = await loadPlaces(this.state);
-    const colouring = await colouringOf(places, this.state.colour);
+    const colouring = await this.#colouringOf(places);
     if (generation !== this.generation) return;
     [this.places, this.colouring] = [places, colouring];
     this.emit("places", "colouring");
     const rows = await loadRows(places);
     if (generation !== this.generation) return;
     this.rows = rows;
-    this.selection = select(rows, this.state);
+    this.#select();
     this.emit("rows", "selection");
+  }
+
+  #select() {
+    if (this.rows) this.selection = select(this.rows, this.state, this.wholeTexts?.marks);
+  }
+
+  /** @param {import("./rows.js").Places} places */
+  async #colouringOf(places) {
+    const { similarity, state: { colour } } = this;
+    return colour === SIMILARITY && similarity?.view === places.view
+      ? similarity.colouring : colouringOf(places, colour);
   }
 
   async recolour() {
     const { places } = this, { colour } = this.state;
     if (!places) return;
-    const colouring = await colouringOf(places, colour);
+    const colouring = await this.#colouringOf(places);
     if (places !== this.places || colour !== this.state.colour) return;
     this.colouring = colouring;
     this.emit("colouring");

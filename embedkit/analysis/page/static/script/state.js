@@ -1,6 +1,11 @@
 // What a person chose. The address keeps it (link.js), except the area and the stack.
 
 import { META } from "./data.js";
+import { SERVED } from "./server.js";
+
+export const SIMILARITY = "similarity to the search";  // a colour, while there is a search by meaning
+/** The view that the page opens with. */
+const FIRST_VIEW = Math.max(META.layers.findIndex(({ view }) => view === SERVED), 0);
 
 /**
  * @typedef {object} State
@@ -15,7 +20,9 @@ import { META } from "./data.js";
  * @property {number[]} stack ids of the rows at the place that was clicked
  * @property {string} tab
  * @property {string} theme "light", "dark" or "" for the system's
+ * @property {number[]} trail ids from the row where a walk from neighbour to neighbour began to the last one
  * @property {string} q the search
+ * @property {"words" | "pattern" | "meaning"} by what the search looks for; without a server always words
  * @property {Area | null} area
  * @property {Record<string, Range>} ranges of the numbers that selected rows have, by column
  * @property {Record<string, Set<number>>} picks codes of the categories that selected rows have, by column
@@ -39,7 +46,7 @@ export function defaultsOfView(view) {
 /** @returns {State} */
 export function defaultState() {
   return {
-    view: 0, ...defaultsOfView(0), colour: "source", hidden: new Set(), row: null, stack: [], tab: "map", theme: "",
-    q: "",
+    view: FIRST_VIEW, ...defaultsOfView(FIRST_VIEW), colour: "source", hidden: new Set(), row: null, stack: [],
+    trail: [], tab: "map", theme: "", q: "", by: "words",
   };
 }

@@ -1,0 +1,93 @@
+// The rows nearest to the open row, from the server: click by click, with a way back.
+
+import { positionOf } from "./data.js";
+import { html } from "./html.js";
+import { fetchNeighbors } from "./server.js";
+
+/**
+ * @typedef {import("./session.js").Session} Session
+ * @typedef {import("./server.js").NearRow} NearRow
+ */
+
+const LINE_CHARACTERS = 90;
+const KEPT = 200;  // rows whose neighbours are kept
+
+/** @type {Map<string, NearRow[]>} */
+const kept = new Map();
+let running = new AbortController();
+
+/**
+ * The button that goes back to the row whose neighbour was opened, if the open row is one.
+ * @param {Session} session
+ * @param {(id: number) => void} open
+ */
+export function backOf(session, open) {
+  const { trail, row } = session.state, before = trail.slice(0, -1);
+  if (!before.length || trail[trail.length - 1] !== row) return [];
+  const id = before[before.length - 1];
+  const back = html("button", { type: "button", id: "back", textContent: `back to ${id}` });
+  back.addEventListener("click", () => go(session, open, before));
+  return [back];
+}
+
+/**
+ * The list of the nearest rows, which fills when the server has found them.
+ * @param {Session} session
+ * @param {import("./rows.js").Rows} rows
+ * @param {number} id
+ * @param {(id: number) => void} open
+ */
+export function nearRowsOf(session, rows, id, open) {
+  const list = html("ul", { className: "lines" });
+  const { trail } = session.state, path = trail[trail.length - 1] === id ? trail : [id];
+  const fill = (/** @type {NearRow[]} */ found) => list.replaceChildren(...found.map((row) =>
+    nearLine(rows, row, () => go(session, open, [...path, row.id]))));
+  const key = `${rows.layer.view} ${id}`, known = kept.get(key);
+  if (known) fill(known);
+  else {
+    list.append(html("li", { textContent: "searching" }));
+    load(rows, id, key).then(fill, (error) => list.replaceChildren(html("li", { textContent: error.message })));
+  }
+  return html("details", { open: true, className: "near" }, html("summary", { textContent: "nearest rows" }), list);
+}
+
+/**
+ * @param {import("./rows.js").Rows} rows
+ * @param {number} id
+ * @param {string} key
+ */
+async function load({ layer, snippets }, id, key) {
+  running.abort();
+  const { signal } = running = new AbortController();
+  const found = await fetchNeighbors(layer.view, id, !snippets, signal);
+  const oldest = kept.keys().next().value;
+  if (kept.size >= KEPT && oldest !== undefined) kept.delete(oldest);
+  kept.set(key, found);
+  return found;
+}
+
+/**
+ * Open the last row of a trail.
+ * @param {Session} session
+ * @param {(id: number) => void} open
+ * @param {number[]} trail
+ */
+function go(session, open, trail) {
+  session.update({ trail });
+  open(trail[trail.length - 1]);
+  (document.getElementById("back") ?? document.getElementById("close"))?.focus();  // the button that was used is gone
+}
+
+/**
+ * A line with the cosine, the source and the beginning of a row.
+ * @param {import("./rows.js").Rows} rows
+ * @param {NearRow} row
+ * @param {() => void} onClick
+ */
+export function nearLine(rows, { id, cosine, dataset_source: source, snippet }, onClick) {
+  const i = positionOf(rows.ids, id), text = i >= 0 && rows.snippets ? rows.snippets.at(i, LINE_CHARACTERS) : snippet;
+  const button = html("button", { type: "button", title: `row with id ${id}` },
+    html("b", { textContent: cosine.toFixed(3) }), ` ${source}  ${text ?? ""}`);
+  button.addEventListener("click", onClick);
+  return html("li", {}, button);
+}
