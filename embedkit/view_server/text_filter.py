@@ -45,7 +45,8 @@ def make_filter(have: Sequence[str], lack: Sequence[str], pattern: str | None) -
         try:
             pl.Series([""]).str.contains(pattern)
         except pl.exceptions.PolarsError as error:
-            raise UsageError(f"this is no regular expression here: {str(error).strip()}") from None
+            reason = str(error).split("\n\nThis error", 1)[0].strip()
+            raise UsageError(f"{pattern}: this is no regular expression of the Rust crate regex: {reason}") from None
         return Filter(have=(pattern,))
     terms = [[term.strip() for term in terms if term.strip()] for terms in (have, lack)]
     if not any(terms):

@@ -79,7 +79,7 @@ function go(session, open, trail) {
 }
 
 /**
- * A line with the cosine, the source and the beginning of a row.
+ * An entry with the cosine and the source of a row, and how it begins.
  * @param {import("./rows.js").Rows} rows
  * @param {NearRow} row
  * @param {() => void} onClick
@@ -87,7 +87,8 @@ function go(session, open, trail) {
 export function nearLine(rows, { id, cosine, dataset_source: source, snippet }, onClick) {
   const i = positionOf(rows.ids, id), text = i >= 0 && rows.snippets ? rows.snippets.at(i, LINE_CHARACTERS) : snippet;
   const button = html("button", { type: "button", title: `row with id ${id}` },
-    html("b", { textContent: cosine.toFixed(3) }), ` ${source}  ${text ?? ""}`);
+    html("span", {}, html("b", { textContent: cosine.toFixed(3) }), ` ${source}`),
+    html("span", { textContent: text ?? "" }));
   button.addEventListener("click", onClick);
   return html("li", {}, button);
 }
