@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from functools import partial
 from threading import Event
 from typing import TypeVar
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -154,14 +154,9 @@ class Endpoints:
         seconds = float(_number(request, "seconds", int(FILTER_SECONDS)))
         merged = await run_in_threadpool(lambda: self._merged(request))
 
-        def lines() -> Iterator[bytes]:
-            try:
-                for progress in matching_rows(merged, wanted, first, seconds):
-                    yield msgspec.json.encode(progress) + b"\n"
-            except EmbedkitError as error:
-                yield msgspec.json.encode(Failure(str(error))) + b"\n"
-
-        return StreamingResponse(lines(), media_type="application/x-ndjson")
+        return StreamingResponse(
+            _as_lines(matching_rows(merged, wanted, first, seconds)), media_type="application/x-ndjson"
+        )
 
     def _merged(self, request: Request) -> Merged:
         """The view that a request names, or the one that the page opens with."""
@@ -184,6 +179,17 @@ def _search_answer(view: View, found: Meaning, near: tuple[NearRow, ...]) -> Sea
 
 def _json(value: msgspec.Struct, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+async def _as_lines(found: Generator[msgspec.Struct]) -> AsyncIterator[bytes]:
+    """Lines of JSON. The search ends with the last of them, or when the client has left and this is cancelled."""
+    try:
+        async for each in iterate_in_threadpool(found):
+            yield msgspec.json.encode(each) + b"\n"
+    except EmbedkitError as error:
+        yield msgspec.json.encode(Failure(str(error))) + b"\n"
+    finally:
+        found.close()
 
 
 def _integer(name: str, text: str) -> int:

@@ -51,7 +51,16 @@ class _StopSignal(BaseException):
 def serve(run: RunFolder, options: ViewOptions, announce: Callable[[Address], None]) -> None:
     """Serve the page of a run until Ctrl-C or SIGTERM. `announce` is called once the server answers.
 
-    Call it in the main thread.
+    Call it in the main thread. Raises as `started`.
+    """
+    with _until_signalled(), started(run, options) as (address, engine):
+        announce(address)
+        engine.run()
+
+
+@contextmanager
+def started(run: RunFolder, options: ViewOptions) -> Iterator[tuple[Address, WarmEngine]]:
+    """A server that answers in the background, and the engine, whose `run` somebody must call.
 
     Raises:
         UsageError: the port cannot be had, or the run does not have the view.
@@ -59,7 +68,7 @@ def serve(run: RunFolder, options: ViewOptions, announce: Callable[[Address], No
     """
     views, page = RunViews(run), RunPage(run, options.view)
     merged = views.merged(options.view)
-    page.check()  # before anything is announced
+    page.check()
     request = merged.config.request
     engine = WarmEngine(
         f"{options.engine or request.engine} on {options.device or request.device}",
@@ -78,10 +87,9 @@ def serve(run: RunFolder, options: ViewOptions, announce: Callable[[Address], No
         server_header=False,
         timeout_graceful_shutdown=CLOSING_SECONDS,
     )
-    with _until_signalled(), _running(uvicorn.Server(config), listener):
-        announce(address)
+    with _running(uvicorn.Server(config), listener):
         try:
-            engine.run()
+            yield address, engine
         finally:
             engine.close()
 

@@ -1,7 +1,7 @@
 """Rows whose whole texts match a filter, read batch by batch from the tables, with a limit on the time."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -54,7 +54,7 @@ def make_filter(have: Sequence[str], lack: Sequence[str], pattern: str | None) -
     return Filter(*(tuple(pattern_of(term) for term in some) for some in terms))
 
 
-def matching_rows(merged: Merged, wanted: Filter, first: int, seconds: float) -> Iterator[Progress]:
+def matching_rows(merged: Merged, wanted: Filter, first: int, seconds: float) -> Generator[Progress]:
     """Read the rows from the id `first` on, and yield what was found after each batch.
 
     seconds: after them, the last Progress says where to go on. Raises EmbedkitError naming a damaged file.
