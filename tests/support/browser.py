@@ -69,19 +69,38 @@ def opened(browser: Any, page: Path, link: str = "", **options: Any) -> Iterator
 
     Fails at the end if the page wrote to the console, requested anything except itself, or opened a dialog.
     """
-    context = browser.new_context(offline=True, accept_downloads=True, **options)
+    with _watched(browser, "file:", offline=True, **options) as tab:
+        tab.goto(page.absolute().as_uri() + link)
+        yield tab
+
+
+@contextmanager
+def opened_at(browser: Any, url: str, link: str = "", **options: Any) -> Iterator[Any]:
+    """As `opened`, for a page of a server. Fails if it requested anything that is not below its address."""
+    with _watched(browser, url, **options) as tab:
+        tab.goto(url + link)
+        yield tab
+
+
+@contextmanager
+def _watched(browser: Any, origin: str, **options: Any) -> Iterator[Any]:
+    context = browser.new_context(accept_downloads=True, **options)
     tab = context.new_page()
     problems: list[str] = []
-    tab.on("console", lambda message: problems.append(f"console: {message.text}"))
+    tab.on("console", lambda message: _is_of_icon(message) or problems.append(f"console: {message.text}"))
     tab.on("pageerror", lambda error: problems.append(f"error: {error}"))
     tab.on("dialog", lambda dialog: (problems.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    tab.on("request", lambda request: request.url.startswith(("file:", "blob:")) or problems.append(request.url))
+    tab.on("request", lambda request: request.url.startswith((origin, "blob:")) or problems.append(request.url))
     try:
-        tab.goto(page.absolute().as_uri() + link)
         yield tab
     finally:
         context.close()
     assert not problems, problems
+
+
+def _is_of_icon(message: Any) -> bool:
+    """Whether a message is about the icon that a browser wants of every server, unless the policy forbids pictures."""
+    return str(message.location["url"]).endswith("/favicon.ico")
 
 
 def until(tab: Any, said: str) -> None:
