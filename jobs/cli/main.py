@@ -38,7 +38,7 @@ SECTIONS = {
         LazyCommand("report", "jobs.cli.report", "Show what a run cost, per stage, shard and attempt."),
         LazyCommand("verify", "jobs.cli.verify", "Read every byte of a run again and list problems."),
         LazyCommand("analyze", "jobs.cli.analyze", "Analyze the vectors of a merged run and write a page."),
-        LazyCommand("view", "jobs.cli.view", "Serve the page with whole texts and search, to this machine."),
+        LazyCommand("view", "jobs.cli.view", "Serve the page of a run with whole texts and search."),
         LazyCommand("search", "jobs.cli.search", "Find the rows nearest to a text."),
         LazyCommand("neighbors", "jobs.cli.search", "Find the rows nearest to a row of the run."),
         LazyCommand("select", "jobs.cli.select", "Select a subset: rows that cover the others, or an even sample."),

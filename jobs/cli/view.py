@@ -38,11 +38,12 @@ def view(
     engine: EngineName | None,
     device: Device | None,
 ) -> None:
-    """Serve the page of a run, which `embedkit analyze` made, until Ctrl-C.
+    """Serve the page of a run with whole texts and search.
 
-    The page then has whole texts and the nearest rows of every row, a search of all whole texts, and a search by
-    meaning, for which the run's own engine starts at the first query. The server answers only to this machine and to
-    the address that is printed, and changes nothing. From a laptop, use the ssh command that is printed with it.
+    Every row of the page, which `embedkit analyze` makes, then has its whole texts and its nearest rows. Words are
+    searched in all whole texts. A search by meaning starts the run's own engine at the first query, and keeps it.
+    The server answers to this machine only, at the address that it prints, and changes nothing. Ctrl-C stops it. To
+    open the page on a laptop, type the ssh command there that is printed beside the address.
     """
     for module in ("starlette", "uvicorn"):
         optional_import(module)
