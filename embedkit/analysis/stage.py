@@ -8,6 +8,7 @@ settings give the same bytes. The page is written last.
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from embedkit.analysis.findings import Findings, answers_by_source
 from embedkit.analysis.losses import Losses, UnknownTokens, find_losses
 from embedkit.analysis.merged import open_merged, require_merged
 from embedkit.analysis.options import Options, require_libraries
-from embedkit.analysis.page.carried_texts import pack_texts
+from embedkit.analysis.page.carried_texts import Nearest, pack_texts
 from embedkit.analysis.page.columns import Column
 from embedkit.analysis.page.layer import Layer, choose_layer
 from embedkit.analysis.page.neighborhood_sections import map_notes
@@ -29,6 +30,7 @@ from embedkit.analysis.page.render import render
 from embedkit.analysis.page.run_facts import facts, lead
 from embedkit.analysis.page.snippets import with_snippets
 from embedkit.analysis.page.view_results import ViewResults, page_sections
+from embedkit.analysis.similarity.all_neighbors import nearest_of
 from embedkit.analysis.stratified_sample import sample_with_cap
 from embedkit.analysis.text_stage import Beside, TextResults, read_texts_of_view
 from embedkit.analysis.view_columns import columns_of_view
@@ -132,8 +134,13 @@ def _page(
         facts(merged, losses),
         page_sections(results, losses, views, points),
         pack(with_snippets(layers, options.seed)),
-        pack_texts(merged, ids_in_tables, options.seed),
+        pack_texts(merged, ids_in_tables, options.seed, nearest=_nearest(analyzed)),
     )
+
+
+def _nearest(analyzed: Sequence[ViewAnalysis]) -> list[Nearest]:
+    """What finds the nearest rows of some ids in each view; empty if they were not requested."""
+    return [partial(nearest_of, one.results.merged, one.neighbors) for one in analyzed if one.neighbors is not None]
 
 
 def _layer(analyzed: ViewAnalysis, columns: Sequence[Column], options: Options) -> Layer:

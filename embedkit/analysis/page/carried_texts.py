@@ -1,7 +1,8 @@
 """The texts that the page carries: those of its tables, and of a sample of the other rows."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ MAX_TEXT_ROWS = 4_000
 MAX_TEXT_BYTES = 9_000_000
 SHOWN_CHARACTERS = 2_500
 """Characters of a text that the page carries. The page shows the length of the whole text, too."""
+Nearest = Callable[[npt.NDArray[np.int64]], dict[str, list[list[Any]]]]
 LENGTH = " length"
 """What follows a text's name in the name of the column with its number of characters."""
 
@@ -25,19 +27,28 @@ def pack_texts(
     seed: int = 0,
     max_rows: int = MAX_TEXT_ROWS,
     max_bytes: int = MAX_TEXT_BYTES,
+    nearest: Sequence[Nearest] = (),
 ) -> tuple[str, int]:
     """Pack the texts, cut, of the rows with the ids in `first` and of a stratified sample of `max_rows` rows.
 
+    Args:
+        merged: the rows.
+        first: ids of rows that are carried in any case.
+        seed: of the sample.
+        max_rows: of the sample.
+        max_bytes: about the largest size of the block.
+        nearest: for each layer of the page, what finds the nearest rows of some ids.
+
     Returns:
-        The block, of about `max_bytes` at most, and the number of its rows. The block is JSON: id, columns (texts by
-        name), lengths (characters of the whole texts by name).
+        The block, and the number of its rows. The block is JSON: id, columns (texts by name), lengths (characters of
+        the whole texts by name), nearest (for each layer, ids and cosines of the nearest rows).
     """
     codes = merged.rows["source"].to_numpy()
     ids = merged.ids
     wanted = np.union1d(np.array(first, np.int64), ids[sample_with_cap(codes, max_rows, seed)])
     lines = cut_texts(merged, wanted)
     while True:
-        block = texts_block(lines)
+        block = texts_block(lines, nearest)
         if len(block) <= max_bytes or lines.height <= len(set(first)) + 1:
             return block, lines.height
         # Too large: take a smaller sample, and read only the texts that are new in it.
@@ -55,12 +66,13 @@ def cut_texts(merged: Merged, ids: npt.NDArray[np.int64]) -> pl.DataFrame:
     return merged.texts(ids.tolist(), merged.config.request.views).select("id", *texts, *lengths)
 
 
-def texts_block(lines: pl.DataFrame) -> str:
-    """Pack lines as `cut_texts` returns them."""
+def texts_block(lines: pl.DataFrame, nearest: Sequence[Nearest] = ()) -> str:
+    """Pack lines as `cut_texts` returns them. nearest: as in `pack_texts`."""
     names = [name.removesuffix(LENGTH) for name in lines.columns if name.endswith(LENGTH)]
     plain = {
         "id": lines["id"].to_list(),
         "columns": {name: lines[name].to_list() for name in names},
         "lengths": {name: lines[name + LENGTH].to_list() for name in names},
+        "nearest": [find(lines["id"].to_numpy()) for find in nearest],
     }
     return packed(json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode())

@@ -6,6 +6,6 @@ in the file. The share of neighbours that the search finds is measured on a samp
 """
 
 from embedkit.analysis.similarity.all_neighbors.find import AllNeighborsOptions, RowNeighbors, neighbors_of_all
-from embedkit.analysis.similarity.all_neighbors.table import neighbors_table
+from embedkit.analysis.similarity.all_neighbors.table import nearest_of, neighbors_table
 
-__all__ = ["AllNeighborsOptions", "RowNeighbors", "neighbors_of_all", "neighbors_table"]
+__all__ = ["AllNeighborsOptions", "RowNeighbors", "nearest_of", "neighbors_of_all", "neighbors_table"]

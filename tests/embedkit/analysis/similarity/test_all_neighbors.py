@@ -11,6 +11,7 @@ from embedkit.analysis.merged import Merged, open_merged
 from embedkit.analysis.similarity.all_neighbors import (
     AllNeighborsOptions,
     RowNeighbors,
+    nearest_of,
     neighbors_of_all,
     neighbors_table,
 )
@@ -189,3 +190,6 @@ def test_the_table_has_ids_and_null_where_rows_are_few(tmp_path: Path) -> None:
     assert found["neighbors"].to_list() == [[2, 3, None], [0, 3, None], [2, 0, None]]
     assert found["cosines"].to_list()[0][:2] == pytest.approx([0.9 / np.hypot(0.9, 0.1), 0], abs=1e-6)
     assert found["cosines"].to_list()[0][2] is None
+    near = nearest_of(merged, neighbors_of_all(merged, AllNeighborsOptions(k=3)), np.array([1, 2, 9]))
+    assert near["ids"] == [[], [0, 3], []]
+    assert near["cosines"][1] == pytest.approx([0.9939, 0.1104], abs=1e-4)

@@ -28,6 +28,7 @@
  * @property {number[]} id ascending
  * @property {Record<string, string[]>} columns texts by name, such as prompt, in the order of `id`
  * @property {Record<string, number[]>} lengths characters of the whole texts
+ * @property {{ ids: number[][], cosines: number[][] }[]} nearest by layer: the nearest rows of each, the nearest first
  * @property {Map<number, number>} at position in `id` by id
  */
 

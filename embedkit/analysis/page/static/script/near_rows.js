@@ -1,8 +1,9 @@
-// The rows nearest to the open row, from the server: click by click, with a way back.
+// The rows nearest to the open row, from the file or from the server: click by click, with a way back.
 
 import { positionOf } from "./data.js";
 import { html } from "./html.js";
-import { fetchNeighbors } from "./server.js";
+import { sourceOf } from "./rows.js";
+import { SERVED, fetchNeighbors } from "./server.js";
 
 /**
  * @typedef {import("./session.js").Session} Session
@@ -31,7 +32,29 @@ export function backOf(session, open) {
 }
 
 /**
- * The list of the nearest rows, which fills when the server has found them.
+ * The nearest rows that the file carries for a row, or null.
+ * @param {import("./rows.js").Rows} rows
+ * @param {number} id
+ * @returns {NearRow[] | null}
+ */
+function carriedOf(rows, id) {
+  const { at, nearest } = rows.texts, found = nearest?.[rows.view], row = at.get(id);
+  if (!found || row === undefined) return null;
+  return found.ids[row].map((near, rank) => {
+    const i = positionOf(rows.ids, near);
+    return { id: near, cosine: found.cosines[row][rank], dataset_source: i < 0 ? "" : sourceOf(rows, i) };
+  });
+}
+
+/**
+ * Whether the nearest rows of a row can be shown.
+ * @param {import("./rows.js").Rows} rows
+ * @param {number} id
+ */
+export const hasNearRows = (rows, id) => SERVED !== "" || carriedOf(rows, id) !== null;
+
+/**
+ * The list of the nearest rows, which fills when the server has found them if the file does not have them.
  * @param {Session} session
  * @param {import("./rows.js").Rows} rows
  * @param {number} id
@@ -42,7 +65,7 @@ export function nearRowsOf(session, rows, id, open) {
   const { trail } = session.state, path = trail[trail.length - 1] === id ? trail : [id];
   const fill = (/** @type {NearRow[]} */ found) => list.replaceChildren(...found.map((row) =>
     nearLine(rows, row, () => go(session, open, [...path, row.id]))));
-  const key = `${rows.layer.view} ${id}`, known = kept.get(key);
+  const key = `${rows.layer.view} ${id}`, known = carriedOf(rows, id) ?? kept.get(key);
   if (known) fill(known);
   else {
     list.append(html("li", { textContent: "searching" }));

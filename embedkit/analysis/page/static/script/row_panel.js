@@ -2,7 +2,7 @@
 
 import { META, positionOf } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
-import { backOf, nearRowsOf } from "./near_rows.js";
+import { backOf, hasNearRows, nearRowsOf } from "./near_rows.js";
 import { highlighted } from "./query.js";
 import { sourceOf } from "./rows.js";
 import { SERVED } from "./server.js";
@@ -39,8 +39,10 @@ export function addRowPanel(session, open) {
     if (i < 0) panel.replaceChildren(html("p", { textContent: `No row of this page has the id ${id}.` }), close);
     else {
       panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close,
-        ...(SERVED ? backOf(session, open) : []), ...stackOf(session, rows), factListOf(rows, i),
-        ...(SERVED ? servedOf(session, rows, i, open) : contentOf(session, rows, i)));
+        ...backOf(session, open), ...stackOf(session, rows), factListOf(rows, i),
+        ...(hasNearRows(rows, id) ? [nearRowsOf(session, rows, id, open)] : []),
+        ...(SERVED ? [wholeTextsOf(id, session.selection.query, textsOf(session, rows, i))]
+          : contentOf(session, rows, i)));
     }
   });
 }
@@ -64,18 +66,6 @@ function stackOf(session, rows) {
   const more = stack.length > MAX_STACK ? `; the first ${MAX_STACK} are listed. Zoom in to see them apart.` : "";
   const title = html("summary", { textContent: `${formatCount(stack.length)} rows at this place${more}` });
   return [html("details", { open: true, className: "stack" }, title, html("ul", { className: "lines" }, ...lines))];
-}
-
-/**
- * What a server adds: the nearest rows, and the whole texts. What the file carries is there until they are.
- * @param {Session} session
- * @param {Rows} rows
- * @param {number} i
- * @param {(id: number) => void} open
- */
-function servedOf(session, rows, i, open) {
-  const id = rows.ids[i], { query } = session.selection;
-  return [nearRowsOf(session, rows, id, open), wholeTextsOf(id, query, textsOf(session, rows, i))];
 }
 
 /**
