@@ -21,14 +21,16 @@ from embedkit.analysis.findings import Findings, answers_by_source
 from embedkit.analysis.losses import Losses, UnknownTokens, find_losses
 from embedkit.analysis.merged import open_merged, require_merged
 from embedkit.analysis.options import Options, require_libraries
-from embedkit.analysis.page.carried_texts import Nearest, pack_texts
+from embedkit.analysis.page.carried_texts import MAX_TEXT_BYTES, Nearest, pack_texts
 from embedkit.analysis.page.columns import Column
 from embedkit.analysis.page.layer import Layer, choose_layer
 from embedkit.analysis.page.neighborhood_sections import map_notes
 from embedkit.analysis.page.pack import pack
 from embedkit.analysis.page.render import render
 from embedkit.analysis.page.run_facts import facts, lead
+from embedkit.analysis.page.shared_beginnings import shared_beginnings
 from embedkit.analysis.page.snippets import with_snippets
+from embedkit.analysis.page.tab_data import pack_tabs
 from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.similarity.all_neighbors import nearest_of
 from embedkit.analysis.stratified_sample import sample_with_cap
@@ -87,12 +89,13 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
             _write_views(views, folder)
             points = views.rows[_sample(views.rows["dataset_source"], options)]
         texts = _read_texts(analyzed, views, folder, options)
+        findings = tuple(one.findings for one in texts)
         for at, one in enumerate(analyzed):
             unknown = texts[at].unknown if texts else None
             _write_health(one.results, losses, unknown, folder)
-        write_text(folder / run.analysis_page.name, _page(analyzed, views, points, losses, added, options))
+        write_text(folder / run.analysis_page.name, _page(analyzed, views, points, losses, findings, added, options))
     log.info("analyze: written %s", folder / run.analysis_page.name)
-    return Analysis(folder, results, views, tuple(one.findings for one in texts))
+    return Analysis(folder, results, views, findings)
 
 
 def _read_texts(
@@ -119,22 +122,28 @@ def _page(
     views: Views | None,
     points: pl.DataFrame | None,
     losses: Losses,
+    findings: Sequence[Findings],
     added: Sequence[AddedColumn],
     options: Options,
 ) -> str:
-    """The page. It carries the texts of the rows in its tables, and of a sample of the other rows."""
+    """The page. It carries the texts of the rows in its tabs, and of a sample of the other rows."""
     results = [one.results for one in analyzed]
     merged = results[0].merged
     log.info("analyze page")
     layers = [_layer(one, columns_of_view(one, views, added), options) for one in analyzed]
-    ids_in_tables = sorted({id_ for result in results for id_ in result.extremes["id"]})
+    beginnings = [shared_beginnings(result.merged) for result in results]
+    tabs = pack_tabs(results, findings, beginnings)
+    ids_in_tabs = sorted({id_ for result in results for id_ in result.extremes["id"]} | {*tabs.ids})
     return render(
         merged.run.name,
         lead([result.merged for result in results], losses),
         facts(merged, losses),
-        page_sections(results, losses, views, points),
+        page_sections(results, losses, findings, beginnings, views, points),
         pack(with_snippets(layers, options.seed)),
-        pack_texts(merged, ids_in_tables, options.seed, nearest=_nearest(analyzed)),
+        pack_texts(
+            merged, ids_in_tabs, options.seed, max_bytes=MAX_TEXT_BYTES - tabs.bytes, nearest=_nearest(analyzed)
+        ),
+        tabs.blocks,
     )
 
 

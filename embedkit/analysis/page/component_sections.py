@@ -10,16 +10,12 @@ from embedkit.analysis.components.extremes import printable, shown_texts
 from embedkit.analysis.components.health import OFF_UNIT, Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
-from embedkit.analysis.losses import Losses
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.page import figures
 from embedkit.analysis.page.colours import Rgb
 from embedkit.analysis.page.sections import SKIPPED, Cell, Section, Table
 from embedkit.analysis.page.shared_beginnings import shortened
-from embedkit.merged_run import REASONS
 
-MAX_LOSSES = 60
-"""Lines of the table of losses."""
 PCS_PER_SOURCE = 3
 """Directions of each source in the heat map, or one if there would be too many."""
 SIMILAR_PAIRS = 30
@@ -110,11 +106,10 @@ def _similar_pairs(found: DirectionSimilarity) -> Table:
     return Table(["source", "component", "and", "component", "absolute cosine"], lines)
 
 
-def health_section(health: Health, losses: Losses) -> Section:
-    """Norms, mean cosines, correlations with length, and the rows that each source lost."""
-    lost = _losses_tables(losses)
+def health_section(health: Health) -> Section:
+    """Norms, mean cosines, and correlations with length."""
     if not health.rows:
-        return Section("Health", [f"None of {health.rows_without_text:,} rows has a text in this view."], (), lost)
+        return Section("Health", [f"None of {health.rows_without_text:,} rows has a text in this view."])
     lines = [
         health.verdict,
         f"Norms are from {health.norm_min:.6f} to {health.norm_max:.6f}; {health.off_unit:,} of {health.rows:,} differ "
@@ -128,30 +123,7 @@ def health_section(health: Health, losses: Losses) -> Section:
     if health.correlations.height:
         drawn.append(("Correlation of scores with length", figures.length_correlations(health)))
     quantiles = [[f"{quantile:g}", f"{norm:.6f}"] for quantile, norm in health.norm_quantiles]
-    return Section("Health", lines, drawn, [*lost, ("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
-
-
-def _losses_tables(losses: Losses) -> list[tuple[str, Table]]:
-    """The sources that lost rows, the greatest share first. Nothing if none did."""
-    lost = losses.table.filter(pl.col("dropped") > 0)
-    if not lost.height:
-        return []
-    shown = lost.head(MAX_LOSSES)
-    reasons = [reason for reason in REASONS if shown[reason].sum()]
-    lines: list[list[Cell]] = [
-        [
-            printable(line["dataset_source"]),
-            f"{line['share_dropped']:.1%}",
-            *(f"{line[name]:,}" for name in ("dropped", "chosen", *reasons)),
-        ]
-        for line in shown.iter_rows(named=True)
-    ]
-    summary = "Rows that the run dropped, by source" + (
-        f": {shown.height} of {lost.height:,} sources; losses_by_source.parquet has all"
-        if len(shown) < len(lost)
-        else ""
-    )
-    return [(summary, Table(["source", "share dropped", "dropped", "of rows", *reasons], lines))]
+    return Section("Health", lines, drawn, [("Quantiles of the norms", Table(["quantile", "norm"], quantiles))])
 
 
 def views_section(found: Views, points: pl.DataFrame, colours: Mapping[str, Rgb]) -> Section:

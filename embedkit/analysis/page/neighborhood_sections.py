@@ -1,37 +1,21 @@
-"""Sections about the neighbourhood of rows: neighbours by source, near-duplicates; and notes about the map."""
-
-from collections.abc import Mapping
+"""A section about neighbours by source, and notes about the map."""
 
 import numpy as np
 
-from embedkit.analysis.components.extremes import printable, shown_texts
-from embedkit.analysis.merged import Merged
-from embedkit.analysis.page.sections import SKIPPED, Cell, Section, Table
-from embedkit.analysis.page.shared_beginnings import shortened
+from embedkit.analysis.components.extremes import printable
+from embedkit.analysis.page.sections import Section, Table
 from embedkit.analysis.similarity.agreement import Agreement
-from embedkit.analysis.similarity.duplicates import Duplicates
 from embedkit.analysis.similarity.map_quality import MapQuality
 from embedkit.analysis.similarity.neighborhood import Neighborhood
 
-SHOWN_PAIRS = 20
-"""Pairs shown with their texts."""
 SHOWN_SOURCES = 60
-"""Lines of a table by source, or by pair of sources."""
+"""Lines of the table by source."""
 
 WHAT_DISTANCES_MEAN = (
     "Rows that are close on the map are mostly similar, but not all similar rows are close. How far apart two groups "
     "are, how wide the gap between them is, and how large a group is drawn mean little: compare cosines instead."
 )
 """What a reader may conclude from the map."""
-
-
-def neighborhood_sections(merged: Merged, found: Neighborhood, beginnings: Mapping[str, str]) -> list[Section]:
-    """Sections about neighbours and, if they were requested, near-duplicates.
-
-    beginnings: as `shared_beginnings` returns them.
-    """
-    duplicates = [_duplicates_section(merged, found.duplicates, beginnings)] if found.duplicates is not None else []
-    return [_agreement_section(found.agreement), *duplicates]
 
 
 def map_notes(found: Neighborhood) -> list[str]:
@@ -63,7 +47,8 @@ def _kept(quality: MapQuality) -> str:
     )
 
 
-def _agreement_section(found: Agreement) -> Section:
+def agreement_section(found: Agreement) -> Section:
+    """How many of the nearest rows have a row's own source."""
     if np.isnan(found.overall):
         return Section("Neighbours", ["Fewer than two rows have a text, so no row has a neighbour."])
     lines = found.by_source.sort("rows", "dataset_source", descending=[True, False]).head(SHOWN_SOURCES)
@@ -84,47 +69,3 @@ def _agreement_section(found: Agreement) -> Section:
         (),
         [(summary, Table(header, cells))],
     )
-
-
-def _duplicates_section(merged: Merged, found: Duplicates, beginnings: Mapping[str, str]) -> Section:
-    notes = [
-        f"{found.total:,} pairs of {found.rows:,} rows have a cosine of {found.threshold:g} or more"
-        + (f"; the nearest {found.pairs.height:,} are listed in the file." if found.is_capped else ".")
-    ]
-    if found.method == "approximate":
-        share = (
-            f"{found.recall:.3f} of their {found.sampled_pairs:,} pairs" if found.sampled_pairs else "none of 0 pairs"
-        )
-        notes.append(
-            f"The search is approximate, by cells. {found.sampled_rows:,} rows were also compared with all rows: the "
-            f"search found {share}."
-        )
-    if not found.total:
-        return Section("Near-duplicates", notes)
-    notes.append(SKIPPED)
-    by_source = found.by_source.sort(["pairs", "source_a", "source_b"], descending=[True, False, False])
-    counted = [
-        [printable(a), printable(b) if b != a else "the same", f"{pairs:,}"]
-        for a, b, pairs in by_source.head(SHOWN_SOURCES).iter_rows()
-    ]
-    nearest = Table(["cosine", "ids", "sources", "one", "other"], _pair_cells(merged, found, beginnings))
-    tables = [("Pairs by source", Table(["source", "and", "pairs"], counted)), ("The nearest pairs", nearest)]
-    return Section("Near-duplicates", notes, (), tables)
-
-
-def _pair_cells(merged: Merged, found: Duplicates, beginnings: Mapping[str, str]) -> list[list[Cell]]:
-    shown = found.pairs.head(SHOWN_PAIRS)
-    ids = [*shown["id_a"], *shown["id_b"]]
-    sources = [*shown["source_a"], *shown["source_b"]]
-    lines = zip(merged.texts(ids).iter_rows(named=True), sources, strict=True)
-    texts = [shortened(line, source, merged, beginnings) for line, source in lines]
-    return [
-        [
-            f"{line['cosine']:.6f}",
-            f"{line['id_a']}, {line['id_b']}",
-            ", ".join(dict.fromkeys(printable(line[name]) for name in ("source_a", "source_b"))),
-            shown_texts(texts[at], merged.text_names),
-            shown_texts(texts[at + shown.height], merged.text_names),
-        ]
-        for at, line in enumerate(shown.iter_rows(named=True))
-    ]

@@ -2,7 +2,7 @@
 
 import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
@@ -24,6 +24,7 @@ def render(
     sections: Sequence[Section],
     data: Packed,
     texts: tuple[str, int],
+    json_blocks: Mapping[str, str] | None = None,
 ) -> str:
     """Render the page of a run as HTML.
 
@@ -31,20 +32,22 @@ def render(
         name: of the run.
         lead: the run in one line.
         facts: name and value of each fact about the run.
-        sections: contents of the other tabs. Sections with the same title share a tab.
+        sections: contents of the other tabs. Sections with the same tab, or without one the same title, share a tab.
         data: of the map.
         texts: the block of texts, and the number of its rows.
+        json_blocks: blocks of packed JSON by name, for the places that sections have.
     """
+    json_blocks = json_blocks or {}
     script = _script()
     has_figures = any(section.figures for section in sections)
     plotly_js = optional_import("plotly.offline").get_plotlyjs().replace("\r\n", "\n") if has_figures else ""
     meta = {
         "run": printable(name),
-        "types": data.types | {"texts": "JSON"},
+        "types": data.types | dict.fromkeys(["texts", *json_blocks], "JSON"),
         "layers": data.layers,
         "texts": texts[1],
     }
-    first, later = _in_order(data, texts[0])
+    first, later = _in_order(data, {**json_blocks, "texts": texts[0]})
     page = (
         page_environment("embedkit.analysis.page", "static")
         .get_template(TEMPLATE)
@@ -84,13 +87,13 @@ def _policy_hash(script: str) -> str:
     return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
-def _in_order(data: Packed, texts: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _in_order(data: Packed, json_blocks: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The blocks that the first picture needs, and the others, which may still be loading while it is drawn."""
     has_map = bool(data.layers) and data.layers[0]["map"] is not None
     needed = ["0-source", *(["0-mapx", "0-mapy"] if has_map else ["0-pc1", "0-pc2"])]
     first = [(name, data.blocks[name]) for name in needed if name in data.blocks]
     later = [(name, block) for name, block in data.blocks.items() if name not in needed]
-    return first, [*later, ("texts", texts)]
+    return first, [*later, *json_blocks.items()]
 
 
 def _tabs(sections: Sequence[Section]) -> list[dict[str, Any]]:
@@ -98,7 +101,8 @@ def _tabs(sections: Sequence[Section]) -> list[dict[str, Any]]:
     plotly = optional_import("plotly.io")
     tabs: dict[str, dict[str, Any]] = {}
     for at, section in enumerate(sections):
-        tab = tabs.setdefault(section.title, {"title": section.title, "sections": []})
+        title = section.tab or section.title
+        tab = tabs.setdefault(title, {"title": title, "sections": []})
         drawn = [
             (caption, f"figure-{at}-{n}", figure.layout.height, _inside_script(plotly.to_json(figure)))
             for n, (caption, figure) in enumerate(section.figures)

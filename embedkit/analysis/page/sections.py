@@ -25,7 +25,8 @@ class Table:
 class Section:
     """A heading, sentences, figures with a caption each, and tables with a summary each.
 
-    view: shown in the heading if the page has several views.
+    view: shown in the heading if the page has several views. tab: the title of the tab, if it is not that of the
+    section. place: the id of an element after the sentences that a script fills, "" for none.
     """
 
     title: str
@@ -33,3 +34,5 @@ class Section:
     figures: Sequence[tuple[str, "Figure"]] = ()
     tables: Sequence[tuple[str, Table]] = ()
     view: str = ""
+    tab: str = ""
+    place: str = ""

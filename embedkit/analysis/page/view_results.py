@@ -1,6 +1,6 @@
 """The results of each view, and the sections that the page makes of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +11,7 @@ from embedkit.analysis.components.by_source import BySource
 from embedkit.analysis.components.health import Health
 from embedkit.analysis.components.pca import PCA
 from embedkit.analysis.components.views import Views
+from embedkit.analysis.findings import Findings
 from embedkit.analysis.losses import Losses
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.page.colours import run_colours
@@ -21,9 +22,10 @@ from embedkit.analysis.page.component_sections import (
     sources_section,
     views_section,
 )
-from embedkit.analysis.page.neighborhood_sections import neighborhood_sections
+from embedkit.analysis.page.near_duplicate_sections import duplicates_and_dropped
+from embedkit.analysis.page.neighborhood_sections import agreement_section
+from embedkit.analysis.page.reading import reading_section
 from embedkit.analysis.page.sections import Section
-from embedkit.analysis.page.shared_beginnings import shared_beginnings
 from embedkit.analysis.similarity.neighborhood import Neighborhood
 
 
@@ -47,28 +49,39 @@ class ViewResults:
 def page_sections(
     results: Sequence[ViewResults],
     losses: Losses,
+    findings: Sequence[Findings],
+    beginnings: Sequence[Mapping[str, str]],
     views: Views | None = None,
     view_points: pl.DataFrame | None = None,
 ) -> list[Section]:
     """All sections of the page. Sections of several views with the same title follow each other.
 
-    losses: of the sources of the page. views, view_points: think and response compared, and the rows to draw, if the
-    run has both views.
+    losses: of the sources of the page. findings: of each view, or none. beginnings: of each view, as
+    `shared_beginnings` returns them. views, view_points: think and response compared, and the rows to draw, if the run
+    has both views.
     """
-    by_view = [_sections_of_view(result, losses, len(results) > 1) for result in results]
-    sections = [section for same_title in zip(*by_view, strict=True) for section in same_title]
+    opened = [result.merged for result in results]
+    duplicates = [result.neighborhood.duplicates for result in results]
+    by_view = [
+        _sections_of_view(result, of_sources, len(results) > 1)
+        for result, of_sources in zip(results, beginnings, strict=True)
+    ]
+    sections = [
+        reading_section(findings, opened[0].run.argument),
+        *duplicates_and_dropped(opened, duplicates, losses),
+        *(section for same_title in zip(*by_view, strict=True) for section in same_title),
+    ]
     if views is not None and view_points is not None:
         sections.append(views_section(views, view_points, run_colours(results[0].merged)))
     return sections
 
 
-def _sections_of_view(result: ViewResults, losses: Losses, several_views: bool) -> list[Section]:
-    beginnings = shared_beginnings(result.merged)
+def _sections_of_view(result: ViewResults, beginnings: Mapping[str, str], several_views: bool) -> list[Section]:
     sections = [
         pca_section(result.pca),
         extremes_section(result.extremes, result.merged, beginnings),
         sources_section(result.by_source),
-        health_section(result.health, losses),
-        *neighborhood_sections(result.merged, result.neighborhood, beginnings),
+        health_section(result.health),
+        agreement_section(result.neighborhood.agreement),
     ]
     return [replace(section, view=result.merged.view if several_views else "") for section in sections]

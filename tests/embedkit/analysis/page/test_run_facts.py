@@ -6,10 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from embedkit.analysis.components.health import Health
 from embedkit.analysis.losses import Losses
 from embedkit.analysis.merged import Merged, open_merged
-from embedkit.analysis.page.component_sections import health_section
+from embedkit.analysis.page.near_duplicate_sections import WHY, dropped_section
 from embedkit.analysis.page.run_facts import facts, lead, model_name
 from embedkit.merged_run import REASONS
 from tests.support.merged_runs import merged_of
@@ -73,10 +72,17 @@ def test_the_head_of_some_sources_has_their_numbers(merged: Merged) -> None:
     assert found["rows embedded"].startswith("20 from 2 sources")
 
 
-def test_health_lists_the_sources_that_lost_rows() -> None:
-    none = pl.DataFrame()
-    empty = Health(0, 20, np.nan, np.nan, (), 0, np.nan, None, none, none, "")
-    (summary, table), *_ = health_section(empty, lost({"a": 3, "b": 1, "c": 5}, {"a": 1, "b": 3, "c": 0})).tables
+def test_the_sources_that_lost_rows_are_listed() -> None:
+    section = dropped_section(lost({"a": 3, "b": 1, "c": 5}, {"a": 1, "b": 3, "c": 0}), "run")
+    assert section.text[0].startswith("4 of 13 chosen rows (30.8%) were dropped: 4 too_long (")
+    ((summary, table),) = section.tables
     assert summary == "Rows that the run dropped, by source"
     assert list(table.header) == ["source", "share dropped", "dropped", "of rows", "too_long"]
     assert table.lines == [["b", "75.0%", "3", "4", "3"], ["a", "25.0%", "1", "4", "1"]]
+    none = dropped_section(lost({"a": 3}, {"a": 0}), "run")
+    assert none.text == ["None of 3 chosen rows was dropped."]
+    assert not none.tables
+
+
+def test_every_reason_is_explained() -> None:
+    assert set(WHY) == set(REASONS)

@@ -40,6 +40,8 @@ const ARRAYS = { Uint8Array, Uint16Array, Uint32Array };
 
 /** @type {Map<string, Promise<Numbers>>} */
 const unpacked = new Map();
+/** @type {Map<string, Promise<any>>} */
+const parsed = new Map();
 /** @type {Promise<Texts> | null} */
 let texts = null;
 
@@ -67,10 +69,20 @@ export async function coordinatesOf(name, isFine) {
   return found;
 }
 
+/**
+ * The JSON with a name.
+ * @param {string} name
+ * @returns {Promise<any>}
+ */
+export function jsonOf(name) {
+  const found = parsed.get(name) ?? unpack(name).then((buffer) => JSON.parse(new TextDecoder().decode(buffer)));
+  parsed.set(name, found);
+  return found;
+}
+
 /** @returns {Promise<Texts>} */
 export function carriedTexts() {
-  texts ??= unpack("texts").then((buffer) => {
-    const found = JSON.parse(new TextDecoder().decode(buffer));
+  texts ??= jsonOf("texts").then((found) => {
     const at = new Map(found.id.map((/** @type {number} */ id, /** @type {number} */ at) => [id, at]));
     return { ...found, at };
   });

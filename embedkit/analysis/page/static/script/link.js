@@ -7,8 +7,8 @@ import { defaultState } from "./state.js";
 /** @typedef {import("./state.js").State} State */
 
 const RANGE = "range.", PICK = "pick.";  // before the name of a column
-/** @type {("view" | "map" | "x" | "y" | "colour" | "row" | "tab" | "theme" | "q" | "by")[]} */
-const NAMES = ["view", "map", "x", "y", "colour", "row", "tab", "theme", "q", "by"];
+const NAMES = /** @type {const} */ (["view", "map", "x", "y", "colour", "row", "tab", "theme", "q", "by", "kind",
+  "finding", "beside", "near", "pair", "of", "order"]);
 
 /**
  * @param {State} state
@@ -45,7 +45,7 @@ export function fromLink(hash) {
     const value = link.get(name);
     return value !== null && allowed.includes(value) ? value : otherwise;
   };
-  const number = (/** @type {"view" | "x" | "y" | "row"} */ name, /** @type {number} */ min,
+  const number = (/** @type {"view" | "x" | "y" | "row" | "finding" | "beside"} */ name, /** @type {number} */ min,
     /** @type {number} */ max) => {
     const value = Number(link.get(name));
     if (link.has(name) && Number.isInteger(value) && value >= min && value <= max) state[name] = value;
@@ -56,12 +56,16 @@ export function fromLink(hash) {
   number("x", 1, layer.axes.length);
   number("y", 1, layer.axes.length);
   number("row", 0, 2 ** 32);
+  number("finding", 1, 2 ** 32);
+  number("beside", 0, 2 ** 32);
   state.colour = text("colour", ["source", ...layer.columns.map(({ name }) => name)], state.colour);
   state.theme = text("theme", ["light", "dark"], state.theme);
   state.tab = link.get("tab") ?? "map";
-  state.q = link.get("q") ?? "";
+  for (const name of /** @type {const} */ (["q", "kind", "pair", "of"])) state[name] = link.get(name) ?? "";
   const by = link.get("by");
   if (SERVED && (by === "pattern" || by === "meaning")) state.by = by;
+  state.order = text("order", ["lowest"], "");
+  state.near = Number(link.get("near")) || null;
   const [u, v, zoom, ...more] = (link.get("at") ?? "").split(",").map(Number);
   if ([u, v, zoom].every(Number.isFinite) && zoom > 0 && !more.length) state.at = [u, v, zoom];
   for (const column of layer.columns) {

@@ -10,7 +10,9 @@ import { addKeys } from "./keys.js";
 import { addLegend } from "./legend.js";
 import { fromLink } from "./link.js";
 import { MapView } from "./map.js";
+import { addPairs } from "./pairs.js";
 import { Mode, addPointer } from "./pointer.js";
+import { addReading } from "./reading.js";
 import { addRowPanel } from "./row_panel.js";
 import { addSearch } from "./search.js";
 import { addServerSearch } from "./server_search.js";
@@ -44,6 +46,8 @@ function start() {
   addChosen(session, open);
   addRowPanel(session, open);
   addServerSearch(session, open);
+  addReading(session);
+  addPairs(session);
   addAddress(session, open);
   if (!map) return;
   const mode = new Mode();

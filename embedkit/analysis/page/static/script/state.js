@@ -26,6 +26,13 @@ const FIRST_VIEW = Math.max(META.layers.findIndex(({ view }) => view === SERVED)
  * @property {Area | null} area
  * @property {Record<string, Range>} ranges of the numbers that selected rows have, by column
  * @property {Record<string, Set<number>>} picks codes of the categories that selected rows have, by column
+ * @property {string} kind of the findings that are listed, "" for the first of all kinds
+ * @property {number | null} finding rank of the open finding, null for the first
+ * @property {number} beside which of the rows that it is compared with is shown
+ * @property {number | null} near smallest cosine of the near-duplicates that are listed, null for the lowest
+ * @property {string} pair the ids of the open pair, such as 3-17; "" for the first
+ * @property {string} of part of the name of a source of listed pairs
+ * @property {string} order of these: "lowest" for the lowest cosine first, "" for the highest
  *
  * @typedef {[number | null, number | null]} Range least and most, null where there is no limit
  *
@@ -40,13 +47,16 @@ const FIRST_VIEW = Math.max(META.layers.findIndex(({ view }) => view === SERVED)
  */
 export function defaultsOfView(view) {
   const { map, axes } = META.layers[view];
-  return { map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length), at: null, area: null, ranges: {}, picks: {} };
+  return {
+    map: map ? "umap" : "pc", x: 1, y: Math.min(2, axes.length), at: null, area: null, ranges: {}, picks: {},
+    finding: null, beside: 0, pair: "",
+  };
 }
 
 /** @returns {State} */
 export function defaultState() {
   return {
     view: FIRST_VIEW, ...defaultsOfView(FIRST_VIEW), colour: "source", hidden: new Set(), row: null, stack: [],
-    trail: [], tab: "map", theme: "", q: "", by: "words",
+    trail: [], tab: "map", theme: "", q: "", by: "words", kind: "", near: null, of: "", order: "",
   };
 }
