@@ -1,11 +1,11 @@
 """The tabs "Worth reading" and "Duplicates and dropped rows" in a real browser, on a run with planted rows."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -359,4 +359,19 @@ def test_each_view_has_its_own_findings_and_pairs(chromium: Any, tmp_path: Path)
             "1.0000 4, 5 late",
             "1.0000 6, 7 late",
         ]
-        np.testing.assert_equal(tab.locator("#pairs h4").first.inner_text(), "row 4 of late")
+        assert tab.locator("#pairs h4").first.inner_text() == "row 4 of late"
+        tab.click("[data-tab='map']")
+        tab.select_option("#view", "0")  # while the tabs are not shown
+        tab.click("[data-tab='Worth reading']")
+        browser.until(tab, "document.querySelector('#reading .opened').innerText === 'Nothing was found.'")
+        assert tab.locator("#reading .lines button").count() == 0
+
+
+def test_damaged_data_are_named(chromium: Any, run: RunFolder, tmp_path: Path) -> None:
+    text = (run.analysis / "index.html").read_text(encoding="utf-8")
+    (tmp_path / "index.html").write_text(re.sub('(id="data-reading">)[^<]*', r"\1AAAA", text), encoding="utf-8")
+    with browser.opened(chromium, tmp_path / "index.html", READING) as tab:
+        tab.wait_for_selector("#reading .opened > p")
+        assert tab.inner_text("#reading .opened").startswith("The data of this tab cannot be read (")
+        tab.click("[data-tab='Duplicates and dropped rows']")
+        ready(tab, "pairs")

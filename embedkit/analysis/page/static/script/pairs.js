@@ -44,6 +44,7 @@ export function addPairs(session) {
   /** @type {number[]} */
   let listed = [];
   let most = LISTED;
+  let listedFor = "";  // the view, threshold, filter and order of the list
   const step = (/** @type {number} */ by) => {
     if (!near) return;
     const next = listed[listed.indexOf(openOf(near, listed, session)) + by];
@@ -65,7 +66,7 @@ export function addPairs(session) {
   more.addEventListener("click", () => { most += LISTED; list(); });
   place.append(...viewChoice(session), controls.element, frame);
 
-  const show = async (/** @type {boolean} */ isNewList) => {
+  const show = async () => {
     if (session.state.tab !== title) return;
     try {
       const [views, texts] = await Promise.all([jsonOf("pairs"), carriedTexts()]);
@@ -73,7 +74,9 @@ export function addPairs(session) {
       frame.hidden = !near?.total;
       controls.update(near);
       if (!near) return;
-      if (isNewList || !lines.children.length) {
+      const { view, near: least, of, order } = session.state, wanted = JSON.stringify([view, least, of, order]);
+      if (listedFor !== wanted) {
+        listedFor = wanted;
         listed = matching(near, session);
         most = LISTED;
         list();
@@ -89,10 +92,10 @@ export function addPairs(session) {
     }
   };
   session.subscribe((changed) => {
-    const isNewList = changed.has("view") || changed.has("near") || changed.has("of") || changed.has("order");
-    if (isNewList || changed.has("tab") || changed.has("pair")) show(isNewList);
+    const names = ["tab", "view", "near", "of", "order", "pair"];
+    if (names.some((name) => changed.has(/** @type {"tab"} */ (name)))) show();
   });
-  show(true);
+  show();
 }
 
 /**

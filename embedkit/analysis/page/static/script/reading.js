@@ -34,10 +34,11 @@ export function addReading(session) {
   const { title } = tabOf(place);
   /** @type {Reading | null} */
   let reading = null;
+  let listedFor = "";  // the view and kind of the list
   const step = (/** @type {number} */ by) => {
     if (!reading) return;
     const listed = listedOf(reading, session), next = listed[listed.indexOf(openOf(listed, session)) + by];
-    if (next) session.update({ finding: next.rank, beside: 0 });
+    if (next) session.update({ kind: chosenKind(reading, session), finding: next.rank, beside: 0 });
   };
   const { previous, next, keys } = addSteps(session, place, "finding", step);
   const kinds = html("ul", { className: "kinds" }), opened = html("div", { className: "opened" });
@@ -47,13 +48,15 @@ export function addReading(session) {
   place.append(html("nav", { ariaLabel: "findings by kind" }, ...viewChoice(session), list),
     html("div", { className: "entry" }, html("div", { className: "steps" }, previous, next, position, keys), opened));
 
-  const show = async (/** @type {boolean} */ isNewList) => {
+  const show = async () => {
     if (session.state.tab !== title) return;
     try {
       const [views, texts] = await Promise.all([jsonOf("reading"), carriedTexts()]);
       reading = /** @type {Reading} */ (views[session.state.view]);
       const listed = listedOf(reading, session), finding = openOf(listed, session);
-      if (isNewList || !kinds.children.length) showKinds(session, reading, kinds);
+      const wanted = `${session.state.view} ${chosenKind(reading, session)}`;
+      if (listedFor !== wanted) showKinds(session, reading, kinds);
+      listedFor = wanted;
       markCurrent(kinds, String(finding?.rank));
       const at = listed.indexOf(finding);
       [previous.disabled, next.disabled] = [at <= 0, at >= listed.length - 1];
@@ -68,10 +71,9 @@ export function addReading(session) {
     }
   };
   session.subscribe((changed) => {
-    const isNewList = changed.has("view") || changed.has("kind");
-    if (isNewList || changed.has("tab") || changed.has("finding") || changed.has("beside")) show(isNewList);
+    if (["tab", "view", "kind", "finding", "beside"].some((name) => changed.has(/** @type {"tab"} */ (name)))) show();
   });
-  show(true);
+  show();
 }
 
 /**
@@ -147,7 +149,7 @@ function lineOf(session, { rows }, { rank, kind, reason, pairs }, chosen) {
   const textContent = `${what}row ${rows.row[at]} of ${source}`;
   const button = html("button", { type: "button", textContent, title: reason });
   button.dataset.entry = String(rank);
-  button.addEventListener("click", () => session.update({ finding: rank, beside: 0 }));
+  button.addEventListener("click", () => session.update({ kind: chosen, finding: rank, beside: 0 }));
   return html("li", {}, button);
 }
 
