@@ -25,7 +25,7 @@ from embedkit.analysis.page.carried_texts import MAX_TEXT_BYTES, Nearest, pack_t
 from embedkit.analysis.page.columns import Column
 from embedkit.analysis.page.layer import Layer, choose_layer
 from embedkit.analysis.page.neighborhood_sections import map_notes
-from embedkit.analysis.page.pack import pack
+from embedkit.analysis.page.pack import MAX_BYTES, pack
 from embedkit.analysis.page.render import render
 from embedkit.analysis.page.run_facts import facts, lead
 from embedkit.analysis.page.shared_beginnings import shared_beginnings
@@ -134,15 +134,16 @@ def _page(
     beginnings = [shared_beginnings(result.merged) for result in results]
     tabs = pack_tabs(results, findings, beginnings)
     ids_in_tabs = sorted({id_ for result in results for id_ in result.extremes["id"]} | {*tabs.ids})
+    left = MAX_TEXT_BYTES - tabs.bytes
+    texts = pack_texts(merged, ids_in_tabs, options.seed, max_bytes=left, nearest=_nearest(analyzed))
+    over = max(len(texts[0]) - left, 0)  # the rows of the tabs alone may need more
     return render(
         merged.run.name,
         lead([result.merged for result in results], losses),
         facts(merged, losses),
         page_sections(results, losses, findings, beginnings, views, points),
-        pack(with_snippets(layers, options.seed)),
-        pack_texts(
-            merged, ids_in_tabs, options.seed, max_bytes=MAX_TEXT_BYTES - tabs.bytes, nearest=_nearest(analyzed)
-        ),
+        pack(with_snippets(layers, options.seed), MAX_BYTES - over),
+        texts,
         tabs.blocks,
     )
 

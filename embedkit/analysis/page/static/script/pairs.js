@@ -50,12 +50,7 @@ export function addPairs(session) {
     const next = listed[listed.indexOf(openOf(near, listed, session)) + by];
     if (next !== undefined) session.update({ pair: nameOf(near, next) });
   };
-  const { previous, next, keys } = addSteps(session, place, "pair", step);
-  const lines = html("ul", { className: "lines" }), more = html("button", { type: "button", className: "more" });
-  const opened = html("div", { className: "opened" }), position = html("span", { ariaLive: "polite" });
-  const heading = html("p", { className: "hint", ariaLive: "polite" });
-  const frame = html("div", { className: "browse" }, html("nav", { ariaLabel: "pairs" }, heading, lines, more),
-    html("div", { className: "entry" }, html("div", { className: "steps" }, previous, next, position, keys), opened));
+  const { frame, heading, lines, more, previous, next, position, opened } = frameOf(session, place, step);
   const list = () => {
     if (!near) return;
     const one = near;
@@ -96,6 +91,22 @@ export function addPairs(session) {
     if (names.some((name) => changed.has(/** @type {"tab"} */ (name)))) show();
   });
   show();
+}
+
+/**
+ * The list of pairs, and beside it the open one.
+ * @param {Session} session
+ * @param {HTMLElement} place
+ * @param {(by: number) => void} step
+ */
+function frameOf(session, place, step) {
+  const { previous, next, keys } = addSteps(session, place, "pair", step);
+  const lines = html("ul", { className: "lines" }), more = html("button", { type: "button", className: "more" });
+  const opened = html("div", { className: "opened" }), position = html("span", { ariaLive: "polite" });
+  const heading = html("p", { className: "hint", ariaLive: "polite" });
+  const frame = html("div", { className: "browse" }, html("nav", { ariaLabel: "pairs" }, heading, lines, more),
+    html("div", { className: "entry" }, html("div", { className: "steps" }, previous, next, position, keys), opened));
+  return { frame, heading, lines, more, previous, next, position, opened };
 }
 
 /**
