@@ -229,9 +229,9 @@ def test_from_disk_the_page_asks_nobody_and_says_what_a_server_adds(chromium: An
         assert not tab.is_visible("#by")
         assert not tab.is_visible("#asked")
         assert '10 of 41 rows have "stone"' in tab.inner_text("#chosen")
-        commands = tab.locator("#row .command").all_inner_texts()
-        assert commands == ["embedkit neighbors run --id 40 --full-texts", "embedkit view run"]
-        assert "whole texts, nearest rows and search by meaning" in tab.inner_text("#row")
+        assert tab.inner_text("#row .command") == "embedkit neighbors run --id 40 --full-texts"
+        what = "embedkit view run serves this page with whole texts, nearest rows and search by meaning."
+        assert tab.inner_text("#row p:last-of-type") == what
         assert "2,500" not in tab.inner_text("#row pre >> nth=0")
         assert f"response, {len(LONG):,} characters, cut here" in tab.inner_text("#row")
         assert tab.evaluate("document.documentElement.dataset.server") == ""

@@ -78,12 +78,12 @@ function contentOf(session, rows, i) {
   const id = rows.ids[i], isCarried = rows.texts.at.has(id), run = shellWord(META.run);
   const what = isCarried
     ? "To print it whole, with the rows nearest to it:" : "To print its texts, with the rows nearest to it:";
-  const command = (/** @type {string} */ textContent) => html("pre", { className: "command", textContent });
+  const command = `embedkit neighbors ${run} --id ${id} --full-texts`;
   return [
     ...textsOf(session, rows, i),
-    html("p", { textContent: what }), command(`embedkit neighbors ${run} --id ${id} --full-texts`),
-    html("p", { textContent: "To have whole texts, nearest rows and search by meaning in this page:" }),
-    command(`embedkit view ${run}`),
+    html("p", { textContent: what }), html("pre", { className: "command", textContent: command }),
+    html("p", {}, html("code", { textContent: `embedkit view ${run}` }),
+      " serves this page with whole texts, nearest rows and search by meaning."),
   ];
 }
 
