@@ -47,7 +47,7 @@ class WarmEngine:
                 if self._began is None:
                     self._began = time.monotonic()
                     self._jobs.put(self._start)
-                raise EngineStarting(f"{self._name} is starting, since {time.monotonic() - self._began:.0f} s")
+                raise EngineStarting(f"{self._name} is starting ({time.monotonic() - self._began:.0f} s so far)")
             engine = self._engine
         waiting: Future[Query] = Future()
         self._jobs.put(partial(_answer, waiting, engine, text))

@@ -44,7 +44,7 @@ def test_the_first_search_waits_and_the_next_ones_do_not(paged_run: RunFolder, m
         for _ in range(3):
             answer = client.get("search", q="river")
             assert answer.status == WAITING
-            assert answer.json["waiting"].startswith("hash on cpu is starting, since 0 s")
+            assert answer.json["waiting"].startswith("hash on cpu is starting (0 s so far)")
         assert client.get("texts", id=1).status == 200
         go.set()
         assert client.ready("search", q="river").status == 200

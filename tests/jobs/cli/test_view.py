@@ -102,6 +102,15 @@ def test_a_matrix_that_is_missing_is_named(small: RunFolder) -> None:
     assert f"{small.view_matrix('combined')}: missing, though the run is merged" in refused.stderr
 
 
+def test_a_library_that_is_missing_is_named(small: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    error = CliRunner().invoke(cli, ["view", str(small.path)]).exception
+    assert "uvicorn cannot be imported here" in str(error)
+    assert "install embedkit[analysis]" in str(error)
+
+
 @pytest.mark.parametrize(
     ("options", "environment", "opens"),
     [
