@@ -46,6 +46,9 @@ function carriedOf(rows, id) {
   });
 }
 
+/** @param {NearRow} row */
+const idOf = ({ id }) => id;
+
 /**
  * Whether the nearest rows of a row can be shown.
  * @param {import("./rows.js").Rows} rows
@@ -54,7 +57,8 @@ function carriedOf(rows, id) {
 export const hasNearRows = (rows, id) => SERVED !== "" || carriedOf(rows, id) !== null;
 
 /**
- * The list of the nearest rows, which fills when the server has found them if the file does not have them.
+ * The list of the nearest rows. Those of the file are there at once; of many rows it may lack some, so a server looks
+ * again, at all of them.
  * @param {Session} session
  * @param {import("./rows.js").Rows} rows
  * @param {number} id
@@ -65,11 +69,13 @@ export function nearRowsOf(session, rows, id, open) {
   const { trail } = session.state, path = trail[trail.length - 1] === id ? trail : [id];
   const fill = (/** @type {NearRow[]} */ found) => list.replaceChildren(...found.map((row) =>
     nearLine(rows, row, () => go(session, open, [...path, row.id]))));
-  const key = `${rows.layer.view} ${id}`, known = carriedOf(rows, id) ?? kept.get(key);
-  if (known) fill(known);
-  else {
-    list.append(html("li", { textContent: "searching" }));
-    load(rows, id, key).then(fill, (error) => list.replaceChildren(html("li", { textContent: error.message })));
+  const key = `${rows.layer.view} ${id}`, known = kept.get(key) ?? carriedOf(rows, id);
+  const say = (/** @type {string} */ text) => { if (!known) list.replaceChildren(html("li", { textContent: text })); };
+  if (known) fill(known); else say("searching");
+  if (SERVED && !kept.has(key)) {
+    load(rows, id, key).then((found) => {
+      if (String(found.map(idOf)) !== String(known?.map(idOf))) fill(found);
+    }, (error) => say(error.message));
   }
   return html("details", { open: true, className: "near" }, html("summary", { textContent: "nearest rows" }), list);
 }
