@@ -143,7 +143,7 @@ def test_the_page_needs_nothing_else(analyzed: RunFolder) -> None:
         assert re.fullmatch(r"#row=\d+", attributes.get("href") or "#row=0")
     assert not re.findall(r"https?:", page)
     head = page.partition("<title>")[0]
-    assert "default-src 'none'; script-src 'sha256-" in head
+    assert "default-src 'none'; connect-src 'none'; script-src 'sha256-" in head
     assert "unsafe-eval" not in head
 
 
