@@ -47,5 +47,7 @@ def require_libraries(options: Options) -> None:
         optional_import(module)
     if options.map_rows or options.groups:
         optional_import("umap")
+    if options.map_rows:
+        optional_import("contourpy")
     if options.duplicates or options.neighbors:
         optional_import("faiss")

@@ -7,7 +7,7 @@ settings give the same bytes. The page is written last.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -156,7 +156,8 @@ def _nearest(analyzed: Sequence[ViewAnalysis]) -> list[Nearest]:
 def _layer(analyzed: ViewAnalysis, columns: Sequence[Column], options: Options) -> Layer:
     result = analyzed.results
     umap_layout, notes = result.neighborhood.umap_layout, map_notes(result.neighborhood)
-    return choose_layer(result.merged, result.pca, result.scores, umap_layout, notes, columns, options.seed)
+    layer = choose_layer(result.merged, result.pca, result.scores, umap_layout, notes, columns, options.seed)
+    return replace(layer, groups=analyzed.groups)
 
 
 def _sample(sources: pl.Series, options: Options) -> npt.NDArray[np.int64]:

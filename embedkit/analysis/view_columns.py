@@ -9,6 +9,7 @@ from embedkit.analysis.components.views import Views
 from embedkit.analysis.groups import NamedGroups
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.page.columns import CategoryColumn, Column, NumberColumn
+from embedkit.analysis.page.group_tree import COLUMN as GROUP_COLUMN
 from embedkit.analysis.similarity.all_neighbors import RowNeighbors
 from embedkit.analysis.view_stage import ViewAnalysis
 
@@ -32,7 +33,7 @@ def columns_of_view(analyzed: ViewAnalysis, views: Views | None, added: Sequence
 def _group(merged: Merged, found: NamedGroups) -> CategoryColumn:
     codes = np.full(merged.rows.height, -1, np.int32)
     codes[found.groups.positions] = found.groups.fine
-    return CategoryColumn("group", "group", codes, [summary.name for summary in found.summaries["fine"]])
+    return CategoryColumn(GROUP_COLUMN, "group", codes, [summary.name for summary in found.summaries["fine"]])
 
 
 def _distance(merged: Merged, neighbors: RowNeighbors) -> NumberColumn:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.components.pca import PCA
+from embedkit.analysis.groups import NamedGroups
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.page.columns import Column, NumberColumn, at_positions
 from embedkit.analysis.similarity.umap import UmapLayout
@@ -25,7 +26,8 @@ class Layer:
     scores: float32 (rows, K) by position in `merged.rows`. notes: sentences about the UMAP layout. positions: the rows
     of the layer in `merged.rows`, int64 (n,), ascending: all rows with a text, or a sample. snippets: String (n,), the
     beginning of each row's text; layers that have the same object share one block of the page. columns: numbers and
-    categories of the rows of the layer, tokens and turns first.
+    categories of the rows of the layer, tokens and turns first. groups: of the view, if there are any; then the column
+    `group` has the fine group of each row.
     """
 
     merged: Merged
@@ -36,6 +38,7 @@ class Layer:
     positions: npt.NDArray[np.int64]
     columns: Sequence[Column]
     snippets: pl.Series | None = None
+    groups: NamedGroups | None = None
 
 
 def choose_layer(

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.page.colours import run_colours, shared_prefixes
-from embedkit.analysis.page.columns import column_levels, describe_column
+from embedkit.analysis.page.columns import CategoryColumn, column_levels, describe_column
+from embedkit.analysis.page.contours import density_lines, pack_lines
+from embedkit.analysis.page.group_tree import COLUMN, describe_groups
 from embedkit.analysis.page.layer import Layer
 from embedkit.analysis.page.packed import packed
 from embedkit.analysis.page.snippets import fit_snippets
@@ -70,6 +72,7 @@ def pack(layers: Sequence[Layer], max_bytes: int = MAX_BYTES) -> Packed:
         _add_facts(found, at, layer)
         if layer.umap_layout is not None:
             _add_map(found, at, layer, layer.umap_layout)
+        found.layers[at]["groups"] = _groups(layer)
     components = range(max((layer.scores.shape[1] for layer in layers), default=0))
     for pc in components[:2]:
         _add_component(found, layers, pc)
@@ -105,6 +108,7 @@ def _describe(layer: Layer) -> dict[str, Any]:
         "axes": [],
         "snippets": None,
         "columns": [],
+        "groups": [],
         "map": {"notes": list(layer.notes)} if layer.umap_layout is not None else None,
         "notes": notes,
     }
@@ -124,18 +128,39 @@ def _add_facts(found: Packed, at: int, layer: Layer) -> None:
 
 
 def _add_map(found: Packed, at: int, layer: Layer, umap_layout: UmapLayout) -> None:
-    of_layer = np.searchsorted(umap_layout.positions, layer.positions)
+    levels = _map_levels(layer, umap_layout)
+    for name, column in (("mapx", 0), ("mapy", 1)):
+        _add_upper_bits(found, f"{at}-{name}", levels[:, column])
+        _add_lower_bits(found, f"{at}-{name}", levels[:, column])
+    lines = density_lines(levels / LEVELS)
+    if lines:
+        found.add(f"{at}-contours", pack_lines(lines))
+    if umap_layout.placed.any():
+        found.add(f"{at}-placed", umap_layout.placed[_rows_on_map(layer, umap_layout)].astype(np.uint8))
+
+
+def _map_levels(layer: Layer, umap_layout: UmapLayout) -> npt.NDArray[np.uint32]:
+    """Quantized coordinates of the rows of a layer on the UMAP, uint32 (n, 2)."""
     xy = umap_layout.xy
     low, high = np.min(xy, axis=0), np.max(xy, axis=0)
     span = float(np.max(high - low))  # the same for both axes, so that distances are comparable
-    start = (low + high) / 2 - span / 2
-    for name, column in (("mapx", 0), ("mapy", 1)):
-        first = float(start[column])
-        levels = quantized(xy[of_layer, column], first, first + span)
-        _add_upper_bits(found, f"{at}-{name}", levels)
-        _add_lower_bits(found, f"{at}-{name}", levels)
-    if umap_layout.placed.any():
-        found.add(f"{at}-placed", umap_layout.placed[of_layer].astype(np.uint8))
+    start = ((low + high) / 2 - span / 2).astype(np.float64)
+    of_layer = xy[_rows_on_map(layer, umap_layout)]
+    columns = [quantized(of_layer[:, axis], float(start[axis]), float(start[axis]) + span) for axis in (0, 1)]
+    return np.stack(columns, axis=1)
+
+
+def _rows_on_map(layer: Layer, umap_layout: UmapLayout) -> npt.NDArray[np.int64]:
+    return np.searchsorted(umap_layout.positions, layer.positions)
+
+
+def _groups(layer: Layer) -> list[dict[str, Any]]:
+    """The levels of groups of a layer; none without groups."""
+    column = next((column for column in layer.columns if column.name == COLUMN), None)
+    if layer.groups is None or not isinstance(column, CategoryColumn):
+        return []
+    xy = None if layer.umap_layout is None else _map_levels(layer, layer.umap_layout) / LEVELS
+    return describe_groups(layer.groups, column.codes, layer.merged.sources, xy)
 
 
 def _add_snippets(found: Packed, layers: Sequence[Layer], max_bytes: int) -> None:

@@ -17,6 +17,7 @@
  * @property {string[]} notes
  * @property {{ layer: number, characters: number } | null} snippets the layer that has them, and their length
  * @property {import("./columns.js").Description[]} columns
+ * @property {import("./groups.js").LevelDescription[]} groups by level, the coarsest first; none without groups
  *
  * @typedef {object} Meta
  * @property {string} run

@@ -8,7 +8,7 @@ import { defaultState } from "./state.js";
 
 const RANGE = "range.", PICK = "pick.";  // before the name of a column
 const NAMES = /** @type {const} */ (["view", "map", "x", "y", "colour", "row", "tab", "theme", "q", "by", "kind",
-  "finding", "beside", "near", "pair", "of", "order"]);
+  "finding", "beside", "near", "pair", "of", "order", "names", "intro"]);
 
 /**
  * @param {State} state
@@ -66,6 +66,8 @@ export function fromLink(hash) {
   if (SERVED && (by === "pattern" || by === "meaning")) state.by = by;
   state.order = text("order", ["lowest"], "");
   state.near = Number(link.get("near")) || null;
+  state.names = link.get("names") !== "false";
+  state.intro = link.get("intro") !== "false";
   const [u, v, zoom, ...more] = (link.get("at") ?? "").split(",").map(Number);
   if ([u, v, zoom].every(Number.isFinite) && zoom > 0 && !more.length) state.at = [u, v, zoom];
   for (const column of layer.columns) {

@@ -3,13 +3,17 @@
 import { addAddress } from "./address.js";
 import { addCharts } from "./charts.js";
 import { addChosen } from "./chosen.js";
+import { addContours } from "./contours.js";
 import { addControls } from "./controls.js";
 import { META } from "./data.js";
+import { addGroupList } from "./group_list.js";
 import { byId, html } from "./html.js";
+import { addIntro } from "./intro.js";
 import { addKeys } from "./keys.js";
 import { addLegend } from "./legend.js";
 import { fromLink } from "./link.js";
 import { MapView } from "./map.js";
+import { addNames } from "./names.js";
 import { addPairs } from "./pairs.js";
 import { Mode, addPointer } from "./pointer.js";
 import { addReading } from "./reading.js";
@@ -41,6 +45,8 @@ function start() {
   addTabs(session);
   addControls(session);
   addLegend(session);
+  addGroupList(session, map);
+  addIntro(session, map);
   addSearch(session);
   addCharts(session);
   addChosen(session, open);
@@ -51,7 +57,8 @@ function start() {
   addAddress(session, open);
   if (!map) return;
   const mode = new Mode();
-  addPointer(session, map, mode);
+  addContours(session, map);
+  addPointer(session, map, mode, addNames(session, map));
   addKeys(session, map, mode);
   byId("inview", HTMLButtonElement).addEventListener("click", () => map.selectInView());
   const { axes, map: umap } = META.layers[session.state.view];

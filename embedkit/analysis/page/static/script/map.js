@@ -26,6 +26,8 @@ const FIRST_FRAMES = 8;  // frames' time for the first picture, which is there u
 const MIN_MEASURED = 5000;  // points; fewer take no time that can be measured
 const SETTLE_DELAY = 150;  // milliseconds after the last move until all points are drawn
 const ZOOMS = [0.3, 20_000];
+const BOX_FILL = 0.6;  // share of the window that a box fills
+const MAX_BOX_ZOOM = 40;
 const FEW = 5000;  // lit points that are drawn large enough to be found
 const TIP_CHARACTERS = 160;
 
@@ -61,9 +63,17 @@ export class MapView {
     this.isWhole = false;  // whether all points are drawn
     this.moving = false;  // whether the state changes because the map moves
     this.isMoving = false;  // whether the next frame is one of many
+    /** @type {((port: Viewport) => void)[]} */
+    this.followers = [];
     session.subscribe((changed) => this.update(changed));
     new ResizeObserver(() => this.draw()).observe(this.stage);
   }
+
+  /**
+   * Call a function whenever the points are drawn, with the window.
+   * @param {(port: Viewport) => void} follower
+   */
+  follow(follower) { this.followers.push(follower); }
 
   /** @param {import("./session.js").Changed} changed */
   update(changed) {
@@ -223,6 +233,7 @@ export class MapView {
     this.measure(count + Math.min(count, scatter.lit ?? 0), began);
     this.isWhole = count === scatter.count;
     this.overlay(port);
+    for (const follower of this.followers) follower(port);
   }
 
   /**
@@ -344,19 +355,27 @@ export class MapView {
    * @param {[number, number] | null} pixel
    */
   hoverAt(pixel) {
-    const { rows } = this.session, { tip, canvas } = this;
-    const at = pixel && rows ? this.pick(...pixel) : -1;
-    tip.hidden = at < 0;
-    if (at >= 0 && rows && pixel) {
-      tip.replaceChildren(...tipOf(rows, at, this.stackOf(at).length - 1));
-      const [x, y] = pixel;
-      const left = x > canvas.clientWidth / 2 ? x - tip.offsetWidth - 14 : x + 14;
-      const top = clamp(y + 12, 0, Math.max(canvas.clientHeight - tip.offsetHeight, 0));
-      tip.style.transform = `translate(${Math.max(left, 0)}px, ${top}px)`;
-    }
+    const { rows } = this.session, at = pixel && rows ? this.pick(...pixel) : -1;
+    if (at >= 0 && rows && pixel) this.showTip(pixel, tipOf(rows, at, this.stackOf(at).length - 1));
+    else this.showTip(null);
     if (at === this.hover) return;
     this.hover = at;
     this.overlay();
+  }
+
+  /**
+   * Show some words beside a pixel of the canvas, or none.
+   * @param {[number, number] | null} pixel
+   * @param {Node[]} words
+   */
+  showTip(pixel, words = []) {
+    const { tip, canvas } = this;
+    tip.hidden = !pixel;
+    if (!pixel) return;
+    tip.replaceChildren(...words);
+    const [x, y] = pixel, left = x > canvas.clientWidth / 2 ? x - tip.offsetWidth - 14 : x + 14;
+    const top = clamp(y + 12, 0, Math.max(canvas.clientHeight - tip.offsetHeight, 0));
+    tip.style.transform = `translate(${Math.max(left, 0)}px, ${top}px)`;
   }
 
   /**
@@ -370,6 +389,16 @@ export class MapView {
     const port = this.viewport(), [u, v] = [rows.x[i], rows.y[i]];
     const [x, y] = this.toScreen(u, v, port);
     if (x < 0 || y < 0 || x > port.width || y > port.height) this.move(u, v, port.zoom);
+  }
+
+  /**
+   * Move the map so that a box, [left, bottom, right, top] in data units, fills most of the window.
+   * @param {[number, number, number, number]} box
+   */
+  showBox([left, bottom, right, top]) {
+    const { width, height, zoom, scale } = this.viewport();
+    const factor = Math.min(width / ((right - left) * scale[0]), height / ((top - bottom) * scale[1]));
+    this.move((left + right) / 2, (bottom + top) / 2, clamp(BOX_FILL * zoom * factor, 1, MAX_BOX_ZOOM));
   }
 
   /** Select the rows in the window. */

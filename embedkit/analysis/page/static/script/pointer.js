@@ -32,14 +32,15 @@ export class Mode {
  * @param {import("./session.js").Session} session
  * @param {MapView} map
  * @param {Mode} mode
+ * @param {import("./names.js").Names} names
  */
-export function addPointer(session, map, mode) {
+export function addPointer(session, map, mode, names) {
   const { canvas } = map;
   const pixelOf = (/** @type {MouseEvent} */ event) => {
     const box = canvas.getBoundingClientRect();
     return /** @type {Pixel} */ ([event.clientX - box.left, event.clientY - box.top]);
   };
-  addDrag(session, map, mode, pixelOf);
+  addDrag(session, map, mode, names, pixelOf);
   canvas.addEventListener("pointerleave", () => map.hoverAt(null));
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
@@ -53,9 +54,10 @@ export function addPointer(session, map, mode) {
  * @param {import("./session.js").Session} session
  * @param {MapView} map
  * @param {Mode} mode
+ * @param {import("./names.js").Names} names
  * @param {(event: MouseEvent) => Pixel} pixelOf
  */
-function addDrag(session, map, mode, pixelOf) {
+function addDrag(session, map, mode, names, pixelOf) {
   const { canvas } = map;
   /** @type {Map<number, Pixel>} last position of each pointer */
   const down = new Map();
@@ -74,7 +76,10 @@ function addDrag(session, map, mode, pixelOf) {
   });
   canvas.addEventListener("pointermove", (event) => {
     const at = pixelOf(event), last = down.get(event.pointerId);
-    if (!last) { if (event.pointerType === "mouse") map.hoverAt(at); return; }
+    if (!last) {
+      if (event.pointerType === "mouse" && !names.hoverAt(at)) map.hoverAt(at);
+      return;
+    }
     moved += Math.hypot(at[0] - last[0], at[1] - last[1]);
     down.set(event.pointerId, at);
     if (path) {
@@ -94,6 +99,7 @@ function addDrag(session, map, mode, pixelOf) {
     if (!down.delete(event.pointerId)) return;
     [path, map.outline] = [null, null];
     if (event.type === "pointercancel") return map.draw();
+    if (moved <= CLICK_PIXELS && names.clickAt(pixelOf(event))) return;
     if (moved <= CLICK_PIXELS) {
       const { rows, state } = session, i = map.pick(...pixelOf(event));
       before = [before[1], state.row];

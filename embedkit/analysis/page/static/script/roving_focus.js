@@ -48,7 +48,10 @@ function controlsOf(element) {
 }
 
 /**
- * The box of a line.
+ * The box of a line, or else its first control that is no toggle.
  * @param {HTMLElement[]} line
  */
-function mainOf(line) { return line.find((control) => control instanceof HTMLInputElement) ?? line[0]; }
+function mainOf(line) {
+  return line.find((control) => control instanceof HTMLInputElement)
+    ?? line.find((control) => !control.classList.contains("toggle")) ?? line[0];
+}

@@ -24,6 +24,8 @@ const FIRST_VIEW = Math.max(META.layers.findIndex(({ view }) => view === SERVED)
  * @property {string} q the search
  * @property {"words" | "pattern" | "meaning"} by what the search looks for; without a server always words
  * @property {Area | null} area
+ * @property {boolean} names whether groups have names on the map
+ * @property {boolean} intro whether the note about the map is shown
  * @property {Record<string, Range>} ranges of the numbers that selected rows have, by column
  * @property {Record<string, Set<number>>} picks codes of the categories that selected rows have, by column
  * @property {string} kind of the findings that are listed, "" for the first of all kinds
@@ -58,5 +60,6 @@ export function defaultState() {
   return {
     view: FIRST_VIEW, ...defaultsOfView(FIRST_VIEW), colour: "source", hidden: new Set(), row: null, stack: [],
     trail: [], tab: "map", theme: "", q: "", by: "words", kind: "", near: null, of: "", order: "",
+    names: true, intro: true,
   };
 }
