@@ -27,8 +27,9 @@ LEAST_CELLS = 1.5
 """Smallest bandwidth, in cells."""
 LEAST_ROWS = 100
 """Fewer rows have no lines."""
-LEAST_LENGTH = 6.0
-"""Shortest line, in bandwidths. Shorter ones are around single points."""
+LEAST_LENGTH = 22.0
+"""Shortest line, in bandwidths. The lines around a single place are shorter; they would say nothing that its points do
+not."""
 MAX_POINTS = 30_000
 """Points of all lines, four bytes each; the longest lines are kept."""
 STEPS = 2**16 - 1
