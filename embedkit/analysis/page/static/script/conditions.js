@@ -1,6 +1,7 @@
 // What a person demands of the numbers and categories of selected rows.
 
 import { CategoryColumn, formatNumber } from "./columns.js";
+import { COLUMN, selectedName } from "./groups.js";
 
 /**
  * @typedef {object} Condition
@@ -15,10 +16,10 @@ const MAX_NAMED = 3;  // categories in a title
  * @param {Pick<import("./state.js").State, "ranges" | "picks">} state
  * @returns {Condition[]}
  */
-export function conditionsOf({ columns }, { ranges, picks }) {
+export function conditionsOf({ columns, view }, { ranges, picks }) {
   return [...columns.values()].flatMap((column) => {
     const { name } = column.about;
-    if (column instanceof CategoryColumn) return picks[name]?.size ? [isPicked(column, picks[name])] : [];
+    if (column instanceof CategoryColumn) return picks[name]?.size ? [isPicked(view, column, picks[name])] : [];
     return ranges[name]?.some((limit) => limit !== null) ? [isWithin(column, ranges[name])] : [];
   });
 }
@@ -36,13 +37,16 @@ function isWithin(column, range) {
 }
 
 /**
+ * @param {number} view
  * @param {CategoryColumn} column
  * @param {Set<number>} codes
  * @returns {Condition}
  */
-function isPicked({ about, levels }, codes) {
+function isPicked(view, { about, levels }, codes) {
   const marks = new Uint8Array(about.names.length + 1), names = [...codes].map((code) => `"${about.names[code]}"`);
   for (const code of codes) marks[code + 1] = 1;
-  const which = names.length > MAX_NAMED ? `one of ${names.length} names` : names.join(" or ");
+  const group = about.name === COLUMN ? selectedName(view, codes) : null;
+  const several = names.length > MAX_NAMED ? `one of ${names.length} names` : names.join(" or ");
+  const which = group === null ? several : `"${group}"`;
   return { holds: (i) => marks[levels[i]] === 1, title: `with ${about.name} ${which}` };
 }

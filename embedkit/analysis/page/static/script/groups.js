@@ -71,6 +71,19 @@ export function isSelected({ picks }, members) {
 }
 
 /**
+ * The name of the coarsest group that has exactly these fine groups, or null if none has.
+ * @param {number} view
+ * @param {Set<number>} fine
+ */
+export function selectedName(view, fine) {
+  for (const { members, names } of levelsOf(view)) {
+    const at = members.findIndex((each) => each.length === fine.size && each.every((one) => fine.has(one)));
+    if (at >= 0) return names[at];
+  }
+  return null;
+}
+
+/**
  * Select a group, or no group if it is selected.
  * @param {import("./session.js").Session} session
  * @param {number[]} members its fine groups

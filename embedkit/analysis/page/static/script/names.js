@@ -67,8 +67,6 @@ export class Names {
     this.shown = [];
     this.layoutKey = "";
     this.anchor = [0, 0];  // pixels from the data's corner that the list's own corner is at
-    /** @type {Label | null} */
-    this.hovered = null;
   }
 
   /** Forget everything about the rows before. */
@@ -197,14 +195,14 @@ export class Names {
   }
 
   /**
-   * Show what is known of the name at a pixel. Returns whether there is one.
-   * @param {[number, number]} pixel
+   * Show what is known of the name at a pixel, if there is one. Returns whether there is.
+   * @param {[number, number] | null} pixel
    */
   hoverAt(pixel) {
-    const label = this.at(pixel);
+    const label = pixel && this.at(pixel);
     this.map.canvas.style.cursor = label ? "pointer" : "";
     for (const { button } of this.shown) button?.classList.toggle("hovered", button === label?.button);
-    if (label) this.tip(label, pixel);
+    if (label && pixel) this.tip(label, pixel);
     return Boolean(label);
   }
 

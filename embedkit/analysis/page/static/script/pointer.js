@@ -41,7 +41,10 @@ export function addPointer(session, map, mode, names) {
     return /** @type {Pixel} */ ([event.clientX - box.left, event.clientY - box.top]);
   };
   addDrag(session, map, mode, names, pixelOf);
-  canvas.addEventListener("pointerleave", () => map.hoverAt(null));
+  canvas.addEventListener("pointerleave", () => {
+    names.hoverAt(null);
+    map.hoverAt(null);
+  });
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
     map.zoomAt(...pixelOf(event), Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)));

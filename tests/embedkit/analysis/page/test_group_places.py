@@ -1,0 +1,56 @@
+"""The place of a group's name, and the groups as the page gets them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedkit.analysis.page.group_places import FEW, densest_places
+from embedkit.analysis.page.group_tree import describe_groups
+from tests.support.made_page import made_groups
+
+
+def test_a_name_is_in_the_fuller_of_two_clusters() -> None:
+    """Neither the mean nor the median of a group in two parts is near any of its points."""
+    rng = np.random.default_rng(0)
+    few, many = rng.normal(0.2, 0.02, (400, 2)), rng.normal(0.8, 0.02, (600, 2))
+    (place,) = densest_places(np.concatenate([few, many]), np.zeros(1000, np.int32), 1)
+    assert place == pytest.approx([0.8, 0.8], abs=0.05)
+
+
+def test_groups_without_rows_have_no_place_and_few_their_median() -> None:
+    xy = np.array([[0.1, 0.2], [0.3, 0.4], [0.9, 0.9], [0.5, 0.5]])
+    places = densest_places(xy, np.array([1, 1, 1, -1], np.int32), 3)
+    assert np.isnan(places[[0, 2]]).all()
+    assert places[1].tolist() == [0.3, 0.4]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 3 * FEW))
+def test_a_place_is_within_the_points_of_its_group(seed: int, rows: int) -> None:
+    xy = np.random.default_rng(seed).uniform(size=(rows, 2))
+    (place,) = densest_places(xy, np.zeros(rows, np.int32), 1)
+    middle, reach = (xy.min(axis=0) + xy.max(axis=0)) / 2, np.ptp(xy, axis=0).max() / 2
+    assert (np.abs(place - middle) <= reach + 1e-9).all()
+
+
+def test_levels_of_a_view_with_their_sizes_and_places() -> None:
+    fine = np.array([0, 0, 1, 2, -1], np.int32)
+    names = {"coarse": ["a", "b"], "middle": ["x", "y", "z"], "fine": ["p", "q", "r"]}
+    parents = {"coarse": [0, 1, 0], "middle": [0, 1, 2], "fine": [0, 1, 2]}
+    named = made_groups(fine, names, parents, "s")
+    xy = np.array([[0.0, 0.0], [0.2, 0.2], [0.5, 0.5], [1.0, 1.0], [0.7, 0.7]])
+    coarse, finest = describe_groups(named, fine, ("r", "s"), xy)
+    assert (coarse["level"], finest["level"]) == ("coarse", "fine")  # the middle level is the fine one
+    assert (coarse["names"], coarse["rows"], coarse["ofFine"]) == (["a", "b"], [3, 1], [0, 1, 0])
+    assert coarse["places"] == [[0.2, 0.2], [0.5, 0.5]]
+    assert coarse["sources"] == [[[1, 1.0]], [[1, 1.0]]]
+    assert (finest["rows"], finest["examples"]) == ([2, 1, 1], [0, 2, 3])
+    assert describe_groups(named, fine, ("s",), None)[0]["places"] is None
+
+
+def test_a_view_of_one_group_has_one_level_and_no_group_none() -> None:
+    levels = ("coarse", "middle", "fine")
+    one = made_groups(np.zeros(3, np.int32), dict.fromkeys(levels, ["all"]), dict.fromkeys(levels, [0]), "s")
+    assert [level["level"] for level in describe_groups(one, np.zeros(3, np.int32), ("s",), None)] == ["fine"]
+    none = made_groups(np.full(3, -1, np.int32), dict.fromkeys(levels, []), dict.fromkeys(levels, []), "s")
+    assert describe_groups(none, np.full(3, -1, np.int32), ("s",), None) == []
