@@ -50,7 +50,7 @@ def test_levels_of_a_view_with_their_sizes_and_places() -> None:
 
 def test_a_view_of_one_group_has_one_level_and_no_group_none() -> None:
     levels = ("coarse", "middle", "fine")
-    one = made_groups(np.zeros(3, np.int32), dict.fromkeys(levels, ["all"]), dict.fromkeys(levels, [0]), "s")
+    one = made_groups(np.zeros(3, np.int32), {key: ["all"] for key in levels}, {key: [0] for key in levels}, "s")
     assert [level["level"] for level in describe_groups(one, np.zeros(3, np.int32), ("s",), None)] == ["fine"]
-    none = made_groups(np.full(3, -1, np.int32), dict.fromkeys(levels, []), dict.fromkeys(levels, []), "s")
+    none = made_groups(np.full(3, -1, np.int32), {key: [] for key in levels}, {key: [] for key in levels}, "s")
     assert describe_groups(none, np.full(3, -1, np.int32), ("s",), None) == []
