@@ -22,8 +22,10 @@ import polars as pl
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.measure import Figure
 from embedkit.analysis.components.pca import PCA
+from embedkit.analysis.groups import Groups, GroupSummary, NamedGroups
 from embedkit.analysis.merged import CHAT_NAMES, Merged
 from embedkit.analysis.page.carried_texts import MAX_TEXT_ROWS, SHOWN_CHARACTERS, texts_block
+from embedkit.analysis.page.columns import CategoryColumn
 from embedkit.analysis.page.layer import choose_layer
 from embedkit.analysis.page.pack import pack
 from embedkit.analysis.page.render import render
@@ -192,10 +194,27 @@ def our_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
     lines = pl.DataFrame({"id": np.sort(rng.choice(rows, with_text, replace=False)), **texts})
     lines = lines.with_columns([pl.lit(20_000).alias(f"{name} length") for name in texts])
     snippets = [text[at : at + MAX_CHARACTERS] for at in rng.integers(0, len(text) - MAX_CHARACTERS, rows)]
-    layer = replace(choose_layer(merged, found, scores, umap_layout), snippets=pl.Series(snippets))
-    data = pack([layer])
+    groups, column = _groups(source, names)
+    layer = choose_layer(merged, found, scores, umap_layout, columns=[column])
+    data = pack([replace(layer, snippets=pl.Series(snippets), groups=groups)])
     figure = Section("A figure", figures=[("so that plotly.js is there", go.Figure(go.Scatter(y=[1, 2])))])
     return render("made", "made rows", [], [figure], data, (texts_block(lines), lines.height))
+
+
+def _groups(source: npt.NDArray[np.int32], names: tuple[str, ...]) -> tuple[NamedGroups, CategoryColumn]:
+    """Groups that are the sources, and coarse ones of 20 sources each, with their column."""
+    fine = np.arange(SOURCES, dtype=np.int32)
+    parents = {"coarse": fine // 20, "fine": fine}
+    found = Groups(np.arange(len(source)), source, source, source < 0, parents, {}, len(source), 1)
+    summaries = {
+        level: tuple(
+            GroupSummary(level, group, f"{level} topic {group}, of words", (), rows, ((names[0], 1.0),), None, ())
+            for group, rows in enumerate(found.sizes(level).tolist())
+        )
+        for level in parents
+    }
+    column = CategoryColumn("group", "group", source, [one.name for one in summaries["fine"]])
+    return NamedGroups(found, summaries), column
 
 
 def plotly_page(source: npt.NDArray[np.int32], xy: npt.NDArray[np.float32]) -> str:
