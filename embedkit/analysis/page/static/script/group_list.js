@@ -39,8 +39,7 @@ export function addGroupList(session, map) {
     panel.hidden = !levels.length;
     if (panel.hidden || !panel.open || builtFor === view) return;
     builtFor = view;
-    const roots = levels[0].names.map((_, group) => ({ depth: 0, group }));
-    entries = roots.map((root) => entryOf(session, map, root));
+    entries = childrenOf(levels, null).map((root) => entryOf(session, map, root));
     list.replaceChildren(...entries.map(({ element }) => element));
     filter.hidden = levels[levels.length - 1].names.length < MIN_FOR_FILTER;
     applyFilter();

@@ -47,17 +47,17 @@ function membersOf({ names, ofFine }) {
 }
 
 /**
- * The groups of the next level in a group, the largest first.
+ * The groups of the next level in a group, or of the coarsest level, the largest first.
  * @param {Level[]} levels
- * @param {Group} group
+ * @param {Group | null} parent
  * @returns {Group[]}
  */
-export function childrenOf(levels, { depth, group }) {
-  const finer = levels[depth + 1];
-  if (!finer) return [];
-  const found = new Set(levels[depth].members[group].map((fine) => finer.ofFine[fine]));
-  const largestFirst = [...found].sort((a, b) => finer.rows[b] - finer.rows[a] || a - b);
-  return largestFirst.map((each) => ({ depth: depth + 1, group: each }));
+export function childrenOf(levels, parent) {
+  const depth = parent ? parent.depth + 1 : 0, level = levels[depth];
+  if (!level) return [];
+  const fine = parent ? levels[parent.depth].members[parent.group] : level.ofFine.keys();
+  const found = [...new Set(Array.from(fine, (each) => level.ofFine[each]))];
+  return found.sort((a, b) => level.rows[b] - level.rows[a] || a - b).map((group) => ({ depth, group }));
 }
 
 /**

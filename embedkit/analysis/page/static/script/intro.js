@@ -2,7 +2,7 @@
 
 import { META } from "./data.js";
 import { goToGroup } from "./group_list.js";
-import { isSelected, levelsOf } from "./groups.js";
+import { childrenOf, isSelected, levelsOf } from "./groups.js";
 import { byId, formatCount, html } from "./html.js";
 import { shortName } from "./short_name.js";
 
@@ -32,7 +32,7 @@ export function addIntro(session, map) {
  * @param {import("./map.js").MapView | null} map
  */
 function contentOf(session, map) {
-  const { state } = session, layer = META.layers[state.view], [coarsest] = levelsOf(state.view);
+  const { state } = session, layer = META.layers[state.view], levels = levelsOf(state.view), [coarsest] = levels;
   const close = html("button", { type: "button", id: "close-intro", textContent: "×", title: "close this note" });
   close.setAttribute("aria-label", "close this note");
   close.addEventListener("click", () => {
@@ -41,8 +41,8 @@ function contentOf(session, map) {
   });
   const parts = [close, html("p", { textContent: aboutMap(layer, state.map) })];
   if (coarsest) {
-    const buttons = coarsest.names.slice(0, LARGEST).map((name, group) => {
-      const members = coarsest.members[group], text = shortName(name, MAX_CHARACTERS);
+    const buttons = childrenOf(levels, null).slice(0, LARGEST).map(({ group }) => {
+      const name = coarsest.names[group], members = coarsest.members[group], text = shortName(name, MAX_CHARACTERS);
       const button = html("button", { type: "button", dir: "auto", title: name, textContent: text });
       button.setAttribute("aria-pressed", String(isSelected(state, members)));
       button.addEventListener("click", () => goToGroup(session, map, members));
