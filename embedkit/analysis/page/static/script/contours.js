@@ -32,19 +32,21 @@ export function addContours(session, map) {
   const draw = (/** @type {number} */ side) => {
     drawn = side;
     picture.style.width = picture.style.height = `${side * (1 + 2 * MARGIN)}px`;
-    map.draw();
+    place(map.viewport());
   };
-  map.follow((port) => {
+  const place = (/** @type {import("./map.js").Viewport} */ port) => {
     const share = Math.min(Math.max((GONE - port.zoom) / (GONE - WHOLE), 0), 1);
     picture.toggleAttribute("hidden", !isThere || !share || !session.state.names);
     if (picture.hasAttribute("hidden")) return;
     const side = port.scale[0], [x, y] = map.toScreen(-MARGIN, 1 + MARGIN, port);
-    if (!drawn) draw(side);
+    if (!side) return;  // the map is on a tab that is not shown
+    if (!drawn) return draw(side);
     picture.style.opacity = String(share);
     picture.style.transform = `translate(${x}px, ${y}px) scale(${side / drawn})`;
     clearTimeout(resting);
     if (side !== drawn) resting = setTimeout(() => draw(side), REST);
-  });
+  };
+  map.follow(place);
   session.subscribe((changed) => {
     if (changed.has("rows")) load();
     else if (changed.has("names")) map.draw();
