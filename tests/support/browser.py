@@ -103,6 +103,12 @@ def _is_of_icon(message: Any) -> bool:
     return str(message.location["url"]).endswith("/favicon.ico")
 
 
+def open_tab(tab: Any, title: str) -> str:
+    """Click a tab of the page by its title. Returns a selector of its panel."""
+    tab.click(f"[role=tab][data-tab='{title}']")
+    return "#" + str(tab.get_attribute(f"[role=tab][data-tab='{title}']", "aria-controls"))
+
+
 def until(tab: Any, said: str) -> None:
     """Wait until an expression is true. Playwright's own wait uses `eval`, which the page forbids."""
     for _ in range(100):

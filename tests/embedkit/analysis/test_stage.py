@@ -160,8 +160,8 @@ def test_the_page_has_facts_and_every_section(analyzed: RunFolder) -> None:
     assert all(f"<h2>{title}</h2>" in page for title in sections)
     assert len(re.findall(r'class="figure"', page)) == 5
     lists = sum(1 for tag, _ in reader.tags if tag == "details")
-    # facts, charts, norms, losses, similar sources, neighbours, extremes
-    assert lists == 1 + 1 + 1 + 1 + 1 + 1 + 4 * 2
+    # facts, groups, charts, norms, losses, similar sources, neighbours, extremes
+    assert lists == 1 + 1 + 1 + 1 + 1 + 1 + 1 + 4 * 2
     assert verify(analyzed).ok
 
 

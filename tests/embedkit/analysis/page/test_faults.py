@@ -91,9 +91,9 @@ def test_shift_is_advised_only_where_there_are_keys(
 def test_the_scree_begins_at_one_and_its_right_axis_is_even(chromium: Any, run: RunFolder) -> None:
     with opened(chromium, run) as tab:
         ready(tab)
-        tab.click("#tab-1")
-        tab.wait_for_selector("#panel-1 .y2tick text")
-        scree = tab.locator("#panel-1 .figure", has=tab.locator(".y2tick")).first
+        panel = browser.open_tab(tab, "Principal components")
+        tab.wait_for_selector(f"{panel} .y2tick text")
+        scree = tab.locator(f"{panel} .figure", has=tab.locator(".y2tick")).first
         components = [float(text) for text in scree.locator(".xtick text").all_text_contents()]
         assert min(components) >= 1
         shares = [int(text.removesuffix("%")) for text in scree.locator(".y2tick text").all_text_contents()]

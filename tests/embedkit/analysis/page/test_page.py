@@ -360,8 +360,8 @@ def test_without_webgl_the_other_tabs_work(chromium: Any, run: RunFolder) -> Non
     tab.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
     tab.goto((run.analysis / "index.html").absolute().as_uri())
     assert tab.inner_text("#stage .note") == "There is no map in this browser (no WebGL 2); everything else is here."
-    tab.click("#tab-1")
-    tab.wait_for_selector("#panel-1 .figure svg.main-svg")
+    panel = browser.open_tab(tab, "Principal components")
+    tab.wait_for_selector(f"{panel} .figure svg.main-svg")
     context.close()
 
 
@@ -417,7 +417,7 @@ def test_everything_can_be_done_by_keys(chromium: Any, run: RunFolder) -> None:
         assert not tab.is_visible("#row")
         tab.focus("#tab-map")
         tab.keyboard.press("ArrowRight")
-        assert tab.evaluate("document.activeElement.dataset.tab") == "Principal components"
+        assert tab.evaluate("document.activeElement.dataset.tab") == "Worth reading"
         assert tab.is_visible("#panel-1")
         named = "button, input, select, canvas, summary"
         for control in tab.locator(f":is({named}):visible").all():
@@ -487,7 +487,7 @@ def test_a_row_without_texts_shows_its_beginning(
     few = RunFolder(tmp_path / "run")
     shutil.copytree(run.path, few.path)
     monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, max_rows=0))
-    analyze(few, Options(map_rows=0, groups=0, components=1, extremes=2, duplicates=0))
+    analyze(few, Options(map_rows=0, groups=0, components=1, extremes=2, duplicates=0, findings=0))
     carried = set(pl.read_parquet(few.analysis / "pc_extremes.parquet")["id"])
     missing = next(i for i in range(ROWS) if i not in carried)
     with opened(chromium, few, f"#row={missing}") as tab:
@@ -576,20 +576,22 @@ def test_views_switched_while_they_unpack_do_not_mix(chromium: Any, two_views: R
 
 @pytest.mark.parametrize("width", [390, 1440])
 def test_tables_break_no_word_or_id(chromium: Any, run: RunFolder, width: int) -> None:
-    with opened(chromium, run, "#tab=Extremes", viewport={"width": width, "height": 900}) as tab:
-        tab.wait_for_selector("#panel-2 table:visible")  # the first table is open
+    with opened(chromium, run, "", viewport={"width": width, "height": 900}) as tab:
+        panel = browser.open_tab(tab, "Extremes")
+        tab.wait_for_selector(f"{panel} table:visible")  # the first table is open
         broken = tab.evaluate(
-            """() => [...document.querySelectorAll("#panel-2 details[open] :is(th, td)")].flatMap((cell) => {
+            """(panel) => [...document.querySelectorAll(`${panel} details[open] :is(th, td)`)].flatMap((cell) => {
             const found = [], walk = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = new Range();
             while (walk.nextNode()) for (const match of walk.currentNode.data.matchAll(/[^\\s<>='/{}*.-]{1,20}/g)) {
               range.setStart(walk.currentNode, match.index);
               range.setEnd(walk.currentNode, match.index + match[0].length);
               if (new Set([...range.getClientRects()].map((box) => box.top)).size > 1) found.push(match[0]);
             }
-            return found; })"""
+            return found; })""",
+            panel,
         )
         assert broken == []
-        table = tab.locator("#panel-2 table").first
+        table = tab.locator(f"{panel} table").first
         assert table.evaluate("e => e.scrollWidth <= e.parentElement.clientWidth")  # nothing is cut at the side
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
