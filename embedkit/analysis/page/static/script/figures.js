@@ -1,4 +1,5 @@
-// Figures, drawn by plotly when their tab is first shown, since it measures the space available.
+// Figures, drawn by plotly when their tab is first shown, since it measures the space available. Plotly itself takes a
+// second to start, so its source lies in the page as data until a tab with figures is shown.
 
 /**
  * @typedef {Record<string, any>} Layout of plotly
@@ -13,16 +14,28 @@ const plotly = () => /** @type {{ Plotly?: Plotly }} */ (globalThis).Plotly;
  * @param {Element} panel
  */
 export function drawFigures(panel) {
-  const Plotly = plotly();
+  const figures = panel.querySelectorAll(".figure:not(.js-plotly-plot)");
+  if (!figures.length) return;
+  const Plotly = plotly() ?? startPlotly();
   if (!Plotly) {
     addEventListener("DOMContentLoaded", () => drawFigures(panel), { once: true });
     return;
   }
-  for (const figure of panel.querySelectorAll(".figure:not(.js-plotly-plot)")) {
+  for (const figure of figures) {
     const id = figure.getAttribute("data-figure") ?? "";
     const { data, layout } = JSON.parse(document.getElementById(id)?.textContent ?? "{}");
     Plotly.newPlot(figure, data, { ...layout, ...themed(layout) }, { displaylogo: false, responsive: true });
   }
+}
+
+/** Run plotly's source, once the page is loaded as far as that. */
+function startPlotly() {
+  const source = document.getElementById("plotly");
+  if (!source?.nextSibling) return undefined;
+  const script = document.createElement("script");
+  script.textContent = source.textContent;
+  source.replaceWith(script);
+  return plotly();
 }
 
 export function restyleFigures() {
