@@ -1,4 +1,6 @@
-import { html } from "./html.js";
+// Lines as a CSV file.
+
+import { save } from "./save.js";
 
 /**
  * Text for a cell of a spreadsheet. An apostrophe keeps text that begins like a formula from being run as one.
@@ -16,7 +18,5 @@ export function saveCsv(name, header, lines) {
   const quoted = (/** @type {string | number} */ value) =>
     (typeof value === "number" ? value : `"${asText(value).replaceAll('"', '""')}"`);
   const text = [header, ...lines].map((line) => line.map(quoted).join(",")).join("\n") + "\n";
-  const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  html("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  save(name, new Blob([text], { type: "text/csv" }));
 }

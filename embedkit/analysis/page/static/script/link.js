@@ -1,6 +1,7 @@
 // The state of the page as the fragment of its address (after #), so that a link or a bookmark restores it.
 
 import { META } from "./data.js";
+import { fromText, toText } from "./outline.js";
 import { SERVED } from "./server.js";
 import { defaultState } from "./state.js";
 
@@ -18,6 +19,7 @@ export function toLink(state) {
   const defaults = defaultState(), link = new URLSearchParams();
   for (const name of NAMES) if (state[name] !== defaults[name]) link.set(name, String(state[name]));
   if (state.at) link.set("at", state.at.join(","));
+  if (state.area) link.set("area", `${state.area.kind},${toText(state.area.polygon)}`);
   for (const [name, range] of Object.entries(state.ranges)) {
     const text = range.map((limit) => limit ?? "").join("..");
     if (text !== "..") link.set(`${RANGE}${name}`, text);
@@ -70,6 +72,7 @@ export function fromLink(hash) {
   state.intro = link.get("intro") !== "false";
   const [u, v, zoom, ...more] = (link.get("at") ?? "").split(",").map(Number);
   if ([u, v, zoom].every(Number.isFinite) && zoom > 0 && !more.length) state.at = [u, v, zoom];
+  state.area = areaOf(link.get("area") ?? "");
   for (const column of layer.columns) {
     const range = rangeOf(link.get(`${RANGE}${column.name}`)), codes = numbersOf(link.get(`${PICK}${column.name}`));
     if (column.kind === "number" && range) state.ranges[column.name] = range;
@@ -79,6 +82,16 @@ export function fromLink(hash) {
   const only = codes("only"), all = [...layer.sources.keys()];
   state.hidden = link.has("only") ? new Set(all.filter((code) => !only.has(code))) : codes("hide");
   return state;
+}
+
+/**
+ * An area from its text; null if there is none.
+ * @param {string} text
+ * @returns {import("./state.js").Area | null}
+ */
+function areaOf(text) {
+  const [kind, ...rest] = text.split(","), polygon = fromText(rest.join(","));
+  return polygon && (kind === "drawn" || kind === "view") ? { kind, polygon } : null;
 }
 
 /**

@@ -15,6 +15,7 @@ import { fromLink } from "./link.js";
 import { MapView } from "./map.js";
 import { addNames } from "./names.js";
 import { addPairs } from "./pairs.js";
+import { addPicture } from "./picture.js";
 import { Mode, addPointer } from "./pointer.js";
 import { addReading } from "./reading.js";
 import { addRowPanel } from "./row_panel.js";
@@ -58,7 +59,9 @@ function start() {
   if (!map) return;
   const mode = new Mode();
   addContours(session, map);
-  addPointer(session, map, mode, addNames(session, map));
+  const names = addNames(session, map);
+  addPointer(session, map, mode, names);
+  addPicture(session, map, names);
   addKeys(session, map, mode);
   byId("inview", HTMLButtonElement).addEventListener("click", () => map.selectInView());
   const { axes, map: umap } = META.layers[session.state.view];

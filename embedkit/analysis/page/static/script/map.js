@@ -3,6 +3,7 @@
 import { tickMarks } from "./axes.js";
 import { positionOf } from "./data.js";
 import { byId, formatCount, html, svg } from "./html.js";
+import { rounded } from "./outline.js";
 import { sourceOf } from "./rows.js";
 import { MAX_SAMPLE, PLACED, SHADE, SOURCE, Scatter, X, Y } from "./scatter.js";
 
@@ -272,10 +273,11 @@ export class MapView {
   /**
    * How the points look in a window.
    * @param {Viewport} port
+   * @param {number} [ratio] pixels of the picture for each of the page's
    * @returns {import("./scatter.js").Frame}
    */
-  frameOf({ u, v, zoom, scale, width, height }) {
-    const { scatter } = this, ratio = devicePixelRatio, { count } = scatter;
+  frameOf({ u, v, zoom, scale, width, height }, ratio = devicePixelRatio) {
+    const { scatter } = this, { count } = scatter;
     const size = Math.min(Math.max(7 - 1.25 * Math.log10(count / 100), 1.4) * zoom ** 0.3, 11) * ratio;
     const isFew = scatter.lit !== null && scatter.lit <= FEW && !this.session.litSources.size;
     return {
@@ -283,6 +285,19 @@ export class MapView {
       size, litSize: isFew ? Math.max(size, 5 * ratio) : size, alpha: count > 100_000 ? 0.55 : 0.8,
       grey: isDark() ? [58, 64, 70] : [214, 217, 221],
     };
+  }
+
+  /**
+   * All points of the window as a PNG in a data URL.
+   * @param {number} ratio pixels of the picture for each of the page's
+   */
+  pointsAsPng(ratio) {
+    const { canvas, scatter } = this, port = this.viewport();
+    Object.assign(canvas, { width: Math.round(port.width * ratio), height: Math.round(port.height * ratio) });
+    scatter.draw(this.frameOf(port, ratio), scatter.count);
+    const url = canvas.toDataURL();
+    this.draw();  // as large as the window again
+    return url;
   }
 
   overlay(port = this.viewport()) {
@@ -405,9 +420,8 @@ export class MapView {
   selectInView() {
     const port = this.viewport();
     const [[left, top], [right, bottom]] = [this.toData(0, 0, port), this.toData(port.width, port.height, port)];
-    const polygon = /** @type {import("./grid.js").Place[]} */ (
-      [[left, top], [right, top], [right, bottom], [left, bottom]]);
-    this.session.update({ area: { polygon, title: "rows in view" } });
+    const polygon = rounded([[left, top], [right, top], [right, bottom], [left, bottom]]);
+    this.session.update({ area: { polygon, kind: "view" } });
   }
 }
 

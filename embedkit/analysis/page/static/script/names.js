@@ -194,6 +194,13 @@ export class Names {
       Math.abs(label.x - u) <= label.width / 2 && Math.abs(label.y - v) <= label.height / 2) ?? null;
   }
 
+  /** The names in the window, and the middle of each in pixels from the window's left and top edge. */
+  onScreen() {
+    const { u, v, scale, width, height } = this.map.viewport();
+    return this.shown.map(({ text, size, x, y }) =>
+      ({ text, size, x: x - u * scale[0] + width / 2, y: height / 2 - y + v * scale[1] }));
+  }
+
   /**
    * Show what is known of the name at a pixel, if there is one. Returns whether there is.
    * @param {[number, number] | null} pixel

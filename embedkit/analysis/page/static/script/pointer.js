@@ -1,6 +1,7 @@
 // Pointer, wheel and touch on the map.
 
 import { byId } from "./html.js";
+import { simplified } from "./outline.js";
 
 /**
  * @typedef {import("./map.js").MapView} MapView
@@ -109,7 +110,8 @@ function addDrag(session, map, mode, names, pixelOf) {
       session.update(rows && i >= 0 ? { row: rows.ids[i], stack: map.stackOf(i) } : { row: null });
     } else if (drawn && drawn.length > 2) {
       mode.set("pan");
-      session.update({ area: { polygon: drawn, title: "rows chosen" } });
+      const { scale } = map.viewport(), polygon = simplified(drawn, [1 / scale[0], 1 / scale[1]]);
+      session.update({ area: { polygon, kind: "drawn" } });
     }
   };
   canvas.addEventListener("pointerup", up);

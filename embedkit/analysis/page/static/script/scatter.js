@@ -52,6 +52,14 @@ export const MAX_SAMPLE = 262_144;  // points of the sample that is drawn while 
 const RING_PIXELS = 4;  // from this size on, placed rows are rings
 const GREYNESS = 0.88;  // how far points that are not lit are mixed towards grey
 
+/**
+ * The colour of a point that is not lit.
+ * @param {Colour} colour
+ * @param {Colour} grey
+ */
+export const greyed = (colour, grey) =>
+  /** @type {Colour} */ (colour.map((part, at) => part + (grey[at] - part) * GREYNESS));
+
 /** @typedef {{ buffer: WebGLBuffer, type: number }} Attribute an array on the graphics card */
 
 /**

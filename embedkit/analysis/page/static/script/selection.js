@@ -4,6 +4,7 @@
 import { conditionsOf } from "./conditions.js";
 import { formatCount } from "./html.js";
 import { describeQuery, matchingRows, parseQuery, queryOf } from "./query.js";
+import { AREAS } from "./state.js";
 
 /**
  * @typedef {object} Selection
@@ -69,7 +70,7 @@ function marksAt(positions, length) {
  */
 function titleOf(rows, query, area, conditions) {
   const searched = query.terms.length > 0;
-  const what = area?.title ?? (searched ? `of ${formatCount(rows.ids.length)} rows` : "rows");
+  const what = (area && AREAS[area.kind]) ?? (searched ? `of ${formatCount(rows.ids.length)} rows` : "rows");
   const having = conditions.map(({ title }) => title).join(" and ");
   return [what, having, searched ? describeQuery(query) : ""].filter(Boolean).join(" ");
 }

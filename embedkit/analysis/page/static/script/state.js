@@ -1,8 +1,10 @@
-// What a person chose. The address keeps it (link.js), except the area and the stack.
+// What a person chose. The address keeps it (link.js), except the stack and the trail.
 
 import { META } from "./data.js";
 import { SERVED } from "./server.js";
 
+/** What the rows of an area are called, by the kind of the area. */
+export const AREAS = { drawn: "rows chosen", view: "rows in view" };
 export const SIMILARITY = "similarity to the search";  // a colour, while there is a search by meaning
 /** The view that the page opens with. */
 const FIRST_VIEW = Math.max(META.layers.findIndex(({ view }) => view === SERVED), 0);
@@ -39,8 +41,8 @@ const FIRST_VIEW = Math.max(META.layers.findIndex(({ view }) => view === SERVED)
  * @typedef {[number | null, number | null]} Range least and most, null where there is no limit
  *
  * @typedef {object} Area a part of the map that a person chose
- * @property {import("./grid.js").Place[]} polygon
- * @property {string} title what the rows in it are called
+ * @property {import("./grid.js").Place[]} polygon rounded as in `outline.js`
+ * @property {keyof typeof AREAS} kind
  */
 
 /**
