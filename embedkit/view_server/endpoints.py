@@ -17,10 +17,12 @@ from starlette.routing import Route
 from embedkit.analysis import Merged
 from embedkit.documents import EngineRecord, View
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.view_server.guard import SELECTED
 from embedkit.view_server.meaning import MAX_COUNT, Meaning, MeaningSearch
 from embedkit.view_server.row_texts import NearRow, RowTexts, described, near_rows_of, texts_of
 from embedkit.view_server.run_page import RunPage
 from embedkit.view_server.run_views import RunViews
+from embedkit.view_server.selected_rows import MAX_ROWS, as_parquet, selected_ids
 from embedkit.view_server.stop import POLL_SECONDS, Stopped
 from embedkit.view_server.text_filter import make_filter, matching_rows
 from embedkit.view_server.warm_engine import EngineStarting
@@ -92,7 +94,8 @@ class Endpoints:
             "/similarity": self.similarity,
             "/rows": self.rows,
         }
-        return Starlette(routes=[Route(path, _with_errors(handler)) for path, handler in routes.items()])
+        selected = Route(f"/{SELECTED}", _with_errors(self.selected), methods=["POST"])
+        return Starlette(routes=[*(Route(path, _with_errors(handler)) for path, handler in routes.items()), selected])
 
     async def page(self, request: Request) -> Response:
         """The page itself."""
@@ -158,6 +161,12 @@ class Endpoints:
             _as_lines(matching_rows(merged, wanted, first, seconds)), media_type="application/x-ndjson"
         )
 
+    async def selected(self, request: Request) -> Response:
+        """A Parquet file of the rows whose ids are the request's body, with their whole texts."""
+        ids = selected_ids(await _body(request, 4 * MAX_ROWS))
+        pieces = await run_in_threadpool(lambda: as_parquet(self._merged(request), ids))
+        return StreamingResponse(pieces, media_type="application/vnd.apache.parquet")
+
     def _merged(self, request: Request) -> Merged:
         """The view that a request names, or the one that the page opens with."""
         return self._views.merged(request.query_params.get("view", self._page.view))
@@ -190,6 +199,16 @@ async def _as_lines(found: Generator[msgspec.Struct]) -> AsyncIterator[bytes]:
         yield msgspec.json.encode(Failure(str(error))) + b"\n"
     finally:
         found.close()
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """The body of a request, or a little more than `most` bytes of it."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > most:
+            break
+    return body
 
 
 def _integer(name: str, text: str) -> int:

@@ -8,6 +8,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from embedkit.view_server.address import Address
 
+SELECTED = "selected.parquet"
+"""The path that gets ids in the body of a POST, since an address has no room for them."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",  # the address has the token
@@ -37,7 +39,7 @@ class Guard:
             await send(message)
 
         token, slash, rest = scope["path"].removeprefix("/").partition("/")
-        answer = self._refusal(scope, token)
+        answer = self._refusal(scope, token, rest)
         if answer is None and not slash:
             answer = RedirectResponse(f"/{token}/")
         if answer is not None:
@@ -45,7 +47,7 @@ class Guard:
             return
         await self._app({**scope, "path": f"/{rest}", "raw_path": None}, receive, send_with_headers)
 
-    def _refusal(self, scope: Scope, token: str) -> Response | None:
+    def _refusal(self, scope: Scope, token: str, rest: str) -> Response | None:
         address = self._address
         if Headers(scope=scope).getlist("host") not in [[host] for host in address.hosts]:
             text = (
@@ -56,6 +58,7 @@ class Guard:
         if not hmac.compare_digest(token.encode("utf-8", "surrogatepass"), address.token.encode()):
             text = "Not found. Every start of `embedkit view` prints a new address; open the last one."
             return PlainTextResponse(text, 404)
-        if scope["method"] != "GET":
-            return PlainTextResponse("This server only reads.", 405, {"Allow": "GET"})
+        allowed = "POST" if rest == SELECTED else "GET"
+        if scope["method"] != allowed:
+            return PlainTextResponse("This server only reads.", 405, {"Allow": allowed})
         return None

@@ -47,10 +47,16 @@ class Client:
         """Ask for a path after the token. A parameter may be a list."""
         return self.raw(f"/{self.address.token}/{path}?{urlencode(parameters, doseq=True)}", method)
 
-    def raw(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> Answer:
+    def post(self, path: str, body: bytes, **parameters: Any) -> Answer:
+        """As `get`, with a body."""
+        return self.raw(f"/{self.address.token}/{path}?{urlencode(parameters, doseq=True)}", "POST", body=body)
+
+    def raw(
+        self, path: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
+    ) -> Answer:
         """Send one request as it is written."""
         connection = http.client.HTTPConnection("127.0.0.1", self.address.port, timeout=30)
-        connection.request(method, path, headers=headers or {})
+        connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
         found = Answer(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
         connection.close()

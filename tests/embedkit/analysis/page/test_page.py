@@ -242,10 +242,13 @@ def test_a_lasso_and_a_box_choose_rows_and_their_ids_are_saved(chromium: Any, ru
             tab.click("#csv")
         assert download.value.suggested_filename == "run-rows.csv"
         lines = list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"))))
-        assert lines[0] == ["id", "row", "dataset_source", "num_tokens", "num_turns", "distance"]
+        facts = ["id", "row", "dataset_source", "num_tokens", "num_turns"]
+        assert lines[0] == [*facts, "distance", "begins", "texts", "prompt", "think", "response"]
         chosen = look.rows.filter(pl.col("id").is_in(sorted(inside)))
         wanted = chosen.select("id", "row", "dataset_source", "num_tokens", "num_turns").rows()
-        assert [(int(a), int(b), c, int(d), int(e)) for a, b, c, d, e, _ in lines[1:]] == wanted
+        assert [(int(a), int(b), c, int(d), int(e)) for a, b, c, d, e, *_ in lines[1:]] == wanted
+        assert all(line[6] and line[7] in ("whole", "cut") for line in lines[1:])
+        assert sum(f"prompt {line[0]}" in line[8] for line in lines[1:]) >= len(lines) - 2  # one row has only tags
         corners = [first, [middle[0], first[1]], middle, [first[0], middle[1]], first]
         tab.click("#clear")
         assert look.listed() == []

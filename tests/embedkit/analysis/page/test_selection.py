@@ -93,6 +93,72 @@ def test_hovering_over_the_legend_greys_the_others(chromium: Any, page: Path) ->
         assert (greyness(colours_at_rows(tab)) > 40).mean() > 0.8
 
 
+@pytest.mark.parametrize("kind", ["box", "lasso", "inview"])
+def test_a_link_brings_the_selection_back(chromium: Any, page: Path, kind: str) -> None:
+    selected = "Array.from(modules.main.session.selection.positions)"
+    with opened(chromium, page) as tab:
+        box = tab.locator("#points").bounding_box()
+        middle = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+        tab.evaluate("modules.main.session.update({ at: [0.4, 0.6, 1.7] })")
+        tab.click(f"#{kind}")
+        if kind != "inview":
+            angles = np.linspace(0, 2 * np.pi, 60 if kind == "lasso" else 2)
+            path = middle + 220 * np.stack([np.cos(angles), np.sin(angles + 0.5)], axis=1)
+            path = path if kind == "lasso" else middle + np.array([[-90, -120], [100, 130]])
+            tab.mouse.move(*path[0])
+            tab.mouse.down()
+            for point in path[1:]:
+                tab.mouse.move(*point)
+            tab.mouse.up()
+        search(tab, "the -12")
+        tab.evaluate("modules.main.session.update({ ranges: { tokens: [20, 250] } })")
+        tab.wait_for_timeout(300)
+        wanted, title, link = tab.evaluate(selected), tab.inner_text("#chosen"), tab.evaluate("location.hash")
+    assert 0 < len(wanted) < 230
+    assert len(link) < 700
+    with opened(chromium, page, link) as tab:
+        assert (tab.evaluate(selected), tab.inner_text("#chosen")) == (wanted, title)
+        tab.wait_for_timeout(300)
+        assert tab.evaluate("location.hash") == link
+
+
+@pytest.mark.parametrize(
+    "area",
+    ["", "drawn", "drawn,0,0,1,1,", "drawn,0,0,1,1,AAAAAAAAAAAAAAAAA", "none,0,0,1,1,AAAAAAAAAAAAAAAA", "view,a"],
+)
+def test_a_broken_area_is_none(chromium: Any, page: Path, area: str) -> None:
+    with opened(chromium, page, f"#area={area}&q=the") as tab:
+        assert tab.evaluate("modules.main.session.state.area") is None
+        assert tab.inner_text("#chosen").startswith("300 of 300 rows")
+
+
+def test_an_outline_is_kept_to_a_pixel_with_few_points(chromium: Any, page: Path) -> None:
+    """Any outline, simplified, is within a pixel of the drawn one, and equals itself after a text."""
+    rng = np.random.default_rng(0)
+    steps = rng.normal(size=(20, 400, 2)).cumsum(axis=1) / rng.uniform(1, 300, size=(20, 1, 1))
+    with opened(chromium, page) as tab:
+        found = tab.evaluate(
+            """(outlines) => outlines.map((outline) => {
+            const { simplified, toText, fromText } = modules.outline, kept = simplified(outline, [0.01, 0.02]);
+            return [kept, fromText(toText(kept))]; })""",
+            steps.tolist(),
+        )
+    for outline, (kept, again) in zip(steps, found, strict=True):
+        assert again == kept
+        points = np.array(kept) / [0.01, 0.02]
+        ends = np.stack([points[:-1], points[1:]], axis=1)
+        assert all(_distance(point / [0.01, 0.02], ends).min() < 1.05 for point in outline)
+        assert len(kept) < len(outline)
+
+
+def _distance(point: npt.NDArray[np.float64], ends: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far a point is from each of some lines. ends: (n, 2, 2)."""
+    start, along = ends[:, 0], ends[:, 1] - ends[:, 0]
+    share = ((point - start) * along).sum(axis=1) / np.maximum((along**2).sum(axis=1), 1e-12)
+    nearest = start + np.clip(share, 0, 1)[:, None] * along
+    return np.asarray(np.hypot(*(point - nearest).T))
+
+
 def test_search_area_and_legend_are_one_selection(chromium: Any, page: Path) -> None:
     with opened(chromium, page) as tab:
         search(tab, "the")

@@ -1,6 +1,7 @@
 """The page with its server behind it, in a real browser. From disk it asks nobody."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,6 +187,18 @@ def test_words_are_searched_in_whole_texts(tab: Any) -> None:
     open_row(tab, 1)
     until(tab, "document.querySelectorAll('#row mark').length > 0")
     assert tab.inner_text("#row mark") == "answer 1"
+
+
+def test_selected_rows_are_saved_with_whole_texts(tab: Any, run: RunFolder) -> None:
+    search(tab, "words", "long")
+    until(tab, "document.querySelector('#chosen').textContent.includes('the whole texts of all rows')")
+    with tab.expect_download() as download:
+        tab.click("#parquet")
+    assert download.value.suggested_filename == "run-rows.parquet"
+    found = pl.read_parquet(Path(download.value.path()))
+    assert found["id"].to_list() == [LONG_ID]
+    assert found["response"].to_list() == [LONG]
+    assert tab.inner_text("#saved") == ""
 
 
 def test_a_link_restores_a_search(chromium: Any, client: Client) -> None:

@@ -1,31 +1,27 @@
 // The selected rows: their number, their sources, the first of them as a list, all of them as CSV.
 
-import { CategoryColumn } from "./columns.js";
-import { saveCsv } from "./csv.js";
-import { META } from "./data.js";
 import { byId, formatCount, html } from "./html.js";
 import { countMatched, excerpt, highlighted } from "./query.js";
 import { sourceOf } from "./rows.js";
+import { addSavedRows } from "./saved_rows.js";
 
 /** @typedef {import("./session.js").Session} Session */
 
 const MAX_LISTED = 200;
 const MAX_SOURCES = 5;
 const LINE_CHARACTERS = 90;
-const COUNTS = new Map([["tokens", "num_tokens"], ["turns", "num_turns"]]);  // as in the files of a run
 
 /**
  * @param {Session} session
  * @param {(id: number) => void} open shows a row on the map
  */
 export function addChosen(session, open) {
-  const csv = byId("csv", HTMLButtonElement), clear = byId("clear", HTMLButtonElement);
-  csv.addEventListener("click", () => save(session));
+  const clear = byId("clear", HTMLButtonElement);
+  addSavedRows(session);
   clear.addEventListener("click", () => session.update({ q: "", area: null, ranges: {}, picks: {} }));
   session.subscribe((changed) => {
     if (!changed.has("selection")) return;
     const { rows, selection } = session, { positions, active } = selection;
-    csv.hidden = !positions.length;
     clear.hidden = !active;
     byId("chosen", HTMLElement).textContent = active && rows ? titleOf(session, rows) : "";
     byId("composition", HTMLElement).textContent = rows ? compositionOf(rows, selection) : "";
@@ -85,23 +81,3 @@ function describe(rows, i, { query }) {
   return [name, ...highlighted(found ?? snippet, query)];
 }
 
-/** @param {Session} session */
-function save({ rows, selection }) {
-  if (!rows) return;
-  const columns = [...rows.columns.values()];
-  const lines = Array.from(selection.positions, (i) =>
-    [rows.ids[i], rows.numbers[i], sourceOf(rows, i), ...columns.map((column) => cellOf(column, i))]);
-  const names = columns.map(({ about: { name } }) => COUNTS.get(name) ?? name);
-  saveCsv(`${META.run}-rows.csv`, ["id", "row", "dataset_source", ...names], lines);
-}
-
-/**
- * A number, or a text.
- * @param {import("./columns.js").Column} column
- * @param {number} i
- */
-function cellOf(column, i) {
-  if (column instanceof CategoryColumn) return column.text(i);
-  const number = column.at(i);
-  return number === null ? "" : column.about.whole ? Math.round(number) : +number.toPrecision(6);
-}

@@ -31,8 +31,7 @@ export function addPicture(session, map, names) {
   for (const kind of /** @type {const} */ (["png", "svg"])) {
     byId(kind, HTMLButtonElement).addEventListener("click", async () => {
       if (!session.rows) return;
-      const picture = pictureOf(session, map, names), text = new XMLSerializer().serializeToString(picture);
-      const drawn = new Blob([text], { type: "image/svg+xml" });
+      const picture = pictureOf(session, map, names), drawn = new Blob([xmlOf(picture)], { type: "image/svg+xml" });
       save(`${META.run}-map.${kind}`, kind === "svg" ? drawn : await pngOf(picture, drawn));
     });
   }
@@ -131,6 +130,13 @@ const styleOf = ({ ink, soft, paper, line, mark, font }) => `
   .name { font-weight: 600; text-anchor: middle; paint-order: stroke; stroke: ${paper};
     stroke-width: 3px; stroke-linejoin: round; }
   .count { text-anchor: end; fill: ${soft}; font-variant-numeric: tabular-nums; }`;
+
+/**
+ * An element as a file. Names may have control characters, which XML has no way to write.
+ * @param {Element} element
+ */
+const xmlOf = (element) =>
+  new XMLSerializer().serializeToString(element).replaceAll(/[\0-\x08\v\f\x0e-\x1f\ufffe\uffff]/g, "\ufffd");
 
 /**
  * @param {Element} picture

@@ -28,13 +28,14 @@ const POLL_DELAY = 1000;  // milliseconds until the next request while the serve
  * @param {string} path
  * @param {Parameters} parameters
  * @param {AbortSignal} signal
+ * @param {RequestInit} [options]
  */
-async function request(path, parameters, signal) {
+async function request(path, parameters, signal, options = {}) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) {
     for (const each of Array.isArray(value) ? value : [value]) query.append(name, String(each));
   }
-  const answer = await fetch(`${path}?${query}`, { signal }).catch((error) => {
+  const answer = await fetch(`${path}?${query}`, { signal, ...options }).catch((error) => {
     throw signal.aborted ? error : new Error("The server does not answer. Was `embedkit view` stopped?");
   });
   if (answer.ok) return answer;
@@ -88,6 +89,17 @@ export async function fetchSearch(parameters, signal, onWait) {
  */
 export async function fetchSimilarity(view, q, signal) {
   return new Uint8Array(await (await request("similarity", { view, q }, signal)).arrayBuffer());
+}
+
+/**
+ * Rows with their whole texts, as a Parquet file.
+ * @param {string} view
+ * @param {Uint32Array<ArrayBuffer>} ids ascending
+ * @param {AbortSignal} signal
+ */
+export async function fetchParquet(view, ids, signal) {
+  const answer = await request("selected.parquet", { view }, signal, { method: "POST", body: ids });
+  return answer.blob().catch(() => { throw new Error("The file was cut off. The terminal of the server says why."); });
 }
 
 /**
