@@ -60,8 +60,7 @@ def faults(tab: Any) -> list[str]:
 
 
 @needs_axe
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("width", "theme"), zip(WIDTHS, ("light", "dark"), strict=True))
 def test_axe_finds_nothing(chromium: Any, run: RunFolder, width: int, theme: str) -> None:
     """On every tab with all of its tables open; on the map with a row, a search and a selection open."""
     look: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
