@@ -1,7 +1,7 @@
 """A merged run opened for analysis: the memory-mapped matrix of one view and the chosen rows."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,10 @@ class Merged:
     def dim(self) -> int:
         """Numbers in a vector."""
         return self.matrix.shape[1]
+
+    def at(self, positions: npt.NDArray[np.int64] | slice) -> "Merged":
+        """The run with some of the chosen rows alone. positions: in `rows`, ascending, int64 (m,), or a slice."""
+        return replace(self, rows=self.rows[positions], has_text=self.has_text[positions])
 
     def blocks(self, rows: int = BLOCK_ROWS) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]]:
         """Yield chosen rows with a text in blocks of at most `rows`: positions in `self.rows`, int64, and vectors."""

@@ -19,7 +19,7 @@ from embedkit.analysis.added_columns import AddedColumn, read_added_columns
 from embedkit.analysis.components.views import Views, compare_views
 from embedkit.analysis.findings import Findings, answers_by_source
 from embedkit.analysis.losses import Losses, UnknownTokens, find_losses
-from embedkit.analysis.merged import open_merged, require_merged
+from embedkit.analysis.merged import Merged, open_merged, require_merged
 from embedkit.analysis.options import Options, require_libraries
 from embedkit.analysis.page.carried_texts import MAX_TEXT_BYTES, Nearest, pack_texts
 from embedkit.analysis.page.columns import Column
@@ -31,6 +31,7 @@ from embedkit.analysis.page.run_facts import facts, lead
 from embedkit.analysis.page.shared_beginnings import shared_beginnings
 from embedkit.analysis.page.snippets import with_snippets
 from embedkit.analysis.page.tab_data import pack_tabs
+from embedkit.analysis.page.text_files import FOLDER, remove_text_files, rows_that_fit, write_text_files
 from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.similarity.all_neighbors import nearest_of
 from embedkit.analysis.stratified_sample import sample_with_cap
@@ -40,6 +41,7 @@ from embedkit.analysis.view_stage import ViewAnalysis, analyze_view, suffix_of
 from embedkit.analysis.write_files import write_json, write_npz, write_parquet, write_text
 from embedkit.data.source_folders import source_folders
 from embedkit.documents import RunConfig, read
+from embedkit.log_progress import LogProgress
 from embedkit.run import RunFolder
 from embedkit.storage import durable_mkdir, match_umask, remove_temporaries, run_lock
 
@@ -93,7 +95,8 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         for at, one in enumerate(analyzed):
             unknown = texts[at].unknown if texts else None
             _write_health(one.results, losses, unknown, folder)
-        write_text(folder / run.analysis_page.name, _page(analyzed, views, points, losses, findings, added, options))
+        page = _page(analyzed, views, points, losses, findings, added, folder, options)
+        write_text(folder / run.analysis_page.name, page)
     log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views, findings)
 
@@ -124,6 +127,7 @@ def _page(
     losses: Losses,
     findings: Sequence[Findings],
     added: Sequence[AddedColumn],
+    folder: Path,
     options: Options,
 ) -> str:
     """The page. It carries the texts of the rows in its tabs, and of a sample of the other rows."""
@@ -135,6 +139,7 @@ def _page(
     tabs = pack_tabs(results, findings, beginnings)
     ids_in_tabs = sorted({id_ for result in results for id_ in result.extremes["id"]} | {*tabs.ids})
     left = MAX_TEXT_BYTES - tabs.bytes
+    text_files = _write_text_files(merged, folder, ids_in_tabs, options)
     texts = pack_texts(merged, ids_in_tabs, options.seed, max_bytes=left, nearest=_nearest(analyzed))
     over = max(len(texts[0]) - left, 0)  # the rows of the tabs alone may need more
     return render(
@@ -145,7 +150,19 @@ def _page(
         pack(with_snippets(layers, options.seed), MAX_BYTES - over),
         texts,
         tabs.blocks,
+        text_files,
     )
+
+
+def _write_text_files(merged: Merged, folder: Path, first: Sequence[int], options: Options) -> list[int]:
+    """Write whole texts beside the page, if they are requested. Returns the id of the first row of each file."""
+    folder /= FOLDER
+    if not options.text_files:
+        remove_text_files(folder)
+        return []
+    rows = merged.at(rows_that_fit(merged, int(options.text_files * 1e9), first, options.seed))
+    progress = LogProgress(log, "analyze whole texts", rows.rows.height, "rows")
+    return write_text_files(rows, folder, progress.add)
 
 
 def _nearest(analyzed: Sequence[ViewAnalysis]) -> list[Nearest]:

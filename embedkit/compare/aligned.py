@@ -1,7 +1,7 @@
 """The same rows in two sets of vectors: two runs, matched by text, or two views of one run, matched by id."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -95,4 +95,4 @@ def sorted_parts(sources: Sequence[str]) -> tuple[str, ...]:
 def restricted(merged: Merged, ids: Ids) -> Merged:
     """A run with some of its rows alone. ids: in any order, int64 (n,)."""
     at: npt.NDArray[np.int64] = np.sort(np.searchsorted(merged.ids, ids))
-    return replace(merged, rows=merged.rows[at], has_text=merged.has_text[at])
+    return merged.at(at)

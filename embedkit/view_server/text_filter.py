@@ -2,18 +2,15 @@
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 import polars as pl
 
 from embedkit.analysis import Merged
-from embedkit.analysis.merged import all_text_names, view_column
-from embedkit.analysis.texts.batches import text_batches
-from embedkit.documents import VIEWS
+from embedkit.analysis.texts.batches import whole_texts
 from embedkit.errors import UsageError
-from embedkit.prepare import stored_texts, view_texts
 from embedkit.view_server.word_patterns import pattern_of
 
 
@@ -61,13 +58,10 @@ def matching_rows(merged: Merged, wanted: Filter, first: int, seconds: float) ->
     """
     end = time.monotonic() + seconds
     start = int(np.searchsorted(merged.ids, first))
-    chosen = replace(merged, rows=merged.rows[start:], has_text=merged.has_text[start:])
+    chosen = merged.at(slice(start, None))
     total = len(chosen.ids)
-    request = merged.config.request
-    texts = {view_column(view): text for view, text in view_texts(request).items() if view not in VIEWS}
-    columns = [texts.get(name, pl.col(name)) for name in all_text_names(merged.config)]
-    matches = _matches(columns, wanted)
-    for positions, frame in text_batches(chosen, stored_texts(request)) if total else ():
+    matches = _matches(wanted)
+    for positions, frame in whole_texts(chosen) if total else ():
         done = int(positions[-1]) + 1
         found = chosen.ids[positions][frame.select(matches).to_series().to_numpy()]
         is_late = time.monotonic() > end
@@ -78,9 +72,9 @@ def matching_rows(merged: Merged, wanted: Filter, first: int, seconds: float) ->
         yield Progress(ids=[], next=first, is_done=True)
 
 
-def _matches(columns: Sequence[pl.Expr], wanted: Filter) -> pl.Expr:
+def _matches(wanted: Filter) -> pl.Expr:
     def in_any(pattern: str) -> pl.Expr:
-        return pl.any_horizontal(*(column.str.contains(pattern).fill_null(value=False) for column in columns))
+        return pl.any_horizontal(pl.all().str.contains(pattern))
 
     return pl.all_horizontal(
         pl.lit(value=True),

@@ -92,6 +92,15 @@ SHOWN_FINDINGS = 10
     help="Column to colour and select by on the page: numbers or strings, by `row` (position in the data set); "
     "repeatable.",
 )
+@click.option(
+    "--text-files",
+    metavar="GB",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Gigabytes of files with whole texts beside the page. If the texts of all rows need more, a sample per source "
+    "is there. 0: none.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all samples and of UMAP.")
 @gathered_into(Options)
 def analyze(folder: RunFolder, options: Options) -> None:

@@ -1,16 +1,13 @@
 """The page put together: template, style, scripts, the data of the map, and the sections of the other tabs."""
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
-from importlib.resources import files
 from typing import Any
 
 from embedkit.analysis.components.extremes import printable
 from embedkit.analysis.optional_import import optional_import
-from embedkit.analysis.page.modules import bundle
 from embedkit.analysis.page.pack import Packed
+from embedkit.analysis.page.scripts import page_script, policy_hash
 from embedkit.analysis.page.sections import Section
 from embedkit.page_shell import page_environment
 
@@ -25,6 +22,7 @@ def render(
     data: Packed,
     texts: tuple[str, int],
     json_blocks: Mapping[str, str] | None = None,
+    text_files: Sequence[int] = (),
 ) -> str:
     """Render the page of a run as HTML.
 
@@ -36,9 +34,10 @@ def render(
         data: of the map.
         texts: the block of texts, and the number of its rows.
         json_blocks: blocks of packed JSON by name, for the places that sections have.
+        text_files: the id of the first row of each file of whole texts.
     """
     json_blocks = json_blocks or {}
-    script = _script()
+    script = page_script("main")
     has_figures = any(section.figures for section in sections)
     plotly_js = optional_import("plotly.offline").get_plotlyjs().replace("\r\n", "\n") if has_figures else ""
     meta = {
@@ -46,6 +45,7 @@ def render(
         "types": data.types | dict.fromkeys(["texts", *json_blocks], "JSON"),
         "layers": data.layers,
         "texts": texts[1],
+        "text_files": list(text_files),
     }
     first, later = _in_order(data, {**json_blocks, "texts": texts[0]})
     page = (
@@ -62,29 +62,12 @@ def render(
             later=later,
             script=script,
             plotly_js=plotly_js,
-            hashes=" ".join(_policy_hash(text) for text in (script, plotly_js)),
+            hashes=" ".join(policy_hash(text) for text in (script, plotly_js)),
             rows=sum(layer["rows"] for layer in data.layers[:1]),
             rows_with_texts=texts[1],
         )
     )
     return page.encode("utf-8", "replace").decode()
-
-
-def _script() -> str:
-    """All modules of the page as one script."""
-    folder = files("embedkit.analysis.page") / "static" / "script"
-    names = (file.name for file in folder.iterdir())
-    sources = {
-        name.removesuffix(".js"): folder.joinpath(name).read_text(encoding="utf-8")
-        for name in names
-        if name.endswith(".js")
-    }
-    return bundle(sources, "main")
-
-
-def _policy_hash(script: str) -> str:
-    """The hash that allows a script. Only the scripts whose hashes are listed run, whatever else gets into the page."""
-    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 def _in_order(data: Packed, json_blocks: Mapping[str, str]) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:

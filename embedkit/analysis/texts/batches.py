@@ -9,10 +9,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from embedkit.analysis.merged import Merged
+from embedkit.analysis.merged import Merged, all_text_names, view_column
+from embedkit.documents import VIEWS
 from embedkit.errors import EmbedkitError
 from embedkit.merged_files import TableFile
-from embedkit.prepare import KeptRows
+from embedkit.prepare import KeptRows, stored_texts, view_texts
 
 BATCH_ROWS = 1024
 """Rows of a batch: some 36 MB of texts where a row has 35 kB."""
@@ -34,6 +35,18 @@ def text_batches(merged: Merged, columns: Sequence[str]) -> Iterator[tuple[Ids, 
     for table in merged.files.tables:
         for first_id, frame in _from_table(merged, table, columns):
             yield from _chosen(merged.ids, first_id, frame)
+
+
+def whole_texts(merged: Merged) -> Iterator[tuple[Ids, pl.DataFrame]]:
+    """As `text_batches`, with all texts of each row by their names on the page, such as prompt: String, "" for none."""
+    request = merged.config.request
+    of_views = {view_column(view): text for view, text in view_texts(request).items() if view not in VIEWS}
+    named = [
+        of_views.get(column, pl.col(column)).fill_null("").alias(name)
+        for column, name in all_text_names(merged.config).items()
+    ]
+    for positions, frame in text_batches(merged, stored_texts(request)):
+        yield positions, frame.select(named)
 
 
 def _from_table(merged: Merged, table: TableFile, columns: Sequence[str]) -> Iterator[tuple[int, pl.DataFrame]]:

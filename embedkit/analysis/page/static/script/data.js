@@ -24,6 +24,7 @@
  * @property {Record<string, "Uint8Array" | "Uint16Array" | "Uint32Array">} types of the arrays by name
  * @property {Layer[]} layers
  * @property {number} texts rows whose texts the page carries
+ * @property {number[]} text_files id of the first row of each file of whole texts beside the page
  *
  * @typedef {object} Texts of the rows that the page carries
  * @property {number[]} id ascending

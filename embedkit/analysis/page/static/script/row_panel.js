@@ -7,7 +7,7 @@ import { highlighted } from "./query.js";
 import { sourceOf } from "./rows.js";
 import { SERVED } from "./server.js";
 import { shellWord } from "./shell.js";
-import { wholeTextsOf } from "./whole_row.js";
+import { hasWholeTexts, wholeTextsOf } from "./whole_row.js";
 
 /**
  * @typedef {import("./session.js").Session} Session
@@ -41,8 +41,7 @@ export function addRowPanel(session, open) {
       panel.replaceChildren(html("h2", { textContent: `Row with id ${id}` }), close,
         ...backOf(session, open), ...stackOf(session, rows), factListOf(rows, i),
         ...(hasNearRows(rows, id) ? [nearRowsOf(session, rows, id, open)] : []),
-        ...(SERVED ? [wholeTextsOf(id, session.selection.query, textsOf(session, rows, i))]
-          : contentOf(session, rows, i)));
+        ...contentOf(session, rows, i));
     }
   });
 }
@@ -69,22 +68,31 @@ function stackOf(session, rows) {
 }
 
 /**
- * What the file has of a row, and the commands that print or serve the rest.
+ * The texts of a row, whole if they can be had; from disk, also the commands that print or serve them.
  * @param {Session} session
  * @param {Rows} rows
  * @param {number} i
  */
 function contentOf(session, rows, i) {
-  const id = rows.ids[i], isCarried = rows.texts.at.has(id), run = shellWord(META.run);
-  const what = isCarried
+  const id = rows.ids[i], run = shellWord(META.run);
+  const here = [...textsOf(session, rows, i), ...(SERVED ? [] : commandOf(rows, id, run))];
+  const content = hasWholeTexts ? [wholeTextsOf(id, session.selection.query, here)] : here;
+  if (SERVED) return content;
+  return [...content, html("p", {}, html("code", { textContent: `embedkit view ${run}` }),
+    " serves this page with whole texts, nearest rows and search by meaning.")];
+}
+
+/**
+ * The command that prints the whole texts of a row.
+ * @param {Rows} rows
+ * @param {number} id
+ * @param {string} run
+ */
+function commandOf(rows, id, run) {
+  const what = rows.texts.at.has(id)
     ? "To print it whole, with the rows nearest to it:" : "To print its texts, with the rows nearest to it:";
   const command = `embedkit neighbors ${run} --id ${id} --full-texts`;
-  return [
-    ...textsOf(session, rows, i),
-    html("p", { textContent: what }), html("pre", { className: "command", textContent: command }),
-    html("p", {}, html("code", { textContent: `embedkit view ${run}` }),
-      " serves this page with whole texts, nearest rows and search by meaning."),
-  ];
+  return [html("p", { textContent: what }), html("pre", { className: "command", textContent: command })];
 }
 
 /**

@@ -1,8 +1,9 @@
-// The whole texts of the open row, from the server.
+// The whole texts of the open row, from the server or from a file beside the page.
 
 import { html } from "./html.js";
 import { highlighted } from "./query.js";
-import { fetchTexts } from "./server.js";
+import { SERVED, fetchTexts } from "./server.js";
+import { hasTextFiles, textsFromFile } from "./text_files.js";
 
 const KEPT = 50;  // rows whose texts are kept
 
@@ -10,15 +11,20 @@ const KEPT = 50;  // rows whose texts are kept
 const kept = new Map();
 let running = new AbortController();
 
+/** Whether whole texts can be had. */
+export const hasWholeTexts = SERVED !== "" || hasTextFiles;
+
 /**
- * A place for the whole texts of a row, with other nodes in it until the server has sent them.
+ * A place for the whole texts of a row, with other nodes in it until the texts are there, or if there are none.
  * @param {number} id
  * @param {import("./query.js").Query} query
  * @param {Node[]} meanwhile
  */
 export function wholeTextsOf(id, query, meanwhile) {
   const place = html("div", {}, ...meanwhile), known = kept.get(id);
-  const fill = (/** @type {Record<string, string>} */ texts) => place.replaceChildren(...nodesOf(texts, query));
+  const fill = (/** @type {Record<string, string> | null} */ texts) => {
+    if (texts) place.replaceChildren(...nodesOf(texts, query));
+  };
   if (known) fill(known);
   else load(id).then(fill, (error) => place.prepend(html("p", { textContent: error.message })));
   return place;
@@ -28,7 +34,8 @@ export function wholeTextsOf(id, query, meanwhile) {
 async function load(id) {
   running.abort();
   const { signal } = running = new AbortController();
-  const texts = await fetchTexts(id, signal), oldest = kept.keys().next().value;
+  const texts = await (SERVED ? fetchTexts(id, signal) : textsFromFile(id, signal)), oldest = kept.keys().next().value;
+  if (!texts) return null;
   if (kept.size >= KEPT && oldest !== undefined) kept.delete(oldest);
   kept.set(id, texts);
   return texts;
