@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     rows.append(Row("a long one", LONG, source="source 0"))
     views = ("combined", "response")
     run = chosen_run(tmp_path_factory.mktemp("served"), rows, views=views, max_length=16_384)
-    analyze(run, Options(map_rows=0, groups=0, components=3, duplicates=0, neighbors=0, findings=0))
+    analyze(run, Options(map_rows=0, groups=0, components=3, duplicates=0, neighbors=0, findings=0, text_files=0))
     return run
 
 
