@@ -219,4 +219,5 @@ def test_an_analysis_writes_its_page_last(hash_run: RunFolder, tmp_path: Path) -
     assert broken_rules(history) == []
     published = [name.path for name in history.published()]
     assert published[-1] == "/analysis/index.html"
-    assert {path.name for path in run.analysis.iterdir()} == {Path(name).name for name in published}
+    files = [path for path in run.analysis.rglob("*") if path.is_file()]
+    assert {f"/{path.relative_to(run.path)}" for path in files} == set(published)

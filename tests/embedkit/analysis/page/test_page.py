@@ -49,7 +49,7 @@ fetch("http://127.0.0.1:9/").catch(() => {});
 document.body.setAttribute("onclick", "window.hacked = 1");
 document.body.click();
 }"""
-NO_MAP = Options(map_rows=0, groups=0, components=4, duplicates=0)
+NO_MAP = Options(map_rows=0, groups=0, components=4, duplicates=0, text_files=0)
 ROWS = 80
 LONG = "long " * 1800 + "end"
 
@@ -490,7 +490,7 @@ def test_a_row_without_texts_shows_its_beginning(
     few = RunFolder(tmp_path / "run")
     shutil.copytree(run.path, few.path)
     monkeypatch.setattr(analyze_module, "pack_texts", partial(pack_texts, max_rows=0))
-    analyze(few, Options(map_rows=0, groups=0, components=1, extremes=2, duplicates=0, findings=0))
+    analyze(few, Options(map_rows=0, groups=0, components=1, extremes=2, duplicates=0, findings=0, text_files=0))
     carried = set(pl.read_parquet(few.analysis / "pc_extremes.parquet")["id"])
     missing = next(i for i in range(ROWS) if i not in carried)
     with opened(chromium, few, f"#row={missing}") as tab:
