@@ -1,6 +1,7 @@
 """The tabs "Worth reading" and "Duplicates and dropped rows" in a real browser, on a run with planted rows."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,8 +160,30 @@ def test_a_late_difference_is_shown(chromium: Any, run: RunFolder) -> None:
         assert "embedkit neighbors run --id 3 --full-texts" in tab.inner_text("#pairs .command")
 
 
-def test_show_more_shows_what_the_page_carries(chromium: Any, run: RunFolder, findings: list[dict[str, Any]]) -> None:
-    with opened(chromium, run, f"{READING}&kind=loops") as tab:
+def test_show_more_shows_whole_texts_with_their_differences(chromium: Any, run: RunFolder) -> None:
+    with opened(chromium, run, f"{NEAR}&pair=3-6") as tab:
+        ready(tab, "pairs")
+        tab.locator("#pairs .compared .more").click()
+        tab.wait_for_selector("#pairs .compared .more:text('show less')")
+        whole = [row.prompt for row in rows()]
+        assert [texts(tab, side, "pairs")[0] for side in (0, 1)] == [whole[3], whole[6]]
+        assert tab.locator("#pairs article del").all_text_contents() == ["first"]
+        assert tab.locator("#pairs article ins").all_text_contents() == ["second"]
+        assert tab.locator("#pairs .command").count() == 0
+        tab.locator("#pairs .compared .more").click()
+        assert texts(tab, 0, "pairs")[0].endswith("both rows share. first end")
+        assert texts(tab, 0, "pairs")[0].startswith("[... 3,")
+
+
+@pytest.mark.parametrize("has_files", [True, False])
+def test_show_more_shows_what_there_is(
+    chromium: Any, run: RunFolder, findings: list[dict[str, Any]], tmp_path: Path, has_files: bool
+) -> None:
+    """Whole texts, or without their files what the page carries."""
+    page = run.analysis_page
+    if not has_files:
+        page = Path(shutil.copy(page, tmp_path))
+    with browser.opened(chromium, page, f"{READING}&kind=loops") as tab:
         ready(tab)
         finding = next(one for one in findings if one["kind"] == "loops")
         short = texts(tab, 0)[1]
@@ -169,8 +192,10 @@ def test_show_more_shows_what_the_page_carries(chromium: Any, run: RunFolder, fi
         assert short.count("[...") == 2
         tab.locator("#reading .more").focus()
         tab.keyboard.press("Enter")
+        tab.wait_for_selector("#reading .more:text('show less')")
         (long,) = [text for text in texts(tab, 0) if phrase in text]
         assert long.startswith(finding["think_text"][:2500])
+        assert (long == finding["think_text"]) == has_files
         assert tab.evaluate("document.activeElement.textContent") == "show less"
 
 

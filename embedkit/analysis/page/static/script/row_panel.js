@@ -7,7 +7,8 @@ import { highlighted } from "./query.js";
 import { sourceOf } from "./rows.js";
 import { SERVED } from "./server.js";
 import { shellWord } from "./shell.js";
-import { hasWholeTexts, wholeTextsOf } from "./whole_row.js";
+import { wholeTextsOf } from "./whole_row.js";
+import { hasWholeTexts } from "./whole_texts.js";
 
 /**
  * @typedef {import("./session.js").Session} Session

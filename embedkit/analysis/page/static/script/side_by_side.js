@@ -3,6 +3,7 @@
 import { META } from "./data.js";
 import { formatCount, html } from "./html.js";
 import { shellWord } from "./shell.js";
+import { hasWholeTexts, loadTexts } from "./whole_texts.js";
 import { wordDiff } from "./word_diff.js";
 
 /**
@@ -48,7 +49,8 @@ export function sideBySide(pair, texts) {
     if (!lines.some(({ isCut }) => isCut) && !isWhole) return;
     const textContent = isWhole ? "show less" : "show more";
     const more = html("button", { type: "button", className: "more", textContent });
-    more.addEventListener("click", () => {
+    more.addEventListener("click", async () => {
+      if (!isWhole && hasWholeTexts) texts = await withWholeTexts(pair, texts);
       show(!isWhole);
       /** @type {HTMLElement | null} */ (place.querySelector(".more"))?.focus();
     });
@@ -68,6 +70,36 @@ function headOf({ rows, view }, at) {
   const facts = `id ${rows.id[at]}, ${formatCount(rows.tokens[at])} tokens `;
   return html("header", {}, html("h4", { textContent: `row ${rows.row[at]} of ${source}` }),
     html("span", { className: "facts", textContent: facts }), link);
+}
+
+/**
+ * The texts that the page carries, with those of a pair whole, if they can be had.
+ * @param {Pair} pair
+ * @param {Texts} texts
+ * @returns {Promise<Texts>}
+ */
+async function withWholeTexts({ names, rows, at }, texts) {
+  for (const id of at.map((one) => rows.id[one]).filter((id) => isLonger(texts, id, names))) {
+    const whole = await loadTexts(id, new AbortController().signal).catch(() => null);
+    if (whole) texts = withRow(texts, id, whole);
+  }
+  return texts;
+}
+
+/**
+ * The same texts with those of one row added, or in the place of what there was.
+ * @param {Texts} texts
+ * @param {number} id
+ * @param {Record<string, string>} whole
+ * @returns {Texts}
+ */
+function withRow(texts, id, whole) {
+  const at = texts.at.get(id) ?? texts.id.length;
+  const columns = Object.fromEntries(Object.entries(texts.columns).map(([name, column]) =>
+    [name, Object.assign([...column], { [at]: whole[name] })]));
+  const lengths = Object.fromEntries(Object.entries(texts.lengths).map(([name, column]) =>
+    [name, Object.assign([...column], { [at]: [...whole[name]].length })]));
+  return { ...texts, columns, lengths, at: new Map(texts.at).set(id, at) };
 }
 
 /**
@@ -99,7 +131,7 @@ function lineOf({ rows, at, starts, isAlike }, texts, name, isWhole) {
   });
   const isCut = shown.some((each, side) => {
     const range = parts[side];
-    return each && range && range[1] - range[0] < each.text.length;
+    return each && range && (range[1] - range[0] < each.text.length || (hasWholeTexts && isPart(each)));
   });
   return { cells, isCut, isMarked };
 }
@@ -117,6 +149,12 @@ function differences(one, other) {
 }
 
 /**
+ * Whether the whole text has more.
+ * @param {Shown} shown
+ */
+function isPart({ text, before, length }) { return before > 0 || [...text].length < length; }
+
+/**
  * @param {Texts} texts
  * @param {number} id
  * @param {string} name
@@ -126,10 +164,11 @@ function differences(one, other) {
 function carried(texts, id, name, start) {
   const at = texts.at.get(id);
   if (at === undefined) return null;
-  const length = texts.lengths[name][at];
-  if (typeof start === "number") return { text: texts.columns[name][at], before: 0, start, length };
-  const [before, inPart, text] = start;
-  return { text, before, start: inPart, length };
+  const length = texts.lengths[name][at], text = texts.columns[name][at];
+  if (typeof start === "number") return { text, before: 0, start, length };
+  const [before, inPart, part] = start, characters = [...text];
+  if (characters.length < length) return { text: part, before, start: inPart, length };
+  return { text, before: 0, start: characters.slice(0, before).join("").length + inPart, length };
 }
 
 /**

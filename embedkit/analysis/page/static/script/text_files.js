@@ -5,7 +5,7 @@ import { META } from "./data.js";
 import { html } from "./html.js";
 
 const KEPT = 3;  // frames, each with some megabytes of texts
-const DELAY = 2000;  // milliseconds after loading until a frame without a script counts as missing
+const DELAY = 500;  // milliseconds after loading until a frame without a script counts as missing
 
 /** @typedef {{ frame: HTMLIFrameElement, ready: Promise<void> }} Opened */
 
