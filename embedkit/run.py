@@ -208,6 +208,10 @@ class RunFolder:
         return self.analysis / "index.html"
 
     @property
+    def two_maps_page(self) -> Path:
+        return self.analysis / "side_by_side.html"
+
+    @property
     def run_lock(self) -> Path:
         """Held by `embedkit run` while it runs the whole run on one machine."""
         return self.path / "run.lease"

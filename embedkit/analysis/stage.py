@@ -32,6 +32,7 @@ from embedkit.analysis.page.shared_beginnings import shared_beginnings
 from embedkit.analysis.page.snippets import with_snippets
 from embedkit.analysis.page.tab_data import pack_tabs
 from embedkit.analysis.page.text_files import FOLDER, remove_text_files, rows_that_fit, write_text_files
+from embedkit.analysis.page.two_maps import halves_of_run, render_two_maps
 from embedkit.analysis.page.view_results import ViewResults, page_sections
 from embedkit.analysis.similarity.all_neighbors import nearest_of
 from embedkit.analysis.stratified_sample import sample_with_cap
@@ -95,6 +96,7 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         for at, one in enumerate(analyzed):
             unknown = texts[at].unknown if texts else None
             _write_health(one.results, losses, unknown, folder)
+        write_text(folder / run.two_maps_page.name, _two_maps(results))
         page = _page(analyzed, views, points, losses, findings, added, folder, options)
         write_text(folder / run.analysis_page.name, page)
     log.info("analyze: written %s", folder / run.analysis_page.name)
@@ -163,6 +165,11 @@ def _write_text_files(merged: Merged, folder: Path, first: Sequence[int], option
     rows = merged.at(rows_that_fit(merged, int(options.text_files * 1e9), first, options.seed))
     progress = LogProgress(log, "analyze whole texts", rows.rows.height, "rows")
     return write_text_files(rows, folder, progress.add)
+
+
+def _two_maps(results: Sequence[ViewResults]) -> str:
+    views, umap_layout = [result.merged.view for result in results], results[0].neighborhood.umap_layout
+    return render_two_maps(results[0].merged.run.name, halves_of_run(views, umap_layout is not None))
 
 
 def _nearest(analyzed: Sequence[ViewAnalysis]) -> list[Nearest]:

@@ -1,13 +1,12 @@
 """The page put together: template, style, scripts, the data of the map, and the sections of the other tabs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from embedkit.analysis.components.extremes import printable
 from embedkit.analysis.optional_import import optional_import
+from embedkit.analysis.page.inline import inside_script, json_inside_script, policy_hash, script_of
 from embedkit.analysis.page.pack import Packed
-from embedkit.analysis.page.scripts import page_script, policy_hash
 from embedkit.analysis.page.sections import Section
 from embedkit.page_shell import page_environment
 
@@ -37,7 +36,7 @@ def render(
         text_files: the id of the first row of each file of whole texts.
     """
     json_blocks = json_blocks or {}
-    script = page_script("main")
+    script = script_of("main")
     has_figures = any(section.figures for section in sections)
     plotly_js = optional_import("plotly.offline").get_plotlyjs().replace("\r\n", "\n") if has_figures else ""
     meta = {
@@ -57,7 +56,7 @@ def render(
             facts=facts,
             layers=data.layers,
             tabs=_tabs(sections),
-            meta=_json(meta),
+            meta=json_inside_script(meta),
             first=first,
             later=later,
             script=script,
@@ -87,17 +86,8 @@ def _tabs(sections: Sequence[Section]) -> list[dict[str, Any]]:
         title = section.tab or section.title
         tab = tabs.setdefault(title, {"title": title, "sections": []})
         drawn = [
-            (caption, f"figure-{at}-{n}", figure.layout.height, _inside_script(plotly.to_json(figure)))
+            (caption, f"figure-{at}-{n}", figure.layout.height, inside_script(plotly.to_json(figure)))
             for n, (caption, figure) in enumerate(section.figures)
         ]
         tab["sections"].append({"section": section, "figures": drawn})
     return list(tabs.values())
-
-
-def _json(plain: Any) -> str:
-    return _inside_script(json.dumps(plain, separators=(",", ":")))
-
-
-def _inside_script(text: str) -> str:
-    """JSON that cannot end its script element, whatever strings it contains."""
-    return text.replace("<", "\\u003c")

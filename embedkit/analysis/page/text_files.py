@@ -13,8 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from embedkit.analysis.merged import Merged
+from embedkit.analysis.page.inline import policy_hash, script_of
 from embedkit.analysis.page.packed import packed
-from embedkit.analysis.page.scripts import page_script, policy_hash
 from embedkit.analysis.stratified_sample import sample_with_cap
 from embedkit.analysis.texts.batches import whole_texts
 from embedkit.analysis.write_files import write_text
@@ -79,7 +79,7 @@ def write_text_files(merged: Merged, folder: Path, progress: Callable[[int], obj
     durable_mkdir(folder)
     remove_temporaries(folder)
     starts: list[int] = []
-    script = page_script("text_file")
+    script = script_of("text_file")
     template = page_environment("embedkit.analysis.page", "static").get_template("text_file.html.jinja")
     for ids, frame in _pieces(merged):
         block = _block(ids, frame)

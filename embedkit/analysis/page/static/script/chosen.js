@@ -18,7 +18,7 @@ const LINE_CHARACTERS = 90;
 export function addChosen(session, open) {
   const clear = byId("clear", HTMLButtonElement);
   addSavedRows(session);
-  clear.addEventListener("click", () => session.update({ q: "", area: null, ranges: {}, picks: {} }));
+  clear.addEventListener("click", () => session.clear());
   session.subscribe((changed) => {
     if (!changed.has("selection")) return;
     const { rows, selection } = session, { positions, active } = selection;

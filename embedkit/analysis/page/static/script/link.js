@@ -52,7 +52,8 @@ export function fromLink(hash) {
     const value = Number(link.get(name));
     if (link.has(name) && Number.isInteger(value) && value >= min && value <= max) state[name] = value;
   };
-  number("view", 0, META.layers.length - 1);
+  const named = META.layers.findIndex(({ view }) => view === link.get("view"));
+  if (named >= 0) state.view = named; else number("view", 0, META.layers.length - 1);
   const layer = META.layers[state.view];
   state.map = text("map", layer.map ? ["umap", "pc"] : ["pc"], layer.map ? "umap" : "pc");
   number("x", 1, layer.axes.length);

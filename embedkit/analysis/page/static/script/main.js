@@ -12,6 +12,7 @@ import { addIntro } from "./intro.js";
 import { addKeys } from "./keys.js";
 import { addLegend } from "./legend.js";
 import { fromLink } from "./link.js";
+import { addLinked } from "./linked.js";
 import { MapView } from "./map.js";
 import { addNames } from "./names.js";
 import { addPairs } from "./pairs.js";
@@ -56,6 +57,7 @@ function start() {
   addReading(session);
   addPairs(session);
   addAddress(session, open);
+  addLinked(session, open);
   if (!map) return;
   const mode = new Mode();
   addContours(session, map);

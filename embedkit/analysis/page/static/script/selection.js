@@ -1,7 +1,8 @@
 // The one selection: rows of shown sources that are inside the area, have the numbers and categories that are demanded,
-// and match the search, as far as a person chose these.
+// match the search, and are selected on a linked map, as far as a person chose these.
 
 import { conditionsOf } from "./conditions.js";
+import { positionOf } from "./data.js";
 import { formatCount } from "./html.js";
 import { describeQuery, matchingRows, parseQuery, queryOf } from "./query.js";
 import { AREAS } from "./state.js";
@@ -23,23 +24,25 @@ export const noSelection = () =>
  * @param {import("./rows.js").Rows} rows
  * @param {Pick<import("./state.js").State, "q" | "by" | "area" | "hidden" | "ranges" | "picks">} state
  * @param {Uint8Array | null} [found] 1 at the positions that a server found, if it has searched
+ * @param {Uint32Array | null} [linked] ids of the rows that are selected on a linked map
  * @returns {Selection}
  */
-export function select(rows, state, found) {
+export function select(rows, state, found, linked) {
   const { area, hidden } = state, query = queryOf(state), searched = query.terms.length > 0;
   const conditions = conditionsOf(rows, state);
-  if (!searched && !area && !conditions.length) return noSelection();
+  if (!searched && !area && !conditions.length && !linked) return noSelection();
   const isInside = area && marksAt(rows.grid.within(area.polygon), rows.ids.length);
+  const isLinked = linked && marksAt(linked.map((id) => positionOf(rows.ids, id)), rows.ids.length);
   const isFound = searched ? found ?? foundHere(query, state.by, rows) : null;
   const positions = new Uint32Array(rows.ids.length), counts = new Uint32Array(rows.layer.sources.length);
   let selected = 0;
   for (let i = 0; i < positions.length; i++) {
     if ((isInside && !isInside[i]) || (isFound && !isFound[i]) || hidden.has(rows.source[i])) continue;
-    if (!conditions.every(({ holds }) => holds(i))) continue;
+    if ((isLinked && !isLinked[i]) || !conditions.every(({ holds }) => holds(i))) continue;
     positions[selected++] = i;
     counts[rows.source[i]]++;
   }
-  const title = titleOf(rows, query, area, conditions);
+  const title = titleOf(rows, query, area, conditions, linked);
   return { active: true, positions: positions.slice(0, selected), counts, query, title };
 }
 
@@ -52,7 +55,7 @@ const foundHere = (query, by, rows) =>
   (by === "pattern" ? new Uint8Array(rows.ids.length) : matchingRows(query, rows));
 
 /**
- * One at each position, 0 at the others.
+ * One at each position, 0 at the others. Positions from `length` on are ignored.
  * @param {Uint32Array} positions
  * @param {number} length
  */
@@ -67,10 +70,11 @@ function marksAt(positions, length) {
  * @param {import("./query.js").Query} query
  * @param {import("./state.js").Area | null} area
  * @param {import("./conditions.js").Condition[]} conditions
+ * @param {Uint32Array | null} [linked]
  */
-function titleOf(rows, query, area, conditions) {
+function titleOf(rows, query, area, conditions, linked) {
   const searched = query.terms.length > 0;
   const what = (area && AREAS[area.kind]) ?? (searched ? `of ${formatCount(rows.ids.length)} rows` : "rows");
   const having = conditions.map(({ title }) => title).join(" and ");
-  return [what, having, searched ? describeQuery(query) : ""].filter(Boolean).join(" ");
+  return [what, having, linked ? "selected on the other map" : "", searched ? describeQuery(query) : ""].filter(Boolean).join(" ");
 }

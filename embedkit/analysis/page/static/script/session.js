@@ -24,6 +24,8 @@ export class Session {
     /** @type {import("./colouring.js").Colouring | null} */
     this.colouring = null;
     this.selection = noSelection();
+    /** @type {Uint32Array | null} ids of the rows that are selected on a linked map, null for no selection */
+    this.linked = null;
     /** @type {import("./whole_text_search.js").Found | null} the last search with a server */
     this.found = null;
     /** @type {import("./meaning.js").Similarity | null} of the last search by meaning */
@@ -60,6 +62,19 @@ export class Session {
     this.emit(...names, ...(reselects ? /** @type {Part[]} */ (["selection"]) : []));
     if (needsLoad) return this.load();
     return isNew("colour") ? this.recolour() : Promise.resolve();
+  }
+
+  /** Select nothing. */
+  clear() {
+    this.linked = null;
+    return this.update({ q: "", area: null, ranges: {}, picks: {} });
+  }
+
+  /** @param {Uint32Array | null} ids of the rows that are selected on a linked map */
+  setLinked(ids) {
+    this.linked = ids;
+    this.#select();
+    this.emit("selection");
   }
 
   /** What a server has found of the present search, or null. */
@@ -122,7 +137,7 @@ export class Session {
   }
 
   #select() {
-    if (this.rows) this.selection = select(this.rows, this.state, this.wholeTexts?.marks);
+    if (this.rows) this.selection = select(this.rows, this.state, this.wholeTexts?.marks, this.linked);
   }
 
   /** @param {import("./rows.js").Places} places */
