@@ -30,7 +30,8 @@ def _request_of(record: Path) -> Request:
     return _deciding((found.a, found.b), (found.view_a, found.view_b), found.chosen_sources, found.seed)
 
 
-FILES = OutFiles("compare.json", ("compared.parquet", "moved.txt"), _request_of)
+PAGE = "index.html"
+FILES = OutFiles("compare.json", ("compared.parquet", "moved.txt", PAGE), _request_of)
 
 
 def free_folder(out: Path, aligned: Aligned, seed: int) -> Path:
@@ -44,9 +45,13 @@ def free_folder(out: Path, aligned: Aligned, seed: int) -> Path:
     return folder
 
 
-def write_compared(found: Compared, folder: Path) -> None:
-    """Write what was found to a folder, `compare.json` last."""
+def write_compared(found: Compared, folder: Path, page: str | None) -> None:
+    """Write what was found to a folder, `compare.json` last. page: with two maps, None if there is none."""
     FILES.begin(folder)
     write_parquet(folder / "compared.parquet", found.rows)
     write_text(folder / "moved.txt", as_text(found.summary))
+    if page is None:
+        (folder / PAGE).unlink(missing_ok=True)  # of an earlier comparison
+    else:
+        write_text(folder / PAGE, page)
     write_json(folder / FILES.record, msgspec.to_builtins(found.summary))

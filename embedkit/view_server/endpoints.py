@@ -11,7 +11,7 @@ import msgspec
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from embedkit.analysis import Merged
@@ -88,6 +88,7 @@ class Endpoints:
         """The application, which expects requests that the guard let through."""
         routes = {
             "/": self.page,
+            f"/{self._page.run.two_maps_page.name}": self.two_maps,
             "/texts": self.texts,
             "/neighbors": self.neighbors,
             "/search": self.search,
@@ -101,6 +102,13 @@ class Endpoints:
         """The page itself."""
         size, pieces = await run_in_threadpool(self._page.read)
         return StreamingResponse(pieces, media_type="text/html", headers={"Content-Length": str(size)})
+
+    async def two_maps(self, request: Request) -> Response:
+        """The page that has the page twice, side by side."""
+        page = await run_in_threadpool(self._page.two_maps)
+        if page is None:
+            return PlainTextResponse(f"Two maps of this run are not there yet. To make them: {self._page.command}", 404)
+        return Response(page, media_type="text/html")
 
     async def texts(self, request: Request) -> Response:
         """Rows by `id`, which may be repeated, with their whole texts."""

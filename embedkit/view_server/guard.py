@@ -15,7 +15,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",  # the address has the token
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "frame-ancestors 'none'",  # a page's own policy cannot say that
+    "Content-Security-Policy": "frame-ancestors 'self'",  # a page's own policy cannot say that
 }
 
 

@@ -29,6 +29,11 @@ class RunPage:
         """The file that `embedkit analyze` wrote."""
         return self.run.analysis_page
 
+    @property
+    def command(self) -> str:
+        """What makes the page again."""
+        return self.run.command("analyze")
+
     def check(self) -> None:
         """Raise EmbedkitError, as `read` does, if there is no page to send."""
         self._open()[0].close()
@@ -49,9 +54,16 @@ class RunPage:
 
         return size, pieces()
 
+    def two_maps(self) -> bytes | None:
+        """The page that has this one twice, side by side; None if an earlier version analyzed the run."""
+        try:
+            return self.run.two_maps_page.read_bytes()
+        except FileNotFoundError:
+            return None
+
     def _open(self) -> tuple[BinaryIO, bytes, bytes]:
         """The file after its first bytes, these bytes, and what is sent instead of them."""
-        again = f"to make it: {self.run.command('analyze')}"
+        again = f"to make it: {self.command}"
         try:
             file = self.path.open("rb")
         except FileNotFoundError:

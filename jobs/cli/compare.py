@@ -8,7 +8,8 @@ import click
 from embedkit.compare.aligned import Aligned, align_runs, align_views
 from embedkit.compare.compare import compare as compare_rows
 from embedkit.compare.text import lines
-from embedkit.compare.write import free_folder, write_compared
+from embedkit.compare.two_maps import runs_without_page, two_maps
+from embedkit.compare.write import PAGE, free_folder, write_compared
 from embedkit.documents import RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.merged_run import default_view
@@ -54,14 +55,23 @@ def compare(folder: RunFolder, options: CompareOptions, other: str | None, as_js
     out = None if options.out is None else free_folder(options.out, aligned, options.seed)
     log_progress_of("embedkit.compare")
     found = compare_rows(aligned, options.listed, options.seed, steps=show_progress)
+    unpaged = runs_without_page(aligned)
     if out is not None:
-        write_compared(found, out)
+        write_compared(found, out, None if unpaged else two_maps(aligned, out))
     if as_json:
         print_json(found.summary)
         return
     print_lines(*lines(found.summary))
     if out is not None:
-        print_lines("", f"written: {out}")
+        print_lines("", f"written: {out}", *_about_page(out, unpaged))
+
+
+def _about_page(out: Path, unpaged: list[RunFolder]) -> list[str]:
+    """Where the page with two maps is, or what to type to get it."""
+    if not unpaged:
+        return [f"two maps: {out / PAGE}"]
+    commands = " && ".join(run.command("analyze") for run in unpaged)
+    return [f"no two maps: {' and '.join(run.name for run in unpaged)} without a page; to make it: {commands}"]
 
 
 def _aligned(folder: RunFolder, other: str | None, options: CompareOptions) -> Aligned:

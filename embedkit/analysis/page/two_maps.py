@@ -60,12 +60,12 @@ def render_two_maps(title: str, halves: tuple[Half, Half], ids: tuple[Ids, Ids] 
 def halves_of_run(views: Sequence[str], has_umap: bool) -> tuple[Half, Half]:
     """The first two views of a page; of a single view the UMAP and the components, or four components."""
     if len(views) > 1:
-        return half_of_view(views[0]), half_of_view(views[1])
+        return Half(views[0], link_of_view(views[0])), Half(views[1], link_of_view(views[1]))
     if has_umap:
         return Half("UMAP", "map=umap&intro=false"), Half("principal components", "map=pc&intro=false")
     return Half("components 1 and 2", "intro=false"), Half("components 3 and 4", "x=3&y=4&intro=false")
 
 
-def half_of_view(view: str, page: str = "index.html") -> Half:
-    """The half with the map of a view. page: as in `Half`."""
-    return Half(view, f"view={view}&intro=false", page)
+def link_of_view(view: str) -> str:
+    """The fragment of the map of a view."""
+    return f"view={view}&intro=false"
