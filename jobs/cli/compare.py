@@ -70,8 +70,8 @@ def _about_page(out: Path, unpaged: list[RunFolder]) -> list[str]:
     """Where the page with two maps is, or what to type to get it."""
     if not unpaged:
         return [f"two maps: {out / PAGE}"]
-    commands = " && ".join(run.command("analyze") for run in unpaged)
-    return [f"no two maps: {' and '.join(run.name for run in unpaged)} without a page; to make it: {commands}"]
+    names, commands = " and ".join(run.name for run in unpaged), " && ".join(run.command("analyze") for run in unpaged)
+    return [f"no two maps: {names} {'have' if len(unpaged) > 1 else 'has'} no page; to make it: {commands}"]
 
 
 def _aligned(folder: RunFolder, other: str | None, options: CompareOptions) -> Aligned:

@@ -24,7 +24,9 @@ def test_the_page_is_there_for_who_knows_the_token(client: Client) -> None:
     assert answer.headers["content-length"] == str(len(answer.body))
 
 
-@pytest.mark.parametrize("path", ["", "texts", "neighbors", "search", "similarity", "rows", "nothing"])
+@pytest.mark.parametrize(
+    "path", ["", "texts", "neighbors", "search", "similarity", "rows", "side_by_side.html", "nothing"]
+)
 def test_no_path_answers_to_another_token(client: Client, path: str) -> None:
     token = client.address.token
     for wrong in ("", "x", token[:-1], token + "x", token.swapcase(), "..", "%2e%2e", "é"):
@@ -75,7 +77,7 @@ def test_no_answer_is_kept_or_shared(client: Client, path: str) -> None:
     headers = client.raw(f"/{client.address.token}/{path}").headers
     assert headers["cache-control"] == "no-store"
     assert headers["referrer-policy"] == "no-referrer"
-    assert headers["content-security-policy"] == "frame-ancestors 'none'"
+    assert headers["content-security-policy"] == "frame-ancestors 'self'"
     assert not [name for name in headers if name.startswith("access-control") or name in ("server", "set-cookie")]
 
 

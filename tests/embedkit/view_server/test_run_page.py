@@ -60,3 +60,20 @@ def test_a_page_that_was_made_again_is_sent(small: RunFolder) -> None:
         shutil.rmtree(small.analysis)
         assert client.get().status == 500
         assert "missing: the run has no page yet" in client.get().json["error"]
+
+
+def test_two_maps_are_the_file(small: RunFolder) -> None:
+    """Another token, host or method gets nothing, as for every path. Without the file, the answer is what to type."""
+    with served(add_page(small)) as client:
+        missing = client.get("side_by_side.html")
+        assert missing.status == 404
+        assert missing.body.decode() == (
+            f"Two maps of this run are not there yet. To make them: embedkit analyze {small.path}"
+        )
+        small.two_maps_page.write_bytes(b"<!doctype html>two maps")
+        found = client.get("side_by_side.html")
+        assert (found.status, found.body) == (200, b"<!doctype html>two maps")
+        assert found.headers["content-type"] == "text/html; charset=utf-8"
+        assert found.headers["content-security-policy"] == "frame-ancestors 'self'"
+        assert client.get("side_by_side.html/").status in (307, 404)
+        assert client.get("side_by_side.html", "POST").status == 405

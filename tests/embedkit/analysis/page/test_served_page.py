@@ -13,6 +13,7 @@ from embedkit.analysis.stage import analyze
 from embedkit.prepare.extract import view_text
 from embedkit.run import RunFolder
 from tests.embedkit.analysis.page.test_access import AXE, CONTROLS, faults, focused_by_tab, needs_axe
+from tests.embedkit.analysis.page.test_two_maps import halves
 from tests.end_to_end.test_whole_run import matrix_of
 from tests.support import browser
 from tests.support.browser import opened_at, until
@@ -272,3 +273,21 @@ def test_tab_reaches_every_control_of_a_served_page(chromium: Any, client: Clien
         stops = focused_by_tab(tab)
         assert set(tab.evaluate(CONTROLS)) <= {stop["place"] for stop in stops}
         assert [stop for stop in stops if not stop["outlined"]] == []
+
+
+def test_two_maps_have_the_whole_texts(chromium: Any, client: Client, run: RunFolder) -> None:
+    """Both frames are the page of the server, with a view each."""
+    with opened_at(chromium, client.address.url, "side_by_side.html", viewport={"width": 1440, "height": 900}) as tab:
+        two = halves(tab)
+        assert [frame.evaluate(f"{SESSION}.places.layer.view") for frame in (two.left, two.right)] == [
+            "combined",
+            "response",
+        ]
+        two.left.evaluate(f"modules.main.map.open({LONG_ID})")
+        two.right.wait_for_selector("#row pre:has-text('<b>end</b>')")
+        two.right.click("#close")
+        until(two.left, f"{SESSION}.state.row === null")
+        two.left.select_option("#by", "pattern")
+        two.left.fill("#search", "answer 1[0-2]")
+        until(two.right, f"{SESSION}.wholeTexts?.isDone && {SESSION}.selection.positions.length === 3")
+        assert two.right.input_value("#by") == "pattern"
