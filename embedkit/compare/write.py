@@ -45,7 +45,7 @@ def free_folder(out: Path, aligned: Aligned, seed: int) -> Path:
     return folder
 
 
-def write_compared(found: Compared, folder: Path, page: str | None = None) -> None:
+def write_compared(found: Compared, folder: Path, page: str | None) -> None:
     """Write what was found to a folder, `compare.json` last. page: with two maps, None if there is none."""
     FILES.begin(folder)
     write_parquet(folder / "compared.parquet", found.rows)

@@ -42,7 +42,9 @@ class CompareOptions:
     "--rows", "listed", type=click.IntRange(0), default=50, show_default=True, help="Rows that moved most to list."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all samples.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the numbers of each row.  [default: none]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for numbers of each row, and both maps.  [default: none]"
+)
 @json_option
 @gathered_into(CompareOptions)
 def compare(folder: RunFolder, options: CompareOptions, other: str | None, as_json: bool) -> None:

@@ -218,6 +218,6 @@ def test_an_analysis_writes_its_page_last(hash_run: RunFolder, tmp_path: Path) -
     history = History(control.recorded(), named_files(run))
     assert broken_rules(history) == []
     published = [name.path for name in history.published()]
-    assert published[-1] == "/analysis/index.html"
+    assert published[-2:] == ["/analysis/side_by_side.html", "/analysis/index.html"]
     files = [path for path in run.analysis.rglob("*") if path.is_file()]
     assert {f"/{path.relative_to(run.path)}" for path in files} == set(published)

@@ -78,7 +78,7 @@ def test_nearest_rows_are_exact(tmp_path: Path) -> None:
 def test_same_bytes_again_and_another_seed(tmp_path: Path) -> None:
     pair = aligned(tmp_path, groups(), groups() + 0.1)
     for name in ("one", "other"):
-        write_compared(compare(pair, seed=3), tmp_path / name)
+        write_compared(compare(pair, seed=3), tmp_path / name, "the page")
     for file in FILES.names:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "other" / file).read_bytes()
 
