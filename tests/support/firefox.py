@@ -64,6 +64,11 @@ class Tab:
         """The value of a JavaScript expression."""
         return self.send("WebDriver:ExecuteScript", script=f"return {expression}", args=[], sandbox=None)
 
+    def frame(self, at: int) -> None:
+        """Go on in a frame of the page, by its number."""
+        self.send("WebDriver:SwitchToFrame", id=None)
+        self.send("WebDriver:SwitchToFrame", id=at)
+
     def click(self, x: float, y: float) -> None:
         """Click at a place of the window, in pixels."""
         move = {"type": "pointerMove", "x": round(x), "y": round(y), "duration": 0}

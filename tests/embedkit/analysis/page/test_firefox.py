@@ -42,3 +42,21 @@ def test_firefox_draws_reads_and_searches(run: RunFolder, tmp_path: Path) -> Non
         tab.type("#search", "river")
         tab.until("document.querySelector('#chosen').innerText.includes('20 ')")
         assert tab.evaluate("document.querySelectorAll('#rows button').length") == 20
+
+
+def test_firefox_links_two_maps(run: RunFolder, tmp_path: Path) -> None:
+    """Searched left, a row of the list is opened right, and closed left."""
+    with firefox.opened(run.two_maps_page, tmp_path) as tab:
+        for half in (0, 1):
+            tab.frame(half)
+            tab.until("document.querySelector('#stage[data-ready]') !== null")
+        tab.frame(0)
+        tab.type("#search", "river")
+        tab.frame(1)
+        tab.until("document.querySelectorAll('#rows button').length === 20")
+        tab.evaluate("document.querySelector('#rows button').click()")
+        tab.frame(0)
+        tab.until("document.querySelector('#row h2')?.innerText === 'Row with id 0'")
+        tab.evaluate("document.querySelector('#close').click()")
+        tab.frame(1)
+        tab.until("document.querySelector('#row').hidden")
