@@ -157,6 +157,7 @@ def test_selected_rows_are_selected_in_both_maps(chromium: Any, run: RunFolder) 
         until(two.left, f"{SESSION}.linked !== null")
         both = [i for i in area if lengths[i] >= least]
         assert selected(two.left) == selected(two.right) == both
+        assert two.left.inner_text("#chosen") == f"{len(both)} rows in view and selected on the other map"
         two.right.click("#clear")
         until(two.left, f"!{SESSION}.selection.active")
         assert not two.right.evaluate(f"{SESSION}.selection.active")

@@ -1,5 +1,5 @@
-// What two linked maps send each other, by way of the page that has both as frames. A page from disk has no origin, so the
-// sender is known by its window alone.
+// What two linked maps send each other, by way of the page that has both as frames. A page from disk has no origin, so
+// the sender is known by its window alone.
 
 /**
  * @typedef {object} Parts of a half's state; one that is missing has not changed

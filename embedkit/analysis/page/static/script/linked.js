@@ -68,7 +68,8 @@ class Half {
   share() {
     if (!this.isLinked || this.isReceiving) return;
     const { common, session: { state, linked } } = this;
-    const changed = Object.fromEntries(SAME.filter((name) => state[name] !== common[name]).map((name) => [name, state[name]]));
+    const names = SAME.filter((name) => state[name] !== common[name]);
+    const changed = Object.fromEntries(names.map((name) => [name, state[name]]));
     Object.assign(common, changed);
     /** @type {Parts} */
     const parts = { ...changed, ...this.#selected() };

@@ -76,5 +76,6 @@ function titleOf(rows, query, area, conditions, linked) {
   const searched = query.terms.length > 0;
   const what = (area && AREAS[area.kind]) ?? (searched && !linked ? `of ${formatCount(rows.ids.length)} rows` : "rows");
   const having = conditions.map(({ title }) => title).join(" and ");
-  return [what, having, linked ? "selected on the other map" : "", searched ? describeQuery(query) : ""].filter(Boolean).join(" ");
+  const elsewhere = linked ? `${area || having ? "and " : ""}selected on the other map` : "";
+  return [what, having, elsewhere, searched ? describeQuery(query) : ""].filter(Boolean).join(" ");
 }
