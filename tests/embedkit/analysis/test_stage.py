@@ -25,6 +25,7 @@ NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(1)><a href='
 
 NO_MAP = Options(map_rows=0, groups=0)
 """Without UMAP, which compiles for half a minute."""
+LINK = r"#row=\d+|side_by_side\.html"
 
 
 class Reader(HTMLParser):
@@ -140,7 +141,7 @@ def test_the_page_needs_nothing_else(analyzed: RunFolder) -> None:
     for tag, attributes in reader.tags:
         assert not fetching & set(attributes), tag
         assert tag not in ("link", "iframe", "object", "embed", "img", "base")
-        assert re.fullmatch(r"#row=\d+", attributes.get("href") or "#row=0")
+        assert re.fullmatch(LINK, attributes.get("href") or "#row=0")
     assert not re.findall(r"https?:", page)
     head = page.partition("<title>")[0]
     assert "default-src 'none'; connect-src 'none'; script-src 'sha256-" in head
@@ -252,7 +253,7 @@ def test_small_and_hostile_runs_have_a_page(
     analyze(RunFolder(tmp_path / "run"), NO_MAP)
     body, reader = page_of(tmp_path / "run" / "analysis" / "index.html")
     assert {tag for tag, _ in reader.tags}.isdisjoint({"img", "link", "iframe"})
-    assert all(re.fullmatch(r"#row=\d+", attributes["href"] or "") for tag, attributes in reader.tags if tag == "a")
+    assert all(re.fullmatch(LINK, attributes["href"] or "") for tag, attributes in reader.tags if tag == "a")
     figures = "".join(re.findall(r'<script type="application/json" id="figure.*?</script>', body))
     assert not re.findall(r"<script>alert", body)
     assert not re.findall(r"\\u003c(?:a |img|b\\u003e|/script)", figures)  # plotly would make tags of them
