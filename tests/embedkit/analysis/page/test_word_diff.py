@@ -51,9 +51,17 @@ def test_both_texts_come_back(tab: Any, pairs: list[tuple[str, str]]) -> None:
         assert "".join(piece["second"] for piece in pieces if piece["kind"] != "removed") == second
         for piece in pieces:
             if piece["kind"] == "same":
-                assert piece["first"].split() == piece["second"].split() or not piece["first"].strip()
+                assert "".join(piece["first"].split()) == "".join(piece["second"].split())
             else:
                 assert not piece["second" if piece["kind"] == "removed" else "first"]
+
+
+def test_white_space_counts_only_inside_of_words(tab: Any) -> None:
+    """A character of Chinese and a bracket are words, so a space beside them separates nothing new."""
+    same, other = [("中a", "中 a"), ("a(", "a ("), ("a  b", "a b")], [("ab", "a b"), ("3.5", "3 .5")]
+    kinds = [{piece["kind"] for piece in pieces or []} for pieces in differences(tab, same + other)]
+    assert kinds[:3] == [{"same"}] * 3
+    assert all("added" in found and "removed" in found for found in kinds[3:])
 
 
 def common_words(a: list[str], b: list[str]) -> int:
