@@ -96,8 +96,8 @@ def analyze(run: RunFolder, options: Options | None = None) -> Analysis:
         for at, one in enumerate(analyzed):
             unknown = texts[at].unknown if texts else None
             _write_health(one.results, losses, unknown, folder)
-        write_text(folder / run.two_maps_page.name, _two_maps(results))
         page = _page(analyzed, views, points, losses, findings, added, folder, options)
+        write_text(folder / run.two_maps_page.name, _two_maps(results))
         write_text(folder / run.analysis_page.name, page)
     log.info("analyze: written %s", folder / run.analysis_page.name)
     return Analysis(folder, results, views, findings)

@@ -1,5 +1,4 @@
-// What two linked maps send each other, by way of the page that has both as frames. A page from disk has no origin, so
-// the sender is known by its window alone.
+// What two linked maps send each other, by way of the page that has both as frames.
 
 /**
  * @typedef {object} Parts of a half's state; one that is missing has not changed
@@ -11,7 +10,8 @@
  * @property {true} [clear] whether nothing shall be selected any more
  */
 
-const ORIGIN = location.protocol === "file:" ? "*" : location.origin;
+// Pages from disk have the origin "null", to which nothing can be posted.
+const TARGET = self.origin === "null" ? "*" : self.origin;
 /** @type {Record<string, (value: any) => boolean>} */
 const CHECKS = {
   row: (value) => value === null || (Number.isInteger(value) && value >= 0 && value < 2 ** 32),
@@ -26,7 +26,7 @@ const CHECKS = {
  * @param {Window} to
  * @param {Parts} parts
  */
-export function post(to, parts) { to.postMessage({ linked: parts }, ORIGIN); }
+export function post(to, parts) { to.postMessage({ linked: parts }, TARGET); }
 
 /**
  * Call a function with the valid parts of each message of one window.
@@ -34,8 +34,8 @@ export function post(to, parts) { to.postMessage({ linked: parts }, ORIGIN); }
  * @param {(parts: Parts) => void} onParts
  */
 export function listen(from, onParts) {
-  addEventListener("message", ({ source, data }) => {
-    if (source !== from || typeof data?.linked !== "object") return;
+  addEventListener("message", ({ source, origin, data }) => {
+    if (source !== from || origin !== self.origin || typeof data?.linked !== "object") return;
     onParts(Object.fromEntries(Object.entries(data.linked ?? {})
       .filter(([name, value]) => Object.hasOwn(CHECKS, name) && CHECKS[name](value))));
   });
