@@ -1,5 +1,11 @@
-"""A small finished run, and copies of it to damage."""
+"""A small finished run, and copies of it to damage; and a browser."""
 
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support import browser
 from tests.support.small_run import (
     small,
     small_embedded,
@@ -11,6 +17,7 @@ from tests.support.small_run import (
 )
 
 __all__ = [
+    "chromium",
     "small",
     "small_embedded",
     "small_embedded_run",
@@ -19,3 +26,10 @@ __all__ = [
     "small_sharded",
     "small_sharded_run",
 ]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A Playwright browser. A thread has one at a time, so it ends with the module."""
+    with browser.chromium() as found:
+        yield found

@@ -1,7 +1,6 @@
 """The page of compare: a row of one run is opened on the map of the other one, where it has a different id."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +112,6 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         analyze(run, NO_MAP)
     embedkit("compare", runs[0].path, runs[1].path, "--out", folder / "out")
     return folder / "out" / "index.html"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Everyone can use the page: axe-core finds nothing, and a keyboard reaches and uses every control."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +38,6 @@ def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
     run = made(folder / "chats.parquet", tokenizer_only, folder)
     embedkit("analyze", run.path)
     return run
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 def titles(tab: Any) -> list[str]:

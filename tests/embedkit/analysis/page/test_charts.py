@@ -40,12 +40,6 @@ def page(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return run.analysis / "index.html"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
 def opened(chromium: Any, page: Path, link: str = "") -> Any:
     return browser.opened(chromium, page, link, viewport={"width": 1300, "height": 900})
 

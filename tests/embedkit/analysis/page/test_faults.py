@@ -1,7 +1,6 @@
 """Faults that the page once had: what a person then saw must not come back."""
 
 import csv
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,6 @@ def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
     made = RunFolder(folder / "run")
     analyze(made, NO_MAP)
     return made
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 def opened(chromium: Any, run: RunFolder, link: str = "", **options: Any) -> AbstractContextManager[Any]:

@@ -21,12 +21,6 @@ FOCUSED = "document.activeElement.closest('li').querySelector('.name').textConte
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_page(tmp_path_factory.mktemp("legend"), SOURCES | {f"z{i}": 1 for i in range(6)})
 

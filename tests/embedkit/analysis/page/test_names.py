@@ -52,12 +52,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_page(tmp_path_factory.mktemp("names"), {"a": first, "b": len(fine) - first}, (), groups, xy)
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
 def opened(chromium: Any, page: Path, link: str = "", width: int = 1300, **options: Any) -> Any:
     return browser.opened(chromium, page, link, viewport={"width": width, "height": 900}, **options)
 

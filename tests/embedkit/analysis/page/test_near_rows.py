@@ -1,6 +1,5 @@
 """The nearest rows of a row, on a page from disk: those that the file carries, click by click, with a way back."""
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,6 @@ def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
     data = write_chats(folder / "chats.parquet", [chat(f"prompt {i}", "yes") for i in range(ROWS)], ["s"] * ROWS)
     embedkit("run", *hash_request(data, tokenizer_only, folder), "--shards", 1)
     return RunFolder(folder / "run")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 def listed(tab: Any) -> list[int]:

@@ -5,7 +5,6 @@ import io
 import shlex
 import shutil
 from base64 import b64decode
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -73,12 +72,6 @@ def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
     run = made(folder / "chats.parquet", tokenizer_only, folder)
     analyze(run, NO_MAP)
     return run
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 class Look:

@@ -3,7 +3,6 @@
 import io
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +22,6 @@ pytestmark = [
 SVG = "{http://www.w3.org/2000/svg}"
 SOURCES = {"alpha": 30, "<b>beta</b> & \x01 a name that is too long for a legend": 20, "gamma": 10}
 NAMES = {"coarse": ["large <topic>", "other topic"], "fine": ["one detail", "another", "a third", "the last"]}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

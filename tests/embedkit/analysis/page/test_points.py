@@ -1,6 +1,5 @@
 """The points of a map of many rows, in a real browser: none lost, none stacked that need not be, one selection."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,12 +66,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "index.html"
     path.write_text(render("run", "lead", [], [], pack([layer]), (texts_block(lines), STACK)))
     return path
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 def opened(chromium: Any, page: Path, link: str = "") -> Any:

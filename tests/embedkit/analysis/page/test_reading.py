@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,12 +72,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 @pytest.fixture(scope="module")
 def findings(run: RunFolder) -> list[dict[str, Any]]:
     return pl.read_parquet(run.analysis / "findings.parquet").to_dicts()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
 
 
 def opened(chromium: Any, run: RunFolder, link: str, width: int = 1300, **options: Any) -> Any:

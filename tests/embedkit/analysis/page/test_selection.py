@@ -24,12 +24,6 @@ SOURCES = {f"a_source_with_a_rather_long_name_that_ends_in_{code:02}": PER_SOURC
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Source by source; each text is "the row <id> of it"."""
     return made_page(tmp_path_factory.mktemp("many"), SOURCES)

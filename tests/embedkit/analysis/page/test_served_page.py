@@ -49,12 +49,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def client(run: RunFolder) -> Iterator[Client]:
     with served(run) as found:
         yield found

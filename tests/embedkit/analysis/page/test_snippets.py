@@ -86,12 +86,6 @@ def page(run: RunFolder) -> Path:
     return run.analysis / "index.html"
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
 @pytest.fixture
 def tab(chromium: Any, page: Path) -> Iterator[Any]:
     with browser.opened(chromium, page, viewport={"width": 1300, "height": 900}) as tab:

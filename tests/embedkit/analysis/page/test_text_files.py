@@ -46,12 +46,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return found
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
 def texts_in(file: Path) -> dict[int, dict[str, str]]:
     """The texts by name of each row of a file."""
     block = re.search(r'id="data-texts">([^<]*)<', file.read_text(encoding="utf-8"))

@@ -47,12 +47,6 @@ def two_views(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return run
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with browser.chromium() as found:
-        yield found
-
-
 @dataclass(frozen=True)
 class Two:
     """An open page with two maps."""
