@@ -57,7 +57,8 @@ def column_levels(column: Column) -> npt.NDArray[np.unsignedinteger]:
         return (column.codes + 1).astype(_least_type(len(column.names)))
     low, high = _range(column.numbers)
     steps = _steps(column.numbers)
-    levels = np.rint((column.numbers - low) * (steps / (high - low) if high > low else 0)) + 1
+    shares = (column.numbers - low) / (high - low if high > low else 1)  # divided first: a tiny range overflows nothing
+    levels = np.rint(shares * steps) + 1
     return np.where(np.isnan(levels), 0, levels).astype(_least_type(steps + 1))
 
 

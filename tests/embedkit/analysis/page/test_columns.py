@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedkit.analysis.page.columns import (
@@ -26,6 +26,7 @@ def numbers_back(column: NumberColumn) -> np.ndarray:
 
 
 @given(st.lists(FLOATS))
+@example([0.0, 2.2250738585072014e-308])
 def test_numbers_come_back_within_half_a_step(numbers: list[float]) -> None:
     column = NumberColumn("n", "n", np.array(numbers))
     back, about = numbers_back(column), describe_column(column)
