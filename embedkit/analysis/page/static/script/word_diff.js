@@ -27,7 +27,7 @@ const [SAME, REMOVED, ADDED] = [0, 1, 2];
  * @returns {Piece[] | null}
  */
 export function wordDiff(first, second) {
-  const a = first.match(WORD) ?? [], b = second.match(WORD) ?? [];
+  const a = wordsOf(first), b = wordsOf(second);
   /** @type {Map<string, number>} */
   const codes = new Map();
   const encode = (/** @type {string[]} */ words) => Int32Array.from(words, (word) => {
@@ -42,6 +42,13 @@ export function wordDiff(first, second) {
   const edits = shortestEdits(x.subarray(begin, x.length - end), y.subarray(begin, y.length - end), most);
   return edits && piecesOf(a, b, [...Array(begin).fill(SAME), ...edits, ...Array(end).fill(SAME)]);
 }
+
+/**
+ * The words of a text with the white space before them. Together they are the text.
+ * @param {string} text
+ * @returns {string[]}
+ */
+export function wordsOf(text) { return text.match(WORD) ?? []; }
 
 /**
  * Numbers that both begin with.
