@@ -18,8 +18,8 @@ class Options:
     map_rows: rows on which UMAP is fitted, 0 for no map. duplicates: smallest cosine of near-duplicates, 0 for none.
     neighbors: nearest rows of every row, 0 for none: then there are no findings by neighbours, and no intrinsic
     dimension. groups: rows on which groups are fitted, 0 for no groups. findings: rows worth reading of each kind, 0
-    for none. columns: that the user adds to the page, each as FILE.parquet:NAME. text_files: about how many gigabytes
-    of whole texts are in files beside the page, 0 for none.
+    for none. columns: that the user adds to the page, each as FILE.parquet:NAME. text_files: gigabytes that files of
+    whole texts beside the page may take, about; 0 for none.
     """
 
     views: tuple[View, ...] = ()

@@ -26,8 +26,14 @@ export async function textsFromFile(id, signal) {
   if (file < 0) return null;
   const { frame, ready } = open(`texts/${String(file).padStart(5, "0")}.html`);
   await ready;
+  const answered = new AbortController();
+  signal.addEventListener("abort", () => answered.abort());
   return new Promise((resolve) => {
-    listen(frame, signal, (data) => data.id === id && resolve(data.texts));
+    listen(frame, answered.signal, (data) => {
+      if (data.id !== id) return;
+      answered.abort();
+      resolve(data.texts);
+    });
     frame.contentWindow?.postMessage(id, "*");
   });
 }
