@@ -66,6 +66,16 @@ def made(data: Path, model: Path, folder: Path) -> RunFolder:
     return RunFolder(folder / "run")
 
 
+def made_with_views(model: Path, folder: Path) -> RunFolder:
+    """An analyzed run of 20 rows with the views think (rows 1, 3, ... 19) and response (all rows)."""
+    chats = [chat(f"p {i}", f"<think>thought {i}</think>answer {i}" if i % 2 else f"answer {i}") for i in range(20)]
+    data = write_chats(folder / "chats.parquet", chats)
+    embedkit("run", *hash_request(data, model, folder), "--shards", 1, "--view", "response", "--view", "think")
+    run = RunFolder(folder / "run")
+    analyze(run, NO_MAP)
+    return run
+
+
 @pytest.fixture(scope="module")
 def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     folder = tmp_path_factory.mktemp("atlas")
@@ -523,14 +533,7 @@ def test_a_umap_has_one_scale_and_marks_placed_rows(chromium: Any, run: RunFolde
 
 @pytest.fixture(scope="module")
 def two_views(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run of 20 rows with the views think (rows 1, 3, ... 19) and response (all rows)."""
-    folder = tmp_path_factory.mktemp("views")
-    chats = [chat(f"p {i}", f"<think>thought {i}</think>answer {i}" if i % 2 else f"answer {i}") for i in range(20)]
-    data = write_chats(folder / "chats.parquet", chats)
-    embedkit("run", *hash_request(data, tokenizer_only, folder), "--shards", 1, "--view", "response", "--view", "think")
-    run = RunFolder(folder / "run")
-    analyze(run, NO_MAP)
-    return run
+    return made_with_views(tokenizer_only, tmp_path_factory.mktemp("views"))
 
 
 def test_views_each_have_their_map(chromium: Any, two_views: RunFolder) -> None:

@@ -10,9 +10,8 @@ import pytest
 
 from embedkit.analysis.stage import analyze
 from embedkit.run import RunFolder
-from tests.conftest import chat, embedkit, hash_request, write_chats
 from tests.embedkit.analysis.page.test_access import AXE, needs_axe
-from tests.embedkit.analysis.page.test_page import NO_MAP, ROWS, made
+from tests.embedkit.analysis.page.test_page import NO_MAP, ROWS, made, made_with_views
 from tests.support import browser
 from tests.support.browser import until
 
@@ -37,14 +36,7 @@ def run(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFo
 
 @pytest.fixture(scope="module")
 def two_views(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A run with the views think and response; only odd rows have thoughts."""
-    folder = tmp_path_factory.mktemp("two-views")
-    chats = [chat(f"p {i}", f"<think>thought {i}</think>answer {i}" if i % 2 else f"answer {i}") for i in range(20)]
-    data = write_chats(folder / "chats.parquet", chats)
-    embedkit("run", *hash_request(data, tokenizer_only, folder), "--shards", 1, "--view", "response", "--view", "think")
-    run = RunFolder(folder / "run")
-    analyze(run, NO_MAP)
-    return run
+    return made_with_views(tokenizer_only, tmp_path_factory.mktemp("two-views"))
 
 
 @dataclass(frozen=True)
