@@ -196,7 +196,7 @@ def _place_in_row(row: JsonRow, error: BaseException) -> str:
     offset = error.start if isinstance(error, UnicodeDecodeError) else int(byte[1]) if byte else None
     if offset is None:
         return f"line {row.line}"
-    before = row.data[:offset]
+    before = row.data.rstrip()[:offset]  # what ends too early is wrong at its end, and not on the next line
     start = before.rfind(b"\n") + 1
     return f"line {row.line + before.count(NEWLINE)}, column {len(before[start:].decode(errors='replace')) + 1}"
 

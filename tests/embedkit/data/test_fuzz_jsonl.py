@@ -125,6 +125,7 @@ def is_the_same(line: bytes, row: Row) -> bool:
 @example(b"")
 @example(b"\n\n \n")
 @example(b'{"dataset_source": "a"}\r\n\r\n{"dataset_source": []}')
+@example(b"n\x00\r\n")
 @tries(200)
 def test_jsonl_reads_as_json_loads_or_names_the_line(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "rows.jsonl"
