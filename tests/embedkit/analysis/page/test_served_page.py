@@ -246,7 +246,8 @@ def test_from_disk_the_page_asks_nobody_and_says_what_a_server_adds(chromium: An
 
 
 @needs_axe
-@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1440, "light")])
+@pytest.mark.parametrize("width", [390, 1440])
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_with_a_server(chromium: Any, client: Client, width: int, theme: str) -> None:
     look: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
     link = "#q=stone&by=meaning&row=3"
