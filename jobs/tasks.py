@@ -6,6 +6,7 @@ Each task imports its stage only after OFFLINE is set: libraries of the Hub read
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,13 +38,13 @@ def prepare_task(run: Path) -> None:
         prepare(folder)
 
 
-def embed_task(run: Path, shard: int, allow_mixed: bool = False, stop: "StopAtChunk | None" = None) -> None:
-    """Embed one shard. Raises StoppedAtChunk if `stop` requests the end, and chunks are missing."""
+def embed_task(run: Path, shards: Iterable[int], allow_mixed: bool = False, stop: "StopAtChunk | None" = None) -> None:
+    """Embed shards with one engine. Raises StoppedAtChunk if `stop` requests the end, and chunks are missing."""
     os.environ.update(OFFLINE)
     from embedkit.embed import embed_shards
 
     match_umask(run)
-    embed_shards(RunFolder(run), [shard], allow_mixed, stop)
+    embed_shards(RunFolder(run), shards, allow_mixed, stop)
 
 
 def preflight_task(run: Path, allow_mixed: bool = False) -> None:

@@ -5,7 +5,7 @@ Each shard is embedded chunk by chunk (shard_task.py). A shard exists once its m
 
 import errno
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -31,14 +31,16 @@ from embedkit.storage import wait_for_files
 log = logging.getLogger(__name__)
 
 
-def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, stop: StopAtChunk | None = None) -> None:
+def embed_shards(
+    run: RunFolder, shards: Iterable[int], allow_mixed: bool = False, stop: StopAtChunk | None = None
+) -> None:
     """Embed shards one after another with one engine. A finished shard is checked and kept.
 
     The engine starts with the first shard that is not finished. It must be that of the run's other shards.
 
     Args:
         run: the run.
-        shards: the shards.
+        shards: the shards. The next one is asked for when the one before it is done; stderr may then be another file.
         allow_mixed: accept an engine that differs from that of other shards, as `merge` does with --allow-mixed.
         stop: through which another thread or process stops the task at the end of a chunk; for one shard.
 
@@ -58,6 +60,7 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
         worker: Worker | None = None
         for shard in shards:
             if worker is not None:
+                worker.watchdog.restart()  # it writes to the log of this shard
                 worker.watchdog.heartbeat(f"looking for shard {shard}", QUIET_SECONDS)
             finished = finished_manifest(run, plan, shard)
             if finished is not None:
@@ -67,16 +70,18 @@ def embed_shards(run: RunFolder, shards: list[int], allow_mixed: bool = False, s
             clock = Clock()
             if stop is not None:
                 stop.starting(predicted_chunk_seconds(plan, shard_of(plan.shards, shard, run.plan), config))
+            # A finished shard decides, because merge compares shards; preflight.json only if there is none.
+            reference = finished_engine(run, plan) or preflight_engine(run, plan)
+            check = EngineCheck(run, reference, shard, allow_mixed)
             if worker is None:
-                # A finished shard decides, because merge compares shards; preflight.json only if there is none.
-                reference = finished_engine(run, plan) or preflight_engine(run, plan)
-                check = EngineCheck(run, reference, shard, allow_mixed)
                 check.before_start(config.request)
                 check_known_engine(config, plan)
                 worker = stack.enter_context(start_worker(run, config, plan))
-                check.started(worker.engine.record)
-                check_engine(config, worker.engine.record, plan)
-                clock.lap("start")
+            else:
+                log.info("the engine of the shard before is used again: %s", worker.engine.record)
+            check.started(worker.engine.record)
+            check_engine(config, worker.engine.record, plan)
+            clock.lap("start")
             try:
                 ShardTask(run, config, plan, shard, worker, clock, stop).run()
             except (OSError, AttemptReplaced) as error:

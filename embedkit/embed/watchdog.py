@@ -56,14 +56,13 @@ class Watchdog:
         self._override = _override()
         self._child: subprocess.Popen[bytes] | None = None
         self._closed = False
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         global _current
         if self._override != 0:
             faulthandler.register(watchdog_process.DUMP_SIGNAL, file=STDERR, all_threads=True)
-            self._child = _start_child()
-            self._thread.start()
+            self._start()
             _current = self
         return self
 
@@ -74,6 +73,24 @@ class Watchdog:
         if self._child is None:
             return
         _current = None
+        self._stop()
+        faulthandler.unregister(watchdog_process.DUMP_SIGNAL)
+
+    def restart(self) -> None:
+        """Start the child anew. It then writes to what stderr is now, which may be a different file than before."""
+        if self._child is not None:
+            self._stop()
+            self._start()
+
+    def _start(self) -> None:
+        self._closed = False
+        self._child = _start_child()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def _stop(self) -> None:
+        assert self._child is not None
+        assert self._thread is not None
         self._closed = True
         assert self._child.stdin is not None
         assert self._child.stdout is not None
@@ -85,7 +102,6 @@ class Watchdog:
             self._child.wait()
         self._thread.join()
         self._child.stdout.close()
-        faulthandler.unregister(watchdog_process.DUMP_SIGNAL)
 
     def heartbeat(self, doing: str, seconds: float) -> None:
         """Report progress. The next step is `doing`, and takes at most this many seconds in which this process runs."""

@@ -1,16 +1,18 @@
 """The local queue: jobs on this machine, one at a time per GPU (or per CPU slot).
 
-Each job is a submitit local job. submitit starts every job at once, so the queue holds jobs back until a slot is
-free. A job never outlives the queue: on an interrupt the queue kills it, and a job whose queue was killed with -9
+A process of the queue is a submitit local job. It does one job (`run`), or it is a worker that takes item after item
+(`share`) and keeps what it has loaded. submitit starts every process at once, so the queue holds them back until a slot
+is free. No process outlives the queue: on an interrupt the queue kills it, and a process whose queue was killed with -9
 notices and exits by itself. This loses no finished chunk, because each is durable as soon as it is written.
 """
 
+import itertools
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,8 @@ from embedkit.job import enter_job
 from embedkit.run import RunFolder
 from embedkit.storage import available_cpus, exit_with_process, ignore_interrupts, names_file
 from jobs.local.pickles import job_folders, new_job_folder
+from jobs.local.taken_items import TakenItems
+from jobs.local.tickets import Tickets
 from jobs.os_errors import describe_os_error
 from jobs.slurm_environment import job_of_this_process
 from jobs.tasks import exit_code_of, log_to_file
@@ -77,6 +81,10 @@ def whole_machine() -> Slot:
     return make_slots(1, [])[0]
 
 
+OnEnd = Callable[[str, str | None], None]
+"""Called with the name of each job or item that ended, and its error; None if it succeeded."""
+
+
 class LocalQueue:
     """Runs the jobs of one run on slots."""
 
@@ -85,69 +93,144 @@ class LocalQueue:
         self._run = run
         self._pickles = pickles if pickles is not None else job_folders(run)
         self._free = list(slots)
-        self._running: dict[str, tuple[submitit.Job[None], Slot]] = {}
-        self._log_begins: dict[str, int] = {}
-        self._executor: submitit.LocalExecutor
+        self._running: dict[int, tuple[submitit.Job[None], Slot]] = {}
+        """By the number of the worker."""
 
     def run(
-        self,
-        jobs: Sequence[Job],
-        on_tick: Callable[[], object],
-        on_end: Callable[[str, str | None], None] = lambda *_: None,
+        self, jobs: Sequence[Job], on_tick: Callable[[], object], on_end: OnEnd = lambda *_: None
     ) -> dict[str, str]:
-        """Run the jobs in order, each as soon as a slot is free. A failed job does not stop the rest.
+        """Run the jobs in order, each in a process of its own as soon as a slot is free.
 
-        No job is left running when this returns or raises, even after an interrupt.
+        A failed job does not stop the rest. No process is left running when this returns or raises, even after an
+        interrupt.
 
         Args:
             jobs: the jobs.
             on_tick: called every TICK_SECONDS.
-            on_end: called with the name of each job that ended and its error, None if it succeeded.
+            on_end: called when a job has ended.
 
         Returns:
             Errors by the names of the failed jobs.
         """
-        waiting = list(jobs)
+        return self._work([job.name for job in jobs], lambda tickets, worker, first: jobs[first], on_tick, on_end)
+
+    def share(
+        self,
+        call: Callable[[Iterable[Any]], None],
+        items: Mapping[str, Any],
+        on_tick: Callable[[], object],
+        on_end: OnEnd = lambda *_: None,
+    ) -> dict[str, str]:
+        """Share items among workers, one per slot. A worker that is done with an item takes the next one.
+
+        A worker that fails or dies fails the item that it has, and a new worker goes on with the others. For the rest
+        as `run`.
+
+        Args:
+            call: the work of a worker. Its argument yields the items that the worker takes.
+            items: by name, in order. The log of an item is `logs/<name>.log`.
+            on_tick: called every TICK_SECONDS.
+            on_end: called when an item has ended.
+
+        Returns:
+            Errors by the names of the failed items.
+        """
+        names, values = list(items), list(items.values())
+        logs = [self._log(name) for name in names]
+
+        def job_of(tickets: Tickets, worker: int, first: int) -> Job:
+            return Job(names[first], call, (TakenItems(tickets, worker, first, values, logs),))
+
+        return self._work(names, job_of, on_tick, on_end)
+
+    def _work(
+        self,
+        names: Sequence[str],
+        job_of: Callable[[Tickets, int, int], Job],
+        on_tick: Callable[[], object],
+        on_end: OnEnd,
+    ) -> dict[str, str]:
+        """Keep a worker in each slot while tickets wait, until all tickets have ended.
+
+        Args:
+            names: a name per ticket.
+            job_of: makes the job of a worker from the tickets, its number, and the ticket that is taken for it.
+            on_tick: called every TICK_SECONDS.
+            on_end: called when a ticket has ended.
+
+        Returns:
+            Errors by the names of the failed tickets.
+        """
+        log_begins = [log.stat().st_size if (log := self._log(name)).exists() else 0 for name in names]
+        seen: set[int] = set()
         failures: dict[str, str] = {}
-        pickles = new_job_folder(self._pickles)
-        self._executor = submitit.LocalExecutor(pickles)
-        self._executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
+        folder = new_job_folder(self._pickles)
+        executor = submitit.LocalExecutor(folder)
+        executor.update_parameters(timeout_min=TIMEOUT_MINUTES)
+        tickets, workers = Tickets(folder / "tickets"), itertools.count()
         try:
-            while waiting or self._running:
-                while waiting and self._free:
-                    self._start(waiting.pop(0))
-                for name in [name for name, (job, _) in self._running.items() if job.done()]:
-                    job, slot = self._running.pop(name)
-                    self._free.append(slot)
-                    if _succeeded(job):
-                        _remove_files_of(job)
-                    else:
-                        failures[name] = last_error(self._run.logs / f"{name}.log", self._log_begins[name])
-                    on_end(name, failures.get(name))
+            tickets.create(len(names))
+            while True:
+                while self._free and tickets.waiting():
+                    self._start(executor, tickets, next(workers), job_of)
+                if not self._running:
+                    break
+                ends = self._ended_workers(tickets)  # first: a worker that has ended ends no more tickets
+                ends |= dict.fromkeys(tickets.ended(), True)
+                for ticket in sorted(ends.keys() - seen):
+                    seen.add(ticket)
+                    if not ends[ticket]:
+                        failures[names[ticket]] = last_error(self._log(names[ticket]), log_begins[ticket])
+                    on_end(names[ticket], failures.get(names[ticket]))
                 on_tick()
                 time.sleep(TICK_SECONDS)
         finally:
             self.stop()
+            tickets.remove()
             with suppress(OSError):  # not empty: files of failed jobs are kept
-                pickles.rmdir()
+                folder.rmdir()
         return failures
 
     def stop(self) -> None:
-        """Kill every running job with all its descendants."""
+        """Kill every running process with all its descendants."""
         for job, slot in self._running.values():
             _kill_tree(int(job.job_id))
             self._free.append(slot)
         self._running.clear()
 
-    def _start(self, job: Job) -> None:
-        slot = self._free.pop(0)
-        log_file = self._run.logs / f"{job.name}.log"
-        self._log_begins[job.name] = log_file.stat().st_size if log_file.exists() else 0
+    def _start(
+        self,
+        executor: submitit.LocalExecutor,
+        tickets: Tickets,
+        worker: int,
+        job_of: Callable[[Tickets, int, int], Job],
+    ) -> None:
+        """Start a worker in a free slot with the next ticket, unless another worker took the last one."""
+        tickets.open_worker(worker)
+        first = tickets.take(worker)
+        if first is None:
+            return
+        job, slot = job_of(tickets, worker, first), self._free.pop(0)
         with _interrupts_ignored(), _on_cpus(slot.cpus):
-            started: submitit.Job[None] = self._executor.submit(
-                run_job, os.getpid(), log_file, slot, job.call, job.arguments
+            started: submitit.Job[None] = executor.submit(
+                run_job, os.getpid(), self._log(job.name), slot, job.call, job.arguments
             )
-        self._running[job.name] = (started, slot)
+        self._running[worker] = (started, slot)
+
+    def _ended_workers(self, tickets: Tickets) -> dict[int, bool]:
+        """Free the slots of workers that have ended. Returns the tickets that they still had, and if they succeeded."""
+        ends: dict[int, bool] = {}
+        for worker in [worker for worker, (job, _) in self._running.items() if job.done()]:
+            job, slot = self._running.pop(worker)
+            self._free.append(slot)
+            has_succeeded = _succeeded(job)
+            if has_succeeded:
+                _remove_files_of(job)
+            ends |= dict.fromkeys(tickets.close_worker(worker), has_succeeded)
+        return ends
+
+    def _log(self, name: str) -> Path:
+        return self._run.logs / f"{name}.log"
 
 
 def run_job(owner: int, log_file: Path, slot: Slot, call: Callable[..., None], arguments: tuple[Any, ...]) -> None:

@@ -1,6 +1,7 @@
 """`embedkit run`: every stage on this machine, through the local queue."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from rich.console import Console
 
@@ -22,7 +23,8 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console, allow_mi
 
     Args:
         run: the run.
-        slots: where jobs of embed run, one at a time per slot.
+        slots: where shards are embedded, one at a time per slot. A slot's worker starts the engine once and takes
+            shard after shard.
         console: for the progress.
         allow_mixed: accept shards that different engines made.
 
@@ -31,17 +33,17 @@ def run_stages(run: RunFolder, slots: Sequence[Slot], console: Console, allow_mi
     """
     machine, gpus = LocalQueue(run, [whole_machine()]), LocalQueue(run, slots)
     with Display(run, console) as display:
-        _run(run, machine, [Job("prepare", prepare_task, (run.path,))], display)
+        _require(run, machine.run([Job("prepare", prepare_task, (run.path,))], display.update))
         plan = read_plan(run, read(run.config, RunConfig))
-        shards = range(len(plan.shards))
-        embed = [Job(log_name("embed", shard), embed_task, (run.path, shard, allow_mixed)) for shard in shards]
-        _run(run, gpus, embed, display)
-        _run(run, machine, [Job("merge", merge_task, (run.path, allow_mixed))], display)
+        shards = {log_name("embed", shard): shard for shard in range(len(plan.shards))}
+        embed = partial(embed_task, run.path, allow_mixed=allow_mixed)
+        _require(run, gpus.share(embed, shards, display.update))
+        _require(run, machine.run([Job("merge", merge_task, (run.path, allow_mixed))], display.update))
     remove_job_files(run)
 
 
-def _run(run: RunFolder, queue: LocalQueue, jobs: list[Job], display: Display) -> None:
-    failures = queue.run(jobs, display.update)
+def _require(run: RunFolder, failures: Mapping[str, str]) -> None:
+    """Raise EmbedkitError if jobs have failed: their errors by name."""
     if failures:
         lines = [f"{name} failed: {error}" for name, error in sorted(failures.items())]
         raise EmbedkitError("\n".join([*lines, f"finished work is kept; to continue: {run.resume_command}"]))

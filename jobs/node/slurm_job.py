@@ -92,7 +92,7 @@ class SlurmJob:
                 pack_compiled(self._run, compiled)
             else:
                 folder = self._chunk_end.enter(Path(tempfile.gettempdir()))
-                embed_task(path, self._shard, self._allow_mixed, StopAtChunk(folder, self._shard))
+                embed_task(path, [self._shard], self._allow_mixed, StopAtChunk(folder, self._shard))
 
     def _shards(self) -> list[int]:
         """The shards that this job embeds and that have not ended."""

@@ -22,7 +22,7 @@ def embed_in_worker(run: Path, shard: int, scratch: Path, allow_mixed: bool = Fa
     """
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # the task's process decides what a warning means
     try:
-        embed_task(run, shard, allow_mixed, StopAtChunk(scratch, shard))
+        embed_task(run, [shard], allow_mixed, StopAtChunk(scratch, shard))
     except StoppedAtChunk:
         _stopped_file(scratch, shard).touch()
     except EmbedkitError as error:
