@@ -1,4 +1,4 @@
-"""Running the stages on this machine, one job per GPU at a time."""
+"""Running the stages on this machine, one process per GPU at a time."""
 
 from jobs.local.progress import follow, watching
 from jobs.local.queue import Job, LocalQueue, make_slots, visible_gpus
