@@ -74,8 +74,9 @@ def test_a_worker_killed_in_its_second_shard_is_replaced(small_chats: Path, tiny
         time.sleep(0.002)
     (killed,) = processes_of(run, 1)
     os.kill(int(killed), signal.SIGKILL)
-    message = started.communicate(timeout=120)[1]
-    assert started.returncode == 1
+    assert started.wait(120) == 1
+    assert started.stderr is not None
+    message = started.stderr.read()
     assert "embed-00001 failed: it ended without logging an error (killed?)\n" in message
     assert "embed-00000 failed" not in message
     assert "embed-00002 failed" not in message

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -222,6 +223,23 @@ def test_different_from_a_finished_shard_is_not_embedded(unfinished_run: RunFold
     assert "set CUDA_VISIBLE_DEVICES to them" in str(caught.value)
     assert f"{unfinished_run.resume_command} --allow-mixed" in str(caught.value)
     assert not unfinished_run.shard(1).exists()
+
+
+def test_a_shard_that_ended_meanwhile_refuses_a_running_engine(unfinished_run: RunFolder) -> None:
+    """Another worker finished a shard on a different GPU: the engine is compared for each shard, and not once."""
+    change_engine(unfinished_run, 0, gpu="")
+    shutil.rmtree(unfinished_run.shard(2))
+
+    def shards() -> Iterator[int]:
+        yield 1
+        change_engine(unfinished_run, 0, gpu=A100)
+        yield 2
+
+    with pytest.raises(GpuDiffers, match="shard 2 stops here") as caught:
+        embed_shards(unfinished_run, shards())
+    assert f"had GPU {A100}" in str(caught.value)
+    assert unfinished_run.shard_manifest(1).exists()
+    assert not unfinished_run.shard(2).exists()
 
 
 def test_vectors_of_a_different_length_are_never_accepted(prepared_run: RunFolder) -> None:

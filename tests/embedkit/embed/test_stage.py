@@ -1,7 +1,8 @@
 """Impossible vectors are never written, and the row is named. The engines are fakes that misbehave."""
 
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -91,6 +92,29 @@ def test_rows_are_embedded_longest_first(prepared: RunFolder, monkeypatch: pytes
     chunks = [lengths for lengths in calls if len(lengths) > 1]  # the canary's texts come alone
     assert len(chunks) > 1
     assert all(lengths == sorted(lengths, reverse=True) for lengths in chunks)
+
+
+def test_one_engine_embeds_shards_as_they_come(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next shard is asked for when the one before it is finished. Its attempt has no start of an engine."""
+    started: list[HashEngine] = []
+    now = time.monotonic
+
+    def start(name: str, model: Path, settings: EngineSettings) -> HashEngine:
+        monkeypatch.setattr(time, "monotonic", lambda: now() + 9999)  # a start takes so many seconds
+        started.append(HashEngine(settings))
+        return started[-1]
+
+    def shards() -> Iterator[int]:
+        for shard in (0, 2):
+            yield shard
+            assert prepared.shard_manifest(shard).exists()
+
+    monkeypatch.setattr(embedkit.embed.stage, "start_engine", start)
+    embed_shards(prepared, shards())
+    assert len(started) == 1
+    assert not prepared.shard_manifest(1).exists()
+    first, second = (read(prepared.shard_manifest(shard), ShardManifest).seconds["start"] for shard in (0, 2))
+    assert first > 9999 > second
 
 
 def test_a_tokenizer_that_changed_is_noticed(prepared: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

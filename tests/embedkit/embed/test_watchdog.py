@@ -21,6 +21,7 @@ HANGS = {
     "hang": lambda: time.sleep(600),
     "hang-in-python": lambda: [None for _ in iter(int, 1)],
     "hang-holding": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
+    "hang-after-restart": lambda: re.match(r"(a+)+$", "a" * 60 + "b"),
 }
 
 
@@ -29,6 +30,7 @@ class Watched:
 
     def __init__(self, kind: str, folder: Path) -> None:
         self._output = folder / f"{kind}-{time.monotonic_ns()}.log"
+        self.second = self._output.with_suffix(".second")
         self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(kind,))
         self._process.start()
         assert self._process.pid is not None
@@ -47,6 +49,10 @@ class Watched:
         with Watchdog() as watchdog:
             watchdog.heartbeat("embedding ids 0 to 9", 600)
             logging.info("begins")
+            if kind == "hang-after-restart":
+                os.dup2(os.open(self.second, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+                watchdog.restart()
+                watchdog.heartbeat("embedding ids 10 to 19", 600)
             HANGS.get(kind, self._read if kind == "read" else self._work)()
         logging.info("finished")
 
@@ -96,6 +102,17 @@ def test_a_process_that_hangs_ends_whatever_it_hangs_in(start: Start) -> None:
         assert "while embedding ids 0 to 9" in output
         assert f'File "{__file__}", line ' in output  # where it hung
         assert ("the interpreter is blocked" in output) == (kind == "hang-holding")
+
+
+def test_a_restarted_watchdog_writes_to_what_stderr_is_then(start: Start) -> None:
+    """While the interpreter is held, its child alone writes."""
+    process = start("hang-after-restart")
+    code, first = process.end()
+    second = process.second.read_text()
+    assert code == -signal.SIGKILL
+    assert "no progress" not in first
+    assert "while embedding ids 10 to 19: the interpreter is blocked" in second
+    assert f'File "{__file__}", line ' in second
 
 
 def test_suspended_process_is_not_ended_for_the_pause(start: Start) -> None:

@@ -35,7 +35,7 @@ def do_items(items: Iterable[Item]) -> None:
             if kind == "hang":
                 re.match(r"(a+)+$", "a" * 60 + "b")  # holds the interpreter
             if kind == "orphan":
-                os.kill(os.getppid(), signal.SIGKILL)
+                path.with_suffix(".begun").touch()
                 wait_until(partial(is_closed, RunFolder(path.parent)))
             if kind == "meet":
                 wait_until((path.parent / "item-1").exists)
@@ -70,12 +70,15 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def share(run: RunFolder, *kinds: str, slots: int = 1) -> tuple[dict[str, str], dict[str, str | None], list[str]]:
+def share(
+    run: RunFolder, *kinds: str, slots: int = 1, on_tick: Callable[[LocalQueue], object] = lambda queue: None
+) -> tuple[dict[str, str], dict[str, str | None], list[str]]:
     """Share items of these kinds. Returns the errors, what `on_end` got, and who did each item ("" for nobody)."""
+    queue = LocalQueue(run, make_slots(slots, []))
     done = [run.path / f"item-{i}" for i in range(len(kinds))]
     ends: dict[str, str | None] = {}
     items = {path.name: (kind, path) for kind, path in zip(kinds, done, strict=True)}
-    failures = LocalQueue(run, make_slots(slots, [])).share(do_items, items, lambda: None, ends.__setitem__)
+    failures = queue.share(do_items, items, lambda: on_tick(queue), ends.__setitem__)
     assert {name: why for name, why in ends.items() if why is not None} == failures
     assert sorted(ends) == sorted(items)
     for name in items:
@@ -142,7 +145,16 @@ def test_a_worker_that_fails_at_its_end_fails_its_last_item(run: RunFolder) -> N
 
 
 def test_a_worker_without_its_submitit_process_takes_no_item(run: RunFolder) -> None:
-    failures, _, pids = share(run, "orphan", "ok")
+    killed: list[object] = []
+
+    def kill_submitit(queue: LocalQueue) -> None:
+        if (run.path / "item-0.begun").exists() and not killed:
+            process = queue._running[0][0]._process  # type: ignore[attr-defined]
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            killed.append(process)
+
+    failures, _, pids = share(run, "orphan", "ok", on_tick=kill_submitit)
     assert list(failures) == ["item-0"]
     assert pids[1] not in ("", process_of(run, 0))
 
