@@ -1,5 +1,6 @@
 """The JSON documents of a run, field by field: request, plan, manifests. codec.py reads and writes them."""
 
+import math
 import re
 from itertools import pairwise
 from pathlib import PurePath, PurePosixPath
@@ -85,6 +86,53 @@ class EngineRecord(Document, frozen=True):
     dtype: Dtype
     token_budget: int
     dim: Dim
+
+
+class EngineSpeeds(Document, frozen=True):
+    """How fast one engine embeds texts of one length at a time, for each of the curve's lengths."""
+
+    engine: EngineRecord
+    tokens_per_second: tuple[float, ...]
+
+
+class Curve(Document, frozen=True):
+    """What `embedkit curve` writes: the speed of one device by length, with one model.
+
+    engines: the model compiled, or eager, or one of each. model: name of its folder. linear_flops, attention_flops: of
+    the model, per token and per token^2 of a text. lengths: tokens of the measured texts, ascending.
+    """
+
+    format: int
+    device: Device
+    model: str
+    linear_flops: float
+    attention_flops: float
+    lengths: tuple[int, ...]
+    engines: tuple[EngineSpeeds, ...]
+
+    @property
+    def engine(self) -> EngineRecord:
+        """The first engine. The other one differs in `compile`, and may in its token budget."""
+        return self.engines[0].engine
+
+    @property
+    def gpu(self) -> str:
+        """The name of the GPU; of CPUs "a CPU"."""
+        return self.engine.gpu or "a CPU"
+
+    def __post_init__(self) -> None:
+        """Refuse figures that predict nothing, which a curve that was not measured may have."""
+        if not self.lengths or self.lengths[0] < 1 or any(one >= other for one, other in pairwise(self.lengths)):
+            raise ValueError("its lengths do not ascend from at least 1 token")
+        kinds = [one.engine.compile for one in self.engines]
+        if sorted(kinds) not in (["compiled"], ["eager"], ["compiled", "eager"]):
+            raise ValueError("its engines are not one compiled and one eager engine, or one of them")
+        for one in self.engines:
+            speeds = one.tokens_per_second
+            if len(speeds) != len(self.lengths) or not all(0 < speed < math.inf for speed in speeds):
+                raise ValueError(f"its {one.engine.compile} engine has not one positive speed for each length")
+        if not (0 < self.linear_flops < math.inf and 0 <= self.attention_flops < math.inf):
+            raise ValueError("its model has no flops")
 
 
 class ReusedRun(Document, frozen=True, omit_defaults=True):
@@ -182,6 +230,7 @@ class RunConfig(Document, frozen=True, omit_defaults=True):
 
     undecided: settings of the request, and `num_gpus`, that `fetch` left open. The next submit, run or prepare decides
     them, and empties this. It is not written while it is empty, so that 0.2.0 can open the run.
+    curve: the speeds by which the shards are cut; None for those that embedkit has.
     """
 
     format: int
@@ -191,6 +240,7 @@ class RunConfig(Document, frozen=True, omit_defaults=True):
     versions: dict[str, str]
     asked: dict[str, str]
     undecided: tuple[Setting, ...] = ()
+    curve: Curve | None = None
 
 
 class DataIndex(Document, frozen=True, omit_defaults=True):
@@ -278,11 +328,21 @@ class PlanShard(Document, frozen=True, omit_defaults=True):
     copied: int = 0
 
 
+class PlanCurve(Document, frozen=True, omit_defaults=True):
+    """By which speeds the costs of a plan are predicted. sha256: digest of the run's curve, "" for a built-in one."""
+
+    gpu: str
+    compile: Literal["compiled", "eager"]
+    sha256: str = ""
+
+
 class Plan(Document, frozen=True, omit_defaults=True):
     """`plan.json`: the kept rows cut into shards and chunks. Every embed task and the merge follow it.
 
     tokens: of all kept rows. tokens_copied: those of texts whose vectors are copied from other runs.
     warnings: what a person should know about the rows, such as many that were dropped.
+    curve: the speeds that costs are predicted by. None: those of CPUs, or of a compiled engine on an H200. Earlier
+    versions took the latter for eager engines too.
     """
 
     format: int
@@ -299,6 +359,7 @@ class Plan(Document, frozen=True, omit_defaults=True):
     settings: EngineSettings
     warnings: tuple[str, ...] = ()
     tokens_copied: int = 0
+    curve: PlanCurve | None = None
 
     @property
     def tokens_to_embed(self) -> int:

@@ -62,8 +62,9 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     basis: `plan`: exact; `footers` and `sizes` (of JSONL files): approximate.
     at_most: the numbers are upper limits, for views other than combined and for samples of JSONL files.
     rows_chosen: all chosen rows. rows, tokens: of the kept rows; in an estimate, of those probably not too long.
-    seconds: on one GPU of the reference model, as in a plan, or in one CPU job.
-    gpu_ratios: per known GPU model, its time for rows of these lengths over the reference's; empty on CPUs.
+    seconds: as in a plan: by the run's curve, else on one GPU of the reference model or in one CPU job.
+    gpu_ratios: per known GPU model, its time for rows of these lengths over the reference's; empty on CPUs, and for a
+    run with a curve.
     cpu_ratio: a CPU task's time over that of a GPU of the reference model; None on GPUs.
     text_bytes: as stored in extracted_data.
     sources: exact for a sample of Parquet files; else the number of distinct least and greatest names of row groups.
@@ -126,15 +127,16 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
     ratios: dict[GpuModel, float] = {}
     cpu_ratio = None
     if request.engine != "hash":
-        cost = model_cost(Path(config.locations.model), request.device, request.engine)
+        cost = model_cost(Path(config.locations.model), request.device, request.engine, config.curve)
         lengths = np.maximum(per_text, 1).astype(np.int64)
         of_texts = counts[:, None]
         seconds = float((of_texts * cost.seconds(lengths)).sum())
-        if request.device == "cuda" and seconds:
+        if request.device == "cuda" and seconds and config.curve is None:
             on_each = {gpu: replace(cost, gpu=gpu).seconds(lengths) for gpu in GPU_MODELS}
             ratios = {gpu: float((of_texts * each).sum()) / seconds for gpu, each in on_each.items()}
-        elif seconds:
-            cpu_ratio = seconds / float((of_texts * replace(cost, device="cuda").seconds(lengths)).sum())
+        elif request.device == "cpu" and seconds:
+            on_gpu = replace(cost, device="cuda", eager=False, curve=None)
+            cpu_ratio = seconds / float((of_texts * on_gpu.seconds(lengths)).sum())
     part_rows = np.minimum(PART_ROWS, PART_BYTES / np.maximum(rows.read, 1))
     kept_share = (per_row * kept).sum(axis=1) / np.maximum(per_row.sum(axis=1), 1e-9)
     stored = float((rows.rows * rows.stored * kept_share).sum())

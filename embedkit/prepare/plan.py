@@ -12,7 +12,18 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import structs
 
-from embedkit.documents import EngineSettings, NewerFormat, Plan, PlanShard, Request, RunConfig, digest, read
+from embedkit.documents import (
+    Device,
+    Dtype,
+    EngineSettings,
+    NewerFormat,
+    Plan,
+    PlanShard,
+    Request,
+    RunConfig,
+    digest,
+    read,
+)
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
 from embedkit.run import RunFolder
@@ -53,7 +64,8 @@ def engine_settings(
 ) -> EngineSettings:
     """The engine's settings for the whole run.
 
-    shard_seconds: predicted seconds of a shard. earlier: of an earlier plan, which decide where rounding would.
+    shard_seconds: predicted seconds of a shard, with a compiled engine.
+    earlier: of an earlier plan, which decide where rounding would.
     copies: whether vectors of the reused runs are copied, if there are any; True before that is known.
 
     A run that copies vectors compiles the model if the run did that made them: it shall have the same engine. All
@@ -67,13 +79,18 @@ def engine_settings(
         eager = earlier.eager
     if request.reuse and copies and request.device == "cuda":
         eager = request.reuse[0].eager
+    return settings_of_device(request.device, request.dtype, request.max_length, eager)
+
+
+def settings_of_device(device: Device, dtype: Dtype, max_length: int, eager: bool) -> EngineSettings:
+    """The settings that any run has on this device."""
     return EngineSettings(
-        device=request.device,
-        dtype=request.dtype,
-        max_length=request.max_length,
-        chunk_tokens=CHUNK_TOKENS[request.device],
-        token_budget=max(TOKEN_BUDGET[request.device], request.max_length),
-        max_sequences=MAX_SEQUENCES[request.device],
+        device=device,
+        dtype=dtype,
+        max_length=max_length,
+        chunk_tokens=CHUNK_TOKENS[device],
+        token_budget=max(TOKEN_BUDGET[device], max_length),
+        max_sequences=MAX_SEQUENCES[device],
         eager=eager,
     )
 

@@ -1,6 +1,8 @@
 """The prepare stage: choose rows, make the parts, then number the kept rows and cut the plan."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -25,6 +27,7 @@ from embedkit.documents import (
     NewerFormat,
     PartManifest,
     Plan,
+    PlanCurve,
     PlanPart,
     PlanShard,
     Reason,
@@ -37,7 +40,7 @@ from embedkit.documents import (
 from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LogProgress
 from embedkit.model import require_same_model
-from embedkit.prepare.cost import CostModel, model_cost
+from embedkit.prepare.cost import CostModel, model_cost, plan_curve
 from embedkit.prepare.dropped_rows import write_dropped
 from embedkit.prepare.find_copies import LookupsMissing, make_lookups
 from embedkit.prepare.first_rows import describe, look_at_first_rows
@@ -93,11 +96,12 @@ def _prepare(run: RunFolder, config: RunConfig, workers: int) -> Plan:
     for line in describe(config, look_at_first_rows(config)):
         log.info("%s", line)
     # Number the kept rows, cut the plan, and write it or compare it with the one on disk.
-    cost = model_cost(Path(config.locations.model), config.request.device, config.request.engine)
+    request = config.request
+    cost = model_cost(Path(config.locations.model), request.device, request.engine, config.curve)
     earlier = None if _readable(run.plan, Plan) is None else read_plan(run, config)
     plan = make_plan(run, config, dataset.rows, gathered, cost, earlier)
     if earlier is None:
-        plan = plan_of_shards(run, plan)
+        plan = plan_of_shards(run, plan, lambda: _of_earlier_version(plan, config, gathered, cost))
         write(run.plan, plan)
     elif is_same_plan(earlier, plan):
         plan = earlier
@@ -161,12 +165,25 @@ def _ensure_parts(
     return gathered
 
 
-def plan_of_shards(run: RunFolder, plan: Plan) -> Plan:
+def plan_of_shards(run: RunFolder, plan: Plan, of_earlier_version: Callable[[], Plan]) -> Plan:
     """The plan to write: with stored costs, or as earlier versions wrote it if a shard was embedded for that one."""
     shards = range(len(plan.shards))
     manifests = (_readable(run.shard_manifest(shard), ShardManifest) for shard in shards)
     wanted = next((manifest.plan_sha256 for manifest in manifests if manifest is not None), None)
-    return plan if wanted == digest(plan) else with_stored_costs(plan)
+    stored = with_stored_costs(plan)
+    if wanted in (None, digest(stored)):
+        return stored
+    earlier = of_earlier_version()
+    others = (plan, with_stored_costs(earlier), earlier)
+    return next((other for other in others if digest(other) == wanted), stored)
+
+
+def _of_earlier_version(plan: Plan, config: RunConfig, gathered: GatheredRows, cost: CostModel) -> Plan:
+    """The plan as versions cut it that knew no curve of an eager engine."""
+    if config.curve is not None or plan.curve is None:
+        return plan
+    shards, _ = _equal_shards(config, gathered, cost, ())
+    return structs.replace(plan, shards=shards, curve=None)
 
 
 def _readable(path: Path, kind: type[D]) -> D | None:
@@ -261,7 +278,7 @@ def make_plan(
     warnings = _warnings(config, manifests, dropped, gathered.texts)
     if not rows_kept:
         raise EmbedkitError("\n".join((f"all {rows_chosen} rows were dropped; see {run.dropped}", *warnings)))
-    shards, settings = _cut(config, gathered, cost, earlier)
+    shards, settings, curve = _cut(config, gathered, cost, earlier)
     return Plan(
         format=FORMAT,
         request_sha256=digest(config.request),
@@ -277,27 +294,44 @@ def make_plan(
         settings=settings,
         warnings=warnings,
         tokens_copied=gathered.tokens_copied,
+        curve=curve,
     )
 
 
 def _cut(
     config: RunConfig, gathered: GatheredRows, cost: CostModel, earlier: Plan | None
-) -> tuple[tuple[PlanShard, ...], EngineSettings]:
-    """Cut the kept rows into shards of equal cost, and decide how their tasks set up the engine. As for make_plan."""
+) -> tuple[tuple[PlanShard, ...], EngineSettings, PlanCurve | None]:
+    """Cut the kept rows into shards of equal cost, and decide how their tasks set up the engine. As for make_plan.
+
+    An eager engine has a curve of its own: then the rows are cut again, into as many shards.
+    """
     request = config.request
-    tokens, copied = gathered.kept_rows
-    shards = cut_shards(
-        tokens,
-        cost,
-        request.shards,
-        config.num_gpus,
-        CHUNK_TOKENS[request.device],
-        earlier.shards if earlier else (),
-        copied,
-    )
+    before = earlier.shards if earlier else ()
+    shards, copies = _equal_shards(config, gathered, cost, before)
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
-    settings = engine_settings(request, seconds, earlier.settings if earlier else None, bool(copied.any()))
-    return shards, settings
+    settings = engine_settings(request, seconds, earlier.settings if earlier else None, copies)
+    of_earlier_version = earlier is not None and earlier.curve is None and earlier.settings.eager
+    if request.device == "cuda" and settings.eager and not of_earlier_version:
+        cost = replace(cost, eager=True)
+        shards, _ = _equal_shards(config, gathered, cost, before, len(shards))
+    return shards, settings, plan_curve(cost)
+
+
+def _equal_shards(
+    config: RunConfig,
+    gathered: GatheredRows,
+    cost: CostModel,
+    before: tuple[PlanShard, ...],
+    count: int | None = None,
+) -> tuple[tuple[PlanShard, ...], bool]:
+    """Cut the kept rows into shards of equal cost, and say whether any text is copied.
+
+    before: the shards of an earlier plan. count: number of shards; None for what the request says.
+    """
+    tokens, copied = gathered.kept_rows
+    shards = count or config.request.shards
+    chunk_tokens = CHUNK_TOKENS[config.request.device]
+    return cut_shards(tokens, cost, shards, config.num_gpus, chunk_tokens, before, copied), bool(copied.any())
 
 
 def _plan_parts(manifests: list[PartManifest]) -> tuple[PlanPart, ...]:

@@ -17,7 +17,7 @@ from embedkit.run import RunFolder
 from embedkit.versions import environment
 from jobs.cli.plan_warnings import DAY, Schedule, plan_warnings
 from jobs.cli.summary import copied_lines
-from jobs.monitor import Scale, measure, scale, seconds_until_done
+from jobs.monitor import Scale, measure, scale, scale_of_curve, seconds_until_done
 from jobs.output import print_lines
 from jobs.profiles import Profile, Resources
 from jobs.submit import (
@@ -31,7 +31,7 @@ from jobs.submit import (
     one_by_one,
     whole_chain,
 )
-from jobs.submit.check_profile import refuse_engine
+from jobs.submit.check_profile import refuse_engine, unknown_gpu
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ def print_forecast(
     if warning:
         print_lines(f"WARNING  {warning}")
     console.print(_table(jobs, profile, parallel), highlight=False)
-    speed = scale(profile.stages["embed"].predicted_gpu, estimate.gpu_ratios, measure(begun))
+    speed = _speed(config, estimate, limits, begun)
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     schedule = _schedule(estimate, shards, parallel, speed, begun) if estimate.seconds else None
     copied = [] if plan is None else copied_lines(config, plan)
@@ -96,6 +96,18 @@ def print_forecast(
     print_lines(*plan_warnings(_unfinished(jobs, begun), limits, estimate, schedule))
     if options.scripts:
         print_lines(*(_script(run, profile, job) for job in jobs))
+
+
+def _speed(config: RunConfig, estimate: Estimate, limits: SiteLimits, begun: Sequence[ShardStatus]) -> Scale:
+    """How fast the run's GPU is, and by what that is known."""
+    measured, embed = measure(begun), limits.profile.stages["embed"]
+    if config.curve is not None:
+        return scale_of_curve(config.curve, measured)
+    site = None if limits.known is None else limits.known.site
+    speed = scale(embed.predicted_gpu, estimate.gpu_ratios, measured, unknown_gpu(embed, site))
+    if embed.curve is None or not estimate.gpu_ratios:
+        return speed
+    return replace(speed, basis=f"{speed.basis}. The run was made without {embed.curve}, the profile's curve")
 
 
 def _script(run: RunFolder, profile: Profile, job: ChainJob) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedkit.check.status import ShardStatus, share_done
+from embedkit.documents import Curve
 from embedkit.prepare import REFERENCE, GpuModel, gpu_model
 from jobs.monitor.pace import Medians, speed_of
 from jobs.monitor.schema import ShardView
@@ -46,27 +47,38 @@ def measure(shards: Sequence[ShardStatus]) -> tuple[Measured, ...]:
     return tuple(sorted(found, key=lambda one: (-one.chunks, one.gpu)))
 
 
-def scale(wanted: GpuModel | None, curves: Mapping[GpuModel, float], measured: Sequence[Measured]) -> Scale:
+def scale_of_curve(curve: Curve, measured: Sequence[Measured]) -> Scale:
+    """As `scale`, for a run with a curve of its own, by which its plan's seconds are predicted."""
+    engine = curve.engine
+    if not measured:
+        how = f"{engine.engine} {engine.engine_version}, {engine.dtype}, {curve.model}"
+        return Scale(1.0, f"as on {curve.gpu}, by the run's curve (embedkit curve: {how})")
+    alike = [one for one in measured if one.gpu == engine.gpu]
+    best = (alike or list(measured))[0]
+    return Scale(best.ratio, _basis(best) + ("" if alike else f"; the run's curve is that of {curve.gpu}"))
+
+
+def scale(
+    wanted: GpuModel | None, curves: Mapping[GpuModel, float], measured: Sequence[Measured], unknown: str = ""
+) -> Scale:
     """Choose the best basis: a measurement on the GPU, one on a different GPU, its curve, the reference's curve.
 
     Args:
         wanted: the GPU that the site's profile requests; None if it does not say.
         curves: how many times the reference's seconds each known GPU takes for the run's lengths; empty on CPUs.
         measured: the run's own measurements.
+        unknown: the name of the GPU that is requested, if it has no curve.
     """
     if not measured:
         if not curves:
             return Scale(1.0, "")
         if wanted is None:
-            basis = f"as on an {REFERENCE.upper()}: the profile does not say which GPU it is (gpu_model)"
-            return Scale(curves[REFERENCE], basis)
+            return Scale(curves[REFERENCE], f"as on an {REFERENCE.upper()}: {_why_reference(unknown)}")
         of_reference = "" if wanted == REFERENCE else f": {curves[wanted]:.2f} of an {REFERENCE.upper()}'s time"
         return Scale(curves[wanted], f"as on an {wanted.upper()}, by its curve{of_reference}")
     alike = [one for one in measured if wanted is not None and gpu_model(one.gpu) == wanted]
     best = (alike or list(measured))[0]
-    on = f" on {best.gpu}" if best.gpu else ""
-    plural = "" if best.chunks == 1 else "s"
-    basis = f"measured: {best.chunks:,} durable chunk{plural}{on} took {best.ratio:.2f} of the plan's prediction"
+    basis = _basis(best)
     if wanted is None or alike or not best.gpu:
         return Scale(best.ratio, basis)
     model = gpu_model(best.gpu)
@@ -74,6 +86,19 @@ def scale(wanted: GpuModel | None, curves: Mapping[GpuModel, float], measured: S
         return Scale(best.ratio, f"{basis}; the profile requests an {wanted.upper()}")
     more = curves[wanted] / curves[model]
     return Scale(best.ratio * more, f"{basis}; an {wanted.upper()} takes {more:.2f} of that by the curves")
+
+
+def _why_reference(unknown: str) -> str:
+    """Why a prediction uses the reference's curve."""
+    if unknown:
+        return f"no curve of {unknown} is known; on such a GPU `embedkit curve` measures one, for curve in the profile"
+    return "the profile does not say which GPU it is (gpu_model)"
+
+
+def _basis(best: Measured) -> str:
+    on = f" on {best.gpu}" if best.gpu else ""
+    plural = "" if best.chunks == 1 else "s"
+    return f"measured: {best.chunks:,} durable chunk{plural}{on} took {best.ratio:.2f} of the plan's prediction"
 
 
 def seconds_until_done(running: Iterable[float], waiting: Iterable[float], at_once: int) -> float:

@@ -68,6 +68,17 @@ def mixed_gpus(embed: Resources, site: Site) -> tuple[Level, str] | None:
     return None if finding is None else (finding.level, f"{finding.actual}; [embed] {finding.key}: {finding.fix}")
 
 
+def unknown_gpu(embed: Resources, site: Site | None) -> str:
+    """The GPU model without a built-in curve that tasks get; "" if that is not known, or if it has one.
+
+    site: None if the cluster could not be asked.
+    """
+    named = {kind for kind in embed.gpus_by_type if kind}
+    if not named and site is not None:
+        named = set(gpu_models(embed, site, hosts_of(embed)).nodes)
+    return "" if embed.predicted_gpu or len(named) != 1 else next(iter(named - set(map(gpu_model, named))), "")
+
+
 def check_preflight_model(preflight: Resources, embed: Resources, site: Site, hosts: Hosts) -> Iterator[Finding]:
     """Warn if preflight gets a different GPU model than embed: then it does not test what the shards get."""
     if not preflight.gpu_count or not embed.gpu_count:
