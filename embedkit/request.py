@@ -28,6 +28,7 @@ from embedkit.documents import (
     FORMAT,
     VIEWS,
     ChatFormat,
+    Curve,
     Device,
     Dtype,
     EngineName,
@@ -65,6 +66,7 @@ class Options:
     tokenizer_settings: False for a run of an earlier version.
     reuse: folders of merged runs whose vectors are copied.
     reuse_across_engines: whether engines that certificates of these runs name may go on.
+    curve: speeds of the device by which shards are cut; None for those that embedkit has.
     """
 
     dataset: tuple[str | Path, ...]
@@ -97,6 +99,7 @@ class Options:
     store: Dtype = "float32"
     reuse: tuple[str, ...] = ()
     reuse_across_engines: bool = False
+    curve: Curve | None = None
 
 
 def make_config(options: Options, command: Sequence[str], undecided: Collection[Setting] = ()) -> RunConfig:
@@ -117,11 +120,13 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     wanted = (options.dataset, options.revision, options.config, options.split)
     data = None if is_on_hub(options.dataset) else find_dataset(*wanted)
     model, model_repo, model_commit = find_model(options.model, options.model_revision)
-    _check_model(options, model, "engine" not in undecided)
-    max_length = _max_length(options, model)
+    check_model(options, model, "engine" not in undecided)
+    max_length = choose_max_length(options, model)
     prefix = choose_prefix(model, options.prompt, options.prefix)
     data = find_dataset(*wanted) if data is None else data
     request = _make_request(options, data, model, model_commit, max_length, prefix)
+    if "device" not in undecided:
+        _check_curve(options.curve, request)
     if "dtype" not in undecided:
         _check_store(request, is_typed=options.dtype is not None)
     request = msgspec.structs.replace(request, reuse=_reused_runs(options, request))
@@ -139,6 +144,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
         versions=environment(),
         asked=_asked(command),
         undecided=tuple(sorted(undecided)),
+        curve=options.curve,
     )
 
 
@@ -177,6 +183,15 @@ def _make_request(
         layout=options.layout,
         store=options.store,
     )
+
+
+def _check_curve(curve: Curve | None, request: Request) -> None:
+    """Raise UsageError if a curve is one of a different device than the run's."""
+    if curve is not None and curve.device != request.device:
+        raise UsageError(
+            f"--curve: it is one of {curve.gpu} (--device {curve.device}), and the run is embedded with --device "
+            f"{request.device}. Leave it out, or measure that device with `embedkit curve`"
+        )
 
 
 def _check_store(request: Request, *, is_typed: bool) -> None:
@@ -353,7 +368,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None:
+def check_model(options: Options, model: Path, engine_is_decided: bool = True) -> None:
     """Raise UsageError if the model's folder lacks what the engine needs."""
     check_files(model)
     tokenizer_file(model)
@@ -363,7 +378,7 @@ def _check_model(options: Options, model: Path, engine_is_decided: bool) -> None
     check_tokenizer(model)
 
 
-def _max_length(options: Options, model: Path) -> int:
+def choose_max_length(options: Options, model: Path) -> int:
     """The length limit of the request. Raises UsageError if it exceeds the model's, or if there is none."""
     limit = model_limit(model)
     if options.max_length is None:

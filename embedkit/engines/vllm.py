@@ -48,7 +48,7 @@ BATCHES_AHEAD = 3
 """Number of batches whose texts vLLM has: one runs, one waits behind it, one can be scheduled next."""
 BLOCK_TOKENS_HOPPER = 128
 """Tokens per block of keys and values. FlashAttention 3 then reads whole tiles by TMA, and long texts are embedded 4 %
-faster than with 16 (one H200). Useful only on GPUs of capability 9."""
+faster than with 16 (one H200). Useful only on Hopper GPUs."""
 BATCHES_IN_CACHE = {"cuda": 2, "cpu": 1}
 """Batches whose keys and values are in the cache at a time."""
 CACHE_SLACK = 1.5
@@ -210,7 +210,9 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
     # 80 GB H100 with 5,000 texts of 2 to 10,000 tokens. If they need half of the GPU or more, vLLM's default applies.
     import torch
 
-    if settings.dtype != "float32" and torch.cuda.get_device_capability()[0] == 9:
+    # AMD's GPUs have numbers of their own: (9, 0) is an MI250, (9, 4) an MI300.
+    is_hopper = torch.version.cuda is not None and torch.cuda.get_device_capability() == (9, 0)
+    if settings.dtype != "float32" and is_hopper:
         arguments["block_size"] = BLOCK_TOKENS_HOPPER
     if kv_bytes < torch.cuda.get_device_properties(0).total_memory // 2:
         arguments["kv_cache_memory_bytes"] = kv_bytes

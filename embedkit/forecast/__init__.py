@@ -2,13 +2,21 @@
 
 from embedkit.forecast.disk_space import Space, free_bytes, shortfall
 from embedkit.forecast.estimate import PROBES, Estimate, default_shards, estimate_rows
+from embedkit.forecast.measure_curve import SECONDS, Compile, CurveOptions, Measured, measure_curve
+from embedkit.forecast.read_curve import read_curve
 
 __all__ = [
     "PROBES",
+    "SECONDS",
+    "Compile",
+    "CurveOptions",
     "Estimate",
+    "Measured",
     "Space",
     "default_shards",
     "estimate_rows",
     "free_bytes",
+    "measure_curve",
+    "read_curve",
     "shortfall",
 ]

@@ -112,7 +112,8 @@ class CostModel:
 
 def eager_speed(tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
     """Speed of the eager engine over that of the compiled one, float64 of the same shape."""
-    return np.interp(np.log(np.maximum(tokens, 1)), np.log(EAGER_LENGTHS), EAGER_SPEED)
+    speed: npt.NDArray[np.float64] = np.interp(np.log(np.maximum(tokens, 1)), np.log(EAGER_LENGTHS), EAGER_SPEED)
+    return speed
 
 
 def _seconds_of(curve: Curve, eager: bool) -> npt.NDArray[np.float64]:
@@ -126,7 +127,8 @@ def _seconds_of(curve: Curve, eager: bool) -> npt.NDArray[np.float64]:
     seconds = lengths / np.array(speeds.tokens_per_second)
     if speeds.engine.compile != wanted:
         seconds = seconds / eager_speed(lengths) if eager else seconds * eager_speed(lengths)
-    return np.maximum.accumulate(seconds)
+    grown: npt.NDArray[np.float64] = np.maximum.accumulate(seconds)
+    return grown
 
 
 def plan_curve(cost: CostModel) -> PlanCurve | None:

@@ -12,10 +12,10 @@ from typing import get_args
 
 import msgspec
 
-from embedkit.documents import Device, EngineName, RunConfig, Setting
+from embedkit.documents import Curve, Device, EngineName, RunConfig, Setting
 from embedkit.engines import default_engine, installed_engine
 from embedkit.errors import UsageError
-from embedkit.forecast import PROBES, default_shards, estimate_rows
+from embedkit.forecast import PROBES, default_shards, estimate_rows, read_curve
 from embedkit.request import Options
 from jobs.local import visible_gpus
 from jobs.output import print_lines
@@ -57,7 +57,14 @@ def decide_on_cluster(options: Options, left: Collection[Setting], profile: Prof
     device = stage_device(profile.stages["embed"]) if "device" in left else options.device
     refuse_engine(profile, engine, device)
     num_gpus = CLUSTER_GPUS if "num_gpus" in left else options.num_gpus
-    return replace(options, engine=engine, device=device, num_gpus=num_gpus)
+    curve = options.curve or _curve_of(profile, "cpu" if engine == "hash" else device)
+    return replace(options, engine=engine, device=device, num_gpus=num_gpus, curve=curve)
+
+
+def _curve_of(profile: Profile, device: Device) -> Curve | None:
+    """The curve that a profile names, unless the run is embedded on a different device, as for a trial."""
+    curve = None if profile.curve is None else read_curve(profile.curve, f"curve in [embed] of {profile.path}")
+    return curve if curve is not None and curve.device == device else None
 
 
 def decide_here(options: Options, left: Collection[Setting]) -> Options:
@@ -83,12 +90,16 @@ def decide_shards(config: RunConfig, limits: SiteLimits) -> RunConfig:
 
 def refuse_unusable(config: RunConfig) -> None:
     """Raise UsageError if the engine that is installed here cannot use the run's device."""
-    request = config.request
-    found = installed_engine(request.engine)
-    if request.engine != "hash" and request.device not in found.devices:
+    refuse_device(config.request.engine, config.request.device)
+
+
+def refuse_device(engine: EngineName, device: Device) -> None:
+    """Raise UsageError if the engine that is installed here cannot use this device."""
+    found = installed_engine(engine)
+    if engine != "hash" and device not in found.devices:
         raise UsageError(
-            f"--device {request.device}: {found.text} in {sys.prefix} cannot use "
-            f"{'GPUs' if request.device == 'cuda' else 'CPUs'}. {_remedy(engine=request.engine)}"
+            f"--device {device}: {found.text} in {sys.prefix} cannot use {'GPUs' if device == 'cuda' else 'CPUs'}. "
+            f"{_remedy(engine=engine)}"
         )
 
 

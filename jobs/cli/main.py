@@ -25,6 +25,7 @@ SECTIONS = {
         LazyCommand("update", "jobs.cli.update", "Make the next run of data that changed, and reuse vectors."),
         LazyCommand("embed", "jobs.cli.embed", "Embed the unfinished shards in this process."),
         LazyCommand("merge", "jobs.cli.merge", "Check all shards and merge them."),
+        LazyCommand("curve", "jobs.cli.curve", "Measure how fast this machine's GPU embeds, by length."),
     ),
     "On a cluster": (
         LazyCommand("submit", "jobs.cli.submit", "Submit a whole run to Slurm."),

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import msgspec
 
 from embedkit.data import SCHEME, bare_name, has_reader, hub_id, require_fetched
-from embedkit.documents import Request, RunConfig, Setting, read, write
+from embedkit.documents import Curve, Request, RunConfig, Setting, read, write
 from embedkit.errors import EmbedkitError, UsageError
+from embedkit.forecast import read_curve
 from embedkit.prepare import require_same_data
 from embedkit.request import Options, check_same_request, create_run, in_order_of_run, make_config, refuse_existing
 from embedkit.run import RunFolder, find_run, require_utf8
@@ -182,7 +183,12 @@ def _new_request(options: RequestOptions) -> Options:
         store=options.store,
         reuse=_reused_folders(options),
         reuse_across_engines=options.reuse_across_engines,
+        curve=_typed_curve(options),
     )
+
+
+def _typed_curve(options: RequestOptions) -> Curve | None:
+    return None if options.curve is None else read_curve(options.curve, "--curve")
 
 
 def _reused_folders(options: RequestOptions) -> tuple[str, ...]:
@@ -209,6 +215,11 @@ def _resume(
     config = _config_of(settings, left, mode, limits)
     config = _agreed(folder, existing, config, options.typed)
     decides = config.undecided != existing.undecided
+    if config.curve != existing.curve and not decides:
+        raise UsageError(
+            f"--curve: {folder.path} was made {'with a different curve' if existing.curve else 'without a curve'}, and "
+            "a run keeps what its shards are cut by. Leave --curve out, or start a new run"
+        )
     if decides and check is not None and mode != "plan":
         check(config)
     match_umask(folder.path)
@@ -292,6 +303,8 @@ def _resumed_request(options: RequestOptions, existing: RunConfig, mode: OpenMod
         typed |= {"views": names_typed, "templates": of_run | view_templates(options.views)}
     if "messages_column" in typed:
         typed["text_columns"] = ()
+    if "curve" in typed:
+        typed["curve"] = _typed_curve(options)
     if "reuse" in typed:
         typed |= {"reuse": _reused_folders(options), "reuse_across_engines": True}  # decided when the run was made
     return dataclasses.replace(settings, **typed)
@@ -324,6 +337,7 @@ def settings_of(config: RunConfig) -> Options:
         dtype=None if "dtype" in config.undecided else request.dtype,
         layout=request.layout,
         store=request.store,
+        curve=config.curve,
     )
 
 

@@ -57,6 +57,7 @@ class RequestOptions:
     store: Dtype
     reuse: tuple[str, ...]
     reuse_across_engines: bool
+    curve: Path | None
     output_dir: Path
     run_name: str | None
     resume: bool
@@ -128,6 +129,9 @@ REQUEST_OPTIONS = [
                  "run for texts with the same token ids; repeatable. Model and engine must be the same."),
     click.option("--reuse-across-engines", is_flag=True, help="With --reuse: also with an engine that a passed "
                  "certificate of that run names (`embedkit certify`)."),
+    click.option("--curve", type=click.Path(path_type=Path), metavar="FILE", help="Speeds of the GPU that embeds, as "
+                 "`embedkit curve` wrote them: shards and predicted hours follow them.  [default: the profile's curve, "
+                 "else those of an H200]"),
     output_dir_option,
     click.option("--run-name", help="Name of the run's folder.  [default: made from data set, model and sample]"),
     click.option("--resume", is_flag=True, help="Continue an existing run. Settings that are not given are the run's."),

@@ -4,7 +4,7 @@ from jobs.monitor.classify import BLOCKED
 from jobs.monitor.collect import StatusCollector
 from jobs.monitor.logs import follow, newest_attempt, one_line, says_out_of_memory, selected
 from jobs.monitor.mixed_gpus import mixed_gpus_note
-from jobs.monitor.prediction import Scale, measure, scale, seconds_until_done
+from jobs.monitor.prediction import Scale, measure, scale, scale_of_curve, seconds_until_done
 from jobs.monitor.schema import Overview
 from jobs.monitor.screen import print_overview
 
@@ -21,6 +21,7 @@ __all__ = [
     "print_overview",
     "says_out_of_memory",
     "scale",
+    "scale_of_curve",
     "seconds_until_done",
     "selected",
 ]

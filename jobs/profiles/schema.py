@@ -54,6 +54,8 @@ class Resources:
     """A folder on the node; shell variables in it are expanded there."""
     gpu_model: GpuModel | None = None
     """The GPU that predictions assume. It is not requested from Slurm."""
+    curve: str | None = None
+    """The file of `embedkit curve` for the GPU, a path seen from the profile's folder."""
     gpus_from_node: bool = False
     """The node's GPUs come without being requested, as where whole nodes are given out."""
     gpus_per_job: int = 1
@@ -118,6 +120,12 @@ class Profile:
         return self.stages["embed"].clusters or ""
 
     @property
+    def curve(self) -> Path | None:
+        """The file with the curve of embed's GPU; None if the profile names none."""
+        named = self.stages["embed"].curve
+        return None if named is None else self.path.parent / named
+
+    @property
     def sha256(self) -> str:
         """sha256 of the content, hexadecimal."""
         return hashlib.sha256(self.content).hexdigest()
@@ -139,7 +147,7 @@ VALUE_TYPES: dict[str, Any] = {
     **dict.fromkeys(("modules", "before"), tuple[Text, ...]),
     "launcher": tuple[Text, ...] | Text,
     "python": Text,
-    "gpu_model": Text,
+    **dict.fromkeys(("gpu_model", "curve"), Text),
     "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
     "signal_seconds": Annotated[int, msgspec.Meta(ge=60, le=65_535)],
 }

@@ -206,7 +206,7 @@ def _check_gpu_model(name: str) -> str:
     if name not in GPU_MODELS:
         raise UsageError(
             f"the speed of {shortened(name)} is not known; known: {', '.join(GPU_MODELS)}; leave it out for a "
-            "different GPU"
+            "different GPU, and name its file of `embedkit curve` with curve"
         )
     return name
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from embedkit.prepare import gpu_model
 from jobs.gpu_request import GPU_OPTIONS
 from jobs.profiles import Resources
 from jobs.slurm import Node, Site, listed
@@ -73,10 +74,11 @@ def unknown_gpu(embed: Resources, site: Site | None) -> str:
 
     site: None if the cluster could not be asked.
     """
-    named = {kind for kind in embed.gpus_by_type if kind}
+    named = [kind for kind in embed.gpus_by_type if kind]
     if not named and site is not None:
-        named = set(gpu_models(embed, site, hosts_of(embed)).nodes)
-    return "" if embed.predicted_gpu or len(named) != 1 else next(iter(named - set(map(gpu_model, named))), "")
+        named = list(gpu_models(embed, site, hosts_of(embed)).nodes)
+    is_unknown = not embed.predicted_gpu and len(named) == 1 and gpu_model(named[0]) is None
+    return named[0] if is_unknown else ""
 
 
 def check_preflight_model(preflight: Resources, embed: Resources, site: Site, hosts: Hosts) -> Iterator[Finding]:
