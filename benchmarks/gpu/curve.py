@@ -2,10 +2,9 @@
 
     python -m benchmarks.gpu.curve MODEL > curve.json
 
-Texts of one length at a time go through the product's own engine with the settings that a plan writes down for a
-GPU, about two seconds' worth each after a warm-up; ids are random, since speed does not depend on them. Beside it
-stands what the card's own bf16 matrix product reaches in the same process. At last a mixture of lengths, whose
-seconds the curve in use predicts. The table in `cost.py` has flops over (seconds_a_text - the GPU's row_seconds).
+It measures as `embedkit curve` does. Beside it stands what the card's own bf16 matrix product reaches in the same
+process. At last a mixture of lengths, whose seconds the curve in use predicts. The table in `cost.py` has flops over
+(seconds_a_text - the GPU's row_seconds).
 """
 
 import json
@@ -14,14 +13,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.gpu.model import SETTINGS
-from embedkit.engines import Engine, start_engine
+from embedkit.engines import start_engine
+from embedkit.forecast.measure_curve import IDS, SECONDS, measure_length, random_texts, timed
 from embedkit.prepare.cost import LENGTHS, model_cost
-
-TOKENS = 600_000
-"""At least this many texts of one length: two seconds or more on an H200."""
 
 
 def main(model: Path) -> None:
@@ -34,13 +30,13 @@ def main(model: Path) -> None:
     rng = np.random.default_rng(0)
     rows = []
     for length in LENGTHS:
-        count = max(min(TOKENS // length, 8192), 24)
-        seconds = timed(engine, rng, np.full(count, length)) / count
+        measured = measure_length(engine, rng, length, IDS, SECONDS)
+        seconds = measured.seconds_per_text
         flops = cost.flops(np.array([length]))[0]
         rows.append(
             {
                 "length": length,
-                "texts": count,
+                "texts": measured.texts,
                 "seconds_a_text": seconds,
                 "tokens_a_second": length / seconds,
                 "flops_a_second": flops / seconds,
@@ -56,7 +52,7 @@ def main(model: Path) -> None:
             {
                 "mean": float(lengths.mean()),
                 "texts": len(lengths),
-                "seconds": timed(engine, rng, lengths),
+                "seconds": timed(engine, random_texts(rng, lengths)),
                 "predicted": float(cost.seconds(lengths).sum()),
                 "histogram": np.bincount(np.log2(lengths).astype(int)).tolist(),
             }
@@ -74,15 +70,6 @@ def main(model: Path) -> None:
         )
     )
     engine.close()
-
-
-def timed(engine: Engine, rng: np.random.Generator, lengths: npt.NDArray[np.int64]) -> float:
-    """Seconds for random texts of these lengths, once warm."""
-    texts = [rng.integers(0, 50_000, length, dtype=np.uint32) for length in lengths]
-    engine.embed(texts[: max(len(texts) // 16, 1)])
-    started = time.perf_counter()
-    engine.embed(texts)
-    return time.perf_counter() - started
 
 
 def matrix_rate() -> float:

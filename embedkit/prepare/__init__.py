@@ -1,6 +1,6 @@
 """The prepare stage: choose rows, extract texts, count tokens, drop rows that do not fit, and plan the shards."""
 
-from embedkit.prepare.cost import GPU_MODELS, LENGTHS, REFERENCE, REFERENCE_NAME, GpuModel, gpu_model, model_cost
+from embedkit.prepare.cost import GPU_MODELS, REFERENCE, REFERENCE_NAME, GpuModel, gpu_model, model_cost
 from embedkit.prepare.dropped_rows import DROPPED_SCHEMA, count_reasons, with_all_reasons
 from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
 from embedkit.prepare.first_rows import describe, look_at_first_rows
@@ -29,7 +29,6 @@ __all__ = [
     "COPY_SECONDS",
     "DROPPED_SCHEMA",
     "GPU_MODELS",
-    "LENGTHS",
     "MANY_DROPPED",
     "PART_BYTES",
     "PART_ROWS",

@@ -8,6 +8,7 @@ import click
 from embedkit.documents import RunConfig, Success, read
 from embedkit.engines import gpu_name
 from embedkit.errors import UsageError
+from embedkit.prepare import REFERENCE_NAME, gpu_model
 from embedkit.storage import run_lock
 from jobs.cli.decide import refuse_unusable
 from jobs.cli.errors import with_resume_hint
@@ -35,7 +36,7 @@ def run(request: RequestOptions, allow_mixed: bool) -> None:
     if not allow_mixed:
         _refuse_mixed(gpus)
     slots = make_slots(count, gpus)
-    print_lines(f"run {folder.path}")
+    print_lines(f"run {folder.path}", *_speed_line(config, gpus))
     with with_resume_hint(folder), run_lock(folder.run_lock, "running this run"):
         run_stages(folder, slots, console, allow_mixed)
         print_summary(folder, read(folder.success, Success), console)
@@ -77,3 +78,15 @@ def _refuse_mixed(gpus: Sequence[str]) -> None:
         f"this machine has GPUs of several models ({named}), and merge refuses their shards together. Use one model, "
         f"as with CUDA_VISIBLE_DEVICES={alike}, or accept both with --allow-mixed"
     )
+
+
+def _speed_line(config: RunConfig, gpus: Sequence[str]) -> list[str]:
+    """A line if the shards are cut by the curve of a different GPU than this machine's; none if that is not known."""
+    name = gpu_name(gpus[0]) if gpus else ""
+    if not name or (gpu_model(name) is not None if config.curve is None else config.curve.engine.gpu == name):
+        return []
+    measured = REFERENCE_NAME if config.curve is None else config.curve.gpu
+    return [
+        f"speed    shards are cut as for {measured}, since no curve of {name} is known; `embedkit curve` measures one, "
+        "for --curve of a new run"
+    ]

@@ -7,12 +7,13 @@ from dataclasses import replace
 from jobs.profiles import KEY_OF_VARIABLE, STAGES, Profile, Resources, Stage
 from jobs.slurm import Site, read_site, require_slurm, with_accounts, with_reservations, with_wckeys
 from jobs.submit.check_profile import accounts, gpu_models, limits, nodes, partition, whole_nodes
+from jobs.submit.check_profile.curve import check_curve
 from jobs.submit.check_profile.engine import check_engine, stage_device, stage_engine
 from jobs.submit.check_profile.finding import Finding, ProfileReport, StageFinding, note, refused
 from jobs.submit.check_profile.sbatch_check import run_test_only
 
 Tables = Mapping[str, Mapping[str, object]]
-NOT_SLURMS = ("exclusive", "engine")
+NOT_SLURMS = ("exclusive", "engine", "curve")
 """Findings that are embedkit's own rules. Slurm would accept such jobs."""
 ACCEPTED = "sbatch --test-only accepts the job"
 
@@ -48,6 +49,7 @@ def check_on_site(profile: Profile, site: Site, stages: Collection[Stage], *, te
         if stage == "embed" and test_only:
             resources = profile.stages[stage]
             findings.append(check_engine(resources, stage_engine(resources), stage_device(resources)))
+            findings += check_curve(profile)
         if test_only:
             tested = run_test_only(profile, stage)
             findings = [*_unless_site_chooses(findings, profile.stages[stage], tested), tested]

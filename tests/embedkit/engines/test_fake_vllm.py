@@ -296,12 +296,15 @@ def test_a_fake_engine_gets_token_ids_and_no_chunked_prefill(model: Path, monkey
     }
 
 
-def fake_gpu(monkeypatch: pytest.MonkeyPatch, gib: int, capability: int) -> None:
-    """A GPU of this memory and capability, as torch describes it."""
+def fake_gpu(
+    monkeypatch: pytest.MonkeyPatch, gib: int, capability: tuple[int, int] = (9, 0), cuda: str | None = "13.0"
+) -> None:
+    """A GPU of this memory and capability, as torch describes it. AMD's have no version of CUDA."""
     import torch
 
+    monkeypatch.setattr(torch.version, "cuda", cuda)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "FAKE GPU")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (capability, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=gib << 30))
 
 
@@ -313,35 +316,47 @@ def test_memory_of_keys_and_values_on_a_fake_gpu(model: Path, monkeypatch: pytes
 
     On a GPU of which that is half or more, vLLM decides.
     """
-    fake_gpu(monkeypatch, 80, 9)
+    fake_gpu(monkeypatch, 80)
     found = arguments_of(model, monkeypatch, **GPU)
     assert found.kv_cache_memory_bytes == 196_608 * 114_688 == 21 << 30
     assert (found.gpu_memory_utilization, found.block_size, found.async_scheduling) == (0.1, 128, True)
     assert (found.enforce_eager, found.compilation_config) == (False, {"cudagraph_mode": "NONE"})
     for gib, is_set in ((43, True), (42, False), (40, False)):
-        fake_gpu(monkeypatch, gib, 9)
+        fake_gpu(monkeypatch, gib)
         found = arguments_of(model, monkeypatch, **GPU)
         assert hasattr(found, "kv_cache_memory_bytes") is is_set
         assert hasattr(found, "gpu_memory_utilization") is is_set
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "block"), [(9, "bfloat16", 128), (9, "float32", None), (8, "bfloat16", None)]
+    ("capability", "cuda", "dtype", "block"),
+    [
+        ((9, 0), "13.0", "bfloat16", 128),
+        ((9, 0), "13.0", "float32", None),
+        ((8, 0), "13.0", "bfloat16", None),  # A100
+        ((8, 9), "13.0", "bfloat16", None),  # L4, L40S
+        ((10, 0), "13.0", "bfloat16", None),  # B200
+        ((9, 0), None, "bfloat16", None),  # MI250
+        ((9, 4), None, "bfloat16", None),  # MI300
+    ],
 )
-def test_large_blocks_are_for_fake_gpus_of_capability_9(
-    capability: int, dtype: str, block: int | None, model: Path, monkeypatch: pytest.MonkeyPatch
+def test_large_blocks_are_for_fake_hopper_gpus(
+    capability: tuple[int, int],
+    cuda: str | None,
+    dtype: str,
+    block: int | None,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fake_gpu(monkeypatch, 1000, capability)
+    """They help FlashAttention 3, which only Hopper has. torch gives AMD's GPUs capabilities of their own."""
+    fake_gpu(monkeypatch, 1000, capability, cuda)
     found = arguments_of(model, monkeypatch, **(GPU | {"dtype": dtype, "eager": True}))
     assert getattr(found, "block_size", None) == block
     assert not hasattr(found, "compilation_config")
 
 
 def test_a_fake_gpu_is_recorded(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch
-
-    fake_gpu(monkeypatch, 80, 9)
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    fake_gpu(monkeypatch, 80)
     install(monkeypatch)
     record = VllmEngine(model, msgspec.structs.replace(SETTINGS, **GPU)).record
     assert (record.gpu, record.compile, record.dtype) == ("FAKE GPU", "compiled", "bfloat16")
@@ -353,7 +368,7 @@ def test_a_fake_gpu_that_others_hold_gets_no_smaller_batches(
     held: GpuHeld | None, budgets: list[int], model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would make shards that merge refuses. A GPU that is only small gets them."""
-    fake_gpu(monkeypatch, 80, 9)
+    fake_gpu(monkeypatch, 80)
     monkeypatch.setattr("embedkit.engines.vllm.held_gpu", lambda error: held)
     starts = install(monkeypatch, Small(30))
     with nullcontext() if held is None else pytest.raises(GpuHeld, match="process 7 holds it"):

@@ -181,9 +181,9 @@ def test_a_plan_is_made_again_to_the_byte(damaged_run: RunFolder) -> None:
     assert with_stored_costs(with_costs(plan, 1 + 1e-14)) == with_stored_costs(plan) == plan
     # An earlier version stored all digits of the costs, and a shard was embedded for its plan.
     exact = with_costs(plan, 1 + 1e-8)
-    assert plan_of_shards(damaged_run, exact) == plan
+    assert plan_of_shards(damaged_run, exact, lambda: exact) == plan
     path = damaged_run.shard_manifest(1)
     write(path, msgspec.structs.replace(read(path, ShardManifest), plan_sha256=digest(exact)))
     damaged_run.shard_manifest(0).unlink()
-    assert plan_of_shards(damaged_run, exact) == exact
+    assert plan_of_shards(damaged_run, exact, lambda: exact) == exact
     assert is_same_plan(exact, plan)
