@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.gpu.model import SETTINGS
 from embedkit.engines import start_engine
-from embedkit.forecast.measure_curve import IDS, SECONDS, measure_length, random_texts, timed
+from embedkit.forecast.curve import IDS, SECONDS, measure_length, random_texts, timed
 from embedkit.prepare.cost import LENGTHS, model_cost
 
 

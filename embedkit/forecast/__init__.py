@@ -1,9 +1,9 @@
 """Forecast a run: rows, time, bytes and files; and the free space for it."""
 
+from embedkit.forecast.curve import SECONDS, Compile, CurveOptions, Measured, measure_curve
+from embedkit.forecast.curve_file import read_curve
 from embedkit.forecast.disk_space import Space, free_bytes, shortfall
 from embedkit.forecast.estimate import PROBES, Estimate, default_shards, estimate_rows
-from embedkit.forecast.measure_curve import SECONDS, Compile, CurveOptions, Measured, measure_curve
-from embedkit.forecast.read_curve import read_curve
 
 __all__ = [
     "PROBES",
