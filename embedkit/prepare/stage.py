@@ -167,15 +167,18 @@ def _ensure_parts(
 
 def plan_of_shards(run: RunFolder, plan: Plan, of_earlier_version: Callable[[], Plan]) -> Plan:
     """The plan to write: with stored costs, or as earlier versions wrote it if a shard was embedded for that one."""
-    shards = range(len(plan.shards))
-    manifests = (_readable(run.shard_manifest(shard), ShardManifest) for shard in shards)
-    wanted = next((manifest.plan_sha256 for manifest in manifests if manifest is not None), None)
-    stored = with_stored_costs(plan)
+    wanted, stored = _planned(run, plan), with_stored_costs(plan)
     if wanted in (None, digest(stored)):
         return stored
     earlier = of_earlier_version()
     others = (plan, with_stored_costs(earlier), earlier)
     return next((other for other in others if digest(other) == wanted), stored)
+
+
+def _planned(run: RunFolder, plan: Plan) -> str | None:
+    """The digest of the plan that the first embedded shard was embedded for; None if there is none."""
+    manifests = (_readable(run.shard_manifest(shard), ShardManifest) for shard in range(len(plan.shards)))
+    return next((manifest.plan_sha256 for manifest in manifests if manifest is not None), None)
 
 
 def _of_earlier_version(plan: Plan, config: RunConfig, gathered: GatheredRows, cost: CostModel) -> Plan:

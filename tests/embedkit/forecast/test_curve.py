@@ -124,7 +124,7 @@ def test_a_curve_file_is_read(tmp_path: Path) -> None:
         (None, "no such file"),
         (b"{}", r"its bytes are not those that were written \(damaged, or edited by hand\)"),
         (b"\xff", r"its bytes are not those that were written \(damaged, or edited by hand\)"),
-        (encode(FileRecord(name="a", bytes=1, sha256="")), "not a valid Curve: Object missing required field `format`"),
+        (encode(FileRecord(name="a", bytes=1, sha256="")), "not a valid Curve: Object contains unknown field `bytes`"),
     ],
 )
 def test_a_bad_curve_file_is_named_with_what_to_do(content: bytes | None, message: str, tmp_path: Path) -> None:

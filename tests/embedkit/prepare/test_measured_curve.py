@@ -37,7 +37,7 @@ def test_measured_lengths_take_what_was_measured() -> None:
 
 
 def test_between_and_beyond_measured_lengths() -> None:
-    """64 is the middle of 16 and 256: 0.016 x 8^(1/2) s. Shorter texts take no less; twice the longest twice as long."""
+    """64 is the middle of 16 and 256: 0.016 x 8^(1/2) s. Shorter ones take no less; twice the longest twice as long."""
     cost = cost_of(made_up_curve())
     assert seconds(cost, 64, 1, 8192) == pytest.approx([0.016 * 8**0.5, 0.016, 8.192])
 
