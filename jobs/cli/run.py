@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import click
 
-from embedkit.documents import RunConfig, Success, read
+from embedkit.documents import Curve, RunConfig, Success, read
 from embedkit.engines import gpu_name
 from embedkit.errors import UsageError
 from embedkit.prepare import REFERENCE_NAME, gpu_model
@@ -36,7 +36,7 @@ def run(request: RequestOptions, allow_mixed: bool) -> None:
     if not allow_mixed:
         _refuse_mixed(gpus)
     slots = make_slots(count, gpus)
-    print_lines(f"run {folder.path}", *_speed_line(config, gpus))
+    print_lines(f"run {folder.path}", *_speed_line(config.curve, gpus))
     with with_resume_hint(folder), run_lock(folder.run_lock, "running this run"):
         run_stages(folder, slots, console, allow_mixed)
         print_summary(folder, read(folder.success, Success), console)
@@ -80,12 +80,12 @@ def _refuse_mixed(gpus: Sequence[str]) -> None:
     )
 
 
-def _speed_line(config: RunConfig, gpus: Sequence[str]) -> list[str]:
+def _speed_line(curve: Curve | None, gpus: Sequence[str]) -> list[str]:
     """A line if the shards are cut by the curve of a different GPU than this machine's; none if that is not known."""
     name = gpu_name(gpus[0]) if gpus else ""
-    if not name or (gpu_model(name) is not None if config.curve is None else config.curve.engine.gpu == name):
+    if not name or (gpu_model(name) is not None if curve is None else curve.gpu == name):
         return []
-    measured = REFERENCE_NAME if config.curve is None else config.curve.gpu
+    measured = REFERENCE_NAME if curve is None else curve.gpu
     return [
         f"speed    shards are cut as for {measured}, since no curve of {name} is known; `embedkit curve` measures one, "
         "for --curve of a new run"
