@@ -81,12 +81,10 @@ def _refuse_mixed(gpus: Sequence[str]) -> None:
 
 
 def _speed_line(curve: Curve | None, gpus: Sequence[str]) -> list[str]:
-    """A line if the shards are cut by the curve of a different GPU than this machine's; none if that is not known."""
+    """A line if the shards are cut for a different GPU than this machine's; none if its name is not known."""
     name = gpu_name(gpus[0]) if gpus else ""
-    if not name or (gpu_model(name) is not None if curve is None else curve.gpu == name):
+    if not name or (curve is not None and curve.gpu == name) or (curve is None and gpu_model(name) is not None):
         return []
-    measured = REFERENCE_NAME if curve is None else curve.gpu
-    return [
-        f"speed    shards are cut as for {measured}, since no curve of {name} is known; `embedkit curve` measures one, "
-        "for --curve of a new run"
-    ]
+    why = f"no curve of {name} is known" if curve is None else f"the run's curve, and this machine has {name}"
+    measured = f"{REFERENCE_NAME}: {why}" if curve is None else f"{curve.gpu}, {why}"
+    return [f"speed    shards are cut as for {measured}; `embedkit curve` measures one, for --curve of a new run"]

@@ -144,30 +144,24 @@ def test_a_gpu_without_a_curve_is_named(demo_chats: Path, minilm: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("gpu", "curve", "measured"),
+    ("gpu", "curve", "said"),
     [
         ("NVIDIA H200", None, None),
         ("NVIDIA H100 80GB HBM3", None, None),
-        ("NVIDIA A100-SXM4-80GB", None, "NVIDIA H200"),
+        ("NVIDIA A100-SXM4-80GB", None, "NVIDIA H200: no curve of NVIDIA A100-SXM4-80GB is known"),
         ("NVIDIA L4", SLOW, None),
-        ("NVIDIA H200", SLOW, "NVIDIA L4"),
+        ("NVIDIA H200", SLOW, "NVIDIA L4, the run's curve, and this machine has NVIDIA H200"),
         ("", None, None),
     ],
 )
 def test_a_run_here_names_a_pretended_gpu_without_a_curve(
-    gpu: str, curve: Curve | None, measured: str | None, monkeypatch: pytest.MonkeyPatch
+    gpu: str, curve: Curve | None, said: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_command, "gpu_name", lambda _: gpu)
-    found = run_command._speed_line(curve, ["0"])
     assert run_command._speed_line(curve, []) == []
-    assert (
-        found == []
-        if measured is None
-        else [
-            f"speed    shards are cut as for {measured}, since no curve of {gpu} is known; `embedkit curve` measures one, "
-            "for --curve of a new run"
-        ]
-    )
+    more = "; `embedkit curve` measures one, for --curve of a new run"
+    expected = [] if said is None else [f"speed    shards are cut as for {said}{more}"]
+    assert run_command._speed_line(curve, ["0"]) == expected
 
 
 def test_profile_check_reads_the_curve(tmp_path: Path, curve: Path) -> None:

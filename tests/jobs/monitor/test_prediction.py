@@ -15,9 +15,10 @@ from embedkit.prepare.plan import read_plan
 from embedkit.run import RunFolder
 from jobs.monitor.observations import RunObservations
 from jobs.monitor.overview import make_overview
-from jobs.monitor.prediction import Measured, Scale, measure, scale, seconds_until_done
+from jobs.monitor.prediction import Measured, Scale, measure, scale, scale_of_curve, seconds_until_done
 from tests.conftest import embedkit
 from tests.jobs.monitor.test_overview import NOW, RUN, in_queue, status, submission
+from tests.support.curves import made_up_curve
 from tests.support.stub_engines import gpu_build
 
 CURVES = {"h100": 1.06, "h200": 1.0}
@@ -70,6 +71,30 @@ def test_scale_takes_the_best_basis_and_names_it(
     found = scale(wanted, CURVES, measured)  # type: ignore[arg-type]
     assert found.ratio == pytest.approx(ratio)
     assert basis in found.basis
+
+
+def test_a_gpu_without_a_curve_is_named_in_the_basis() -> None:
+    found = scale(None, CURVES, (), "a100")  # type: ignore[arg-type]
+    assert found == Scale(
+        1.0,
+        "as on an H200: no curve of a100 is known; on such a GPU `embedkit curve` measures one, for curve in the "
+        "profile",
+    )
+
+
+@pytest.mark.parametrize(
+    ("measured", "ratio", "basis"),
+    [
+        ((), 1.0, "as on NVIDIA L4, by the run's curve (embedkit curve: vllm 0.24.0, bfloat16, model)"),
+        ((ON_H200,), 0.97, "0.97 of the plan's prediction; the run's curve is that of NVIDIA L4"),
+        ((ON_H200, Measured("NVIDIA L4", 1, 1.2)), 1.2, "on NVIDIA L4 took 1.20 of the plan's prediction"),
+    ],
+)
+def test_a_run_with_a_curve_is_predicted_by_it(measured: tuple[Measured, ...], ratio: float, basis: str) -> None:
+    """Its own durable chunks are better, those of the curve's GPU most of all."""
+    found = scale_of_curve(made_up_curve(), measured)
+    assert found.ratio == ratio
+    assert found.basis.endswith(basis)
 
 
 def test_cpus_have_no_curve_only_measurements() -> None:

@@ -7,7 +7,7 @@ import pytest
 from jobs.profiles.schema import Resources
 from jobs.slurm.cluster import Site, parse_nodes, parse_partitions
 from jobs.submit.check_profile import Finding, check_stage, mixed_gpus
-from jobs.submit.check_profile.gpu_models import check_preflight_model
+from jobs.submit.check_profile.gpu_models import check_preflight_model, unknown_gpu
 
 PARTITIONS = """\
 PartitionName=gpu Default=YES State=UP
@@ -127,3 +127,22 @@ def test_preflight_on_another_model_than_embed_is_a_warning() -> None:
 
 def test_where_sinfo_fails_nothing_is_said() -> None:
     assert not found(Resources(partition="gpu", gpus=1), replace(SITE, nodes=None))
+
+
+@pytest.mark.parametrize(
+    ("requested", "name"),
+    [
+        ({"gres": "gpu:a100:1", "partition": "gpu"}, "a100"),
+        ({"gpus": 1, "partition": "old"}, "a100"),
+        ({"gpus": 1, "partition": "old", "gpu_model": "h100"}, ""),
+        ({"gpus": 1, "partition": "new"}, ""),
+        ({"gpus": 1, "partition": "gpu"}, ""),
+        ({"gpus": 1, "partition": "plain"}, ""),
+        ({"gres": "gpu:h100:1", "partition": "gpu"}, ""),
+    ],
+)
+def test_a_model_without_a_built_in_curve_is_named(requested: dict[str, object], name: str) -> None:
+    """By the profile, or by the only model of its partition; not where the model is not known."""
+    assert unknown_gpu(Resources(**requested), SITE) == name  # type: ignore[arg-type]
+    by_profile = "gres" in requested and name
+    assert unknown_gpu(Resources(**requested), None) == (name if by_profile else "")  # type: ignore[arg-type]

@@ -48,6 +48,7 @@ TARGETS = (
         ("embedkit/documents/*.py",),
         (
             *(f"tests/embedkit/documents/test_{name}.py" for name in ("codec", "files", "file_set", "read_back")),
+            "tests/embedkit/prepare/test_measured_curve.py",
             *("tests/embedkit/merge/test_small.py", "tests/embedkit/check/verify/test_merged.py", ORDER),
         ),
     ),
