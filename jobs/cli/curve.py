@@ -66,9 +66,9 @@ class CurveCommandOptions:
 )
 @gathered_into(CurveCommandOptions)
 def curve(options: CurveCommandOptions, out: Path) -> None:
-    """Measure how fast the first GPU of this machine embeds texts of each length.
+    """Measure how fast this machine's GPU embeds, by length.
 
-    This takes minutes. FILE is for --curve, or for curve in [embed] of a profile: shards are cut and hours are
+    It takes minutes, on the first GPU. FILE is for --curve, or for curve in [embed] of a profile: shards are cut and hours are
     predicted by it. embedkit has the curves of H100 and H200.
     """
     _require_free(out)

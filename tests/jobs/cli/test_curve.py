@@ -41,17 +41,14 @@ def speed_of(printed: str) -> str:
 @pytest.mark.slow
 def test_a_real_engine_is_measured_and_a_run_follows_it(demo_chats: Path, minilm: Path, tmp_path: Path) -> None:
     out = tmp_path / "cpu.json"
-    measure = ["curve", out, "--model", minilm, "--engine", "transformers", "--max-length", 40, "--seconds", 0.01]
-    lines = embedkit(*measure).stdout.splitlines()
-    assert [re.fullmatch(r"CPU, eager +(\d+) tokens +[\d,.]+ tokens/s", line)[1] for line in lines[:-1]] == [  # type: ignore[index]
-        "16",
-        "32",
-        "40",
-    ]
+    measure = [out, "--model", minilm, "--engine", "transformers", "--max-length", 40, "--seconds", 0.01]
+    lines = embedkit("curve", *measure, new_interpreter=True).stdout.splitlines()
+    measured = [re.fullmatch(r"CPU, eager +(\d+) tokens +[\d,.]+ tokens/s", line) for line in lines[:-1]]
+    assert [found and found[1] for found in measured] == ["16", "32", "40"]
     assert lines[-1] == f"written: {out}"
     curve = read(out, Curve)
     assert (curve.device, curve.lengths, curve.engine.dtype) == ("cpu", (16, 32, 40), "float32")
-    assert "is there already; type another path, or remove it" in embedkit(*measure, code=2).stderr
+    assert "is there already; type another path, or remove it" in embedkit("curve", *measure, code=2).stderr
     request = ["--dataset", demo_chats, "--model", minilm, "--engine", "transformers", "--max-length", 40]
     request += ["--device", "cpu", "--output-dir", tmp_path, "--run-name", "run", "--curve", out]
     embedkit("prepare", *request)
