@@ -68,8 +68,8 @@ class CurveCommandOptions:
 def curve(options: CurveCommandOptions, out: Path) -> None:
     """Measure how fast this machine's GPU embeds, by length.
 
-    It takes minutes, on the first GPU. FILE is for --curve, or for curve in [embed] of a profile: shards are cut and hours are
-    predicted by it. embedkit has the curves of H100 and H200.
+    It takes minutes, on the first GPU. FILE is for --curve, or for curve in [embed] of a profile: shards are cut and
+    hours are predicted by it. embedkit has the curves of H100 and H200.
     """
     _require_free(out)
     asked = Options(

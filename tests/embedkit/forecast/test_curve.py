@@ -3,6 +3,8 @@
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from embedkit.documents.schema import EngineRecord, FileRecord
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.forecast import CurveOptions, Measured, curve, measure_curve, read_curve
 from embedkit.forecast.curve import curve_lengths, measure_length
+from tests.conftest import needs_vllm
 from tests.support.curves import engine_record, made_up_curve
 
 
@@ -99,6 +102,18 @@ def test_a_real_engine_is_measured(minilm: Path) -> None:
     assert (found.device, found.model, found.lengths) == ("cpu", "model", (16, 32, 40))
     assert (found.linear_flops, found.attention_flops) == (21_589_248, 9216)
     assert (found.engine.engine, found.engine.gpu, found.gpu) == ("transformers", "", "a CPU")
+
+
+@pytest.mark.slow
+@needs_vllm
+def test_both_real_engines_of_vllm_are_measured(minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled and eager, each in a process of its own."""
+    monkeypatch.setenv("VLLM_CACHE_ROOT", str(tmp_path))
+    wanted = replace(options(minilm), engine="vllm", max_length=16, compiles=("compiled", "eager"))
+    found = measure_curve(wanted, lambda *_: None)
+    assert [one.engine.compile for one in found.engines] == ["compiled", "eager"]
+    assert [(one.engine.engine, len(one.tokens_per_second)) for one in found.engines] == [("vllm", 1)] * 2
+    assert not active_children()
 
 
 def _die(*_: object) -> None:
