@@ -21,6 +21,7 @@ from embedkit.documents import (
     FORMAT,
     Curve,
     Device,
+    Dtype,
     EngineName,
     EngineRecord,
     EngineSettings,
@@ -41,6 +42,7 @@ SECONDS = 2.0
 LEAST_BATCHES = {"cuda": 4, "cpu": 0}
 """Batches of one length at least, so that the GPU is busy while the next one is prepared. CPUs need no such thing."""
 MOST_TEXTS = 16_384
+"""Texts of one length at most: short ones take no two seconds on a fast GPU."""
 IDS = 50_000
 """Ids are below this number, or the size of the vocabulary."""
 
@@ -66,7 +68,7 @@ class CurveOptions:
     model: Path
     engine: EngineName
     device: Device
-    dtype: Literal["float32", "bfloat16", "float16"]
+    dtype: Dtype
     max_length: int
     compiles: tuple[Compile, ...]
     seconds: float = SECONDS

@@ -119,13 +119,13 @@ def eager_speed(tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]
 def _seconds_of(curve: Curve, eager: bool) -> npt.NDArray[np.float64]:
     """Seconds of a text of each of the curve's lengths, never fewer for a longer one, float64 (lengths,).
 
-    An engine that was not measured is derived from the other one by EAGER_SPEED.
+    An engine of vLLM that was not measured is derived from the other one by EAGER_SPEED. transformers compiles none.
     """
     lengths = np.array(curve.lengths)
     wanted = "eager" if eager else "compiled"
     speeds = next((one for one in curve.engines if one.engine.compile == wanted), curve.engines[0])
     seconds = lengths / np.array(speeds.tokens_per_second)
-    if speeds.engine.compile != wanted:
+    if speeds.engine.compile != wanted and speeds.engine.engine == "vllm":
         seconds = seconds / eager_speed(lengths) if eager else seconds * eager_speed(lengths)
     grown: npt.NDArray[np.float64] = np.maximum.accumulate(seconds)
     return grown

@@ -1,5 +1,6 @@
 """The command `curve`: measure the speed of this machine's GPU by length of the texts."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -105,6 +106,8 @@ def _require_free(out: Path) -> None:
         raise UsageError(f"{out}: is there already; type another path, or remove it")
     if not out.parent.is_dir():
         raise UsageError(f"{out}: there is no folder {out.parent}; make it, or type another path")
+    if not os.access(out.parent, os.W_OK):
+        raise UsageError(f"{out}: {out.parent} cannot be written to; type another path")
 
 
 def _report(engine: EngineRecord, measured: Measured) -> None:

@@ -60,6 +60,15 @@ def test_an_engine_that_was_not_measured_is_derived_from_the_other() -> None:
     assert seconds(cost_of(curve, eager=True), 205) == pytest.approx([0.205])
 
 
+def test_transformers_is_as_fast_whatever_the_plan_says() -> None:
+    """It compiles no model: its curve has an eager engine only."""
+    curve = made_up_curve(speeds={"eager": (1000.0,)}, lengths=[205])
+    of_transformers = msgspec.structs.replace(curve.engine, engine="transformers")
+    engines = (msgspec.structs.replace(curve.engines[0], engine=of_transformers),)
+    curve = msgspec.structs.replace(curve, engines=engines)
+    assert seconds(cost_of(curve), 205) == seconds(cost_of(curve, eager=True), 205) == pytest.approx([0.205])
+
+
 def test_a_longer_text_never_takes_less_by_noise() -> None:
     curve = made_up_curve(speeds={"compiled": (100.0, 10_000.0, 1000.0)})
     assert seconds(cost_of(curve), 16, 256, 4096) == pytest.approx([0.16, 0.16, 4.096])

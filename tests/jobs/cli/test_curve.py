@@ -4,12 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from embedkit.documents.codec import digest, read, write
 from embedkit.documents.schema import Curve, PlanCurve, RunConfig
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.cli import run as run_command
+from jobs.cli.curve import curve as curve_command
 from jobs.profiles import Profile
 from jobs.profiles.load import load_profile
 from jobs.submit.check_profile.curve import check_curve
@@ -78,6 +80,13 @@ def test_what_cannot_be_measured_is_refused_first(
     monkeypatch.chdir(tmp_path)
     assert message in embedkit("curve", *options, "--model", minilm, code=2).stderr
     assert not (tmp_path / "c.json").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_first(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """os.access is replaced: root may write everywhere."""
+    monkeypatch.setattr("os.access", lambda *_: False)
+    done = CliRunner().invoke(curve_command, ["/tmp/c.json", "--model", str(minilm)])
+    assert str(done.exception) == "/tmp/c.json: /tmp cannot be written to; type another path"
 
 
 def test_a_run_keeps_its_curve(demo_chats: Path, minilm: Path, tmp_path: Path, curve: Path) -> None:
