@@ -4,7 +4,7 @@ import math
 import re
 from itertools import pairwise
 from pathlib import PurePath, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
@@ -27,9 +27,12 @@ ChatFormat = Literal["plain", "auto", "openai", "sharegpt"]
 plain: role and content as earlier versions read them, which knew no other names of roles and no calls of tools.
 """
 Reason = Literal["no_assistant", "empty", "too_long", "not_a_chat", "not_text"]
+Kernels = Literal["plain", "fused"]
+Compile = Literal["compiled", "eager", "fused"]
+"""How a model runs: plain kernels that torch compiled into fewer, plain kernels one by one, or those of embedkit."""
 Layout = Literal["merged", "sharded"]
 """Where a merged run has its vectors: copied into one matrix per view, or left in the shards' files."""
-Setting = Literal["engine", "device", "dtype", "shards", "num_gpus"]
+Setting = Literal["engine", "device", "dtype", "kernels", "shards", "num_gpus"]
 """Settings that depend on where a run is embedded."""
 Texts = Literal["all", "none"]
 ThinkFormat = Literal["classic", "any"]
@@ -74,7 +77,10 @@ class DataFile(Document, frozen=True):
 
 
 class EngineRecord(Document, frozen=True):
-    """The engine and hardware that a task ran on. Merge refuses shards with different records by default."""
+    """The engine and hardware that a task ran on. Merge refuses shards with different records by default.
+
+    compile: how the model runs, one of Compile with vLLM.
+    """
 
     engine: str
     engine_version: str
@@ -98,8 +104,8 @@ class EngineSpeeds(Document, frozen=True):
 class Curve(Document, frozen=True):
     """What `embedkit curve` writes: the speed of one device by length, with one model.
 
-    engines: the model compiled, or eager, or one of each. model: name of its folder. linear_flops, attention_flops: of
-    the model, per token and per token^2 of a text. lengths: tokens of the measured texts, ascending.
+    engines: one for each way to run the model that was measured. model: name of its folder. linear_flops,
+    attention_flops: of the model, per token and per token^2 of a text. lengths: tokens of the texts, ascending.
     """
 
     format: int
@@ -112,7 +118,7 @@ class Curve(Document, frozen=True):
 
     @property
     def engine(self) -> EngineRecord:
-        """The first engine. The other one differs in `compile`, and may in its token budget."""
+        """The first engine. The others differ in `compile`, and may in their token budgets."""
         return self.engines[0].engine
 
     @property
@@ -125,8 +131,8 @@ class Curve(Document, frozen=True):
         if not self.lengths or self.lengths[0] < 1 or any(one >= other for one, other in pairwise(self.lengths)):
             raise ValueError("its lengths do not ascend from at least 1 token")
         kinds = [one.engine.compile for one in self.engines]
-        if sorted(kinds) not in (["compiled"], ["eager"], ["compiled", "eager"]):
-            raise ValueError("its engines are not one compiled and one eager engine, or one of them")
+        if not kinds or len(set(kinds)) < len(kinds) or not set(kinds) <= set(get_args(Compile)):
+            raise ValueError(f"its engines are not one of each of {', '.join(get_args(Compile))}, or some of them")
         for one in self.engines:
             speeds = one.tokens_per_second
             if len(speeds) != len(self.lengths) or not all(0 < speed < math.inf for speed in speeds):
@@ -166,7 +172,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     path_columns: per data file, the values of columns that are not in the file but come from its path.
     templates: of the views that the user defined, by name; of `combined`, how text columns are joined.
     reuse: runs whose vectors are copied, the first that has a row.
-    layout: where the merged run has its vectors. store: type of the stored numbers.
+    layout: where the merged run has its vectors. store: type of the stored numbers. kernels: those of the engine.
     """
 
     data: tuple[DataFile, ...]
@@ -197,6 +203,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     reuse: tuple[ReusedRun, ...] = ()
     layout: Layout = "merged"
     store: Dtype = "float32"
+    kernels: Kernels = "plain"
 
     def __post_init__(self) -> None:
         """Refuse views without a text, and templates that cannot be read, which an edited document may have."""
@@ -292,7 +299,7 @@ class RowKeyIndex(Document, frozen=True):
     files: tuple[FileRecord, ...]
 
 
-class EngineSettings(Document, frozen=True):
+class EngineSettings(Document, frozen=True, omit_defaults=True):
     """How every task of the run sets up its engine. Token counts include special tokens, and sum over all views."""
 
     device: Device
@@ -302,6 +309,7 @@ class EngineSettings(Document, frozen=True):
     token_budget: int
     max_sequences: int
     eager: bool
+    kernels: Kernels = "plain"
 
 
 class PlanPart(Document, frozen=True, omit_defaults=True):
@@ -332,7 +340,7 @@ class PlanCurve(Document, frozen=True, omit_defaults=True):
     """By which speeds the costs of a plan are predicted. sha256: digest of the run's curve, "" for a built-in one."""
 
     gpu: str
-    compile: Literal["compiled", "eager"]
+    compile: Compile
     sha256: str = ""
 
 

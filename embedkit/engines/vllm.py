@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import EngineRecord, EngineSettings
+from embedkit.documents import Compile, EngineRecord, EngineSettings, Kernels
+from embedkit.engines.fused import misfit, misfit_here
 from embedkit.engines.held_gpu import held_gpu
 from embedkit.engines.large_imports import large_imports
 from embedkit.engines.vllm_models import check_vllm, vllm_pooling
@@ -44,6 +45,8 @@ ENVIRONMENT = {
 }
 CACHE = Path(tempfile.gettempdir()) / f"embedkit-{os.getuid()}"
 """Where vLLM stores compiled kernels; home folders on clusters are small and slow. It loads pickles from there."""
+KERNEL_FOLDERS = {"QUACK_CACHE_DIR": "quack", "TRITON_CACHE_DIR": "triton"}
+"""Where the fused kernels are kept, in vLLM's folder, unless the environment says otherwise."""
 BATCHES_AHEAD = 3
 """Number of batches whose texts vLLM has: one runs, one waits behind it, one can be scheduled next."""
 BLOCK_TOKENS_HOPPER = 128
@@ -82,6 +85,7 @@ class VllmEngine:
         self._head = check_vllm(model)
         self._params = vllm.PoolingParams(task="embed")
         self._token_budget = settings.token_budget
+        self._kernels = _kernels(model, settings)
         self._engine: Any = None
         _check_dense(model, self._head)
         while (dim := self._start(vllm, model, settings)) is None:
@@ -93,7 +97,7 @@ class VllmEngine:
             cuda=torch.version.cuda or "" if settings.device == "cuda" else "",
             gpu=torch.cuda.get_device_name() if settings.device == "cuda" else "",
             attention=_attention_backend(self._engine),
-            compile="eager" if settings.eager else "compiled",
+            compile=_compile(self._kernels, settings),
             dtype=settings.dtype,
             token_budget=self._token_budget,
             dim=dim,
@@ -148,13 +152,13 @@ class VllmEngine:
         from vllm.config import PoolerConfig
 
         pooling, is_normalized = vllm_pooling(self._head)
-        arguments = vllm.EngineArgs(
-            **_arguments(model, settings, self._token_budget),
-            # vLLM would read the same from modules.json, but guesses where it does not know a module's name.
-            pooler_config=PoolerConfig(pooling_type=pooling, use_activation=is_normalized),
-        )
+        arguments = _arguments(model, settings, self._token_budget)
+        if self._kernels == "fused":
+            arguments = _with_fused_model(arguments)
+        # vLLM would read the same from modules.json, but guesses where it does not know a module's name.
+        pooler = PoolerConfig(pooling_type=pooling, use_activation=is_normalized)
         try:
-            self._engine = vllm.LLMEngine.from_engine_args(arguments)
+            self._engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments, pooler_config=pooler))
             dim: int = self.embed([np.zeros(1, np.uint32)]).shape[1]  # also the first, slower call
         except Exception as error:
             if settings.device == "cuda" and (held := held_gpu(error)) is not None:
@@ -218,6 +222,31 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
         arguments["kv_cache_memory_bytes"] = kv_bytes
         arguments["gpu_memory_utilization"] = 0.1  # checked at start only; the bytes above decide the size
     return arguments
+
+
+def _kernels(model: Path, settings: EngineSettings) -> Kernels:
+    """The kernels of the settings, or the plain ones where the fused ones do not fit, with a notice."""
+    if settings.kernels == "fused" and (reason := misfit(model, settings.dtype) or misfit_here()):
+        log.warning("fused kernels do not fit here (%s): plain kernels. The engine's record says so", reason)
+        return "plain"
+    return settings.kernels
+
+
+def _compile(kernels: Kernels, settings: EngineSettings) -> Compile:
+    """How the model runs."""
+    return "fused" if kernels == "fused" else "eager" if settings.eager else "compiled"
+
+
+def _with_fused_model(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments with the model's class of fused kernels, which needs no compiler and reads no pages."""
+    for variable, folder in KERNEL_FOLDERS.items():
+        os.environ.setdefault(variable, str(Path(os.environ["VLLM_CACHE_ROOT"]) / folder))
+    from embedkit.engines.fused.qwen3 import ARCHITECTURE, register
+
+    register()
+    changed = {"hf_overrides": {"architectures": [ARCHITECTURE]}, "enforce_eager": True}
+    # With pages of the default size, 16 tokens, vLLM counts short texts by what they take.
+    return {name: value for name, value in arguments.items() if name != "block_size"} | changed
 
 
 def _check_dense(model: Path, head: Head) -> None:

@@ -41,7 +41,12 @@ OWN = {
     "TMPDIR": "tmp",
 }
 """Variables that move files out of $HOME, each with its folder in the task's own scratch."""
-COMPILED = {"VLLM_CACHE_ROOT": "vllm", "TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
+COMPILED = {
+    "VLLM_CACHE_ROOT": "vllm",
+    "QUACK_CACHE_DIR": "quack",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+}
 """Variables of the folders of compiled kernels, which a run's tasks on one node share."""
 CONSTANT = {"VLLM_CONFIG_ROOT": "/nonexistent/config", "VLLM_XLA_CACHE_PATH": "/nonexistent/xla"}
 """Paths that are part of the key of vLLM's (0.24) compile cache but are not used here: the same in every task."""

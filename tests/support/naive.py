@@ -1,6 +1,7 @@
 """A whole run, done again the plain way: one row at a time, Python lists, no code of the product."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +80,23 @@ def hash_vectors(texts: list[str], model: Path) -> npt.NDArray[np.float32]:
 
 
 def forward(model: Path, texts: list[str], pooling: str) -> npt.NDArray[np.float32]:
-    """One plain transformers forward a text, in float32: pooled ("last" or "mean") and normalized."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
+    """As `forward_ids`, of texts."""
+    from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
+    return forward_ids(model, [np.array(tokenizer(text).input_ids) for text in texts], pooling)
+
+
+def forward_ids(model: Path, texts: Sequence[npt.NDArray[Any]], pooling: str) -> npt.NDArray[np.float32]:
+    """One plain transformers forward a text, in float32: pooled ("last" or "mean") and normalized."""
+    import torch
+    from transformers import AutoModel
+
     network = AutoModel.from_pretrained(model, dtype=torch.float32).eval()
     vectors = []
     with torch.inference_mode():
-        for text in texts:
-            hidden = network(**tokenizer(text, return_tensors="pt")).last_hidden_state[0]
+        for ids in texts:
+            hidden = network(torch.tensor(ids.astype(np.int64))[None]).last_hidden_state[0]
             pooled = hidden[-1] if pooling == "last" else hidden.mean(dim=0)
             vectors.append(torch.nn.functional.normalize(pooled, dim=0).numpy())
     return np.stack(vectors)

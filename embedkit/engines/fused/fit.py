@@ -1,0 +1,62 @@
+"""Whether the fused kernels fit a model and a machine."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from embedkit.documents import Dtype
+from embedkit.model import read_json
+
+ARCHITECTURE = "Qwen3ForCausalLM"
+HEAD_DIM = 128
+"""Columns of a product's tile, and so the numbers of a head."""
+ALIGNED = 64
+"""Sizes of the products are multiples of this."""
+PACKAGES = ("triton", "quack", "cutlass")
+
+
+def misfit(model: Path, dtype: Dtype) -> str:
+    """What of a model the fused kernels do not fit, as `config.json: hidden_act gelu`; "" if they fit.
+
+    model: the model's folder.
+    """
+    if dtype != "bfloat16":
+        return f"--dtype {dtype}: they compute in bfloat16"
+    config = read_json(model, "config.json")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    wanted = {
+        "architectures": [ARCHITECTURE],
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "is_causal": True,
+        "use_sliding_window": False,
+        "quantization_config": None,
+        "dual_chunk_attention_config": None,
+    }
+    defaults = {"architectures": None, "hidden_act": "silu", "is_causal": True}
+    for name, value in wanted.items():
+        found = config.get(name, defaults.get(name, value))
+        if found != value:
+            return f"config.json: {name} {found}"
+    if (kind := rope.get("rope_type", rope.get("type", "default"))) != "default":
+        return f"config.json: rope_type {kind}"
+    if (dim := config.get("head_dim")) != HEAD_DIM:
+        return f"config.json: head_dim {dim}"
+    for name in ("hidden_size", "intermediate_size"):
+        if not isinstance(size := config.get(name), int) or size % ALIGNED:
+            return f"config.json: {name} {size}"
+    return ""
+
+
+def misfit_here() -> str:
+    """What this machine lacks for the fused kernels, as `no package quack`; "" if nothing. Asks CUDA for the GPU."""
+    for package in PACKAGES:
+        if find_spec(package) is None:
+            return f"no package {package}"
+    import torch
+
+    if torch.version.hip is not None:
+        return f"{torch.cuda.get_device_name()} is no GPU of NVIDIA"
+    major, minor = torch.cuda.get_device_capability()
+    if (major, minor) != (9, 0):
+        return f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, not 9.0 (Hopper)"
+    return ""

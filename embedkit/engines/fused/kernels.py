@@ -1,0 +1,65 @@
+"""What the fused model asks of its kernels. `hopper` has them for GPUs; tests have them in plain torch."""
+
+from typing import Any, NamedTuple, Protocol
+
+Tensor = Any
+"""A torch.Tensor. Importing this module does not load torch."""
+
+
+class Texts(NamedTuple):
+    """The texts of a batch, one behind the other.
+
+    starts: where each begins, then the number of tokens, int32 (texts + 1,), on the device.
+    longest: tokens of the longest.
+    """
+
+    starts: Tensor
+    longest: int
+
+
+class Heads(NamedTuple):
+    """The heads of a layer, and how they are normalized and rotated.
+
+    queries, keys: how many heads; there are as many of values as of keys. weights: of the queries' RMS norm and of the
+    keys' (2, dim). cos_sin: cosines, then sines of each position (positions, dim).
+    """
+
+    queries: int
+    keys: int
+    dim: int
+    weights: Tensor
+    eps: float
+    cos_sin: Tensor
+
+
+class Kernels(Protocol):
+    """All tensors of tokens are bfloat16 (tokens, n), rows contiguous; `scale` is 1 / rms, float32 (tokens,)."""
+
+    def row_scale(self, hidden: Tensor, eps: float) -> Tensor:
+        """1 / rms of each row."""
+        ...
+
+    def heads_product(
+        self, hidden: Tensor, weight: Tensor, scale: Tensor, positions: Tensor, heads: Heads, queries: int, keys: int
+    ) -> Tensor:
+        """`scale * (hidden @ weight.T)`; the first `queries` heads and the next `keys` ones are normalized and rotated.
+
+        weight: (out, in), times the norm's weight. positions: of the tokens in their texts, int64 (tokens,).
+        """
+        ...
+
+    def gated_product(self, hidden: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+        """`silu(gate) * up` of `scale * (hidden @ weight.T)`, whose even columns are gate and whose odd ones are up."""
+        ...
+
+    def added_product(self, inputs: Tensor, weight: Tensor, residual: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """`residual + inputs @ weight.T`, and 1 / rms of its rows."""
+        ...
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, heads: Heads) -> Tensor:
+        """Causal attention within each text (tokens, queries * dim)."""
+        ...
+
+    def attend_last(self, queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, heads: Heads) -> Tensor:
+        """Attention of each text's last token. queries: of these tokens (texts, queries * dim)."""
+        ...

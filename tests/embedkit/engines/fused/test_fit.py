@@ -1,0 +1,81 @@
+"""Which models and machines the fused kernels fit."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedkit.engines.fused import fit, misfit, misfit_here
+
+QWEN: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "head_dim": 128,
+    "hidden_act": "silu",
+    "hidden_size": 1024,
+    "intermediate_size": 3072,
+    "use_sliding_window": False,
+    "rope_scaling": None,
+}
+"""Of Qwen3-Embedding-0.6B, as far as it matters."""
+
+
+def reason(folder: Path, changes: dict[str, Any]) -> str:
+    (folder / "config.json").write_text(json.dumps(QWEN | changes))
+    return misfit(folder, "bfloat16")
+
+
+def test_qwen3_embedding_fits(tmp_path: Path) -> None:
+    assert reason(tmp_path, {}) == ""
+    assert reason(tmp_path, {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}) == ""
+    assert misfit(tmp_path, "float16") == "--dtype float16: they compute in bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"architectures": ["Qwen2ForCausalLM"]}, "config.json: architectures ['Qwen2ForCausalLM']"),
+        ({"architectures": None}, "config.json: architectures None"),
+        ({"attention_bias": True}, "config.json: attention_bias True"),
+        ({"head_dim": 64}, "config.json: head_dim 64"),
+        ({"hidden_act": "gelu"}, "config.json: hidden_act gelu"),
+        ({"hidden_size": 1000}, "config.json: hidden_size 1000"),
+        ({"intermediate_size": None}, "config.json: intermediate_size None"),
+        ({"is_causal": False}, "config.json: is_causal False"),
+        ({"use_sliding_window": True}, "config.json: use_sliding_window True"),
+        ({"quantization_config": {"quant_method": "fp8"}}, "config.json: quantization_config {'quant_method': 'fp8'}"),
+        ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, "config.json: rope_type yarn"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "config.json: rope_type yarn"),
+    ],
+)
+def test_what_the_kernels_do_not_do_is_named(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert reason(tmp_path, changes) == expected
+
+
+@pytest.mark.parametrize(
+    ("packages", "hip", "capability", "expected"),
+    [
+        (("triton", "cutlass"), None, (9, 0), "no package quack"),
+        (fit.PACKAGES, None, (9, 0), ""),
+        (fit.PACKAGES, None, (8, 0), "NVIDIA A100 has compute capability 8.0, not 9.0 (Hopper)"),
+        (fit.PACKAGES, None, (10, 0), "NVIDIA B200 has compute capability 10.0, not 9.0 (Hopper)"),
+        (fit.PACKAGES, "7.0", (9, 0), "AMD Instinct MI250X is no GPU of NVIDIA"),
+    ],
+)
+def test_a_fake_machine_must_be_a_hopper_with_the_packages(
+    packages: tuple[str, ...],
+    hip: str | None,
+    capability: tuple[int, int],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """AMD's MI250X has the capability (9, 0), too."""
+    import torch
+
+    name = expected.partition(" has ")[0].partition(" is ")[0]
+    monkeypatch.setattr(fit, "find_spec", lambda package: package if package in packages else None)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    assert misfit_here() == expected
