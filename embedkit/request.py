@@ -32,6 +32,7 @@ from embedkit.documents import (
     Device,
     Dtype,
     EngineName,
+    Kernels,
     Layout,
     Locations,
     Request,
@@ -44,7 +45,7 @@ from embedkit.documents import (
     encode,
     read,
 )
-from embedkit.engines import check_installed, check_pooling, check_weights
+from embedkit.engines import check_installed, check_pooling, check_weights, misfit
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit, tokenizer_file
 from embedkit.prepare import check_views
@@ -95,6 +96,7 @@ class Options:
     think_format: ThinkFormat = "any"
     device: Device = "cpu"
     dtype: Dtype | None = None
+    kernels: Kernels | None = None
     layout: Layout = "merged"
     store: Dtype = "float32"
     reuse: tuple[str, ...] = ()
@@ -130,6 +132,7 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     if "dtype" not in undecided:
         _check_store(request, is_typed=options.dtype is not None)
     request = msgspec.structs.replace(request, reuse=_reused_runs(options, request))
+    request = msgspec.structs.replace(request, kernels=_kernels(options, request, model))
     return RunConfig(
         format=FORMAT,
         request=request,
@@ -206,6 +209,28 @@ def _check_store(request: Request, *, is_typed: bool) -> None:
         f"{DIGITS[dtype]} binary digits. Type --store float32, which keeps all, or let the engine compute in fewer: "
         f"--dtype {fitting}"
     )
+
+
+def _kernels(options: Options, request: Request, model: Path) -> Kernels:
+    """The kernels of the engine: those typed, those of the reused vectors, or fused ones if they fit.
+
+    Raises UsageError if those typed do not fit, or are not those of the reused vectors.
+    """
+    reason = "only vLLM on a GPU has them"
+    if request.engine == "vllm" and request.device == "cuda":
+        reason = misfit(model, request.dtype)
+    if options.kernels == "fused" and reason:
+        raise UsageError(f"--kernels fused: they do not fit: {reason}; type --kernels plain, or leave it out")
+    wanted: Kernels = options.kernels or ("plain" if reason else "fused")
+    for folder, reused in zip(options.reuse, request.reuse, strict=True):
+        are_fused = {engine.compile == "fused" for engine in reused.accepted}
+        theirs: Kernels = "fused" if True in are_fused else "plain"
+        if (wanted == "fused") in are_fused:
+            continue
+        if options.kernels is not None:
+            raise UsageError(f"--reuse {folder}: its vectors are of {theirs} kernels; leave out --kernels")
+        wanted = theirs
+    return wanted
 
 
 def _reused_runs(options: Options, request: Request) -> tuple[ReusedRun, ...]:

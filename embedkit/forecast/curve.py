@@ -12,13 +12,13 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from embedkit.documents import (
     FORMAT,
+    Compile,
     Curve,
     Device,
     Dtype,
@@ -26,14 +26,13 @@ from embedkit.documents import (
     EngineRecord,
     EngineSettings,
     EngineSpeeds,
+    Kernels,
 )
-from embedkit.engines import Engine, start_engine
-from embedkit.errors import EmbedkitError
+from embedkit.engines import Engine, misfit, start_engine
+from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import read_json
-from embedkit.prepare import model_cost, settings_of_device
+from embedkit.prepare import compile_of, model_cost, settings_of_device
 from embedkit.storage import exit_with_parent, ignore_interrupts
-
-Compile = Literal["compiled", "eager"]
 
 SHORTEST = 16
 """Tokens of the shortest texts. Each of the next is twice as long, and the last ones are as long as the limit."""
@@ -63,7 +62,7 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class CurveOptions:
-    """What to measure: a model on the first visible device, with texts up to max_length, compiled, eager or both."""
+    """What to measure: a model on the first visible device, with texts up to max_length, run in each of these ways."""
 
     model: Path
     engine: EngineName
@@ -74,27 +73,42 @@ class CurveOptions:
     seconds: float = SECONDS
 
 
+def curve_engines(engine: EngineName, device: Device, dtype: Dtype, model: Path) -> tuple[Compile, ...]:
+    """The ways in which runs may have the model run on this device."""
+    if engine != "vllm" or device != "cuda":
+        return ("eager",)
+    return ("compiled", "eager") if misfit(model, dtype) else ("compiled", "eager", "fused")
+
+
 def measure_curve(options: CurveOptions, report: Callable[[EngineRecord, Measured], object]) -> Curve:
     """Start each engine and measure it. `report` is called after each length.
 
+    Fused kernels that do not fit the GPU are left out.
+
     Raises:
-        UsageError: the engine is not installed.
+        UsageError: the engine is not installed, or nothing fits.
         EmbedkitError: an engine's process was killed.
     """
     cost = model_cost(options.model, options.device, options.engine)
     lengths = curve_lengths(options.max_length)
     engines = []
     for compile_ in options.compiles:
-        settings = settings_of_device(options.device, options.dtype, options.max_length, compile_ == "eager")
+        kernels: Kernels = "fused" if compile_ == "fused" else "plain"
+        limits = (options.device, options.dtype, options.max_length)
+        settings = settings_of_device(*limits, eager=compile_ == "eager", kernels=kernels)
         speeds = []
         with _engine_process(options, settings) as pool:
             record = pool.submit(_start, options.engine, options.model, settings).result()
-            for length in lengths:
+            fits = record.compile == compile_ or compile_ != "fused"
+            for length in lengths if fits else ():
                 measured = pool.submit(_measure, length, options.seconds).result()
                 report(record, measured)
                 speeds.append(measured.tokens_per_second)
             pool.submit(_stop).result()
-        engines.append(EngineSpeeds(engine=record, tokens_per_second=tuple(speeds)))
+        if fits:
+            engines.append(EngineSpeeds(engine=record, tokens_per_second=tuple(speeds)))
+    if not engines:
+        raise UsageError("--only fused: these kernels do not fit here; leave it out")
     return Curve(
         format=FORMAT,
         device=options.device,
@@ -148,7 +162,7 @@ def _engine_process(options: CurveOptions, settings: EngineSettings) -> Iterator
             yield pool
         except BrokenProcessPool:
             raise EmbedkitError(
-                f"the process of the {'eager' if settings.eager else 'compiled'} engine was killed, perhaps for "
+                f"the process of the {compile_of(settings)} engine was killed, perhaps for "
                 f"memory. Try shorter texts: --max-length {max(options.max_length // 2, 1)}"
             ) from None
         except BaseException:

@@ -128,6 +128,8 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
     cpu_ratio = None
     if request.engine != "hash":
         cost = model_cost(Path(config.locations.model), request.device, request.engine, config.curve)
+        if request.kernels == "fused":
+            cost = replace(cost, compile="fused")
         lengths = np.maximum(per_text, 1).astype(np.int64)
         of_texts = counts[:, None]
         seconds = float((of_texts * cost.seconds(lengths)).sum())
@@ -135,7 +137,7 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
             on_each = {gpu: replace(cost, gpu=gpu).seconds(lengths) for gpu in GPU_MODELS}
             ratios = {gpu: float((of_texts * each).sum()) / seconds for gpu, each in on_each.items()}
         elif request.device == "cpu" and seconds:
-            on_gpu = replace(cost, device="cuda", eager=False, curve=None)
+            on_gpu = replace(cost, device="cuda", compile="compiled", curve=None)
             cpu_ratio = seconds / float((of_texts * on_gpu.seconds(lengths)).sum())
     part_rows = np.minimum(PART_ROWS, PART_BYTES / np.maximum(rows.read, 1))
     kept_share = (per_row * kept).sum(axis=1) / np.maximum(per_row.sum(axis=1), 1e-9)

@@ -10,19 +10,20 @@ was given texts ahead of time, when its rows of 16 tokens took 189 us.
 A plan is cut before the GPU is known, so it uses the curve of REFERENCE, unless the run has one that `embedkit curve`
 measured. Cutting shards needs only the ratios; the number of shards needs the scale.
 
-The built-in curves are those of a compiled model. An eager one is slower, most on short texts (EAGER_SPEED).
+The built-in curves are those of a compiled model. An eager one is slower, most on short texts, and one with fused
+kernels is faster (SPEEDS).
 """
 
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import Curve, Device, PlanCurve, digest
+from embedkit.documents import Compile, Curve, Device, PlanCurve, digest
 from embedkit.model import read_json, weight_shapes
 
 GpuModel = Literal["h100", "h200"]
@@ -54,10 +55,14 @@ CURVES: dict[GpuModel, GpuCurve] = {
 measured at all lengths. It was the slower one below 1,024 tokens (by 19 % at 16, 1 % at 1,024; above, they differ by
 1 %)."""
 
-EAGER_LENGTHS = (205, 2052, 7379)
-EAGER_SPEED = (0.839, 0.884, 0.919)
-"""Speed of the eager engine over that of the compiled one, and the mean lengths of the texts (docs/gpu.md, "What each
-setting does": one H200)."""
+SPEED_LENGTHS = (205, 2052, 7379)
+SPEEDS: dict[Compile, tuple[float, ...]] = {
+    "compiled": (1.0, 1.0, 1.0),
+    "eager": (0.839, 0.884, 0.919),
+    "fused": (1.236, 1.183, 1.127),
+}
+"""Speed of each way to run the model over that of the compiled one, and the mean lengths of the texts (docs/gpu.md: one
+H200)."""
 
 CPU_ROW_SECONDS = 1e-3
 CPU_FLOPS = 80e9
@@ -68,7 +73,7 @@ CPU_FLOPS = 80e9
 class CostModel:
     """Predicts seconds from token counts on one device.
 
-    gpu: selects the built-in curve if the device is a GPU. eager: whether the engine is. curve: a measured curve of the
+    gpu: selects the built-in curve if the device is a GPU. compile: how the model runs. curve: a measured curve of the
     device, which is used instead of what is built in.
     """
 
@@ -76,7 +81,7 @@ class CostModel:
     linear_flops: float
     attention_flops: float
     gpu: GpuModel = REFERENCE
-    eager: bool = False
+    compile: Compile = "compiled"
     curve: Curve | None = None
 
     def seconds(self, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
@@ -89,7 +94,7 @@ class CostModel:
         # Outside the measured lengths np.interp uses the nearest one's rate.
         rate = np.interp(np.log(np.maximum(tokens, 1)), np.log(LENGTHS), curve.teraflops)
         seconds: npt.NDArray[np.float64] = self.flops(tokens) / (rate * 1e12) + curve.row_seconds
-        return seconds / eager_speed(tokens) if self.eager else seconds
+        return seconds / relative_speed(self.compile, tokens)
 
     def _measured_seconds(self, curve: Curve, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
         """As `seconds`. A text takes as long as measured, times the flops of this model over those of the curve's.
@@ -99,7 +104,7 @@ class CostModel:
         """
         n = np.maximum(tokens, curve.lengths[0])
         measured = np.minimum(n, curve.lengths[-1])
-        log_seconds = np.interp(np.log(measured), np.log(curve.lengths), np.log(_seconds_of(curve, self.eager)))
+        log_seconds = np.interp(np.log(measured), np.log(curve.lengths), np.log(_seconds_of(curve, self.compile)))
         of_model = CostModel(self.device, curve.linear_flops, curve.attention_flops)
         seconds: npt.NDArray[np.float64] = np.exp(log_seconds) * self.flops(n) / of_model.flops(measured)
         return seconds
@@ -110,23 +115,25 @@ class CostModel:
         return self.linear_flops * n + self.attention_flops * n * n
 
 
-def eager_speed(tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
-    """Speed of the eager engine over that of the compiled one, float64 of the same shape."""
-    speed: npt.NDArray[np.float64] = np.interp(np.log(np.maximum(tokens, 1)), np.log(EAGER_LENGTHS), EAGER_SPEED)
+def relative_speed(compile_: Compile, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """Speed over that of the compiled model, for texts with these numbers of tokens, float64 of the same shape."""
+    speed: npt.NDArray[np.float64] = np.interp(np.log(np.maximum(tokens, 1)), np.log(SPEED_LENGTHS), SPEEDS[compile_])
     return speed
 
 
-def _seconds_of(curve: Curve, eager: bool) -> npt.NDArray[np.float64]:
+def _seconds_of(curve: Curve, compile_: Compile) -> npt.NDArray[np.float64]:
     """Seconds of a text of each of the curve's lengths, never fewer for a longer one, float64 (lengths,).
 
-    An engine of vLLM that was not measured is derived from the other one by EAGER_SPEED. transformers compiles none.
+    An eager or compiled engine of vLLM that was not measured is derived from the other one by SPEEDS. Fused kernels
+    that were not measured do not fit this GPU: then the first engine runs. transformers compiles none.
     """
     lengths = np.array(curve.lengths)
-    wanted = "eager" if eager else "compiled"
-    speeds = next((one for one in curve.engines if one.engine.compile == wanted), curve.engines[0])
+    measured = {one.engine.compile: one for one in curve.engines}
+    speeds = measured.get(compile_) or measured.get("compiled") or curve.engines[0]
     seconds = lengths / np.array(speeds.tokens_per_second)
-    if speeds.engine.compile != wanted and speeds.engine.engine == "vllm":
-        seconds = seconds / eager_speed(lengths) if eager else seconds * eager_speed(lengths)
+    if speeds.engine.compile != compile_ and speeds.engine.engine == "vllm" and compile_ != "fused":
+        there = cast("Compile", speeds.engine.compile)
+        seconds = seconds * relative_speed(there, lengths) / relative_speed(compile_, lengths)
     grown: npt.NDArray[np.float64] = np.maximum.accumulate(seconds)
     return grown
 
@@ -134,8 +141,9 @@ def _seconds_of(curve: Curve, eager: bool) -> npt.NDArray[np.float64]:
 def plan_curve(cost: CostModel) -> PlanCurve | None:
     """What a plan says of the curve that its costs are predicted by."""
     if cost.curve is not None:
-        return PlanCurve(gpu=cost.curve.gpu, compile="eager" if cost.eager else "compiled", sha256=digest(cost.curve))
-    return PlanCurve(gpu=REFERENCE_NAME, compile="eager") if cost.eager and cost.device == "cuda" else None
+        return PlanCurve(gpu=cost.curve.gpu, compile=cost.compile, sha256=digest(cost.curve))
+    is_default = cost.device == "cpu" or cost.compile == "compiled"
+    return None if is_default else PlanCurve(gpu=REFERENCE_NAME, compile=cost.compile)
 
 
 def gpu_model(name: str) -> GpuModel | None:
@@ -163,7 +171,7 @@ def model_cost(model: Path, device: Device, engine: str, curve: Curve | None = N
         device,
         linear_flops=2.0 * parameters,
         attention_flops=_attention_flops(config),
-        eager=device == "cpu",
+        compile="eager" if device == "cpu" else "compiled",
         curve=curve,
     )
 

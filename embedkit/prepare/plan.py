@@ -13,9 +13,11 @@ import numpy.typing as npt
 from msgspec import structs
 
 from embedkit.documents import (
+    Compile,
     Device,
     Dtype,
     EngineSettings,
+    Kernels,
     NewerFormat,
     Plan,
     PlanShard,
@@ -79,10 +81,17 @@ def engine_settings(
         eager = earlier.eager
     if request.reuse and copies and request.device == "cuda":
         eager = request.reuse[0].eager
-    return settings_of_device(request.device, request.dtype, request.max_length, eager)
+    return settings_of_device(request.device, request.dtype, request.max_length, eager, request.kernels)
 
 
-def settings_of_device(device: Device, dtype: Dtype, max_length: int, eager: bool) -> EngineSettings:
+def compile_of(settings: EngineSettings) -> Compile:
+    """How an engine with these settings runs its model, if fused kernels fit where they are asked for."""
+    return "fused" if settings.kernels == "fused" else "eager" if settings.eager else "compiled"
+
+
+def settings_of_device(
+    device: Device, dtype: Dtype, max_length: int, eager: bool, kernels: Kernels = "plain"
+) -> EngineSettings:
     """The settings that any run has on this device."""
     return EngineSettings(
         device=device,
@@ -92,6 +101,7 @@ def settings_of_device(device: Device, dtype: Dtype, max_length: int, eager: boo
         token_budget=max(TOKEN_BUDGET[device], max_length),
         max_sequences=MAX_SEQUENCES[device],
         eager=eager,
+        kernels=kernels,
     )
 
 

@@ -46,7 +46,15 @@ from embedkit.prepare.find_copies import LookupsMissing, make_lookups
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.gathered_rows import GatheredRows
 from embedkit.prepare.parts import part_borders
-from embedkit.prepare.plan import CHUNK_TOKENS, cut_shards, engine_settings, is_same_plan, read_plan, with_stored_costs
+from embedkit.prepare.plan import (
+    CHUNK_TOKENS,
+    compile_of,
+    cut_shards,
+    engine_settings,
+    is_same_plan,
+    read_plan,
+    with_stored_costs,
+)
 from embedkit.prepare.same_data import require_same_data, require_same_index
 from embedkit.prepare.warnings import plan_warnings
 from embedkit.prepare.workers import make_parts
@@ -306,7 +314,7 @@ def _cut(
 ) -> tuple[tuple[PlanShard, ...], EngineSettings, PlanCurve | None]:
     """Cut the kept rows into shards of equal cost, and decide how their tasks set up the engine. As for make_plan.
 
-    An eager engine has a curve of its own: then the rows are cut again, into as many shards.
+    An engine that is not compiled has a curve of its own: then the rows are cut again, into as many shards.
     """
     request = config.request
     before = earlier.shards if earlier else ()
@@ -314,8 +322,8 @@ def _cut(
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
     settings = engine_settings(request, seconds, earlier.settings if earlier else None, copies)
     of_earlier_version = earlier is not None and earlier.curve is None and earlier.settings.eager
-    if request.device == "cuda" and settings.eager and not of_earlier_version:
-        cost = replace(cost, eager=True)
+    if request.device == "cuda" and compile_of(settings) != cost.compile and not of_earlier_version:
+        cost = replace(cost, compile=compile_of(settings))
         shards, _ = _equal_shards(config, gathered, cost, before, len(shards))
     return shards, settings, plan_curve(cost)
 

@@ -8,10 +8,10 @@ from typing import get_args
 import click
 
 from embedkit.data import find_model
-from embedkit.documents import Device, Dtype, EngineName, EngineRecord, Setting, write
+from embedkit.documents import Compile, Device, Dtype, EngineName, EngineRecord, Setting, write
 from embedkit.engines import check_installed
 from embedkit.errors import UsageError
-from embedkit.forecast import SECONDS, Compile, CurveOptions, Measured, measure_curve
+from embedkit.forecast import SECONDS, CurveOptions, Measured, curve_engines, measure_curve
 from embedkit.request import Options, check_model, choose_max_length
 from jobs.cli.decide import decide_here, refuse_device
 from jobs.cli.options import DEVICES, ENGINES, gathered_into
@@ -56,7 +56,8 @@ class CurveCommandOptions:
 @click.option(
     "--only",
     type=click.Choice(get_args(Compile)),
-    help="Measure one engine.  [default: both for vllm on a GPU, else eager, which is all that runs use there]",
+    help="Measure one engine.  [default: all that runs use here: for vllm on a GPU compiled and eager, and fused where "
+    "those kernels fit; else eager]",
 )
 @click.option(
     "--seconds",
@@ -85,15 +86,14 @@ def curve(options: CurveCommandOptions, out: Path) -> None:
     refuse_device(asked.engine, asked.device)
     model = find_model(options.model, options.model_revision)[0]
     check_model(asked, model)
-    is_compiled = asked.engine == "vllm" and asked.device == "cuda"
-    both: tuple[Compile, ...] = ("compiled", "eager") if is_compiled else ("eager",)
+    dtype: Dtype = options.dtype or ("bfloat16" if asked.device == "cuda" else "float32")
     wanted = CurveOptions(
         model=model,
         engine=asked.engine,
         device=asked.device,
-        dtype=options.dtype or ("bfloat16" if asked.device == "cuda" else "float32"),
+        dtype=dtype,
         max_length=choose_max_length(asked, model),
-        compiles=(options.only,) if options.only else both,
+        compiles=(options.only,) if options.only else curve_engines(asked.engine, asked.device, dtype, model),
         seconds=options.seconds,
     )
     write(out, measure_curve(wanted, _report))

@@ -42,8 +42,8 @@ def left_open(options: Options, typed: Collection[str], before: Collection[Setti
     """
     left = frozenset(before) - frozenset(typed)
     if options.engine == "hash" and "engine" not in left:
-        left -= {"device", "dtype"}
-    return left if "device" in left else left - {"dtype"}  # which follows from the device
+        left -= {"device", "dtype", "kernels"}
+    return left if "device" in left else left - {"dtype", "kernels"}  # which follow from the device
 
 
 def decide_on_cluster(options: Options, left: Collection[Setting], profile: Profile) -> Options:

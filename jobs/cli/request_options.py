@@ -7,7 +7,7 @@ from typing import TypeVar, get_args
 
 import click
 
-from embedkit.documents import ChatFormat, Device, Dtype, EngineName, Layout, Texts, ThinkFormat
+from embedkit.documents import ChatFormat, Device, Dtype, EngineName, Kernels, Layout, Texts, ThinkFormat
 from jobs.cli.options import (
     DEVICES,
     ENGINES,
@@ -53,6 +53,7 @@ class RequestOptions:
     think_format: ThinkFormat
     device: Device | None
     dtype: Dtype | None
+    kernels: Kernels | None
     layout: Layout
     store: Dtype
     reuse: tuple[str, ...]
@@ -119,6 +120,9 @@ REQUEST_OPTIONS = [
                  "else cpu]"),
     click.option("--dtype", type=click.Choice(get_args(Dtype)), help="Data type the engine computes "
                  "in.  [default: bfloat16 on a GPU, else float32]"),
+    click.option("--kernels", type=click.Choice(get_args(Kernels)), help="Kernels of vLLM's model. fused: those of "
+                 "embedkit for Qwen3 on Hopper GPUs, which are faster; on other GPUs the plain ones run.  [default: "
+                 "fused if they fit the model, on a GPU]"),
     click.option("--store", type=click.Choice(get_args(Dtype)), default="float32", show_default=True,
                  help="Data type of the stored vectors. bfloat16 and float16 take half the bytes, and need an engine "
                  "that computes in no more digits (--dtype)."),

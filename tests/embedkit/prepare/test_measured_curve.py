@@ -1,6 +1,7 @@
-"""Seconds by a curve of the user's own GPU, and of the eager engine: by hand, and for any curve."""
+"""Seconds by a curve of the user's own GPU, and however the model runs: by hand, and for any curve."""
 
 from dataclasses import replace
+from typing import get_args
 
 import msgspec
 import numpy as np
@@ -9,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedkit.documents.codec import decode, digest, encode, sealed
-from embedkit.documents.schema import Curve, PlanCurve
+from embedkit.documents.schema import Compile, Curve, PlanCurve
 from embedkit.errors import EmbedkitError
-from embedkit.prepare.cost import GPU_MODELS, CostModel, eager_speed, plan_curve
+from embedkit.prepare.cost import GPU_MODELS, CostModel, plan_curve, relative_speed
 from tests.support.curves import made_up_curve
 
 QWEN = CostModel("cuda", linear_flops=880_803_840.0, attention_flops=114_688.0)
@@ -33,7 +34,7 @@ def test_measured_lengths_take_what_was_measured() -> None:
     """16, 256 and 4,096 tokens at 1,000, 2,000 and 1,000 tokens per second; half of that, at most, if eager."""
     curve = made_up_curve()
     assert seconds(cost_of(curve), 16, 256, 4096) == pytest.approx([0.016, 0.128, 4.096])
-    assert seconds(cost_of(curve, eager=True), 16, 256, 4096) == pytest.approx([0.032, 0.256, 4.096])
+    assert seconds(cost_of(curve, compile="eager"), 16, 256, 4096) == pytest.approx([0.032, 0.256, 4.096])
 
 
 def test_between_and_beyond_measured_lengths() -> None:
@@ -54,10 +55,17 @@ def test_an_engine_that_was_not_measured_is_derived_from_the_other() -> None:
     """At 205 tokens an eager engine has 0.839 of the speed."""
     only = {"compiled": (1000.0,)}
     curve = made_up_curve(speeds=only, lengths=[205])
-    assert seconds(cost_of(curve, eager=True), 205) == pytest.approx([0.205 / 0.839])
+    assert seconds(cost_of(curve, compile="eager"), 205) == pytest.approx([0.205 / 0.839])
     curve = made_up_curve(speeds={"eager": (1000.0,)}, lengths=[205])
     assert seconds(cost_of(curve), 205) == pytest.approx([0.205 * 0.839])
-    assert seconds(cost_of(curve, eager=True), 205) == pytest.approx([0.205])
+    assert seconds(cost_of(curve, compile="eager"), 205) == pytest.approx([0.205])
+
+
+def test_fused_kernels_that_were_not_measured_are_not_there() -> None:
+    """The engine runs the plain ones then, compiled ones if they were measured."""
+    assert seconds(cost_of(made_up_curve(), compile="fused"), 16, 256) == pytest.approx([0.016, 0.128])
+    curve = made_up_curve(speeds={"eager": (1000.0,), "fused": (2000.0,)}, lengths=[205])
+    assert seconds(cost_of(curve, compile="fused"), 205) == pytest.approx([0.1025])
 
 
 def test_transformers_is_as_fast_whatever_the_plan_says() -> None:
@@ -66,7 +74,7 @@ def test_transformers_is_as_fast_whatever_the_plan_says() -> None:
     of_transformers = msgspec.structs.replace(curve.engine, engine="transformers")
     engines = (msgspec.structs.replace(curve.engines[0], engine=of_transformers),)
     curve = msgspec.structs.replace(curve, engines=engines)
-    assert seconds(cost_of(curve), 205) == seconds(cost_of(curve, eager=True), 205) == pytest.approx([0.205])
+    assert seconds(cost_of(curve), 205) == seconds(cost_of(curve, compile="eager"), 205) == pytest.approx([0.205])
 
 
 def test_a_longer_text_never_takes_less_by_noise() -> None:
@@ -77,16 +85,16 @@ def test_a_longer_text_never_takes_less_by_noise() -> None:
 def test_cpus_may_have_a_curve_too() -> None:
     curve = made_up_curve("", {"eager": (100.0, 100.0, 100.0)})
     assert curve.gpu == "a CPU"
-    assert seconds(cost_of(curve, eager=True), 16, 256) == pytest.approx([0.16, 2.56])
+    assert seconds(cost_of(curve, compile="eager"), 16, 256) == pytest.approx([0.16, 2.56])
 
 
 def test_the_eager_engine_is_as_slow_as_measured() -> None:
     """docs/gpu.md: 0.839 at 205 tokens, 0.884 at 2,052, 0.919 at 7,379; between them by the length's logarithm."""
     lengths = np.array([0, 1, 205, 2052, 7379, 32_768])
-    assert eager_speed(lengths) == pytest.approx([0.839, 0.839, 0.839, 0.884, 0.919, 0.919])
-    assert eager_speed(np.array([649])) == pytest.approx([(0.839 + 0.884) / 2], abs=1e-4)
-    ratio = QWEN.seconds(lengths) / replace(QWEN, eager=True).seconds(lengths)
-    assert ratio == pytest.approx(eager_speed(lengths))
+    assert relative_speed("eager", lengths) == pytest.approx([0.839, 0.839, 0.839, 0.884, 0.919, 0.919])
+    assert relative_speed("eager", np.array([649])) == pytest.approx([(0.839 + 0.884) / 2], abs=1e-4)
+    ratio = QWEN.seconds(lengths) / replace(QWEN, compile="eager").seconds(lengths)
+    assert ratio == pytest.approx(relative_speed("eager", lengths))
 
 
 speeds = st.floats(1.0, 1e7)
@@ -95,17 +103,17 @@ ladder = st.lists(st.integers(1, 40_000), min_size=1, max_size=12, unique=True).
 
 @st.composite
 def costs(draw: st.DrawFn) -> CostModel:
-    """Built-in and measured curves, compiled and eager."""
-    gpu, eager = draw(st.sampled_from(GPU_MODELS)), draw(st.booleans())
+    """Built-in and measured curves, however the model runs."""
+    gpu, compile_ = draw(st.sampled_from(GPU_MODELS)), draw(st.sampled_from(get_args(Compile)))
     if draw(st.booleans()):
-        return replace(QWEN, gpu=gpu, eager=eager)
+        return replace(QWEN, gpu=gpu, compile=compile_)
     lengths = draw(ladder)
     figures = {
         name: draw(st.lists(speeds, min_size=len(lengths), max_size=len(lengths)))
-        for name in draw(st.sampled_from([("compiled",), ("eager",), ("compiled", "eager")]))
+        for name in draw(st.sets(st.sampled_from(get_args(Compile)), min_size=1))
     }
     curve = made_up_curve(speeds=figures, lengths=lengths, linear_flops=QWEN.linear_flops, attention_flops=114_688.0)
-    return cost_of(curve, eager=eager)
+    return cost_of(curve, compile=compile_)
 
 
 @given(costs(), st.lists(st.integers(1, 65_536), min_size=2, max_size=50), st.integers(0, 50))
@@ -125,8 +133,9 @@ def test_costs_grow_with_length_and_add_up(cost: CostModel, tokens: list[int], c
 def test_a_plan_names_its_curve() -> None:
     """None are the built-in ones of a compiled engine and of CPUs, which plans of earlier versions have."""
     assert plan_curve(QWEN) is None
-    assert plan_curve(CostModel("cpu", 1.0, 0.0, eager=True)) is None
-    assert plan_curve(replace(QWEN, eager=True)) == PlanCurve(gpu="NVIDIA H200", compile="eager")
+    assert plan_curve(CostModel("cpu", 1.0, 0.0, compile="eager")) is None
+    for name in ("eager", "fused"):
+        assert plan_curve(replace(QWEN, compile=name)) == PlanCurve(gpu="NVIDIA H200", compile=name)
     curve = made_up_curve()
     found = PlanCurve(gpu="NVIDIA L4", compile="compiled", sha256=digest(curve))
     assert plan_curve(cost_of(curve)) == found
@@ -139,7 +148,7 @@ def test_a_plan_names_its_curve() -> None:
         ({"lengths": [0, 16, 32]}, "its lengths do not ascend"),
         ({"lengths": [16, 16, 32]}, "its lengths do not ascend"),
         ({"lengths": [16, 32]}, "its compiled engine has not one positive speed for each length"),
-        ({"engines": []}, "its engines are not one compiled and one eager engine, or one of them"),
+        ({"engines": []}, "its engines are not one of each of compiled, eager, fused, or some of them"),
         ({"linear_flops": 0.0}, "its model has no flops"),
         ({"attention_flops": -1.0}, "its model has no flops"),
         ({"model": 3}, "Expected `str`, got `int`"),
@@ -160,6 +169,6 @@ def test_speeds_are_positive(speed: float) -> None:
 
 def test_engines_are_one_of_each_kind() -> None:
     curve = made_up_curve()
-    with pytest.raises(ValueError, match="its engines are not one compiled and one eager"):
+    with pytest.raises(ValueError, match="its engines are not one of each of compiled"):
         msgspec.structs.replace(curve, engines=curve.engines * 2)
     assert decode(encode(curve), Curve, "curve.json") == curve  # type: ignore[arg-type]

@@ -65,7 +65,7 @@ def test_short_shards_are_cut_by_the_curve_of_the_eager_engine(run: RunFolder) -
     plan = plan_of(run)
     assert (plan.curve, plan.settings.eager) == (EAGER, True)
     cost = cost_of(run)
-    eager, compiled = cut(run, replace(cost, eager=True)), cut(run, cost)
+    eager, compiled = cut(run, replace(cost, compile="eager")), cut(run, cost)
     assert eager[0].stop < compiled[0].stop
     assert plan == with_stored_costs(msgspec.structs.replace(plan, shards=eager))
 

@@ -30,7 +30,7 @@ ON_CPUS = "[all]\nmem = 100\n"
     [
         ({}, set(), SETTINGS, set(SETTINGS)),
         ({"device": "cuda"}, {"device"}, SETTINGS, {"engine", "shards", "num_gpus"}),
-        ({"dtype": "float16"}, {"dtype"}, SETTINGS, {"engine", "device", "shards", "num_gpus"}),
+        ({"dtype": "float16"}, {"dtype"}, SETTINGS, {"engine", "device", "kernels", "shards", "num_gpus"}),
         ({"engine": "hash"}, {"engine"}, SETTINGS, {"shards", "num_gpus"}),
         ({"engine": "hash"}, set(), ("shards",), {"shards"}),
         ({"shards": 3}, {"shards", "dataset"}, ("shards", "num_gpus"), {"num_gpus"}),
@@ -155,7 +155,7 @@ def test_fetch_leaves_open_what_a_plan_or_a_run_decides(small_chats: Path, tiny_
     fetched = embedkit("fetch", *asked)
     assert "engine  not decided yet\n" in fetched.stdout
     config = tmp_path / "run" / "run_config.json"
-    assert read(config, RunConfig).undecided == ("device", "dtype", "engine", "num_gpus", "shards")
+    assert read(config, RunConfig).undecided == ("device", "dtype", "engine", "kernels", "num_gpus", "shards")
     before = config.read_bytes()
     again = embedkit("fetch", "--run-name", "run", "--output-dir", tmp_path)
     assert again.stdout == fetched.stdout
