@@ -1,6 +1,6 @@
 """Measure everything on a GPU and write the page, with one command on a GPU machine.
 
-    python -m benchmarks.gpu [rounds] [start] [checks] [curve] [sweep] [queue] [page]
+    python -m benchmarks.gpu [rounds] [kernels] [start] [checks] [curve] [sweep] [queue] [page]
     python -m benchmarks.gpu cluster [--slurm-packages FOLDER]
 
 Without names: all of the first line (queue where there is more than one GPU). About half an hour on an H200. What a
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import cluster
-from benchmarks.gpu.corpus import make_corpora, small_chunks, with_plan
+from benchmarks.gpu.corpus import make_corpora, plain_kernels, small_chunks, with_plan
 from benchmarks.gpu.model import random_model
 from benchmarks.gpu.page import PAGE, read_results, write_page, write_results
 from jobs.local.queue import visible_gpus
@@ -37,6 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
         "rounds": rounds,
+        "kernels": kernels,
         "start": start,
         "checks": checks,
         "curve": curve,
@@ -78,6 +79,20 @@ def rounds() -> dict[str, Any]:
         str(with_plan(runs[name], f"{name}-chunks", small_chunks(SMALL_CHUNK_TOKENS)).path) for name in ("tiny", "long")
     ]
     return {**found, "borders": json_of(["benchmarks.gpu.product", *borders])}
+
+
+def kernels() -> dict[str, Any]:
+    """Measure the product with fused and with plain kernels in turn, the kernels alone, and where the time goes."""
+    runs = make_corpora()
+    plain = [with_plan(run, f"{name}-plain", plain_kernels) for name, run in runs.items()]
+    commands = {"fused": [str(run.path) for run in runs.values()], "plain": [str(run.path) for run in plain]}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
+    for i in range(ROUNDS):
+        for name in list(commands)[:: 1 if i % 2 else -1]:
+            found[name].append(json_of(["benchmarks.gpu.product", *commands[name]]))
+            print(f"  round {i + 1}: {name}: {seconds_of(found[name][-1])}", flush=True)
+    alone = json_of(["benchmarks.gpu.kernels"])
+    return {**found, "alone": alone, "profile": json_of(["benchmarks.gpu.profile", str(random_model())])}
 
 
 def seconds_of(found: dict[str, Any]) -> dict[str, float]:

@@ -164,6 +164,11 @@ def small_chunks(chunk_tokens: int) -> Callable[[Plan, npt.NDArray[np.int64]], P
     return change
 
 
+def plain_kernels(plan: Plan, tokens: npt.NDArray[np.int64]) -> Plan:
+    """Change a plan to the kernels of vLLM."""
+    return msgspec.structs.replace(plan, settings=msgspec.structs.replace(plan.settings, kernels="plain"))
+
+
 def compiled(plan: Plan, tokens: npt.NDArray[np.int64]) -> Plan:
     """Change a plan to a compiled engine, which shards as short as these would not have."""
     settings = msgspec.structs.replace(plan.settings, eager=False)

@@ -20,6 +20,7 @@ SETTINGS = EngineSettings(
     token_budget=TOKEN_BUDGET["cuda"],
     max_sequences=MAX_SEQUENCES["cuda"],
     eager=False,
+    kernels="fused",
 )
 """As a plan of long shards has them."""
 POOLING = {
@@ -61,6 +62,9 @@ def random_model() -> Path:
     torch.manual_seed(0)
     with torch.device("cuda"):
         model = Qwen3ForCausalLM(config).to(torch.bfloat16)
+        for name, weights in model.named_parameters():
+            if "norm" in name:
+                weights.data.uniform_(0.5, 1.5)  # not all 1, or a norm left out would change nothing
     model.config.architectures = ["Qwen3ForCausalLM"]
     model.save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes(lzma.decompress(TOKENIZER.read_bytes()))

@@ -105,7 +105,7 @@ def main() -> None:
             plan = read_plan(run, config)
             shutil.rmtree(run.shard(0), ignore_errors=True)
             timed = Timed(engine)
-            worker = Worker(timed, InputReader(run, config, plan), started.canary, started.watchdog)
+            worker = Worker(timed, InputReader(run, config, plan), started.canary, started.watchdog, started.copier)
             cpu = time.process_time()
             ShardTask(run, config, plan, 0, worker, Clock()).run()
             seconds = time.perf_counter() - timed.first

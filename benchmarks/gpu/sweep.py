@@ -2,8 +2,8 @@
 
     python -m benchmarks.gpu.sweep [NAME ...]
 
-Each setting in a process of its own, changed alone against the defaults. Texts are random ids whose lengths have the
-distributions of the corpora `tiny`, `short` and `long` (log-normal, means about 200, 2,200 and 7,900).
+Each setting in a process of its own, changed alone against plain kernels with the defaults. Texts are random ids whose
+lengths have the distributions of the corpora `tiny`, `short` and `long` (log-normal, means about 200, 2,200 and 7,900).
 """
 
 import json
@@ -47,7 +47,8 @@ class Variant:
 
 QK_FUSION = {"cudagraph_mode": "NONE", "pass_config": {"enable_qk_norm_rope_fusion": True}}
 VARIANTS = {
-    "defaults": Variant("the defaults"),
+    "defaults": Variant("plain kernels, compiled"),
+    "fused": Variant("fused kernels, the default", {"kernels": "fused"}),
     "block16": Variant("keys and values in blocks of 16", {}, {"block_size": 16}),
     "block256": Variant("keys and values in blocks of 256", {}, {"block_size": 256}),
     "budget32k": Variant("32,768 tokens per batch", {"token_budget": 32_768}),
@@ -111,7 +112,8 @@ def one(name: str, model: Path, barrier: Path) -> None:
     plain = vllm._arguments
     vllm._arguments = lambda *args: plain(*args) | variant.arguments
     began = time.monotonic()
-    engine = start_engine("vllm", model, msgspec.structs.replace(SETTINGS, **variant.settings))
+    settings = {"kernels": "plain"} | variant.settings
+    engine = start_engine("vllm", model, msgspec.structs.replace(SETTINGS, **settings))
     start_seconds = time.monotonic() - began
     rng = np.random.default_rng(0)
     corpora = {corpus: texts(rng, *shape) for corpus, shape in CORPORA.items()}
