@@ -15,10 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.gpu.sweep import CORPORA, texts
-from embedkit.engines.fused.hopper import HopperKernels, attend_flash
 from embedkit.engines.fused.kernels import Heads, Tensor, Texts
 from embedkit.engines.fused.reference import ReferenceKernels
-from embedkit.engines.fused.short_attention import attend_short
 
 TOKENS, HIDDEN, INNER, LAYERS = 65_536, 1024, 3072, 28
 QUERIES, KEYS, DIM = 16, 8, 128
@@ -59,6 +57,9 @@ class Layer:
 
 def check_kernels() -> dict[str, float]:
     """Per kernel the largest error, relative to the largest number, of all numbers of tokens checked."""
+    from embedkit.engines.fused.hopper import HopperKernels, attend_flash  # which needs the GPU build
+    from embedkit.engines.fused.short_attention import attend_short
+
     errors: dict[str, float] = {}
 
     def note(name: str, found: Tensor, wanted: Tensor) -> None:
@@ -94,6 +95,8 @@ def check_kernels() -> dict[str, float]:
 
 def timed_kernels() -> dict[str, Any]:
     """Microseconds of the fused kernels and of the libraries' products alone, and Tflops per second of the products."""
+    from embedkit.engines.fused.hopper import HopperKernels
+
     layer, kernels = Layer(TOKENS), HopperKernels()
     flops = {"qkv": layer.qkv, "out": layer.out, "gate and up": layer.gate_up, "down": layer.down}
     calls: dict[str, Callable[[], object]] = {
@@ -118,6 +121,8 @@ def timed_kernels() -> dict[str, Any]:
 
 def ceilings(timed: dict[str, Any]) -> dict[str, dict[str, float]]:
     """Per corpus, tokens per second if a layer were the libraries' products and FlashAttention 3 alone."""
+    from embedkit.engines.fused.hopper import attend_flash
+
     products = sum(value for name, value in timed["microseconds"].items() if name.startswith("cublas")) / TOKENS
     layer = Layer(TOKENS)
     parts = (layer.hidden @ layer.qkv.T).split([QUERIES * DIM, KEYS * DIM, KEYS * DIM], 1)

@@ -25,8 +25,9 @@ TAIL = """## What follows from it
 - **Batches of 65,536 tokens** take 28 GiB of an H200's memory, batches of 32,768 tokens 17 GiB. An engine falls back to
   the smaller ones by itself where memory is short. Batches of 131,072 tokens take twice the memory for one per cent at
   most.
-- **Compiled** kernels are used where shards last a minute or more: within that time they earn back what compiling adds to
-  a start. Shorter shards run eager. The plan decides for the whole run.
+- **Fused kernels** are used for models of the Qwen3 family on Hopper GPUs (`--kernels`). Nothing is compiled by torch then.
+- **Compiled** kernels are used elsewhere, where shards last a minute or more: within that time they earn back what
+  compiling adds to a start. Shorter shards run eager. The plan decides for the whole run.
 - **Scheduling ahead** keeps the GPU busy. Without it the GPU waits a sixth of the time on texts of 200 tokens. It needs no
   more than three batches in vLLM's hands. If all texts are there at once, short ones are slower.
 - **Blocks of 128 tokens** for keys and values give 4 % on long texts, on Hopper.
@@ -43,10 +44,34 @@ TAIL = """## What follows from it
 - **A preflight pays for itself.** Without the kernels that it packs, the first start on a node took 49 s instead of 31.
 - **Chunks of millions of tokens** keep the engine full. With 64 texts per call it drains at every border, which costs a
   third on texts of 200 tokens.
-- **The ceiling** of matrix products and attention alone would be 0.85 of the matrix rate on long texts. Small kernels take
-  the rest. vLLM's pass that fuses the norms of queries and keys with rotary changed nothing beyond noise.
+- **The ceiling** of plain kernels, matrix products and attention alone, is what fused kernels reach. vLLM's own pass that
+  fuses the norms of queries and keys with rotary changed nothing beyond noise.
 """
 
+
+FUSED_WITH = {
+    "qkv": "RMS norm, norms of query and key heads, rotary",
+    "gate and up": "RMS norm, SwiGLU",
+    "out": "residual, sums of squares",
+    "down": "residual, sums of squares",
+}
+"""By product, what its fused kernel does beside it."""
+
+TRIED = """On texts of 1 to 100 tokens vLLM's scheduling is the limit, not the GPU: a text takes 0.2 ms of one CPU.
+
+### Fused kernels: tried and not kept
+
+- **Rotary and the norms of heads in a Triton kernel of their own** took 211 us a layer, at 3.8 TB per second. In the
+  product's epilogue they take about 80.
+- **Loading positions, cosines and weights of that epilogue earlier** changed nothing: 962 and 963 us.
+- **FlashAttention 4** (the CuTe kernels in vLLM, which run on Hopper, too): of nine batches two were 5 and 6 % faster (texts
+  of 4,400 and 13,000 tokens), the others up to 5 % slower, and with texts of 100 to 770 tokens 15 to 190 %. **Packing the
+  heads of a group** in FlashAttention 3: 3 % faster to 12 % slower.
+- **A Triton kernel for attention** in texts of 770 and 1,050 tokens: 31 to 34 % slower than FlashAttention 3. At 280 tokens
+  it is 2 % faster, at 100 tokens 23 %, so it is kept for batches whose longest text has at most 384.
+- **24 tiles and clusters** for each product, timed alone and in turns. The fastest alone (256 x 128 for qkv) was not the
+  fastest on a hot GPU.
+"""
 
 EAGER_SHARDS = """Costs were predicted for a compiled engine in this run. Shards of seconds get an eager engine. It loses twice as much on
 short rows (16 %) as on long ones (8 %), so the shard with the short rows took longer than predicted. Since then, costs of
@@ -69,6 +94,7 @@ def write_page() -> None:
     sections = [HEAD]
     for part, section in (
         ("rounds", _rounds),
+        ("kernels", _kernels),
         ("start", _start),
         ("start-thread", _start),
         ("checks", _checks),
@@ -125,6 +151,81 @@ def _rounds(found: dict[str, Any]) -> str:
         *_start_table("### Start", product),
     ]
     return "\n".join([*lines, ""])
+
+
+def _kernels(found: dict[str, Any]) -> str:
+    """Fused kernels beside plain ones, the kernels alone, and where the time goes."""
+    first = found["fused"][0]
+    lines = [
+        "## Fused kernels",
+        "",
+        f"{first['gpu']}, vLLM {first['vllm']}, torch {first['torch']}, {found['day']}. As above, with `--kernels fused` and "
+        "`--kernels plain`,",
+        f"medians of {len(found['fused'])} interleaved rounds, each in its own process. The last column is what the matrix products "
+        "of cuBLAS and",
+        "FlashAttention 3 alone would allow, timed on the same card for random ids of about the same lengths. Fused kernels can",
+        "be faster, since they compute the last layer for the last token of each text only.",
+        "",
+        "| corpus | tokens per row | plain, tokens/s | fused, tokens/s | | products and attention alone |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name in TARGETS:
+        corpus = first["corpora"][name]
+        fused = median(one["corpora"][name]["seconds"] for one in found["fused"])
+        plain = median(one["corpora"][f"{name}-plain"]["seconds"] for one in found["plain"])
+        ceiling = found["alone"]["ceilings"][name]["tokens_a_second"]
+        lines.append(
+            f"| `{name}` | {corpus['tokens'] / corpus['rows']:,.0f} | {corpus['tokens'] / plain:,.0f} "
+            f"| {corpus['tokens'] / fused:,.0f} | {plain / fused:.3f}x | {ceiling:,} |"
+        )
+    return "\n".join([*lines, "", *_products(found["alone"]), *_profile(found["profile"]["corpora"]), TRIED])
+
+
+def _products(found: dict[str, Any]) -> list[str]:
+    """The products of a layer, fused and alone."""
+    lines = [
+        "### A layer's products",
+        "",
+        "Microseconds for 65,536 tokens, and Tflops per second. The fused ones also do what the last column says. All are timed",
+        "in turns, so that each finds the GPU equally hot: on a cool one cuBLAS' qkv took 728 us.",
+        "",
+        "| product | cuBLAS | | fused | | with |",
+        "| --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for name, extra in FUSED_WITH.items():
+        cells = [
+            cell
+            for key in (f"cublas {name}", name)
+            for cell in (f"{found['microseconds'][key]:,.0f}", f"{found['tflops'][key]}")
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} | {extra} |")
+    worst = max(found["errors"].values())
+    lines += [
+        "",
+        f"Against the same in plain torch, in float32, the largest error of a number is {worst:.4f} of the largest number, which is",
+        "bfloat16's rounding (2^-8 = 0.0039).",
+        "",
+    ]
+    return lines
+
+
+def _profile(corpora: dict[str, Any]) -> list[str]:
+    """Shares of the time by kind of kernel."""
+    kinds = list(next(iter(corpora.values()))["milliseconds"])
+    lines = [
+        "### Where the time goes",
+        "",
+        "Shares of the GPU's busy time by kind of kernel, and how much of the whole time it is busy. `1 to 100` are 8,000 texts of",
+        "1 to 100 tokens.",
+        "",
+        f"| texts | {' | '.join(kinds)} | GPU busy |",
+        f"| --- |{' ---: |' * (len(kinds) + 1)}",
+    ]
+    for name, one in corpora.items():
+        busy = sum(one["milliseconds"].values())
+        shares = " | ".join(f"{one['milliseconds'][kind] / busy:.1%}" for kind in kinds)
+        lines.append(f"| `{name}` | {shares} | {min(busy / one['seconds'] / 1000, 1):.0%} |")
+    return [*lines, ""]
 
 
 def _start(found: dict[str, Any]) -> str:

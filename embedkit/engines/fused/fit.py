@@ -1,17 +1,18 @@
 """Whether the fused kernels fit a model and a machine."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 from embedkit.documents import Dtype
 from embedkit.model import read_json
+from embedkit.versions import find_distribution
 
 ARCHITECTURE = "Qwen3ForCausalLM"
 HEAD_DIM = 128
 """Columns of a product's tile, and so the numbers of a head."""
 ALIGNED = 64
 """Sizes of the products are multiples of this."""
-PACKAGES = ("triton", "quack", "cutlass")
+PACKAGE, VERSION = "quack-kernels", "0.5.0"
+"""The release whose kernels were tried, and whose insides `heads_product` uses. It goes with vLLM 0.24."""
 
 
 def misfit(model: Path, dtype: Dtype) -> str:
@@ -48,10 +49,13 @@ def misfit(model: Path, dtype: Dtype) -> str:
 
 
 def misfit_here() -> str:
-    """What this machine lacks for the fused kernels, as `no package quack`; "" if nothing. Asks CUDA for the GPU."""
-    for package in PACKAGES:
-        if find_spec(package) is None:
-            return f"no package {package}"
+    """What this machine lacks for the fused kernels, as `quack-kernels 0.5.0 is not installed`; "" if nothing.
+
+    It asks CUDA for the GPU.
+    """
+    found = find_distribution(PACKAGE)
+    if found is None or found.version != VERSION:
+        return f"{PACKAGE} {VERSION} is not installed" + (f", but {found.version}" if found else "")
     import torch
 
     if torch.version.hip is not None:

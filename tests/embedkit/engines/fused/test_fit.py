@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,17 +55,18 @@ def test_what_the_kernels_do_not_do_is_named(tmp_path: Path, changes: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("packages", "hip", "capability", "expected"),
+    ("quack", "hip", "capability", "expected"),
     [
-        (("triton", "cutlass"), None, (9, 0), "no package quack"),
-        (fit.PACKAGES, None, (9, 0), ""),
-        (fit.PACKAGES, None, (8, 0), "NVIDIA A100 has compute capability 8.0, not 9.0 (Hopper)"),
-        (fit.PACKAGES, None, (10, 0), "NVIDIA B200 has compute capability 10.0, not 9.0 (Hopper)"),
-        (fit.PACKAGES, "7.0", (9, 0), "AMD Instinct MI250X is no GPU of NVIDIA"),
+        (None, None, (9, 0), "quack-kernels 0.5.0 is not installed"),
+        ("0.6.5", None, (9, 0), "quack-kernels 0.5.0 is not installed, but 0.6.5"),
+        (fit.VERSION, None, (9, 0), ""),
+        (fit.VERSION, None, (8, 0), "NVIDIA A100 has compute capability 8.0, not 9.0 (Hopper)"),
+        (fit.VERSION, None, (10, 0), "NVIDIA B200 has compute capability 10.0, not 9.0 (Hopper)"),
+        (fit.VERSION, "7.0", (9, 0), "AMD Instinct MI250X is no GPU of NVIDIA"),
     ],
 )
-def test_a_fake_machine_must_be_a_hopper_with_the_packages(
-    packages: tuple[str, ...],
+def test_a_fake_machine_must_be_a_hopper_with_quack(
+    quack: str | None,
     hip: str | None,
     capability: tuple[int, int],
     expected: str,
@@ -74,7 +76,8 @@ def test_a_fake_machine_must_be_a_hopper_with_the_packages(
     import torch
 
     name = expected.partition(" has ")[0].partition(" is ")[0]
-    monkeypatch.setattr(fit, "find_spec", lambda package: package if package in packages else None)
+    found = SimpleNamespace(version=quack) if quack else None
+    monkeypatch.setattr(fit, "find_distribution", lambda package: found)
     monkeypatch.setattr(torch.version, "hip", hip)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
