@@ -9,20 +9,18 @@ the same process, so that they find the GPU equally hot.
 import json
 import statistics
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from benchmarks.gpu.sweep import CORPORA, texts
-from embedkit.engines.fused.kernels import Heads, Tensor, Texts
-from embedkit.engines.fused.reference import ReferenceKernels
+from embedkit.engines.fused import self_check
+from embedkit.engines.fused.kernels import Heads, Layer, Tensor, Texts
 
 TOKENS, HIDDEN, INNER, LAYERS = 65_536, 1024, 3072, 28
 QUERIES, KEYS, DIM = 16, 8, 128
 EPS = 1e-6
-ROWS_CHECKED = (1, 3, 130, 1237)
-"""Numbers of tokens of the checks: of one tile, of several, and not divisible by 4."""
 ROUNDS = 5
 WARM_UP_MS, TIMED_MS = 10, 60
 
@@ -34,62 +32,54 @@ def main() -> None:
     print(json.dumps({"gpu": torch.cuda.get_device_name(), "errors": checks, **timed, "ceilings": ceilings(timed)}))
 
 
-class Layer:
-    """Random weights and inputs of a layer."""
+class Inputs(NamedTuple):
+    """Random weights and inputs of a layer, for 65,536 tokens."""
 
-    def __init__(self, tokens: int) -> None:
-        generator = torch.Generator("cuda").manual_seed(0)
+    layer: Layer
+    hidden: Tensor
+    residual: Tensor
+    attended: Tensor
+    gated: Tensor
+    scale: Tensor
+    positions: Tensor
 
-        def random(*shape: int, scale: float = 1.0) -> Tensor:
-            return (torch.randn(*shape, device="cuda", generator=generator) * scale).bfloat16()
 
-        self.hidden, self.residual = random(tokens, HIDDEN), random(tokens, HIDDEN)
-        self.attended, self.gated = random(tokens, QUERIES * DIM), random(tokens, INNER)
-        self.scale = torch.rand(tokens, device="cuda", generator=generator) + 0.5
-        self.qkv = random((QUERIES + 2 * KEYS) * DIM, HIDDEN, scale=0.03)
-        self.out = random(HIDDEN, QUERIES * DIM, scale=0.03)
-        self.gate_up, self.down = random(2 * INNER, HIDDEN, scale=0.03), random(HIDDEN, INNER, scale=0.03)
-        angles = torch.outer(torch.arange(32_768.0), 1e6 ** -(torch.arange(0, DIM, 2) / DIM)).cuda()
-        table = torch.cat([angles.cos(), angles.sin()], 1).bfloat16()
-        self.heads = Heads(QUERIES, KEYS, DIM, random(2, DIM).abs() + 0.5, EPS, table)
-        self.positions = torch.arange(tokens, device="cuda") % 300
+def random_inputs() -> Inputs:
+    """The same at each call."""
+    generator = torch.Generator("cuda").manual_seed(0)
+
+    def random(*shape: int, scale: float = 1.0) -> Tensor:
+        return (torch.randn(*shape, device="cuda", generator=generator) * scale).bfloat16()
+
+    angles = torch.outer(torch.arange(32_768.0), 1e6 ** -(torch.arange(0, DIM, 2) / DIM)).cuda()
+    table = torch.cat([angles.cos(), angles.sin()], 1).bfloat16()
+    layer = Layer(
+        name="",
+        heads=Heads(QUERIES, KEYS, DIM, random(2, DIM).abs() + 0.5, EPS, table),
+        qkv=random((QUERIES + 2 * KEYS) * DIM, HIDDEN, scale=0.03),
+        out=random(HIDDEN, QUERIES * DIM, scale=0.03),
+        gate_up=random(2 * INNER, HIDDEN, scale=0.03),
+        down=random(HIDDEN, INNER, scale=0.03),
+    )
+    return Inputs(
+        layer=layer,
+        hidden=random(TOKENS, HIDDEN),
+        residual=random(TOKENS, HIDDEN),
+        attended=random(TOKENS, QUERIES * DIM),
+        gated=random(TOKENS, INNER),
+        scale=torch.rand(TOKENS, device="cuda", generator=generator) + 0.5,
+        positions=torch.arange(TOKENS, device="cuda") % 300,
+    )
 
 
 def check_kernels() -> dict[str, float]:
     """Per kernel the largest error, relative to the largest number, of all numbers of tokens checked."""
-    from embedkit.engines.fused.hopper import HopperKernels, attend_flash  # which needs the GPU build
-    from embedkit.engines.fused.short_attention import attend_short
+    from embedkit.engines.fused.hopper import HopperKernels  # which needs the GPU build
 
-    errors: dict[str, float] = {}
-
-    def note(name: str, found: Tensor, wanted: Tensor) -> None:
-        error = ((found.float() - wanted.float()).abs().max() / wanted.float().abs().max()).item()
-        errors[name] = max(errors.get(name, 0.0), error)
-
-    kernels, plain = HopperKernels(), ReferenceKernels()
-    for tokens in ROWS_CHECKED:
-        layer = Layer(tokens)
-        note("row scale", *(each.row_scale(layer.hidden, EPS) for each in (kernels, plain)))
-        of_heads = (layer.hidden, layer.qkv, layer.scale, layer.positions, layer.heads, QUERIES, KEYS)
-        note("product with heads", *(each.heads_product(*of_heads) for each in (kernels, plain)))
-        gating = (layer.hidden, layer.gate_up, layer.scale)
-        note("product with SwiGLU", *(each.gated_product(*gating) for each in (kernels, plain)))
-        adding = (layer.gated, layer.down, layer.residual, EPS)
-        for name, found, wanted in zip(
-            ("product with residual", "its row scale"),
-            *(each.added_product(*adding) for each in (kernels, plain)),
-            strict=True,
-        ):
-            note(name, found, wanted)
-        parts = plain.heads_product(*of_heads).split([QUERIES * DIM, KEYS * DIM, KEYS * DIM], 1)
-        some = Texts(torch.tensor([0, tokens // 3, tokens], dtype=torch.int32, device="cuda"), tokens - tokens // 3)
-        wanted = plain.attend(*parts, some, layer.heads)
-        note("attention", attend_flash(*parts, some, layer.heads), wanted)
-        note("attention of short texts", attend_short(*parts, some, layer.heads), wanted)
-        last = some.starts[1:].long() - 1
-        if tokens > 3:
-            found = kernels.attend_last(parts[0][last], *parts[1:], some, layer.heads)
-            note("attention of last tokens", found, wanted[last])
+    layer, errors = random_inputs().layer, dict[str, float]()
+    for tokens in self_check.TOKENS:
+        for name, error in self_check.kernel_errors(HopperKernels(), layer, EPS, tokens).items():
+            errors[name] = max(errors.get(name, 0.0), error)
     return errors
 
 
@@ -97,19 +87,20 @@ def timed_kernels() -> dict[str, Any]:
     """Microseconds of the fused kernels and of the libraries' products alone, and Tflops per second of the products."""
     from embedkit.engines.fused.hopper import HopperKernels
 
-    layer, kernels = Layer(TOKENS), HopperKernels()
+    given, kernels = random_inputs(), HopperKernels()
+    layer = given.layer
     flops = {"qkv": layer.qkv, "out": layer.out, "gate and up": layer.gate_up, "down": layer.down}
     calls: dict[str, Callable[[], object]] = {
         "qkv": lambda: kernels.heads_product(
-            layer.hidden, layer.qkv, layer.scale, layer.positions, layer.heads, QUERIES, KEYS
+            given.hidden, layer.qkv, given.scale, given.positions, layer.heads, QUERIES, KEYS
         ),
-        "gate and up": lambda: kernels.gated_product(layer.hidden, layer.gate_up, layer.scale),
-        "out": lambda: kernels.added_product(layer.attended, layer.out, layer.residual, EPS),
-        "down": lambda: kernels.added_product(layer.gated, layer.down, layer.residual, EPS),
-        "cublas qkv": lambda: layer.hidden @ layer.qkv.T,
-        "cublas gate and up": lambda: layer.hidden @ layer.gate_up.T,
-        "cublas out": lambda: layer.attended @ layer.out.T,
-        "cublas down": lambda: layer.gated @ layer.down.T,
+        "gate and up": lambda: kernels.gated_product(given.hidden, layer.gate_up, given.scale),
+        "out": lambda: kernels.added_product(given.attended, layer.out, given.residual, EPS),
+        "down": lambda: kernels.added_product(given.gated, layer.down, given.residual, EPS),
+        "cublas qkv": lambda: given.hidden @ layer.qkv.T,
+        "cublas gate and up": lambda: given.hidden @ layer.gate_up.T,
+        "cublas out": lambda: given.attended @ layer.out.T,
+        "cublas down": lambda: given.gated @ layer.down.T,
     }
     found = in_turns(calls)
     rates = {
@@ -124,8 +115,9 @@ def ceilings(timed: dict[str, Any]) -> dict[str, dict[str, float]]:
     from embedkit.engines.fused.hopper import attend_flash
 
     products = sum(value for name, value in timed["microseconds"].items() if name.startswith("cublas")) / TOKENS
-    layer = Layer(TOKENS)
-    parts = (layer.hidden @ layer.qkv.T).split([QUERIES * DIM, KEYS * DIM, KEYS * DIM], 1)
+    given = random_inputs()
+    layer = given.layer
+    parts = (given.hidden @ layer.qkv.T).split([QUERIES * DIM, KEYS * DIM, KEYS * DIM], 1)
     rng, found = np.random.default_rng(0), {}
     for corpus, shape in CORPORA.items():
         lengths = np.sort([len(ids) for ids in texts(rng, *shape)])[::-1]

@@ -32,6 +32,20 @@ class Heads(NamedTuple):
     cos_sin: Tensor
 
 
+class Layer(NamedTuple):
+    """Weights of a layer as the kernels take them: bfloat16 (out, in), with the norms before them multiplied in.
+
+    name: of its attention in vLLM. gate_up: the rows of gate and up in turns.
+    """
+
+    name: str
+    heads: Heads
+    qkv: Tensor
+    out: Tensor
+    gate_up: Tensor
+    down: Tensor
+
+
 class Kernels(Protocol):
     """All tensors of tokens are bfloat16 (tokens, n), rows contiguous; `scale` is 1 / rms, float32 (tokens,)."""
 

@@ -4,36 +4,28 @@ Registered with vLLM under ARCHITECTURE. For one GPU and texts that are embedded
 """
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from vllm import ModelRegistry
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 
-from embedkit.engines.fused.kernels import Heads, Kernels, Tensor, Texts
+from embedkit.engines.fused.kernels import Heads, Kernels, Layer, Tensor, Texts
+from embedkit.engines.fused.self_check import check_kernels
 
 ARCHITECTURE = "EmbedkitQwen3ForCausalLM"
-
-
-class Layer(NamedTuple):
-    """Weights of a layer as the kernels take them: (out, in), with the norms before them multiplied in."""
-
-    name: str
-    heads: Heads
-    qkv: Tensor
-    out: Tensor
-    gate_up: Tensor
-    down: Tensor
 
 
 class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
     """vLLM's Qwen3 with another forward pass."""
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-        """Load them as vLLM does, then bring them into the form that the kernels take, in place."""
+        """Load them as vLLM does, bring them into the form that the kernels take, in place, and check the kernels."""
         loaded: set[str] = super().load_weights(weights)
         self._layers = [fused_layer(layer) for layer in self.model.layers]
+        self._kernels = load_kernels()
+        check_kernels(self._kernels, self._layers[0], self.config.rms_norm_eps)
         return loaded
 
     def forward(
@@ -49,7 +41,7 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         """
         hidden = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         texts = self._texts(len(hidden))
-        kernels, eps = load_kernels(), self.config.rms_norm_eps
+        kernels, eps = self._kernels, self.config.rms_norm_eps
         scale = kernels.row_scale(hidden, eps)
         is_last_only = self.vllm_config.model_config.pooler_config.seq_pooling_type == "LAST"
         for layer in self._layers[:-1] if is_last_only else self._layers:
@@ -62,11 +54,11 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         if not is_last_only:
             normed: Tensor = self.model.norm(hidden)
             return normed
-        return self._last_layer(hidden, scale, positions, texts, kernels)
+        return self._last_layer(hidden, scale, positions, texts)
 
-    def _last_layer(self, hidden: Tensor, scale: Tensor, positions: Tensor, texts: Texts, kernels: Kernels) -> Tensor:
+    def _last_layer(self, hidden: Tensor, scale: Tensor, positions: Tensor, texts: Texts) -> Tensor:
         """The last layer, of which only the keys and values of all tokens are needed."""
-        layer, eps = self._layers[-1], self.config.rms_norm_eps
+        layer, kernels, eps = self._layers[-1], self._kernels, self.config.rms_norm_eps
         heads, last = layer.heads, texts.starts[1:].long() - 1
         of_queries, of_both = layer.qkv.split([heads.queries * heads.dim, 2 * heads.keys * heads.dim])
         places = positions[last]
