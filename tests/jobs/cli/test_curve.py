@@ -11,7 +11,7 @@ from embedkit.documents.schema import Curve, PlanCurve, RunConfig
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from jobs.cli import run as run_command
-from jobs.cli.curve import curve as curve_command
+from jobs.cli.main import cli
 from jobs.profiles import Profile
 from jobs.profiles.load import load_profile
 from jobs.submit.check_profile.curve import check_curve
@@ -85,7 +85,7 @@ def test_what_cannot_be_measured_is_refused_first(
 def test_a_folder_that_cannot_be_written_is_refused_first(minilm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """os.access is replaced: root may write everywhere."""
     monkeypatch.setattr("os.access", lambda *_: False)
-    done = CliRunner().invoke(curve_command, ["/tmp/c.json", "--model", str(minilm)])
+    done = CliRunner().invoke(cli, ["curve", "/tmp/c.json", "--model", str(minilm)])
     assert str(done.exception) == "/tmp/c.json: /tmp cannot be written to; type another path"
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
-from jobs.cli.prepare import prepare
+from jobs.cli.main import cli
 from tests.conftest import ROOT, chat, embedkit, hash_request, snapshot, write_chats
 
 
@@ -49,7 +49,7 @@ def test_a_run_that_was_made_says_how_to_continue(
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr("embedkit.storage.exclusive.fsync_folder", fail)
-    done = CliRunner().invoke(prepare, [*map(str, hash_request(small_chats, tokenizer_only, tmp_path))])
+    done = CliRunner().invoke(cli, ["prepare", *map(str, hash_request(small_chats, tokenizer_only, tmp_path))])
     assert isinstance(done.exception, EmbedkitError), done.output
     assert "Stale file handle at" in str(done.exception)
     assert f"run --resume --run-name run --output-dir {tmp_path}" in str(done.exception)
