@@ -414,3 +414,13 @@ def test_a_fake_vllm_does_not_start_with_a_setting_it_ignores(model: Path, monke
     with pytest.raises(UsageError, match="vLLM does not honour the pooling max; use --engine transformers"):
         VllmEngine(model, SETTINGS)
     assert starts == []
+
+
+def test_a_fake_core_has_plain_kernels_where_fused_ones_do_not_fit(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    install(monkeypatch)
+    caplog.set_level(logging.WARNING)
+    engine = VllmEngine(model, msgspec.structs.replace(SETTINGS, kernels="fused"))
+    assert engine.record.compile == "eager"
+    assert "fused kernels do not fit here (--dtype float32: they compute in bfloat16): plain kernels" in caplog.text

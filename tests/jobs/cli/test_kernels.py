@@ -1,0 +1,89 @@
+"""Which kernels a run asks for: by default, typed, resumed, and with vectors of an earlier run. No GPU is needed."""
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from embedkit.documents.codec import read
+from embedkit.documents.schema import Plan, RunConfig
+from embedkit.errors import UsageError
+from embedkit.request import Options, _kernels
+from tests.conftest import embedkit
+from tests.support.curves import engine_record
+from tests.support.stub_engines import gpu_build
+
+
+@pytest.fixture
+def fitting(tiny_qwen: Path, tmp_path: Path) -> Path:
+    """A model with heads of 128 numbers, as its config.json says."""
+    model = shutil.copytree(tiny_qwen, tmp_path / "models" / "fitting")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"head_dim": 128}))
+    return model
+
+
+def prepare(folder: Path, data: Path, model: Path, *options: object, code: int = 0) -> str:
+    """Prepare a run named after the model for a GPU. Returns what is on stderr."""
+    asked = ("--dataset", data, "--model", model, "--engine", "vllm", "--device", "cuda", *options)
+    place = ("--output-dir", folder, "--run-name", model.name)
+    return embedkit("prepare", *asked, *place, code=code, **gpu_build(folder / f"for-{model.name}")).stderr
+
+
+def kernels_of(folder: Path) -> tuple[str, str, str]:
+    """Of the request, and of the plan's settings and costs."""
+    plan = read(folder / "plan.json", Plan)
+    assert plan.curve is not None
+    return read(folder / "run_config.json", RunConfig).request.kernels, plan.settings.kernels, plan.curve.compile
+
+
+def test_fused_is_the_default_where_it_fits(small_chats: Path, fitting: Path, tiny_qwen: Path, tmp_path: Path) -> None:
+    """A request for plain ones is that of earlier versions: it does not name them."""
+    prepare(tmp_path, small_chats, fitting)
+    assert kernels_of(tmp_path / "fitting") == ("fused", "fused", "fused")
+    prepare(tmp_path, small_chats, tiny_qwen)
+    assert kernels_of(tmp_path / tiny_qwen.name) == ("plain", "plain", "eager")
+    assert "kernels" not in (tmp_path / tiny_qwen.name / "run_config.json").read_text()
+
+
+def test_typed_kernels_are_kept(small_chats: Path, fitting: Path, tmp_path: Path) -> None:
+    prepare(tmp_path, small_chats, fitting, "--kernels", "plain")
+    assert kernels_of(tmp_path / "fitting") == ("plain", "plain", "eager")
+    resumed = ("prepare", "--resume", "--run-name", "fitting", "--output-dir", tmp_path)
+    environment = gpu_build(tmp_path / "again")
+    embedkit(*resumed, **environment)
+    assert kernels_of(tmp_path / "fitting") == ("plain", "plain", "eager")
+    refused = embedkit(*resumed, "--kernels", "fused", code=2, **environment).stderr
+    assert "  kernels  plain  ->  fused\n" in refused
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--device", "cpu"], "only vLLM on a GPU has them"),
+        (["--dtype", "float16"], "--dtype float16: they compute in bfloat16"),
+        ([], "config.json: head_dim 32"),
+    ],
+)
+def test_fused_kernels_that_do_not_fit_are_refused(
+    options: list[str], reason: str, small_chats: Path, tiny_qwen: Path, fitting: Path, tmp_path: Path
+) -> None:
+    model = fitting if options else tiny_qwen
+    refused = prepare(tmp_path, small_chats, model, "--kernels", "fused", *options, code=2)
+    assert f"--kernels fused: they do not fit: {reason}; type --kernels plain, or leave it out" in refused
+    assert not (tmp_path / model.name).exists()
+
+
+@pytest.mark.parametrize(("made", "kernels"), [("fused", "fused"), ("compiled", "plain"), ("eager", "plain")])
+def test_reused_vectors_decide(made: str, kernels: str, fitting: Path) -> None:
+    reused = SimpleNamespace(accepted=(engine_record(made, "NVIDIA H200"),))
+    request: Any = SimpleNamespace(engine="vllm", device="cuda", dtype="bfloat16", reuse=(reused,))
+    options = Options(dataset=("d",), model=str(fitting), reuse=("old",))
+    assert _kernels(options, request, fitting) == kernels
+    other = "plain" if kernels == "fused" else "fused"
+    typed = Options(dataset=("d",), model=str(fitting), reuse=("old",), kernels=other)
+    with pytest.raises(UsageError, match=f"^--reuse old: its vectors are of {kernels} kernels; leave out --kernels$"):
+        _kernels(typed, request, fitting)
