@@ -132,7 +132,8 @@ def make_config(options: Options, command: Sequence[str], undecided: Collection[
     if "dtype" not in undecided:
         _check_store(request, is_typed=options.dtype is not None)
     request = msgspec.structs.replace(request, reuse=_reused_runs(options, request))
-    request = msgspec.structs.replace(request, kernels=_kernels(options, request, model))
+    if "device" not in undecided:
+        request = msgspec.structs.replace(request, kernels=choose_kernels(options, request, model))
     return RunConfig(
         format=FORMAT,
         request=request,
@@ -185,6 +186,7 @@ def _make_request(
         templates=options.templates,
         layout=options.layout,
         store=options.store,
+        kernels=options.kernels or "plain",
     )
 
 
@@ -211,7 +213,7 @@ def _check_store(request: Request, *, is_typed: bool) -> None:
     )
 
 
-def _kernels(options: Options, request: Request, model: Path) -> Kernels:
+def choose_kernels(options: Options, request: Request, model: Path) -> Kernels:
     """The kernels of the engine: those typed, those of the reused vectors, or fused ones if they fit.
 
     Raises UsageError if those typed do not fit, or are not those of the reused vectors.

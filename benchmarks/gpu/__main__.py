@@ -90,6 +90,8 @@ def kernels() -> dict[str, Any]:
     for i in range(ROUNDS):
         for name in list(commands)[:: 1 if i % 2 else -1]:
             found[name].append(json_of(["benchmarks.gpu.product", *commands[name]]))
+            if (found[name][-1]["engine"]["compile"] == "fused") != (name == "fused"):
+                sys.exit(f"the engine of the round with {name} kernels ran {found[name][-1]['engine']['compile']}")
             print(f"  round {i + 1}: {name}: {seconds_of(found[name][-1])}", flush=True)
     alone = json_of(["benchmarks.gpu.kernels"])
     return {**found, "alone": alone, "profile": json_of(["benchmarks.gpu.profile", str(random_model())])}

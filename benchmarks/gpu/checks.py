@@ -41,7 +41,7 @@ def main() -> None:
     model = random_model()
     found: dict[str, Any] = {"problems": []}
     engine = start_engine("vllm", model, SETTINGS)
-    found["gpu"] = engine.record.gpu
+    found |= {"gpu": engine.record.gpu, "kernels": engine.record.compile}
     rng = np.random.default_rng(0)
     before = [engine.embed([text]) for text in draw(np.random.default_rng(1), (20, 2048, 8192))]
     _edges(engine, rng, found)

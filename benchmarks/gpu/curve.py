@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu.curve MODEL > curve.json
 
-It measures as `embedkit curve` does. Beside it stands what the card's own bf16 matrix product reaches in the same
-process. At last a mixture of lengths, whose seconds the curve in use predicts. The table in `cost.py` has flops over
-(seconds_a_text - the GPU's row_seconds).
+It measures as `embedkit curve` does, with plain kernels, compiled. Beside it stands what the card's own bf16 matrix
+product reaches in the same process. At last a mixture of lengths, whose seconds the curve in use predicts. The table in
+`cost.py` has flops over (seconds_a_text - the GPU's row_seconds).
 """
 
 import json
@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from benchmarks.gpu.model import SETTINGS
@@ -24,7 +25,7 @@ def main(model: Path) -> None:
     """Measure and print one JSON object."""
     matrix_flops = matrix_rate()
     started = time.monotonic()
-    engine = start_engine("vllm", model, SETTINGS)
+    engine = start_engine("vllm", model, msgspec.structs.replace(SETTINGS, kernels="plain"))
     start_seconds = time.monotonic() - started
     cost = model_cost(model, "cuda", "vllm")
     rng = np.random.default_rng(0)

@@ -85,7 +85,7 @@ class VllmEngine:
         self._head = check_vllm(model)
         self._params = vllm.PoolingParams(task="embed")
         self._token_budget = settings.token_budget
-        self._kernels = _kernels(model, settings)
+        self._kernels = fitting_kernels(model, settings)
         self._engine: Any = None
         _check_dense(model, self._head)
         while (dim := self._start(vllm, model, settings)) is None:
@@ -224,7 +224,7 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
     return arguments
 
 
-def _kernels(model: Path, settings: EngineSettings) -> Kernels:
+def fitting_kernels(model: Path, settings: EngineSettings) -> Kernels:
     """The kernels of the settings, or the plain ones where the fused ones do not fit, with a notice."""
     if settings.kernels == "fused" and (reason := misfit(model, settings.dtype) or misfit_here()):
         log.warning("fused kernels do not fit here (%s): plain kernels. The engine's record says so", reason)
@@ -238,14 +238,17 @@ def _compile(kernels: Kernels, settings: EngineSettings) -> Compile:
 
 
 def _with_fused_model(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with the model's class of fused kernels, which needs no compiler and reads no pages."""
+    """The arguments with the model's class of fused kernels, which needs no compiler.
+
+    It reads no pages of keys and values, but vLLM reserves them: whole ones for each text. With pages of 128 tokens
+    short texts would fill them and make batches smaller, so they have vLLM's default size, 16.
+    """
     for variable, folder in KERNEL_FOLDERS.items():
         os.environ.setdefault(variable, str(Path(os.environ["VLLM_CACHE_ROOT"]) / folder))
     from embedkit.engines.fused.qwen3 import ARCHITECTURE, register
 
     register()
     changed = {"hf_overrides": {"architectures": [ARCHITECTURE]}, "enforce_eager": True}
-    # With pages of the default size, 16 tokens, vLLM counts short texts by what they take.
     return {name: value for name, value in arguments.items() if name != "block_size"} | changed
 
 

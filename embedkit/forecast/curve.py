@@ -28,7 +28,7 @@ from embedkit.documents import (
     EngineSpeeds,
     Kernels,
 )
-from embedkit.engines import Engine, misfit, start_engine
+from embedkit.engines import Engine, misfit, misfit_here, start_engine
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import read_json
 from embedkit.prepare import compile_of, model_cost, settings_of_device
@@ -91,24 +91,24 @@ def measure_curve(options: CurveOptions, report: Callable[[EngineRecord, Measure
     """
     cost = model_cost(options.model, options.device, options.engine)
     lengths = curve_lengths(options.max_length)
-    engines = []
+    engines, why_not = [], ""
     for compile_ in options.compiles:
         kernels: Kernels = "fused" if compile_ == "fused" else "plain"
         limits = (options.device, options.dtype, options.max_length)
         settings = settings_of_device(*limits, eager=compile_ == "eager", kernels=kernels)
         speeds = []
         with _engine_process(options, settings) as pool:
+            if compile_ == "fused" and (why_not := _misfit(options, pool)):
+                continue
             record = pool.submit(_start, options.engine, options.model, settings).result()
-            fits = record.compile == compile_ or compile_ != "fused"
-            for length in lengths if fits else ():
+            for length in lengths:
                 measured = pool.submit(_measure, length, options.seconds).result()
                 report(record, measured)
                 speeds.append(measured.tokens_per_second)
             pool.submit(_stop).result()
-        if fits:
-            engines.append(EngineSpeeds(engine=record, tokens_per_second=tuple(speeds)))
+        engines.append(EngineSpeeds(engine=record, tokens_per_second=tuple(speeds)))
     if not engines:
-        raise UsageError("--only fused: these kernels do not fit here; leave it out")
+        raise UsageError(f"--only fused: these kernels do not fit: {why_not}; leave it out")
     return Curve(
         format=FORMAT,
         device=options.device,
@@ -118,6 +118,11 @@ def measure_curve(options: CurveOptions, report: Callable[[EngineRecord, Measure
         lengths=lengths,
         engines=tuple(engines),
     )
+
+
+def _misfit(options: CurveOptions, pool: ProcessPoolExecutor) -> str:
+    """Why fused kernels do not fit; "" if they do. CUDA is asked in the process of the engine."""
+    return misfit(options.model, options.dtype) or pool.submit(misfit_here).result()
 
 
 def curve_lengths(limit: int) -> tuple[int, ...]:

@@ -124,14 +124,13 @@ def relative_speed(compile_: Compile, tokens: npt.NDArray[np.integer[Any]]) -> n
 def _seconds_of(curve: Curve, compile_: Compile) -> npt.NDArray[np.float64]:
     """Seconds of a text of each of the curve's lengths, never fewer for a longer one, float64 (lengths,).
 
-    An eager or compiled engine of vLLM that was not measured is derived from the other one by SPEEDS. Fused kernels
-    that were not measured do not fit this GPU: then the first engine runs. transformers compiles none.
+    An engine of vLLM that was not measured is derived from another one by SPEEDS. transformers compiles none.
     """
     lengths = np.array(curve.lengths)
     measured = {one.engine.compile: one for one in curve.engines}
     speeds = measured.get(compile_) or measured.get("compiled") or curve.engines[0]
     seconds = lengths / np.array(speeds.tokens_per_second)
-    if speeds.engine.compile != compile_ and speeds.engine.engine == "vllm" and compile_ != "fused":
+    if speeds.engine.compile != compile_ and speeds.engine.engine == "vllm":
         there = cast("Compile", speeds.engine.compile)
         seconds = seconds * relative_speed(there, lengths) / relative_speed(compile_, lengths)
     grown: npt.NDArray[np.float64] = np.maximum.accumulate(seconds)

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from embedkit.documents import (
     Compile,
+    Curve,
     Device,
     Dtype,
     EngineSettings,
@@ -84,9 +85,13 @@ def engine_settings(
     return settings_of_device(request.device, request.dtype, request.max_length, eager, request.kernels)
 
 
-def compile_of(settings: EngineSettings) -> Compile:
-    """How an engine with these settings runs its model, if fused kernels fit where they are asked for."""
-    return "fused" if settings.kernels == "fused" else "eager" if settings.eager else "compiled"
+def compile_of(settings: EngineSettings, curve: Curve | None = None) -> Compile:
+    """How an engine with these settings runs its model, if fused kernels fit where they are asked for.
+
+    They do not fit a GPU whose curve has none.
+    """
+    has_fused = curve is None or any(one.engine.compile == "fused" for one in curve.engines)
+    return "fused" if settings.kernels == "fused" and has_fused else "eager" if settings.eager else "compiled"
 
 
 def settings_of_device(

@@ -322,8 +322,9 @@ def _cut(
     seconds = sum(shard.cost_seconds for shard in shards) / len(shards)
     settings = engine_settings(request, seconds, earlier.settings if earlier else None, copies)
     of_earlier_version = earlier is not None and earlier.curve is None and earlier.settings.eager
-    if request.device == "cuda" and compile_of(settings) != cost.compile and not of_earlier_version:
-        cost = replace(cost, compile=compile_of(settings))
+    compile_ = compile_of(settings, config.curve)
+    if request.device == "cuda" and compile_ != cost.compile and not of_earlier_version:
+        cost = replace(cost, compile=compile_)
         shards, _ = _equal_shards(config, gathered, cost, before, len(shards))
     return shards, settings, plan_curve(cost)
 

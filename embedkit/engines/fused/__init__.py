@@ -1,8 +1,8 @@
 """Fused kernels for models of the Qwen3 family on Hopper GPUs, inside vLLM (`--kernels fused`).
 
-vLLM keeps the scheduler, the weights and the pooling. A layer is six kernels: the four matrix products, which also
-normalize, multiply gate and up, and add the residual; the norms of query and key heads with their rotation; and
-attention, which needs no pages, since a text is embedded in one step and nothing reads its keys again.
+vLLM keeps the scheduler, the weights and the pooling. A layer is its four matrix products and attention, and twice the
+sums of squares of rows. The products also normalize rows and heads, rotate heads, multiply gate and up, and add the
+residual. Attention needs no pages, since a text is embedded in one step and nothing reads its keys again.
 
 The products are those of quack-kernels (Dao-AILab/quack), which vLLM itself requires. How a layer's RMS norm becomes a
 factor of the next product's rows: its weight is multiplied into the columns of that product's matrix when the model is

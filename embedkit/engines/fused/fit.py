@@ -9,6 +9,8 @@ from embedkit.versions import find_distribution
 ARCHITECTURE = "Qwen3ForCausalLM"
 HEAD_DIM = 128
 """Columns of a product's tile, and so the numbers of a head."""
+GROUPS = (1, 2, 4, 8)
+"""Heads of queries that share a head of keys: tiles of attention are powers of two."""
 ALIGNED = 64
 """Sizes of the products are multiples of this."""
 PACKAGE, VERSION = "quack-kernels", "0.5.0"
@@ -42,6 +44,9 @@ def misfit(model: Path, dtype: Dtype) -> str:
         return f"config.json: rope_type {kind}"
     if (dim := config.get("head_dim")) != HEAD_DIM:
         return f"config.json: head_dim {dim}"
+    queries, keys = (config.get(f"num_{kind}_heads") for kind in ("attention", "key_value"))
+    if not queries or not keys or queries not in (keys * group for group in GROUPS):
+        return f"config.json: {queries} heads of queries, {keys} of keys"
     for name in ("hidden_size", "intermediate_size"):
         if not isinstance(size := config.get(name), int) or size % ALIGNED:
             return f"config.json: {name} {size}"
@@ -63,4 +68,6 @@ def misfit_here() -> str:
     major, minor = torch.cuda.get_device_capability()
     if (major, minor) != (9, 0):
         return f"{torch.cuda.get_device_name()} has compute capability {major}.{minor}, not 9.0 (Hopper)"
-    return ""
+    from vllm.vllm_flash_attn import is_fa_version_supported
+
+    return "" if is_fa_version_supported(3) else "this vLLM was built without FlashAttention 3"

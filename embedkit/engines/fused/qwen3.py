@@ -15,17 +15,18 @@ from embedkit.engines.fused.kernels import Heads, Kernels, Layer, Tensor, Texts
 from embedkit.engines.fused.self_check import check_kernels
 
 ARCHITECTURE = "EmbedkitQwen3ForCausalLM"
+MOST_TEXTS = 1024
+"""Texts of vLLM's trial run. Real batches have at most `max_sequences`."""
 
 
 class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
     """vLLM's Qwen3 with another forward pass."""
 
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
-        """Load them as vLLM does, bring them into the form that the kernels take, in place, and check the kernels."""
+        """Load them as vLLM does, and bring them into the form that the kernels take, in place."""
         loaded: set[str] = super().load_weights(weights)
         self._layers = [fused_layer(layer) for layer in self.model.layers]
-        self._kernels = load_kernels()
-        check_kernels(self._kernels, self._layers[0], self.config.rms_norm_eps)
+        self._kernels: Kernels | None = None
         return loaded
 
     def forward(
@@ -41,7 +42,7 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         """
         hidden = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         texts = self._texts(len(hidden))
-        kernels, eps = self._kernels, self.config.rms_norm_eps
+        kernels, eps = self._checked_kernels(), self.config.rms_norm_eps
         scale = kernels.row_scale(hidden, eps)
         is_last_only = self.vllm_config.model_config.pooler_config.seq_pooling_type == "LAST"
         for layer in self._layers[:-1] if is_last_only else self._layers:
@@ -54,11 +55,18 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         if not is_last_only:
             normed: Tensor = self.model.norm(hidden)
             return normed
-        return self._last_layer(hidden, scale, positions, texts)
+        return self._last_layer(hidden, scale, positions, texts, kernels)
 
-    def _last_layer(self, hidden: Tensor, scale: Tensor, positions: Tensor, texts: Texts) -> Tensor:
+    def _checked_kernels(self) -> Kernels:
+        """The kernels. At the first call, when vLLM has found no weight missing, they are compared with plain torch."""
+        if self._kernels is None:
+            self._kernels = load_kernels()
+            check_kernels(self._kernels, self._layers[0], self.config.rms_norm_eps)
+        return self._kernels
+
+    def _last_layer(self, hidden: Tensor, scale: Tensor, positions: Tensor, texts: Texts, kernels: Kernels) -> Tensor:
         """The last layer, of which only the keys and values of all tokens are needed."""
-        layer, kernels, eps = self._layers[-1], self._kernels, self.config.rms_norm_eps
+        layer, eps = self._layers[-1], self.config.rms_norm_eps
         heads, last = layer.heads, texts.starts[1:].long() - 1
         of_queries, of_both = layer.qkv.split([heads.queries * heads.dim, 2 * heads.keys * heads.dim])
         places = positions[last]
@@ -74,7 +82,7 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         """The texts of this batch. In vLLM's trial run for memory, which has none: as long as the model takes."""
         found = get_forward_context().attn_metadata
         if found is None:
-            limit = self.vllm_config.model_config.max_model_len
+            limit = max(self.vllm_config.model_config.max_model_len, tokens // MOST_TEXTS + 1)
             starts = torch.arange(0, tokens + limit, limit, dtype=torch.int32, device=self._layers[0].qkv.device)
             return Texts(starts.clamp(max=tokens), min(tokens, limit))
         metadata = found[self._layers[0].name]

@@ -1,12 +1,15 @@
-"""Compares kernels with plain torch on a layer's own weights: at each start, and in the benchmark."""
+"""Compares kernels with plain torch on a layer's own weights: at each start, and in the benchmark.
+
+All calls of all layers have the shapes of these, or of fewer or more tokens.
+"""
 
 import torch
 
-from embedkit.engines.fused.kernels import Kernels, Layer, Tensor, Texts
+from embedkit.engines.fused.kernels import Heads, Kernels, Layer, Tensor, Texts
 from embedkit.engines.fused.reference import ReferenceKernels
 from embedkit.errors import EmbedkitError
 
-TOKENS = (3, 130, 1237)
+TOKENS = (1, 3, 130, 1237)
 """Numbers of tokens of a check: of one tile and of several, and not divisible by 4."""
 LARGEST_ERROR = 2**-6
 """Of a number, relative to the largest one. bfloat16 rounds by up to 2^-8; two results may be rounded apart."""
@@ -34,25 +37,40 @@ def kernel_errors(kernels: Kernels, layer: Layer, eps: float, tokens: int) -> di
     plain = ReferenceKernels()
     hidden, residual = drawn(layer.qkv.shape[1]), drawn(layer.qkv.shape[1])
     cut = tokens // 3
-    texts = Texts(torch.tensor([0, cut, tokens], dtype=torch.int32, device=device), tokens - cut)
+    starts = [0, cut, tokens] if cut else [0, tokens]
+    texts = Texts(torch.tensor(starts, dtype=torch.int32, device=device), tokens - cut)
     positions = torch.cat([torch.arange(cut), torch.arange(tokens - cut)]).to(device) % len(heads.cos_sin)
-    scale = plain.row_scale(hidden, eps)
-    of_heads = (hidden, layer.qkv, scale, positions, heads, heads.queries, heads.keys)
-    qkv = plain.heads_product(*of_heads)
-    queries, keys, values = qkv.split([heads.queries * heads.dim, heads.keys * heads.dim, heads.keys * heads.dim], 1)
-    attended = plain.attend(queries, keys, values, texts, heads)
     last = texts.starts[1:].long() - 1
-    adding = (attended, layer.out, residual, eps)
+    scale = plain.row_scale(hidden, eps)
+    of_queries, of_keys = heads.queries * heads.dim, heads.keys * heads.dim
+    at = (hidden, scale, positions)
+    of_last = tuple(tensor[last] for tensor in at)
+    qkv = _projected(plain, layer.qkv, at, heads, heads.queries, heads.keys)
+    queries, keys, values = qkv.split([of_queries, of_keys, of_keys], 1)
+    attended = plain.attend(queries, keys, values, texts, heads)
+    gated = plain.gated_product(hidden, layer.gate_up, scale)
+    both = (kernels, plain)
     pairs = {
-        "the norm of rows": (kernels.row_scale(hidden, eps), scale),
-        "queries, keys and values": (kernels.heads_product(*of_heads), qkv),
+        "the norm of rows": (each.row_scale(hidden, eps) for each in both),
+        "queries, keys and values": (_projected(kernels, layer.qkv, at, heads, heads.queries, heads.keys), qkv),
+        "queries": (_projected(each, layer.qkv[:of_queries], of_last, heads, heads.queries, 0) for each in both),
+        "keys and values": (_projected(each, layer.qkv[of_queries:], at, heads, 0, heads.keys) for each in both),
         "attention": (kernels.attend(queries, keys, values, texts, heads), attended),
         "attention of last tokens": (kernels.attend_last(queries[last], keys, values, texts, heads), attended[last]),
-        "SwiGLU": (each.gated_product(hidden, layer.gate_up, scale) for each in (kernels, plain)),
-        "the residual": (each.added_product(*adding)[0] for each in (kernels, plain)),
-        "the norm after it": (each.added_product(*adding)[1] for each in (kernels, plain)),
+        "SwiGLU": (kernels.gated_product(hidden, layer.gate_up, scale), gated),
+        "the output": (each.added_product(attended, layer.out, residual, eps)[0] for each in both),
+        "the MLP": (each.added_product(gated, layer.down, residual, eps)[0] for each in both),
+        "the norm after them": (each.added_product(gated, layer.down, residual, eps)[1] for each in both),
     }
     return {name: _error(*pair) for name, pair in pairs.items()}
+
+
+def _projected(
+    kernels: Kernels, weight: Tensor, at: tuple[Tensor, ...], heads: Heads, queries: int, keys: int
+) -> Tensor:
+    """The product with heads. at: hidden states, their scale and positions."""
+    hidden, scale, positions = at
+    return kernels.heads_product(hidden, weight, scale, positions, heads, queries, keys)
 
 
 def _error(found: Tensor, wanted: Tensor) -> float:

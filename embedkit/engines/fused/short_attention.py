@@ -6,8 +6,8 @@ import triton.language as tl
 
 from embedkit.engines.fused.kernels import Heads, Tensor, Texts
 
-QUERY_TOKENS, KEY_TOKENS = 32, 32
-"""Tokens of a tile."""
+TILE_ROWS, TILE_KEYS = 64, 32
+"""A row of a tile is a token of one head. With 64 rows nothing spills, however many heads share their keys."""
 LOG2_E = 1.4426950408889634
 
 
@@ -20,10 +20,11 @@ def attend_short(queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, he
         bfloat16 (n, queries * dim).
     """
     attended = torch.empty((len(queries), heads.queries * heads.dim), dtype=queries.dtype, device=queries.device)
-    _attend[triton.cdiv(texts.longest, QUERY_TOKENS), heads.keys, len(texts.starts) - 1](
+    group = heads.queries // heads.keys
+    _attend[triton.cdiv(texts.longest, TILE_ROWS // group), heads.keys, len(texts.starts) - 1](
         *(queries, keys, values, attended, texts.starts, heads.dim**-0.5 * LOG2_E),
         *(queries.stride(0), keys.stride(0), values.stride(0), attended.stride(0)),
-        *(heads.queries // heads.keys, heads.dim, QUERY_TOKENS, KEY_TOKENS),
+        *(group, heads.dim, TILE_ROWS // group, TILE_KEYS),
         num_warps=4,
         num_stages=3,
     )
@@ -41,8 +42,9 @@ def _attend(
     TYPE: tl.constexpr = attended.dtype.element_ty
     block = tl.program_id(0)
     head = tl.program_id(1)
-    start = tl.load(starts + tl.program_id(2)).to(tl.int64)
-    length = (tl.load(starts + tl.program_id(2) + 1) - start).to(tl.int32)
+    text = tl.program_id(2)  # at most 65,535
+    start = tl.load(starts + text).to(tl.int64)
+    length = (tl.load(starts + text + 1) - start).to(tl.int32)
     if block * TOKENS >= length:
         return
     # Row i is token i // GROUP and head i % GROUP.

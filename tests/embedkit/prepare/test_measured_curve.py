@@ -13,6 +13,7 @@ from embedkit.documents.codec import decode, digest, encode, sealed
 from embedkit.documents.schema import Compile, Curve, PlanCurve
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import GPU_MODELS, CostModel, plan_curve, relative_speed
+from embedkit.prepare.plan import compile_of, settings_of_device
 from tests.support.curves import made_up_curve
 
 QWEN = CostModel("cuda", linear_flops=880_803_840.0, attention_flops=114_688.0)
@@ -61,11 +62,14 @@ def test_an_engine_that_was_not_measured_is_derived_from_the_other() -> None:
     assert seconds(cost_of(curve, compile="eager"), 205) == pytest.approx([0.205])
 
 
-def test_fused_kernels_that_were_not_measured_are_not_there() -> None:
-    """The engine runs the plain ones then, compiled ones if they were measured."""
-    assert seconds(cost_of(made_up_curve(), compile="fused"), 16, 256) == pytest.approx([0.016, 0.128])
-    curve = made_up_curve(speeds={"eager": (1000.0,), "fused": (2000.0,)}, lengths=[205])
-    assert seconds(cost_of(curve, compile="fused"), 205) == pytest.approx([0.1025])
+def test_a_plan_has_fused_kernels_unless_the_curve_has_none() -> None:
+    """They do not fit its GPU then, and the engine is eager or compiled, as the plan says."""
+    settings = settings_of_device("cuda", "bfloat16", 512, eager=True, kernels="fused")
+    fused = made_up_curve(speeds={"eager": (1000.0,), "fused": (2000.0,)}, lengths=[205])
+    assert compile_of(settings) == compile_of(settings, fused) == "fused"
+    assert compile_of(settings, made_up_curve()) == "eager"
+    assert compile_of(msgspec.structs.replace(settings, eager=False), made_up_curve()) == "compiled"
+    assert seconds(cost_of(fused, compile="fused"), 205) == pytest.approx([0.1025])
 
 
 def test_transformers_is_as_fast_whatever_the_plan_says() -> None:

@@ -11,7 +11,7 @@ import pytest
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan, RunConfig
 from embedkit.errors import UsageError
-from embedkit.request import Options, _kernels
+from embedkit.request import Options, choose_kernels
 from tests.conftest import embedkit
 from tests.support.curves import engine_record
 from tests.support.stub_engines import gpu_build
@@ -78,12 +78,30 @@ def test_fused_kernels_that_do_not_fit_are_refused(
 
 
 @pytest.mark.parametrize(("made", "kernels"), [("fused", "fused"), ("compiled", "plain"), ("eager", "plain")])
-def test_reused_vectors_decide(made: str, kernels: str, fitting: Path) -> None:
+def test_reused_vectors_decide_in_a_fake_request(made: str, kernels: str, fitting: Path) -> None:
     reused = SimpleNamespace(accepted=(engine_record(made, "NVIDIA H200"),))
     request: Any = SimpleNamespace(engine="vllm", device="cuda", dtype="bfloat16", reuse=(reused,))
     options = Options(dataset=("d",), model=str(fitting), reuse=("old",))
-    assert _kernels(options, request, fitting) == kernels
+    assert choose_kernels(options, request, fitting) == kernels
     other = "plain" if kernels == "fused" else "fused"
     typed = Options(dataset=("d",), model=str(fitting), reuse=("old",), kernels=other)
     with pytest.raises(UsageError, match=f"^--reuse old: its vectors are of {kernels} kernels; leave out --kernels$"):
-        _kernels(typed, request, fitting)
+        choose_kernels(typed, request, fitting)
+
+
+def test_kernels_are_open_until_the_device_is_decided(small_chats: Path, fitting: Path, tmp_path: Path) -> None:
+    """Typed ones are kept, and are checked once the run gets a GPU or none."""
+    asked = ("--dataset", small_chats, "--model", fitting, "--output-dir", tmp_path, "--run-name")
+    config = tmp_path / "typed" / "run_config.json"
+    embedkit("fetch", *asked, "typed", "--kernels", "fused")
+    assert "kernels" not in read(config, RunConfig).undecided
+    assert read(config, RunConfig).request.kernels == "fused"
+    resumed = ("prepare", "--resume", "--output-dir", tmp_path, "--run-name")
+    refused = embedkit(*resumed, "typed", code=2, CUDA_VISIBLE_DEVICES="").stderr
+    assert "--kernels fused: they do not fit: only vLLM on a GPU has them" in refused
+    embedkit(*resumed, "typed", "--device", "cuda", **gpu_build(tmp_path / "typed-build"))
+    assert kernels_of(tmp_path / "typed") == ("fused", "fused", "fused")
+    embedkit("fetch", *asked, "open")
+    assert "kernels" in read(tmp_path / "open" / "run_config.json", RunConfig).undecided
+    embedkit(*resumed, "open", "--device", "cuda", **gpu_build(tmp_path / "open-build"))
+    assert kernels_of(tmp_path / "open") == ("fused", "fused", "fused")

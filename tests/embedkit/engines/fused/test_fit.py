@@ -1,6 +1,7 @@
 """Which models and machines the fused kernels fit."""
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ QWEN: dict[str, Any] = {
     "hidden_act": "silu",
     "hidden_size": 1024,
     "intermediate_size": 3072,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
     "use_sliding_window": False,
     "rope_scaling": None,
 }
@@ -43,6 +46,8 @@ def test_qwen3_embedding_fits(tmp_path: Path) -> None:
         ({"hidden_act": "gelu"}, "config.json: hidden_act gelu"),
         ({"hidden_size": 1000}, "config.json: hidden_size 1000"),
         ({"intermediate_size": None}, "config.json: intermediate_size None"),
+        ({"num_attention_heads": 40}, "config.json: 40 heads of queries, 8 of keys"),
+        ({"num_key_value_heads": None}, "config.json: 16 heads of queries, None of keys"),
         ({"is_causal": False}, "config.json: is_causal False"),
         ({"use_sliding_window": True}, "config.json: use_sliding_window True"),
         ({"quantization_config": {"quant_method": "fp8"}}, "config.json: quantization_config {'quant_method': 'fp8'}"),
@@ -54,12 +59,19 @@ def test_what_the_kernels_do_not_do_is_named(tmp_path: Path, changes: dict[str, 
     assert reason(tmp_path, changes) == expected
 
 
+@pytest.mark.parametrize("heads", [(32, 8, 2560, 9728), (32, 8, 4096, 12288), (64, 8, 5120, 25600)])
+def test_the_shapes_of_larger_qwen3_fit(heads: tuple[int, int, int, int], tmp_path: Path) -> None:
+    names = ("num_attention_heads", "num_key_value_heads", "hidden_size", "intermediate_size")
+    assert reason(tmp_path, dict(zip(names, heads, strict=True))) == ""
+
+
 @pytest.mark.parametrize(
     ("quack", "hip", "capability", "expected"),
     [
         (None, None, (9, 0), "quack-kernels 0.5.0 is not installed"),
         ("0.6.5", None, (9, 0), "quack-kernels 0.5.0 is not installed, but 0.6.5"),
         (fit.VERSION, None, (9, 0), ""),
+        (fit.VERSION, None, (9, 0), "this vLLM was built without FlashAttention 3"),
         (fit.VERSION, None, (8, 0), "NVIDIA A100 has compute capability 8.0, not 9.0 (Hopper)"),
         (fit.VERSION, None, (10, 0), "NVIDIA B200 has compute capability 10.0, not 9.0 (Hopper)"),
         (fit.VERSION, "7.0", (9, 0), "AMD Instinct MI250X is no GPU of NVIDIA"),
@@ -78,6 +90,8 @@ def test_a_fake_machine_must_be_a_hopper_with_quack(
     name = expected.partition(" has ")[0].partition(" is ")[0]
     found = SimpleNamespace(version=quack) if quack else None
     monkeypatch.setattr(fit, "find_distribution", lambda package: found)
+    built = SimpleNamespace(is_fa_version_supported=lambda version: version == 3 and not expected)
+    monkeypatch.setitem(sys.modules, "vllm.vllm_flash_attn", built)
     monkeypatch.setattr(torch.version, "hip", hip)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)

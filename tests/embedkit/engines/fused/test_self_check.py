@@ -46,8 +46,8 @@ def test_right_kernels_pass(layer: Layer) -> None:
         ("attend", lambda attended: attended.flip(0), "attention"),
         ("attend_last", lambda attended: attended.flip(0), "attention of last tokens"),
         ("gated_product", lambda gated: gated.roll(1, 1), "SwiGLU"),
-        ("added_product", lambda both: (both[0] + both[0].abs().max() / 50, both[1]), "the residual"),
-        ("added_product", lambda both: (both[0], both[1] * float("nan")), "the norm after it"),
+        ("added_product", lambda both: (both[0] + both[0].abs().max() / 50, both[1]), "the output"),
+        ("added_product", lambda both: (both[0], both[1] * float("nan")), "the norm after them"),
     ],
 )
 def test_a_wrong_kernel_is_named(
