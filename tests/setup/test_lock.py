@@ -33,7 +33,7 @@ def test_every_line_of_the_lock_is_a_pin_with_hashes() -> None:
 
 def test_lock_has_the_versions_of_pyproject() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert pins("gpu").keys() == {"vllm", "torch"}
+    assert pins("gpu").keys() == {"vllm", "torch", "quack-kernels"}
     for requirement in (*PROJECT["dependencies"], *extras["gpu"], *extras["analysis"], *BUILD_TOOLS):
         name, bounds = re.fullmatch(r"([\w-]+)(.*)", requirement).groups()  # type: ignore[union-attr]
         assert canonical(name) in PINNED, requirement

@@ -30,7 +30,7 @@ def test_gpu_profile_installs_the_lock_with_stub_wheels(clone: Clone) -> None:
     own = clone.path / ".venv-cluster"
     assert {"vllm-0.24.0", "torch-2.11.0", "stub_of_something-1.0"} <= packages(own)
     assert f"setting up the GPU build in {own}" in printed
-    assert "4 packages of requirements/gpu.txt (vllm 0.24.0, torch 2.11.0)" in printed
+    assert "4 packages of requirements/gpu.txt (vllm 0.24.0, torch 2.11.0, quack-kernels 0.5.0)" in printed
     assert re.search(rf"installed: vllm 0\.24\.0, torch 2\.11\.0 \(CUDA 13\.0\), \d+ MB in {own}\n", printed)
     assert HELP_OF_SUBMIT in printed
     assert not (clone.path / ".venv").exists()
