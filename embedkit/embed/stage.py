@@ -82,18 +82,25 @@ def embed_shards(
             check.started(worker.engine.record)
             check_engine(config, worker.engine.record, plan)
             clock.lap("start")
-            try:
+            with _unless_finished_elsewhere(run, plan, shard):
                 ShardTask(run, config, plan, shard, worker, clock, stop).run()
-            except (OSError, AttemptReplaced) as error:
-                if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ESTALE):
-                    raise
-                # An attempt that finishes removes the files of all others. NFS may still hide its manifest here.
-                wait_for_files([run.shard_manifest(shard)])
-                finished = finished_manifest(run, plan, shard)
-                if finished is None:
-                    raise
-                log.warning("another attempt finished shard %d first", shard)
-                remove_unnamed(run.shard(shard), finished)
+
+
+@contextmanager
+def _unless_finished_elsewhere(run: RunFolder, plan: Plan, shard: int) -> Iterator[None]:
+    """Pass over an error that came from another attempt at the shard, which has finished it."""
+    try:
+        yield
+    except (OSError, AttemptReplaced) as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
+        # An attempt that finishes removes the files of all others. NFS may still hide its manifest here.
+        wait_for_files([run.shard_manifest(shard)])
+        finished = finished_manifest(run, plan, shard)
+        if finished is None:
+            raise
+        log.warning("another attempt finished shard %d first", shard)
+        remove_unnamed(run.shard(shard), finished)
 
 
 @contextmanager
