@@ -311,6 +311,11 @@ class EngineSettings(Document, frozen=True, omit_defaults=True):
     eager: bool
     kernels: Kernels = "plain"
 
+    @property
+    def compile(self) -> Compile:
+        """How an engine with these settings runs its model, if fused kernels fit where they are asked for."""
+        return "fused" if self.kernels == "fused" else "eager" if self.eager else "compiled"
+
 
 class PlanPart(Document, frozen=True, omit_defaults=True):
     """The kept rows of a part: their number and the id of the first. row_keys, copies: as in the part's manifest."""

@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import Compile, EngineRecord, EngineSettings, Kernels
+from embedkit.documents import EngineRecord, EngineSettings
 from embedkit.engines.fused import misfit, misfit_here
 from embedkit.engines.held_gpu import held_gpu
 from embedkit.engines.large_imports import large_imports
@@ -85,7 +86,7 @@ class VllmEngine:
         self._head = check_vllm(model)
         self._params = vllm.PoolingParams(task="embed")
         self._token_budget = settings.token_budget
-        self._kernels = fitting_kernels(model, settings)
+        settings = fitting_settings(model, settings)
         self._engine: Any = None
         _check_dense(model, self._head)
         while (dim := self._start(vllm, model, settings)) is None:
@@ -97,7 +98,7 @@ class VllmEngine:
             cuda=torch.version.cuda or "" if settings.device == "cuda" else "",
             gpu=torch.cuda.get_device_name() if settings.device == "cuda" else "",
             attention=_attention_backend(self._engine),
-            compile=_compile(self._kernels, settings),
+            compile=settings.compile,
             dtype=settings.dtype,
             token_budget=self._token_budget,
             dim=dim,
@@ -153,7 +154,7 @@ class VllmEngine:
 
         pooling, is_normalized = vllm_pooling(self._head)
         arguments = _arguments(model, settings, self._token_budget)
-        if self._kernels == "fused":
+        if settings.kernels == "fused":
             arguments = _with_fused_model(arguments)
         # vLLM would read the same from modules.json, but guesses where it does not know a module's name.
         pooler = PoolerConfig(pooling_type=pooling, use_activation=is_normalized)
@@ -224,17 +225,12 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
     return arguments
 
 
-def fitting_kernels(model: Path, settings: EngineSettings) -> Kernels:
-    """The kernels of the settings, or the plain ones where the fused ones do not fit, with a notice."""
+def fitting_settings(model: Path, settings: EngineSettings) -> EngineSettings:
+    """The settings, with plain kernels where the fused ones do not fit, and a notice."""
     if settings.kernels == "fused" and (reason := misfit(model, settings.dtype) or misfit_here()):
         log.warning("fused kernels do not fit here (%s): plain kernels. The engine's record says so", reason)
-        return "plain"
-    return settings.kernels
-
-
-def _compile(kernels: Kernels, settings: EngineSettings) -> Compile:
-    """How the model runs."""
-    return "fused" if kernels == "fused" else "eager" if settings.eager else "compiled"
+        return msgspec.structs.replace(settings, kernels="plain")
+    return settings
 
 
 def _with_fused_model(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from embedkit.documents import (
 from embedkit.engines import Engine, misfit, misfit_here, start_engine
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import read_json
-from embedkit.prepare import compile_of, model_cost, settings_of_device
+from embedkit.prepare import model_cost, settings_of_device
 from embedkit.storage import exit_with_parent, ignore_interrupts
 
 SHORTEST = 16
@@ -167,7 +167,7 @@ def _engine_process(options: CurveOptions, settings: EngineSettings) -> Iterator
             yield pool
         except BrokenProcessPool:
             raise EmbedkitError(
-                f"the process of the {compile_of(settings)} engine was killed, perhaps for "
+                f"the process of the {settings.compile} engine was killed, perhaps for "
                 f"memory. Try shorter texts: --max-length {max(options.max_length // 2, 1)}"
             ) from None
         except BaseException:

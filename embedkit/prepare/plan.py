@@ -86,12 +86,9 @@ def engine_settings(
 
 
 def compile_of(settings: EngineSettings, curve: Curve | None = None) -> Compile:
-    """How an engine with these settings runs its model, if fused kernels fit where they are asked for.
-
-    They do not fit a GPU whose curve has none.
-    """
+    """How an engine with these settings runs its model. Fused kernels do not fit a GPU whose curve has none."""
     has_fused = curve is None or any(one.engine.compile == "fused" for one in curve.engines)
-    return "fused" if settings.kernels == "fused" and has_fused else "eager" if settings.eager else "compiled"
+    return (settings if has_fused else structs.replace(settings, kernels="plain")).compile
 
 
 def settings_of_device(

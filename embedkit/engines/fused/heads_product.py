@@ -27,10 +27,9 @@ from quack.gemm_tvm_ffi_utils import (
 )
 from quack.rounding import RoundingMode
 
+from embedkit.engines.fused.fit import HEAD_DIM as DIM
 from embedkit.engines.fused.kernels import Heads, Tensor
 
-DIM = 128
-"""Numbers of a head, and columns of a tile."""
 HALF = DIM // 2
 STEPS = HALF // 8
 """Pairs of columns that a thread has of half a row: every fourth."""
@@ -40,7 +39,7 @@ CLUSTER = (2, 1, 1)
 quack.cache.EXTRA_SOURCE_DIRS.append(Path(__file__).parent)  # quack keeps compiled kernels by the sources' hash
 
 
-class Given(EpiOp):
+class EpilogueTensor(EpiOp):
     """A tensor that the epilogue reads where it wants."""
 
     def param_fields(self) -> list[tuple[str, type, None]]:
@@ -56,10 +55,10 @@ class HeadsProduct(ComposableEpiMixin, GemmSm90):
     """`scale * (a @ b.T)`; of its heads, the first `normed` are normalized and rotated."""
 
     _epi_ops = (
-        Given("scale"),
-        Given("positions"),
-        Given("cos_sin"),
-        Given("weights"),
+        EpilogueTensor("scale"),
+        EpilogueTensor("positions"),
+        EpilogueTensor("cos_sin"),
+        EpilogueTensor("weights"),
         Scalar("queries", dtype=Int32),
         Scalar("normed", dtype=Int32),
         Scalar("eps", dtype=Float32),
@@ -164,8 +163,8 @@ def heads_product(
         rounding_mode=None,
     )
     clusters = get_max_active_clusters(CLUSTER[0] * CLUSTER[1])
-    three = (tensor[None].permute(1, 2, 0) for tensor in (hidden, weight, result))
-    _compiled()(*three, None, arguments, make_scheduler_args(clusters, 8, None), None, None)
+    matrices = (tensor[None].permute(1, 2, 0) for tensor in (hidden, weight, result))
+    _compiled()(*matrices, None, arguments, make_scheduler_args(clusters, 8, None), None, None)
     return result
 
 

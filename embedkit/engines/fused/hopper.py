@@ -34,7 +34,7 @@ ADDED = Tile(192, 128, 1, 2, True)
 
 
 class HopperKernels:
-    """What `Kernels` asks for."""
+    """What `LayerKernels` asks for."""
 
     def row_scale(self, hidden: Tensor, eps: float) -> Tensor:
         norm = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)

@@ -46,7 +46,7 @@ class Layer(NamedTuple):
     down: Tensor
 
 
-class Kernels(Protocol):
+class LayerKernels(Protocol):
     """All tensors of tokens are bfloat16 (tokens, n), rows contiguous; `scale` is 1 / rms, float32 (tokens,)."""
 
     def row_scale(self, hidden: Tensor, eps: float) -> Tensor:

@@ -11,7 +11,7 @@ from vllm import ModelRegistry
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 
-from embedkit.engines.fused.kernels import Heads, Kernels, Layer, Tensor, Texts
+from embedkit.engines.fused.kernels import Heads, Layer, LayerKernels, Tensor, Texts
 from embedkit.engines.fused.self_check import check_kernels
 
 ARCHITECTURE = "EmbedkitQwen3ForCausalLM"
@@ -26,7 +26,7 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         """Load them as vLLM does, and bring them into the form that the kernels take, in place."""
         loaded: set[str] = super().load_weights(weights)
         self._layers = [fused_layer(layer) for layer in self.model.layers]
-        self._kernels: Kernels | None = None
+        self._kernels: LayerKernels | None = None
         return loaded
 
     def forward(
@@ -57,14 +57,16 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
             return normed
         return self._last_layer(hidden, scale, positions, texts, kernels)
 
-    def _checked_kernels(self) -> Kernels:
+    def _checked_kernels(self) -> LayerKernels:
         """The kernels. At the first call, when vLLM has found no weight missing, they are compared with plain torch."""
         if self._kernels is None:
             self._kernels = load_kernels()
             check_kernels(self._kernels, self._layers[0], self.config.rms_norm_eps)
         return self._kernels
 
-    def _last_layer(self, hidden: Tensor, scale: Tensor, positions: Tensor, texts: Texts, kernels: Kernels) -> Tensor:
+    def _last_layer(
+        self, hidden: Tensor, scale: Tensor, positions: Tensor, texts: Texts, kernels: LayerKernels
+    ) -> Tensor:
         """The last layer, of which only the keys and values of all tokens are needed."""
         layer, eps = self._layers[-1], self.config.rms_norm_eps
         heads, last = layer.heads, texts.starts[1:].long() - 1
@@ -89,7 +91,7 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         return Texts(metadata.query_start_loc, metadata.max_query_len)
 
 
-def _rest(kernels: Kernels, layer: Layer, attended: Tensor, hidden: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _rest(kernels: LayerKernels, layer: Layer, attended: Tensor, hidden: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """What follows attention: the output's product and the MLP, each added to the residual."""
     hidden, scale = kernels.added_product(attended, layer.out, hidden, eps)
     gated = kernels.gated_product(hidden, layer.gate_up, scale)
@@ -120,7 +122,7 @@ def _multiply_columns(weight: Tensor, factors: Tensor) -> None:
     weight.copy_(weight.float() * factors.float())
 
 
-def load_kernels() -> Kernels:
+def load_kernels() -> LayerKernels:
     """The kernels of this machine's GPU."""
     from embedkit.engines.fused.hopper import HopperKernels
 

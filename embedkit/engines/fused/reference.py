@@ -9,7 +9,7 @@ from embedkit.engines.fused.kernels import Heads, Texts
 
 
 class ReferenceKernels:
-    """What `Kernels` asks for."""
+    """What `LayerKernels` asks for."""
 
     def row_scale(self, hidden: torch.Tensor, eps: float) -> torch.Tensor:
         return torch.rsqrt(hidden.float().square().mean(1) + eps)

@@ -5,7 +5,7 @@ All calls of all layers have the shapes of these, or of fewer or more tokens.
 
 import torch
 
-from embedkit.engines.fused.kernels import Heads, Kernels, Layer, Tensor, Texts
+from embedkit.engines.fused.kernels import Heads, Layer, LayerKernels, Tensor, Texts
 from embedkit.engines.fused.reference import ReferenceKernels
 from embedkit.errors import EmbedkitError
 
@@ -15,7 +15,7 @@ LARGEST_ERROR = 2**-6
 """Of a number, relative to the largest one. bfloat16 rounds by up to 2^-8; two results may be rounded apart."""
 
 
-def check_kernels(kernels: Kernels, layer: Layer, eps: float) -> None:
+def check_kernels(kernels: LayerKernels, layer: Layer, eps: float) -> None:
     """Raise EmbedkitError naming a kernel that gives other numbers than plain torch on this GPU."""
     for tokens in TOKENS:
         for name, error in kernel_errors(kernels, layer, eps, tokens).items():
@@ -26,7 +26,7 @@ def check_kernels(kernels: Kernels, layer: Layer, eps: float) -> None:
                 )
 
 
-def kernel_errors(kernels: Kernels, layer: Layer, eps: float, tokens: int) -> dict[str, float]:
+def kernel_errors(kernels: LayerKernels, layer: Layer, eps: float, tokens: int) -> dict[str, float]:
     """Largest error by kernel, relative to the largest number. The layer's inputs are random, of two texts."""
     device, heads = layer.qkv.device, layer.heads
     generator = torch.Generator(device).manual_seed(tokens)
@@ -66,7 +66,7 @@ def kernel_errors(kernels: Kernels, layer: Layer, eps: float, tokens: int) -> di
 
 
 def _projected(
-    kernels: Kernels, weight: Tensor, at: tuple[Tensor, ...], heads: Heads, queries: int, keys: int
+    kernels: LayerKernels, weight: Tensor, at: tuple[Tensor, ...], heads: Heads, queries: int, keys: int
 ) -> Tensor:
     """The product with heads. at: hidden states, their scale and positions."""
     hidden, scale, positions = at

@@ -32,7 +32,7 @@ from embedkit.engines import start_engine, vllm
 from embedkit.engines.fused.reference import ReferenceKernels
 
 fused.load_kernels = ReferenceKernels
-vllm.fitting_kernels = lambda model, settings: settings.kernels  # they do not fit a CPU
+vllm.fitting_settings = lambda model, settings: settings  # they do not fit a CPU
 folder = Path(sys.argv[1])
 ids = np.load(folder / "ids.npy")
 texts = np.split(ids, np.cumsum([int(n) for n in sys.argv[2].split(",")])[:-1])
