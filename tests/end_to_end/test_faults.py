@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from msgspec import structs
 
 from embedkit.storage.holder import Holder, describe_holder
+from tests.conftest import ROOT
 from tests.support.faults.kinds.namespaces import REFUSALS
 from tests.support.faults.play import is_real, play_all, replay, too_few_reached
 from tests.support.faults.printed import printed_commands
@@ -73,3 +75,19 @@ def test_the_shim_lets_the_second_write_fail(action: Action, left: bytes, code: 
     assert control.step == "write /file"
     assert done.returncode == code, done.stderr
     assert ("Input/output error" in done.stderr) == (code == 1)
+
+
+def test_processes_that_an_attached_one_starts_count_too(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    control = Control(tmp_path / "control", folder, Fault())
+    write = f"import os; os.mkdir({str(folder / 'made')!r})"
+    start = f"""
+        import subprocess, sys
+        from tests.support.faults.shim import attach
+        attach({str(control.path)!r})
+        subprocess.run([sys.executable, "-I", "-S", "-c", {write!r}], check=True)
+    """
+    environment = os.environ | {"LD_PRELOAD": str(build(tmp_path))}
+    subprocess.run([sys.executable, "-c", dedent(start)], env=environment, cwd=ROOT, check=True)
+    assert control.steps == 1

@@ -3,6 +3,7 @@
 import ctypes
 import enum
 import mmap
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -221,6 +222,7 @@ def build(folder: Path) -> Path:
 
 
 def attach(path: str) -> None:
-    """Use a control file in this process, which was started with the shim, and in those that it forks."""
+    """Use a control file in this process, which was started with the shim, and in those that it forks or starts."""
+    os.environ[VARIABLE] = path  # a worker that cannot be forked is started, and reads it
     if ctypes.CDLL(None).faults_attach(path.encode()):
         raise OSError(f"the shim cannot use {path}")
