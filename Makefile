@@ -113,7 +113,7 @@ faults: .venv/test.stamp ## kill, damage and fail runs at random (KILLS= REST= F
 mutants: .venv/test.stamp $(DEMO)/chats.parquet $(DEMO)/model ## change the code in one place at a time; fails if tests notice less than 85 % in an area (LIMIT= SEED= ONLY=), half an hour
 	$(BIN)/python -m tests.support.mutants --limit $(or $(LIMIT),20) --seed $(or $(SEED),0) --only $(call literal,ONLY)
 
-bench: .venv/test.stamp .venv/rivals.stamp $(DEMO)/chats-all.parquet ## measure everything except the GPU, in a quarter of an hour and 50 GB of disk; writes docs/benchmarks.md
+bench: .venv/test.stamp .venv/rivals.stamp $(DEMO)/chats-all.parquet ## measure everything except the GPU, in some hours and 50 GB of disk (ONLY="merge plan": some); writes docs/benchmarks.md
 	$(BIN)/python -m benchmarks $(ONLY)
 
 lint: .venv/test.stamp ## check style, types and layers

@@ -1,4 +1,7 @@
-"""Measure and write docs/benchmarks.md: `make bench`, or `python -m benchmarks NAME ...` for some benchmarks."""
+"""Measure and write docs/benchmarks.md: `make bench`, or `python -m benchmarks NAME ...` for some benchmarks.
+
+Ends with the figures that got worse than the page says by more than the noise of their rounds.
+"""
 
 import sys
 import time
@@ -18,8 +21,9 @@ from benchmarks import (
     bench_scale,
     bench_select,
 )
-from benchmarks.measure import Figure, keep
+from benchmarks.measure import Figure, keep, read_results
 from benchmarks.page import PAGE, write_page
+from benchmarks.rounds import shown, worse
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "commands": bench_plan.bench_commands,
@@ -47,6 +51,7 @@ def main() -> None:
     unknown = sorted(set(names) - set(BENCHMARKS) - {"page"})
     if unknown:
         sys.exit(f"no benchmark named {', '.join(unknown)}; there are: {', '.join(BENCHMARKS)}, page")
+    before, lines = read_results(), []
     for name in names:
         if name == "page":
             continue
@@ -54,13 +59,13 @@ def main() -> None:
         figures = []
         for figure in BENCHMARKS[name]():
             figures.append(figure)
-            print(
-                f"  {'ok  ' if figure.is_met else 'MISS'} {figure.work}: {figure.value:.3g} {figure.unit}", flush=True
-            )
+            print(f"  {'ok  ' if figure.is_met else 'MISS'} {figure.work}: {shown(figure)}", flush=True)
             print(f"         {figure.measured}; {figure.rival}", flush=True)
         keep(name, figures, f"python -m benchmarks {name}")
+        lines += worse(before.get(name, []), read_results()[name])
     write_page()
     print(f"{PAGE} is written, {time.monotonic() - started:.0f} s")
+    print(f"Worse than before by more than noise: {len(lines)}", *lines, sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -6,13 +6,15 @@ On a tenth of it: the map, near-duplicates, and the principal components beside 
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
-from benchmarks.measure import PYTHON, Figure, cold, timed
+from benchmarks.measure import GIB, PYTHON, Figure, Took, cold, timed
+from benchmarks.rounds import in_turns, of_rounds, quotients
 from embedkit.analysis.components.pca import pca
 from embedkit.analysis.merged import open_merged
 from embedkit.documents import Success, read
@@ -22,7 +24,6 @@ from embedkit.run import RunFolder
 ROWS = 2_268_178
 SOURCES = 445
 COMPONENTS = 10
-GIB = 2**30
 RIVALS = {"cov": "np.cov of all rows as float64, then eigh", "incremental": "sklearn's IncrementalPCA, approximate"}
 
 
@@ -42,7 +43,7 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
         unit="minutes",
         target=10,
         at_most=True,
-        measured=f"{took.wall:.0f} s ({took.cpu:.0f} s of CPU); {how}",
+        measured=f"{took.cell}; {how}",
         rival="none: the rivals below do part of it on a tenth of the rows",
     )
     yield Figure(
@@ -62,7 +63,7 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
         work=f"analyze, with map and near-duplicates, {rows // 10:,} rows",
         value=took.wall / 60,
         unit="minutes",
-        measured=f"{took.wall:.0f} s ({took.cpu:.0f} s of CPU), {took.peak_bytes / GIB:.2f} GiB; {how}",
+        measured=f"{took.cell}; {how}",
         rival="none",
     )
     yield from _rivals(run)
@@ -72,17 +73,19 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
 def _rivals(run: RunFolder) -> Iterator[Figure]:
     """Measure the principal components of a run, then each rival's."""
     rows = read(run.success, Success).rows
-    cold(run.path)
-    ours = timed([PYTHON, "-m", "benchmarks.bench_analysis", "ours", run.path])
-    for rival, name in RIVALS.items():
+
+    def of(way: str) -> Took:
         cold(run.path)
-        theirs = timed([PYTHON, "-m", "benchmarks.bench_analysis", rival, run.path])
-        yield Figure(
+        return timed([PYTHON, "-m", "benchmarks.bench_analysis", way, run.path])
+
+    ours, *rivals = in_turns(*(partial(of, way) for way in ("ours", *RIVALS)))
+    for (rival, name), theirs in zip(RIVALS.items(), rivals, strict=True):
+        yield of_rounds(
+            quotients(theirs.walls, ours.walls),
             work=f"principal components of {rows:,} rows, beside {rival}",
-            value=theirs.wall / ours.wall,
             target=1.0,
-            measured=f"{ours.wall:.1f} s, {ours.peak_bytes / GIB:.2f} GiB",
-            rival=f"{name}: {theirs.wall:.1f} s, {theirs.peak_bytes / GIB:.2f} GiB",
+            measured=ours.cell,
+            rival=f"{name}: {theirs.cell}",
         )
 
 

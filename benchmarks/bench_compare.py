@@ -13,15 +13,17 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_analysis import GIB, ROWS, SOURCES
+from benchmarks.bench_analysis import ROWS, SOURCES
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, Took, cold, timed
+from benchmarks.rounds import in_turns, of_rounds, quotients
 from embedkit.analysis.merged import Merged, open_merged
 from embedkit.compare.aligned import Aligned, restricted
 from embedkit.compare.compare import compare
@@ -46,16 +48,18 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
     for part, rows in sizes.items():
         with _runs(rows, texts) as (a, b):
             took = _measured(part, a, b)
-        yield Figure(work=_work(part, rows), value=took.wall, unit="s", measured=_cell(took) + _facts(took), rival="")
+        yield Figure(
+            work=_work(part, rows), value=took.wall, unit="s", measured=took.cell + _facts(took.json), rival=""
+        )
     for rival, (part, what, size) in RIVALS.items():
         rows = min(size, most)
         with _runs(rows, texts) as (a, b):
-            ours, theirs = (_measured(name, a, b) for name in (part, rival))
-        yield Figure(
+            ours, theirs = in_turns(*(partial(_measured, name, a, b) for name in (part, rival)))
+        yield of_rounds(
+            quotients(theirs.walls, ours.walls),
             work=f"{_work(part, rows)}, beside {rival}",
-            value=theirs.wall / ours.wall,
-            measured=_cell(ours) + _facts(ours),
-            rival=f"{what}: {_cell(theirs)}{_facts(theirs)}",
+            measured=ours.cell + _facts(ours.json),
+            rival=f"{what}: {theirs.cell}{_facts(theirs.json)}",
         )
 
 
@@ -86,12 +90,7 @@ def _measured(name: str, a: RunFolder, b: RunFolder) -> Took:
     return timed([PYTHON, "-m", "benchmarks.bench_compare", name, a.path, b.path])
 
 
-def _cell(took: Took) -> str:
-    return f"{took.wall:,.0f} s, {took.cpu:,.0f} s of CPU, {took.peak_bytes / GIB:.2f} GiB"
-
-
-def _facts(took: Took) -> str:
-    facts = json.loads(took.output.strip().splitlines()[-1])
+def _facts(facts: dict[str, Any]) -> str:
     return "".join(f", {name} {value:.4g}" for name, value in facts.items())
 
 

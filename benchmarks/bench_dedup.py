@@ -12,17 +12,19 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from benchmarks.bench_analysis import GIB, ROWS
+from benchmarks.bench_analysis import ROWS
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, Took, cold, timed
 from benchmarks.planted_duplicates import THRESHOLD, PlantedDuplicates
+from benchmarks.rounds import in_turns, of_rounds, quotients
 from embedkit.analysis.merged import open_merged
 from embedkit.documents.matrix_file import check_matrix
 from embedkit.run import RunFolder
@@ -46,21 +48,18 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
             work=f"dedup of {most:,} rows, {rule}",
             value=took.wall,
             unit="s",
-            measured=f"{_cell(took)}, {facts}",
+            measured=f"{took.cell}, {facts}",
             rival="",
         )
     shutil.rmtree(run.path)
     run = _merged(most // 10, texts)
     flags = FLAGS["one row per group"]
-    ours = _measured(run, flags)
-    facts = _facts(_result(run, flags))
-    cold(run.path)
-    theirs = timed([PYTHON, "-m", "benchmarks.bench_dedup", "rival", run.path])
-    yield Figure(
+    ours, theirs = in_turns(partial(_measured, run, flags), partial(_measured_rival, run))
+    yield of_rounds(
+        quotients(theirs.walls, ours.walls),
         work=f"dedup of {most // 10:,} rows, beside faiss IVF and scipy",
-        value=theirs.wall / ours.wall,
-        measured=f"{_cell(ours)}, {facts}",
-        rival=f"IVF range search, pairs in memory, connected components: {_cell(theirs)}, {_facts(theirs.json)}",
+        measured=f"{ours.cell}, {_facts(_result(run, flags))}",
+        rival=f"IVF range search, pairs in memory, connected components: {theirs.cell}, {_facts(theirs.json)}",
     )
     shutil.rmtree(run.path)
 
@@ -80,7 +79,13 @@ def _merged(rows: int, texts: str) -> RunFolder:
     return run
 
 
+def _measured_rival(run: RunFolder) -> Took:
+    cold(run.path)
+    return timed([PYTHON, "-m", "benchmarks.bench_dedup", "rival", run.path])
+
+
 def _measured(run: RunFolder, flags: tuple[str, ...]) -> Took:
+    shutil.rmtree(run.path.with_name(OUT), ignore_errors=True)
     cold(run.path)
     options = ("--threshold", THRESHOLD, "--keep", "first", "--out", run.path.with_name(OUT), *flags)
     return timed([PYTHON, "-m", "jobs", "dedup", run.path, *options])
@@ -129,10 +134,6 @@ def _rival(run: RunFolder) -> dict[str, Any]:
     labels = connected_components(graph, directed=False)[1]
     removed = np.setdiff1d(np.arange(rows), np.unique(labels, return_index=True)[1])
     return _beside_planted(PlantedDuplicates(rows, DIM), removed, one_per_group=True) | {"pairs": len(row)}
-
-
-def _cell(took: Took) -> str:
-    return f"{took.wall:,.0f} s, {took.cpu:,.0f} s of CPU, {took.peak_bytes / GIB:.2f} GiB"
 
 
 def _facts(facts: dict[str, Any]) -> str:

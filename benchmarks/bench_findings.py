@@ -12,15 +12,17 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_analysis import GIB, ROWS, SOURCES
+from benchmarks.bench_analysis import ROWS, SOURCES
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import TEXT_BYTES, Shape, fabricate
 from benchmarks.measure import PYTHON, Figure, Took, cold, timed
+from benchmarks.rounds import in_turns, of_rounds, quotients
 from embedkit.analysis.components.pca import pca
 from embedkit.analysis.findings import Evidence, find_findings
 from embedkit.analysis.groups import find_groups, name_groups
@@ -52,17 +54,20 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
     run = _merged(most, texts)
     for name in PARTS:
         took = _measured(name, run)
-        yield Figure(work=f"{most:,} rows: {name}", value=took.wall, unit="s", measured=_cell(took), rival="")
+        yield Figure(work=f"{most:,} rows: {name}", value=took.wall, unit="s", measured=took.cell, rival="")
     shutil.rmtree(run.path)
     run = _merged(most // 10, texts)
-    ours = {name: _measured(name, run) for name in PARTS}
+    compared = {part for part, _ in RIVALS.values()}
+    for name in PARTS:
+        if name not in compared:
+            _measured(name, run)  # later parts need it
     for rival, (part, what) in RIVALS.items():
-        theirs = _measured(rival, run)
-        yield Figure(
+        ours, theirs = in_turns(partial(_measured, part, run), partial(_measured, rival, run))
+        yield of_rounds(
+            quotients(theirs.walls, ours.walls),
             work=f"{part}, {most // 10:,} rows, beside {rival}",
-            value=theirs.wall / ours[part].wall,
-            measured=f"{_cell(ours[part])}{_facts(ours[part])}",
-            rival=f"{what}: {_cell(theirs)}{_facts(theirs)}",
+            measured=f"{ours.cell}{_facts(ours.json)}",
+            rival=f"{what}: {theirs.cell}{_facts(theirs.json)}",
         )
     shutil.rmtree(run.path)
 
@@ -81,12 +86,7 @@ def _measured(name: str, run: RunFolder) -> Took:
     return timed([PYTHON, "-m", "benchmarks.bench_findings", name, run.path])
 
 
-def _cell(took: Took) -> str:
-    return f"{took.wall:,.0f} s, {took.cpu:,.0f} s of CPU, {took.peak_bytes / GIB:.2f} GiB"
-
-
-def _facts(took: Took) -> str:
-    facts = json.loads(took.output.strip().splitlines()[-1])
+def _facts(facts: dict[str, Any]) -> str:
     shown = {name: f"{value:.3f}" if isinstance(value, float) else f"{value:,}" for name, value in facts.items()}
     return "".join(f", {name} {value}" for name, value in shown.items())
 

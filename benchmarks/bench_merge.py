@@ -4,11 +4,13 @@ import hashlib
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
-from benchmarks.measure import PYTHON, Figure, Took, cold, timed
+from benchmarks.measure import GIB, PYTHON, Figure, Took, cold, timed
+from benchmarks.rounds import in_turns, of_rounds, quotients
 from embedkit.documents.matrix_file import ITEM_BYTES
 from embedkit.run import RunFolder
 
@@ -18,7 +20,6 @@ TEXTS_ARE_PACKED_TWICE = (
     "The texts are unpacked and packed again, for metadata.parquet and by source, at some 300 MB/s per core each; cp "
     "copies them packed. `--texts none` leaves them out of both"
 )
-GIB = 2**30
 
 
 def bench() -> Iterator[Figure]:
@@ -47,25 +48,36 @@ def _rows_that_fit() -> int:
 
 
 def _merge(run: RunFolder) -> Took:
+    """Merge as if for the first time."""
+    for path in (run.success, *_merged(run)):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     cold(run.path)
     return timed([PYTHON, "-m", "jobs", "merge", run.path])
 
 
-def _merge_beside_copy(run: RunFolder, what: str, note: str = "") -> Iterator[Figure]:
-    merged = _merge(run)
-    written = [run.view_matrix("combined"), run.metadata, run.by_source]
-    size = sum(file.stat().st_size for path in written for file in (path, *path.rglob("*")) if file.is_file())
-    shutil.rmtree(COPY, ignore_errors=True)
+def _merged(run: RunFolder) -> list[Path]:
+    return [run.view_matrix("combined"), run.metadata, run.by_source]
+
+
+def _copy(run: RunFolder) -> Took:
+    """Copy what merge wrote."""
     COPY.mkdir(parents=True)
-    how = cold(run.path)
-    copied = timed(["sh", "-c", 'cp -r "$@" && sync', "cp", *written, COPY])
+    cold(run.path)
+    took = timed(["sh", "-c", 'cp -r "$@" && sync', "cp", *_merged(run), COPY])
     shutil.rmtree(COPY)
-    yield Figure(
+    return took
+
+
+def _merge_beside_copy(run: RunFolder, what: str, note: str = "") -> Iterator[Figure]:
+    shutil.rmtree(COPY, ignore_errors=True)
+    merged, copied = in_turns(partial(_merge, run), partial(_copy, run))
+    size = sum(file.stat().st_size for path in _merged(run) for file in (path, *path.rglob("*")) if file.is_file())
+    yield of_rounds(
+        quotients(copied.walls, merged.walls),
         work=f"merge, {what}",
-        value=copied.wall / merged.wall,
         target=0.7,
-        measured=f"{merged.wall:.1f} s for {size / 1e9:.1f} GB written ({merged.cpu:.0f} s of CPU)",
-        rival=f"cp of the same {size / 1e9:.1f} GB, then sync: {copied.wall:.1f} s ({copied.cpu:.0f} s of CPU); {how}",
+        measured=f"{merged.cell} for {size / 1e9:.1f} GB written",
+        rival=f"cp of the same {size / 1e9:.1f} GB, then sync: {copied.cell}; {cold()}",
         note=note,
     )
     yield Figure(
@@ -80,31 +92,36 @@ def _merge_beside_copy(run: RunFolder, what: str, note: str = "") -> Iterator[Fi
 
 
 def _merge_beside_replaced(run: RunFolder, what: str) -> Figure:
-    merged = _merge(run)
-    shutil.rmtree(COPY, ignore_errors=True)
-    cold(run.path)
-    theirs = timed([PYTHON, "-m", "benchmarks.replaced", "merge", run.path, COPY])
-    shutil.rmtree(COPY)
-    return Figure(
+    merged, theirs = in_turns(partial(_merge, run), partial(_replaced, run))
+    return of_rounds(
+        quotients(theirs.walls, merged.walls),
         work=f"merge, {what}",
-        value=theirs.wall / merged.wall,
-        measured=f"{merged.wall:.1f} s, {merged.peak_bytes / GIB:.2f} GiB",
-        rival=f"the replaced merge: {theirs.wall:.1f} s, {theirs.peak_bytes / GIB:.2f} GiB; nothing checked or synced",
+        measured=merged.cell,
+        rival=f"the replaced merge: {theirs.cell}; nothing checked or synced",
     )
 
 
-def _verify_beside_sha256(run: RunFolder) -> Figure:
-    how = cold(run.path)
-    ours = timed([PYTHON, "-m", "jobs", "verify", run.path])
+def _replaced(run: RunFolder) -> Took:
+    shutil.rmtree(COPY, ignore_errors=True)
     cold(run.path)
-    theirs = timed([PYTHON, "-m", "benchmarks.bench_merge", run.path])
+    took = timed([PYTHON, "-m", "benchmarks.replaced", "merge", run.path, COPY])
+    shutil.rmtree(COPY)
+    return took
+
+
+def _verify_beside_sha256(run: RunFolder) -> Figure:
+    def of(*command: object) -> Took:
+        cold(run.path)
+        return timed([PYTHON, "-m", *command, run.path])
+
+    ours, theirs = in_turns(partial(of, "jobs", "verify"), partial(of, "benchmarks.bench_merge"))
     size = sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file())
-    return Figure(
+    return of_rounds(
+        quotients(theirs.walls, ours.walls),
         work="verify of that run",
-        value=theirs.wall / ours.wall,
-        target=0.8,
-        measured=f"{ours.wall:.1f} s ({ours.cpu:.0f} s of CPU) for {size / 1e9:.1f} GB",
-        rival=f"sha256 of every file on all cores: {theirs.wall:.1f} s ({theirs.cpu:.0f} s of CPU); {how}",
+        target=0.85,
+        measured=f"{ours.cell} for {size / 1e9:.1f} GB",
+        rival=f"sha256 of every file on all cores: {theirs.cell}; {cold()}",
         note="The merged matrix is hashed twice: as a file, and by chunk against the shards",
     )
 

@@ -6,19 +6,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
-from benchmarks.measure import PYTHON, Figure, Took, cold, timed
+from benchmarks.measure import GIB, PYTHON, Figure, Took, cold, timed
+from benchmarks.rounds import in_turns, of_rounds, quotients, seconds
 from embedkit.documents.matrix_file import ITEM_BYTES
 from embedkit.merge.stage import merge
 from embedkit.run import RunFolder
 
 ROWS = 2_268_178
-GIB = 2**30
 K = 10
 
 
@@ -32,16 +33,16 @@ def bench() -> Iterator[Figure]:
     what = f"ten nearest of {rows:,} x {DIM}"
     how = cold(run.path)
     command = timed([PYTHON, "-m", "jobs", "neighbors", run.path, "--id", 17])
-    ours = _measured("ours", run)
-    theirs = _measured("faiss", run)
-    peak, rival_peak = ours.json["peak_bytes"], theirs.json["peak_bytes"]
+    ours, theirs = in_turns(partial(_measured, "ours", run), partial(_measured, "faiss", run))
+    peak, rival_peak = (max(side.of_output("peak_bytes")) for side in (ours, theirs))
+    our_warm, their_warm = (side.of_output("warm") for side in (ours, theirs))
     memory = f"{peak / GIB:.2f} GiB"
-    yield Figure(
+    yield of_rounds(
+        quotients(their_warm, our_warm),
         work=f"{what}, warm",
-        value=theirs.json["warm"] / ours.json["warm"],
-        measured=f"{ours.json['warm']:.2f} s, {memory}; cold {ours.json['cold']:.1f} s",
-        rival=f"faiss IndexFlatIP: {theirs.json['warm']:.2f} s, {rival_peak / GIB:.2f} GiB, once it is filled, which "
-        f"takes {theirs.json['fill']:.1f} s cold; {how}",
+        measured=f"{seconds(our_warm)}, {memory}; cold {seconds(ours.of_output('cold'))}",
+        rival=f"faiss IndexFlatIP: {seconds(their_warm)}, {rival_peak / GIB:.2f} GiB, once it is filled, which "
+        f"takes {seconds(theirs.of_output('fill'))} cold; {how}",
         note="Ours reads the file each time, takes vectors of any norm and breaks ties by id",
     )
     yield Figure(
@@ -57,7 +58,7 @@ def bench() -> Iterator[Figure]:
         work=f"`embedkit neighbors`, {rows:,} rows, cold, with texts",
         value=command.wall,
         unit="s",
-        measured=f"{command.wall:.1f} s ({command.cpu:.0f} s of CPU), {command.peak_bytes / GIB:.2f} GiB",
+        measured=command.cell,
         rival="none",
     )
     shutil.rmtree(run.path)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import polars as pl
 from benchmarks.bench_prepare import OUT
 from benchmarks.corpus import FOLDER, long_rows, tokenizer_only
 from benchmarks.measure import PYTHON, Figure, Took, timed
+from benchmarks.rounds import in_turns, of_rounds, quotients
 from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan
 from embedkit.run import RunFolder
@@ -22,14 +24,16 @@ def bench() -> Iterator[Figure]:
     """Measure prepare and what is left to embed, with one per cent of the rows changed and with none."""
     old, new = long_rows(TEXT_BYTES), _changed(long_rows(TEXT_BYTES))
     _run(old, "reuse-old")
-    scratch, reused = _prepare(new, "reuse-scratch"), _prepare(new, "reuse-new", "--reuse", OUT / "reuse-old")
+    scratch, reused = in_turns(
+        partial(_prepare, new, "reuse-scratch"), partial(_prepare, new, "reuse-new", "--reuse", OUT / "reuse-old")
+    )
     plan = read(OUT / "reuse-new" / "plan.json", Plan)
-    yield Figure(
+    yield of_rounds(
+        quotients(scratch.walls, reused.walls),
         work=f"prepare, {CHANGED:.0%} of {plan.rows:,} long rows changed",
-        value=scratch.wall / reused.wall,
         target=1.0,
-        measured=f"{reused.wall:.1f} s ({reused.cpu:.0f} s of CPU), reading the earlier run included",
-        rival=f"from scratch: {scratch.wall:.1f} s ({scratch.cpu:.0f} s of CPU)",
+        measured=f"{reused.cell}, reading the earlier run included",
+        rival=f"from scratch: {scratch.cell}",
     )
     yield Figure(
         work=f"tokens left to embed, {CHANGED:.0%} of the rows changed",

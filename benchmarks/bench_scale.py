@@ -1,4 +1,4 @@
-"""One run from 1 to 100 million rows: what plan, submit, status, merge and verify take, and what merge writes.
+"""One run from 0.1 to 100 million rows: what plan, submit, status, merge and verify take, and what merge writes.
 
     python -m benchmarks scale                        all sizes, in more than half an hour
     python -m benchmarks.bench_scale 100e6            one size, kept beside the others
@@ -19,11 +19,11 @@ from typing import get_args
 import tokenizers
 from msgspec.structs import replace
 
-from benchmarks.bench_merge import GIB, sha256
+from benchmarks.bench_merge import sha256
 from benchmarks.bench_plan import read_parts
 from benchmarks.corpus import FOLDER
 from benchmarks.fabricate import COST, Shape, fabricate_at_scale
-from benchmarks.measure import PYTHON, Figure, Took, keep, read_results, timed
+from benchmarks.measure import GIB, PYTHON, Figure, Took, keep, read_results, timed
 from embedkit.data import identify
 from embedkit.documents import Dtype, Layout, Locations, PartManifest, Plan, RunConfig, digest, read, write
 from embedkit.model import model_files
@@ -32,6 +32,7 @@ from embedkit.run import RunFolder
 from embedkit.storage import available_cpus
 
 SIZES: tuple[tuple[int, Layout, Dtype], ...] = (
+    (97_657, "sharded", "float32"),
     (1_000_000, "merged", "float32"),
     (1_000_000, "sharded", "float32"),
     (10_000_000, "sharded", "float32"),
@@ -78,7 +79,8 @@ def bench_size(rows: int, layout: Layout, store: Dtype, path: Path | None = None
     )
     run = fabricate_at_scale(FOLDER.resolve() / "scale", shape) if path is None else RunFolder(path.resolve())
     try:
-        yield from _steps(run, f"{shape.rows:,} rows, {layout}, {store}")
+        for figure in _steps(run, f"{shape.rows:,} rows, {layout}, {store}"):
+            yield replace(figure, rows=shape.rows) if figure.cpu and layout == "sharded" else figure
     finally:
         for folder in (_beside(run, "plan"), _beside(run, "submit"), *([run] if path is None else [])):
             shutil.rmtree(folder.path, ignore_errors=True)
@@ -118,6 +120,7 @@ def _step(what: str, step: str, took: Took) -> Figure:
         unit="s",
         measured=f"{took.wall:,.1f} s ({took.cpu:,.1f} s of CPU), {took.peak_bytes / GIB:.2f} GiB",
         rival="",
+        cpu=took.cpu,
     )
 
 

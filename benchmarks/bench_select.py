@@ -14,16 +14,18 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.bench_analysis import GIB, ROWS, SOURCES
+from benchmarks.bench_analysis import ROWS, SOURCES
 from benchmarks.bench_findings import GROUPS
 from benchmarks.corpus import FOLDER, demo_texts
 from benchmarks.fabricate import DIM, TEXT_BYTES, Shape, fabricate
-from benchmarks.measure import PYTHON, Figure, Took, cold, timed
+from benchmarks.measure import GIB, PYTHON, Figure, Took, cold, timed
+from benchmarks.rounds import in_turns, of_rounds, quotients, seconds
 from embedkit.analysis.merged import open_merged
 from embedkit.run import RunFolder
 from embedkit.subset.coverage import farthest_first
@@ -47,13 +49,14 @@ def bench(most: int = ROWS) -> Iterator[Figure]:
     rows = min(RIVAL_ROWS, most)
     selected = min(RIVAL_SELECTED, rows // 10)
     run = _merged(rows, texts)
-    ours, theirs = (_traversal(which, run, selected) for which in ("ours", "plain"))
+    ours, theirs = in_turns(*(partial(_traversal, which, run, selected) for which in ("ours", "plain")))
     same = len(set(ours.json["selected"]) & set(theirs.json["selected"]))
-    yield Figure(
+    our_seconds, their_seconds = (side.of_output("seconds") for side in (ours, theirs))
+    yield of_rounds(
+        quotients(their_seconds, our_seconds),
         work=f"farthest-first traversal, {selected:,} of {rows:,} x {DIM}, beside a plain one",
-        value=theirs.json["seconds"] / ours.json["seconds"],
-        measured=f"{ours.json['seconds']:.1f} s, {ours.peak_bytes / GIB:.2f} GiB, in {ours.json['passes']:,} passes",
-        rival=f"k-center greedy in NumPy, a pass per selected row: {theirs.json['seconds']:.1f} s, "
+        measured=f"{seconds(our_seconds)}, {ours.peak_bytes / GIB:.2f} GiB, in {ours.json['passes']:,} passes",
+        rival=f"k-center greedy in NumPy, a pass per selected row: {seconds(their_seconds)}, "
         f"{theirs.peak_bytes / GIB:.2f} GiB; {same:,} of {selected:,} selected by both",
     )
     shutil.rmtree(run.path)
@@ -76,24 +79,14 @@ def _command(run: RunFolder, by: str, selected: int, rows: int) -> Iterator[Figu
         work=f"select --by {by} -k {selected}, {rows:,} x {DIM}",
         value=took.wall / 60,
         unit="minutes",
-        measured=f"{took.wall:,.0f} s ({took.cpu:,.0f} s of CPU), {took.peak_bytes / GIB:.2f} GiB; "
-        f"the farthest row at {here['farthest']:.3f}, the mean at {here['mean']:.3f}",
+        measured=f"{took.cell}; the farthest row at {here['farthest']:.3f}, the mean at {here['mean']:.3f}",
         rival=f"a random subset: the farthest row at {there['farthest']:.3f}, the mean at {there['mean']:.3f}",
     )
 
 
-def _traversal(which: str, run: RunFolder, selected: int) -> "_Traversal":
+def _traversal(which: str, run: RunFolder, selected: int) -> Took:
     cold(run.path)
-    took = timed([PYTHON, "-m", "benchmarks.bench_select", which, run.path, selected])
-    return _Traversal(took)
-
-
-class _Traversal:
-    """What a process of one of the two printed, and its peak memory."""
-
-    def __init__(self, took: Took) -> None:
-        self.peak_bytes = took.peak_bytes
-        self.json: dict[str, Any] = json.loads(took.output.strip().splitlines()[-1])
+    return timed([PYTHON, "-m", "benchmarks.bench_select", which, run.path, selected])
 
 
 def _ours(run: RunFolder, selected: int) -> dict[str, Any]:

@@ -20,23 +20,29 @@ from embedkit.versions import versions
 
 RESULTS = Path(__file__).with_name("results.json")
 POLL_SECONDS = 0.05
+GIB = 2**30
 PYTHON = sys.executable
 
 
-class Figure(msgspec.Struct, frozen=True, kw_only=True):
+class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of the page: a measurement, its rival and its target.
 
-    `value` is a ratio to the rival unless `unit` says otherwise. `at_most`: smaller is better. `target` None: none.
+    `value` is a ratio to the rival unless `unit` says otherwise; the median of `rounds` if it was measured in several.
+    `at_most`: smaller is better. `target` None: none. `rows` of the run, and `cpu` seconds, of figures whose growth is
+    shown.
     """
 
     work: str
     value: float
+    rounds: tuple[float, ...] = ()
     unit: str = "x"
     target: float | None = None
     at_most: bool = False
     measured: str
     rival: str
     note: str = ""
+    rows: int = 0
+    cpu: float = 0.0
     command: str = ""
     day: str = ""
     machine: str = ""
@@ -59,9 +65,18 @@ class Took:
     output: str
 
     @property
+    def cell(self) -> str:
+        """Wall seconds, CPU seconds and peak memory in words."""
+        return f"{self.wall:,.1f} s, {_resources(self.cpu, self.peak_bytes)}"
+
+    @property
     def json(self) -> dict[str, float]:
         """The JSON object on the last line of what it printed."""
         return dict(json.loads(self.output.strip().splitlines()[-1]))
+
+
+def _resources(cpu: float, peak_bytes: int) -> str:
+    return f"{cpu:,.0f} s of CPU, {peak_bytes / GIB:.2f} GiB"
 
 
 def timed(command: Sequence[object], cpus: set[int] | None = None, ok: tuple[int, ...] = (0,)) -> Took:

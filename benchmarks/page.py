@@ -1,8 +1,10 @@
 """Write docs/benchmarks.md from the last measurements."""
 
+import math
 from pathlib import Path
 
 from benchmarks.measure import Figure, library_versions, read_results
+from benchmarks.rounds import shown
 
 PAGE = Path("docs/benchmarks.md")
 
@@ -11,8 +13,10 @@ HEAD = """# What embedkit's own work costs
 This page covers everything except the GPU. Each figure is beside a named rival, in the same run on the same machine.
 `make bench` measures it again and writes this page. A figure without a target is for information.
 
-Times are wall seconds of whole processes, start included, unless a line says otherwise. Each figure is one run, so a
-difference of a tenth is noise, and more than that on shared machines.
+Times are wall seconds of whole processes, start included, unless a line says otherwise. A figure with a spread is the
+median of several rounds; in each, both sides ran once, in turns. A figure without was measured once: a difference of a
+tenth is noise there, and more than that on shared machines. `make bench` ends with the figures that got worse by more
+than their noise: the best of the new rounds is worse than the worst on this page.
 
 """
 
@@ -21,7 +25,7 @@ TITLES = {
     "embed": "Embed, without the GPU",
     "reuse": "A new revision of the data",
     "merge": "Merge and verify",
-    "scale": "From 1 to 100 million rows",
+    "scale": "From 0.1 to 100 million rows",
     "analysis": "Analyze",
     "findings": "Groups and rows worth reading",
     "select": "A subset",
@@ -141,6 +145,7 @@ def _section(name: str, figures: list[Figure]) -> str:
         "",
         *([BEFORE[name]] if name in BEFORE else []),
         *(_grid(cells) if cells else []),
+        *_growth([cell for cell in cells if cell.rows]),
         "| work | figure | target | measured | rival |",
         "| --- | --- | --- | --- | --- |",
         *map(_line, compared),
@@ -164,10 +169,30 @@ def _grid(cells: list[Figure]) -> list[str]:
     ]
 
 
+def _growth(cells: list[Figure]) -> list[str]:
+    """A table of CPU seconds by size, with the exponent of rows by which they grew from the size before."""
+    if not cells:
+        return []
+    sizes = sorted({cell.rows for cell in cells})
+    cpu = {(cell.work.partition(": ")[2], cell.rows): cell.cpu for cell in cells}
+    lines = [
+        f"| CPU seconds | {' | '.join(f'{size:,} rows' for size in sizes)} |",
+        f"| --- |{' --- |' * len(sizes)}",
+    ]
+    for step in dict.fromkeys(step for step, _ in cpu):
+        columns = []
+        for before, size in zip([0, *sizes], sizes, strict=False):
+            text = f"{cpu[step, size]:,.1f}" if (step, size) in cpu else ""
+            if text and (step, before) in cpu:
+                grown = math.log(cpu[step, size] / cpu[step, before]) / math.log(size / before)
+                text += f", exponent {grown:.2f}"
+            columns.append(text)
+        lines.append(f"| {step} | {' | '.join(columns)} |")
+    return ["How CPU seconds grow with the rows of the sharded layout (exponent 1: in proportion):", "", *lines, ""]
+
+
 def _line(figure: Figure) -> str:
-    number = f"{figure.value:.1f}" if figure.value >= 10 else f"{figure.value:.3g}"
-    unit = "x" if figure.unit == "x" else f" {figure.unit}"
     target = "" if figure.target is None else f"{'at most' if figure.at_most else 'at least'} {figure.target:g}"
-    value = f"{number}{unit}" if figure.is_met else f"**{number}{unit}, missed**"
+    value = shown(figure) if figure.is_met else f"**{shown(figure)}, missed**"
     measured = f"{figure.measured}" + (f" ({figure.note})" if figure.note and figure.is_met else "")
     return f"| {figure.work} | {value} | {target} | {measured} | {figure.rival} |"

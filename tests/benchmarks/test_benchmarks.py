@@ -13,8 +13,9 @@ from benchmarks import bench_atlas, corpus, measure, page
 from benchmarks.bench_findings import class_tfidf
 from benchmarks.bench_plan import heaviest
 from benchmarks.fabricate import Shape, fabricate, fabricate_at_scale, lengths_of
-from benchmarks.measure import Figure, keep, timed
+from benchmarks.measure import Figure, Took, keep, timed
 from benchmarks.replaced import filter_rows, merge
+from benchmarks.rounds import in_turns, of_rounds, quotients, shown, worse
 from embedkit.analysis.merged import open_merged
 from embedkit.check.verify import verify
 from embedkit.documents import Dtype, Layout
@@ -191,6 +192,56 @@ def test_a_figure_that_misses_stays_on_the_page_with_its_cause(tmp_path: Path, m
     assert "| quick work | 0.8x | at least 0.7 | 8 s | cp: 10 s |" in text
     assert "| slow work | **3 s, missed** | at most 2 | 3 s | none |" in text
     assert "Missed: slow work. why" in text
+
+
+def test_growth_has_the_exponent_from_size_to_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work by 4 for rows by 16 has the exponent 0.5. A size that was not measured leaves a gap."""
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(page, "PAGE", tmp_path / "page.md")
+    took = {("plan", 10): 1.0, ("plan", 160): 4.0, ("merge", 160): 8.0}
+    figures = [
+        Figure(work=f"{rows} rows: {step}", value=9.0, unit="s", measured="9 s", rival="", rows=rows, cpu=cpu)
+        for (step, rows), cpu in took.items()
+    ]
+    keep("scale", figures, "a command")
+    page.write_page()
+    text = (tmp_path / "page.md").read_text()
+    assert "| plan | 1.0 | 4.0, exponent 0.50 |\n| merge |  | 8.0 |" in text
+
+
+def test_sides_take_turns_and_show_their_spread() -> None:
+    """Each round runs every side once. A ratio is of one round, and its figure is their median."""
+    order: list[str] = []
+
+    def side(name: str, walls: list[float]) -> Took:
+        order.append(name)
+        return Took(walls[order.count(name) - 1], cpu=2.0, peak_bytes=2**29, output=f'{{"rows": {len(order)}}}')
+
+    ours, theirs = in_turns(lambda: side("ours", [1.0, 2.0, 4.0]), lambda: side("theirs", [3.0, 3.0, 3.0]))
+    assert order == ["ours", "theirs"] * 3
+    assert ours.cell == "2.0 s (1.0 to 4.0), 2 s of CPU, 0.50 GiB"
+    assert ours.of_output("rows") == (1, 3, 5)
+    figure = of_rounds(quotients(theirs.walls, ours.walls), work="a", measured="", rival="")
+    assert (figure.value, figure.rounds) == (1.5, (3.0, 1.5, 0.75))
+    assert shown(figure) == "1.5x (0.75 to 3)"
+
+
+def test_worse_is_what_no_round_explains() -> None:
+    """The best new round is worse than the worst kept one. Without noise, or on another machine, nothing is said."""
+
+    def made(work: str, *rounds: float, unit: str = "x", machine: str = "here", at_most: bool = False) -> Figure:
+        return of_rounds(rounds, work=work, unit=unit, machine=machine, at_most=at_most, measured="", rival="")
+
+    kept = [
+        *(made("slower", 0.8, 0.9), made("noisy", 0.5, 0.9), made("once", 0.9), made("better", 0.5, 0.6)),
+        *(made("seconds", 4.0, 5.0, unit="s", at_most=True), made("there", 4.0, 5.0, unit="s", at_most=True)),
+    ]
+    new = [
+        *(made("slower", 0.7, 0.79), made("noisy", 0.3, 0.6), made("once", 0.1), made("better", 0.8, 0.9)),
+        *(made("seconds", 5.1, 6.0, unit="s", at_most=True), made("new", 0.1, 0.1)),
+        made("there", 5.1, 6.0, unit="s", machine="there", at_most=True),
+    ]
+    assert [line.partition(":")[0] for line in worse(kept, new)] == ["slower", "seconds"]
 
 
 @pytest.mark.slow
