@@ -27,6 +27,7 @@ TITLES = {
     "merge": "Merge and verify",
     "scale": "From 0.1 to 100 million rows",
     "analysis": "Analyze",
+    "map": "The map",
     "findings": "Groups and rows worth reading",
     "select": "A subset",
     "compare": "Two models, two data sets",
