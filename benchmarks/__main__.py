@@ -21,12 +21,14 @@ from benchmarks import (
     bench_reuse,
     bench_scale,
     bench_select,
+    bench_setup,
 )
 from benchmarks.measure import Figure, keep, read_results
 from benchmarks.page import PAGE, write_page
 from benchmarks.rounds import shown, worse
 
 BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
+    "setup": bench_setup.bench,
     "commands": bench_plan.bench_commands,
     "plan": bench_plan.bench,
     "prepare": bench_prepare.bench,

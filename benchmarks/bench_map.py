@@ -1,8 +1,9 @@
 """The map of 300,000 rows beside umap-learn's own way, both with the same sample, settings and measure of quality.
 
 The run has planted groups (benchmarks/planted_groups.py). Ours takes the nearest rows of all rows, which analyze has
-found before for another file, fits UMAP on the sample, and moves all rows together. The rival is what umap-learn documents for more rows than one fits: `fit` on the
-sample, with its own search of neighbours (pynndescent), then `transform` of the others.
+found before for another file, fits UMAP on the sample, and moves all rows together. The rival is what umap-learn
+documents for more rows than one fits: `fit` on the sample, with its own search of neighbours (pynndescent), then
+`transform` of the others.
 
     python -m benchmarks map
     python -m benchmarks.bench_map 20000      fewer rows, printed and not kept
@@ -48,8 +49,8 @@ def bench(rows: int = ROWS) -> Iterator[Figure]:
         quotients(their_cpu, our_cpu),
         work=f"map of {rows:,} x {DIM}, by CPU seconds",
         target=2.0,
-        measured=f"{seconds(our_cpu)} of CPU, keeps {ours.json['kept']:.3f} of the ten nearest; finding the nearest rows "
-        f"before, for neighbors.parquet: {seconds(near_cpu)} of CPU",
+        measured=f"{seconds(our_cpu)} of CPU, keeps {ours.json['kept']:.3f} of the ten nearest; finding the nearest "
+        f"rows before, for neighbors.parquet: {seconds(near_cpu)} of CPU",
         rival=f"umap-learn alone, fit on as many rows, then transform: {seconds(their_cpu)} of CPU, keeps "
         f"{theirs.json['kept']:.3f}",
     )

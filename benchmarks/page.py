@@ -37,6 +37,7 @@ TITLES = {
     "plan": "The plan",
     "balance": "Balance",
     "commands": "On the login node",
+    "setup": "Set-up",
 }
 
 BEFORE = {
