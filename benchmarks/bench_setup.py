@@ -62,7 +62,7 @@ def _uv_folder() -> Path:
     found = shutil.which("uv")
     if found:
         return Path(found).parent
-    subprocess.run([sys.executable, "-m", "venv", UV], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", UV], check=True)
     subprocess.run([UV / "bin" / "python", "-m", "pip", "install", "--quiet", "uv"], check=True)
     folder = UV / "only"
     folder.mkdir()
