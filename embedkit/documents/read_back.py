@@ -92,7 +92,7 @@ class ReadBack:
         store: Dtype = "float32",
     ) -> None:
         """Start to read a matrix file and digest its pieces; for the arguments see digests_in_pieces."""
-        read = partial(digests_in_pieces, store=store)
+        read = partial(digests_in_pieces, store=store, keep_cached=False)
         self._files[path] = self._pool.submit(read, path, borders, row_bytes, hash_rows)
 
     def submit_table(self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str]) -> None:
@@ -148,14 +148,14 @@ class ReadBack:
         with self._table_slots:
             source: Path | pa.Buffer = path
             if record.bytes > IN_MEMORY_BYTES or size_problem(path, record) is not None:
-                whole = sha256_file(path)
+                whole = sha256_file(path, keep_cached=False)
                 if whole != record.sha256:
                     return Table(whole)
             else:
                 try:
                     source = pa.py_buffer(read_checked(path, record))
                 except EmbedkitError:
-                    return Table(sha256_file(path))
+                    return Table(sha256_file(path, keep_cached=False))
             try:
                 return Table(record.sha256, read_table_rows(source, hashed, keep))
             except (pa.ArrowException, OSError) as error:
@@ -182,7 +182,7 @@ def ahead(items: Iterable[T], start: Callable[[T], None]) -> Iterator[T]:
 
 
 def _digest(path: Path) -> Digests:
-    return Digests(sha256_file(path))
+    return Digests(sha256_file(path, keep_cached=False))
 
 
 def digests_in_pieces(
@@ -192,6 +192,7 @@ def digests_in_pieces(
     hash_rows: bool = False,
     progress: Callable[[], None] = lambda: None,
     store: Dtype = "float32",
+    keep_cached: bool = True,
 ) -> Digests:
     """Digests of a file and of its pieces, in one reading.
 
@@ -202,12 +203,13 @@ def digests_in_pieces(
         hash_rows: whether to hash each row, too.
         progress: called after each block that was read.
         store: type of the stored numbers.
+        keep_cached: as for read_into.
     """
     digests, hashes, norms = StreamDigests(borders), [NO_HASHES], [NO_NORMS]
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
         digests.update(memoryview(file.read(borders[0])))
-        while count := read_into(file, buffer):
+        while count := read_into(file, buffer, keep_cached):
             digests.update(buffer[:count], beside)
             if hash_rows:
                 hashes.append(hash_pieces(buffer[:count], row_bytes))

@@ -10,8 +10,10 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from io import FileIO
 from pathlib import Path
 
@@ -22,6 +24,8 @@ from embedkit.storage.visibility import wait_for_files
 BLOCK_BYTES = 8 << 20
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers of a full disk; an exceeded quota counts as one."""
+RWF_DONTCACHE = 0x80
+"""A flag of preadv2, since Linux 6.14 and not on every file system. Python has no name for it."""
 
 
 def match_umask(folder: Path) -> None:
@@ -156,25 +160,40 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 
 
-def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes, hexadecimal."""
+def sha256_file(path: Path, keep_cached: bool = True) -> str:
+    """sha256 of a file's bytes, hexadecimal. keep_cached: as for read_into."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK_BYTES))
     with path.open("rb", buffering=0) as file:
-        while count := read_into(file, buffer):
+        while count := read_into(file, buffer, keep_cached):
             digest.update(buffer[:count])
     return digest.hexdigest()
 
 
-def read_into(file: FileIO, buffer: memoryview) -> int:
+def read_into(file: FileIO, buffer: memoryview, keep_cached: bool = True) -> int:
     """Fill a buffer from the file's position, or up to the end of the file. Returns the number of bytes.
 
     Also requests that the system read the next block ahead, while the caller hashes this one.
+
+    keep_cached: whether the system may keep a copy in memory of what it had to read. Without, a reading of more than
+    memory holds pushes out nothing that others use, and the system looks for no free memory.
     """
+    read = file.readinto if keep_cached else partial(_read_uncached, file)
     filled = 0
-    while filled < len(buffer) and (count := file.readinto(buffer[filled:])):
+    while filled < len(buffer) and (count := read(buffer[filled:])):
         filled += count
     if filled and hasattr(os, "posix_fadvise"):
         with contextlib.suppress(OSError):
             os.posix_fadvise(file.fileno(), file.tell(), len(buffer), os.POSIX_FADV_WILLNEED)
     return filled
+
+
+def _read_uncached(file: FileIO, buffer: memoryview) -> int:
+    """Read from the file's position. What the system had to read for it, it then drops from memory, if it can."""
+    if sys.platform == "linux":
+        try:
+            return os.preadv(file.fileno(), [buffer], -1, RWF_DONTCACHE)  # -1: the position, which moves
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # of older systems
+                raise
+    return file.readinto(buffer) or 0
