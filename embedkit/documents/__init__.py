@@ -17,7 +17,7 @@ from embedkit.documents.codec import (
 from embedkit.documents.engine_fields import named_fields, vector_fields
 from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
 from embedkit.documents.matrix import BLOCK_ROWS, Matrix, open_matrix
-from embedkit.documents.matrix_file import ITEM_BYTES, MatrixFile, check_matrix, matrix_header
+from embedkit.documents.matrix_file import ITEM_BYTES, ZERO_NORM, MatrixFile, NormRange, check_matrix, matrix_header
 from embedkit.documents.read_back import Digests, ReadBack, StreamDigests, Table, ahead, digests_in_pieces, drop_cached
 from embedkit.documents.schema import (
     FORMAT,
@@ -100,6 +100,7 @@ __all__ = [
     "TENSOR_TYPES",
     "UNREADABLE",
     "VIEWS",
+    "ZERO_NORM",
     "Agreement",
     "Canary",
     "Certificate",
@@ -134,6 +135,7 @@ __all__ = [
     "MatrixFile",
     "MergedIndex",
     "NewerFormat",
+    "NormRange",
     "PartManifest",
     "Plan",
     "PlanCurve",

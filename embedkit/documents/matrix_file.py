@@ -18,6 +18,11 @@ from embedkit.errors import EmbedkitError
 KEY = "embeddings"
 ITEM_BYTES = 4
 """Bytes of a float32."""
+ZERO_NORM = 1e-12
+"""A vector shorter than this is a zero vector."""
+
+NormRange = tuple[float, float] | None
+"""The lengths of the shortest and of the longest vector that is not a zero vector; None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -79,3 +84,9 @@ def row_norms(data: memoryview, row_bytes: int, store: Dtype = "float32") -> npt
     with np.errstate(all="ignore"):
         norms: npt.NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     return norms
+
+
+def norm_range(norms: npt.NDArray[np.float32]) -> NormRange:
+    """The range of lengths of vectors, float32 (rows,)."""
+    of_texts = norms[norms > ZERO_NORM]
+    return (float(of_texts.min()), float(of_texts.max())) if len(of_texts) else None

@@ -1,18 +1,21 @@
 """Reads a run back: digests of many files in parallel. Each byte is read once, Parquet files over 256 MB twice.
 
 A run is larger than memory. So `ahead` starts to read a few files before they are needed, and `forget` drops what was
-read of a file when it was used.
+read of a file when it was used. What is small for each file, such as its digests, may be requested of all files at
+once, so that no CPU waits while the caller works.
 """
 
 import contextlib
 import hashlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice, pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
+from queue import PriorityQueue
 from threading import Semaphore
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -23,7 +26,7 @@ import pyarrow as pa
 
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import size_problem
-from embedkit.documents.matrix_file import row_norms
+from embedkit.documents.matrix_file import NormRange, norm_range, row_norms
 from embedkit.documents.schema import Dtype, FileRecord
 from embedkit.documents.stored_numbers import item_bytes
 from embedkit.documents.table_rows import NO_HASHES, Hashes, TableRows, hash_pieces, read_table_rows
@@ -37,22 +40,22 @@ TABLES_AT_ONCE = 8
 AHEAD_PER_CPU = 2
 MOST_AHEAD = 16
 """Files that are read before they are used, so that no CPU waits. What was read of them is in memory."""
+TABLE_WORK = 32
+"""Decoding and hashing the rows of a table without long texts takes as long as the sha256 of so many times its size."""
 
 T = TypeVar("T")
-
-NO_NORMS: npt.NDArray[np.float32] = np.empty(0, np.float32)
 
 
 class Digests(NamedTuple):
     """sha256 of a file and of each of its pieces, hexadecimal; if requested, what its rows have.
 
-    rows: hash of each, uint64 (rows,). norms: length of each, float32 (rows,), of a matrix that is read in pieces.
+    rows: hash of each, uint64 (rows,). norms: range of the rows of each piece.
     """
 
     whole: str
     pieces: tuple[str, ...] = ()
     rows: Hashes = NO_HASHES
-    norms: npt.NDArray[np.float32] = NO_NORMS
+    norms: tuple[NormRange, ...] = ()
 
 
 class Table(NamedTuple):
@@ -67,10 +70,16 @@ class Table(NamedTuple):
 
 
 class ReadBack:
-    """Computes digests of files with one thread per CPU."""
+    """Computes digests of files with one thread per CPU.
+
+    What the caller needs soon is read first, in the order of the requests, then what takes longest: a long file that is
+    begun last would leave CPUs idle at the end.
+    """
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(available_cpus(), "read")
+        self._waiting: PriorityQueue[tuple[float, int, Callable[[], None]]] = PriorityQueue()
+        self._requests = count()
         self._files: dict[Path, Future[Digests]] = {}
         self._tables: dict[Path, Future[Table]] = {}
         self._table_slots = Semaphore(TABLES_AT_ONCE)
@@ -92,19 +101,35 @@ class ReadBack:
         store: Dtype = "float32",
     ) -> None:
         """Start to read a matrix file and digest its pieces; for the arguments see digests_in_pieces."""
-        read = partial(digests_in_pieces, store=store, keep_cached=False)
-        self._files[path] = self._pool.submit(read, path, borders, row_bytes, hash_rows)
+        read = partial(digests_in_pieces, path, borders, row_bytes, hash_rows, store=store, keep_cached=False)
+        self._files[path] = self._start(read, _size(path))
 
-    def submit_table(self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str]) -> None:
-        """Start to read a Parquet file and, if it is as recorded, its rows. `hashed`, `keep`: see read_table_rows."""
+    def submit_table(
+        self, path: Path, record: FileRecord, hashed: Sequence[str], keep: Sequence[str], soon: bool = True
+    ) -> None:
+        """Start to read a Parquet file and, if it is as recorded, its rows.
+
+        hashed, keep: see read_table_rows. soon: whether the caller needs it soon.
+        """
         if path.is_file():
-            self._tables[path] = self._pool.submit(self._digest_table, path, record, hashed, keep)
+            read = partial(self._digest_table, path, record, hashed, keep)
+            self._tables[path] = self._start(read, record.bytes * TABLE_WORK, soon)
 
-    def submit(self, paths: Iterable[Path]) -> None:
-        """Start to read files, the largest first. Skips files that are missing or already submitted."""
-        there = [path for path in paths if path not in self._files and path not in self._tables and path.is_file()]
-        for path in sorted(there, key=lambda path: (-path.stat().st_size, path)):
-            self._files[path] = self._pool.submit(_digest, path)
+    def submit(self, paths: Iterable[Path], soon: bool = False) -> None:
+        """Start to read files. Skips those that are missing or already submitted. soon: as for submit_table."""
+        for path in paths:
+            if path not in self._files and path not in self._tables and path.is_file():
+                self._files[path] = self._start(partial(_digest, path), _size(path), soon)
+
+    def _start(self, read: Callable[[], T], work: int, soon: bool = False) -> Future[T]:
+        """Have something read as soon as a thread is free and nothing is left that comes before it."""
+        future: Future[T] = Future()
+        self._waiting.put((-math.inf if soon else -work, next(self._requests), partial(_settle, future, read)))
+        self._pool.submit(self._read_next)
+        return future
+
+    def _read_next(self) -> None:
+        self._waiting.get_nowait()[-1]()
 
     def sha256(self, path: Path) -> str:
         """Digest of a file, hexadecimal; waits until it is read. Raises OSError if it cannot be read."""
@@ -121,10 +146,10 @@ class ReadBack:
         future = self._files.get(path)
         return NO_HASHES if future is None else future.result().rows
 
-    def row_norms(self, path: Path) -> npt.NDArray[np.float32]:
-        """Lengths of a matrix's rows, float32 (rows,); waits until it is read. Empty unless submitted in pieces."""
+    def norms(self, path: Path) -> tuple[NormRange, ...]:
+        """Ranges of the lengths of the rows of a matrix's pieces; waits until it is read. Empty as for `pieces`."""
         future = self._files.get(path)
-        return NO_NORMS if future is None else future.result().norms
+        return () if future is None else future.result().norms
 
     def table(self, path: Path) -> Table:
         """What is in a Parquet file; waits until it is read. Without rows if it is missing or was not submitted."""
@@ -181,6 +206,20 @@ def ahead(items: Iterable[T], start: Callable[[T], None]) -> Iterator[T]:
     return rest()
 
 
+def _size(path: Path) -> int:
+    """Bytes of a file; 0 if it is not there, which whoever reads it will notice."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _settle(future: Future[T], read: Callable[[], T]) -> None:
+    try:
+        future.set_result(read())
+    except BaseException as error:  # whoever waits gets it
+        future.set_exception(error)
+
+
 def _digest(path: Path) -> Digests:
     return Digests(sha256_file(path, keep_cached=False))
 
@@ -199,24 +238,33 @@ def digests_in_pieces(
     Args:
         path: the file.
         borders: the pieces lie between these positions in bytes, ascending. The rows begin at the first.
-        row_bytes: bytes of a row. If they are whole numbers of the stored type, pieces also get the length of each row.
+        row_bytes: bytes of a row. If they are whole numbers of the stored type, pieces get the range of their norms.
         hash_rows: whether to hash each row, too.
         progress: called after each block that was read.
         store: type of the stored numbers.
         keep_cached: as for read_into.
     """
-    digests, hashes, norms = StreamDigests(borders), [NO_HASHES], [NO_NORMS]
+    digests, hashes, norms = StreamDigests(borders), [NO_HASHES], list[npt.NDArray[np.float32]]()
     buffer = memoryview(bytearray(max(BLOCK_BYTES // row_bytes, 1) * row_bytes))
     with path.open("rb", buffering=0) as file, ThreadPoolExecutor(1, "whole") as beside:
         digests.update(memoryview(file.read(borders[0])))
-        while count := read_into(file, buffer, keep_cached):
-            digests.update(buffer[:count], beside)
+        while filled := read_into(file, buffer, keep_cached):
+            digests.update(buffer[:filled], beside)
             if hash_rows:
-                hashes.append(hash_pieces(buffer[:count], row_bytes))
+                hashes.append(hash_pieces(buffer[:filled], row_bytes))
             if row_bytes % item_bytes(store) == 0 and len(borders) > 1:
-                norms.append(row_norms(buffer[:count], row_bytes, store))
+                norms.append(row_norms(buffer[:filled], row_bytes, store))
             progress()
-    return digests.result()._replace(rows=np.concatenate(hashes), norms=np.concatenate(norms))
+    return digests.result()._replace(rows=np.concatenate(hashes), norms=_ranges(norms, borders, row_bytes))
+
+
+def _ranges(norms: Sequence[npt.NDArray[np.float32]], borders: Sequence[int], row_bytes: int) -> tuple[NormRange, ...]:
+    """The range of each piece. norms: of all rows from the first border on; none if they were not measured."""
+    if not norms:
+        return ()
+    of_rows = np.concatenate(norms)
+    rows = [(border - borders[0]) // row_bytes for border in borders]
+    return tuple(norm_range(of_rows[first:last]) for first, last in pairwise(rows))
 
 
 def drop_cached(path: Path) -> None:

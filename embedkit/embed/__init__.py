@@ -9,7 +9,7 @@ from embedkit.embed.canary import (
     canary_tolerance,
     embed_canary,
 )
-from embedkit.embed.checks import REEMBED_TOLERANCE, ZERO_NORM, differing_rows
+from embedkit.embed.checks import REEMBED_TOLERANCE, differing_rows
 from embedkit.embed.index_keys import index_keys
 from embedkit.embed.inputs import ChunkInput, InputReader, inputs_digest
 from embedkit.embed.journal import (
@@ -47,7 +47,6 @@ __all__ = [
     "QUIET_SECONDS",
     "REEMBED_TOLERANCE",
     "START_SECONDS",
-    "ZERO_NORM",
     "ChunkInput",
     "ChunkStatus",
     "EngineCheck",

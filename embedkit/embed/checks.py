@@ -5,14 +5,11 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
-from embedkit.documents import NUMPY_TYPES, Dtype, Stored, Vectors, View, from_stored, rounded
+from embedkit.documents import NUMPY_TYPES, ZERO_NORM, Dtype, Stored, Vectors, View, from_stored, rounded
 from embedkit.embed.batch import ViewVectors
 from embedkit.embed.inputs import ChunkInput
 from embedkit.embed.store_vectors import StoredVectors
 from embedkit.errors import EmbedkitError
-
-ZERO_NORM = 1e-12
-"""A vector shorter than this is a zero vector."""
 
 REEMBED_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-3, "float16": 5e-4}
 """Largest 1 - cosine between a stored vector and the same row embedded again in a different batch, by dtype."""

@@ -30,7 +30,7 @@ class MergedComparison(Comparison):
                 self._submit(run.source_matrix(source.folder, view), source.rows, [0])
         for record in merge.success.files:
             if record.name.endswith(".parquet"):
-                read_back.submit_table(run.embeddings / record.name, record, self.hashed, ["id"])
+                read_back.submit_table(run.embeddings / record.name, record, self.hashed, ["id"], soon=False)
 
     def _submit(self, path: Path, rows: int, borders: Sequence[int]) -> None:
         """Start to read a matrix. borders: rows at which its pieces begin, and where the last one ends."""

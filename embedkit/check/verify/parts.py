@@ -41,14 +41,15 @@ class PreparedFiles:
         self._parts: Iterator[int] = iter(())
         self._rows: PlannedRows | None = None
         if plan is not None:
-            read_back.submit([run.dropped])
+            read_back.submit([run.dropped], soon=True)
             self._parts = ahead(range(len(plan.parts)), self._submit)
 
     def _submit(self, part: int) -> None:
         """Start to read the files of a part."""
         assert self._plan is not None
         request_part(self._run, self._request, self._plan, part, self._hashed, self._read_back)
-        self._read_back.submit([self._run.part_keys(part), self._run.part_copies(part), self._run.part_dropped(part)])
+        beside = self._run.part_keys(part), self._run.part_copies(part), self._run.part_dropped(part)
+        self._read_back.submit(beside, soon=True)
 
     def check_parts(self) -> None:
         """Check every part's manifest and files; with a plan, against the plan and for files that no manifest names."""

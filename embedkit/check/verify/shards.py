@@ -4,13 +4,12 @@ import hashlib
 import math
 from collections.abc import Sequence
 from functools import partial
-
-import numpy as np
-import numpy.typing as npt
+from itertools import accumulate, pairwise
 
 from embedkit.check.verify.findings import Findings
 from embedkit.documents import (
     MatrixFile,
+    NormRange,
     Plan,
     ReadBack,
     ShardManifest,
@@ -21,7 +20,6 @@ from embedkit.documents import (
 from embedkit.embed import (
     NOT_FINISHED,
     OTHER_PLAN,
-    ZERO_NORM,
     ShardStates,
     canary_problems,
     matrix_problem,
@@ -31,7 +29,6 @@ from embedkit.errors import EmbedkitError
 from embedkit.merge import differing_chunks, engine_groups, unproven_pairs
 from embedkit.run import RunFolder
 
-Norms = npt.NDArray[np.float32]
 NORM_ROUNDING = 1e-4
 """Relative difference of two sums of squares in float32 and float64, with room to spare."""
 
@@ -73,14 +70,12 @@ def request_shard(run: RunFolder, manifest: ShardManifest, in_chunks: bool, read
     """Start to read a shard's matrices; chunk by chunk unless the merged matrix is compared with the chunks."""
     for matrix in manifest.matrices.values():
         path = run.shard(manifest.shard) / matrix.file.name
-        file = MatrixFile(path, *matrix.shape, manifest.request.store)
-        try:
-            offset = file.check()
-        except (EmbedkitError, OSError):
-            read_back.submit([path])  # it is reported
+        if not in_chunks:
+            read_back.submit([path])
             continue
+        file = MatrixFile(path, *matrix.shape, manifest.request.store)
         starts = [chunk.start - manifest.start for chunk in manifest.chunks]
-        borders = [offset + row * file.row_bytes for row in (*starts, file.rows)] if in_chunks else [offset]
+        borders = [len(file.header) + row * file.row_bytes for row in (*starts, file.rows)]
         read_back.submit_matrix(path, file.row_bytes, borders, store=file.store)
 
 
@@ -98,8 +93,7 @@ def check_shard(run: RunFolder, manifest: ShardManifest, read_back: ReadBack, fi
             fix = findings.repair_shard(manifest.shard)
             findings.add(run.shard_manifest(manifest.shard), what, manifest.shard, fix)
         if problem is None:
-            check_norms(run, manifest, view, read_back.row_norms(data), findings)
-        read_back.forget(data)
+            check_norms(run, manifest, view, read_back.norms(data), findings)
 
 
 def check_manifest(run: RunFolder, plan: Plan, manifest: ShardManifest, findings: Findings) -> None:
@@ -124,24 +118,21 @@ def check_merged_norms(
     run: RunFolder, manifests: Sequence[ShardManifest], read_back: ReadBack, findings: Findings
 ) -> None:
     """Compare the lengths of the vectors in the merged matrices with the manifests', unless a matrix is damaged."""
-    for manifest in manifests:
+    first_chunks = [0, *accumulate(len(manifest.chunks) for manifest in manifests)]
+    for manifest, (first, stop) in zip(manifests, pairwise(first_chunks), strict=True):
         for view, matrix in manifest.matrices.items():
             merged = run.view_matrix(view)
             if not findings.has(merged) and not findings.has(run.shard(manifest.shard) / matrix.file.name):
-                norms = read_back.row_norms(merged)[manifest.start : manifest.stop]
-                check_norms(run, manifest, view, norms, findings)
+                check_norms(run, manifest, view, read_back.norms(merged)[first:stop], findings)
 
 
-def check_norms(run: RunFolder, manifest: ShardManifest, view: View, norms: Norms, findings: Findings) -> None:
+def check_norms(
+    run: RunFolder, manifest: ShardManifest, view: View, norms: Sequence[NormRange], findings: Findings
+) -> None:
     """Compare the lengths of a shard's vectors with its manifest's, chunk by chunk, if they were read."""
-    if len(norms) < manifest.stop - manifest.start:
-        return
-    for chunk in manifest.chunks:
-        of_texts = norms[chunk.start - manifest.start : chunk.stop - manifest.start]
-        of_texts = of_texts[of_texts > ZERO_NORM]
-        found = (float(of_texts.min()), float(of_texts.max())) if len(of_texts) else (None, None)
+    for chunk, found in zip(manifest.chunks, norms, strict=False):
         recorded = chunk.views[view].norm_min, chunk.views[view].norm_max
-        if not all(map(_is_same_norm, found, recorded)):
+        if not all(map(_is_same_norm, found or (None, None), recorded)):
             what = f"its norms of ids {chunk.start} to {chunk.stop - 1} are not the vectors' (view {view})"
             document = run.shard_manifest(manifest.shard)
             findings.add(document, what, manifest.shard, findings.made_again(document))

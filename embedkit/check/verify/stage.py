@@ -28,7 +28,6 @@ from embedkit.documents import (
     RunConfig,
     ShardManifest,
     Success,
-    ahead,
     digest,
     read,
 )
@@ -85,7 +84,8 @@ class _Verifier:
             self._success = findings.attempt(run.success, lambda: read(run.success, Success))
         comparison = self._start_comparison(config.request)
         prepared = PreparedFiles(run, config.request, self._plan, comparison, self._read_back, findings)
-        shards = ahead(self._manifests, self._request_shard)
+        for manifest in self._manifests:
+            request_shard(run, manifest, not self._has_merged_chunks, self._read_back)
         prepared.check_parts()
         check_other_documents(run, config.request, findings)
         if self._plan is None:
@@ -93,7 +93,7 @@ class _Verifier:
         self._stage = "embed"
         plan, manifests = self._plan, self._manifests
         prepared.check_rows()
-        for manifest in shards:
+        for manifest in manifests:
             path = run.shard_manifest(manifest.shard)
             check = partial(check_shard, run, manifest, self._read_back, findings)
             findings.attempt(path, check, manifest.shard)
@@ -155,9 +155,6 @@ class _Verifier:
         is_finished = len(self._manifests) == len(self._plan.shards)
         self._has_merged_chunks = is_finished and request.layout == "merged"
         return compare_merged(self._run, request, self._plan, self._manifests, self._success, self._read_back)
-
-    def _request_shard(self, manifest: ShardManifest) -> None:
-        request_shard(self._run, manifest, not self._has_merged_chunks, self._read_back)
 
     def report(self) -> Report:
         """The result so far."""
