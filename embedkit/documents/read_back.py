@@ -178,7 +178,7 @@ class ReadBack:
                     return Table(whole)
             else:
                 try:
-                    source = pa.py_buffer(read_checked(path, record))
+                    source = pa.py_buffer(read_checked(path, record, keep_cached=False))
                 except EmbedkitError:
                     return Table(sha256_file(path, keep_cached=False))
             try:

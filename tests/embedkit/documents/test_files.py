@@ -8,16 +8,19 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from embedkit.documents import FileRecord, file_set, read_back
+from embedkit.documents import ZERO_NORM, FileRecord, file_set, read_back
 from embedkit.documents.checked_file import read_checked
 from embedkit.documents.codec import file_record
 from embedkit.documents.file_set import FileSet, HashedFile, atomic_write_hashed
@@ -330,6 +333,29 @@ def test_rows_are_hashed_and_measured_where_requested(tmp_path: Path) -> None:
         assert (reader.pieces(path), len(reader.row_hashes(path)), reader.norms(path)) == ((), 0, ())
         other = tmp_path / "other"
         assert (reader.pieces(other), len(reader.row_hashes(other)), reader.norms(other)) == ((), 0, ())
+
+
+@given(
+    vectors=st.lists(st.tuples(*[st.sampled_from([0, 3, -4, 1e-20, 1e30, np.nan])] * 2), max_size=12),
+    counts=st.lists(st.integers(0, 5), min_size=1, max_size=4),
+    block=st.integers(1, 40),
+)
+def test_each_piece_has_the_range_of_its_norms(
+    vectors: list[tuple[float, float]], counts: list[int], block: int
+) -> None:
+    """Zero vectors, those without a number, and rows behind the last piece are left out."""
+    rows, borders = np.array(vectors, "<f4").reshape(-1, 2), [3, *(3 + 8 * stop for stop in accumulate(counts))]
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read_back, "BLOCK_BYTES", block)
+        path = Path(folder, "m")
+        path.write_bytes(b"abc" + rows.tobytes())
+        found = digests_in_pieces(path, borders, row_bytes=8).norms
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(rows[:, 0] * rows[:, 0] + rows[:, 1] * rows[:, 1])
+    of_pieces = [norms[first:stop] for first, stop in pairwise([0, *accumulate(counts)])]
+    kept = [piece[piece > ZERO_NORM] for piece in of_pieces]
+    wanted = tuple((float(piece.min()), float(piece.max())) if len(piece) else None for piece in kept)
+    assert found == (wanted if len(rows) else ())
 
 
 def test_norms_are_measured_of_whole_numbers_only(tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ import hashlib
 from itertools import accumulate, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedkit.documents import read_back
+from embedkit.documents import FileRecord, read_back
 from embedkit.documents.read_back import ReadBack, ahead
 
 
@@ -55,6 +56,34 @@ def test_a_forgotten_file_is_known_by_its_digest_alone(tmp_path: Path) -> None:
         assert (read_back.pieces(path), len(read_back.row_hashes(path)), read_back.norms(path)) == ((), 0, ())
         with pytest.raises(FileNotFoundError, match="gone"):
             read_back.sha256(gone)
+
+
+def test_what_is_needed_soon_is_read_first_then_the_longest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One thread reads the first file when the others are requested; equal ones are read in the order of requests."""
+    monkeypatch.setattr(read_back, "available_cpus", lambda: 1)
+    begun, all_requested, order = Event(), Event(), list[str]()
+
+    def watch(path: Path, *arguments: object, **named: object) -> str:
+        begun.set()
+        assert all_requested.wait(60)
+        order.append(path.name)
+        return real(path, *arguments, **named)  # type: ignore[arg-type]
+
+    real = read_back.sha256_file
+    monkeypatch.setattr(read_back, "sha256_file", watch)
+    for name, size in {"first": 1, "short": 1, "long": 90, "as long": 90, "table": 8, "part": 1, "keys": 5}.items():
+        (tmp_path / name).write_bytes(bytes(size))
+    changed = FileRecord(name="table", bytes=9, sha256="0" * 64)  # so its bytes are hashed at once
+    with ReadBack() as reader:
+        reader.submit([tmp_path / "first"])
+        assert begun.wait(60)
+        reader.submit([tmp_path / "short", tmp_path / "long", tmp_path / "as long"])
+        reader.submit_table(tmp_path / "table", changed, [], [], soon=False)
+        reader.submit_table(tmp_path / "part", changed, [], [])
+        reader.submit([tmp_path / "keys"], soon=True)
+        all_requested.set()
+        assert reader.sha256(tmp_path / "short") == hashlib.sha256(bytes(1)).hexdigest()
+    assert order == ["first", "part", "keys", "table", "long", "as long", "short"]
 
 
 @pytest.mark.parametrize(("cpus", "count"), [(1, 2), (3, 6), (100, 16)])

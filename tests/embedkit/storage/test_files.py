@@ -5,10 +5,14 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedkit.documents import FileSet
 from embedkit.errors import EmbedkitError
@@ -257,6 +261,37 @@ def test_a_buffer_is_filled_from_short_reads(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(atomic, "BLOCK_BYTES", 7)
     (tmp_path / "x").write_bytes(b"0123456789" * 3)
     assert sha256_file(tmp_path / "x") == hashlib.sha256(b"0123456789" * 3).hexdigest()
+
+
+@given(data=st.binary(max_size=60), block=st.integers(1, 25), keep_cached=st.booleans())
+def test_blocks_are_the_file_whether_or_not_kept(data: bytes, block: int, keep_cached: bool) -> None:
+    """The position moves with each block, as the request to read on needs it."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "x")
+        path.write_bytes(data)
+        buffer, found = memoryview(bytearray(block)), b""
+        with path.open("rb", buffering=0) as file:
+            while count := read_into(file, buffer, keep_cached):
+                found += buffer[:count]
+                assert file.tell() == len(found)
+        assert found == data
+        assert sha256_file(path, keep_cached) == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+def test_older_systems_keep_what_is_read(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "preadv", system_error(number))
+    (tmp_path / "x").write_bytes(b"0123456789")
+    assert sha256_file(tmp_path / "x", keep_cached=False) == hashlib.sha256(b"0123456789").hexdigest()
+
+
+def test_an_unreadable_block_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "preadv", system_error(errno.EIO))
+    (tmp_path / "x").write_bytes(b"0123456789")
+    with pytest.raises(OSError, match="Input/output error"):
+        sha256_file(tmp_path / "x", keep_cached=False)
+    monkeypatch.setattr(sys, "platform", "darwin")  # it has no such flag
+    assert sha256_file(tmp_path / "x", keep_cached=False) == hashlib.sha256(b"0123456789").hexdigest()
 
 
 # Files of one writer
