@@ -70,14 +70,14 @@ class Table(NamedTuple):
 
 
 class ReadBack:
-    """Computes digests of files with one thread per CPU.
+    """Computes digests of files with one thread per CPU, and one more for while another waits for the disk.
 
     What the caller needs soon is read first, in the order of the requests, then what takes longest: a long file that is
     begun last would leave CPUs idle at the end.
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(available_cpus(), "read")
+        self._pool = ThreadPoolExecutor(available_cpus() + 1, "read")
         self._waiting: PriorityQueue[tuple[float, int, Callable[[], None]]] = PriorityQueue()
         self._requests = count()
         self._files: dict[Path, Future[Digests]] = {}

@@ -10,7 +10,6 @@ import hashlib
 import os
 import secrets
 import stat
-import sys
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -175,8 +174,8 @@ def read_into(file: FileIO, buffer: memoryview, keep_cached: bool = True) -> int
 
     Also requests that the system read the next block ahead, while the caller hashes this one.
 
-    keep_cached: whether the system may keep a copy in memory of what it had to read. Without, a reading of more than
-    memory holds pushes out nothing that others use, and the system looks for no free memory.
+    keep_cached: whether the system shall keep a copy in memory of what it had to read. Without, it need not look for
+    free memory, and drops less of what others use.
     """
     read = file.readinto if keep_cached else partial(_read_uncached, file)
     filled = 0
@@ -190,10 +189,8 @@ def read_into(file: FileIO, buffer: memoryview, keep_cached: bool = True) -> int
 
 def _read_uncached(file: FileIO, buffer: memoryview) -> int:
     """Read from the file's position. What the system had to read for it, it then drops from memory, if it can."""
-    if sys.platform == "linux":
-        try:
+    if hasattr(os, "preadv"):
+        # A system, a file system, a sandbox or a Python may not have the flag. Other errors come again below.
+        with contextlib.suppress(OSError, NotImplementedError):
             return os.preadv(file.fileno(), [buffer], -1, RWF_DONTCACHE)  # -1: the position, which moves
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):  # of older systems
-                raise
     return file.readinto(buffer) or 0
