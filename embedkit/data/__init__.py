@@ -36,7 +36,7 @@ from embedkit.data.roles import ASSISTANT
 from embedkit.data.row_frame import values_frame
 from embedkit.data.sampling import row_hash, row_hashes, sample_rows
 from embedkit.data.source_folders import source_folders
-from embedkit.data.source_index import SourceIndex, open_checked_part
+from embedkit.data.source_index import SourceIndex, open_part, read_checked_part
 
 __all__ = [
     "ASSISTANT",
@@ -68,11 +68,12 @@ __all__ = [
     "is_parquet",
     "leaf_columns",
     "message_list",
-    "open_checked_part",
     "open_dataset",
     "open_parquet",
+    "open_part",
     "peek",
     "read_chat",
+    "read_checked_part",
     "read_rows",
     "read_sources",
     "read_texts",

@@ -1,5 +1,8 @@
 """The source of each kept row."""
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -10,6 +13,10 @@ from embedkit.data.source_folders import source_folders
 from embedkit.documents import Plan, PlanPart, SourceRecord, read_checked
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
+from embedkit.storage import available_cpus
+
+MOST_AT_ONCE = 4
+"""Parts at a time: each is in memory."""
 
 
 class SourceIndex:
@@ -19,7 +26,8 @@ class SourceIndex:
     """
 
     def __init__(self, run: RunFolder, plan: Plan) -> None:
-        values = pl.concat([_sources_of_part(run, part) for part in plan.parts])
+        with ThreadPoolExecutor(min(available_cpus(), MOST_AT_ONCE), "sources") as pool:
+            values = pl.concat(list(pool.map(partial(_sources_of_part, run), plan.parts)))
         self.names: list[str] = values.unique().sort().to_list()
         self.codes: npt.NDArray[np.int32] = values.cast(pl.Enum(self.names)).to_physical().to_numpy().astype(np.int32)
         self.counts = np.bincount(self.codes, minlength=len(self.names))
@@ -38,19 +46,23 @@ class SourceIndex:
 
 
 def _sources_of_part(run: RunFolder, part: PlanPart) -> pl.Series:
-    with open_checked_part(run, part) as parquet:
+    with open_part(read_checked_part(run, part)) as parquet:
         column = pl.from_arrow(parquet.read(columns=["dataset_source"], use_threads=False)["dataset_source"])
     assert isinstance(column, pl.Series)
     return column
 
 
-def open_checked_part(run: RunFolder, part: PlanPart) -> pq.ParquetFile:
-    """Open a part from memory: the bytes that were compared with the plan's record are those that are decoded.
+def read_checked_part(run: RunFolder, part: PlanPart) -> bytearray:
+    """All bytes of a part, after they were compared with the plan's record.
 
     Raises EmbedkitError naming the part, and the command that makes it again, if they differ.
     """
     try:
-        data = read_checked(run.extracted / part.file.name, part.file)
+        return read_checked(run.extracted / part.file.name, part.file)
     except EmbedkitError as error:
         raise EmbedkitError(f"{error}; to make it again: {run.prepare_command}") from None
+
+
+def open_part(data: bytearray | memoryview) -> pq.ParquetFile:
+    """Open a part from its bytes: those that were compared are those that are decoded."""
     return pq.ParquetFile(pa.BufferReader(data))

@@ -5,11 +5,11 @@ offsets in them. Only the footer says where they are, so that a chunk may stand 
 right. What the footer may say beside that, and is not known here, makes a file one that is not copied.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from embedkit.merge.thrift_compact import I64, LIST, STRUCT, NotUnderstood, Struct, read_struct
+from embedkit.merge.thrift_compact import I64, STRUCT, NotUnderstood, Struct, read_struct
 
 MAGIC = b"PAR1"
 _TAIL_BYTES = 8
@@ -48,7 +48,7 @@ class Chunk:
     meta: Struct
 
     def moved(self, start: int) -> Struct:
-        """Its ColumnChunk in a file in which its bytes begin at `start`. The page index and bloom filter stay behind."""
+        """Its ColumnChunk in a file where its bytes begin at `start`, without page index and bloom filter."""
         meta = dict(self.meta)
         for field in (DATA_OFFSET, DICTIONARY_OFFSET):
             if field in meta:
@@ -57,18 +57,28 @@ class Chunk:
 
 
 class EncodedFile:
-    """A Parquet file in memory. footer: its FileMetaData. columns: by their names.
+    """A Parquet file in memory. data: its bytes. footer: its FileMetaData. columns: by their names.
 
     Raises NotUnderstood if it has something that is not known here.
     """
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = memoryview(data)
-        self.footer = read_struct(_footer_bytes(self._data))
+        self.data = memoryview(data)
+        self.footer = read_struct(_footer_bytes(self.data))
         _require_fields("file", self.footer, _FILE_FIELDS)
         if not _value(self.footer, CREATED_BY, b"").startswith(_WRITER):
             raise NotUnderstood("a Parquet file of another writer")
         self.columns = _columns(self.footer)
+
+    @property
+    def groups(self) -> int:
+        """The number of row groups."""
+        return len(_value(self.footer, ROW_GROUPS)[1])
+
+    def size(self, columns: Sequence[str]) -> int:
+        """Bytes of some columns in all row groups, encoded but not compressed. Raises NotUnderstood."""
+        chunks = (chunk for group in range(self.groups) for name in columns for chunk in self.chunks(group, name))
+        return sum(_value(chunk.meta, UNCOMPRESSED) for chunk in chunks)
 
     def rows(self, group: int) -> int:
         """The number of rows of a row group."""
@@ -77,6 +87,8 @@ class EncodedFile:
     def chunks(self, group: int, column: str) -> list[Chunk]:
         """The chunks of a column in a row group, one per leaf. Raises NotUnderstood if they cannot be copied."""
         _, chunks = _value(self._group(group), GROUP_COLUMNS)
+        if column not in self.columns:
+            raise NotUnderstood(f"no column {column}")
         if len(chunks) != sum(len(column.leaves) for column in self.columns.values()):
             raise NotUnderstood("a row group without some columns")
         return [self._chunk(chunks[leaf]) for leaf in self.columns[column].leaves]
@@ -94,9 +106,9 @@ class EncodedFile:
         meta = {field: value for field, value in found.items() if field in _META_FIELDS}
         start = min(_value(meta, field) for field in (DATA_OFFSET, DICTIONARY_OFFSET) if field in meta)
         stop = start + _value(meta, COMPRESSED)
-        if not len(MAGIC) <= start <= stop <= len(self._data) - _TAIL_BYTES:
+        if not len(MAGIC) <= start <= stop <= len(self.data) - _TAIL_BYTES:
             raise NotUnderstood("a column chunk outside its file")
-        return Chunk(self._data[start:stop], start, meta)
+        return Chunk(self.data[start:stop], start, meta)
 
 
 def _footer_bytes(data: memoryview) -> bytes:

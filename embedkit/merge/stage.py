@@ -1,14 +1,16 @@
 """merge: check every manifest, stream the shards into the merged files, write `_SUCCESS.json` last.
 
-Vectors and rows pass in windows, so memory does not grow with the run. A run with a missing or damaged shard is not
-merged: the error names each such shard and the command that makes it again.
+Vectors and rows pass in windows, so memory does not grow with the run; the two at the same time, so that no core waits.
+A run with a missing or damaged shard is not merged: the error names each such shard and how to make it again.
 """
 
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
+from threading import Event
 from typing import TypeVar
 
 from embedkit.data import SourceIndex
@@ -171,11 +173,20 @@ def _merge_files(
 ) -> Made:
     """Copy the shards and the parts into the files of the merged layout."""
     sources = _timed(seconds, "sources", lambda: SourceIndex(run, plan))
-    with FileSet(expected=(len(sources.names) + 1) * (len(request.views) + 1)) as files:
-        for view in request.views:
-            merge_view = partial(merge_vectors, run, manifests, sources, view, files)
-            _require_sound(run, plan, manifests, _timed(seconds, f"vectors ({view})", merge_view))
-        _timed(seconds, "metadata", lambda: merge_rows(run, request, plan, sources, files))
+    stop = Event()
+    with (
+        FileSet(expected=(len(sources.names) + 1) * (len(request.views) + 1)) as files,
+        ThreadPoolExecutor(1, "rows") as beside,
+    ):
+        rows = beside.submit(merge_rows, run, request, plan, sources, files, stop.is_set)
+        try:
+            for view in request.views:
+                merge_view = partial(merge_vectors, run, manifests, sources, view, files)
+                _require_sound(run, plan, manifests, _timed(seconds, f"vectors ({view})", merge_view))
+        except BaseException:
+            stop.set()
+            raise
+        _timed(seconds, "metadata", rows.result)  # what is left of it: the phases add up to the whole
         _publish(run, files, seconds)
         return tuple(files.records(run.embeddings)), sources.records()
 

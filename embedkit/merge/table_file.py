@@ -96,10 +96,8 @@ class TableFile:
 
 
 def _can_copy(file: EncodedFile, group: int, name: str, elements: tuple[object, ...]) -> bool:
-    if name not in file.columns or file.columns[name].elements != elements:
-        return False
     try:
         file.chunks(group, name)
     except NotUnderstood:
         return False
-    return True
+    return file.columns[name].elements == elements

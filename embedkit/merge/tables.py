@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import polars as pl
-import pyarrow.parquet as pq
-
 from embedkit.data import source_folders
 from embedkit.documents import FileSet, HashedFile, Plan, PlanPart, Request, SourceRecord
 from embedkit.log_progress import LogProgress
-from embedkit.merge.rows import log, metadata_schema, windows
-from embedkit.prepare import COMPRESSION
+from embedkit.merge.row_groups import row_groups
+from embedkit.merge.rows import log, metadata_schema
+from embedkit.merge.table_file import TableFile
 from embedkit.run import RunFolder
 from embedkit.storage import available_cpus
 
@@ -76,11 +74,9 @@ class TableWriter:
         """Write one table. Returns its rows by source."""
         schema = metadata_schema(self.request)
         counts: Counter[str] = Counter()
-        with pq.ParquetWriter(file, schema, **COMPRESSION) as writer:
-            for window in windows(self.run, parts, schema):
-                writer.write_table(window)
-                sources = pl.from_arrow(window["dataset_source"])
-                assert isinstance(sources, pl.Series)
-                counts.update(dict(sources.value_counts().iter_rows()))
+        with TableFile(file, schema) as table:
+            for rows in row_groups(self.run, parts, schema):
+                rows.write_to(table)
+                counts.update(rows.count_sources())
         file.close()
         return counts

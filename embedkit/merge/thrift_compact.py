@@ -88,7 +88,7 @@ class _Reader:
 
     def _varint(self) -> int:
         number = shift = 0
-        while (byte := self._byte()) >= 128:  # noqa: PLR2004
+        while (byte := self._byte()) >= 128:
             number |= (byte & 127) << shift
             shift += 7
         return number | byte << shift
@@ -137,7 +137,7 @@ def _write_value(out: bytearray, kind: int, value: Any) -> None:
 
 
 def _write_varint(out: bytearray, number: int) -> None:
-    while number >= 128:  # noqa: PLR2004
+    while number >= 128:
         out.append(number & 127 | 128)
         number >>= 7
     out.append(number)
