@@ -136,12 +136,11 @@ class FileSet:
         return file
 
     def records(self, folder: Path) -> list[FileRecord]:
-        """Name relative to `folder`, size and sha256 of each file, by name: several threads may add files."""
-        records = [
+        """Name relative to `folder`, size and sha256 of each file."""
+        return [
             FileRecord(name=file.path.relative_to(folder).as_posix(), bytes=file.bytes, sha256=file.sha256)
             for file in self._files
         ]
-        return sorted(records, key=lambda record: record.name)
 
     def publish(self, before_renames: Callable[[], None] = lambda: None) -> None:
         """fsync all files, rename them to their final names, fsync their folders.

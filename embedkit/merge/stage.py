@@ -188,7 +188,8 @@ def _merge_files(
             raise
         _timed(seconds, "metadata", rows.result)  # what is left of it: the phases add up to the whole
         _publish(run, files, seconds)
-        return tuple(files.records(run.embeddings)), sources.records()
+        records = sorted(files.records(run.embeddings), key=lambda record: record.name)  # two threads added them
+        return tuple(records), sources.records()
 
 
 def _index_files(

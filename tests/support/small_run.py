@@ -29,12 +29,15 @@ TABLE_ROWS = 45
 """Of the sharded layout: the four parts become two tables."""
 
 
-def make_small_embedded(folder: Path, layout: Layout = "merged") -> RunFolder:
+def make_small_embedded(folder: Path, layout: Layout = "merged", by_source: bool = False) -> RunFolder:
     """84 chats: four parts, three shards of several chunks, three sources, the views combined and response.
+
+    by_source: the rows of a source follow each other, so that some parts have rows of one source alone.
 
     Some rows are dropped for each reason; of the others, some have an empty response. The run is not merged.
     """
-    data = write_chats(folder / "chats.parquet", _chats(), [SOURCES[i % 3] for i in range(ROWS)])
+    of_rows = [SOURCES[i * 3 // ROWS if by_source else i % 3] for i in range(ROWS)]
+    data = write_chats(folder / "chats.parquet", _chats(), of_rows)
     make_tokenizer(folder / "model")
     options = Options(
         dataset=(str(data),),

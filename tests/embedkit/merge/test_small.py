@@ -18,7 +18,7 @@ from embedkit.check.verify import verify
 from embedkit.documents import Plan, Rejected, RunConfig, ShardManifest, SourceRecord, Success, View, digest, read
 from embedkit.documents.codec import NewerFormat, file_record
 from embedkit.errors import EmbedkitError
-from embedkit.merge import merge
+from embedkit.merge import merge, row_groups, rows_by_source
 from embedkit.merge import rows as merge_rows
 from embedkit.merge import vectors as merge_vectors
 from embedkit.run import RunFolder
@@ -102,21 +102,21 @@ def test_rows_are_those_of_the_parts(small_run: RunFolder) -> None:
     assert pl.read_parquet(small_run.metadata).drop("id").equals(parts)
 
 
-def row_groups(run: RunFolder) -> int:
+def count_groups(run: RunFolder) -> int:
     return pq.ParquetFile(run.source_metadata("zzz")).metadata.num_row_groups
 
 
 def test_rows_of_a_source_wait_for_a_full_row_group(small_embedded: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its rows come in four windows, one per part. Without room for them each is a row group of its own."""
     run = small_embedded
-    monkeypatch.setattr(merge_rows, "WINDOW_BYTES", 1)
+    monkeypatch.setattr(row_groups, "JOINED_BYTES", 1)
     merge(run)
-    assert row_groups(run) == 1
+    assert count_groups(run) == 1
     assert pq.ParquetFile(run.metadata).metadata.num_row_groups == 4
     run.success.unlink()
-    monkeypatch.setattr(merge_rows, "PENDING_BYTES", 0)
+    monkeypatch.setattr(rows_by_source, "PENDING_BYTES", 0)
     merge(run)
-    assert row_groups(run) == 4
+    assert count_groups(run) == 4
     assert verify(run).ok
 
 
@@ -341,13 +341,13 @@ def test_a_merge_that_lost_its_lock_publishes_nothing(small: RunFolder, monkeypa
     run = small
     flip(run.view_matrix("response"), 500)
     before = data_files(run), run.success.read_bytes()
-    real = merge_rows.windows
+    real = merge_rows.row_groups
 
     def lose_lock(*arguments: object) -> object:
         run.merge_lock.unlink(missing_ok=True)
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(merge_rows, "windows", lose_lock)
+    monkeypatch.setattr(merge_rows, "row_groups", lose_lock)
     with pytest.raises(EmbedkitError, match=r"merge\.lease"):
         merge(run)
     assert (data_files(run), run.success.read_bytes()) == before

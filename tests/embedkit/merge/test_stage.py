@@ -21,8 +21,10 @@ from embedkit.documents.codec import file_record, read, write
 from embedkit.documents.matrix_file import ITEM_BYTES
 from embedkit.documents.schema import Plan, ShardManifest, Success
 from embedkit.errors import EmbedkitError, LockLost
+from embedkit.merge import row_groups, rows_by_source
 from embedkit.merge import rows as merge_rows
 from embedkit.merge import vectors as merge_vectors
+from embedkit.merge.row_groups import RowGroup
 from embedkit.merge.stage import merge
 from embedkit.prepare import KeptRows
 from embedkit.run import RunFolder
@@ -46,8 +48,8 @@ def test_windows_of_any_size_give_the_same_files(
     rows: int, unmerged_run: RunFolder, hash_run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merge_vectors, "WINDOW_BYTES", rows * DIM * ITEM_BYTES)
-    monkeypatch.setattr(merge_rows, "WINDOW_BYTES", rows * 100)
-    monkeypatch.setattr(merge_rows, "PENDING_BYTES", rows * 200)
+    monkeypatch.setattr(row_groups, "JOINED_BYTES", rows * 100)
+    monkeypatch.setattr(rows_by_source, "PENDING_BYTES", rows * 200)
     monkeypatch.setattr(merge_rows, "SOURCES_PER_PASS", rows)
     success = merge(unmerged_run)
     assert unmerged_run.view_matrix("combined").read_bytes() == hash_run.view_matrix("combined").read_bytes()
@@ -92,9 +94,9 @@ def test_a_part_that_changes_while_it_is_merged_is_refused(
     """What is decoded is what was hashed, in every pass: sources first, then the rows once per SOURCES_PER_PASS."""
     part = unmerged_run.part_data(1)
     whole = part.read_bytes()
-    right = merge_rows.windows
+    right = merge_rows.row_groups
 
-    def change_first(*args: Any) -> Iterator[pa.Table]:
+    def change_first(*args: Any) -> Iterator[RowGroup]:
         if later_pass and not passes:
             passes.append(1)
             yield from right(*args)
@@ -103,7 +105,7 @@ def test_a_part_that_changes_while_it_is_merged_is_refused(
         yield from right(*args)
 
     passes: list[int] = []
-    monkeypatch.setattr(merge_rows, "windows", change_first)
+    monkeypatch.setattr(merge_rows, "row_groups", change_first)
     monkeypatch.setattr(merge_rows, "SOURCES_PER_PASS", 4)
     with pytest.raises(EmbedkitError, match=r"part-00001.parquet: .*; to make it again: embedkit run --resume"):
         merge(unmerged_run)
