@@ -24,7 +24,7 @@ JOINED_BYTES = 32 << 20
 LARGE_BYTES = 4 << 20
 """The least mean size, decoded, of a part's row groups that are copied. One costs a reader about as much time as 300 kB
 of text, and the footer 1 kB."""
-BATCH_BYTES = 8 << 20
+BATCH_BYTES = 16 << 20
 """How much of a large row group is decoded at a time: memory in larger pieces is cleared by the system each time."""
 SOURCE = "dataset_source"
 
