@@ -6,7 +6,6 @@ read by chat_values.py.
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -117,7 +116,12 @@ def as_text(array: pa.Array) -> pl.Series:
     if pa.types.is_floating(storage_type(array.type)):  # as Python writes them, and JSON's reader
         texts = [None if value is None else str(value) for value in array.to_pylist()]
         return pl.Series(texts, dtype=pl.String)
-    series = pl.from_arrow(array.cast(TEXT))
+    return _as_series(array.cast(TEXT))
+
+
+def _as_series(array: pa.Array) -> pl.Series:
+    """The same values for polars, without a copy."""
+    series = pl.from_arrow(array)
     assert isinstance(series, pl.Series)
     return series
 
@@ -151,8 +155,9 @@ def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
     """The messages of a list of structs whose fields are plain text; None if they need more than renaming."""
     if not (is_list(array.type) and pa.types.is_struct(array.type.value_type)):
         return None
-    lengths = pc.fill_null(pc.list_value_length(array), 0).cast(pa.int64()).to_numpy()
-    offsets = np.concatenate([np.zeros(1, np.int64), lengths.cumsum()])
+    # Through polars: pyarrow imports pandas, if it is installed, before it converts a value of Python or numpy.
+    lengths = _as_series(pc.list_value_length(array)).fill_null(0).cast(pl.Int64)
+    offsets = pl.concat([pl.Series([0]), lengths.cum_sum()]).to_arrow()
     values = array.flatten()
     there = {field.name: pc.struct_field(values, i) for i, field in enumerate(values.type)}
     if rules.tool_calls and any(there[name].null_count < len(values) for name in TOOL_CALL_FIELDS if name in there):
@@ -170,9 +175,7 @@ def _plain_messages(array: pa.Array, rules: ChatRules) -> pl.Series | None:
     if rules.reasoning:
         fields |= {name: text.get(name, nulls) for name in REASONING_FIELDS}
     struct = pa.StructArray.from_arrays(list(fields.values()), names=list(fields), mask=values.is_null())
-    series = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), struct, mask=array.is_null()))
-    assert isinstance(series, pl.Series)
-    return series
+    return _as_series(pa.LargeListArray.from_arrays(offsets, struct, mask=array.is_null()))
 
 
 def _choose(pairs: Sequence[tuple[str, str]], text: dict[str, pa.Array], nulls: pa.Array) -> tuple[pa.Array, pa.Array]:

@@ -123,7 +123,7 @@ def _answers(rows: pl.DataFrame, fields: Sequence[str], any_role: bool) -> pl.Da
     in_prompt = np.arange(len(chat)) < last[chat]
     prompt_ends = np.bincount(chat[in_prompt], minlength=rows.height).cumsum()
     prompts = pa.LargeListArray.from_arrays(
-        np.concatenate([np.zeros(1, np.int64), prompt_ends]),
+        pl.Series(np.concatenate([np.zeros(1, np.int64), prompt_ends])).to_arrow(),  # pyarrow would import pandas
         messages["content"].filter(pl.Series(in_prompt)).fill_null("").to_arrow(),
     )
     user_prompt = pl.Series("user_prompt", prompts, dtype=pl.List(pl.String)).list.join(SEPARATOR)
