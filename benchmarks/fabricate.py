@@ -49,7 +49,8 @@ from embedkit.documents.schema import (
 from embedkit.documents.stored_numbers import TENSOR_TYPES, from_stored, to_stored
 from embedkit.prepare.cost import CostModel
 from embedkit.prepare.dropped_rows import gather_dropped
-from embedkit.prepare.parts import COMPRESSION, PART_ROWS, extracted_schema
+from embedkit.prepare.part_borders import PART_ROWS
+from embedkit.prepare.parts import COMPRESSION, extracted_schema
 from embedkit.prepare.plan import cut_shards, engine_settings
 from embedkit.run import RunFolder
 from embedkit.storage import write_once

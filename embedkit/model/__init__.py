@@ -31,6 +31,7 @@ from embedkit.model.tokenizer import (
     Tokenizer,
     load_reference,
     load_tokenizer,
+    tokenizer_to_preload,
 )
 from embedkit.model.tokenizer_file import is_as_in_file, tokenizer_file
 from embedkit.model.tokenizer_settings import check_tokenizer
@@ -71,6 +72,7 @@ __all__ = [
     "read_prompts",
     "require_same_model",
     "tokenizer_file",
+    "tokenizer_to_preload",
     "unknown_token",
     "vector_width",
     "vocabulary_size",

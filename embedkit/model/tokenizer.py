@@ -19,6 +19,7 @@ import numpy.typing as npt
 from embedkit.errors import UsageError
 from embedkit.model.fastokens_limits import known_difference
 from embedkit.model.tokenizer_file import read_tokenizer
+from embedkit.preloaded import preloaded
 
 BATCH_TEXTS = 256
 
@@ -77,14 +78,17 @@ class Tokenizer(Protocol):
 class HfTokenizer:
     """The reference: Hugging Face tokenizers."""
 
-    def __init__(self, tokenizer: str, prefix: str = "") -> None:
-        """Load a tokenizer given as JSON; `prefix` is put before every text. Raises ValueError if it cannot."""
+    def __init__(self, tokenizer: str, prefix: str = "", loaded: Any = None) -> None:
+        """Load a tokenizer given as JSON; `prefix` is put before every text. Raises ValueError if it cannot.
+
+        loaded: the library's tokenizer, if it is there already; then `tokenizer` is not read.
+        """
         from tokenizers import Tokenizer as Backend  # a large library, which most commands do not need
 
         self.name = f"tokenizers {version('tokenizers')}"
         self._prefix = prefix
         try:
-            self.backend = Backend.from_str(tokenizer)
+            self.backend = loaded or Backend.from_str(tokenizer)
         except Exception as error:  # tokenizers raises the base class
             raise ValueError(str(error)) from None
 
@@ -101,13 +105,13 @@ class HfTokenizer:
 class FastTokenizer:
     """fastokens: byte-pair encodings only."""
 
-    def __init__(self, tokenizer: str, prefix: str = "") -> None:
-        """Load a tokenizer given as JSON; `prefix` is put before every text. Raises ValueError if it cannot."""
+    def __init__(self, tokenizer: str, prefix: str = "", loaded: Any = None) -> None:
+        """As for HfTokenizer."""
         from fastokens._native import Tokenizer as Backend  # a large library; not installed everywhere
 
         self.name = f"fastokens {version('fastokens')}"
         self._prefix = prefix
-        self._backend: Any = Backend.from_json_str(tokenizer)
+        self._backend: Any = loaded or Backend.from_json_str(tokenizer)
 
     def encode(self, texts: Sequence[str]) -> TokenIds:
         """Token ids of the texts, special tokens added."""
@@ -131,8 +135,13 @@ def load_tokenizer(model: Path, prefix: str = "") -> Tokenizer:
     prefix: put before every text, before anything else is done with it, as sentence-transformers does with prompts. Of
     an empty text it makes a text: callers that want no tokens for one must know which texts were empty.
     """
-    tokenizer = read_tokenizer(model)
-    if _has_fastokens() and known_difference(tokenizer) is None:
+    there = preloaded(model)
+    if there is not None and there.fast is not None:
+        return FastTokenizer("", prefix, there.fast)
+    if there is not None:
+        return HfTokenizer("", prefix, there.reference)
+    tokenizer, use_fast = tokenizer_to_preload(model)
+    if use_fast:
         try:
             return FastTokenizer(tokenizer, prefix)
         except ValueError:
@@ -142,7 +151,16 @@ def load_tokenizer(model: Path, prefix: str = "") -> Tokenizer:
 
 def load_reference(model: Path, prefix: str = "") -> HfTokenizer:
     """Load the reference tokenizer of the model folder; `prefix` as in `load_tokenizer`."""
+    there = preloaded(model)
+    if there is not None:
+        return HfTokenizer("", prefix, there.reference)
     return reference_of(model, read_tokenizer(model), prefix)
+
+
+def tokenizer_to_preload(model: Path) -> tuple[str, bool]:
+    """The tokenizer of the model folder as JSON, and whether fastokens is used for it, if it can load it."""
+    tokenizer = read_tokenizer(model)
+    return tokenizer, _has_fastokens() and known_difference(tokenizer) is None
 
 
 def reference_of(model: Path, tokenizer: str, prefix: str = "") -> HfTokenizer:

@@ -5,7 +5,8 @@ from embedkit.prepare.dropped_rows import DROPPED_SCHEMA, count_reasons, with_al
 from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.kept_rows import KeptRows
-from embedkit.prepare.parts import COMPRESSION, PART_BYTES, PART_ROWS, extracted_schema
+from embedkit.prepare.part_borders import PART_ROWS, mean_part_bytes
+from embedkit.prepare.parts import COMPRESSION, extracted_schema
 from embedkit.prepare.plan import (
     CHUNK_TOKENS,
     COPIED_TEXTS,
@@ -30,7 +31,6 @@ __all__ = [
     "DROPPED_SCHEMA",
     "GPU_MODELS",
     "MANY_DROPPED",
-    "PART_BYTES",
     "PART_ROWS",
     "PYTHON_WHITESPACE",
     "REFERENCE",
@@ -49,6 +49,7 @@ __all__ = [
     "extracted_schema",
     "gpu_model",
     "look_at_first_rows",
+    "mean_part_bytes",
     "model_cost",
     "prepare",
     "read_plan",

@@ -42,8 +42,6 @@ from embedkit.run import RunFolder
 
 log = logging.getLogger(__name__)
 
-PART_ROWS = 4096
-PART_BYTES = 128 << 20
 COMPRESSION: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 1,
@@ -73,24 +71,6 @@ def extracted_schema(request: Request) -> pa.Schema:
         if view != "combined":
             fields.append(pa.field(empty_column(view), pa.bool_()))
     return pa.schema(fields)
-
-
-def part_borders(sizes: npt.NDArray[np.float32]) -> tuple[int, ...]:
-    """Cut the positions [0, n) of the chosen rows into parts of at most PART_ROWS rows and PART_BYTES bytes.
-
-    sizes: bytes per row, float32 (n,). A row larger than PART_BYTES becomes a part of its own.
-    Returns the ascending borders, 0 and n included.
-    """
-    borders, before = [0], 0.0
-    while borders[-1] < len(sizes):
-        start = borders[-1]
-        # Bytes of all rows before each border of a row, 0 to PART_ROWS rows from here.
-        sums = np.concatenate([[before], sizes[start : start + PART_ROWS]]).cumsum()
-        fits = int(np.searchsorted(sums, before + PART_BYTES, side="right")) - 1
-        taken = min(max(fits, 1), PART_ROWS)
-        borders.append(start + taken)
-        before = float(sums[taken])
-    return tuple(borders)
 
 
 @dataclass(frozen=True)

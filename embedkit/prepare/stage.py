@@ -45,7 +45,7 @@ from embedkit.prepare.dropped_rows import write_dropped
 from embedkit.prepare.find_copies import LookupsMissing, make_lookups
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.gathered_rows import GatheredRows
-from embedkit.prepare.parts import part_borders
+from embedkit.prepare.part_borders import part_borders
 from embedkit.prepare.plan import (
     CHUNK_TOKENS,
     compile_of,
@@ -225,39 +225,54 @@ def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:
 
 def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.NDArray[np.int64]) -> DataIndex:
     """Write `parts/index.json`, or check that the data still give the same one."""
-    sizes = row_bytes(dataset)
+    of_all = row_bytes(dataset)
+    sizes = of_all if len(rows) == dataset.rows else of_all[rows]
     index = DataIndex(
         format=FORMAT,
         request_sha256=digest(config.request),
         jsonl_sha256=tuple(file.sha256 for file in dataset.files),
         rows=dataset.rows,
         rows_chosen=len(rows),
-        part_borders=part_borders(sizes if len(rows) == dataset.rows else sizes[rows]),
+        part_borders=part_borders(sizes),
+        row_keys=True,
     )
     if not len(rows):
         raise EmbedkitError("the data set is empty: " + ", ".join(str(file.path) for file in dataset.files))
     there = _readable(run.data_index, DataIndex)
-    index = structs.replace(index, row_keys=_has_row_keys(run, index) if there is None else there.row_keys)
-    if there is not None and there.request_sha256 != index.request_sha256:
+    if there is None:
+        index = _as_begun(run, index, part_borders(sizes, even=True))
+        write(run.data_index, index)
+        return index
+    if there.request_sha256 != index.request_sha256:
         raise EmbedkitError(
             f"{run.config}: not the request that this run was prepared for; was it edited, or copied here? Put it "
             "back, or start a new run"
         )
-    if there is None:
-        write(run.data_index, index)
-    else:
-        require_same_index(run, config, dataset, there, index)
+    index = structs.replace(index, row_keys=there.row_keys)
+    if there.part_borders != index.part_borders:  # earlier versions cut parts in another way
+        index = structs.replace(index, part_borders=part_borders(sizes, even=True))
+    require_same_index(run, config, dataset, there, index)
     return index
 
 
-def _has_row_keys(run: RunFolder, index: DataIndex) -> bool:
-    """Whether the parts of a run without a readable index have row keys: not if an earlier version made them."""
-    plan = _readable(run.plan, Plan)
-    if plan is not None:
-        return any(part.row_keys is not None for part in plan.parts)
-    without = digest(structs.replace(index, row_keys=False))
+def _as_begun(run: RunFolder, index: DataIndex, even: tuple[int, ...]) -> DataIndex:
+    """The index for which the parts of a run without a readable index were made, perhaps by an earlier version.
+
+    Earlier versions cut parts at the borders `even`, and parts of the first ones have no keys.
+    """
+    versions = [
+        structs.replace(index, part_borders=borders, row_keys=has_keys)
+        for borders in (index.part_borders, even)
+        for has_keys in (True, False)
+    ]
     parts = (_readable(path, PartManifest) for path in sorted(run.parts.glob("part-*.json")))
-    return not any(part.index_sha256 == without for part in parts if part is not None)
+    made_for = {part.index_sha256 for part in parts if part is not None}
+    plan = _readable(run.plan, Plan)
+    if plan is not None and not made_for:
+        has_keys = any(part.row_keys is not None for part in plan.parts)
+        borders = even if len(plan.parts) == len(even) - 1 else index.part_borders
+        return structs.replace(index, part_borders=borders, row_keys=has_keys)
+    return next((version for version in versions if digest(version) in made_for), index)
 
 
 def make_plan(

@@ -23,8 +23,9 @@ def start_error(run: RunFolder, workers: int, missing: int, error: BaseException
         missing: how many of them did not start.
         error: what the system said; None if it started them and they died before they could do anything.
     """
-    # A pipe breaks because the process at its end has died: that says nothing about why.
-    why = _why_a_worker_dies() if error is None or isinstance(error, BrokenPipeError) else str(error)
+    # A pipe, or the fork server's socket, breaks because the process at its end has died: that says nothing about why.
+    has_died = error is None or isinstance(error, EOFError | ConnectionError)
+    why = _why_a_worker_dies() if has_died else str(error)
     return EmbedkitError(
         f"{missing} of {workers} worker processes of prepare did not start: {why}{_limits()}; the parts that are done "
         f"are kept\n{with_fewer(run, workers)}"

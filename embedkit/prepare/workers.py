@@ -6,9 +6,11 @@ A worker that is killed loses the parts that it is making and nothing else.
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import pairwise
-from multiprocessing import active_children, get_context
+from itertools import groupby, pairwise
+from multiprocessing import active_children
+from multiprocessing.context import BaseContext
 from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ import polars as pl
 from embedkit.data import Dataset, read_rows
 from embedkit.documents import DataIndex, RunConfig, digest, write
 from embedkit.errors import EmbedkitError
+from embedkit.prepare.fork_server import worker_context
 from embedkit.prepare.parts import Part, PartMaker, PartRows
 from embedkit.prepare.worker_start import start_error, with_fewer
 from embedkit.run import RunFolder
@@ -40,17 +43,19 @@ def make_parts(
     kept.
     """
     tasks = part_tasks(dataset, rows, index.part_borders, workers)
-    context = get_context("spawn")
-    wanted, started = min(workers, len(tasks)), context.Value("i", 0)
-    with (
-        single_threads(),
-        ProcessPoolExecutor(
-            max_workers=wanted,
-            mp_context=context,
-            initializer=_start_worker,
-            initargs=(PartMaker(run, config, digest(index)), dataset, started),
-        ) as pool,
-    ):
+    wanted = min(workers, len(tasks))
+    with single_threads(), worker_context(Path(config.locations.model), wanted) as context:
+        yield from _made_by(context, PartMaker(run, config, digest(index)), dataset, tasks, workers)
+
+
+def _made_by(
+    context: BaseContext, maker: PartMaker, dataset: Dataset, tasks: list[list[PartRows]], workers: int
+) -> Iterator[Part]:
+    """Make the parts of the tasks in processes of a context. As `make_parts`."""
+    run, wanted, started = maker.run, min(workers, len(tasks)), context.Value("i", 0)
+    with ProcessPoolExecutor(
+        max_workers=wanted, mp_context=context, initializer=_start_worker, initargs=(maker, dataset, started)
+    ) as pool:
         try:
             yield from _results(_submit(pool, run, tasks, wanted), run, wanted)
         except BrokenProcessPool:
@@ -77,7 +82,7 @@ def _submit(
     for task in tasks:
         try:
             futures.add(pool.submit(_ensure_parts, task))
-        except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
+        except (OSError, EOFError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
             if isinstance(error, BrokenProcessPool):
                 raise
             missing = max(wanted - len(futures), 1)
@@ -115,11 +120,13 @@ def part_tasks(
     for part, (start, stop) in enumerate(pairwise(borders)):
         block = int(np.searchsorted(starts, rows[start], side="right")) - 1
         by_block.setdefault(block, []).append(PartRows(part, start, rows[start:stop]))
-    # The parts of a block in as many tasks as there are workers, of equal size.
+    # The parts of a block in as many tasks as there are workers, of about as many rows.
     tasks: list[list[PartRows]] = []
     for parts in by_block.values():
-        size = -(-len(parts) // workers)
-        tasks += [parts[i : i + size] for i in range(0, len(parts), size)]
+        rows_of_parts = np.array([len(part.rows) for part in parts])
+        middles = rows_of_parts.cumsum() - rows_of_parts / 2
+        of_task = (middles * min(workers, len(parts)) // rows_of_parts.sum()).tolist()
+        tasks += [[parts[i] for i in group] for _, group in groupby(range(len(parts)), of_task.__getitem__)]
     return tasks
 
 

@@ -35,6 +35,7 @@ def open_run(
     *,
     limits: SiteLimits | None = None,
     check: Callable[[RunConfig], None] | None = None,
+    prepares_here: bool = False,
 ) -> tuple[RunFolder, RunConfig]:
     """Make a new run, or open the existing run that is resumed.
 
@@ -45,6 +46,7 @@ def open_run(
         limits: the site's, with its profile, for `submit` and `plan`. They fit the number of shards to the site.
         check: called with the configuration of a run that is new, or had open settings, before anything is created,
             recorded or deleted; it raises to refuse.
+        prepares_here: whether this process will prepare the run.
 
     Raises:
         UsageError: options contradict each other, or the run exists already, or it was made with different settings.
@@ -71,7 +73,7 @@ def open_run(
         return folder, config
     if check is not None:
         check(config)
-    print_first_rows(config)
+    print_first_rows(config, prepares_here=prepares_here)
     if options.overwrite and folder.config.exists():
         delete_run(folder)
     try:

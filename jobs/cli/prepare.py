@@ -22,7 +22,7 @@ def prepare(request: RequestOptions, workers: int | None) -> None:
 
     Prepare extracts the texts, counts tokens, drops rows that cannot be embedded and plans the shards.
     """
-    folder, config = open_run(request)
+    folder, config = open_run(request, prepares_here=True)
     times = record_times(folder, "prepare", folder.plan)
     with watching(folder, new_console(), ["prepare"]), with_resume_hint(folder), times:
         plan = prepare_run(folder, workers)

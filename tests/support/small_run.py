@@ -15,7 +15,7 @@ import pytest
 from embedkit.documents import Layout
 from embedkit.embed import embed_shards
 from embedkit.merge import merge, tables
-from embedkit.prepare import parts, plan, prepare
+from embedkit.prepare import part_borders, plan, prepare
 from embedkit.request import Options, create_run, make_config
 from embedkit.run import RunFolder
 from tests.conftest import chat, made_once, write_chats
@@ -52,7 +52,7 @@ def make_small_embedded(folder: Path, layout: Layout = "merged", by_source: bool
     run = RunFolder(folder / "run")
     umask = os.umask(0o022)
     try:
-        with patch.object(parts, "PART_ROWS", PART_ROWS), patch.dict(plan.CHUNK_TOKENS, cpu=CHUNK_TOKENS):
+        with patch.object(part_borders, "PART_ROWS", PART_ROWS), patch.dict(plan.CHUNK_TOKENS, cpu=CHUNK_TOKENS):
             create_run(run, make_config(options, ["embedkit", "run"]))
             prepare(run, workers=1)
         embed_shards(run, list(range(SHARDS)))

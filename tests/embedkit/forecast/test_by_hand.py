@@ -118,12 +118,13 @@ def test_pieces_of_a_text_are_at_most_as_long(
     assert found.rows == 1000
 
 
-@pytest.mark.parametrize(("rows", "size", "parts"), [(500, 10, 1), (9_000, 10, 3), (130, 8 << 10, 2)])
+@pytest.mark.parametrize(("rows", "size", "parts"), [(500, 10, 1), (9_000, 10, 3), (130, 8 << 10, 5)])
 def test_parts_have_4096_rows_or_their_bytes(
     rows: int, size: int, parts: int, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Parts of at most 1 MiB here: 9,000 short rows are 2.2 parts by their number, and 130 rows of 8 KiB are 1.02."""
-    monkeypatch.setattr("embedkit.forecast.estimate.PART_BYTES", 1 << 20)
+    """Parts of at most 1 MiB here: 9,000 short rows are 2.2 parts by their number, and 130 rows of 8 KiB
+    are 1.02 MiB, which is near the end, so 4.1 parts of a quarter."""
+    monkeypatch.setattr("embedkit.prepare.part_borders.PART_BYTES", 1 << 20)
     messages = pa.array([[{"role": "user", "content": "y" * size}]] * rows)
     table = pa.table({"messages": messages, "dataset_source": ["s"] * rows})
     pq.write_table(table, tmp_path / "p.parquet", compression="zstd", use_dictionary=False)

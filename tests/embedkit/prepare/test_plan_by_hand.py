@@ -1,7 +1,7 @@
 """Settings, shards and chunks of small plans, computed by hand; rounding just inside and just outside its tolerance."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from msgspec import structs
 from embedkit.documents.schema import FORMAT, Device, EngineSettings, FileRecord, Plan, PlanShard, Request, ReusedRun
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.cost import CostModel
-from embedkit.prepare.parts import part_borders
+from embedkit.prepare.part_borders import mean_part_bytes, part_borders
 from embedkit.prepare.plan import (
     chunk_borders,
     cut_shards,
@@ -20,6 +20,7 @@ from embedkit.prepare.plan import (
     with_stored_costs,
 )
 
+MIB = 1 << 20
 MS = CostModel("cpu", linear_flops=80e6, attention_flops=0.0)
 """A token takes 1 ms, and each text 1 ms more."""
 SECONDS = CostModel("cpu", linear_flops=80e9, attention_flops=0.0)
@@ -242,6 +243,21 @@ def test_costs_within_a_millionth_are_one_plan(sign: int) -> None:
 def test_parts_have_at_most_4096_rows_and_128_mib() -> None:
     small = np.full(10_000, 10, np.float32)
     assert part_borders(small) == (0, 4096, 8192, 10_000)
-    mib = 1 << 20
-    assert part_borders(np.array([64 * mib, 64 * mib, 1, 127 * mib, 300 * mib, 5], np.float32)) == (0, 2, 4, 5, 6)
+    large = np.array([64 * MIB, 64 * MIB, 1, 127 * MIB, 300 * MIB, 5], np.float32)
+    assert part_borders(large, even=True) == (0, 2, 4, 5, 6)
     assert part_borders(np.zeros(0, np.float32)) == (0,)
+
+
+def test_parts_near_the_end_have_an_eighth_of_what_is_left() -> None:
+    """And 32 MiB at least, the last one excepted. A larger row is a part."""
+    rows = np.full(1024, MIB, np.float32)
+    parts = (128, 112, 98, 85, 75, 65, 57, 50, 44, 38, 34, 32, 32, 32, 32, 32, 32, 32, 14)
+    assert part_borders(rows) == (0, *accumulate(parts))
+    assert part_borders(rows[:64]) == (0, 32, 64)
+    assert part_borders(np.array([64 * MIB, 64 * MIB, 1, 127 * MIB, 5], np.float32)) == (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize(("mib", "parts"), [(1, 1 / 32), (256, 8), (1024, 19.0904), (2048, 27.0904)])
+def test_bytes_of_a_part_in_the_mean(mib: int, parts: float) -> None:
+    """The last 256 MiB are 8 parts, and those that get smaller are 8 ln 4."""
+    assert mib * MIB / mean_part_bytes(mib * MIB) == pytest.approx(parts, rel=1e-5)

@@ -17,7 +17,8 @@ from embedkit.prepare import plan as plan_module
 from embedkit.prepare.cost import CostModel
 from embedkit.prepare.dropped_rows import DROPPED_SCHEMA
 from embedkit.prepare.gathered_rows import GatheredRows
-from embedkit.prepare.parts import Part, part_borders
+from embedkit.prepare.part_borders import part_borders
+from embedkit.prepare.parts import Part
 from embedkit.prepare.plan import cut_shards
 
 COSTS = (
@@ -148,15 +149,18 @@ def test_a_plan_takes_at_most_eleven_bytes_per_row(monkeypatch: pytest.MonkeyPat
 def test_parts_are_cut_as_from_sums_of_all_rows(
     sizes: list[float], rows: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedkit.prepare.parts.PART_ROWS", rows)
-    monkeypatch.setattr("embedkit.prepare.parts.PART_BYTES", most)
+    monkeypatch.setattr("embedkit.prepare.part_borders.PART_ROWS", rows)
+    monkeypatch.setattr("embedkit.prepare.part_borders.PART_BYTES", most)
     of_rows = np.array(sizes, np.float32)
     sums = np.concatenate([np.zeros(1), of_rows.astype(np.float64).cumsum()])
-    borders = [0]
-    while borders[-1] < len(sizes):
-        fits = int(np.searchsorted(sums, sums[borders[-1]] + most, side="right")) - 1
-        borders.append(min(max(fits, borders[-1] + 1), borders[-1] + rows, len(sizes)))
-    assert part_borders(of_rows) == tuple(borders)
+    for even in (False, True):
+        borders = [0]
+        while borders[-1] < len(sizes):
+            left = (sum(map(int, sizes)) - sums[borders[-1]]) / 8
+            bytes_here = most if even else min(max(left, most / 4), most)
+            fits = int(np.searchsorted(sums, sums[borders[-1]] + bytes_here, side="right")) - 1
+            borders.append(min(max(fits, borders[-1] + 1), borders[-1] + rows, len(sizes)))
+        assert part_borders(of_rows, even=even) == tuple(borders)
 
 
 def part(number: int, start: int, stop: int, tokens: Sequence[Sequence[int]], copied: Sequence[Sequence[bool]]) -> Part:

@@ -16,10 +16,10 @@ from tests.support.checkout import python_path
 
 IN_WORKERS = """
 import os, resource, sys
-if "--multiprocessing-fork" in sys.orig_argv or "import embedkit.prepare.workers" in sys.orig_argv:
+if "multiprocessing" in "".join(sys.orig_argv) or "import embedkit.prepare.workers" in sys.orig_argv:
     {what}
 """
-"""A sitecustomize.py for the workers, and for the process that finds out why they die."""
+"""A sitecustomize.py for the workers, what they are forked from, and the process that finds out why they die."""
 
 
 def prepare(tmp_path: Path, model: Path, what: str) -> str:

@@ -3,7 +3,7 @@
 The numbers are constants of embedkit, not options. Everything that they cut is made and checked by embedkit's own code.
 """
 
-from embedkit.prepare import parts, plan
+from embedkit.prepare import part_borders, plan
 
 PART_ROWS = 24
 CHUNK_TOKENS = 1300
@@ -11,7 +11,7 @@ CHUNK_TOKENS = 1300
 
 def use_small_parts() -> None:
     """Cut parts of PART_ROWS rows and chunks of CHUNK_TOKENS tokens in this process."""
-    assert parts.PART_ROWS
+    assert part_borders.PART_ROWS
     assert plan.CHUNK_TOKENS["cpu"]
-    parts.PART_ROWS = PART_ROWS
+    part_borders.PART_ROWS = PART_ROWS
     plan.CHUNK_TOKENS["cpu"] = CHUNK_TOKENS

@@ -23,6 +23,7 @@ from typing import Any
 
 from tests.support.forked.request import reads_at_start
 
+STARTS = ("from multiprocessing.spawn import spawn_main", "from multiprocessing.forkserver import main")
 _at_start: dict[str, str] = {}
 """What this process and those that it forks have read of their environment."""
 
@@ -106,7 +107,7 @@ def _spawnv_passfds(spawn: Callable[..., int]) -> Callable[..., int]:
     def start(path: bytes, arguments: Sequence[str], passfds: Sequence[int]) -> int:
         at = arguments.index("-c") if "-c" in arguments else -2
         code = arguments[at + 1]
-        if not code.startswith("from multiprocessing.spawn import spawn_main") or not can_fork():
+        if not code.startswith(STARTS) or not can_fork():
             return spawn(path, arguments, passfds)
 
         def program() -> None:

@@ -1,0 +1,67 @@
+"""The tokenizers that a process had loaded before it was forked, so that those forked from it need not load them.
+
+This module imports nothing that starts threads, as polars does: a process that has threads cannot be forked safely.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "EMBEDKIT_PRELOAD"
+"""Names what a fork server loads: a JSON object with the arguments of `load`."""
+
+
+@dataclass(frozen=True)
+class Preloaded:
+    """The libraries' own tokenizers of a model folder. fast: that of fastokens, None if it is not used."""
+
+    model: Path
+    fast: Any
+    reference: Any
+
+
+_preloaded: Preloaded | None = None
+
+
+def preloaded(model: Path) -> Preloaded | None:
+    """The tokenizers of a model folder, if this process has them."""
+    return _preloaded if _preloaded is not None and _preloaded.model == model else None
+
+
+def load(model: str, tokenizer: str, use_fast: bool) -> None:
+    """Load the tokenizers of a model folder. Raises whatever a library raises.
+
+    Args:
+        model: the folder.
+        tokenizer: path of a file with the tokenizer as JSON.
+        use_fast: whether fastokens counts, if it can load the tokenizer.
+    """
+    global _preloaded
+    text = Path(tokenizer).read_text(encoding="utf-8")
+    _preloaded = Preloaded(Path(model), _load_fast(text) if use_fast else None, _load_reference(text))
+
+
+def _load_fast(text: str) -> Any:
+    from fastokens._native import Tokenizer  # a large library; not installed everywhere
+
+    try:
+        fast: Any = Tokenizer.from_json_str(text)
+    except ValueError:
+        return None  # a kind of tokenizer that fastokens does not support
+    fast.encode_batch_flat(["a"], add_special_tokens=True)  # the first text makes its tables
+    return fast
+
+
+def _load_reference(text: str) -> Any:
+    from tokenizers import Tokenizer  # a large library, which most commands do not need
+
+    return Tokenizer.from_str(text)
+
+
+def is_alone() -> bool:
+    """Whether this process has one thread, those of libraries included. False where it cannot be known."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1  # noqa: PTH208
+    except OSError:
+        return False
