@@ -120,12 +120,12 @@ def part_tasks(
     for part, (start, stop) in enumerate(pairwise(borders)):
         block = int(np.searchsorted(starts, rows[start], side="right")) - 1
         by_block.setdefault(block, []).append(PartRows(part, start, rows[start:stop]))
-    # The parts of a block in as many tasks as there are workers, of about as many rows.
+    # The parts of a block in at most as many tasks as there are workers, of about as many rows.
     tasks: list[list[PartRows]] = []
     for parts in by_block.values():
         rows_of_parts = np.array([len(part.rows) for part in parts])
         middles = rows_of_parts.cumsum() - rows_of_parts / 2
-        of_task = (middles * min(workers, len(parts)) // rows_of_parts.sum()).tolist()
+        of_task = (middles * workers // rows_of_parts.sum()).tolist()
         tasks += [[parts[i] for i in group] for _, group in groupby(range(len(parts)), of_task.__getitem__)]
     return tasks
 
