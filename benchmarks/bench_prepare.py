@@ -20,9 +20,7 @@ RIVAL_ROWS = {"long": 300, "demo": 20_000}
 BOUND_ROWS = {"long": 1_500, "demo": 200_000}
 SMALL_BYTES = 300_000_000
 """Text of the smaller corpus of long rows."""
-WHY_NOT_TWICE = (
-    "Each worker loads two tokenizers, 2.5 s on a core, and parts of 128 MB do not divide evenly among few workers"
-)
+WHY_NOT_TWICE = "imports before the workers start, and one load of the tokenizers for all of them, are work of one core"
 
 
 def prepare(data: Path, cpus: set[int], name: str) -> Took:

@@ -3,6 +3,7 @@
 This module imports nothing that starts threads, as polars does: a process that has threads cannot be forked safely.
 """
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +30,20 @@ def preloaded(model: Path) -> Preloaded | None:
     return _preloaded if _preloaded is not None and _preloaded.model == model else None
 
 
-def load(model: str, tokenizer: str, use_fast: bool) -> None:
-    """Load the tokenizers of a model folder. Raises whatever a library raises.
+def load(model: str, tokenizer: str, sha256: str, use_fast: bool) -> None:
+    """Load the tokenizers of a model folder. Raises ValueError for another file, and whatever a library raises.
 
     Args:
         model: the folder.
         tokenizer: path of a file with the tokenizer as JSON.
+        sha256: of the file's bytes. A path in /proc may name another process in another PID namespace.
         use_fast: whether fastokens counts, if it can load the tokenizer.
     """
     global _preloaded
-    text = Path(tokenizer).read_text(encoding="utf-8")
+    data = Path(tokenizer).read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{tokenizer}: not the tokenizer of {model}")
+    text = data.decode()
     _preloaded = Preloaded(Path(model), _load_fast(text) if use_fast else None, _load_reference(text))
 
 

@@ -5,6 +5,7 @@ Loading takes seconds, and hundreds of megabytes, which all workers then share. 
 processes as usual, and each loads its own tokenizers.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -42,10 +43,17 @@ def _start(server: Any, model: Path) -> bool:
     tokenizer, use_fast = tokenizer_to_preload(model)
     try:
         with TemporaryFile() as file:
-            file.write(tokenizer.encode())
+            data = tokenizer.encode()
+            file.write(data)
             file.flush()
-            path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-            os.environ[VARIABLE] = json.dumps({"model": str(model), "tokenizer": path, "use_fast": use_fast})
+            os.environ[VARIABLE] = json.dumps(
+                {
+                    "model": str(model),
+                    "tokenizer": f"/proc/{os.getpid()}/fd/{file.fileno()}",
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "use_fast": use_fast,
+                }
+            )
             server.set_forkserver_preload(["embedkit.preload"])
             server.ensure_running()
             first = get_context("forkserver").Process(target=os.getpid)

@@ -1,5 +1,6 @@
 """Workers are forked from a process of one thread that has the tokenizers, or else spawned. All processes are real."""
 
+import hashlib
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver
@@ -39,6 +40,11 @@ def in_a_worker(context: BaseContext, model: Path) -> tuple[bool, str, list[int]
 def server_pid() -> int | None:
     pid: int | None = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     return pid
+
+
+def load(model: Path) -> None:
+    file = model / "tokenizer.json"
+    preloaded.load(str(model), str(file), hashlib.sha256(file.read_bytes()).hexdigest(), use_fast=True)
 
 
 @pytest.mark.slow
@@ -101,13 +107,15 @@ def test_tokenizers_are_those_of_the_model_that_was_loaded(
 ) -> None:
     """And none of fastokens for a tokenizer that it does not support."""
     monkeypatch.setattr(preloaded, "_preloaded", None)
-    preloaded.load(str(tokenizer_only), str(tokenizer_only / "tokenizer.json"), use_fast=True)
+    load(tokenizer_only)
     found = preloaded.preloaded(tokenizer_only)
     assert found is not None
     assert found.fast is not None
     assert preloaded.preloaded(tmp_path) is None
+    with pytest.raises(ValueError, match="not the tokenizer of"):
+        preloaded.load(str(tmp_path), str(tokenizer_only / "tokenizer.json"), "0" * 64, use_fast=True)
     words = '{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0,"[UNK]":1},"unk_token":"[UNK]"}}'
     (tmp_path / "tokenizer.json").write_text(words)
-    preloaded.load(str(tmp_path), str(tmp_path / "tokenizer.json"), use_fast=True)
+    load(tmp_path)
     assert load_tokenizer(tmp_path).name == load_reference(tmp_path).name
     assert load_tokenizer(tmp_path).count(["a"]).tolist() == [1]
