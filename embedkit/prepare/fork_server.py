@@ -23,13 +23,14 @@ from embedkit.preloaded import VARIABLE
 
 @contextmanager
 def worker_context(model: Path, workers: int) -> Iterator[BaseContext]:
-    """In the block, a context whose processes have the tokenizers of a model folder as soon as that pays.
+    """In the block, a context for worker processes, the usual one if only one of them will tokenize, or none.
 
-    The server's libraries have the environment of the time at which the block begins.
+    model: the folder of the tokenizers. workers: how many processes need them. The fork server has the environment of
+    the time at which the block begins.
     """
     server: Any = forkserver._forkserver
     is_usable = "forkserver" in get_all_start_methods() and server._forkserver_pid is None  # else it is the caller's
-    if workers == 1 or not is_usable:
+    if workers < 2 or not is_usable:
         yield get_context("spawn")
         return
     try:

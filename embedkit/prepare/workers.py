@@ -43,8 +43,8 @@ def make_parts(
     kept.
     """
     tasks = part_tasks(dataset, rows, index.part_borders, workers)
-    wanted = min(workers, len(tasks))
-    with single_threads(), worker_context(Path(config.locations.model), wanted) as context:
+    to_make = sum(any(not run.part_manifest(part.part).exists() for part in task) for task in tasks)
+    with single_threads(), worker_context(Path(config.locations.model), min(workers, to_make)) as context:
         yield from _made_by(context, PartMaker(run, config, digest(index)), dataset, tasks, workers)
 
 
