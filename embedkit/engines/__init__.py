@@ -6,6 +6,7 @@ from embedkit.engines.fused import misfit, misfit_here
 from embedkit.engines.gpu_name import gpu_name
 from embedkit.engines.held_gpu import CONTEXT_BYTES, HELD_SHARE, describe_holders, own_gpu
 from embedkit.engines.installed import Find, InstalledEngine, default_engine, installed_engine
+from embedkit.engines.quiet_start import quiet_start
 from embedkit.engines.requirements import check_installed, check_pooling, check_weights
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "misfit",
     "misfit_here",
     "own_gpu",
+    "quiet_start",
     "start_engine",
 ]

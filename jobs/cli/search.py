@@ -1,5 +1,6 @@
-"""The commands `search` and `neighbors`: the nearest rows of a merged run to a text, or to one of its rows."""
+"""The commands `search` and `neighbors`: the nearest rows of a merged run to texts, or to one of its rows."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from embedkit.analysis import Merged, open_merged
 from embedkit.analysis.merged import view_column
 from embedkit.analysis.similarity.lookup import described, id_of_row, vector_of
 from embedkit.analysis.similarity.neighbors import nearest
-from embedkit.analysis.similarity.search import embed_query
+from embedkit.analysis.similarity.search import QueryEngine, strip_query
 from embedkit.documents import Device, EngineName, EngineRecord, RunConfig, View, read
 from embedkit.errors import UsageError
 from embedkit.merged_run import default_view
@@ -31,7 +32,8 @@ from jobs.cli.options import (
     view_option,
     with_options,
 )
-from jobs.output import print_json, print_lines
+from jobs.cli.typed_queries import typed_queries
+from jobs.output import print_error, print_json, print_lines, print_note
 
 START = 200
 """Characters of a text that are shown without --full-texts."""
@@ -127,7 +129,12 @@ QUERY_OPTIONS = [
         callback=unescape_newlines,
         help='Put this before a text, such as "Instruct: ...\\nQuery: ". \\n is a new line. Not with --prompt.',
     ),
-    click.option("--engine", type=click.Choice(ENGINES), help="Engine that embeds a text.  [default: the run's]"),
+    click.option(
+        "--engine",
+        type=click.Choice(ENGINES),
+        help="Engine that embeds a text, and no other.  [default: the run's; for vllm on a CPU transformers, if it "
+        "gives the run's vectors]",
+    ),
     click.option(
         "--device",
         type=click.Choice(DEVICES),
@@ -155,12 +162,12 @@ def search_options(command: Callable[..., R]) -> Callable[..., R]:
 
 @click.command()
 @search_options
-@click.argument("text")
+@click.argument("text", required=False)
 @with_query_options
 def search(
     folder: RunFolder,
     options: SearchOptions,
-    text: str,
+    text: str | None,
     prompt: str | None,
     prefix: str | None,
     engine: EngineName | None,
@@ -170,20 +177,46 @@ def search(
 
     The run's own model embeds TEXT like the text of a row. Cosines are exact and cover all rows. Differences from how
     the rows were embedded, such as a different GPU, are printed.
+
+    Without TEXT it asks for one text after another, which takes a fraction of a second each. An empty line or Ctrl-D
+    ends it. If standard input is no terminal, its lines are the texts.
     """
     merged = _open(folder, options)
-    query = embed_query(merged, text, prefix_of(merged.config, prompt, prefix), engine, device)
+    if text is not None:
+        strip_query(text)  # before the files of the model are read
+    with QueryEngine(merged, prefix_of(merged.config, prompt, prefix), engine, device) as ready:
+        if text is not None:
+            _search(merged, ready, text, options)
+            return
+        ready.start()
+        print_note(ready.answers)
+        is_typed = sys.stdin.isatty()
+        for typed in typed_queries():
+            try:
+                _search(merged, ready, typed, options)
+            except UsageError as error:
+                if not is_typed:
+                    raise
+                print_error(str(error))
+
+
+def _search(merged: Merged, engine: QueryEngine, text: str, options: SearchOptions) -> None:
+    """Embed a text, and print its nearest rows."""
+    before = engine.answers
+    query = engine.embed(text)
+    if query.answers != before:
+        print_note(query.answers)
     found = nearest(merged, query.vector[None], options.count)
     rows = described(merged, found.ids[0], found.cosines[0])
     if options.as_json:
         about = QueryReport(text=query.text, tokens=query.tokens, differences=query.differences)
         print_json(
             SearchReport(
-                run=folder.name, view=merged.view, query=about, engine=query.engine, neighbors=_neighbors(merged, rows)
+                run=merged.run.name, view=merged.view, query=about, engine=query.engine, neighbors=_neighbors(merged, rows)
             )
         )
         return
-    print_lines(*(f"note: {line}" for line in query.differences))
+    print_lines(*(f"note: {line}" for line in query.differences if line != query.answers))
     _print_rows(rows, merged.text_names, options.full_texts)
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
+from embedkit.analysis.similarity.stand_in import NoStandIn, may_stand_in, start_stand_in
 from embedkit.documents import Device, EngineName, EngineRecord, Request, RunConfig
-from embedkit.engines import Engine, start_engine
+from embedkit.engines import Engine, quiet_start, start_engine
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import load_tokenizer, require_same_model
 from embedkit.prepare import PYTHON_WHITESPACE, engine_settings
@@ -22,7 +23,8 @@ COMPARED_FIELDS = ("engine", "engine_version", "torch", "cuda", "gpu", "attentio
 class Query:
     """An embedded query: the text with what was put before it, its tokens, its vector float32 (D,), and the engine.
 
-    differences: one line per difference from the engine that embedded the rows; empty if there is none.
+    differences: one line per difference from the engine that embedded the rows; empty if there is none. Of a stand-in
+    there is one line, `answers`. answers: which engine it is, and why its vectors are those of the run.
     """
 
     text: str
@@ -30,11 +32,13 @@ class Query:
     vector: npt.NDArray[np.float32]
     engine: EngineRecord
     differences: tuple[str, ...]
+    answers: str
 
 
 class QueryEngine:
     """The model, tokenizer and engine of a run. The engine starts with the first query and is kept until `close`.
 
+    For vLLM on a CPU, transformers answers if it gives the same vectors (stand_in.py).
     Texts are embedded in the same way as the rows: stripped, special tokens added, pooled and scaled by the model.
     """
 
@@ -51,7 +55,7 @@ class QueryEngine:
             merged: the run.
             prefix: text before a query, for models that were trained on queries with an instruction; None for what the
                 run puts before its rows.
-            engine: engine to use instead of the run's.
+            engine: engine to use, and no other; None for the run's, or one that stands in for it.
             device: device to use instead of the run's. A CPU computes in float32 if the run used a GPU.
 
         Raises:
@@ -67,6 +71,9 @@ class QueryEngine:
         self._request = _request(config, engine, device)
         self._engine: Engine | None = None
         self._differences: tuple[str, ...] = ()
+        self._may_stand_in = engine is None and self._request == config.request and may_stand_in(config.request)
+        self._most_tokens = self._request.max_length
+        self.answers = ""
 
     def __enter__(self) -> "QueryEngine":
         return self
@@ -76,7 +83,7 @@ class QueryEngine:
 
     def tokens(self, text: str) -> npt.NDArray[np.uint32]:
         """Token ids of a query, uint32 (n,). Raises UsageError if it is empty or too long."""
-        stripped = _stripped(text)
+        stripped = strip_query(text)
         ids = self._tokenizer.encode([stripped])[0]
         if len(ids) > self._request.max_length:
             raise UsageError(
@@ -95,27 +102,56 @@ class QueryEngine:
         """
         if self._engine is not None:
             return
+        why = self._start_stand_in() if self._may_stand_in else ""
+        if self._engine is None:
+            self._engine = self._start_requested()
+            self.answers = f"{_named(self._engine)} on {self._request.device} answers" + why
+
+    def _start_stand_in(self) -> str:
+        """Start an engine in place of the run's own. Returns why there is none, or nothing."""
+        self._may_stand_in = False  # what it cannot do now, it cannot do later
+        try:
+            with quiet_start():
+                found = start_stand_in(self._merged, self._model)
+        except NoStandIn as error:
+            return f", the run's own engine: {error}"
+        self._engine, self._most_tokens = found.engine, found.tokens
+        own = " and ".join(sorted({f"{one.engine} {one.engine_version}" for one in self._merged.success.engines}))
+        self.answers = (
+            f"{_named(found.engine)} answers for {own}: for the canary's texts its vectors are {found.furthest:.1g} from "
+            f"the run's, {found.allowed:.0e} is allowed"
+        )
+        self._differences = (self.answers,)
+        return ""
+
+    def _start_requested(self) -> Engine:
         merged, request = self._merged, self._request
         is_own = request == merged.config.request
         settings = merged.plan.settings if is_own else engine_settings(request)
         _require_device(merged.config, request)
-        started = start_engine(request.engine, self._model, settings)
+        with quiet_start():
+            started = start_engine(request.engine, self._model, settings)
         try:
             self._differences = engine_differences(started.record, merged.success.engines, allow_dtype=not is_own)
         except BaseException:
             started.close()
             raise
-        self._engine = started
+        self._most_tokens = request.max_length
+        return started
 
     def embed(self, text: str) -> Query:
         """Embed one text. Raises as `tokens` and `start`, and EmbedkitError if the engine returns no direction."""
         ids = self.tokens(text)
         self.start()
+        if len(ids) > self._most_tokens:  # longer than what a stand-in was compared with
+            self.close()
+            self.start()
         assert self._engine is not None
         vector = self._engine.embed([ids])[0]
         if not np.isfinite(vector).all() or not vector.any():
             raise EmbedkitError("the engine returned NaN, infinity or only zeros for the query")
-        return Query(self._prefix + _stripped(text), len(ids), vector, self._engine.record, self._differences)
+        text = self._prefix + strip_query(text)
+        return Query(text, len(ids), vector, self._engine.record, self._differences, self.answers)
 
     def close(self) -> None:
         """Free the engine. The next query would start it again."""
@@ -124,20 +160,11 @@ class QueryEngine:
             self._engine = None
 
 
-def embed_query(
-    merged: Merged,
-    text: str,
-    prefix: str | None = None,
-    engine: EngineName | None = None,
-    device: Device | None = None,
-) -> Query:
-    """Embed one text. Arguments and errors are those of `QueryEngine` and its `embed`."""
-    _stripped(text)  # before the files of the model are read
-    with QueryEngine(merged, prefix, engine, device) as ready:
-        return ready.embed(text)
+def _named(engine: Engine) -> str:
+    return f"{engine.record.engine} {engine.record.engine_version}"
 
 
-def _stripped(text: str) -> str:
+def strip_query(text: str) -> str:
     """A query without white space around it. Raises UsageError if nothing is left."""
     stripped = text.strip(PYTHON_WHITESPACE)
     if not stripped:
