@@ -41,7 +41,7 @@ def view(
     """Serve the page of a run with whole texts and search.
 
     Every row of the page, which `embedkit analyze` makes, then has its whole texts and its nearest rows. Words are
-    searched in all whole texts. A search by meaning starts the run's own engine at the first query, and keeps it.
+    searched in all whole texts. A search by meaning starts an engine at the first query, and keeps it.
     The server answers to this machine only, at the address that it prints, and changes nothing. Ctrl-C stops it. To
     open the page on a laptop, type the ssh command there that is printed beside the address.
     """
