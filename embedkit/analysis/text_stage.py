@@ -59,7 +59,7 @@ def read_texts_of_view(analyzed: ViewAnalysis, beside: Beside, folder: Path, opt
     progress = LogProgress(log, f"analyze unknown tokens ({merged.view})", merged.rows.height, "rows")
     unknown = count_unknown_tokens(merged, _sample(merged, facts), progress.add)
     write_parquet(folder / f"tokens_by_source{suffix}.parquet", _with_unknown(lengths, unknown))
-    progress = LogProgress(log, f"analyze findings ({merged.view})", len(KINDS), "kinds")
+    progress = LogProgress(log, f"analyze findings ({merged.view})", len(KINDS), "kinds", is_even=False)
     evidence = _evidence(analyzed, facts, unknown, beside)
     found = find_findings(merged, evidence, FindingOptions(rows=options.findings), progress.add)
     write_parquet(folder / f"findings{suffix}.parquet", found.rows)

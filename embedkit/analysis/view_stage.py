@@ -122,7 +122,9 @@ def _describe_space(
     merged: Merged, found: PCA, neighbors: RowNeighbors | None, folder: Path, options: Options
 ) -> Space:
     """Compute the shape of the space, and write its files."""
-    progress = LogProgress(log, f"analyze space ({merged.view})", PASSES * int(merged.has_text.sum()), "rows")
+    progress = LogProgress(
+        log, f"analyze space ({merged.view})", PASSES * int(merged.has_text.sum()), "rows", is_even=False
+    )
     space = describe_space(merged, found, neighbors, SpaceOptions(seed=options.seed), progress.add)
     suffix = suffix_of(merged)
     write_json(folder / f"space{suffix}.json", space_summary(space))

@@ -64,6 +64,9 @@ from embedkit.storage import available_cpus, durable_mkdir, remove_temporaries, 
 
 log = logging.getLogger(__name__)
 
+ROW_WORK = 64
+"""What a row takes whatever its length, as bytes."""
+
 
 def prepare(run: RunFolder, workers: int | None = None) -> Plan:
     """Make `extracted_data.parquet/`, `dropped_rows.parquet` and `plan.json`, or finish an interrupted prepare.
@@ -165,11 +168,13 @@ def _ensure_parts(
     workers: int,
 ) -> GatheredRows:
     """Gather all parts, with the missing ones made. Raises LookupsMissing if that takes tables of reused runs."""
-    progress = LogProgress(log, "prepare", len(rows), "rows")
+    work = row_bytes(dataset)[rows] + ROW_WORK
+    progress = LogProgress(log, "prepare", len(rows), "rows", work=float(work.sum(dtype=np.float64)))
     gathered = GatheredRows(len(rows), len(config.request.views))
     for part in make_parts(run, config, dataset, rows, index, workers):
         gathered.add(part)
-        progress.add(part.manifest.stop - part.manifest.start)
+        of_part = slice(part.manifest.start, part.manifest.stop)
+        progress.add(len(work[of_part]), float(work[of_part].sum(dtype=np.float64)))
     return gathered
 
 

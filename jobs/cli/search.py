@@ -212,7 +212,11 @@ def _search(merged: Merged, engine: QueryEngine, text: str, options: SearchOptio
         about = QueryReport(text=query.text, tokens=query.tokens, differences=query.differences)
         print_json(
             SearchReport(
-                run=merged.run.name, view=merged.view, query=about, engine=query.engine, neighbors=_neighbors(merged, rows)
+                run=merged.run.name,
+                view=merged.view,
+                query=about,
+                engine=query.engine,
+                neighbors=_neighbors(merged, rows),
             )
         )
         return

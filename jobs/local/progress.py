@@ -6,11 +6,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
-from embedkit.check.status import Status, StatusReader
+from embedkit.check.status import Status, StatusReader, share_done
+from embedkit.duration import duration
 from embedkit.errors import EmbedkitError
 from embedkit.log_progress import LINE_SECONDS
+from embedkit.progress_clock import ProgressClock
 from embedkit.run import RunFolder
 from jobs.slurm import QUERY_INTERVAL_SECONDS
 
@@ -34,14 +36,15 @@ class Display:
             TextColumn("{task.percentage:>3.0f} %"),
             TextColumn("{task.fields[done]}"),
             TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
-            speed_estimate_period=120,
         )
         self._bars = {
-            stage: self._progress.add_task(stage, total=None, done="", rate="", visible=False) for stage in stages
+            stage: self._progress.add_task(stage, total=None, done="", rate="", left="", visible=False)
+            for stage in stages
         }
         self._began: dict[str, tuple[float, int]] = {}
+        self._clocks: dict[str, ProgressClock] = {}
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal:
@@ -56,21 +59,28 @@ class Display:
     def update(self) -> Status:
         """Read the status of the run, show it and return it."""
         status = self._reader.read()
-        self._show("prepare", status.rows_prepared, status.rows_chosen, "rows")
+        rows = (status.rows_prepared, status.rows_chosen)
+        self._show("prepare", *rows, "rows", rows)
         if status.tokens is not None:
             shards = f"{status.shards_done}/{len(status.shards)} shards, {_rows_done(status):,} rows"
             if not any(shard.state != "pending" for shard in status.shards):
                 shards = "starting the engine"
-            self._show("embed", status.tokens_done, status.tokens, "tokens", shards)
+            self._show("embed", status.tokens_done, status.tokens, "tokens", _work(status), shards)
         return status
 
-    def _show(self, stage: str, done: int, total: int | None, unit: str, detail: str = "") -> None:
-        if total is None or stage not in self._bars:
+    def _show(
+        self, stage: str, done: int, total: int | None, unit: str, work: tuple[float, float | None], detail: str = ""
+    ) -> None:
+        """Show a stage. work: what is done and all of it, in units that take equally long."""
+        if total is None or work[1] is None or stage not in self._bars:
             return
         now = time.monotonic()
+        clock = self._clocks.setdefault(stage, ProgressClock(work[1], work[0]))
+        clock.report(now, work[0])
+        seconds = clock.seconds_left(now) if total > done else None
+        left = "" if seconds is None else f"{duration(seconds)} left"
         began, done_then = self._began.setdefault(stage, (now, done))
         rate = f"{(done - done_then) / (now - began):,.0f} {unit}/s" if done > done_then else ""
-        left = (total - done) * (now - began) / (done - done_then) if total > done > done_then else None
         text = detail or f"{done:,}/{total:,} {unit}"
         if self._console.is_terminal:
             self._progress.update(
@@ -80,9 +90,10 @@ class Display:
                 visible=True,
                 done=text,
                 rate=rate if done < total else "",
+                left=left,
             )
         else:
-            self._lines.show(stage, done, total, f"{text}  {rate}", left)
+            self._lines.show(stage, done, total, "  ".join(part for part in (text, rate, left) if part))
 
 
 class LogLines:
@@ -92,14 +103,13 @@ class LogLines:
         self._console = console
         self._last: dict[str, float] = {}
 
-    def show(self, stage: str, done: int, total: int, text: str, seconds_left: float | None) -> None:
+    def show(self, stage: str, done: int, total: int, text: str) -> None:
         """Print a line, unless one was printed less than half a minute ago."""
         last = self._last.get(stage, -LINE_SECONDS)
         if last == float("inf") or (done < total and time.monotonic() - last < LINE_SECONDS):
             return
         self._last[stage] = float("inf") if done >= total else time.monotonic()
-        left = "" if seconds_left is None else f"  {seconds_left:,.0f} s left"
-        self._console.print(f"{stage:<8} {100 * done // max(total, 1):>3} %  {text}{left}", highlight=False)
+        self._console.print(f"{stage:<8} {100 * done // max(total, 1):>3} %  {text}", highlight=False)
 
 
 @contextmanager
@@ -127,6 +137,13 @@ def follow(run: RunFolder, console: Console, is_alive: Callable[[], bool]) -> No
     with Display(run, console) as display:
         while display.update().stage != "done" and is_alive():
             time.sleep(QUERY_INTERVAL_SECONDS)
+
+
+def _work(status: Status) -> tuple[float, float]:
+    """What is embedded, and all of it, in seconds of the plan: a token of a long row takes longer."""
+    predicted = [shard.predicted_seconds for shard in status.shards]
+    done = sum(seconds * share_done(shard) for seconds, shard in zip(predicted, status.shards, strict=True))
+    return done, sum(predicted)
 
 
 def _rows_done(status: Status) -> int:

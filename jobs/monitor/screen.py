@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from embedkit.duration import duration
 from embedkit.run import RunFolder, program
 from embedkit.terminal import quote, visible
 from jobs.console import VisibleText
@@ -16,7 +17,6 @@ from jobs.monitor.reasons import PLAIN, Meaning
 from jobs.monitor.schema import Overview, ShardView, StageView
 from jobs.monitor.shard_table import TROUBLE, Layout, cause_of, ending_text, label_of, shard_table
 from jobs.slurm import job_list
-from jobs.units import duration
 
 BAR_WIDTH = 60
 COUNTS_WIDTH = 60

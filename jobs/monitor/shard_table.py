@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.table import Table
 
 from embedkit.check.status import share_done
+from embedkit.duration import duration
 from embedkit.run import RunFolder
 from jobs.console import VisibleText
 from jobs.monitor.schema import ShardView
-from jobs.units import duration, number
+from jobs.units import number
 
 TROUBLE = ("failed", "cancelled", "hung", "slow", "unknown")
 """What comes first, in this order."""

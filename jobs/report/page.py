@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedkit.duration import duration
 from embedkit.errors import UsageError
 from embedkit.page_shell import page_environment
 from embedkit.storage import atomic_write_bytes
@@ -12,7 +13,7 @@ from jobs.profiles import STAGES
 from jobs.records import Place
 from jobs.report import text
 from jobs.report.schema import AttemptReport, Report
-from jobs.units import clock, duration, percent, zone
+from jobs.units import clock, percent, zone
 
 NOT_IN_XML = re.compile("[^\t\n -\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 TEMPLATE = "page.html.jinja"

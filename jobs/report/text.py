@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from embedkit.duration import UNKNOWN, duration
 from jobs.console import VisibleConsole, VisibleText
 from jobs.report.schema import AttemptReport, Report, ShardReport, StageReport
-from jobs.units import UNKNOWN, clock, duration, gibibytes, number, percent
+from jobs.units import clock, gibibytes, number, percent
 
 MOST_SLOWEST = 6
 MOST_REPEATED = 8

@@ -21,20 +21,53 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def test_a_line_every_half_minute_has_rate_and_time_left(
     clock: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At once for the first progress, then after 30 s, and at the end."""
+    """At once for the first progress, without a time, then after 30 s, and at the end."""
     caplog.set_level(logging.INFO)
     progress = LogProgress(logging.getLogger("t"), "shard 3", 1000, "tokens")
-    for seconds, amount in ((10, 100), (15, 100), (14, 50), (2, 50), (29, 100), (0.5, 600)):
+    for seconds, amount in ((10, 100), (15, 150), (14, 140), (2, 20), (29, 90), (0.5, 500)):
         clock.now += seconds
         progress.add(amount)
     assert caplog.messages == [
-        "shard 3: 100 of 1000 tokens, 10 a second, 90 s left",
-        "shard 3: 300 of 1000 tokens, 7 a second, 96 s left",
-        "shard 3: 1000 of 1000 tokens, 14 a second, 0 s left",
+        "shard 3: 100 of 1000 tokens",
+        "shard 3: 410 of 1000 tokens, 10 a second, 59.0 s left",
+        "shard 3: 1000 of 1000 tokens in 70.5 s",
     ]
+
+
+def test_long_times_are_in_minutes_and_hours(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    """No line has 76440 s."""
+    caplog.set_level(logging.INFO)
+    progress = LogProgress(logging.getLogger("t"), "prepare", 100, "rows")
+    for seconds, amount in ((1, 1), (600, 9), (600, 10), (600, 10), (600, 60), (600, 10)):
+        clock.now += seconds
+        progress.add(amount)
+    assert [line.partition("rows")[2] for line in caplog.messages] == [
+        "",
+        ", 1.7 h left",
+        ", 80.0 min left",
+        ", 70.0 min left",
+        ", 1.7 min left",
+        " in 50.0 min",
+    ]
+
+
+def test_uneven_units_have_no_time(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    progress = LogProgress(logging.getLogger("t"), "findings", 3, "kinds", is_even=False)
+    for _ in range(3):
+        clock.now += 40
+        progress.add(1)
+    assert caplog.messages == ["findings: 1 of 3 kinds", "findings: 2 of 3 kinds", "findings: 3 of 3 kinds in 2.0 min"]
 
 
 def test_progress_in_no_time_divides_by_nothing(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     LogProgress(logging.getLogger("t"), "prepare", 0, "rows").add(0)
-    assert caplog.messages == ["prepare: 0 of 0 rows, 0 a second, 0 s left"]
+    progress = LogProgress(logging.getLogger("t"), "prepare", 9, "rows")
+    for _ in range(3):
+        progress.add(3)
+    assert caplog.messages == [
+        "prepare: 0 of 0 rows in 0.0 s",
+        "prepare: 3 of 9 rows",
+        "prepare: 9 of 9 rows in 0.0 s",
+    ]

@@ -17,6 +17,8 @@ from embedkit.analysis.losses.source_lines import source_lines
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.texts.batches import text_batches
 from embedkit.analysis.texts.facts import embedded_text
+from embedkit.analysis.texts.work import reading_work
+from embedkit.progress_clock import as_rows
 
 Bytes = npt.NDArray[np.integer]
 
@@ -71,7 +73,9 @@ def _text_bytes(merged: Merged, progress: Callable[[int], None]) -> npt.NDArray[
     """UTF-8 bytes of the view's text of each row, int64 (n,)."""
     sizes = np.zeros(merged.rows.height, np.int64)
     expression = embedded_text(merged)
+    work = reading_work(merged)
+    add = as_rows(len(work), int(work.sum()), progress)
     for at, texts in text_batches(merged, expression.meta.root_names()):
         sizes[at] = texts.select(expression.str.len_bytes()).to_series().to_numpy()
-        progress(len(at))
+        add(int(work[at].sum()))
     return sizes

@@ -19,10 +19,12 @@ from embedkit.analysis.losses.source_lines import source_lines
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.texts.batches import text_batches
 from embedkit.analysis.texts.facts import embedded_text
+from embedkit.analysis.texts.work import reading_work
 from embedkit.data import row_hash
 from embedkit.documents import RunConfig, file_problem
 from embedkit.errors import EmbedkitError
 from embedkit.model import TOKENIZER_FILES, UnknownToken, is_as_in_file, load_tokenizer, unknown_token
+from embedkit.progress_clock import as_rows
 
 Counts = npt.NDArray[np.int32]
 ENCODED_TEXTS = 256
@@ -118,6 +120,8 @@ def _count(
     counts = np.full(merged.rows.height, -1, np.int32)
     tokens = merged.rows["num_tokens"].to_numpy()
     expression = embedded_text(merged)
+    work = reading_work(merged) * chosen
+    add = as_rows(merged.rows.height, int(work.sum()), progress)
     for at, frame in text_batches(merged, expression.meta.root_names()):
         here = chosen[at]
         if here.any():
@@ -125,7 +129,7 @@ def _count(
             if not np.array_equal(lengths, tokens[at[here]]):
                 return None
             counts[at[here]] = unknown
-            progress(int(here.sum()))
+            add(int(work[at].sum()))
     return counts
 
 

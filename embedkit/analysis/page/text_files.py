@@ -17,8 +17,10 @@ from embedkit.analysis.page.inline import policy_hash, script_of
 from embedkit.analysis.page.packed import packed
 from embedkit.analysis.stratified_sample import sample_with_cap
 from embedkit.analysis.texts.batches import whole_texts
+from embedkit.analysis.texts.work import reading_work
 from embedkit.analysis.write_files import write_text
 from embedkit.page_shell import page_environment
+from embedkit.progress_clock import as_rows
 from embedkit.storage import durable_mkdir, remove_temporaries
 
 FOLDER = "texts"
@@ -81,12 +83,16 @@ def write_text_files(merged: Merged, folder: Path, progress: Callable[[int], obj
     starts: list[int] = []
     script = script_of("text_file")
     template = page_environment("embedkit.analysis.page", "static").get_template("text_file.html.jinja")
+    work = reading_work(merged)
+    add = as_rows(len(work), int(work.sum()), progress)
+    done = 0
     for ids, frame in _pieces(merged):
         block = _block(ids, frame)
         page = template.render(first=ids[0], last=ids[-1], block=block, script=script, hash=policy_hash(script))
         write_text(folder / f"{len(starts):05}.html", page)
         starts.append(ids[0])
-        progress(len(ids))
+        add(int(work[done : done + len(ids)].sum()))
+        done += len(ids)
     remove_text_files(folder, len(starts))
     return starts
 

@@ -118,8 +118,8 @@ class QueryEngine:
         self._engine, self._most_tokens = found.engine, found.tokens
         own = " and ".join(sorted({f"{one.engine} {one.engine_version}" for one in self._merged.success.engines}))
         self.answers = (
-            f"{_named(found.engine)} answers for {own}: for the canary's texts its vectors are {found.furthest:.1g} from "
-            f"the run's, {found.allowed:.0e} is allowed"
+            f"{_named(found.engine)} answers for {own}: for the canary's texts its vectors are {found.furthest:.1g} "
+            f"from the run's, {found.allowed:.0e} is allowed"
         )
         self._differences = (self.answers,)
         return ""

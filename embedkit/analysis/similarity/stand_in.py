@@ -1,4 +1,4 @@
-"""transformers in place of vLLM for queries on a CPU, where it gives the run's vectors: it starts in a third of the time.
+"""transformers in place of vLLM for queries on a CPU, where it gives the run's vectors: it starts much sooner.
 
 Every manifest has the vectors of the canary's texts. transformers embeds the same texts here, and may answer only if
 its vectors are as near to them as those of two shards of a run must be. With all-MiniLM-L6-v2 they are 9e-7 apart,
@@ -79,6 +79,7 @@ def _compared(merged: Merged, model: Path, engine: Engine, manifests: list[Shard
     allowed = min(canary_tolerance(one.engine) for one in manifests)
     if not furthest <= allowed:
         raise NoStandIn(
-            f"vectors of transformers are {furthest:.2g} from the run's for the canary's texts, {allowed:.2g} is allowed"
+            f"vectors of transformers are {furthest:.2g} from the run's for the canary's texts, "
+            f"{allowed:.0e} is allowed"
         )
     return StandIn(engine, max(map(len, compared)), furthest, allowed)

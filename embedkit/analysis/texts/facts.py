@@ -11,8 +11,10 @@ import polars as pl
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.texts.batches import text_batches
 from embedkit.analysis.texts.repetition import repetition
+from embedkit.analysis.texts.work import reading_work
 from embedkit.documents import VIEWS
 from embedkit.prepare import PYTHON_WHITESPACE, TEXT_COLUMNS, stored_texts, view_texts
+from embedkit.progress_clock import as_rows
 
 Keys = npt.NDArray[np.uint64]
 Bytes = npt.NDArray[np.int32]
@@ -55,6 +57,8 @@ def text_facts(merged: Merged, progress: Callable[[int], None] = lambda rows: No
     facts = _empty(merged.rows.height)
     expressions = _expressions(merged)
     columns = TEXT_COLUMNS if merged.view in VIEWS else stored_texts(merged.config.request)
+    work = reading_work(merged)
+    add = as_rows(len(work), int(work.sum()), progress)
     with ThreadPoolExecutor(1) as beside:
         for at, texts in text_batches(merged, columns):
             stripped = texts.with_columns(pl.all().fill_null("")).select(**expressions)
@@ -64,7 +68,7 @@ def text_facts(merged: Merged, progress: Callable[[int], None] = lambda rows: No
             for name, sizes in _sizes(facts).items():
                 sizes[at] = stripped[name].str.len_bytes().to_numpy()
             facts.repetition[at] = compressed.result()
-            progress(len(at))
+            add(int(work[at].sum()))
     return facts
 
 

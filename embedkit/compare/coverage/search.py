@@ -13,6 +13,7 @@ from embedkit.analysis.similarity.duplicates.cells import assign_to_cells, train
 from embedkit.analysis.similarity.duplicates.exact import tiles
 from embedkit.analysis.similarity.duplicates.tile_product import TileProduct
 from embedkit.analysis.similarity.neighbors import read_ahead
+from embedkit.progress_clock import as_rows
 
 STRIPE_ROWS = 262_144
 """Most rows that a GPU holds at once: 1 GB of 1,024 numbers each."""
@@ -94,6 +95,8 @@ def search_cells(
     found = NearSoFar(len(ids_b))
     members_of = _by_cell(home, len(centres))
     visits_of = _by_cell(near.ravel(), len(centres))
+    pairs = sum(len(members) * len(visits) for members, visits in zip(members_of, visits_of, strict=True))
+    add = as_rows(len(ids_a), pairs, progress)
     for members, visits in zip(members_of, visits_of, strict=True):
         visitors = visits // near.shape[1]
         for tile in tiles(members, tile_rows):
@@ -103,7 +106,7 @@ def search_cells(
                 rows = visitors[other]
                 vectors = product.put(b.vectors(ids_b[rows]))
                 found.add(rows, places, product.inside(vectors, held, radii[places]))
-        progress(len(members))
+        add(len(members) * len(visits))
     return found
 
 

@@ -132,5 +132,3 @@ def test_a_refused_line_of_standard_input_ends_the_search(small_run: RunFolder) 
     assert done.stdout.startswith("  1  ")
     done = CliRunner().invoke(cli, ["search", str(small_run.path)], input=b"\xff\n")
     assert "standard input is not UTF-8" in str(done.exception)
-
-

@@ -13,10 +13,11 @@ import pytest
 
 from embedkit.documents.codec import read
 from embedkit.documents.schema import ShardManifest
+from embedkit.duration import duration
 from embedkit.run import RunFolder
 from embedkit.storage.atomic import sha256_file
 from jobs.report.schema import Report
-from jobs.units import duration, number
+from jobs.units import number
 from tests.conftest import embedkit
 
 

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from embedkit.analysis.merged import Merged
 from embedkit.analysis.similarity.all_neighbors.best_so_far import BestSoFar
+from embedkit.analysis.similarity.duplicates.cells import pairs_in_cells
 from embedkit.analysis.similarity.duplicates.exact import tiles
 from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
 from embedkit.analysis.similarity.neighbors import read_ahead
+from embedkit.progress_clock import as_rows
 
 STRIPE_ROWS = 262_144
 """Most rows that a GPU holds at once: 1 GB. The host holds two copies while it scales them."""
@@ -56,6 +58,7 @@ def compare_with_cells(
     # Group the entries of `near` by cell: each group holds the visitors of one cell.
     order = np.argsort(near, axis=None, kind="stable")
     borders = np.flatnonzero(np.diff(near.ravel()[order])) + 1
+    add = as_rows(len(near), pairs_in_cells(near), progress)
     for entries in np.split(order, borders):
         visitors = entries // probes
         members = visitors[entries % probes == 0]
@@ -65,4 +68,4 @@ def compare_with_cells(
                 rows = visitors[other]
                 at, scores = product.top(product.put(merged.vectors(ids[rows])), held, k + 1)
                 best.add(rows, members[tile][at], scores)
-        progress(len(members))
+        add(len(members) * len(visitors))

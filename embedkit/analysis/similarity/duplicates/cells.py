@@ -13,6 +13,7 @@ from embedkit.analysis.similarity.duplicates.exact import tiles
 from embedkit.analysis.similarity.duplicates.tile_product import Ids, TileProduct
 from embedkit.analysis.similarity.neighbors import norms, read_ahead, units
 from embedkit.data import row_hash
+from embedkit.progress_clock import as_rows
 from embedkit.storage import available_cpus
 
 TRAINING_ROWS_PER_CELL = 32
@@ -65,6 +66,12 @@ def assign_to_cells(merged: Merged, centres: npt.NDArray[np.float32], probes: in
     return near
 
 
+def pairs_in_cells(near: npt.NDArray[np.int32]) -> int:
+    """Pairs that are compared if the members of each cell are compared with its visitors. near: cells of each row."""
+    visitors = np.bincount(near.ravel())
+    return int(np.bincount(near[:, 0], minlength=len(visitors)) @ visitors)
+
+
 def compare_in_cells(
     merged: Merged,
     ids: Ids,
@@ -82,6 +89,7 @@ def compare_in_cells(
     # Group the entries of `near` by cell: each group holds the visitors of one cell.
     order = np.argsort(near, axis=None, kind="stable")
     borders = np.flatnonzero(np.diff(near.ravel()[order])) + 1
+    add = as_rows(len(near), pairs_in_cells(near), progress)
     for entries in np.split(order, borders):
         visitors = entries // near.shape[1]
         members = visitors[entries % near.shape[1] == 0]
@@ -97,4 +105,4 @@ def compare_in_cells(
                     is_met_twice = (near[a] == home[b][:, None]).any(axis=1)
                     once = (a != b) & (~is_met_twice | (a < b))
                     found.add(ids[a[once]], ids[b[once]], scores[pairs][once])
-        progress(len(members))
+        add(len(members) * len(visitors))
