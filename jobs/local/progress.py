@@ -59,8 +59,7 @@ class Display:
     def update(self) -> Status:
         """Read the status of the run, show it and return it."""
         status = self._reader.read()
-        rows = (status.rows_prepared, status.rows_chosen)
-        self._show("prepare", *rows, "rows", rows)
+        self._show("prepare", status.rows_prepared, status.rows_chosen, "rows", None)
         if status.tokens is not None:
             shards = f"{status.shards_done}/{len(status.shards)} shards, {_rows_done(status):,} rows"
             if not any(shard.state != "pending" for shard in status.shards):
@@ -69,16 +68,13 @@ class Display:
         return status
 
     def _show(
-        self, stage: str, done: int, total: int | None, unit: str, work: tuple[float, float | None], detail: str = ""
+        self, stage: str, done: int, total: int | None, unit: str, work: tuple[float, float] | None, detail: str = ""
     ) -> None:
-        """Show a stage. work: what is done and all of it, in units that take equally long."""
-        if total is None or work[1] is None or stage not in self._bars:
+        """Show a stage. work: what is done and all of it, in units that take equally long; None for no time left."""
+        if total is None or stage not in self._bars:
             return
         now = time.monotonic()
-        clock = self._clocks.setdefault(stage, ProgressClock(work[1], work[0]))
-        clock.report(now, work[0])
-        seconds = clock.seconds_left(now) if total > done else None
-        left = "" if seconds is None else f"{duration(seconds)} left"
+        left = "" if work is None or done >= total else self._left(stage, now, *work)
         began, done_then = self._began.setdefault(stage, (now, done))
         rate = f"{(done - done_then) / (now - began):,.0f} {unit}/s" if done > done_then else ""
         text = detail or f"{done:,}/{total:,} {unit}"
@@ -94,6 +90,13 @@ class Display:
             )
         else:
             self._lines.show(stage, done, total, "  ".join(part for part in (text, rate, left) if part))
+
+    def _left(self, stage: str, now: float, done: float, total: float) -> str:
+        """The time left of a stage; nothing before it is known, and when it is over."""
+        clock = self._clocks.setdefault(stage, ProgressClock(total, done))
+        clock.report(now, done)
+        seconds = clock.seconds_left(now)
+        return f"{duration(seconds)} left" if seconds else ""
 
 
 class LogLines:

@@ -1,4 +1,4 @@
-"""The time left is right within a factor of two from the first tenth on: for recorded clocks, and for shapes of them."""
+"""The time left is right within a factor of two from the first tenth on: for recorded clocks, and for shapes."""
 
 import json
 import math
