@@ -2,13 +2,12 @@
 
 Nothing is said before the first tenth is done. From then on it is right within a factor of two if the work per unit
 does not change by more than two between what was done last and what is left. So a task counts units of equal work, such
-as pairs and not rows (`as_rows`). Four things are left out of the pace:
+as pairs and not rows (`as_rows`). Left out of the pace are:
 
 - what came before the first progress: a start, the compilation of a kernel, k-means;
 - the first half of what is done, and of the time it took: a slow beginning is forgotten, and so is what a resumed task
-  finds done;
-- the slowest eighth of the rest, so that a pause does not count for all that is left;
-- the time of the units that are not done yet.
+  finds done. But the last 14 reports always count: of workers that run at the same time, one alone says little;
+- of the slowest eighth of the rest what is more than twice the mean of the others: a pause is not for all that is left.
 
 A change that comes later, such as a slow disk or a pause, nobody can foresee.
 """
@@ -20,7 +19,11 @@ from itertools import pairwise
 KNOWN_SHARE = 0.1
 """Share of the work after which there is an estimate."""
 PIECES = 8
-"""Pieces of equal work whose times are compared. The slowest one does not count."""
+"""Pieces of equal work whose times are compared."""
+SLOWEST = 2.0
+"""The slowest piece counts as at most so many times the mean of the others."""
+LEAST_REPORTS = 14
+"""Reports that are considered, at least, if there are as many."""
 MOST_REPORTS = 4096
 """Reports that are kept. Of more, every second one is forgotten."""
 
@@ -65,14 +68,15 @@ class ProgressClock:
         start = self._window_start()
         amounts = [start + (self._done - start) * i / PIECES for i in range(PIECES + 1)]
         borders = [_between(self._amounts, self._times, amount) for amount in amounts]
-        pieces = sorted(end - begin for begin, end in pairwise(borders))
-        return sum(pieces[:-1]) / (PIECES - 1) / ((self._done - start) / PIECES)
+        *others, slowest = sorted(end - begin for begin, end in pairwise(borders))
+        seconds = sum(others) + min(slowest, SLOWEST * sum(others) / len(others))
+        return seconds / (self._done - start)
 
     def _window_start(self) -> float:
-        """What was done when the window of the pace began. The last report is in it."""
+        """What was done when the time began that the pace is taken from."""
         half_work = (self._amounts[0] + self._done) / 2
         half_time = _between(self._times, self._amounts, (self._times[0] + self._times[-1]) / 2)
-        return min(max(half_work, half_time), self._amounts[-2])
+        return min(max(half_work, half_time), self._amounts[-min(len(self._amounts), LEAST_REPORTS)])
 
 
 def _between(xs: list[float], ys: list[float], x: float) -> float:

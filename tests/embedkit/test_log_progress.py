@@ -37,17 +37,17 @@ def test_a_line_every_half_minute_has_rate_and_time_left(
 def test_long_times_are_in_minutes_and_hours(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
     """No line has 76440 s."""
     caplog.set_level(logging.INFO)
-    progress = LogProgress(logging.getLogger("t"), "prepare", 100, "rows")
-    for seconds, amount in ((1, 1), (600, 9), (600, 10), (600, 10), (600, 60), (600, 10)):
+    progress = LogProgress(logging.getLogger("t"), "prepare", 1000, "rows")
+    for seconds, amount in ((1, 10), (5400, 90), (6000, 100), (6000, 100), (39_000, 650), (3000, 50)):
         clock.now += seconds
         progress.add(amount)
     assert [line.partition("rows")[2] for line in caplog.messages] == [
         "",
-        ", 1.7 h left",
-        ", 80.0 min left",
-        ", 70.0 min left",
-        ", 1.7 min left",
-        " in 50.0 min",
+        ", 15.0 h left",
+        ", 13.3 h left",
+        ", 11.7 h left",
+        ", 50.0 min left",
+        " in 16.5 h",
     ]
 
 

@@ -60,7 +60,7 @@ def made(pace: Callable[[float], float], count: int, start: float = 0.0) -> Repo
 
 SHAPES: dict[str, Callable[[float], float]] = {
     "steady": lambda done: 1,
-    "slow at first": lambda done: 20 if done < 0.05 else 1,
+    "slow at first": lambda done: 5 if done < 0.05 else 1,
     "slow and then less so": lambda done: 1 + 9 * math.exp(-done / 0.02),
     "slower by three in proportion": lambda done: 1 + 2 * done,
     "its speed falls to a third": lambda done: 1 / (1 - 2 / 3 * done),

@@ -51,7 +51,7 @@ def test_time_left_of_embed_is_that_of_the_plan_with_a_fake_status(
         shown.share = 1.0
     lines = [line for line in capfd.readouterr().out.splitlines() if line]
     lefts = [found[1] if (found := re.search(r"  (\S+ \w+) left$", line)) else "" for line in lines]
-    assert lefts == ["", "", "", "14.7 min", "14.0 min", "44.0 s", "", ""]
+    assert lefts == ["", "", "", "14.7 min", "14.0 min", "43.5 s", "", ""]
 
 
 class Shown:
