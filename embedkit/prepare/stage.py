@@ -168,13 +168,13 @@ def _ensure_parts(
     workers: int,
 ) -> GatheredRows:
     """Gather all parts, with the missing ones made. Raises LookupsMissing if that takes tables of reused runs."""
-    work = row_bytes(dataset)[rows] + ROW_WORK
-    progress = LogProgress(log, "prepare", len(rows), "rows", work=float(work.sum(dtype=np.float64)))
+    borders = np.array(index.part_borders)
+    work = np.add.reduceat(_bytes_of(dataset, rows), borders[:-1], dtype=np.float64) + ROW_WORK * np.diff(borders)
+    progress = LogProgress(log, "prepare", len(rows), "rows", work=float(work.sum()))
     gathered = GatheredRows(len(rows), len(config.request.views))
     for part in make_parts(run, config, dataset, rows, index, workers):
         gathered.add(part)
-        of_part = slice(part.manifest.start, part.manifest.stop)
-        progress.add(len(work[of_part]), float(work[of_part].sum(dtype=np.float64)))
+        progress.add(part.manifest.stop - part.manifest.start, float(work[part.manifest.part]))
     return gathered
 
 
@@ -228,10 +228,15 @@ def choose_rows(dataset: Dataset, config: RunConfig) -> npt.NDArray[np.int64]:
     return sample_rows(read_sources(dataset), config.request.sample_size, config.request.random_seed)
 
 
+def _bytes_of(dataset: Dataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Uncompressed bytes of each of these rows, float32 (n,)."""
+    sizes = row_bytes(dataset)
+    return sizes if len(rows) == dataset.rows else sizes[rows]
+
+
 def _write_index(run: RunFolder, config: RunConfig, dataset: Dataset, rows: npt.NDArray[np.int64]) -> DataIndex:
     """Write `parts/index.json`, or check that the data still give the same one."""
-    of_all = row_bytes(dataset)
-    sizes = of_all if len(rows) == dataset.rows else of_all[rows]
+    sizes = _bytes_of(dataset, rows)
     index = DataIndex(
         format=FORMAT,
         request_sha256=digest(config.request),
