@@ -22,8 +22,8 @@ from embedkit.run import RunFolder
 JOINED_BYTES = 32 << 20
 """Small row groups are joined until they have as many bytes."""
 LARGE_BYTES = 4 << 20
-"""The least mean size, decoded, of a part's row groups that are copied. One costs a reader about as much time as 300 kB
-of text, and the footer 1 kB."""
+"""The least mean size, not compressed, of a part's row groups that are copied. Each costs a reader about as much time
+as 300 kB of text, so smaller ones would make a table that reads slowly."""
 BATCH_BYTES = 16 << 20
 """How much of a large row group is decoded at a time: memory in larger pieces is cleared by the system each time."""
 SOURCE = "dataset_source"

@@ -18,7 +18,7 @@ PENDING_BYTES = 192 << 20
 KEPT_SHARE = 4
 """If they are more, the sources with most are written, until a fourth is left: what is left is copied once more."""
 WRITING_BYTES = 64 << 20
-"""Rows that are being encoded, or wait for it."""
+"""Rows that are being encoded, or wait for it, and parts of which rows are being copied."""
 
 
 class RowsBySource:
@@ -50,7 +50,7 @@ class RowsBySource:
         if isinstance(rows, LargeGroup) and len(present) == 1:
             self._flush(present[0])
             file = self._files[present[0]]
-            self._submit(present[0], lambda: rows.write_to(file), 0)
+            self._submit(present[0], lambda: rows.write_to(file), len(rows.file.data))
             return
         for table in rows.tables():
             self._add(codes[: table.num_rows], table)

@@ -4,6 +4,7 @@ pyarrow encodes columns into a file in memory, from which they are copied like a
 that of a file without rows, so that a copy has the schema, version and metadata of any file that pyarrow writes.
 """
 
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -42,7 +43,7 @@ class TableFile:
     """A Parquet file that is written to `sink`, row group by row group. It is whole when the block ends."""
 
     def __init__(self, sink: HashedFile, schema: pa.Schema) -> None:
-        template = encode_rows(schema.empty_table())
+        template = _without_rows(schema)
         self._sink = sink
         self._footer = template.footer
         self._columns = template.columns
@@ -93,6 +94,11 @@ class TableFile:
         footer = self._footer | {ROWS: (I64, self._rows), ROW_GROUPS: (LIST, (STRUCT, self._groups))}
         data = write_struct(footer)
         self._sink.write(data + len(data).to_bytes(4, "little") + MAGIC)
+
+
+@lru_cache(maxsize=2)  # a merge has as many files of one schema as sources
+def _without_rows(schema: pa.Schema) -> EncodedFile:
+    return encode_rows(schema.empty_table())
 
 
 def _can_copy(file: EncodedFile, group: int, name: str, elements: tuple[object, ...]) -> bool:
