@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -123,17 +124,22 @@ class FileSet:
     def __init__(self, expected: int) -> None:
         self._keep_open = expected < resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_FILES
         self._files: list[HashedFile] = []
+        self._adding = Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def add(self, path: Path) -> HashedFile:
-        """Begin a file. Makes its folder, and removes temporary files of it that a killed writer left."""
-        durable_mkdir(path.parent)
-        remove_temporaries(path.parent, f"{path.name}.*")
-        file = HashedFile(path, self._keep_open)
-        self._files.append(file)
-        return file
+        """Begin a file. Makes its folder, and removes temporary files of it that a killed writer left.
+
+        Several threads may add files: none writes into a folder that another makes before the folder is durable.
+        """
+        with self._adding:
+            durable_mkdir(path.parent)
+            remove_temporaries(path.parent, f"{path.name}.*")
+            file = HashedFile(path, self._keep_open)
+            self._files.append(file)
+            return file
 
     def records(self, folder: Path) -> list[FileRecord]:
         """Name relative to `folder`, size and sha256 of each file."""
