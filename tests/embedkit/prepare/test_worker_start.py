@@ -16,7 +16,8 @@ from tests.support.checkout import python_path
 
 IN_WORKERS = """
 import os, resource, sys
-if "multiprocessing" in "".join(sys.orig_argv) or "import embedkit.prepare.workers" in sys.orig_argv:
+STARTS = ("--multiprocessing-fork", "multiprocessing.forkserver", "import embedkit.prepare.workers")
+if any(start in argument for start in STARTS for argument in sys.orig_argv):
     {what}
 """
 """A sitecustomize.py for the workers, what they are forked from, and the process that finds out why they die."""

@@ -24,6 +24,7 @@ from typing import Any
 from tests.support.forked.request import reads_at_start
 
 STARTS = ("from multiprocessing.spawn import spawn_main", "from multiprocessing.forkserver import main")
+"""How the code begins that multiprocessing starts for a worker, or for the server that forks workers."""
 _at_start: dict[str, str] = {}
 """What this process and those that it forks have read of their environment."""
 
