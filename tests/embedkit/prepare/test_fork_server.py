@@ -15,6 +15,7 @@ from embedkit.prepare import fork_server
 from embedkit.prepare.fork_server import worker_context
 from embedkit.storage import single_threads
 from embedkit.storage.processes import has_ended, process_start
+from tests.support.checkout import python_path
 
 TEXTS = ["one two", "", "three 四"]
 IN_SERVER = """
@@ -74,7 +75,8 @@ def test_workers_are_spawned_if_the_server_may_not_fork(
     what: str, tokenizer_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(IN_SERVER.format(what=what))
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    for name, value in python_path(tmp_path).items():
+        monkeypatch.setenv(name, value)
     with single_threads(), worker_context(tokenizer_only, 2) as context:
         assert context.get_start_method() == "spawn"
         assert in_a_worker(context, tokenizer_only)[0] is False
