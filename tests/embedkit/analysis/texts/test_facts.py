@@ -70,7 +70,7 @@ def test_facts_of_all_rows(
     done: list[int] = []
     check(text_facts(merged, done.append), *stripped(merged, view))
     assert sum(done) == merged.rows.height
-    assert max(done) <= 7
+    assert len(done) >= merged.rows.height / 7  # each batch has its share of the tokens
 
 
 @pytest.mark.parametrize("layout", ["small_run", "small_sharded_run"])
