@@ -64,8 +64,6 @@ class Terminal:
         os.write(self._own, text.encode())
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
         os.close(self._own)
 
 
@@ -75,6 +73,8 @@ def terminal(*arguments: str, stdout: int | None = None) -> Iterator[Terminal]:
     try:
         yield opened
     finally:
+        opened.process.kill()
+        opened.process.wait()
         opened.close()
 
 
