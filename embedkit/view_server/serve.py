@@ -14,6 +14,7 @@ from types import FrameType
 import uvicorn
 
 from embedkit.analysis.similarity.search import QueryEngine
+from embedkit.analysis.similarity.stand_in import may_stand_in
 from embedkit.documents import Device, EngineName, View
 from embedkit.run import RunFolder
 from embedkit.view_server.address import Address, listen
@@ -70,8 +71,9 @@ def started(run: RunFolder, options: ViewOptions) -> Iterator[tuple[Address, War
     merged = views.merged(options.view)
     page.check()
     request = merged.config.request
+    of_run = "an engine" if may_stand_in(request) else request.engine
     engine = WarmEngine(
-        f"{options.engine or request.engine} on {options.device or request.device}",
+        f"{options.engine or of_run} on {options.device or request.device}",
         partial(QueryEngine, merged, options.prefix, options.engine, options.device),
     )
     listener, address = listen(options.port)
