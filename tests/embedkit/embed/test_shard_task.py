@@ -316,7 +316,7 @@ def test_only_the_shortest_row_of_the_last_chunk_is_made_again(task: Task, caplo
     assert sum(len(lengths) > 1 for lengths in engine.calls) == 7
     assert "3 of 10 chunks are durable already" in caplog.messages
     left = task.plan.shards[0].tokens - sum(chunk.tokens for chunk in journal.chunks)
-    assert f"shard 0: {left} of {left} tokens, " in caplog.text
+    assert f"shard 0: {left} of {left} tokens in " in caplog.text
     assert [doing.removesuffix(" (shard 0)") for doing, _ in recorder.beats[1:5]] == [
         "reading the chunks of earlier attempts",
         "embedding a row of ids 24 to 35 again",
