@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from embedkit.errors import EmbedkitError
 from embedkit.run import RunFolder
@@ -16,9 +15,6 @@ from embedkit.storage import match_umask
 from jobs import output
 from jobs.os_errors import EXPLAINED, describe_os_error, errno_of
 from jobs.records import Submissions, record_times
-
-if TYPE_CHECKING:
-    from embedkit.embed import StopAtChunk
 
 log = logging.getLogger("embedkit")
 
@@ -38,13 +34,13 @@ def prepare_task(run: Path) -> None:
         prepare(folder)
 
 
-def embed_task(run: Path, shards: Iterable[int], allow_mixed: bool = False, stop: "StopAtChunk | None" = None) -> None:
-    """Embed shards with one engine. Raises StoppedAtChunk if `stop` requests the end, and chunks are missing."""
+def embed_task(run: Path, shards: Iterable[int], allow_mixed: bool = False, stops: Path | None = None) -> None:
+    """Embed shards with one engine. Raises StoppedAtChunk if `stops` has a request, and chunks are missing."""
     os.environ.update(OFFLINE)
     from embedkit.embed import embed_shards
 
     match_umask(run)
-    embed_shards(RunFolder(run), shards, allow_mixed, stop)
+    embed_shards(RunFolder(run), shards, allow_mixed, stops)
 
 
 def preflight_task(run: Path, allow_mixed: bool = False) -> None:

@@ -34,7 +34,7 @@ from embedkit.embed.shard_state import (
     rejected_shards,
 )
 from embedkit.embed.stage import embed_shards
-from embedkit.embed.stop_at_chunk import ChunkStatus, StopAtChunk, StoppedAtChunk, request_stop
+from embedkit.embed.stop_at_chunk import ChunkStatus, StopAtChunk, StoppedAtChunk, is_stop_requested, request_stop
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
 
 __all__ = [
@@ -76,6 +76,7 @@ __all__ = [
     "has_matrices",
     "index_keys",
     "inputs_digest",
+    "is_stop_requested",
     "journals",
     "matrix_problem",
     "read_journal",

@@ -31,9 +31,7 @@ from embedkit.storage import wait_for_files
 log = logging.getLogger(__name__)
 
 
-def embed_shards(
-    run: RunFolder, shards: Iterable[int], allow_mixed: bool = False, stop: StopAtChunk | None = None
-) -> None:
+def embed_shards(run: RunFolder, shards: Iterable[int], allow_mixed: bool = False, stops: Path | None = None) -> None:
     """Embed shards one after another with one engine. A finished shard is checked and kept.
 
     The engine starts with the first shard that is not finished. It must be that of the run's other shards.
@@ -42,10 +40,10 @@ def embed_shards(
         run: the run.
         shards: the shards. The next one is asked for when the one before it is done; stderr may then be another file.
         allow_mixed: accept an engine that differs from that of other shards, as `merge` does with --allow-mixed.
-        stop: through which another thread or process stops the task at the end of a chunk; for one shard.
+        stops: the folder through which another thread or process stops the task at the end of a chunk.
 
     Raises:
-        StoppedAtChunk: `stop` had a request, and chunks are missing.
+        StoppedAtChunk: `stops` had a request, and chunks of a shard are missing.
         EngineDiffers: this node has a different GPU model, or different versions.
         EmbedkitError: the run is not prepared, its model changed, or a shard cannot be embedded.
     """
@@ -55,7 +53,7 @@ def embed_shards(
     require_fetched(run, config, data=False)
     require_same_model(run, config)
     with ExitStack() as stack:
-        if stop is None:  # only tasks of submitted jobs can be stopped
+        if stops is None:  # only tasks of submitted jobs can be stopped
             stack.enter_context(embed_lock(run))
         worker: Worker | None = None
         for shard in shards:
@@ -68,6 +66,7 @@ def embed_shards(
                 remove_unnamed(run.shard(shard), finished)
                 continue
             clock = Clock()
+            stop = None if stops is None else StopAtChunk(stops, shard)
             if stop is not None:
                 stop.starting(predicted_chunk_seconds(plan, shard_of(plan.shards, shard, run.plan), config))
             # A finished shard decides, because merge compares shards; preflight.json only if there is none.

@@ -38,7 +38,7 @@ class StopAtChunk:
     """The files of one shard's task. The task calls `starting` and `may_begin`; who stops it reads `status`."""
 
     def __init__(self, folder: Path, shard: int) -> None:
-        self._request = folder / REQUEST
+        self._folder = folder
         self._status = folder / f"chunk-{shard:05d}"
         self._first: float | None = None
 
@@ -51,7 +51,7 @@ class StopAtChunk:
 
         After a request no chunk begins. Only a task that has embedded none yet still gets one, if it fits.
         """
-        now, deadline = time.monotonic(), self._deadline()
+        now, deadline = time.monotonic(), _deadline(self._folder)
         if deadline is not None and (self._first is not None or now + seconds > deadline):
             return False
         self._first = now if self._first is None else self._first
@@ -71,12 +71,6 @@ class StopAtChunk:
             temporary.write_bytes(msgspec.json.encode(status))
             temporary.rename(self._status)
 
-    def _deadline(self) -> float | None:
-        try:
-            return float(self._request.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-
 
 def request_stop(folder: Path, deadline: float) -> None:
     """Request that all shard tasks with this folder stop at the end of a chunk, before a time of time.monotonic()."""
@@ -84,3 +78,15 @@ def request_stop(folder: Path, deadline: float) -> None:
     with suppress(OSError):  # a full disk of the node: the tasks are stopped at the deadline
         temporary.write_text(str(deadline), encoding="utf-8")
         temporary.rename(folder / REQUEST)
+
+
+def is_stop_requested(folder: Path) -> bool:
+    """Whether the tasks with this folder are to stop."""
+    return _deadline(folder) is not None
+
+
+def _deadline(folder: Path) -> float | None:
+    try:
+        return float((folder / REQUEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

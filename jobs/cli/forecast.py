@@ -79,7 +79,7 @@ def print_forecast(
     preflight = default_preflight(run, config) if options.preflight is None else options.preflight
     analyze = default_analyze(run) if options.analyze is None else options.analyze
     embed = profile.stages["embed"]
-    jobs = whole_chain(shards, parallel, preflight, embed.gpus_per_job, analyze, embed.array)
+    jobs = whole_chain(shards, parallel, preflight, embed.per_job, analyze, embed.array, embed.shards_per_task)
     allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
     jobs = as_one_chain(jobs, allow_mixed)
     print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
@@ -87,7 +87,7 @@ def print_forecast(
         print_lines(f"prefix {config.request.prefix!r} before each row")
     if warning:
         print_lines(f"WARNING  {warning}")
-    console.print(_table(jobs, profile, parallel), highlight=False)
+    console.print(_table(jobs, profile), highlight=False)
     speed = _speed(config, estimate, limits, begun)
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     schedule = _schedule(estimate, shards, parallel, speed, begun) if estimate.seconds else None
@@ -117,12 +117,12 @@ def _script(run: RunFolder, profile: Profile, job: ChainJob) -> str:
     return f"\n--- {job.stage}{more}\n{make_script(run, profile, example)}"
 
 
-def _table(jobs: Sequence[ChainJob], profile: Profile, parallel: int) -> Table:
+def _table(jobs: Sequence[ChainJob], profile: Profile) -> Table:
     """Return one row per job: its stage, tasks, dependency and resources."""
     table = Table("stage", "tasks", "at once", "waits for", "requests", box=None, pad_edge=False)
     for job in jobs:
         tasks = f"{job.tasks:,}" + (f" of {job.per_job} shards" if job.per_job > 1 else "")
-        at_once = min(max(parallel // job.per_job, 1), job.tasks) if job.indices else 1
+        at_once = min(job.tasks_at_once or 1, job.tasks) if job.indices else 1
         table.add_row(job.stage, tasks, str(at_once), job.dependency, _requested(profile, job))
     return table
 

@@ -81,6 +81,8 @@ def whole_machine() -> Slot:
     return make_slots(1, [])[0]
 
 
+MayTake = Callable[[Any, Any], bool]
+"""Called before an item is taken: with that item, and the one that the worker has just ended, None for a new worker."""
 OnEnd = Callable[[str, str | None], None]
 """Called with the name of each job or item that ended, and its error; None if it succeeded."""
 
@@ -120,6 +122,7 @@ class LocalQueue:
         items: Mapping[str, Any],
         on_tick: Callable[[], object],
         on_end: OnEnd = lambda *_: None,
+        may_take: MayTake = lambda *_: True,
     ) -> dict[str, str]:
         """Share items among workers, one per slot. A worker that is done with an item takes the next one.
 
@@ -131,6 +134,8 @@ class LocalQueue:
             items: by name, in order. The log of an item is `logs/<name>.log`.
             on_tick: called every TICK_SECONDS.
             on_end: called when an item has ended.
+            may_take: called here before a worker starts again in a slot, and in a worker before each further item.
+                After False the items that nobody has taken are left.
 
         Returns:
             Errors by the names of the failed items.
@@ -139,9 +144,9 @@ class LocalQueue:
         logs = [self._log(name) for name in names]
 
         def job_of(tickets: Tickets, worker: int, first: int) -> Job:
-            return Job(names[first], call, (TakenItems(tickets, worker, first, values, logs),))
+            return Job(names[first], call, (TakenItems(tickets, worker, first, values, logs, may_take),))
 
-        return self._work(names, job_of, on_tick, on_end)
+        return self._work(names, job_of, on_tick, on_end, lambda ticket: may_take(values[ticket], None))
 
     def _work(
         self,
@@ -149,14 +154,17 @@ class LocalQueue:
         job_of: Callable[[Tickets, int, int], Job],
         on_tick: Callable[[], object],
         on_end: OnEnd,
+        may_start: Callable[[int], bool] = lambda _: True,
     ) -> dict[str, str]:
-        """Keep a worker in each slot while tickets wait, until all tickets have ended.
+        """Keep a worker in each slot while tickets wait, until all tickets have ended or are left.
 
         Args:
             names: a name per ticket.
             job_of: makes the job of a worker from the tickets, its number, and the ticket that is taken for it.
             on_tick: called every TICK_SECONDS.
             on_end: called when a ticket has ended.
+            may_start: whether a worker may start with a ticket in a slot that another one has left. If not, the waiting
+                tickets are left.
 
         Returns:
             Errors by the names of the failed tickets.
@@ -171,7 +179,10 @@ class LocalQueue:
         try:
             tickets.create(len(names))
             while True:
-                while self._free and tickets.waiting():
+                while self._free and (waiting := tickets.waiting()):
+                    if seen and not may_start(waiting[0]):
+                        tickets.close()
+                        break
                     self._start(executor, tickets, next(workers), job_of)
                 if not self._running:
                     break

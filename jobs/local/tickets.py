@@ -33,7 +33,7 @@ class Tickets:
 
     def take(self, worker: int) -> int | None:
         """Take the first waiting ticket for a worker; None if none waits, or the worker is closed."""
-        for path in sorted(self._waiting.iterdir()):
+        for path in self._paths_waiting():
             with suppress(FileNotFoundError):  # another worker was faster
                 path.rename(self._taken(worker) / path.name)
                 return int(path.name)
@@ -54,8 +54,13 @@ class Tickets:
         return _tickets(closed)
 
     def waiting(self) -> list[int]:
-        """The tickets that nobody has taken."""
-        return _tickets(self._waiting)
+        """The tickets that nobody has taken and that may be taken."""
+        return [int(path.name) for path in self._paths_waiting()]
+
+    def close(self) -> None:
+        """Let nobody take a waiting ticket any more."""
+        with suppress(FileNotFoundError):  # closed already
+            self._waiting.rename(self._folder / "left")
 
     def ended(self) -> list[int]:
         """The tickets whose jobs have succeeded while their workers went on."""
@@ -64,6 +69,12 @@ class Tickets:
     def remove(self) -> None:
         """Remove all tickets."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _paths_waiting(self) -> list[Path]:
+        try:
+            return sorted(self._waiting.iterdir())
+        except FileNotFoundError:  # closed
+            return []
 
     def _taken(self, worker: int) -> Path:
         return self._folder / f"taken-{worker}"

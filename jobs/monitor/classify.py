@@ -27,9 +27,9 @@ State = Literal[
     "unsubmitted",
 ]
 """completing: it has ended, and its node cleans up. suspended: paused by Slurm. configuring: its node starts up.
-pending: queued, or waiting for its turn in a run without Slurm. held: queued until a person releases it. unknown: it
-left the queue a moment ago and its outcome is not known yet, or Slurm does not answer. unsubmitted: no job that would
-do it was submitted."""
+pending: queued, or waiting for its turn in an array task or in a run without Slurm. held: queued until a person
+releases it. unknown: it left the queue a moment ago and its outcome is not known yet, or Slurm does not answer.
+unsubmitted: no job that would do it was submitted, or its array task ended before its turn."""
 STATES: tuple[State, ...] = get_args(State)
 Queue = Literal["none", "answered", "silent"]
 """Whether squeue answered; "none" for a run of which nothing was submitted."""
@@ -69,6 +69,8 @@ class TaskObservations:
         runs_here: whether a process outside Slurm works on it, such as `embedkit run`.
         blocked_by: why it could never start: PREFLIGHT_FAILED or PREPARE_FAILED; "" if no stage before it failed.
         has_launcher: whether its profile has a `launcher`.
+        behind: shards of its array task that come before it, if their workers take shard after shard and it has not
+            begun since the task's last start.
     """
 
     name: str
@@ -83,6 +85,7 @@ class TaskObservations:
     runs_here: bool = False
     blocked_by: str = ""
     has_launcher: bool = False
+    behind: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ def classify(task: TaskObservations, now: float, queue: Queue) -> TaskState:
     if task.is_done:
         return TaskState("done")
     if task.live is not None:
-        return TaskState(live_state(task.live.task))
+        state = live_state(task.live.task)
+        return TaskState("pending", _turn(task.behind)) if task.behind and state == "running" else TaskState(state)
     if task.runs_here:
         return TaskState("running")
     if task.submission is None:
@@ -154,6 +158,10 @@ def _classify_ended(task: TaskObservations, submission: Submission, now: float, 
     if not has_ended and _is_recent(submission, record, attempt, now):
         return TaskState("unknown", "it left the queue just now; its outcome is not known yet")
 
+    # The task had no time for it, or another shard ended it.
+    if task.behind:
+        return TaskState("unsubmitted", "its array task ended before its turn")
+
     # It has ended. The accounting or the log may explain how.
     if exit_record is not None:
         return TaskState("failed", f"stopped by {one_line(exit_record.why)}, and not queued again")
@@ -177,6 +185,10 @@ def _why_it_ended(task: TaskObservations, record: JobRecord | None, attempt: Att
         by_itself = f"exit code {code}" if code not in ("", "0") and number == "0" else "killed from outside?"
         return f"it ended before embedkit started: {sentence or by_itself}"
     return "it left the queue without starting: cancelled, or a job that it waits for failed"
+
+
+def _turn(behind: Sequence[int]) -> str:
+    return f"its turn comes after shard{'s' * (len(behind) > 1)} {', '.join(map(str, behind))} of the same task"
 
 
 def _cancelled(attempt: Attempt | None) -> str:

@@ -75,6 +75,8 @@ class ObservationsByTask:
         self._cancelled = {(line.job, name) for line in cancelled for name in names_of(line)}
         self._records: dict[tuple[str, int | None], list[JobRecord]] = {}
         self._live: dict[str, LiveTask] = {}
+        self._starts = {(one.job, one.restart) for lane in observed.attempts.values() for one in lane}
+        """The starts of tasks of which an attempt is known."""
         self.parallel = 1
         """How many shards may run at once."""
         for line in observed.submissions:
@@ -130,7 +132,29 @@ class ObservationsByTask:
             runs_here=name in self._observed.here,
             blocked_by=self._blocked_by(submission) if submission is not None and not is_done else "",
             has_launcher=stage in self._observed.launcher_stages,
+            behind=self._behind(submission, shard, name in self._live),
         )
+
+    def _behind(self, line: Submission | None, shard: int | None, is_live: bool) -> Sequence[int]:
+        """The shards that come before a shard in its task, whose workers take shard after shard.
+
+        Empty if the shard has begun since the task's last start, or, when the task has ended, none has.
+        """
+        if line is None or line.job is None or shard is None or not line.in_turn:
+            return ()
+        group = line.shards_of(self._index_of[line.job].get(shard))
+        newest = {
+            other: own[-1]
+            for other in group
+            if (own := self._observed.attempts.get(log_name("embed", other), ())) and job_id(own[-1].job) == line.job
+        }
+        restart = max((attempt.restart for attempt in newest.values()), default=0)
+        begun = {other: attempt for other, attempt in newest.items() if attempt.restart == restart}
+        if not begun:
+            return group[: line.workers] if is_live and shard not in group[: line.workers] else ()
+        if shard in begun:
+            return ()
+        return [other for other, attempt in begun.items() if attempt.exit_record is None] or list(begun)
 
     def _blocked_by(self, line: Submission) -> str:
         """Which failed stage keeps a job from its work, directly or by a job in between; "" if none does."""
@@ -147,7 +171,13 @@ class ObservationsByTask:
         known = Counter(job_id(attempt.job) for attempt in self._observed.attempts.get(name, ()))
         for job, line in self._by_job.items():
             if line.stage == stage and (shard is None or shard in self._index_of[job]):
-                started = sum(record.started is not None for record in self._records_of(job, shard))
+                records = list(enumerate(self._records_of(job, shard)))
+                if line.in_turn:  # a start of the task was none of the shard if it was another one's turn
+                    known[job] += sum(
+                        (one.name, restart) not in self._starts for restart, one in records if one.started
+                    )
+                    continue
+                started = sum(record.started is not None for _, record in records)
                 known[job] = max(known[job], started)
         return known.total()
 
@@ -175,7 +205,7 @@ class ObservationsByTask:
             # sacct has one record per start of a job, in the same order.
             records = self._records_of(job, shard)
             record = records[attempt.restart] if attempt.restart < len(records) else None
-            count = line.gpus // line.per_job if line is not None else 0
+            count = line.gpus // line.workers if line is not None else 0
             started, is_newest = seconds_since_epoch(attempt.started.at), number == len(attempts) - 1
             if attempt.exit_record is not None:
                 ended = seconds_since_epoch(attempt.exit_record.at)
@@ -197,8 +227,10 @@ class ObservationsByTask:
             line = self._by_job.get(job)
             records = self._records_of(job, shard) if line is not None else []
             for restart, record in enumerate(records):
-                if (job, restart) not in known and record.started is not None and record.ended is not None:
-                    hours += (line.gpus // line.per_job if line else 0) * (record.ended - record.started) / 3600
+                if line is None or (job, restart) in known or record.started is None or record.ended is None:
+                    continue
+                if not line.in_turn or (record.name, restart) not in self._starts:
+                    hours += line.gpus / line.per_job * (record.ended - record.started) / 3600
         return hours
 
 

@@ -1,53 +1,66 @@
-"""One attempt at a task of embed with several shards (gpus_per_job)."""
+"""One attempt at a task of embed with several shards (gpus_per_job, shards_per_task)."""
 
 import logging
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from embedkit.documents import RunConfig, read
-from embedkit.embed import StoppedAtChunk, durable_chunks
+from embedkit.embed import StoppedAtChunk, durable_chunks, is_stop_requested
 from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld
 from embedkit.job import current_job
 from embedkit.run import RunFolder
-from jobs.local import Job, LocalQueue, make_slots, visible_gpus
+from jobs.local import LocalQueue, make_slots, visible_gpus
 from jobs.node.bad_node import keep_waiting_tasks_off_this_node
+from jobs.node.next_shard import next_shard
 from jobs.node.scratch import node_scratch
 from jobs.node.slurm_job import SlurmJob
 from jobs.node.worker import embed_in_worker, error_code_of, has_stopped
-from jobs.records import Attempts, EventKind, log_name
+from jobs.records import NODE_FAULTS, Attempts, EventKind, log_name
 
 log = logging.getLogger("embedkit")
 
 
 class GroupJob(SlurmJob):
-    """One attempt at a task with several shards: one worker per shard, side by side, each with its own GPU."""
+    """One attempt at a task with several shards. Its workers run side by side, each with its own GPU, and share them.
+
+    A worker embeds its shards one after another with one engine.
+    """
 
     def __init__(self, run: RunFolder, shards: Sequence[int], workers: int, allow_mixed: bool = False) -> None:
         super().__init__("embed", run, allow_mixed, shards[0])
         self._workers = workers
-        self._open = {shard: Attempts(run, "embed", shard) for shard in shards}
+        lanes = {shard: Attempts(run, "embed", shard) for shard in shards}
+        self._open = {shard: lane for shard, lane in lanes.items() if not _finished_before(run, shard, lane)}
         """The attempts files of the shards that have not ended."""
+        self._has_ended_any = False
 
     def _record(self, what: EventKind, why: str = "", error_code: str = "") -> None:
-        for shard, attempts in self._open.items():
+        shards = list(self._open)[: self._workers] if what == "started" else self._begun()
+        for shard in shards:
             # This process's usage is that of all workers together, so no shard's event has it.
-            attempts.add(what, len(durable_chunks(self._run.shard(shard))), why, error_code, with_usage=False)
+            done = len(durable_chunks(self._run.shard(shard)))
+            self._open[shard].add(what, done, why, error_code, with_usage=False)
+
+    def _begun(self) -> list[int]:
+        """The open shards that workers have begun: the others wait for their turn."""
+        return [shard for shard, attempts in list(self._open.items()) if attempts.has_begun()]
 
     def _shards(self) -> list[int]:
-        return list(self._open)
+        return self._begun()
 
     def _has_progressed(self) -> bool:
-        newest = [(shard, attempts.attempts()[-1:]) for shard, attempts in self._open.items()]
-        return any(
-            not one or one[0].started.done != len(durable_chunks(self._run.shard(shard))) for shard, one in newest
+        newest = [(shard, self._open[shard].attempts()[-1]) for shard in self._begun()]
+        return self._has_ended_any or any(
+            one.started.done != len(durable_chunks(self._run.shard(shard))) for shard, one in newest
         )
 
     def _stops_without_progress(self) -> int:
         """Count the stops in a row during which no shard made progress."""
         counts = [
-            attempts.stops_without_progress(len(durable_chunks(self._run.shard(shard))))
-            for shard, attempts in self._open.items()
+            self._open[shard].stops_without_progress(len(durable_chunks(self._run.shard(shard))))
+            for shard in self._begun()
         ]
         return min(counts, default=0)
 
@@ -59,6 +72,7 @@ class GroupJob(SlurmJob):
 
         with node_scratch(self._run):
             scratch = self._chunk_end.enter(Path(tempfile.gettempdir()))
+            following = next_shard(self._run, self._open, scratch) if len(self._open) > self._workers else None
 
             def on_end(name: str, why: str | None) -> None:
                 shard = names[name]
@@ -69,21 +83,40 @@ class GroupJob(SlurmJob):
                     self._signals.wait_if_signalled()  # a signal that ends the job may have reached the worker first
                     failed.append(shard)
                     log.error("%s failed: %s", name, why)
-                what: EventKind = "finished" if why is None else "failed"
-                done, code = len(durable_chunks(self._run.shard(shard))), error_code_of(scratch, shard)
+                code = error_code_of(scratch, shard)
                 codes.add(code)
-                self._open.pop(shard).add(what, done, why or "", code, with_usage=False)
+                self._end(shard, why, code)
 
-            arguments = {name: (self._run.path, shard, scratch, self._allow_mixed) for name, shard in names.items()}
-            jobs = [Job(name, embed_in_worker, own) for name, own in arguments.items()]
+            def may_take(shard: int, ended: int | None) -> bool:
+                return following is not None and not codes & set(NODE_FAULTS) and following.may_begin(shard, ended)
+
             queue = LocalQueue(self._run, make_slots(self._workers, self._gpus()), scratch)
-            queue.run(jobs, lambda: None, on_end)
+            embed = partial(embed_in_worker, self._run.path, scratch, self._allow_mixed)
+            queue.share(embed, names, lambda: None, on_end, may_take)
+            is_stopped = bool(stopped) or (bool(self._open) and is_stop_requested(scratch))
         if codes & {GpuDiffers.code, GpuHeld.code}:
             keep_waiting_tasks_off_this_node(self._run)
-        if stopped:
+        if is_stopped:
             raise StoppedAtChunk
+        self._leave_others()
         if failed:
             raise EmbedkitError(f"shards {', '.join(map(str, sorted(failed)))} failed; see logs/embed-*.log")
+
+    def _end(self, shard: int, why: str | None, error_code: str) -> None:
+        """Record the end of a shard; `why` is its error, None if it is finished."""
+        self._has_ended_any = True
+        attempts = self._open.pop(shard)
+        done = len(durable_chunks(self._run.shard(shard)))
+        if not attempts.has_begun():  # its worker died first
+            attempts.add("started", done, "")
+        attempts.add("finished" if why is None else "failed", done, why or "", error_code, with_usage=False)
+
+    def _leave_others(self) -> None:
+        """Leave the shards that no worker has begun to a rerun. This is no failure."""
+        if self._open:
+            left = ", ".join(map(str, self._open))
+            log.warning("shards %s have not begun; for them: %s", left, self._run.resume_command)
+        self._open.clear()
 
     def _gpus(self) -> list[str]:
         """The CUDA names of the workers' GPUs; none on a cluster of CPUs."""
@@ -94,3 +127,10 @@ class GroupJob(SlurmJob):
                 f"{current_job().node}: check gpus or gres in the profile"
             )
         return gpus[: self._workers] if len(gpus) >= self._workers else []
+
+
+def _finished_before(run: RunFolder, shard: int, attempts: Attempts) -> bool:
+    """Whether an earlier start of this job has finished a shard."""
+    newest, job = attempts.attempts()[-1:], current_job()
+    is_of_job = bool(newest) and newest[0].job == job.name and newest[0].restart < job.restart
+    return is_of_job and newest[0].outcome == "finished" and run.shard_manifest(shard).exists()

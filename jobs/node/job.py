@@ -29,6 +29,7 @@ def main() -> None:
         "Without an array: one group",
     )
     parser.add_argument("--per-job", type=int, default=1)
+    parser.add_argument("--in-turn", type=int, default=1, help="shards that each worker embeds, one after another")
     parser.add_argument("--allow-mixed", action="store_true", help="accept shards that different engines made")
     arguments = parser.parse_args()
     log_to_stderr()
@@ -41,7 +42,7 @@ def main() -> None:
     if arguments.shards is not None and shards:
         from jobs.node.group_job import GroupJob  # imports submitit and rich, which a job of one shard does not need
 
-        job = GroupJob(run, shards, arguments.per_job, arguments.allow_mixed)
+        job = GroupJob(run, shards, arguments.per_job // arguments.in_turn, arguments.allow_mixed)
     else:
         job = SlurmJob(arguments.stage, run, arguments.allow_mixed, *shards)
     sys.exit(job.run())

@@ -5,7 +5,7 @@ import signal
 import tempfile
 from pathlib import Path
 
-from embedkit.embed import StopAtChunk, StoppedAtChunk, durable_chunks
+from embedkit.embed import StoppedAtChunk, durable_chunks
 from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld, PreflightFailed
 from embedkit.job import current_job
 from embedkit.run import RunFolder
@@ -92,7 +92,7 @@ class SlurmJob:
                 pack_compiled(self._run, compiled)
             else:
                 folder = self._chunk_end.enter(Path(tempfile.gettempdir()))
-                embed_task(path, [self._shard], self._allow_mixed, StopAtChunk(folder, self._shard))
+                embed_task(path, [self._shard], self._allow_mixed, folder)
 
     def _shards(self) -> list[int]:
         """The shards that this job embeds and that have not ended."""

@@ -86,6 +86,17 @@ def time_left(run: RunFolder) -> TimeLeft:
     return TimeLeft(after, limit, left, times.is_preempted, _signal_seconds(run))
 
 
+def last_moment(run: RunFolder) -> float | None:
+    """Until when this task has surely got no warning of its time limit, as a time of time.monotonic().
+
+    None without a limit, or if Slurm does not answer.
+    """
+    times = time_left(run)
+    if times.left is None or times.limit is None:
+        return None
+    return times.at + times.left - (times.signal_seconds or LEAST_SECONDS) - EARLY_SECONDS
+
+
 def seconds_since_start() -> float:
     """Seconds since Slurm started this job's script.
 

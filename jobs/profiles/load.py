@@ -120,12 +120,12 @@ def _with_gpus_for_workers(stage: Stage, resources: Resources) -> Resources:
     """Give each worker of an embed task a GPU. preflight runs on the same kind of node, so it requests as many."""
     workers = resources.gpus_per_job
     if stage not in ("preflight", "embed"):
-        return replace(resources, gpus_per_job=1)
+        return replace(resources, gpus_per_job=1, shards_per_task=1)
     requested = replace(resources, gpus_per_job=1).gpu_count  # without those that follow from gpus_per_job
     if workers > 1 and not requested and resources.gpus is None and resources.gres is None:
         resources = replace(resources, gpus=workers)
     if stage == "preflight":
-        return replace(resources, gpus_per_job=1)
+        return replace(resources, gpus_per_job=1, shards_per_task=1)
     if workers > 1 and resources.gpu_count < workers:
         raise UsageError(
             f"[embed]: gpus_per_job = {workers} needs as many GPUs, but the task requests {resources.gpu_count}: write "

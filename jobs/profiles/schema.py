@@ -60,6 +60,8 @@ class Resources:
     """The node's GPUs come without being requested, as where whole nodes are given out."""
     gpus_per_job: int = 1
     """Workers of one embed task. Each has one GPU and embeds one shard at a time."""
+    shards_per_task: int = 1
+    """Shards for each worker of an embed task, one after another with one engine."""
     array: bool = True
     """The shards are one job array. False: one job per task of embed, where a site refuses arrays."""
     signal_seconds: int = 120
@@ -72,6 +74,11 @@ class Resources:
     """Where Slurm writes to when the last job of a chain has ended."""
     sbatch: Mapping[str, str | int | bool] = field(default_factory=dict)
     """Further long options of sbatch: true for an option without a value, false to leave out an inherited one."""
+
+    @property
+    def per_job(self) -> int:
+        """All shards of an embed task: `gpus_per_job` workers share them."""
+        return self.gpus_per_job * self.shards_per_task
 
     @property
     def gpus_by_type(self) -> dict[str, int]:
@@ -148,7 +155,7 @@ VALUE_TYPES: dict[str, Any] = {
     "launcher": tuple[Text, ...] | Text,
     "python": Text,
     **dict.fromkeys(("gpu_model", "curve"), Text),
-    "gpus_per_job": Annotated[int, msgspec.Meta(ge=1, le=1024)],
+    **dict.fromkeys(("gpus_per_job", "shards_per_task"), Annotated[int, msgspec.Meta(ge=1, le=1024)]),
     "signal_seconds": Annotated[int, msgspec.Meta(ge=60, le=65_535)],
 }
 """The type of each key's value in the file."""

@@ -161,6 +161,11 @@ class Attempts:
                 found[key] = Attempt(found[key].started, event)
         return list(found.values())
 
+    def has_begun(self) -> bool:
+        """Whether the current attempt of this process's job has recorded its start."""
+        newest, job = self.attempts()[-1:], current_job()
+        return bool(newest) and (newest[0].job, newest[0].restart) == (job.name, job.restart)
+
     def stops_without_progress(self, done: int) -> int:
         """Count the attempts directly before the current one that were stopped, with no more done then than now.
 

@@ -1,5 +1,6 @@
-"""Groups of shards: the shards that one array task embeds if its allocation has several GPUs (gpus_per_job).
+"""Groups of shards: the shards of one array task, which its workers share.
 
+They are side by side, one per GPU (gpus_per_job), or each worker embeds several in turn (shards_per_task).
 The array index of a group is its first shard. So a shard keeps its number in reruns.
 """
 

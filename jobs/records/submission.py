@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
+import msgspec
+
 from embedkit.documents import FORMAT, Document
 from jobs.profiles import Resources, Stage
 from jobs.records.groups import groups
@@ -27,6 +29,8 @@ class Submission(Document, frozen=True):
         mem: MB per task; None for the site's default.
         cpus: CPUs per task.
         gpus: GPUs per task.
+        per_job: shards of a task.
+        in_turn: how many of them each worker of a task embeds, one after another; left out where it is one.
         shards: all shards of the array, if a task has several, in groups of `per_job`; else "". Of a job of embed that
             is no array: its shards.
         profile: the path of the profile's file; absolute, except in runs of 0.2.0 and before.
@@ -58,6 +62,7 @@ class Submission(Document, frozen=True):
     parallel: int | None = None
     clusters: str = ""
     variables: dict[str, str] = {}  # noqa: RUF012 (msgspec copies it)
+    in_turn: int | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def indices(self) -> tuple[int, ...]:
@@ -71,9 +76,14 @@ class Submission(Document, frozen=True):
         return int(limit) if limit else None
 
     @property
+    def workers(self) -> int:
+        """How many shards of a task are embedded side by side at most."""
+        return self.per_job // (self.in_turn or 1)
+
+    @property
     def shards_at_once(self) -> int | None:
         """How many shards may be embedded at once; None without a limit."""
-        return self.parallel if self.tasks_at_once is None else self.tasks_at_once * self.per_job
+        return self.parallel if self.tasks_at_once is None else self.tasks_at_once * self.workers
 
     @property
     def groups(self) -> dict[int | None, tuple[int, ...]]:
@@ -143,12 +153,13 @@ def new_submission(
         cpus=resources.cpus,
         gpus=resources.gpu_count,
         shards=shards,
-        per_job=resources.gpus_per_job,
+        per_job=resources.per_job,
         profile_sha256=profile_sha256,
         allow_mixed=allow_mixed,
         parallel=parallel,
         clusters=resources.clusters or "",
         variables=dict(variables or {}),
+        in_turn=resources.shards_per_task if resources.shards_per_task > 1 else msgspec.UNSET,
     )
 
 

@@ -5,7 +5,7 @@ to that of its allocation, and knows of attempts that were killed before they co
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from embedkit.documents import Device
@@ -116,21 +116,33 @@ def _by_job(observed: AttemptObservations) -> Mapping[str | None, Submission]:
 
 
 def _shards_of(line: Submission, index: int | None) -> tuple[int | None, ...]:
-    """The shards of one task of a submission; (None,) for a job without shards."""
-    return line.shards_of(index) or (None,)
+    """The shards that one task of a submission begins with; (None,) for a job without shards."""
+    shards = line.shards_of(index)
+    return (shards[: line.workers] if line.in_turn else shards) or (None,)
 
 
 def _add_submissions(drafts: Sequence[Draft], observed: AttemptObservations) -> None:
-    """Set each draft's submission, the number of shards that shared its task, and its start."""
+    """Set each draft's submission, how it shared its task with other shards, and its start."""
     submissions = _by_job(observed)
-    sharing = Counter((draft.job, draft.restart) for draft in drafts if draft.place[0] == "embed")
+    tasks: dict[tuple[str, int | None], list[Draft]] = defaultdict(list)
     for draft in drafts:
         draft.submission = submissions.get(job_id(draft.job))
         if draft.job != LOCAL and draft.restart is not None and draft.place[0] == "embed":
-            draft.shared_by = sharing[draft.job, draft.restart]
+            tasks[draft.job, draft.restart].append(draft)
+    for same in tasks.values():
+        _set_sharing(same)
+    for draft in drafts:
         # The accounting knows when the node was allocated, which is before the first event.
-        allocated = draft.record.started if draft.record is not None else None
+        allocated = draft.record.started if draft.record is not None and not draft.is_later else None
         draft.started = min((time for time in (draft.first_event, allocated) if time is not None), default=None)
+
+
+def _set_sharing(same: Sequence[Draft]) -> None:
+    """Set how the attempts in one start of an array task of embed shared it."""
+    line = same[0].submission
+    at_once = min(len(same), line.workers) if line is not None and line.in_turn else len(same)
+    for place, draft in enumerate(sorted(same, key=lambda draft: draft.first_event or 0.0)):
+        draft.shared_by, draft.at_once, draft.is_later = len(same), at_once, place >= at_once
 
 
 def _lanes(drafts: Sequence[Draft]) -> dict[Place, list[Draft]]:
@@ -174,9 +186,9 @@ def _report(draft: Draft, queued: float | None, unit: Unit, observed: AttemptObs
         queue_seconds=queued,
         gpus=gpus,
         device_seconds=None if wall is None or devices is None else wall * devices,
-        cpus_requested=None if cpus is None else cpus / draft.shared_by,
+        cpus_requested=None if cpus is None else cpus / draft.at_once,
         cpu_seconds=cpu_seconds,
-        memory_requested=None if memory is None else memory // draft.shared_by,
+        memory_requested=None if memory is None else memory // draft.at_once,
         memory_peak=peak,
     )
 
@@ -187,7 +199,7 @@ def _gpus(draft: Draft, device: Device) -> float:
     gpus = gpus or (draft.submission.gpus if draft.submission is not None else 0)
     if not gpus and device == "cuda" and draft.place[0] in ("preflight", "embed"):
         return 1.0
-    return gpus / draft.shared_by
+    return gpus / draft.at_once
 
 
 def _node(draft: Draft) -> str | None:

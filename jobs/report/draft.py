@@ -18,6 +18,8 @@ class Draft:
         record: its record in the accounting.
         submission: the submission of its job.
         shared_by: how many shards shared its array task.
+        at_once: how many of them were embedded side by side.
+        is_later: whether its array task embedded other shards before it, in turn.
         started: when it started.
         ended: when it ended, or now if it runs.
         ended_at_least: whether it ended at an unknown time after `ended`.
@@ -32,10 +34,17 @@ class Draft:
     record: JobRecord | None = None
     submission: Submission | None = None
     shared_by: int = 1
+    at_once: int = 1
+    is_later: bool = False
     started: float | None = None
     ended: float | None = None
     ended_at_least: bool = False
     outcome: Outcome = "unknown"
+
+    @property
+    def is_in_turn(self) -> bool:
+        """Whether the workers of its array task embed shard after shard."""
+        return self.submission is not None and bool(self.submission.in_turn)
 
     @property
     def exit_record(self) -> AttemptEvent | None:

@@ -32,7 +32,7 @@ def _set_end(draft: Draft, next_start: float | None, is_newest: bool, observed: 
 
     if draft.outcome == "running":
         times, is_exact = [observed.now], True
-    elif record is not None and record.ended is not None:
+    elif record is not None and record.ended is not None and not (is_exact and draft.is_in_turn):
         # The accounting knows the end. Inexact signs may be later, by a clock that differs: they are dropped.
         times, is_exact = [*(times[:1] if is_exact else []), record.ended], True
     elif not is_exact:

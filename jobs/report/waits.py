@@ -12,7 +12,8 @@ from jobs.slurm import job_id
 def queue_seconds(drafts: Sequence[Draft]) -> list[float | None]:
     """Seconds that each attempt waited although it could have run; None if it is not known since when.
 
-    Waiting for a different job, or for the array's own limit on tasks at once, does not count.
+    Waiting for a different job, for the array's own limit on tasks at once, or for a shard's turn in its task does not
+    count.
     """
     tasks: dict[str, list[Draft]] = defaultdict(list)
     for draft in drafts:
@@ -26,6 +27,8 @@ def _queue_seconds(
 ) -> float | None:
     if draft.started is None:
         return None
+    if draft.is_later:
+        return 0.0
     # The accounting knows since when it could run.
     if draft.record is not None and draft.record.eligible is not None:
         return max(draft.started - draft.record.eligible, 0.0)
@@ -60,9 +63,14 @@ def _held_until(drafts: Sequence[Draft]) -> dict[int, float]:
     """
     arrays: dict[str, list[tuple[int, Draft]]] = defaultdict(list)
     for at, draft in enumerate(drafts):
-        if draft.submission is not None and draft.submission.array and draft.started is not None:
+        is_first = draft.submission is not None and draft.started is not None and not draft.is_later
+        if is_first and draft.submission is not None and draft.submission.array:
             arrays[job_id(draft.job)].append((at, draft))
     held: dict[int, float] = {}
+    ended: dict[tuple[str, int | None], float] = defaultdict(float)
+    for draft in drafts:
+        if draft.is_in_turn:
+            ended[draft.job, draft.restart] = max(ended[draft.job, draft.restart], draft.ended or 0.0)
     for tasks in arrays.values():
         submission = tasks[0][1].submission
         limit = submission.tasks_at_once if submission is not None else None
@@ -72,5 +80,6 @@ def _held_until(drafts: Sequence[Draft]) -> dict[int, float]:
         for at, draft in sorted(tasks, key=lambda task: task[1].started or 0.0):
             if len(ends) >= limit:
                 held[at] = ends[len(ends) - limit]
-            insort(ends, draft.ended if draft.ended is not None else draft.started or 0.0)
+            end = draft.ended if draft.ended is not None else draft.started or 0.0
+            insort(ends, max(end, ended.get((draft.job, draft.restart), 0.0)))
     return held

@@ -55,12 +55,12 @@ def shard_limits(embed: Resources, site: Site, queued: Sequence[Task], others: i
         limits.append(ShardLimit(name="the cluster's MaxArraySize", most=most, shards=max(most, 0)))
     if embed.array and site.max_array_tasks is not None:
         tasks = site.max_array_tasks
-        shards = tasks * embed.gpus_per_job
+        shards = tasks * embed.per_job
         limits.append(ShardLimit(name="the cluster's max_array_tasks", most=tasks, shards=shards, tasks=tasks))
     for limit in submit_limits(embed, site):
         used = limit.counted(queued)
         tasks = limit.most - used - others
-        shards = max(tasks, 0) * embed.gpus_per_job
+        shards = max(tasks, 0) * embed.per_job
         limits.append(ShardLimit(name=limit.name, most=limit.most, shards=shards, tasks=tasks, queued=used))
     return limits
 
@@ -96,7 +96,7 @@ def limits_problem(embed: Resources, jobs: Sequence[ChainJob], site: Site, queue
             f"at most {limit.shards} shards fit"
         )
     count = sum(job.tasks for job in jobs)
-    in_tasks = f" in tasks of {embed.gpus_per_job}" if embed.gpus_per_job > 1 else ""
+    in_tasks = f" in tasks of {embed.per_job}" if embed.per_job > 1 else ""
     return (
         f"{count} jobs would be submitted ({len(indices)} shards{in_tasks} and {others} more), but {limit.name} is "
         f"{limit.most} and {limit.queued} of yours are queued or running: at most {limit.shards} shards fit"

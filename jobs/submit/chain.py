@@ -25,9 +25,9 @@ class ChainJob:
     """One call of sbatch; for embed without an array, one call per task.
 
     `after_ok` and `after_any` are dependencies: job ids, or names of earlier jobs of the same chain. `indices` are the
-    shards of embed, None for other stages. `parallel` shards may run at once. Each task embeds `per_job` shards side by
-    side. `allow_mixed`: it accepts shards that different engines made. `as_array`: embed is a job array.
-    `is_last`: no job of the chain follows it.
+    shards of embed, None for other stages. `parallel` shards may run at once. Each task embeds `per_job` shards, and
+    each of its workers up to `in_turn` of them, one after another. `allow_mixed`: it accepts shards that different
+    engines made. `as_array`: embed is a job array. `is_last`: no job of the chain follows it.
     `lanes`: the jobs of embed that are on the cluster already, for embed without an array (jobs/submit/lanes.py).
     """
 
@@ -37,6 +37,7 @@ class ChainJob:
     indices: tuple[int, ...] | None = None
     parallel: int | None = None
     per_job: int = 1
+    in_turn: int = 1
     allow_mixed: bool = False
     as_array: bool = True
     lanes: tuple[tuple[str, ...], ...] = ()
@@ -63,7 +64,12 @@ class ChainJob:
     @property
     def tasks_at_once(self) -> int | None:
         """How many tasks of embed may run at once; None without a limit."""
-        return None if self.parallel is None else max(self.parallel // self.per_job, 1)
+        return None if self.parallel is None else max(self.parallel // self.workers, 1)
+
+    @property
+    def workers(self) -> int:
+        """How many shards of a task are embedded side by side."""
+        return self.per_job // self.in_turn
 
     @property
     def log(self) -> str:
@@ -106,14 +112,20 @@ def as_one_chain(jobs: Sequence[ChainJob], allow_mixed: bool) -> list[ChainJob]:
 
 
 def whole_chain(
-    shards: int, num_gpus: int, preflight: bool, per_job: int = 1, analyze: bool = False, as_array: bool = True
+    shards: int,
+    num_gpus: int,
+    preflight: bool,
+    per_job: int = 1,
+    analyze: bool = False,
+    as_array: bool = True,
+    in_turn: int = 1,
 ) -> list[ChainJob]:
-    """The chain of a new run. Each task of embed has `per_job` shards, and `num_gpus` shards may run at once."""
+    """The chain of a new run. `num_gpus` shards may run at once; for `per_job` and `in_turn` see ChainJob."""
     before: list[Stage] = ["prepare", "preflight"] if preflight else ["prepare"]
-    embed = ChainJob("embed", indices=tuple(range(shards)), parallel=num_gpus, per_job=per_job, as_array=as_array)
+    embed = ChainJob("embed", after_ok=tuple(before), indices=tuple(range(shards)), parallel=num_gpus, per_job=per_job)
     return [
         *(ChainJob(stage) for stage in before),
-        replace(embed, after_ok=tuple(before)),
+        replace(embed, in_turn=in_turn, as_array=as_array),
         ChainJob("merge", after_any=("embed",)),
         *([ChainJob("analyze", after_ok=("merge",))] if analyze else []),
     ]

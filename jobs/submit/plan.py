@@ -25,7 +25,12 @@ class SubmissionPlan:
 
 
 def plan_submission(
-    state: SubmissionState, parallel: int, only: Collection[int] = (), per_job: int = 1, as_array: bool = True
+    state: SubmissionState,
+    parallel: int,
+    only: Collection[int] = (),
+    per_job: int = 1,
+    as_array: bool = True,
+    in_turn: int = 1,
 ) -> SubmissionPlan:
     """Plan the jobs that are missing until the run is merged.
 
@@ -33,8 +38,9 @@ def plan_submission(
         state: the run now.
         parallel: how many shards may be embedded at once.
         only: shards to run, even if they are repeat_failures; empty for all with problems that are not.
-        per_job: how many shards a task embeds side by side.
+        per_job: how many shards a task embeds.
         as_array: embed is a job array; else one job per task, which queue behind those that are on the cluster.
+        in_turn: how many of its shards each worker of a task embeds, one after another.
     """
     state, copies = _without_copies(state)
     cancel = {live.task.name for live in state.live if live.task.never_starts}
@@ -58,6 +64,7 @@ def plan_submission(
             jobs += [] if preflights else [ChainJob("preflight")]
             before += preflights or ("preflight",)
         embed = ChainJob("embed", after_ok=before, indices=missing, parallel=parallel, per_job=per_job)
+        embed = replace(embed, in_turn=in_turn)
         jobs.append(embed if as_array else replace(embed, as_array=False, lanes=lanes_of(embeds)))
     # merge, unless an active merge follows everything that embeds. One that has started came too early for that.
     active = _ids(embeds)

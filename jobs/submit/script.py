@@ -41,6 +41,7 @@ def make_script(run: RunFolder, profile: Profile, job: ChainJob, tag: str = "TAG
     arguments = f"{job.stage} {shlex.quote(str(run.path))}"
     if job.per_job > 1:
         arguments += f" --shards {array_spec(job.indices or ())} --per-job {job.per_job}"
+        arguments += f" --in-turn {job.in_turn}" if job.in_turn > 1 else ""
     elif job.indices and not job.as_array:
         arguments += f" --shard {job.indices[0]}"
     if job.allow_mixed and job.stage in COMPARING:

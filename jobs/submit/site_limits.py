@@ -123,7 +123,7 @@ class SiteLimits:
 
     def _chain(self, config: RunConfig, shards: int) -> list[ChainJob]:
         preflight = config.request.engine != "hash" if self.preflight is None else self.preflight
-        return whole_chain(shards, 1, preflight, self.profile.stages["embed"].gpus_per_job, bool(self.analyze))
+        return whole_chain(shards, 1, preflight, self.profile.stages["embed"].per_job, bool(self.analyze))
 
 
 def _next_step(now: ShardLimit, idle: ShardLimit) -> str:

@@ -96,7 +96,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
         if beyond:
             raise UsageError(f"--shard {beyond[0]}: the run has shards 0 to {state.shards - 1}")
         embed = profile.stages["embed"]
-        plan = plan_submission(state, options.parallel, options.only, embed.gpus_per_job, embed.array)
+        plan = plan_submission(state, options.parallel, options.only, embed.per_job, embed.array, embed.shards_per_task)
         plan = replace(plan, submit=tuple(as_one_chain(plan.submit, allow_mixed)))
         indices = [index for job in plan.submit for index in job.indices or ()]
         new_reference = len(state.problems) == state.shards and any(job.stage == "preflight" for job in plan.submit)

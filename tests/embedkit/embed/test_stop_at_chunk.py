@@ -41,20 +41,20 @@ def test_task_ends_its_chunk_and_the_next_continues(
     stop = StopAtChunk(tmp_path, 1)
     stop_in_chunk(3, tmp_path, monkeypatch)
     with pytest.raises(StoppedAtChunk):
-        embed_shards(unfinished, [1], stop=stop)
+        embed_shards(unfinished, [1], stops=tmp_path)
     assert len(durable_chunks(unfinished.shard(1))) == 3
     status = stop.status()
     assert status is not None
     assert status.is_measured
     (tmp_path / "stop-at-chunk").unlink()
-    embed_shards(unfinished, [1], stop=StopAtChunk(tmp_path, 1))
+    embed_shards(unfinished, [1], stops=tmp_path)
     assert snapshot(unfinished) == snapshot(hash_run)
     assert unfinished.shard_manifest(1).exists()
 
 
 def test_last_chunk_finishes_the_shard(unfinished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_in_chunk(13, tmp_path, monkeypatch)
-    embed_shards(unfinished, [1], stop=StopAtChunk(tmp_path, 1))
+    embed_shards(unfinished, [1], stops=tmp_path)
     assert unfinished.shard_manifest(1).exists()
 
 
@@ -64,5 +64,5 @@ def test_task_that_was_still_starting_embeds_a_chunk_if_it_fits(
 ) -> None:
     request_stop(tmp_path, time.monotonic() + left)
     with pytest.raises(StoppedAtChunk):
-        embed_shards(unfinished, [1], stop=StopAtChunk(tmp_path, 1))
+        embed_shards(unfinished, [1], stops=tmp_path)
     assert len(durable_chunks(unfinished.shard(1))) == chunks

@@ -51,7 +51,7 @@ def test_worker_passes_on_its_error_code(
 
     monkeypatch.setattr("jobs.node.worker.embed_task", fail)
     with pytest.raises(type(error)):
-        embed_in_worker(tmp_path, 3, tmp_path)
+        embed_in_worker(tmp_path, tmp_path, False, [3])
     assert error_code_of(tmp_path, 3) == code
     assert error_code_of(tmp_path, 4) == ""
 
