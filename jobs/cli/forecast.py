@@ -15,6 +15,7 @@ from embedkit.forecast.footprint import footprint
 from embedkit.prepare import read_plan
 from embedkit.run import RunFolder
 from embedkit.versions import environment
+from jobs.cli.engine_starts import engines_line, in_turn_seconds, start_seconds
 from jobs.cli.plan_warnings import DAY, Schedule, plan_warnings
 from jobs.cli.summary import copied_lines
 from jobs.monitor import Scale, measure, scale, scale_of_curve, seconds_until_done
@@ -90,9 +91,12 @@ def print_forecast(
     console.print(_table(jobs, profile), highlight=False)
     speed = _speed(config, estimate, limits, begun)
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
-    schedule = _schedule(estimate, shards, parallel, speed, begun) if estimate.seconds else None
+    in_turn = embed.shards_per_task
+    schedule = _schedule(estimate, shards, parallel, in_turn, speed, begun) if estimate.seconds else None
     copied = [] if plan is None else copied_lines(config, plan)
     print_lines(*_amounts(estimate, shards, unit, speed, begun, schedule), *copied, *_disk(run, config, estimate))
+    if schedule is not None and schedule.left:
+        print_lines(*engines_line(schedule.left, parallel, in_turn, start_seconds(run)))
     print_lines(*plan_warnings(_unfinished(jobs, begun), limits, estimate, schedule))
     if options.scripts:
         print_lines(*(_script(run, profile, job) for job in jobs))
@@ -173,15 +177,18 @@ def _unfinished(jobs: Sequence[ChainJob], begun: Sequence[ShardStatus]) -> list[
     return [job for job in kept if job.indices != ()]
 
 
-def _schedule(estimate: Estimate, shards: int, parallel: int, speed: Scale, begun: Sequence[ShardStatus]) -> Schedule:
+def _schedule(
+    estimate: Estimate, shards: int, parallel: int, in_turn: int, speed: Scale, begun: Sequence[ShardStatus]
+) -> Schedule:
     """Predict the seconds of each shard that is left. `begun`: the state of each shard, empty without a plan."""
     if begun:
         shares = [(shard.predicted_seconds, 1 - share_done(shard)) for shard in begun]
         left = [seconds * share * speed.ratio for seconds, share in shares if share > 0]
     else:
         left = [estimate.seconds * speed.ratio / shards] * shards
-    at_once = min(parallel, len(left))
-    return Schedule(left, at_once, seconds_until_done((), left, at_once) if left else 0.0)
+    turns = in_turn_seconds(left, in_turn)
+    at_once = min(parallel, len(turns))
+    return Schedule(left, at_once, seconds_until_done((), turns, at_once) if left else 0.0, in_turn)
 
 
 def _amounts(

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from embedkit.forecast import Estimate
 from embedkit.prepare import REFERENCE
+from jobs.cli.engine_starts import in_turn_seconds
 from jobs.profiles import Profile, Resources
 from jobs.submit import (
     ChainJob,
@@ -25,11 +26,16 @@ DAY = "%a %Y-%m-%d"
 
 @dataclass(frozen=True)
 class Schedule:
-    """The hours of embed. `left`: seconds of each unfinished shard; `wall`: seconds until all of them are embedded."""
+    """The hours of embed.
+
+    `left`: seconds of each unfinished shard; `wall`: seconds until all of them are embedded; `in_turn`: how many shards
+    a worker of a task embeds one after another.
+    """
 
     left: Sequence[float]
     at_once: int
     wall: float
+    in_turn: int = 1
 
     @property
     def end(self) -> datetime:
@@ -83,14 +89,28 @@ def _beyond_the_limit(jobs: Sequence[ChainJob], limits: SiteLimits, schedule: Sc
     if minutes is None and limits.known is not None:
         minutes, of = default_time_of(embed, limits.known.site)
     longest = max(schedule.left)
-    if not minutes or longest <= minutes * 60 - embed.signal_seconds:
+    if not minutes:
         return None
+    if longest <= minutes * 60 - embed.signal_seconds:
+        return _too_many_in_turn(schedule, minutes, embed.signal_seconds)
     more = "" if most is not None and most <= len(schedule.left) else ", or plan a new run with more --shards"
     starts = math.ceil(longest / max(minutes * 60 - embed.signal_seconds, 60))
     return (
         f"a shard needs about {longest / 3600:,.1f} hours, but the time limit of a task is {timedelta(minutes=minutes)}"
         f"{of}: Slurm would start each task about {starts:,} times, and every start loads the model again. Raise time "
         f"in [embed] of the profile{more}"
+    )
+
+
+def _too_many_in_turn(schedule: Schedule, minutes: int, signal_seconds: int) -> str | None:
+    """Say that the shards of a worker do not all fit its time limit; None if they do."""
+    longest = max(in_turn_seconds(schedule.left, schedule.in_turn))
+    if longest <= minutes * 60 - signal_seconds:
+        return None
+    return (
+        f"shards_per_task = {schedule.in_turn}: so many shards need about {longest / 3600:,.1f} hours, but the time "
+        f"limit of a task is {timedelta(minutes=minutes)}: shards that do not fit are left for a rerun. Raise time in "
+        "[embed] of the profile, or lower shards_per_task"
     )
 
 

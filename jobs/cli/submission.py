@@ -126,6 +126,9 @@ def _print_jobs(run: RunFolder, done: SubmissionResult) -> None:
         many = f"{job.tasks} jobs: " if not job.as_array and job.tasks > 1 else ""
         begin = f"job{'s' * (len(ids) > 1)} {job_list(ids)}: " if ids else f"would submit {many}"
         print_lines(f"{begin}{_described(job)}{_waiting_for(job, jobs)}")
+        if job.in_turn > 1 and job.indices:
+            in_turn = f"each worker embeds up to {job.in_turn} with one start of the engine"
+            print_lines(f"shards_per_task = {job.in_turn}: {len(job.indices)} shards in {job.tasks} tasks, {in_turn}")
     if not done.plan.submit:
         print_lines("merged: nothing to do" if done.state.merged else "nothing to submit")
     elif done.submitted:

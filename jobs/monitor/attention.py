@@ -19,6 +19,8 @@ MOST_NODES = 4
 """Most nodes with the same fault that a line describes; the others are only named."""
 HOLDER = re.compile(r"process \d+ \([^)]*\)")
 """The process that holds the memory of a GPU, in the message of GpuHeld."""
+IN_TURN = Meaning("wait", "their turn comes after other shards of their tasks", "")
+"""Shards that wait in an array task that runs. `why` of each names the shards before it."""
 MOST_JOBS = 4
 """Most tasks of one array that a command names one by one."""
 
@@ -90,7 +92,8 @@ def groups(overview: Overview) -> list[TaskGroup]:
                 if meaning is None or not meaning.action:
                     continue
             else:
-                meaning = explain(task.slurm_state, task.reason)
+                is_in_turn = label == "pending" and isinstance(task, ShardView) and bool(task.why)
+                meaning = IN_TURN if is_in_turn else explain(task.slurm_state, task.reason)
                 if meaning is None and isinstance(task, StageView):
                     continue  # its own line has its state and reason
             kind = task.error_code if isinstance(task, ShardView) else ""

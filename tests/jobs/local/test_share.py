@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -99,6 +99,23 @@ def test_one_worker_of_a_slot_does_all_items(run: RunFolder) -> None:
     assert len(set(pids)) == 1
     assert [process_of(run, item) for item in range(3)] == pids
     assert not list((run.logs / "submitit").iterdir())
+
+
+def is_before(item: str, following: Item, ended: Item | None) -> bool:
+    """Whether an item comes before the one with this name."""
+    return following[1].name < item
+
+
+@pytest.mark.parametrize("kinds", [("ok", "ok", "ok", "ok"), ("ok", "die", "ok", "ok")])
+def test_items_that_may_not_be_taken_are_left(kinds: Sequence[str], run: RunFolder) -> None:
+    """A worker asks before each further item, and the queue before it starts another worker."""
+    done = [run.path / f"item-{i}" for i in range(4)]
+    ends: dict[str, str | None] = {}
+    items = {path.name: (kind, path) for kind, path in zip(kinds, done, strict=True)}
+    queue = LocalQueue(run, make_slots(1, []))
+    queue.share(do_items, items, lambda: None, ends.__setitem__, partial(is_before, "item-2"))
+    assert sorted(ends) == ["item-0", "item-1"]
+    assert [path.exists() for path in done] == [True, kinds[1] == "ok", False, False]
 
 
 def test_workers_of_two_slots_share_the_items(run: RunFolder) -> None:

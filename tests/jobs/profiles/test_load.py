@@ -341,6 +341,7 @@ def test_a_wrong_override_names_its_option(time: str | None, mem: str | None, sa
             "[embed]: gpu_model: the speed of 'H100' is not known; known: h100, h200; leave it out for a different GPU",
         ),
         ("[embed]\ngpus_per_job = 0", "[embed]: gpus_per_job: expected `int` >= 1"),
+        ("[embed]\nshards_per_task = 0", "[embed]: shards_per_task: expected `int` >= 1"),
         ("[embed]\ngpus = 8", "[embed]: the task requests 8 GPUs, but would use 1: add gpus_per_job = 8"),
         ("[embed]\ngpus = 1\ngpus_per_job = 8", "gpus_per_job = 8 needs as many GPUs, but the task requests 1"),
         ('[embed]\ngres = "gpu:h100:4"\ngpus_per_job = 8', "as many GPUs, but the task requests 4: write gpus = 8"),

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.records.clocks import clock_errors, with_right_times
+from jobs.records.submission import Submission
 from jobs.records.submissions import LiveTask
 from jobs.report.collect import attempt_names, place_of, seconds_logged
 from jobs.report.compute import make_report
@@ -173,6 +174,40 @@ def test_shards_that_share_a_task_share_its_gpus() -> None:
     assert [attempt.gpus for attempt in report.attempts] == [1.0] * 4
     assert report.device_seconds == 4 * 30.0
     assert [attempt.cpus_requested for attempt in report.attempts] == [1.0] * 4
+
+
+def in_turn(gpus: int, per_job: int) -> Submission:
+    """A task with two shards for each of its workers, one after another."""
+    line = submission("embed", "7", array="0", gpus=gpus)
+    return msgspec.structs.replace(line, shards=f"0-{per_job - 1}", per_job=per_job, in_turn=2)
+
+
+def test_a_shard_in_turn_has_the_whole_gpu_for_its_own_time() -> None:
+    """The accounting's start and end are those of the task: only its first shard began then."""
+    lanes = {0: [attempt_of("7_0", 10, 40)], 1: [attempt_of("7_0", 40, 60)]}
+    records = [record("7", 0, 5, 62, "COMPLETED", eligible=3, gpus=1)]
+    first, second = report_of(observations(lanes, [in_turn(1, 2)], records), shards=2).attempts
+    assert (first.wall_seconds, first.device_seconds, first.queue_seconds) == (35.0, 35.0, 2.0)
+    assert (second.wall_seconds, second.device_seconds, second.queue_seconds) == (20.0, 20.0, 0.0)
+    assert [one.cpus_requested for one in (first, second)] == [4.0, 4.0]
+    assert [one.cpu_seconds for one in (first, second)] == [1.5, 1.5]  # the accounting's, of the whole task
+    assert [one.memory_peak for one in (first, second)] == [None, None]
+
+
+def test_two_workers_with_two_shards_each_have_a_gpu_each() -> None:
+    lanes = {shard: [attempt_of("7_0", 10 + 30 * (shard > 1), 40 + 30 * (shard > 1))] for shard in range(4)}
+    report = report_of(observations(lanes, [in_turn(2, 4)]), shards=4)
+    assert [attempt.gpus for attempt in report.attempts] == [1.0] * 4
+    assert report.device_seconds == 4 * 30.0
+    assert [attempt.queue_seconds for attempt in report.attempts] == [10.0, 10.0, 0.0, 0.0]
+
+
+def test_a_shard_killed_in_its_turn_ends_with_its_task() -> None:
+    lanes = {0: [attempt_of("7_0", 10, 40)], 1: [attempt_of("7_0", 40)]}
+    records = [record("7", 0, 5, 62, "FAILED", gpus=1)]
+    report = report_of(observations(lanes, [in_turn(1, 2)], records), shards=2)
+    assert [(one.outcome, one.wall_seconds) for one in report.attempts] == [("finished", 35.0), ("failed", 22.0)]
+    assert report.device_seconds == 57.0
 
 
 def test_unit_of_device_time_on_cpus_is_the_worker() -> None:

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec.structs import replace as replace_fields
 
-from embedkit.documents.codec import encode_line, read, sealed, write
+from embedkit.documents.codec import decode_line, encode_line, read, sealed, write
 from embedkit.documents.schema import RunConfig, ShardManifest
 from embedkit.errors import EmbedkitError, GpuDiffers, GpuHeld
 from embedkit.job import JobContext
@@ -19,11 +19,12 @@ from jobs.profiles.load import load_profile
 from jobs.profiles.schema import Resources, Stage
 from jobs.records.attempts import MAX_ATTEMPTS_WITHOUT_PROGRESS, NO_EXIT_RECORD, NO_PROGRESS, Attempts
 from jobs.records.groups import group_of, groups
-from jobs.records.submission import COMMENT_PREFIX, new_submission
+from jobs.records.submission import COMMENT_PREFIX, Submission, new_submission
 from jobs.records.submissions import LiveTask, Submissions
 from jobs.slurm.client import (
     Task,
     array_indices,
+    array_spec,
 )
 from jobs.submit.chain import ChainJob, whole_chain
 from jobs.submit.plan import SubmissionPlan, plan_submission
@@ -385,6 +386,30 @@ def test_every_shard_is_in_one_group_that_its_first_names(shards: set[int], per_
         assert group_of(group[0], job.indices or (), per_job) == group
     with pytest.raises(EmbedkitError, match="begins no group"):
         group_of(2001, job.indices or (), per_job)
+
+
+@given(st.sets(st.integers(0, 2000), min_size=1), st.integers(1, 4), st.integers(1, 4), st.integers(1, 16))
+def test_groups_in_turn_keep_to_the_shards_at_once(shards: set[int], workers: int, in_turn: int, parallel: int) -> None:
+    """gpus_per_job and shards_per_task together: the record of the call gives back the groups of the job."""
+    resources = Resources(gpus=workers, gpus_per_job=workers, shards_per_task=in_turn)
+    indices = tuple(sorted(shards))
+    job = ChainJob("embed", indices=indices, parallel=parallel, per_job=resources.per_job, in_turn=in_turn)
+    assert [shard for group in job.groups for shard in group] == list(indices)
+    assert job.tasks == -(-len(indices) // (workers * in_turn))
+    assert job.workers == workers
+    if resources.per_job > 1:
+        line = new_submission("embed", job.array, "", "submit", "/p", resources, array_spec(indices))
+        assert tuple(line.groups.values()) == job.groups
+        assert line.workers == workers
+        assert line.shards_at_once == max(parallel // workers, 1) * workers
+
+
+def test_a_line_names_shards_in_turn_only_if_there_are_some() -> None:
+    """Versions that do not know the field read the others."""
+    for in_turn, is_named in ((1, False), (3, True)):
+        line = new_submission("embed", "0", "", "submit", "/p", Resources(shards_per_task=in_turn), "0-2")
+        assert (b"in_turn" in encode_line(line)) == is_named
+        assert decode_line(encode_line(line), Submission, Path("x")) == line
 
 
 def test_rerun_accepts_mixed_engines_as_the_last_submission_did(run: RunFolder) -> None:
