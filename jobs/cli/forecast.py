@@ -92,7 +92,7 @@ def print_forecast(
     speed = _speed(config, estimate, limits, begun)
     unit = "GPU" if config.request.device == "cuda" else "CPU task"
     in_turn = embed.shards_per_task
-    schedule = _schedule(estimate, shards, parallel, in_turn, speed, begun) if estimate.seconds else None
+    schedule = _schedule(estimate, shards, parallel, speed, begun, in_turn) if estimate.seconds else None
     copied = [] if plan is None else copied_lines(config, plan)
     print_lines(*_amounts(estimate, shards, unit, speed, begun, schedule), *copied, *_disk(run, config, estimate))
     if schedule is not None and schedule.left:
@@ -178,7 +178,7 @@ def _unfinished(jobs: Sequence[ChainJob], begun: Sequence[ShardStatus]) -> list[
 
 
 def _schedule(
-    estimate: Estimate, shards: int, parallel: int, in_turn: int, speed: Scale, begun: Sequence[ShardStatus]
+    estimate: Estimate, shards: int, parallel: int, speed: Scale, begun: Sequence[ShardStatus], in_turn: int = 1
 ) -> Schedule:
     """Predict the seconds of each shard that is left. `begun`: the state of each shard, empty without a plan."""
     if begun:

@@ -23,6 +23,7 @@ class RerunOptions:
     preflight: bool | None
     analyze: bool | None
     allow_mixed: bool | None
+    shards_per_task: int | None
     dry_run: bool
     shards: tuple[int, ...]
     num_gpus: int | None
@@ -55,7 +56,12 @@ def rerun(folder: RunFolder, options: RerunOptions) -> None:
     """
     config = read(folder.config, RunConfig)
     before = last_submission(folder)
-    profile = with_overrides(profile_again(folder, options.profile_name), time=options.time, mem=options.mem)
+    profile = with_overrides(
+        profile_again(folder, options.profile_name),
+        time=options.time,
+        mem=options.mem,
+        shards_per_task=options.shards_per_task,
+    )
     how = SubmitOptions(
         parallel=options.num_gpus or before.shards_at_once or config.num_gpus,
         why="rerun",

@@ -37,6 +37,8 @@ JOB_OPTIONS = [
                  "[default: no; in a rerun: as before]"),
     click.option("--allow-mixed/--no-allow-mixed", default=None, help="Accept shards that different GPU models or "
                  "versions made.  [default: no; in a rerun: as before]"),
+    click.option("--shards-per-task", type=click.IntRange(1, 1024), help="Shards that each worker of a task embeds one "
+                 "after another, with one start of the engine.  [default: the profile's, else 1]"),
     click.option("--dry-run", is_flag=True, help="Show what would be submitted, and submit nothing."),
 ]  # fmt: skip
 

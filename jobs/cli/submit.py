@@ -16,7 +16,7 @@ from jobs.cli.options import gathered_into
 from jobs.cli.request_options import RequestOptions, request_options
 from jobs.cli.submission import job_options, print_submission, profile_again, with_environment
 from jobs.output import new_console
-from jobs.profiles import Profile, load_profile
+from jobs.profiles import Profile, load_profile, with_overrides
 from jobs.submit import ProfileCheck, SiteLimits, SubmitOptions, refuse_if_active, submit_missing
 
 SAID_BY_PLAN = ("gpu models", "exclusive", "shards", "at once")
@@ -32,6 +32,7 @@ class SubmitCommandOptions:
     preflight: bool | None
     analyze: bool | None
     allow_mixed: bool | None
+    shards_per_task: int | None
     dry_run: bool
     scripts: bool
 
@@ -52,13 +53,14 @@ def submit(request: RequestOptions, options: SubmitCommandOptions) -> None:
     profile = None
     if options.profile_name is not None:
         profile = with_environment(load_profile(options.profile_name), _run_to_resume(request))
+        profile = with_overrides(profile, shards_per_task=options.shards_per_task)
     if options.analyze:
         require_libraries(Options())
     limits = None if profile is None else _site_limits(profile, options)
     mode: OpenMode = "plan" if options.dry_run else "submit"
     folder, config = open_run(request, mode, limits=limits, check=limits.check if limits is not None else None)
     if profile is None or limits is None:
-        profile = profile_again(folder, None)
+        profile = with_overrides(profile_again(folder, None), shards_per_task=options.shards_per_task)
         limits = _site_limits(profile, options)
     _refuse_unasked_cpus(request, folder, config, profile)
     if folder.config.exists():

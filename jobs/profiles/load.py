@@ -43,14 +43,18 @@ def parse_profile(content: bytes, path: Path) -> Profile:
     return Profile(path.stem, path, _resolve(_tables(content)), content)
 
 
-def with_overrides(profile: Profile, *, time: str | None, mem: str | None) -> Profile:
-    """The profile with --time and --mem of a rerun, which apply to embed only. Raises UsageError."""
+def with_overrides(
+    profile: Profile, *, time: str | None = None, mem: str | None = None, shards_per_task: int | None = None
+) -> Profile:
+    """The profile with --time, --mem and --shards-per-task, which apply to embed only. Raises UsageError."""
     embed = profile.stages["embed"]
     if time is not None:
         embed = replace(embed, time=at("--time", minutes, time))
         at("--time", check_signal, embed)
     if mem is not None:
         embed = replace(embed, mem=at("--mem", megabytes, mem))
+    if shards_per_task is not None:
+        embed = replace(embed, shards_per_task=shards_per_task)
     return replace(profile, stages={**profile.stages, "embed": embed})
 
 

@@ -1,5 +1,6 @@
 """The warnings of a plan, from numbers; tests/jobs/cli/test_plan.py has the command."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def warnings_of(
         analyze=None,
         dry_run=True,
     )
-    schedule = Schedule([hours * HOUR / shards] * shards, at_once, (wall or hours / at_once) * HOUR)
+    each = [hours * HOUR / shards] * shards
+    schedule = Schedule(each, at_once, (wall or hours / at_once) * HOUR, embed.shards_per_task)
     lines = plan_warnings(whole_chain(shards, at_once, True), limits, estimate, schedule)
     assert lines[0] == "limits   there is no Slurm on this machine, so the site's limits are unknown"
     return [line.removeprefix("WARNING  ") for line in lines[1:]]
@@ -64,6 +66,16 @@ def test_few_gpus_for_many_tokens_are_said_to_be_few() -> None:
 def test_shards_that_leave_gpus_idle_are_said_to() -> None:
     (week,) = warnings_of(Resources(gpus=1), 1300, 9, 8, cpu_ratio=None, wall=289)
     assert week.endswith("or choose a number of shards that is a multiple of the 8 at once")
+
+
+def test_shards_in_turn_beyond_the_time_limit_are_named() -> None:
+    """Three shards of an hour each, with two hours and then four for a task."""
+    embed = Resources(gpus=1, time=2 * 60, shards_per_task=3)
+    (warning,) = warnings_of(embed, 12, 12, 4, cpu_ratio=None)
+    assert (
+        "shards_per_task = 3: so many shards need about 3.0 hours, but the time limit of a task is 2:00:00" in warning
+    )
+    assert warnings_of(replace(embed, time=4 * 60), 12, 12, 4, cpu_ratio=None) == []
 
 
 @pytest.mark.parametrize(

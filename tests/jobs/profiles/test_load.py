@@ -288,6 +288,7 @@ def test_a_rerun_overrides_time_and_memory_of_embed_alone() -> None:
     assert (after.stages["embed"].time, after.stages["embed"].mem) == (48 * 60, 128 * 1024)
     assert {**after.stages, "embed": None} == {**before.stages, "embed": None}
     assert with_overrides(before, time=None, mem=None) == before
+    assert with_overrides(before, shards_per_task=3).stages["embed"].per_job == 3
 
 
 @pytest.mark.parametrize(
