@@ -129,8 +129,11 @@ def _print_jobs(run: RunFolder, done: SubmissionResult) -> None:
         begin = f"job{'s' * (len(ids) > 1)} {job_list(ids)}: " if ids else f"would submit {many}"
         print_lines(f"{begin}{_described(job)}{_waiting_for(job, jobs)}")
         if job.in_turn > 1 and job.indices:
-            in_turn = f"each worker embeds up to {job.in_turn} with one start of the engine"
-            print_lines(f"shards_per_task = {job.in_turn}: {len(job.indices)} shards in {job.tasks} tasks, {in_turn}")
+            starts = sum(min(len(group), job.workers) for group in job.groups)
+            print_lines(
+                f"shards_per_task = {job.in_turn}: {len(job.indices)} shards in {job.tasks} tasks, which start "
+                f"{starts} engines. That saves {len(job.indices) - starts} starts of 25 to 90 s"
+            )
     if not done.plan.submit:
         print_lines("merged: nothing to do" if done.state.merged else "nothing to submit")
     elif done.submitted:

@@ -180,7 +180,7 @@ class LocalQueue:
             tickets.create(len(names))
             while True:
                 while self._free and (waiting := tickets.waiting()):
-                    if seen and not may_start(waiting[0]):
+                    if seen and not may_start(waiting[0]):  # before the first end, each slot gets its first worker
                         tickets.close()
                         break
                     self._start(executor, tickets, next(workers), job_of)

@@ -31,9 +31,12 @@ class GroupJob(SlurmJob):
     def __init__(self, run: RunFolder, shards: Sequence[int], workers: int, allow_mixed: bool = False) -> None:
         super().__init__("embed", run, allow_mixed, shards[0])
         self._workers = workers
-        lanes = {shard: Attempts(run, "embed", shard) for shard in shards}
-        self._open = {shard: lane for shard, lane in lanes.items() if not _finished_before(run, shard, lane)}
+        self._open = {shard: Attempts(run, "embed", shard) for shard in shards}
         """The attempts files of the shards that have not ended."""
+        if len(shards) > workers:
+            finished = [shard for shard, attempts in self._open.items() if _finished_before(run, shard, attempts)]
+            for shard in finished:
+                del self._open[shard]
         self._has_ended_any = False
 
     def _record(self, what: EventKind, why: str = "", error_code: str = "") -> None:

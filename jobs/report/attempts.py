@@ -140,7 +140,7 @@ def _add_submissions(drafts: Sequence[Draft], observed: AttemptObservations) -> 
 def _set_sharing(same: Sequence[Draft]) -> None:
     """Set how the attempts in one start of an array task of embed shared it."""
     line = same[0].submission
-    at_once = min(len(same), line.workers) if line is not None and line.in_turn else len(same)
+    at_once = line.workers if line is not None and line.in_turn else len(same)
     for place, draft in enumerate(sorted(same, key=lambda draft: draft.first_event or 0.0)):
         draft.shared_by, draft.at_once, draft.is_later = len(same), at_once, place >= at_once
 

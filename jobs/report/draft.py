@@ -18,7 +18,7 @@ class Draft:
         record: its record in the accounting.
         submission: the submission of its job.
         shared_by: how many shards shared its array task.
-        at_once: how many of them were embedded side by side.
+        at_once: how many workers its array task had.
         is_later: whether its array task embedded other shards before it, in turn.
         started: when it started.
         ended: when it ended, or now if it runs.
