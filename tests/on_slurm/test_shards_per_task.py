@@ -11,7 +11,7 @@ from embedkit.run import RunFolder
 from jobs.records.attempts import Attempts
 from jobs.records.submissions import Submissions
 from tests.conftest import embedkit, snapshot
-from tests.on_slurm.test_groups import array_of, outcomes, workers
+from tests.on_slurm.test_groups import PAIRS, array_of, outcomes, workers
 from tests.support.slurm.chains import faults, file_times, logs, rerun, submit, wait_ended, wait_until
 from tests.support.slurm.cluster import Cluster
 
@@ -95,6 +95,8 @@ def test_a_task_killed_in_its_second_shard_loses_only_that(
 
     wait_until(lambda: states() == ["done", "cancelled", "cancelled", "done", "done"], 60, lambda: str(states()))
     before = file_times(run, [0, 3, 4])
+    said = rerun(cluster, run, "--dry-run").stdout
+    assert "shards_per_task = 3: the engine starts 1 times for 2 shards (1 fewer, 25 to 90 s each)" in said
     rerun(cluster, run)
     assert array_of(run) == "1%4"
     wait_ended(cluster, run)
@@ -102,6 +104,20 @@ def test_a_task_killed_in_its_second_shard_loses_only_that(
     assert file_times(run, [0, 3, 4]) == before
     assert Attempts(run, "embed", 1).attempts()[1].started.done >= 2
     assert engines(run, range(1, 3)) == ["new", "again"]
+
+
+def test_two_workers_share_the_shards_of_their_task(
+    cluster: Cluster, small_chats: Path, tokenizer_only: Path, five_shards: RunFolder, tmp_path: Path
+) -> None:
+    profile = tmp_path / "pairs.toml"
+    profile.write_text(PAIRS, encoding="utf-8")
+    asked = (cluster, small_chats, tokenizer_only, tmp_path, "--profile", profile, "--shards", 5)
+    run = submit(*asked, "--shards-per-task", 2, **faults(tmp_path / "faults", 0.3))
+    assert array_of(run) == "0,4%2"
+    wait_ended(cluster, run)
+    assert snapshot(run) == snapshot(five_shards), logs(run)
+    assert [outcomes(run, shard) for shard in range(5)] == [["finished"]] * 5
+    assert engines(run, range(5)) == ["new", "new", "again", "again", "new"]
 
 
 def test_a_killed_worker_fails_its_shard_and_no_other(
