@@ -86,6 +86,8 @@ class ObservationsByTask:
                 self._newest |= dict.fromkeys(names_of(line), line)
                 if line.stage == "embed":
                     self.parallel = line.shards_at_once or len(line.index_of) or 1
+                    if line.in_turn and line.array:  # its tasks may be fewer
+                        self.parallel = min(self.parallel, len(line.indices) * line.workers)
         for record in observed.records or ():
             self._records.setdefault((record.job, record.index), []).append(record)
         for live in observed.queue or ():

@@ -98,6 +98,12 @@ def test_a_task_that_ended_before_python_failed_with_all_its_shards() -> None:
     assert "it ended before embedkit started" in found.shards[2].why
 
 
+def test_fewer_tasks_than_shards_at_once_take_longer() -> None:
+    """Shard 3 waits for shard 2 in its task, though a second shard of the run could be embedded at once."""
+    found = overview({1: [FINISHED], 2: [RUNNING]}, done=1, queue=live())
+    assert found.seconds_left == pytest.approx(100 + 200)  # the rest of shard 2, then shard 3
+
+
 def test_gpu_hours_of_shards_in_turn_add_up_to_those_of_the_task() -> None:
     found = overview({1: [FINISHED], 2: [RUNNING]}, done=1, queue=live())
     assert [view.gpu_hours for view in found.shards[1:]] == [pytest.approx(0.25), pytest.approx(0.25), None]

@@ -348,6 +348,9 @@ def any_observations(draw: st.DrawFn) -> tuple[AttemptObservations, int, dict[in
         for job, after, gpus in (("7", [], draw(st.integers(0, 2))), ("8", ["7"], 0), ("9", ["8", "5"], 1))
         if draw(st.booleans())
     ]
+    if draw(st.booleans()):
+        in_turn = {"array": "0", "shards": "0-3", "per_job": 4, "in_turn": draw(st.sampled_from([2, 4]))}
+        submissions = [msgspec.structs.replace(line, **in_turn) for line in submissions]
     observed = observations(
         lanes,
         submissions,
