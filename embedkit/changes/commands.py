@@ -18,7 +18,7 @@ VALUELESS = frozenset(
 """Options of these commands that take no value."""
 NOT_OF_THE_REQUEST = frozenset(
     {"--profile", "--no-profile-check", "--preflight", "--no-preflight", "--analyze", "--no-analyze", "--allow-mixed"}
-    | {"--no-allow-mixed", "--workers", "--dry-run", "--scripts"}
+    | {"--no-allow-mixed", "--workers", "--shards-per-task", "--dry-run", "--scripts"}
 )
 """Options that not all of these commands have."""
 _DROPPED = frozenset({"--resume", "--overwrite", "--run-name", "--output-dir", "--dry-run", "--scripts"})
