@@ -89,6 +89,20 @@ def print_note(line: str) -> None:
     click.echo(visible(line), err=True)
 
 
+def ask_line(prompt: str) -> str:
+    """Return a line that a person types at a prompt; empty at Ctrl-D."""
+    if not sys.stdout.isatty():  # the prompt does not belong to the results
+        click.echo(prompt, nl=False, err=True)
+        return sys.stdin.readline()
+    import readline  # noqa: F401  # keys that move in a line, and earlier lines
+
+    try:
+        return input(prompt)
+    except EOFError:
+        click.echo()
+        return ""
+
+
 def print_traceback(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
     """Print an error that nothing handles, as Python does. For sys.excepthook."""
     print_note("".join(traceback.format_exception(kind, error, where)).rstrip())

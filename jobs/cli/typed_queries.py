@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Iterator
 
-import click
-
 from embedkit.errors import UsageError
+from jobs.output import ask_line
 
 PROMPT = "search> "
 
@@ -17,21 +16,7 @@ def typed_queries() -> Iterator[str]:
     """
     is_terminal = sys.stdin.isatty()
     try:
-        while line := (_asked() if is_terminal else sys.stdin.readline()).strip():
+        while line := (ask_line(PROMPT) if is_terminal else sys.stdin.readline()).strip():
             yield line
     except UnicodeDecodeError as error:
         raise UsageError(f"standard input is not UTF-8: {error}") from None
-
-
-def _asked() -> str:
-    """A line that a person types; empty at Ctrl-D."""
-    if not sys.stdout.isatty():  # the prompt does not belong to the results
-        click.echo(PROMPT, nl=False, err=True)
-        return sys.stdin.readline()
-    import readline  # noqa: F401  # keys that move in a line, and earlier lines
-
-    try:
-        return input(PROMPT)
-    except EOFError:
-        click.echo()
-        return ""

@@ -46,10 +46,10 @@ def engines(run: RunFolder, shards: range) -> list[str]:
 
 
 def shards_of_status(cluster: Cluster, run: RunFolder) -> list[dict[str, object]]:
-    """The shards as `status --json` shows them."""
-    shards: list[dict[str, object]] = json.loads(
-        embedkit("status", run.path, "--json", check=False, **cluster.environment).stdout
-    )["shards"]
+    """The shards as `status --json` shows them, which ends with 0 once the run is merged."""
+    code = 0 if run.success.exists() else 1
+    done = embedkit("status", run.path, "--json", code=code, **cluster.environment)
+    shards: list[dict[str, object]] = json.loads(done.stdout)["shards"]
     return shards
 
 
@@ -130,6 +130,7 @@ def test_a_killed_worker_fails_its_shard_and_no_other(
     worker.send_signal(signal.SIGKILL)
     wait_ended(cluster, run)
     assert [outcomes(run, shard) for shard in range(3)] == [["finished"], ["failed"], ["finished"]]
+    assert "embed-00001 failed: it ended without logging an error (killed?)" in logs(run)
     assert engines(run, range(3)) == ["new", "again", "new"]
 
 

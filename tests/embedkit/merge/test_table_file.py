@@ -80,6 +80,15 @@ def copy(data: bytes, schema: pa.Schema, path: Path) -> list[list[str]]:
     return copied
 
 
+def reads_back(data: bytes, rows: pa.Table) -> bool:
+    """Whether pyarrow reads its own file: not where tiny pages have no dictionary."""
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as parquet:
+            return bool(parquet.read().equals(rows))
+    except pa.ArrowInvalid:
+        return False
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=tables(), size=st.integers(1, 12), options=OPTIONS)
 def test_a_copy_has_the_same_rows(rows: pa.Table, size: int, options: dict[str, Any], tmp_path: Path) -> None:
@@ -87,8 +96,7 @@ def test_a_copy_has_the_same_rows(rows: pa.Table, size: int, options: dict[str, 
     schema = pa.schema([pa.field("id", pa.int64()), *rows.schema])
     path = tmp_path / "copy.parquet"
     data = written(rows, size, **options)
-    with pq.ParquetFile(pa.BufferReader(data)) as parquet:
-        assume(parquet.read().equals(rows))  # pyarrow reads no rows where tiny pages have no dictionary
+    assume(reads_back(data, rows))
     copied = copy(data, schema, path)
     assert copied == [rows.schema.names] * len(copied)
     plain = rows.add_column(0, "id", pa.array(range(rows.num_rows)))

@@ -349,7 +349,7 @@ def any_observations(draw: st.DrawFn) -> tuple[AttemptObservations, int, dict[in
         if draw(st.booleans())
     ]
     if draw(st.booleans()):
-        in_turn = {"array": "0", "shards": "0-3", "per_job": 4, "in_turn": draw(st.sampled_from([2, 4]))}
+        in_turn = {"array": "0", "shards": f"0-{shards - 1}", "per_job": 4, "in_turn": draw(st.sampled_from([2, 4]))}
         submissions = [msgspec.structs.replace(line, **in_turn) for line in submissions]
     observed = observations(
         lanes,
