@@ -54,7 +54,8 @@ def serve(run: RunFolder, options: ViewOptions, announce: Callable[[Address], No
 
     Call it in the main thread. Raises as `started`.
     """
-    with _until_signalled(), started(run, options) as (address, engine):
+    with until_signalled() as on_signal, started(run, options) as (address, engine):
+        on_signal.append(engine.stop)
         announce(address)
         engine.run()
 
@@ -112,17 +113,24 @@ def _running(server: uvicorn.Server, listener: socket.socket) -> Iterator[None]:
 
 
 @contextmanager
-def _until_signalled() -> Iterator[None]:
-    """Leave the block at Ctrl-C or SIGTERM. Both are how a person ends the server, so neither is an error."""
+def until_signalled() -> Iterator[list[Callable[[], object]]]:
+    """Leave the block at Ctrl-C or SIGTERM. Both are how a person ends the server, so neither is an error.
+
+    Yields a list of what to call then, too: Python loses an exception that a signal raises in a callback or a
+    destructor, such as those of an import.
+    """
+    on_signal: list[Callable[[], object]] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_IGN)  # while the server and the engine close
+        for call in on_signal:
+            call()
         raise _StopSignal
 
     before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield on_signal
     except _StopSignal:
         pass
     finally:

@@ -1,6 +1,8 @@
 """Search by meaning: the engine starts once, in the background, and its cosines are those of a reference."""
 
+import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,14 @@ from embedkit.analysis.merged import open_merged
 from embedkit.analysis.similarity import search as search_module
 from embedkit.analysis.similarity.all_cosines import cosines_of_all, nearest_of_all
 from embedkit.analysis.similarity.neighbors import nearest
+from embedkit.analysis.similarity.search import QueryEngine
 from embedkit.engines.hash import HashEngine
 from embedkit.errors import EmbedkitError
 from embedkit.prepare.extract import view_text
 from embedkit.run import RunFolder
 from embedkit.view_server.meaning import levels_of
+from embedkit.view_server.serve import until_signalled
+from embedkit.view_server.warm_engine import EngineStarting, WarmEngine
 from tests.embedkit.analysis.similarity.test_search import real_run
 from tests.end_to_end.test_whole_run import matrix_of
 from tests.support.merged_runs import cosines_between, merged_of
@@ -172,3 +177,22 @@ def linked(run: RunFolder, folder: Path) -> RunFolder:
     for name in run.path.iterdir():
         (copy.path / name.name).symlink_to(name)
     return add_page(copy)
+
+
+@pytest.mark.timeout(30)
+def test_a_signal_whose_exception_is_lost_ends_it() -> None:
+    """As Python loses one that is raised in a callback, while the engine starts."""
+
+    def make() -> QueryEngine:
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGINT)
+        raise EmbedkitError("no engine")
+
+    engine = WarmEngine("an engine", make)
+    with pytest.raises(EngineStarting, match="an engine is starting"):
+        engine.embed("a")
+    with until_signalled() as on_signal:
+        on_signal.append(engine.stop)
+        engine.run()
+    with pytest.raises(EmbedkitError, match="no engine"):
+        engine.embed("a")
