@@ -210,6 +210,7 @@ def break_text(path: Path) -> None:
     columns(path, one_message_each(pa.array(["assistant"] * 9000), answers), pa.array(["s"] * 9000))
 
 
+@pytest.mark.slow  # 9,000 rows, twice
 @pytest.mark.parametrize(
     ("file", "breaks", "where"),
     [("a.jsonl", break_line, "a.jsonl: line 7001: "), ("a.parquet", break_text, "a.parquet: row 7000: not UTF-8")],

@@ -73,6 +73,7 @@ def test_tokens_and_seconds_of_a_sample_of_real_chats(demo_chats: Path, minilm: 
     assert estimate_rows(config).tokens == pytest.approx(counts.sum(), rel=0.2)
 
 
+@pytest.mark.slow  # encodes many long texts
 def test_footers_of_chats_that_repeat_their_prompts_give_less(minilm: Path, tmp_path: Path) -> None:
     """Footers alone give less for these chats, and never more than the true number."""
     (wheel,) = DEMO.glob("evals-*.whl")

@@ -89,6 +89,7 @@ def test_a_folder_that_cannot_be_written_is_refused_first(minilm: Path, monkeypa
     assert str(done.exception) == "/tmp/c.json: /tmp cannot be written to; type another path"
 
 
+@pytest.mark.slow  # several commands
 def test_a_run_keeps_its_curve(demo_chats: Path, minilm: Path, tmp_path: Path, curve: Path) -> None:
     """The file may be gone, and a different one is refused: the shards are cut by the run's."""
     stub = gpu_build(tmp_path)
@@ -119,6 +120,7 @@ def test_a_curve_that_does_not_fit_is_refused(demo_chats: Path, minilm: Path, tm
     assert not (tmp_path / "gpu").exists()
 
 
+@pytest.mark.slow  # several commands
 def test_a_forecast_follows_the_profiles_curve(demo_chats: Path, minilm: Path, tmp_path: Path, curve: Path) -> None:
     """The profile names it from its own folder. It is not for a trial on CPUs."""
     stub, site = gpu_build(tmp_path), tmp_path / "site.toml"

@@ -26,6 +26,7 @@ def test_importing_embedkit_loads_no_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow  # a whole run
 def test_the_summary_has_counts_and_files(small_chats: Path, tokenizer_only: Path, tmp_path: Path) -> None:
     done = embedkit("run", *hash_request(small_chats, tokenizer_only, tmp_path), new_interpreter=True)
     for text in ("9,000", "no_assistant", "empty", "too_long", "tokens/s", "all.safetensors"):
