@@ -13,11 +13,11 @@ from embedkit.merge.row_groups import LargeGroup, RowGroup
 from embedkit.merge.table_file import TableFile, encode_rows
 from embedkit.run import RunFolder
 
-PENDING_BYTES = 192 << 20
+PENDING_BYTES = 128 << 20
 """Sources' rows that are kept in memory, so that their row groups do not become small."""
 KEPT_SHARE = 4
 """If they are more, the sources with most are written, until a fourth is left: what is left is copied once more."""
-WRITING_BYTES = 64 << 20
+WRITING_BYTES = 32 << 20
 """Rows that are being encoded, or wait for it, and parts of which rows are being copied."""
 
 

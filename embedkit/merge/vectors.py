@@ -32,7 +32,7 @@ from embedkit.storage import BLOCK_BYTES, read_into
 
 log = logging.getLogger(__name__)
 
-WINDOW_BYTES = 64 << 20
+WINDOW_BYTES = 48 << 20
 """Three buffers of this size are in memory: one is read into, one is written, one has the latter's rows by source."""
 
 

@@ -19,16 +19,17 @@ pytestmark = [
 ]
 needs_axe = pytest.mark.skipif(not AXE.exists(), reason="axe-core is not here; `make browser` installs it with npm")
 
-# What has the focus: its id or words, and whether an outline shows it.
+# What has the focus: its id or words, its place among all elements, and whether an outline shows it. The map's marks
+# come and go, so they have no place.
 FOCUS = """() => { const e = document.activeElement, style = getComputedStyle(e);
 return e === document.body ? null : {
-  name: e.id || e.innerText.trim(), tag: e.tagName, place: [...document.querySelectorAll("*")].indexOf(e),
+  name: e.id || e.innerText.trim(), tag: e.tagName, place: [...document.querySelectorAll(":not(svg *)")].indexOf(e),
   outlined: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0,
 }; }"""
 # Controls that a person sees, in the order of the page. Of the tabs, one is reached by Tab and the others by arrows.
 CONTROLS = """() => [...document.querySelectorAll("button, input, select, summary, a[href], canvas[tabindex]")]
 .filter((e) => e.checkVisibility() && e.tabIndex >= 0 && !e.disabled && !e.closest("svg"))
-.map((e) => [...document.querySelectorAll("*")].indexOf(e))"""
+.map((e) => [...document.querySelectorAll(":not(svg *)")].indexOf(e))"""
 
 
 @pytest.fixture(scope="module")
