@@ -150,7 +150,7 @@ def _section(name: str, figures: list[Figure]) -> str:
         *_growth([cell for cell in cells if cell.rows]),
         "| work | figure | target | measured | rival |",
         "| --- | --- | --- | --- | --- |",
-        *map(_line, compared),
+        *(_line(figure, first.day) for figure in compared),
     ]
     misses = [f"- Missed: {figure.work}. {figure.note}" for figure in figures if not figure.is_met]
     return "\n".join([*lines, *(["", *misses] if misses else []), ""])
@@ -193,8 +193,10 @@ def _growth(cells: list[Figure]) -> list[str]:
     return ["How CPU seconds grow with the rows of the sharded layout (exponent 1: in proportion):", "", *lines, ""]
 
 
-def _line(figure: Figure) -> str:
+def _line(figure: Figure, day: str) -> str:
+    """A line of the table of a section whose first figure is of `day`."""
     target = "" if figure.target is None else f"{'at most' if figure.at_most else 'at least'} {figure.target:g}"
     value = shown(figure) if figure.is_met else f"**{shown(figure)}, missed**"
     measured = f"{figure.measured}" + (f" ({figure.note})" if figure.note and figure.is_met else "")
+    measured += f"; {figure.day}" if figure.day != day else ""
     return f"| {figure.work} | {value} | {target} | {measured} | {figure.rival} |"
