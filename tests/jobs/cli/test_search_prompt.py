@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -63,6 +64,14 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._own, text.encode())
 
+    def press(self, key: str, seconds: float = 60) -> None:
+        """Type a key once it waits for one: Python loses a Ctrl-C that comes after the prompt and before its select."""
+        end = time.monotonic() + seconds
+        while psutil.Process(self.process.pid).status() != psutil.STATUS_SLEEPING:
+            assert time.monotonic() < end, "it never waits"
+            time.sleep(0.01)
+        self.type(key)
+
     def close(self) -> None:
         os.close(self._own)
 
@@ -97,7 +106,7 @@ def test_a_prompt_answers_one_text_after_another(small_run: RunFolder) -> None:
 def test_ctrl_d_ends_a_prompt_and_ctrl_c_interrupts_it(small_run: RunFolder, key: str, code: int) -> None:
     with terminal("search", str(small_run.path)) as screen:
         screen.until("search> ")
-        screen.type(key)
+        screen.press(key)
         rest = screen.until("")
         assert "Traceback" not in rest
         assert screen.process.wait(10) == code
