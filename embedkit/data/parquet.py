@@ -21,7 +21,9 @@ from embedkit.documents import DataFile
 from embedkit.errors import EmbedkitError
 from embedkit.storage import names_file
 
-BATCH_ROWS = 4096
+BATCH_ROWS = 8192
+BLOCK_ROWS = 4096
+"""The most rows of small row groups that are read as one block."""
 TEXT_ROWS = 1 << 16
 MOST_BYTES = 128 << 20
 """The most that a batch may have if a row group stores a long text once for many rows."""
@@ -75,7 +77,7 @@ def index_file(path: Path, first_row: int) -> IndexedFile:
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         last = blocks[-1] if blocks and may_join else None
-        if last and last.rows + group.num_rows <= BATCH_ROWS and last.bytes + group.total_byte_size <= BATCH_BYTES:
+        if last and last.rows + group.num_rows <= BLOCK_ROWS and last.bytes + group.total_byte_size <= BATCH_BYTES:
             size = last.bytes + group.total_byte_size
             blocks[-1] = Block(
                 last.first_row, last.rows + group.num_rows, size, last.index, count=index + 1 - last.index

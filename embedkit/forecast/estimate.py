@@ -33,7 +33,7 @@ from embedkit.data import (
 )
 from embedkit.documents import Plan, RunConfig
 from embedkit.forecast.text_bytes import CHATS, has_pieces, text_bytes
-from embedkit.prepare import GPU_MODELS, PART_ROWS, SHARD_SECONDS, GpuModel, mean_part_bytes, model_cost
+from embedkit.prepare import GPU_MODELS, SHARD_SECONDS, GpuModel, mean_part_bytes, mean_part_rows, model_cost
 
 Floats = npt.NDArray[np.float64]
 
@@ -140,7 +140,8 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
             on_gpu = replace(cost, device="cuda", compile="compiled", curve=None)
             cpu_ratio = seconds / float((of_texts * on_gpu.seconds(lengths)).sum())
     part_bytes = mean_part_bytes(max(float((rows.rows * rows.read).sum()), 1.0))
-    part_rows = np.minimum(PART_ROWS, part_bytes / np.maximum(rows.read, 1))
+    most_rows = mean_part_rows(max(float(rows.rows.sum()), 1.0))
+    part_rows = np.minimum(most_rows, part_bytes / np.maximum(rows.read, 1))
     kept_share = (per_row * kept).sum(axis=1) / np.maximum(per_row.sum(axis=1), 1e-9)
     stored = float((rows.rows * rows.stored * kept_share).sum())
     estimate = Estimate(

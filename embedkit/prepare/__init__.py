@@ -5,7 +5,7 @@ from embedkit.prepare.dropped_rows import DROPPED_SCHEMA, count_reasons, with_al
 from embedkit.prepare.extract import PYTHON_WHITESPACE, TEXT_COLUMNS, count_column, empty_column, view_text
 from embedkit.prepare.first_rows import describe, look_at_first_rows
 from embedkit.prepare.kept_rows import KeptRows
-from embedkit.prepare.part_borders import PART_ROWS, mean_part_bytes
+from embedkit.prepare.part_borders import mean_part_bytes, mean_part_rows
 from embedkit.prepare.parts import COMPRESSION, extracted_schema
 from embedkit.prepare.plan import (
     CHUNK_TOKENS,
@@ -31,7 +31,6 @@ __all__ = [
     "DROPPED_SCHEMA",
     "GPU_MODELS",
     "MANY_DROPPED",
-    "PART_ROWS",
     "PYTHON_WHITESPACE",
     "REFERENCE",
     "REFERENCE_NAME",
@@ -50,6 +49,7 @@ __all__ = [
     "gpu_model",
     "look_at_first_rows",
     "mean_part_bytes",
+    "mean_part_rows",
     "model_cost",
     "prepare",
     "read_plan",

@@ -3,8 +3,8 @@
 The reference takes about forty times longer per byte than prepare, so the rows are few:
 
 - the longest row, where a tokenizer that cuts or chokes shows first;
-- rows in a random order that depends on their numbers alone: RUN_ROWS in the run, and at least PART_ROWS in the part.
-  Beyond PART_ROWS they stop at a number of bytes, since texts may be long.
+- rows in a random order that depends on their numbers alone: RUN_ROWS in the run, and in the part at least PART_ROWS
+  and one of ONE_OF. Beyond those they stop at a number of bytes, since texts may be long.
 
 docs/guarantees.md says how probably a share of differing rows is found.
 """
@@ -17,32 +17,39 @@ from embedkit.data import row_hash
 from embedkit.documents import View
 
 PART_ROWS = 8
+ONE_OF = 512
 RUN_ROWS = 512
 RUN_BYTES = 64 << 20
-"""Text of the random rows of a run, beyond the first PART_ROWS of each part: 512 rows of 128 KiB."""
+"""Text of the random rows of a run, beyond the least of each part: 512 rows of 128 KiB."""
 ORDER, SIZE = "random order", "bytes of all views"
 """Columns beside those of the views, which may have any name without spaces."""
 LONGEST_BYTES = 4 << 20
 """A longer row is not taken as the longest: no model takes so many tokens, and the reference needs seconds for it."""
 
 
-def rows_per_part(parts: int) -> int:
-    """How many random rows are audited in a part of a run of so many parts, if the bytes allow it."""
-    return max(PART_ROWS, -(-RUN_ROWS // parts))
+def least_rows(rows: int) -> int:
+    """How many random rows are audited in a part of so many rows, whatever their bytes."""
+    return max(PART_ROWS, -(-rows // ONE_OF))
+
+
+def rows_per_part(parts: int, rows: int) -> int:
+    """How many random rows are audited in a part of so many rows, of a run of so many parts, if the bytes allow it."""
+    return max(least_rows(rows), -(-RUN_ROWS // parts))
 
 
 def bytes_per_part(parts: int) -> int:
-    """How many bytes the random rows of a part may have, beyond the first PART_ROWS, in a run of so many parts."""
+    """How many bytes the random rows of a part may have, beyond the least, in a run of so many parts."""
     return RUN_BYTES // parts
 
 
 class AuditedRows:
     """Picks a part's audited rows while its texts pass by, in any batches."""
 
-    def __init__(self, part: int, parts: int, views: Sequence[View]) -> None:
-        """part: its number. parts: how many the run has."""
+    def __init__(self, part: int, rows: int, parts: int, views: Sequence[View]) -> None:
+        """part: its number. rows: how many it has. parts: how many the run has."""
         self._part = part
-        self._count = rows_per_part(parts)
+        self._least = least_rows(rows)
+        self._count = rows_per_part(parts, rows)
         self._bytes = bytes_per_part(parts)
         self._views = list(views)
         texts: dict[str, type[pl.DataType]] = dict.fromkeys(self._views, pl.String)
@@ -60,7 +67,7 @@ class AuditedRows:
     def chosen(self) -> pl.DataFrame:
         """The rows to audit, with their texts: the longest, then the random ones in their order."""
         place = pl.int_range(pl.len())
-        fits = (place < PART_ROWS) | (pl.col(SIZE).cum_sum() <= self._bytes)
+        fits = (place < self._least) | (pl.col(SIZE).cum_sum() <= self._bytes)
         both = pl.concat([self._longest, self._random.filter(fits)]).select("row", *self._views)
         return both.unique("row", maintain_order=True)
 

@@ -227,7 +227,7 @@ class PartMaker:
         keys: list[RowKeys] = []
         copies: list[Copies] = []
         dropped: list[pl.DataFrame] = []
-        to_audit = AuditedRows(part, self.parts, request.views)
+        to_audit = AuditedRows(part, len(part_rows.rows), self.parts, request.views)
         messages = MessageCounts()
         with (
             atomic_write_hashed(run.part_data(part), temporary_folder=run.parts) as file,

@@ -52,7 +52,8 @@ def make_small_embedded(folder: Path, layout: Layout = "merged", by_source: bool
     run = RunFolder(folder / "run")
     umask = os.umask(0o022)
     try:
-        with patch.object(part_borders, "PART_ROWS", PART_ROWS), patch.dict(plan.CHUNK_TOKENS, cpu=CHUNK_TOKENS):
+        most_rows = PART_ROWS * part_borders.SHARES_OF_LAST
+        with patch.object(part_borders, "PART_ROWS", most_rows), patch.dict(plan.CHUNK_TOKENS, cpu=CHUNK_TOKENS):
             create_run(run, make_config(options, ["embedkit", "run"]))
             prepare(run, workers=1)
         embed_shards(run, list(range(SHARDS)))

@@ -119,7 +119,7 @@ def test_pieces_of_a_text_are_at_most_as_long(
 
 
 @pytest.mark.parametrize(("rows", "size", "parts"), [(500, 10, 1), (9_000, 10, 3), (130, 8 << 10, 5)])
-def test_parts_have_4096_rows_or_their_bytes(
+def test_parts_have_their_rows_or_their_bytes(
     rows: int, size: int, parts: int, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parts of at most 1 MiB here: 9,000 short rows are 2.2 parts by their number, and 130 rows of 8 KiB

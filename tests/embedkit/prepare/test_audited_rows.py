@@ -29,7 +29,7 @@ def frame(texts: Sequence[str], first: int = 0) -> pl.DataFrame:
 
 def chosen(texts: Sequence[str], parts: int, cuts: Sequence[int] = (), part: int = 0) -> list[int]:
     """The audited rows of a part with these texts, given in batches that are cut at `cuts`."""
-    rows = AuditedRows(part, parts, ("combined",))
+    rows = AuditedRows(part, len(texts), parts, ("combined",))
     borders = [0, *sorted(cuts), len(texts)]
     for start, stop in pairwise(borders):
         rows.add(frame(texts[start:stop], start))
@@ -37,7 +37,9 @@ def chosen(texts: Sequence[str], parts: int, cuts: Sequence[int] = (), part: int
 
 
 def test_numbers_of_rows_and_bytes_per_part() -> None:
-    assert [rows_per_part(parts) for parts in (1, 2, 9, 63, 64, 65, 700)] == [512, 256, 57, 9, 8, 8, 8]
+    assert [rows_per_part(parts, 10) for parts in (1, 2, 9, 63, 64, 65, 700)] == [512, 256, 57, 9, 8, 8, 8]
+    assert [rows_per_part(700, rows) for rows in (4096, 4097, 16_384)] == [8, 9, 32]
+    assert rows_per_part(9, 16_384) == 57
     mib = 1 << 20
     assert [bytes_per_part(parts) for parts in (1, 2, 4, 8, 128)] == [64 * mib, 32 * mib, 16 * mib, 8 * mib, mib // 2]
 
@@ -80,15 +82,22 @@ def test_a_row_over_four_mebibytes_is_not_the_longest() -> None:
     assert sorted(chosen(texts, parts=1)) == [0, 1, 2]  # it is one of the first eight at random
 
 
+def test_one_of_512_rows_is_audited_whatever_its_bytes() -> None:
+    """Of a part of more than 4,096 rows, in a run of so many parts that no byte is left for more."""
+    texts = ["x" * 100] * 16_384
+    rows = chosen(texts, parts=1 << 26)
+    assert len(rows) == 1 + 32 - (rows[0] in rows[1:])
+
+
 def test_all_views_count_for_the_longest() -> None:
-    rows = AuditedRows(0, 10_000, ("think", "response"))
+    rows = AuditedRows(0, 2, 10_000, ("think", "response"))
     rows.add(pl.DataFrame({"row": [0, 1], "think": ["aaaa", "aaa"], "response": ["", "aaa"]}))
     assert rows.chosen()["row"][0] == 1
     assert rows.chosen().columns == ["row", "think", "response"]
 
 
 def test_a_part_without_texts_has_no_audited_rows() -> None:
-    rows = AuditedRows(0, 1, ("combined",))
+    rows = AuditedRows(0, 0, 1, ("combined",))
     assert rows.chosen().height == 0
 
 

@@ -240,9 +240,11 @@ def test_costs_within_a_millionth_are_one_plan(sign: int) -> None:
     assert not is_same_plan(plan(100.0, 3.0), plan(100.0))
 
 
-def test_parts_have_at_most_4096_rows_and_128_mib() -> None:
-    small = np.full(10_000, 10, np.float32)
-    assert part_borders(small) == (0, 4096, 8192, 10_000)
+def test_parts_have_at_most_16384_rows_and_128_mib() -> None:
+    small = np.full(200_000, 10, np.float32)
+    assert np.diff(part_borders(small))[:6].tolist() == [16_384, 16_384, 16_384, 16_384, 16_384, 14_760]
+    assert part_borders(small[:10_000]) == (0, 4096, 8192, 10_000)
+    assert part_borders(small[:40_000], even=True) == (*range(0, 40_000, 4096), 40_000)
     large = np.array([64 * MIB, 64 * MIB, 1, 127 * MIB, 300 * MIB, 5], np.float32)
     assert part_borders(large, even=True) == (0, 2, 4, 5, 6)
     assert part_borders(np.zeros(0, np.float32)) == (0,)

@@ -159,7 +159,9 @@ def test_parts_are_cut_as_from_sums_of_all_rows(
             left = (sum(map(int, sizes)) - sums[borders[-1]]) / 8
             bytes_here = most if even else min(max(left, most / 4), most)
             fits = int(np.searchsorted(sums, sums[borders[-1]] + bytes_here, side="right")) - 1
-            borders.append(min(max(fits, borders[-1] + 1), borders[-1] + rows, len(sizes)))
+            rows_left = len(sizes) - borders[-1]
+            rows_here = rows // 4 if even else int(min(max(rows_left / 8, rows / 4), rows))
+            borders.append(min(max(fits, borders[-1] + 1), borders[-1] + max(rows_here, 1), len(sizes)))
         assert part_borders(of_rows, even=even) == tuple(borders)
 
 

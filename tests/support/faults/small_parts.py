@@ -13,5 +13,5 @@ def use_small_parts() -> None:
     """Cut parts of PART_ROWS rows and chunks of CHUNK_TOKENS tokens in this process."""
     assert part_borders.PART_ROWS
     assert plan.CHUNK_TOKENS["cpu"]
-    part_borders.PART_ROWS = PART_ROWS
+    part_borders.PART_ROWS = PART_ROWS * part_borders.SHARES_OF_LAST
     plan.CHUNK_TOKENS["cpu"] = CHUNK_TOKENS
