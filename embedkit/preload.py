@@ -13,5 +13,5 @@ try:
     preloaded.load(**json.loads(os.environ[preloaded.VARIABLE]))
 except BaseException:  # also a panic of a library; who loads the tokenizers without a fork sees the error
     os._exit(1)
-if not preloaded.is_alone():
+if not preloaded.becomes_alone():
     os._exit(1)

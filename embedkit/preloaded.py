@@ -5,10 +5,13 @@ This module imports nothing that starts threads, as polars does: a process that 
 
 import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+THREAD_END_SECONDS = 1.0
 VARIABLE = "EMBEDKIT_PRELOAD"
 """Names what a fork server loads: a JSON object with the arguments of `load`."""
 
@@ -44,7 +47,10 @@ def load(model: str, tokenizer: str, sha256: str, use_fast: bool) -> None:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"{tokenizer}: not the tokenizer of {model}")
     text = data.decode()
-    _preloaded = Preloaded(Path(model), _load_fast(text) if use_fast else None, _load_reference(text))
+    with ThreadPoolExecutor(1) as thread:  # both load without Python's lock
+        reference = thread.submit(_load_reference, text)
+        fast = _load_fast(text) if use_fast else None
+    _preloaded = Preloaded(Path(model), fast, reference.result())
 
 
 def _load_fast(text: str) -> Any:
@@ -62,6 +68,19 @@ def _load_reference(text: str) -> Any:
     from tokenizers import Tokenizer  # a large library, which most commands do not need
 
     return Tokenizer.from_str(text)
+
+
+def becomes_alone() -> bool:
+    """Wait until this process has one thread again. False if it does not: a library has started some.
+
+    A thread of Python's is still in the system for a moment after it has been joined.
+    """
+    deadline = time.monotonic() + THREAD_END_SECONDS
+    while not is_alone():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def is_alone() -> bool:
