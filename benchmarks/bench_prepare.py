@@ -29,13 +29,22 @@ WHY_NOT_TWICE = "imports before the workers start, and one load of the tokenizer
 def prepare(data: Path, cpus: set[int], name: str) -> Took:
     """Run one whole `embedkit prepare` on some CPUs."""
     shutil.rmtree(OUT / name, ignore_errors=True)
-    return timed(
-        [
-            *(PYTHON, "-m", "jobs", "prepare", "--dataset", data, "--model", tokenizer_only(), "--engine", "hash"),
-            *("--max-length", 32768, "--full", "--shards", 8, "--output-dir", OUT, "--run-name", name),
-        ],
-        cpus,
-    )
+    return timed(_command(data, name), cpus)
+
+
+def two_at_once(data: Path, name: str) -> Took:
+    """Run two at the same time, each on a core of its own."""
+    for number in (1, 2):
+        shutil.rmtree(OUT / f"{name}-{number}", ignore_errors=True)
+    script = 'taskset -c 0 "$@"-1 & taskset -c 1 "$@"-2 && wait $!'
+    return timed(["sh", "-c", script, "sh", *_command(data, name)], TWO)
+
+
+def _command(data: Path, name: str) -> list[object]:
+    return [
+        *(PYTHON, "-m", "jobs", "prepare", "--dataset", data, "--model", tokenizer_only(), "--engine", "hash"),
+        *("--max-length", 32768, "--full", "--shards", 8, "--output-dir", OUT, "--run-name", name),
+    ]
 
 
 def rival(data: Path, rows: int, *options: str) -> Took:
@@ -48,9 +57,10 @@ def rival(data: Path, rows: int, *options: str) -> Took:
 def bench() -> Iterator[Figure]:
     """Measure prepare on both corpora, on one core and two."""
     for name, data in (("long", long_rows()), ("demo", demo())):
-        one, two, alone, bound = in_turns(
+        one, two, both, alone, bound = in_turns(
             partial(prepare, data, ONE, f"{name}-1"),
             partial(prepare, data, TWO, f"{name}-2"),
+            partial(two_at_once, data, f"{name}-both"),
             partial(rival, data, RIVAL_ROWS[name]),
             partial(rival, data, BOUND_ROWS[name], "--bound"),
         )
@@ -90,6 +100,12 @@ def bench() -> Iterator[Figure]:
             measured=two.cell,
             rival=f"twice one core, which took {one.cell}",
             note=WHY_NOT_TWICE,
+        )
+        yield of_rounds(
+            quotients(one.walls, both.walls),
+            work=f"{what}, two runs at once against one: what the machine allows",
+            measured=f"two on a core each: {both.cell}",
+            rival=f"one core, which took {one.cell}",
         )
         if is_long:
             yield _as_data_grow(what, one, two)
