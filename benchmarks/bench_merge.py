@@ -18,7 +18,8 @@ ROWS = 2_268_178
 COPY = FOLDER / "copy"
 TEXTS_ARE_PACKED_BY_SOURCE = (
     "metadata.parquet takes the texts packed, as the parts have them. By source they are unpacked and packed again, "
-    "because every part has rows of all sources; cp copies them packed. `--texts none` leaves them out of both"
+    "because every part has rows of all sources; cp copies them packed. `--texts none` leaves them out of both. Of the "
+    "CPU time in a profile zstd takes 32 %, copies in memory 13 %, sha256 17 %, the system 19 %, Python 13 %"
 )
 
 

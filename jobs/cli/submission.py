@@ -130,8 +130,9 @@ def _print_jobs(run: RunFolder, done: SubmissionResult) -> None:
         print_lines(f"{begin}{_described(job)}{_waiting_for(job, jobs)}")
         if job.in_turn > 1 and job.indices:
             starts = sum(min(len(group), job.workers) for group in job.groups)
+            often = "once" if starts == 1 else f"{starts} times"
             shards = f"{len(job.indices)} shards ({len(job.indices) - starts} fewer, 25 to 90 s each)"
-            print_lines(f"shards_per_task = {job.in_turn}: the engine starts {starts} times for {shards}")
+            print_lines(f"shards_per_task = {job.in_turn}: the engine starts {often} for {shards}")
     if not done.plan.submit:
         print_lines("merged: nothing to do" if done.state.merged else "nothing to submit")
     elif done.submitted:

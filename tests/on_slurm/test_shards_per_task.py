@@ -96,7 +96,7 @@ def test_a_task_killed_in_its_second_shard_loses_only_that(
     wait_until(lambda: states() == ["done", "cancelled", "cancelled", "done", "done"], 60, lambda: str(states()))
     before = file_times(run, [0, 3, 4])
     said = rerun(cluster, run, "--dry-run").stdout
-    assert "shards_per_task = 3: the engine starts 1 times for 2 shards (1 fewer, 25 to 90 s each)" in said
+    assert "shards_per_task = 3: the engine starts once for 2 shards (1 fewer, 25 to 90 s each)" in said
     rerun(cluster, run)
     assert array_of(run) == "1%4"
     wait_ended(cluster, run)
