@@ -89,7 +89,7 @@ def one_message_each(roles: pa.Array, contents: pa.Array) -> pa.Array:
 def test_parquet_text_that_is_not_utf8_is_named_by_its_row(where: str, bad: bytes, tmp_path: Path) -> None:
     """Parquet's readers pass such bytes on, and Polars takes all text for valid: anything may come of it."""
     # A dictionary of a later batch is decoded as a whole before any row of it is looked at.
-    rows, at = (6000, 5234) if where == "later dictionary" else (2000, 1234)
+    rows, at = (10_000, 9234) if where == "later dictionary" else (2000, 1234)
     fine, broken = pa.array(["assistant"] * rows), text_with(bad, at, rows)
     messages = one_message_each(broken if where == "role" else fine, broken if where == "content" else fine)
     sources = fine if where in ("role", "content") else broken
