@@ -26,7 +26,7 @@ from tests.support.slurm.cluster import (
     start,
     stop_stale,
 )
-from tests.support.slurm.processes import of_cluster, wait_for
+from tests.support.slurm.processes import is_running, of_cluster, wait_for
 
 pytestmark = pytest.mark.slow
 needs_slurm = pytest.mark.skipif(
@@ -142,7 +142,7 @@ def test_stop_leaves_no_process_and_no_folder_and_may_be_repeated() -> None:
         assert wait_for(lambda: len(of_cluster(cluster.folder)) >= 8, 10)
         before = of_cluster(cluster.folder)
         cluster.stop()
-        assert [process for process in before if process.is_running() and process.status() != "zombie"] == []
+        assert list(filter(is_running, before)) == []
         assert not cluster.folder.exists()
         cluster.stop()
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,8 +161,11 @@ def record_earlier_starts(run: RunFolder, shard: int, folder: Path) -> None:
 
 def is_stopped(cluster: Cluster, job: str) -> bool:
     """Whether a process of a job was stopped."""
-    ours = [process for process in of_cluster(cluster.folder) if process.status() == psutil.STATUS_STOPPED]
-    return any(process.environ().get("SLURM_JOB_ID") == job for process in ours)
+    for process in of_cluster(cluster.folder):
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if process.status() == psutil.STATUS_STOPPED and process.environ().get("SLURM_JOB_ID") == job:
+                return True
+    return False
 
 
 def test_cancelled_task_stays_ended_until_a_rerun(trial: Trial) -> None:
