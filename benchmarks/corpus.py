@@ -33,6 +33,17 @@ CONFIG = {
     "max_position_embeddings": 32768,
     "vocab_size": 151669,
 }
+POOLING = {
+    "word_embedding_dimension": 1024,
+    "pooling_mode_cls_token": False,
+    "pooling_mode_mean_tokens": False,
+    "pooling_mode_max_tokens": False,
+    "pooling_mode_mean_sqrt_len_tokens": False,
+    "pooling_mode_weightedmean_tokens": False,
+    "pooling_mode_lasttoken": True,
+    "include_prompt": True,
+}
+MODULES = ("Transformer", "Pooling", "Normalize")
 LONG_BYTES = 1_000_000_000
 ROW_GROUP = 1000
 
@@ -48,7 +59,7 @@ def demo() -> Path:
 def model() -> Path:
     """A model folder with the shapes and the genuine tokenizer of Qwen3-Embedding-0.6B. Its weights are sparse."""
     folder = FOLDER / "qwen3-embedding-0.6b"
-    if (folder / "tokenizer.json").exists():
+    if (folder / "modules.json").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIG))
@@ -58,7 +69,24 @@ def model() -> Path:
         file.truncate(8 + len(header) + size)
     with atomic_write(folder / "tokenizer.json") as temporary:
         temporary.write_bytes(lzma.decompress(TOKENIZER.read_bytes()))
+    write_modules(folder)  # last: the folder is whole
     return folder
+
+
+def write_modules(folder: Path) -> None:
+    """Write how the model's vectors are pooled and normalized, as sentence-transformers reads it."""
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(POOLING))
+    modules = [
+        {
+            "idx": i,
+            "name": str(i),
+            "path": f"{i}_{name}" if i else "",
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for i, name in enumerate(MODULES)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
 
 
 def tokenizer_only() -> Path:

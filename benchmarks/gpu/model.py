@@ -7,7 +7,7 @@ import json
 import lzma
 from pathlib import Path
 
-from benchmarks.corpus import FOLDER, TOKENIZER
+from benchmarks.corpus import FOLDER, TOKENIZER, write_modules
 from embedkit.documents.schema import EngineSettings
 from embedkit.prepare.plan import CHUNK_TOKENS, MAX_SEQUENCES, TOKEN_BUDGET
 
@@ -23,17 +23,6 @@ SETTINGS = EngineSettings(
     kernels="fused",
 )
 """As a plan of long shards has them."""
-POOLING = {
-    "word_embedding_dimension": 1024,
-    "pooling_mode_cls_token": False,
-    "pooling_mode_mean_tokens": False,
-    "pooling_mode_max_tokens": False,
-    "pooling_mode_mean_sqrt_len_tokens": False,
-    "pooling_mode_weightedmean_tokens": False,
-    "pooling_mode_lasttoken": True,
-    "include_prompt": True,
-}
-MODULES = ("Transformer", "Pooling", "Normalize")
 
 
 def random_model() -> Path:
@@ -70,18 +59,7 @@ def random_model() -> Path:
     (folder / "tokenizer.json").write_bytes(lzma.decompress(TOKENIZER.read_bytes()))
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps({**tokenizer, "pad_token": "<|endoftext|>"}))
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps(POOLING))
-    modules = [
-        {
-            "idx": i,
-            "name": str(i),
-            "path": f"{i}_{name}" if i else "",
-            "type": f"sentence_transformers.models.{name}",
-        }
-        for i, name in enumerate(MODULES)
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))  # last: the folder is whole
+    write_modules(folder)  # last: the folder is whole
     return folder
 
 
