@@ -16,14 +16,14 @@ from benchmarks.measure import Figure, Took, timed
 from benchmarks.rounds import in_turns, of_rounds, quotients
 
 ROOT = Path(__file__).parents[1]
-CLONE, UV = FOLDER / "setup", FOLDER / "uv"
+CLONE, UV = FOLDER.absolute() / "setup", FOLDER.absolute() / "uv"
 
 
 def bench() -> Iterator[Figure]:
     """Measure the set-up of `make run` in both ways, and what it leaves on disk."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with_uv = f"{_uv_folder()}{os.pathsep}{_plain_path()}"
-    theirs, ours = in_turns(partial(_set_up, _plain_path()), partial(_set_up, with_uv))
+    theirs, ours = in_turns(partial(_set_up, _plain_path(), "pip"), partial(_set_up, with_uv, "uv"))
     size = sum(file.stat().st_size for file in (CLONE / ".venv").rglob("*") if file.is_file() and not file.is_symlink())
     yield of_rounds(
         quotients(theirs.walls, ours.walls),
@@ -44,8 +44,11 @@ def bench() -> Iterator[Figure]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _set_up(path: str) -> Took:
-    """Set up a fresh clone, with an empty home so that no cache is used. path: the search path of commands."""
+def _set_up(path: str, installer: str) -> Took:
+    """Set up a fresh clone, with an empty home so that no cache is used.
+
+    path: the search path of commands. installer: what must have installed. Raises RuntimeError if it did not.
+    """
     home = CLONE.with_name("setup-home")
     for folder in (CLONE, home):
         shutil.rmtree(folder, ignore_errors=True)
@@ -54,6 +57,8 @@ def _set_up(path: str) -> Took:
     kept = [f"{name}={value}" for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "SSL_"))]
     took = timed(["env", "-i", f"HOME={home}", f"PATH={path}", *kept, "make", "-C", CLONE, ".venv/run.stamp"])
     shutil.rmtree(home)
+    if f"with {installer}\n" not in took.output or "uv failed" in took.output:
+        raise RuntimeError(f"{installer} has not installed all; does UV_DEFAULT_INDEX name the index?\n{took.output}")
     return took
 
 
