@@ -139,9 +139,6 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         elif request.device == "cpu" and seconds:
             on_gpu = replace(cost, device="cuda", compile="compiled", curve=None)
             cpu_ratio = seconds / float((of_texts * on_gpu.seconds(lengths)).sum())
-    part_bytes = mean_part_bytes(max(float((rows.rows * rows.read).sum()), 1.0))
-    most_rows = mean_part_rows(max(float(rows.rows.sum()), 1.0))
-    part_rows = np.minimum(most_rows, part_bytes / np.maximum(rows.read, 1))
     kept_share = (per_row * kept).sum(axis=1) / np.maximum(per_row.sum(axis=1), 1e-9)
     stored = float((rows.rows * rows.stored * kept_share).sum())
     estimate = Estimate(
@@ -153,11 +150,19 @@ def estimate_rows(config: RunConfig, plan: Plan | None = None, probes: int = 0) 
         seconds=seconds,
         text_bytes=round(stored),
         sources=sources,
-        parts=math.ceil((rows.rows / np.maximum(part_rows, 1)).sum()),
+        parts=_parts(rows.rows, rows.read),
         gpu_ratios=ratios,
         cpu_ratio=cpu_ratio,
     )
     return estimate if plan is None else _exact(estimate, config, plan)
+
+
+def _parts(rows: Floats, row_bytes: Floats) -> int:
+    """About how many parts data are cut into: numbers of rows, and the bytes that one of each takes to read."""
+    part_bytes = mean_part_bytes(max(float((rows * row_bytes).sum()), 1.0))
+    most_rows = mean_part_rows(max(float(rows.sum()), 1.0))
+    part_rows = np.minimum(most_rows, part_bytes / np.maximum(row_bytes, 1))
+    return math.ceil(float((rows / np.maximum(part_rows, 1)).sum()))
 
 
 def _exact(estimate: Estimate, config: RunConfig, plan: Plan) -> Estimate:
