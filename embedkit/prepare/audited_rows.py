@@ -2,7 +2,7 @@
 
 The reference takes about forty times longer per byte than prepare, so the rows are few:
 
-- the longest row, where a tokenizer that cuts or chokes shows first;
+- the longest rows, where a tokenizer that cuts or chokes shows first: one for each LONGEST_OF rows, begun ones too;
 - rows in a random order that depends on their numbers alone: RUN_ROWS in the run, and in the part at least PART_ROWS
   and one of ONE_OF. Beyond those they stop at a number of bytes, since texts may be long.
 
@@ -23,8 +23,9 @@ RUN_BYTES = 64 << 20
 """Text of the random rows of a run, beyond the least of each part: 512 rows of 128 KiB."""
 ORDER, SIZE = "random order", "bytes of all views"
 """Columns beside those of the views, which may have any name without spaces."""
+LONGEST_OF = 4096
 LONGEST_BYTES = 4 << 20
-"""A longer row is not taken as the longest: no model takes so many tokens, and the reference needs seconds for it."""
+"""A row over this is none of the longest: no model takes so many tokens, and the reference needs seconds for it."""
 
 
 def least_rows(rows: int) -> int:
@@ -48,6 +49,7 @@ class AuditedRows:
     def __init__(self, part: int, rows: int, parts: int, views: Sequence[View]) -> None:
         """part: its number. rows: how many it has. parts: how many the run has."""
         self._part = part
+        self._longest_rows = -(-rows // LONGEST_OF)
         self._least = least_rows(rows)
         self._count = rows_per_part(parts, rows)
         self._bytes = bytes_per_part(parts)
@@ -62,18 +64,16 @@ class AuditedRows:
         order = pl.Series(ORDER, row_hash(self._part, texts["row"].to_numpy()), dtype=pl.UInt64)
         sized = texts.select("row", *self._views, size).with_columns(order)
         self._random = pl.concat([self._random, sized]).sort(ORDER, "row").head(self._count)
-        self._longest = _longest(pl.concat([self._longest, _longest(sized)]))
+        self._longest = self._longest_of(pl.concat([self._longest, self._longest_of(sized)]))
 
     def chosen(self) -> pl.DataFrame:
-        """The rows to audit, with their texts: the longest, then the random ones in their order."""
+        """The rows to audit, with their texts: the longest first, then the random ones in their order."""
         place = pl.int_range(pl.len())
         fits = (place < self._least) | (pl.col(SIZE).cum_sum() <= self._bytes)
         both = pl.concat([self._longest, self._random.filter(fits)]).select("row", *self._views)
         return both.unique("row", maintain_order=True)
 
-
-def _longest(sized: pl.DataFrame) -> pl.DataFrame:
-    """The longest row of at most LONGEST_BYTES; of equal ones the first, as rows ascend. Empty if there is none."""
-    sizes = sized[SIZE]
-    longest = sizes.set(sizes > LONGEST_BYTES, None).arg_max()
-    return sized.clear() if longest is None else sized.slice(longest, 1)
+    def _longest_of(self, sized: pl.DataFrame) -> pl.DataFrame:
+        """The longest rows of at most LONGEST_BYTES, of equal ones the first, in that order."""
+        fitting = sized.lazy().filter(pl.col(SIZE) <= LONGEST_BYTES)
+        return fitting.sort(SIZE, "row", descending=[True, False]).head(self._longest_rows).collect()

@@ -83,10 +83,14 @@ def test_a_row_over_four_mebibytes_is_not_the_longest() -> None:
 
 
 def test_one_of_512_rows_is_audited_whatever_its_bytes() -> None:
-    """Of a part of more than 4,096 rows, in a run of so many parts that no byte is left for more."""
+    """And one of the longest for each 4,096, in a run of so many parts that no byte is left for more."""
     texts = ["x" * 100] * 16_384
-    rows = chosen(texts, parts=1 << 26)
-    assert len(rows) == 1 + 32 - (rows[0] in rows[1:])
+    texts[9], texts[5000], texts[5001] = "long" * 30, "longest" * 30, "longest" * 30
+    rows = chosen(texts, parts=1 << 26, cuts=[4, 5001, 9000])
+    assert rows[:4] == [5000, 5001, 9, 0]
+    assert len(rows) == len(set(rows))
+    assert 32 <= len(rows) <= 36
+    assert chosen(texts, parts=1 << 26) == rows
 
 
 def test_all_views_count_for_the_longest() -> None:
