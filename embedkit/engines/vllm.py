@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from embedkit.documents import EngineRecord, EngineSettings
 from embedkit.engines.fused import misfit, misfit_here
+from embedkit.engines.head import load_head
 from embedkit.engines.held_gpu import held_gpu
 from embedkit.engines.large_imports import large_imports
 from embedkit.engines.vllm_models import check_vllm, vllm_pooling
@@ -88,9 +89,12 @@ class VllmEngine:
         self._token_budget = settings.token_budget
         settings = fitting_settings(model, settings)
         self._engine: Any = None
+        self._packed: Any = None
         _check_dense(model, self._head)
         while (dim := self._start(vllm, model, settings)) is None:
             self._make_room(settings.max_length)
+        if settings.kernels == "fused" and self._head.pooling == ("lasttoken",):
+            self._packed = _packed(self._engine, self._head, settings, self._token_budget)
         self.record = EngineRecord(
             engine="vllm",
             engine_version=vllm.__version__,
@@ -106,6 +110,9 @@ class VllmEngine:
 
     def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
         """Vectors in the given order, float32 (n, dim)."""
+        if self._packed is not None:
+            found: npt.NDArray[np.float32] = self._packed.embed(token_ids)
+            return found
         texts = len(token_ids)
         vectors: npt.NDArray[np.float32] | None = None
         given = done = tokens = 0  # tokens: of the texts that vLLM has and that are not done
@@ -231,6 +238,14 @@ def fitting_settings(model: Path, settings: EngineSettings) -> EngineSettings:
         log.warning("fused kernels do not fit here (%s): plain kernels. The engine's record says so", reason)
         return msgspec.structs.replace(settings, kernels="plain")
     return settings
+
+
+def _packed(engine: Any, head: Head, settings: EngineSettings, token_budget: int) -> Any:
+    """A PackedTexts with the model that vLLM loaded."""
+    from embedkit.engines.fused.packed import PackedTexts
+
+    (model,) = engine.apply_model(lambda model: model)
+    return PackedTexts(model, load_head(head, settings.device), token_budget, settings.max_length)
 
 
 def _with_fused_model(arguments: dict[str, Any]) -> dict[str, Any]:

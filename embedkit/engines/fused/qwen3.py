@@ -3,7 +3,7 @@
 Registered with vLLM under ARCHITECTURE. For one GPU and texts that are embedded whole, in one step each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -42,33 +42,40 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         """
         hidden = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         texts = self._texts(len(hidden))
+        if self.vllm_config.model_config.pooler_config.seq_pooling_type == "LAST":
+            states = torch.empty_like(hidden)
+            states[texts.starts[1:].long() - 1] = self._last_states(hidden, positions, texts)
+            return states
+        hidden, _ = self._layers_of_all(hidden, positions, texts, self._layers)
+        normed: Tensor = self.model.norm(hidden)
+        return normed
+
+    def last_states(self, input_ids: Tensor, positions: Tensor, texts: Texts) -> Tensor:
+        """Hidden states of the last token of each text, without vLLM's scheduler (texts, hidden).
+
+        input_ids: int32 (tokens,). positions: of the tokens in their texts, int64 (tokens,).
+        """
+        return self._last_states(self.model.embed_tokens(input_ids), positions, texts)
+
+    def _layers_of_all(
+        self, hidden: Tensor, positions: Tensor, texts: Texts, layers: Sequence[Layer]
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states of all tokens after these layers, and 1 / rms of each."""
         kernels, eps = self._checked_kernels(), self.config.rms_norm_eps
         scale = kernels.row_scale(hidden, eps)
-        is_last_only = self.vllm_config.model_config.pooler_config.seq_pooling_type == "LAST"
-        for layer in self._layers[:-1] if is_last_only else self._layers:
+        for layer in layers:
             heads = layer.heads
             qkv = kernels.heads_product(hidden, layer.qkv, scale, positions, heads, heads.queries, heads.keys)
             of_keys = heads.keys * heads.dim
             queries, keys, values = qkv.split([heads.queries * heads.dim, of_keys, of_keys], 1)
             attended = kernels.attend(queries, keys, values, texts, heads)
             hidden, scale = _rest(kernels, layer, attended, hidden, eps)
-        if not is_last_only:
-            normed: Tensor = self.model.norm(hidden)
-            return normed
-        return self._last_layer(hidden, scale, positions, texts, kernels)
+        return hidden, scale
 
-    def _checked_kernels(self) -> LayerKernels:
-        """The kernels. At the first call, when vLLM has found no weight missing, they are compared with plain torch."""
-        if self._kernels is None:
-            self._kernels = load_kernels()
-            check_kernels(self._kernels, self._layers[0], self.config.rms_norm_eps)
-        return self._kernels
-
-    def _last_layer(
-        self, hidden: Tensor, scale: Tensor, positions: Tensor, texts: Texts, kernels: LayerKernels
-    ) -> Tensor:
-        """The last layer, of which only the keys and values of all tokens are needed."""
-        layer, eps = self._layers[-1], self.config.rms_norm_eps
+    def _last_states(self, hidden: Tensor, positions: Tensor, texts: Texts) -> Tensor:
+        """As `last_states`, of embedded tokens. Of the last layer only keys and values of all tokens are needed."""
+        hidden, scale = self._layers_of_all(hidden, positions, texts, self._layers[:-1])
+        layer, kernels, eps = self._layers[-1], self._checked_kernels(), self.config.rms_norm_eps
         heads, last = layer.heads, texts.starts[1:].long() - 1
         of_queries, of_both = layer.qkv.split([heads.queries * heads.dim, 2 * heads.keys * heads.dim])
         places = positions[last]
@@ -76,9 +83,15 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         keys, values = kernels.heads_product(hidden, of_both, scale, positions, heads, 0, heads.keys).chunk(2, 1)
         attended = kernels.attend_last(queries, keys, values, texts, heads)
         of_last, _ = _rest(kernels, layer, attended, hidden[last], eps)
-        states = torch.empty_like(hidden)
-        states[last] = self.model.norm(of_last)
+        states: Tensor = self.model.norm(of_last)
         return states
+
+    def _checked_kernels(self) -> LayerKernels:
+        """The kernels. At the first call, when vLLM has found no weight missing, they are compared with plain torch."""
+        if self._kernels is None:
+            self._kernels = load_kernels()
+            check_kernels(self._kernels, self._layers[0], self.config.rms_norm_eps)
+        return self._kernels
 
     def _texts(self, tokens: int) -> Texts:
         """The texts of this batch. In vLLM's trial run for memory, which has none: as long as the model takes."""
