@@ -10,12 +10,8 @@ from quack.rms_final_reduce import rms_final_reduce
 from vllm.vllm_flash_attn import flash_attn_varlen_func
 
 from embedkit.engines.fused.heads_product import heads_product
-from embedkit.engines.fused.kernels import Heads, Tensor, Texts
+from embedkit.engines.fused.kernels import SHORT_TOKENS, Heads, Tensor, Texts
 from embedkit.engines.fused.short_attention import attend_short
-
-SHORT_TOKENS = 384
-"""A batch whose longest text has at most this many tokens takes `attend_short`, whose vectors differ by rounding.
-Measured with two heads of queries per head of keys (H200)."""
 
 
 class Tile(NamedTuple):
@@ -69,9 +65,17 @@ class HopperKernels:
         return added, rms_final_reduce(squares, scale=1 / columns, eps=eps)
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, heads: Heads) -> Tensor:
-        if texts.longest <= SHORT_TOKENS:
-            return attend_short(queries, keys, values, texts, heads)
-        return attend_flash(queries, keys, values, texts, heads)
+        if texts.long_texts is None or texts.long_tokens is None:
+            return attend_flash(queries, keys, values, texts, heads)
+        attended = torch.empty((len(queries), heads.queries * heads.dim), dtype=queries.dtype, device=queries.device)
+        if texts.long_texts:
+            front = Texts(texts.starts[: texts.long_texts + 1], texts.longest)
+            of_long = slice(texts.long_tokens)
+            attend_flash(queries[of_long], keys[of_long], values[of_long], front, heads, out=attended[of_long])
+        if texts.long_texts < len(texts.starts) - 1:
+            rest = Texts(texts.starts[texts.long_texts :], min(texts.longest, SHORT_TOKENS))
+            attend_short(queries, keys, values, rest, heads, out=attended)
+        return attended
 
     def attend_last(self, queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, heads: Heads) -> Tensor:
         one_each = torch.arange(len(texts.starts), dtype=torch.int32, device=queries.device)
@@ -79,11 +83,21 @@ class HopperKernels:
 
 
 def attend_flash(
-    queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, heads: Heads, query_texts: Texts | None = None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    texts: Texts,
+    heads: Heads,
+    query_texts: Texts | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
-    """Attention by FlashAttention 3. query_texts: the rows of `queries` of each text, if it has fewer than keys."""
+    """Attention by FlashAttention 3.
+
+    query_texts: the rows of `queries` of each text, if it has fewer than keys. out: where to write.
+    """
     query_texts = texts if query_texts is None else query_texts
-    attended = torch.empty((len(queries), heads.queries * heads.dim), dtype=queries.dtype, device=queries.device)
+    shape = (len(queries), heads.queries * heads.dim)
+    attended = torch.empty(shape, dtype=queries.dtype, device=queries.device) if out is None else out
     flash_attn_varlen_func(
         q=queries.unflatten(1, (heads.queries, heads.dim)),
         k=keys.unflatten(1, (heads.keys, heads.dim)),

@@ -6,15 +6,23 @@ Tensor = Any
 """A torch.Tensor. Importing this module does not load torch."""
 
 
+SHORT_TOKENS = 384
+"""Texts of at most this many tokens have an attention kernel of their own. So the kernel follows from the text alone,
+and not from the batch: a text has the same vector to the bit in every batch."""
+
+
 class Texts(NamedTuple):
     """The texts of a batch, one behind the other.
 
     starts: where each begins, then the number of tokens, int32 (texts + 1,), on the device.
-    longest: tokens of the longest.
+    longest: tokens of the longest. long_texts, long_tokens: how many texts are longer than SHORT_TOKENS, and their
+    tokens, if these are the first texts. None if they may be anywhere: then all are taken for long.
     """
 
     starts: Tensor
     longest: int
+    long_texts: int | None = None
+    long_tokens: int | None = None
 
 
 class Heads(NamedTuple):

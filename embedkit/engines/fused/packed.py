@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from embedkit.engines.fused.kernels import Tensor, Texts
+from embedkit.engines.fused.kernels import SHORT_TOKENS, Tensor, Texts
 
 MOST_TEXTS = 16_384
 """Texts of a batch: a grid of attention has at most 65,535."""
@@ -40,20 +40,24 @@ class PackedTexts:
         self._device = next(model.parameters()).device
 
     def embed(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
-        """Vectors in the given order, float32 (n, dim). Texts that follow each other share a batch.
+        """Vectors in the given order, float32 (n, dim). A text has the same vector to the bit whatever is beside it.
 
         Raises ValueError for a text that is empty or too long, or an id that the model does not have.
         """
         self._check(token_ids)
+        lengths = np.array([len(ids) for ids in token_ids])
+        order = np.argsort(-lengths, kind="stable")
         launched: deque[tuple[Tensor, Any]] = deque()
-        vectors: list[npt.NDArray[np.float32]] = []
+        found: list[npt.NDArray[np.float32]] = []
         with torch.inference_mode():
-            for start, stop in batch_borders([len(ids) for ids in token_ids], self._token_budget):
-                launched.append(self._launch(token_ids[start:stop]))
+            for start, stop in batch_borders(lengths[order].tolist(), self._token_budget):
+                launched.append(self._launch([token_ids[i] for i in order[start:stop]]))
                 if len(launched) > AHEAD:
-                    vectors.append(_awaited(*launched.popleft()))
-            vectors += [_awaited(*one) for one in launched]
-        return np.concatenate(vectors)
+                    found.append(_awaited(*launched.popleft()))
+            found += [_awaited(*one) for one in launched]
+        vectors = np.empty((len(order), found[0].shape[1]), np.float32)
+        vectors[order] = np.concatenate(found)
+        return vectors
 
     def _check(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> None:
         """Refuse what would read outside of the model's tables. On a GPU that ends the process."""
@@ -65,12 +69,16 @@ class PackedTexts:
                 raise ValueError(f"text {i} of this call has the token id {largest}; the model has {ids}")
 
     def _launch(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> tuple[Tensor, Any]:
-        """Launch a batch. Returns its vectors on the CPU, and the event after which they are there (None: now)."""
+        """Launch a batch of texts, longest first.
+
+        Returns its vectors on the CPU, and the event after which they are there (None: now).
+        """
         lengths = np.array([len(ids) for ids in token_ids])
         starts = np.concatenate([[0], lengths.cumsum()])
         positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
         ids = np.concatenate(token_ids).astype(np.int32)
-        texts = Texts(self._moved(starts.astype(np.int32)), int(lengths.max()))
+        long_texts = int((lengths > SHORT_TOKENS).sum())
+        texts = Texts(self._moved(starts.astype(np.int32)), int(lengths[0]), long_texts, int(starts[long_texts]))
         states = self._model.last_states(self._moved(ids), self._moved(positions), texts)
         found = self._head(states[:, None], torch.ones(len(states), 1, dtype=torch.bool, device=self._device))
         if self._device.type == "cpu":

@@ -5,7 +5,7 @@ All calls of all layers have the shapes of these, or of fewer or more tokens.
 
 import torch
 
-from embedkit.engines.fused.kernels import Heads, Layer, LayerKernels, Tensor, Texts
+from embedkit.engines.fused.kernels import SHORT_TOKENS, Heads, Layer, LayerKernels, Tensor, Texts
 from embedkit.engines.fused.reference import ReferenceKernels
 from embedkit.errors import EmbedkitError
 
@@ -36,10 +36,12 @@ def kernel_errors(kernels: LayerKernels, layer: Layer, eps: float, tokens: int) 
 
     plain = ReferenceKernels()
     hidden, residual = drawn(layer.qkv.shape[1]), drawn(layer.qkv.shape[1])
-    cut = tokens // 3
-    starts = [0, cut, tokens] if cut else [0, tokens]
-    texts = Texts(torch.tensor(starts, dtype=torch.int32, device=device), tokens - cut)
-    positions = torch.cat([torch.arange(cut), torch.arange(tokens - cut)]).to(device) % len(heads.cos_sin)
+    cut = min(tokens // 3, SHORT_TOKENS)
+    long_tokens = tokens - cut if tokens - cut > SHORT_TOKENS else 0
+    starts = [0, tokens - cut, tokens] if cut else [0, tokens]  # the longer text first
+    on_device = torch.tensor(starts, dtype=torch.int32, device=device)
+    texts = Texts(on_device, tokens - cut, int(long_tokens > 0), long_tokens)
+    positions = torch.cat([torch.arange(tokens - cut), torch.arange(cut)]).to(device) % len(heads.cos_sin)
     last = texts.starts[1:].long() - 1
     scale = plain.row_scale(hidden, eps)
     of_queries, of_keys = heads.queries * heads.dim, heads.keys * heads.dim

@@ -11,15 +11,20 @@ TILE_ROWS, TILE_KEYS = 64, 32
 LOG2_E = 1.4426950408889634
 
 
-def attend_short(queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, heads: Heads) -> Tensor:
+def attend_short(
+    queries: Tensor, keys: Tensor, values: Tensor, texts: Texts, heads: Heads, out: Tensor | None = None
+) -> Tensor:
     """Causal attention within each text, made for texts of a few tiles.
+
+    out: where to write. Rows before the first text and after the last one stay as they are.
 
     queries: bfloat16 (n, queries * dim). keys, values: (n, keys * dim). Rows are contiguous.
 
     Returns:
         bfloat16 (n, queries * dim).
     """
-    attended = torch.empty((len(queries), heads.queries * heads.dim), dtype=queries.dtype, device=queries.device)
+    shape = (len(queries), heads.queries * heads.dim)
+    attended = torch.empty(shape, dtype=queries.dtype, device=queries.device) if out is None else out
     group = heads.queries // heads.keys
     _attend[triton.cdiv(texts.longest, TILE_ROWS // group), heads.keys, len(texts.starts) - 1](
         *(queries, keys, values, attended, texts.starts, heads.dim**-0.5 * LOG2_E),
