@@ -35,6 +35,7 @@ STEPS = HALF // 8
 """Pairs of columns that a thread has of half a row: every fourth."""
 ROWS = 128
 CLUSTER = (2, 1, 1)
+PINGPONG = True
 
 quack.cache.EXTRA_SOURCE_DIRS.append(Path(__file__).parent)  # quack keeps compiled kernels by the sources' hash
 
@@ -91,9 +92,9 @@ class HeadsProduct(ComposableEpiMixin, GemmSm90):
         first_pair = places[(0, 0, 0), 0, 0][1] // 2
         last = cute.size(params.scale) - 1
         # All that is read from memory is asked for early, one thing before the next needs it.
-        factors = cute.make_rmem_tensor((2, 2), Float32)
-        positions = cute.make_rmem_tensor((2, 2), Int32)
-        for m in cutlass.range_constexpr(2):
+        factors = cute.make_rmem_tensor((2, cute.size(acc, mode=[1])), Float32)
+        positions = cute.make_rmem_tensor((2, cute.size(acc, mode=[1])), Int32)
+        for m in cutlass.range_constexpr(cute.size(acc, mode=[1])):
             for r in cutlass.range_constexpr(2):
                 row = min(tile_coord_mnkl[0] * ROWS + places[(0, r, 0), m, 0][0], last)
                 factors[r, m] = params.scale[row]
@@ -104,7 +105,7 @@ class HeadsProduct(ComposableEpiMixin, GemmSm90):
             for j in cutlass.range_constexpr(STEPS):
                 weights[0, j] = params.weights[which, first_pair + 4 * j]
                 weights[1, j] = params.weights[which, first_pair + 4 * j + HALF // 2]
-        for m in cutlass.range_constexpr(2):
+        for m in cutlass.range_constexpr(cute.size(acc, mode=[1])):
             for r in cutlass.range_constexpr(2):
                 if head < params.normed:
                     self.normalize_and_rotate(params, acc, weights, first_pair, positions[r, m], factors[r, m], m, r)
@@ -182,6 +183,6 @@ def _compiled() -> Any:
         eps=Float32(0.0),
     )
     return compile_gemm_kernel(
-        *(HeadsProduct, BFloat16, (ROWS, DIM), CLUSTER, True, True, False, False, (9, 0)),
+        *(HeadsProduct, BFloat16, (ROWS, DIM), CLUSTER, PINGPONG, True, False, False, (9, 0)),
         *(a, b, d, c, arguments, make_fake_scheduler_args(False, False, length), None),
     )
