@@ -173,6 +173,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     templates: of the views that the user defined, by name; of `combined`, how text columns are joined.
     reuse: runs whose vectors are copied, the first that has a row.
     layout: where the merged run has its vectors. store: type of the stored numbers. kernels: those of the engine.
+    exact: whether a text must have the same vector to the bit in every batch.
     """
 
     data: tuple[DataFile, ...]
@@ -204,6 +205,7 @@ class Request(Document, frozen=True, omit_defaults=True):
     layout: Layout = "merged"
     store: Dtype = "float32"
     kernels: Kernels = "plain"
+    exact: bool = False
 
     def __post_init__(self) -> None:
         """Refuse views without a text, and templates that cannot be read, which an edited document may have."""
@@ -310,6 +312,7 @@ class EngineSettings(Document, frozen=True, omit_defaults=True):
     max_sequences: int
     eager: bool
     kernels: Kernels = "plain"
+    exact: bool = False
 
     @property
     def compile(self) -> Compile:

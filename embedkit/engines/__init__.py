@@ -2,7 +2,7 @@
 
 from embedkit.engines.base import Engine, start_engine
 from embedkit.engines.facts import EngineFacts, engine_facts
-from embedkit.engines.fused import misfit, misfit_here
+from embedkit.engines.fused import inexact, misfit, misfit_here
 from embedkit.engines.gpu_name import gpu_name
 from embedkit.engines.held_gpu import CONTEXT_BYTES, HELD_SHARE, describe_holders, own_gpu
 from embedkit.engines.installed import Find, InstalledEngine, default_engine, installed_engine
@@ -23,6 +23,7 @@ __all__ = [
     "describe_holders",
     "engine_facts",
     "gpu_name",
+    "inexact",
     "installed_engine",
     "misfit",
     "misfit_here",

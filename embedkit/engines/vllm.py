@@ -54,6 +54,8 @@ BATCHES_AHEAD = 3
 BLOCK_TOKENS_HOPPER = 128
 """Tokens per block of keys and values. FlashAttention 3 then reads whole tiles by TMA, and long texts are embedded 4 %
 faster than with 16 (one H200). Useful only on Hopper GPUs."""
+FIRST_TOKENS = 64
+"""Tokens of each text of the first batch of packed texts."""
 BATCHES_IN_CACHE = {"cuda": 2, "cpu": 1}
 """Batches whose keys and values are in the cache at a time."""
 CACHE_SLACK = 1.5
@@ -93,8 +95,10 @@ class VllmEngine:
         _check_dense(model, self._head)
         while (dim := self._start(vllm, model, settings)) is None:
             self._make_room(settings.max_length)
-        if settings.kernels == "fused" and self._head.pooling == ("lasttoken",):
-            self._packed = _packed(self._engine, self._head, settings, self._token_budget)
+        if settings.exact:
+            from embedkit.engines.fused.self_check import check_exact
+
+            check_exact(self.embed, settings.max_length)
         self.record = EngineRecord(
             engine="vllm",
             engine_version=vllm.__version__,
@@ -160,14 +164,17 @@ class VllmEngine:
         from vllm.config import PoolerConfig
 
         pooling, is_normalized = vllm_pooling(self._head)
-        arguments = _arguments(model, settings, self._token_budget)
+        is_packed = settings.kernels == "fused" and self._head.pooling == ("lasttoken",) and not _has_own_process()
+        arguments = _arguments(model, settings, self._token_budget, is_packed)
         if settings.kernels == "fused":
             arguments = _with_fused_model(arguments)
         # vLLM would read the same from modules.json, but guesses where it does not know a module's name.
         pooler = PoolerConfig(pooling_type=pooling, use_activation=is_normalized)
         try:
             self._engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments, pooler_config=pooler))
-            dim: int = self.embed([np.zeros(1, np.uint32)]).shape[1]  # also the first, slower call
+            if is_packed:
+                self._packed = _packed(self._engine, self._head, settings, self._token_budget)
+            dim: int = self.embed(self._first_texts()).shape[1]  # also the first, slower call
         except Exception as error:
             if settings.device == "cuda" and (held := held_gpu(error)) is not None:
                 raise held from error  # smaller batches would make shards that merge refuses
@@ -177,6 +184,12 @@ class VllmEngine:
             return None
         return dim
 
+    def _first_texts(self) -> list[npt.NDArray[np.uint32]]:
+        """Texts that show whether the engine works. Packed ones fill a batch: if memory is short, it shows at once."""
+        if self._packed is None:
+            return [np.zeros(1, np.uint32)]
+        return [np.zeros(FIRST_TOKENS, np.uint32)] * (self._token_budget // FIRST_TOKENS)
+
     def _make_room(self, least: int) -> None:
         """Free the memory of a failed start, and halve the token budget for the next start, down to `least`."""
         from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
@@ -184,7 +197,7 @@ class VllmEngine:
         previous, self._token_budget = self._token_budget, max(self._token_budget // 2, least)
         if self._engine is not None:
             self.close()
-            self._engine = None
+            self._engine = self._packed = None
         cleanup_dist_env_and_memory()
         log.warning(
             "the GPU has too little memory for batches of %d tokens; starting again with %d. The engine's record "
@@ -193,7 +206,14 @@ class VllmEngine:
         )
 
 
-def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict[str, Any]:
+def _tokens_in_cache(settings: EngineSettings, token_budget: int, is_packed: bool) -> int:
+    """Tokens whose keys and values vLLM reserves. Packed texts need none, but vLLM wants room for its longest."""
+    if is_packed:
+        return settings.max_length + BLOCK_TOKENS_HOPPER
+    return int(BATCHES_IN_CACHE[settings.device] * token_budget * CACHE_SLACK)
+
+
+def _arguments(model: Path, settings: EngineSettings, token_budget: int, is_packed: bool = False) -> dict[str, Any]:
     """Arguments of vllm.EngineArgs, except the pooling."""
     arguments: dict[str, Any] = {
         "model": str(without_pattern(model)),
@@ -209,8 +229,8 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
         "enforce_eager": settings.eager,
         "disable_log_stats": True,
     }
-    tokens = int(BATCHES_IN_CACHE[settings.device] * token_budget * CACHE_SLACK)
-    kv_bytes = tokens * _kv_bytes_per_token(model, 4 if settings.dtype == "float32" else 2)
+    kv_bytes = _tokens_in_cache(settings, token_budget, is_packed)
+    kv_bytes *= _kv_bytes_per_token(model, 4 if settings.dtype == "float32" else 2)
     if settings.device == "cpu":
         arguments["kv_cache_memory_bytes"] = KV_CACHE_BYTES_CPU + kv_bytes
         return arguments
@@ -233,11 +253,24 @@ def _arguments(model: Path, settings: EngineSettings, token_budget: int) -> dict
 
 
 def fitting_settings(model: Path, settings: EngineSettings) -> EngineSettings:
-    """The settings, with plain kernels where the fused ones do not fit, and a notice."""
+    """The settings, with plain kernels where the fused ones do not fit, and a notice.
+
+    Raises EmbedkitError if these would not be exact, and the settings ask for it.
+    """
     if settings.kernels == "fused" and (reason := misfit(model, settings.dtype) or misfit_here()):
+        if settings.exact:
+            raise EmbedkitError(
+                f"--exact: fused kernels do not fit here ({reason}), and with plain ones a vector depends on the "
+                "batch. Request Hopper GPUs, or make the run without --exact"
+            )
         log.warning("fused kernels do not fit here (%s): plain kernels. The engine's record says so", reason)
         return msgspec.structs.replace(settings, kernels="plain")
     return settings
+
+
+def _has_own_process() -> bool:
+    """Whether the environment has vLLM start an engine process, whose model cannot be reached from here."""
+    return os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] != "0"
 
 
 def _packed(engine: Any, head: Head, settings: EngineSettings, token_budget: int) -> Any:

@@ -82,7 +82,8 @@ def engine_settings(
         eager = earlier.eager
     if request.reuse and copies and request.device == "cuda":
         eager = request.reuse[0].eager
-    return settings_of_device(request.device, request.dtype, request.max_length, eager, request.kernels)
+    settings = settings_of_device(request.device, request.dtype, request.max_length, eager, request.kernels)
+    return structs.replace(settings, exact=request.exact)
 
 
 def compile_of(settings: EngineSettings, curve: Curve | None = None) -> Compile:

@@ -1,6 +1,7 @@
 """Fused kernels for models of the Qwen3 family on Hopper GPUs, inside vLLM (`--kernels fused`).
 
-vLLM keeps the scheduler, the weights and the pooling. A layer is its four matrix products and attention, and twice the
+vLLM keeps the weights, and with poolings other than that of the last token also the scheduler and the pooling; texts whose
+last token is pooled are packed into batches here (`packed`). A layer is its four matrix products and attention, and twice the
 sums of squares of rows. The products also normalize rows and heads, rotate heads, multiply gate and up, and add the
 residual. Attention needs no pages, since a text is embedded in one step and nothing reads its keys again.
 
@@ -9,6 +10,6 @@ factor of the next product's rows: its weight is multiplied into the columns of 
 loaded, and 1 / rms of each row comes from sums of squares that the product before leaves behind.
 """
 
-from embedkit.engines.fused.fit import misfit, misfit_here
+from embedkit.engines.fused.fit import inexact, misfit, misfit_here
 
-__all__ = ["misfit", "misfit_here"]
+__all__ = ["inexact", "misfit", "misfit_here"]

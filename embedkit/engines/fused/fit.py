@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from embedkit.documents import Dtype
-from embedkit.model import read_json
+from embedkit.model import Dense, read_head, read_json
 from embedkit.versions import find_distribution
 
 ARCHITECTURE = "Qwen3ForCausalLM"
@@ -51,6 +51,17 @@ def misfit(model: Path, dtype: Dtype) -> str:
         if not isinstance(size := config.get(name), int) or size % ALIGNED:
             return f"config.json: {name} {size}"
     return ""
+
+
+def inexact(model: Path) -> str:
+    """What makes a vector depend on the batch even with fused kernels, as `the pooling mean`; "" if nothing.
+
+    model: the model's folder.
+    """
+    head = read_head(model)
+    if head.pooling != ("lasttoken",):
+        return f"the pooling {' + '.join(head.pooling)}"
+    return "the module Dense" if any(isinstance(step, Dense) for step in head.steps) else ""
 
 
 def misfit_here() -> str:

@@ -33,8 +33,8 @@ class HopperKernels:
     """What `LayerKernels` asks for."""
 
     def row_scale(self, hidden: Tensor, eps: float) -> Tensor:
-        norm = torch.linalg.vector_norm(hidden, dim=-1, dtype=torch.float32)
-        return torch.rsqrt(norm.square() / hidden.shape[1] + eps)
+        # Not torch's mean: the order in which it sums a row depends on the number of rows.
+        return rms_final_reduce(hidden.float().square(), scale=1 / hidden.shape[1], eps=eps)
 
     def heads_product(
         self, hidden: Tensor, weight: Tensor, scale: Tensor, positions: Tensor, heads: Heads, queries: int, keys: int

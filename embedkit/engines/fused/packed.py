@@ -18,6 +18,8 @@ MOST_TEXTS = 16_384
 """Texts of a batch: a grid of attention has at most 65,535."""
 AHEAD = 2
 """Batches that are launched before the oldest one's vectors are awaited."""
+HEAD_TEXTS = 256
+"""Texts that go through the head at a time. The order of torch's sums depends on the number of rows."""
 
 
 class PackedTexts:
@@ -44,14 +46,15 @@ class PackedTexts:
 
         Raises ValueError for a text that is empty or too long, or an id that the model does not have.
         """
-        self._check(token_ids)
         lengths = np.array([len(ids) for ids in token_ids])
+        if (bad := np.flatnonzero((lengths < 1) | (lengths > self._max_length))).size:
+            raise ValueError(f"text {bad[0]} of this call has {lengths[bad[0]]} tokens, not 1 to {self._max_length}")
         order = np.argsort(-lengths, kind="stable")
         launched: deque[tuple[Tensor, Any]] = deque()
         found: list[npt.NDArray[np.float32]] = []
         with torch.inference_mode():
             for start, stop in batch_borders(lengths[order].tolist(), self._token_budget):
-                launched.append(self._launch([token_ids[i] for i in order[start:stop]]))
+                launched.append(self._launch(token_ids, order[start:stop]))
                 if len(launched) > AHEAD:
                     found.append(_awaited(*launched.popleft()))
             found += [_awaited(*one) for one in launched]
@@ -59,28 +62,22 @@ class PackedTexts:
         vectors[order] = np.concatenate(found)
         return vectors
 
-    def _check(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> None:
-        """Refuse what would read outside of the model's tables. On a GPU that ends the process."""
-        ids = int(self._model.config.vocab_size)
-        for i, text in enumerate(token_ids):
-            if not 1 <= len(text) <= self._max_length:
-                raise ValueError(f"text {i} of this call has {len(text)} tokens, not 1 to {self._max_length}")
-            if (largest := int(text.max())) >= ids:
-                raise ValueError(f"text {i} of this call has the token id {largest}; the model has {ids}")
-
-    def _launch(self, token_ids: Sequence[npt.NDArray[np.uint32]]) -> tuple[Tensor, Any]:
-        """Launch a batch of texts, longest first.
+    def _launch(self, token_ids: Sequence[npt.NDArray[np.uint32]], batch: npt.NDArray[np.int64]) -> tuple[Tensor, Any]:
+        """Launch the texts of a batch, longest first. batch: where they are in `token_ids`.
 
         Returns its vectors on the CPU, and the event after which they are there (None: now).
         """
-        lengths = np.array([len(ids) for ids in token_ids])
+        lengths = np.array([len(token_ids[i]) for i in batch])
         starts = np.concatenate([[0], lengths.cumsum()])
         positions = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
-        ids = np.concatenate(token_ids).astype(np.int32)
+        ids = np.concatenate([token_ids[i] for i in batch])
+        vocabulary = int(self._model.config.vocab_size)
+        if (bad := np.flatnonzero(ids >= vocabulary)).size:  # a GPU would end the process
+            text = batch[np.searchsorted(starts, bad[0], "right") - 1]
+            raise ValueError(f"text {text} of this call has the token id {ids[bad[0]]}; the model has {vocabulary}")
         long_texts = int((lengths > SHORT_TOKENS).sum())
         texts = Texts(self._moved(starts.astype(np.int32)), int(lengths[0]), long_texts, int(starts[long_texts]))
-        states = self._model.last_states(self._moved(ids), self._moved(positions), texts)
-        found = self._head(states[:, None], torch.ones(len(states), 1, dtype=torch.bool, device=self._device))
+        found = self._headed(self._model.last_states(self._moved(ids.astype(np.int32)), self._moved(positions), texts))
         if self._device.type == "cpu":
             return found, None
         vectors = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
@@ -88,6 +85,12 @@ class PackedTexts:
         event = torch.cuda.Event()
         event.record()
         return vectors, event
+
+    def _headed(self, states: Tensor) -> Tensor:
+        """Vectors of hidden states, float32 (n, dim). All calls of the head have the same shape."""
+        padded = torch.nn.functional.pad(states, (0, 0, 0, -len(states) % HEAD_TEXTS))
+        mask = torch.ones(HEAD_TEXTS, 1, dtype=torch.bool, device=self._device)
+        return torch.cat([self._head(part[:, None], mask) for part in padded.split(HEAD_TEXTS)])[: len(states)]
 
     def _moved(self, values: npt.NDArray[Any]) -> Tensor:
         """An array on the model's device. The CPU does not wait for the copy."""

@@ -44,14 +44,14 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         texts = self._texts(len(hidden))
         if self.vllm_config.model_config.pooler_config.seq_pooling_type == "LAST":
             states = torch.empty_like(hidden)
-            states[texts.starts[1:].long() - 1] = self._last_states(hidden, positions, texts)
+            states[texts.starts[1:].long() - 1] = self._last_states(hidden, positions, texts).to(states.dtype)
             return states
         hidden, _ = self._layers_of_all(hidden, positions, texts, self._layers)
         normed: Tensor = self.model.norm(hidden)
         return normed
 
     def last_states(self, input_ids: Tensor, positions: Tensor, texts: Texts) -> Tensor:
-        """Hidden states of the last token of each text, without vLLM's scheduler (texts, hidden).
+        """Hidden states of the last token of each text, without vLLM's scheduler, float32 (texts, hidden).
 
         input_ids: int32 (tokens,). positions: of the tokens in their texts, int64 (tokens,).
         """
@@ -82,9 +82,8 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         queries = kernels.heads_product(hidden[last], of_queries, scale[last], places, heads, heads.queries, 0)
         keys, values = kernels.heads_product(hidden, of_both, scale, positions, heads, 0, heads.keys).chunk(2, 1)
         attended = kernels.attend_last(queries, keys, values, texts, heads)
-        of_last, _ = _rest(kernels, layer, attended, hidden[last], eps)
-        states: Tensor = self.model.norm(of_last)
-        return states
+        of_last, scale = _rest(kernels, layer, attended, hidden[last], eps)
+        return of_last.float() * scale[:, None] * self.model.norm.weight.float()
 
     def _checked_kernels(self) -> LayerKernels:
         """The kernels. At the first call, when vLLM has found no weight missing, they are compared with plain torch."""

@@ -3,6 +3,10 @@
 All calls of all layers have the shapes of these, or of fewer or more tokens.
 """
 
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from embedkit.engines.fused.kernels import SHORT_TOKENS, Heads, Layer, LayerKernels, Tensor, Texts
@@ -13,6 +17,25 @@ TOKENS = (1, 3, 130, 1237)
 """Numbers of tokens of a check: of one tile and of several, and not divisible by 4."""
 LARGEST_ERROR = 2**-6
 """Of a number, relative to the largest one. bfloat16 rounds by up to 2^-8; two results may be rounded apart."""
+
+TEXT_TOKENS = (2000, SHORT_TOKENS + 1, SHORT_TOKENS, 130, 20, 3, 1)
+"""Texts that are embedded together and alone: of both kernels for attention, and of one tile and of several."""
+
+Embed = Callable[[Sequence[npt.NDArray[np.uint32]]], npt.NDArray[np.float32]]
+
+
+def check_exact(embed: Embed, max_length: int) -> None:
+    """Raise EmbedkitError if a text has another vector when it is embedded alone.
+
+    embed: of an engine. max_length: tokens of the longest text that it takes.
+    """
+    texts = [np.arange(min(tokens, max_length), dtype=np.uint32) % 97 for tokens in TEXT_TOKENS]
+    for text, together in zip(texts, embed(texts), strict=True):
+        if not np.array_equal(embed([text])[0], together):
+            raise EmbedkitError(
+                f"--exact: on this GPU a text of {len(text)} tokens has another vector alone than beside other texts. "
+                "Make the run without --exact, and report this"
+            )
 
 
 def check_kernels(kernels: LayerKernels, layer: Layer, eps: float) -> None:

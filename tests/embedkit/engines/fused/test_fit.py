@@ -7,8 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from embedkit.engines.fused import fit, misfit, misfit_here
+from embedkit.documents.schema import EngineSettings
+from embedkit.engines.fused import fit, inexact, misfit, misfit_here
+from embedkit.engines.vllm import fitting_settings
+from embedkit.errors import EmbedkitError
+from tests.support.models import make_tiny_qwen
 
 QWEN: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -57,6 +62,37 @@ def test_qwen3_embedding_fits(tmp_path: Path) -> None:
 )
 def test_what_the_kernels_do_not_do_is_named(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     assert reason(tmp_path, changes) == expected
+
+
+def test_what_makes_vectors_depend_on_the_batch_is_named(tmp_path: Path) -> None:
+    """Fused kernels are exact with the pooling of the last token, if no product of texts follows it."""
+    make_tiny_qwen(tmp_path)
+    assert inexact(tmp_path) == ""
+    pooling = tmp_path / "1_Pooling" / "config.json"
+    config = json.loads(pooling.read_text()) | {"pooling_mode_lasttoken": False, "pooling_mode_mean_tokens": True}
+    pooling.write_text(json.dumps(config))
+    assert inexact(tmp_path) == "the pooling mean"
+
+
+def test_a_gpu_without_fused_kernels_gets_plain_ones_unless_exact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN))
+    monkeypatch.setattr("embedkit.engines.vllm.misfit_here", lambda: "quack-kernels 0.5.0 is not installed")
+    settings = EngineSettings(
+        device="cuda",
+        dtype="bfloat16",
+        max_length=512,
+        chunk_tokens=1,
+        token_budget=512,
+        max_sequences=64,
+        eager=False,
+        kernels="fused",
+    )
+    assert fitting_settings(tmp_path, settings) == structs.replace(settings, kernels="plain")
+    assert "fused kernels do not fit here (quack-kernels 0.5.0 is not installed): plain kernels" in caplog.text
+    with pytest.raises(EmbedkitError, match=r"^--exact: fused kernels do not fit here .* Request Hopper GPUs, or make"):
+        fitting_settings(tmp_path, structs.replace(settings, exact=True))
 
 
 @pytest.mark.parametrize("heads", [(32, 8, 2560, 9728), (32, 8, 4096, 12288), (64, 8, 5120, 25600)])

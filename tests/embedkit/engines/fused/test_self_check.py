@@ -1,14 +1,15 @@
 """A kernel that gives other numbers than plain torch is named when the engine starts. The kernels are torch's here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from embedkit.engines.fused.kernels import Heads, Layer
 from embedkit.engines.fused.reference import ReferenceKernels
-from embedkit.engines.fused.self_check import TOKENS, check_kernels, kernel_errors
+from embedkit.engines.fused.self_check import TOKENS, Embed, check_exact, check_kernels, kernel_errors
 from embedkit.errors import EmbedkitError
 
 EPS = 1e-6
@@ -58,3 +59,23 @@ def test_a_wrong_kernel_is_named(
     wrong = type("Wrong", (ReferenceKernels,), {method: lambda *given: spoil(right(*given))})
     with pytest.raises(EmbedkitError, match=f"^the fused kernel for {name} is wrong on this GPU: .* --kernels plain$"):
         check_kernels(wrong(), layer, EPS)
+
+
+def fake_engine(error: Callable[[int, int], float]) -> tuple[Embed, list[int]]:
+    """An engine whose vectors are off by `error` of a text's tokens and the number of texts beside it."""
+    longest: list[int] = []
+
+    def embed(texts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        longest.append(max(map(len, texts)))
+        return np.array([[len(text) + error(len(text), len(texts))] for text in texts], np.float32)
+
+    return embed, longest
+
+
+def test_a_fake_engine_whose_vectors_depend_on_the_batch_fails() -> None:
+    embed, longest = fake_engine(lambda tokens, texts: 0.0)
+    check_exact(embed, 900)
+    assert max(longest) == 900
+    embed, _ = fake_engine(lambda tokens, texts: 2**-12 if (tokens, texts) == (20, 1) else 0.0)
+    with pytest.raises(EmbedkitError, match=r"^--exact: on this GPU a text of 20 tokens has another vector alone"):
+        check_exact(embed, 32_768)
