@@ -45,7 +45,7 @@ from embedkit.documents import (
     encode,
     read,
 )
-from embedkit.engines import check_installed, check_pooling, check_weights, misfit
+from embedkit.engines import check_installed, check_pooling, check_weights, inexact, misfit
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.model import check_files, check_tokenizer, choose_prefix, model_files, model_limit, tokenizer_file
 from embedkit.prepare import check_views
@@ -65,6 +65,7 @@ class Options:
     prompt, prefix: name of one of the model's prompts, or a text, that is put before every text; None for both is the
     model's default.
     tokenizer_settings: False for a run of an earlier version.
+    exact: whether a text must have the same vector to the bit in every batch.
     reuse: folders of merged runs whose vectors are copied.
     reuse_across_engines: whether engines that certificates of these runs name may go on.
     curve: speeds of the device by which shards are cut; None for those that embedkit has.
@@ -97,6 +98,7 @@ class Options:
     device: Device = "cpu"
     dtype: Dtype | None = None
     kernels: Kernels | None = None
+    exact: bool = False
     layout: Layout = "merged"
     store: Dtype = "float32"
     reuse: tuple[str, ...] = ()
@@ -187,6 +189,7 @@ def _make_request(
         layout=options.layout,
         store=options.store,
         kernels=options.kernels or "plain",
+        exact=options.exact,
     )
 
 
@@ -221,6 +224,8 @@ def choose_kernels(options: Options, request: Request, model: Path) -> Kernels:
     reason = "only vLLM on a GPU has them"
     if request.engine == "vllm" and request.device == "cuda":
         reason = misfit(model, request.dtype)
+    if options.exact:
+        return _exact_kernels(options, reason or inexact(model))
     if options.kernels == "fused" and reason:
         raise UsageError(f"--kernels fused: they do not fit: {reason}; type --kernels plain, or leave it out")
     wanted: Kernels = options.kernels or ("plain" if reason else "fused")
@@ -233,6 +238,18 @@ def choose_kernels(options: Options, request: Request, model: Path) -> Kernels:
             raise UsageError(f"--reuse {folder}: its vectors are of {theirs} kernels; leave out --kernels")
         wanted = theirs
     return wanted
+
+
+def _exact_kernels(options: Options, reason: str) -> Kernels:
+    """Fused ones, if they fit and nothing else makes vectors depend on the batch. Raises UsageError."""
+    if options.kernels == "plain":
+        raise UsageError("--exact: with --kernels plain a vector depends on the batch; leave out one of them")
+    if reason:
+        raise UsageError(f"--exact: a vector would depend on the batch: {reason}; leave it out")
+    for folder in options.reuse:
+        if not open_earlier(folder).config.request.exact:
+            raise UsageError(f"--exact: --reuse {folder} was made without it; leave out one of them")
+    return "fused"
 
 
 def _reused_runs(options: Options, request: Request) -> tuple[ReusedRun, ...]:

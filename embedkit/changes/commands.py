@@ -13,7 +13,7 @@ COMMANDS = ("run", "prepare", "fetch", "submit")
 """Commands that make a run."""
 VALUELESS = frozenset(
     {"--full", "--resume", "--overwrite", "--allow-mixed", "--no-allow-mixed", "--no-profile-check", "--preflight"}
-    | {"--no-preflight", "--analyze", "--no-analyze", "--dry-run", "--scripts", "--reuse-across-engines"}
+    | {"--exact", "--no-preflight", "--analyze", "--no-analyze", "--dry-run", "--scripts", "--reuse-across-engines"}
 )
 """Options of these commands that take no value."""
 NOT_OF_THE_REQUEST = frozenset(

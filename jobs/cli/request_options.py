@@ -54,6 +54,7 @@ class RequestOptions:
     device: Device | None
     dtype: Dtype | None
     kernels: Kernels | None
+    exact: bool
     layout: Layout
     store: Dtype
     reuse: tuple[str, ...]
@@ -123,6 +124,8 @@ REQUEST_OPTIONS = [
     click.option("--kernels", type=click.Choice(get_args(Kernels)), help="Kernels of vLLM's model. fused: those of "
                  "embedkit for Qwen3 on Hopper GPUs, which are faster; on other GPUs the plain ones run.  [default: "
                  "fused if they fit the model, on a GPU]"),
+    click.option("--exact", is_flag=True, help="A text has the same vector to the bit whatever is embedded beside it: "
+                 "with any number of shards, and after a kill. Needs fused kernels, and GPUs of one model."),
     click.option("--store", type=click.Choice(get_args(Dtype)), default="float32", show_default=True,
                  help="Data type of the stored vectors. bfloat16 and float16 take half the bytes, and need an engine "
                  "that computes in no more digits (--dtype)."),

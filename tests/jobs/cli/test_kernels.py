@@ -89,6 +89,46 @@ def test_reused_vectors_decide_in_a_fake_request(made: str, kernels: str, fittin
         choose_kernels(typed, request, fitting)
 
 
+def test_exact_is_kept_and_makes_the_kernels_fused(small_chats: Path, fitting: Path, tmp_path: Path) -> None:
+    prepare(tmp_path, small_chats, fitting, "--exact")
+    assert kernels_of(tmp_path / "fitting") == ("fused", "fused", "fused")
+    assert read(tmp_path / "fitting" / "plan.json", Plan).settings.exact
+    resumed = ("prepare", "--resume", "--run-name", "fitting", "--output-dir", tmp_path)
+    embedkit(*resumed, **gpu_build(tmp_path / "again"))
+    assert read(tmp_path / "fitting" / "run_config.json", RunConfig).request.exact
+    other = tmp_path / "other"
+    prepare(other, small_chats, fitting)
+    assert "exact" not in (other / "fitting" / "plan.json").read_text()
+    refused = embedkit(*resumed[:-1], other, "--exact", code=2, **gpu_build(tmp_path / "later")).stderr
+    assert "  exact  False  ->  True\n" in refused
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--kernels", "plain"], "with --kernels plain a vector depends on the batch; leave out one of them"),
+        (["--device", "cpu"], "a vector would depend on the batch: only vLLM on a GPU has them; leave it out"),
+        (["--dtype", "float16"], "a vector would depend on the batch: --dtype float16: they compute in bfloat16"),
+    ],
+)
+def test_exact_without_fused_kernels_is_refused(
+    options: list[str], reason: str, small_chats: Path, fitting: Path, tmp_path: Path
+) -> None:
+    assert f"--exact: {reason}" in prepare(tmp_path, small_chats, fitting, "--exact", *options, code=2)
+    assert not (tmp_path / "fitting").exists()
+
+
+def test_exact_refuses_vectors_of_a_run_without_it(
+    small_chats: Path, tiny_qwen: Path, fitting: Path, tmp_path: Path
+) -> None:
+    asked = ("--dataset", small_chats, "--model", tiny_qwen, "--engine", "hash", "--output-dir", tmp_path)
+    embedkit("run", *asked, "--run-name", "old")
+    request: Any = SimpleNamespace(engine="vllm", device="cuda", dtype="bfloat16", reuse=())
+    options = Options(dataset=("d",), model=str(fitting), reuse=(str(tmp_path / "old"),), exact=True)
+    with pytest.raises(UsageError, match=r"^--exact: --reuse .*old was made without it; leave out one of them$"):
+        choose_kernels(options, request, fitting)
+
+
 def test_kernels_are_open_until_the_device_is_decided(small_chats: Path, fitting: Path, tmp_path: Path) -> None:
     """Typed ones are kept, and are checked once the run gets a GPU or none."""
     asked = ("--dataset", small_chats, "--model", fitting, "--output-dir", tmp_path, "--run-name")
