@@ -20,6 +20,8 @@ from embedkit.prepare.cost import GPU_MODELS, GpuModel
 from embedkit.prepare.plan import CHUNK_TOKENS, SHARD_SECONDS, cut_shards
 from jobs.monitor.prediction import seconds_until_done
 
+FUSED = replace(COST, compile="fused")
+"""As a run of this model has it on these GPUs."""
 ROWS, MEAN, LIMIT, TOO_LONG = 2_268_178, 9_700.0, 32_768, 0.002
 """allenai/Dolci-Think-SFT-7B: rows, mean tokens per row, the model's limit, the share of rows over it (dropped)."""
 
@@ -92,11 +94,11 @@ def lengths() -> npt.NDArray[np.int64]:
 
 def computed(setup: Setup, tokens: npt.NDArray[np.int64]) -> Run:
     """Compute the run, phase by phase."""
-    cost = replace(COST, gpu=setup.gpu)
+    cost = replace(FUSED, gpu=setup.gpu)
     count = setup.shards
     if count is None:
-        count = math.ceil(COST.seconds(tokens).sum() / setup.shard_seconds / setup.gpus) * setup.gpus
-    shards = cut_shards(tokens[:, None], COST, count, setup.gpus, CHUNK_TOKENS["cuda"])
+        count = math.ceil(FUSED.seconds(tokens).sum() / setup.shard_seconds / setup.gpus) * setup.gpus
+    shards = cut_shards(tokens[:, None], FUSED, count, setup.gpus, CHUNK_TOKENS["cuda"])
     sums = np.concatenate([np.zeros(1), cost.seconds(tokens).cumsum()])
     embed = [float(sums[shard.stop] - sums[shard.start]) for shard in shards]
     canary = 2 * float(cost.seconds(np.array(CANARY)).sum())
@@ -153,7 +155,7 @@ def print_others(setups: Sequence[tuple[str, Setup]], tokens: npt.NDArray[np.int
 def main() -> None:
     """Print the page's tables."""
     tokens = lengths()
-    hours = {gpu: float(replace(COST, gpu=gpu).seconds(tokens).sum()) / 3600 for gpu in GPU_MODELS}
+    hours = {gpu: float(replace(FUSED, gpu=gpu).seconds(tokens).sum()) / 3600 for gpu in GPU_MODELS}
     print(
         f"{len(tokens):,} rows are kept and {ROWS - len(tokens):,} dropped: {tokens.sum() / 1e9:.1f} billion tokens, "
         f"{tokens.mean():,.0f} per row.\nEmbedding alone takes "
