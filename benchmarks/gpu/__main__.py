@@ -64,8 +64,10 @@ def rounds() -> dict[str, Any]:
     runs = make_corpora()
     model = random_model()
     of_all = [str(run.path) for run in runs.values()]
+    plain = [with_plan(run, f"{name}-plain", plain_kernels) for name, run in runs.items()]
     commands = {
         "product": ["benchmarks.gpu.product", *of_all],
+        "plain": ["benchmarks.gpu.product", *(str(run.path) for run in plain)],
         "replaced": ["benchmarks.gpu.rivals", "replaced", str(model), *of_all],
         "packed": ["benchmarks.gpu.rivals", "packed", str(model), *of_all],
     }
@@ -74,6 +76,8 @@ def rounds() -> dict[str, Any]:
     for i in range(ROUNDS):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             found[name].append(json_of(commands[name]))
+            if name == "plain" and found[name][-1]["engine"]["compile"] == "fused":
+                sys.exit("the engine of the round with plain kernels had fused ones")
             print(f"  round {i + 1}: {name}: {seconds_of(found[name][-1])}", flush=True)
     borders = [
         str(with_plan(runs[name], f"{name}-chunks", small_chunks(SMALL_CHUNK_TOKENS)).path) for name in ("tiny", "long")
@@ -82,19 +86,9 @@ def rounds() -> dict[str, Any]:
 
 
 def kernels() -> dict[str, Any]:
-    """Measure the product with fused and with plain kernels in turn, the kernels alone, and where the time goes."""
-    runs = make_corpora()
-    plain = [with_plan(run, f"{name}-plain", plain_kernels) for name, run in runs.items()]
-    commands = {"fused": [str(run.path) for run in runs.values()], "plain": [str(run.path) for run in plain]}
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
-    for i in range(ROUNDS):
-        for name in list(commands)[:: 1 if i % 2 else -1]:
-            found[name].append(json_of(["benchmarks.gpu.product", *commands[name]]))
-            if (found[name][-1]["engine"]["compile"] == "fused") != (name == "fused"):
-                sys.exit(f"the engine of the round with {name} kernels ran {found[name][-1]['engine']['compile']}")
-            print(f"  round {i + 1}: {name}: {seconds_of(found[name][-1])}", flush=True)
+    """Measure the fused kernels alone, and where the time goes."""
     alone = json_of(["benchmarks.gpu.kernels"])
-    return {**found, "alone": alone, "profile": json_of(["benchmarks.gpu.profile", str(random_model())])}
+    return {"alone": alone, "profile": json_of(["benchmarks.gpu.profile", str(random_model())])}
 
 
 def seconds_of(found: dict[str, Any]) -> dict[str, float]:

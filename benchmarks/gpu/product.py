@@ -25,7 +25,7 @@ BEGAN = psutil.Process().create_time()
 
 
 class Timed:
-    """An engine that notes when it was given chunks, and when vLLM's steps ended."""
+    """An engine that notes when it was given chunks, and when vLLM's steps ended, or packed batches were launched."""
 
     def __init__(self, engine: Any) -> None:
         self.record = engine.record
@@ -33,7 +33,11 @@ class Timed:
         self.borders: list[tuple[float, float]] = []
         self._engine = engine
         self._steps: list[float] = []
-        if hasattr(engine, "_engine"):
+        self._is_packed = getattr(engine, "_packed", None) is not None
+        if self._is_packed:
+            self._step = engine._packed._launch
+            engine._packed._launch = self._timed_step
+        elif hasattr(engine, "_engine"):
             self._step = engine._engine.step
             engine._engine.step = self._timed_step
 
@@ -43,6 +47,8 @@ class Timed:
         if len(token_ids) > 1:
             self.first = self.first or time.perf_counter()
         vectors: npt.NDArray[np.float32] = self._engine.embed(token_ids)
+        if self._is_packed:
+            self._steps.append(time.perf_counter())
         if len(token_ids) > 1 and self._steps:
             self.borders.append((self._steps[0], self._steps[-1]))
         return vectors
@@ -54,8 +60,15 @@ class Timed:
     def close(self) -> None:
         """Nothing: the engine is used again."""
 
-    def _timed_step(self) -> Any:
-        outputs = self._step()
+    def untimed(self) -> None:
+        """Leave the engine as it was."""
+        if self._is_packed:
+            self._engine._packed._launch = self._step
+        elif hasattr(self._engine, "_engine"):
+            self._engine._engine.step = self._step
+
+    def _timed_step(self, *given: Any) -> Any:
+        outputs = self._step(*given)
         self._steps.append(time.perf_counter())
         return outputs
 
@@ -99,7 +112,6 @@ def main() -> None:
         embed_canary(engine, started.canary)
         phases["canary"] = time.perf_counter() - began
         figures["start"] = {"all": time.time() - BEGAN, **phases}
-        plain_step = engine._engine.step if hasattr(engine, "_engine") else None
         for run in runs:
             config = read(run.config, RunConfig)
             plan = read_plan(run, config)
@@ -118,8 +130,7 @@ def main() -> None:
                 "cpu_seconds_a_million_tokens": (time.process_time() - cpu) / manifest.tokens * 1e6,
                 "phases": manifest.seconds,
             }
-            if plain_step is not None:
-                engine._engine.step = plain_step
+            timed.untimed()
         if plan.settings.device == "cuda":
             free, total = torch.cuda.mem_get_info()
             figures["gpu"] = torch.cuda.get_device_name()

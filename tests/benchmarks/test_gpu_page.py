@@ -34,9 +34,12 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
     monkeypatch.setattr(page, "RESULTS", tmp_path / "results.json")
     monkeypatch.setattr(page, "PAGE", tmp_path / "gpu.md")
     rival = dict.fromkeys(page.TARGETS, 8.0)
+    plain = product(4.8)
+    plain["corpora"] = {f"{name}-plain": corpus for name, corpus in plain["corpora"].items()}
     rounds = {
         "day": "today",
         "product": [product(seconds) for seconds in (9.0, 4.0, 3.0)],
+        "plain": [plain] * 3,
         "replaced": [{"seconds": rival}] * 3,
         "packed": [{"seconds": dict.fromkeys(page.TARGETS, 3.86)}] * 3,
         "borders": product(4.0),
@@ -58,7 +61,8 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
                 "edges": {"one under": {"seconds": 1, "least_cosine_to_alone": 1.0}, "no tokens": "ValueError"},
                 "canary_moved": 0.0,
                 "truth": {"lengths": [1], "least": {"vllm_bfloat16": 0.9999, "transformers_bfloat16": 0.9998}},
-                "little_memory": {"token_budget": 32768, "finite": True},
+                "other_batches": {"texts": 1000, "changed": {"in another order": 0, "7 to a call": 12}},
+                "held_gpu": "GPU 0 has 0.2 of 139.8 GiB free",
             },
             "curve": {
                 "day": "today",
@@ -71,8 +75,10 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
     )
     page.write_page()
     text = (tmp_path / "gpu.md").read_text()
-    assert "| `long` | 10,000 | 250,000 | 2x | 1.75x | **0.965, missed**" in text
-    assert "| `tiny` | 10,000 | 250,000 | **2, missed** x | 2.5x | 0.965 | 0.93 |" in text
+    assert "| `long` | 10,000 | 250,000 | 1.2x | 1.06x | 2x | 1.75x | **0.965, missed** x | 0.97x |" in text
+    assert "| `tiny` | 10,000 | 250,000 | **1.2, missed** x | 1.22x | **2, missed** x | 2.5x | 0.965x | 0.93x |" in text
+    assert "\n0 in another order, 12 7 to a call.\n" in text
+    assert "> GPU 0 has 0.2 of 139.8 GiB free" in text
     assert "20 ms on `tiny` (0.06 % of a chunk" in text
     assert "| half | 50 (0.500) |" in text
     assert "| fp8 | failed |" in text
