@@ -25,6 +25,7 @@ TEXTS_ARE_PACKED_BY_SOURCE = (
 
 def bench() -> Iterator[Figure]:
     """Measure the whole run with 16 and with 445 sources, a tenth with long texts, and the replaced way on a tenth."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
     texts = demo_texts()[:TEXT_BYTES]
     rows = _rows_that_fit()
     for sources in (16, 445):
