@@ -53,6 +53,8 @@ def bench(rows: int = ROWS) -> Iterator[Figure]:
         f"rows before, for neighbors.parquet: {seconds(near_cpu)} of CPU",
         rival=f"umap-learn alone, fit on as many rows, then transform: {seconds(their_cpu)} of CPU, keeps "
         f"{theirs.json['kept']:.3f}",
+        note="In a profile umap-learn's own descent of all rows is 57 %, its fit of 50,000 rows 29 %, the nearest rows "
+        "within them 12 %. With a seed both run on one core",
     )
     shutil.rmtree(run.path)
 

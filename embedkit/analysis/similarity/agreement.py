@@ -40,7 +40,8 @@ def source_agreement(
     Neighbours are exact, among all chosen rows with a text. For a source with n of N rows, chance is (n - 1) / (N - 1),
     since a row is not its own neighbour; overall, chance is the mean of that weighted by n / N.
     """
-    at = sample_rows_with_text(merged, sample, seed)
+    # Not with the seed itself: these would be rows that UMAP was fitted on, and say nothing of the others on the map.
+    at = sample_rows_with_text(merged, sample, seed + 2)
     ids, codes = merged.ids, merged.rows["source"].to_numpy()
     found = nearest(merged, merged.vectors(ids[at]), k, ids[at], block_rows).ids
     is_row = found >= 0

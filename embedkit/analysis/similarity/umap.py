@@ -24,6 +24,9 @@ MIN_ROWS = 5
 MAP_ROWS = 50_000
 """Rows that UMAP is fitted on by default. More cost time and keep no more: of 100,000 planted rows, the map kept 0.201
 of the ten nearest with 10,000 fitted, 0.195 with all."""
+EXACT_ROWS = 10_000
+"""Most fitted rows whose nearest ones among them are found by comparing all, where not all rows are fitted. Above that
+cells find them: with all pairs compared, 50,000 fitted of 300,000 rows took 61 to 73 s of CPU, half of the map."""
 COMPILE_SECONDS, FIT_SECONDS, DESCENT_SECONDS = 40.0, 1.4e-3, 3.6e-4
 """Of a core: numba's compilation, and per row. Measured: all of 100,000 rows fitted in 134 s, with their nearest known;
 the descent of 100,000 rows in 35 s, of 400,000 in 144 s."""
@@ -105,7 +108,7 @@ def expected_seconds(rows: int, size: int) -> float:
 def _neighbors_in_sample(merged: Merged, fitted: npt.NDArray[np.int64], k: int, seed: int) -> Knn:
     """The nearest sampled rows of each sampled row: indices, int32 (m, k), and cosines."""
     sample = replace(merged, rows=merged.rows[fitted], has_text=np.ones(len(fitted), bool))
-    found = neighbors_of_all(sample, AllNeighborsOptions(k=k, seed=seed))
+    found = neighbors_of_all(sample, AllNeighborsOptions(k=k, seed=seed, exact_rows=EXACT_ROWS, sample=0))
     return found.neighbors, found.cosines
 
 

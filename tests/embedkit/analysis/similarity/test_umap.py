@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from embedkit.analysis.merged import Merged
+from embedkit.analysis.similarity import umap
 from embedkit.analysis.similarity.agreement import source_agreement
 from embedkit.analysis.similarity.all_neighbors import AllNeighborsOptions, neighbors_of_all
 from embedkit.analysis.similarity.umap import UmapOptions, make_umap_layout
@@ -74,6 +75,14 @@ def test_without_structure_agreement_is_chance(tmp_path: Path) -> None:
     assert part.overall == pytest.approx((by_source["rows"] * by_source["agreement"]).sum() / 560)
 
 
+def test_agreement_is_not_measured_on_fitted_rows_alone(merged: Merged) -> None:
+    """The quality of a map is measured on these rows: with the same seed, all of them would be fitted ones."""
+    measured = source_agreement(merged, sample=100, seed=5).positions
+    fitted = sample_rows_with_text(merged, 200, seed=5)
+    assert np.isin(measured, fitted).any()
+    assert np.mean(~np.isin(measured, fitted)) > 0.3
+
+
 def test_one_row_has_no_neighbours_to_agree_with(tmp_path: Path) -> None:
     found = source_agreement(merged_of(tmp_path, np.ones((1, 4), np.float32)))
     assert np.isnan(found.overall)
@@ -81,8 +90,12 @@ def test_one_row_has_no_neighbours_to_agree_with(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_planted_clusters_stay_together_on_the_map(merged: Merged) -> None:
-    """Clusters stay together, and rows outside the sample are placed in their cluster."""
+@pytest.mark.parametrize("exact_rows", [umap.EXACT_ROWS, 50])
+def test_planted_clusters_stay_together_on_the_map(
+    merged: Merged, exact_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clusters stay together, and rows outside the sample are placed in their cluster. Also with a search by cells."""
+    monkeypatch.setattr(umap, "EXACT_ROWS", exact_rows)
     found = make_umap_layout(merged, UmapOptions(size=200, seed=5))
     assert found.xy.dtype == np.float32
     assert found.xy.shape == (559, 2)
