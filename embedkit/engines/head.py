@@ -48,7 +48,8 @@ def _pool(hidden: "Tensor", mask: "Tensor", lengths: "Tensor", mode: PoolingMode
     if mode == "cls":
         return hidden[:, 0]
     if mode == "lasttoken":
-        return hidden[range(len(hidden)), lengths[:, 0] - 1]
+        # On the device: from a list, torch would make the index on the CPU, and copying it waits for the GPU.
+        return hidden[torch.arange(len(hidden), device=hidden.device), lengths[:, 0] - 1]
     if mode == "max":
         return hidden.masked_fill(~mask, float("-inf")).amax(dim=1)
     if mode == "weightedmean":  # the first token has weight 1, the second 2, ...

@@ -96,9 +96,7 @@ class VllmEngine:
         while (dim := self._start(vllm, model, settings)) is None:
             self._make_room(settings.max_length)
         if settings.exact:
-            from embedkit.engines.fused.self_check import check_exact
-
-            check_exact(self.embed, settings.max_length)
+            self._check_exact(settings.max_length)
         self.record = EngineRecord(
             engine="vllm",
             engine_version=vllm.__version__,
@@ -148,7 +146,18 @@ class VllmEngine:
 
     def close(self) -> None:
         """Shut the engine down. Without this some versions abort at exit."""
+        self._packed = None
         self._engine.engine_core.shutdown()
+
+    def _check_exact(self, max_length: int) -> None:
+        """Raise EmbedkitError, with the engine closed, if a text's vector depends on the batch."""
+        from embedkit.engines.fused.self_check import check_exact
+
+        try:
+            check_exact(self.embed, max_length)
+        except BaseException:
+            self.close()
+            raise
 
     def _values(self, at: Sequence[int], outputs: Sequence[Any]) -> npt.NDArray[np.float32]:
         """Vectors of the texts that a step finished, float32 (n, dim). `at` are their positions in this call."""
@@ -164,7 +173,7 @@ class VllmEngine:
         from vllm.config import PoolerConfig
 
         pooling, is_normalized = vllm_pooling(self._head)
-        is_packed = settings.kernels == "fused" and self._head.pooling == ("lasttoken",) and not _has_own_process()
+        is_packed = settings.kernels == "fused" and self._head.pooling == ("lasttoken",)
         arguments = _arguments(model, settings, self._token_budget, is_packed)
         if settings.kernels == "fused":
             arguments = _with_fused_model(arguments)
@@ -174,7 +183,7 @@ class VllmEngine:
             self._engine = vllm.LLMEngine.from_engine_args(vllm.EngineArgs(**arguments, pooler_config=pooler))
             if is_packed:
                 self._packed = _packed(self._engine, self._head, settings, self._token_budget)
-            dim: int = self.embed(self._first_texts()).shape[1]  # also the first, slower call
+            dim: int = self.embed(self._first_texts(settings.max_length)).shape[1]  # also the first, slower call
         except Exception as error:
             if settings.device == "cuda" and (held := held_gpu(error)) is not None:
                 raise held from error  # smaller batches would make shards that merge refuses
@@ -184,11 +193,12 @@ class VllmEngine:
             return None
         return dim
 
-    def _first_texts(self) -> list[npt.NDArray[np.uint32]]:
+    def _first_texts(self, max_length: int) -> list[npt.NDArray[np.uint32]]:
         """Texts that show whether the engine works. Packed ones fill a batch: if memory is short, it shows at once."""
         if self._packed is None:
             return [np.zeros(1, np.uint32)]
-        return [np.zeros(FIRST_TOKENS, np.uint32)] * (self._token_budget // FIRST_TOKENS)
+        tokens = min(FIRST_TOKENS, max_length)
+        return [np.zeros(tokens, np.uint32)] * (self._token_budget // tokens)
 
     def _make_room(self, least: int) -> None:
         """Free the memory of a failed start, and halve the token budget for the next start, down to `least`."""
@@ -257,7 +267,7 @@ def fitting_settings(model: Path, settings: EngineSettings) -> EngineSettings:
 
     Raises EmbedkitError if these would not be exact, and the settings ask for it.
     """
-    if settings.kernels == "fused" and (reason := misfit(model, settings.dtype) or misfit_here()):
+    if settings.kernels == "fused" and (reason := misfit(model, settings.dtype) or _own_process() or misfit_here()):
         if settings.exact:
             raise EmbedkitError(
                 f"--exact: fused kernels do not fit here ({reason}), and with plain ones a vector depends on the "
@@ -268,9 +278,10 @@ def fitting_settings(model: Path, settings: EngineSettings) -> EngineSettings:
     return settings
 
 
-def _has_own_process() -> bool:
-    """Whether the environment has vLLM start an engine process, whose model cannot be reached from here."""
-    return os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] != "0"
+def _own_process() -> str:
+    """Why the model cannot be another one if the environment has vLLM start a process for it; "" if it has not."""
+    value = os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    return "" if value == "0" else f"VLLM_ENABLE_V1_MULTIPROCESSING is {value}, not 0"
 
 
 def _packed(engine: Any, head: Head, settings: EngineSettings, token_budget: int) -> Any:

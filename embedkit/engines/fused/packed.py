@@ -50,16 +50,26 @@ class PackedTexts:
         if (bad := np.flatnonzero((lengths < 1) | (lengths > self._max_length))).size:
             raise ValueError(f"text {bad[0]} of this call has {lengths[bad[0]]} tokens, not 1 to {self._max_length}")
         order = np.argsort(-lengths, kind="stable")
-        launched: deque[tuple[Tensor, Any]] = deque()
-        found: list[npt.NDArray[np.float32]] = []
+        vectors = np.empty((0, 0), np.float32)
+        launched: deque[tuple[npt.NDArray[np.int64], Tensor, Any]] = deque()
+
+        def keep_oldest() -> None:
+            """Copy its vectors, so that few batches hold memory that the GPU writes to."""
+            nonlocal vectors
+            batch, found, event = launched.popleft()
+            if event is not None:
+                event.synchronize()
+            if not len(vectors):
+                vectors = np.empty((len(order), found.shape[1]), np.float32)
+            vectors[batch] = found.numpy()
+
         with torch.inference_mode():
             for start, stop in batch_borders(lengths[order].tolist(), self._token_budget):
-                launched.append(self._launch(token_ids, order[start:stop]))
+                launched.append((order[start:stop], *self._launch(token_ids, order[start:stop])))
                 if len(launched) > AHEAD:
-                    found.append(_awaited(*launched.popleft()))
-            found += [_awaited(*one) for one in launched]
-        vectors = np.empty((len(order), found[0].shape[1]), np.float32)
-        vectors[order] = np.concatenate(found)
+                    keep_oldest()
+            while launched:
+                keep_oldest()
         return vectors
 
     def _launch(self, token_ids: Sequence[npt.NDArray[np.uint32]], batch: npt.NDArray[np.int64]) -> tuple[Tensor, Any]:
@@ -108,10 +118,3 @@ def batch_borders(lengths: Sequence[int], token_budget: int) -> Iterator[tuple[i
         tokens += length
     if lengths:
         yield start, len(lengths)
-
-
-def _awaited(vectors: Tensor, event: Any) -> npt.NDArray[np.float32]:
-    if event is not None:
-        event.synchronize()
-    found: npt.NDArray[np.float32] = vectors.numpy()
-    return found

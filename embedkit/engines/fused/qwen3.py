@@ -36,26 +36,30 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
         intermediate_tensors: Any = None,
         inputs_embeds: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states of the last layer (tokens, hidden). With last-token pooling, of the last tokens only.
-
-        Rows of other tokens are then not initialized: the pooling does not read them.
-        """
+        """Hidden states of the last layer (tokens, hidden), for poolings other than that of the last token."""
         hidden = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        texts = self._texts(len(hidden))
-        if self.vllm_config.model_config.pooler_config.seq_pooling_type == "LAST":
-            states = torch.empty_like(hidden)
-            states[texts.starts[1:].long() - 1] = self._last_states(hidden, positions, texts).to(states.dtype)
-            return states
-        hidden, _ = self._layers_of_all(hidden, positions, texts, self._layers)
+        hidden, _ = self._layers_of_all(hidden, positions, self._texts(len(hidden)), self._layers)
         normed: Tensor = self.model.norm(hidden)
         return normed
 
     def last_states(self, input_ids: Tensor, positions: Tensor, texts: Texts) -> Tensor:
         """Hidden states of the last token of each text, without vLLM's scheduler, float32 (texts, hidden).
 
+        Of the last layer only keys and values of all tokens are needed.
+
         input_ids: int32 (tokens,). positions: of the tokens in their texts, int64 (tokens,).
         """
-        return self._last_states(self.model.embed_tokens(input_ids), positions, texts)
+        hidden = self.model.embed_tokens(input_ids)
+        hidden, scale = self._layers_of_all(hidden, positions, texts, self._layers[:-1])
+        layer, kernels, eps = self._layers[-1], self._checked_kernels(), self.config.rms_norm_eps
+        heads, last = layer.heads, texts.starts[1:].long() - 1
+        of_queries, of_both = layer.qkv.split([heads.queries * heads.dim, 2 * heads.keys * heads.dim])
+        places = positions[last]
+        queries = kernels.heads_product(hidden[last], of_queries, scale[last], places, heads, heads.queries, 0)
+        keys, values = kernels.heads_product(hidden, of_both, scale, positions, heads, 0, heads.keys).chunk(2, 1)
+        attended = kernels.attend_last(queries, keys, values, texts, heads)
+        of_last, scale = _rest(kernels, layer, attended, hidden[last], eps)
+        return of_last.float() * scale[:, None] * self.model.norm.weight.float()
 
     def _layers_of_all(
         self, hidden: Tensor, positions: Tensor, texts: Texts, layers: Sequence[Layer]
@@ -71,19 +75,6 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
             attended = kernels.attend(queries, keys, values, texts, heads)
             hidden, scale = _rest(kernels, layer, attended, hidden, eps)
         return hidden, scale
-
-    def _last_states(self, hidden: Tensor, positions: Tensor, texts: Texts) -> Tensor:
-        """As `last_states`, of embedded tokens. Of the last layer only keys and values of all tokens are needed."""
-        hidden, scale = self._layers_of_all(hidden, positions, texts, self._layers[:-1])
-        layer, kernels, eps = self._layers[-1], self._checked_kernels(), self.config.rms_norm_eps
-        heads, last = layer.heads, texts.starts[1:].long() - 1
-        of_queries, of_both = layer.qkv.split([heads.queries * heads.dim, 2 * heads.keys * heads.dim])
-        places = positions[last]
-        queries = kernels.heads_product(hidden[last], of_queries, scale[last], places, heads, heads.queries, 0)
-        keys, values = kernels.heads_product(hidden, of_both, scale, positions, heads, 0, heads.keys).chunk(2, 1)
-        attended = kernels.attend_last(queries, keys, values, texts, heads)
-        of_last, scale = _rest(kernels, layer, attended, hidden[last], eps)
-        return of_last.float() * scale[:, None] * self.model.norm.weight.float()
 
     def _checked_kernels(self) -> LayerKernels:
         """The kernels. At the first call, when vLLM has found no weight missing, they are compared with plain torch."""

@@ -131,6 +131,8 @@ def _final(merged: Merged, ids: Ids, best: BestSoFar) -> tuple[npt.NDArray[np.in
 
 def _recall(merged: Merged, sampled: Ids, cosines: npt.NDArray[np.float32]) -> float | None:
     """Share of the exact neighbours of the sampled ids that were found. cosines: those found, float32 (m, k)."""
+    if not len(sampled):
+        return None
     exact = nearest(merged, merged.vectors(sampled), cosines.shape[1], sampled).cosines
     is_row = ~np.isnan(exact)
     if not is_row.any():

@@ -74,6 +74,17 @@ def test_what_makes_vectors_depend_on_the_batch_is_named(tmp_path: Path) -> None
     assert inexact(tmp_path) == "the pooling mean"
 
 
+def test_a_dense_module_makes_vectors_depend_on_the_batch(tmp_path: Path) -> None:
+    """torch sums a product of a few rows in another order than one of many."""
+    make_tiny_qwen(tmp_path)
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    dense = {"idx": len(modules), "name": "dense", "path": "dense", "type": "sentence_transformers.models.Dense"}
+    (tmp_path / "modules.json").write_text(json.dumps([*modules, dense]))
+    (tmp_path / "dense").mkdir()
+    (tmp_path / "dense" / "config.json").write_text(json.dumps({"in_features": 64, "out_features": 8}))
+    assert inexact(tmp_path) == "the module Dense"
+
+
 def test_a_gpu_without_fused_kernels_gets_plain_ones_unless_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

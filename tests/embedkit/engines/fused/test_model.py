@@ -25,6 +25,7 @@ POOLINGS = {"last": "lasttoken", "mean": "mean_tokens"}
 PROGRAM = """
 import sys
 from pathlib import Path
+import msgspec
 import numpy as np
 import embedkit.engines.fused.qwen3 as fused
 from embedkit.documents.schema import EngineSettings
@@ -43,6 +44,10 @@ for name in sys.argv[3:]:
     assert engine.record.compile == "fused", engine.record
     np.save(folder / f"{name}.npy", engine.embed(texts))
     engine.close()
+short = msgspec.structs.replace(settings, max_length=20)
+engine = start_engine("vllm", folder / "last", short)
+np.save(folder / "short.npy", engine.embed([text for text in texts if len(text) <= 20]))
+engine.close()
 """
 
 
@@ -75,3 +80,9 @@ def test_with_kernels_of_torch_it_equals_a_plain_forward(folder: Path, name: str
     texts = np.split(np.load(folder / "ids.npy"), np.cumsum(LENGTHS)[:-1])
     expected = forward_ids(folder / name, texts, name)
     assert np.abs(np.load(folder / f"{name}.npy") - expected).max() <= 1e-5
+
+
+def test_a_limit_below_the_first_batchs_texts_works(folder: Path) -> None:
+    texts = np.split(np.load(folder / "ids.npy"), np.cumsum(LENGTHS)[:-1])
+    expected = forward_ids(folder / "last", [text for text in texts if len(text) <= 20], "last")
+    assert np.abs(np.load(folder / "short.npy") - expected).max() <= 1e-5
