@@ -225,7 +225,9 @@ def choose_kernels(options: Options, request: Request, model: Path) -> Kernels:
     if request.engine == "vllm" and request.device == "cuda":
         reason = misfit(model, request.dtype)
     if options.exact:
-        return _exact_kernels(options, reason or inexact(model))
+        if reason:
+            raise UsageError(f"--exact: it needs fused kernels, and they do not fit: {reason}; leave it out")
+        return _exact_kernels(options, inexact(model))
     if options.kernels == "fused" and reason:
         raise UsageError(f"--kernels fused: they do not fit: {reason}; type --kernels plain, or leave it out")
     wanted: Kernels = options.kernels or ("plain" if reason else "fused")
@@ -241,11 +243,13 @@ def choose_kernels(options: Options, request: Request, model: Path) -> Kernels:
 
 
 def _exact_kernels(options: Options, reason: str) -> Kernels:
-    """Fused ones, if they fit and nothing else makes vectors depend on the batch. Raises UsageError."""
-    if options.kernels == "plain":
-        raise UsageError("--exact: with --kernels plain a vector depends on the batch; leave out one of them")
+    """Fused ones, if nothing makes vectors depend on the batch in spite of them. Raises UsageError."""
     if reason:
         raise UsageError(f"--exact: a vector would depend on the batch: {reason}; leave it out")
+    if options.kernels == "plain":
+        raise UsageError("--exact: with --kernels plain a vector depends on the batch; leave out one of them")
+    if options.reuse_across_engines:
+        raise UsageError("--exact: --reuse-across-engines copies vectors of another engine; leave out one of them")
     for folder in options.reuse:
         if not open_earlier(folder).config.request.exact:
             raise UsageError(f"--exact: --reuse {folder} was made without it; leave out one of them")

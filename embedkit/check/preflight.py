@@ -39,6 +39,7 @@ from embedkit.embed import (
     check_known_engine,
     embed_canary,
     finished_engine,
+    refuse_mixed,
 )
 from embedkit.engines import Engine, describe_holders, installed_engine, own_gpu, start_engine
 from embedkit.errors import EmbedkitError, GpuHeld, PreflightFailed
@@ -102,7 +103,8 @@ def preflight(run: RunFolder, gpus: int | None = None, allow_mixed: bool = False
     """
     config = read(run.config, RunConfig)
     checks = Checks(run)
-    same_engine = EngineCheck(run, _finished_engine(run, config), None, allow_mixed)
+    refuse_mixed(config.request, allow_mixed)
+    same_engine = EngineCheck(run, _finished_engine(run, config), None, allow_mixed, config.request.exact)
     with Watchdog() as watchdog:
         watchdog.heartbeat("checking the node", START_SECONDS)
         _check_files(run, checks)

@@ -73,7 +73,7 @@ def certify(
     texts = TextReader.of_run(run, config, plan)
     groups = [[one for one in manifests if one.engine == engine] for engine in engine_groups(manifests)]
     samples = [_sample(run, config, texts, group, rows, seed) for group in groups]
-    with engine_here(config, plan.settings, sum(len(sample.ids) for sample in samples)) as engine:
+    with engine_here(config, plan.settings.inexact, sum(len(sample.ids) for sample in samples)) as engine:
         compared = [_compared(run, sample, engine, plan.settings.chunk_tokens, tolerance) for sample in samples]
     certificate = Certificate(
         format=FORMAT,

@@ -102,7 +102,7 @@ def _embed(
 ) -> _Now:
     ids = sample_ids(opened.run, opened.config, opened.plan, [(0, opened.plan.rows_kept)], rows, seed)
     chunk = texts.read(ids)
-    with engine_here(config, settings, len(ids)) as engine:
+    with engine_here(config, settings.inexact, len(ids)) as engine:
         batches, alone = embed_sample(engine, chunk, settings.chunk_tokens, config.request.store)
         return _Now(ids, engine.record, batches, alone)
 

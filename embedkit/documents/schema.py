@@ -315,6 +315,11 @@ class EngineSettings(Document, frozen=True, omit_defaults=True):
     exact: bool = False
 
     @property
+    def inexact(self) -> "EngineSettings":
+        """The same without the promise of `exact`, for a command that compares vectors and writes none."""
+        return msgspec.structs.replace(self, exact=False)
+
+    @property
     def compile(self) -> Compile:
         """How an engine with these settings runs its model, if fused kernels fit where they are asked for."""
         return "fused" if self.kernels == "fused" else "eager" if self.eager else "compiled"

@@ -24,7 +24,7 @@ from embedkit.embed.journal import (
 )
 from embedkit.embed.matrix_check import MatrixCheck, matrix_problem
 from embedkit.embed.reused_engine import check_engine, check_known_engine
-from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refused_fields
+from embedkit.embed.same_engine import EngineCheck, Reference, finished_engine, refuse_mixed, refused_fields
 from embedkit.embed.shard_state import (
     DIFFERENT_ENGINE,
     NOT_FINISHED,
@@ -80,6 +80,7 @@ __all__ = [
     "journals",
     "matrix_problem",
     "read_journal",
+    "refuse_mixed",
     "refused_fields",
     "rejected_shards",
     "request_stop",

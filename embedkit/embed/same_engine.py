@@ -15,7 +15,7 @@ from embedkit.certificates import Certified
 from embedkit.documents import EngineName, EngineRecord, Plan, Preflight, Request, named_fields, read
 from embedkit.embed.shard_state import ShardStates
 from embedkit.engines import gpu_name
-from embedkit.errors import EmbedkitError, EngineDiffers, GpuDiffers
+from embedkit.errors import EmbedkitError, EngineDiffers, GpuDiffers, UsageError
 from embedkit.job import current_job
 from embedkit.run import RunFolder
 from embedkit.versions import importable_version
@@ -83,6 +83,14 @@ def preflight_engine(run: RunFolder, plan: Plan) -> Reference | None:
     return Reference(report.engine, f"the preflight on {report.host}", is_preflight=True)
 
 
+def refuse_mixed(request: Request, allow_mixed: bool) -> None:
+    """Raise UsageError if shards of different engines are to be accepted in a run whose vectors must be exact."""
+    if request.exact and allow_mixed:
+        raise UsageError(
+            "--allow-mixed: this run was made with --exact, so all its shards need one engine; leave it out"
+        )
+
+
 class EngineCheck:
     """Compares this node with the engine of the run's other shards.
 
@@ -91,14 +99,18 @@ class EngineCheck:
         reference: the engine to compare with; None compares nothing.
         shard: the shard of this task; None for a preflight.
         allow_mixed: accept and log any difference except the vectors' dimension.
+        is_exact: accept no certificate, since vectors must be equal to the bit.
     """
 
-    def __init__(self, run: RunFolder, reference: Reference | None, shard: int | None, allow_mixed: bool) -> None:
+    def __init__(
+        self, run: RunFolder, reference: Reference | None, shard: int | None, allow_mixed: bool, is_exact: bool = False
+    ) -> None:
         self._run = run
         self._reference = reference
         self._task = "the preflight" if shard is None else f"shard {shard}"
         self._has_plan = shard is not None and (reference is None or not reference.is_preflight)
         self._allow_mixed = allow_mixed
+        self._is_exact = is_exact
 
     def before_start(self, request: Request) -> None:
         """Compare what is known of the engine before it starts, which takes a second and not minutes.
@@ -140,9 +152,11 @@ class EngineCheck:
             f"{self._task} stops here: merge refuses shards that different engines made",
             *self._fixes(refused, has_less_memory=record.token_budget < recorded.token_budget),
         ]
-        if not self._reference.is_preflight and "dim" not in refused:
+        if self._is_exact:
+            lines.append("the run was made with --exact: none of its vectors may differ by a bit")
+        elif not self._reference.is_preflight and "dim" not in refused:
             lines.append(f"to find out whether this engine gives the same vectors: {self._run.certify_command}")
-        if "dim" not in refused:
+        if "dim" not in refused and not self._is_exact:
             small = " (vectors of two GPU models differ by about 0.0001 in cosine)" if "gpu" in refused else ""
             lines.append(f"to accept both{small}: {self._run.resume_command} --allow-mixed")
         kind = GpuDiffers if set(refused) & set(OF_THE_NODE) else EngineDiffers
@@ -151,7 +165,7 @@ class EngineCheck:
     def _is_certified(self, here: Callable[[EngineRecord], EngineRecord]) -> bool:
         """Whether this node's engine may be one that a certificate names beside the reference."""
         assert self._reference is not None, "nothing to compare with"
-        if self._reference.is_preflight:
+        if self._reference.is_preflight or self._is_exact:
             return False
         others = Certified.of_run(self._run).same_as(self._reference.record)
         return any(not refused_fields(self._comparable(here, other), other) for other in others)

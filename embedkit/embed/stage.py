@@ -17,7 +17,7 @@ from embedkit.embed.embed_lock import embed_lock
 from embedkit.embed.inputs import InputReader
 from embedkit.embed.publish import finished_manifest, remove_unnamed
 from embedkit.embed.reused_engine import check_engine, check_known_engine
-from embedkit.embed.same_engine import EngineCheck, finished_engine, preflight_engine
+from embedkit.embed.same_engine import EngineCheck, finished_engine, preflight_engine, refuse_mixed
 from embedkit.embed.shard_task import Clock, ShardTask, Worker, predicted_chunk_seconds
 from embedkit.embed.stop_at_chunk import StopAtChunk
 from embedkit.embed.watchdog import QUIET_SECONDS, START_SECONDS, Watchdog
@@ -48,6 +48,7 @@ def embed_shards(run: RunFolder, shards: Iterable[int], allow_mixed: bool = Fals
         EmbedkitError: the run is not prepared, its model changed, or a shard cannot be embedded.
     """
     config = read(run.config, RunConfig)
+    refuse_mixed(config.request, allow_mixed)
     wait_for_files([run.plan])
     plan = read_plan(run, config)
     require_fetched(run, config, data=False)
@@ -71,7 +72,7 @@ def embed_shards(run: RunFolder, shards: Iterable[int], allow_mixed: bool = Fals
                 stop.starting(predicted_chunk_seconds(plan, shard_of(plan.shards, shard, run.plan), config))
             # A finished shard decides, because merge compares shards; preflight.json only if there is none.
             reference = finished_engine(run, plan) or preflight_engine(run, plan)
-            check = EngineCheck(run, reference, shard, allow_mixed)
+            check = EngineCheck(run, reference, shard, allow_mixed, config.request.exact)
             if worker is None:
                 check.before_start(config.request)
                 check_known_engine(config, plan)

@@ -20,28 +20,34 @@ def engine_groups(manifests: Sequence[ShardManifest]) -> dict[EngineRecord, list
 
 
 def unproven_pairs(
-    run: RunFolder, engines: Sequence[EngineRecord], allow_mixed: bool = False
+    run: RunFolder, engines: Sequence[EngineRecord], allow_mixed: bool = False, is_exact: bool = False
 ) -> tuple[list[tuple[EngineRecord, EngineRecord]], tuple[str, ...]]:
     """Pairs of engines that differ without a certificate, and the digests of the certificates of the other pairs.
+
+    is_exact: no certificate counts.
 
     Raises EmbedkitError naming a damaged certificate.
     """
     differing = [pair for pair in combinations(engines, 2) if refused_fields(*pair, allow_mixed)]
-    if not differing:
-        return [], ()
+    if not differing or is_exact:
+        return differing, ()
     certified = Certified.of_run(run)
     proofs = [certified.proof(*pair) for pair in differing]
     unproven = [pair for pair, proof in zip(differing, proofs, strict=True) if proof is None]
     return unproven, tuple(sorted({digest(proof) for proof in proofs if proof is not None}))
 
 
-def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixed: bool) -> tuple[str, ...]:
+def check_engines(
+    run: RunFolder, manifests: Sequence[ShardManifest], allow_mixed: bool, is_exact: bool = False
+) -> tuple[str, ...]:
     """The digests of the certificates by which shards of different engines are accepted.
+
+    is_exact: no certificate counts.
 
     Raises EmbedkitError if the shards were made on different engines and that is neither certified nor allowed.
     """
     groups = engine_groups(manifests)
-    unproven, certificates = unproven_pairs(run, tuple(groups), allow_mixed)
+    unproven, certificates = unproven_pairs(run, tuple(groups), allow_mixed, is_exact)
     if not unproven:
         return certificates
     lines = [f"  shards {', '.join(map(str, shards))}: {record}" for record, shards in groups.items()]
@@ -50,11 +56,17 @@ def check_engines(run: RunFolder, manifests: Sequence[ShardManifest], allow_mixe
     reject(run, others, manifests, remake=True)
     raise EmbedkitError(
         "the shards were made on different engines, whose vectors differ slightly:\n"
-        + "\n".join(lines)
-        + f"\nto find out whether the engine here gives the same vectors as the shards: {run.certify_command}"
-        + f"\nto accept this: {command_line([program(), 'merge', str(run.path), '--allow-mixed'])}\nto make shards "
-        f"{', '.join(map(str, sorted(others)))} again, on the engine of the others: {run.resume_command}"
+        + "\n".join([*lines, *([] if is_exact else _ways_to_accept(run))])
+        + f"\nto make shards {', '.join(map(str, sorted(others)))} again, on the engine of the others: "
+        f"{run.resume_command}"
     )
+
+
+def _ways_to_accept(run: RunFolder) -> list[str]:
+    return [
+        f"to find out whether the engine here gives the same vectors as the shards: {run.certify_command}",
+        f"to accept this: {command_line([program(), 'merge', str(run.path), '--allow-mixed'])}",
+    ]
 
 
 def check_canaries(run: RunFolder, manifests: Sequence[ShardManifest]) -> None:

@@ -32,7 +32,7 @@ from embedkit.documents import (
     read,
     write,
 )
-from embedkit.embed import ShardStates
+from embedkit.embed import ShardStates, refuse_mixed
 from embedkit.errors import EmbedkitError
 from embedkit.merge.checks import check_canaries, check_engines, engine_groups, reject, shards_error
 from embedkit.merge.contents import merged_problems
@@ -68,6 +68,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
         EmbedkitError: a shard is missing, or contradicts the plan, its bytes or the other shards.
     """
     config = read(run.config, RunConfig)
+    refuse_mixed(config.request, allow_mixed)
     wait_for_files([run.plan])
     plan = read_plan(run, config)
     queue = holder_of(run.run_lock)  # of `embedkit run`, which has looked at every shard on this host
@@ -76,7 +77,7 @@ def merge(run: RunFolder, allow_mixed: bool = False) -> Success:
     manifests, problems = ShardStates(run, plan, rejected={}).read_all("manifest")  # this merge decides anew
     if problems:
         raise shards_error(run, problems, len(plan.shards))
-    certificates = check_engines(run, manifests, allow_mixed)
+    certificates = check_engines(run, manifests, allow_mixed, config.request.exact)
     check_canaries(run, manifests)
     with run_lock(run.merge_lock, "merging this run", run.path):
         remove_ended_locks(run.path, EMBED_LOCK)

@@ -25,7 +25,7 @@ from jobs.submit import (
     ChainJob,
     SiteLimits,
     as_one_chain,
-    default_allow_mixed,
+    choose_allow_mixed,
     default_analyze,
     default_preflight,
     make_script,
@@ -81,7 +81,7 @@ def print_forecast(
     analyze = default_analyze(run) if options.analyze is None else options.analyze
     embed = profile.stages["embed"]
     jobs = whole_chain(shards, parallel, preflight, embed.per_job, analyze, embed.array, embed.shards_per_task)
-    allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
+    allow_mixed = choose_allow_mixed(run, config, options.allow_mixed)
     jobs = as_one_chain(jobs, allow_mixed)
     print_lines(f"run {run.path} (nothing is submitted)", f"engine {engine_facts(config, environment()).engine_line}")
     if config.request.prefix:

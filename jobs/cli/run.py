@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import click
 
 from embedkit.documents import Curve, RunConfig, Success, read
+from embedkit.embed import refuse_mixed
 from embedkit.engines import gpu_name
 from embedkit.errors import UsageError
 from embedkit.prepare import REFERENCE_NAME, gpu_model
@@ -31,10 +32,11 @@ def run(request: RequestOptions, allow_mixed: bool) -> None:
     """
     console = new_console()
     folder, config = open_run(request, check=refuse_unusable)
+    refuse_mixed(config.request, allow_mixed)
     refuse_if_active(folder)
     count, gpus = slots_of(config, request.num_gpus)
     if not allow_mixed:
-        _refuse_mixed(gpus)
+        _refuse_different_gpus(gpus)
     slots = make_slots(count, gpus)
     print_lines(f"run {folder.path}", *_speed_line(config.curve, gpus))
     with with_resume_hint(folder), run_lock(folder.run_lock, "running this run"):
@@ -63,7 +65,7 @@ def slots_of(config: RunConfig, typed: int | None) -> tuple[int, list[str]]:
     return count, found[:count]
 
 
-def _refuse_mixed(gpus: Sequence[str]) -> None:
+def _refuse_different_gpus(gpus: Sequence[str]) -> None:
     """Raise UsageError if these GPUs are of several models, because merge would refuse their shards together."""
     if len(gpus) < 2:
         return

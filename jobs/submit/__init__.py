@@ -10,7 +10,7 @@ from jobs.submit.fit_shards import ShardChoice
 from jobs.submit.lanes import one_by_one
 from jobs.submit.script import check_path, make_script
 from jobs.submit.site_limits import SiteLimits, SiteNow
-from jobs.submit.state import default_allow_mixed, default_analyze, default_preflight, refuse_if_active
+from jobs.submit.state import choose_allow_mixed, default_analyze, default_preflight, refuse_if_active
 from jobs.submit.submit_missing import SubmissionResult, SubmitOptions, last_submission, submit_missing
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "as_one_chain",
     "cancel_run",
     "check_path",
-    "default_allow_mixed",
+    "choose_allow_mixed",
     "default_analyze",
     "default_preflight",
     "default_time_of",

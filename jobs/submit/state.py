@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from embedkit.documents import Plan, RunConfig, ShardManifest, Success, read
-from embedkit.embed import DIFFERENT_ENGINE, ShardStates, rejected_shards
+from embedkit.embed import DIFFERENT_ENGINE, ShardStates, refuse_mixed, rejected_shards
 from embedkit.errors import EmbedkitError, UsageError
 from embedkit.merge import is_merge_of
 from embedkit.prepare import read_plan
@@ -73,10 +73,15 @@ def default_analyze(run: RunFolder) -> bool:
     return lines[-1:] == ["analyze"]
 
 
-def default_allow_mixed(run: RunFolder) -> bool:
-    """Whether to accept shards of different engines where the command line does not say: as in the last submission."""
+def choose_allow_mixed(run: RunFolder, config: RunConfig, typed: bool | None) -> bool:
+    """Whether to accept shards of different engines: as typed, or as in the last submission.
+
+    Raises UsageError if the run must be exact.
+    """
     lines = [line for line in Submissions(run).read() if line.what == "submitted"]
-    return bool(lines) and lines[-1].allow_mixed
+    allow_mixed = bool(lines) and lines[-1].allow_mixed if typed is None else typed
+    refuse_mixed(config.request, allow_mixed)
+    return allow_mixed
 
 
 def read_state(

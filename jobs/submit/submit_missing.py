@@ -22,7 +22,7 @@ from jobs.submit.check_profile import refuse_engine
 from jobs.submit.plan import SubmissionPlan, plan_submission
 from jobs.submit.sbatch import submit
 from jobs.submit.script import check_path
-from jobs.submit.state import SubmissionState, default_allow_mixed, read_state, refuse_if_elsewhere
+from jobs.submit.state import SubmissionState, choose_allow_mixed, read_state, refuse_if_elsewhere
 
 ADVICE = {
     EngineDiffers.code: " (the environment has changed, so no node is excluded: install the earlier versions again, or "
@@ -86,7 +86,7 @@ def submit_missing(run: RunFolder, config: RunConfig, profile: Profile, options:
     require_slurm()
     check_path(run)
     with run_lock(run.submit_lock, "submitting this run"):
-        allow_mixed = default_allow_mixed(run) if options.allow_mixed is None else options.allow_mixed
+        allow_mixed = choose_allow_mixed(run, config, options.allow_mixed)
         shards = _shard_count(run, config)
         refuse_if_elsewhere(run)
         if not options.dry_run and Submissions(run).unanswered():

@@ -127,7 +127,7 @@ class QueryEngine:
     def _start_requested(self) -> Engine:
         merged, request = self._merged, self._request
         is_own = request == merged.config.request
-        settings = merged.plan.settings if is_own else engine_settings(request)
+        settings = (merged.plan.settings if is_own else engine_settings(request)).inexact
         _require_device(merged.config, request)
         with quiet_start():
             started = start_engine(request.engine, self._model, settings)

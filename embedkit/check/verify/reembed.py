@@ -31,7 +31,7 @@ def reembed_rows(
     """
     require_fetched(run, config, data=False)
     require_same_model(run, config)
-    engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings)
+    engine = start_engine(config.request.engine, Path(config.locations.model), plan.settings.inexact)
     try:
         reader = InputReader(run, config, plan)
         for manifest in manifests:

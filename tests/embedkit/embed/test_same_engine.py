@@ -251,6 +251,21 @@ def test_vectors_of_a_different_length_are_never_accepted(prepared_run: RunFolde
     assert "--allow-mixed" not in str(caught.value)
 
 
+def test_an_exact_run_is_offered_no_way_to_mix(prepared_run: RunFolder) -> None:
+    """Neither a certificate nor --allow-mixed."""
+    reference = Reference(record(), "shard 0")
+    ways = {}
+    for is_exact in (False, True):
+        with pytest.raises(GpuDiffers) as caught:
+            EngineCheck(prepared_run, reference, 1, False, is_exact).started(record(gpu=A100))
+        ways[is_exact] = str(caught.value)
+    assert "certify" in ways[False]
+    assert "--allow-mixed" in ways[False]
+    assert "the run was made with --exact: none of its vectors may differ by a bit" in ways[True]
+    assert "certify" not in ways[True]
+    assert "--allow-mixed" not in ways[True]
+
+
 def test_a_gpu_with_less_free_memory_is_avoided_and_named(prepared_run: RunFolder) -> None:
     prepared_run.submissions.touch()
     check = EngineCheck(prepared_run, Reference(record(), "the preflight on n1", True), 1, allow_mixed=False)

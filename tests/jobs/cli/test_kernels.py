@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ from embedkit.documents.codec import read
 from embedkit.documents.schema import Plan, RunConfig
 from embedkit.errors import UsageError
 from embedkit.request import Options, choose_kernels
+from embedkit.run import RunFolder
+from jobs.submit.state import choose_allow_mixed
 from tests.conftest import embedkit
 from tests.support.curves import engine_record
 from tests.support.stub_engines import gpu_build
@@ -107,8 +110,8 @@ def test_exact_is_kept_and_makes_the_kernels_fused(small_chats: Path, fitting: P
     ("options", "reason"),
     [
         (["--kernels", "plain"], "with --kernels plain a vector depends on the batch; leave out one of them"),
-        (["--device", "cpu"], "a vector would depend on the batch: only vLLM on a GPU has them; leave it out"),
-        (["--dtype", "float16"], "a vector would depend on the batch: --dtype float16: they compute in bfloat16"),
+        (["--device", "cpu"], "it needs fused kernels, and they do not fit: only vLLM on a GPU has them; leave it out"),
+        (["--dtype", "float16"], "it needs fused kernels, and they do not fit: --dtype float16: they compute in"),
     ],
 )
 def test_exact_without_fused_kernels_is_refused(
@@ -127,6 +130,22 @@ def test_exact_refuses_vectors_of_a_run_without_it(
     options = Options(dataset=("d",), model=str(fitting), reuse=(str(tmp_path / "old"),), exact=True)
     with pytest.raises(UsageError, match=r"^--exact: --reuse .*old was made without it; leave out one of them$"):
         choose_kernels(options, request, fitting)
+    across = replace(options, reuse_across_engines=True)
+    with pytest.raises(UsageError, match=r"^--exact: --reuse-across-engines copies vectors of another engine; leave"):
+        choose_kernels(across, request, fitting)
+
+
+def test_shards_of_an_exact_run_cannot_be_mixed(small_chats: Path, fitting: Path, tmp_path: Path) -> None:
+    """The last submission's --allow-mixed does not count either."""
+    prepare(tmp_path, small_chats, fitting, "--exact")
+    run = RunFolder(tmp_path / "fitting")
+    message = "--allow-mixed: this run was made with --exact, so all its shards need one engine; leave it out"
+    for command in ("merge", "embed"):
+        assert message in embedkit(command, run.path, "--allow-mixed", code=2).stderr
+    config = read(run.config, RunConfig)
+    assert not choose_allow_mixed(run, config, None)
+    with pytest.raises(UsageError, match=f"^{message}$"):
+        choose_allow_mixed(run, config, True)
 
 
 def test_kernels_are_open_until_the_device_is_decided(small_chats: Path, fitting: Path, tmp_path: Path) -> None:
