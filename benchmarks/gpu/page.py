@@ -14,17 +14,18 @@ TARGETS = {
 }
 """Targets per corpus: at least this many times the speed of each rival."""
 RIVALS = {
-    "plain": ("plain kernels", "itself with `--kernels plain`;"),
+    "plain": ("plain kernels", "itself with `--kernels plain`"),
     "replaced": (
         "the replaced way",
-        "the replaced way: `LLM.embed` of texts with vLLM's defaults, floats through lists;",
+        "the replaced way: `LLM.embed` of texts with vLLM's defaults, floats through lists",
     ),
     "packed": (
         "plain torch",
         "the same network in plain torch: compiled, packed without padding, FlashAttention 3; nothing read, checked or "
-        "written.",
+        "written",
     ),
 }
+"""By part of the rounds: the rival's name in the table, and what it is."""
 CHUNK_TOKENS = 8_000_000
 
 HEAD = """# What the GPU does
@@ -102,7 +103,7 @@ cent, which is less than the rounds differ by, and take more memory.
   of 4,400 and 13,000 tokens), the others up to 5 % slower, and with texts of 100 to 770 tokens 15 to 190 %. **Packing the
   heads of a group** in FlashAttention 3: 3 % faster to 12 % slower.
 - **A Triton kernel for attention** in texts of 770 and 1,050 tokens: 31 to 34 % slower than FlashAttention 3. At 280 tokens
-  it is 2 % faster, at 100 tokens 23 %, so it is kept for texts of at most 384.
+  it is 2 % faster, at 100 tokens 23 %, so it is kept for packed texts of at most 384.
 - **24 tiles and clusters** for each product, timed alone and in turns. The fastest alone (256 x 128 for qkv) was not the
   fastest on a hot GPU. Nor is it with the heads in the epilogue: 975 to 1,020 us, and 912 for 128 x 128 in turns of two
   tiles (1,019 without turns; 64 x 128: 1,325; cuBLAS' product alone: 829).
@@ -135,6 +136,7 @@ def write_page() -> None:
         ("start-thread", _start),
         ("checks", _checks),
         ("curve", _curve),
+        ("curve-fused", _fused_curve),
     ):
         if part in results:
             sections.append(section(results[part]))
@@ -361,6 +363,21 @@ def _curve(found: dict[str, Any]) -> str:
         f"| {one['length']:,} | {one['tokens_a_second']:,.0f} | {one['share_of_matrix_rate']:.2f} |"
         for one in found["lengths"]
     ]
+    return "\n".join([*lines, ""])
+
+
+def _fused_curve(found: dict[str, Any]) -> str:
+    """What `embedkit curve` found of fused and of plain kernels on one card."""
+    lines = [
+        "### By length, fused kernels beside plain ones",
+        "",
+        f"{found['gpu']}, {found['day']}: `embedkit curve`, both on one card. The cost model has the fused rates.",
+        "",
+        "| tokens per text | fused, tokens/s | plain, tokens/s | |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    for length, fused, plain in zip(found["lengths"], found["fused"], found["plain"], strict=True):
+        lines.append(f"| {length:,} | {fused:,.0f} | {plain:,.0f} | {fused / plain:.2f}x |")
     return "\n".join([*lines, ""])
 
 

@@ -10,13 +10,13 @@ was given texts ahead of time, when its rows of 16 tokens took 189 us.
 A plan is cut before the GPU is known, so it uses the curve of REFERENCE, unless the run has one that `embedkit curve`
 measured. Cutting shards needs only the ratios; the number of shards needs the scale.
 
-The built-in curves are those of a compiled model. An eager one is slower, most on short texts, and one with fused
-kernels is faster (SPEEDS).
+There are curves of a compiled model and of one with fused kernels. An eager model is slower than a compiled one, most
+on short texts (EAGER_SPEEDS).
 """
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -31,6 +31,8 @@ GPU_MODELS: tuple[GpuModel, ...] = get_args(GpuModel)
 """GPUs with a measured curve."""
 REFERENCE: GpuModel = "h200"
 REFERENCE_NAME = "NVIDIA H200"
+REFERENCE_FLOPS = (880_934_912.0, 114_688.0)
+"""Flops of Qwen3-Embedding-0.6B per token, and per token and token before it."""
 
 LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
@@ -55,15 +57,15 @@ CURVES: dict[GpuModel, GpuCurve] = {
 measured at all lengths. It was the slower one below 1,024 tokens (by 19 % at 16, 1 % at 1,024; above, they differ by
 1 %)."""
 
-SPEEDS: dict[Compile, dict[int, float]] = {
-    "compiled": {1: 1.0},
-    "eager": {205: 0.839, 2052: 0.884, 7379: 0.919},
-    "fused": dict(
-        zip(LENGTHS, (4.09, 2.78, 2.02, 1.274, 1.235, 1.215, 1.225, 1.209, 1.177, 1.123, 1.091, 1.057), strict=True)
-    ),
+FUSED_TERAFLOPS = (521.67, 563.08, 561.30, 564.11, 558.97, 558.85, 574.41, 586.58, 598.48, 607.10, 632.66, 647.29)
+"""As in CURVES, with fused kernels on one H200. Their batches take the host no time by row."""
+FUSED_CURVES: dict[GpuModel, GpuCurve] = {
+    "h100": GpuCurve(0.0, tuple(0.89 * rate for rate in FUSED_TERAFLOPS)),
+    "h200": GpuCurve(0.0, FUSED_TERAFLOPS),
 }
-"""Speed of each way to run the model over that of the compiled one, by tokens of a text (docs/gpu.md: one H200). An
-eager engine was measured with texts of these mean lengths, fused kernels with texts of one length at a time."""
+"""Not measured on an H100: taken as 0.89 of the H200's speed, which it has with plain kernels at 4,096 tokens."""
+EAGER_SPEEDS = {205: 0.839, 2052: 0.884, 7379: 0.919}
+"""Speed of an eager model over that of the compiled one, by the mean length of the texts (docs/gpu.md: one H200)."""
 
 CPU_ROW_SECONDS = 1e-3
 CPU_FLOPS = 80e9
@@ -91,11 +93,11 @@ class CostModel:
             return self._measured_seconds(self.curve, tokens)
         if self.device == "cpu":
             return self.flops(tokens) / CPU_FLOPS + CPU_ROW_SECONDS
-        curve = CURVES[self.gpu]
+        curve = (FUSED_CURVES if self.compile == "fused" else CURVES)[self.gpu]
         # Outside the measured lengths np.interp uses the nearest one's rate.
         rate = np.interp(np.log(np.maximum(tokens, 1)), np.log(LENGTHS), curve.teraflops)
         seconds: npt.NDArray[np.float64] = self.flops(tokens) / (rate * 1e12) + curve.row_seconds
-        return seconds / relative_speed(self.compile, tokens)
+        return seconds / relative_speed("eager", tokens) if self.compile == "eager" else seconds
 
     def _measured_seconds(self, curve: Curve, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
         """As `seconds`. A text takes as long as measured, times the flops of this model over those of the curve's.
@@ -118,16 +120,20 @@ class CostModel:
 
 def relative_speed(compile_: Compile, tokens: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
     """Speed over that of the compiled model, for texts with these numbers of tokens, float64 of the same shape."""
-    speeds = SPEEDS[compile_]
+    if compile_ == "fused":
+        compiled = CostModel("cuda", *REFERENCE_FLOPS)
+        return compiled.seconds(tokens) / replace(compiled, compile="fused").seconds(tokens)
+    if compile_ == "compiled":
+        return np.ones(np.shape(tokens))
     lengths = np.log(np.maximum(tokens, 1))
-    speed: npt.NDArray[np.float64] = np.interp(lengths, np.log(list(speeds)), list(speeds.values()))
+    speed: npt.NDArray[np.float64] = np.interp(lengths, np.log(list(EAGER_SPEEDS)), list(EAGER_SPEEDS.values()))
     return speed
 
 
 def _seconds_of(curve: Curve, compile_: Compile) -> npt.NDArray[np.float64]:
     """Seconds of a text of each of the curve's lengths, never fewer for a longer one, float64 (lengths,).
 
-    An engine of vLLM that was not measured is derived from another one by SPEEDS. transformers compiles none.
+    An engine of vLLM that was not measured is derived from another one (`relative_speed`). transformers compiles none.
     """
     lengths = np.array(curve.lengths)
     measured = {one.engine.compile: one for one in curve.engines}
