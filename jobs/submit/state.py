@@ -73,13 +73,18 @@ def default_analyze(run: RunFolder) -> bool:
     return lines[-1:] == ["analyze"]
 
 
+def default_allow_mixed(run: RunFolder) -> bool:
+    """Whether to accept shards of different engines where the command line does not say: as in the last submission."""
+    lines = [line for line in Submissions(run).read() if line.what == "submitted"]
+    return bool(lines) and lines[-1].allow_mixed
+
+
 def choose_allow_mixed(run: RunFolder, config: RunConfig, typed: bool | None) -> bool:
-    """Whether to accept shards of different engines: as typed, or as in the last submission.
+    """Whether to accept shards of different engines: as typed, or the default.
 
     Raises UsageError if the run must be exact.
     """
-    lines = [line for line in Submissions(run).read() if line.what == "submitted"]
-    allow_mixed = bool(lines) and lines[-1].allow_mixed if typed is None else typed
+    allow_mixed = default_allow_mixed(run) if typed is None else typed
     refuse_mixed(config.request, allow_mixed)
     return allow_mixed
 

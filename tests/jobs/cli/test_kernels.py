@@ -136,7 +136,6 @@ def test_exact_refuses_vectors_of_a_run_without_it(
 
 
 def test_shards_of_an_exact_run_cannot_be_mixed(small_chats: Path, fitting: Path, tmp_path: Path) -> None:
-    """The last submission's --allow-mixed does not count either."""
     prepare(tmp_path, small_chats, fitting, "--exact")
     run = RunFolder(tmp_path / "fitting")
     message = "--allow-mixed: this run was made with --exact, so all its shards need one engine; leave it out"
