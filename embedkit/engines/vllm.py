@@ -10,6 +10,8 @@ These settings decide speed and safety. Each was measured (`python -m benchmarks
 - ids as list[int]: with a tuple or an array vLLM raises and keeps the request, and then the next call never ends;
 - no CUDA graphs: a batch of many texts has too many tokens for any of them, and capturing them takes seconds;
 - an explicit dtype: "auto" turns a float32 checkpoint into float16.
+
+With fused kernels and the pooling of the last token vLLM only loads the model: `fused.packed` makes the batches.
 """
 
 import glob
