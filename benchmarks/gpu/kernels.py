@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.gpu.sweep import CORPORA, texts
 from embedkit.engines.fused import self_check
-from embedkit.engines.fused.kernels import Heads, Layer, Tensor, Texts
+from embedkit.engines.fused.kernels import Heads, Layer, Tensor, Texts, by_thread
 
 TOKENS, HIDDEN, INNER, LAYERS = 65_536, 1024, 3072, 28
 QUERIES, KEYS, DIM = 16, 8, 128
@@ -55,7 +55,7 @@ def random_inputs() -> Inputs:
     table = torch.cat([angles.cos(), angles.sin()], 1).bfloat16()
     layer = Layer(
         name="",
-        heads=Heads(QUERIES, KEYS, DIM, random(2, DIM).abs() + 0.5, EPS, table),
+        heads=Heads(QUERIES, KEYS, DIM, random(2, DIM).abs() + 0.5, EPS, by_thread(table)),
         qkv=random((QUERIES + 2 * KEYS) * DIM, HIDDEN, scale=0.03),
         out=random(HIDDEN, QUERIES * DIM, scale=0.03),
         gate_up=random(2 * INNER, HIDDEN, scale=0.03),

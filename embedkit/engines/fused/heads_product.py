@@ -34,7 +34,7 @@ HALF = DIM // 2
 STEPS = HALF // 8
 """Pairs of columns that a thread has of half a row: every fourth."""
 ROWS = 128
-CLUSTER = (2, 1, 1)
+CLUSTER = (1, 2, 1)
 PINGPONG = True
 
 quack.cache.EXTRA_SOURCE_DIRS.append(Path(__file__).parent)  # quack keeps compiled kernels by the sources' hash
@@ -67,7 +67,7 @@ class HeadsProduct(ComposableEpiMixin, GemmSm90):
 
     @mlir_namedtuple
     class EpilogueArguments(NamedTuple):
-        """cos_sin, weights: pairs of bfloat16 as int32 (positions, 64) and (2, 64): the queries' weight, the keys'."""
+        """cos_sin, weights: of `Heads`, pairs of bfloat16 as int32 (positions, 4, 16) and (2, 4, 16)."""
 
         scale: cute.Tensor
         positions: cute.Tensor
@@ -89,7 +89,7 @@ class HeadsProduct(ComposableEpiMixin, GemmSm90):
         """Scale, normalize and rotate the sums of one tile, float32 ((2, 2, 16), 2, 1) in this thread."""
         places = tiled_mma.get_slice(tidx).partition_C(cute.make_identity_tensor((ROWS, DIM)))
         head = tile_coord_mnkl[1]
-        first_pair = places[(0, 0, 0), 0, 0][1] // 2
+        thread = places[(0, 0, 0), 0, 0][1] // 2  # its place among four
         last = cute.size(params.scale) - 1
         # All that is read from memory is asked for early, one thing before the next needs it.
         factors = cute.make_rmem_tensor((2, cute.size(acc, mode=[1])), Float32)
@@ -99,28 +99,24 @@ class HeadsProduct(ComposableEpiMixin, GemmSm90):
                 row = min(tile_coord_mnkl[0] * ROWS + places[(0, r, 0), m, 0][0], last)
                 factors[r, m] = params.scale[row]
                 positions[r, m] = Int32(params.positions[row])
-        weights = cute.make_rmem_tensor((2, STEPS), Int32)
+        weights = cute.make_rmem_tensor(2 * STEPS, Int32)
         if head < params.normed:
             which = Int32(0) if head < params.queries else Int32(1)
-            for j in cutlass.range_constexpr(STEPS):
-                weights[0, j] = params.weights[which, first_pair + 4 * j]
-                weights[1, j] = params.weights[which, first_pair + 4 * j + HALF // 2]
+            cute.autovec_copy(params.weights[which, thread, None], weights)
         for m in cutlass.range_constexpr(cute.size(acc, mode=[1])):
             for r in cutlass.range_constexpr(2):
                 if head < params.normed:
-                    self.normalize_and_rotate(params, acc, weights, first_pair, positions[r, m], factors[r, m], m, r)
+                    self.normalize_and_rotate(params, acc, weights, thread, positions[r, m], factors[r, m], m, r)
                 else:
                     for j in cutlass.range_constexpr(2 * STEPS):
                         acc[(0, r, j), m, 0] = acc[(0, r, j), m, 0] * factors[r, m]
                         acc[(1, r, j), m, 0] = acc[(1, r, j), m, 0] * factors[r, m]
 
     @cute.jit
-    def normalize_and_rotate(self, params, acc, weights, first_pair, position, factor, m, r):
+    def normalize_and_rotate(self, params, acc, weights, thread, position, factor, m, r):
         """The same for a row of a head, of which this thread has 32 numbers."""
-        turns = cute.make_rmem_tensor((2, STEPS), Int32)
-        for j in cutlass.range_constexpr(STEPS):
-            turns[0, j] = params.cos_sin[position, first_pair + 4 * j]
-            turns[1, j] = params.cos_sin[position, first_pair + 4 * j + HALF // 2]
+        turns = cute.make_rmem_tensor(2 * STEPS, Int32)
+        cute.autovec_copy(params.cos_sin[position, thread, None], turns)
         squares = Float32(0.0)
         for j in cutlass.range_constexpr(2 * STEPS):
             squares += acc[(0, r, j), m, 0] * acc[(0, r, j), m, 0]
@@ -131,8 +127,8 @@ class HeadsProduct(ComposableEpiMixin, GemmSm90):
         packed = cute.make_rmem_tensor(4, Int32)
         pairs = cute.recast_tensor(packed, BFloat16)
         for j in cutlass.range_constexpr(STEPS):
-            packed[0], packed[1] = weights[0, j], weights[1, j]
-            packed[2], packed[3] = turns[0, j], turns[1, j]
+            packed[0], packed[1] = weights[j], weights[STEPS + j]
+            packed[2], packed[3] = turns[j], turns[STEPS + j]
             given = pairs.load().to(Float32)
             for c in cutlass.range_constexpr(2):
                 a = acc[(c, r, j), m, 0] * factor * given[c]
@@ -155,8 +151,8 @@ def heads_product(
     arguments = HeadsProduct.EpilogueArguments(
         scale=scale,
         positions=positions,
-        cos_sin=heads.cos_sin.view(torch.int32),
-        weights=heads.weights.view(torch.int32),
+        cos_sin=heads.cos_sin.view(torch.int32).unflatten(1, (4, -1)),
+        weights=heads.weights.view(torch.int32).unflatten(1, (4, -1)),
         queries=Int32(queries),
         normed=Int32(queries + keys),
         eps=Float32(heads.eps),
@@ -176,8 +172,8 @@ def _compiled() -> Any:
     arguments = HeadsProduct.EpilogueArguments(
         scale=make_fake_tensor(Float32, (m,)),
         positions=make_fake_tensor(Int64, (m,)),
-        cos_sin=make_fake_tensor(Int32, (cute.sym_int(), HALF), divisibility=HALF),
-        weights=make_fake_tensor(Int32, (2, HALF), divisibility=HALF),
+        cos_sin=make_fake_tensor(Int32, (cute.sym_int(), 4, 2 * STEPS), divisibility=2 * STEPS),
+        weights=make_fake_tensor(Int32, (2, 4, 2 * STEPS), divisibility=2 * STEPS),
         queries=Int32(0),
         normed=Int32(0),
         eps=Float32(0.0),

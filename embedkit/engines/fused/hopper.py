@@ -24,7 +24,7 @@ class Tile(NamedTuple):
     pingpong: bool
 
 
-GATED = Tile(128, 192, 2, 1, True)
+GATED = Tile(128, 192, 1, 2, True)
 ADDED = Tile(192, 128, 1, 2, True)
 """The fastest of 24 with the shapes of Qwen3-Embedding-0.6B and 65,536 tokens (H200)."""
 

@@ -29,7 +29,7 @@ class Heads(NamedTuple):
     """The heads of a layer, and how they are normalized and rotated.
 
     queries, keys: how many heads; there are as many of values as of keys. weights: of the queries' RMS norm and of the
-    keys' (2, dim). cos_sin: cosines, then sines of each position (positions, dim).
+    keys' (2, dim). cos_sin: cosines, then sines of each position (positions, dim). Both as `by_thread` orders them.
     """
 
     queries: int
@@ -38,6 +38,21 @@ class Heads(NamedTuple):
     weights: Tensor
     eps: float
     cos_sin: Tensor
+
+
+def by_thread(table: Tensor) -> Tensor:
+    """The columns of each row (rows, dim) in another order: what a thread of the heads' product reads lies together.
+
+    Of four threads, thread t reads the columns `8 j + 2 t` and the next, first of the one half, then of the other.
+    """
+    ordered: Tensor = table.unflatten(1, (2, -1, 4, 2)).permute(0, 3, 1, 2, 4).flatten(1)
+    return ordered
+
+
+def by_column(table: Tensor) -> Tensor:
+    """What `by_thread` ordered, in its first order (rows, dim)."""
+    ordered: Tensor = table.unflatten(1, (4, 2, -1, 2)).permute(0, 2, 3, 1, 4).flatten(1)
+    return ordered
 
 
 class Layer(NamedTuple):

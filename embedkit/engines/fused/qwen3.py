@@ -11,7 +11,7 @@ from vllm import ModelRegistry
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.models.qwen3 import Qwen3ForCausalLM
 
-from embedkit.engines.fused.kernels import Heads, Layer, LayerKernels, Tensor, Texts
+from embedkit.engines.fused.kernels import Heads, Layer, LayerKernels, Tensor, Texts, by_thread
 from embedkit.engines.fused.self_check import check_kernels
 
 ARCHITECTURE = "EmbedkitQwen3ForCausalLM"
@@ -25,7 +25,9 @@ class FusedQwen3(Qwen3ForCausalLM):  # type: ignore[misc]
     def load_weights(self, weights: Iterable[tuple[str, Tensor]]) -> set[str]:
         """Load them as vLLM does, and bring them into the form that the kernels take, in place."""
         loaded: set[str] = super().load_weights(weights)
-        self._layers = [fused_layer(layer) for layer in self.model.layers]
+        attention = self.model.layers[0].self_attn
+        cos_sin = by_thread(attention.rotary_emb.cos_sin_cache.to(attention.qkv_proj.weight.dtype))
+        self._layers = [fused_layer(layer, cos_sin) for layer in self.model.layers]
         self._kernels: LayerKernels | None = None
         return loaded
 
@@ -101,8 +103,11 @@ def _rest(kernels: LayerKernels, layer: Layer, attended: Tensor, hidden: Tensor,
     return kernels.added_product(gated, layer.down, hidden, eps)
 
 
-def fused_layer(layer: Any) -> Layer:
-    """The weights of one of vLLM's layers, changed in place: two copies would not fit beside the largest models."""
+def fused_layer(layer: Any, cos_sin: Tensor) -> Layer:
+    """The weights of one of vLLM's layers, changed in place: two copies would not fit beside the largest models.
+
+    cos_sin: of `Heads`, the same for all layers.
+    """
     attention, mlp = layer.self_attn, layer.mlp
     qkv, gate_up = attention.qkv_proj.weight.data, mlp.gate_up_proj.weight.data
     _multiply_columns(qkv, layer.input_layernorm.weight.data)
@@ -112,9 +117,9 @@ def fused_layer(layer: Any) -> Layer:
         queries=attention.num_heads,
         keys=attention.num_kv_heads,
         dim=attention.head_dim,
-        weights=torch.stack([attention.q_norm.weight.data, attention.k_norm.weight.data]),
+        weights=by_thread(torch.stack([attention.q_norm.weight.data, attention.k_norm.weight.data])),
         eps=attention.q_norm.variance_epsilon,
-        cos_sin=attention.rotary_emb.cos_sin_cache.to(qkv.dtype),
+        cos_sin=cos_sin,
     )
     out, down = attention.o_proj.weight.data, mlp.down_proj.weight.data
     return Layer(attention.attn.layer_name, heads, qkv, out, gate_up, down)

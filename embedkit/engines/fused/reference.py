@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 
-from embedkit.engines.fused.kernels import Heads, Texts
+from embedkit.engines.fused.kernels import Heads, Texts, by_column
 
 
 class ReferenceKernels:
@@ -28,8 +28,8 @@ class ReferenceKernels:
         parts = list(
             product.unflatten(1, (-1, heads.dim)).split([queries, keys, len(weight) // heads.dim - queries - keys], 1)
         )
-        for i in range(2):
-            parts[i] = rotated(parts[i], heads.weights[i], positions, heads)
+        for i, weight_of_norm in enumerate(by_column(heads.weights)):
+            parts[i] = rotated(parts[i], weight_of_norm, positions, heads)
         return torch.cat(parts, 1).flatten(1).to(hidden.dtype)
 
     def gated_product(self, hidden: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -63,7 +63,7 @@ def rotated(values: torch.Tensor, weight: torch.Tensor, positions: torch.Tensor,
     """Heads, float32 (tokens, heads, dim), normalized and rotated."""
     normed = values * torch.rsqrt(values.square().mean(-1, keepdim=True) + heads.eps) * weight.float()
     first, second = normed.chunk(2, -1)
-    cos, sin = (half[:, None] for half in heads.cos_sin[positions].float().chunk(2, -1))
+    cos, sin = (half[:, None] for half in by_column(heads.cos_sin[positions]).float().chunk(2, -1))
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
