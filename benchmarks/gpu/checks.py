@@ -100,7 +100,7 @@ def _other_batches(engine: Engine, rng: np.random.Generator, found: dict[str, An
     again = {"in another order": shuffled}
     for size in PIECES:
         pieces = [engine.embed(texts[start : start + size]) for start in range(0, len(texts), size)]
-        again[f"{size} to a call"] = np.concatenate(pieces)
+        again[f"in calls of {size}"] = np.concatenate(pieces)
     changed = {way: int((vectors != together).any(axis=1).sum()) for way, vectors in again.items()}
     found["other_batches"] = {"texts": len(texts), "changed": changed}
     if found["kernels"] == "fused" and any(changed.values()):
