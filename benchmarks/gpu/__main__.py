@@ -1,6 +1,6 @@
 """Measure everything on a GPU and write the page, with one command on a GPU machine.
 
-    python -m benchmarks.gpu [rounds] [kernels] [start] [checks] [curve] [sweep] [queue] [page]
+    python -m benchmarks.gpu [rounds] [kernels] [start] [checks] [exact] [curve] [sweep] [queue] [page]
     python -m benchmarks.gpu cluster [--slurm-packages FOLDER]
 
 Without names: all of the first line (queue where there is more than one GPU). About half an hour on an H200. What a
@@ -40,6 +40,7 @@ def main() -> None:
         "kernels": kernels,
         "start": start,
         "checks": checks,
+        "exact": exact,
         "curve": curve,
         "sweep": sweep,
         "queue": queue,
@@ -107,6 +108,11 @@ def start() -> dict[str, Any]:
 def checks() -> dict[str, Any]:
     """Check edges, truth and little memory."""
     return json_of(["benchmarks.gpu.checks"], ok=(0, 1))
+
+
+def exact() -> dict[str, Any]:
+    """Compare runs with --exact."""
+    return json_of(["benchmarks.gpu.exact"])
 
 
 def curve() -> dict[str, Any]:

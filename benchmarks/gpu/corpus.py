@@ -69,12 +69,12 @@ def make_corpora(names: tuple[str, ...] = tuple(SHAPES)) -> dict[str, RunFolder]
     return runs
 
 
-def prepare(data: Path, model: Path, name: str, shards: int, num_gpus: int = 1) -> None:
-    """Run `embedkit prepare` as a person would type it."""
+def prepare(data: Path, model: Path, name: str, shards: int, num_gpus: int = 1, *more: str) -> None:
+    """Run `embedkit prepare` as a person would type it, with more options."""
     command = [
         *(sys.executable, "-m", "jobs", "prepare", "--dataset", data, "--model", model, "--engine", "vllm"),
         *("--device", "cuda", "--full", "--shards", shards, "--num-gpus", num_gpus),
-        *("--output-dir", RUNS.absolute(), "--run-name", name),
+        *("--output-dir", RUNS.absolute(), "--run-name", name, *more),
     ]
     subprocess.run([str(word) for word in command], check=True, stdout=sys.stderr)
 

@@ -163,6 +163,7 @@ def write_page() -> None:
         ("start", _start),
         ("start-thread", _start),
         ("checks", _checks),
+        ("exact", _exact),
         ("curve", _curve),
         ("curve-fused", _fused_curve),
     ):
@@ -369,12 +370,27 @@ def _batches(found: dict[str, Any] | None) -> list[str]:
     """How many vectors change with the batch."""
     if found is None:
         return []
-    ways = ", ".join(f"{way} {changed or 'none'}" for way, changed in found["changed"].items())
+    ways = ", ".join(f"{way} {changed:,}" for way, changed in found["changed"].items())
     return [
         f"Of {found['texts']:,} texts of 1 to 32,768 tokens, so many have another vector than in one call of all, to the bit:",
         f"{ways}.",
         "",
     ]
+
+
+def _exact(found: dict[str, Any]) -> str:
+    """Rows of runs with --exact that are equal to the bit."""
+    lines = ["## The same bytes with --exact", ""]
+    if "misfit" in found:
+        return "\n".join([*lines, f"Not measured: {found['misfit']}.", ""])
+    lines += [
+        f"{found['gpu']}, {found['day']}. Runs by `embedkit run`, each compared with that of one shard:",
+        "",
+        "| run | rows | equal to the bit |",
+        "| --- | ---: | ---: |",
+    ]
+    lines += [f"| {name} | {one['rows']:,} | {one['rows_equal_to_the_bit']:,} |" for name, one in found["runs"].items()]
+    return "\n".join([*lines, ""])
 
 
 def _curve(found: dict[str, Any]) -> str:
