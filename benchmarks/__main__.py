@@ -20,6 +20,7 @@ from benchmarks import (
     bench_prepare,
     bench_reuse,
     bench_scale,
+    bench_search,
     bench_select,
     bench_setup,
 )
@@ -40,6 +41,7 @@ BENCHMARKS: dict[str, Callable[[], Iterator[Figure]]] = {
     "atlas": bench_atlas.bench,
     "map": bench_map.bench,
     "neighbors": bench_neighbors.bench,
+    "search": bench_search.bench,
     "findings": bench_findings.bench,
     "compare": bench_compare.bench,
     "select": bench_select.bench,

@@ -34,6 +34,7 @@ TITLES = {
     "dedup": "Near-duplicates to a decision",
     "atlas": "The page of an analysis",
     "neighbors": "Nearest rows",
+    "search": "A search by text",
     "plan": "The plan",
     "balance": "Balance",
     "commands": "On the login node",

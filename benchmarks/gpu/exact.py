@@ -5,9 +5,9 @@
 Prints JSON: of each run, how many rows have the bytes that they have in the run of one shard.
 """
 
+import contextlib
 import json
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -40,7 +40,10 @@ def main() -> None:
     one = embedded(data, model, 1)
     runs = {f"in {shards} shards": embedded(data, model, shards) for shards in SHARDS}
     runs[f"in {KILLED_SHARDS} shards, killed after the first one"] = killed(data, model)
-    print(json.dumps({"gpu": engine_of(one)["gpu"], "runs": {name: compare(one, run) for name, run in runs.items()}}))
+    found = {name: compare(one, run) for name, run in runs.items()}
+    print(json.dumps({"gpu": engine_of(one)["gpu"], "runs": found}))
+    if not all(same["metadata_equal"] and same["rows_equal_to_the_bit"] == same["rows"] for same in found.values()):
+        sys.exit(1)
 
 
 def make_data(model: Path) -> Path:
@@ -69,9 +72,12 @@ def killed(data: Path, model: Path) -> RunFolder:
         if process.poll() is not None:
             sys.exit("embedkit run ended before a shard was done")
         time.sleep(POLL_SECONDS)
-    for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-        one.send_signal(signal.SIGKILL)
-    process.wait()
+    parent = psutil.Process(process.pid)
+    all_of_it = [parent, *parent.children(recursive=True)]
+    for one in all_of_it:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(all_of_it)
     if all(run.shard_manifest(shard).exists() for shard in range(KILLED_SHARDS)):
         sys.exit("all shards were done before the kill")
     wait_for([start(resume(run), "0")])

@@ -30,7 +30,7 @@ CHUNK_TOKENS = 8_000_000
 
 HEAD = """# What the GPU does
 
-`python -m benchmarks.gpu` measures all of this again on a machine with a GPU and writes this page, in about half an hour on
+`python -m benchmarks.gpu` measures all of this again on a machine with a GPU and writes this page, in less than an hour on
 an H200, except what was tried and not kept. `python -m benchmarks.gpu checks` and the like do one part. It needs the GPU build
 ([the environment](operating.md#the-environment)) and no network. The model has the shapes and the dtype of
 Qwen3-Embedding-0.6B and its genuine tokenizer. Its weights are random; speed does not depend on them. The texts are cut
@@ -41,7 +41,7 @@ TAIL = """## What follows from it
 
 - **Batches of 65,536 tokens** take 28 GiB of an H200's memory with plain kernels, batches of 32,768 tokens 17 GiB. An
   engine falls back to the smaller ones by itself where the GPU's own memory is short. Batches of 131,072 tokens take twice
-  the memory for one per cent at most, so only packed batches have them.
+  the memory for one per cent at most. Only packed batches, which take less, have them.
 - **Fused kernels** are used for models of the Qwen3 family on Hopper GPUs (`--kernels`). Nothing is compiled by torch then.
   With the pooling of the last token they take 16 GiB, since vLLM reserves pages for one text only.
 - **Compiled** kernels are used elsewhere, where shards last a minute or more: within that time they earn back what
@@ -91,22 +91,24 @@ per second, three rounds on one H200 (2026-11-30):
 
 Before, 8,000 texts of 1 to 100 tokens ran at 243,000 tokens per second. In these batches the numbers of a text do not
 depend on the other texts: 1,674 texts had the same vectors to the bit in three orders, alone, in calls of 7 and of 97, and
-in batches of 32,768, 65,536, 100,001 and 131,072 tokens. So the size of a batch changes no number, and packed batches have
-twice the token budget: 131,072 tokens.
+in batches of 32,768, 65,536, 100,001 and 131,072 tokens. So the size of a batch changes no number. Packed batches have
+twice the token budget, 131,072 tokens: that is less of a difference than between these rounds, but 0.6 % in the layers
+below, and takes 16 GiB of the GPU where vLLM's batches of that size would take 54.
 
 ### Whole layers, with one thing changed
 
-Two times 4 layers over texts of about 2,052 tokens (`short`), four turns on one hot H200 (1,480 MHz at its limit of 700 W).
-Speed over that of the layers as they were, measured before and after each:
+Eight layers over texts of about 2,052 tokens (`short`), four turns on one hot H200 (1,480 MHz at its limit of 700 W). The
+speed is relative to the unchanged layers, which were timed before and after each:
 
 | changed | speed | kept |
 | --- | ---: | --- |
-| heads: cosines and norms' weights in the order in which a thread reads them | 1.017 | yes |
-| gate and up: clusters of 1 x 2 blocks instead of 2 x 1 | 1.003 | yes |
-| heads: clusters of 1 x 2 blocks instead of 2 x 1 | 1.005 | yes |
-| batches of 131,072 tokens | 1.006 | yes |
-| all of these | **1.027** | |
-| batches in turns on two CUDA streams | 1.004 | no: batches would run at a time in both, with twice the memory |
+| heads: cosines and norms' weights in the order in which a thread reads them | 1.017 (1.016 to 1.019) | yes |
+| gate and up: clusters of 1 x 2 blocks instead of 2 x 1 | 1.003 (1.001 to 1.004) | yes |
+| heads: clusters of 1 x 2 blocks instead of 2 x 1 | 1.005 (1.001 to 1.006) | yes |
+| batches of 131,072 tokens | 1.006 (1.005 to 1.008) | yes |
+| all of these | **1.027** (1.026 to 1.029) | |
+| nothing | 1.000 (0.998 to 1.001) | |
+| batches in turns on two CUDA streams | 1.004 (1.002 to 1.006) | no: two batches would be in memory at once |
 
 ### vLLM 0.25.1
 
@@ -125,8 +127,9 @@ and were not measured.
 ### Fused kernels: tried and not kept
 
 - **Rotary and the norms of heads in a Triton kernel of their own** took 211 us a layer, at 3.8 TB per second. In the
-  product's epilogue they take about 80.
-- **The order of loads in that epilogue** (weights, positions and cosines early or late) changes nothing: 962 and 963 us.
+  product's epilogue they take about 40 (80 before its loads were wide).
+- **When that epilogue asks** for weights, positions and cosines, early or late, changed nothing: 962 and 963 us, before its
+  loads were wide.
 - **FlashAttention 4** (the CuTe kernels in vLLM, which run on Hopper, too): of nine batches two were 5 and 6 % faster (texts
   of 4,400 and 13,000 tokens), the others up to 5 % slower, and with texts of 100 to 770 tokens 15 to 190 %. **Packing the
   heads of a group** in FlashAttention 3: 3 % faster to 12 % slower.
@@ -280,7 +283,7 @@ def _products(found: dict[str, Any]) -> list[str]:
     lines += [
         "",
         f"Against the same in plain torch, in float32, the largest error of a number is {worst:.4f} of the largest number. Two",
-        "results that are rounded to bfloat16 apart differ by up to 0.0078 (2^-7). The engine makes this comparison at each",
+        "results that are each rounded to bfloat16 differ by up to 0.0078 (2^-7). The engine makes this comparison at each",
         "start.",
         "",
     ]
@@ -370,10 +373,10 @@ def _batches(found: dict[str, Any] | None) -> list[str]:
     """How many vectors change with the batch."""
     if found is None:
         return []
-    ways = ", ".join(f"{way} {changed:,}" for way, changed in found["changed"].items())
+    ways = ", ".join(f"{way}: {changed:,}" for way, changed in found["changed"].items())
     return [
-        f"Of {found['texts']:,} texts of 1 to 32,768 tokens, so many have another vector than in one call of all, to the bit:",
-        f"{ways}.",
+        f"How many of {found['texts']:,} texts of 1 to 32,768 tokens have a vector that differs in any bit from the one in a",
+        f"single call: {ways}.",
         "",
     ]
 
@@ -389,7 +392,11 @@ def _exact(found: dict[str, Any]) -> str:
         "| run | rows | equal to the bit |",
         "| --- | ---: | ---: |",
     ]
-    lines += [f"| {name} | {one['rows']:,} | {one['rows_equal_to_the_bit']:,} |" for name, one in found["runs"].items()]
+    for name, one in found["runs"].items():
+        is_equal = one["metadata_equal"] and one["rows_equal_to_the_bit"] == one["rows"]
+        lines.append(
+            f"| {name} | {one['rows']:,} | {one['rows_equal_to_the_bit']:,}{'' if is_equal else ' **missed**'} |"
+        )
     return "\n".join([*lines, ""])
 
 
@@ -416,7 +423,8 @@ def _fused_curve(found: dict[str, Any]) -> str:
     lines = [
         "### By length, fused kernels beside plain ones",
         "",
-        f"{found['gpu']}, {found['day']}: `embedkit curve`, both on one card. The cost model has the fused rates.",
+        f"{found['gpu']}, {found['day']}: `embedkit curve`, both on one card, with batches of 65,536",
+        "tokens and before the heads' wide loads. The cost model has the fused rates.",
         "",
         "| tokens per text | fused, tokens/s | plain, tokens/s | |",
         "| ---: | ---: | ---: | ---: |",

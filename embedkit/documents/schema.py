@@ -79,7 +79,8 @@ class DataFile(Document, frozen=True):
 class EngineRecord(Document, frozen=True):
     """The engine and hardware that a task ran on. Merge refuses shards with different records by default.
 
-    compile: how the model runs, one of Compile with vLLM.
+    compile: how the model runs, one of Compile with vLLM. token_budget: tokens of a batch; the plan's where batches
+    change no vector (`fused.packed`).
     """
 
     engine: str

@@ -40,7 +40,7 @@ SECONDS = 2.0
 """Texts of one length are embedded for this time at least."""
 LEAST_BATCHES = {"cuda": 4, "cpu": 0}
 """Batches of one length at least, so that the GPU is busy while the next one is prepared. CPUs need no such thing."""
-MOST_TEXTS = 16_384
+MOST_TEXTS = 65_536
 """Texts of one length at most: short ones take no two seconds on a fast GPU."""
 IDS = 50_000
 """Ids are below this number, or the size of the vocabulary."""

@@ -67,7 +67,7 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
             "exact": {
                 "day": "today",
                 "gpu": "a GPU",
-                "runs": {"in 4 shards": {"rows": 1000, "rows_equal_to_the_bit": 999}},
+                "runs": {"in 4 shards": {"rows": 1000, "rows_equal_to_the_bit": 999, "metadata_equal": True}},
             },
             "curve": {
                 "day": "today",
@@ -82,9 +82,9 @@ def test_medians_are_compared_and_misses_marked_on_made_up_figures(
     text = (tmp_path / "gpu.md").read_text()
     assert "| `long` | 10,000 | 250,000 | 1.2x | 1.06x | 2x | 1.75x | **0.965, missed** x | 0.97x |" in text
     assert "| `tiny` | 10,000 | 250,000 | **1.2, missed** x | 1.22x | **2, missed** x | 2.5x | 0.965x | 0.93x |" in text
-    assert "\nin another order 0, in calls of 7 12.\n" in text
+    assert "\nsingle call: in another order: 0, in calls of 7: 12.\n" in text
     assert "> GPU 0 has 0.2 of 139.8 GiB free" in text
-    assert "| in 4 shards | 1,000 | 999 |" in text
+    assert "| in 4 shards | 1,000 | 999 **missed** |" in text
     assert "20 ms on `tiny` (0.06 % of a chunk" in text
     assert "| half | 50 (0.500) |" in text
     assert "| fp8 | failed |" in text

@@ -50,7 +50,7 @@ def by_thread(table: Tensor) -> Tensor:
 
 
 def by_column(table: Tensor) -> Tensor:
-    """What `by_thread` ordered, in its first order (rows, dim)."""
+    """What `by_thread` ordered, in its original order (rows, dim)."""
     ordered: Tensor = table.unflatten(1, (4, 2, -1, 2)).permute(0, 2, 3, 1, 4).flatten(1)
     return ordered
 

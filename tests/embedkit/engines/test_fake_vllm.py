@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 
 from embedkit.documents.schema import EngineSettings
-from embedkit.engines.vllm import ENVIRONMENT, VllmEngine
+from embedkit.engines.vllm import ENVIRONMENT, VllmEngine, _packed_budget
 from embedkit.errors import EmbedkitError, GpuHeld, UsageError
 from tests.support.fake_vllm import FakeEngine, Faults, install, vectors_of
 from tests.support.st_models import NORMALIZE, dense, edit_json, pooling, write_modules
@@ -206,6 +206,42 @@ def test_a_fake_engine_without_memory_gets_half_the_budget(
     assert "too little memory for batches of 50 tokens; starting again with 25." in caplog.text
     assert np.array_equal(engine.embed(twenty_texts()), vectors_of(twenty_texts()))
     assert max(small.engines[-1].held) < 3 * 25 + 20
+
+
+def test_a_fake_packed_engine_halves_its_batches_unrecorded(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It begins with twice the budget. The size of a batch changes no vector, so all records have the plan's."""
+    starts = install(monkeypatch)
+    edit_json(model / "config.json", intermediate_size=3072)
+    monkeypatch.setattr("embedkit.engines.vllm.fitting_settings", lambda model, settings: settings)
+    monkeypatch.setattr("embedkit.engines.vllm._with_fused_model", lambda arguments: arguments)
+    monkeypatch.setattr("embedkit.engines.vllm._packed", lambda *given: FakePacked(given[-1]))
+    with caplog.at_level(logging.WARNING):
+        engine = VllmEngine(model, msgspec.structs.replace(SETTINGS, token_budget=200, kernels="fused"))
+    assert [start.max_num_batched_tokens for start in starts] == [400, 200, 100, 50]
+    assert engine.record.token_budget == 200
+    assert "too little memory for batches of 100 tokens; starting again with 50\n" in caplog.text
+
+
+class FakePacked:
+    """Runs out of memory if all texts of the first call, which fill a batch, have more than 60 tokens."""
+
+    def __init__(self, token_budget: int) -> None:
+        self.token_budget = token_budget
+
+    def embed(self, texts: list[npt.NDArray[np.uint32]]) -> npt.NDArray[np.float32]:
+        tokens = sum(map(len, texts))
+        assert self.token_budget - 20 < tokens <= self.token_budget
+        if tokens > 60:
+            raise RuntimeError("CUDA out of memory.")
+        return np.ones((len(texts), 4), np.float32)
+
+
+@pytest.mark.parametrize(("widest", "tokens"), [(3072, 131_072), (12_288, 87_381), (25_600, 65_536)])
+def test_packed_batches_of_wide_models_are_no_larger(widest: int, tokens: int, model: Path) -> None:
+    edit_json(model / "config.json", intermediate_size=widest)
+    assert _packed_budget(model, msgspec.structs.replace(SETTINGS, token_budget=65_536)) == tokens
 
 
 @pytest.mark.parametrize(

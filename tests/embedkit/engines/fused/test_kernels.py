@@ -14,6 +14,6 @@ def test_a_thread_reads_both_halves_from_one_place() -> None:
 
 
 @pytest.mark.parametrize("dim", [16, 128])
-def test_the_first_order_comes_back(dim: int) -> None:
+def test_the_original_order_comes_back(dim: int) -> None:
     table = torch.arange(3 * dim).reshape(3, dim)
     assert torch.equal(by_column(by_thread(table)), table)

@@ -19,8 +19,8 @@ from tests.support.naive import forward_ids
 
 pytestmark = [needs_vllm, pytest.mark.slow]
 
-LENGTHS = (1, 2, 5, 77, 512, 300, 40, 9, 9, 128, 64, 1)
-"""Tokens of the texts: more than two batches of 512."""
+LENGTHS = (1, 2, 5, 77, 512, 300, 40, 9, 9, 128, 64, 1, 500, 480, 450, 333, 250, 211)
+"""Tokens of the texts: four packed batches of 1,024, which are more than are launched ahead."""
 POOLINGS = {"last": "lasttoken", "mean": "mean_tokens"}
 PROGRAM = """
 import sys
@@ -42,7 +42,6 @@ settings = EngineSettings(device="cpu", dtype="float32", max_length=512, chunk_t
 for name in sys.argv[3:]:
     engine = start_engine("vllm", folder / name, settings)
     assert engine.record.compile == "fused", engine.record
-    assert engine.record.token_budget == (1024 if name == "last" else 512), engine.record  # packed batches are larger
     np.save(folder / f"{name}.npy", engine.embed(texts))
     engine.close()
 short = msgspec.structs.replace(settings, max_length=20)
