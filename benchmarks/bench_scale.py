@@ -233,8 +233,9 @@ def main() -> None:
         return
     for figure in bench_size(int(float(asked.what)), asked.layout, asked.store, asked.run):
         print(f"  {figure.work}: {figure.measured}; {figure.rival}", flush=True)
-        others = [other for other in read_results().get("scale", []) if other.work != figure.work]
-        keep("scale", [*others, figure], "python -m benchmarks scale")
+        kept = read_results().get("scale", [])
+        figures = [figure if old.work == figure.work else old for old in kept]
+        keep("scale", figures if figure in figures else [*kept, figure], "python -m benchmarks scale")
 
 
 if __name__ == "__main__":

@@ -145,10 +145,10 @@ def machine() -> str:
 
 
 def keep(name: str, figures: Sequence[Figure], command: str) -> None:
-    """Replace the kept figures of one benchmark."""
+    """Replace the kept figures of one benchmark. Those that were kept before have their day and machine already."""
     kept = read_results()
     stamp = {"day": date.today().isoformat(), "machine": machine(), "command": command}
-    kept[name] = [msgspec.structs.replace(figure, **stamp) for figure in figures]
+    kept[name] = [figure if figure.day else msgspec.structs.replace(figure, **stamp) for figure in figures]
     RESULTS.write_bytes(msgspec.json.format(msgspec.json.encode(kept, order="sorted"), indent=1) + b"\n")
 
 

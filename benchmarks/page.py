@@ -117,8 +117,6 @@ a process of its own. A cell has its wall seconds, its CPU seconds and the peak 
   vectors twice. The merged layout was measured where the disk has space for it, so not at 10 and 100 million rows.
 - merge and verify hash every byte twice, for the digest of the file and for that of the chunk, which sha256 does once.
 - The largest run has bfloat16, 205 GB of vectors; float32 has twice as many.
-- Much other work ran on the machine at the same time, so CPU seconds say more than wall seconds. They too are higher
-  than on a machine of its own.
 """,
 }
 """Texts before the tables of a section."""

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,16 @@ def test_a_figure_that_misses_stays_on_the_page_with_its_cause(tmp_path: Path, m
     assert "| quick work | 0.8x | at least 0.7 | 8 s | cp: 10 s |" in text
     assert "| slow work | **3 s, missed** | at most 2 | 3 s | none |" in text
     assert "Missed: slow work. why" in text
+
+
+def test_a_figure_that_was_kept_before_keeps_its_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One size of a benchmark may be measured alone; the others are as old as they were."""
+    monkeypatch.setattr(measure, "RESULTS", tmp_path / "results.json")
+    old = Figure(work="old", value=1.0, measured="", rival="", day="2026-01-02", machine="another")
+    keep("scale", [old, Figure(work="new", value=1.0, measured="", rival="")], "a command")
+    kept, new = measure.read_results()["scale"]
+    assert kept == old
+    assert (new.day, new.command) == (date.today().isoformat(), "a command")
 
 
 def test_growth_has_the_exponent_from_size_to_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
