@@ -92,7 +92,7 @@ class PackedTexts:
             return found, None
         vectors = torch.empty(found.shape, dtype=found.dtype, pin_memory=True)
         vectors.copy_(found, non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event(blocking=True)  # who waits for it sleeps; by default a CPU would be busy
         event.record()
         return vectors, event
 
