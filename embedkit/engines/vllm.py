@@ -59,7 +59,7 @@ faster than with 16 (one H200). Useful only on Hopper GPUs."""
 PACKED_BATCH = 2
 """How many times the token budget a packed batch has: 0.6 % faster in layers of texts of 2,052 tokens (one H200)."""
 PACKED_NUMBERS = 2**30
-"""Numbers of the largest matrix of such a larger batch: 2 GiB. More was never tried."""
+"""Numbers of the MLP's matrix in such a larger batch: 2 GiB. More was never tried."""
 FIRST_TOKENS = 64
 """Tokens of each text of the first batch of packed texts."""
 BATCHES_IN_CACHE = {"cuda": 2, "cpu": 1}
@@ -215,14 +215,10 @@ class VllmEngine:
             self.close()
             self._engine = self._packed = None
         cleanup_dist_env_and_memory()
-        so = (
-            ""
-            if self._is_packed
-            else (". The engine's record says so: by default merge does not mix such shards with others")
-        )
+        recorded = ". The engine's record says so: by default merge does not mix such shards with others"
         log.warning(
             "the GPU has too little memory for batches of %d tokens; starting again with %d%s",
-            *(previous, self._token_budget, so),
+            *(previous, self._token_budget, "" if self._is_packed else recorded),
         )
 
 
