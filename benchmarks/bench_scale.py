@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -24,6 +25,7 @@ from benchmarks.bench_plan import read_parts
 from benchmarks.corpus import FOLDER
 from benchmarks.fabricate import COST, Shape, fabricate_at_scale
 from benchmarks.measure import GIB, PYTHON, Figure, Took, keep, read_results, timed
+from benchmarks.rounds import Side, in_turns, of_rounds, quotients, seconds
 from embedkit.data import identify
 from embedkit.documents import Dtype, Layout, Locations, PartManifest, Plan, RunConfig, digest, read, write
 from embedkit.model import model_files
@@ -92,14 +94,16 @@ def _steps(run: RunFolder, what: str) -> Iterator[Figure]:
         "plan": [PYTHON, "-m", "benchmarks.bench_scale", "--plan", run.path],
         "submit": _submit(run),
         "status": [PYTHON, "-m", "jobs", "status", run.path],
-        "merge": [PYTHON, "-m", "jobs", "merge", run.path],
-        "verify": [PYTHON, "-m", "jobs", "verify", run.path],
     }.items():
         took[step] = timed(command, ok=(0, 1) if step == "status" else (0,))
         yield _step(what, step, took[step])
-        if step == "merge":
-            yield _written(run, what)
-    yield from _beside_sha256(run, what, {step: took[step] for step in ("merge", "verify")})
+    verify = partial(timed, [PYTHON, "-m", "jobs", "verify", run.path])
+    merged, verified, hashed = in_turns(partial(_merge, run), verify, partial(_hash_some, run))
+    for step, side in {"merge": merged, "verify": verified}.items():
+        took[step] = sorted(side.took, key=lambda one: one.cpu)[len(side.took) // 2]
+        yield _step(what, step, took[step])
+        yield _beside_sha256(run, f"{step}, {what}", side, hashed)
+    yield _written(run, what)
     largest = max(took, key=lambda step: took[step].peak_bytes)
     yield Figure(
         work=f"memory, {what}",
@@ -138,21 +142,41 @@ def _written(run: RunFolder, what: str) -> Figure:
     )
 
 
-def _beside_sha256(run: RunFolder, what: str, steps: dict[str, Took]) -> Iterator[Figure]:
-    """Steps beside sha256 of the shards' files on all cores, by CPU seconds: other work on the machine slows clocks."""
-    shards = sorted(run.embeddings.glob("shards/*/*.safetensors"))
-    whole = sum(path.stat().st_size for path in shards)
-    count = max(min(len(shards), RIVAL_BYTES * len(shards) // whole), 1)
-    theirs = timed([PYTHON, "-m", "benchmarks.bench_scale", "--hash", count, run.path])
-    wall, cpu = (seconds * len(shards) / count for seconds in (theirs.wall, theirs.cpu))
-    scaled = "" if count == len(shards) else f", scaled from {count} of {len(shards)} files"
-    for step, ours in steps.items():
-        yield Figure(
-            work=f"{step}, {what}, by CPU seconds",
-            value=cpu / ours.cpu,
-            measured=f"{ours.cpu:,.0f} s of CPU ({ours.wall:,.0f} s) for {whole / 1e9:,.0f} GB of vectors",
-            rival=f"sha256 of the same vectors on all cores: {cpu:,.0f} s of CPU ({wall:,.0f} s){scaled}",
-        )
+def _merge(run: RunFolder) -> Took:
+    """Merge, also if the run is merged."""
+    run.success.unlink(missing_ok=True)
+    return timed([PYTHON, "-m", "jobs", "merge", run.path])
+
+
+def _shard_files(run: RunFolder) -> list[Path]:
+    return sorted(run.embeddings.glob("shards/*/*.safetensors"))
+
+
+def _hashed_share(files: list[Path]) -> tuple[int, int]:
+    """How many of these files the rival hashes, and the bytes of all."""
+    whole = sum(path.stat().st_size for path in files)
+    return max(min(len(files), RIVAL_BYTES * len(files) // whole), 1), whole
+
+
+def _hash_some(run: RunFolder) -> Took:
+    """Hash the shards' files, or as many as the rival may, on all cores."""
+    count, _ = _hashed_share(_shard_files(run))
+    return timed([PYTHON, "-m", "benchmarks.bench_scale", "--hash", count, run.path])
+
+
+def _beside_sha256(run: RunFolder, what: str, ours: Side, theirs: Side) -> Figure:
+    """A step beside sha256 of the shards' files, by CPU seconds: other work on the machine slows clocks."""
+    files = _shard_files(run)
+    count, whole = _hashed_share(files)
+    cpu, wall = ([getattr(one, name) * len(files) / count for one in theirs.took] for name in ("cpu", "wall"))
+    scaled = "" if count == len(files) else f", scaled from {count} of {len(files)} files"
+    our_cpu = [one.cpu for one in ours.took]
+    return of_rounds(
+        quotients(cpu, our_cpu),
+        work=f"{what}, by CPU seconds",
+        measured=f"{seconds(our_cpu)} of CPU, {seconds(ours.walls)} of time for {whole / 1e9:,.1f} GB of vectors",
+        rival=f"sha256 of the same vectors on all cores: {seconds(cpu)} of CPU, {seconds(wall)} of time{scaled}",
+    )
 
 
 def _beside(run: RunFolder, step: str) -> RunFolder:
@@ -209,7 +233,7 @@ def _plan(run: RunFolder) -> None:
 
 def _hash(run: RunFolder, count: int) -> None:
     """Hash the files of the first shards."""
-    files = sorted(run.embeddings.glob("shards/*/*.safetensors"))[:count]
+    files = _shard_files(run)[:count]
     with ThreadPoolExecutor(available_cpus()) as pool:
         for _ in pool.map(sha256, files):
             pass
