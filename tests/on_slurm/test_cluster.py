@@ -124,9 +124,9 @@ def test_a_controller_that_was_stopped_or_killed_still_knows_its_jobs(hard: bool
         job = submit(cluster, "sleep 300")
         assert wait_for(lambda: state(cluster, job) == "RUNNING", 120)
         # The start of a job alone is not saved, and a job that starts twice may fail: only a new job saves them all.
-        submit(cluster, "true", "--hold", "--job-name=to-be-kept")
+        submit(cluster, "true", "--hold", "--job-name=saved-with-it")
         saved = cluster.folder / "state" / "job_state"
-        assert wait_for(lambda: saved.exists() and b"to-be-kept" in saved.read_bytes(), 30)
+        assert wait_for(lambda: saved.exists() and b"saved-with-it" in saved.read_bytes(), 30)
         started = cluster.run("squeue", "-h", "-j", job, "-o", "%S")
         cluster.stop_controller(hard=hard)
         assert module.daemon(cluster.folder, "slurmctld") is None
