@@ -73,6 +73,34 @@ class Timed:
         return outputs
 
 
+def embed_anew(run: Any, started: Any) -> dict[str, Any]:
+    """Embed shard 0 of a run (`RunFolder`) with a worker's `started` engine. Returns its figures."""
+    from embedkit.documents.codec import read
+    from embedkit.documents.schema import RunConfig, ShardManifest
+    from embedkit.embed.inputs import InputReader
+    from embedkit.embed.shard_task import Clock, ShardTask, Worker
+    from embedkit.prepare.plan import read_plan
+
+    config = read(run.config, RunConfig)
+    plan = read_plan(run, config)
+    shutil.rmtree(run.shard(0), ignore_errors=True)
+    timed = Timed(started.engine)
+    worker = Worker(timed, InputReader(run, config, plan), started.canary, started.watchdog, started.copier)
+    cpu = time.process_time()
+    ShardTask(run, config, plan, 0, worker, Clock()).run()
+    seconds = time.perf_counter() - timed.first
+    timed.untimed()
+    manifest = read(run.shard_manifest(0), ShardManifest)
+    return {
+        "seconds": seconds,
+        "tokens": manifest.tokens,
+        "rows": manifest.stop - manifest.start,
+        "between_chunks": timed.between_chunks(),
+        "cpu_seconds_a_million_tokens": (time.process_time() - cpu) / manifest.tokens * 1e6,
+        "phases": manifest.seconds,
+    }
+
+
 def main() -> None:
     """Embed and print."""
     phases = {"python": time.time() - BEGAN}
@@ -85,10 +113,8 @@ def main() -> None:
 
     phases["import vllm"] = time.perf_counter() - began
     from embedkit.documents.codec import read
-    from embedkit.documents.schema import RunConfig, ShardManifest
+    from embedkit.documents.schema import RunConfig
     from embedkit.embed.canary import embed_canary
-    from embedkit.embed.inputs import InputReader
-    from embedkit.embed.shard_task import Clock, ShardTask, Worker
     from embedkit.embed.stage import start_worker
     from embedkit.engines.vllm import CACHE
     from embedkit.prepare.plan import read_plan
@@ -102,7 +128,6 @@ def main() -> None:
         "vllm": vllm.__version__,
         "torch": str(torch.__version__),
         "has_kernels": kernels.exists(),
-        "corpora": {},
     }
     began = time.perf_counter()
     with start_worker(runs[0], config, plan) as started:
@@ -112,25 +137,7 @@ def main() -> None:
         embed_canary(engine, started.canary)
         phases["canary"] = time.perf_counter() - began
         figures["start"] = {"all": time.time() - BEGAN, **phases}
-        for run in runs:
-            config = read(run.config, RunConfig)
-            plan = read_plan(run, config)
-            shutil.rmtree(run.shard(0), ignore_errors=True)
-            timed = Timed(engine)
-            worker = Worker(timed, InputReader(run, config, plan), started.canary, started.watchdog, started.copier)
-            cpu = time.process_time()
-            ShardTask(run, config, plan, 0, worker, Clock()).run()
-            seconds = time.perf_counter() - timed.first
-            manifest = read(run.shard_manifest(0), ShardManifest)
-            figures["corpora"][run.name] = {
-                "seconds": seconds,
-                "tokens": manifest.tokens,
-                "rows": manifest.stop - manifest.start,
-                "between_chunks": timed.between_chunks(),
-                "cpu_seconds_a_million_tokens": (time.process_time() - cpu) / manifest.tokens * 1e6,
-                "phases": manifest.seconds,
-            }
-            timed.untimed()
+        figures["corpora"] = {run.name: embed_anew(run, started) for run in runs}
         if plan.settings.device == "cuda":
             free, total = torch.cuda.mem_get_info()
             figures["gpu"] = torch.cuda.get_device_name()

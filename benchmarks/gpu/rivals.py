@@ -73,6 +73,23 @@ def packed(model: Path) -> Callable[[Ids], npt.NDArray[np.float32]]:
     return embed
 
 
+def layer_weights(weights: dict[str, Any], i: int) -> tuple[Any, ...]:
+    """Of layer i, in the order of their use: those of products that have the same input are joined."""
+    import torch
+
+    own = {name.removeprefix(f"model.layers.{i}."): value for name, value in weights.items()}
+    return (
+        own["input_layernorm.weight"],
+        torch.cat([own[f"self_attn.{each}_proj.weight"] for each in "qkv"]),
+        own["self_attn.q_norm.weight"],
+        own["self_attn.k_norm.weight"],
+        own["self_attn.o_proj.weight"],
+        own["post_attention_layernorm.weight"],
+        torch.cat([own["mlp.gate_proj.weight"], own["mlp.up_proj.weight"]]),
+        own["mlp.down_proj.weight"],
+    )
+
+
 def packed_forward(model: Path) -> Callable[[Ids], Any]:
     """The network over sequences packed one after another; gives their last tokens' vectors, normalized."""
     import torch
@@ -83,21 +100,7 @@ def packed_forward(model: Path) -> Callable[[Ids], Any]:
     weights: dict[str, Any] = {}
     for file in sorted(model.glob("*.safetensors")):
         weights |= load_file(file, device="cuda")
-    layers = []
-    for i in range(LAYERS):
-        own = {name.removeprefix(f"model.layers.{i}."): value for name, value in weights.items()}
-        layers.append(
-            (
-                own["input_layernorm.weight"],
-                torch.cat([own[f"self_attn.{each}_proj.weight"] for each in "qkv"]),
-                own["self_attn.q_norm.weight"],
-                own["self_attn.k_norm.weight"],
-                own["self_attn.o_proj.weight"],
-                own["post_attention_layernorm.weight"],
-                torch.cat([own["mlp.gate_proj.weight"], own["mlp.up_proj.weight"]]),
-                own["mlp.down_proj.weight"],
-            )
-        )
+    layers = [layer_weights(weights, i) for i in range(LAYERS)]
     table, last_norm = weights["model.embed_tokens.weight"], weights["model.norm.weight"]
     frequencies = 1.0 / (1e6 ** (torch.arange(0, WIDTH, 2, device="cuda").float() / WIDTH))
 
